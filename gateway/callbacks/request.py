@@ -1,0 +1,30 @@
+"""One callback as it came over the wire, free of any HTTP library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackRequest:
+    """What a decoder may look at: bytes and arrival time, nothing that blocks.
+
+    Args:
+        method: ``POST`` or ``GET``.
+        path: the request's path as received, without the query.
+        query: raw bytes after ``?``, still percent-encoded; blanks and non-ASCII bytes may be escaped or not.
+        headers: names in lower case; of a repeated header the values are joined with ``, ``.
+        body: the body's bytes, decompressed, at most ``ingest.max_body_bytes``.
+        received_at: arrival, timezone-aware UTC.
+        peer: the caller's address after trusted proxies, such as ``203.0.113.7``; empty when not known.
+    """
+
+    method: str
+    path: str
+    query: bytes
+    headers: Mapping[str, str]
+    body: bytes
+    received_at: datetime
+    peer: str = ""
