@@ -1,0 +1,211 @@
+"""Every number the gateway exports, in one table: kind, unit, meaning, and what to do when it is high.
+
+Names follow the Prometheus conventions: ``gateway_<what>_<unit>_total`` for counters, base units. A module
+that counts asks for its metric by name: ``METRICS.counter("gateway_callbacks")``. On hot paths bind the
+child once and count per batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One row of the catalogue.
+
+    Args:
+        name: without Prometheus' ``_total``.
+        kind: counter, gauge or histogram.
+        labels: label names; each has few values (names of callbacks, topics, subscribers; never ids).
+        meaning: one sentence.
+        advice: what to do when it is high, or moves at all.
+        buckets: of a histogram, in its unit.
+    """
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    meaning: str
+    advice: str
+    buckets: tuple[float, ...] = ()
+
+
+#: Answers take a disk sync, so half a millisecond is the least; the platform's patience is not known: 10 s.
+_ANSWER_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0)
+_DELIVERY_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_BATCH: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+CATALOGUE: Final[tuple[Metric, ...]] = (
+    Metric(
+        "gateway_callbacks",
+        "counter",
+        ("callback", "outcome"),
+        "Callbacks answered, by outcome: accepted, repeated, rejected, unauthenticated, forbidden, refused, unavailable.",
+        "rejected: read callbacks.rejected; unauthenticated: check credentials; unavailable: see the journal.",
+    ),
+    Metric(
+        "gateway_callback_answer_seconds",
+        "histogram",
+        ("callback",),
+        "Time from a request read whole to its answer, the commit included.",
+        "High with few requests: a slow disk. High with many: more workers.",
+        _ANSWER_S,
+    ),
+    Metric(
+        "gateway_callback_drift",
+        "counter",
+        ("callback",),
+        "Fields and codes that the vendor's documents do not have.",
+        "The vendor changed something; the log names each once. Nothing is lost: raw holds them.",
+    ),
+    Metric(
+        "gateway_http_refused",
+        "counter",
+        ("reason",),
+        "Requests refused before any callback was known: not_found, method, too_large, malformed, timeout.",
+        "not_found: a wrong address is set at the vendor. The rest: someone probes, or limits are too tight.",
+    ),
+    Metric(
+        "gateway_journal_events",
+        "counter",
+        ("stream",),
+        "Records made durable in the journal.",
+        "This is the rate of intake.",
+    ),
+    Metric(
+        "gateway_journal_commit_seconds",
+        "histogram",
+        (),
+        "Time of one group commit, its sync included.",
+        "A slow or busy disk; every answer waits for one.",
+        _ANSWER_S,
+    ),
+    Metric(
+        "gateway_journal_batch_events",
+        "histogram",
+        (),
+        "Records sharing one commit.",
+        "Large batches are good: the disk is the pace, the processor is not.",
+        _BATCH,
+    ),
+    Metric(
+        "gateway_journal_used_bytes",
+        "gauge",
+        (),
+        "Bytes of the journal's file in use.",
+        "Near journal.max_bytes the oldest events go; with Kafka away, callbacks are answered 503.",
+    ),
+    Metric(
+        "gateway_journal_oldest_age_seconds",
+        "gauge",
+        (),
+        "Age of the oldest record kept.",
+        "How far back a replay can reach.",
+    ),
+    Metric(
+        "gateway_journal_failures",
+        "counter",
+        ("reason",),
+        "Commits that failed: full, disk.",
+        "Any is bad: callbacks were answered 503. Free space, or look at the disk.",
+    ),
+    Metric(
+        "gateway_journal_expired_events",
+        "counter",
+        ("group",),
+        "Records that retention took before this reader had read them.",
+        "The subscriber was away for longer than the journal keeps; raise retention or fix it.",
+    ),
+    Metric(
+        "gateway_journal_damaged_segments",
+        "counter",
+        (),
+        "Stored batches that were not what was written.",
+        "A disk or memory fault. Run gateway journal check; replace the disk.",
+    ),
+    Metric(
+        "gateway_deliveries",
+        "counter",
+        ("subscriber", "outcome"),
+        "Attempts by outcome: delivered, retried, parked, dead_lettered, skipped.",
+        "retried: see the subscriber's last error. dead_lettered: gateway dlq list.",
+    ),
+    Metric(
+        "gateway_delivery_attempt_seconds",
+        "histogram",
+        ("subscriber",),
+        "Time of one attempt, from connecting to the answer.",
+        "The subscriber is slow: it should queue, then answer.",
+        _DELIVERY_S,
+    ),
+    Metric(
+        "gateway_delivery_in_flight",
+        "gauge",
+        ("subscriber",),
+        "Attempts under way.",
+        "At the subscriber's concurrency all the time: it cannot keep up.",
+    ),
+    Metric(
+        "gateway_subscriber_lag_records",
+        "gauge",
+        ("subscriber",),
+        "Records between the subscriber's position and the end of its log.",
+        "Growing: the subscriber is slower than the intake, or down.",
+    ),
+    Metric(
+        "gateway_subscriber_state",
+        "gauge",
+        ("subscriber", "state"),
+        "1 for the state the subscriber is in: closed (well), open, half_open, paused, stopped.",
+        "open: it is down and its events wait in the log.",
+    ),
+)
+
+
+class Metrics:
+    """The catalogue as live metric objects, by name."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self.registry = registry
+        self._by_name: dict[str, Counter | Gauge | Histogram] = {}
+        for metric in CATALOGUE:
+            self._by_name[metric.name] = _make(metric, registry)
+
+    def counter(self, name: str) -> Counter:
+        """The counter of this name.
+
+        Raises:
+            KeyError: the catalogue has no such metric.
+        """
+        found = self._by_name[name]
+        assert isinstance(found, Counter)
+        return found
+
+    def gauge(self, name: str) -> Gauge:
+        """The gauge of this name; errors as :meth:`counter`."""
+        found = self._by_name[name]
+        assert isinstance(found, Gauge)
+        return found
+
+    def histogram(self, name: str) -> Histogram:
+        """The histogram of this name; errors as :meth:`counter`."""
+        found = self._by_name[name]
+        assert isinstance(found, Histogram)
+        return found
+
+
+def _make(metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
+    if metric.kind == "counter":
+        return Counter(metric.name, metric.meaning, metric.labels, registry=registry)
+    if metric.kind == "gauge":
+        return Gauge(
+            metric.name, metric.meaning, metric.labels, registry=registry, multiprocess_mode="livesum"
+        )
+    return Histogram(metric.name, metric.meaning, metric.labels, registry=registry, buckets=metric.buckets)
+
+
+METRICS: Final = Metrics()
