@@ -99,12 +99,8 @@ class Signature(Section):
         description="Fixed algorithm; unset: what the headers say, or the length of the signature",
     )
     access_key: str | None = Field(default=None, description="Refuse other keys than this (general scheme)")
-    window: Duration | None = Field(
-        default=None, gt=0, description="Refuse time stamps further off than this"
-    )
-    header: str | None = Field(
-        default=None, description="Other senders: the header that carries an HMAC of the body"
-    )
+    window: Duration | None = Field(default=None, gt=0, description="Refuse time stamps further off than this")
+    header: str | None = Field(default=None, description="Other senders: the header that carries an HMAC of the body")
     encoding: Literal["hex", "base64"] = "hex"
     prefix: str = Field(default="", description="Other senders: text before the signature, such as 'sha256='")
 
@@ -120,9 +116,7 @@ class Auth(Section):
 
     token: SecretStr = SecretStr("")
     tokens: Secrets = Field(default_factory=list, description="More tokens, while one is being rotated")
-    allow_ips: Networks = Field(
-        default_factory=list, description="Addresses or networks (CIDR) that may call"
-    )
+    allow_ips: Networks = Field(default_factory=list, description="Addresses or networks (CIDR) that may call")
     signature: Signature | None = None
 
     @property
@@ -145,17 +139,11 @@ class CallbackPath(Section):
     enabled: bool = True
     auth: Auth = Auth()
     timezone: Annotated[str, AfterValidator(_zone)] | None = None
-    decoder: str | None = Field(
-        default=None, description="json, form, or an entry point of the group gateway.decoders"
-    )
+    decoder: str | None = Field(default=None, description="json, form, or an entry point of the group gateway.decoders")
     topic: Name | None = None
     type: str | None = None
-    key: str | None = Field(
-        default=None, description="Path of the ordering key in the payload, such as $.order.id"
-    )
-    id: str | None = Field(
-        default=None, description="Path of the sender's own event id; unset: a hash of the payload"
-    )
+    key: str | None = Field(default=None, description="Path of the ordering key in the payload, such as $.order.id")
+    id: str | None = Field(default=None, description="Path of the sender's own event id; unset: a hash of the payload")
     time: str | None = Field(default=None, description="Path of the time of the event")
 
 
@@ -166,16 +154,10 @@ class Ingest(Section):
     port: Port = 8080
     workers: int = Field(default=1, ge=1, le=64)
     max_body_bytes: Size = Field(default=Size(1_048_576), gt=0, le=64 * 1024 * 1024)
-    read_timeout: Duration = Field(
-        default=15.0, gt=0, description="A request must have arrived whole after this time"
-    )
+    read_timeout: Duration = Field(default=15.0, gt=0, description="A request must have arrived whole after this time")
     keepalive_timeout: Duration = Field(default=75.0, gt=0)
-    max_waiting: int = Field(
-        default=10_000, ge=1, description="Callbacks waiting for a commit; more are answered 503"
-    )
-    dedup_window: int = Field(
-        default=100_000, ge=0, description="Known event ids; a repeat of one is not stored twice"
-    )
+    max_waiting: int = Field(default=10_000, ge=1, description="Callbacks waiting for a commit; more are answered 503")
+    dedup_window: int = Field(default=100_000, ge=0, description="Known event ids; a repeat of one is not stored twice")
     timezone: Annotated[str, AfterValidator(_zone)] = "Asia/Shanghai"
     trusted_proxies: Networks = Field(default_factory=list)
     callbacks: dict[Name, Annotated[list[CallbackPath], BeforeValidator(_list)]] = Field(default_factory=dict)
@@ -211,9 +193,7 @@ class Subscriber(Section):
     rate_per_s: float | None = Field(default=None, gt=0)
     timeout_s: Duration = Field(default=10.0, gt=0, le=600)
     ordering: Literal["key", "none"] = "key"
-    start: Literal["latest", "earliest"] = Field(
-        default="latest", description="Where a new subscriber begins to read"
-    )
+    start: Literal["latest", "earliest"] = Field(default="latest", description="Where a new subscriber begins to read")
     retry: Retry = Retry()
     allow_private: bool = False
 
@@ -266,7 +246,5 @@ class Settings(Section):
         names = [subscriber.name for subscriber in self.subscribers]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(
-                f"subscribers: the name {twice[0]!r} is used twice; cursors and metrics go by name"
-            )
+            raise ValueError(f"subscribers: the name {twice[0]!r} is used twice; cursors and metrics go by name")
         return self

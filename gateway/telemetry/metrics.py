@@ -202,9 +202,7 @@ def _make(metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Hist
     if metric.kind == "counter":
         return Counter(metric.name, metric.meaning, metric.labels, registry=registry)
     if metric.kind == "gauge":
-        return Gauge(
-            metric.name, metric.meaning, metric.labels, registry=registry, multiprocess_mode="livesum"
-        )
+        return Gauge(metric.name, metric.meaning, metric.labels, registry=registry, multiprocess_mode="livesum")
     return Histogram(metric.name, metric.meaning, metric.labels, registry=registry, buckets=metric.buckets)
 
 
