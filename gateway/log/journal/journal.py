@@ -1,0 +1,474 @@
+"""The journal as the event loop sees it: group commit, cursors, readers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+import structlog
+
+from gateway.errors import GatewayError, JournalFull, JournalUnavailable
+from gateway.log import Entry, OnRevoked, Record, Start
+from gateway.log.journal import segment
+from gateway.log.journal.lock import FolderLock
+from gateway.log.journal.reader import JournalReader
+from gateway.log.journal.retention import Enforcer, Expired, Retention
+from gateway.log.journal.store import SegmentInfo, Store, Stream
+from gateway.log.journal.tail import Tail
+from gateway.log.journal.writer import WriterThread
+from gateway.telemetry.metrics import METRICS
+
+#: The stream of all vendor events, whatever their topic: they share one order and one commit.
+EVENTS: Final = "events"
+#: Topics that get a stream of their own.
+_INTERNAL: Final = ("retry.", "dlq.", "internal.")
+#: A crash repeats what was done in this time; ten times less doubles the commits of an idle gateway.
+_CURSOR_INTERVAL_S: Final = 0.25
+_HOUSEKEEPING_S: Final = 10.0
+#: Bytes that may wait for a commit. Past it a disk that hangs is answered 503 instead of filling the memory.
+_MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
+
+_T = TypeVar("_T")
+_log = structlog.get_logger("gateway.journal")
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What shares one commit."""
+
+    drafts: dict[str, segment.Draft] = field(default_factory=dict)
+    entries: dict[str, list[Entry]] = field(default_factory=dict)
+    waiters: list[asyncio.Future[None]] = field(default_factory=list)
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    bases: dict[str, int]
+    appended_at: float
+    expired: list[Expired]
+    took_s: float
+
+
+class Journal:
+    """The embedded :class:`gateway.log.EventLog`.
+
+    Args:
+        folder: made if it is not there; one process at a time.
+        retention: what is kept.
+        clock: Unix seconds.
+        on_expired: told, on the event loop, what went before a reader had read it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        retention: Retention,
+        *,
+        clock: Callable[[], float] = time.time,
+        on_expired: Callable[[Expired], None] | None = None,
+    ) -> None:
+        self._folder = folder
+        self._retention = retention
+        self._clock = clock
+        self._on_expired = on_expired
+        self._lock = FolderLock(folder)
+        self._pending = _Batch()
+        self._is_committing = False
+        self._is_submit_due = False
+        self._is_cursor_due = False
+        self._is_open = False
+        self._idle: asyncio.Event
+        self._dirty: dict[tuple[str, str], int] = {}
+        self._cursors: dict[tuple[str, str], int] = {}
+        self._cursor_timer: asyncio.TimerHandle | None = None
+        self._readers: dict[int, JournalReader] = {}
+        self._tails: dict[str, Tail] = {}
+        self._changed: dict[str, asyncio.Future[None]] = {}
+        self._housekeeper: asyncio.Task[None] | None = None
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Lock the folder and open the file. Starting an open journal does nothing.
+
+        Raises:
+            JournalInUse, JournalDamaged, JournalUnavailable: see :mod:`gateway.errors`.
+        """
+        if self._is_open:
+            return
+        self._loop = asyncio.get_running_loop()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._lock.acquire()
+        self._writer = WriterThread("journal-writer")
+        self._read_pool = ThreadPoolExecutor(1, "journal-reader")
+        try:
+            self._store = await self._writer.submit(partial(Store, self._folder, is_writer=True))
+            self._read_store = await self._in_read_pool(partial(Store, self._folder, is_writer=False))
+            self._cursors = await self._writer.submit(self._store.cursors)
+            self._enforcer = await self._writer.submit(self._make_enforcer)
+        except GatewayError:
+            await self._release()
+            raise
+        self._is_open = True
+        self._housekeeper = self._loop.create_task(self._housekeep(), name="journal-housekeeping")
+
+    async def stop(self) -> None:
+        """Store what waits, then close. May be called twice, or before :meth:`start`."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        if self._housekeeper is not None:
+            self._housekeeper.cancel()
+            await asyncio.gather(self._housekeeper, return_exceptions=True)
+        if self._cursor_timer is not None:
+            self._cursor_timer.cancel()
+        self._is_cursor_due = True
+        self._submit_soon()
+        await self._idle.wait()
+        for future in self._changed.values():
+            if not future.done():
+                future.set_result(None)
+        await self._writer.submit(self._store.close)
+        await self._in_read_pool(self._read_store.close)
+        await self._release()
+
+    async def _release(self) -> None:
+        await self._writer.stop()
+        self._read_pool.shutdown(wait=True)
+        self._lock.release()
+
+    def _make_enforcer(self) -> Enforcer:
+        enforcer = Enforcer(self._store, self._retention, EVENTS, lambda: list(self._readers.values()))
+        enforcer.acknowledged = self._cursors.get((self._retention.protected or "", EVENTS), 0)
+        return enforcer
+
+    # -- appending ----------------------------------------------------------------------------------------------
+
+    async def append(self, entries: Sequence[Entry]) -> None:
+        """See :meth:`gateway.log.EventLog.append`. A caller that is cancelled may or may not have stored."""
+        await self.append_soon(entries)
+
+    def append_soon(self, entries: Sequence[Entry]) -> asyncio.Future[None]:
+        """As :meth:`append`, for callers that want the future itself.
+
+        Raises:
+            ValueError: an id is not 32 hex digits, or a text is not Unicode.
+        """
+        if not self._is_open:
+            raise JournalUnavailable("the journal is closed: the gateway is stopping")
+        if self._pending.size > _MAX_PENDING_BYTES:
+            raise JournalUnavailable("the disk does not keep up: too much waits for it")
+        encoded = [segment.encode(entry) for entry in entries]
+        batch = self._pending
+        for entry, record in zip(entries, encoded, strict=True):
+            stream = stream_of(entry.topic)
+            draft = batch.drafts.get(stream)
+            if draft is None:
+                draft = batch.drafts[stream] = segment.Draft()
+                batch.entries[stream] = []
+            draft.add(entry, record)
+            batch.entries[stream].append(entry)
+            batch.size += len(record)
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        batch.waiters.append(waiter)
+        self._submit_soon()
+        return waiter
+
+    async def flush(self) -> None:
+        """Make all appends and positions so far durable; after :meth:`stop` they are."""
+        if not self._is_open:
+            return
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._pending.waiters.append(waiter)
+        self._is_cursor_due = True
+        self._submit_soon()
+        await waiter
+
+    def _submit_soon(self) -> None:
+        """Once per turn of the loop, so that all requests read in one turn share a commit."""
+        self._idle.clear()
+        if not self._is_submit_due and not self._is_committing:
+            self._is_submit_due = True
+            self._loop.call_soon(self._submit)
+
+    def _submit(self) -> None:
+        self._is_submit_due = False
+        if self._is_committing:
+            return
+        batch, self._pending = self._pending, _Batch()
+        cursors: dict[tuple[str, str], int] = {}
+        if self._is_cursor_due:
+            cursors, self._dirty = self._dirty, {}
+            self._is_cursor_due = False
+        if not batch.waiters and not cursors:
+            self._idle.set()
+            return
+        self._is_committing = True
+        job = self._writer.submit(partial(self._commit, batch, cursors))
+        job.add_done_callback(partial(self._committed, batch, cursors))
+
+    def _commit(self, batch: _Batch, cursors: dict[tuple[str, str], int]) -> _Stored:
+        """In the writer's thread."""
+        started = time.perf_counter()
+        expired: list[Expired] = []
+        has_room = True
+        if batch.drafts:
+            has_room, expired = self._enforcer.make_room(batch.size)
+        now = self._clock()
+        bases: dict[str, int] = {}
+        if has_room and (batch.drafts or cursors):
+            bases = self._store.commit(batch.drafts, cursors, now)
+        elif cursors:
+            self._store.commit({}, cursors, now)  # positions may be what frees room
+        if cursors and (acknowledged := cursors.get((self._retention.protected or "", EVENTS))) is not None:
+            self._enforcer.acknowledged = acknowledged
+        if not has_room:
+            raise JournalFull(
+                f"{self._folder}: {self._retention.max_bytes} bytes are taken by events that Kafka has not acknowledged"
+            )
+        return _Stored(bases, self._store.last_appended_at, expired, time.perf_counter() - started)
+
+    def _committed(self, batch: _Batch, cursors: dict[tuple[str, str], int], job: asyncio.Future[_Stored]) -> None:
+        """Back on the loop: show the records to readers, let the waiters go, start the next commit."""
+        self._is_committing = False
+        error = job.exception()
+        if error is not None:
+            self._failed(batch, cursors, error)
+        else:
+            self._stored(batch, job.result())
+        if self._pending.waiters or (self._is_cursor_due and self._dirty):
+            self._submit()
+        if not self._is_committing:
+            self._idle.set()
+
+    def _stored(self, batch: _Batch, stored: _Stored) -> None:
+        for stream, base in stored.bases.items():
+            entries = batch.entries[stream]
+            tail = self._tails.get(stream)
+            if tail is not None:
+                tail.extend(stream, base, stored.appended_at, entries)
+            METRICS.counter("gateway_journal_events").labels(stream).inc(len(entries))
+            self.wake(stream)
+        if batch.drafts:
+            METRICS.histogram("gateway_journal_commit_seconds").observe(stored.took_s)
+            METRICS.histogram("gateway_journal_batch_events").observe(sum(d.count for d in batch.drafts.values()))
+        self._tell_expired(stored.expired)
+        for waiter in batch.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _failed(self, batch: _Batch, cursors: dict[tuple[str, str], int], error: BaseException) -> None:
+        reason = "full" if isinstance(error, JournalFull) else "disk"
+        METRICS.counter("gateway_journal_failures").labels(reason).inc()
+        _log.error("journal.commit_failed", reason=reason, error=str(error), waiting=len(batch.waiters))
+        for key, position in cursors.items():
+            self._dirty.setdefault(key, position)
+        self._cursor_soon()
+        for waiter in batch.waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
+                waiter.exception()  # one whose caller has gone is not worth a warning of asyncio
+
+    def _tell_expired(self, expired: Sequence[Expired]) -> None:
+        for item in expired:
+            METRICS.counter("gateway_journal_expired_events").labels(item.group).inc(item.count)
+            _log.warning(
+                "journal.expired",
+                group=item.group,
+                stream=item.stream,
+                first=item.first,
+                last=item.last,
+                count=item.count,
+                topics=dict(item.by_topic),
+            )
+            if self._on_expired is not None:
+                self._on_expired(item)
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    async def reader(
+        self,
+        group: str,
+        topics: Collection[str],
+        *,
+        start: Start = "latest",
+        on_revoked: OnRevoked | None = None,
+    ) -> JournalReader:
+        """See :meth:`gateway.log.EventLog.reader`. No topics at all means every vendor event.
+
+        A position that is new is made durable before this returns: a restart must not move it.
+        """
+        streams = {stream_of(topic) for topic in topics} or {EVENTS}
+        if len(streams) > 1:
+            raise ValueError(f"one reader reads vendor events or one internal topic, not {sorted(topics)}")
+        stream = streams.pop()
+        floor, head = self.floor(stream), self.head(stream)
+        position = self._cursors.get((group, stream))
+        is_new = position is None
+        if position is None:
+            position = head if start == "latest" else floor
+        wanted = frozenset(topics) if stream == EVENTS and topics else None
+        reader = JournalReader(self, group, stream, wanted, min(position, head))
+        self._readers[id(reader)] = reader
+        self._tails.setdefault(stream, Tail(head))
+        if is_new:
+            self.note_cursor(group, stream, position)
+            await self.flush()
+        return reader
+
+    @property
+    def is_open(self) -> bool:
+        """Between a successful :meth:`start` and :meth:`stop`."""
+        return self._is_open
+
+    def head(self, stream: str) -> int:
+        """Offset that the next record gets."""
+        tail = self._tails.get(stream)
+        if tail is not None:
+            return tail.head
+        found = self._store.streams.get(stream)
+        return found.head if found else 0
+
+    def floor(self, stream: str) -> int:
+        """Offset of the first record kept."""
+        found = self._store.streams.get(stream)
+        return found.floor if found else 0
+
+    def streams(self) -> list[Stream]:
+        """All streams: names and bounds."""
+        return list(self._store.streams.values())
+
+    def tail(self, stream: str) -> Tail | None:
+        """The newest records in memory, if anyone reads this stream."""
+        return self._tails.get(stream)
+
+    def changed(self, stream: str) -> asyncio.Future[None]:
+        """Done when the stream has grown after this call. Shared: await it behind a shield or a time-out."""
+        future = self._changed.get(stream)
+        if future is None or future.done():
+            future = self._changed[stream] = self._loop.create_future()
+        return asyncio.shield(future)
+
+    def wake(self, stream: str) -> None:
+        """Let readers look again."""
+        future = self._changed.pop(stream, None)
+        if future is not None and not future.done():
+            future.set_result(None)
+
+    async def read_file(
+        self, stream: str, position: int, max_bytes: int
+    ) -> list[SegmentInfo | tuple[SegmentInfo, list[Record]]]:
+        """Segments from the file; see :meth:`gateway.log.journal.store.Store.read`."""
+        return await self._in_read_pool(partial(self._read, stream, position, max_bytes))
+
+    def _read(self, stream: str, position: int, max_bytes: int) -> list[SegmentInfo | tuple[SegmentInfo, list[Record]]]:
+        if stream not in self._read_store.streams:
+            self._read_store.refresh()
+        return self._read_store.read(stream, position, max_bytes)
+
+    async def offset_at(self, stream: str, unix_s: float) -> int:
+        """Offset of the first record appended at or after a time."""
+
+        def look() -> int:
+            self._read_store.refresh()
+            return self._read_store.offset_at(stream, unix_s)
+
+        return await self._in_read_pool(look)
+
+    async def newest_ids(self, limit: int) -> list[str]:
+        """Ids of the newest ``limit`` vendor events, oldest first: what a window of known ids is rebuilt from."""
+        head = self.head(EVENTS)
+        position = max(self.floor(EVENTS), head - limit)
+        ids: list[str] = []
+        while position < head:
+            segments = await self.read_file(EVENTS, position, 4 * 1024 * 1024)
+            if not segments:
+                break
+            for item in segments:
+                info = item[0] if isinstance(item, tuple) else item
+                if isinstance(item, tuple):
+                    ids += [record.id for record in item[1] if record.offset >= position]
+                else:
+                    self.damaged(EVENTS, info, "start")
+                position = info.base + info.count
+        return ids
+
+    def damaged(self, stream: str, info: SegmentInfo, group: str) -> None:
+        """Tell of a segment whose bytes are not what was written."""
+        METRICS.counter("gateway_journal_damaged_segments").inc()
+        _log.error(
+            "journal.damaged",
+            stream=stream,
+            first=info.base,
+            last=info.base + info.count - 1,
+            count=info.count,
+            topics=dict(info.topics),
+            group=group,
+            advice="these events cannot be read; run 'gateway journal check', replace the disk or memory at fault",
+        )
+
+    def forget(self, reader: JournalReader) -> None:
+        """A reader was closed."""
+        self._readers.pop(id(reader), None)
+        if not any(other.stream == reader.stream for other in self._readers.values()):
+            self._tails.pop(reader.stream, None)
+
+    def _in_read_pool(self, function: Callable[[], _T]) -> asyncio.Future[_T]:
+        return self._loop.run_in_executor(self._read_pool, function)
+
+    # -- positions ----------------------------------------------------------------------------------------------
+
+    def note_cursor(self, group: str, stream: str, position: int) -> None:
+        """Remember a position; it is stored with the next commit that is due."""
+        self._cursors[group, stream] = position
+        self._dirty[group, stream] = position
+        self._cursor_soon()
+
+    def cursors(self) -> Mapping[tuple[str, str], int]:
+        """All positions by (group, stream), durable or about to be."""
+        return self._cursors
+
+    def _cursor_soon(self) -> None:
+        if self._cursor_timer is None and self._is_open:
+            self._cursor_timer = self._loop.call_later(_CURSOR_INTERVAL_S, self._cursor_due)
+
+    def _cursor_due(self) -> None:
+        self._cursor_timer = None
+        if self._is_open:
+            self._is_cursor_due = True
+            self._submit_soon()
+
+    # -- housekeeping -------------------------------------------------------------------------------------------
+
+    async def _housekeep(self) -> None:
+        while True:
+            await self.housekeep()
+            await asyncio.sleep(_HOUSEKEEPING_S)
+
+    async def housekeep(self) -> None:
+        """Drop what is too old and measure the file; runs by itself every ten seconds."""
+        try:
+            expired = await self._writer.submit(lambda: self._enforcer.by_age(self._clock()))
+        except GatewayError as exc:
+            _log.error("journal.housekeeping_failed", error=str(exc))
+            return
+        self._tell_expired(expired)
+        METRICS.gauge("gateway_journal_used_bytes").set(self._enforcer.used_bytes)
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the file in use, as last measured."""
+        return self._enforcer.used_bytes
+
+
+def stream_of(topic: str) -> str:
+    """The stream that holds a topic: internal topics have one each, vendor events share one."""
+    return topic if topic.startswith(_INTERNAL) else EVENTS

@@ -1,0 +1,164 @@
+"""A reading position in the journal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from gateway.errors import Transient
+from gateway.log import Record
+
+if TYPE_CHECKING:
+    from gateway.log.journal.journal import Journal
+
+#: Bytes read from the file at a time by a reader that fell behind.
+_READ_BYTES: Final = 1024 * 1024
+
+
+class JournalReader:
+    """Implements :class:`gateway.log.LogReader` on one stream of the journal.
+
+    Args:
+        topics: records of other topics are passed over; None reads all.
+        position: offset of the next record to look at.
+    """
+
+    def __init__(self, journal: Journal, group: str, stream: str, topics: frozenset[str] | None, position: int) -> None:
+        self.group = group
+        self.stream = stream
+        self.topics = topics
+        self.position = position
+        self._journal = journal
+        self._committed = position
+        self._returned_end = position
+        self._is_paused = False
+        self._is_closed = False
+        self._read_ahead: list[Record] = []
+
+    @property
+    def committed(self) -> int:
+        """Everything below is done."""
+        return self._committed
+
+    async def fetch(self, *, max_records: int, wait_s: float) -> Sequence[Record]:
+        """See :meth:`gateway.log.LogReader.fetch`."""
+        deadline = asyncio.get_running_loop().time() + wait_s
+        while True:
+            if not self._journal.is_open:
+                raise Transient("the journal is closed")
+            if not self._is_paused and (records := await self._scan(max_records)):
+                return records
+            # Nothing is awaited between the look at the head and this line, so no append is missed.
+            changed = self._journal.changed(self.stream)
+            remaining = deadline - asyncio.get_running_loop().time()
+            if remaining <= 0:
+                return ()
+            try:
+                async with asyncio.timeout(remaining):
+                    await changed
+            except TimeoutError:
+                return ()
+
+    async def _scan(self, max_records: int) -> Sequence[Record]:
+        """Look at records from the position on until some are wanted or the head is reached."""
+        while self.position < self._journal.head(self.stream):
+            looked_at = await self._next(max_records)
+            if not looked_at:
+                continue
+            wanted = (
+                looked_at if self.topics is None else [record for record in looked_at if record.topic in self.topics]
+            )
+            everything_done = self._committed >= self._returned_end
+            self.position = looked_at[-1].offset + 1
+            if wanted:
+                self._returned_end = wanted[-1].offset + 1
+                return wanted
+            if everything_done:
+                self._note(self.position)
+        return ()
+
+    async def _next(self, limit: int) -> list[Record]:
+        """The next records whatever their topic, from memory where possible; empty after a hole was stepped over."""
+        tail = self._journal.tail(self.stream)
+        if tail is not None and self.position >= tail.first:
+            self._read_ahead = []
+            return tail.slice(self.position, limit)
+        if not self._read_ahead or self._read_ahead[0].offset != self.position:
+            self._read_ahead = await self._from_file()
+        taken = self._read_ahead[:limit]
+        self._read_ahead = self._read_ahead[limit:]
+        return taken
+
+    async def _from_file(self) -> list[Record]:
+        segments = await self._journal.read_file(self.stream, self.position, _READ_BYTES)
+        if not segments:
+            # Trimmed away between the look at the head and the read: go on at the first that is kept.
+            floor = self._journal.floor(self.stream)
+            if floor <= self.position:
+                raise Transient(f"{self.stream} offset {self.position}: in the journal's range, but not in its file")
+            self.position = floor
+            return []
+        records: list[Record] = []
+        for item in segments:
+            if isinstance(item, tuple):
+                records += item[1]
+            elif records:
+                break  # hand out what comes before the damage first
+            else:
+                self._journal.damaged(self.stream, item, self.group)
+                self.position = item.base + item.count
+                return []
+        behind = self.position - records[0].offset
+        if behind < 0:
+            self.position = records[0].offset
+            return records
+        return records[behind:]
+
+    def commit(self, partition: str, offset: int) -> None:
+        """See :meth:`gateway.log.LogReader.commit`. Passing the last record handed out passes what was skipped too."""
+        self._note(self.position if offset >= self._returned_end else offset)
+
+    def _note(self, offset: int) -> None:
+        if offset > self._committed:
+            self._committed = offset
+            self._journal.note_cursor(self.group, self.stream, offset)
+
+    async def flush(self) -> None:
+        """See :meth:`gateway.log.LogReader.flush`."""
+        await self._journal.flush()
+
+    def pause(self, partitions: Collection[str]) -> None:
+        """See :meth:`gateway.log.LogReader.pause`."""
+        if self.stream in partitions:
+            self._is_paused = True
+
+    def resume(self, partitions: Collection[str]) -> None:
+        """See :meth:`gateway.log.LogReader.resume`."""
+        if self.stream in partitions and self._is_paused:
+            self._is_paused = False
+            self._journal.wake(self.stream)
+
+    async def seek(self, partition: str, offset: int) -> None:
+        """See :meth:`gateway.log.LogReader.seek`. Clamped to what is kept."""
+        floor, head = self._journal.floor(self.stream), self._journal.head(self.stream)
+        self.position = min(max(offset, floor), head)
+        self._read_ahead = []
+        self._committed = self._returned_end = self.position
+        self._journal.note_cursor(self.group, self.stream, self.position)
+        self._journal.wake(self.stream)
+
+    async def seek_to_time(self, unix_s: float) -> None:
+        """See :meth:`gateway.log.LogReader.seek_to_time`."""
+        await self.seek(self.stream, await self._journal.offset_at(self.stream, unix_s))
+
+    async def lag(self) -> Mapping[str, int]:
+        """See :meth:`gateway.log.LogReader.lag`."""
+        return {self.stream: max(0, self._journal.head(self.stream) - self._committed)}
+
+    async def close(self) -> None:
+        """See :meth:`gateway.log.LogReader.close`."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._journal.forget(self)
+            await self._journal.flush()
