@@ -1,0 +1,130 @@
+"""One broker process: start, wait until it answers, kill, suspend, start again on the same port and data."""
+
+from __future__ import annotations
+
+import random
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+#: Starting on a busy machine of two cores; a healthy one is up in three seconds.
+START_S: Final = 60.0
+STOP_S: Final = 20.0
+#: The C1 compiler and the serial collector: a test broker lives for a minute, so start-up is what counts.
+_JVM: Final = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Xms96m", "-Xmx256m")
+#: Below the range that Linux takes ports of outgoing connections from: a dead broker's port must stay free.
+_PORTS: Final = range(20_000, 30_000)
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
+    while True:
+        port = random.choice(_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def java(jars: Path, *arguments: str) -> list[str]:
+    """A command line that runs a class of Kafka's."""
+    return ["java", *_JVM, "-cp", f"{jars}/*", *arguments]
+
+
+@dataclass(slots=True)
+class Node:
+    """A broker and controller in one process.
+
+    Args:
+        number: ``node.id``, from 1.
+        folder: holds ``server.properties``, ``out.log`` and the data.
+        jars: Kafka's libraries.
+        port: of the plain listener.
+    """
+
+    number: int
+    folder: Path
+    jars: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """The process is there (it may be suspended)."""
+        return self.process is not None and self.process.poll() is None
+
+    def launch(self) -> None:
+        """Start the process and return at once."""
+        with (self.folder / "out.log").open("ab") as out:
+            self.process = subprocess.Popen(
+                java(
+                    self.jars,
+                    f"-Dlog4j2.configurationFile=file:{self.folder.parent / 'log4j2.properties'}",
+                    "kafka.Kafka",
+                    str(self.folder / "server.properties"),
+                ),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait_ready(self) -> None:
+        """Return when clients can connect: Kafka opens its client port as the last step of its start.
+
+        Raises:
+            RuntimeError: the process ended or was not ready in time; the message ends with its last lines.
+        """
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline and self.is_running:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            except OSError:
+                time.sleep(0.05)
+            else:
+                return
+        raise RuntimeError(f"Kafka node {self.number} did not start:\n{self.last_lines()}")
+
+    def start(self) -> None:
+        """Start, or start again on the same port and data, and wait until it answers."""
+        self.launch()
+        self.wait_ready()
+
+    def kill(self) -> None:
+        """SIGKILL: as a crash of the process. What it acknowledged is still in the page cache."""
+        self._signal(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """An orderly stop: leadership is handed over first. Falls back to SIGKILL after ``STOP_S``."""
+        self._signal(signal.SIGTERM)
+
+    def suspend(self) -> None:
+        """SIGSTOP: connections stay open and nothing answers, as on a hung machine."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT after :meth:`suspend`."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+
+    def last_lines(self) -> str:
+        """The end of its log."""
+        return "\n".join((self.folder / "out.log").read_text(errors="replace").splitlines()[-15:])
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.process is None or not self.is_running:
+            return
+        self.process.send_signal(signal.SIGCONT)
+        self.process.send_signal(number)
+        try:
+            self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
