@@ -1,0 +1,101 @@
+"""One connection: aiohttp's own request handler, plus three things the platform and the internet ask for.
+
+* Request lines with raw blanks are mended before the parser sees them (:mod:`gateway.ingest.request_line`). For that
+  the first line of a request is held back until it is whole; it is bounded like every other line.
+* A request whose head does not arrive whole in time closes the connection. aiohttp only has the keep-alive time,
+  which must be much longer.
+* What aiohttp's parser refuses is answered in one line and counted, not logged with a stack trace: it is the
+  internet's noise.
+
+Invariants. Bytes reach the parser in the order they came. Only bytes of a first line are ever changed. A request begins
+where the body of the one before it ended, which its payload knows; what a sender pipelines behind a body in the same
+chunk goes through untouched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from aiohttp import StreamReader, web
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
+
+from gateway.ingest.request_line import mended
+from gateway.telemetry.metrics import METRICS
+
+_REFUSED: Final = METRICS.counter("gateway_http_refused")
+#: As aiohttp's own limit on a line.
+_MAX_LINE: Final = 8190
+
+
+class Connection(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # aiohttp's class is generic for it only
+    """See the module."""
+
+    __slots__ = ("_body", "_head_timeout_s", "_head_timer", "_held", "_is_in_head")
+
+    def __init__(self, manager: web.Server, *, head_timeout_s: float, **settings: Any) -> None:  # type: ignore[type-arg,unused-ignore]
+        super().__init__(manager, **settings)
+        self._head_timeout_s = head_timeout_s
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._held = b""
+        self._is_in_head = False
+        self._body: StreamReader | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the socket, split anywhere."""
+        if data and not self._is_in_head and not self._upgraded and (self._body is None or self._body.is_eof()):
+            if self._held:
+                data = self._held + data
+            if b"\n" not in data and len(data) <= _MAX_LINE:
+                self._held = data
+                self._watch_head()
+                return
+            self._held = b""
+            self._is_in_head = True
+            data = mended(data)
+        parsed = self._request_count
+        super().data_received(data)
+        if self._request_count != parsed:
+            self._is_in_head = False
+            self._body = self._messages[-1][1] if self._messages else None
+            self._unwatch_head()
+        elif self._is_in_head:
+            self._watch_head()
+
+    def _watch_head(self) -> None:
+        if self._head_timer is None and self._head_timeout_s:
+            self._head_timer = self._loop.call_later(self._head_timeout_s, self._head_is_late)
+
+    def _unwatch_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        _REFUSED.labels("timeout").inc()
+        if self.transport is not None:
+            self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The other side went away, or we closed."""
+        self._unwatch_head()
+        super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What the parser refused (400), or a bug of ours (500): only the second is worth a stack trace."""
+        if status >= 500:
+            self.log_exception("a request could not be handled", exc_info=exc)
+        else:
+            _REFUSED.labels("malformed").inc()
+        response = web.Response(status=status, text="error", headers={"Server": "gateway"})
+        response.force_close()
+        return response

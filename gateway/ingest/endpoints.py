@@ -1,0 +1,131 @@
+"""The paths that are served: one row for each, made from the configuration and the table of callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+from zoneinfo import ZoneInfo
+
+from gateway.callbacks import CALLBACKS, DecodeContext, Decoded
+from gateway.callbacks.answers import Answers
+from gateway.callbacks.credentials import Credentials
+from gateway.callbacks.generic import generic_callback
+from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.signature import SignaturePolicy
+from gateway.config.settings import Auth, CallbackPath, Ingest, Signature
+
+BASE_PATH: Final = "/callbacks/"
+
+
+class Decodes(Protocol):
+    """What an endpoint needs of a callback, built in or of another sender."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def methods(self) -> frozenset[str]: ...  # noqa: D102
+    @property
+    def answers(self) -> Answers: ...  # noqa: D102
+    def decode(self, request: CallbackRequest, context: DecodeContext) -> Decoded: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One path: which callback comes in by it, for which account, and what it must show."""
+
+    path: str
+    callback: Decodes
+    context: DecodeContext
+    credentials: Credentials
+
+    @property
+    def signing(self) -> SignaturePolicy | None:
+        """How answers are signed, where the family signs them."""
+        return self.credentials.signature
+
+
+class Endpoints:
+    """All paths, found by a request's path."""
+
+    def __init__(self, rows: Iterator[Endpoint]) -> None:
+        self._by_path: Mapping[str, Endpoint] = {row.path: row for row in rows}
+
+    def __iter__(self) -> Iterator[Endpoint]:
+        return iter(self._by_path.values())
+
+    def find(self, path: str) -> Endpoint | None:
+        """The endpoint of a path; a slash at its end does not matter, and its last segment may be the token."""
+        found = self._by_path.get(path)
+        if found is not None:
+            return found
+        path = path.rstrip("/")
+        found = self._by_path.get(path)
+        if found is not None:
+            return found
+        found = self._by_path.get(path.rpartition("/")[0])
+        return found if found is not None and found.credentials.tokens else None
+
+    @property
+    def open_paths(self) -> list[str]:
+        """Paths that check nothing: whoever knows the address can write events."""
+        return [row.path for row in self if row.credentials.is_open]
+
+
+def endpoints(settings: Ingest) -> Endpoints:
+    """Every built-in callback at its default path unless configured otherwise, then the other senders'."""
+    return Endpoints(_rows(settings))
+
+
+def _rows(settings: Ingest) -> Iterator[Endpoint]:
+    for name, callback in CALLBACKS.items():
+        for row in settings.callbacks.get(name, [CallbackPath()]):
+            if row.enabled:
+                yield _endpoint(settings, name, row, callback, callback.signature)
+    for name, rows in settings.callbacks.items():
+        for row in rows:
+            if name not in CALLBACKS and row.enabled:
+                yield _endpoint(settings, name, row, generic_callback(name, row), "hmac")
+
+
+def _endpoint(settings: Ingest, name: str, row: CallbackPath, callback: Decodes, scheme: str | None) -> Endpoint:
+    credentials = _credentials(row.auth, scheme)
+    return Endpoint(
+        path=(row.path or BASE_PATH + name).rstrip("/") or "/",
+        callback=callback,
+        context=DecodeContext(
+            zone=ZoneInfo(row.timezone or settings.timezone),
+            account=row.account,
+            credential_fields=credentials.fields,
+            own_numbers=frozenset(number.lstrip("+") for number in row.own_numbers),
+        ),
+        credentials=credentials,
+    )
+
+
+def _credentials(auth: Auth, scheme: str | None) -> Credentials:
+    return Credentials(
+        tokens=tuple(auth.all_tokens),
+        allow_ips=tuple(auth.allow_ips),
+        signature=_policy(auth.signature, scheme) if auth.signature and auth.signature.all_secrets and scheme else None,
+    )
+
+
+def _policy(signature: Signature, scheme: str) -> SignaturePolicy:
+    secrets = tuple(signature.all_secrets)
+    if scheme == "hmac":
+        return SignaturePolicy(
+            "hmac",
+            secrets,
+            header=(signature.header or "x-signature").lower(),
+            digest=signature.algorithm or "sha256",
+            encoding=signature.encoding,
+            prefix=signature.prefix,
+        )
+    return SignaturePolicy(
+        "callbot" if scheme == "callbot" else "general",
+        secrets,
+        algorithm="sha256" if signature.algorithm == "sha256" else "md5" if signature.algorithm == "md5" else None,
+        access_key=signature.access_key,
+        window_s=signature.window,
+    )

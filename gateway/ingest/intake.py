@@ -1,0 +1,191 @@
+"""What happens to one callback: authenticate, decode, skip what is known, append, answer.
+
+Free of HTTP: requests and answers are values. :meth:`Intake.take` runs to its end without waiting; when something must
+become durable first, it returns the answer together with the future to wait for. Success is never told before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import structlog
+
+from gateway.callbacks import Decoded
+from gateway.callbacks.answers import Answer
+from gateway.callbacks.rejected import rejected_event
+from gateway.callbacks.request import CallbackRequest
+from gateway.errors import CallbackRejected, NotNow, SenderError
+from gateway.event import Event
+from gateway.ingest.endpoints import Endpoint
+from gateway.ingest.known import KnownIds
+from gateway.log import Entry
+from gateway.telemetry.metrics import METRICS
+
+_log = structlog.get_logger("gateway.ingest")
+_CALLBACKS = METRICS.counter("gateway_callbacks")
+_DRIFT = METRICS.counter("gateway_callback_drift")
+#: Drift labels told in the log, once each; past so many only the metric goes on counting.
+_MOST_DRIFT_LABELS = 1000
+
+
+class Log(Protocol):
+    """Where events become durable."""
+
+    def append_soon(self, entries: list[Entry]) -> asyncio.Future[None]:
+        """Store all or none; the future is done when they are durable, or failed with :class:`NotNow`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An answer that may leave when ``durable`` is done. Everything in it is decided already."""
+
+    durable: asyncio.Future[None]
+    answer: Answer
+    outcome: str
+
+
+class Intake:
+    """Takes callbacks in.
+
+    Args:
+        log: the journal.
+        known: window of known ids, filled from the journal at start.
+        clock: now, timezone-aware UTC.
+        max_waiting: callbacks that may wait for a commit; one more is answered 503 at once.
+    """
+
+    def __init__(self, log: Log, known: KnownIds, *, clock: Callable[[], datetime], max_waiting: int) -> None:
+        self._log = log
+        self._known = known
+        self._clock = clock
+        self._max_waiting = max_waiting
+        self._storing: dict[str, asyncio.Future[None]] = {}
+        self._waiting = 0
+        self._seen_drift: set[tuple[str, str]] = set()
+
+    def take(self, endpoint: Endpoint, request: CallbackRequest) -> Answer | Pending:
+        """Decide about one callback. The one place where errors become answers, with :meth:`not_stored`."""
+        now = self._clock()
+        try:
+            endpoint.credentials.check(request, now)
+        except SenderError as exc:
+            return self._refused(endpoint, request, exc, now)
+        try:
+            decoded = endpoint.callback.decode(request, endpoint.context)
+        except CallbackRejected as exc:
+            return self._rejected(endpoint, request, exc, now)
+        if decoded.drift:
+            self._tell_drift(endpoint, decoded)
+        answer = endpoint.callback.answers.success(request, endpoint.signing, now)
+        return self._store(endpoint, request, decoded.events, answer, "accepted")
+
+    def not_stored(self, endpoint: Endpoint, request: CallbackRequest, error: NotNow) -> Answer:
+        """The answer when the log refused: 503 with ``Retry-After``. The sender may try again."""
+        _CALLBACKS.labels(endpoint.callback.name, "unavailable").inc()
+        failure = endpoint.callback.answers.failure(
+            error.status_hint, "not stored, try again", request, endpoint.signing, self._clock()
+        )
+        retry_after = ("Retry-After", str(round(error.retry_after_s or 1)))
+        return Answer(failure.status, failure.content_type, failure.body, (*failure.headers, retry_after))
+
+    def _refused(self, endpoint: Endpoint, request: CallbackRequest, exc: SenderError, now: datetime) -> Answer:
+        outcome = "forbidden" if exc.status_hint == 403 else "unauthenticated"
+        _CALLBACKS.labels(endpoint.callback.name, outcome).inc()
+        _log.warning(f"callback.{outcome}", callback=endpoint.callback.name, peer=request.peer, reason=str(exc))
+        return endpoint.callback.answers.failure(exc.status_hint, str(exc), request, endpoint.signing, now)
+
+    def _rejected(
+        self, endpoint: Endpoint, request: CallbackRequest, exc: CallbackRejected, now: datetime
+    ) -> Answer | Pending:
+        """Authentic but not understood: kept whole, then told to the sender."""
+        event = rejected_event(endpoint.callback.name, endpoint.context, request, exc)
+        _log.warning(
+            "callback.rejected", callback=endpoint.callback.name, id=event.id, reason=exc.reason, field=exc.field
+        )
+        answer = endpoint.callback.answers.failure(exc.status_hint, str(exc), request, endpoint.signing, now)
+        return self._store(endpoint, request, (event,), answer, "rejected")
+
+    def _store(
+        self, endpoint: Endpoint, request: CallbackRequest, events: tuple[Event, ...], answer: Answer, outcome: str
+    ) -> Answer | Pending:
+        fresh = [event for event in events if event.id not in self._known and event.id not in self._storing]
+        if not fresh:
+            return self._repeated(endpoint, events, answer, outcome)
+        if self._waiting >= self._max_waiting:
+            return self.not_stored(endpoint, request, NotNow("too many callbacks wait for the disk"))
+        entries = [Entry(event.topic, event.partitionkey, event.id, event.to_json()) for event in fresh]
+        try:
+            durable = self._log.append_soon(entries)
+        except NotNow as exc:
+            return self.not_stored(endpoint, request, exc)
+        self._waiting += 1
+        for event in fresh:
+            self._storing[event.id] = durable
+        durable.add_done_callback(lambda done: self._settle(done, fresh))
+        if len(fresh) < len(events):
+            durable = self._all(events, durable)
+        _log.debug("callback.received", callback=endpoint.callback.name, ids=[event.id for event in fresh])
+        return Pending(durable, answer, outcome)
+
+    def _repeated(
+        self, endpoint: Endpoint, events: tuple[Event, ...], answer: Answer, outcome: str
+    ) -> Answer | Pending:
+        """All of it is known; what is only on its way to the disk must arrive there before success is told."""
+        outcome = "repeated" if outcome == "accepted" else outcome
+        _log.debug("callback.repeated", callback=endpoint.callback.name, ids=[event.id for event in events])
+        on_their_way = [self._storing[event.id] for event in events if event.id in self._storing]
+        if on_their_way:
+            return Pending(_joined(on_their_way), answer, outcome)
+        self.count(endpoint, outcome)
+        return answer
+
+    def _all(self, events: tuple[Event, ...], durable: asyncio.Future[None]) -> asyncio.Future[None]:
+        """Some items of this callback are being stored by another request: wait for these too."""
+        others = {id(self._storing[event.id]): self._storing[event.id] for event in events if event.id in self._storing}
+        return _joined([durable, *others.values()]) if len(others) > 1 else durable
+
+    def _settle(self, durable: asyncio.Future[None], stored: list[Event]) -> None:
+        self._waiting -= 1
+        is_stored = not durable.cancelled() and durable.exception() is None
+        for event in stored:
+            self._storing.pop(event.id, None)
+            if is_stored:
+                self._known.add(event.id)
+
+    def count(self, endpoint: Endpoint, outcome: str) -> None:
+        """Count one answered callback."""
+        _CALLBACKS.labels(endpoint.callback.name, outcome).inc()
+
+    def _tell_drift(self, endpoint: Endpoint, decoded: Decoded) -> None:
+        name = endpoint.callback.name
+        _DRIFT.labels(name).inc(len(decoded.drift))
+        for label in decoded.drift:
+            if (name, label) not in self._seen_drift and len(self._seen_drift) < _MOST_DRIFT_LABELS:
+                self._seen_drift.add((name, label))
+                _log.warning("callback.drifted", callback=name, what=label, id=decoded.events[0].id)
+
+
+def _joined(futures: list[asyncio.Future[None]]) -> asyncio.Future[None]:
+    """Done when all are; failed as soon as one is. Cancelling it cancels none of them."""
+    joined: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    left = len(futures)
+
+    def on_done(future: asyncio.Future[None]) -> None:
+        nonlocal left
+        left -= 1
+        if joined.done():
+            return
+        error = None if future.cancelled() else future.exception()
+        if error is not None:
+            joined.set_exception(error)
+        elif not left:
+            joined.set_result(None)
+
+    for future in futures:
+        future.add_done_callback(on_done)
+    return joined
