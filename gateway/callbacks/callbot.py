@@ -1,0 +1,164 @@
+"""Callbot: by call, by order, task status (protocol.md, sections 11 to 13).
+
+``callbackType`` says different things on different pages, so nothing is decided by it: ``taskStat`` or
+``taskStatus`` means a task, else it is a call, or an order on the path of orders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from gateway.callbacks.callback import DecodeContext, Item, Split
+from gateway.callbacks.fields import (
+    Scope,
+    duration,
+    flag,
+    identifier,
+    integer,
+    is_set,
+    money,
+    phone,
+    seconds,
+    text,
+    words,
+)
+from gateway.callbacks.payload import Payload
+from gateway.callbacks.plan import Field, coded, objects
+from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.shape import Shape
+from gateway.callbacks.voice import q850_code
+
+#: "Callbot API taskList". The end of the page's table was not seen.
+TASK_STATUS: Final = {"1": "waiting", "2": "running", "3": "completed", "4": "failed", "5": "paused"}
+
+_IDS: Final = (
+    Field("order_id", "orderID", identifier),
+    Field("task_id", "taskID", identifier, "The vendor's task id"),
+    Field("external_task_id", "userTaskID", identifier, "The customer's task id"),
+    Field("scene_id", "sceneID", text, "Script template"),
+)
+
+_CALL_FIELDS: Final = (
+    Field("call_id", "callInfoDetail.callID", identifier),
+    *_IDS,
+    Field("from", "callInfoDetail.callingNumber", phone),
+    Field("to", "userPhone", phone),
+    Field("to_name", "userName", text),
+    Field("status_code", "callInfoDetail.callStatus", integer, "The vendor's list is not known"),
+    Field("started_at", "callInfoDetail.callStartTs", seconds),
+    Field("answered_at", "callInfoDetail.callAnswerTs", seconds),
+    Field("ended_at", "callInfoDetail.callEndTs", seconds),
+    Field("answered", "callInfoDetail.callAnswerTs", is_set),
+    Field("duration_s", "callInfoDetail.callDuration", duration),
+    Field("recording_url", "callInfoDetail.callAudioUrl", text),
+    Field("hangup.cause", "callInfoDetail.hangupCause", text),
+    Field("hangup.code", "callInfoDetail.hangupCause", q850_code),
+    Field("hangup.sip_code", "callInfoDetail.termSipCode", integer),
+    Field("line_address", "callInfoDetail.lineAddress", text),
+    Field(
+        "intents",
+        "callInfoDetail.intents",
+        objects(
+            (
+                Field("id", "intentID", text),
+                Field("tag", "intentTag", text),
+                Field("name", "intentName", text),
+                Field("level", "intentLevel", integer),
+            )
+        ),
+    ),
+    Field(
+        "sms",
+        "callInfoDetail.sms",
+        objects(
+            (
+                Field("message_id", "sysMessageID", identifier),
+                Field("text", "smsContent", text),
+                Field("sent_at", "smsSendTs", seconds),
+            )
+        ),
+    ),
+    Field("agent.name", "callInfoDetail.agent.agentName", text),
+    Field("agent.group", "callInfoDetail.agent.agentGroup", text),
+    Field("agent.label", "callInfoDetail.agent.agentLabel", text),
+    Field("agent.status_code", "callInfoDetail.agent.agentCallStatus", integer, "The vendor's list is not known"),
+    Field("agent.elapsed_s", "callInfoDetail.agent.agentCallElapsed", duration),
+    Field("agent.started_at", "callInfoDetail.agent.manualCallStart", seconds),
+    Field("agent.answered_at", "callInfoDetail.agent.manualCallAnswer", seconds),
+    Field("agent.ended_at", "callInfoDetail.agent.manualCallEnd", seconds),
+    Field("agent.hangup_by_code", "callInfoDetail.agent.manualHangupBy", integer, "The vendor's list is not known"),
+    Field("params", "callInfoDetail.params", objects((Field("name", "name", text), Field("value", "value", text)))),
+    Field("order_finished", "finish", flag),
+    Field("ext", "other", text),
+)
+
+CALL: Final = Shape(
+    "nxcloud.callbot.call",
+    "call.event",
+    "Callbot call",
+    page="Callbot API callCallback",
+    section="11",
+    certainty="partial",
+    required="call_id",
+    key=("call_id",),
+    time=("ended_at", "answered_at", "started_at"),
+    constants={"product": "callbot-call", "state": "ended", "direction": "outbound"},
+    known=("callbackType",),
+    fields=_CALL_FIELDS,
+)
+
+ORDER: Final = Shape(
+    "nxcloud.callbot.order",
+    "call.event",
+    "Callbot order",
+    page="Callbot API orderCallback",
+    section="12",
+    certainty="partial",
+    required="order_id",
+    key=("order_id",),
+    time=("ended_at", "answered_at", "started_at"),
+    constants={"product": "callbot-order", "state": "ended", "direction": "outbound"},
+    known=("callbackType",),
+    fields=_CALL_FIELDS,
+)
+
+TASK: Final = Shape(
+    "nxcloud.callbot.task",
+    "task.status",
+    "Callbot task status",
+    page="Callbot API taskCallback",
+    section="13",
+    certainty="partial",
+    required="task_id",
+    key=("task_id",),
+    constants={"product": "callbot-task"},
+    known=("callbackType",),
+    fields=(
+        *_IDS[1:],
+        *coded("status", "status_code", "taskStatus", words(TASK_STATUS), integer),
+        Field("counters.total_orders", "taskStat.totalOrderCount", integer),
+        Field("counters.finished_orders", "taskStat.finishOrderCount", integer),
+        Field("counters.answered_orders", "taskStat.answerOrderCount", integer),
+        Field("counters.finish_rate", "taskStat.finishRate", money, "Finished of all orders, 0 to 1"),
+        Field("counters.total_calls", "taskStat.totalCall", integer),
+        Field("counters.answered_calls", "taskStat.totalAnswerCall", integer),
+        Field("counters.answer_rate", "taskStat.answerRate", money, "Answered of all calls, 0 to 1"),
+        Field("created_at", "createTs", seconds),
+        Field("ext", "other", text),
+    ),
+)
+
+
+def split_by_content(calls: Shape) -> Split:
+    """A task where the fields of one are there, else ``calls``: the shape of this path for everything else."""
+
+    def split(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+        fields = payload.fields
+        if "callInfoDetail" in fields:
+            shape = CALL if calls is TASK else calls
+        else:
+            shape = TASK if "taskStat" in fields or "taskStatus" in fields else calls
+        return (Item(shape, fields, payload.raw),)
+
+    return split

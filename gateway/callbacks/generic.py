@@ -1,0 +1,288 @@
+"""Webhooks of other senders: by configuration alone, or by a decoder of one's own.
+
+By configuration, a sender's JSON or form becomes one event, its fields kept whole in ``data.raw``::
+
+    shop-orders: {decoder: json, topic: shop.order, key: $.order.id}
+
+A decoder of one's own is a function in any installed package, named in the entry point group
+``gateway.decoders``::
+
+    # pyproject.toml of the package
+    [project.entry-points."gateway.decoders"]
+    parcels = "acme_gateway:decode"
+
+    # acme_gateway.py
+    import orjson
+    from gateway.callbacks.generic import Found
+    from gateway.errors import CallbackRejected
+
+    def decode(request, context):
+        try:
+            body = orjson.loads(request.body)
+        except orjson.JSONDecodeError as exc:
+            raise CallbackRejected("not JSON") from exc
+        return [Found(key=parcel["id"], data={"parcel": parcel}) for parcel in body["parcels"]]
+
+    # config.yaml
+    parcels: {decoder: parcels, topic: parcel.status}
+
+It is called in the accept path, so it must be pure and quick. Whatever it raises puts the request into
+``callbacks.rejected``; ids, times and the rest of the event are made here, so a repeat gets the same ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+import orjson
+
+from gateway.callbacks import times
+from gateway.callbacks.answers import CODE_ANSWERS, Answers
+from gateway.callbacks.callback import DecodeContext, Decoded
+from gateway.callbacks.fields import written
+from gateway.callbacks.payload import Layout, read
+from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.shape import MISSING, Certainty
+from gateway.errors import CallbackRejected
+from gateway.event import Event, event_id
+
+ENTRY_POINTS: Final = "gateway.decoders"
+
+_STEP: Final = re.compile(r"""\.([^.\[\]'"\s]+)|\[(\d{1,6})\]|\['([^']+)'\]|\["([^"]+)"\]""")
+
+
+@dataclass(frozen=True, slots=True)
+class JsonPath:
+    """A path to one value: ``$.order.id``, ``$.items[0].sku``, ``$['order id']``. No wildcards, no filters.
+
+    Raises:
+        ValueError: not such a path.
+    """
+
+    text: str
+    steps: tuple[str | int, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        steps: list[str | int] = []
+        at = 1
+        while at < len(self.text) and (step := _STEP.match(self.text, at)):
+            name, index, single, double = step.groups()
+            steps.append(int(index) if index is not None else name or single or double)
+            at = step.end()
+        if not self.text.startswith("$") or at != len(self.text) or not steps:
+            raise ValueError(f"{self.text!r} is not a path such as $.order.id")
+        object.__setattr__(self, "steps", tuple(steps))
+
+    def find(self, fields: Any) -> str:
+        """The value as text; empty where it is absent, null, an object or a list."""
+        for step in self.steps:
+            if isinstance(step, int) and isinstance(fields, list):
+                fields = fields[step] if step < len(fields) else None
+            elif isinstance(fields, Mapping):
+                fields = fields.get(str(step))
+            else:
+                return ""
+        try:
+            return written(fields)
+        except ValueError:
+            return ""
+
+
+@dataclass(frozen=True, slots=True)
+class GenericCallback:
+    """A sender known by configuration alone: one request, one event.
+
+    Args:
+        name: of the callback; ``source`` is ``/callbacks/<name>``.
+        decoder: layout of its requests.
+        topic: where its events go.
+        type: of its events; the topic's name where none is given.
+        key: path of the field that events are ordered by and found by; for a form ``$.<field>``.
+        id: path of the sender's own id of the event: the same id again is the same event, whatever else differs.
+            Without it the whole payload makes the id.
+        time: path of the time it happened; arrival without it.
+        answers: what the sender is told.
+    """
+
+    name: str
+    decoder: Layout
+    topic: str
+    key: JsonPath
+    type: str = ""
+    id: JsonPath | None = None
+    time: JsonPath | None = None
+    answers: Answers = CODE_ANSWERS
+    signature: None = None
+    certainty: Certainty = "confirmed"
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"Webhook {self.name}"
+
+    @property
+    def methods(self) -> frozenset[str]:
+        """POST, and GET for forms."""
+        return frozenset({"POST", "GET"}) if self.decoder == "form" else frozenset({"POST"})
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The one topic."""
+        return (self.topic,)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The one type."""
+        return (self.type or self.topic,)
+
+    def decode(self, request: CallbackRequest, context: DecodeContext) -> Decoded:
+        """One event that holds the sender's fields in ``data.raw``.
+
+        Raises:
+            CallbackRejected: not the declared layout, or no value at ``key`` or ``id``.
+        """
+        payload = read(request, self.decoder, context.credential_fields)
+        if self.decoder == "json" and payload.text is None:
+            raise CallbackRejected("a JSON object is expected")
+        subject = _needed(self.key, payload.fields)
+        canonical = b"id\0" + _needed(self.id, payload.fields).encode() if self.id else payload.canonical
+        arrival = times.utc(request.received_at, "microseconds")
+        event = Event(
+            id=event_id(self.name, context.account, 0, canonical),
+            source=f"/callbacks/{self.name}",
+            type=self.type or self.topic,
+            topic=self.topic,
+            subject=subject,
+            partitionkey=subject,
+            time=_time(self.time.find(payload.fields) if self.time else "", context) or arrival,
+            recordedtime=arrival,
+            data={"raw": payload.raw},
+            account=context.account,
+        )
+        return Decoded((event,))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a decoder of one's own finds: one event to be.
+
+    Args:
+        key: what it is about; events of one key keep their order. Never empty.
+        data: the event's ``data``, anything that JSON can hold.
+        type: of the event; the topic's name where none is given.
+        id: the sender's own id of it; without one the request and the position make the id.
+        time: RFC 3339, or any form that vendors use; arrival without it.
+    """
+
+    key: str
+    data: Mapping[str, Any]
+    type: str = ""
+    id: str = ""
+    time: str = ""
+
+
+#: A decoder of one's own: pure, quick, raises CallbackRejected for what it does not understand.
+Decoder = Callable[[CallbackRequest, DecodeContext], Iterable[Found]]
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderCallback:
+    """A sender understood by a decoder of one's own; arguments as :class:`GenericCallback`."""
+
+    name: str
+    decoder: Decoder
+    topic: str
+    type: str = ""
+    answers: Answers = CODE_ANSWERS
+    methods: frozenset[str] = frozenset({"POST", "GET"})
+    signature: None = None
+    certainty: Certainty = "confirmed"
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"Webhook {self.name}"
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The one topic."""
+        return (self.topic,)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The type of events whose decoder names none."""
+        return (self.type or self.topic,)
+
+    def decode(self, request: CallbackRequest, context: DecodeContext) -> Decoded:
+        """The events that the decoder finds.
+
+        Raises:
+            CallbackRejected: by the decoder's word, or in place of any other exception of it: the request is kept.
+        """
+        try:
+            found = list(self.decoder(request, context))
+            if not found:
+                raise CallbackRejected(f"decoder of {self.name} found nothing")
+            digest = hashlib.blake2b(request.query + b"\0" + request.body).digest()
+            arrival = times.utc(request.received_at, "microseconds")
+            return Decoded(tuple(self._event(one, at, digest, arrival, context) for at, one in enumerate(found)))
+        except CallbackRejected:
+            raise
+        except Exception as exc:  # somebody else's code: its fault must not lose the request
+            raise CallbackRejected(f"decoder of {self.name} failed: {type(exc).__name__}") from exc
+
+    def _event(self, found: Found, position: int, digest: bytes, arrival: str, context: DecodeContext) -> Event:
+        if not found.key:
+            raise CallbackRejected(MISSING, "key")
+        unique = b"id\0" + found.id.encode() if found.id else digest
+        return Event(
+            id=event_id(self.name, context.account, 0 if found.id else position, unique),
+            source=f"/callbacks/{self.name}",
+            type=found.type or self.type or self.topic,
+            topic=self.topic,
+            subject=found.key,
+            partitionkey=found.key,
+            time=_time(found.time, context) or arrival,
+            recordedtime=arrival,
+            data=orjson.loads(orjson.dumps(dict(found.data))),
+            account=context.account,
+        )
+
+
+def load_decoder(name: str) -> Decoder:
+    """The decoder that an installed package offers under this name in ``gateway.decoders``.
+
+    Raises:
+        LookupError: no installed package offers it, or more than one does.
+        TypeError: what it offers cannot be called.
+    """
+    offered = {point.value: point for point in entry_points(group=ENTRY_POINTS, name=name)}
+    if len(offered) != 1:
+        known = sorted({point.name for point in entry_points(group=ENTRY_POINTS)})
+        count = "more than one installed package offers" if offered else "no installed package offers"
+        raise LookupError(f"{count} the decoder {name!r}; there are: {', '.join(known) or 'none'}")
+    (point,) = offered.values()
+    loaded = point.load()
+    if not callable(loaded):
+        raise TypeError(f"{point.value} is not a function")
+    decoder: Decoder = loaded
+    return decoder
+
+
+def _needed(path: JsonPath, fields: Mapping[str, Any]) -> str:
+    value = path.find(fields).strip()
+    if not value:
+        raise CallbackRejected(MISSING, path.text)
+    return value
+
+
+def _time(text: str, context: DecodeContext) -> str | None:
+    try:
+        return times.rfc3339(text, context.zone)
+    except ValueError:
+        return None

@@ -1,0 +1,110 @@
+"""JSON bytes to fields without losing a digit.
+
+orjson is the parser: strict and fast. It reads integers beyond 64 bit and long fractions as floats, so a
+text that holds such a number is parsed again, with every number as the text it was written as; the
+converters of ``fields`` take numbers as text anyway.
+
+What is kept of a body (``data.raw``) is its own bytes, so ``0.0360``, ``1.0`` and twenty digits survive.
+A string may hold half of a surrogate pair (a sender that cut an emoji in two): grammatically JSON, but no
+strict reader takes it, ours of the next stage included. Its ``\\ud83d`` is kept as that very text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from gateway.errors import CallbackRejected
+
+_BOM: Final = b"\xef\xbb\xbf"
+_BLANK: Final = b" \t\r\n"
+
+#: A double holds any 15 digits; 16 characters with a point, or 20 digits, may be more than orjson keeps.
+_DIGITS: Final = bytes(48 if chr(byte) in "0123456789." else byte for byte in range(256))
+_LONG_RUN: Final = b"0" * 17
+_LONG_NUMBER: Final = re.compile(rb"[:,\[]\s*-?(?:\d{20}|(?=[\d.]{17})\d+\.)")
+_FRACTION: Final = re.compile(rb"[:,\[]\s*-?\d+[.eE]")
+_ESCAPE: Final = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
+)
+
+#: orjson writes at most 254 levels. Four of them are left for the event that the fields go into.
+_SPARE_LEVELS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class JsonText:
+    """One parsed body.
+
+    Args:
+        fields: the object. Numbers that a double cannot hold are text, in that case all numbers are.
+        text: the object's own bytes on one line, for ``orjson.Fragment``.
+        canonical: equal for equal values, whatever the order of keys and the blanks between them.
+    """
+
+    fields: dict[str, Any]
+    text: bytes
+    canonical: bytes
+
+
+def is_object(body: bytes) -> bool:
+    """Whether this looks like a JSON object, whatever the content type says."""
+    return body[:1] == b"{" or body.removeprefix(_BOM).lstrip(_BLANK)[:1] == b"{"
+
+
+def parse(body: bytes) -> JsonText:
+    """Read one JSON object.
+
+    Raises:
+        CallbackRejected: not JSON, not UTF-8, not an object, or nested more than 250 levels deep.
+    """
+    text = received = body.removeprefix(_BOM).strip(_BLANK)
+    try:
+        fields = orjson.loads(text)
+    except orjson.JSONDecodeError as exc:
+        fields, text = _halves_kept(text, exc)
+    if type(fields) is not dict:
+        raise CallbackRejected("a JSON object is expected")
+    try:
+        canonical = orjson.dumps([[[[fields]]]], option=orjson.OPT_SORT_KEYS)[_SPARE_LEVELS:-_SPARE_LEVELS]
+    except TypeError as exc:
+        raise CallbackRejected("nested more than 250 levels deep") from exc
+    if _LONG_RUN in text.translate(_DIGITS) and _LONG_NUMBER.search(text):
+        fields = json.loads(text, parse_float=str, parse_int=str)
+        canonical = received
+    return JsonText(fields, _on_one_line(text), canonical if text is received else received)
+
+
+def lossless(text: bytes) -> dict[str, Any]:
+    """The object for taking it apart and writing parts of it again: numbers keep the way they were written.
+
+    Args:
+        text: the text of a :class:`JsonText`, so it is known to be an object.
+    """
+    if _FRACTION.search(text) or _LONG_NUMBER.search(text):
+        parsed: dict[str, Any] = json.loads(text, parse_float=orjson.Fragment, parse_int=orjson.Fragment)
+        return parsed
+    loaded: dict[str, Any] = orjson.loads(text)
+    return loaded
+
+
+def _halves_kept(text: bytes, failure: orjson.JSONDecodeError) -> tuple[Any, bytes]:
+    """The second try, with lone surrogates as text. What still fails is not JSON."""
+    kept = _ESCAPE.sub(lambda found: b"\\" + found[0] if found[1] else found[0], text)
+    if kept != text:
+        try:
+            return orjson.loads(kept), kept
+        except orjson.JSONDecodeError:
+            pass
+    raise CallbackRejected(f"not JSON: {failure.msg}") from failure
+
+
+def _on_one_line(text: bytes) -> bytes:
+    """A line break can only stand between values, since a JSON string holds none: a blank says the same."""
+    if b"\n" in text or b"\r" in text:
+        return text.replace(b"\n", b" ").replace(b"\r", b" ")
+    return text

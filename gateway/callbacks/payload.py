@@ -1,0 +1,93 @@
+"""A request's bytes to named fields, whatever the content type says.
+
+Senders name a wrong type or none (protocol.md, E5), put form fields into the query, the body or both
+(sections 1 and 4), and send JSON where a form is documented and the reverse. The bytes decide: what begins
+with ``{`` is JSON, anything else is a form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+from urllib.parse import unquote_to_bytes
+
+import orjson
+
+from gateway.callbacks import form, jsontext
+from gateway.callbacks.request import CallbackRequest
+from gateway.errors import CallbackRejected
+
+Layout = Literal["form", "json"]
+
+_LINE_ENDS: Final = b"\r\n\t"
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What one request says.
+
+    Args:
+        fields: parsed, for the converters.
+        raw: the fields as received, for ``data.raw`` of a callback with one event.
+        canonical: equal for equal fields, for the event's id.
+        text: the JSON object's bytes; None for a form.
+    """
+
+    fields: dict[str, Any]
+    raw: Any
+    canonical: bytes
+    text: bytes | None
+
+    def lossless(self) -> dict[str, Any]:
+        """The fields for taking them apart and writing parts again."""
+        return self.fields if self.text is None else jsontext.lossless(self.text)
+
+
+def read(request: CallbackRequest, layout: Layout, credential_fields: frozenset[str]) -> Payload:
+    """Read query and body.
+
+    Args:
+        request: the request.
+        layout: what the vendor documents; with ``json`` the query counts only when the body holds a form or nothing.
+        credential_fields: names of query and form fields that are the gateway's own token: skipped.
+
+    Raises:
+        CallbackRejected: the declared format does not parse.
+    """
+    body = request.body
+    if jsontext.is_object(body) or body[:3] in (b"%7B", b"%7b"):
+        parsed = jsontext.parse(unquote_to_bytes(body) if body[:1] == b"%" else body)
+        if layout == "json" or not request.query:
+            return Payload(parsed.fields, orjson.Fragment(parsed.text), parsed.canonical, parsed.text)
+        return _with_query(parsed, request.query, credential_fields)
+    if layout == "json" and body and b"=" not in body:
+        raise CallbackRejected("not JSON")
+    fields = form.pairs(request.query) if request.query else []
+    if body:
+        fields += form.pairs(body.strip(_LINE_ENDS))
+    return _of_pairs(fields, credential_fields)
+
+
+def _of_pairs(fields: list[tuple[str, str]], credential_fields: frozenset[str]) -> Payload:
+    single = dict(fields)
+    if credential_fields and not credential_fields.isdisjoint(single):
+        fields = [pair for pair in fields if pair[0] not in credential_fields]
+        single = dict(fields)
+    if len(single) == len(fields):
+        return Payload(single, single, orjson.dumps(single, option=orjson.OPT_SORT_KEYS), None)
+    repeated: dict[str, list[str]] = {}
+    for name, value in fields:
+        repeated.setdefault(name, []).append(value)
+    raw = {name: values[0] if len(values) == 1 else values for name, values in repeated.items()}
+    first = {name: next(filter(None, values), "") for name, values in repeated.items()}
+    return Payload(first, raw, orjson.dumps(sorted(fields)), None)
+
+
+def _with_query(parsed: jsontext.JsonText, query: bytes, credential_fields: frozenset[str]) -> Payload:
+    """A JSON body on a form callback: fields of the query count where the body lacks them."""
+    more = {name: value for name, value in form.pairs(query) if name not in credential_fields}
+    if not more:
+        return Payload(parsed.fields, orjson.Fragment(parsed.text), parsed.canonical, parsed.text)
+    text = orjson.dumps({**more, **jsontext.lossless(parsed.text)})
+    canonical = parsed.canonical + orjson.dumps(sorted(more.items()))
+    return Payload({**more, **parsed.fields}, orjson.Fragment(text), canonical, text)

@@ -1,0 +1,198 @@
+"""A table of fields, compiled once into nested lists that a decode walks through.
+
+A table line says: our name <- vendor name(s), by which converter. Dots descend on the vendor's side
+(``callInfoDetail.callID``) and make one nested object on ours (``hangup.cause``). Where the vendor's side has
+several names the first that gives a value wins.
+
+What the walk takes from vendors (protocol.md, E1 and E6): absent, null and ``""`` are the same; an object
+where the page says so, or a list with the object in it, or a string that holds its JSON; a known name in
+another letter case or with other separators is understood, and counted as drift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from gateway.callbacks.fields import Converter, Odd, Scope
+
+_UNUSABLE: Final = (ValueError, TypeError, LookupError, ArithmeticError)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One line of a table.
+
+    Args:
+        name: in ``data``; ``a.b`` is member ``b`` of object ``a``.
+        source: the vendor's name, or several in order of preference; dots descend. Empty for a field that the
+            shape's ``finish`` sets, which is here for the schema's sake.
+        convert: how the value is read.
+        note: for the documents, where name and converter do not say it.
+    """
+
+    name: str
+    source: str | tuple[str, ...]
+    convert: Converter
+    note: str = ""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The vendor's names as a tuple."""
+        return (self.source,) if isinstance(self.source, str) else self.source
+
+    def schema(self) -> dict[str, Any]:
+        """JSON Schema of this field, with the vendor's name in the description."""
+        schema = dict(self.convert.schema)
+        vendor = " or ".join(f"`{source}`" for source in self.sources if source)
+        parts = [self.note, f"From {vendor}" if vendor else "", str(schema.get("description", ""))]
+        schema["description"] = ". ".join(part for part in parts if part)
+        return schema
+
+
+def coded(
+    name: str, code_name: str, source: str | tuple[str, ...], word: Converter, code: Converter
+) -> tuple[Field, Field]:
+    """Two lines for one enumeration: our word, and the vendor's code beside it."""
+    return Field(name, source, word), Field(code_name, source, code, "The vendor's own code")
+
+
+class Plan:
+    """A compiled table.
+
+    Args:
+        fields: the table.
+        known: vendor names, with dots, that are documented and have no line of their own: no drift, ``raw`` has them.
+    """
+
+    __slots__ = ("_children", "_folded", "_leaves", "_path", "known")
+
+    def __init__(self, fields: Iterable[Field], known: Iterable[str] = (), *, path: str = "") -> None:
+        table = tuple(fields)
+        lines = [(source.split(".", 1), line) for line in table for source in line.sources if source]
+        below: dict[str, list[Field]] = {}
+        self._path = path
+        self._leaves = tuple(
+            (source[0], *_target(line.name), line.convert.convert, line.name)
+            for source, line in lines
+            if len(source) == 1
+        )
+        for source, line in lines:
+            if len(source) == 2:
+                below.setdefault(source[0], []).append(Field(line.name, source[1], line.convert))
+        known_below: dict[str, list[str]] = {}
+        for name in known:
+            head, _, rest = name.partition(".")
+            known_below.setdefault(head, []).extend([rest] if rest else [])
+        self._children = tuple(
+            (key, Plan(lines_below, known_below.get(key, ()), path=f"{path}{key}."))
+            for key, lines_below in below.items()
+        )
+        self.known = frozenset([source[0] for source, _ in lines]) | known_below.keys()
+        self._folded = {_fold(name): name for name in sorted(self.known)}
+
+    def run(self, source: dict[str, Any], data: dict[str, Any], scope: Scope) -> None:
+        """Convert what ``source`` holds into ``data``; what was never seen before goes to ``scope``."""
+        if not self.known.issuperset(source):
+            source = self._understood(source, scope)
+        get = source.get
+        for key, group, name, convert, label in self._leaves:
+            value = get(key)
+            if value is None or value == "":
+                continue
+            try:
+                made = convert(value, scope)
+            except Odd as odd:
+                scope.note(f"{label}:{odd.code}" if odd.code is not None else f"value:{self._path}{key}")
+                made = odd.value
+            except _UNUSABLE:
+                scope.note(f"value:{self._path}{key}")
+                continue
+            if made is None:
+                continue
+            if group is None:
+                if name not in data:
+                    data[name] = made
+            else:
+                nested = data.setdefault(group, {})
+                if name not in nested:
+                    nested[name] = made
+        for key, plan in self._children:
+            below = get(key)
+            if below is None or below == "":
+                continue
+            if type(below) is not dict:
+                below = opened(below)
+                if below is None:
+                    if not any(leaf[0] == key for leaf in self._leaves):
+                        scope.note(f"value:{self._path}{key}")
+                    continue
+            plan.run(below, data, scope)
+
+    def _understood(self, source: dict[str, Any], scope: Scope) -> dict[str, Any]:
+        """The same fields, with a known name in place of another spelling of it; the rest is unknown."""
+        found = dict(source)
+        for name, value in source.items():
+            if name not in self.known:
+                scope.note(f"field:{self._path}{name}")
+                meant = self._folded.get(_fold(name))
+                if meant is not None and found.get(meant) in (None, ""):
+                    found[meant] = value
+        return found
+
+
+def objects(fields: Iterable[Field], known: Iterable[str] = ()) -> Converter:
+    """A converter for a list of objects (or one object alone), each read by a table of its own."""
+    table = tuple(fields)
+    plan = Plan(table, known)
+
+    def convert(value: Any, scope: Scope) -> list[dict[str, Any]] | None:
+        made = []
+        for one in value if type(value) is list else (value,):
+            if type(one) is not dict:
+                raise ValueError("not a list of objects")
+            data: dict[str, Any] = {}
+            plan.run(one, data, scope)
+            if data:
+                made.append(data)
+        return made or None
+
+    return Converter("list of objects", convert, {"type": "array", "items": object_schema(table)})
+
+
+def opened(value: object) -> dict[str, Any] | None:
+    """The object in a one-element list or in a string of JSON; None where there is none."""
+    if type(value) is list:
+        value = next(iter(value), None)
+    elif type(value) is str and value.lstrip()[:1] in ("{", "["):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return None
+        return value if type(value) is dict else opened(value)
+    return value if type(value) is dict else None
+
+
+def object_schema(table: Iterable[Field]) -> dict[str, Any]:
+    """JSON Schema of the object that a table makes. Nothing is required and more may come: vendors leave fields out."""
+    properties: dict[str, Any] = {}
+    for line in table:
+        group, name = _target(line.name)
+        if group is None:
+            properties.setdefault(name, line.schema())
+        else:
+            nested = properties.setdefault(group, {"type": "object", "properties": {}})
+            nested["properties"].setdefault(name, line.schema())
+    return {"type": "object", "properties": properties}
+
+
+def _target(name: str) -> tuple[str | None, str]:
+    group, _, member = name.rpartition(".")
+    return group or None, member
+
+
+def _fold(name: str) -> str:
+    return name.replace("_", "").replace("-", "").lower()

@@ -1,0 +1,121 @@
+"""A shape: what one kind of callback item is, as a table. Code, JSON Schema and documents come from it.
+
+A shape of one's own is its table and a line in ``CALLBACKS``::
+
+    FAX = Shape(
+        type="nxcloud.fax.dr", topic="fax.dr", title="Fax receipt", page="Fax Receipt Callback", section="0",
+        certainty="confirmed", required="fax_id", key=("fax_id",), time=("done_at",),
+        fields=(
+            Field("fax_id", "faxId", identifier),
+            Field("to", "phone", phone),
+            *coded("status", "status_code", "status", words({"1": "delivered", "2": "failed"}), integer),
+            Field("price.amount", "price", money),
+            Field("done_at", "finishTime", local_time),
+        ),
+    )
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Final, Literal
+
+from gateway.callbacks.fields import Scope
+from gateway.callbacks.plan import Field, Plan, object_schema
+from gateway.errors import CallbackRejected
+
+#: How sure we are of a shape, as protocol.md says of its section.
+Certainty = Literal["confirmed", "partial", "inferred"]
+
+#: The reason of a rejection that names no other.
+MISSING: Final = "the identifying field is missing or empty"
+
+Finish = Callable[[dict[str, Any], Mapping[str, Any], Scope], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One kind of item.
+
+    Args:
+        type: the event's type.
+        topic: its family's topic.
+        title: a name for people.
+        page: title of the vendor page that describes it.
+        section: of protocol.md.
+        certainty: of that section.
+        fields: the table.
+        required: our names of the fields of which at least one must be there; without it the callback is rejected.
+        key: our names, the first present one is ``subject`` and ``partitionkey``.
+        time: our names, the first present one is the event's ``time``; arrival where none is.
+        constants: members of ``data`` that are the same in each event of this shape.
+        known: vendor fields without a line of their own, see :class:`Plan`.
+        finish: for what one field alone cannot say: gets ``data``, the vendor's fields and the scope.
+    """
+
+    type: str
+    topic: str
+    title: str
+    _: KW_ONLY
+    page: str
+    section: str
+    certainty: Certainty
+    fields: tuple[Field, ...]
+    required: str | tuple[str, ...]
+    key: tuple[str, ...]
+    time: tuple[str, ...] = ()
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    known: tuple[str, ...] = ()
+    finish: Finish | None = None
+    plan: Plan = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plan", Plan(self.fields, self.known))
+
+    def normalise(self, source: dict[str, Any], scope: Scope) -> dict[str, Any]:
+        """The fields of ``data``, without ``raw``.
+
+        Raises:
+            CallbackRejected: no identifying field; names the vendor's field.
+        """
+        data = dict(self.constants)
+        self.plan.run(source, data, scope)
+        required = self.required
+        if required not in data if type(required) is str else not any(lookup(data, name) for name in required):
+            raise CallbackRejected(MISSING, self._vendor_name())
+        if self.finish is not None:
+            self.finish(data, source, scope)
+        return data
+
+    def subject(self, data: Mapping[str, Any]) -> str:
+        """What the event is about."""
+        for name in self.key:
+            value = data.get(name) or lookup(data, name)
+            if value:
+                return str(value)
+        raise CallbackRejected(MISSING, self._vendor_name())
+
+    def schema(self) -> dict[str, Any]:
+        """JSON Schema of ``data``."""
+        made = object_schema(self.fields)
+        fixed = {name: {"const": value} for name, value in self.constants.items()}
+        required = [self.required] if isinstance(self.required, str) else []
+        return {
+            "title": self.title,
+            "description": f'{self.title}. Vendor page: "{self.page}".',
+            "type": "object",
+            "properties": {**fixed, **made["properties"], "raw": {"description": "The vendor's fields as received"}},
+            "required": [*fixed, *required, "raw"],
+        }
+
+    def _vendor_name(self) -> str:
+        names = (self.required,) if isinstance(self.required, str) else self.required
+        return next(line.sources[0] for line in self.fields if line.name in names and line.sources[0])
+
+
+def lookup(data: Mapping[str, Any], name: str) -> Any:
+    """A member of ``data`` by our name for it, ``a.b`` included; None when absent."""
+    group, _, member = name.rpartition(".")
+    holder = data.get(group) if group else data
+    return holder.get(member) if isinstance(holder, dict) else None

@@ -1,0 +1,256 @@
+"""WhatsApp: message status and incoming messages, plain and by NXLink SaaS (protocol.md, sections 14, 15, 20).
+
+The envelope is the vendor's own, flat, not Meta's ``entry[].changes[]``. It holds ``statuses``, ``messages`` or
+``calls``, each with any number of items; every item becomes an event of its own. In the tables an item stands
+in the place of its list: ``statuses.id`` is ``statuses[].id``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from gateway.callbacks import money as _money
+from gateway.callbacks.fields import (
+    Scope,
+    identifier,
+    integer,
+    money,
+    number,
+    phone,
+    seconds,
+    text,
+    words,
+)
+from gateway.callbacks.plan import Field, coded, objects
+from gateway.callbacks.shape import Shape
+
+STATUS: Final = {word: word for word in ("sent", "delivered", "read", "failed", "deleted")}
+
+#: ``cdr_type`` of a cost: what kind of conversation was billed.
+COST_KIND: Final = {
+    "1": "message",
+    "4": "marketing",
+    "5": "utility",
+    "6": "authentication",
+    "7": "service",
+    "8": "free",
+    "9": "international_authentication",
+    "10": "marketing_lite",
+}
+CONVERSATION: Final = {
+    word: word
+    for word in (
+        "marketing",
+        "utility",
+        "authentication",
+        "service",
+        "referral_conversion",
+        "marketing_lite",
+        "business_initiated",
+    )
+}
+
+#: Kinds of incoming messages; ``voice`` is an audio message recorded in the chat.
+KINDS: Final = {
+    "text": "text",
+    "image": "image",
+    "video": "video",
+    "voice": "voice",
+    "audio": "audio",
+    "document": "document",
+    "location": "location",
+    "sticker": "sticker",
+    "button": "reply",
+    "interactive": "reply",
+    "reaction": "reaction",
+    "order": "order",
+    "referral": "referral",
+    "contacts": "contacts",
+}
+_MEDIA: Final = ("image", "video", "voice", "audio", "document", "sticker")
+
+_COST_FIELDS: Final = (
+    Field("amount", ("foreign_price", "price"), money, "In the customer's currency"),
+    Field("currency", "currency", text),
+    Field("amount_cny", "price", money),
+    *coded("kind", "kind_code", "cdr_type", words(COST_KIND), integer),
+    Field("message_id", "message_id", identifier),
+    Field("direction_code", "direction", integer, "1 downlink, 2 uplink by the page; its examples disagree"),
+)
+
+#: The fields around the items, in all their versions.
+_ENVELOPE: Final = (
+    "app_id",
+    "channel",
+    "messaging_product",
+    "metadata.phone_number_id",
+    "wabaId",
+    "contacts",
+    "business_phone",
+    "merchant_phone",
+)
+_BUSINESS_PHONE: Final = ("business_phone", "merchant_phone", "metadata.display_phone_number")
+_WABA: Final = Field("waba_id", "wabaId", identifier, "WhatsApp Business account")
+_APP: Final = Field("app_id", "app_id", identifier)
+
+
+def _add_up(data: dict[str, Any], source: object, scope: Scope) -> None:
+    """``costs`` may hold several entries for one message: their sum, where they have one currency."""
+    costs = data.get("costs", ())
+    amounts = [cost["amount"] for cost in costs if "amount" in cost]
+    currencies = {cost.get("currency") for cost in costs}
+    if amounts and len(currencies) == 1:
+        (currency,) = currencies
+        data["price"] = {"amount": _money.total(amounts)} | ({"currency": currency} if currency else {})
+
+
+STATUS_SHAPE: Final = Shape(
+    "nxcloud.whatsapp.status",
+    "message.status",
+    "WhatsApp message status",
+    page="WhatsApp API webhook",
+    section="14",
+    certainty="confirmed",
+    required="message_id",
+    key=("message_id",),
+    time=("at",),
+    constants={"channel": "whatsapp"},
+    known=(*_ENVELOPE, "statuses.type", "statuses.message", "statuses.conversation", "statuses.pricing"),
+    finish=_add_up,
+    fields=(
+        Field("message_id", "statuses.id", identifier, "As returned by the send call, or the customer's own id"),
+        Field("platform_message_id", "statuses.meta_message_id", identifier, "Meta's id; use it to quote the message"),
+        Field("from", _BUSINESS_PHONE, phone),
+        Field("to", ("statuses.recipient_id", "statuses.message.recipient_id", "contacts.wa_id"), phone),
+        *coded("status", "status_code", "statuses.status", words(STATUS), text),
+        Field("error.code", "statuses.errors.code", integer),
+        Field("error.title", "statuses.errors.title", text),
+        Field("error.platform_code", "statuses.errors.meta_code", integer, "Meta's code"),
+        Field("conversation.id", "statuses.conversation.id", identifier),
+        *coded(
+            "conversation.kind",
+            "conversation.kind_code",
+            "statuses.conversation.origin.type",
+            words(CONVERSATION),
+            text,
+        ),
+        Field("conversation.expires_at", "statuses.conversation.expiration_timestamp", seconds),
+        Field("costs", "statuses.costs", objects(_COST_FIELDS)),
+        Field("price.amount", "", money, "Sum of the costs, where they have one currency"),
+        Field("price.currency", "", text),
+        Field("at", "statuses.timestamp", seconds),
+        Field("ext", "statuses.biz_opaque_callback_data", text, "Tracking data of the send call"),
+        _WABA,
+        _APP,
+    ),
+)
+
+
+def _kind_of_content(data: dict[str, Any], source: Any, scope: Scope) -> None:
+    """Without a ``type`` the object that is there says what the message is."""
+    message = source["messages"]
+    if "kind" not in data:
+        kind = next((name for name in KINDS if message.get(name)), None)
+        if kind is not None:
+            data["kind"] = KINDS[kind]
+            data["kind_code"] = kind
+
+
+MESSAGE_SHAPE: Final = Shape(
+    "nxcloud.whatsapp.message",
+    "message.incoming",
+    "Incoming WhatsApp message",
+    page="WhatsApp API webhook",
+    section="15, 20",
+    certainty="confirmed",
+    required="message_id",
+    key=("from", "message_id"),
+    time=("sent_at",),
+    constants={"channel": "whatsapp"},
+    known=(*_ENVELOPE, *(f"messages.{name}" for name in ("interactive", "referral", "tag_name", "wa_ext"))),
+    finish=_kind_of_content,
+    fields=(
+        Field("message_id", "messages.id", identifier, "Use it to mark the message as read"),
+        Field("from", ("messages.from", "contacts.wa_id", "contacts.user_id"), phone),
+        Field("to", _BUSINESS_PHONE, phone),
+        Field("sender_name", ("contacts.profile.name", "contacts.profile.username"), text),
+        *coded("kind", "kind_code", "messages.type", words(KINDS), text),
+        Field("text", "messages.text.body", text),
+        *(
+            Field(f"media.{ours}", tuple(f"messages.{kind}.{vendor}" for kind in _MEDIA), text)
+            for ours, vendor in (
+                ("id", "id"),
+                ("mime_type", "mime_type"),
+                ("sha256", "sha256"),
+                ("caption", "caption"),
+                ("filename", "filename"),
+            )
+        ),
+        Field("location.latitude", "messages.location.latitude", number),
+        Field("location.longitude", "messages.location.longitude", number),
+        Field("location.name", "messages.location.name", text),
+        Field("location.address", "messages.location.address", text),
+        Field("location.url", "messages.location.url", text),
+        Field(
+            "reply.id",
+            (
+                "messages.button.payload",
+                "messages.interactive.button_reply.id",
+                "messages.interactive.list_reply.id",
+            ),
+            text,
+        ),
+        Field(
+            "reply.title",
+            (
+                "messages.button.text",
+                "messages.interactive.button_reply.title",
+                "messages.interactive.list_reply.title",
+            ),
+            text,
+        ),
+        Field("reply.description", "messages.interactive.list_reply.description", text),
+        Field("reaction.message_id", "messages.reaction.message_id", identifier),
+        Field("reaction.emoji", "messages.reaction.emoji", text, "Absent when a reaction is taken back"),
+        Field("order.catalog_id", "messages.order.catalog_id", identifier),
+        Field("order.text", "messages.order.text", text),
+        Field(
+            "order.items",
+            "messages.order.product_items",
+            objects(
+                (
+                    Field("product_id", "product_retailer_id", identifier),
+                    Field("quantity", "quantity", integer),
+                    Field("price", "item_price", money),
+                    Field("currency", "currency", text),
+                )
+            ),
+        ),
+        Field(
+            "contacts",
+            "messages.contacts",
+            objects(
+                (
+                    Field("name", ("name.formatted_name", "name.first_name"), text),
+                    Field(
+                        "phones",
+                        "phones",
+                        objects((Field("phone", ("wa_id", "phone"), phone), Field("kind", "type", text))),
+                    ),
+                ),
+                known=("emails", "addresses", "org", "urls", "birthday", "name"),
+            ),
+        ),
+        Field("reply_to.message_id", "messages.context.id", identifier),
+        Field("reply_to.from", "messages.context.from", phone),
+        Field("price.amount", ("messages.cost.foreign_price", "messages.cost.price"), money),
+        Field("price.currency", "messages.cost.currency", text),
+        Field("price.amount_cny", "messages.cost.price", money),
+        Field("tag", "messages.tag_name", text),
+        Field("template.id", "messages.wa_ext.templateId", identifier),
+        Field("template.name", "messages.wa_ext.templateName", text),
+        Field("sent_at", "messages.timestamp", seconds),
+        _WABA,
+        _APP,
+    ),
+)

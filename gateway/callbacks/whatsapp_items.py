@@ -1,0 +1,112 @@
+"""Taking a WhatsApp callback apart: which items, of which shape, each with its part of the body.
+
+One body may hold several items, of several kinds (protocol.md, trap 7). Each event's ``raw`` is the envelope
+with only that item in it, so nothing is lost and the sizes add up to about the body's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from gateway.callbacks.callback import DecodeContext, Item
+from gateway.callbacks.fields import Scope
+from gateway.callbacks.payload import Payload
+from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.shape import Shape
+from gateway.callbacks.whatsapp import MESSAGE_SHAPE, STATUS_SHAPE
+from gateway.errors import CallbackRejected
+
+#: List in the body to shape of its items.
+_LISTS: Final[Mapping[str, Shape]] = {"statuses": STATUS_SHAPE, "messages": MESSAGE_SHAPE}
+
+#: Bytes of envelope that the events of one callback may repeat in all. Real envelopes have some hundred bytes;
+#: past this only the first event carries it, else a hostile body would grow with the square of its size.
+ENVELOPES_BYTES: Final = 1_048_576
+
+
+def split(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+    """The items in the order sent."""
+    fields = payload.fields
+    found = [(name, _items(fields[name])) for name in fields if name in _LISTS]
+    count = sum(len(items) for _, items in found)
+    if count == 0:
+        return _bare(fields, payload)
+    envelope = {name: value for name, value in fields.items() if name not in _LISTS}
+    if count > 1:
+        envelope = _documented(envelope, scope)
+    people = _people(envelope.pop("contacts", None))
+    raws = iter([payload.raw] if count == 1 else _raws(payload, [(name, len(items)) for name, items in found]))
+    return [
+        Item(_LISTS[name], _view(envelope, people, name, item, index), next(raws), f"{name}[{index}]")
+        for name, items in found
+        for index, item in enumerate(items)
+    ]
+
+
+def _items(value: object) -> list[Any]:
+    """A list as it is; one object alone as a list of it; a string of JSON as what it holds."""
+    if type(value) is str and value[:1] in ("[", "{"):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return []
+    if type(value) is list:
+        return value
+    return [value] if type(value) is dict else []
+
+
+def _view(envelope: dict[str, Any], people: Mapping[str, Any], name: str, item: Any, index: int) -> dict[str, Any]:
+    """The fields as the tables name them: the item in the place of its list, and its own contact."""
+    if type(item) is not dict:
+        raise CallbackRejected("an object is expected", f"{name}[{index}]")
+    view = {**envelope, name: item}
+    if people:
+        contact = people.get(str(item.get("from") or item.get("recipient_id"))) or people.get("")
+        if contact is not None:
+            view["contacts"] = contact
+    return view
+
+
+def _people(contacts: object) -> dict[str, Any]:
+    """Contacts by their WhatsApp id; one alone also under no id, it is meant whatever its id says."""
+    listed = [contact for contact in _items(contacts) if type(contact) is dict]
+    people = {str(contact.get("wa_id")): contact for contact in listed}
+    if len(listed) == 1:
+        people[""] = listed[0]
+    return people
+
+
+def _documented(envelope: dict[str, Any], scope: Scope) -> dict[str, Any]:
+    """Only the documented fields, of which there are few: each item's view copies them."""
+    known = STATUS_SHAPE.plan.known
+    for name in envelope:
+        if name not in known:
+            scope.note(f"field:{name}")
+    return {name: value for name, value in envelope.items() if name in known}
+
+
+def _raws(payload: Payload, counts: Sequence[tuple[str, int]]) -> list[orjson.Fragment]:
+    """The body of each item: the envelope and a list of that item alone, no digit changed."""
+    whole = payload.lossless()
+    envelope = {name: value for name, value in whole.items() if name not in _LISTS}
+    total = sum(count for _, count in counts)
+    repeats = len(orjson.dumps(envelope)) * total <= ENVELOPES_BYTES
+    raws: list[orjson.Fragment] = []
+    for name, count in counts:
+        items = whole[name] if type(whole[name]) is list else _items(whole[name])
+        for index in range(count):
+            around = envelope if repeats or not raws else {}
+            raws.append(orjson.Fragment(orjson.dumps({**around, name: [items[index]]})))
+    return raws
+
+
+def _bare(fields: dict[str, Any], payload: Payload) -> Sequence[Item]:
+    """One item without its envelope."""
+    if fields.get("id") and fields.get("status"):
+        return (Item(STATUS_SHAPE, {"statuses": fields}, payload.raw),)
+    if fields.get("id") and fields.get("from"):
+        return (Item(MESSAGE_SHAPE, {"messages": fields}, payload.raw),)
+    return ()
