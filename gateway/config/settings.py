@@ -1,31 +1,31 @@
-"""``config.yaml`` as types. Every key, its default, its unit and its limits stand here and nowhere else.
+"""``config.yaml`` as types. Every key, its default, its unit, its limits and what it means stand here and nowhere else.
 
-The loader (:mod:`gateway.config.loading`) turns what pydantic finds into sentences with key paths.
+The loader (:mod:`gateway.config.loading`) turns what pydantic finds into sentences with key paths; rules that look at
+more than one value are in :mod:`gateway.config.rules`. The reference in README is made from the descriptions.
 """
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Literal
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Annotated, Final, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    IPvAnyNetwork,
-    SecretStr,
-    model_validator,
-)
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from gateway.config.units import Duration, Size
+from gateway.config.values import (
+    HttpPath,
+    Name,
+    Networks,
+    Port,
+    Secrets,
+    Texts,
+    Url,
+    Zone,
+    listed,
+    one_or_more,
+)
 
-#: Names that become part of topics, metric labels and files.
-NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
-FAMILIES = (
+#: The topics of the built-in callbacks, one for each family of events.
+FAMILIES: Final = (
     "sms.dr",
     "call.event",
     "task.status",
@@ -39,50 +39,6 @@ FAMILIES = (
 )
 
 
-def _name(value: str) -> str:
-    if not NAME.match(value):
-        raise ValueError(
-            "use lower-case letters, digits, '.', '-' and '_', at most 63, starting with a letter or digit"
-        )
-    return value
-
-
-def _zone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (ZoneInfoNotFoundError, ValueError) as exc:
-        raise ValueError("not a time zone of the IANA list, such as Asia/Shanghai or UTC") from exc
-    return value
-
-
-def _url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("an address of the form https://host/path is needed")
-    if parts.username or parts.password:
-        raise ValueError("keep credentials out of the address; use headers with ${NAME}")
-    return value
-
-
-def _list(value: object) -> object:
-    """One value stands for a list of one; an empty text, as of an unset variable, for none."""
-    if value is None or value == "":
-        return []
-    return value if isinstance(value, list) else [value]
-
-
-def _without_empty(value: object) -> object:
-    listed = _list(value)
-    return [item for item in listed if item not in (None, "")] if isinstance(listed, list) else listed
-
-
-Name = Annotated[str, AfterValidator(_name)]
-Url = Annotated[str, AfterValidator(_url)]
-Secrets = Annotated[list[SecretStr], BeforeValidator(_without_empty)]
-Networks = Annotated[list[IPvAnyNetwork], BeforeValidator(_without_empty)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-
-
 class Section(BaseModel):
     """Base of all sections: unknown keys are refused, values cannot be changed after loading."""
 
@@ -90,19 +46,20 @@ class Section(BaseModel):
 
 
 class Signature(Section):
-    """How the sender signs. An empty ``secret`` switches the check off."""
+    """How the sender signs. Without a secret nothing is checked."""
 
-    secret: SecretStr = SecretStr("")
+    secret: SecretStr = Field(default=SecretStr(""), description="Secret that the sender signs with; empty: no check")
     secrets: Secrets = Field(default_factory=list, description="More secrets, while one is being rotated")
     algorithm: Literal["md5", "sha1", "sha256", "sha512"] | None = Field(
         default=None,
-        description="Fixed algorithm; unset: what the headers say, or the length of the signature",
+        description="Fixed algorithm (the platform's own schemes: md5, sha256); unset: what the headers say, "
+        "or the length of the signature",
     )
-    access_key: str | None = Field(default=None, description="Refuse other keys than this (general scheme)")
+    access_key: str | None = Field(default=None, description="Refuse other access keys than this (general scheme)")
     window: Duration | None = Field(default=None, gt=0, description="Refuse time stamps further off than this")
     header: str | None = Field(default=None, description="Other senders: the header that carries an HMAC of the body")
-    encoding: Literal["hex", "base64"] = "hex"
-    prefix: str = Field(default="", description="Other senders: text before the signature, such as 'sha256='")
+    encoding: Literal["hex", "base64"] = Field(default="hex", description="Other senders: how the HMAC is written")
+    prefix: str = Field(default="", description="Other senders: text before the HMAC, such as 'sha256='")
 
     @property
     def all_secrets(self) -> list[str]:
@@ -114,10 +71,14 @@ class Signature(Section):
 class Auth(Section):
     """What a callback must show. All configured checks must pass; none configured leaves the path open."""
 
-    token: SecretStr = SecretStr("")
+    token: SecretStr = Field(
+        default=SecretStr(""),
+        description="Shared secret in the header token, X-Gateway-Token or Authorization: Bearer, in the query as "
+        "token=, or as the last segment of the path; empty: no check",
+    )
     tokens: Secrets = Field(default_factory=list, description="More tokens, while one is being rotated")
     allow_ips: Networks = Field(default_factory=list, description="Addresses or networks (CIDR) that may call")
-    signature: Signature | None = None
+    signature: Signature | None = Field(default=None, description="For senders that sign what they send")
 
     @property
     def all_tokens(self) -> list[str]:
@@ -134,117 +95,195 @@ class Auth(Section):
 class CallbackPath(Section):
     """One path of one callback: of a built-in one, or of another sender (then ``decoder`` is set)."""
 
-    path: Annotated[str, Field(pattern=r"^/[!-~]*$")] | None = None
-    account: Name | None = None
-    enabled: bool = True
-    auth: Auth = Auth()
-    timezone: Annotated[str, AfterValidator(_zone)] | None = None
-    decoder: str | None = Field(default=None, description="json, form, or an entry point of the group gateway.decoders")
-    topic: Name | None = None
-    type: str | None = None
-    key: str | None = Field(default=None, description="Path of the ordering key in the payload, such as $.order.id")
-    id: str | None = Field(default=None, description="Path of the sender's own event id; unset: a hash of the payload")
-    time: str | None = Field(default=None, description="Path of the time of the event")
+    path: HttpPath | None = Field(default=None, description="Where it listens; unset: /callbacks/<name>")
+    account: Name | None = Field(default=None, description="Name of the vendor account; stands in each event")
+    enabled: bool = Field(default=True, description="false: the path answers 404")
+    auth: Auth = Field(default=Auth(), description="What a request must show; nothing set leaves the path open")
+    timezone: Zone | None = Field(default=None, description="Of times without a zone; unset: ingest.timezone")
+    own_numbers: Texts = Field(
+        default_factory=list,
+        description="did-sms: our DID numbers, digits only; they tell a receipt from an incoming message where the "
+        "callback does not say",
+    )
+    decoder: str | None = Field(
+        default=None,
+        description="Other senders: json, form, or the name of an entry point of the group gateway.decoders",
+    )
+    topic: Name | None = Field(default=None, description="Other senders: where the events go")
+    type: str | None = Field(default=None, description="Other senders: type of the events; unset: the topic's name")
+    key: str | None = Field(
+        default=None, description="Other senders: path of the ordering key in the payload, such as $.order.id"
+    )
+    id: str | None = Field(
+        default=None, description="Other senders: path of the sender's own event id; unset: a hash of the payload"
+    )
+    time: str | None = Field(default=None, description="Other senders: path of the time of the event; unset: arrival")
 
 
 class Ingest(Section):
     """The HTTP side that the platform calls."""
 
-    host: str = "127.0.0.1"
-    port: Port = 8080
-    workers: int = Field(default=1, ge=1, le=64)
-    max_body_bytes: Size = Field(default=Size(1_048_576), gt=0, le=64 * 1024 * 1024)
-    read_timeout: Duration = Field(default=15.0, gt=0, description="A request must have arrived whole after this time")
-    keepalive_timeout: Duration = Field(default=75.0, gt=0)
+    host: str = Field(default="127.0.0.1", description="Address to listen on; containers set 0.0.0.0")
+    port: Port = Field(default=8080, description="Port to listen on; 0: any free one")
+    workers: int = Field(default=1, ge=1, le=64, description="Processes of gateway serve, sharing the port")
+    max_body_bytes: Size = Field(
+        default=Size(1_048_576), gt=0, le=64 * 1024 * 1024, description="Larger bodies are answered 413"
+    )
+    read_timeout: Duration = Field(
+        default=15.0, gt=0, description="A request that has not arrived whole after this time is answered 408"
+    )
+    keepalive_timeout: Duration = Field(default=75.0, gt=0, description="An idle connection is closed after this time")
     max_waiting: int = Field(default=10_000, ge=1, description="Callbacks waiting for a commit; more are answered 503")
     dedup_window: int = Field(default=100_000, ge=0, description="Known event ids; a repeat of one is not stored twice")
-    timezone: Annotated[str, AfterValidator(_zone)] = "Asia/Shanghai"
-    trusted_proxies: Networks = Field(default_factory=list)
-    callbacks: dict[Name, Annotated[list[CallbackPath], BeforeValidator(_list)]] = Field(default_factory=dict)
+    timezone: Zone = Field(default="Asia/Shanghai", description="Of vendor times that carry no zone")
+    trusted_proxies: Networks = Field(
+        default_factory=list, description="Addresses or networks whose X-Forwarded-For is believed"
+    )
+    callbacks: dict[Name, Annotated[list[CallbackPath], Field(min_length=1), BeforeValidator(one_or_more)]] = Field(
+        default_factory=dict,
+        description="Callbacks by name, each with one path or a list of paths; built-in ones are on without being "
+        "named here",
+    )
 
 
 class Journal(Section):
     """The log on local disk."""
 
-    dir: str = "data"
-    max_bytes: Size = Field(default=Size(10 * 1024**3), ge=1024 * 1024)
-    retention: Duration = Field(default=7 * 86400.0, gt=0)
+    dir: str = Field(default="data", min_length=1, description="Folder, made if missing; one gateway at a time")
+    max_bytes: Size = Field(
+        default=Size(10 * 1024**3),
+        ge=1024 * 1024,
+        description="Above this the oldest events go, but never what Kafka has not acknowledged: then 503",
+    )
+    retention: Duration = Field(default=7 * 86400.0, gt=0, description="Events older than this go")
 
 
 class Retry(Section):
     """When to try again: exponential from ``first_delay_s`` up to ``max_delay_s``, with full jitter."""
 
-    attempts: int = Field(default=12, ge=1, le=1000)
-    first_delay_s: Duration = Field(default=5.0, gt=0)
-    max_delay_s: Duration = Field(default=21600.0, gt=0)
-    max_age: Duration | None = Field(default=None, gt=0, description="Give up on events older than this")
+    attempts: int = Field(default=12, ge=1, le=1000, description="Tries in all; then the event is a dead letter")
+    first_delay_s: Duration = Field(default=5.0, gt=0, description="Bound of the first wait; each further one doubles")
+    max_delay_s: Duration = Field(default=21600.0, gt=0, description="No wait is longer")
+    max_age: Duration | None = Field(default=None, gt=0, description="Give up on failing events older than this")
 
 
 class Subscriber(Section):
     """A receiver of webhooks."""
 
-    name: Name
-    topics: Annotated[list[Name], BeforeValidator(_list)] = Field(min_length=1)
-    filter: dict[str, object] | None = None
-    url: Url
-    secrets: Secrets = Field(default_factory=list)
-    headers: dict[str, SecretStr] = Field(default_factory=dict)
-    concurrency: int = Field(default=32, ge=1, le=4096)
-    rate_per_s: float | None = Field(default=None, gt=0)
-    timeout_s: Duration = Field(default=10.0, gt=0, le=600)
-    ordering: Literal["key", "none"] = "key"
+    name: Name = Field(description="Unique; its place in the log and its metrics go by this name")
+    topics: Annotated[list[Name], BeforeValidator(listed)] = Field(min_length=1, description="What it receives")
+    filter: dict[str, object] | list[object] | None = Field(
+        default=None,
+        description="Which events of them: the CloudEvents dialects exact, prefix, suffix, all, any, not",
+    )
+    url: Url = Field(description="Where the events are posted")
+    secrets: Secrets = Field(
+        default_factory=list,
+        description="Standard Webhooks secrets (whsec_…, whsk_…), several while one is being rotated; none: not signed",
+    )
+    headers: dict[str, SecretStr] = Field(default_factory=dict, description="More headers of each request")
+    concurrency: int = Field(default=32, ge=1, le=4096, description="Requests under way at once, at most")
+    rate_per_s: float | None = Field(default=None, gt=0, description="Requests a second, at most")
+    timeout_s: Duration = Field(default=10.0, gt=0, le=600, description="An attempt without an answer fails after this")
+    ordering: Literal["key", "none"] = Field(
+        default="key", description="key: events of one key go one after the other, in order"
+    )
     start: Literal["latest", "earliest"] = Field(default="latest", description="Where a new subscriber begins to read")
-    retry: Retry = Retry()
-    allow_private: bool = False
+    retry: Retry = Field(default=Retry(), description="When to try again, and when to give up")
+    allow_private: bool = Field(
+        default=False, description="Let the address be a loopback, private or link-local one; refused otherwise"
+    )
+    allow: Texts = Field(
+        default_factory=list, description="Networks (CIDR) and host names that may be reached though they are private"
+    )
+
+
+class Security(Section):
+    """How to speak to the brokers. aiokafka's own names of the keys are understood too."""
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT",
+        description="TLS, SASL, both or none",
+        validation_alias=AliasChoices("protocol", "security_protocol"),
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        default=None,
+        description="How to log in, with SASL",
+        validation_alias=AliasChoices("sasl_mechanism", "mechanism"),
+    )
+    username: str | None = Field(
+        default=None, description="SASL user", validation_alias=AliasChoices("username", "sasl_plain_username")
+    )
+    password: SecretStr | None = Field(
+        default=None, description="SASL password", validation_alias=AliasChoices("password", "sasl_plain_password")
+    )
+    ca_file: str | None = Field(
+        default=None,
+        description="Certificates (PEM) that the brokers' are checked against; unset: the system's",
+        validation_alias=AliasChoices("ca_file", "ssl_cafile"),
+    )
+    cert_file: str | None = Field(
+        default=None,
+        description="Our own certificate (PEM), where brokers ask for one",
+        validation_alias=AliasChoices("cert_file", "ssl_certfile"),
+    )
+    key_file: str | None = Field(
+        default=None, description="Its key (PEM)", validation_alias=AliasChoices("key_file", "ssl_keyfile")
+    )
+    key_password: SecretStr | None = Field(
+        default=None,
+        description="Password of the key's file",
+        validation_alias=AliasChoices("key_password", "ssl_password"),
+    )
 
 
 class Kafka(Section):
     """The brokers. Leave the section out for the embedded log."""
 
-    bootstrap_servers: Annotated[list[str], BeforeValidator(_list)] = Field(min_length=1)
-    security: dict[str, object] = Field(default_factory=dict)
-    cloudevents: Literal["structured", "binary"] = "structured"
-    partitions: int = Field(default=6, ge=1)
-    replication_factor: int = Field(default=1, ge=1)
-    create_topics: bool = True
+    bootstrap_servers: Texts = Field(min_length=1, description="host:port of one or more brokers")
+    security: Security = Field(default=Security(), description="TLS and SASL")
+    cloudevents: Literal["structured", "binary"] = Field(
+        default="structured", description="How an event becomes a record: whole, or attributes as ce_ headers"
+    )
+    partitions: int = Field(default=6, ge=1, description="Of topics that the gateway creates")
+    replication_factor: int = Field(default=1, ge=1, description="Of topics that the gateway creates")
+    create_topics: bool = Field(default=True, description="Create missing topics at start")
 
 
 class Topics(Section):
     """Names of the topics."""
 
-    prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]*$")] = ""
+    prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]*$")] = Field(
+        default="", description="Put before each topic's name in Kafka"
+    )
 
 
 class Admin(Section):
     """Health, metrics and console."""
 
-    host: str = "127.0.0.1"
-    port: Port = 8081
-    token: SecretStr = SecretStr("")
+    host: str = Field(default="127.0.0.1", description="Address to listen on; any but loopback needs a token")
+    port: Port = Field(default=8081, description="Port to listen on; 0: any free one")
+    token: SecretStr = Field(default=SecretStr(""), description="Asked for by everything but /healthz and /readyz")
 
 
 class Log(Section):
     """What the gateway says of itself."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "console", "json"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="The least that is shown")
+    format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="auto: console on a terminal, JSON lines otherwise"
+    )
 
 
 class Settings(Section):
     """The whole of ``config.yaml``."""
 
-    ingest: Ingest = Ingest()
-    journal: Journal = Journal()
-    kafka: Kafka | None = None
-    topics: Topics = Topics()
-    subscribers: Annotated[list[Subscriber], BeforeValidator(_list)] = Field(default_factory=list)
-    admin: Admin = Admin()
-    log: Log = Log()
-
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> Settings:
-        names = [subscriber.name for subscriber in self.subscribers]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"subscribers: the name {twice[0]!r} is used twice; cursors and metrics go by name")
-        return self
+    ingest: Ingest = Field(default=Ingest(), description="The HTTP side that the platform calls")
+    journal: Journal = Field(default=Journal(), description="The log on local disk")
+    kafka: Kafka | None = Field(default=None, description="The brokers; left out: the embedded log")
+    topics: Topics = Field(default=Topics(), description="Names of the topics")
+    subscribers: Annotated[list[Subscriber], BeforeValidator(listed)] = Field(
+        default_factory=list, description="Receivers of webhooks; a change takes effect without a restart"
+    )
+    admin: Admin = Field(default=Admin(), description="Health, metrics and console")
+    log: Log = Field(default=Log(), description="What the gateway says of itself")

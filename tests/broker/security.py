@@ -19,7 +19,7 @@ _MODULES: Final = "org.apache.kafka.common.security"
 
 
 def make_certificate(folder: Path) -> None:
-    """A self-signed certificate for loopback: ``server.p12`` for the broker, ``ca.pem`` for clients (keytool is Java's)."""
+    """A self-signed certificate for loopback: ``server.p12`` for the broker, ``ca.pem`` for clients."""
     store = ["-keystore", str(folder / "server.p12"), "-storepass", _STORE_PASSWORD, "-alias", "broker"]
     subprocess.run(
         ["keytool", "-genkeypair", *store, "-storetype", "PKCS12", "-keyalg", "RSA", "-keysize", "2048",
