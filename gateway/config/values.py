@@ -1,0 +1,83 @@
+"""Kinds of values in ``config.yaml``: names, addresses, secrets, lists."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, SecretStr
+
+#: Names that become part of topics, metric labels and files.
+NAME: Final = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
+_PATH: Final = re.compile(r"^/[!-~]*$")
+
+
+def _name(value: str) -> str:
+    if not NAME.match(value):
+        raise ValueError(
+            "use lower-case letters, digits, '.', '-' and '_', at most 63, starting with a letter or digit"
+        )
+    return value
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
+        raise ValueError("not a time zone of the IANA list, such as Asia/Shanghai or UTC") from exc
+    return value
+
+
+def _url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        raise ValueError("an address of the form https://host/path is needed")
+    if parts.username or parts.password:
+        raise ValueError("keep credentials out of the address; use headers with ${NAME}")
+    return value
+
+
+def _path(value: str) -> str:
+    if not _PATH.match(value) or "?" in value or "#" in value:
+        raise ValueError("a path begins with / and has no blanks, letters beyond ASCII, '?' or '#'")
+    return value
+
+
+def listed(value: object) -> object:
+    """One value stands for a list of one; an empty text, as of an unset variable, for none."""
+    if value is None or value == "":
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def _without_empty(value: object) -> object:
+    found = listed(value)
+    return [item for item in found if item not in (None, "")] if isinstance(found, list) else found
+
+
+def split_at_commas(value: object) -> object:
+    """As :func:`listed`; a text may also hold several, as in ``a:9092,b:9092``."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return _without_empty(value)
+
+
+def one_or_more(value: object) -> object:
+    """A callback's paths: a section alone is a list of one, and nothing at all is a path with every default."""
+    return [{}] if value is None or value == "" else listed(value)
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Url = Annotated[str, AfterValidator(_url)]
+HttpPath = Annotated[str, AfterValidator(_path)]
+Zone = Annotated[str, AfterValidator(_zone)]
+Secrets = Annotated[list[SecretStr], BeforeValidator(_without_empty)]
+Networks = Annotated[list[IPvAnyNetwork], BeforeValidator(split_at_commas)]
+Texts = Annotated[list[str], BeforeValidator(split_at_commas)]
+Port = Annotated[int, Field(ge=0, le=65535)]
