@@ -198,6 +198,24 @@ class Subscriber(Section):
     )
 
 
+class OAuth(Section):
+    """Where tokens for OAUTHBEARER come from: a file that others keep fresh, or a token endpoint."""
+
+    token_file: str = Field(default="", description="Read anew for every connection")
+    token_url: str = Field(default="", description="Token endpoint (OAuth 2 client credentials)")
+    client_id: str = Field(default="", description="At the token endpoint")
+    client_secret: SecretStr = Field(default=SecretStr(""), description="At the token endpoint")
+    scope: str = Field(default="", description="At the token endpoint")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> OAuth:
+        if bool(self.token_file) == bool(self.token_url):
+            raise ValueError("set token_file, or token_url with client_id and client_secret")
+        if self.token_url and not (self.client_id and self.client_secret.get_secret_value()):
+            raise ValueError("token_url needs client_id and client_secret")
+        return self
+
+
 class Security(Section):
     """How to speak to the brokers. aiokafka's own names of the keys are understood too."""
 
@@ -206,7 +224,7 @@ class Security(Section):
         description="TLS, SASL, both or none",
         validation_alias=AliasChoices("protocol", "security_protocol"),
     )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = Field(
         default=None,
         description="How to log in, with SASL",
         validation_alias=AliasChoices("sasl_mechanism", "mechanism"),
@@ -235,6 +253,24 @@ class Security(Section):
         description="Password of the key's file",
         validation_alias=AliasChoices("key_password", "ssl_password"),
     )
+    check_hostname: bool = Field(default=True, description="Whether a broker's certificate must carry its host name")
+    oauth: OAuth | None = Field(default=None, description="Tokens, with sasl_mechanism OAUTHBEARER")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Security:
+        with_sasl = self.protocol.startswith("SASL_")
+        if with_sasl and self.sasl_mechanism is None:
+            raise ValueError(f"protocol {self.protocol} needs sasl_mechanism")
+        if not with_sasl and self.sasl_mechanism is not None:
+            raise ValueError(f"sasl_mechanism needs protocol SASL_SSL or SASL_PLAINTEXT, not {self.protocol}")
+        if self.sasl_mechanism == "OAUTHBEARER":
+            if self.oauth is None:
+                raise ValueError("sasl_mechanism OAUTHBEARER needs oauth")
+        elif with_sasl and not (self.username and self.password and self.password.get_secret_value()):
+            raise ValueError(f"sasl_mechanism {self.sasl_mechanism} needs username and password")
+        if not self.protocol.endswith("SSL") and (self.ca_file or self.cert_file):
+            raise ValueError(f"ca_file and cert_file need protocol SSL or SASL_SSL, not {self.protocol}")
+        return self
 
 
 class Kafka(Section):
@@ -248,6 +284,10 @@ class Kafka(Section):
     partitions: int = Field(default=6, ge=1, description="Of topics that the gateway creates")
     replication_factor: int = Field(default=1, ge=1, description="Of topics that the gateway creates")
     create_topics: bool = Field(default=True, description="Create missing topics at start")
+    topic_config: dict[str, str | int] = Field(
+        default_factory=dict,
+        description="Settings of topics that the gateway creates, in Kafka's names, such as max.message.bytes",
+    )
 
 
 class Topics(Section):
