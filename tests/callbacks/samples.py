@@ -1,0 +1,78 @@
+"""Samples on disk: one folder for each request, ``tests/samples/<callback>/<case>/``.
+
+    request.http    request line and headers, one a line, as on the wire
+    body            the body's bytes; no file, no body
+    expected.json   {"events": [...], "drift": [...]} or {"rejected": {"reason": …, "field": …}}
+    context.json    optional: account, zone, own_numbers, credential_fields
+
+A new sample needs no code. Expected events leave ``raw`` out where it is the whole payload; that it is
+lossless is checked for every sample. All requests arrive at ``ARRIVAL``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from gateway.callbacks import CallbackRequest, DecodeContext
+
+FOLDER = Path(__file__).parent.parent / "samples"
+ARRIVAL = datetime(2025, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One request and what it must become."""
+
+    callback: str
+    case: str
+    request: CallbackRequest
+    context: DecodeContext
+    expected: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.callback}/{self.case}"
+
+
+def load(folder: Path) -> Sample:
+    """Read one sample's folder."""
+    body = folder / "body"
+    settings = folder / "context.json"
+    expected = folder / "expected.json"
+    return Sample(
+        callback=folder.parent.name,
+        case=folder.name,
+        request=parse_head((folder / "request.http").read_bytes(), body.read_bytes() if body.exists() else b""),
+        context=_context(json.loads(settings.read_text("utf-8")) if settings.exists() else {}),
+        expected=json.loads(expected.read_text("utf-8")) if expected.exists() else {},
+    )
+
+
+def all_samples() -> list[Sample]:
+    """Every sample, sorted by callback and case."""
+    return [load(head.parent) for head in sorted(FOLDER.glob("*/*/request.http"))]
+
+
+def parse_head(head: bytes, body: bytes) -> CallbackRequest:
+    """A request line and headers as the HTTP server would hand them over; blanks in the target are kept."""
+    first, *lines = head.decode("utf-8", "surrogateescape").strip("\r\n").splitlines()
+    method, _, rest = first.partition(" ")
+    target, _, _ = rest.rpartition(" ")
+    path, _, query = target.partition("?")
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return CallbackRequest(
+        method, path, query.encode("utf-8", "surrogateescape"), headers, body, ARRIVAL, peer="203.0.113.7"
+    )
+
+
+def _context(settings: dict[str, Any]) -> DecodeContext:
+    return DecodeContext(
+        zone=ZoneInfo(settings.get("zone", "Asia/Shanghai")),
+        account=settings.get("account"),
+        credential_fields=frozenset(settings.get("credential_fields", ())),
+        own_numbers=frozenset(settings.get("own_numbers", ())),
+    )
