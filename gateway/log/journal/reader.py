@@ -80,6 +80,8 @@ class JournalReader:
 
     async def _next(self, limit: int) -> list[Record]:
         """The next records whatever their topic, from memory where possible; empty after a hole was stepped over."""
+        # What retention took is gone, also where memory still has it: it was counted and named as expired.
+        self.position = max(self.position, self._journal.floor(self.stream))
         tail = self._journal.tail(self.stream)
         if tail is not None and self.position >= tail.first:
             self._read_ahead = []
@@ -117,7 +119,7 @@ class JournalReader:
 
     def commit(self, partition: str, offset: int) -> None:
         """See :meth:`gateway.log.LogReader.commit`. Passing the last record handed out passes what was skipped too."""
-        self._note(self.position if offset >= self._returned_end else offset)
+        self._note(max(offset, self.position) if offset >= self._returned_end else offset)
 
     def _note(self, offset: int) -> None:
         if offset > self._committed:

@@ -160,10 +160,10 @@ class Enforcer:
         lagging = [reader for reader in self._readers() if reader.stream == name and reader.position < below]
         infos = list(self._store.infos(name, floor, below)) if lagging else []
         self._store.trim(name, below)
-        found = [self._expired(reader, infos, name, below) for reader in lagging]
+        found = [self._expired(reader, infos, name, floor, below) for reader in lagging]
         return [expired for expired in found if expired.count]
 
-    def _expired(self, reader: Position, infos: list[SegmentInfo], name: str, below: int) -> Expired:
+    def _expired(self, reader: Position, infos: list[SegmentInfo], name: str, floor: int, below: int) -> Expired:
         """Counts by topic. Of the one segment that the reader stood in, the whole is counted: an upper bound."""
         by_topic: dict[str, int] = {}
         for info in infos:
@@ -171,4 +171,4 @@ class Enforcer:
                 for topic, count in info.topics.items():
                     if reader.topics is None or topic in reader.topics:
                         by_topic[topic] = by_topic.get(topic, 0) + count
-        return Expired(reader.group, name, reader.position, below - 1, by_topic)
+        return Expired(reader.group, name, max(reader.position, floor), below - 1, by_topic)

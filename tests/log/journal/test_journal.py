@@ -1,0 +1,309 @@
+"""Promises of the journal that the model does not show: who may open it, what goes when, what a bad disk does."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import JournalDamaged, JournalFull, JournalInUse, JournalUnavailable
+from gateway.log import Entry
+from gateway.log.journal import EVENTS, Expired, Journal, Retention
+from gateway.log.journal.store import FILE_NAME
+
+ROOMY = Retention(1 << 30, 3600.0)
+MIB = 1024 * 1024
+
+
+def entry(number: int, *, topic: str = "sms.dr", size: int = 100) -> Entry:
+    return Entry(topic, f"key-{number % 7}", f"{number:032x}", number.to_bytes(8, "big") * (size // 8))
+
+
+@asynccontextmanager
+async def opened(
+    folder: Path, retention: Retention = ROOMY, clock: Callable[[], float] | None = None, **options: object
+) -> AsyncIterator[Journal]:
+    journal = Journal(folder, retention, **({"clock": clock} if clock else {}), **options)  # type: ignore[arg-type]
+    await journal.start()
+    try:
+        yield journal
+    finally:
+        await journal.stop()
+
+
+async def test_second_process_on_the_same_folder_is_refused(tmp_path: Path) -> None:
+    """A clear error names the folder and the holder; the first goes on."""
+    code = (
+        "import asyncio, sys\nfrom pathlib import Path\nfrom gateway.log.journal import Journal, Retention\n"
+        "asyncio.run(Journal(Path(sys.argv[1]), Retention(1 << 30, 3600.0)).start())"
+    )
+    async with opened(tmp_path) as journal:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", code, str(tmp_path), stderr=subprocess.PIPE
+        )
+        _, stderr = await process.communicate()
+        assert process.returncode != 0
+        assert b"JournalInUse" in stderr
+        assert str(tmp_path).encode() in stderr
+        with pytest.raises(JournalInUse, match=r"in use by another gateway \(process \d+\)"):
+            await Journal(tmp_path, ROOMY).start()
+        await journal.append([entry(1)])
+
+
+async def test_start_and_stop_may_come_twice_and_stop_before_start(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, ROOMY)
+    await journal.stop()
+    await journal.start()
+    await journal.start()
+    await journal.append([entry(1)])
+    await journal.stop()
+    await journal.stop()
+    with pytest.raises(JournalUnavailable):
+        await journal.append([entry(2)])
+    async with opened(tmp_path) as again:
+        assert again.head(EVENTS) == 1
+
+
+async def test_stop_stores_what_still_waits(tmp_path: Path) -> None:
+    """An append under way when the stop comes is stored, and its waiter told so."""
+    journal = Journal(tmp_path, ROOMY)
+    await journal.start()
+    waiting = [journal.append_soon([entry(number)]) for number in range(100)]
+    await journal.stop()
+    assert [None] * 100 == [future.result() for future in waiting]
+    async with opened(tmp_path) as again:
+        assert again.head(EVENTS) == 100
+
+
+async def test_one_bad_entry_harms_no_other(tmp_path: Path) -> None:
+    """An entry that cannot be encoded is its caller's error; those who share the commit are stored."""
+    async with opened(tmp_path) as journal:
+        good = journal.append_soon([entry(1)])
+        with pytest.raises(ValueError, match="32 hex digits"):
+            await journal.append([Entry("sms.dr", "k", "abcd", b"")])
+        with pytest.raises(ValueError, match="surrogates"):
+            await journal.append([Entry("sms.dr", "\ud800", "0" * 32, b"")])
+        await good
+        assert journal.head(EVENTS) == 1
+
+
+async def test_size_limit_drops_the_oldest_and_counts_what_a_reader_missed(tmp_path: Path) -> None:
+    """A dead subscriber stops nobody: its events go, counted by topic, and it goes on at the first kept."""
+    missed: list[Expired] = []
+    async with opened(tmp_path, Retention(MIB, 3600.0), on_expired=missed.append) as journal:
+        dead = await journal.reader("dead", ["sms.dr"], start="earliest")
+        for number in range(600):
+            await journal.append([entry(2 * number, size=4000), entry(2 * number + 1, topic="call.event")])
+        floor = journal.floor(EVENTS)
+        assert floor > 0
+        assert journal.used_bytes <= MIB
+        records = await dead.fetch(max_records=5000, wait_s=0)
+        assert floor <= records[0].offset
+        assert {"dead"} == {item.group for item in missed}
+        assert {"sms.dr"} == {topic for item in missed for topic in item.by_topic}
+        assert records[0].offset // 2 == sum(item.count for item in missed)
+
+
+async def test_unpublished_events_never_go_and_the_journal_says_that_it_is_full(tmp_path: Path) -> None:
+    """With a protected cursor the limit answers JournalFull; when the cursor moves, appends succeed again."""
+    policy = Retention(MIB, 3600.0, protected="publisher")
+    async with opened(tmp_path, policy) as journal:
+        publisher = await journal.reader("publisher", [], start="earliest")
+        stored = 0
+        with pytest.raises(JournalFull):
+            for number in range(2000):
+                await journal.append([entry(number, size=8000)])
+                stored += 1
+        assert stored > 50
+        assert journal.floor(EVENTS) == 0
+        with pytest.raises(JournalFull):
+            await journal.append([entry(3000, size=8000)])
+        seen = 0
+        while records := await publisher.fetch(max_records=1000, wait_s=0):
+            seen += len(records)
+            publisher.commit(EVENTS, records[-1].offset + 1)
+        assert stored == seen
+        await publisher.flush()
+        await journal.append([entry(4000, size=8000)])
+        assert journal.head(EVENTS) == stored + 1
+        assert journal.floor(EVENTS) > 0
+
+
+async def test_old_segments_go_by_age_but_not_what_is_protected(tmp_path: Path) -> None:
+    now = 1_000_000.0
+    policy = Retention(1 << 30, 60.0, protected="publisher")
+    async with opened(tmp_path, policy, clock=lambda: now) as journal:
+        publisher = await journal.reader("publisher", [], start="earliest")
+        for number in range(10):
+            await journal.append([entry(number)])
+        now += 120
+        await journal.housekeep()
+        assert journal.floor(EVENTS) == 0
+        publisher.commit(EVENTS, 4)
+        await publisher.flush()
+        await journal.housekeep()
+        assert journal.floor(EVENTS) == 4
+
+
+async def test_offsets_never_come_back_when_everything_was_trimmed(tmp_path: Path) -> None:
+    now = 1_000_000.0
+    async with opened(tmp_path, Retention(1 << 30, 60.0), clock=lambda: now) as journal:
+        await journal.append([entry(1), entry(2)])
+        now += 120
+        await journal.housekeep()
+        assert (2, 2) == (journal.floor(EVENTS), journal.head(EVENTS))
+    async with opened(tmp_path, Retention(1 << 30, 60.0), clock=lambda: now) as journal:
+        await journal.append([entry(3)])
+        reader = await journal.reader("late", [], start="earliest")
+        assert [2] == [record.offset for record in await reader.fetch(max_records=9, wait_s=0)]
+
+
+async def test_times_never_run_backward_when_the_clock_does(tmp_path: Path) -> None:
+    """A clock set back by an hour must not break the search for a time."""
+    now = 1_000_000.0
+    async with opened(tmp_path, clock=lambda: now) as journal:
+        await journal.append([entry(1)])
+        now -= 3600
+        await journal.append([entry(2)])
+        reader = await journal.reader("any", [], start="earliest")
+        first, second = await reader.fetch(max_records=9, wait_s=0)
+        assert first.appended_at <= second.appended_at
+        assert await journal.offset_at(EVENTS, 1_000_000.0) == 0
+
+
+async def test_latest_begins_behind_what_is_there_and_stays_there_across_restarts(tmp_path: Path) -> None:
+    """A new subscriber does not get the past, and does get what came while it was down."""
+    async with opened(tmp_path) as journal:
+        await journal.append([entry(1)])
+        await journal.reader("new", [], start="latest")
+    async with opened(tmp_path) as journal:
+        await journal.append([entry(2)])
+        reader = await journal.reader("new", [], start="latest")
+        assert [1] == [record.offset for record in await reader.fetch(max_records=9, wait_s=0)]
+
+
+async def test_reader_behind_the_memory_reads_the_file_and_comes_back_in_order(tmp_path: Path) -> None:
+    """Twice the tail's bytes are read whole and in order, half of it from disk."""
+    count = 4200
+    async with opened(tmp_path) as journal:
+        reader = await journal.reader("slow", [], start="earliest")
+        for first in range(0, count, 100):
+            await journal.append([entry(number, size=8000) for number in range(first, first + 100)])
+        tail = journal.tail(EVENTS)
+        assert tail is not None
+        assert 0 < tail.first < count
+        offsets: list[int] = []
+        while records := await reader.fetch(max_records=333, wait_s=0):
+            offsets += [record.offset for record in records]
+        assert list(range(count)) == offsets
+
+
+async def test_idle_reader_of_other_topics_moves_on(tmp_path: Path) -> None:
+    """What a reader does not want is no lag once it looked at it."""
+    async with opened(tmp_path) as journal:
+        reader = await journal.reader("calls", ["call.event"], start="earliest")
+        await journal.append([entry(number) for number in range(10)])
+        assert [] == list(await reader.fetch(max_records=5, wait_s=0))
+        assert {EVENTS: 0} == await reader.lag()
+
+
+async def test_waiting_reader_is_woken_by_an_append(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        reader = await journal.reader("live", [], start="latest")
+        fetching = asyncio.create_task(reader.fetch(max_records=5, wait_s=30))
+        await journal.append([entry(1)])
+        assert [0] == [record.offset for record in await fetching]
+
+
+async def test_paused_reader_returns_nothing_until_resumed(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        reader = await journal.reader("paused", [], start="earliest")
+        await journal.append([entry(1)])
+        reader.pause([EVENTS])
+        assert not await reader.fetch(max_records=5, wait_s=0)
+        fetching = asyncio.create_task(reader.fetch(max_records=5, wait_s=30))
+        reader.resume([EVENTS])
+        assert len(await fetching) == 1
+
+
+async def test_flipped_bit_is_told_and_stepped_over_never_served(tmp_path: Path) -> None:
+    """A damaged segment costs its own events and no other, and the log names which."""
+    async with opened(tmp_path) as journal:
+        for number in range(5):
+            await journal.append([entry(number, size=2000)])
+    path = tmp_path / FILE_NAME
+    content = bytearray(path.read_bytes())
+    at = content.index((2).to_bytes(8, "big") * 20)
+    content[at + 100] ^= 0x10
+    path.write_bytes(content)
+    async with opened(tmp_path) as journal:
+        reader = await journal.reader("any", [], start="earliest")
+        offsets: list[int] = []
+        while records := await reader.fetch(max_records=10, wait_s=0):
+            offsets += [record.offset for record in records]
+        assert [0, 1, 3, 4] == offsets
+        ids = await journal.newest_ids(100)
+        assert [f"{number:032x}" for number in (0, 1, 3, 4)] == ids
+
+
+@pytest.mark.parametrize("content", [b"not a database at all" * 500, b"SQLite format 3\x00" + b"\xff" * 5000])
+async def test_file_that_is_no_journal_is_refused_with_what_to_do(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE_NAME).write_bytes(content)
+    with pytest.raises(JournalDamaged, match="gateway journal check"):
+        await Journal(tmp_path, ROOMY).start()
+
+
+async def test_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(JournalUnavailable, match="cannot be written"):
+        await Journal(tmp_path / "file" / "data", ROOMY).start()
+
+
+_FULL_DISK = """
+import asyncio, resource, signal, sys
+from pathlib import Path
+from gateway.errors import JournalUnavailable
+from gateway.log import Entry
+from gateway.log.journal import Journal, Retention
+
+async def main():
+    journal = Journal(Path(sys.argv[1]), Retention(1 << 30, 3600.0))
+    await journal.start()
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
+    stored, refused = [], 0
+    for number in range(200):
+        try:
+            await journal.append([Entry("sms.dr", "k", f"{number:032x}", b"x" * 4000)])
+            stored.append(number)
+        except JournalUnavailable:
+            refused += 1
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    await journal.append([Entry("sms.dr", "k", f"{999:032x}", b"y")])
+    stored.append(999)
+    await journal.stop()
+    again = Journal(Path(sys.argv[1]), Retention(1 << 30, 3600.0))
+    await again.start()
+    kept = [int(event_id, 16) for event_id in await again.newest_ids(1000)]
+    await again.stop()
+    assert refused > 20, refused
+    assert set(stored) <= set(kept), (stored, kept)
+    assert len(kept) == len(set(kept))
+
+asyncio.run(main())
+"""
+
+
+async def test_disk_that_refuses_gives_an_error_and_the_journal_goes_on_by_itself(tmp_path: Path) -> None:
+    """Writes past a limit of the kernel fail; what was acknowledged is kept, and after the limit goes appends succeed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _FULL_DISK, str(tmp_path), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    _, stderr = await process.communicate()
+    assert process.returncode == 0, stderr.decode()[-2000:]
