@@ -1,0 +1,119 @@
+"""What every Kafka client of ours is made with: addresses, security, names of topics, deadlines.
+
+aiokafka's defaults wait 40 seconds for a request and for ever in ``stop()``; here every wait has a bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from gateway.config.settings import Kafka, Topics
+from gateway.log.kafka.security import client_arguments
+
+#: A request to a broker. A hung broker (connection open, no answer) is noticed after this; ten times less would
+#: mistake a broker that waits for its replicas for a dead one.
+REQUEST_S: Final = 10.0
+#: Connecting a client: addresses, handshake, metadata, and for a producer its id.
+OPEN_S: Final = 15.0
+#: Metadata is fetched anew after this: new partitions and moved leaders are noticed without an error.
+METADATA_AGE_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaOptions:
+    """The ``kafka`` and ``topics`` sections, ready for use.
+
+    Args:
+        bootstrap_servers: ``host:port``, at least one.
+        security: arguments of aiokafka's clients, see :func:`gateway.log.kafka.security.client_arguments`.
+        prefix: before every topic's and group's name in Kafka.
+        topic_config: settings of topics we create, in Kafka's names.
+        client_id: how brokers name us in their logs and quotas.
+    """
+
+    bootstrap_servers: tuple[str, ...]
+    security: Mapping[str, Any] = field(default_factory=dict)
+    prefix: str = ""
+    partitions: int = 6
+    replication_factor: int = 1
+    create_topics: bool = True
+    topic_config: Mapping[str, str] = field(default_factory=dict)
+    cloudevents: Literal["structured", "binary"] = "structured"
+    client_id: str = "nxcloud-gateway"
+
+    @classmethod
+    def of(cls, kafka: Kafka, topics: Topics | None = None) -> KafkaOptions:
+        """From the configuration. Reads certificate files.
+
+        Raises:
+            ConfigError: a file of ``kafka.security`` cannot be used.
+        """
+        return cls(
+            bootstrap_servers=tuple(kafka.bootstrap_servers),
+            security=client_arguments(kafka.security),
+            prefix=topics.prefix if topics else "",
+            partitions=kafka.partitions,
+            replication_factor=kafka.replication_factor,
+            create_topics=kafka.create_topics,
+            topic_config={name: str(value) for name, value in kafka.topic_config.items()},
+            cloudevents=kafka.cloudevents,
+        )
+
+    def client(self) -> dict[str, Any]:
+        """Arguments that aiokafka's producer, consumer and admin client share."""
+        return {
+            "bootstrap_servers": list(self.bootstrap_servers),
+            "client_id": self.client_id,
+            "request_timeout_ms": int(REQUEST_S * 1000),
+            "metadata_max_age_ms": int(METADATA_AGE_S * 1000),
+            **self.security,
+        }
+
+    def kafka_name(self, topic: str) -> str:
+        """A family's or internal topic's name in Kafka."""
+        return self.prefix + topic
+
+    def own_name(self, kafka_name: str) -> str:
+        """The way back from :meth:`kafka_name`."""
+        return kafka_name.removeprefix(self.prefix)
+
+
+@dataclass(slots=True)
+class Backoff:
+    """Growing pauses with jitter between tries: ``first_s`` up to ``last_s``."""
+
+    first_s: float = 0.2
+    last_s: float = 5.0
+    _next_s: float = 0.0
+
+    def next_s(self) -> float:
+        """The pause before the next try: half of it fixed, half of it random, so that clients do not march in step."""
+        self._next_s = min(max(self._next_s * 2, self.first_s), self.last_s)
+        return self._next_s * random.uniform(0.5, 1.0)
+
+    def reset(self) -> None:
+        """A try succeeded."""
+        self._next_s = 0.0
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, object]) -> bool:
+    """Run a client's ``stop()`` or the like for at most so long, then cancel it; tells whether it ended by itself.
+
+    Its errors are of no use to anyone who wants it gone, and are dropped. When we are cancelled, so is it.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait([task], timeout=seconds)
+    finally:
+        is_done = task.done()
+        if not is_done:
+            task.cancel()
+    with suppress(Exception, asyncio.CancelledError):
+        if is_done:
+            task.result()
+    return is_done

@@ -1,0 +1,134 @@
+"""Create and list topics (Kafka protocol: CreateTopics, Metadata).
+
+Used by ``gateway topics create|list``, at start, and on demand for ``retry.…`` and ``dlq.…``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from aiokafka import errors
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from gateway.log.kafka import faults
+from gateway.log.kafka.options import OPEN_S, KafkaOptions, within
+
+#: For one request to the controller; a cluster that elects one takes some seconds.
+_REQUEST_S: Final = 15.0
+_CLOSE_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    """One topic as the cluster has it.
+
+    Args:
+        name: without the prefix.
+        kafka_name: with it.
+        partitions: their number.
+        replication_factor: the least of its partitions.
+        under_replicated: partitions with fewer replicas in sync than they should have.
+        leaderless: partitions that cannot be written or read now.
+    """
+
+    name: str
+    kafka_name: str
+    partitions: int
+    replication_factor: int
+    under_replicated: int
+    leaderless: int
+
+
+@asynccontextmanager
+async def admin(options: KafkaOptions) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client for a short job.
+
+    Raises:
+        KafkaAway: Kafka cannot be reached, or answers with an error inside the job.
+    """
+    client = AIOKafkaAdminClient(**options.client())
+    try:
+        try:
+            async with asyncio.timeout(OPEN_S):
+                await client.start()
+            yield client
+        except faults.CLIENT_ERRORS as exc:
+            raise faults.away(exc, "Kafka") from exc
+    finally:
+        await within(_CLOSE_S, client.close())
+
+
+async def create(options: KafkaOptions, topics: Collection[str]) -> list[str]:
+    """Create those that are not there yet, with the configured partitions, replication and settings.
+
+    Returns the names of those that were created. A topic that is there is left as it is, whatever its partitions.
+
+    Raises:
+        KafkaAway: Kafka cannot be reached, or refuses (rights, too few brokers for the replication factor, a setting
+            it does not know); names the topic.
+    """
+    wanted = [
+        NewTopic(
+            options.kafka_name(topic),
+            options.partitions,
+            options.replication_factor,
+            topic_configs=dict(options.topic_config),
+        )
+        for topic in sorted(topics)
+    ]
+    if not wanted:
+        return []
+    async with admin(options) as client:
+        async with asyncio.timeout(_REQUEST_S):
+            answer = await client.create_topics(wanted, timeout_ms=int(_REQUEST_S * 1000))
+        created = []
+        refused = []
+        for name, code, *message in answer.topic_errors:
+            error = errors.for_code(code)
+            if error is errors.NoError:
+                created.append(options.own_name(name))
+            elif error is not errors.TopicAlreadyExistsError:
+                said = message[0] if message and message[0] else ""
+                refused.append(f"topic {name}: {faults.reason(error(said) if said else error())}")
+    if refused:
+        raise faults.KafkaAway("; ".join(refused))
+    return created
+
+
+async def describe(options: KafkaOptions) -> list[TopicInfo]:
+    """The cluster's topics that carry our prefix, by name; internal ones of Kafka (``__…``) are left out.
+
+    Raises:
+        KafkaAway: Kafka cannot be reached.
+    """
+    async with admin(options) as client, asyncio.timeout(_REQUEST_S):
+        found = await client.describe_topics()
+    infos = []
+    for topic in found:
+        name, partitions = topic["topic"], topic["partitions"]
+        if not name.startswith(options.prefix) or name.startswith("__") or not partitions:
+            continue
+        infos.append(
+            TopicInfo(
+                name=options.own_name(name),
+                kafka_name=name,
+                partitions=len(partitions),
+                replication_factor=min(len(item["replicas"]) for item in partitions),
+                under_replicated=sum(len(item["isr"]) < len(item["replicas"]) for item in partitions),
+                leaderless=sum(item["leader"] < 0 for item in partitions),
+            )
+        )
+    return sorted(infos, key=lambda info: info.name)
+
+
+async def is_reachable(options: KafkaOptions) -> bool:
+    """Whether a fresh client gets an answer from the configured addresses."""
+    try:
+        async with admin(options):
+            return True
+    except faults.KafkaAway:
+        return False
