@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from gateway.callbacks import CALLBACKS, DecodeContext, Decoded
 from gateway.callbacks.answers import Answers
 from gateway.callbacks.credentials import Credentials
-from gateway.callbacks.generic import generic_callback
+from gateway.callbacks.generic import DecoderCallback, GenericCallback, JsonPath, load_decoder
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.signature import SignaturePolicy
 from gateway.config.settings import Auth, CallbackPath, Ingest, Signature
@@ -85,7 +85,23 @@ def _rows(settings: Ingest) -> Iterator[Endpoint]:
     for name, rows in settings.callbacks.items():
         for row in rows:
             if name not in CALLBACKS and row.enabled:
-                yield _endpoint(settings, name, row, generic_callback(name, row), "hmac")
+                yield _endpoint(settings, name, row, _other_sender(name, row), "hmac")
+
+
+def _other_sender(name: str, row: CallbackPath) -> Decodes:
+    """A sender known by configuration, or by a decoder of one's own; the loader has checked the row."""
+    topic = row.topic or name
+    if row.decoder in ("json", "form"):
+        return GenericCallback(
+            name,
+            "json" if row.decoder == "json" else "form",
+            topic,
+            JsonPath(row.key or "$.id"),
+            type=row.type or "",
+            id=JsonPath(row.id) if row.id else None,
+            time=JsonPath(row.time) if row.time else None,
+        )
+    return DecoderCallback(name, load_decoder(row.decoder or ""), topic, type=row.type or "")
 
 
 def _endpoint(settings: Ingest, name: str, row: CallbackPath, callback: Decodes, scheme: str | None) -> Endpoint:

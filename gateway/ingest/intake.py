@@ -103,7 +103,7 @@ class Intake:
         self, endpoint: Endpoint, request: CallbackRequest, exc: CallbackRejected, now: datetime
     ) -> Answer | Pending:
         """Authentic but not understood: kept whole, then told to the sender."""
-        event = rejected_event(endpoint.callback.name, endpoint.context, request, exc)
+        event = rejected_event(endpoint.callback.name, endpoint.context.account, request, exc, endpoint.credentials)
         _log.warning(
             "callback.rejected", callback=endpoint.callback.name, id=event.id, reason=exc.reason, field=exc.field
         )

@@ -27,7 +27,7 @@ from gateway.telemetry.metrics import METRICS
 #: The stream of all vendor events, whatever their topic: they share one order and one commit.
 EVENTS: Final = "events"
 #: Topics that get a stream of their own.
-_INTERNAL: Final = ("retry.", "dlq.", "internal.")
+_INTERNAL: Final = ("retry.", "dlq.", "replay.", "internal.")
 #: A crash repeats what was done in this time; ten times less doubles the commits of an idle gateway.
 _CURSOR_INTERVAL_S: Final = 0.25
 _HOUSEKEEPING_S: Final = 10.0
@@ -92,6 +92,7 @@ class Journal:
         self._tails: dict[str, Tail] = {}
         self._changed: dict[str, asyncio.Future[None]] = {}
         self._housekeeper: asyncio.Task[None] | None = None
+        self._last_failure = ""
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -250,6 +251,7 @@ class Journal:
             self._idle.set()
 
     def _stored(self, batch: _Batch, stored: _Stored) -> None:
+        self._last_failure = ""
         for stream, base in stored.bases.items():
             entries = batch.entries[stream]
             tail = self._tails.get(stream)
@@ -266,6 +268,7 @@ class Journal:
                 waiter.set_result(None)
 
     def _failed(self, batch: _Batch, cursors: dict[tuple[str, str], int], error: BaseException) -> None:
+        self._last_failure = str(error)
         reason = "full" if isinstance(error, JournalFull) else "disk"
         METRICS.counter("gateway_journal_failures").labels(reason).inc()
         _log.error("journal.commit_failed", reason=reason, error=str(error), waiting=len(batch.waiters))
@@ -323,6 +326,11 @@ class Journal:
             self.note_cursor(group, stream, position)
             await self.flush()
         return reader
+
+    @property
+    def last_failure(self) -> str:
+        """Why the newest commit failed; empty when it did not."""
+        return self._last_failure
 
     @property
     def is_open(self) -> bool:
