@@ -165,10 +165,49 @@ class Retry(Section):
     first_delay_s: Duration = Field(default=5.0, gt=0, description="Bound of the first wait; each further one doubles")
     max_delay_s: Duration = Field(default=21600.0, gt=0, description="No wait is longer")
     max_age: Duration | None = Field(default=None, gt=0, description="Give up on failing events older than this")
+    tiers: list[Duration] = Field(
+        default_factory=lambda: [60.0, 600.0, 3600.0, 21600.0],
+        max_length=8,
+        description="Delays of the retry topics: a longer wait is parked in one, a shorter one holds its key",
+    )
+
+
+class Breaker(Section):
+    """When a subscriber counts as down: its reader pauses, one event at a time probes, the log keeps the rest."""
+
+    failure_rate: float = Field(
+        default=0.5, gt=0, le=1, description="Share of failed attempts in the window that opens it"
+    )
+    window: Duration = Field(default=60.0, gt=0, description="How far back attempts count")
+    min_attempts: int = Field(default=10, ge=1, description="Fewer attempts in the window say nothing")
+    first_open: Duration = Field(default=5.0, gt=0, description="Wait before the first probe; doubles")
+    max_open: Duration = Field(default=60.0, gt=0, description="Longest wait between probes")
+
+
+class ClientTls(Section):
+    """TLS towards one subscriber."""
+
+    ca_file: str | None = Field(default=None, description="Its certificate authority (PEM); unset: the system's")
+    cert_file: str | None = Field(default=None, description="Our certificate, for mutual TLS (PEM)")
+    key_file: str | None = Field(default=None, description="The key of our certificate; unset: it is in cert_file")
+
+
+class Transform(Section):
+    """Which fields of an event this subscriber gets, as paths such as ``data.raw``."""
+
+    include: Texts = Field(default_factory=list, description="Only these, and what CloudEvents requires; none: all")
+    exclude: Texts = Field(default_factory=list, description="Not these")
+
+
+class Rotation(Section):
+    """When a file is put aside and a new one begun."""
+
+    max_bytes: Size = Field(default=Size(64 * 1024**2), ge=1024, description="Size of a file, about")
+    keep: int = Field(default=10, ge=1, le=10_000, description="Files put aside that are kept; the oldest goes")
 
 
 class Subscriber(Section):
-    """A receiver of webhooks."""
+    """A receiver of events: a webhook, a stream of server-sent events, or a file."""
 
     name: Name = Field(description="Unique; its place in the log and its metrics go by this name")
     topics: Annotated[list[Name], BeforeValidator(listed)] = Field(min_length=1, description="What it receives")
@@ -176,7 +215,12 @@ class Subscriber(Section):
         default=None,
         description="Which events of them: the CloudEvents dialects exact, prefix, suffix, all, any, not",
     )
-    url: Url = Field(description="Where the events are posted")
+    kind: Literal["webhook", "stream", "file"] = Field(
+        default="webhook", description="stream: fetched by HTTP from the admin port; file: JSON lines"
+    )
+    url: Url | None = Field(default=None, description="webhook: where the events are posted")
+    path: str | None = Field(default=None, description="file: its name")
+    rotation: Rotation = Field(default=Rotation(), description="file: when a new one is begun")
     secrets: Secrets = Field(
         default_factory=list,
         description="Standard Webhooks secrets (whsec_…, whsk_…), several while one is being rotated; none: not signed",
@@ -190,12 +234,26 @@ class Subscriber(Section):
     )
     start: Literal["latest", "earliest"] = Field(default="latest", description="Where a new subscriber begins to read")
     retry: Retry = Field(default=Retry(), description="When to try again, and when to give up")
+    on_failure: Literal["block", "pass"] = Field(
+        default="pass", description="What events of a key do while one is retried for long: wait behind it, or pass"
+    )
+    breaker: Breaker = Field(default=Breaker(), description="When it counts as down")
+    tls: ClientTls = Field(default=ClientTls(), description="Certificates")
+    transform: Transform = Field(default=Transform(), description="Which fields it gets")
     allow_private: bool = Field(
         default=False, description="Let the address be a loopback, private or link-local one; refused otherwise"
     )
     allow: Texts = Field(
         default_factory=list, description="Networks (CIDR) and host names that may be reached though they are private"
     )
+
+    @model_validator(mode="after")
+    def _has_its_address(self) -> Subscriber:
+        if self.kind == "webhook" and self.url is None:
+            raise ValueError("url: a webhook needs an address")
+        if self.kind == "file" and not self.path:
+            raise ValueError("path: a file needs a name")
+        return self
 
 
 class OAuth(Section):

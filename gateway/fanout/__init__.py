@@ -1,0 +1,43 @@
+"""Fan-out: every subscriber reads the log with a cursor of its own and gets its events, in order per key.
+
+One :class:`~gateway.fanout.fanout.FanOut` owns one :class:`~gateway.fanout.reader.SubscriberReader` for each
+subscriber; they share nothing but the log, so that one subscriber's trouble stays its own::
+
+    main topics ────────── lane ─┐
+    retry.<subscriber>.60s lane ─┤                          ┌─ worker ─┐
+    retry.<subscriber>.…   lane ─┼─ schedule (by key, due) ─┼─ worker ─┼─ sink ── subscriber
+    replay.<subscriber>    lane ─┘        ▲                 └─ worker ─┘    │
+              │                           └── waits for retry ◄── decide ◄──┘
+           watermark ──► commit                                    │
+                                              retry.<subscriber>.… or dlq.<subscriber>
+
+The files, in the order an event meets them:
+
+===================  =================================================================================
+``lane``             log → filter → schedule, and completions → watermark → commit, for one topic
+``filters``          CloudEvents filter dialects, compiled once; ``transform`` keeps or drops fields
+``schedule``         pure: which event may be attempted now; one in flight for a key, in order
+``dispatch``         hands what the schedule allows to waiting workers; holds the timers
+``delivery``         one attempt as a signed webhook; ``filesink`` is the same for a file
+``signing``          Standard Webhooks; ``guard`` refuses addresses inside; ``tls`` makes contexts
+``retry``            pure: result → delivered, retry, give up or stop
+``breaker``          pure: is the subscriber down; ``concurrency``: how many at once; ``rate``: how fast
+``parking``          what travels in headers to the retry tiers and to the dead letters
+``watermark``        completions in any order → the offset that may be committed
+``state``            what must outlive the process: breaker, paused, stopped
+``attempts``         what ``explain`` tells of each attempt
+===================  =================================================================================
+
+Invariants, each with a property test:
+
+1. Events of one key are never in flight together, and go out in the order of the log. (After a *parked*
+   event the following ones pass it, unless ``on_failure: block``.)
+2. A position is committed only when everything before it was delivered, filtered out, parked or
+   dead-lettered, the last two durably.
+3. Everything in memory is bounded by the lane's window; when it is full the lane stops reading: the log is
+   the buffer.
+4. While the breaker is open there is one attempt for each probe, and nothing is copied anywhere.
+
+Delivery is at least once. After a crash, what was delivered but not yet committed goes out again with the
+same ``webhook-id``.
+"""

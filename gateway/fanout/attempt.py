@@ -1,0 +1,60 @@
+"""One attempt as a value: what a sink is given and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+from gateway.log import Record
+
+#: Why there is no status. ``refused_address``: the guard. ``protocol``: what came back is not HTTP.
+ErrorKind = Literal["timeout", "connect", "dns", "tls", "refused_address", "disconnected", "protocol", "io"]
+
+#: Bytes of a response that are kept for people; issue 5 asks for the first kilobyte.
+HEAD_BYTES: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptResult:
+    """How one attempt ended. A subscriber answering 500 is such a value, never an exception.
+
+    Args:
+        status: HTTP status, or None when there was no answer.
+        error: kind of failure when there is no status.
+        detail: one sentence for a person, without payload.
+        retry_after_s: what the answer asked for, in seconds, not yet capped.
+        head: the first :data:`HEAD_BYTES` of the response.
+        duration_s: from the start of the attempt to the end of the response.
+    """
+
+    status: int | None = None
+    error: ErrorKind | None = None
+    detail: str = ""
+    retry_after_s: float | None = None
+    head: bytes = b""
+    duration_s: float = 0.0
+
+    @property
+    def is_success(self) -> bool:
+        """The subscriber took the event."""
+        return self.status is not None and 200 <= self.status < 300
+
+    @property
+    def is_overload(self) -> bool:
+        """The subscriber is asked too much of: fewer at a time."""
+        return self.status in {429, 503} or self.error == "timeout"
+
+    @property
+    def summary(self) -> str:
+        """Status or kind of error, as it stands in logs and dead letters."""
+        return str(self.status) if self.status is not None else str(self.error)
+
+
+class Sink(Protocol):
+    """Where a subscriber's events go: a webhook or a file."""
+
+    async def attempt(self, record: Record, *, is_replay: bool) -> AttemptResult:
+        """Try once. Never raises for what the other side does; may be cancelled, with the outcome unknown."""
+
+    async def close(self) -> None:
+        """Give connections and files back. May be called twice."""

@@ -1,0 +1,128 @@
+"""Is the subscriber down? Pure: results and times in, a state out.
+
+::
+
+             most attempts fail                probe time
+    closed ────────────────────► open ────────────────────► half_open
+       ▲                          ▲  one more failure, wait doubled │
+       └──────────────────────────┴─────────────────────────────────┘
+                    one success                   (one attempt at a time)
+
+It opens when, over the window, there were enough attempts, most failed, *and* they were failures of several
+different events since the last success: one bad event, however often it is tried, is that event's trouble
+and not the subscriber's. While it is not closed there is one attempt for each probe; each probe takes the
+next event in turn, so that one bad event cannot keep the breaker open. Such attempts do not count against
+the event's own bound.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from random import Random
+from typing import Final, Literal
+
+State = Literal["closed", "open", "half_open"]
+
+#: The window moves in this many steps; fewer forget in jerks, more cost memory and tell nothing new.
+_STEPS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerPolicy:
+    """When to open and how to probe.
+
+    Args:
+        failure_rate: share of failed attempts in the window that opens, above 0, at most 1.
+        window_s: how far back attempts count.
+        min_attempts: fewer attempts in the window say nothing.
+        min_events: so many different events must have failed since the last success.
+        first_open_s: wait before the first probe.
+        max_open_s: longest wait between probes: how long after its recovery a subscriber may stay unnoticed.
+    """
+
+    failure_rate: float = 0.5
+    window_s: float = 60.0
+    min_attempts: int = 10
+    min_events: int = 3
+    first_open_s: float = 5.0
+    max_open_s: float = 60.0
+
+
+class Breaker:
+    """The state of one subscriber. Times are Unix seconds, as the state outlives the process."""
+
+    __slots__ = ("_failed", "_policy", "_rng", "_steps", "open_s", "opened_at", "probe_at", "state")
+
+    def __init__(self, policy: BreakerPolicy, rng: Random) -> None:
+        self._policy = policy
+        self._rng = rng
+        self._steps: deque[list[float]] = deque()  # [start of the step, attempts, failures]
+        self._failed: set[str] = set()
+        self.state: State = "closed"
+        self.opened_at = 0.0
+        self.probe_at = 0.0
+        self.open_s = policy.first_open_s
+
+    def restore(self, opened_at: float, open_s: float, now: float) -> None:
+        """Take up an open state from before a restart; it probes at once, as things may have changed."""
+        self.state, self.opened_at, self.open_s, self.probe_at = "open", opened_at, open_s, now
+
+    def record(self, event_id: str, *, is_success: bool, now: float) -> bool:
+        """Take in the result of one attempt; tells whether the state changed."""
+        before = self.state
+        if before == "closed":
+            self._count(is_success=is_success, now=now)
+        if is_success:
+            self._failed.clear()
+            if before != "closed":
+                self._close()
+        else:
+            if len(self._failed) < self._policy.min_events:
+                self._failed.add(event_id)
+            if before == "half_open" or (before == "closed" and self._is_down()):
+                self._open(now, again=before == "half_open")
+        return self.state != before
+
+    def probe(self, now: float) -> bool:
+        """Go from open to half open when it is time; tells whether it did."""
+        if self.state != "open" or now < self.probe_at:
+            return False
+        self.state = "half_open"
+        return True
+
+    def reset(self) -> None:
+        """A person says the subscriber is well."""
+        self._close()
+
+    def _count(self, *, is_success: bool, now: float) -> None:
+        step_s = self._policy.window_s / _STEPS
+        if not self._steps or now >= self._steps[-1][0] + step_s:
+            self._steps.append([now, 0, 0])
+        while self._steps[0][0] <= now - self._policy.window_s:
+            self._steps.popleft()
+        self._steps[-1][1] += 1
+        self._steps[-1][2] += not is_success
+
+    def _is_down(self) -> bool:
+        if len(self._failed) < self._policy.min_events:
+            return False
+        attempts = sum(step[1] for step in self._steps)
+        failures = sum(step[2] for step in self._steps)
+        return attempts >= self._policy.min_attempts and failures >= self._policy.failure_rate * attempts
+
+    def _open(self, now: float, *, again: bool) -> None:
+        if again:
+            self.open_s = min(self._policy.max_open_s, self.open_s * 2)
+        else:
+            self.opened_at = now
+            self.open_s = self._policy.first_open_s
+        self.state = "open"
+        # Half of it is jitter, so that several processes do not probe in step.
+        self.probe_at = now + self.open_s * self._rng.uniform(0.5, 1.0)
+
+    def _close(self) -> None:
+        self.state = "closed"
+        self._steps.clear()
+        self._failed.clear()
+        self.open_s = self._policy.first_open_s

@@ -1,0 +1,76 @@
+"""How many attempts at once: grows while the subscriber keeps up, halves when it says it does not.
+
+Additive increase, multiplicative decrease, as TCP does it (RFC 5681: slow start below the threshold, then
+one more for each round; one decrease for each round at most). A sign of too much is 429, 503 or a time-out.
+Latency well above its usual level stops the growth but does not shrink: a slow receiver is not an
+overloaded one.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Latency above this multiple of the usual one is taken for queueing at the subscriber.
+_SLOW: Final = 2.0
+#: Weight of one answer in the recent latency, and in the usual one, which follows a hundred times slower
+#: upwards: a subscriber that stays slow is then the new usual.
+_RECENT: Final = 0.1
+_USUAL_UP: Final = 0.001
+
+
+class AdaptiveLimit:
+    """The limit on attempts in flight, 1 to ``maximum``. It starts at the maximum that the operator chose."""
+
+    __slots__ = ("_cut_until", "_limit", "_recent_s", "_started", "_threshold", "_usual_s", "maximum")
+
+    def __init__(self, maximum: int) -> None:
+        self.maximum = maximum
+        self._limit = float(maximum)
+        self._threshold = float(maximum)
+        self._recent_s = 0.0
+        self._usual_s = 0.0
+        self._started = 0
+        self._cut_until = 0
+
+    @property
+    def limit(self) -> int:
+        """Attempts that may be in flight now."""
+        return int(self._limit)
+
+    def begin(self) -> int:
+        """An attempt starts; hand the number back to :meth:`end`."""
+        self._started += 1
+        return self._started
+
+    def end(self, number: int, *, is_overload: bool, latency_s: float) -> bool:
+        """An attempt ended; tells whether :attr:`limit` changed.
+
+        Attempts that began before the last decrease tell of the time before it and do not decrease again.
+        """
+        before = int(self._limit)
+        if is_overload:
+            if number > self._cut_until:
+                self._limit = self._threshold = max(1.0, self._limit / 2)
+                self._cut_until = self._started
+        else:
+            self._learn(latency_s)
+            if self._limit < self.maximum and self._recent_s <= self._usual_s * _SLOW:
+                step = 1.0 if self._limit < self._threshold else 1.0 / self._limit
+                self._limit = min(float(self.maximum), self._limit + step)
+        return int(self._limit) != before
+
+    def restart(self) -> None:
+        """After an outage: begin at one and feel the way up to half of what was before."""
+        self._threshold = max(1.0, self._limit / 2)
+        self._limit = 1.0
+        self._cut_until = self._started
+
+    def _learn(self, latency_s: float) -> None:
+        if self._usual_s == 0.0:
+            self._recent_s = self._usual_s = latency_s
+            return
+        self._recent_s += _RECENT * (latency_s - self._recent_s)
+        if self._recent_s < self._usual_s:
+            self._usual_s = self._recent_s
+        else:
+            self._usual_s += _USUAL_UP * (self._recent_s - self._usual_s)

@@ -1,0 +1,154 @@
+"""Hands jobs to waiting workers: the schedule, brought to life with a limit and a timer.
+
+There is no task for an event. A subscriber has as many long-lived workers as its ``concurrency``; each asks
+for a job, attempts it and says what became of it. At most :attr:`Dispatcher.limit` jobs are with workers,
+whatever their number; 0 stops everything that has not begun. With a bucket they go out no faster than it lets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from gateway.fanout.clock import Clock, Timer
+from gateway.fanout.job import Job
+from gateway.fanout.rate import TokenBucket
+from gateway.fanout.schedule import Schedule
+
+#: A timer is set anew when the next job is due more than this earlier than it.
+_EARLIER_S = 0.001
+
+
+class Dispatcher:
+    """Gives jobs out, one at a time for each key, and takes them back."""
+
+    def __init__(self, clock: Clock, *, by_key: bool, limit: int, bucket: TokenBucket | None = None) -> None:
+        self._clock = clock
+        self._bucket = bucket
+        self._schedule = Schedule(by_key=by_key)
+        self._limit = limit
+        self._idle: deque[asyncio.Future[Job]] = deque()
+        self._drained: list[asyncio.Future[None]] = []
+        self._timer: Timer | None = None
+        self._timer_at = 0.0
+        self.in_flight = 0
+
+    @property
+    def limit(self) -> int:
+        """Jobs that may be with workers."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, value: int) -> None:
+        self._limit = value
+        self._hand_out()
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait for retry."""
+        return self._schedule.waiting
+
+    async def take(self) -> Job:
+        """The next job, now with the caller, who must hand it to finish, postpone or give_back."""
+        if self.in_flight < self._limit:
+            job = self._next()
+            if job is not None:
+                return job
+        handed: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
+        self._idle.append(handed)
+        try:
+            return await handed
+        except asyncio.CancelledError:
+            if handed.done() and not handed.cancelled():
+                self.give_back(handed.result())
+            raise
+
+    def offer(self, job: Job) -> None:
+        """Take in a job of a lane."""
+        self._schedule.offer(job, self._clock.now())
+        self._hand_out()
+
+    def finish(self, job: Job) -> None:
+        """A job needs nothing more."""
+        self._schedule.finish(job)
+        self._landed()
+
+    def postpone(self, job: Job, delay_s: float) -> None:
+        """A job is to be tried again in ``delay_s`` seconds; its key waits."""
+        self._schedule.postpone(job, self._clock.now() + delay_s)
+        self._landed()
+
+    def give_back(self, job: Job) -> None:
+        """A job was not attempted; it goes first."""
+        self._schedule.give_back(job)
+        self._landed()
+
+    def discard(self, job: Job) -> None:
+        """Forget a job that is not with a worker."""
+        self._schedule.discard(job)
+        self._hand_out()
+
+    async def drained(self) -> None:
+        """Wait until no job is with a worker."""
+        while self.in_flight:
+            landed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._drained.append(landed)
+            await landed
+
+    def close(self) -> None:
+        """Nothing is handed out any more; the timer is forgotten."""
+        self._limit = 0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _landed(self) -> None:
+        self.in_flight -= 1
+        if not self.in_flight and self._drained:
+            waiters, self._drained = self._drained, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        idle = self._idle
+        while idle and self.in_flight < self._limit:
+            if idle[0].done():  # its worker was cancelled
+                idle.popleft()
+                continue
+            job = self._next()
+            if job is None:
+                return
+            idle.popleft().set_result(job)
+
+    def _next(self) -> Job | None:
+        """A job that may go out now; if there is none, the timer is set for when there may be."""
+        bucket = self._bucket
+        if bucket is not None:
+            wait_s = bucket.wait_s(self._clock.monotonic())
+            if wait_s > 0:
+                self._set_timer(self._clock.now() + wait_s)
+                return None
+        job = self._schedule.take(self._clock.now())
+        if job is None:
+            due = self._schedule.next_due()
+            if due is not None:
+                self._set_timer(due)
+            return None
+        if bucket is not None:
+            bucket.take(self._clock.monotonic())
+        self.in_flight += 1
+        return job
+
+    def _set_timer(self, due: float) -> None:
+        if self._timer is not None:
+            if self._timer_at <= due + _EARLIER_S:
+                return
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = self._clock.call_later(max(0.0, due - self._clock.now()), self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._hand_out()

@@ -1,0 +1,44 @@
+"""ed25519 for ``v1a`` signatures, from ``cryptography``; an optional extra, as few subscribers ask for it.
+
+``cryptography`` rather than PyNaCl: it is kept by the Python Cryptographic Authority with releases against
+every OpenSSL advisory, has wheels for every platform that we build for, and Kafka's TLS users have it
+installed anyway. Install it with ``pip install nxcloud-gateway[ed25519]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+try:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+except ImportError:  # pragma: no cover - the extra is installed where tests run
+    _HAS_CRYPTOGRAPHY = False
+else:
+    _HAS_CRYPTOGRAPHY = True
+
+
+def missing() -> str | None:
+    """A sentence when ed25519 cannot be used here, None when it can."""
+    return None if _HAS_CRYPTOGRAPHY else "whsk_ keys need the extra: pip install nxcloud-gateway[ed25519]"
+
+
+def signer(key: bytes) -> Callable[[bytes], bytes]:
+    """A function that signs with this private key: 32 bytes of seed, or 64 with the public key behind it."""
+    return Ed25519PrivateKey.from_private_bytes(key[:32]).sign
+
+
+def public_key(key: bytes) -> bytes:
+    """The 32 bytes of the public key that belongs to a private one."""
+    public = Ed25519PrivateKey.from_private_bytes(key[:32]).public_key()
+    return public.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+
+
+def verify(key: bytes, signature: bytes, content: bytes) -> bool:
+    """Does the signature over ``content`` belong to this public key."""
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, content)
+    except (InvalidSignature, ValueError):
+        return False
+    return True

@@ -1,0 +1,212 @@
+"""All subscribers of one process: started, stopped, exchanged while running.
+
+Subscribers share the log and the event loop, nothing else: each has its own cursor, window, workers,
+connections, breaker and rate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+import structlog
+
+from gateway.config.settings import Subscriber
+from gateway.errors import ConfigError, GatewayError
+from gateway.fanout import planning
+from gateway.fanout.clock import Clock, SystemClock, sleep
+from gateway.fanout.gate import Seen
+from gateway.fanout.reader import SubscriberReader
+from gateway.fanout.state import StateBoard
+from gateway.fanout.telling import Telling
+from gateway.log import EventLog
+from gateway.telemetry.metrics import METRICS, Metrics
+
+#: How often lag and attempts in flight are measured for the metrics.
+_WATCH_S: Final = 5.0
+
+_log = structlog.get_logger("gateway.fanout")
+
+
+class UnknownSubscriber(GatewayError):
+    """The configuration has no subscriber of this name, or it is of a kind that has no reader."""
+
+    status_hint = 404
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a subscriber is doing, for people.
+
+    Args:
+        lag: records of its topics not yet committed; None when the log cannot tell now.
+        outstanding: events in memory; ``in_flight`` of them are being attempted.
+        stopped: why, when ``state`` is ``stopped``.
+        opened_at: Unix seconds since when it counts as down; None when it does not.
+    """
+
+    name: str
+    state: Seen
+    lag: int | None
+    outstanding: int
+    in_flight: int
+    stopped: str
+    opened_at: float | None
+
+
+class FanOut:
+    """Owns the readers of all subscribers.
+
+    Args:
+        log: what is read, and where parked events, dead letters and states go.
+        subscribers: as configured; ``stream`` ones have no reader, see :mod:`gateway.fanout.stream`.
+        instance: differs between processes that share a log, and stays the same over a restart if it can.
+        load_wait_s: see :class:`~gateway.fanout.state.StateBoard`; 0.2 for the journal, 10 for Kafka.
+
+    Raises:
+        ConfigError: a subscriber cannot be used; all problems at once.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        subscribers: Sequence[Subscriber],
+        *,
+        instance: str = "0",
+        load_wait_s: float = 0.2,
+        clock: Clock | None = None,
+        rng: Random | None = None,
+        metrics: Metrics = METRICS,
+    ) -> None:
+        _check(subscribers)
+        self._log = log
+        self._clock = clock if clock is not None else SystemClock()
+        self._rng = rng if rng is not None else Random()
+        self._metrics = metrics
+        self._wanted = {subscriber.name: subscriber for subscriber in subscribers}
+        self._running: dict[str, tuple[Subscriber, SubscriberReader]] = {}
+        self._board = StateBoard(
+            log,
+            clock=self._clock,
+            instance=instance,
+            load_wait_s=load_wait_s,
+            on_loaded=self._on_loaded,
+            on_change=self._on_change,
+        )
+        self._exchange = asyncio.Lock()
+        self._watcher: asyncio.Task[None] | None = None
+        self._is_stopped = False
+        self.is_started = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin. Readers start when the kept states are known; ``is_started`` is set then. Never blocks."""
+        if self._is_stopped or self._watcher is not None:
+            return
+        self._watcher = asyncio.create_task(self._watch(), name="fanout:watch")
+        self._board.start()
+
+    async def stop(self, deadline_s: float = 20.0) -> None:
+        """Stop all readers at once, each within ``deadline_s``. May come twice, or before the start."""
+        self._is_stopped = True
+        async with self._exchange:
+            running, self._running = self._running, {}
+            await asyncio.gather(*(reader.stop(deadline_s) for _, reader in running.values()))
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+        await self._board.stop()
+
+    async def apply(self, subscribers: Sequence[Subscriber], *, deadline_s: float = 10.0) -> None:
+        """Take up a changed configuration: stop what is gone, start what is new, restart what differs.
+
+        Subscribers that are as before are not touched. A changed one goes on where it stood.
+
+        Raises:
+            ConfigError: nothing was changed.
+        """
+        _check(subscribers)
+        async with self._exchange:
+            self._wanted = {subscriber.name: subscriber for subscriber in subscribers}
+            if not self.is_started.is_set() or self._is_stopped:
+                return
+            leaving = [name for name, (before, _) in self._running.items() if self._wanted.get(name) != before]
+            readers = [self._running.pop(name)[1] for name in leaving]
+            await asyncio.gather(*(reader.stop(deadline_s) for reader in readers))
+            self._start_missing()
+        _log.info("subscribers.applied", stopped=sorted(leaving), running=sorted(self._running))
+
+    def pause(self, subscriber: str) -> None:
+        """Hold a subscriber's events back, in all processes and over restarts, until it is resumed."""
+        self._reader(subscriber).gate.pause()
+
+    def resume(self, subscriber: str) -> None:
+        """Go on after a pause, a stop or a 410, from where it stood."""
+        self._reader(subscriber).gate.resume()
+
+    async def status(self) -> list[Status]:
+        """How every subscriber is doing, in the order of the configuration."""
+        return [await self._status(name) for name in self._wanted if name in self._running]
+
+    def _reader(self, name: str) -> SubscriberReader:
+        if name not in self._running:
+            raise UnknownSubscriber(f"there is no subscriber {name!r} here")
+        return self._running[name][1]
+
+    async def _status(self, name: str) -> Status:
+        reader = self._reader(name)
+        try:
+            lag: int | None = await reader.lag()
+        except GatewayError:
+            lag = None
+        lasting = reader.gate.lasting
+        return Status(
+            name, reader.gate.seen, lag, reader.outstanding, reader.in_flight, lasting.stopped, lasting.opened_at
+        )
+
+    def _on_loaded(self) -> None:
+        if not self._is_stopped:
+            self._start_missing()
+            self.is_started.set()
+
+    def _on_change(self, name: str) -> None:
+        if name in self._running:
+            self._running[name][1].gate.restore(self._board.get(name))
+
+    def _start_missing(self) -> None:
+        for name, subscriber in self._wanted.items():
+            if name not in self._running and subscriber.kind != "stream":
+                self._running[name] = (subscriber, self._start(subscriber))
+
+    def _start(self, subscriber: Subscriber) -> SubscriberReader:
+        name = subscriber.name
+        reader = SubscriberReader(
+            planning.plan(subscriber),
+            self._log,
+            planning.sink(subscriber, clock=self._clock, rng=self._rng),
+            clock=self._clock,
+            rng=self._rng,
+            telling=Telling(name, metrics=self._metrics),
+            on_state=lambda: self._board.put(name, reader.gate.lasting),
+        )
+        reader.gate.restore(self._board.get(name))
+        reader.start()
+        return reader
+
+    async def _watch(self) -> None:
+        lag = self._metrics.gauge("gateway_subscriber_lag_records")
+        in_flight = self._metrics.gauge("gateway_delivery_in_flight")
+        while True:
+            await sleep(self._clock, _WATCH_S)
+            for status in await self.status():
+                in_flight.labels(status.name).set(status.in_flight)
+                if status.lag is not None:
+                    lag.labels(status.name).set(status.lag)
+
+
+def _check(subscribers: Sequence[Subscriber]) -> None:
+    problems = planning.problems(subscribers)
+    if problems:
+        raise ConfigError(problems)

@@ -1,0 +1,180 @@
+"""How many attempts a subscriber may have in flight now, and why: the sum of everything that holds it back.
+
+=====================  ==============================================================================
+paused                 0: a person said so
+stopped                0: the subscriber answered 410, or a person said so
+held                   0 until the time that ``Retry-After`` of a 429 or 503 gave
+breaker open           0 until the next probe
+breaker half open      1
+otherwise              the adaptive limit
+=====================  ==============================================================================
+
+Paused, stopped and the breaker's state last: they are told to ``on_state`` and restored after a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from gateway.fanout.attempt import AttemptResult
+from gateway.fanout.breaker import Breaker
+from gateway.fanout.clock import Clock, Timer
+from gateway.fanout.concurrency import AdaptiveLimit
+from gateway.fanout.dispatch import Dispatcher
+from gateway.fanout.telling import Telling
+
+#: What is seen outside. ``held`` counts as closed.
+Seen = Literal["closed", "open", "half_open", "paused", "stopped"]
+
+#: No ``Retry-After`` holds a whole subscriber for longer; its events still honour theirs.
+MAX_HOLD_S: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lasting:
+    """What outlives the process.
+
+    Args:
+        paused: by a person.
+        stopped: why it was stopped; empty when it was not.
+        opened_at: Unix seconds since when the breaker is not closed; None when it is.
+        open_s: its wait between probes.
+    """
+
+    paused: bool = False
+    stopped: str = ""
+    opened_at: float | None = None
+    open_s: float = 0.0
+
+
+class Gate:
+    """Sets the dispatcher's limit. Closed for all until :meth:`open`."""
+
+    def __init__(
+        self,
+        breaker: Breaker,
+        adaptive: AdaptiveLimit,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        *,
+        telling: Telling,
+        on_state: Callable[[], None],
+    ) -> None:
+        self._breaker = breaker
+        self._adaptive = adaptive
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._telling = telling
+        self._on_state = on_state
+        self._is_open = False
+        self._paused = False
+        self._stopped = ""
+        self._held_until = 0.0
+        self._timer: Timer | None = None
+
+    @property
+    def is_closed(self) -> bool:
+        """The breaker is closed: the subscriber is taken to be well."""
+        return self._breaker.state == "closed"
+
+    @property
+    def is_letting_through(self) -> bool:
+        """Nothing holds the subscriber back."""
+        return self.is_closed and self._dispatcher.limit > 0
+
+    @property
+    def seen(self) -> Seen:
+        """The state for people and metrics."""
+        if self._stopped:
+            return "stopped"
+        return "paused" if self._paused else self._breaker.state
+
+    @property
+    def lasting(self) -> Lasting:
+        """What is to be kept for after a restart."""
+        opened_at = None if self.is_closed else self._breaker.opened_at
+        return Lasting(self._paused, self._stopped, opened_at, 0.0 if self.is_closed else self._breaker.open_s)
+
+    def restore(self, lasting: Lasting) -> None:
+        """Take up what was kept; before :meth:`open`, or when another process changed it."""
+        self._paused = lasting.paused
+        self._stopped = lasting.stopped
+        if lasting.opened_at is not None and self.is_closed and not self._is_open:
+            self._breaker.restore(lasting.opened_at, lasting.open_s, self._clock.now())
+        self._apply()
+
+    def open(self) -> None:
+        """Let attempts begin."""
+        self._is_open = True
+        self._apply()
+
+    def close(self) -> None:
+        """Let no attempt begin any more."""
+        self._is_open = False
+        self._apply()
+
+    def pause(self) -> None:
+        """Hold everything back until :meth:`resume`; events wait in the log."""
+        self._change(paused=True, stopped=self._stopped)
+
+    def resume(self) -> None:
+        """Go on after a pause or a stop, from where it stood."""
+        self._change(paused=False, stopped="")
+
+    def stop(self, reason: str) -> None:
+        """The subscriber wants no more events."""
+        self._telling.stopped(reason)
+        self._change(paused=self._paused, stopped=reason)
+
+    def record(self, event_id: str, number: int, result: AttemptResult) -> None:
+        """Take in the result of attempt ``number`` of the adaptive limit."""
+        is_changed = self._adaptive.end(number, is_overload=result.is_overload, latency_s=result.duration_s)
+        before = self._breaker.state
+        now = self._clock.now()
+        if result.retry_after_s and result.status in {429, 503}:
+            self._held_until = max(self._held_until, now + min(MAX_HOLD_S, result.retry_after_s))
+            is_changed = True
+        if self._breaker.record(event_id, is_success=result.is_success, now=now):
+            is_changed = True
+            if self._breaker.state == "closed":
+                self._adaptive.restart()
+            self._telling.breaker(self._breaker.state, before, probe_in_s=self._breaker.probe_at - now)
+            if before != "half_open" or self._breaker.state == "closed":
+                self._on_state()
+        if is_changed:
+            self._apply()
+
+    def _change(self, *, paused: bool, stopped: str) -> None:
+        if (self._paused, self._stopped) == (paused, stopped):
+            return
+        self._paused, self._stopped = paused, stopped
+        self._apply()
+        self._on_state()
+
+    def _apply(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._telling.state(self.seen)
+        if not self._is_open or self._paused or self._stopped:
+            self._dispatcher.limit = 0
+            return
+        now = self._clock.now()
+        if self._breaker.state == "open":
+            self._wait(max(self._breaker.probe_at, self._held_until) - now)
+        elif self._held_until > now:
+            self._wait(self._held_until - now)
+        else:
+            self._dispatcher.limit = 1 if self._breaker.state == "half_open" else self._adaptive.limit
+
+    def _wait(self, delay_s: float) -> None:
+        self._dispatcher.limit = 0
+        self._timer = self._clock.call_later(max(0.0, delay_s), self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._held_until <= self._clock.now():
+            self._breaker.probe(self._clock.now())
+        self._apply()

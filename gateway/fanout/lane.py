@@ -1,0 +1,278 @@
+"""One topic of one subscriber: log → filter → dispatcher, and completions → watermark → commit.
+
+The main topics are a lane, and so is each retry tier and the replay topic; they differ in what they read and
+in that parked records carry a due time. A lane's task reads and nothing else; what is done with an event is
+the workers' business, who report back by :meth:`Lane.done`.
+
+Bounds (:class:`Window`), each with its consequence: at any of them the lane stops reading until something is
+done; the log keeps the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from gateway.errors import GatewayError
+from gateway.fanout import parking
+from gateway.fanout.clock import Clock, sleep
+from gateway.fanout.dispatch import Dispatcher
+from gateway.fanout.job import Job
+from gateway.fanout.schedule import Place
+from gateway.fanout.watermark import Watermark
+from gateway.log import EventLog, LogReader, Record, Start
+
+#: How long one fetch waits for records. Shorter wakes idle readers for nothing; it never delays a record.
+_FETCH_WAIT_S: Final = 5.0
+#: A fetch of more than this holds the event loop for milliseconds.
+_FETCH_RECORDS: Final = 500
+#: While there is no room, the log is still asked this often: Kafka takes partitions from a consumer that does
+#: not (``max.poll.interval.ms``, 300 s by default).
+_KEEP_ALIVE_S: Final = 30.0
+#: How often a revoked partition looks whether what was in flight has landed.
+_SETTLE_LOOK_S: Final = 0.2
+_FIRST_BACKOFF_S: Final = 0.5
+_MAX_BACKOFF_S: Final = 30.0
+
+_log = structlog.get_logger("gateway.fanout")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How much of a lane may be in memory.
+
+    Args:
+        max_events: taken in and not done. A thousand keeps any concurrency busy; ten times more only costs
+            memory, ten times less lets one busy key hold up the others.
+        max_bytes: of their values.
+        max_span: records at and above the watermark, done or not: what a crash repeats at most, and how far
+            others may go on while one event waits.
+    """
+
+    max_events: int = 2000
+    max_bytes: int = 8 * 1024 * 1024
+    max_span: int = 20_000
+
+
+class Position:
+    """Bookkeeping of one partition for as long as it is ours."""
+
+    __slots__ = ("committed", "is_ours", "jobs", "mark", "name", "next")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.mark = Watermark()
+        self.jobs: dict[int, Job] = {}
+        self.next = 0
+        self.committed: int | None = None
+        self.is_ours = True
+
+
+class Lane:
+    """Reads one topic, or all main topics, under a durable group name.
+
+    Args:
+        group: name of the cursor.
+        topics: what to read.
+        wants: the filter; False passes a record over.
+        is_parked: records carry a due time and a trail in their headers.
+        settle_s: how long a revoked partition waits for what is in flight; longer than an attempt.
+        on_skipped: told how many records of a batch the filter passed over.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        group: str,
+        topics: Collection[str],
+        dispatcher: Dispatcher,
+        *,
+        clock: Clock,
+        window: Window,
+        wants: Callable[[Record], bool] | None = None,
+        is_parked: bool = False,
+        start: Start = "earliest",
+        settle_s: float = 15.0,
+        on_skipped: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.group = group
+        self._log = log
+        self._topics = topics
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._window = window
+        self._wants = wants
+        self._is_parked = is_parked
+        self._start: Start = start
+        self._settle_s = settle_s
+        self._on_skipped = on_skipped
+        self._reader: LogReader | None = None
+        self._positions: dict[str, Position] = {}
+        self._events = 0
+        self._bytes = 0
+        self._has_room = asyncio.Event()
+        self._is_waiting = False
+        # Reading on as soon as there is room for one would cost a fetch for each event.
+        self._enough = max(1, min(_FETCH_RECORDS, window.max_events // 4))
+
+    @property
+    def outstanding(self) -> int:
+        """Events taken in and not done."""
+        return self._events
+
+    async def run(self) -> None:
+        """Read for ever; cancel it to stop. Trouble of the log is waited out, never raised."""
+        backoff_s = _FIRST_BACKOFF_S
+        while True:
+            try:
+                await self._step()
+                backoff_s = _FIRST_BACKOFF_S
+            except Exception as exc:  # the top of a task: a reader that ends would be a subscriber forgotten
+                is_expected = isinstance(exc, GatewayError) and exc.retriable
+                _log.warning("lane.read_failed", group=self.group, error=repr(exc), exc_info=not is_expected)
+                await sleep(self._clock, backoff_s)
+                backoff_s = min(_MAX_BACKOFF_S, backoff_s * 2)
+
+    def done(self, job: Job) -> None:
+        """An event needs nothing more; what became of it is durable where it has to be."""
+        position = job.position
+        moved = position.mark.done(job.record.offset)
+        if moved and position.is_ours:
+            self._commit(position)
+        self._forget(job)
+
+    def abandon(self, job: Job) -> None:
+        """An event of a partition that is no longer ours is left to its new owner."""
+        self._forget(job)
+
+    async def lag(self) -> Mapping[str, int]:
+        """Records not yet committed, by partition; empty before the first read."""
+        return {} if self._reader is None else await self._reader.lag()
+
+    async def close(self) -> None:
+        """Make commits durable and give the reader back; call it when :meth:`run` is over. Twice is harmless."""
+        reader, self._reader = self._reader, None
+        self._revoke_all()
+        if reader is not None:
+            try:
+                await reader.close()
+            except GatewayError as exc:
+                _log.warning("lane.close_failed", group=self.group, error=str(exc))
+
+    async def _step(self) -> None:
+        if self._reader is None:
+            self._reader = await self._log.reader(
+                self.group, self._topics, start=self._start, on_revoked=self._on_revoked
+            )
+        room = self._room()
+        if room < self._enough and self._events:
+            await self._wait_for_room(self._reader)
+            return
+        records = await self._reader.fetch(max_records=min(room, _FETCH_RECORDS), wait_s=_FETCH_WAIT_S)
+        if records:
+            self._take_in(records)
+
+    def _room(self) -> int:
+        if self._bytes >= self._window.max_bytes:
+            return 0
+        span = max((position.mark.span for position in self._positions.values()), default=0)
+        return min(self._window.max_events - self._events, self._window.max_span - span)
+
+    async def _wait_for_room(self, reader: LogReader) -> None:
+        await self._changed(_KEEP_ALIVE_S)
+        if self._room() < self._enough:
+            names = list(self._positions)
+            reader.pause(names)
+            try:
+                # A partition that is new to us may give a record; one more than the window does no harm.
+                self._take_in(await reader.fetch(max_records=1, wait_s=0.0))
+            finally:
+                reader.resume(names)
+
+    def _take_in(self, records: Sequence[Record]) -> None:
+        skipped = 0
+        moved: dict[str, Position] = {}
+        wants = self._wants
+        for record in records:
+            position = self._positions.get(record.partition)
+            if position is None:
+                position = self._positions[record.partition] = Position(record.partition)
+            if record.offset < position.next:
+                continue  # read a second time after trouble; it is known already
+            position.next = record.offset + 1
+            if wants is not None and not wants(record):
+                position.mark.pass_over(record.offset)
+                skipped += 1
+                moved[record.partition] = position
+                continue
+            job = self._job(record, position)
+            position.mark.track(record.offset)
+            position.jobs[record.offset] = job
+            self._events += 1
+            self._bytes += len(record.value)
+            self._dispatcher.offer(job)
+        for position in moved.values():
+            self._commit(position)
+        if skipped:
+            self._on_skipped(skipped)
+
+    def _job(self, record: Record, position: Position) -> Job:
+        if not self._is_parked:
+            return Job(record, self, position)
+        trail, due, is_replay = parking.read(record)
+        return Job(record, self, position, trail=trail, due=due, is_replay=is_replay)
+
+    def _forget(self, job: Job) -> None:
+        if job.position.jobs.pop(job.record.offset, None) is not None:
+            self._events -= 1
+            self._bytes -= len(job.record.value)
+            if self._is_waiting and (not job.position.is_ours or self._room() >= self._enough):
+                self._has_room.set()
+
+    def _commit(self, position: Position) -> None:
+        offset = position.mark.committable
+        if self._reader is not None and offset is not None and offset != position.committed:
+            position.committed = offset
+            self._reader.commit(position.name, offset)
+
+    async def _on_revoked(self, partitions: Collection[str]) -> None:
+        """Settle partitions that another process gets: drop what has not begun, wait for what is in flight."""
+        leaving = [self._positions.pop(name) for name in partitions if name in self._positions]
+        until = self._clock.monotonic() + self._settle_s
+        for position in leaving:
+            self._drop(position)
+        while any(position.jobs for position in leaving) and (left_s := until - self._clock.monotonic()) > 0:
+            await self._changed(min(left_s, _SETTLE_LOOK_S))
+            for position in leaving:
+                self._drop(position)  # what failed meanwhile waits for retry, and not here
+        for position in leaving:
+            position.is_ours = False
+        _log.info("lane.revoked", group=self.group, partitions=sorted(partitions))
+
+    async def _changed(self, at_most_s: float) -> None:
+        """Wait until an event is done that makes a difference, or for ``at_most_s``."""
+        self._has_room.clear()
+        self._is_waiting = True
+        timer = self._clock.call_later(at_most_s, self._has_room.set)
+        try:
+            await self._has_room.wait()
+        finally:
+            self._is_waiting = False
+            timer.cancel()
+
+    def _revoke_all(self) -> None:
+        for position in self._positions.values():
+            self._drop(position)
+            position.is_ours = False
+        self._positions.clear()
+
+    def _drop(self, position: Position) -> None:
+        """Forget what has not begun; it is still uncommitted, so that the next reader meets it."""
+        for job in list(position.jobs.values()):
+            if job.place is not Place.FLIGHT:
+                self._dispatcher.discard(job)
+                self._forget(job)

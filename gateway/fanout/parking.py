@@ -1,0 +1,168 @@
+"""What travels beside an event when it leaves the main topic: to a retry tier, a replay or the dead letters.
+
+The event's bytes stay as they are; everything else stands in headers, so that the tools of Kafka show it and
+so that any process can go on where another stopped:
+
+=============================  ==============================================================
+``gateway-due``                Unix seconds before which it is not attempted
+``gateway-attempts``           attempts so far that count against the bound
+``gateway-trail``              JSON, the last :data:`MAX_TRAIL` attempts: [Unix seconds, status or error, ms]
+``gateway-first-attempt-at``   Unix seconds
+``gateway-last-attempt-at``    Unix seconds
+``gateway-stored-at``          Unix seconds when the event was first stored: its age counts from here
+``gateway-origin``             topic, partition and offset in the main log: ``sms.dr@events:1234``
+``gateway-replay``             ``true`` on replays
+``gateway-reason``             dead letters only: ``attempts``, ``age``, or as the caller says
+``gateway-last-status``        dead letters only: status or kind of error
+``gateway-last-detail``        dead letters only: one sentence
+``gateway-last-response``      dead letters only: the first kilobyte of the last response, as text
+=============================  ==============================================================
+
+Headers that came with the event (``traceparent``) are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import orjson
+
+from gateway.fanout.attempt import HEAD_BYTES, AttemptResult
+from gateway.log import Entry, Headers, Record
+
+#: Of attempts kept with an event. Twelve is the default bound; more than this only makes records large.
+MAX_TRAIL: Final = 20
+_PREFIX: Final = "gateway-"
+
+Step = tuple[float, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """The attempts on one event, as they travel with it.
+
+    Args:
+        attempts: those that count against the bound.
+        steps: the last of them all: time, status or error, milliseconds.
+        first_at: of the first attempt, Unix seconds; None before it.
+        stored_at: when the event was first stored; None: its record says so itself.
+        origin: where it stood in the main log; empty: where its record stands.
+        last: the last result, in this process.
+    """
+
+    attempts: int = 0
+    steps: tuple[Step, ...] = ()
+    first_at: float | None = None
+    stored_at: float | None = None
+    origin: str = ""
+    last: AttemptResult = field(default_factory=AttemptResult)
+
+    def add(self, at: float, result: AttemptResult, attempts: int) -> Trail:
+        """With one more attempt."""
+        step = (round(at, 3), result.summary, round(result.duration_s * 1000))
+        return replace(
+            self,
+            attempts=attempts,
+            steps=(*self.steps, step)[-MAX_TRAIL:],
+            first_at=at if self.first_at is None else self.first_at,
+            last=result,
+        )
+
+
+def retry_topic(subscriber: str, tier_s: float) -> str:
+    """Name of a retry tier, such as ``retry.billing.60s``."""
+    return f"retry.{subscriber}.{tier_s:g}s"
+
+
+def dlq_topic(subscriber: str) -> str:
+    """Name of the topic of a subscriber's dead letters."""
+    return f"dlq.{subscriber}"
+
+
+def replay_topic(subscriber: str) -> str:
+    """Name of the topic that holds what is to be delivered again."""
+    return f"replay.{subscriber}"
+
+
+def tier(tiers: Sequence[float], delay_s: float) -> float | None:
+    """The longest tier that is not longer than the wait; None when the wait is too short for any."""
+    return max((one for one in tiers if one <= delay_s), default=None)
+
+
+def parked(record: Record, topic: str, trail: Trail, due: float) -> Entry:
+    """The entry that brings an event to a retry tier."""
+    return _entry(record, topic, (("gateway-due", f"{due:.3f}"), *_trail_headers(record, trail)))
+
+
+def dead_letter(record: Record, topic: str, trail: Trail, reason: str) -> Entry:
+    """The entry that brings an event to the dead letters."""
+    last = trail.last
+    told = (
+        ("gateway-reason", reason),
+        ("gateway-last-status", last.summary),
+        ("gateway-last-detail", last.detail),
+        ("gateway-last-response", last.head[:HEAD_BYTES].decode("utf-8", "replace")),
+    )
+    return _entry(record, topic, (*told, *_trail_headers(record, trail)))
+
+
+def replay(record: Record, topic: str, due: float) -> Entry:
+    """The entry that brings an event to its subscriber again; attempts begin anew."""
+    told = (("gateway-due", f"{due:.3f}"), ("gateway-replay", "true"), ("gateway-origin", origin(record)))
+    return _entry(record, topic, told, keep_replay=False)
+
+
+def read(record: Record) -> tuple[Trail, float, bool]:
+    """Trail, due time and replay mark of a parked record; what cannot be read counts as not there."""
+    headers = dict(record.headers)
+    trail = Trail(
+        attempts=int(_number(headers.get("gateway-attempts")) or 0),
+        steps=_steps(headers.get("gateway-trail")),
+        first_at=_number(headers.get("gateway-first-attempt-at")),
+        stored_at=_number(headers.get("gateway-stored-at")),
+        origin=headers.get("gateway-origin", ""),
+    )
+    return trail, _number(headers.get("gateway-due")) or 0.0, headers.get("gateway-replay") == "true"
+
+
+def origin(record: Record) -> str:
+    """Where the event stands in the main log, through any number of moves."""
+    return dict(record.headers).get("gateway-origin") or f"{record.topic}@{record.partition}:{record.offset}"
+
+
+def _entry(record: Record, topic: str, told: Headers, *, keep_replay: bool = True) -> Entry:
+    kept = tuple(
+        (name, value)
+        for name, value in record.headers
+        if not name.startswith(_PREFIX) or (keep_replay and name == "gateway-replay")
+    )
+    return Entry(topic, record.key, record.id, record.value, (*kept, *told))
+
+
+def _trail_headers(record: Record, trail: Trail) -> Headers:
+    stored_at = record.appended_at if trail.stored_at is None else trail.stored_at
+    last_at = trail.steps[-1][0] if trail.steps else stored_at
+    return (
+        ("gateway-attempts", str(trail.attempts)),
+        ("gateway-trail", orjson.dumps(trail.steps).decode()),
+        ("gateway-first-attempt-at", f"{last_at if trail.first_at is None else trail.first_at:.3f}"),
+        ("gateway-last-attempt-at", f"{last_at:.3f}"),
+        ("gateway-stored-at", f"{stored_at:.3f}"),
+        ("gateway-origin", trail.origin or origin(record)),
+    )
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
+
+
+def _steps(text: str | None) -> tuple[Step, ...]:
+    try:
+        return tuple((float(at), str(what), int(ms)) for at, what, ms in orjson.loads(text or "[]"))
+    except (orjson.JSONDecodeError, TypeError, ValueError):
+        return ()

@@ -1,0 +1,161 @@
+"""A ``subscribers`` entry of ``config.yaml`` → a plan and a sink, or sentences on what is wrong with it.
+
+Everything that can be wrong is found here, before anything runs: ``gateway check``, start-up and a reload
+all ask :func:`problems` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from random import Random
+
+import orjson
+import structlog
+
+from gateway.config.settings import Subscriber
+from gateway.errors import ConfigError
+from gateway.fanout.attempt import Sink
+from gateway.fanout.breaker import BreakerPolicy
+from gateway.fanout.clock import Clock
+from gateway.fanout.delivery import RESERVED_HEADERS, WebhookSink
+from gateway.fanout.filesink import FileSink
+from gateway.fanout.filters import Filter, compile_filter
+from gateway.fanout.guard import Allowed
+from gateway.fanout.reader import Plan
+from gateway.fanout.retry import RetryPolicy
+from gateway.fanout.signing import Signer
+from gateway.fanout.tls import context
+from gateway.fanout.transform import Transform
+from gateway.log import Record
+
+_log = structlog.get_logger("gateway.fanout")
+
+
+def problems(subscribers: Iterable[Subscriber]) -> list[str]:
+    """Everything wrong with these subscribers that their types alone do not tell, with key paths.
+
+    Reads certificate files; does not touch the network.
+    """
+    found: list[str] = []
+    for subscriber in subscribers:
+        where = f"subscribers[{subscriber.name}]"
+        for check in (_filter, _signer, _allowed, _transform, _tls, _headers):
+            try:
+                check(subscriber)
+            except ConfigError as exc:
+                found += [f"{where}.{problem}" for problem in exc.problems]
+    return found
+
+
+def plan(subscriber: Subscriber) -> Plan:
+    """The numbers a reader goes by.
+
+    Raises:
+        ConfigError: the filter cannot be used.
+    """
+    retry, breaker = subscriber.retry, subscriber.breaker
+    return Plan(
+        name=subscriber.name,
+        topics=tuple(subscriber.topics),
+        concurrency=subscriber.concurrency,
+        rate_per_s=subscriber.rate_per_s,
+        timeout_s=subscriber.timeout_s,
+        ordering=subscriber.ordering,
+        on_failure=subscriber.on_failure,
+        start=subscriber.start,
+        retry=RetryPolicy(retry.attempts, retry.first_delay_s, retry.max_delay_s, retry.max_age),
+        tiers=tuple(sorted(set(retry.tiers))),
+        breaker=BreakerPolicy(
+            failure_rate=breaker.failure_rate,
+            window_s=breaker.window,
+            min_attempts=breaker.min_attempts,
+            first_open_s=breaker.first_open,
+            max_open_s=breaker.max_open,
+        ),
+        wants=wants(_filter(subscriber)),
+    )
+
+
+def sink(subscriber: Subscriber, *, clock: Clock, rng: Random) -> Sink:
+    """Where the subscriber's events go to; opens nothing yet.
+
+    Raises:
+        ConfigError: see :func:`problems`.
+    """
+    if subscriber.kind == "file":
+        assert subscriber.path is not None
+        rotation = subscriber.rotation
+        return FileSink(
+            subscriber.path,
+            max_bytes=rotation.max_bytes,
+            keep=rotation.keep,
+            clock=clock,
+            transform=_transform(subscriber),
+        )
+    assert subscriber.url is not None
+    return WebhookSink(
+        subscriber.url,
+        _signer(subscriber),
+        clock=clock,
+        rng=rng,
+        headers={name: value.get_secret_value() for name, value in subscriber.headers.items()},
+        timeout_s=subscriber.timeout_s,
+        connections=subscriber.concurrency,
+        allowed=_allowed(subscriber),
+        tls=context(subscriber.tls),
+        transform=_transform(subscriber),
+    )
+
+
+def wants(compiled: Filter | None) -> Callable[[Record], bool] | None:
+    """The filter as a question to a record; None asks nothing and parses nothing."""
+    if compiled is None:
+        return None
+    matches = compiled.matches
+
+    def is_wanted(record: Record) -> bool:
+        try:
+            event = orjson.loads(record.value)
+        except orjson.JSONDecodeError:
+            event = None
+        if not isinstance(event, dict):
+            _log.warning("record.not_an_event", topic=record.topic, partition=record.partition, offset=record.offset)
+            return False
+        return matches(event)
+
+    return is_wanted
+
+
+def _filter(subscriber: Subscriber) -> Filter | None:
+    return compile_filter(subscriber.filter)
+
+
+def _signer(subscriber: Subscriber) -> Signer:
+    return Signer([secret.get_secret_value() for secret in subscriber.secrets])
+
+
+def _allowed(subscriber: Subscriber) -> Allowed:
+    return Allowed.parse(subscriber.allow, private=subscriber.allow_private)
+
+
+def _transform(subscriber: Subscriber) -> Transform | None:
+    transform = subscriber.transform
+    made = Transform(transform.include, transform.exclude)
+    return made if transform.include or transform.exclude else None
+
+
+def _tls(subscriber: Subscriber) -> None:
+    context(subscriber.tls)
+
+
+def _headers(subscriber: Subscriber) -> None:
+    found: list[str] = []
+    for name, value in subscriber.headers.items():
+        if name.lower() in RESERVED_HEADERS:
+            found.append(f"headers.{name}: the gateway sets this header itself")
+        elif not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
+            found.append(f"headers.{name}: not a name of a header")
+        elif any(ord(letter) < 32 or ord(letter) == 127 for letter in value.get_secret_value()):
+            found.append(f"headers.{name}: line breaks and control characters cannot be sent")
+    if found:
+        raise ConfigError(found)

@@ -1,0 +1,311 @@
+"""One subscriber: lanes that read, workers that attempt, and what is decided in between.
+
+A worker takes a job, attempts it, and acts on the outcome:
+
+=================  ==========================================================================================
+delivered          done
+retry, soon        waits in memory and blocks its key (not a worker): delays below the first tier
+retry, later       parked: appended to ``retry.<subscriber>.<delay>``, then done; its key goes on (``pass``)
+retry, ``block``   waits in memory whatever the delay; its key waits behind it
+give up            appended to ``dlq.<subscriber>``, then done
+stop               the subscriber is stopped, the event stays uncommitted
+=================  ==========================================================================================
+
+While the subscriber is down (breaker not closed) or asked for a pause (``Retry-After``), nothing is parked:
+then it is not the event's trouble, and the log is the buffer. An append that fails is tried again until the log
+takes it; the position waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final, Literal
+
+import structlog
+
+from gateway.errors import GatewayError
+from gateway.fanout import parking
+from gateway.fanout.attempt import AttemptResult, Sink
+from gateway.fanout.breaker import Breaker, BreakerPolicy
+from gateway.fanout.clock import Clock
+from gateway.fanout.concurrency import AdaptiveLimit
+from gateway.fanout.dispatch import Dispatcher
+from gateway.fanout.gate import Gate
+from gateway.fanout.job import Job
+from gateway.fanout.lane import Lane, Window
+from gateway.fanout.rate import TokenBucket
+from gateway.fanout.retry import DELIVERED, Delivered, GiveUp, Outcome, Retry, RetryPolicy, Stop, decide
+from gateway.fanout.telling import Telling
+from gateway.log import Entry, EventLog, Record, Start
+
+#: Waits between appends of one parked event or dead letter.
+_APPEND_BACKOFF_S: Final = 5.0
+#: Share of the window that may wait in memory for retry; beyond it even short waits are parked, so that many
+#: failing events do not keep the others out.
+_WAITING_SHARE: Final = 0.25
+#: Beyond one attempt's time-out, for a revoked partition to settle.
+_SETTLE_MARGIN_S: Final = 2.0
+
+_log = structlog.get_logger("gateway.fanout")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything about a subscriber that its reader goes by.
+
+    Args:
+        topics: the main topics it reads.
+        on_failure: what events of one key do while one of them is retried for long.
+        tiers: delays of the retry topics in seconds, rising.
+        wants: the compiled filter, None for everything.
+    """
+
+    name: str
+    topics: tuple[str, ...]
+    concurrency: int = 32
+    rate_per_s: float | None = None
+    timeout_s: float = 10.0
+    ordering: Literal["key", "none"] = "key"
+    on_failure: Literal["block", "pass"] = "pass"
+    start: Start = "latest"
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    tiers: tuple[float, ...] = (60.0, 600.0, 3600.0, 21600.0)
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+    window: Window = field(default_factory=Window)
+    wants: Callable[[Record], bool] | None = field(default=None, compare=False)
+
+
+class SubscriberReader:
+    """Delivers one subscriber's events until it is stopped.
+
+    Args:
+        plan: numbers and names.
+        log: where events come from, and where parked ones and dead letters go.
+        sink: where events go to; closed by :meth:`stop`.
+        rng: jitter and span ids.
+        telling: metrics, log lines and the record of attempts.
+        on_state: told whenever the gate's lasting state changed, to make it durable.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        log: EventLog,
+        sink: Sink,
+        *,
+        clock: Clock,
+        rng: Random,
+        telling: Telling,
+        on_state: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.plan = plan
+        self._log = log
+        self._sink = sink
+        self._clock = clock
+        self._rng = rng
+        self._telling = telling
+        self._adaptive = AdaptiveLimit(plan.concurrency)
+        bucket = None if plan.rate_per_s is None else TokenBucket(plan.rate_per_s)
+        self._dispatcher = Dispatcher(clock, by_key=plan.ordering == "key", limit=0, bucket=bucket)
+        self.gate = Gate(
+            Breaker(plan.breaker, rng), self._adaptive, self._dispatcher, clock, telling=telling, on_state=on_state
+        )
+        self._max_waiting = max(1, int(plan.window.max_events * _WAITING_SHARE))
+        self._lanes = self._make_lanes()
+        self._readers: list[asyncio.Task[None]] = []
+        self._workers: list[asyncio.Task[None]] = []
+        self._is_stopped = False
+
+    @property
+    def in_flight(self) -> int:
+        """Events with workers now."""
+        return self._dispatcher.in_flight
+
+    @property
+    def outstanding(self) -> int:
+        """Events taken from the log and not done."""
+        return sum(lane.outstanding for lane in self._lanes)
+
+    def start(self) -> None:
+        """Begin to read and deliver. Once; after :meth:`stop` it does nothing."""
+        if self._is_stopped or self._workers:
+            return
+        name = self.plan.name
+        self.gate.open()
+        self._workers = [
+            asyncio.create_task(self._work(), name=f"fanout:{name}:worker-{number}")
+            for number in range(self.plan.concurrency)
+        ]
+        self._readers = [asyncio.create_task(lane.run(), name=f"fanout:{lane.group}") for lane in self._lanes]
+
+    async def stop(self, deadline_s: float) -> None:
+        """Stop reading, let attempts in flight end for at most ``deadline_s``, make commits durable.
+
+        What is not delivered by then stays uncommitted and comes again. May come twice, or before the start.
+        """
+        self._is_stopped = True
+        readers, self._readers = self._readers, []
+        workers, self._workers = self._workers, []
+        await _cancel(readers)
+        self.gate.close()
+        if self._dispatcher.in_flight:
+            try:
+                async with asyncio.timeout(deadline_s):
+                    await self._dispatcher.drained()
+            except TimeoutError:
+                _log.warning("subscriber.stop_cut_short", subscriber=self.plan.name, in_flight=self.in_flight)
+        await _cancel(workers)
+        self._dispatcher.close()
+        for lane in self._lanes:
+            await lane.close()
+        await self._sink.close()
+
+    async def drained(self) -> None:
+        """Wait until no attempt is in flight."""
+        await self._dispatcher.drained()
+
+    async def lag(self) -> int:
+        """Records of the main topics not yet committed."""
+        return sum((await self._lanes[0].lag()).values())
+
+    async def parked(self) -> int:
+        """Records in the retry tiers and the replay topic not yet delivered."""
+        return sum([sum((await lane.lag()).values()) for lane in self._lanes[1:]])
+
+    def _make_lanes(self) -> list[Lane]:
+        plan = self.plan
+        settle_s = plan.timeout_s + _SETTLE_MARGIN_S
+
+        def lane(group: str, topics: tuple[str, ...], *, is_parked: bool) -> Lane:
+            return Lane(
+                self._log,
+                group,
+                topics,
+                self._dispatcher,
+                clock=self._clock,
+                window=plan.window,
+                wants=None if is_parked else plan.wants,
+                is_parked=is_parked,
+                start="earliest" if is_parked else plan.start,
+                settle_s=settle_s,
+                on_skipped=self._telling.skipped,
+            )
+
+        inner = [parking.replay_topic(plan.name), *(parking.retry_topic(plan.name, tier) for tier in plan.tiers)]
+        return [
+            lane(group_name(plan.name), plan.topics, is_parked=False),
+            *(lane(topic, (topic,), is_parked=True) for topic in inner),
+        ]
+
+    async def _work(self) -> None:
+        while True:
+            job = await self._dispatcher.take()
+            try:
+                await self._handle(job)
+            except Exception as exc:  # the top of a task: one event's trouble must not cost a worker
+                _log.exception("delivery.broke", subscriber=self.plan.name, id=job.record.id, error=repr(exc))
+                self._dispatcher.postpone(job, _APPEND_BACKOFF_S)
+
+    async def _handle(self, job: Job) -> None:
+        if not job.position.is_ours:
+            self._abandon(job)
+            return
+        if job.entry is not None:
+            await self._put_away(job, job.entry)
+            return
+        await self._attempt(job)
+
+    async def _attempt(self, job: Job) -> None:
+        counts = self.gate.is_closed  # attempts made to probe are not the event's
+        number = self._adaptive.begin()
+        result = await self._sink.attempt(job.record, is_replay=job.is_replay)
+        if result.is_success:
+            outcome: Outcome = DELIVERED
+        else:
+            job.note(self._clock.now(), result, counts=counts)
+            outcome = decide(
+                self.plan.retry, max(1, job.attempts), result, self._rng, age_s=self._clock.now() - _stored_at(job)
+            )
+        self.gate.record(job.record.id, number, result)
+        if not job.position.is_ours and not result.is_success:
+            self._telling.attempted(job, result, "abandoned")
+            self._abandon(job)
+            return
+        await self._act(job, outcome, result)
+
+    async def _act(self, job: Job, outcome: Outcome, result: AttemptResult) -> None:
+        plan = self.plan
+        match outcome:
+            case Delivered():
+                self._telling.attempted(job, result, "delivered")
+                self._finish(job)
+            case Retry(delay_s) if (tier := self._tier(delay_s)) is not None:
+                due = self._clock.now() + delay_s
+                topic = parking.retry_topic(plan.name, tier)
+                self._telling.attempted(job, result, "parked", delay_s=delay_s)
+                await self._put_away(job, parking.parked(job.record, topic, job.trail, due))
+            case Retry(delay_s):
+                self._telling.attempted(job, result, "retried", delay_s=delay_s)
+                self._dispatcher.postpone(job, self._in_memory(delay_s))
+            case GiveUp(reason):
+                self._telling.attempted(job, result, "dead_lettered")
+                self._telling.dead_lettered(job, reason)
+                await self._put_away(
+                    job, parking.dead_letter(job.record, parking.dlq_topic(plan.name), job.trail, reason)
+                )
+            case Stop(reason):
+                self._telling.attempted(job, result, "stopped")
+                self.gate.stop(reason)
+                self._dispatcher.give_back(job)
+
+    def _tier(self, delay_s: float) -> float | None:
+        """The tier to park in, or None to wait in memory."""
+        plan = self.plan
+        if plan.on_failure == "block" or not plan.tiers or not self.gate.is_letting_through:
+            return None
+        tier = parking.tier(plan.tiers, delay_s)
+        if tier is None and self._dispatcher.waiting >= self._max_waiting:
+            return plan.tiers[0]
+        return tier
+
+    def _in_memory(self, delay_s: float) -> float:
+        """While the subscriber is down, no event waits longer than its breaker."""
+        return delay_s if self.gate.is_closed else min(delay_s, self.plan.breaker.max_open_s)
+
+    async def _put_away(self, job: Job, entry: Entry) -> None:
+        job.entry = entry
+        try:
+            await self._log.append([entry])
+        except GatewayError as exc:
+            if not exc.retriable:
+                raise
+            _log.warning("delivery.put_away_failed", subscriber=self.plan.name, id=job.record.id, error=str(exc))
+            self._dispatcher.postpone(job, self._rng.uniform(0.5, 1.0) * (exc.retry_after_s or _APPEND_BACKOFF_S))
+            return
+        self._finish(job)
+
+    def _finish(self, job: Job) -> None:
+        job.lane.done(job)
+        self._dispatcher.finish(job)
+
+    def _abandon(self, job: Job) -> None:
+        job.lane.abandon(job)
+        self._dispatcher.finish(job)
+
+
+def group_name(subscriber: str) -> str:
+    """Name of a subscriber's cursor in the log, and of its consumer group."""
+    return f"gateway.{subscriber}"
+
+
+def _stored_at(job: Job) -> float:
+    return job.record.appended_at if job.trail.stored_at is None else job.trail.stored_at
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,98 @@
+"""What fan-out says of itself for one subscriber: metrics, log lines, the record of attempts.
+
+Bound once; the hot path pays for counters and for nothing that is not shown. Lines hold ids, states and
+numbers: no payload, no phone number, no secret, and of a response nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from gateway.fanout.attempt import AttemptResult
+from gateway.telemetry.metrics import METRICS, Metrics
+
+if TYPE_CHECKING:
+    from gateway.fanout.job import Job
+
+_STATES: Final = ("closed", "open", "half_open", "paused", "stopped")
+_OUTCOMES: Final = ("delivered", "retried", "parked", "dead_lettered", "skipped", "stopped", "abandoned")
+
+#: Told of every attempt: the job, its result, the outcome in a word.
+OnAttempt = Callable[["Job", AttemptResult, str], None]
+
+
+class Telling:
+    """Bound to one subscriber.
+
+    Args:
+        on_attempt: keeps what ``explain`` will tell; None keeps nothing.
+    """
+
+    def __init__(self, subscriber: str, *, metrics: Metrics = METRICS, on_attempt: OnAttempt | None = None) -> None:
+        self._subscriber = subscriber
+        self._log = structlog.get_logger("gateway.fanout").bind(subscriber=subscriber)
+        deliveries = metrics.counter("gateway_deliveries")
+        self._outcomes = {outcome: deliveries.labels(subscriber, outcome) for outcome in _OUTCOMES}
+        self._seconds = metrics.histogram("gateway_delivery_attempt_seconds").labels(subscriber)
+        state = metrics.gauge("gateway_subscriber_state")
+        self._states = {name: state.labels(subscriber, name) for name in _STATES}
+        self._state = ""
+        self._on_attempt = on_attempt
+
+    def attempted(self, job: Job, result: AttemptResult, outcome: str, *, delay_s: float | None = None) -> None:
+        """One attempt ended."""
+        self._outcomes[outcome].inc()
+        self._seconds.observe(result.duration_s)
+        if self._on_attempt is not None:
+            self._on_attempt(job, result, outcome)
+        tell = self._log.debug if outcome == "delivered" else self._log.info
+        tell(
+            "delivery.attempted",
+            id=job.record.id,
+            topic=job.record.topic,
+            outcome=outcome,
+            result=result.summary,
+            attempts=job.attempts,
+            duration_ms=round(result.duration_s * 1000, 1),
+            retry_in_s=None if delay_s is None else round(delay_s, 1),
+            is_replay=job.is_replay,
+        )
+
+    def dead_lettered(self, job: Job, reason: str) -> None:
+        """An event was given up."""
+        self._log.warning(
+            "delivery.dead_lettered",
+            id=job.record.id,
+            topic=job.record.topic,
+            reason=reason,
+            attempts=job.attempts,
+            last=job.trail.last.summary,
+        )
+
+    def skipped(self, count: int) -> None:
+        """The filter passed over so many records."""
+        self._outcomes["skipped"].inc(count)
+
+    def breaker(self, state: str, before: str, *, probe_in_s: float) -> None:
+        """The breaker changed."""
+        if state == "closed":
+            self._log.warning("subscriber.recovered")
+        elif before == "closed":
+            self._log.warning("subscriber.down", probe_in_s=round(probe_in_s, 1))
+        else:
+            self._log.info("subscriber.still_down", probe_in_s=round(probe_in_s, 1))
+
+    def stopped(self, reason: str) -> None:
+        """The subscriber answered that it wants no more events."""
+        self._log.error("subscriber.stopped", reason=reason, advice="its events wait in the log; resume it when ready")
+
+    def state(self, seen: str) -> None:
+        """The state that is seen outside."""
+        if seen == self._state:
+            return
+        self._state = seen
+        for name, gauge in self._states.items():
+            gauge.set(name == seen)

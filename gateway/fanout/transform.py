@@ -1,0 +1,84 @@
+"""Keeping or dropping fields of an event before it goes to one subscriber, such as everything but ``data.raw``.
+
+The stored bytes stay whole; the same event gives the same bytes at every attempt and replay. The attributes
+that CloudEvents requires are always kept, as without them it would be no event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+
+from gateway.errors import ConfigError
+from gateway.fanout import paths
+
+REQUIRED: Final = frozenset({"specversion", "id", "source", "type"})
+
+
+class Transform:
+    """``include`` first, then ``exclude``; an empty ``include`` keeps everything.
+
+    Raises:
+        ConfigError: a path is not one; all such paths at once.
+    """
+
+    def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = (), where: str = "transform") -> None:
+        problems: list[str] = []
+        self._include = _parse(include, f"{where}.include", problems)
+        self._exclude = _parse(exclude, f"{where}.exclude", problems)
+        problems += [
+            f"{where}.exclude: {path[0]} is required by CloudEvents" for path in self._exclude if path[0] in REQUIRED
+        ]
+        if problems:
+            raise ConfigError(problems)
+
+    def apply(self, value: bytes) -> bytes:
+        """The event's bytes with some fields left out."""
+        event: dict[str, Any] = orjson.loads(value)
+        if self._include:
+            event = _kept(event, self._include)
+        for path in self._exclude:
+            _drop(event, path)
+        return orjson.dumps(event)
+
+
+def _parse(texts: Sequence[str], where: str, problems: list[str]) -> tuple[paths.Path, ...]:
+    found: list[paths.Path] = []
+    for position, text in enumerate(texts):
+        if text == "data":
+            found.append(("data",))
+            continue
+        try:
+            found.append(paths.parse(text))
+        except ValueError as exc:
+            problems.append(f"{where}[{position}]: {exc}")
+    return tuple(found)
+
+
+def _kept(event: dict[str, Any], include: Sequence[paths.Path]) -> dict[str, Any]:
+    kept = {name: value for name, value in event.items() if name in REQUIRED}
+    for path in include:
+        value = _find(event, path)
+        if value is paths.MISSING:
+            continue
+        target = kept
+        for step in path[:-1]:
+            target = target.setdefault(step, {})
+        target[path[-1]] = value
+    return kept
+
+
+def _drop(event: dict[str, Any], path: paths.Path) -> None:
+    parent = _find(event, path[:-1])
+    if isinstance(parent, dict):
+        parent.pop(path[-1], None)
+
+
+def _find(event: dict[str, Any], path: paths.Path) -> Any:
+    """As :func:`paths.find`, but never into a list: half a list would not be the sender's list."""
+    value: Any = event
+    for step in path:
+        value = value.get(step, paths.MISSING) if isinstance(value, dict) else paths.MISSING
+    return value
