@@ -1,0 +1,44 @@
+"""What works but should be looked at: logged at start, shown by ``gateway check``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from gateway.config.callbacks import configured_paths
+from gateway.config.rules import is_loopback, parts_of, unknown_topics
+from gateway.config.settings import FAMILIES, Ingest, Settings
+
+
+def warnings(settings: Settings) -> list[str]:
+    """What works but should be looked at, one sentence each with its key path."""
+    return [*_open_callbacks(settings.ingest), *_doubtful_subscribers(settings)]
+
+
+def _open_callbacks(ingest: Ingest) -> Iterator[str]:
+    """One sentence for all: a fresh configuration has every callback open, and two dozen lines hide the rest."""
+    paths = [row.path for row in configured_paths(ingest) if row.config.auth.is_open]
+    if paths:
+        shown = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+        yield f"ingest.callbacks: whoever can reach {shown} can push events; set auth, or enabled: false"
+
+
+def _doubtful_subscribers(settings: Settings) -> Iterator[str]:
+    parts = parts_of(settings)
+    if settings.kafka is not None:
+        yield from (f"subscribers[{path[1]}].topics: {text}" for path, text in unknown_topics(parts))
+    filled = {topic for row in configured_paths(settings.ingest) for topic in row.topics} | {"callbacks.rejected"}
+    if not settings.subscribers and settings.kafka is None:
+        yield "subscribers: there are none, so events are kept in the journal and go nowhere"
+    for position, subscriber in parts.subscribers:
+        where = f"subscribers[{position}]"
+        idle = [topic for topic in subscriber.topics if topic in FAMILIES and topic not in filled]
+        if idle:
+            yield f"{where}.topics: the callbacks of {', '.join(idle)} are switched off"
+        if subscriber.url is None:
+            continue
+        url = urlsplit(subscriber.url)
+        if not subscriber.secrets:
+            yield f"{where}.secrets: none, so {subscriber.name} cannot tell our webhooks from forged ones"
+        if url.scheme == "http" and not is_loopback(str(url.hostname)):
+            yield f"{where}.url: plain http, so anyone on the way can read the events"

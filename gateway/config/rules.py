@@ -1,0 +1,176 @@
+"""Rules that look at more than one value, or at what a value names: callbacks, filters, secrets, ports.
+
+They run on every part of the file that could be read, whether or not the rest could, so that all problems are told at
+once. Of callbacks: :mod:`gateway.config.callback_rules`. What works but should be looked at is in
+:mod:`gateway.config.advice`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from gateway.callbacks import CALLBACKS
+from gateway.config import callback_rules
+from gateway.config.callback_rules import Problem, Row
+from gateway.config.document import KeyPath
+from gateway.config.sentences import suggestion
+from gateway.config.settings import FAMILIES, Admin, Ingest, Kafka, Settings, Subscriber
+from gateway.errors import ConfigError
+from gateway.fanout import signing
+from gateway.fanout.filters import compile_filter
+from gateway.fanout.guard import Allowed
+
+#: Headers that every delivery carries; a subscriber's own must not replace them.
+_OUR_HEADERS = frozenset(
+    {"content-type", "content-length", "host", "user-agent", "traceparent", "gateway-replay", "transfer-encoding"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What of a configuration could be read; ``None`` and missing items are what could not.
+
+    Args:
+        ingest: without its callbacks.
+        callbacks: name, place in the callback's list, and the section.
+        subscribers: place in the list, and the section.
+        kafka: None also where there is none.
+        admin: the admin section.
+        has_kafka: there is such a section, be it right or not.
+        has_all_callbacks: none is missing.
+    """
+
+    ingest: Ingest | None
+    callbacks: list[Row] = field(default_factory=list)
+    subscribers: list[tuple[int, Subscriber]] = field(default_factory=list)
+    kafka: Kafka | None = None
+    admin: Admin | None = None
+    has_kafka: bool = False
+    has_all_callbacks: bool = True
+
+
+def parts_of(settings: Settings) -> Parts:
+    """All parts of a configuration that is valid as far as its types go."""
+    return Parts(
+        settings.ingest,
+        [(name, at, row) for name, rows in settings.ingest.callbacks.items() for at, row in enumerate(rows)],
+        list(enumerate(settings.subscribers)),
+        settings.kafka,
+        settings.admin,
+        has_kafka=settings.kafka is not None,
+    )
+
+
+def problems(parts: Parts) -> Iterator[Problem]:
+    """Everything that must be mended before the gateway can start, with key paths."""
+    for name, position, row in parts.callbacks:
+        yield from _under(("ingest", "callbacks", name, position), callback_rules.section_problems(name, row))
+    yield from callback_rules.paths_twice(parts.callbacks)
+    for position, subscriber in parts.subscribers:
+        yield from _under(("subscribers", position), _subscriber(subscriber))
+    yield from _names_twice(parts.subscribers)
+    yield from _topics_nobody_fills(parts)
+    yield from _kafka(parts.kafka)
+    yield from _admin(parts)
+
+
+def _under(path: KeyPath, found: Iterator[Problem]) -> Iterator[Problem]:
+    return ((path + below, text) for below, text in found)
+
+
+def _subscriber(subscriber: Subscriber) -> Iterator[Problem]:
+    for position, secret in enumerate(subscriber.secrets):
+        if found := signing.problem(secret.get_secret_value()):
+            yield ("secrets", position), found
+    yield from _said(lambda: compile_filter(subscriber.filter))
+    yield from _said(lambda: Allowed.parse(subscriber.allow))
+    for name, value in subscriber.headers.items():
+        if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
+            yield ("headers", name), "not a name of an HTTP header"
+        elif name.lower() in _OUR_HEADERS or name.lower().startswith("webhook-"):
+            yield ("headers", name), "this header is the gateway's own"
+        elif not value.get_secret_value().isprintable():
+            yield ("headers", name), "a header's value is one line of printable letters"
+    if subscriber.retry.first_delay_s > subscriber.retry.max_delay_s:
+        yield ("retry", "first_delay_s"), "must not be more than max_delay_s"
+
+
+def _said(check: Callable[[], object]) -> Iterator[Problem]:
+    """The problems of a check that raises ConfigError; its sentences begin with key paths below the subscriber."""
+    try:
+        check()
+    except ConfigError as exc:
+        for text in exc.problems:
+            path, _, sentence = text.partition(": ")
+            yield tuple(int(step) if step.isdigit() else step for step in re.findall(r"[^.\[\]]+", path)), sentence
+
+
+def _names_twice(subscribers: list[tuple[int, Subscriber]]) -> Iterator[Problem]:
+    seen: dict[str, int] = {}
+    for position, subscriber in subscribers:
+        if subscriber.name in seen:
+            first = seen[subscriber.name]
+            text = f"{subscriber.name!r} is the name of subscribers[{first}] too; places in the log go by name"
+            yield ("subscribers", position, "name"), text
+        seen.setdefault(subscriber.name, position)
+
+
+def _topics_nobody_fills(parts: Parts) -> Iterator[Problem]:
+    """In Kafka others may fill a topic, so there it is a warning (:mod:`gateway.config.advice`)."""
+    if not parts.has_kafka and parts.has_all_callbacks:
+        yield from unknown_topics(parts)
+
+
+def unknown_topics(parts: Parts) -> Iterator[Problem]:
+    """Topics of subscribers that are neither a family nor the topic of another sender's callback."""
+    known = [*FAMILIES, *(row.topic for name, _, row in parts.callbacks if row.topic and name not in CALLBACKS)]
+    for position, subscriber in parts.subscribers:
+        for index, topic in enumerate(subscriber.topics):
+            if topic not in known:
+                hint = suggestion(topic, known) or f"; there are {', '.join(known)}"
+                yield ("subscribers", position, "topics", index), f"no callback has the topic {topic!r}{hint}"
+
+
+def _kafka(kafka: Kafka | None) -> Iterator[Problem]:
+    if kafka is None:
+        return
+    security = kafka.security
+    has_sasl = security.protocol.startswith("SASL")
+    for position, server in enumerate(kafka.bootstrap_servers):
+        host, colon, port = server.rpartition(":")
+        if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+            yield ("kafka", "bootstrap_servers", position), "host:port is needed, such as localhost:9092"
+    if has_sasl:
+        for name in ("sasl_mechanism", "username", "password"):
+            if not getattr(security, name):
+                yield ("kafka", "security", name), f"is needed with protocol: {security.protocol}"
+    elif security.sasl_mechanism or security.username:
+        yield ("kafka", "security", "protocol"), "must be SASL_SSL or SASL_PLAINTEXT to log in"
+
+
+def _admin(parts: Parts) -> Iterator[Problem]:
+    admin, ingest = parts.admin, parts.ingest
+    if admin is None:
+        return
+    if not is_loopback(admin.host) and not admin.token.get_secret_value():
+        yield ("admin", "token"), f"is needed, as admin.host {admin.host} can be reached from other machines"
+    if ingest is not None and admin.port == ingest.port != 0 and _overlap(admin.host, ingest.host):
+        yield ("admin", "port"), f"{admin.port} is ingest.port too; the two sides need one each"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host can only be reached from this machine."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _overlap(one: str, other: str) -> bool:
+    anywhere = {"", "0.0.0.0", "::", "[::]"}  # noqa: S104 - looked for, not listened on
+    return one == other or one in anywhere or other in anywhere
