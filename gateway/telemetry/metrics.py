@@ -163,6 +163,55 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "1 for the state the subscriber is in: closed (well), open, half_open, paused, stopped.",
         "open: it is down and its events wait in the log.",
     ),
+    Metric(
+        "gateway_kafka_up",
+        "gauge",
+        ("client",),
+        "1 while Kafka serves this client (publisher, writer, or a consumer group), 0 while it does not.",
+        "0: the log line kafka.unavailable and /readyz say why; events wait in the journal, nothing is lost.",
+    ),
+    Metric(
+        "gateway_kafka_written_events",
+        "counter",
+        ("topic",),
+        "Records acknowledged by Kafka.",
+        "This is the rate of publishing; below the rate of intake the journal grows.",
+    ),
+    Metric(
+        "gateway_kafka_producer_failures",
+        "counter",
+        ("client",),
+        "Batches that Kafka refused or that were lost with their producer; each was sent again.",
+        "Many: see kafka.unavailable for the reason (rights, size, leaderless partitions).",
+    ),
+    Metric(
+        "gateway_publisher_lag_records",
+        "gauge",
+        (),
+        "Records in the journal that Kafka has not acknowledged yet.",
+        "Growing: Kafka is away or slower than the intake; full, callbacks are answered 503.",
+    ),
+    Metric(
+        "gateway_publisher_dead_letters",
+        "counter",
+        ("topic",),
+        "Events that no broker takes (too large); they are in dlq.publisher with the reason.",
+        "Raise max.message.bytes of the topic, then replay them.",
+    ),
+    Metric(
+        "gateway_kafka_rebalances",
+        "counter",
+        ("group",),
+        "Times the partitions of a consumer group were dealt anew.",
+        "Some at a deployment. All the time: processes die, or stall for longer than their session.",
+    ),
+    Metric(
+        "gateway_kafka_skipped_offsets",
+        "counter",
+        ("group",),
+        "Offsets that were gone before this group had read them (Kafka's retention), or that Kafka used itself.",
+        "The subscriber was away for longer than the topic keeps; raise retention.ms or fix it.",
+    ),
 )
 
 

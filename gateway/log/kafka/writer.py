@@ -1,0 +1,490 @@
+"""Entries → Kafka: in order per partition, idempotent, ``acks=all``, through outages of any length.
+
+Invariants
+    1. At most one batch of a partition is with the client at a time.
+    2. A batch whose outcome is an error goes back to the head of its lane, and the producer that sent it is given
+       up: nothing more is sent by it, and a new one, with a new producer id, goes on from there.
+    3. A ticket hears of a record only after Kafka acknowledged it (or it was dead-lettered).
+    So the first copies of a partition's records stand in it in the order of submission, without gaps. What can be
+    repeated is one batch per partition and lost producer: one whose acknowledgement was lost with it.
+
+Why (1) and (2). aiokafka 0.14 numbers a batch when it is first sent and retries it under this number for as long
+as the error is one that may pass; the broker drops what it has seen (KIP-98). That is right, and most outages,
+restarts and moved leaders need nothing from us. But when a batch fails for good (too large, not authorised, a
+partition without a leader for longer than the request time-out), its numbers stay used: a batch queued behind it is
+then refused for ever (OUT_OF_ORDER_SEQUENCE_NUMBER), or, where the broker knows nothing of the producer yet,
+*accepted*, and the failed one is sent after it: order lost. With one batch per partition nothing stands behind.
+aiokafka has one request per broker under way in any case, so this costs no throughput.
+
+States of a producer: opening → driving → (failed → settling) → retired. While settling, batches of other partitions
+get their answers, so that they need not be repeated. A retired one may still deliver late: that is a repeat
+of what its successor sends first, never something out of order, as both start at the same record.
+
+Rejected: transactions (one more round trip per batch, fencing between workers); ``send()`` per record (three times
+the cost, and the linger of the client hides the batch we need to know of).
+
+aiokafka remembers the brokers' addresses and never asks the bootstrap servers again; a cluster that moved to new
+addresses would be away for ever (what KIP-899 is about). So when nothing is acknowledged for ``rebootstrap_s``
+though a fresh client does get an answer, the producer is replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer, errors
+from aiokafka.structs import RecordMetadata
+
+from gateway.log import Entry, Record
+from gateway.log.kafka import binding, faults, topics
+from gateway.log.kafka.availability import CONNECTION, Availability, State
+from gateway.log.kafka.lane import OVERHEAD_BYTES, Batch, Item, Lane, Ticket, Topic, weight
+from gateway.log.kafka.options import OPEN_S, Backoff, KafkaOptions, within
+from gateway.log.kafka.partitioner import partition_of
+from gateway.log.kafka.quiet import QUIET, quieten
+from gateway.telemetry.metrics import METRICS
+
+_log = structlog.get_logger("gateway.kafka")
+
+#: Told of one record that no broker will ever take, and why; when it returns, the record is safe elsewhere.
+OnPoison = Callable[[Entry | Record, str], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class WriterPolicy:
+    """Numbers of a writer.
+
+    Args:
+        max_batch_bytes: of one partition in one request. A quarter of a broker's default limit: above, little is
+            gained per record; ten times less doubles the cost of a backlog.
+        max_buffer_bytes: records waiting or on their way; past it :meth:`Writer.room` waits.
+        stalled_s: without an acknowledgement for this long Kafka counts as away.
+        rebootstrap_s: and for this long, we look whether a fresh client gets through.
+        grace_s: if it does for this long, the producer is replaced; it is also the longest that a request takes
+            whose connection died silently.
+        settle_s: for answers to other partitions after one failed.
+        resolve_s: for a topic's partitions.
+        look_s: between looks at the above.
+    """
+
+    max_batch_bytes: int = 256 * 1024
+    max_buffer_bytes: int = 16 * 1024 * 1024
+    stalled_s: float = 5.0
+    rebootstrap_s: float = 45.0
+    grace_s: float = 15.0
+    settle_s: float = 3.0
+    resolve_s: float = 3.0
+    look_s: float = 1.0
+    close_s: float = 3.0
+
+
+class Writer:
+    """Appends to Kafka. One per process and purpose; all methods are called on its event loop.
+
+    Args:
+        options: brokers, names, format.
+        name: label in logs and metrics, such as ``publisher``.
+        on_poison: see :data:`OnPoison`; without it such a record holds its partition and the state says so.
+        on_written: told of each acknowledged batch: topic, partition, offset of the first record, the records in
+            order. Must be quick. The offset is -1 where the broker only said that it had the batch already.
+    """
+
+    def __init__(
+        self,
+        options: KafkaOptions,
+        policy: WriterPolicy | None = None,
+        *,
+        name: str = "writer",
+        on_poison: OnPoison | None = None,
+        on_written: Callable[[str, int, int, Sequence[Entry | Record]], None] | None = None,
+    ) -> None:
+        self._options = options
+        self._policy = policy or WriterPolicy()
+        self._name = name
+        self._on_poison = on_poison
+        self._on_written = on_written
+        self._encode = binding.binary if options.cloudevents == "binary" else binding.structured
+        self._availability = Availability(name)
+        self._topics: dict[str, Topic] = {}
+        self._sending: dict[tuple[str, int], Lane] = {}
+        self._poisoned: list[tuple[Lane, Item, str]] = []
+        self._resolving: dict[str, asyncio.Task[None]] = {}
+        self._wake = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._buffered_bytes = 0
+        self._producer: Any = None
+        self._failure: str | None = None
+        self._last_answer = 0.0
+        self._is_stopping = False
+        self._runner: asyncio.Task[None] | None = None
+        self._probe: asyncio.Task[bool] | None = None
+        self._reachable_since: float | None = None
+        self._counters: dict[str, Any] = {}
+        self._failures = METRICS.counter("gateway_kafka_producer_failures").labels(name)
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin to connect, in the background: Kafka may be away. Starting a started writer does nothing."""
+        if self._runner is None and not self._is_stopping:
+            quieten()
+            self._runner = asyncio.create_task(self._run(), name=f"kafka-{self._name}")
+
+    async def stop(self, *, drain_s: float = 5.0) -> None:
+        """Wait up to ``drain_s`` for what was submitted, then let go. May be called twice, or before :meth:`start`.
+
+        What was not acknowledged is not done: its tickets never hear of it. Ends within ``drain_s`` plus 4 seconds.
+        """
+        if self._runner is not None and self.state.is_ready:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(drain_s):
+                    await self._drained.wait()
+        self._is_stopping = True
+        self._has_room.set()
+        if self._runner is not None:
+            self._runner.cancel()
+            await asyncio.wait([self._runner])
+            self._runner = None
+
+    @property
+    def state(self) -> State:
+        """What ``/readyz`` and the console show."""
+        return self._availability.state
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Waiting or on their way."""
+        return self._buffered_bytes
+
+    # -- submitting ---------------------------------------------------------------------------------------------
+
+    async def room(self) -> None:
+        """Wait until there is room for more. During an outage this is where a publisher rests."""
+        await self._has_room.wait()
+
+    def submit(self, entries: Sequence[Entry] | Sequence[Record], ticket: Ticket) -> None:
+        """Take entries in, in order. Never blocks: whoever submits waits for :meth:`room` before."""
+        size = 0
+        by_name = self._topics
+        sending = self._sending
+        overhead = OVERHEAD_BYTES
+        for entry in entries:
+            name = entry.topic
+            topic = by_name.get(name)
+            if topic is None:
+                topic = by_name[name] = Topic(name)
+            size += len(entry.value) + overhead
+            key = entry.key.encode()
+            lanes = topic.lanes
+            if not lanes:
+                topic.unplaced.append((entry, key, ticket))
+                continue
+            lane = lanes[partition_of(key, len(lanes))]
+            if not lane.pending:
+                sending[name, lane.partition] = lane
+            lane.pending.append((entry, key, ticket))
+        self._buffered_bytes += size
+        if self._buffered_bytes >= self._policy.max_buffer_bytes:
+            self._has_room.clear()
+        self._drained.clear()
+        self._wake.set()
+
+    def _release(self, size: int) -> None:
+        self._buffered_bytes -= size
+        if self._buffered_bytes < self._policy.max_buffer_bytes * 3 // 4:
+            self._has_room.set()
+        if self._buffered_bytes <= 0:
+            self._drained.set()
+
+    # -- producers, one after another ---------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        backoff = Backoff()
+        try:
+            while True:
+                self._producer = await self._open()
+                if self._producer is not None:
+                    try:
+                        await self._drive()
+                        backoff.reset()
+                    finally:
+                        await self._retire()
+                await asyncio.sleep(backoff.next_s())
+        finally:
+            if self._probe is not None:
+                self._probe.cancel()
+
+    async def _open(self) -> Any:
+        producer = AIOKafkaProducer(
+            **self._options.client(),
+            acks="all",
+            enable_idempotence=True,
+            max_batch_size=self._policy.max_batch_bytes,
+        )
+        try:
+            async with asyncio.timeout(OPEN_S):
+                await producer.start()
+        except faults.CLIENT_ERRORS as exc:
+            await within(self._policy.close_s, producer.stop())
+            self._availability.problem(CONNECTION, QUIET.last_warning or faults.reason(exc))
+            return None
+        except BaseException:
+            await within(self._policy.close_s, producer.stop())
+            raise
+        self._failure = None
+        self._reachable_since = None
+        self._last_answer = time.monotonic()
+        self._availability.solved(CONNECTION)
+        return producer
+
+    async def _retire(self) -> None:
+        """Take back what is unanswered and close; ``stop()`` of aiokafka hangs when Kafka is away, so by force."""
+        for task in self._resolving.values():
+            task.cancel()
+        self._resolving.clear()
+        for topic in self._topics.values():
+            for lane in topic.lanes:
+                if (batch := lane.in_flight) is not None:
+                    batch.is_abandoned = True
+                    lane.in_flight = None
+                    lane.put_back(batch.items)
+                if lane.pending:
+                    self._sending[topic.name, lane.partition] = lane
+        producer, self._producer = self._producer, None
+        await _close(producer, self._policy.close_s)
+
+    # -- driving one producer -----------------------------------------------------------------------------------
+
+    async def _drive(self) -> None:
+        """Send until this producer has failed and the other partitions have had time to settle."""
+        failed_at = 0.0
+        looked_at = 0.0
+        while True:
+            self._wake.clear()
+            now = time.monotonic()
+            if self._failure is None:
+                await self._send_ready(now)
+            else:
+                failed_at = failed_at or now
+                await self._dead_letter()
+                if not self._in_flight() or now - failed_at > self._policy.settle_s:
+                    return
+            if now - looked_at >= self._policy.look_s:
+                looked_at = now
+                self._look(now)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._next_look(now)):
+                    await self._wake.wait()
+
+    def _next_look(self, now: float) -> float:
+        """Seconds until something is due by itself: a topic's retry, or the regular look."""
+        due = [topic.retry_at - now for topic in self._topics.values() if topic.retry_at > now]
+        return min([self._policy.look_s, *due])
+
+    def _in_flight(self) -> list[Batch]:
+        return [lane.in_flight for topic in self._topics.values() for lane in topic.lanes if lane.in_flight is not None]
+
+    async def _send_ready(self, now: float) -> None:
+        for topic in self._topics.values():
+            if topic.unplaced:
+                self._resolve_soon(topic, now)
+        waiting, self._sending = self._sending, {}
+        for place, lane in waiting.items():
+            if lane.in_flight is not None or not lane.pending:
+                continue  # its answer puts it back
+            if now < lane.topic.retry_at or self._failure is not None:
+                self._sending[place] = lane
+            elif self._partitions(lane.topic) is None:
+                # A new producer, or a topic that was deleted: waiting for it here would hold up the others.
+                self._sending[place] = lane
+                self._resolve_soon(lane.topic, now)
+            else:
+                await self._send(lane, now)
+
+    def _partitions(self, topic: Topic) -> Collection[int] | None:
+        """The partitions as this producer knows them at this moment."""
+        found: Collection[int] | None = self._producer.client.cluster.partitions_for_topic(
+            self._options.kafka_name(topic.name)
+        )
+        return found
+
+    def _resolve_soon(self, topic: Topic, now: float) -> None:
+        if topic.name not in self._resolving and now >= topic.retry_at:
+            self._resolving[topic.name] = asyncio.create_task(self._resolve(topic), name=f"kafka-topic-{topic.name}")
+
+    async def _send(self, lane: Lane, now: float) -> None:
+        batch = lane.fill(self._producer.create_batch(), self._encode, now)
+        if not batch.items:
+            self._release(batch.size)
+            return
+        lane.in_flight = batch
+        try:
+            async with asyncio.timeout(self._policy.resolve_s):
+                future = await self._producer.send_batch(
+                    batch.builder, self._options.kafka_name(lane.topic.name), partition=lane.partition
+                )
+        except faults.CLIENT_ERRORS as exc:
+            self._failed(lane, batch, exc)
+        else:
+            future.add_done_callback(partial(self._answered, lane, batch))
+
+    def _answered(self, lane: Lane, batch: Batch, future: asyncio.Future[RecordMetadata]) -> None:
+        exc = asyncio.CancelledError() if future.cancelled() else future.exception()
+        if batch.is_abandoned:
+            return
+        if exc is not None:
+            self._failed(lane, batch, exc)
+            return
+        lane.in_flight = None
+        topic = lane.topic
+        if lane.pending:
+            self._sending[topic.name, lane.partition] = lane
+            self._wake.set()
+        self._last_answer = time.monotonic()
+        if self._availability.state.problems:
+            self._availability.solved(CONNECTION)
+            self._availability.solved(topic.name)
+            topic.backoff.reset()
+        self._count(topic.name, len(batch.items))
+        if self._on_written is not None:
+            metadata = future.result()
+            self._on_written(topic.name, lane.partition, metadata.offset, [item[0] for item in batch.items])
+        for ticket, items in groupby(batch.items, key=itemgetter(2)):
+            ticket.done(sum(1 for _ in items))
+        self._release(batch.size)
+
+    def _failed(self, lane: Lane, batch: Batch, exc: BaseException) -> None:
+        """The batch was not (or not known to be) written: its place is kept, this producer ends."""
+        lane.in_flight = None
+        topic = lane.topic
+        if isinstance(exc, faults.TOO_LARGE) and len(batch.items) > 1:
+            topic.max_batch_bytes = max(1, (topic.max_batch_bytes or self._policy.max_batch_bytes) // 2)
+            _log.info("kafka.batch_too_large", topic=topic.name, records=len(batch.items), next=topic.max_batch_bytes)
+            lane.put_back(batch.items)
+        elif isinstance(exc, faults.TOO_LARGE) and self._on_poison is not None:
+            size = len(batch.items[0][0].value)
+            self._poisoned.append((lane, batch.items[0], f"{size} bytes are more than the broker takes"))
+        else:
+            lane.put_back(batch.items)
+            topic.retry_at = time.monotonic() + topic.backoff.next_s()
+            self._availability.problem(topic.name, faults.reason(exc))
+        self._sending[topic.name, lane.partition] = lane
+        self._failure = faults.reason(exc)
+        self._failures.inc()
+        self._wake.set()
+
+    async def _dead_letter(self) -> None:
+        """Records too large for any broker find their place elsewhere, before anything behind them is sent."""
+        while self._poisoned:
+            assert self._on_poison is not None
+            _, (entry, _, ticket), reason = self._poisoned[0]
+            await self._on_poison(entry, reason)
+            del self._poisoned[0]
+            ticket.done(1)
+            self._release(weight(entry))
+
+    # -- topics -------------------------------------------------------------------------------------------------
+
+    async def _resolve(self, topic: Topic) -> None:
+        """Learn a topic's partitions, creating it if need be, and give its records their lanes."""
+        kafka_name = self._options.kafka_name(topic.name)
+        try:
+            try:
+                async with asyncio.timeout(self._policy.resolve_s):
+                    found: Collection[int] = await self._producer.partitions_for(kafka_name)
+            except (TimeoutError, errors.UnknownTopicOrPartitionError):
+                if not self._options.create_topics:
+                    raise errors.UnknownTopicOrPartitionError from None
+                await topics.create(self._options, [topic.name])
+                async with asyncio.timeout(self._policy.resolve_s):
+                    found = await self._producer.partitions_for(kafka_name)
+        except (*faults.CLIENT_ERRORS, faults.KafkaAway) as exc:
+            topic.retry_at = time.monotonic() + topic.backoff.next_s()
+            self._availability.problem(
+                topic.name, str(exc) if isinstance(exc, faults.KafkaAway) else faults.reason(exc)
+            )
+        else:
+            self._place(topic, len(found))
+            self._availability.solved(topic.name)
+        finally:
+            self._resolving.pop(topic.name, None)
+            self._wake.set()
+
+    def _place(self, topic: Topic, partitions: int) -> None:
+        """Lanes for all partitions; more of them than before is well, what waits stays where it is."""
+        for number in range(len(topic.lanes), partitions):
+            topic.lanes.append(Lane(topic, number))
+        unplaced, topic.unplaced = topic.unplaced, []
+        for item in unplaced:
+            lane = topic.lanes[partition_of(item[1], len(topic.lanes))]
+            lane.pending.append(item)
+            self._sending[topic.name, lane.partition] = lane
+
+    # -- watching -----------------------------------------------------------------------------------------------
+
+    def _look(self, now: float) -> None:
+        """Is anything acknowledged? aiokafka retries in silence, so the age of what is on its way is the sign."""
+        for topic in self._topics.values():
+            known = self._partitions(topic)
+            if topic.lanes and known is not None and len(known) > len(topic.lanes):
+                self._place(topic, len(known))
+        in_flight = self._in_flight()
+        if not in_flight or self._failure is not None:
+            return
+        waited_s = now - max(self._last_answer, min(batch.sent_at for batch in in_flight))
+        if waited_s > self._policy.stalled_s:
+            said = f": {QUIET.last_warning}" if QUIET.last_warning else ""
+            self._availability.problem(CONNECTION, f"nothing acknowledged for {waited_s:.0f} s{said}")
+        if waited_s > self._policy.rebootstrap_s:
+            self._look_around(now)
+
+    def _look_around(self, now: float) -> None:
+        """Does a fresh client get through for ``grace_s`` while this one does not? Then its addresses are stale."""
+        if self._probe is not None and self._probe.done():
+            is_reachable = not self._probe.cancelled() and self._probe.result()
+            self._probe = None
+            self._reachable_since = (self._reachable_since or now) if is_reachable else None
+        elif self._probe is None:
+            self._probe = asyncio.create_task(topics.is_reachable(self._options), name="kafka-probe")
+        if self._reachable_since is not None and now - self._reachable_since > self._policy.grace_s:
+            self._failure = "a fresh client gets through and this one does not: its addresses are stale"
+
+    def _count(self, topic: str, records: int) -> None:
+        counter = self._counters.get(topic)
+        if counter is None:
+            counter = self._counters[topic] = METRICS.counter("gateway_kafka_written_events").labels(topic)
+        counter.inc(records)
+
+
+async def _close(producer: Any, seconds: float) -> None:
+    """Close a producer that may have undelivered batches.
+
+    ``stop()`` waits for them for ever; its sender task, cancelled, waits for the requests under way, and cancelled
+    again leaves them. Cancelling it first and then a few times is what ends every wait inside (aiokafka 0.14).
+    """
+    sender = producer._sender.sender_task
+    closing = asyncio.ensure_future(producer.stop())
+    try:
+        for wait_s in (seconds / 2, *[seconds / 8] * 4):
+            await asyncio.wait([closing], timeout=wait_s)
+            if closing.done():
+                break
+            if sender is not None and not sender.done():
+                sender.cancel()
+    finally:
+        if closing.done():
+            with suppress(*faults.CLIENT_ERRORS, asyncio.CancelledError):
+                closing.result()
+        closing.cancel()
