@@ -82,7 +82,8 @@ class App:
         known.update(await self.journal.newest_ids(settings.ingest.dedup_window))
 
         self.fanout = FanOut(self.journal, settings.subscribers)
-        await self._begin(self.fanout.start(), lambda: self.fanout.stop(_FANOUT_STOP_S))
+        self._stack.push_async_callback(lambda: self.fanout.stop(_FANOUT_STOP_S))
+        self.fanout.start()
         if self._config_path is not None:
             watching = asyncio.create_task(self._follow(self._config_path), name="config-watch")
             self._stack.push_async_callback(_ended, watching)

@@ -67,7 +67,8 @@ class AdminServer:
             await web.TCPSite(self._runner, self._settings.host, self._settings.port).start()
         except OSError as exc:
             raise Broken(
-                f"admin.host and admin.port: cannot listen on {self._settings.host}:{self._settings.port}: {exc.strerror}"
+                f"admin.host and admin.port: cannot listen on "
+                f"{self._settings.host}:{self._settings.port}: {exc.strerror}"
             ) from exc
 
     async def stop(self) -> None:

@@ -83,6 +83,7 @@ class Enforcer:
             return True, []
         expired: list[Expired] = []
         limit = self._policy.max_bytes
+        self._margin = 0
         while (used := self._measure()) + size > limit:
             step = self._free_oldest()
             if step is None:
