@@ -27,7 +27,8 @@ KafkaHeaders = list[tuple[str, bytes]]
 
 _TYPE: Final = "content-type"
 _STRUCTURED: Final = CONTENT_TYPE.encode()
-_STRUCTURED_ONLY: Final[KafkaHeaders] = [(_TYPE, _STRUCTURED)]
+#: Headers of a structured record that carries nothing beside the event. Shared: do not change it.
+STRUCTURED_ONLY: Final[KafkaHeaders] = [(_TYPE, _STRUCTURED)]
 _PREFIX: Final = "ce_"
 _ID_HEAD: Final = b'{"specversion":"1.0","id":"'
 #: The seam between attributes and data in the bytes of :meth:`gateway.event.Event.to_json`.
@@ -38,8 +39,8 @@ _TYPE_SEAM: Final = b',"datacontenttype":"application/json","data":'
 def structured(value: bytes, headers: Headers) -> tuple[bytes, KafkaHeaders]:
     """Value and headers of a structured-mode record. The list may be shared: do not change it."""
     if not headers:
-        return value, _STRUCTURED_ONLY
-    return value, [*_STRUCTURED_ONLY, *((name, text.encode()) for name, text in headers)]
+        return value, STRUCTURED_ONLY
+    return value, [*STRUCTURED_ONLY, *((name, text.encode()) for name, text in headers)]
 
 
 def binary(value: bytes, headers: Headers) -> tuple[bytes, KafkaHeaders]:

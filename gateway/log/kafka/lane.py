@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from gateway.log import Entry, Headers, Record
-from gateway.log.kafka.binding import KafkaHeaders
+from gateway.log.kafka.binding import STRUCTURED_ONLY, KafkaHeaders, structured
 from gateway.log.kafka.options import Backoff
 
 #: Memory of one waiting record beside its bytes: tuples, key, record. Measured 420 to 600.
@@ -60,8 +60,12 @@ class Lane:
         """A batch failed: its records come first again, in their order."""
         self.pending.extendleft(reversed(items))
 
-    def fill(self, builder: Any, encode: Encode, now: float) -> Batch:
-        """Move records from the head of the lane into an empty batch until it is full."""
+    def fill(self, builder: Any, encode: Encode | None, now: float) -> Batch:
+        """Move records from the head of the lane into an empty batch until it is full.
+
+        Args:
+            encode: how values and headers are written; None for structured mode, which needs no work.
+        """
         taken: list[Item] = []
         pending = self.pending
         append = builder.append
@@ -71,21 +75,27 @@ class Lane:
         while pending:
             item = pending[0]
             entry, key, ticket = item
+            value = entry.value
             if ticket.is_cancelled:
                 pending.popleft()
-                size += weight(entry)
+                size += len(value) + OVERHEAD_BYTES
                 ticket.done(1)
                 continue
-            if limit and taken and builder.size() + len(entry.value) + len(key) > limit:
+            if limit and taken and builder.size() + len(value) + len(key) > limit:
                 break
-            value, headers = encode(entry.value, entry.headers)
+            if encode is not None:
+                value, headers = encode(value, entry.headers)
+            elif entry.headers:
+                value, headers = structured(value, entry.headers)
+            else:
+                headers = STRUCTURED_ONLY
             # Kafka's time is that of the journal: a seek to a time means the same on both logs.
             timestamp = int(entry.appended_at * 1000) if isinstance(entry, Record) else now_ms
             if append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
                 break
             pending.popleft()
             taken.append(item)
-            size += weight(entry)
+            size += len(entry.value) + OVERHEAD_BYTES
         return Batch(taken, builder, size, now)
 
 

@@ -49,7 +49,7 @@ from gateway.log.kafka import binding, faults, topics
 from gateway.log.kafka.availability import CONNECTION, Availability, State
 from gateway.log.kafka.lane import OVERHEAD_BYTES, Batch, Item, Lane, Ticket, Topic, weight
 from gateway.log.kafka.options import OPEN_S, Backoff, KafkaOptions, within
-from gateway.log.kafka.partitioner import partition_of
+from gateway.log.kafka.partitioner import hashes_of, partition_of
 from gateway.log.kafka.quiet import QUIET, quieten
 from gateway.telemetry.metrics import METRICS
 
@@ -112,7 +112,7 @@ class Writer:
         self._name = name
         self._on_poison = on_poison
         self._on_written = on_written
-        self._encode = binding.binary if options.cloudevents == "binary" else binding.structured
+        self._encode = binding.binary if options.cloudevents == "binary" else None
         self._availability = Availability(name)
         self._topics: dict[str, Topic] = {}
         self._sending: dict[tuple[str, int], Lane] = {}
@@ -176,25 +176,21 @@ class Writer:
 
     def submit(self, entries: Sequence[Entry] | Sequence[Record], ticket: Ticket) -> None:
         """Take entries in, in order. Never blocks: whoever submits waits for :meth:`room` before."""
-        size = 0
-        by_name = self._topics
-        sending = self._sending
-        overhead = OVERHEAD_BYTES
-        for entry in entries:
-            name = entry.topic
-            topic = by_name.get(name)
-            if topic is None:
-                topic = by_name[name] = Topic(name)
-            size += len(entry.value) + overhead
-            key = entry.key.encode()
-            lanes = topic.lanes
-            if not lanes:
+        keys = [entry.key.encode() for entry in entries]
+        size = len(entries) * OVERHEAD_BYTES
+        topic = Topic("")
+        entry: Entry | Record
+        for entry, key, hashed in zip(entries, keys, hashes_of(keys), strict=True):
+            size += len(entry.value)
+            if entry.topic != topic.name:
+                topic = self._topics.get(entry.topic) or self._topics.setdefault(entry.topic, Topic(entry.topic))
+            if lanes := topic.lanes:
+                lane = lanes[hashed % len(lanes)]
+                if not lane.pending:
+                    self._sending[topic.name, lane.partition] = lane
+                lane.pending.append((entry, key, ticket))
+            else:
                 topic.unplaced.append((entry, key, ticket))
-                continue
-            lane = lanes[partition_of(key, len(lanes))]
-            if not lane.pending:
-                sending[name, lane.partition] = lane
-            lane.pending.append((entry, key, ticket))
         self._buffered_bytes += size
         if self._buffered_bytes >= self._policy.max_buffer_bytes:
             self._has_room.clear()

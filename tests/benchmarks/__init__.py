@@ -1,0 +1,1 @@
+"""Measurements by command, not by pytest: ``python -m tests.benchmarks.<name>``."""

@@ -1,0 +1,205 @@
+"""Processor time per published event: our publisher beside a plain ``await producer.send()`` loop and confluent-kafka.
+
+    python -m tests.benchmarks.publish [--events 100000] [--rounds 3]
+
+All publish the same events (about 650 bytes, a key, one header) to a topic of six partitions with idempotence and
+``acks=all``, and end when the last is acknowledged. The figure is processor time of this process, all its threads
+included (confluent-kafka works in threads of its own), the median of the rounds; the contenders take
+turns, so that a busy machine is busy for all. ``publisher`` reads from a list behind the LogReader interface, as the
+loops do; ``publisher, journal`` reads the SQLite journal, cursor included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+import uvloop
+from aiokafka import AIOKafkaProducer
+from confluent_kafka import Producer
+
+from gateway.log import Entry, Record
+from gateway.log.journal import Journal, Retention
+from gateway.log.kafka import topics
+from gateway.log.kafka.options import KafkaOptions
+from gateway.publisher import GROUP, Publisher
+from tests.broker import cluster
+
+_RUNS = itertools.count()
+_TYPE = b"application/cloudevents+json; charset=utf-8"
+Run = Callable[[str, list[Entry]], Awaitable[None]]
+
+
+def events(count: int, topic: str) -> list[Entry]:
+    """Events of the size of an SMS receipt, each with a key of its own as message ids are."""
+    filling = b"0123456789" * 45
+    made = []
+    for number in range(count):
+        id_ = os.urandom(16).hex()
+        value = (
+            b'{"specversion":"1.0","id":"%s","source":"/nxcloud/sms-dr","type":"nxcloud.sms.dr","n":%d,"x":"%s"}'
+            % (
+                id_.encode(),
+                number,
+                filling,
+            )
+        )
+        made.append(Entry(topic, f"1000021{id_[:20]}", id_, value))
+    return made
+
+
+class ListLog:
+    """A log in a list: what reading costs the loops, too."""
+
+    def __init__(self, entries: list[Entry]) -> None:
+        now = time.time()
+        self._records = [Record("list", i, now, *entry) for i, entry in enumerate(entries)]
+        self._position = 0
+        self.done = asyncio.Event()
+
+    async def append(self, entries: Sequence[Entry]) -> None:
+        raise AssertionError("no dead letters in a benchmark")
+
+    async def reader(self, group: str, topics: Collection[str], **_: object) -> ListLog:
+        return self
+
+    async def fetch(self, *, max_records: int, wait_s: float) -> Sequence[Record]:
+        records = self._records[self._position : self._position + max_records]
+        self._position += len(records)
+        if not records:
+            await asyncio.sleep(wait_s)
+        return records
+
+    def commit(self, partition: str, offset: int) -> None:
+        if offset == len(self._records):
+            self.done.set()
+
+    async def lag(self) -> Mapping[str, int]:
+        return {"list": len(self._records) - self._position}
+
+    async def close(self) -> None: ...
+
+
+async def publisher(bootstrap: str, entries: list[Entry]) -> None:
+    log = ListLog(entries)
+    ours = Publisher(log, KafkaOptions((bootstrap,)))  # type: ignore[arg-type]
+    await ours.start()
+    await log.done.wait()
+    await ours.stop()
+
+
+async def publisher_journal(bootstrap: str, entries: list[Entry]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Journal(Path(folder), Retention(2**34, 86400.0, protected=GROUP))
+        await journal.start()
+        for start in range(0, len(entries), 500):
+            await journal.append(entries[start : start + 500])
+        ours = Publisher(journal, KafkaOptions((bootstrap,)))
+        started = time.process_time()
+        await ours.start()
+        while await ours.lag():  # noqa: ASYNC110  # the cursor of a journal has no event to wait for
+            await asyncio.sleep(0.05)
+        _FIGURE.append(time.process_time() - started)
+        await ours.stop()
+        await journal.stop()
+
+
+async def plain_send(bootstrap: str, entries: list[Entry]) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True)
+    await producer.start()
+    for entry in entries:
+        future = await producer.send(
+            entry.topic, entry.value, key=entry.key.encode(), headers=[("content-type", _TYPE)]
+        )
+    await producer.flush()
+    await future
+    await producer.stop()
+
+
+async def confluent(bootstrap: str, entries: list[Entry]) -> None:
+    producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5})
+    failed: list[object] = []
+
+    def answered(error: object, _: object) -> None:
+        if error is not None:
+            failed.append(error)
+
+    for entry in entries:
+        while True:
+            try:
+                producer.produce(
+                    entry.topic,
+                    entry.value,
+                    key=entry.key.encode(),
+                    headers=[("content-type", _TYPE)],
+                    on_delivery=answered,
+                )
+                break
+            except BufferError:
+                producer.poll(0.1)
+        producer.poll(0)
+    producer.flush()
+    assert not failed
+
+
+_FIGURE: list[float] = []
+CONTENDERS: dict[str, Run] = {
+    "plain send()": plain_send,
+    "publisher": publisher,
+    "publisher, journal": publisher_journal,
+    "confluent-kafka": confluent,
+}
+
+
+async def measure(bootstrap: str, name: str, count: int) -> tuple[float, float]:
+    """Processor microseconds per event, and events per second."""
+    topic = f"bench.{next(_RUNS)}"
+    await topics.create(KafkaOptions((bootstrap,)), [topic])
+    entries = events(count, topic)
+    _FIGURE.clear()
+    wall, cpu = time.perf_counter(), time.process_time()
+    await CONTENDERS[name](bootstrap, entries)
+    spent = _FIGURE[0] if _FIGURE else time.process_time() - cpu
+    return spent / count * 1e6, count / (time.perf_counter() - wall)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.publish", description=__doc__)
+    parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    named = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    made = None if named else cluster.create()
+    if made is not None:
+        made.start()
+    bootstrap = named or (made.bootstrap if made else "")
+    figures: dict[str, list[tuple[float, float]]] = {name: [] for name in CONTENDERS}
+    try:
+        for name in CONTENDERS:
+            uvloop.run(measure(bootstrap, name, min(10_000, arguments.events)))
+        for _ in range(arguments.rounds):
+            for name, found in figures.items():
+                found.append(uvloop.run(measure(bootstrap, name, arguments.events)))
+    finally:
+        if made is not None:
+            made.remove()
+    base = statistics.median(cpu for cpu, _ in figures["plain send()"])
+    print(f"{'':22}{'CPU µs/event':>14}{'of plain':>10}{'events/s':>12}   rounds (µs)")
+    for name, found in figures.items():
+        cpu = statistics.median(cpu for cpu, _ in found)
+        rate = statistics.median(rate for _, rate in found)
+        rounds = " ".join(f"{cpu:.1f}" for cpu, _ in found)
+        print(f"{name:22}{cpu:14.2f}{cpu / base:10.2f}{rate:12,.0f}   {rounds}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
