@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from gateway.log import Record
 
@@ -14,9 +13,10 @@ ErrorKind = Literal["timeout", "connect", "dns", "tls", "refused_address", "disc
 HEAD_BYTES: Final = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptResult:
+class AttemptResult(NamedTuple):
     """How one attempt ended. A subscriber answering 500 is such a value, never an exception.
+
+    A named tuple, as one is made for every attempt on the hot path.
 
     Args:
         status: HTTP status, or None when there was no answer.

@@ -36,7 +36,6 @@ _KEEPALIVE_S: Final = 1.8
 #: aiohttp warns of bytes above this, as one write would hold the event loop.
 _LARGE_BYTES: Final = 1024 * 1024
 _DNS_CACHE_S: Final = 10
-_SKIPPED_HEADERS: Final = frozenset({"Accept", "Accept-Encoding"})
 #: Set by us; ``headers`` of a subscriber may not name them.
 RESERVED_HEADERS: Final = frozenset(
     {
@@ -91,6 +90,8 @@ class WebhookSink:
         self._session: aiohttp.ClientSession | None = None
         self._fixed = {
             "user-agent": f"nxcloud-gateway/{__version__}",
+            "accept": "*/*",
+            "accept-encoding": "identity",
             **{name.lower(): value for name, value in (headers or {}).items()},
             "content-type": "application/cloudevents+json",
         }
@@ -133,12 +134,13 @@ class WebhookSink:
 
     def _headers(self, record: Record, body: bytes, is_replay: bool) -> dict[str, str]:
         timestamp = int(self._clock.now())
-        headers = self._fixed.copy()
-        headers["webhook-id"] = record.id
-        headers["webhook-timestamp"] = str(timestamp)
+        headers = {
+            "webhook-id": record.id,
+            "webhook-timestamp": str(timestamp),
+            "traceparent": traceparent(record, self._rng),
+        }
         if self._signer:
             headers["webhook-signature"] = self._signer.sign(record.id, timestamp, body)
-        headers["traceparent"] = traceparent(record, self._rng)
         if is_replay:
             headers["gateway-replay"] = "true"
         return headers
@@ -153,11 +155,11 @@ class WebhookSink:
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
+            headers=self._fixed,  # copied natively; headers of a request are copied one by one
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=self._timeout,
             auto_decompress=False,
             trust_env=False,
-            skip_auto_headers=_SKIPPED_HEADERS,
         )
         return self._session
 

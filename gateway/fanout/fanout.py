@@ -18,7 +18,7 @@ from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError, GatewayError
 from gateway.fanout import planning
 from gateway.fanout.clock import Clock, SystemClock, sleep
-from gateway.fanout.gate import Seen
+from gateway.fanout.gate import Lasting, Seen
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.state import StateBoard
 from gateway.fanout.telling import Telling
@@ -122,7 +122,8 @@ class FanOut:
     async def apply(self, subscribers: Sequence[Subscriber], *, deadline_s: float = 10.0) -> None:
         """Take up a changed configuration: stop what is gone, start what is new, restart what differs.
 
-        Subscribers that are as before are not touched. A changed one goes on where it stood.
+        Subscribers that are as before are not touched. A changed one goes on where it stood; with a new address
+        it is also no longer stopped or down.
 
         Raises:
             ConfigError: nothing was changed.
@@ -133,8 +134,12 @@ class FanOut:
             if not self.is_started.is_set() or self._is_stopped:
                 return
             leaving = [name for name, (before, _) in self._running.items() if self._wanted.get(name) != before]
-            readers = [self._running.pop(name)[1] for name in leaving]
-            await asyncio.gather(*(reader.stop(deadline_s) for reader in readers))
+            stopped = {name: self._running.pop(name) for name in leaving}
+            await asyncio.gather(*(reader.stop(deadline_s) for _, reader in stopped.values()))
+            for name, (before, reader) in stopped.items():
+                if name in self._wanted and self._wanted[name].url != before.url:
+                    # What the old address answered says nothing about the new one.
+                    self._board.put(name, Lasting(paused=reader.gate.lasting.paused))
             self._start_missing()
         _log.info("subscribers.applied", stopped=sorted(leaving), running=sorted(self._running))
 

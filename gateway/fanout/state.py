@@ -137,7 +137,7 @@ class StateBoard:
         try:
             value = orjson.loads(record.value)
             part = record.key.rpartition("/")[2]
-            state = {name: value[name] for name in _NORMAL[part]}
+            state: dict[str, Any] = {name: value[name] for name in _NORMAL[part]}
             writer = value.get("by")
         except (orjson.JSONDecodeError, KeyError, AttributeError, TypeError):
             _log.warning("state.not_understood", partition=record.partition, offset=record.offset)
@@ -151,8 +151,8 @@ class StateBoard:
 
     def _refresh(self) -> None:
         oldest = self._clock.now() - REFRESH_S
-        for key, state in self._kept.items():
-            if state != _NORMAL[key.rpartition("/")[2]] and self._written_at.get(key, oldest + 1) < oldest:
+        for key, kept in self._kept.items():
+            if kept != _NORMAL[key.rpartition("/")[2]] and self._written_at.get(key, oldest + 1) < oldest:
                 self._mark(key)
 
     def _mark(self, key: str) -> None:

@@ -6,6 +6,7 @@ numbers: no payload, no phone number, no secret, and of a response nothing.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -34,6 +35,7 @@ class Telling:
     def __init__(self, subscriber: str, *, metrics: Metrics = METRICS, on_attempt: OnAttempt | None = None) -> None:
         self._subscriber = subscriber
         self._log = structlog.get_logger("gateway.fanout").bind(subscriber=subscriber)
+        self._shows_debug = self._log.is_enabled_for(logging.DEBUG)
         deliveries = metrics.counter("gateway_deliveries")
         self._outcomes = {outcome: deliveries.labels(subscriber, outcome) for outcome in _OUTCOMES}
         self._seconds = metrics.histogram("gateway_delivery_attempt_seconds").labels(subscriber)
@@ -48,7 +50,12 @@ class Telling:
         self._seconds.observe(result.duration_s)
         if self._on_attempt is not None:
             self._on_attempt(job, result, outcome)
-        tell = self._log.debug if outcome == "delivered" else self._log.info
+        if outcome == "delivered":
+            if not self._shows_debug:
+                return
+            tell = self._log.debug
+        else:
+            tell = self._log.info
         tell(
             "delivery.attempted",
             id=job.record.id,

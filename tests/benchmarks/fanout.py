@@ -1,0 +1,147 @@
+"""What fan-out costs beside a bare aiohttp client: ``python -m tests.benchmarks.fanout``.
+
+Both post the same bytes to the same receiver, 32 in flight, in turns in one run; the receiver is a process of
+its own that reads a request and answers 200. The figure is deliveries per second of *this* process' CPU time,
+so that neither the receiver nor a busy machine is measured. Issue 5 asks for a ratio of at least 0.7.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import multiprocessing
+import statistics
+import sys
+import time
+from multiprocessing.connection import Connection
+from random import Random
+from typing import cast
+
+import aiohttp
+import orjson
+import uvloop
+from prometheus_client import CollectorRegistry
+from yarl import URL
+
+from gateway.fanout.clock import SystemClock
+from gateway.fanout.delivery import WebhookSink
+from gateway.fanout.filters import compile_filter
+from gateway.fanout.guard import Allowed
+from gateway.fanout.planning import wants as asks
+from gateway.fanout.reader import Plan, SubscriberReader
+from gateway.fanout.signing import Signer
+from gateway.fanout.telling import Telling
+from gateway.log import Entry
+from gateway.telemetry import logs
+from gateway.telemetry.metrics import Metrics
+from tests.fanout.events import entry
+from tests.fanout.memory_log import MemoryLog
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+class Sinkhole(asyncio.Protocol):
+    """As little of a receiver as can be: finds the end of each request and answers 200."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
+        self.buffer = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
+            head = self.buffer[:end].lower()
+            at = head.index(b"content-length:") + 15
+            size = int(head[at:].split(b"\r\n", 1)[0])
+            if len(self.buffer) < end + 4 + size:
+                return
+            self.buffer = self.buffer[end + 4 + size :]
+            self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+
+def receive(pipe: Connection) -> None:
+    async def serve() -> None:
+        server = await asyncio.get_running_loop().create_server(Sinkhole, "127.0.0.1", 0)
+        pipe.send(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    uvloop.run(serve())
+
+
+async def bare(url: str, bodies: list[Entry], concurrency: int) -> float:
+    """Workers that post the next body: the least an aiohttp client can do."""
+    left = iter(bodies)
+    connector = aiohttp.TCPConnector(limit=concurrency)
+    headers = {"content-type": "application/cloudevents+json"}
+    async with aiohttp.ClientSession(connector=connector) as session:
+        target = URL(url)
+
+        async def work() -> None:
+            for body in left:
+                async with session.post(target, data=body.value, headers=headers) as response:
+                    await response.read()
+
+        started = time.process_time()
+        await asyncio.gather(*(work() for _ in range(concurrency)))
+        return len(bodies) / (time.process_time() - started)
+
+
+async def fanout(url: str, bodies: list[Entry], concurrency: int, wants: dict[str, object] | None) -> float:
+    """The whole way: log, filter, schedule, signature, delivery, watermark, commit."""
+    log = MemoryLog()
+    await log.append(bodies)
+    clock, rng = SystemClock(), Random(1)
+    sink = WebhookSink(
+        url, Signer([SECRET]), clock=clock, rng=rng, connections=concurrency, allowed=Allowed(private=True)
+    )
+    plan = Plan(
+        "bench", ("sms.dr",), concurrency=concurrency, start="earliest", tiers=(), wants=asks(compile_filter(wants))
+    )
+    reader = SubscriberReader(
+        plan, log, sink, clock=clock, rng=rng, telling=Telling("bench", metrics=Metrics(CollectorRegistry()))
+    )
+    started = time.process_time()
+    reader.start()
+    while log.committed.get(("gateway.bench", "events-0"), 0) < len(bodies):
+        await asyncio.sleep(0.02)
+    taken = time.process_time() - started
+    await reader.stop(1.0)
+    return len(bodies) / taken
+
+
+async def compare(port: int, count: int, rounds: int, concurrency: int) -> dict[str, float]:
+    url = f"http://127.0.0.1:{port}/hook"
+    bodies = [entry(number, f"key-{number % 997}", text="x" * 400) for number in range(count)]
+    found: dict[str, list[float]] = {"bare": [], "fanout": [], "fanout_with_filter": []}
+    for _ in range(rounds):
+        found["bare"].append(await bare(url, bodies, concurrency))
+        found["fanout"].append(await fanout(url, bodies, concurrency, None))
+        found["fanout_with_filter"].append(await fanout(url, bodies, concurrency, {"prefix": {"data.to": "+62"}}))
+    medians = {name: statistics.median(values) for name, values in found.items()}
+    return {
+        **{f"{name}_per_cpu_s": round(value) for name, value in medians.items()},
+        "ratio": round(medians["fanout"] / medians["bare"], 3),
+        "ratio_with_filter": round(medians["fanout_with_filter"] / medians["bare"], 3),
+    }
+
+
+def run(count: int = 10_000, rounds: int = 5, concurrency: int = 32) -> dict[str, float]:
+    """One comparison in this process, with a receiver in another."""
+    logs.configure("info")
+    mine, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=receive, args=(theirs,), daemon=True)
+    process.start()
+    try:
+        return uvloop.run(compare(mine.recv(), count, rounds, concurrency))
+    finally:
+        process.terminate()
+        process.join()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--concurrency", type=int, default=32)
+    options = parser.parse_args()
+    sys.stdout.write(orjson.dumps(run(**vars(options)), option=orjson.OPT_INDENT_2).decode() + "\n")
