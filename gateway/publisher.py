@@ -25,6 +25,7 @@ import structlog
 from gateway.errors import NotNow, Transient
 from gateway.log import Entry, EventLog, LogReader, Record
 from gateway.log.kafka.availability import State
+from gateway.log.kafka.lane import Ticket
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.writer import Writer, WriterPolicy
 from gateway.telemetry.metrics import METRICS
@@ -181,7 +182,7 @@ class Publisher:
             progress.open.append(chunk)
             self._writer.submit(together, chunk)
 
-    async def _dead_letter(self, entry: Entry | Record, reason: str) -> None:
+    async def _dead_letter(self, entry: Entry | Record, _: Ticket, reason: str) -> None:
         """Keep an event that no broker takes where nothing is too large. Returns when it is durable."""
         letter = Entry(DEAD_LETTERS, entry.key, entry.id, entry.value, (("topic", entry.topic), ("reason", reason)))
         while True:

@@ -1,1 +1,15 @@
-"""x"""
+"""The log on Kafka: :class:`KafkaLog` behind the interface of :mod:`gateway.log`.
+
+In the order of an event's way: ``binding`` (event ⇄ Kafka record), ``partitioner`` (key → partition), ``lane`` (what
+waits for one partition), ``writer`` (in order through every failure), ``reader`` and ``positions`` (a member of a
+consumer group). Beside it: ``options`` and ``security`` (how clients are made), ``topics`` (create, list),
+``availability`` (what is the matter, told once), ``faults`` (aiokafka's errors in our words), ``quiet`` (its log).
+"""
+
+from gateway.log.kafka.availability import State
+from gateway.log.kafka.log import KafkaLog
+from gateway.log.kafka.options import KafkaOptions
+from gateway.log.kafka.reader import KafkaReader, ReaderPolicy
+from gateway.log.kafka.writer import Writer, WriterPolicy
+
+__all__ = ["KafkaLog", "KafkaOptions", "KafkaReader", "ReaderPolicy", "State", "Writer", "WriterPolicy"]

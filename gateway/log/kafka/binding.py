@@ -31,60 +31,73 @@ _STRUCTURED: Final = CONTENT_TYPE.encode()
 STRUCTURED_ONLY: Final[KafkaHeaders] = [(_TYPE, _STRUCTURED)]
 _PREFIX: Final = "ce_"
 _ID_HEAD: Final = b'{"specversion":"1.0","id":"'
+_ID_START: Final = len(_ID_HEAD)
+_ID_END: Final = _ID_START + 32
+#: Carries the id of an entry whose value does not begin as our events do.
+_ID: Final = "gateway-id"
 #: The seam between attributes and data in the bytes of :meth:`gateway.event.Event.to_json`.
 _SEAM: Final = b',"data":'
 _TYPE_SEAM: Final = b',"datacontenttype":"application/json","data":'
 
 
-def structured(value: bytes, headers: Headers) -> tuple[bytes, KafkaHeaders]:
-    """Value and headers of a structured-mode record. The list may be shared: do not change it."""
-    if not headers:
-        return value, STRUCTURED_ONLY
-    return value, [*STRUCTURED_ONLY, *((name, text.encode()) for name, text in headers)]
+def is_plain(value: bytes, id_: str, headers: Headers) -> bool:
+    """Whether a structured-mode record needs no header of its own: its id is where our events have it."""
+    return not headers and value[_ID_START:_ID_END] == id_.encode()
 
 
-def binary(value: bytes, headers: Headers) -> tuple[bytes, KafkaHeaders]:
+def structured(value: bytes, id_: str, headers: Headers) -> tuple[bytes, KafkaHeaders]:
+    """Value and headers of a structured-mode record."""
+    made = [*STRUCTURED_ONLY, *((name, text.encode()) for name, text in headers)]
+    if value[_ID_START:_ID_END] != id_.encode():
+        made.append((_ID, id_.encode()))
+    return value, made
+
+
+def binary(value: bytes, id_: str, headers: Headers) -> tuple[bytes, KafkaHeaders]:
     """Value and headers of a binary-mode record; structured where the value cannot be cut in two and put together."""
     seam = value.find(_TYPE_SEAM)
     if seam < 0:
-        return structured(value, headers)
+        return structured(value, id_, headers)
     try:
         attributes = orjson.loads(value[:seam] + b"}")
     except orjson.JSONDecodeError:
-        return structured(value, headers)
+        return structured(value, id_, headers)
     if not all(isinstance(text, str) for text in attributes.values()):
-        return structured(value, headers)
+        return structured(value, id_, headers)
     made = [(_TYPE, b"application/json")]
     made += [(_PREFIX + name, text.encode()) for name, text in attributes.items()]
     made += [(name, text.encode()) for name, text in headers]
     return value[seam + len(_TYPE_SEAM) : -1], made
 
 
-def read(value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> tuple[bytes, Headers]:
-    """The event's bytes and the headers beside it, from a record of either mode."""
+def read(value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> tuple[bytes, Headers, str]:
+    """The event's bytes, the headers beside it, and the id if a header has it, from a record of either mode."""
     if len(headers) == 1 and headers[0][1] == _STRUCTURED:
-        return value or b"", ()
+        return value or b"", (), ""
     content_type = b""
+    id_ = ""
     attributes: dict[str, str] = {}
     beside: list[tuple[str, str]] = []
     for name, raw in headers:
         if name == _TYPE:
             content_type = raw or b""
+        elif name == _ID:
+            id_ = (raw or b"").decode(errors="replace")
         elif name.startswith(_PREFIX):
             attributes[name.removeprefix(_PREFIX)] = (raw or b"").decode(errors="replace")
         else:
             beside.append((name, (raw or b"").decode(errors="replace")))
     if content_type.startswith(b"application/cloudevents") or "id" not in attributes:
-        return value or b"", tuple(beside)
+        return value or b"", tuple(beside), id_
     attributes["datacontenttype"] = content_type.decode(errors="replace") or "application/json"
-    return _joined(attributes, value or b"null"), tuple(beside)
+    id_ = attributes["id"]
+    return _joined(attributes, value or b"null"), tuple(beside), id_
 
 
 def event_id(value: bytes) -> str:
     """The id in an event's bytes; empty when there is none. Ours is at a fixed place, so no parsing is needed."""
     if value.startswith(_ID_HEAD):
-        start = len(_ID_HEAD)
-        found = value[start : value.find(b'"', start)]
+        found = value[_ID_START : value.find(b'"', _ID_START)]
         if b"\\" not in found:
             return found.decode(errors="replace")
     try:

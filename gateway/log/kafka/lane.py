@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from gateway.log import Entry, Headers, Record
-from gateway.log.kafka.binding import STRUCTURED_ONLY, KafkaHeaders, structured
+from gateway.log.kafka.binding import STRUCTURED_ONLY, KafkaHeaders, is_plain, structured
 from gateway.log.kafka.options import Backoff
 
 #: Memory of one waiting record beside its bytes: tuples, key, record. Measured 420 to 600.
 OVERHEAD_BYTES: Final = 600
 
-Encode = Callable[[bytes, Headers], tuple[bytes, KafkaHeaders]]
+Encode = Callable[[bytes, str, Headers], tuple[bytes, KafkaHeaders]]
 
 
 class Ticket(Protocol):
@@ -64,7 +64,7 @@ class Lane:
         """Move records from the head of the lane into an empty batch until it is full.
 
         Args:
-            encode: how values and headers are written; None for structured mode, which needs no work.
+            encode: how values and headers are written; None for structured mode, which needs little work.
         """
         taken: list[Item] = []
         pending = self.pending
@@ -84,11 +84,11 @@ class Lane:
             if limit and taken and builder.size() + len(value) + len(key) > limit:
                 break
             if encode is not None:
-                value, headers = encode(value, entry.headers)
-            elif entry.headers:
-                value, headers = structured(value, entry.headers)
-            else:
+                value, headers = encode(value, entry.id, entry.headers)
+            elif is_plain(value, entry.id, entry.headers):
                 headers = STRUCTURED_ONLY
+            else:
+                value, headers = structured(value, entry.id, entry.headers)
             # Kafka's time is that of the journal: a seek to a time means the same on both logs.
             timestamp = int(entry.appended_at * 1000) if isinstance(entry, Record) else now_ms
             if append(key=key, value=value, timestamp=timestamp, headers=headers) is None:

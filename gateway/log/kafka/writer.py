@@ -56,7 +56,7 @@ from gateway.telemetry.metrics import METRICS
 _log = structlog.get_logger("gateway.kafka")
 
 #: Told of one record that no broker will ever take, and why; when it returns, the record is safe elsewhere.
-OnPoison = Callable[[Entry | Record, str], Awaitable[None]]
+OnPoison = Callable[[Entry | Record, Ticket, str], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +174,11 @@ class Writer:
         """Wait until there is room for more. During an outage this is where a publisher rests."""
         await self._has_room.wait()
 
-    def submit(self, entries: Sequence[Entry] | Sequence[Record], ticket: Ticket) -> None:
+    def submit(self, entries: Sequence[Entry | Record], ticket: Ticket) -> None:
         """Take entries in, in order. Never blocks: whoever submits waits for :meth:`room` before."""
         keys = [entry.key.encode() for entry in entries]
         size = len(entries) * OVERHEAD_BYTES
         topic = Topic("")
-        entry: Entry | Record
         for entry, key, hashed in zip(entries, keys, hashes_of(keys), strict=True):
             size += len(entry.value)
             if entry.topic != topic.name:
@@ -386,7 +385,7 @@ class Writer:
         while self._poisoned:
             assert self._on_poison is not None
             _, (entry, _, ticket), reason = self._poisoned[0]
-            await self._on_poison(entry, reason)
+            await self._on_poison(entry, ticket, reason)
             del self._poisoned[0]
             ticket.done(1)
             self._release(weight(entry))

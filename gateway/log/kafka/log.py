@@ -1,0 +1,163 @@
+"""Kafka as an :class:`gateway.log.EventLog`: topics, consumer groups, an in-order writer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from gateway.errors import Poison
+from gateway.log import Entry, OnRevoked, Record, Start
+from gateway.log.kafka import faults, topics
+from gateway.log.kafka.availability import State
+from gateway.log.kafka.lane import Ticket
+from gateway.log.kafka.options import KafkaOptions
+from gateway.log.kafka.reader import KafkaReader, ReaderPolicy
+from gateway.log.kafka.writer import Writer, WriterPolicy
+
+#: For one :meth:`KafkaLog.append`. A moved leader takes some seconds, and a caller that waits longer holds an event.
+APPEND_S: Final = 20.0
+
+_log = structlog.get_logger("gateway.kafka")
+
+
+@dataclass(slots=True, eq=False)
+class _Append:
+    """The ticket of one append."""
+
+    remaining: int
+    future: asyncio.Future[None]
+    is_cancelled: bool = False
+    refused: str = ""
+
+    def done(self, count: int) -> None:
+        self.remaining -= count
+        if self.remaining == 0 and not self.future.done():
+            if self.refused:
+                self.future.set_exception(Poison(self.refused))
+            else:
+                self.future.set_result(None)
+
+
+class KafkaLog:
+    """The log of Kafka mode.
+
+    Args:
+        options: brokers, names, format.
+        name: label of the writer in metrics and logs.
+    """
+
+    def __init__(
+        self,
+        options: KafkaOptions,
+        *,
+        name: str = "writer",
+        reader_policy: ReaderPolicy | None = None,
+        writer_policy: WriterPolicy | None = None,
+        append_s: float = APPEND_S,
+    ) -> None:
+        self.options = options
+        self._reader_policy = reader_policy
+        self._append_s = append_s
+        self._writer = Writer(options, writer_policy, name=name, on_poison=self._refuse)
+        self._known: set[str] = set()
+        self._ensuring = asyncio.Lock()
+        self._readers: set[KafkaReader] = set()
+        self._is_stopped = False
+
+    async def start(self) -> None:
+        """Begin to connect, in the background: Kafka may be away. A second call does nothing."""
+        await self._writer.start()
+
+    async def stop(self) -> None:
+        """Close the readers that are open, then the writer. Twice, or before :meth:`start`, is well."""
+        self._is_stopped = True
+        await asyncio.gather(*(reader.close() for reader in list(self._readers)))
+        await self._writer.stop()
+
+    @property
+    def states(self) -> dict[str, State]:
+        """State of the writer (``""``) and of each consumer group, for ``/readyz`` and the console."""
+        return {"": self._writer.state, **{reader.group: reader.state for reader in self._readers}}
+
+    async def append(self, entries: Sequence[Entry]) -> None:
+        """Store entries, each durable on all in-sync replicas when this returns.
+
+        Kafka takes batches by partition, so an append that fails may have stored some, and a repeat stores them twice:
+        at least once, not all or none. Appends made one after another keep their order for each key.
+
+        Raises:
+            KafkaNotNow: not confirmed within 20 seconds; try again later.
+            Poison: an entry is larger than the broker takes.
+        """
+        if not entries:
+            return
+        if self._is_stopped:
+            raise faults.KafkaNotNow("Kafka: the gateway is stopping")
+        ticket = _Append(len(entries), asyncio.get_running_loop().create_future())
+        try:
+            async with asyncio.timeout(self._append_s):
+                await self.ensure({entry.topic for entry in entries})
+                await self._writer.room()
+                self._writer.submit(entries, ticket)
+                await ticket.future
+        except (TimeoutError, faults.KafkaAway) as exc:
+            reason = self._writer.state.reason or str(exc) or "no answer"
+            raise faults.KafkaNotNow(f"Kafka did not confirm in {self._append_s:.0f} s: {reason}") from exc
+        finally:
+            ticket.is_cancelled = True
+
+    async def reader(
+        self,
+        group: str,
+        topics: Collection[str],
+        *,
+        start: Start = "latest",
+        on_revoked: OnRevoked | None = None,
+    ) -> KafkaReader:
+        """See :meth:`gateway.log.EventLog.reader`. Several of one group share the partitions.
+
+        Raises:
+            KafkaAway: Kafka cannot be reached, refuses, or a topic is missing; call again later.
+        """
+        if not topics:
+            raise ValueError("a reader of Kafka needs the names of its topics")
+        reader = KafkaReader(
+            self.options,
+            group,
+            topics,
+            start=start,
+            on_revoked=on_revoked,
+            ensure=self.ensure,
+            on_closed=lambda: self._readers.discard(reader),
+            policy=self._reader_policy,
+        )
+        self._readers.add(reader)
+        try:
+            await reader.open()
+        except BaseException:
+            await reader.close()
+            raise
+        return reader
+
+    async def ensure(self, names: Collection[str]) -> None:
+        """Create topics that are missing, unless ``kafka.create_topics`` is off; each is asked for once.
+
+        Raises:
+            KafkaAway: Kafka cannot be reached, or refuses.
+        """
+        if not self.options.create_topics or self._known.issuperset(names):
+            return
+        async with self._ensuring:
+            missing = set(names) - self._known
+            created = await topics.create(self.options, missing)
+            self._known |= missing
+        if created:
+            _log.info("kafka.topics_created", topics=created)
+
+    async def _refuse(self, entry: Entry | Record, ticket: Ticket, reason: str) -> None:
+        assert isinstance(ticket, _Append)
+        ticket.refused = f"{entry.topic}: {reason}"

@@ -1,0 +1,134 @@
+"""How far a group has come: names of partitions, what is committed, what is to be committed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition, errors
+
+from gateway.log.kafka import faults
+from gateway.log.kafka.options import OPEN_S, KafkaOptions, within
+
+
+class Positions:
+    """The book-keeping of one reader. No I/O.
+
+    A partition is called ``<topic>-<number>``, without the prefix.
+    """
+
+    def __init__(self, options: KafkaOptions) -> None:
+        self._options = options
+        self._names: dict[Any, str] = {}
+        self._committed: dict[str, int] = {}
+        self._dirty: dict[str, int] = {}
+        self._next: dict[str, int] = {}
+        self._is_dirty = asyncio.Event()
+
+    def name(self, tp: Any) -> str:
+        """The name of a partition of aiokafka's."""
+        found = self._names.get(tp)
+        if found is None:
+            found = self._names[tp] = f"{self._options.own_name(tp.topic)}-{tp.partition}"
+        return found
+
+    def partition(self, name: str) -> Any:
+        """The way back from :meth:`name`."""
+        topic, _, number = name.rpartition("-")
+        return TopicPartition(self._options.kafka_name(topic), int(number))
+
+    def any_of(self, kafka_topic: str) -> Any:
+        """Some partition of a topic: there is always one of number 0."""
+        return TopicPartition(kafka_topic, 0)
+
+    def read(self, name: str, first: int, last: int) -> int:
+        """Records were handed out; tells how many offsets before them nobody will see."""
+        expected = self._next.get(name, first)
+        self._next[name] = last + 1
+        return max(0, first - expected)
+
+    def commit(self, name: str, offset: int) -> None:
+        """Everything below is done; ignored if that is known."""
+        if offset > self._committed.get(name, -1):
+            self._committed[name] = self._dirty[name] = offset
+            self._is_dirty.set()
+
+    def seek(self, name: str, offset: int) -> None:
+        """Forget what was done; the new position is committed like any other."""
+        self._next.pop(name, None)
+        self._committed[name] = self._dirty[name] = offset
+        self._is_dirty.set()
+
+    def committed(self, name: str) -> int | None:
+        """What is done, durable or about to be; None if nothing was done here."""
+        return self._committed.get(name)
+
+    def found(self, name: str, offset: int) -> None:
+        """Kafka had this position."""
+        self._committed.setdefault(name, offset)
+
+    def dirty(self) -> Mapping[Any, int]:
+        """What is to be committed."""
+        return {self.partition(name): offset for name, offset in self._dirty.items()}
+
+    def committed_up_to(self, done: Mapping[Any, int]) -> None:
+        """These are durable."""
+        for tp, offset in done.items():
+            name = self.name(tp)
+            if self._dirty.get(name) == offset:
+                del self._dirty[name]
+        if not self._dirty:
+            self._is_dirty.clear()
+
+    def drop(self, assigned: Collection[Any]) -> None:
+        """Nothing of ours is left to commit: what is dirty belongs to partitions that went."""
+        self._dirty = {name: offset for name, offset in self._dirty.items() if self.partition(name) in assigned}
+        if not self._dirty:
+            self._is_dirty.clear()
+
+    async def wait_dirty(self) -> None:
+        """Wait until there is something to commit."""
+        await self._is_dirty.wait()
+
+    def assigned(self, partitions: Collection[Any]) -> Mapping[Any, int]:
+        """Partitions were dealt anew: forget all others, and tell what was done in these and is not durable."""
+        self._next.clear()
+        self._committed.clear()
+        self.drop(partitions)
+        self._committed.update(self._dirty)
+        return self.dirty()
+
+
+async def pin(options: KafkaOptions, group: str, topics: Collection[str], seconds: float) -> None:
+    """Commit the present ends for partitions that the group has no position in.
+
+    A group with members has positions already (whoever opened it first pinned them), and Kafka refuses the commit of
+    somebody who is not one of them; that refusal is what we want.
+
+    Raises:
+        KafkaAway: Kafka cannot be reached, refuses, or a topic is missing.
+    """
+    consumer = AIOKafkaConsumer(
+        **options.client(), group_id=options.kafka_name(group), enable_auto_commit=False, auto_offset_reset="none"
+    )
+    try:
+        async with asyncio.timeout(OPEN_S):
+            await consumer.start()
+        async with asyncio.timeout(seconds):
+            partitions = []
+            for topic in topics:
+                name = options.kafka_name(topic)
+                numbers = await consumer._client._wait_on_metadata(name)
+                partitions += [TopicPartition(name, number) for number in sorted(numbers)]
+            consumer.assign(partitions)
+            stored = await asyncio.gather(*(consumer.committed(tp) for tp in partitions))
+            new = [tp for tp, offset in zip(partitions, stored, strict=True) if offset is None]
+            if new:
+                await consumer.commit(await consumer.end_offsets(new))
+    except errors.CommitFailedError:
+        return
+    except faults.CLIENT_ERRORS as exc:
+        raise faults.away(exc, f"group {group}") from exc
+    finally:
+        await within(2.0, consumer.stop())
