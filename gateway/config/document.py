@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,11 +25,13 @@ class Document:
     Args:
         tree: mappings, lists and scalars.
         lines: line of each key and list item, counted from 1.
+        lists: where lists are.
         problems: sentences; keys given twice.
     """
 
     tree: dict[str, Any] = field(default_factory=dict)
     lines: dict[KeyPath, int] = field(default_factory=dict)
+    lists: set[KeyPath] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
     def line(self, path: KeyPath) -> int | None:
@@ -47,12 +49,9 @@ class Document:
         for index, step in enumerate(path):
             if (*there, step) in self.lines:
                 there = (*there, step)
-            elif step != 0 or not self._has_keys(there):
+            elif step != 0 or not there or there in self.lists:
                 return there, path[index:]
         return there, ()
-
-    def _has_keys(self, path: KeyPath) -> bool:
-        return any(line[:-1] == path and isinstance(line[-1], str) for line in self.lines)
 
 
 def read(path: Path) -> Document:
@@ -95,7 +94,7 @@ def parse(text: str, name: str) -> Document:
         raise ConfigError([f"{name}: a value cannot be read; put dates and the like in quotes"]) from None
     if not isinstance(tree, dict):
         raise ConfigError([f"{name}: sections such as 'ingest:' are needed at the top, not a single value or a list"])
-    return Document(tree, document.lines, document.problems)
+    return replace(document, tree=tree)
 
 
 def _walk(node: yaml.Node, path: KeyPath, found: Document, name: str, above: tuple[yaml.Node, ...]) -> None:
@@ -115,6 +114,7 @@ def _walk(node: yaml.Node, path: KeyPath, found: Document, name: str, above: tup
             found.lines.setdefault((*path, label), line)
             _walk(value, (*path, label), found, name, above)
     elif isinstance(node, yaml.SequenceNode):
+        found.lists.add(path)
         for index, item in enumerate(node.value):
             found.lines.setdefault((*path, index), item.start_mark.line + 1)
             _walk(item, (*path, index), found, name, above)

@@ -18,6 +18,7 @@ from gateway.config.document import Document, KeyPath
 from gateway.config.outline import ROOT, Kind, Place
 from gateway.config.sentences import sentence
 from gateway.config.settings import Admin, CallbackPath, Ingest, Kafka, Settings, Subscriber
+from gateway.config.values import NAME
 from gateway.errors import ConfigError
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -94,6 +95,7 @@ def _readable_parts(tree: dict[str, Any]) -> rules.Parts:
     callbacks = [
         (str(name), position, row)
         for name, rows in _mapping(ingest.get("callbacks", {})).items()
+        if NAME.match(str(name))
         for position, section in enumerate(rows if isinstance(rows, list) else [])
         if (row := _maybe(CallbackPath, section)) is not None
     ]

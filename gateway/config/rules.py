@@ -137,18 +137,10 @@ def unknown_topics(parts: Parts) -> Iterator[Problem]:
 def _kafka(kafka: Kafka | None) -> Iterator[Problem]:
     if kafka is None:
         return
-    security = kafka.security
-    has_sasl = security.protocol.startswith("SASL")
     for position, server in enumerate(kafka.bootstrap_servers):
         host, colon, port = server.rpartition(":")
         if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
             yield ("kafka", "bootstrap_servers", position), "host:port is needed, such as localhost:9092"
-    if has_sasl:
-        for name in ("sasl_mechanism", "username", "password"):
-            if not getattr(security, name):
-                yield ("kafka", "security", name), f"is needed with protocol: {security.protocol}"
-    elif security.sasl_mechanism or security.username:
-        yield ("kafka", "security", "protocol"), "must be SASL_SSL or SASL_PLAINTEXT to log in"
 
 
 def _admin(parts: Parts) -> Iterator[Problem]:

@@ -54,7 +54,7 @@ def sentence(error: ErrorDetails) -> tuple[KeyPath, str]:
         words = str(context["expected"]).replace("'", "").replace(" or ", ", ")
         return path, f"one of {words} is needed"
     if kind == "value_error":
-        return _trimmed(path), str(context["error"])
+        return _named(_trimmed(path), str(context["error"]))
     return _trimmed(path), _SENTENCES.get(kind, error["msg"][:1].lower() + error["msg"][1:])
 
 
@@ -75,6 +75,13 @@ def _unknown(path: KeyPath) -> tuple[KeyPath, str]:
         return shown, f"a blank is missing after '{name}:'"
     hint = suggestion(name, known)
     return shown, f"unknown key{hint or '; there are ' + ', '.join(known) if known else ''}"
+
+
+def _named(path: KeyPath, text: str) -> tuple[KeyPath, str]:
+    """A check of a whole section begins its sentence with the key that is at fault."""
+    key, colon, rest = text.partition(": ")
+    where = at(path)
+    return ((*path, key), rest) if colon and where is not None and key in where.keys else (path, text)
 
 
 def _trimmed(path: KeyPath) -> KeyPath:
