@@ -9,8 +9,20 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from gateway.callbacks import call_centre, callbot, sms, whatsapp, whatsapp_items
-from gateway.callbacks.answers import CALLBOT_ANSWERS, CODE_ANSWERS, TEXT_ANSWERS, Answer, Answers
+from gateway.callbacks import (
+    ai_agent,
+    call_centre,
+    callbot,
+    channels,
+    email,
+    numbers,
+    sms,
+    voice,
+    whatsapp,
+    whatsapp_events,
+    whatsapp_items,
+)
+from gateway.callbacks.answers import CALLBOT_ANSWERS, CODE_ANSWERS, EMAIL_ANSWERS, TEXT_ANSWERS, Answer, Answers
 from gateway.callbacks.callback import Callback, DecodeContext, Decoded, only
 from gateway.callbacks.request import CallbackRequest
 
@@ -27,6 +39,46 @@ __all__ = [
 _TABLE: Final = (
     Callback("sms-dr", "SMS delivery receipt", "form", TEXT_ANSWERS, None, (sms.SMS_DR,), only(sms.SMS_DR)),
     Callback(
+        "did-sms",
+        "DID SMS: receipt and incoming message",
+        "form",
+        TEXT_ANSWERS,
+        "general",
+        (
+            sms.DID_DR,
+            sms.DID_MO,
+        ),
+        sms.split_did,
+    ),
+    Callback("voice-dr", "Voice receipt", "form", TEXT_ANSWERS, None, (voice.VOICE_DR,), only(voice.VOICE_DR)),
+    Callback(
+        "webcall-cdr",
+        "WebCall call detail record",
+        "json",
+        CODE_ANSWERS,
+        None,
+        (call_centre.WEBCALL_CDR,),
+        only(call_centre.WEBCALL_CDR),
+    ),
+    Callback(
+        "predictive-dial",
+        "Predictive dial event",
+        "json",
+        CODE_ANSWERS,
+        None,
+        (call_centre.PREDICTIVE,),
+        only(call_centre.PREDICTIVE),
+    ),
+    Callback(
+        "call-status",
+        "Call status push V1.0",
+        "json",
+        CODE_ANSWERS,
+        None,
+        (call_centre.CALL_STATUS,),
+        only(call_centre.CALL_STATUS),
+    ),
+    Callback(
         "nxlink-call",
         "NXLink call record",
         "json",
@@ -36,22 +88,154 @@ _TABLE: Final = (
         only(call_centre.NXLINK_CALL),
     ),
     Callback(
+        "ai-agent-call",
+        "AI Agent call record",
+        "json",
+        CODE_ANSWERS,
+        "general",
+        (
+            ai_agent.CALL,
+            ai_agent.TASK,
+        ),
+        ai_agent.split_by_content(ai_agent.CALL),
+    ),
+    Callback(
+        "ai-agent-task",
+        "AI Agent task status",
+        "json",
+        CODE_ANSWERS,
+        "general",
+        (
+            ai_agent.TASK,
+            ai_agent.CALL,
+        ),
+        ai_agent.split_by_content(ai_agent.TASK),
+    ),
+    Callback(
+        "callbot-call",
+        "Callbot by call",
+        "json",
+        CALLBOT_ANSWERS,
+        "callbot",
+        (
+            callbot.CALL,
+            callbot.TASK,
+        ),
+        callbot.split_by_content(callbot.CALL),
+    ),
+    Callback(
+        "callbot-order",
+        "Callbot by order",
+        "json",
+        CALLBOT_ANSWERS,
+        "callbot",
+        (
+            callbot.ORDER,
+            callbot.TASK,
+        ),
+        callbot.split_by_content(callbot.ORDER),
+    ),
+    Callback(
         "callbot-task",
         "Callbot task status",
         "json",
         CALLBOT_ANSWERS,
         "callbot",
-        (callbot.TASK, callbot.CALL),
+        (
+            callbot.TASK,
+            callbot.CALL,
+        ),
         callbot.split_by_content(callbot.TASK),
     ),
     Callback(
         "whatsapp",
-        "WhatsApp",
+        "WhatsApp: messages, statuses, events, calls",
         "json",
         CODE_ANSWERS,
         "general",
-        (whatsapp.STATUS_SHAPE, whatsapp.MESSAGE_SHAPE),
+        (
+            whatsapp.STATUS_SHAPE,
+            whatsapp.MESSAGE_SHAPE,
+            whatsapp_events.TEMPLATE,
+            whatsapp_events.ACCOUNT,
+            whatsapp_events.SYNC,
+            whatsapp_events.OTHER,
+            whatsapp_events.CALL,
+        ),
         whatsapp_items.split,
+    ),
+    Callback(
+        "viber",
+        "Viber: receipt and reply",
+        "json",
+        CODE_ANSWERS,
+        None,
+        (
+            channels.VIBER_STATUS_SHAPE,
+            channels.VIBER_MESSAGE,
+        ),
+        channels.split_viber,
+    ),
+    Callback(
+        "zalo",
+        "Zalo ZNS receipt",
+        "json",
+        CODE_ANSWERS,
+        None,
+        (channels.ZALO_STATUS_SHAPE,),
+        only(channels.ZALO_STATUS_SHAPE),
+    ),
+    Callback(
+        "messenger",
+        "Messenger: reply and receipt",
+        "json",
+        CODE_ANSWERS,
+        None,
+        (
+            channels.MESSENGER_MESSAGE,
+            channels.MESSENGER_STATUS_SHAPE,
+        ),
+        channels.split_messenger,
+    ),
+    Callback(
+        "super-message",
+        "Super Message receipt",
+        "json",
+        CODE_ANSWERS,
+        None,
+        (channels.SUPER_STATUS_SHAPE,),
+        only(channels.SUPER_STATUS_SHAPE),
+    ),
+    Callback(
+        "number-check",
+        "Number check result",
+        "json",
+        CODE_ANSWERS,
+        None,
+        (numbers.NUMBER_CHECK,),
+        only(numbers.NUMBER_CHECK),
+    ),
+    Callback(
+        "pns",
+        "Privacy number: call record and error",
+        "json",
+        CODE_ANSWERS,
+        None,
+        (
+            numbers.PNS_CALL,
+            numbers.PNS_ERROR,
+        ),
+        numbers.split_pns,
+    ),
+    Callback("ota", "OTA one-click login verification", "form", TEXT_ANSWERS, None, (numbers.OTA,), only(numbers.OTA)),
+    Callback(
+        "email-dr",
+        "Email verification code receipt",
+        "json",
+        EMAIL_ANSWERS,
+        None,
+        (email.EMAIL_DR,),
+        only(email.EMAIL_DR),
     ),
 )
 

@@ -38,8 +38,7 @@ class DecodeContext:
     own_numbers: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(NamedTuple):
     """What one request became.
 
     Args:
@@ -52,20 +51,9 @@ class Decoded:
     drift: tuple[str, ...] = ()
 
 
-class Item(NamedTuple):
-    """One future event.
-
-    Args:
-        shape: which table reads it.
-        fields: the vendor's fields, as the shape's table names them.
-        raw: for ``data.raw``.
-        place: where in the body it stood, such as ``statuses[1]``, in place of the path's first name in errors.
-    """
-
-    shape: Shape
-    fields: dict[str, Any]
-    raw: Any
-    place: str = ""
+#: One future event: the shape whose table reads it, the vendor's fields as that table names them, ``data.raw``,
+#: and where in the body it stood, such as ``statuses[1]``, for errors (empty where the path says it all).
+Item = tuple[Shape, dict[str, Any], Any, str]
 
 
 #: Takes a payload apart: which shapes, decided by content, in the order sent.
@@ -93,6 +81,10 @@ class Callback:
     signature: Literal["general", "callbot"] | None
     shapes: tuple[Shape, ...]
     split: Split
+    source: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", f"/nxcloud/{self.name}")
 
     @property
     def methods(self) -> frozenset[str]:
@@ -124,48 +116,58 @@ class Callback:
             payload = read(request, self.layout, context.credential_fields)
             scope = Scope(context.zone)
             items = self.split(payload, request, context, scope)
-            canonical = payload.canonical
-            if len(items) != 1:
-                if not items:
-                    raise CallbackRejected("no item in it is of a known shape")
-                # Else each id would hash the whole payload again.
-                canonical = hashlib.blake2b(canonical).digest()
-            arrival = times.utc(request.received_at, "microseconds")
-            source = f"/nxcloud/{self.name}"
-            events = []
-            for position, (shape, fields, raw, place) in enumerate(items):
-                data = _normalised(shape, fields, scope, place)
-                subject = shape.subject(data)
-                time = arrival
-                for name in shape.time:
-                    if name in data:
-                        time = data[name]
-                        break
-                data["raw"] = raw
-                events.append(
-                    Event(
-                        id=event_id(self.name, context.account, position, canonical),
-                        source=source,
-                        type=shape.type,
-                        topic=shape.topic,
-                        subject=subject,
-                        partitionkey=subject,
-                        time=time,
-                        recordedtime=arrival,
-                        data=data,
-                        account=context.account,
-                    )
-                )
+            arrival = times.recorded(request.received_at)
+            if len(items) == 1:
+                event = self._event(items[0], 0, payload.canonical, arrival, scope, context.account)
+                return Decoded((event,), tuple(scope.drift))
+            if not items:
+                raise CallbackRejected("no item in it is of a known shape")
+            # Hashed once, else each id would hash the whole payload again.
+            digest = hashlib.blake2b(payload.canonical).digest()
+            events = [
+                self._event(item, position, digest, arrival, scope, context.account)
+                for position, item in enumerate(items)
+            ]
             return Decoded(tuple(events), tuple(scope.drift))
         except RecursionError as exc:
             raise CallbackRejected("nested too deeply") from exc
+
+    def _event(
+        self, item: Item, position: int, canonical: bytes, arrival: str, scope: Scope, account: str | None
+    ) -> Event:
+        shape, fields, raw, place = item
+        try:
+            data = shape.normalise(fields, scope)
+        except CallbackRejected as exc:
+            if not place:
+                raise
+            raise CallbackRejected(exc.reason, f"{place}.{exc.field.partition('.')[2]}") from None
+        subject = shape.subject(data)
+        time = arrival
+        for name in shape.time:
+            if name in data:
+                time = data[name]
+                break
+        data["raw"] = raw
+        return Event(
+            event_id(self.name, account, position, canonical),
+            self.source,
+            shape.type,
+            shape.topic,
+            subject,
+            subject,
+            time,
+            arrival,
+            data,
+            account,
+        )
 
 
 def only(shape: Shape) -> Split:
     """The split of a callback with one shape and one item."""
 
     def split(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
-        return (Item(shape, payload.fields, payload.raw),)
+        return ((shape, payload.fields, payload.raw, ""),)
 
     return split
 

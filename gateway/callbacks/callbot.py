@@ -159,6 +159,6 @@ def split_by_content(calls: Shape) -> Split:
             shape = CALL if calls is TASK else calls
         else:
             shape = TASK if "taskStat" in fields or "taskStatus" in fields else calls
-        return (Item(shape, fields, payload.raw),)
+        return ((shape, fields, payload.raw, ""),)
 
     return split

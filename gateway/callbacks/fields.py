@@ -123,6 +123,8 @@ def _money_text(value: Any, scope: Scope) -> str | None:
 
 
 def _integer(value: Any, scope: Scope) -> int | None:
+    if type(value) is str and value.isdecimal() and value.isascii() and len(value) < _LONGEST_INTEGER - 1:
+        return int(value)
     if type(value) is not int:
         text = written(value).strip()
         if not text:
@@ -230,9 +232,9 @@ def words(table: Mapping[str, str]) -> Converter:
 
 def is_one_of(*codes: str) -> Converter:
     """True when the vendor's code is one of these, False for any other."""
-    wanted = frozenset(code.lower() for code in codes)
+    wanted = frozenset(code.lower() for code in codes) | frozenset(codes)
 
     def convert(value: Any, scope: Scope) -> bool:
-        return written(value).strip().lower() in wanted
+        return (type(value) is str and value in wanted) or written(value).strip().lower() in wanted
 
     return Converter("flag", convert, {"type": "boolean"})

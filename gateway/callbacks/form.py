@@ -8,12 +8,15 @@ receipt is never lost for one letter.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
 #: The escapes that nearly every receipt holds. None of them makes a hex digit, ``%``, ``&`` or ``=``, so
 #: replacing them first can neither complete another escape nor move the border of a field.
 _FREQUENT: Final = ((b"%20", b" "), (b"%3A", b":"), (b"%3a", b":"), (b"%2B", b"+"), (b"%2b", b"+"), (b"%2F", b"/"))
+#: Name and value of one part that is not empty.
+_PART: Final = re.compile(r"(?=[^&])([^&=]*)=?([^&]*)")
 
 
 def pairs(data: bytes) -> list[tuple[str, str]]:
@@ -25,12 +28,7 @@ def pairs(data: bytes) -> list[tuple[str, str]]:
             data = data.replace(escape, letter)
         if b"%" in data:
             return [_unescaped(part) for part in data.split(b"&") if part]
-    text = data.decode("utf-8", "backslashreplace")
-    found = []
-    for part in text.split("&"):
-        if part:
-            name, _, value = part.partition("=")
-            found.append((name, value))
+    found: list[tuple[str, str]] = _PART.findall(data.decode("utf-8", "backslashreplace"))
     return found
 
 

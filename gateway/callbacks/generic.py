@@ -151,7 +151,7 @@ class GenericCallback:
             raise CallbackRejected("a JSON object is expected")
         subject = _needed(self.key, payload.fields)
         canonical = b"id\0" + _needed(self.id, payload.fields).encode() if self.id else payload.canonical
-        arrival = times.utc(request.received_at, "microseconds")
+        arrival = times.recorded(request.received_at)
         event = Event(
             id=event_id(self.name, context.account, 0, canonical),
             source=f"/callbacks/{self.name}",
@@ -229,7 +229,7 @@ class DecoderCallback:
             if not found:
                 raise CallbackRejected(f"decoder of {self.name} found nothing")
             digest = hashlib.blake2b(request.query + b"\0" + request.body).digest()
-            arrival = times.utc(request.received_at, "microseconds")
+            arrival = times.recorded(request.received_at)
             return Decoded(tuple(self._event(one, at, digest, arrival, context) for at, one in enumerate(found)))
         except CallbackRejected:
             raise

@@ -22,6 +22,7 @@ from gateway.errors import CallbackRejected
 
 _BOM: Final = b"\xef\xbb\xbf"
 _BLANK: Final = b" \t\r\n"
+_BEFORE_OBJECT: Final = frozenset({b" ", b"\t", b"\r", b"\n", b"\xef"})
 
 #: A double holds any 15 digits; 16 characters with a point, or 20 digits, may be more than orjson keeps.
 _DIGITS: Final = bytes(48 if chr(byte) in "0123456789." else byte for byte in range(256))
@@ -53,7 +54,8 @@ class JsonText:
 
 def is_object(body: bytes) -> bool:
     """Whether this looks like a JSON object, whatever the content type says."""
-    return body[:1] == b"{" or body.removeprefix(_BOM).lstrip(_BLANK)[:1] == b"{"
+    first = body[:1]
+    return first == b"{" or (first in _BEFORE_OBJECT and body.removeprefix(_BOM).lstrip(_BLANK)[:1] == b"{")
 
 
 def parse(body: bytes) -> JsonText:

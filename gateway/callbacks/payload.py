@@ -7,8 +7,7 @@ with ``{`` is JSON, anything else is a form.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import orjson
@@ -22,9 +21,8 @@ Layout = Literal["form", "json"]
 _LINE_ENDS: Final = b"\r\n\t"
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
-    """What one request says.
+class Payload(NamedTuple):
+    """What one request says. (A tuple: made for each request, and a frozen dataclass costs three times as much.)
 
     Args:
         fields: parsed, for the converters.

@@ -17,9 +17,10 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.callbacks.fields import Converter, Odd, Scope
+from gateway.callbacks.fields import Convert, Converter, Odd, Scope
 
-_UNUSABLE: Final = (ValueError, TypeError, LookupError, ArithmeticError)
+#: What a converter may raise for a value that it cannot use.
+UNUSABLE: Final = (ValueError, TypeError, LookupError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,38 +61,49 @@ def coded(
     return Field(name, source, word), Field(code_name, source, code, "The vendor's own code")
 
 
+#: Vendor name, other names for it, our object and member, how it is read, and our whole name for labels.
+_Leaf = tuple[str, tuple[str, ...], str, str, Convert, str]
+
+
 class Plan:
     """A compiled table.
+
+    Lines are kept in two lists: those that make a member of ``data`` from one place, nearly all of them, and
+    those that make a member of an object in it or look in several places. The first need no look at what is there.
 
     Args:
         fields: the table.
         known: vendor names, with dots, that are documented and have no line of their own: no drift, ``raw`` has them.
     """
 
-    __slots__ = ("_children", "_folded", "_leaves", "_path", "known")
+    __slots__ = ("_children", "_folded", "_nested", "_path", "_plain", "known")
 
     def __init__(self, fields: Iterable[Field], known: Iterable[str] = (), *, path: str = "") -> None:
-        table = tuple(fields)
-        lines = [(source.split(".", 1), line) for line in table for source in line.sources if source]
+        plain: list[_Leaf] = []
+        nested: list[_Leaf] = []
+        named: set[str] = set()
         below: dict[str, list[Field]] = {}
-        self._path = path
-        self._leaves = tuple(
-            (source[0], *_target(line.name), line.convert.convert, line.name)
-            for source, line in lines
-            if len(source) == 1
-        )
-        for source, line in lines:
-            if len(source) == 2:
-                below.setdefault(source[0], []).append(Field(line.name, source[1], line.convert))
+        for line in fields:
+            here = [source for source in line.sources if source and "." not in source]
+            deeper = [source.split(".", 1) for source in line.sources if "." in source]
+            group, _, name = line.name.rpartition(".")
+            if here:
+                leaf = (here[0], tuple(here[1:]), group, name, line.convert.convert, line.name)
+                (nested if group or deeper or path else plain).append(leaf)
+            for head, rest in deeper:
+                below.setdefault(head, []).append(Field(line.name, rest, line.convert))
+            named.update(here, (head for head, _ in deeper))
         known_below: dict[str, list[str]] = {}
         for name in known:
             head, _, rest = name.partition(".")
             known_below.setdefault(head, []).extend([rest] if rest else [])
+        self._path = path
+        self._plain = tuple(_scalars_only(leaf) if leaf[0] in below else leaf for leaf in plain)
+        self._nested = tuple(_scalars_only(leaf) if leaf[0] in below else leaf for leaf in nested)
         self._children = tuple(
-            (key, Plan(lines_below, known_below.get(key, ()), path=f"{path}{key}."))
-            for key, lines_below in below.items()
+            (key, Plan(lines, known_below.get(key, ()), path=f"{path}{key}.")) for key, lines in below.items()
         )
-        self.known = frozenset([source[0] for source, _ in lines]) | known_below.keys()
+        self.known = frozenset(named | known_below.keys())
         self._folded = {_fold(name): name for name in sorted(self.known)}
 
     def run(self, source: dict[str, Any], data: dict[str, Any], scope: Scope) -> None:
@@ -99,38 +111,58 @@ class Plan:
         if not self.known.issuperset(source):
             source = self._understood(source, scope)
         get = source.get
-        for key, group, name, convert, label in self._leaves:
+        for key, others, _, name, convert, label in self._plain:
             value = get(key)
-            if value is None or value == "":
+            if not value and (value is None or value == ""):
+                value = _first(source, others)
+                if value is None:
+                    continue
+            try:
+                made = convert(value, scope)
+            except UNUSABLE as exc:
+                made = self._salvaged(exc, key, label, scope)
+            if made is not None:
+                data[name] = made
+        for key, others, group, name, convert, label in self._nested:
+            value = get(key)
+            if not value and (value is None or value == ""):
+                value = _first(source, others)
+                if value is None:
+                    continue
+            target = data.setdefault(group, {}) if group else data
+            if name in target:
                 continue
             try:
                 made = convert(value, scope)
-            except Odd as odd:
-                scope.note(f"{label}:{odd.code}" if odd.code is not None else f"value:{self._path}{key}")
-                made = odd.value
-            except _UNUSABLE:
-                scope.note(f"value:{self._path}{key}")
-                continue
-            if made is None:
-                continue
-            if group is None:
-                if name not in data:
-                    data[name] = made
-            else:
-                nested = data.setdefault(group, {})
-                if name not in nested:
-                    nested[name] = made
+            except UNUSABLE as exc:
+                made = self._salvaged(exc, key, label, scope)
+            if made is not None:
+                target[name] = made
+            elif not target:
+                del data[group]
         for key, plan in self._children:
-            below = get(key)
-            if below is None or below == "":
+            inner = get(key)
+            if inner is None or inner == "":
                 continue
-            if type(below) is not dict:
-                below = opened(below)
-                if below is None:
-                    if not any(leaf[0] == key for leaf in self._leaves):
-                        scope.note(f"value:{self._path}{key}")
+            if type(inner) is not dict:
+                inner = opened(inner)
+                if inner is None:
+                    self._no_object(key, scope)
                     continue
-            plan.run(below, data, scope)
+            plan.run(inner, data, scope)
+
+    def _salvaged(self, failure: Exception, key: str, label: str, scope: Scope) -> Any:
+        """What is used of a value that its converter did not like: nothing, or what it says."""
+        if isinstance(failure, Odd):
+            scope.note(f"{label}:{failure.code}" if failure.code is not None else f"value:{self._path}{key}")
+            return failure.value
+        scope.note(f"value:{self._path}{key}")
+        return None
+
+    def _no_object(self, key: str, scope: Scope) -> None:
+        """A scalar where an object is documented, unless a line of its own has read it."""
+        if not any(key == leaf[0] for leaf in (*self._plain, *self._nested)):
+            scope.note(f"value:{self._path}{key}")
 
     def _understood(self, source: dict[str, Any], scope: Scope) -> dict[str, Any]:
         """The same fields, with a known name in place of another spelling of it; the rest is unknown."""
@@ -192,6 +224,25 @@ def object_schema(table: Iterable[Field]) -> dict[str, Any]:
 def _target(name: str) -> tuple[str | None, str]:
     group, _, member = name.rpartition(".")
     return group or None, member
+
+
+def _scalars_only(leaf: _Leaf) -> _Leaf:
+    """For a name that is an object on some pages and a scalar on others: the object is read by its own lines."""
+    key, others, group, name, convert, label = leaf
+
+    def scalar(value: Any, scope: Scope) -> Any:
+        return None if opened(value) is not None else convert(value, scope)
+
+    return key, others, group, name, scalar, label
+
+
+def _first(source: dict[str, Any], names: tuple[str, ...]) -> Any:
+    """The value of the first of these names that has one."""
+    for name in names:
+        value = source.get(name)
+        if value is not None and value != "":
+            return value
+    return None
 
 
 def _fold(name: str) -> str:

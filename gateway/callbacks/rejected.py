@@ -69,7 +69,7 @@ def rejected_event(
         query = form.without(query, credentials.fields)
         if body[:1] not in (b"{", b"["):
             body = form.without(body, credentials.fields)
-    arrival = times.utc(request.received_at, "microseconds")
+    arrival = times.recorded(request.received_at)
     data: dict[str, Any] = {
         "callback": callback,
         "reason": error.reason,

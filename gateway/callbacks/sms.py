@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -47,12 +46,14 @@ STATUS: Final[Mapping[str, str]] = {
     "UNKNOWN": "unknown",
 }
 
-_MULTI_SEND: Final = re.compile(r"(.+)-\d{10}", re.ASCII | re.DOTALL)
+_MULTI_SEND_DIGITS: Final = 10
 
 
 def _parent(value: Any, scope: Scope) -> str | None:
-    found = _MULTI_SEND.fullmatch(value) if type(value) is str else None
-    return found[1] if found else None
+    if type(value) is not str:
+        return None
+    parent, _, tail = value.rpartition("-")
+    return parent if len(tail) == _MULTI_SEND_DIGITS and tail.isdecimal() and tail.isascii() and parent else None
 
 
 _parent_id: Final = Converter("id before - and ten digits", _parent, {"type": "string"})
@@ -146,7 +147,7 @@ def split_did(payload: Payload, request: CallbackRequest, context: DecodeContext
     if shape is None:
         scope.note(f"type:{fields.get('type') or 'missing'}")
         shape = _by_numbers(fields, context.own_numbers) or _by_status(fields)
-    return (Item(shape, fields, payload.raw),)
+    return ((shape, fields, payload.raw, ""),)
 
 
 def _by_numbers(fields: Mapping[str, Any], own: frozenset[str]) -> Shape | None:

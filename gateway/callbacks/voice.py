@@ -5,7 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.callbacks.fields import Converter, Odd, Scope, written
+from gateway.callbacks import phones
+from gateway.callbacks.fields import (
+    Converter,
+    Odd,
+    Scope,
+    duration,
+    identifier,
+    integer,
+    local_time,
+    money,
+    phone,
+    text,
+    words,
+    written,
+)
+from gateway.callbacks.plan import Field, coded
+from gateway.callbacks.shape import Finish, Shape
 
 #: "Explanation of Call Hangup Reasons": FreeSWITCH name to Q.850 code. The vendor's list is an open one.
 Q850: Final[Mapping[str, int]] = {
@@ -85,3 +101,82 @@ def _q850(value: Any, scope: Scope) -> int | None:
 
 
 q850_code: Final = Converter("Q.850 code of a cause", _q850, {"type": "integer"})
+
+
+def _answered(value: Any, scope: Scope) -> bool:
+    """``result`` is a text: English by one page, Chinese by its original, which is the likelier wire value."""
+    said = written(value).strip().lower()
+    if said in _ANSWERED:
+        return _ANSWERED[said]
+    raise ValueError("neither connected nor not connected")
+
+
+_ANSWERED: Final = {
+    "successful connection": True,
+    "unsuccessful connection": False,
+    "成功接通": True,
+    "接通": True,
+    "未接通": False,
+}
+
+#: ``hangup_disposition`` of section 4: who ended the call.
+DISPOSITION: Final = {
+    "send_cancel": "caller",
+    "recv_refuse": "callee",
+    "recv_bye": "callee",
+    "send_bye": "caller",
+    "other": "unknown",
+}
+KIND: Final = {"0": "broadcast", "1": "notification"}
+
+
+def prefixed(number_field: str, code_field: str) -> Finish:
+    """A finish that gives ``to`` its country code, which the vendor sends in a field of its own.
+
+    The pages say that the number has it already; where it does not, the code makes the number whole.
+    """
+
+    def finish(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+        number, code = source.get(number_field), source.get(code_field)
+        if number and code and "to" in data:
+            data["to"] = phones.with_country(str(number), str(code))
+
+    return finish
+
+
+VOICE_DR: Final = Shape(
+    "nxcloud.voice.dr",
+    "call.event",
+    "Voice receipt (broadcast, notification, verification code)",
+    page="Voice Receipt Callback",
+    section="4",
+    certainty="confirmed",
+    required="call_id",
+    key=("call_id",),
+    time=("ended_at", "started_at"),
+    constants={"product": "voice-dr", "state": "ended", "direction": "outbound"},
+    known=("countryCode",),
+    finish=prefixed("phone", "countryCode"),
+    fields=(
+        Field("call_id", "messageid", identifier, "As returned by the send call"),
+        *coded("kind", "kind_code", "voice_type", words(KIND), text),
+        Field("from", "show_phone", phone, "Displayed number"),
+        Field("to", "phone", phone),
+        Field("started_at", "start_time", local_time),
+        Field("ended_at", "end_time", local_time),
+        Field("duration_s", "duration", duration, "Connected time"),
+        Field("answered", "result", Converter("connected or not", _answered, {"type": "boolean"})),
+        Field("result", "result", text),
+        Field("hangup.cause", "hangup_cause", text),
+        Field("hangup.code", "hangup_cause", q850_code),
+        *coded("hangup.by", "hangup.by_code", "hangup_disposition", words(DISPOSITION), text),
+        Field("recording_url", "record_url", text),
+        Field("dtmf", "ivr_result", text),
+        Field("price.amount", "customer_price", money),
+        Field("price.not_connected", "basic_price", money, "Base charge when not connected"),
+        Field("billing.seconds", "second", duration),
+        Field("billing.cycle_s", "cycle", duration),
+        Field("billing.cycles", "size", integer),
+        Field("ext", "ext", text),
+    ),
+)

@@ -14,13 +14,15 @@ import orjson
 from gateway.callbacks.callback import DecodeContext, Item
 from gateway.callbacks.fields import Scope
 from gateway.callbacks.payload import Payload
+from gateway.callbacks.plan import opened
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.shape import Shape
 from gateway.callbacks.whatsapp import MESSAGE_SHAPE, STATUS_SHAPE
+from gateway.callbacks.whatsapp_events import BY_NAME, CALL, OTHER
 from gateway.errors import CallbackRejected
 
 #: List in the body to shape of its items.
-_LISTS: Final[Mapping[str, Shape]] = {"statuses": STATUS_SHAPE, "messages": MESSAGE_SHAPE}
+_LISTS: Final[Mapping[str, Shape]] = {"statuses": STATUS_SHAPE, "messages": MESSAGE_SHAPE, "calls": CALL}
 
 #: Bytes of envelope that the events of one callback may repeat in all. Real envelopes have some hundred bytes;
 #: past this only the first event carries it, else a hostile body would grow with the square of its size.
@@ -33,14 +35,14 @@ def split(payload: Payload, request: CallbackRequest, context: DecodeContext, sc
     found = [(name, _items(fields[name])) for name in fields if name in _LISTS]
     count = sum(len(items) for _, items in found)
     if count == 0:
-        return _bare(fields, payload)
+        return _event(payload, request, context, scope) or _bare(fields, payload)
     envelope = {name: value for name, value in fields.items() if name not in _LISTS}
     if count > 1:
         envelope = _documented(envelope, scope)
     people = _people(envelope.pop("contacts", None))
     raws = iter([payload.raw] if count == 1 else _raws(payload, [(name, len(items)) for name, items in found]))
     return [
-        Item(_LISTS[name], _view(envelope, people, name, item, index), next(raws), f"{name}[{index}]")
+        (_LISTS[name], _view(envelope, people, name, item, index), next(raws), f"{name}[{index}]")
         for name, items in found
         for index, item in enumerate(items)
     ]
@@ -103,10 +105,26 @@ def _raws(payload: Payload, counts: Sequence[tuple[str, int]]) -> list[orjson.Fr
     return raws
 
 
+def _event(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+    """One event in its ``field`` and ``value``; a value that holds items itself is taken apart."""
+    name = payload.fields.get("field")
+    value = opened(payload.fields.get("value"))
+    if not name or type(name) is not str or value is None:
+        return ()
+    if any(_items(value.get(items)) for items in _LISTS):
+        text = orjson.dumps(opened(payload.lossless()["value"]))
+        return split(Payload(value, payload.raw, payload.canonical, text), request, context, scope)
+    if name not in BY_NAME:
+        scope.note(f"event:{name}")
+    return ((BY_NAME.get(name, OTHER), payload.fields, payload.raw, ""),)
+
+
 def _bare(fields: dict[str, Any], payload: Payload) -> Sequence[Item]:
     """One item without its envelope."""
+    if fields.get("call_id"):
+        return ((CALL, {"calls": fields}, payload.raw, ""),)
     if fields.get("id") and fields.get("status"):
-        return (Item(STATUS_SHAPE, {"statuses": fields}, payload.raw),)
+        return ((STATUS_SHAPE, {"statuses": fields}, payload.raw, ""),)
     if fields.get("id") and fields.get("from"):
-        return (Item(MESSAGE_SHAPE, {"messages": fields}, payload.raw),)
+        return ((MESSAGE_SHAPE, {"messages": fields}, payload.raw, ""),)
     return ()

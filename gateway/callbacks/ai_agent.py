@@ -1,0 +1,100 @@
+"""NXLink AI Agent: call record and task status (protocol.md, sections 9 and 10).
+
+Both pages could be read only in part. The lists of ``callStatus`` and ``callResult`` were not seen, so the codes
+are passed on as they are; that a task's status is ``taskStatus`` is inferred from "AI Agent Task List".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from gateway.callbacks.callback import DecodeContext, Item, Split
+from gateway.callbacks.fields import Scope, duration, flag, identifier, integer, is_set, phone, seconds, text, words
+from gateway.callbacks.payload import Payload
+from gateway.callbacks.plan import Field, coded
+from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.shape import Shape
+
+#: "AI Agent Task List".
+TASK_STATUS: Final = {
+    "1": "waiting",
+    "2": "running",
+    "3": "completed",
+    "4": "failed",
+    "5": "paused",
+    "6": "paused_no_balance",
+}
+
+CALL: Final = Shape(
+    "nxcloud.ai-agent.call",
+    "call.event",
+    "AI Agent call record",
+    page="AI Agent Task ‐ Call Record Callback",
+    section="9",
+    certainty="partial",
+    required="call_id",
+    key=("call_id",),
+    time=("ended_at", "answered_at", "started_at", "updated_at"),
+    constants={"product": "ai-agent-call", "state": "ended", "direction": "outbound"},
+    fields=(
+        Field("call_id", "callId", identifier),
+        Field("task_id", "taskId", identifier, "The vendor's task id"),
+        Field("external_task_id", "userTaskId", identifier, "The customer's task id"),
+        Field("contact_id", "contactId", identifier),
+        Field("agent.id", "autoFlowId", identifier, "The AI Agent"),
+        Field("from", "callerPhone", phone),
+        Field("to", ("calleePhone", "realPhone"), phone),
+        Field("to_real", "realPhone", phone),
+        Field("status_code", "callStatus", integer, "The vendor's list is not known"),
+        Field("result_code", "callResult", integer, "The vendor's list is not known"),
+        Field("first_of_contact", "orderHead", flag),
+        Field("last_of_contact", "orderTail", flag),
+        Field("created_at", "createTs", seconds),
+        Field("updated_at", "opTs", seconds),
+        Field("started_at", "callStart", seconds),
+        Field("answered_at", "callAnswer", seconds),
+        Field("ended_at", "callEnd", seconds),
+        Field("answered", "callAnswer", is_set),
+        Field("ring_duration_s", "callRingTime", duration),
+        Field("ext", "other", text),
+    ),
+)
+
+TASK: Final = Shape(
+    "nxcloud.ai-agent.task",
+    "task.status",
+    "AI Agent task status",
+    page="AI Agent Task Callback",
+    section="10",
+    certainty="partial",
+    required="task_id",
+    key=("task_id",),
+    constants={"product": "ai-agent-task"},
+    fields=(
+        Field("task_id", "taskId", identifier, "The vendor's task id"),
+        Field("external_task_id", "userTaskId", identifier, "The customer's task id"),
+        Field("name", "taskName", text),
+        Field("agent.id", "autoFlowId", identifier, "The AI Agent"),
+        Field("agent.name", "autoFlowName", text),
+        *coded("status", "status_code", "taskStatus", words(TASK_STATUS), integer),
+        Field("ext", "other", text),
+    ),
+)
+
+
+def split_by_content(declared: Shape) -> Split:
+    """A call where a call or its contact is named, a task where a task's status or name is, else as the path says.
+
+    Both kinds go to one URL where only the console's address is set.
+    """
+
+    def split(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+        fields = payload.fields
+        if "callId" in fields or "contactId" in fields:
+            shape = CALL
+        else:
+            shape = TASK if "taskStatus" in fields or "taskName" in fields else declared
+        return ((shape, fields, payload.raw, ""),)
+
+    return split

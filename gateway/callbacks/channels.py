@@ -1,0 +1,232 @@
+"""Viber, Zalo, Messenger, Super Message: receipts and replies (protocol.md, sections 21 to 24)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from gateway.callbacks.callback import DecodeContext, Item
+from gateway.callbacks.fields import Scope, identifier, integer, local_time, millis, money, phone, text, words
+from gateway.callbacks.payload import Payload
+from gateway.callbacks.plan import Field
+from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.shape import Finish, Shape
+
+
+def _failure(*statuses: str) -> Finish:
+    """A finish that fills ``error`` from code and message where the status is one of these."""
+
+    def finish(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+        if data.get("status") in statuses:
+            error = {"code": data.get("result_code"), "title": data.get("result")}
+            data["error"] = {name: value for name, value in error.items() if value is not None}
+
+    return finish
+
+
+_RECEIPT: Final = (
+    Field("message_id", "requestId", identifier, "As returned by the send call"),
+    Field("result_code", "code", integer, "The vendor's own code"),
+    Field("result", "message", text),
+    Field("at", "sendTime", local_time),
+    Field("error.code", "", integer, "The result code, where it failed"),
+    Field("error.title", "", text),
+    Field("ext", "ext", text),
+)
+
+#: ``status`` of section 21, then the codes that say the same.
+VIBER_STATUS: Final = {
+    "failed": "failed",
+    "delivered": "delivered",
+    "seen": "read",
+    "expired": "expired",
+    "11000": "failed",
+    "11001": "delivered",
+    "11002": "read",
+    "11003": "expired",
+}
+
+VIBER_STATUS_SHAPE: Final = Shape(
+    "nxcloud.viber.status",
+    "message.status",
+    "Viber receipt",
+    page="Viber webhook",
+    section="21",
+    certainty="confirmed",
+    required="message_id",
+    key=("message_id",),
+    time=("at",),
+    constants={"channel": "viber"},
+    known=("appkey", "phone"),
+    finish=_failure("failed", "expired"),
+    fields=(
+        *_RECEIPT,
+        Field("to", "phone", phone),
+        Field("status", ("status", "code"), words(VIBER_STATUS)),
+        Field("status_code", "status", text, "The vendor's own code"),
+    ),
+)
+
+VIBER_MESSAGE: Final = Shape(
+    "nxcloud.viber.message",
+    "message.incoming",
+    "Viber reply",
+    page="Viber webhook",
+    section="21",
+    certainty="confirmed",
+    required="from",
+    key=("from",),
+    time=("sent_at",),
+    constants={"channel": "viber"},
+    known=("appkey",),
+    finish=lambda data, source, scope: _kind(data),
+    fields=(
+        Field("from", "phone", phone),
+        Field("kind", "", text, "text or file"),
+        Field("text", ("message.text", "message"), text),
+        Field("media.url", "message.media", text),
+        Field("media.filename", "message.fileName", text),
+        Field("reply_to.message_id", "traceRequestId", identifier),
+        Field("sent_at", "sendTime", local_time),
+    ),
+)
+
+ZALO_STATUS: Final = {
+    "success": "sent",
+    "failed": "failed",
+    "delivered": "delivered",
+    "journey_acknowledged": "journey_acknowledged",
+    "journey_time_out": "journey_timed_out",
+}
+
+ZALO_STATUS_SHAPE: Final = Shape(
+    "nxcloud.zalo.status",
+    "message.status",
+    "Zalo ZNS receipt",
+    page="Zalo webhook",
+    section="22",
+    certainty="confirmed",
+    required="message_id",
+    key=("message_id",),
+    time=("at",),
+    constants={"channel": "zalo"},
+    known=(
+        "phone",
+        *(f"zaloRes.{name}" for name in ("sysMsg", "cusMsg", "message", "data.sending_mode", "data.quota")),
+    ),
+    finish=_failure("failed"),
+    fields=(
+        *_RECEIPT,
+        Field("platform_message_id", "zaloRes.data.msg_id", identifier, "Zalo's id"),
+        Field("to", "phone", phone),
+        Field("status", "status", words(ZALO_STATUS)),
+        Field("status_code", "status", text, "The vendor's own code"),
+        Field("platform_code", "zaloRes.error", integer, "Zalo's own code; 0 is no error"),
+        Field("price.amount", "cost.originalPrice", money),
+        Field("price.currency", "cost.currency", text),
+        Field("platform_sent_at", "zaloRes.data.sent_time", millis),
+    ),
+)
+
+MESSENGER_STATUS: Final = {
+    "success": "sent",
+    "sent": "sent",
+    "delivered": "delivered",
+    "read": "read",
+    "failed": "failed",
+}
+
+MESSENGER_STATUS_SHAPE: Final = Shape(
+    "nxcloud.messenger.status",
+    "message.status",
+    "Messenger receipt",
+    page="Messenger webhook",
+    section="23",
+    certainty="confirmed",
+    required="message_id",
+    key=("message_id",),
+    time=("at",),
+    constants={"channel": "messenger"},
+    known=("appkey",),
+    finish=_failure("failed"),
+    fields=(
+        *_RECEIPT,
+        Field("status", "status", words(MESSENGER_STATUS)),
+        Field("status_code", "status", text, "The vendor's own code"),
+    ),
+)
+
+MESSENGER_MESSAGE: Final = Shape(
+    "nxcloud.messenger.message",
+    "message.incoming",
+    "Messenger reply",
+    page="Messenger webhook",
+    section="23",
+    certainty="confirmed",
+    required="from",
+    key=("from",),
+    time=("sent_at",),
+    constants={"channel": "messenger"},
+    known=("appkey",),
+    finish=lambda data, source, scope: _kind(data),
+    fields=(
+        # Ids of people within one page, not telephone numbers, though they are digits.
+        Field("from", "sender.id", identifier),
+        Field("to", "recipient.id", identifier),
+        Field("kind", "message.type", text, "text, image, audio, video"),
+        Field("text", ("message.text", "message"), text),
+        Field("media.url", "message.url", text),
+        Field("sent_at", "sendTime", millis),
+    ),
+)
+
+#: ``code`` of section 24, which sends no status word.
+SUPER_STATUS: Final = {"14003": "failed", "14004": "delivered", "14005": "undelivered", "14006": "expired"}
+
+SUPER_STATUS_SHAPE: Final = Shape(
+    "nxcloud.super-message.status",
+    "message.status",
+    "Super Message receipt",
+    page="Super Message API webhook",
+    section="24",
+    certainty="confirmed",
+    required="message_id",
+    key=("message_id",),
+    time=("at",),
+    known=("appkey",),
+    finish=_failure("failed", "undelivered", "expired"),
+    fields=(
+        *_RECEIPT,
+        Field("channel", "channel", words({"SMS": "sms", "VIBER": "viber"})),
+        Field("to", "phone", phone),
+        Field("status", "code", words(SUPER_STATUS)),
+        Field("status_code", "code", text, "The vendor's own code"),
+        Field("price.amount", "cost.originalPrice", money),
+        Field("price.currency", "cost.currency", text),
+        Field("price.amount_cny", "cost.localPrice", money),
+    ),
+)
+
+
+def split_viber(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+    """Only a receipt has a ``requestId``."""
+    shape = VIBER_STATUS_SHAPE if _has(payload.fields, "requestId") else VIBER_MESSAGE
+    if shape is VIBER_MESSAGE and not _has(payload.fields, "phone"):
+        shape = VIBER_STATUS_SHAPE
+    return ((shape, payload.fields, payload.raw, ""),)
+
+
+def split_messenger(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+    """A reply has a ``sender``, a receipt a ``requestId``."""
+    shape = MESSENGER_MESSAGE if _has(payload.fields, "sender") else MESSENGER_STATUS_SHAPE
+    return ((shape, payload.fields, payload.raw, ""),)
+
+
+def _has(fields: Mapping[str, Any], name: str) -> bool:
+    return fields.get(name) not in (None, "")
+
+
+def _kind(data: dict[str, Any]) -> None:
+    """The kind of a reply whose page names none: what is in it."""
+    if "kind" not in data:
+        data["kind"] = "file" if "media" in data else "text"

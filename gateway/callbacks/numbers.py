@@ -1,0 +1,226 @@
+"""Number check, PNS (privacy numbers), OTA one-click login (protocol.md, sections 25 to 28)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from gateway.callbacks.callback import DecodeContext, Item
+from gateway.callbacks.fields import (
+    Scope,
+    duration,
+    identifier,
+    integer,
+    is_one_of,
+    is_set,
+    local_time,
+    money,
+    phone,
+    seconds,
+    text,
+    words,
+)
+from gateway.callbacks.payload import Payload
+from gateway.callbacks.plan import Field, coded, objects
+from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.shape import Shape
+
+#: ``code`` of section 25.
+CHECK_STATUS: Final = {
+    "0": "ok",
+    "103": "internal_error",
+    "108": "bad_value",
+    "112": "backend_error",
+    "114": "bad_number_format",
+    "120": "not_mobile",
+    "121": "unknown",
+    "122": "not_found",
+}
+NUMBER_KIND: Final = {
+    "0": "other",
+    "1": "fixed",
+    "2": "mobile",
+    "3": "toll_free",
+    "4": "voip",
+    "5": "organisation",
+    "6": "special_private",
+    "7": "voicemail",
+    "8": "special_restricted",
+}
+_YES_NO: Final = words({"YES": "yes", "NO": "no", "UNKNOWN": "unknown"})
+
+NUMBER_CHECK: Final = Shape(
+    "nxcloud.number.check",
+    "number.check",
+    "Number check result",
+    page="Number Check API callback",
+    section="25",
+    certainty="confirmed",
+    required="message_id",
+    key=("message_id",),
+    fields=(
+        Field("message_id", "messageId", identifier, "As returned by the submission"),
+        Field("batch_id", "batchNo", identifier),
+        Field("phone", "phone", phone),
+        *coded("status", "status_code", "code", words(CHECK_STATUS), integer),
+        Field("result", "msg", text),
+        Field("basic.valid", "data.basic.preCheck", is_one_of("YES")),
+        Field("basic.region", "data.basic.regionCode", text),
+        Field("basic.country_code", "data.basic.countryCode", text),
+        Field("basic.national_number", "data.basic.nationalNumber", text),
+        Field("basic.number", "data.basic.standNumber", phone),
+        *coded("basic.kind", "basic.kind_code", "data.basic.numberType", words(NUMBER_KIND), integer),
+        Field("basic.carrier", "data.basic.carrier", text),
+        Field("live.valid", "data.live.validity", _YES_NO),
+        Field("live.reachable", "data.live.reachable", _YES_NO),
+        Field("live.roaming", "data.live.roaming", _YES_NO),
+        Field("dial.early", "data.dial.early", _YES_NO),
+        Field("dial.answered", "data.dial.answered", _YES_NO),
+        Field("dial.response", "data.dial.response", text, "Such as bell, busy, power_off, voicemail"),
+        Field("price.amount", "cost.price", money),
+        Field("price.currency", "cost.currency", text),
+    ),
+)
+
+_PNS_STATUS: Final = {"0": "unknown", "1": "ended", "2": "ended_abnormally"}
+
+#: A leg of the newer version; the meanings table of that version was not read, so its codes stay codes.
+_LEG: Final = objects(
+    (
+        Field("leg_code", "callType", integer),
+        Field("from", "caller", phone),
+        Field("to", "callee", phone),
+        Field("started_at", "callStartAt", seconds),
+        Field("ringing_at", "callRingAt", seconds),
+        Field("answered_at", "callAnswerAt", seconds),
+        Field("ended_at", "callFinishAt", seconds),
+        Field("duration_s", "duration", duration),
+        Field("ring_duration_s", "ringDuration", duration),
+        Field("recording_url", "callRecordFile", text),
+        Field("hangup.by_code", "hangupType", integer),
+        Field("hangup.cause", "hangupCause", text),
+        Field("hangup.code", "hangupCode", integer, "Q.850"),
+        Field("uuid", "uuid", identifier),
+        Field("status_code", "fsCallStatus", integer),
+        Field("status_text", "fsCallStatusMsg", text),
+        Field("vos_call_id", "vosCallId", identifier),
+        Field("extension", "allExtension", text),
+    )
+)
+
+
+def _from_legs(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    """The newer version has its times in the legs: the call lasts from the first start to the last end."""
+    legs = data.get("legs")
+    if not legs:
+        return
+    for name, choose in (("started_at", min), ("answered_at", min), ("ended_at", max)):
+        times = [leg[name] for leg in legs if name in leg]
+        if times and name not in data:
+            data[name] = choose(times)
+    first = legs[0]
+    for name in ("duration_s", "recording_url", "hangup"):
+        found = next((leg[name] for leg in legs if name in leg), None)
+        if found is not None and name not in data:
+            data[name] = found
+    data.setdefault("answered", "answered_at" in first or any("answered_at" in leg for leg in legs))
+
+
+PNS_CALL: Final = Shape(
+    "nxcloud.pns.call",
+    "call.event",
+    "Privacy number call record",
+    page="PNS API webhook",
+    section="26",
+    certainty="confirmed",
+    required="call_id",
+    key=("call_id",),
+    time=("ended_at", "answered_at", "started_at"),
+    constants={"product": "pns", "state": "ended"},
+    known=("businessId", "pnsType", "id"),
+    finish=_from_legs,
+    fields=(
+        Field("call_id", ("callId", "id"), identifier),
+        Field("record_id", "id", identifier, "Older version"),
+        Field("business_id", "businessId", identifier),
+        Field("bind_id", "bindId", identifier),
+        Field("external_bind_id", "customerBindId", identifier, "The customer's id of the binding"),
+        Field("from", "caller", phone),
+        Field("to", "callee", phone),
+        Field("did", "did", phone, "The privacy number"),
+        Field("did_x", "didX", phone),
+        Field("did_y", "didY", phone),
+        Field("extension", "extensionX", text),
+        Field("kind", "pnsType", text, "Such as axeyb"),
+        *coded("status", "status_code", "callStatus", words(_PNS_STATUS), integer),
+        Field("status_text", "callStatusMsg", text),
+        Field("started_at", "startAt", seconds),
+        Field("answered_at", "answerAt", seconds),
+        Field("ended_at", "hangupAt", seconds),
+        Field("answered", "answerAt", is_set),
+        Field("duration_s", "duration", duration),
+        Field("hangup.cause", "hangupCause", text),
+        Field("hangup.code", "hangupCode", integer, "Q.850"),
+        *coded("hangup.by", "hangup.by_code", "hangup", words({"0": "caller", "1": "callee"}), integer),
+        Field("recording_url", "recordFile", text),
+        Field("legs", "legList", _LEG, "Newer version"),
+        Field("ext", "ext", text),
+    ),
+)
+
+PNS_ERROR: Final = Shape(
+    "nxcloud.pns.error",
+    "call.event",
+    "Privacy number error: a call without a binding",
+    page="PNS API Error Webhook",
+    section="27",
+    certainty="confirmed",
+    required="request_id",
+    key=("request_id",),
+    time=("at",),
+    constants={"product": "pns", "kind": "pns.error", "state": "failed", "direction": "inbound", "answered": False},
+    fields=(
+        Field("request_id", "requestId", identifier),
+        Field("error.code", "code", integer, "10013: the binding does not exist"),
+        Field("error.title", "msg", text),
+        Field("action", "data.action", text),
+        Field("from", "data.requestParams.caller", phone),
+        Field("to", "data.requestParams.did", phone),
+        Field("at", "data.occurrenceTime", local_time),
+    ),
+)
+
+
+def split_pns(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+    """A call names itself; an error names the request."""
+    fields = payload.fields
+    is_error = "requestId" in fields and not fields.get("callId")
+    return ((PNS_ERROR if is_error else PNS_CALL, fields, payload.raw, ""),)
+
+
+VERIFY_STATUS: Final = {
+    "SUCCESS": "success",
+    "PENDING": "pending",
+    "MISMATCH": "mismatch",
+    "FAILURE": "failure",
+    "UNKNOWN": "unknown",
+}
+
+OTA: Final = Shape(
+    "nxcloud.ota.status",
+    "verify.status",
+    "OTA one-click login verification",
+    page="OTA API callback",
+    section="28",
+    certainty="confirmed",
+    required="request_id",
+    key=("request_id",),
+    time=("at",),
+    fields=(
+        Field("request_id", "requestId", identifier),
+        Field("phone", "phone", phone),
+        *coded("status", "status_code", "status", words(VERIFY_STATUS), text),
+        Field("verified", "status", is_one_of("SUCCESS")),
+        Field("at", ("drTime", "drtime"), local_time),
+    ),
+)
