@@ -28,6 +28,7 @@ from gateway.config.settings import Settings
 from gateway.config.watch import watch
 from gateway.errors import Broken, GatewayError
 from gateway.fanout.fanout import FanOut
+from gateway.fanout.reader import group_name
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.intake import Intake
 from gateway.ingest.known import KnownIds
@@ -81,6 +82,7 @@ class App:
         known = KnownIds(settings.ingest.dedup_window)
         known.update(await self.journal.newest_ids(settings.ingest.dedup_window))
 
+        await self._claim_positions()
         self.fanout = FanOut(self.journal, settings.subscribers)
         self._stack.push_async_callback(lambda: self.fanout.stop(_FANOUT_STOP_S))
         self.fanout.start()
@@ -111,6 +113,14 @@ class App:
             known_ids=len(known),
             subscribers=[subscriber.name for subscriber in settings.subscribers],
         )
+
+    async def _claim_positions(self) -> None:
+        """Fix where new subscribers begin before the first callback is taken: "from now on" must not drift to later."""
+        for subscriber in self.settings.subscribers:
+            if subscriber.kind != "stream":
+                group = group_name(subscriber.name)
+                reader = await self.journal.reader(group, subscriber.topics, start=subscriber.start)
+                await reader.close()
 
     async def stop(self) -> None:
         """Stop everything in reverse. May be called twice, or when :meth:`start` failed half-way."""

@@ -27,7 +27,7 @@ from gateway.telemetry.metrics import METRICS
 #: The stream of all vendor events, whatever their topic: they share one order and one commit.
 EVENTS: Final = "events"
 #: Topics that get a stream of their own.
-_INTERNAL: Final = ("retry.", "dlq.", "replay.", "internal.")
+_INTERNAL: Final = ("retry.", "dlq.", "replay.", "fanout.")
 #: A crash repeats what was done in this time; ten times less doubles the commits of an idle gateway.
 _CURSOR_INTERVAL_S: Final = 0.25
 _HOUSEKEEPING_S: Final = 10.0

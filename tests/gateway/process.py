@@ -1,0 +1,138 @@
+"""The gateway as users run it: a process of its own, started by the command line, watched by its log."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+
+
+class GatewayProcess:
+    """``gateway run`` on a configuration of its own.
+
+    Args:
+        folder: for configuration, journal and log; kept over restarts.
+        config: the configuration; ports 0 are replaced by what was got at the first start, so that they stay.
+        command: ``run``, ``serve``, ``fanout``.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any], command: str = "run") -> None:
+        self.folder = folder
+        self.command = command
+        self.config: dict[str, Any] = {
+            "journal": {"dir": str(folder / "data")},
+            "ingest": {"port": 0},
+            "admin": {"port": 0},
+            "log": {"format": "json"},
+            **config,
+        }
+        self.path = folder / "config.yaml"
+        self.write()
+        self.process: asyncio.subprocess.Process | None = None
+        self.lines: list[dict[str, Any]] = []
+        self._reading: asyncio.Task[None] | None = None
+        self._waiting: list[tuple[str, asyncio.Future[dict[str, Any]]]] = []
+
+    def write(self) -> None:
+        """Write the configuration file."""
+        self.path.write_text(yaml.safe_dump(self.config))
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def url(self) -> str:
+        """Where callbacks go."""
+        return f"http://127.0.0.1:{self.config['ingest']['port']}"
+
+    @property
+    def admin_url(self) -> str:
+        """Health and metrics."""
+        return f"http://127.0.0.1:{self.config['admin']['port']}"
+
+    async def start(self) -> dict[str, Any]:
+        """Start it and wait until it says that it stands."""
+        self.lines.clear()
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gateway", self.command, "-c", str(self.path),
+            stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"}, limit=2**20,
+        )  # fmt: skip
+        self._reading = asyncio.create_task(self._read())
+        started = await self.logged("gateway.started")
+        for section in ("ingest", "admin"):
+            if section in started:
+                self.config[section] = {**self.config[section], "port": int(str(started[section]).rpartition(":")[2])}
+        self.write()
+        return started
+
+    async def logged(self, event: str, timeout_s: float = 30.0) -> dict[str, Any]:
+        """Wait for a line of this name, or take the last one there was.
+
+        Raises:
+            AssertionError: the process ended, or the time did, before it came.
+        """
+        for line in reversed(self.lines):
+            if line.get("event") == event:
+                return line
+        found: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((event, found))
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await found
+        except TimeoutError as exc:
+            raise AssertionError(f"no {event} in the log: {self.lines[-20:]}") from exc
+
+    async def _read(self) -> None:
+        assert self.process is not None
+        assert self.process.stderr is not None
+        async for raw in self.process.stderr:
+            try:
+                line = orjson.loads(raw)
+            except orjson.JSONDecodeError:
+                line = {"event": "text", "text": raw.decode(errors="replace")}
+            self.lines.append(line)
+            del self.lines[:-5000]
+            for waiting in list(self._waiting):
+                if waiting[0] == line.get("event"):
+                    self._waiting.remove(waiting)
+                    if not waiting[1].done():
+                        waiting[1].set_result(line)
+        for _, found in self._waiting:
+            if not found.done():
+                found.set_exception(AssertionError(f"the process ended: {self.lines[-20:]}"))
+        self._waiting.clear()
+
+    async def kill(self) -> None:
+        """SIGKILL: nothing is finished, nothing is flushed."""
+        assert self.process is not None
+        self.process.kill()
+        await self._ended()
+
+    async def terminate(self) -> int:
+        """SIGTERM; the exit code."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+        return await self._ended()
+
+    async def _ended(self) -> int:
+        assert self.process is not None
+        assert self._reading is not None
+        code = await self.process.wait()
+        await self._reading
+        return code
+
+    def resident_bytes(self) -> int:
+        """Memory of the process as the kernel counts it."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
