@@ -107,7 +107,7 @@ class Not:
 
 
 def compile_filter(source: object, where: str = "filter") -> Filter | None:
-    """Compile a ``filter`` section; None when there is none.
+    """Compile a ``filter`` section; None when there is none, or an empty list: everything.
 
     Args:
         where: key path of the section, for the sentences.
@@ -115,7 +115,7 @@ def compile_filter(source: object, where: str = "filter") -> Filter | None:
     Raises:
         ConfigError: with every problem found, each with its key path.
     """
-    if source is None:
+    if source is None or source == []:
         return None
     problems: list[str] = []
     compiled = _compile(source, where, problems, 0)

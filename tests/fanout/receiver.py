@@ -85,7 +85,8 @@ class Receiver:
         return dict(found)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        post = Post({name.lower(): value for name, value in request.headers.items()}, await request.read())
+        body = await request.content.read()
+        post = Post({name.lower(): value for name, value in request.headers.items()}, body)
         self.posts.append(post)
         self._changed.set()
         key = post.key

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.fanout.job import Job
+from gateway.fanout.schedule import Place, Schedule
+from gateway.log import Record
+
+
+def job(number: int, key: str, due: float = 0.0) -> Job:
+    record = Record("p", number, 0.0, "t", key, f"{number:032x}", b"{}")
+    return Job(record, None, None, due=due)  # type: ignore[arg-type]
+
+
+def drain(schedule: Schedule, now: float = 0.0) -> list[int]:
+    found = []
+    while (taken := schedule.take(now)) is not None:
+        found.append(taken.record.offset)
+    return found
+
+
+def test_one_key_goes_one_by_one_and_others_go_on() -> None:
+    """A key has one event in flight; the next follows when it is finished."""
+    schedule = Schedule(by_key=True)
+    jobs = [job(0, "a"), job(1, "a"), job(2, "b"), job(3, "a")]
+    for one in jobs:
+        schedule.offer(one, 0.0)
+    assert [0, 2] == drain(schedule)
+    schedule.finish(jobs[0])
+    assert [1] == drain(schedule)
+    schedule.finish(jobs[2])
+    assert [] == drain(schedule)
+
+
+def test_waiting_for_retry_blocks_the_key_only() -> None:
+    """What waits holds its key until it is due, and nothing else."""
+    schedule = Schedule(by_key=True)
+    jobs = [job(0, "a"), job(1, "a"), job(2, "b")]
+    for one in jobs:
+        schedule.offer(one, 0.0)
+    first = schedule.take(0.0)
+    assert first is jobs[0]
+    schedule.postpone(first, 10.0)
+    assert ([2], 10.0, 1) == (drain(schedule), schedule.next_due(), schedule.waiting)
+    assert [0] == drain(schedule, 10.0)
+    assert 0 == schedule.waiting
+
+
+def test_an_event_for_later_has_no_key_yet() -> None:
+    """A parked event whose time has not come lets its key pass, and joins at the end when it has."""
+    schedule = Schedule(by_key=True)
+    parked, fresh, next_ = job(0, "a", due=5.0), job(1, "a"), job(2, "a")
+    schedule.offer(parked, 0.0)
+    schedule.offer(fresh, 0.0)
+    assert [1] == drain(schedule)
+    assert [] == drain(schedule, 6.0)
+    schedule.offer(next_, 6.0)
+    schedule.finish(fresh)
+    assert [0] == drain(schedule, 6.0)
+    schedule.finish(parked)
+    assert [2] == drain(schedule, 6.0)
+
+
+def test_without_keys_everything_goes_at_once() -> None:
+    """``ordering: none``."""
+    schedule = Schedule(by_key=False)
+    for number in range(5):
+        schedule.offer(job(number, "a"), 0.0)
+    assert [0, 1, 2, 3, 4] == drain(schedule)
+
+
+@settings(max_examples=300)
+@given(data=st.data())
+def test_any_interleaving_keeps_the_order_of_each_key(data: st.DataObject) -> None:
+    """Offer, take, finish, postpone, give back, discard and time in any order: never two of one key in flight,
+    each key in order, and everything that was not discarded goes out.
+    """
+    schedule = Schedule(by_key=True)
+    now, number = 0.0, 0
+    waiting_room: list[Job] = []
+    flight: list[Job] = []
+    finished: dict[str, list[int]] = {}
+    kept = 0
+    for _ in range(data.draw(st.integers(0, 80))):
+        match data.draw(
+            st.sampled_from(["offer", "offer", "take", "take", "finish", "postpone", "give", "drop", "time"])
+        ):
+            case "offer":
+                one = job(number, data.draw(st.sampled_from("abc")))
+                number, kept = number + 1, kept + 1
+                schedule.offer(one, now)
+                waiting_room.append(one)
+            case "take":
+                taken = schedule.take(now)
+                if taken is not None:
+                    assert taken.record.key not in {one.record.key for one in flight}
+                    waiting_room.remove(taken)
+                    flight.append(taken)
+            case "finish" if flight:
+                done = flight.pop(data.draw(st.integers(0, len(flight) - 1)))
+                finished.setdefault(done.record.key, []).append(done.record.offset)
+                schedule.finish(done)
+            case "postpone" if flight:
+                back = flight.pop()
+                waiting_room.append(back)
+                schedule.postpone(back, now + data.draw(st.floats(0.0, 5.0)))
+            case "give" if flight:
+                back = flight.pop()
+                waiting_room.append(back)
+                schedule.give_back(back)
+            case "drop" if waiting_room:
+                gone = waiting_room.pop(data.draw(st.integers(0, len(waiting_room) - 1)))
+                schedule.discard(gone)
+                assert gone.place is Place.GONE
+                kept -= 1
+            case "time":
+                now += data.draw(st.floats(0.0, 3.0))
+    while flight or waiting_room:
+        while (taken := schedule.take(now)) is not None:
+            waiting_room.remove(taken)
+            flight.append(taken)
+        assert flight or schedule.next_due() is not None
+        for done in flight:
+            finished.setdefault(done.record.key, []).append(done.record.offset)
+            schedule.finish(done)
+        flight.clear()
+        now = max(now, schedule.next_due() or now)
+    assert all(numbers == sorted(numbers) for numbers in finished.values())
+    assert kept == sum(len(numbers) for numbers in finished.values())
+    assert 0 == schedule.waiting
