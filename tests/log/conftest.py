@@ -1,0 +1,3 @@
+from tests.broker.fixtures import kafka, prefix
+
+__all__ = ["kafka", "prefix"]
