@@ -26,7 +26,7 @@ from gateway.admin.health import Check
 from gateway.admin.server import AdminServer
 from gateway.config.settings import Settings
 from gateway.config.watch import watch
-from gateway.errors import Broken, GatewayError
+from gateway.errors import Broken, ConfigError, GatewayError
 from gateway.fanout.fanout import FanOut
 from gateway.fanout.reader import group_name
 from gateway.ingest.endpoints import endpoints
@@ -134,7 +134,12 @@ class App:
     async def _follow(self, path: Path) -> None:
         """New subscribers without a restart. A bad file is refused by the watcher, and the old one stays in force."""
         async for settings in watch(path, os.environ, self.settings):
-            await self.fanout.apply(settings.subscribers)
+            try:
+                await self.fanout.apply(settings.subscribers)
+            except ConfigError as exc:
+                _log.error("config.refused", problems=exc.problems, advice="what was in force stays in force")
+            else:
+                _log.info("config.applied", subscribers=[subscriber.name for subscriber in settings.subscribers])
 
     def _journal_check(self) -> Check:
         if not self.journal.is_open:

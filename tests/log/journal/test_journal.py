@@ -301,7 +301,7 @@ asyncio.run(main())
 
 
 async def test_disk_that_refuses_gives_an_error_and_the_journal_goes_on_by_itself(tmp_path: Path) -> None:
-    """Writes past a limit of the kernel fail; what was acknowledged is kept, and after the limit goes appends succeed."""
+    """Writes past a limit of the kernel fail; what was acknowledged is kept; once the limit is gone appends succeed."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _FULL_DISK, str(tmp_path), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
     )

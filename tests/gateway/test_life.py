@@ -1,0 +1,202 @@
+"""Start, stop, reload, and what the log may say, on the process that users run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import aiohttp
+import orjson
+import pytest
+
+from gateway.app import App, _run
+from gateway.config.loading import load
+from gateway.log.journal import EVENTS, Journal, Retention
+from tests.gateway.conftest import MakeGateway, MakeSubscriber, to
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+async def post(session: aiohttp.ClientSession, url: str, number: int) -> bool:
+    """One receipt; whether it was answered 200. A refused connection is a clear no."""
+    body = f"messageid=m-{number}&phone=15550{number:06d}&status=2&ext=private+text"
+    try:
+        async with session.post(f"{url}/callbacks/sms-dr", data=body.encode()) as answer:
+            assert answer.status == 200, await answer.text()
+            return True
+    except aiohttp.ClientConnectorError:
+        return False
+
+
+async def test_sigterm_under_load_finishes_requests_and_exits_0(
+    gateway: MakeGateway, subscriber: MakeSubscriber
+) -> None:
+    """No request that was read goes unanswered, all that was answered is stored, exit code 0 within 25 s."""
+    receiver = await subscriber()
+    running = await gateway(subscribers=[to(receiver, "all")])
+    accepted: set[int] = set()
+    is_refused = asyncio.Event()
+
+    async def client(session: aiohttp.ClientSession, first: int) -> None:
+        for number in range(first, first + 100_000):
+            if not await post(session, running.url, number):
+                is_refused.set()
+                return
+            accepted.add(number)
+
+    # A new connection for each request, so that a refused connection is the only way to fail.
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        clients = [asyncio.create_task(client(session, n * 100_000)) for n in range(8)]
+        await receiver.until_more(200)
+        started = time.monotonic()
+        assert await running.terminate() == 0
+        assert time.monotonic() - started < 25
+        await asyncio.gather(*clients)
+    assert is_refused.is_set()
+    journal = Journal(running.folder / "data", Retention(1 << 30, 3600.0))
+    await journal.start()
+    reader = await journal.reader("test", [], start="earliest")
+    stored: set[str] = set()
+    while records := await reader.fetch(max_records=1000, wait_s=0):
+        stored |= {record.key for record in records}
+    delivered = journal.cursors()["gateway.all", EVENTS]
+    assert {f"m-{number}" for number in accepted} <= stored
+    # What a stop leaves over is what was not delivered, nothing more: positions were committed.
+    assert len(receiver.ids) <= delivered <= len(stored)
+    await journal.stop()
+
+
+async def test_second_sigterm_changes_nothing(gateway: MakeGateway) -> None:
+    running = await gateway()
+    os.kill(running.pid, signal.SIGTERM)
+    os.kill(running.pid, signal.SIGTERM)
+    assert await running.terminate() == 0
+
+
+async def test_stop_may_come_before_the_start_is_over(tmp_path: Path) -> None:
+    """A signal while the parts are still starting leads to a clean stop."""
+    path = tmp_path / "config.yaml"
+    path.write_text(f"journal: {{dir: {tmp_path}/data}}\ningest: {{port: 0}}\nadmin: {{port: 0}}\n")
+    running = asyncio.create_task(_run(App(load(path, {}), path)))
+    await asyncio.sleep(0)  # the handlers are set in its first step
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await running == 0
+
+
+async def test_app_can_be_stopped_twice_and_before_its_start(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"journal: {{dir: {tmp_path}/data}}\ningest: {{port: 0}}\nadmin: {{port: 0}}\n")
+    app = App(load(path, {}))
+    await app.stop()
+    await app.start()
+    await app.stop()
+    await app.stop()
+
+
+async def test_port_in_use_is_one_clear_sentence(gateway: MakeGateway, tmp_path: Path) -> None:
+    """The second gateway says which keys to change and exits non-zero, leaving nothing half-open."""
+    running = await gateway()
+    second = await asyncio.create_subprocess_exec(
+        "python", "-m", "gateway", "run", "-c", str(running.path),
+        env={**os.environ, "GATEWAY__JOURNAL__DIR": str(tmp_path / "other")},
+        executable=sys.executable, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    _, stderr = await second.communicate()
+    assert second.returncode not in (0, None)
+    assert b"ingest.port" in stderr
+    assert b"Traceback" not in stderr
+
+
+async def test_new_subscriber_is_taken_up_and_a_bad_file_is_refused(
+    gateway: MakeGateway, subscriber: MakeSubscriber
+) -> None:
+    """SIGHUP takes up a changed file at once; with a bad one the old configuration stays in force, and says so."""
+    first, second = await subscriber(), await subscriber()
+    running = await gateway(subscribers=[to(first, "first")])
+    running.config["subscribers"] = [to(first, "first"), to(second, "second")]
+    running.write()
+    os.kill(running.pid, signal.SIGHUP)
+    await running.logged("config.applied")
+    async with aiohttp.ClientSession() as session:
+        assert await post(session, running.url, 1)
+        await second.until(lambda: "m-1" in second.subjects)
+        running.path.write_text("subscribers: [{name: first, topics: [sms.dr], url: 'ftp://nowhere'}]\nbogus: 1\n")
+        os.kill(running.pid, signal.SIGHUP)
+        refused = await running.logged("config.refused")
+        assert "subscribers" in orjson.dumps(refused).decode()
+        assert await post(session, running.url, 2)
+        await second.until(lambda: "m-2" in second.subjects)
+    await first.until(lambda: {"m-1", "m-2"} <= first.subjects.keys())
+
+
+async def test_log_holds_ids_but_no_text_number_or_secret(gateway: MakeGateway, subscriber: MakeSubscriber) -> None:
+    """At the most talkative level, with accepted, rejected and refused callbacks, and with failing deliveries."""
+
+    async def refuse(_: dict[str, object]) -> int:
+        return 500
+
+    well, failing = await subscriber(), await subscriber(refuse)
+    running = await gateway(
+        log={"format": "json", "level": "debug"},
+        ingest={"port": 0, "callbacks": {"nxlink-call": {"auth": {"token": "s3cret-token"}}}},
+        subscribers=[to(well, "well", secrets=[SECRET]), to(failing, "failing", secrets=[SECRET])],
+    )
+    async with aiohttp.ClientSession() as session:
+        for number in range(5):
+            assert await post(session, running.url, number)
+        rejected = await session.post(f"{running.url}/callbacks/sms-dr", data=b"phone=15550000009&ext=private+text")
+        assert rejected.status == 400
+        call = {"callId": "c-1", "callee": "15550000008", "other": "private text"}
+        refused = await session.post(
+            f"{running.url}/callbacks/nxlink-call", json=call, headers={"token": "wr0ng-token"}
+        )
+        assert refused.status == 401
+    await well.until(lambda: len(well.ids) == 5)
+    await running.logged("delivery.attempted")
+    assert await running.terminate() == 0
+    text = orjson.dumps(running.lines).decode()
+    assert well.headers
+    event_id = next(iter(well.ids))
+    assert event_id in text
+    for private in ("15550", "private", "s3cret", "wr0ng", SECRET[6:]):
+        assert private not in text, private
+
+
+async def test_webhook_is_signed_as_standard_webhooks_ask(gateway: MakeGateway, subscriber: MakeSubscriber) -> None:
+    """The reference implementation's own verifier accepts what arrives."""
+    from standardwebhooks import Webhook
+
+    receiver = await subscriber()
+    running = await gateway(subscribers=[to(receiver, "signed", secrets=[SECRET])])
+    bodies: list[bytes] = []
+    headers: list[dict[str, str]] = []
+
+    async def keep(event: dict[str, object]) -> int:
+        bodies.append(orjson.dumps(event))
+        return 200
+
+    receiver.behave = keep
+    async with aiohttp.ClientSession() as session:
+        assert await post(session, running.url, 1)
+    await receiver.until(lambda: bool(receiver.headers))
+    headers = receiver.headers
+    verified = Webhook(SECRET).verify(bodies[0], {name.lower(): value for name, value in headers[0].items()})
+    assert verified["type"] == "nxcloud.sms.dr"
+    assert headers[0]["Content-Type"].startswith("application/cloudevents+json")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+async def test_admin_port_tells_health_and_metrics(gateway: MakeGateway, path: str) -> None:
+    running = await gateway(admin={"port": 0, "token": "adm1n"})
+    async with aiohttp.ClientSession() as session:
+        headers = {"Authorization": "Bearer adm1n"} if path == "/metrics" else {}
+        answer = await session.get(running.admin_url + path, headers=headers)
+        assert answer.status == 200
+        if path == "/metrics":
+            assert "gateway_journal_events_total" in await answer.text()
+            assert (await session.get(running.admin_url + path)).status == 401
