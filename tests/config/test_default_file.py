@@ -19,7 +19,7 @@ EXAMPLES = ("ingest.callbacks", "kafka.bootstrap_servers", "kafka.security", "ka
 LIST_OF_PATHS, ONE_PATH = "ingest.callbacks.<name>[]", "ingest.callbacks.<name>"
 #: Keys of examples that show their default all the same.
 DEFAULTS_IN_EXAMPLES = re.compile(
-    r"^subscribers\[0\]\.(retry|breaker|kind|concurrency|timeout_s|ordering|start|on_f|allow_p)"
+    r"^subscribers\[\]\.(retry|breaker|kind|concurrency|timeout_s|ordering|start|on_failure|allow_private)"
 )
 
 

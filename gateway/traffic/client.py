@@ -1,0 +1,149 @@
+"""A small HTTP/1.1 client that puts requests on the wire byte for byte.
+
+An ordinary client would mend what the platform sends: raw blanks and raw UTF-8 in the query, odd content types, header
+names in lower case. It also costs more than the gateway spends on the same request, and a load generator must not be
+the slower side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+from gateway.errors import Transient
+from gateway.traffic.request import TrafficRequest
+
+#: An answer is a word or a short JSON object; more is not the gateway's.
+_MOST_BODY: Final = 1024 * 1024
+_CONNECT_S: Final = 5.0
+_ANSWER_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where requests go: an address without a path."""
+
+    host: str
+    port: int
+    has_tls: bool
+
+    @classmethod
+    def parse(cls, url: str) -> Target:
+        """From ``http://host:port``.
+
+        Raises:
+            ValueError: not such an address.
+        """
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("an address such as http://127.0.0.1:8080 is needed")
+        if parts.path not in ("", "/") or parts.query:
+            raise ValueError("give the address without a path; the path is the callback's, see --path")
+        has_tls = parts.scheme == "https"
+        return cls(parts.hostname, parts.port or (443 if has_tls else 80), has_tls)
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.has_tls else 'http'}://{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    body: bytes
+
+
+def encode(target: Target, path: str, request: TrafficRequest, headers: list[tuple[str, str]]) -> bytes:
+    """One request as bytes."""
+    line = b"POST " + path.encode() + (b"?" + request.query if request.query else b"") + b" HTTP/1.1\r\n"
+    head = [f"host: {target.host}:{target.port}", f"content-length: {len(request.body)}"]
+    if request.content_type is not None:
+        head.append(f"content-type: {request.content_type}")
+    head += [f"{name}: {value}" for name, value in headers]
+    return line + "\r\n".join(head).encode() + b"\r\n\r\n" + request.body
+
+
+class Connection:
+    """One connection that is kept open and opened again when the other side closed it. Used by one task at a time."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def exchange(self, message: bytes) -> Answer:
+        """Send one request and read its answer.
+
+        Raises:
+            Transient: no connection, or no whole answer. Whether the request was stored is not known then.
+        """
+        is_fresh = self._writer is None
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                return await self._once(message)
+        except (asyncio.IncompleteReadError, ConnectionError) as exc:
+            await self.close()
+            if is_fresh:
+                raise Transient(f"{self._target}: the connection was closed before the answer") from exc
+        except (OSError, TimeoutError, ValueError) as exc:
+            await self.close()
+            raise Transient(f"{self._target}: {exc or 'no answer in time'}") from exc
+        # A kept connection may have been closed while it was idle. Sending again makes a repeat at worst.
+        return await self.exchange(message)
+
+    async def close(self) -> None:
+        """Close the connection; the next exchange opens another."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+            try:
+                await writer.wait_closed()
+            except OSError:
+                return
+
+    async def _once(self, message: bytes) -> Answer:
+        if self._writer is None or self._reader is None:
+            context = ssl.create_default_context() if self._target.has_tls else None
+            async with asyncio.timeout(_CONNECT_S):
+                self._reader, self._writer = await asyncio.open_connection(
+                    self._target.host, self._target.port, ssl=context
+                )
+        self._writer.write(message)
+        head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
+        status = int(head[9:12])
+        body = await _body(self._reader, head)
+        if b"\r\nconnection: close" in head:
+            await self.close()
+        return Answer(status, body)
+
+
+async def _body(reader: asyncio.StreamReader, head: bytes) -> bytes:
+    _, found, rest = head.partition(b"\r\ncontent-length:")
+    if found:
+        length = int(rest.partition(b"\r\n")[0])
+        if length > _MOST_BODY:
+            raise ValueError("an answer larger than a gateway gives")
+        return await reader.readexactly(length)
+    if b"\r\ntransfer-encoding: chunked" not in head:
+        return b""
+    parts: list[bytes] = []
+    while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
+        if size + sum(map(len, parts)) > _MOST_BODY:
+            raise ValueError("an answer larger than a gateway gives")
+        parts.append((await reader.readexactly(size + 2))[:-2])
+    await reader.readuntil(b"\r\n")
+    return b"".join(parts)

@@ -1,0 +1,164 @@
+"""Driving many requests at a gateway, and counting what it answers.
+
+With a rate, each request has its time; its latency counts from then, not from when a connection was free to send it,
+so that a gateway that stalls cannot hide it (coordinated omission). Without one, every connection sends as fast as it
+is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+import orjson
+
+from gateway.errors import Transient
+from gateway.traffic.client import Answer, Connection, Target
+
+#: Requests kept to be sent again; a repeat comes soon after the first time.
+_REMEMBERED: Final = 1000
+#: Kinds of failures that are told apart in the summary; a stranger's answers could be endless.
+_MOST_KINDS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One request ready to be sent, and how its answer is judged."""
+
+    callback: str
+    message: bytes
+    is_success: Callable[[Answer], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How requests are sent.
+
+    Args:
+        count: how many in all.
+        concurrency: connections, each with one request under way.
+        rate_per_s: how many a second; None: as fast as they are answered.
+        repeat_rate: share of requests that are an earlier one again, byte for byte.
+    """
+
+    count: int
+    concurrency: int = 32
+    rate_per_s: float | None = None
+    repeat_rate: float = 0.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came back, while it comes."""
+
+    latencies_s: list[float] = field(default_factory=list)
+    by_status: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    succeeded: int = 0
+    repeats: int = 0
+    took_s: float = 0.0
+
+    @property
+    def sent(self) -> int:
+        """Requests with an answer or an error."""
+        return self.by_status.total()
+
+    @property
+    def failed(self) -> int:
+        """Requests that were not answered with the platform's word for success."""
+        return self.sent - self.succeeded
+
+    def percentile_ms(self, share: float) -> float:
+        """Latency that this share of the answered requests did not exceed, in milliseconds; 0 without any."""
+        return percentile(sorted(self.latencies_s), share) * 1000
+
+    def note(self, prepared: Prepared, answer: Answer, latency_s: float) -> None:
+        """Count one answer."""
+        self.latencies_s.append(latency_s)
+        self.by_status[str(answer.status)] += 1
+        if prepared.is_success(answer):
+            self.succeeded += 1
+        else:
+            shown = answer.body[:120].decode("utf-8", "replace")
+            self._refuse(f"{prepared.callback}: {answer.status} {shown}")
+
+    def note_error(self, prepared: Prepared, error: Transient) -> None:
+        """Count one request without an answer."""
+        self.by_status["no answer"] += 1
+        self._refuse(f"{prepared.callback}: {error}")
+
+    def _refuse(self, kind: str) -> None:
+        self.refused[kind if kind in self.refused or len(self.refused) < _MOST_KINDS else "others"] += 1
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The smallest of the sorted values that at least this share of them does not exceed; 0 for none."""
+    if not values:
+        return 0.0
+    return values[min(len(values) - 1, max(0, -int(-len(values) * share // 1) - 1))]
+
+
+def is_success(expected: bytes) -> Callable[[Answer], bool]:
+    """A judge for answers: status 200 with the platform's own body, or with ``retCode`` 0 (Callbot)."""
+
+    def judge(answer: Answer) -> bool:
+        return answer.status == 200 and (answer.body == expected or _ret_code(answer.body) == 0)
+
+    return judge
+
+
+async def drive(target: Target, prepared: Iterator[Prepared], plan: Plan, rng: Random, tally: Tally) -> None:
+    """Send ``plan.count`` requests and count the answers in ``tally``, which can be looked at meanwhile.
+
+    A cancelled drive leaves in ``tally`` what came until then.
+    """
+    started = time.perf_counter()
+    try:
+        async with asyncio.TaskGroup() as group:
+            rows = _scheduled(prepared, plan, rng, started, tally)
+            for _ in range(min(plan.concurrency, plan.count)):
+                group.create_task(_work(target, rows, tally))
+    finally:
+        tally.took_s = time.perf_counter() - started
+
+
+def _scheduled(
+    prepared: Iterator[Prepared], plan: Plan, rng: Random, started: float, tally: Tally
+) -> Iterator[tuple[Prepared, float | None]]:
+    """Requests with the times at which they are due, None for at once. Shared by all connections."""
+    earlier: deque[Prepared] = deque(maxlen=_REMEMBERED)
+    for position in range(plan.count):
+        if earlier and rng.random() < plan.repeat_rate:
+            one = earlier[int(rng.random() * len(earlier))]
+            tally.repeats += 1
+        else:
+            one = next(prepared)
+            earlier.append(one)
+        yield one, started + position / plan.rate_per_s if plan.rate_per_s else None
+
+
+async def _work(target: Target, rows: Iterator[tuple[Prepared, float | None]], tally: Tally) -> None:
+    async with Connection(target) as connection:
+        for prepared, due in rows:
+            if due is not None and (wait_s := due - time.perf_counter()) > 0:
+                await asyncio.sleep(wait_s)
+            begun = due if due is not None else time.perf_counter()
+            try:
+                answer = await connection.exchange(prepared.message)
+            except Transient as exc:
+                tally.note_error(prepared, exc)
+            else:
+                tally.note(prepared, answer, time.perf_counter() - begun)
+
+
+def _ret_code(body: bytes) -> object:
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return parsed.get("retCode") if isinstance(parsed, dict) else None

@@ -1,0 +1,148 @@
+"""Viber, Zalo, Messenger, Super Message and number checks: sections 21 to 25 of protocol.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import orjson
+
+from gateway.traffic.draw import Draw, local, millis
+from gateway.traffic.request import JSON, TrafficRequest
+
+_VIBER: Final = (("delivered", 11001), ("delivered", 11001), ("seen", 11002), ("expired", 11003), ("failed", 11000))
+_CHECK_WORDS: Final = ("YES", "NO", "UNKNOWN")
+
+
+def viber(draw: Draw) -> Iterator[TrafficRequest]:
+    """Receipts, and replies with text or media."""
+    while True:
+        if draw.chance(0.7):
+            status, code = draw.one(_VIBER)
+            fields: dict[str, Any] = {
+                "status": status,
+                "requestId": draw.hex_id(),
+                "code": code,
+                "message": f"Viber message has {status}",
+                "sendTime": local(draw.seconds_ago(60)),
+            }
+        else:
+            media = {"media": "https://media.example.com/1.jpg", "fileName": "1.jpg"}
+            fields = {
+                "phone": draw.phone(),
+                "appkey": "demoApp",
+                "traceRequestId": draw.hex_id(),
+                "message": {"text": draw.text()} if draw.chance(0.7) else media,
+                "sendTime": local(draw.seconds_ago(60)),
+            }
+        yield _json("viber", fields)
+
+
+def zalo(draw: Draw) -> Iterator[TrafficRequest]:
+    """Receipts with and without cost, echo and Zalo's own answer."""
+    while True:
+        status = draw.one(("success", "delivered", "delivered", "failed", "journey_acknowledged", "journey_time_out"))
+        fields: dict[str, Any] = {
+            "status": status,
+            "requestId": f"zalomid.{draw.hex_id()}",
+            "code": 17004 if status == "failed" else 0,
+            "message": "Successfully sent.",
+            "sendTime": local(moment := draw.seconds_ago(60)),
+        }
+        if status != "failed":
+            fields["cost"] = {"currency": "USD", "originalPrice": 0.0123}
+        if status != "journey_time_out":
+            fields["ext"] = "x"
+        if draw.chance(0.5):
+            data = {
+                "sent_time": str(millis(moment)),
+                "sending_mode": "1",
+                "msg_id": f"m-{draw.digits(6)}",
+                "quota": {"remainingQuota": "10", "dailyQuota": "500"},
+            }
+            fields["zaloRes"] = {
+                "sysMsg": "Successfully sent.",
+                "cusMsg": "Successfully sent.",
+                "error": 0,
+                "message": "Success",
+                "data": None if status == "failed" else data,
+            }
+        yield _json("zalo", fields)
+
+
+def messenger(draw: Draw) -> Iterator[TrafficRequest]:
+    """Replies in milliseconds, receipts in local time, on one path."""
+    while True:
+        if draw.chance(0.5):
+            media = {"url": "https://media.example.com/1", "type": draw.one(("image", "audio", "video"))}
+            fields: dict[str, Any] = {
+                "sender": {"id": f"u-{draw.number(1, 9999)}"},
+                "recipient": {"id": "p-1"},
+                "sendTime": millis(draw.seconds_ago(60)),
+                "appkey": "demoApp",
+                "message": {"text": f"{draw.text()} {draw.count()}"} if draw.chance(0.6) else media,
+            }
+        else:
+            fields = {
+                "status": draw.one(("success", "delivered")),
+                "requestId": draw.hex_id(),
+                "code": 0,
+                "message": "ok",
+                "sendTime": local(draw.seconds_ago(60)),
+            }
+        yield _json("messenger", fields)
+
+
+def super_message(draw: Draw) -> Iterator[TrafficRequest]:
+    """Receipts without a status word; now and then several numbers of one request."""
+    while True:
+        request = draw.hex_id()
+        for _ in range(draw.often(1, 3)):
+            code = draw.often(14004, draw.one((14003, 14005, 14006)), 0.2)
+            price = draw.number(1, 99) / 100
+            yield _json(
+                "super-message",
+                {
+                    "requestId": request,
+                    "phone": draw.phone(),
+                    "channel": draw.one(("SMS", "VIBER")),
+                    "code": code,
+                    "message": "Message has delivered" if code == 14004 else "Message not delivered",
+                    "sendTime": local(draw.seconds_ago(60)),
+                    "cost": {"currency": "CNY", "localPrice": price, "originalPrice": price},
+                },
+            )
+
+
+def number_check(draw: Draw) -> Iterator[TrafficRequest]:
+    """Results with basic, live and dial parts, and failures without any."""
+    while True:
+        phone = draw.phone()
+        fields: dict[str, Any] = {
+            "messageId": draw.uuid(),
+            "code": 0,
+            "msg": "success",
+            "batchNo": draw.digits(12),
+            "phone": phone,
+        }
+        if draw.chance(0.1):
+            fields |= {"code": draw.one((103, 108, 112, 114, 120, 121, 122)), "msg": "failed"}
+        else:
+            basic = {
+                "preCheck": "YES",
+                "regionCode": "US",
+                "countryCode": "1",
+                "nationalNumber": phone[1:],
+                "standNumber": phone,
+                "numberType": draw.number(0, 8),
+                "carrier": "Test Mobile",
+            }
+            live = {name: draw.one(_CHECK_WORDS) for name in ("validity", "reachable", "roaming")}
+            dial = {"early": "YES", "answered": "NO", "response": draw.one(("bell", "music", "busy", "power_off"))}
+            fields["data"] = {"basic": basic} | draw.one(({}, {"live": live}, {"live": live, "dial": dial}))
+            fields["cost"] = {"price": draw.number(1, 500) / 10_000, "currency": "USD"}
+        yield _json("number-check", fields)
+
+
+def _json(callback: str, fields: dict[str, Any]) -> TrafficRequest:
+    return TrafficRequest(callback, b"", JSON, orjson.dumps(fields))

@@ -1,0 +1,210 @@
+"""A subscriber for trying things out: checks signatures, counts, and misbehaves on request."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from gateway.errors import Unauthenticated
+from gateway.fanout.signing import verify
+
+#: As the specification's libraries have it.
+_TOLERANCE_S: Final = 300.0
+_MOST_BODY: Final = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How the subscriber behaves.
+
+    Args:
+        secrets: what webhooks must be signed with; none: signatures are not looked at.
+        status: answer of a refused delivery.
+        fail_rate: share of deliveries that are refused.
+        delay_s: wait before each answer.
+    """
+
+    secrets: tuple[str, ...] = ()
+    status: int = 500
+    fail_rate: float = 0.0
+    delay_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One webhook as it arrived.
+
+    Args:
+        event: parsed; None when the body is not JSON.
+        body: as received.
+        event_id: the ``webhook-id``, or the event's id without one.
+        outcome: ``accepted``, ``repeated`` (accepted before), ``refused`` (on request) or ``unauthenticated``.
+        is_replay: the gateway says that it is one.
+        reason: why it is unauthenticated.
+    """
+
+    event: dict[str, Any] | None
+    body: bytes
+    event_id: str
+    outcome: str
+    is_replay: bool
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What arrived. ``ids`` are those accepted; 32 bytes each, so a million is about 100 MB."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    ids: set[bytes] = field(default_factory=set)
+    first_at: float = 0.0
+    last_at: float = 0.0
+
+    @property
+    def distinct(self) -> int:
+        """Accepted events, each counted once."""
+        return len(self.ids)
+
+    @property
+    def rate_per_s(self) -> float:
+        """Requests a second between the first and the last."""
+        span = self.last_at - self.first_at
+        return self.outcomes.total() / span if span > 0 else 0.0
+
+
+class Receiver:
+    """The HTTP side. ``server()`` is for aiohttp's runner; any path and any content type will do.
+
+    Args:
+        manners: how it behaves.
+        rng: decides what is refused.
+        on_delivery: told of each delivery after its answer was decided; None is quicker.
+        clock: Unix seconds, for signatures.
+    """
+
+    def __init__(
+        self,
+        manners: Manners,
+        rng: Random,
+        on_delivery: Callable[[Delivery], None] | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.counts = Counts()
+        self._manners = manners
+        self._rng = rng
+        self._on_delivery = on_delivery
+        self._clock = clock
+        self._news = asyncio.Event()
+
+    def server(self) -> web.Server:  # type: ignore[type-arg,unused-ignore]
+        """Without a router: a quarter of the time of a request goes there, and there is one handler."""
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] = self._handle
+        return web.Server(handler, access_log=None)
+
+    async def accepted(self, count: int) -> None:
+        """Wait until so many distinct events were accepted."""
+        while self.counts.distinct < count:
+            self._news.clear()
+            await self._news.wait()
+
+    async def _handle(self, request: web.BaseRequest) -> web.Response:
+        if request.method not in ("POST", "PUT"):
+            return web.Response(text="gateway listen: POST webhooks here\n")
+        body = await _read(request)
+        if body is None:
+            return web.Response(status=413)
+        manners = self._manners
+        if manners.delay_s:
+            await asyncio.sleep(manners.delay_s)
+        event_id = request.headers.get("webhook-id") or _id_of(body)
+        outcome, reason = self._judge(request, body, event_id)
+        self._count(outcome, event_id)
+        if self._on_delivery is not None:
+            is_replay = request.headers.get("gateway-replay") == "true"
+            self._on_delivery(Delivery(_parsed(body), body, event_id, outcome, is_replay, reason))
+        if outcome == "unauthenticated":
+            return web.Response(status=401, text=reason)
+        return web.Response(status=manners.status if outcome == "refused" else 204)
+
+    def _judge(self, request: web.BaseRequest, body: bytes, event_id: str) -> tuple[str, str]:
+        manners = self._manners
+        if manners.secrets:
+            try:
+                verify(manners.secrets, request.headers, body, self._clock(), _TOLERANCE_S)
+            except Unauthenticated as exc:
+                return "unauthenticated", str(exc)
+        if manners.fail_rate and self._rng.random() < manners.fail_rate:
+            return "refused", ""
+        return ("repeated" if event_id.encode() in self.counts.ids else "accepted"), ""
+
+    def _count(self, outcome: str, event_id: str) -> None:
+        counts = self.counts
+        counts.last_at = time.monotonic()
+        counts.first_at = counts.first_at or counts.last_at
+        counts.outcomes[outcome] += 1
+        if outcome == "accepted":
+            counts.ids.add(event_id.encode())
+            self._news.set()
+
+
+async def _read(request: web.BaseRequest) -> bytes | None:
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in request.content.iter_any():
+        size += len(chunk)
+        if size > _MOST_BODY:
+            return None
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def _parsed(body: bytes) -> dict[str, Any] | None:
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def _id_of(body: bytes) -> str:
+    event = _parsed(body) or {}
+    return str(event.get("id", ""))
+
+
+def lines(delivery: Delivery, styled: Callable[..., str]) -> Sequence[str]:
+    """A delivery for people: a head, and the fields of its data.
+
+    Args:
+        styled: ``click.style`` or the like.
+    """
+    event = delivery.event or {}
+    marks = [] if delivery.outcome == "accepted" else [delivery.outcome]
+    marks += ["replay"] if delivery.is_replay else []
+    head = " ".join(
+        [
+            str(event.get("recordedtime", ""))[11:23],
+            styled(str(event.get("type", "not an event")), bold=True),
+            str(event.get("subject", "")),
+            styled(delivery.event_id, dim=True),
+            *(styled(mark, fg="yellow") for mark in marks),
+            *([delivery.reason] if delivery.reason else []),
+        ]
+    )
+    data = event.get("data")
+    fields = {name: value for name, value in data.items() if name != "raw"} if isinstance(data, dict) else {}
+    return [head, *([f"    {_shown(fields)}"] if fields else [])]
+
+
+def _shown(fields: dict[str, Any]) -> str:
+    return "  ".join(
+        f"{name}={value if isinstance(value, str) else orjson.dumps(value).decode()}" for name, value in fields.items()
+    )
