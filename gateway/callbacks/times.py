@@ -52,7 +52,11 @@ def rfc3339(value: object, zone: tzinfo) -> str | None:
 
 
 def salvaged(value: object, zone: tzinfo) -> str | None:
-    """The time at the head of a text with something behind it, as in the ``¤cy`` examples of protocol.md, E4."""
+    """The time at the head of a text with something behind it, as in the ``¤cy`` examples of protocol.md, E4.
+
+    Raises:
+        ValueError: what looks like a time is none.
+    """
     found = _CALENDAR.match(value.strip()) if isinstance(value, str) else None
     return rfc3339(found.group().replace("/", "-"), zone) if found else None
 

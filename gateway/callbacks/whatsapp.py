@@ -154,7 +154,7 @@ def _kind_of_content(data: dict[str, Any], source: Any, scope: Scope) -> None:
     """Without a ``type`` the object that is there says what the message is."""
     message = source["messages"]
     if "kind" not in data:
-        kind = next((name for name in KINDS if message.get(name)), None)
+        kind = next((name for name in KINDS if message.get(name) not in (None, "")), None)
         if kind is not None:
             data["kind"] = KINDS[kind]
             data["kind_code"] = kind

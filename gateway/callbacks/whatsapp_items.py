@@ -66,7 +66,7 @@ def _view(envelope: dict[str, Any], people: Mapping[str, Any], name: str, item: 
         raise CallbackRejected("an object is expected", f"{name}[{index}]")
     view = {**envelope, name: item}
     if people:
-        contact = people.get(str(item.get("from") or item.get("recipient_id"))) or people.get("")
+        contact = people.get(str(item.get("from") or item.get("recipient_id") or "")) or people.get("")
         if contact is not None:
             view["contacts"] = contact
     return view
@@ -75,7 +75,7 @@ def _view(envelope: dict[str, Any], people: Mapping[str, Any], name: str, item: 
 def _people(contacts: object) -> dict[str, Any]:
     """Contacts by their WhatsApp id; one alone also under no id, it is meant whatever its id says."""
     listed = [contact for contact in _items(contacts) if type(contact) is dict]
-    people = {str(contact.get("wa_id")): contact for contact in listed}
+    people = {str(contact["wa_id"]): contact for contact in listed if contact.get("wa_id")}
     if len(listed) == 1:
         people[""] = listed[0]
     return people

@@ -1,0 +1,58 @@
+"""The form parser gives what the standard library gives."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, unquote_to_bytes, urlencode
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from gateway.callbacks import form
+
+FORMISH = st.text(alphabet="ab=&%+ 0123456789ABCDEFabcdef;:/\u00a4\u6210\x00", max_size=60)
+
+
+def reference(data: bytes) -> list[tuple[str, str]]:
+    """The same rules, written with the standard library's own unquoting."""
+    fields = []
+    for part in data.split(b"&"):
+        if part:
+            name, _, value = part.replace(b"+", b" ").partition(b"=")
+            fields.append(tuple(unquote_to_bytes(one).decode("utf-8", "backslashreplace") for one in (name, value)))
+    return fields
+
+
+@given(st.binary(max_size=80))
+@example(b"%%20=%2%3A5&%253A=%25%32%30&==&&=")
+@example(b"a=%E6%88%90\xe5\x8a%9F&b=\xff%ff")
+def test_any_bytes_parse_as_the_reference(data: bytes) -> None:
+    """Every byte string gives the fields that unquoting byte by byte gives."""
+    assert reference(data) == form.pairs(data)
+
+
+@given(FORMISH)
+def test_form_like_text_parses_as_the_reference(text: str) -> None:
+    """Text made of the letters that mean something in a form gives the reference's fields."""
+    assert reference(text.encode()) == form.pairs(text.encode())
+
+
+@given(FORMISH.map(lambda text: text.encode("ascii", "ignore").decode()))
+def test_ascii_parses_as_parse_qsl(text: str) -> None:
+    """On ASCII the result is that of ``urllib.parse.parse_qsl`` with blank values kept."""
+    expected = parse_qsl(text, keep_blank_values=True, errors="backslashreplace")
+    assert expected == form.pairs(text.encode())
+
+
+@given(st.lists(st.tuples(st.text(max_size=8), st.text(max_size=8)), max_size=8))
+def test_what_was_encoded_is_decoded(fields: list[tuple[str, str]]) -> None:
+    """Any fields survive being encoded as a form."""
+    kept = [(name, value) for name, value in fields if name or value]
+    named = [(name, value) for name, value in kept if name]
+    assert named == form.pairs(urlencode(named).encode())
+
+
+@given(st.lists(st.tuples(st.sampled_from(["token", "a", "b"]), st.text(max_size=5)), max_size=6))
+def test_a_field_is_cut_out_and_the_rest_stays(fields: list[tuple[str, str]]) -> None:
+    """Cutting a name out removes every field of that name and no other."""
+    left = form.pairs(form.without(urlencode(fields).encode(), frozenset({"token"})))
+    assert [pair for pair in fields if pair[0] != "token"] == left
