@@ -191,4 +191,4 @@ class Publisher:
                 break
             await asyncio.sleep(self._policy.retry_s)
         METRICS.counter("gateway_publisher_dead_letters").labels(entry.topic).inc()
-        _log.error("event.unpublishable", event=entry.id, topic=entry.topic, bytes=len(entry.value), reason=reason)
+        _log.error("event.unpublishable", id=entry.id, topic=entry.topic, bytes=len(entry.value), reason=reason)

@@ -105,7 +105,7 @@ async def publisher_journal(bootstrap: str, entries: list[Entry]) -> None:
         ours = Publisher(journal, KafkaOptions((bootstrap,)))
         started = time.process_time()
         await ours.start()
-        while await ours.lag():  # noqa: ASYNC110  # the cursor of a journal has no event to wait for
+        while await ours.lag():  # the cursor of a journal has no event to wait for
             await asyncio.sleep(0.05)
         _FIGURE.append(time.process_time() - started)
         await ours.stop()

@@ -64,7 +64,7 @@ def by_key(records: Sequence[Record | Entry]) -> dict[str, list[str]]:
 
 async def a_new_moment(after: float) -> float:
     """A time that is later than ``after`` by more than clocks and time stamps are coarse."""
-    while time.time() <= after + 0.02:  # noqa: ASYNC110  # it is the clock that is waited for
+    while time.time() <= after + 0.02:  # it is the clock that is waited for
         await asyncio.sleep(0.005)
     return time.time()
 

@@ -10,10 +10,10 @@ Invariants
 
 Why (1) and (2). aiokafka 0.14 numbers a batch when it is first sent and retries it under this number for as long
 as the error is one that may pass; the broker drops what it has seen (KIP-98). That is right, and most outages,
-restarts and moved leaders need nothing from us. But when a batch fails for good (too large, not authorised, a
-partition without a leader for longer than the request time-out), its numbers stay used: a batch queued behind it is
-then refused for ever (OUT_OF_ORDER_SEQUENCE_NUMBER), or, where the broker knows nothing of the producer yet,
-*accepted*, and the failed one is sent after it: order lost. With one batch per partition nothing stands behind.
+restarts and moved leaders need nothing from us. But when a batch fails for good (too large, not authorised), its
+numbers stay used: a batch queued behind it is then refused for ever (OUT_OF_ORDER_SEQUENCE_NUMBER), or, where the
+broker knows nothing of the producer yet, *accepted*, and the failed one is sent after it: order lost. With one batch
+per partition nothing stands behind.
 aiokafka has one request per broker under way in any case, so this costs no throughput.
 
 States of a producer: opening → driving → (failed → settling) → retired. While settling, batches of other partitions
@@ -31,6 +31,7 @@ though a fresh client does get an answer, the producer is replaced.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
@@ -214,6 +215,8 @@ class Writer:
                     try:
                         await self._drive()
                         backoff.reset()
+                    except Exception as exc:  # the top of a task: a writer that ends would be a log that ends
+                        _log.exception("kafka.writer_broke", client=self._name, error=repr(exc))
                     finally:
                         await self._retire()
                 await asyncio.sleep(backoff.next_s())
@@ -228,6 +231,9 @@ class Writer:
             enable_idempotence=True,
             max_batch_size=self._policy.max_batch_bytes,
         )
+        # aiokafka fails a batch whose partition has no leader for longer than the request time-out, also an idempotent
+        # one, and so makes a repeat of it (a broker that hung is fenced and leaderless for a moment). It may wait.
+        producer._message_accumulator._batch_ttl = math.inf
         try:
             async with asyncio.timeout(OPEN_S):
                 await producer.start()
