@@ -112,6 +112,7 @@ class Lane:
         self._on_skipped = on_skipped
         self._reader: LogReader | None = None
         self._positions: dict[str, Position] = {}
+        self._leaving: set[str] = set()
         self._events = 0
         self._bytes = 0
         self._has_room = asyncio.Event()
@@ -200,6 +201,8 @@ class Lane:
         for record in records:
             position = self._positions.get(record.partition)
             if position is None:
+                if record.partition in self._leaving:
+                    continue
                 position = self._positions[record.partition] = Position(record.partition)
             if record.offset < position.next:
                 continue  # read a second time after trouble; it is known already
@@ -241,6 +244,7 @@ class Lane:
 
     async def _on_revoked(self, partitions: Collection[str]) -> None:
         """Settle partitions that another process gets: drop what has not begun, wait for what is in flight."""
+        self._leaving.update(partitions)
         leaving = [self._positions.pop(name) for name in partitions if name in self._positions]
         until = self._clock.monotonic() + self._settle_s
         for position in leaving:
@@ -251,6 +255,7 @@ class Lane:
                 self._drop(position)  # what failed meanwhile waits for retry, and not here
         for position in leaving:
             position.is_ours = False
+        self._leaving.difference_update(partitions)
         _log.info("lane.revoked", group=self.group, partitions=sorted(partitions))
 
     async def _changed(self, at_most_s: float) -> None:

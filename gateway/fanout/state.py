@@ -16,6 +16,7 @@ The probes of an open breaker are not written, so that an outage costs two recor
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -82,7 +83,7 @@ class StateBoard:
 
     def put(self, subscriber: str, state: Lasting) -> None:
         """Keep a state; durable a moment later. Never blocks."""
-        parts = {
+        parts: dict[str, dict[str, Any]] = {
             "control": {"paused": state.paused, "stopped": state.stopped},
             "breaker": {"opened_at": state.opened_at, "open_s": state.open_s},
         }
@@ -142,6 +143,8 @@ class StateBoard:
         except (orjson.JSONDecodeError, KeyError, AttributeError, TypeError):
             _log.warning("state.not_understood", partition=record.partition, offset=record.offset)
             return
+        if record.appended_at < self._written_at.get(record.key, 0.0):
+            return  # read a second time; what came after it is known
         self._written_at[record.key] = record.appended_at
         if is_loaded and (writer == self._instance or record.key in self._dirty):
             return
@@ -189,5 +192,5 @@ class StateBoard:
 
 
 def _id(key: str, now: float) -> str:
-    """Ids of internal records are not looked up; they only have to differ."""
-    return f"{key}@{now:.6f}"
+    """Ids of internal records are not looked up; they only have to differ, and to look like ids."""
+    return hashlib.blake2b(f"{key}@{now!r}".encode(), digest_size=16).hexdigest()
