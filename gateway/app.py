@@ -1,6 +1,12 @@
 """The only wiring: every part gets what it needs here, starts in order and stops in reverse.
 
-    journal ── known ids ── fan-out ── ingest ── admin
+    journal ── publisher ── Kafka's log ── fan-out ── ingest ── admin
+
+========  ===========================================================================
+``run``     all of it; without Kafka the journal is the log that fan-out reads
+``serve``   journal, publisher, ingest, admin
+``fanout``  Kafka's log, fan-out, admin
+========  ===========================================================================
 
 What takes callbacks starts when everything behind it stands, and stops first. The journal is open longest: what was
 answered with success is in it.
@@ -12,16 +18,18 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import structlog
 
-from gateway import __version__
+from gateway import __version__, publisher
 from gateway.admin.health import Check
 from gateway.admin.server import AdminServer
 from gateway.config.settings import Settings
@@ -33,34 +41,44 @@ from gateway.ingest.endpoints import endpoints
 from gateway.ingest.intake import Intake
 from gateway.ingest.known import KnownIds
 from gateway.ingest.server import IngestServer
+from gateway.log import EventLog
 from gateway.log.journal import Journal, Retention
+from gateway.log.kafka import KafkaLog, KafkaOptions
+from gateway.publisher import Publisher
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import METRICS
 
 #: Kubernetes kills after 30 s; the parts together stay below this, and this below that.
 STOP_S: Final = 25.0
 _INGEST_STOP_S: Final = 8.0
-_FANOUT_STOP_S: Final = 12.0
+_FANOUT_STOP_S: Final = 8.0
+_PUBLISHER_STOP_S: Final = 2.0
+
+#: What a process does; the commands of the same names.
+Role = Literal["run", "serve", "fanout"]
 
 _log = structlog.get_logger("gateway.app")
 
 
 class App:
-    """One process of the gateway: all roles on the embedded log.
+    """One process of the gateway.
 
     Args:
         settings: the whole configuration.
         config_path: watched for changes of subscribers; None watches nothing.
+        role: which parts run here.
+        worker: number of this process among those that share the port; None when it is the only one.
     """
 
-    def __init__(self, settings: Settings, config_path: Path | None = None) -> None:
+    def __init__(
+        self, settings: Settings, config_path: Path | None = None, *, role: Role = "run", worker: int | None = None
+    ) -> None:
         self.settings = settings
+        self.role = role
         self._config_path = config_path
+        self._worker = worker
         self._stack = AsyncExitStack()
-        self.journal: Journal
-        self.ingest: IngestServer
-        self.fanout: FanOut
-        self.admin: AdminServer
+        self._checks: dict[str, Callable[[], Check]] = {}
 
     async def start(self) -> None:
         """Start everything; on an error what was started is stopped again before it is raised.
@@ -76,50 +94,88 @@ class App:
 
     async def _start(self) -> None:
         settings = self.settings
-        self.journal = Journal(Path(settings.journal.dir), _retention(settings))
-        await self._begin(self.journal.start(), self.journal.stop)
+        kafka = KafkaOptions.of(settings.kafka, settings.topics) if settings.kafka is not None else None
+        if self.role == "fanout" and kafka is None:
+            raise ConfigError(["kafka: 'gateway fanout' reads topics and needs it; without Kafka use 'gateway run'"])
+        told: dict[str, object] = {}
+        if self.role != "fanout":
+            self.journal = await self._open_journal()
+            if kafka is not None:
+                await self._start_publisher(kafka)
+        if self.role != "serve":
+            log = await self._open_kafka(kafka) if kafka is not None else self.journal
+            await self._start_fanout(log, load_wait_s=0.2 if kafka is None else 10.0)
+            told["subscribers"] = [subscriber.name for subscriber in settings.subscribers]
+        if self.role != "fanout":
+            told |= await self._start_ingest()
+        self.admin = AdminServer(settings.admin, self._checks, METRICS.registry)
+        await self._begin(self.admin.start(), self.admin.stop)
+        told["admin"] = f"http://{settings.admin.host}:{self.admin.port}"
+        _log.info("gateway.started", version=__version__, role=self.role, **told)
 
-        known = KnownIds(settings.ingest.dedup_window)
-        known.update(await self.journal.newest_ids(settings.ingest.dedup_window))
+    async def _open_journal(self) -> Journal:
+        settings = self.settings.journal
+        folder = Path(settings.dir) if self._worker is None else Path(settings.dir) / f"worker-{self._worker}"
+        retention = Retention(int(settings.max_bytes), settings.retention)
+        if self.settings.kafka is not None:
+            # The topics keep what was published; here only what the window of known ids is rebuilt from.
+            window = self.settings.ingest.dedup_window
+            retention = replace(retention, protected=publisher.GROUP, publish_grace_records=window)
+        journal = Journal(folder, retention)
+        await self._begin(journal.start(), journal.stop)
+        self._checks["journal"] = lambda: Check(
+            "journal", journal.last_failure if journal.is_open else "closed: the gateway is stopping"
+        )
+        return journal
 
-        await self._claim_positions()
-        self.fanout = FanOut(self.journal, settings.subscribers)
+    async def _start_publisher(self, kafka: KafkaOptions) -> None:
+        publishing = Publisher(self.journal, kafka)
+        await self._begin(publishing.start(), lambda: publishing.stop(drain_s=_PUBLISHER_STOP_S))
+        self._checks["kafka"] = lambda: Check("kafka", publishing.state.reason, is_needed=False)
+
+    async def _open_kafka(self, kafka: KafkaOptions) -> KafkaLog:
+        log = KafkaLog(kafka)
+        await self._begin(log.start(), log.stop)
+        return log
+
+    async def _start_fanout(self, log: EventLog, *, load_wait_s: float) -> None:
+        if isinstance(log, Journal):
+            await self._claim_positions(log)
+        instance = f"{socket.gethostname()}-{self._worker or 0}" if self.settings.kafka is not None else "0"
+        self.fanout = FanOut(log, self.settings.subscribers, instance=instance, load_wait_s=load_wait_s)
         self._stack.push_async_callback(lambda: self.fanout.stop(_FANOUT_STOP_S))
         self.fanout.start()
         if self._config_path is not None:
             watching = asyncio.create_task(self._follow(self._config_path), name="config-watch")
             self._stack.push_async_callback(_ended, watching)
 
-        paths = endpoints(settings.ingest)
-        intake = Intake(self.journal, known, clock=_utc_now, max_waiting=settings.ingest.max_waiting)
-        self.ingest = IngestServer(settings.ingest, paths, intake, clock=_utc_now)
-        await self._begin(self.ingest.start(), lambda: self.ingest.stop(_INGEST_STOP_S))
-
-        self.admin = AdminServer(settings.admin, {"journal": self._journal_check}, METRICS.registry)
-        await self._begin(self.admin.start(), self.admin.stop)
-
+    async def _start_ingest(self) -> dict[str, object]:
+        settings = self.settings.ingest
+        known = KnownIds(settings.dedup_window)
+        known.update(await self.journal.newest_ids(settings.dedup_window))
+        paths = endpoints(settings)
+        intake = Intake(self.journal, known, clock=_utc_now, max_waiting=settings.max_waiting)
+        self.ingest = IngestServer(settings, paths, intake, clock=_utc_now)
+        starting = self.ingest.start(reuse_port=self._worker is not None)
+        await self._begin(starting, lambda: self.ingest.stop(_INGEST_STOP_S))
         if paths.open_paths:
             _log.warning(
                 "callbacks.open",
                 paths=sorted(paths.open_paths),
                 advice="whoever knows the address can write events; set auth, or allow_ips",
             )
-        _log.info(
-            "gateway.started",
-            version=__version__,
-            ingest=f"http://{settings.ingest.host}:{self.ingest.port}",
-            admin=f"http://{settings.admin.host}:{self.admin.port}",
-            journal=settings.journal.dir,
-            known_ids=len(known),
-            subscribers=[subscriber.name for subscriber in settings.subscribers],
-        )
+        return {
+            "ingest": f"http://{settings.host}:{self.ingest.port}",
+            "journal": self.settings.journal.dir,
+            "known_ids": len(known),
+        }
 
-    async def _claim_positions(self) -> None:
+    async def _claim_positions(self, journal: Journal) -> None:
         """Fix where new subscribers begin before the first callback is taken: "from now on" must not drift to later."""
         for subscriber in self.settings.subscribers:
             if subscriber.kind != "stream":
                 group = group_name(subscriber.name)
-                reader = await self.journal.reader(group, subscriber.topics, start=subscriber.start)
+                reader = await journal.reader(group, subscriber.topics, start=subscriber.start)
                 await reader.close()
 
     async def stop(self) -> None:
@@ -141,18 +197,13 @@ class App:
             else:
                 _log.info("config.applied", subscribers=[subscriber.name for subscriber in settings.subscribers])
 
-    def _journal_check(self) -> Check:
-        if not self.journal.is_open:
-            return Check("journal", "the journal is closed: the gateway is stopping")
-        return Check("journal", self.journal.last_failure)
 
-
-def run(settings: Settings, config_path: Path | None = None) -> int:
+def run(settings: Settings, config_path: Path | None = None, *, role: Role = "run", worker: int | None = None) -> int:
     """Run until SIGTERM or SIGINT; the exit code. A second signal changes nothing: the stop is bounded anyway."""
     logs.configure(settings.log.level, settings.log.format)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
-            return runner.run(_run(App(settings, config_path)))
+            return runner.run(_run(App(settings, config_path, role=role, worker=worker)))
         except GatewayError as exc:
             _log.error("gateway.failed", error=str(exc))
             return exc.exit_code
@@ -178,10 +229,6 @@ async def _run(app: App) -> int:
         ) from exc
     _log.info("gateway.stopped", took_s=round(time.monotonic() - started, 3))
     return 0
-
-
-def _retention(settings: Settings) -> Retention:
-    return Retention(int(settings.journal.max_bytes), settings.journal.retention)
 
 
 def _utc_now() -> datetime:
