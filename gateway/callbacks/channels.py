@@ -30,7 +30,7 @@ _RECEIPT: Final = (
     Field("result", "message", text),
     Field("at", "sendTime", local_time),
     Field("error.code", "", integer, "The result code, where it failed"),
-    Field("error.title", "", text),
+    Field("error.title", "", text, "The result text, where it failed"),
     Field("ext", "ext", text),
 )
 

@@ -18,6 +18,7 @@ from gateway.errors import CallbackRejected
 
 Layout = Literal["form", "json"]
 
+_ESCAPED_BRACE: Final = frozenset({b"%7B", b"%7b"})
 _LINE_ENDS: Final = b"\r\n\t"
 
 
@@ -53,8 +54,10 @@ def read(request: CallbackRequest, layout: Layout, credential_fields: frozenset[
         CallbackRejected: the declared format does not parse.
     """
     body = request.body
-    if jsontext.is_object(body) or body[:3] in (b"%7B", b"%7b"):
-        parsed = jsontext.parse(unquote_to_bytes(body) if body[:1] == b"%" else body)
+    parsed = jsontext.parse(body) if jsontext.is_object(body) else None
+    if parsed is None and body[:3] in _ESCAPED_BRACE:
+        parsed = _escaped_object(body)
+    if parsed is not None:
         if layout == "json" or not request.query:
             return Payload(parsed.fields, orjson.Fragment(parsed.text), parsed.canonical, parsed.text)
         return _with_query(parsed, request.query, credential_fields)
@@ -64,6 +67,14 @@ def read(request: CallbackRequest, layout: Layout, credential_fields: frozenset[
     if body:
         fields += form.pairs(body.strip(_LINE_ENDS))
     return _of_pairs(fields, credential_fields)
+
+
+def _escaped_object(body: bytes) -> jsontext.JsonText | None:
+    """JSON that was percent-encoded as a whole; None for a form whose first name only begins like that."""
+    try:
+        return jsontext.parse(unquote_to_bytes(body.replace(b"+", b" ")))
+    except CallbackRejected:
+        return None
 
 
 def _of_pairs(fields: list[tuple[str, str]], credential_fields: frozenset[str]) -> Payload:

@@ -141,7 +141,7 @@ STATUS_SHAPE: Final = Shape(
         Field("conversation.expires_at", "statuses.conversation.expiration_timestamp", seconds),
         Field("costs", "statuses.costs", objects(_COST_FIELDS)),
         Field("price.amount", "", money, "Sum of the costs, where they have one currency"),
-        Field("price.currency", "", text),
+        Field("price.currency", "", text, "The one currency of the costs"),
         Field("at", "statuses.timestamp", seconds),
         Field("ext", "statuses.biz_opaque_callback_data", text, "Tracking data of the send call"),
         _WABA,

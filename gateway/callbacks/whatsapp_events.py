@@ -173,8 +173,8 @@ CALL: Final = Shape(
                 )
             ),
         ),
-        Field("price.amount", "", money),
-        Field("price.currency", "", text),
+        Field("price.amount", "", money, "Of the first cost"),
+        Field("price.currency", "", text, "Of the first cost"),
         Field("waba_id", "wabaId", identifier, "WhatsApp Business account"),
         Field("app_id", "app_id", identifier),
     ),

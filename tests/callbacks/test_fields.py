@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.callbacks import fields, money, phones
@@ -112,6 +112,7 @@ CONVERTERS = [value for value in vars(fields).values() if isinstance(value, Conv
 
 @pytest.mark.parametrize("converter", CONVERTERS, ids=lambda converter: converter.name)
 @given(value=ANY_JSON)
+@settings(max_examples=50)
 def test_a_converter_gives_json_or_refuses(converter: Converter, value: Any) -> None:
     """Any JSON value becomes something that can be stored, nothing, or one of the refusals a table expects."""
     if value is None or value == "":

@@ -1,0 +1,194 @@
+"""Webhooks of other senders, by configuration and by a decoder of one's own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.callbacks import CallbackRequest, DecodeContext
+from gateway.callbacks.generic import DecoderCallback, Found, GenericCallback, JsonPath, load_decoder
+from gateway.errors import CallbackRejected
+
+NOW = datetime(2025, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+CONTEXT = DecodeContext(account="shop")
+ORDERS = GenericCallback("shop-orders", "json", "shop.order", JsonPath("$.order.id"))
+
+
+def request(body: bytes = b"", query: bytes = b"") -> CallbackRequest:
+    return CallbackRequest("POST", "/callbacks/shop-orders", query, {}, body, NOW)
+
+
+def test_a_json_webhook_by_configuration() -> None:
+    """Topic, key and source come from the configuration, the sender's fields are kept digit by digit."""
+    body = b'{"order":{"id":12345678901234567890,"total":10.00},"at":1735000000}'
+    decoded = ORDERS.decode(request(body), CONTEXT)
+    event = decoded.events[0]
+    assert ("shop.order", "shop.order", "/callbacks/shop-orders") == (event.topic, event.type, event.source)
+    assert ("12345678901234567890", "12345678901234567890") == (event.subject, event.partitionkey)
+    assert ("shop", "2025-01-02T03:04:05.678901Z") == (event.account, event.time)
+    assert body in event.to_json()
+    assert event.id == ORDERS.decode(request(b" " + body), CONTEXT).events[0].id
+
+
+def test_a_form_webhook_by_configuration() -> None:
+    """A form's fields are found by name, in the query or in the body."""
+    callback = GenericCallback("f", "form", "t", JsonPath("$.id"), type="shop.paid", time=JsonPath("$.when"))
+    events = [
+        callback.decode(sent, CONTEXT).events[0]
+        for sent in (request(b"id=7&when=2024-01-02+03:04:05"), request(b"", b"id=7&when=2024-01-02 03:04:05"))
+    ]
+    assert events[0] == events[1]
+    assert ("shop.paid", "7", "2024-01-02T03:04:05+08:00") == (events[0].type, events[0].subject, events[0].time)
+    assert {"id": "7", "when": "2024-01-02 03:04:05"} == events[0].data["raw"]
+    assert frozenset({"POST", "GET"}) == callback.methods
+
+
+def test_an_id_of_the_senders_own() -> None:
+    """With an id path the same id is the same event, whatever else differs; an unreadable time is arrival."""
+    callback = GenericCallback("g", "json", "t", JsonPath("$.k"), id=JsonPath("$.id"), time=JsonPath("$.at"))
+    first, repeat, other = (
+        callback.decode(request(body), CONTEXT).events[0]
+        for body in (b'{"k":1,"id":"a","try":1,"at":"soon"}', b'{"k":1,"id":"a","try":2}', b'{"k":1,"id":"b"}')
+    )
+    assert first.id == repeat.id
+    assert first.id != other.id
+    assert first.recordedtime == first.time
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b"{}", "$.order.id"),
+        (b'{"order":{"id":""}}', "$.order.id"),
+        (b'{"order":[1]}', "$.order.id"),
+        (b"order=1", ""),
+        (b"", ""),
+    ],
+)
+def test_what_lacks_its_key_is_rejected(body: bytes, field: str) -> None:
+    """No value at the key's path, or another layout than the configured one, is a typed refusal."""
+    with pytest.raises(CallbackRejected) as refusal:
+        ORDERS.decode(request(body), CONTEXT)
+    assert field == refusal.value.field
+
+
+@given(st.binary(max_size=100), st.binary(max_size=30))
+def test_any_bytes(body: bytes, query: bytes) -> None:
+    """Any bytes become an event or a typed refusal, for both layouts."""
+    for callback in (ORDERS, GenericCallback("f", "form", "t", JsonPath("$.a"))):
+        try:
+            events = callback.decode(request(body, query), CONTEXT).events
+        except CallbackRejected:
+            continue
+        assert all(event.to_json() for event in events)
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("$.a", "1"),
+        ("$.b.c", "x"),
+        ("$.b['d e']", "2.5"),
+        ('$["b"]["c"]', "x"),
+        ("$.l[1].m", "true"),
+        ("$.l[7].m", ""),
+        ("$.b", ""),
+        ("$.none", ""),
+        ("$.a.b", ""),
+    ],
+)
+def test_paths(path: str, found: str) -> None:
+    """A path leads to one scalar, as text; to nothing where there is none."""
+    fields = {"a": 1, "b": {"c": "x", "d e": 2.5}, "l": [{}, {"m": True}]}
+    assert found == JsonPath(path).find(fields)
+
+
+@pytest.mark.parametrize("path", ["", "a", "$", "$.", "$..a", "$.a[", "$.a[*]", "$.a[-1]", "$.a b", ".a"])
+def test_what_is_no_path(path: str) -> None:
+    """A path that could not be followed is refused when it is configured, and named."""
+    with pytest.raises(ValueError, match="is not a path"):
+        JsonPath(path)
+
+
+PACKAGE = """
+import orjson
+from gateway.callbacks.generic import Found
+from gateway.errors import CallbackRejected
+
+def decode(request, context):
+    try:
+        body = orjson.loads(request.body)
+    except orjson.JSONDecodeError as exc:
+        raise CallbackRejected("not JSON") from exc
+    return [Found(key=parcel["id"], data={"parcel": parcel}) for parcel in body["parcels"]]
+
+word = "not a function"
+"""
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A package as pip leaves it: its module, and its metadata with the entry points."""
+    (tmp_path / "acme_gateway.py").write_text(PACKAGE)
+    metadata = tmp_path / "acme_gateway-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-gateway\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(
+        "[gateway.decoders]\nparcels = acme_gateway:decode\nword = acme_gateway:word\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    sys.modules.pop("acme_gateway", None)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_decoder_of_ones_own() -> None:
+    """An installed package's decoder is found by name, and its findings become events with stable ids."""
+    callback = DecoderCallback("parcels", load_decoder("parcels"), "parcel.status")
+    body = b'{"parcels":[{"id":"p-1"},{"id":"p-2","kg":1.5}]}'
+    events = callback.decode(request(body), CONTEXT).events
+    assert ["p-1", "p-2"] == [event.subject for event in events]
+    assert {"parcel": {"id": "p-2", "kg": 1.5}} == events[1].data
+    assert ("/callbacks/parcels", "parcel.status", "shop") == (events[0].source, events[0].type, events[0].account)
+    assert [event.id for event in events] == [event.id for event in callback.decode(request(body), CONTEXT).events]
+    assert 2 == len({event.id for event in events})
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    "body", [b"x", b"{}", b'{"parcels":[{}]}', b'{"parcels":[]}', b'{"parcels":[{"id":""}]}', b'{"parcels":3}']
+)
+def test_whatever_a_decoder_raises_the_request_is_kept(body: bytes) -> None:
+    """A decoder that refuses, fails, or finds nothing gives a typed refusal with a reason that names it."""
+    callback = DecoderCallback("parcels", load_decoder("parcels"), "parcel.status")
+    with pytest.raises(CallbackRejected) as refusal:
+        callback.decode(request(body), CONTEXT)
+    assert refusal.value.reason
+
+
+@pytest.mark.usefixtures("installed")
+def test_decoders_that_cannot_be_used() -> None:
+    """A name that nobody offers is refused with those that are; what is no function is refused too."""
+    with pytest.raises(LookupError, match=r"'letters'; there are: .*parcels"):
+        load_decoder("letters")
+    with pytest.raises(TypeError, match="not a function"):
+        load_decoder("word")
+
+
+def test_what_a_decoder_finds_is_checked() -> None:
+    """Data that JSON cannot hold is a refusal; times and ids of the decoder's own are used."""
+    bad = DecoderCallback("d", lambda request, context: [Found("k", {"x": object()})], "t")
+    with pytest.raises(CallbackRejected):
+        bad.decode(request(), CONTEXT)
+    good = DecoderCallback("d", lambda request, context: [Found("k", {}, type="t.one", id="7", time="1735000000")], "t")
+    one, other = (good.decode(request(body), CONTEXT).events[0] for body in (b"a", b"b"))
+    assert one.id == other.id
+    assert ("t.one", "2024-12-24T00:26:40Z") == (one.type, one.time)
+    orjson.loads(one.to_json())

@@ -1,0 +1,96 @@
+"""JSON is read without losing a digit."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.callbacks import jsontext
+from gateway.errors import CallbackRejected
+
+OBJECTS = st.dictionaries(
+    st.text(max_size=5),
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(max_size=9),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+        max_leaves=6,
+    ),
+    max_size=5,
+)
+
+
+@given(OBJECTS, st.sampled_from([None, 2]))
+def test_the_text_says_what_was_sent(value: dict[str, Any], indent: int | None) -> None:
+    """Pretty-printed or not, with a BOM or not, the kept text holds the same values on one line."""
+    body = json.dumps(value, indent=indent).encode()
+    parsed = jsontext.parse(b"\xef\xbb\xbf" + body + b"\r\n")
+    assert b"\n" not in parsed.text
+    assert json.loads(body) == json.loads(parsed.text)
+
+
+@given(OBJECTS)
+def test_taking_apart_and_writing_again_loses_nothing(value: dict[str, Any]) -> None:
+    """What is written again after a lossless parse has the numbers of the original, digit by digit."""
+    text = jsontext.parse(json.dumps(value).encode()).text
+    again = orjson.dumps(jsontext.lossless(text))
+    assert json.loads(text, parse_float=str, parse_int=str) == json.loads(again, parse_float=str, parse_int=str)
+
+
+@given(OBJECTS, st.randoms())
+def test_the_canonical_form_ignores_order(value: dict[str, Any], random: Any) -> None:
+    """Two objects with the same members have one canonical form where doubles hold their numbers."""
+    items = list(value.items())
+    random.shuffle(items)
+    one, other = (jsontext.parse(json.dumps(dict(order)).encode()) for order in (value.items(), items))
+    exact = isinstance(one.fields, dict) and one.fields == value
+    assert not exact or one.canonical == other.canonical or one.canonical == one.text
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        ("1.0", 1.0),
+        ("0.0360", 0.036),
+        ("123456789012345", 123456789012345),
+        ("18446744073709551615", "18446744073709551615"),
+        ("18446744073709551616", "18446744073709551616"),
+        ("-12345678901234567890", "-12345678901234567890"),
+        ("0.12345678901234567", "0.12345678901234567"),
+        ("1234567890.1234567", "1234567890.1234567"),
+    ],
+)
+def test_numbers_that_a_double_cannot_hold_are_text(number: str, expected: object) -> None:
+    """A number with more digits than a double keeps comes as the text it was written as, anywhere in the body."""
+    for body in ('{"a":%s}', '{ "a" : %s }', '{"b":[0,%s]}', '{"b":["12345678901234567890 in text", %s]}'):
+        (found,) = jsontext.parse((body % number).encode()).fields.values()
+        value = found[1] if isinstance(found, list) else found
+        assert (type(expected), expected) == (type(value), value)
+
+
+def test_half_a_pair_is_kept_as_its_text() -> None:
+    """A lone surrogate becomes the six letters it was written as; whole pairs and escaped backslashes stay."""
+    body = rb'{"a":"\ud83d x \ud83d\ude00 \\ud83d \ude00\ud83d","b":1}'
+    parsed = jsontext.parse(body)
+    assert "\\ud83d x 😀 \\ud83d \\ude00\\ud83d" == parsed.fields["a"]
+    assert parsed.fields == orjson.loads(parsed.text)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"x", b"[]", b"1", b'"a"', b'{"a":1}x', b'{"a":NaN}', b'{"a":Infinity}', b'{"a":1e400}', b'{"a":"\xff"}',
+     b"{'a':1}", b'{"a":01}', b'{"a":"\n"}', b"{" * 2000, b'{"a":' * 251 + b"1" + b"}" * 251],
+)  # fmt: skip
+def test_what_is_no_object_is_refused(body: bytes) -> None:
+    """What is not a JSON object, or nested deeper than an event may be, is refused with a reason."""
+    with pytest.raises(CallbackRejected) as refusal:
+        jsontext.parse(body)
+    assert refusal.value.reason

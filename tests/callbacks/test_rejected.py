@@ -1,0 +1,118 @@
+"""What was not understood is kept whole."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
+from gateway.callbacks.credentials import Credentials
+from gateway.callbacks.rejected import SCHEMA, TOPIC, TYPE, rejected_event, request_from
+from gateway.errors import CallbackRejected
+from gateway.event import Event, NotAnEvent, from_json
+
+NOW = datetime(2025, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+ERROR = CallbackRejected("the identifying field is missing or empty", "messageid")
+
+
+def request(body: bytes = b"", query: bytes = b"", path: str = "/callbacks/sms-dr", **headers: str) -> CallbackRequest:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return CallbackRequest("POST", path, query, named, body, NOW, "203.0.113.7")
+
+
+def again(event: Event) -> CallbackRequest:
+    """The request as it comes back from the event's bytes."""
+    return request_from(from_json(event.to_json(), TOPIC))
+
+
+@given(
+    st.binary(max_size=100),
+    st.binary(max_size=50),
+    st.dictionaries(st.text(max_size=5), st.text(max_size=9), max_size=3),
+)
+def test_any_request_comes_back(body: bytes, query: bytes, headers: dict[str, str]) -> None:
+    """Whatever its bytes, the request that comes back has the same method, path, query, body and arrival."""
+    sent = CallbackRequest("POST", "/callbacks/sms-dr", query, headers, body, NOW, "203.0.113.7")
+    back = again(rejected_event("sms-dr", None, sent, ERROR))
+    assert (sent.method, sent.path, sent.query, sent.body, sent.received_at, sent.peer) == (
+        back.method,
+        back.path,
+        back.query,
+        back.body,
+        back.received_at,
+        back.peer,
+    )
+
+
+def test_the_event_tells_why() -> None:
+    """Topic, type, reason, field path and account are there, and every member is in the schema."""
+    event = rejected_event("sms-dr", "main", request(b"status=2"), ERROR)
+    assert (TOPIC, TYPE, "sms-dr", "main") == (event.topic, event.type, event.subject, event.account)
+    assert (ERROR.reason, "messageid", "status=2") == (event.data["reason"], event.data["field"], event.data["body"])
+    assert set(event.data) <= set(SCHEMA["properties"])
+    assert set(SCHEMA["required"]) <= set(event.data)
+
+
+def test_the_same_request_has_the_same_id() -> None:
+    """A repeat is a repeat here too, and never has the id of the event that it becomes after a fix."""
+    body = request(b"messageid=m-1")
+    first = rejected_event("sms-dr", None, body, ERROR)
+    assert first.id == rejected_event("sms-dr", None, body, CallbackRejected("another")).id
+    assert first.id != CALLBACKS["sms-dr"].decode(body, DecodeContext()).events[0].id
+    assert first.id != rejected_event("sms-dr", None, request(b"messageid=m-2"), ERROR).id
+    assert first.id != rejected_event("sms-dr", None, request(b"", b"messageid=m-1"), ERROR).id
+
+
+def test_after_a_fix_it_decodes() -> None:
+    """What comes back decodes as the request itself would."""
+    sent = request(b'{"callId":"c"}', content_type="application/json")
+    back = again(rejected_event("nxlink-call", None, sent, ERROR))
+    decode = CALLBACKS["nxlink-call"].decode
+    assert decode(sent, DecodeContext()).events[0].to_json() == decode(back, DecodeContext()).events[0].to_json()
+
+
+def test_no_credential_is_stored() -> None:
+    """Tokens of headers, path, query and form body are cut out; the signature's headers stay."""
+    secret = "s3cret"
+    sent = request(
+        b"a=1&token=s3cret&b=2",
+        b"token=s3cret&c=3",
+        "/callbacks/sms-dr/s3cret",
+        token=secret,
+        x_gateway_token=secret,
+        x_api_token=secret,
+        authorization=f"Bearer {secret}",
+        cookie=secret,
+        sign="abc",
+        content_type="text/plain",
+    )
+    event = rejected_event("sms-dr", None, sent, ERROR, Credentials(tokens=(secret,)))
+    assert secret.encode() not in event.to_json()
+    assert ("a=1&b=2", "c=3", "/callbacks/sms-dr/") == (event.data["body"], event.data["query"], event.data["path"])
+    assert {"sign": "abc", "content-type": "text/plain"} == event.data["headers"]
+
+
+def test_a_field_named_token_that_is_not_ours_stays() -> None:
+    """Without a token of our own the sender's field of that name is payload."""
+    event = rejected_event("sms-dr", None, request(b"token=theirs"), ERROR, Credentials())
+    assert "token=theirs" == event.data["body"]
+
+
+def test_bytes_that_are_not_text_are_kept() -> None:
+    """A body that is not UTF-8 is kept in base64, headers with stray bytes as text."""
+    event = rejected_event("sms-dr", None, request(b"\xff\x00", b"\xfe", x_name="\udcff"), ERROR)
+    assert "body" not in event.data
+    assert "query" not in event.data
+    assert "\\xff" == orjson.loads(event.to_json())["data"]["headers"]["x-name"]
+
+
+@pytest.mark.parametrize("data", [{}, {"method": "POST"}, {"method": 1, "path": "", "query": 5, "headers": None}])
+def test_another_event_is_no_request(data: dict[str, object]) -> None:
+    """An event of another kind is told by its type, not by a crash."""
+    event = Event("i", "s", "t", "t", "s", "p", "t", "r", data)
+    with pytest.raises(NotAnEvent):
+        request_from(event)

@@ -1,0 +1,223 @@
+"""The vendor's signatures: its own vectors, and that one flipped bit refuses."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from gateway.callbacks import CallbackRequest
+from gateway.callbacks.signature import (
+    SignaturePolicy,
+    callbot_signature,
+    general_signature,
+    verify,
+)
+from gateway.errors import Unauthenticated
+from tests.callbacks.samples import FOLDER, load
+
+NOW = datetime(2024, 12, 24, 0, 31, 40, tzinfo=UTC)  # 1735000300
+
+
+@pytest.mark.parametrize(
+    ("body", "sign"),
+    [
+        ('{"name":"牛小信","id":10001}', "87c3560d3331ae23f1021e2025722354"),
+        ('{"id":10001,"name":"牛小信"}', "7750759da06333f20d0640be09355e34"),
+        ('{"id": 10001, "name": "牛小信"}', "d0c24a9886c629330d7f3f2056c65bc2"),
+    ],
+)
+def test_the_vendors_vectors_of_the_general_signature(body: str, sign: str) -> None:
+    """The vendor's published numbers come out; order of keys and blanks in the body matter."""
+    made = general_signature(
+        "abciiiko2k3", access_key="fme2na3kdi3ki", action="send", biz_type="1", ts="1655710885431", body=body.encode()
+    )
+    assert sign == made
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "sign"),
+    [
+        ("md5", "5bd8116a210dc2a37eb5f4b05cda6616"),
+        ("sha256", "6f5f91deaf87db7dc2c37f3a2628206feb69e42a9dfecd9fd9d852d30226aaf7"),
+    ],
+)
+def test_the_did_vectors(algorithm: str, sign: str) -> None:
+    """The signed DID example verifies with both hashes, announced, pinned, or told by its length alone."""
+    request = load(FOLDER / "did-sms" / "signed-incoming").request
+    for headers, pinned in (({"algorithm": algorithm}, None), ({}, algorithm), ({}, None)):
+        policy = SignaturePolicy("general", ("demoAS01",), algorithm=pinned)  # type: ignore[arg-type]
+        verify(policy, replace(request, headers={**request.headers, **headers, "sign": sign}), NOW)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "sign"),
+    [
+        ("MD5", "06B5259CBC9DC3432952C6DB1CB30FDD"),
+        ("SHA256", "58E4549C3150C7D10520CA80C577CFC4427792934D9C31D6B9014243A7C30BA7"),
+    ],
+)
+def test_the_callbot_vectors(algorithm: str, sign: str) -> None:
+    """The Callbot task example verifies with both hashes, announced, pinned, or told by its length alone."""
+    request = load(FOLDER / "callbot-task" / "completed").request
+    for headers, pinned in (({"algorithm": algorithm}, None), ({}, algorithm.lower()), ({}, None)):
+        policy = SignaturePolicy("callbot", ("demoSecretKey0001",), algorithm=pinned)  # type: ignore[arg-type]
+        verify(policy, replace(request, headers={**request.headers, **headers, "sign": sign}), NOW)
+
+
+def test_the_whatsapp_vector() -> None:
+    """The signed WhatsApp example verifies."""
+    request = load(FOLDER / "whatsapp" / "status-delivered").request
+    verify(SignaturePolicy("general", ("demoAS01",), access_key="demoAK01"), request, NOW)
+
+
+def signed() -> Iterator[tuple[SignaturePolicy, CallbackRequest, tuple[str, ...]]]:
+    """One rightly signed request of each scheme, with the headers that the signature covers."""
+    general = load(FOLDER / "did-sms" / "signed-incoming").request
+    callbot = load(FOLDER / "callbot-task" / "completed").request
+    yield SignaturePolicy("general", ("demoAS01",)), general, ("accesskey", "action", "biztype", "ts", "sign")
+    yield SignaturePolicy("callbot", ("demoSecretKey0001",)), callbot, ("requestid", "uuid", "createts", "sign")
+    for encoding, prefix in (("hex", "sha256="), ("base64", "")):
+        digest = hmac.digest(b"s3cret", callbot.body, "sha256")
+        text = digest.hex() if encoding == "hex" else base64.b64encode(digest).decode()
+        yield (
+            SignaturePolicy("hmac", ("s3cret",), header="X-Sign-256", encoding=encoding, prefix=prefix),  # type: ignore[arg-type]
+            replace(callbot, headers={"x-sign-256": prefix + text}),
+            ("x-sign-256",),
+        )
+
+
+SIGNED = pytest.mark.parametrize(
+    ("policy", "request_", "covered"), list(signed()), ids=["general", "callbot", "hex", "base64"]
+)
+
+
+def flipped(value: bytes) -> Iterator[bytes]:
+    """The value with each of its bits flipped, one at a time."""
+    for index in range(len(value)):
+        for bit in range(8):
+            yield value[:index] + bytes([value[index] ^ 1 << bit]) + value[index + 1 :]
+
+
+@SIGNED
+def test_the_unchanged_request_passes(
+    policy: SignaturePolicy, request_: CallbackRequest, covered: tuple[str, ...]
+) -> None:
+    """What the following tests change verifies before the change, under any of several secrets too."""
+    verify(policy, request_, NOW)
+    verify(replace(policy, secrets=("old", *policy.secrets)), request_, NOW)
+    verify(replace(policy, secrets=(*policy.secrets, "new")), request_, NOW)
+
+
+@SIGNED
+def test_a_flipped_bit_in_the_body_refuses(
+    policy: SignaturePolicy, request_: CallbackRequest, covered: tuple[str, ...]
+) -> None:
+    """Every single bit of the body counts."""
+    for body in flipped(request_.body):
+        with pytest.raises(Unauthenticated):
+            verify(policy, replace(request_, body=body), NOW)
+
+
+@SIGNED
+def test_a_flipped_bit_in_a_header_refuses(
+    policy: SignaturePolicy, request_: CallbackRequest, covered: tuple[str, ...]
+) -> None:
+    """Every single bit of every covered header counts, that of a letter's case included."""
+    for name in covered:
+        for value in flipped(request_.headers[name].encode()):
+            headers = {**request_.headers, name: value.decode("utf-8", "surrogateescape")}
+            with pytest.raises(Unauthenticated):
+                verify(policy, replace(request_, headers=headers), NOW)
+
+
+@SIGNED
+def test_a_flipped_bit_in_the_secret_refuses(
+    policy: SignaturePolicy, request_: CallbackRequest, covered: tuple[str, ...]
+) -> None:
+    """Every single bit of the secret counts."""
+    for secret in flipped(policy.secrets[0].encode()):
+        with pytest.raises(Unauthenticated):
+            verify(replace(policy, secrets=(secret.decode("utf-8", "surrogateescape"),)), request_, NOW)
+
+
+@SIGNED
+def test_a_missing_header_refuses(policy: SignaturePolicy, request_: CallbackRequest, covered: tuple[str, ...]) -> None:
+    """Without any one of its headers a signature is none, and the refusal names it."""
+    for name in covered:
+        headers = {key: value for key, value in request_.headers.items() if key != name}
+        with pytest.raises(Unauthenticated, match=name):
+            verify(policy, replace(request_, headers=headers), NOW)
+
+
+def test_the_window() -> None:
+    """A signed time outside the window is refused, in both schemes; without a window it is not looked at."""
+    for policy, request, _ in list(signed())[:2]:
+        stamp = int(request.headers.get("createts") or int(request.headers["ts"]) // 1000)
+        moment = datetime.fromtimestamp(stamp, UTC)
+        narrow = replace(policy, window_s=60.0)
+        for offset_s in (-60, 0, 59):
+            verify(narrow, request, moment + timedelta(seconds=offset_s))
+        for offset_s in (-61, 62):
+            with pytest.raises(Unauthenticated, match="window"):
+                verify(narrow, request, moment + timedelta(seconds=offset_s))
+        verify(policy, request, moment + timedelta(days=365))
+
+
+def test_a_signed_time_that_is_no_number() -> None:
+    """A rightly signed text in the place of the time is refused where a window is set."""
+    body = b"{}"
+    sign = callbot_signature("s", request_id="r", uuid="u", create_ts="soon", body=body)
+    headers = {"requestid": "r", "uuid": "u", "createts": "soon", "sign": sign}
+    request = CallbackRequest("POST", "/", b"", headers, body, NOW)
+    verify(SignaturePolicy("callbot", ("s",)), request, NOW)
+    with pytest.raises(Unauthenticated, match="number"):
+        verify(SignaturePolicy("callbot", ("s",), window_s=60), request, NOW)
+
+
+@pytest.mark.parametrize("content_type", [None, "multipart/form-data; boundary=x"])
+def test_no_body_in_the_text(content_type: str | None) -> None:
+    """The general scheme leaves the body out when it is empty, and for multipart forms."""
+    text = b"accessKey=k&action=dr&bizType=4&ts=1&accessSecret=s"
+    headers = {"accesskey": "k", "action": "dr", "biztype": "4", "ts": "1", "sign": hashlib.md5(text).hexdigest()}
+    if content_type:
+        headers["content-type"] = content_type
+    body = b"--x--" if content_type else b""
+    verify(SignaturePolicy("general", ("s",)), CallbackRequest("POST", "/", b"", headers, body, NOW), NOW)
+
+
+@pytest.mark.parametrize("digest", ["md5", "sha1", "sha256", "sha512"])
+@pytest.mark.parametrize("upper", [False, True])
+def test_every_digest_of_other_senders(digest: str, upper: bool) -> None:
+    """The four digests verify, in lower-case and in upper-case hex."""
+    sign = hmac.new(b"s", b"body", digest).hexdigest()
+    headers = {"x-signature": sign.upper() if upper else sign}
+    policy = SignaturePolicy("hmac", ("s",), digest=digest)  # type: ignore[arg-type]
+    verify(policy, CallbackRequest("POST", "/", b"", headers, b"body", NOW), NOW)
+
+
+def test_an_algorithm_that_is_not_documented() -> None:
+    """An announced hash that no page names is refused; a pinned hash is not to be talked out of."""
+    policy, request, _ = next(signed())
+    with pytest.raises(Unauthenticated, match="algorithm"):
+        verify(policy, replace(request, headers={**request.headers, "algorithm": "md4"}), NOW)
+    verify(replace(policy, algorithm="md5"), replace(request, headers={**request.headers, "algorithm": "sha256"}), NOW)
+
+
+def test_another_access_key() -> None:
+    """A key pair other than the configured one is refused, even rightly signed."""
+    for policy, request, _ in list(signed())[:2]:
+        with pytest.raises(Unauthenticated, match="is not the one configured"):
+            verify(replace(policy, access_key="other"), request, NOW)
+
+
+@pytest.mark.parametrize("secrets", [(), ("",), ("a", "")])
+def test_a_policy_without_a_secret(secrets: tuple[str, ...]) -> None:
+    """A policy that could never refuse, or never accept, cannot be made."""
+    with pytest.raises(ValueError, match="secret"):
+        SignaturePolicy("general", secrets)
