@@ -1,0 +1,135 @@
+"""Events as records, written by us and read by the ``cloudevents`` package and by kcat."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.event import Event
+from gateway.log import Entry
+from gateway.log.kafka import KafkaLog, KafkaOptions, binding
+from tests.log.contract import read
+
+_TEXT = st.text(max_size=20)
+
+
+def _event(**more: Any) -> Event:
+    fields = {
+        "id": "0123456789abcdef" * 2,
+        "source": "/nxcloud/sms-dr",
+        "type": "nxcloud.sms.dr",
+        "topic": "sms.dr",
+        "subject": "10001",
+        "partitionkey": "10001",
+        "time": "2026-01-01T08:00:00+08:00",
+        "recordedtime": "2026-01-01T00:00:00.000001Z",
+        "data": {"status": "delivered", "to": "+6281", "raw": {"text": "Привет 你好", "data": '","data":{'}},
+        "account": "main",
+    }
+    return Event(**{**fields, **more})  # type: ignore[arg-type]
+
+
+@given(st.dictionaries(_TEXT, _TEXT | st.integers(0, 2**53)), _TEXT, st.none() | _TEXT, _TEXT)
+def test_binary_mode_keeps_the_bytes(data: dict[str, Any], subject: str, account: str | None, key: str) -> None:
+    """An event of ours is cut in two and read back as the very bytes that were written, whatever it holds."""
+    event = _event(data=data, subject=subject, account=account, partitionkey=key)
+    value, headers = binding.binary(event.to_json(), event.id, (("attempts", "2"),))
+    assert binding.read(value, headers) == (event.to_json(), (("attempts", "2"),), event.id)
+
+
+def test_binary_records_of_others_always_give_the_same_bytes() -> None:
+    """Attributes stand in our order, then unknown ones by name, then the data, whatever order the headers had."""
+    headers = [("ce_zone", b"z"), ("ce_source", b"/x"), ("ce_id", b"1"), ("ce_specversion", b"1.0"), ("ce_type", b"t")]
+    made, beside, id_ = binding.read(b"[1,2]", [*headers, ("content-type", b"application/json"), ("other", None)])
+    again, _, _ = binding.read(b"[1,2]", [("content-type", b"application/json"), *reversed(headers)])
+    assert made == again
+    assert made == (
+        b'{"specversion":"1.0","id":"1","source":"/x","type":"t","zone":"z",'
+        b'"datacontenttype":"application/json","data":[1,2]}'
+    )
+    assert (beside, id_) == ((("other", ""),), "1")
+
+
+@given(st.binary(max_size=60), st.text("0123456789abcdef", min_size=32, max_size=32))
+def test_values_that_are_no_events_travel_as_they_are(value: bytes, id_: str) -> None:
+    """Any bytes and any id come back, in both modes."""
+    for write in (binding.structured, binding.binary):
+        written, headers = write(value, id_, ())
+        found, beside, found_id = binding.read(written, headers)
+        assert (found, beside, found_id or binding.event_id(found)) == (value, (), id_)
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("mode", ["structured", "binary"])
+async def test_the_cloudevents_package_reads_our_records(
+    kafka: str, prefix: str, mode: Literal["structured", "binary"]
+) -> None:
+    """A stranger's CloudEvents library finds every attribute and the data; our own reader finds the same bytes."""
+    from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka_event
+
+    options = KafkaOptions((kafka,), prefix=prefix, partitions=1, cloudevents=mode)
+    event = _event()
+    log = KafkaLog(options)
+    await log.start()
+    reader = await log.reader("g", ["sms.dr"], start="earliest")
+    await log.append([Entry("sms.dr", event.partitionkey, event.id, event.to_json())])
+    assert (await read(reader, 1))[0].value == event.to_json()
+    await log.stop()
+    message = await _first(options, "sms.dr")
+    found = from_kafka_event(KafkaMessage(dict(message.headers), message.key, message.value))
+    assert found.get_id() == event.id
+    assert found.get_type() == event.type
+    assert found.get_source() == event.source
+    assert found.get_subject() == event.subject
+    assert found.get_extension("partitionkey") == event.partitionkey
+    assert found.get_extension("account") == "main"
+    assert found.get_data() == event.data
+    assert message.key == event.partitionkey.encode()
+
+
+@pytest.mark.kafka
+@pytest.mark.skipif(not shutil.which("kcat"), reason="needs kcat (Debian: apt-get install kcat)")
+@pytest.mark.parametrize("mode", ["structured", "binary"])
+async def test_kcat_reads_our_records(kafka: str, prefix: str, mode: Literal["structured", "binary"]) -> None:
+    """A client on librdkafka sees key, headers and value as the CloudEvents binding says."""
+    options = KafkaOptions((kafka,), prefix=prefix, partitions=1, cloudevents=mode)
+    event = _event()
+    log = KafkaLog(options)
+    await log.start()
+    await log.append([Entry("sms.dr", event.partitionkey, event.id, event.to_json())])
+    await log.stop()
+    process = await asyncio.create_subprocess_exec(
+        "kcat", "-b", kafka, "-C", "-t", f"{prefix}sms.dr", "-e", "-q", "-J", stdout=asyncio.subprocess.PIPE
+    )
+    printed, _ = await process.communicate()
+    record = json.loads(printed)
+    headers = dict(zip(record["headers"][::2], record["headers"][1::2], strict=True))
+    assert record["key"] == event.partitionkey
+    if mode == "structured":
+        assert headers == {"content-type": "application/cloudevents+json; charset=utf-8"}
+        assert record["payload"].encode() == event.to_json()
+    else:
+        assert headers["content-type"] == "application/json"
+        assert headers["ce_type"] == event.type
+        assert headers["ce_time"] == event.time
+        assert json.loads(record["payload"]) == event.data
+
+
+async def _first(options: KafkaOptions, topic: str) -> SimpleNamespace:
+    consumer = AIOKafkaConsumer(**options.client(), auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(options.kafka_name(topic), 0)])
+        async with asyncio.timeout(30):
+            found = await consumer.getone()
+    finally:
+        await consumer.stop()
+    return SimpleNamespace(key=found.key, value=found.value, headers=found.headers)
