@@ -95,6 +95,8 @@ class Connection:
         try:
             async with asyncio.timeout(_ANSWER_S):
                 return await self._once(message)
+        except ConnectionRefusedError as exc:
+            raise Transient(f"{self._target}: nothing listens there; is the gateway running?") from exc
         except (asyncio.IncompleteReadError, ConnectionError) as exc:
             await self.close()
             if is_fresh:

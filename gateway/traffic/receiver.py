@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
@@ -178,33 +178,3 @@ def _parsed(body: bytes) -> dict[str, Any] | None:
 def _id_of(body: bytes) -> str:
     event = _parsed(body) or {}
     return str(event.get("id", ""))
-
-
-def lines(delivery: Delivery, styled: Callable[..., str]) -> Sequence[str]:
-    """A delivery for people: a head, and the fields of its data.
-
-    Args:
-        styled: ``click.style`` or the like.
-    """
-    event = delivery.event or {}
-    marks = [] if delivery.outcome == "accepted" else [delivery.outcome]
-    marks += ["replay"] if delivery.is_replay else []
-    head = " ".join(
-        [
-            str(event.get("recordedtime", ""))[11:23],
-            styled(str(event.get("type", "not an event")), bold=True),
-            str(event.get("subject", "")),
-            styled(delivery.event_id, dim=True),
-            *(styled(mark, fg="yellow") for mark in marks),
-            *([delivery.reason] if delivery.reason else []),
-        ]
-    )
-    data = event.get("data")
-    fields = {name: value for name, value in data.items() if name != "raw"} if isinstance(data, dict) else {}
-    return [head, *([f"    {_shown(fields)}"] if fields else [])]
-
-
-def _shown(fields: dict[str, Any]) -> str:
-    return "  ".join(
-        f"{name}={value if isinstance(value, str) else orjson.dumps(value).decode()}" for name, value in fields.items()
-    )

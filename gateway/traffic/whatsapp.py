@@ -17,7 +17,7 @@ _WABA: Final = "200000000000001"
 
 def whatsapp(draw: Draw) -> Iterator[TrafficRequest]:
     """Sent messages with their statuses in turn, incoming ones of every kind, and now and then the other events."""
-    others = (_template, _template_quality, _account, _review, _calls, _contacts, _button_click)
+    others = (_template, _template_quality, _account, _review, _announced, _calls, _contacts, _button_click)
     while True:
         message, to, moment = f"wamid.{draw.hex_id()}", draw.phone(), draw.seconds_ago(300)
         last = draw.often("read", "failed", 0.1)
@@ -173,6 +173,12 @@ def _account(draw: Draw) -> dict[str, Any]:
 
 def _review(draw: Draw) -> dict[str, Any]:
     return _field("account_review_update", draw, decision="APPROVED", sequence=draw.count())
+
+
+def _announced(draw: Draw) -> dict[str, Any]:
+    """Events that pages name without showing them, and one that none names."""
+    names = ("phone_number_quality_update", "user_preferences", "template_category_update", "security")
+    return _field(draw.one(names), draw, sequence=draw.count())
 
 
 def _contacts(draw: Draw) -> dict[str, Any]:

@@ -1,0 +1,104 @@
+"""The ``gateway`` command. One file for each subcommand; ``COMMANDS`` is the whole list.
+
+Exit codes come from the error that ended the command (``GatewayError.exit_code``) and are the same everywhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import Any, Final
+
+import click
+
+from gateway import __version__
+from gateway.errors import GatewayError
+
+#: Name of the command, and where its function stands. In the order in which people meet them.
+COMMANDS: Final = {
+    "run": "gateway.cli.run:run",
+    "check": "gateway.cli.check:check",
+    "listen": "gateway.cli.listen:listen",
+    "send": "gateway.cli.send:send",
+    "tail": "gateway.cli.tail:tail",
+    "journal": "gateway.cli.journal:journal",
+}
+
+EPILOG: Final = """
+\b
+Exit codes
+  0    done
+  1    it did not work: something cannot be reached, an answer was not success
+  2    the configuration or the command line is wrong
+  3    another process holds the journal
+  4    the journal is damaged
+  130  stopped by Ctrl-C
+
+\b
+A first look, in three terminals
+  gateway run
+  gateway listen --port 9000        and subscribe http://127.0.0.1:9000/ to sms.dr in config.yaml
+  gateway send sms-dr --count 100
+
+\b
+Completion of commands and options, for bash (zsh and fish alike)
+  eval "$(_GATEWAY_COMPLETE=bash_source gateway)"
+"""
+
+#: What a shell reports for a process that SIGINT ended.
+_INTERRUPTED: Final = 130
+
+
+class Commands(click.Group):
+    """Loads a command's file when it is asked for, and turns our errors into sentences and exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of ``COMMANDS``."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name; None where there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; an unknown command is told with the nearest known one."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as exc:
+            near = difflib.get_close_matches(args[0], COMMANDS, 1)
+            if near:
+                raise click.UsageError(f"{exc.message} Did you mean '{near[0]}'?", ctx) from exc
+            raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what it raises on purpose becomes one line for each problem on standard error."""
+        try:
+            return super().invoke(ctx)
+        except GatewayError as exc:
+            for line in str(exc).splitlines() or [type(exc).__name__]:
+                click.echo(f"{click.style('Error', fg='red')}: {line}", err=True)
+            ctx.exit(exc.exit_code)
+        except KeyboardInterrupt:
+            click.echo(err=True)
+            ctx.exit(_INTERRUPTED)
+
+
+@click.command(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=EPILOG,
+)
+@click.version_option(__version__, prog_name="gateway", message="%(prog)s %(version)s")
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Takes the callbacks of the NXCloud platform, keeps them, and delivers them as signed webhooks."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())

@@ -1,0 +1,101 @@
+"""``gateway journal``: is it sound, and what can be had out of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from gateway.cli.options import config_option, json_option, settings_from
+from gateway.errors import JournalDamaged
+from gateway.log.journal import inspection
+from gateway.log.journal.inspection import Report
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+dir_option = click.option(
+    "--dir", "folder", type=_FOLDER, help="The journal's folder; left out: journal.dir of the configuration."
+)
+
+
+@click.group(epilog="\b\nExamples\n  gateway journal check\n  gateway journal salvage --to data.new")
+def journal() -> None:
+    """Look at the journal's file, and copy out of a damaged one."""
+
+
+@journal.command()
+@dir_option
+@json_option
+@config_option
+@click.pass_context
+def check(ctx: click.Context, folder: Path | None, as_json: bool, config_path: Path) -> None:
+    """Read the whole journal once and say what cannot be read.
+
+    Changes nothing; a running gateway is not disturbed. Ends with 4 when there is damage.
+    """
+    report = inspection.inspect(_folder(folder, config_path))
+    _show(report, as_json=as_json)
+    ctx.exit(0 if report.is_sound else JournalDamaged.exit_code)
+
+
+@journal.command()
+@dir_option
+@click.option("--to", type=_FOLDER, required=True, help="A folder without a journal.")
+@json_option
+@config_option
+def salvage(folder: Path | None, to: Path, as_json: bool, config_path: Path) -> None:
+    """Copy what can be read into a new journal.
+
+    Stop the gateway first. Offsets and readers' positions stay, so that after moving the new folder into the old
+    one's place everything goes on where it stood. The damaged journal is not touched.
+    """
+    report = inspection.salvage(_folder(folder, config_path), to)
+    _show(report, as_json=as_json)
+    if not as_json:
+        records = sum(stream.records for stream in report.streams)
+        click.echo(f"{records:,} records are in {to}; move it into place", err=True)
+
+
+def _folder(folder: Path | None, config_path: Path) -> Path:
+    return folder if folder is not None else Path(settings_from(config_path).journal.dir)
+
+
+def _show(report: Report, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(orjson.dumps(_document(report)))
+        return
+    table = Table("stream", "offsets", "readable", "bytes", "damaged", box=None, padding=(0, 2, 0, 0))
+    for stream in report.streams:
+        lost = sum(damage.last - damage.first + 1 for damage in stream.damages)
+        offsets = f"{stream.floor:,} to {stream.head - 1:,}" if stream.head > stream.floor else "empty"
+        damaged = f"{lost:,}" if lost else "-"
+        table.add_row(stream.name, offsets, f"{stream.records:,}", f"{stream.size_bytes:,}", damaged)
+    Console().print(table)
+    for text in (*report.problems, *map(str, report.damages)):
+        click.echo(f"{click.style('Damaged', fg='red')}: {text}")
+    if report.is_sound:
+        click.echo(click.style("sound", fg="green"))
+
+
+def _document(report: Report) -> dict[str, Any]:
+    return {
+        "is_sound": report.is_sound,
+        "problems": report.problems,
+        "streams": [
+            {
+                "name": stream.name,
+                "floor": stream.floor,
+                "head": stream.head,
+                "records": stream.records,
+                "size_bytes": stream.size_bytes,
+                "damages": [
+                    {"first": damage.first, "last": damage.last, "reason": damage.reason} for damage in stream.damages
+                ],
+            }
+            for stream in report.streams
+        ],
+    }

@@ -1,0 +1,48 @@
+"""Running a coroutine for a command: on uvloop where it is, and stopped by Ctrl-C or SIGTERM without a trace."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+
+def run_async(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run to the end and return the result.
+
+    Raises:
+        KeyboardInterrupt: a signal asked to stop; the work was cancelled and has cleaned up.
+    """
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_stoppable(work))
+
+
+async def _stoppable(work: Coroutine[Any, Any, _T]) -> _T:
+    task = asyncio.ensure_future(work)
+    is_asked = False
+
+    def stop() -> None:
+        nonlocal is_asked
+        is_asked = True
+        task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if is_asked:
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # not on Windows
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,189 @@
+"""``gateway send``: the platform's traffic at a running gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import click
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from gateway.callbacks import CALLBACKS, CallbackRequest
+from gateway.cli.loop import run_async
+from gateway.cli.options import config_option, json_option, settings_or_defaults
+from gateway.config.callbacks import ConfiguredPath, configured_paths
+from gateway.config.settings import Settings
+from gateway.errors import ConfigError
+from gateway.traffic import GENERATORS, requests
+from gateway.traffic.client import Target, encode
+from gateway.traffic.credentials import Credentials
+from gateway.traffic.load import Plan, Prepared, Tally, drive, is_success, percentile
+
+EPILOG = f"""
+CALLBACK is one of {", ".join(GENERATORS)}, or all.
+
+\b
+Examples
+  gateway send sms-dr
+  gateway send sms-dr --count 100000 --concurrency 128
+  gateway send whatsapp --count 500 --rate 50 --repeat-rate 0.05 --seed 7
+  gateway send all --url http://gateway.internal:8080
+  gateway send callbot-task --account main
+"""
+
+_SHARES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0))
+
+
+@click.command(epilog=EPILOG)
+@click.argument("callback", type=click.Choice([*GENERATORS, "all"]), metavar="CALLBACK")
+@click.option("-n", "--count", type=click.IntRange(1), default=100, show_default=True, help="Requests in all.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Requests a second; left out: as many as go.")
+@click.option("--url", help="The gateway's address; left out: where the configuration has it listen.")
+@click.option("--concurrency", type=click.IntRange(1, 10_000), default=32, show_default=True, help="Connections.")
+@click.option(
+    "--repeat-rate", type=click.FloatRange(0, 1), default=0.0, help="Share of requests that are an earlier one again."
+)
+@click.option("--seed", type=int, help="Plays the same requests again.")
+@click.option("--account", help="Of several paths of one callback: the one with this account.")
+@click.option("--path", help="Send to this path; signed as configured for it.")
+@json_option
+@config_option
+@click.pass_context
+def send(
+    ctx: click.Context,
+    callback: str,
+    count: int,
+    rate: float | None,
+    url: str | None,
+    concurrency: int,
+    repeat_rate: float,
+    seed: int | None,
+    account: str | None,
+    path: str | None,
+    as_json: bool,
+    config_path: Path,
+) -> None:
+    """Play the platform: push CALLBACK (or a mix of all) at a running gateway.
+
+    Requests have the platform's layouts, content types and oddities, and carry the tokens and signatures that the
+    configuration asks for. Fails (1) if any answer was not the platform's word for success.
+
+    CALLBACK is one of:"""
+    settings = settings_or_defaults(config_path)
+    rng = Random(seed)
+    target = _target(url, settings)
+    names = list(GENERATORS) if callback == "all" else [callback]
+    rows = [_prepared(_path_of(name, settings, account, path), settings, target, rng) for name in names]
+    tally = Tally()
+    plan = Plan(count, concurrency, rate, repeat_rate)
+    work = _drive(target, _mixed(rows, rng), plan, rng, tally, show=not as_json)
+    try:
+        run_async(work)
+    finally:
+        (_print_json if as_json else _print)(tally)
+    ctx.exit(1 if tally.failed else 0)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _target(url: str | None, settings: Settings) -> Target:
+    host = settings.ingest.host
+    here = "127.0.0.1" if host in ("0.0.0.0", "", "::") else host  # noqa: S104 - looked for, not listened on
+    try:
+        return Target.parse(url or f"http://{here}:{settings.ingest.port}")
+    except ValueError as exc:
+        raise ConfigError([f"--url: {exc}"]) from exc
+
+
+def _path_of(name: str, settings: Settings, account: str | None, path: str | None) -> ConfiguredPath:
+    """The configured path that fits; one that is not configured can be named with ``--path``."""
+    rows = [row for row in configured_paths(settings.ingest) if row.callback == name]
+    fitting = [row for row in rows if account in (None, row.config.account) and path in (None, row.path)]
+    if fitting:
+        return fitting[0]
+    if path is not None and account is None and rows:
+        return ConfiguredPath(name, path, 0, rows[0].config, rows[0].is_in_file)
+    known = ", ".join(f"{row.path} (account {row.config.account})" for row in rows) or "none"
+    raise ConfigError([f"{name} has no such path in the configuration; there are: {known}"])
+
+
+def _prepared(row: ConfiguredPath, settings: Settings, target: Target, rng: Random) -> Iterator[Prepared]:
+    callback = CALLBACKS[row.callback]
+    credentials = Credentials(row.config.auth, callback.signature, rng, _now)
+    blank = CallbackRequest("POST", row.path, b"", {}, b"", _now())
+    judge = is_success(callback.answers.success(blank, None, _now()).body)
+    for request in requests(row.callback, rng, _now):
+        yield Prepared(row.callback, encode(target, row.path, request, credentials.headers(request)), judge)
+
+
+def _mixed(rows: list[Iterator[Prepared]], rng: Random) -> Iterator[Prepared]:
+    while True:
+        yield next(rows[int(rng.random() * len(rows))])
+
+
+async def _drive(
+    target: Target, rows: Iterator[Prepared], plan: Plan, rng: Random, tally: Tally, *, show: bool
+) -> None:
+    if not show or not sys.stderr.isatty():
+        await drive(target, rows, plan, rng, tally)
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]:,.0f}/s"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("", total=plan.count, rate=0.0)
+        async with asyncio.TaskGroup() as group:
+            shown = group.create_task(_show(tally, lambda **now: progress.update(bar, **now)))
+            await drive(target, rows, plan, rng, tally)
+            shown.cancel()
+
+
+async def _show(tally: Tally, update: Callable[..., Any]) -> None:
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    while True:
+        await asyncio.sleep(0.1)
+        update(completed=tally.sent, rate=tally.sent / (loop.time() - started))
+
+
+def _summary(tally: Tally) -> dict[str, Any]:
+    latencies = sorted(tally.latencies_s)
+    return {
+        "sent": tally.sent,
+        "succeeded": tally.succeeded,
+        "failed": tally.failed,
+        "repeats": tally.repeats,
+        "took_s": round(tally.took_s, 3),
+        "rate_per_s": round(tally.sent / tally.took_s, 1) if tally.took_s else 0.0,
+        "latency_ms": {name: round(percentile(latencies, share) * 1000, 3) for name, share in _SHARES},
+        "answers": dict(sorted(tally.by_status.items())),
+        "refused": dict(tally.refused.most_common()),
+    }
+
+
+def _print_json(tally: Tally) -> None:
+    click.echo(orjson.dumps(_summary(tally)))
+
+
+def _print(tally: Tally) -> None:
+    summary = _summary(tally)
+    console = Console(highlight=False)
+    style = "red" if summary["failed"] else "green"
+    console.print(
+        f"[{style}]{summary['succeeded']:,} of {summary['sent']:,} answered with success[/], "
+        f"{summary['repeats']:,} repeats, {summary['took_s']:.2f} s, {summary['rate_per_s']:,.0f} a second"
+    )
+    table = Table("latency", *(name for name, _ in _SHARES), box=None, padding=(0, 2, 0, 0))
+    table.add_row("ms", *(f"{value:,.2f}" for value in summary["latency_ms"].values()))
+    console.print(table)
+    console.print("answers  " + "  ".join(f"{status}: {count:,}" for status, count in summary["answers"].items()))
+    for kind, count in summary["refused"].items():
+        console.print(f"  {count:,} × {kind}", style="red", markup=False)

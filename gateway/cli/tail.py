@@ -1,0 +1,82 @@
+"""``gateway tail``: events as they come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from gateway.cli.eventlines import event_lines
+from gateway.cli.following import Damaged, follow
+from gateway.cli.options import Moment, config_option, settings_from
+from gateway.config.settings import Settings
+from gateway.errors import Broken
+from gateway.log import Record
+from gateway.log.journal.store import FILE_NAME
+
+EXAMPLES = """
+\b
+Examples
+  gateway tail
+  gateway tail --topic sms.dr --since 15m
+  gateway tail --type nxcloud.whatsapp.message --json | jq .data.text
+  gateway tail --topic dlq.billing --since 7d --once
+"""
+
+#: People do not see less; ten times more and it feels stuck.
+_POLL_S = 0.25
+
+
+@click.command(epilog=EXAMPLES)
+@click.option("--topic", help="Only this one. Also retry.SUBSCRIBER.DELAY and dlq.SUBSCRIBER.")
+@click.option("--type", "event_type", help="Only events of this type, such as nxcloud.sms.dr.")
+@click.option("--since", type=Moment(), help="Begin at a time: 15m (ago), or 2026-03-04T05:06:07Z. Left out: now.")
+@click.option("--once", is_flag=True, help="Print what is there and stop; without --since everything.")
+@click.option("--json", "as_json", is_flag=True, help="Each event as one line of JSON.")
+@config_option
+def tail(
+    topic: str | None, event_type: str | None, since: float | None, once: bool, as_json: bool, config_path: Path
+) -> None:
+    """Print events as they come.
+
+    Reads the journal beside a running gateway, and works when the gateway is down, too.
+    """
+    settings = settings_from(config_path)
+    for record in _records(settings, topic, since, is_once=once):
+        if topic is not None and record.topic != topic:
+            continue
+        event = _event(record)
+        if event_type is None or event.get("type") == event_type:
+            click.echo(record.value if as_json else event_lines(event, record.id))
+
+
+def _records(settings: Settings, topic: str | None, since: float | None, *, is_once: bool) -> Iterator[Record]:
+    """The log's records, from whichever log the configuration has."""
+    if settings.kafka is not None:
+        raise Broken(
+            "kafka is set, and tail reads the embedded log only; use a Kafka client such as kcat on the topics, "
+            "or -c with a configuration without kafka"
+        )
+    folder = Path(settings.journal.dir)
+    if not (folder / FILE_NAME).exists():
+        raise Broken(f"{folder}: there is no journal yet; start the gateway first, or set journal.dir")
+    if is_once and since is None:
+        since = 0.0
+    wait = None if is_once else (lambda: time.sleep(_POLL_S))
+    for found in follow(folder, topic, since, wait):
+        if isinstance(found, Damaged):
+            click.echo(f"Warning: {found}; see gateway journal check", err=True)
+        else:
+            yield found
+
+
+def _event(record: Record) -> dict[str, Any]:
+    try:
+        event = orjson.loads(record.value)
+    except orjson.JSONDecodeError:
+        return {}
+    return event if isinstance(event, dict) else {}

@@ -1,0 +1,366 @@
+"""Looking at a journal that may be damaged, and copying out of it what can be read. Never writes to what it looks at.
+
+SQLite checks none of its pages, and one page that is not sound makes it refuse every query that touches it. So the
+rows are read one by one by their keys, and where a query fails the next key that can be reached is searched for. Each
+row is then held against its checksum (:mod:`.segment`). Offsets within a stream have no gaps when all is well, so what
+is between two readable rows and was not trimmed is damage: its offsets are known even when its bytes are gone.
+
+The write-ahead log is looked at, too: SQLite takes it up to the first frame with a wrong checksum and drops the rest
+without a word, which is right for a torn end and silent loss for a flipped bit in the middle.
+
+Beside a running gateway :func:`inspect` sees the file as of some recent commit.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import orjson
+
+from gateway.errors import Broken, JournalDamaged, JournalUnavailable
+from gateway.log.journal import segment
+from gateway.log.journal.store import _MASK, _SHIFT, FILE_NAME, Store
+
+#: Stream of vendor events: the name that is given back to rows whose stream has lost its own.
+_EVENTS: Final = "events"
+_INTERNAL: Final = ("retry.", "dlq.", "internal.")
+
+
+class Row(NamedTuple):
+    """One segment as stored."""
+
+    id: int
+    records_count: int
+    appended_at: float
+    topics: str
+    crc: int
+    records: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Offsets that cannot be read.
+
+    Args:
+        stream: its name.
+        first: offset of the first record.
+        last: offset of the last record.
+        reason: what is wrong with them.
+    """
+
+    stream: str
+    first: int
+    last: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.stream} offsets {self.first} to {self.last}: {self.reason}"
+
+
+@dataclass(slots=True)
+class StreamReport:
+    """One stream.
+
+    Args:
+        name: its name; made from its records when the table of names is damaged.
+        floor: first offset that was not trimmed.
+        head: offset behind the last one known.
+        records: how many can be read.
+        size_bytes: of those.
+        damages: in order of offsets.
+    """
+
+    name: str
+    floor: int
+    head: int
+    records: int = 0
+    size_bytes: int = 0
+    damages: list[Damage] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Report:
+    """A whole journal.
+
+    Args:
+        streams: in the order of their numbers.
+        problems: what is wrong with the file beyond single records, one sentence each.
+        cursors: durable positions, or None when they cannot be read.
+    """
+
+    streams: list[StreamReport] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    cursors: dict[tuple[str, str], int] | None = None
+
+    @property
+    def damages(self) -> list[Damage]:
+        """Of all streams."""
+        return [damage for stream in self.streams for damage in stream.damages]
+
+    @property
+    def is_sound(self) -> bool:
+        """Everything that was stored can be read."""
+        return not self.problems and not self.damages
+
+
+def inspect(folder: Path) -> Report:
+    """Read everything once and say what can be read.
+
+    Raises:
+        Broken: there is no journal in the folder.
+        JournalDamaged: the file cannot be opened as a journal at all.
+        JournalUnavailable: the disk refuses.
+    """
+    with closing(_Source(folder)) as source:
+        for _ in source.rows():
+            pass
+        return source.report
+
+
+def salvage(folder: Path, to: Path) -> Report:
+    """Copy what can be read into a new journal. Offsets, times and positions stay; the original is not touched.
+
+    Args:
+        folder: the damaged journal; its gateway must be stopped, or what arrives meanwhile is missing.
+        to: made if it is not there; must not hold a journal.
+
+    Raises:
+        Broken: ``to`` holds a journal already. Else as :func:`inspect`.
+    """
+    if (to / FILE_NAME).exists():
+        raise Broken(f"{to}: there is a journal already; give a folder without one")
+    with closing(_Source(folder)) as source:
+        to.mkdir(parents=True, exist_ok=True)
+        Store(to, is_writer=True).close()
+        with closing(sqlite3.connect(to / FILE_NAME, isolation_level=None)) as target:
+            target.execute("BEGIN")
+            for row in source.rows():
+                target.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?)", row)
+            report = source.report
+            target.executemany(
+                "INSERT INTO stream VALUES (?, ?, ?)",
+                [(number, stream.name, stream.floor) for number, stream in source.by_number.items()],
+            )
+            target.executemany(
+                "INSERT INTO cursor VALUES (?, ?, ?)",
+                [(name, stream, position) for (name, stream), position in (report.cursors or {}).items()],
+            )
+            target.execute("COMMIT")
+        return report
+
+
+class _Source:
+    """One journal, opened for reading only."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / FILE_NAME
+        if not path.exists():
+            raise Broken(f"{folder}: there is no journal; name its folder, the one with {FILE_NAME}")
+        self._db = _open(path)
+        self.report = Report()
+        self.by_number: dict[int, StreamReport] = {}
+        try:
+            self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.DatabaseError as exc:
+            self._db.close()
+            raise JournalDamaged(f"{path}: nothing can be read: {exc}; restore the file from a copy") from exc
+        lost = damaged_frames(path.with_name(path.name + "-wal"))
+        if lost:
+            self.report.problems.append(
+                f"{path.name}-wal: {lost} pages stand behind a damaged one; the commits in them cannot be read"
+            )
+        self._read_small_tables()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def rows(self) -> Iterator[Row]:
+        """Every row that is sound, in the order of streams and offsets; the report grows with them."""
+        expected: dict[int, int] = {number: stream.floor for number, stream in self.by_number.items()}
+        for row_id, count in self._keys():
+            number, base = row_id >> _SHIFT, row_id & _MASK
+            row = self._row(row_id)
+            stream = self.by_number.get(number)
+            if stream is None:
+                stream = self._unnamed(number, base, row)
+                expected[number] = base
+            if base > expected[number]:
+                stream.damages.append(Damage(stream.name, expected[number], base - 1, "the pages cannot be read"))
+            reason = "the pages cannot be read" if row is None else _fault(row, stream.name)
+            if reason is not None:
+                stream.damages.append(Damage(stream.name, base, base + count - 1, reason))
+            expected[number] = stream.head = base + count
+            if row is not None and reason is None:
+                stream.records += count
+                stream.size_bytes += len(row.records)
+                yield row
+        for number, stream in self.by_number.items():
+            reached = max((p for (_, name), p in (self.report.cursors or {}).items() if name == stream.name), default=0)
+            if reached > expected[number]:  # a reader has been further than what is left
+                stream.damages.append(Damage(stream.name, expected[number], reached - 1, "missing at the end"))
+                stream.head = reached
+
+    def _keys(self) -> Iterator[tuple[int, int]]:
+        """Key and count of every row that can be reached, in order."""
+        at = 0
+        while True:
+            try:
+                found = self._next_key(at)
+            except sqlite3.DatabaseError:
+                found = self._behind_damage(at)
+            if found is None:
+                return
+            yield found
+            at = found[0] + 1
+
+    def _next_key(self, at: int) -> tuple[int, int] | None:
+        sql = "SELECT id, count FROM segment WHERE id >= ? ORDER BY id LIMIT 1"
+        row = self._db.execute(sql, (at,)).fetchone()
+        return (int(row[0]), max(1, int(row[1]))) if row is not None else None
+
+    def _behind_damage(self, at: int) -> tuple[int, int] | None:
+        """The first key behind pages that cannot be read: steps that double, then halves back to the edge."""
+        failing, step = at, 1
+        while True:
+            probe = at + step
+            if probe >> _SHIFT > (1 << 19):
+                return None
+            try:
+                found = self._next_key(probe)
+                break
+            except sqlite3.DatabaseError:
+                failing, step = probe, step * 2
+        while probe - failing > 1:
+            middle = (probe + failing) // 2
+            try:
+                nearer = self._next_key(middle)
+            except sqlite3.DatabaseError:
+                failing = middle
+            else:
+                found, probe = nearer, middle
+        return found
+
+    def _row(self, row_id: int) -> Row | None:
+        try:
+            values = self._db.execute("SELECT * FROM segment WHERE id = ?", (row_id,)).fetchone()
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
+            return None
+        return Row(*values) if values is not None else None
+
+    def _unnamed(self, number: int, base: int, row: Row | None) -> StreamReport:
+        """A stream whose name is lost: its records tell whether it was an internal one."""
+        topic = _only_topic(row)
+        name = topic if topic is not None and topic.startswith(_INTERNAL) else _EVENTS
+        if any(stream.name == name for stream in self.by_number.values()):
+            name = f"internal.salvaged-{number}"
+        self.report.problems.append(f"the name of stream {number} is lost; by its records it is {name}")
+        stream = StreamReport(name, base, base)
+        self.by_number[number] = stream
+        self.report.streams.append(stream)
+        return stream
+
+    def _read_small_tables(self) -> None:
+        problems = self.report.problems
+        try:
+            for number, name, floor in self._db.execute("SELECT id, name, floor FROM stream ORDER BY id"):
+                self.by_number[number] = StreamReport(str(name), floor, floor)
+        except sqlite3.DatabaseError as exc:
+            problems.append(f"the table of streams cannot be read: {exc}")
+        self.report.streams = list(self.by_number.values())
+        try:
+            self.report.cursors = {
+                (str(name), str(stream)): int(position)
+                for name, stream, position in self._db.execute("SELECT name, stream, position FROM cursor")
+            }
+        except (sqlite3.DatabaseError, ValueError) as exc:
+            problems.append(f"the readers' positions cannot be read: {exc}; they begin anew")
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Read-only, so that not even a checkpoint touches the file; a lone file on a read-only disk will do, too."""
+    for suffix in ("mode=ro", "mode=ro&immutable=1"):
+        db = sqlite3.connect(f"file:{path}?{suffix}", uri=True, isolation_level=None)
+        try:
+            db.execute("PRAGMA schema_version").fetchone()
+        except sqlite3.OperationalError as exc:
+            db.close()
+            error = exc
+        except sqlite3.DatabaseError:
+            return db  # damaged: the caller finds out how much
+        else:
+            return db
+    raise JournalUnavailable(f"{path}: cannot be opened: {error}")
+
+
+def _fault(row: Row, stream: str) -> str | None:
+    """What is wrong with a row that could be read; None when it is what was written."""
+    try:
+        crc = segment.checksum(row.records, row.id, row.records_count, row.appended_at, row.topics)
+        if crc != row.crc:
+            return "the checksum is wrong"
+        segment.decode(
+            row.records, partition=stream, base=row.id & _MASK, count=row.records_count, appended_at=row.appended_at
+        )
+    except (JournalDamaged, TypeError, AttributeError):
+        return "the records cannot be parsed"
+    return None
+
+
+def _only_topic(row: Row | None) -> str | None:
+    try:
+        topics = list(orjson.loads(row.topics)) if row is not None else []
+    except (orjson.JSONDecodeError, TypeError):
+        return None
+    return str(topics[0]) if len(topics) == 1 else None
+
+
+_WAL_HEAD: Final = struct.Struct(">8I")
+_FRAME_HEAD: Final = struct.Struct(">6I")
+
+
+def damaged_frames(wal: Path) -> int:
+    """Frames of a write-ahead log that SQLite drops because one before them is damaged. 0 is what should be.
+
+    Layout: https://www.sqlite.org/fileformat2.html#walformat. Frames of an earlier round have other salts and end the
+    log rightly, and so does one torn frame at the very end.
+    """
+    data = wal.read_bytes() if wal.exists() else b""
+    if len(data) < _WAL_HEAD.size:
+        return 0
+    magic, _, page_size, _, *salts, _, _ = _WAL_HEAD.unpack_from(data)
+    order = ">" if magic & 1 else "<"
+    sums = _sum(data[:24], (0, 0), order)
+    size = _FRAME_HEAD.size + page_size
+    is_sound = sums == _WAL_HEAD.unpack_from(data)[6:]
+    lost = 0
+    for at in range(_WAL_HEAD.size, len(data) - size + 1, size):
+        _, _, *frame_salts, first, second = _FRAME_HEAD.unpack_from(data, at)
+        if frame_salts != salts:
+            if is_sound:
+                break
+            continue
+        if is_sound:
+            sums = _sum(data[at : at + 8], sums, order)
+            sums = _sum(data[at + _FRAME_HEAD.size : at + size], sums, order)
+            if sums == (first, second):
+                continue
+            is_sound = False
+            continue
+        lost += 1
+    return lost
+
+
+def _sum(data: bytes, sums: tuple[int, int], order: str) -> tuple[int, int]:
+    first, second = sums
+    words = struct.unpack(f"{order}{len(data) // 4}I", data)
+    for one, other in zip(words[::2], words[1::2], strict=True):
+        first = (first + one + second) & 0xFFFFFFFF
+        second = (second + other + first) & 0xFFFFFFFF
+    return first, second
