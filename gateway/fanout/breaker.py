@@ -52,12 +52,25 @@ class BreakerPolicy:
 class Breaker:
     """The state of one subscriber. Times are Unix seconds, as the state outlives the process."""
 
-    __slots__ = ("_failed", "_policy", "_rng", "_steps", "open_s", "opened_at", "probe_at", "state")
+    __slots__ = (
+        "_failed",
+        "_policy",
+        "_rng",
+        "_step",
+        "_step_end",
+        "_steps",
+        "open_s",
+        "opened_at",
+        "probe_at",
+        "state",
+    )
 
     def __init__(self, policy: BreakerPolicy, rng: Random) -> None:
         self._policy = policy
         self._rng = rng
         self._steps: deque[list[float]] = deque()  # [start of the step, attempts, failures]
+        self._step: list[float] = []  # the last of them, until
+        self._step_end = float("-inf")
         self._failed: set[str] = set()
         self.state: State = "closed"
         self.opened_at = 0.0
@@ -71,6 +84,15 @@ class Breaker:
     def record(self, event_id: str, *, is_success: bool, now: float) -> bool:
         """Take in the result of one attempt; tells whether the state changed."""
         before = self.state
+        if is_success and before == "closed":  # the hot path
+            step = self._step
+            if now < self._step_end:
+                step[1] += 1
+            else:
+                self._count(is_success=True, now=now)
+            if self._failed:
+                self._failed.clear()
+            return False
         if before == "closed":
             self._count(is_success=is_success, now=now)
         if is_success:
@@ -96,13 +118,14 @@ class Breaker:
         self._close()
 
     def _count(self, *, is_success: bool, now: float) -> None:
-        step_s = self._policy.window_s / _STEPS
-        if not self._steps or now >= self._steps[-1][0] + step_s:
-            self._steps.append([now, 0, 0])
+        if now >= self._step_end:
+            self._step = [now, 0, 0]
+            self._step_end = now + self._policy.window_s / _STEPS
+            self._steps.append(self._step)
         while self._steps[0][0] <= now - self._policy.window_s:
             self._steps.popleft()
-        self._steps[-1][1] += 1
-        self._steps[-1][2] += not is_success
+        self._step[1] += 1
+        self._step[2] += not is_success
 
     def _is_down(self) -> bool:
         if len(self._failed) < self._policy.min_events:
@@ -124,5 +147,6 @@ class Breaker:
     def _close(self) -> None:
         self.state = "closed"
         self._steps.clear()
+        self._step_end = float("-inf")
         self._failed.clear()
         self.open_s = self._policy.first_open_s

@@ -47,6 +47,9 @@ class AdaptiveLimit:
 
         Attempts that began before the last decrease tell of the time before it and do not decrease again.
         """
+        if not is_overload and self._limit == self.maximum:  # the hot path
+            self._learn(latency_s)
+            return False
         before = int(self._limit)
         if is_overload:
             if number > self._cut_until:

@@ -104,12 +104,12 @@ class WebhookSink:
         try:
             response = await session.post(
                 self._url,
-                data=body if len(body) < _LARGE_BYTES else io.BytesIO(body),
+                data=aiohttp.BytesPayload(body) if len(body) < _LARGE_BYTES else io.BytesIO(body),
                 headers=self._headers(record, body, is_replay),
                 allow_redirects=False,
             )
             try:
-                head = await _read(response)
+                head = b"" if response.content.at_eof() else await _read(response)
             finally:
                 response.release()
         except (aiohttp.ClientError, OSError, ValueError) as exc:  # ValueError: what came back is not HTTP

@@ -128,23 +128,35 @@ class Gate:
         self._telling.stopped(reason)
         self._change(paused=self._paused, stopped=reason)
 
-    def record(self, event_id: str, number: int, result: AttemptResult) -> None:
-        """Take in the result of attempt ``number`` of the adaptive limit."""
-        is_changed = self._adaptive.end(number, is_overload=result.is_overload, latency_s=result.duration_s)
-        before = self._breaker.state
-        now = self._clock.now()
-        if result.retry_after_s and result.status in {429, 503}:
-            self._held_until = max(self._held_until, now + min(MAX_HOLD_S, result.retry_after_s))
-            is_changed = True
-        if self._breaker.record(event_id, is_success=result.is_success, now=now):
-            is_changed = True
-            if self._breaker.state == "closed":
-                self._adaptive.restart()
-            self._telling.breaker(self._breaker.state, before, probe_in_s=self._breaker.probe_at - now)
-            if before != "half_open" or self._breaker.state == "closed":
-                self._on_state()
+    def delivered(self, event_id: str, number: int, latency_s: float) -> None:
+        """Take in the success of attempt ``number`` of the adaptive limit."""
+        is_changed = self._adaptive.end(number, is_overload=False, latency_s=latency_s)
+        is_changed |= self._record(event_id, is_success=True)
         if is_changed:
             self._apply()
+
+    def failed(self, event_id: str, number: int, result: AttemptResult) -> None:
+        """Take in the failure of attempt ``number`` of the adaptive limit."""
+        is_changed = self._adaptive.end(number, is_overload=result.is_overload, latency_s=result.duration_s)
+        if result.retry_after_s and result.status in {429, 503}:
+            hold_s = min(MAX_HOLD_S, result.retry_after_s)
+            self._held_until = max(self._held_until, self._clock.now() + hold_s)
+            is_changed = True
+        is_changed |= self._record(event_id, is_success=False)
+        if is_changed:
+            self._apply()
+
+    def _record(self, event_id: str, *, is_success: bool) -> bool:
+        before = self._breaker.state
+        now = self._clock.now()
+        if not self._breaker.record(event_id, is_success=is_success, now=now):
+            return False
+        if self._breaker.state == "closed":
+            self._adaptive.restart()
+        self._telling.breaker(self._breaker.state, before, probe_in_s=self._breaker.probe_at - now)
+        if before != "half_open" or self._breaker.state == "closed":
+            self._on_state()
+        return True
 
     def _change(self, *, paused: bool, stopped: str) -> None:
         if (self._paused, self._stopped) == (paused, stopped):

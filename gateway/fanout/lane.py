@@ -212,7 +212,7 @@ class Lane:
                 skipped += 1
                 moved[record.partition] = position
                 continue
-            job = self._job(record, position)
+            job = self._parked(record, position) if self._is_parked else Job(record, self, position)
             position.mark.track(record.offset)
             position.jobs[record.offset] = job
             self._events += 1
@@ -223,9 +223,7 @@ class Lane:
         if skipped:
             self._on_skipped(skipped)
 
-    def _job(self, record: Record, position: Position) -> Job:
-        if not self._is_parked:
-            return Job(record, self, position)
+    def _parked(self, record: Record, position: Position) -> Job:
         trail, due, is_replay = parking.read(record)
         return Job(record, self, position, trail=trail, due=due, is_replay=is_replay)
 

@@ -37,7 +37,8 @@ from gateway.fanout.gate import Gate
 from gateway.fanout.job import Job
 from gateway.fanout.lane import Lane, Window
 from gateway.fanout.rate import TokenBucket
-from gateway.fanout.retry import DELIVERED, Delivered, GiveUp, Outcome, Retry, RetryPolicy, Stop, decide
+from gateway.fanout.retry import Delivered, GiveUp, Retry, RetryPolicy, Stop, decide
+from gateway.fanout.schedule import Place
 from gateway.fanout.telling import Telling
 from gateway.log import Entry, EventLog, Record, Start
 
@@ -201,65 +202,58 @@ class SubscriberReader:
         ]
 
     async def _work(self) -> None:
+        dispatcher, sink, adaptive, clock = self._dispatcher, self._sink, self._adaptive, self._clock
         while True:
-            job = await self._dispatcher.take()
+            job = await dispatcher.take()
             try:
-                await self._handle(job)
+                if job.entry is not None:
+                    await self._put_away(job, job.entry)
+                    continue
+                counts = self.gate.is_closed  # attempts made to probe are not the event's
+                number = adaptive.begin()
+                result = await sink.attempt(job.record, is_replay=job.is_replay)
+                if result.is_success:
+                    job.attempts += 1
+                    self._telling.delivered(job, result)
+                    self._finish(job)
+                    self.gate.delivered(job.record.id, number, result.duration_s)
+                    continue
+                job.note(clock.now(), result, counts=counts)
+                self.gate.failed(job.record.id, number, result)
+                await self._act(job, result)
             except Exception as exc:  # the top of a task: one event's trouble must not cost a worker
                 _log.exception("delivery.broke", subscriber=self.plan.name, id=job.record.id, error=repr(exc))
-                self._dispatcher.postpone(job, _APPEND_BACKOFF_S)
+                if job.place is Place.FLIGHT:
+                    dispatcher.postpone(job, _APPEND_BACKOFF_S)
 
-    async def _handle(self, job: Job) -> None:
+    async def _act(self, job: Job, result: AttemptResult) -> None:
+        """Decide what becomes of an event whose attempt failed, and do it."""
+        plan, telling = self.plan, self._telling
         if not job.position.is_ours:
+            telling.failed(job, result, "abandoned")
             self._abandon(job)
             return
-        if job.entry is not None:
-            await self._put_away(job, job.entry)
-            return
-        await self._attempt(job)
-
-    async def _attempt(self, job: Job) -> None:
-        counts = self.gate.is_closed  # attempts made to probe are not the event's
-        number = self._adaptive.begin()
-        result = await self._sink.attempt(job.record, is_replay=job.is_replay)
-        if result.is_success:
-            outcome: Outcome = DELIVERED
-        else:
-            job.note(self._clock.now(), result, counts=counts)
-            outcome = decide(
-                self.plan.retry, max(1, job.attempts), result, self._rng, age_s=self._clock.now() - _stored_at(job)
-            )
-        self.gate.record(job.record.id, number, result)
-        if not job.position.is_ours and not result.is_success:
-            self._telling.attempted(job, result, "abandoned")
-            self._abandon(job)
-            return
-        await self._act(job, outcome, result)
-
-    async def _act(self, job: Job, outcome: Outcome, result: AttemptResult) -> None:
-        plan = self.plan
-        match outcome:
-            case Delivered():
-                self._telling.attempted(job, result, "delivered")
-                self._finish(job)
+        age_s = self._clock.now() - _stored_at(job)
+        match decide(plan.retry, max(1, job.attempts), result, self._rng, age_s=age_s):
             case Retry(delay_s) if (tier := self._tier(delay_s)) is not None:
-                due = self._clock.now() + delay_s
+                telling.failed(job, result, "parked", delay_s=delay_s)
                 topic = parking.retry_topic(plan.name, tier)
-                self._telling.attempted(job, result, "parked", delay_s=delay_s)
-                await self._put_away(job, parking.parked(job.record, topic, job.trail, due))
+                await self._put_away(job, parking.parked(job.record, topic, job.trail, self._clock.now() + delay_s))
             case Retry(delay_s):
-                self._telling.attempted(job, result, "retried", delay_s=delay_s)
-                self._dispatcher.postpone(job, self._in_memory(delay_s))
+                delay_s = self._in_memory(delay_s)
+                telling.failed(job, result, "retried", delay_s=delay_s)
+                self._dispatcher.postpone(job, delay_s)
             case GiveUp(reason):
-                self._telling.attempted(job, result, "dead_lettered")
-                self._telling.dead_lettered(job, reason)
-                await self._put_away(
-                    job, parking.dead_letter(job.record, parking.dlq_topic(plan.name), job.trail, reason)
-                )
+                telling.failed(job, result, "dead_lettered")
+                telling.dead_lettered(job, reason)
+                topic = parking.dlq_topic(plan.name)
+                await self._put_away(job, parking.dead_letter(job.record, topic, job.trail, reason))
             case Stop(reason):
-                self._telling.attempted(job, result, "stopped")
+                telling.failed(job, result, "stopped")
                 self.gate.stop(reason)
                 self._dispatcher.give_back(job)
+            case Delivered():  # a failed attempt never is
+                raise AssertionError(result)
 
     def _tier(self, delay_s: float) -> float | None:
         """The tier to park in, or None to wait in memory."""
@@ -276,6 +270,9 @@ class SubscriberReader:
         return delay_s if self.gate.is_closed else min(delay_s, self.plan.breaker.max_open_s)
 
     async def _put_away(self, job: Job, entry: Entry) -> None:
+        if not job.position.is_ours:
+            self._abandon(job)
+            return
         job.entry = entry
         try:
             await self._log.append([entry])

@@ -38,35 +38,29 @@ class Telling:
         self._shows_debug = self._log.is_enabled_for(logging.DEBUG)
         deliveries = metrics.counter("gateway_deliveries")
         self._outcomes = {outcome: deliveries.labels(subscriber, outcome) for outcome in _OUTCOMES}
+        self._delivered = self._outcomes["delivered"]
         self._seconds = metrics.histogram("gateway_delivery_attempt_seconds").labels(subscriber)
         state = metrics.gauge("gateway_subscriber_state")
         self._states = {name: state.labels(subscriber, name) for name in _STATES}
         self._state = ""
         self._on_attempt = on_attempt
 
-    def attempted(self, job: Job, result: AttemptResult, outcome: str, *, delay_s: float | None = None) -> None:
-        """One attempt ended."""
+    def delivered(self, job: Job, result: AttemptResult) -> None:
+        """One attempt was the last one needed."""
+        self._delivered.inc()
+        self._seconds.observe(result.duration_s)
+        if self._on_attempt is not None:
+            self._on_attempt(job, result, "delivered")
+        if self._shows_debug:
+            self._line(self._log.debug, job, result, "delivered", None)
+
+    def failed(self, job: Job, result: AttemptResult, outcome: str, *, delay_s: float | None = None) -> None:
+        """One attempt failed; ``outcome`` says what becomes of the event."""
         self._outcomes[outcome].inc()
         self._seconds.observe(result.duration_s)
         if self._on_attempt is not None:
             self._on_attempt(job, result, outcome)
-        if outcome == "delivered":
-            if not self._shows_debug:
-                return
-            tell = self._log.debug
-        else:
-            tell = self._log.info
-        tell(
-            "delivery.attempted",
-            id=job.record.id,
-            topic=job.record.topic,
-            outcome=outcome,
-            result=result.summary,
-            attempts=job.attempts,
-            duration_ms=round(result.duration_s * 1000, 1),
-            retry_in_s=None if delay_s is None else round(delay_s, 1),
-            is_replay=job.is_replay,
-        )
+        self._line(self._log.info, job, result, outcome, delay_s)
 
     def dead_lettered(self, job: Job, reason: str) -> None:
         """An event was given up."""
@@ -103,3 +97,18 @@ class Telling:
         self._state = seen
         for name, gauge in self._states.items():
             gauge.set(name == seen)
+
+    def _line(
+        self, tell: Callable[..., object], job: Job, result: AttemptResult, outcome: str, delay_s: float | None
+    ) -> None:
+        tell(
+            "delivery.attempted",
+            id=job.record.id,
+            topic=job.record.topic,
+            outcome=outcome,
+            result=result.summary,
+            attempts=job.attempts,
+            duration_ms=round(result.duration_s * 1000, 1),
+            retry_in_s=None if delay_s is None else round(delay_s, 1),
+            is_replay=job.is_replay,
+        )
