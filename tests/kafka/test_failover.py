@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,10 +12,9 @@ from gateway.log.kafka import KafkaOptions, topics
 from gateway.log.kafka.writer import WriterPolicy
 from gateway.publisher import Publisher
 from tests.broker.cluster import Cluster
-from tests.kafka.traffic import TOPIC, Load, compare, journal, published, stored
+from tests.kafka.traffic import TOPIC, Load, compare, journal, published, stored, tell
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(240)]
-RecordProperty = Callable[[str, object], None]
 #: Of all accepted. One batch of each partition can be repeated when its acknowledgement is lost with a broker.
 _REPEATED = 0.001
 
@@ -42,9 +40,7 @@ async def _in_sync(options: KafkaOptions) -> None:
             await asyncio.sleep(0.2)
 
 
-async def test_the_leader_is_killed_under_load(
-    three_nodes: Cluster, prefix: str, tmp_path: Path, record_property: RecordProperty
-) -> None:
+async def test_the_leader_is_killed_under_load(three_nodes: Cluster, prefix: str, tmp_path: Path) -> None:
     """SIGKILL of a leader: the others take over, nothing is lost, keys keep their order, repeats below 0.1 %."""
     options = _options(three_nodes, prefix)
     await topics.create(options, [TOPIC])
@@ -66,12 +62,10 @@ async def test_the_leader_is_killed_under_load(
     result = compare(load.accepted, await stored(options))
     assert (result.missing, result.invented, result.out_of_order) == (0, 0, [])
     assert result.repeated <= len(load.accepted) * _REPEATED
-    record_property("repeated", f"{result.repeated} of {len(load.accepted)}")
+    tell(f"repeated: {result.repeated} of {len(load.accepted)}")
 
 
-async def test_a_rolling_restart_under_load(
-    three_nodes: Cluster, prefix: str, tmp_path: Path, record_property: RecordProperty
-) -> None:
+async def test_a_rolling_restart_under_load(three_nodes: Cluster, prefix: str, tmp_path: Path) -> None:
     """Each broker in turn is stopped in order and started: the same promises."""
     options = _options(three_nodes, prefix)
     await topics.create(options, [TOPIC])
@@ -91,7 +85,7 @@ async def test_a_rolling_restart_under_load(
     result = compare(load.accepted, await stored(options))
     assert (result.missing, result.invented, result.out_of_order) == (0, 0, [])
     assert result.repeated <= len(load.accepted) * _REPEATED
-    record_property("repeated", f"{result.repeated} of {len(load.accepted)}")
+    tell(f"repeated: {result.repeated} of {len(load.accepted)}")
 
 
 async def published_up_to_now(publisher: Publisher, load: Load) -> None:

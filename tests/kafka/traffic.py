@@ -91,6 +91,11 @@ class Load:
             await asyncio.sleep(0.01)
 
 
+def tell(text: str) -> None:
+    """A figure for whoever runs the test with ``-s`` or ``-rP``."""
+    print(text)
+
+
 async def published(publisher: Publisher, *, within_s: float = 60.0) -> None:
     """Wait until Kafka has acknowledged everything in the journal."""
     async with asyncio.timeout(within_s):

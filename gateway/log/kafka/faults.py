@@ -6,9 +6,12 @@ tried again: an outage ends, an operator grants a right or creates a topic, and 
 
 from __future__ import annotations
 
+import re
+
 from aiokafka import errors
 
 from gateway.errors import NotNow, Transient
+from gateway.log.kafka.quiet import QUIET
 
 #: What the client may raise while Kafka is away: its own errors, the network's, a deadline of ours, and two
 #: assertions of aiokafka 0.14 about metadata that vanished under it ("Unrecognized partition").
@@ -27,6 +30,10 @@ _REFUSED = (
 )
 
 
+#: aiokafka puts number and name of the error before each text.
+_OWN_NAME = re.compile(r"^(\[Error \d+\] )?\w+Error: ")
+
+
 class KafkaAway(Transient):
     """Kafka cannot be reached, or refuses us; the same thing is tried again later."""
 
@@ -38,7 +45,10 @@ class KafkaNotNow(NotNow):
 def reason(exc: BaseException) -> str:
     """One sentence for the log and the console, without addresses of memory or stack traces."""
     text = " ".join(str(exc).split())
+    if isinstance(exc, errors.KafkaConnectionError) and QUIET.last_warning:
+        return QUIET.last_warning  # which address, and why: aiokafka logs it and raises "unable to bootstrap"
     name = type(exc).__name__.removesuffix("Error")
+    text = _OWN_NAME.sub("", text)
     if isinstance(exc, _REFUSED):
         return f"not authorised: {text or name}; grant the right in Kafka's ACLs"
     if isinstance(exc, errors.UnknownTopicOrPartitionError):

@@ -154,7 +154,7 @@ class KafkaReader:
             consumer.subscribe([self._options.kafka_name(topic) for topic in self._topics], listener=listener)
         except faults.CLIENT_ERRORS as exc:
             await within(policy.close_s, consumer.stop())
-            self._availability.problem(CONNECTION, QUIET.last_warning or faults.reason(exc))
+            self._availability.problem(CONNECTION, faults.reason(exc))
             raise faults.away(exc, f"group {self.group}") from exc
         except BaseException:
             await within(policy.close_s, consumer.stop())

@@ -239,7 +239,7 @@ class Writer:
                 await producer.start()
         except faults.CLIENT_ERRORS as exc:
             await within(self._policy.close_s, producer.stop())
-            self._availability.problem(CONNECTION, QUIET.last_warning or faults.reason(exc))
+            self._availability.problem(CONNECTION, faults.reason(exc))
             return None
         except BaseException:
             await within(self._policy.close_s, producer.stop())
