@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "send": "gateway.cli.send:send",
     "tail": "gateway.cli.tail:tail",
     "journal": "gateway.cli.journal:journal",
+    "schema": "gateway.cli.schema:schema",
 }
 
 EPILOG: Final = """

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, ByteSize, SecretStr
 from pydantic.fields import FieldInfo
 
 from gateway.config.document import KeyPath
 from gateway.config.settings import Settings
+from gateway.config.units import seconds
 
 
 class Kind(Enum):
@@ -126,6 +127,14 @@ class Key:
         return self.info.is_required()
 
     @property
+    def unit(self) -> str:
+        """``duration`` or ``size`` for values that people write with a unit, such as ``7d`` and ``10GiB``."""
+        if self.place.annotation is ByteSize:
+            return "size"
+        validators = (*self.info.metadata, *_metadata(self.info.annotation))
+        return "duration" if any(getattr(one, "func", None) is seconds for one in validators) else ""
+
+    @property
     def choices(self) -> tuple[str, ...]:
         """The words of an enumeration."""
         return get_args(self.place.annotation) if get_origin(self.place.annotation) is Literal else ()
@@ -142,6 +151,15 @@ def keys(root: Place = ROOT, prefix: str = "") -> Iterator[Key]:
             found = place(get_args(found.annotation)[-1])
         if found.kind is Kind.SECTION:
             yield from keys(found, f"{path}.")
+
+
+def _metadata(annotation: Any) -> Iterator[Any]:
+    """What ``Annotated`` says anywhere within a type."""
+    if get_origin(annotation) is Annotated:
+        yield from get_args(annotation)[1:]
+    for inner in get_args(annotation):
+        if not isinstance(inner, str):
+            yield from _metadata(inner)
 
 
 def _aliases(info: FieldInfo) -> tuple[str, ...]:

@@ -1,0 +1,98 @@
+"""JSON Schema of ``config.yaml``, for editors: keys, values, what they mean and their defaults.
+
+pydantic's own schema says what stands in the settings after reading; the file may hold more: ``${NAME}`` for any value,
+``7d`` and ``10GiB``, one value where a list is meant, and keys without a value.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+
+from gateway.config.outline import Key, Kind, Place, keys, place
+from gateway.config.settings import Settings
+from gateway.schema.events import DRAFT
+
+_REFERENCE: Final = {"type": "string", "pattern": r"\$\{"}
+_WITH_UNIT: Final = {
+    "duration": {"type": "string", "pattern": r"^\d+(\.\d+)?\s*(ms|s|m|h|d|w)$"},
+    "size": {"type": "string", "pattern": r"^\d+(\.\d+)?\s*([KMGT]i?)?B$"},
+}
+_ID: Final = "urn:nxcloud-gateway:config"
+
+
+class _Generate(GenerateJsonSchema):
+    """Defaults of secrets would be shown as stars, and those of sections in Python's types; both are left out."""
+
+    def default_schema(self, schema: Any) -> JsonSchemaValue:
+        """As pydantic, without the default; :func:`configuration` puts in those that can be written in YAML."""
+        return self.generate_inner(schema["schema"])
+
+
+def configuration() -> dict[str, Any]:
+    """The schema."""
+    made = Settings.model_json_schema(schema_generator=_Generate)
+    definitions = made.pop("$defs")
+    for definition in (made, *definitions.values()):
+        _loosen(definition)
+    for key in keys():
+        _complete(key, (made if "." not in key.path else definitions[_section_of(key.path).annotation.__name__]))
+    return {
+        "$schema": DRAFT,
+        "$id": _ID,
+        "title": "config.yaml of the NXCloud gateway",
+        **{key: value for key, value in made.items() if key != "title"},
+        "$defs": {**definitions, "Reference": {**_REFERENCE, "description": "A value from the environment"}},
+    }
+
+
+def _loosen(section: dict[str, Any]) -> None:
+    for name, schema in section.get("properties", {}).items():
+        section["properties"][name] = _as_written(schema)
+
+
+def _as_written(schema: dict[str, Any]) -> dict[str, Any]:
+    """What may stand in the file for one key."""
+    kept: dict[str, Any] = {key: schema.pop(key) for key in ("title", "description", "default") if key in schema}
+    kept.pop("title", None)
+    choices = schema.pop("anyOf", None) or [schema]
+    loosened: list[dict[str, Any]] = []
+    for choice in choices:
+        if choice.get("type") == "null":
+            continue
+        loosened.append(choice)
+        if choice.get("type") == "array":
+            items = choice.get("items", {})
+            items = choice["items"] = items if "$ref" in items else {"anyOf": [items, {"$ref": "#/$defs/Reference"}]}
+            loosened += [items, {"type": "string", "maxLength": 0}] if "$ref" in items else [items, {"type": "string"}]
+        if choice.get("type") == "object" and isinstance(choice.get("additionalProperties"), dict):
+            choice["additionalProperties"] = _as_written(choice["additionalProperties"])
+    return {**kept, "anyOf": [*loosened, {"$ref": "#/$defs/Reference"}, {"type": "null"}]}
+
+
+def _complete(key: Key, holder: dict[str, Any]) -> None:
+    """Values with a unit, and the default where YAML can say it."""
+    schema = holder["properties"][key.path.rpartition(".")[2]]
+    if key.unit and _WITH_UNIT[key.unit] not in schema["anyOf"]:
+        schema["anyOf"].insert(1, _WITH_UNIT[key.unit])
+        if key.place.kind is Kind.LIST:
+            schema["anyOf"][0]["items"]["anyOf"].append(_WITH_UNIT[key.unit])
+    if key.is_required or key.place.is_secret or key.place.kind is not Kind.SCALAR or key.default is None:
+        return
+    schema["default"] = key.default
+
+
+def _section_of(path: str) -> Place:
+    found = place(Settings)
+    for step in path.split(".")[:-1]:
+        name = step.replace("[]", "")
+        if name != "<name>":
+            below = found.below(name)
+            assert below is not None
+            found = below
+        while found.kind in (Kind.LIST, Kind.MAP) and (step.endswith("[]") or name == "<name>"):
+            below = found.below(0)
+            assert below is not None
+            found = below
+    return found

@@ -1,0 +1,82 @@
+"""JSON Schema of every event type, from the shape tables of the callbacks.
+
+The keywords are those that draft 7 and draft 2020-12 share, so that the same schema stands in AsyncAPI and OpenAPI.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from gateway.callbacks import CALLBACKS, rejected
+from gateway.callbacks.shape import Shape
+
+Schema = dict[str, Any]
+
+DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+_TIME: Final[Schema] = {"type": "string", "format": "date-time"}
+
+
+def event_schemas() -> dict[str, Schema]:
+    """A whole event by its type, in the order of the callbacks; ``callbacks.rejected`` comes last."""
+    found: dict[str, Schema] = {}
+    for callback in CALLBACKS.values():
+        for shape in callback.shapes:
+            data = shape.schema()
+            if shape.type in found:
+                data = _either(found[shape.type]["properties"]["data"], data)
+            sources = [f"/nxcloud/{name}" for name in _callbacks_with(shape.type)]
+            found[shape.type] = _event(shape.type, shape.title, sources, data)
+    found[rejected.TYPE] = _event(rejected.TYPE, "Callback not understood", None, dict(rejected.SCHEMA))
+    return found
+
+
+def topics() -> dict[str, list[str]]:
+    """Event types by topic, without a prefix."""
+    found: dict[str, list[str]] = {}
+    for shape in shapes():
+        types = found.setdefault(shape.topic, [])
+        if shape.type not in types:
+            types.append(shape.type)
+    found[rejected.TOPIC] = [rejected.TYPE]
+    return found
+
+
+def shapes() -> list[Shape]:
+    """Every shape of every callback, in order."""
+    return [shape for callback in CALLBACKS.values() for shape in callback.shapes]
+
+
+def _callbacks_with(event_type: str) -> list[str]:
+    return [callback.name for callback in CALLBACKS.values() if event_type in callback.types]
+
+
+def _event(event_type: str, title: str, sources: list[str] | None, data: Schema) -> Schema:
+    source: Schema = {"type": "string", "format": "uri-reference"}
+    if sources is not None:
+        source = {"enum": sources} if len(sources) > 1 else {"const": sources[0]}
+    properties: Schema = {
+        "specversion": {"const": "1.0"},
+        "id": {
+            "type": "string",
+            "pattern": "^[0-9a-f]{32}$",
+            "description": "The same callback again gives the same id: drop repeats by it",
+        },
+        "source": source,
+        "type": {"const": event_type},
+        "subject": {"type": "string", "minLength": 1, "description": "What it is about"},
+        "time": {**_TIME, "description": "When it happened, by the sender's word"},
+        "recordedtime": {**_TIME, "description": "When it arrived, UTC"},
+        "partitionkey": {"type": "string", "minLength": 1, "description": "Events of one key keep their order"},
+        "account": {"type": "string", "description": "The vendor account, where one is configured for the path"},
+        "datacontenttype": {"const": "application/json"},
+        "data": data,
+    }
+    required = [name for name in properties if name != "account"]
+    return {"title": title, "type": "object", "properties": properties, "required": required}
+
+
+def _either(one: Schema, other: Schema) -> Schema:
+    """Two callbacks, or two shapes of one, that make events of one type."""
+    known = one.get("anyOf", [one])
+    return one if other in known else {"anyOf": [*known, other]}

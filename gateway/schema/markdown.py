@@ -1,0 +1,134 @@
+"""Tables for README. A test keeps README in step with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import click
+from pydantic import SecretStr
+
+from gateway.callbacks import CALLBACKS
+from gateway.callbacks.answers import CALLBOT_ANSWERS, TextAnswers
+from gateway.callbacks.callback import Callback
+from gateway.config.outline import Key, Kind, keys
+
+_UNITS: Final = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
+_SPANS: Final = (("d", 86400), ("h", 3600), ("m", 60))
+
+
+def configuration_table() -> str:
+    """Every key of ``config.yaml``: default, meaning."""
+    return _table(
+        ("Key", "Default", "Meaning"),
+        ((f"`{key.path}`", _default(key), _meaning(key)) for key in keys() if not _is_heading(key)),
+    )
+
+
+def commands_table(group: click.Group) -> str:
+    """Every command: what it does, and its options."""
+    rows: list[tuple[str, str]] = []
+    context = click.Context(group, info_name="gateway")
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            below = click.Context(command, info_name=name, parent=context)
+            rows += [
+                (f"`gateway {name} {_usage(inner)}`", inner.get_short_help_str(200))
+                for one in command.list_commands(below)
+                if (inner := command.get_command(below, one)) is not None
+            ]
+        else:
+            rows.append((f"`gateway {_usage(command)}`", command.get_short_help_str(200)))
+    return _table(("Command", "Does"), rows)
+
+
+def callbacks_table() -> str:
+    """Every callback: path, topics, types, how it is authenticated, what is answered, how sure we are."""
+    return _table(
+        ("Callback", "Path", "Topic", "Event type", "Authentication", "Answer", "Certainty"),
+        (
+            (
+                callback.title,
+                f"`/callbacks/{callback.name}`",
+                _codes(callback.topics),
+                _codes(callback.types),
+                _authentication(callback),
+                _answer(callback),
+                callback.certainty,
+            )
+            for callback in CALLBACKS.values()
+        ),
+    )
+
+
+def _usage(command: click.Command) -> str:
+    """Name, arguments and the options that are needed."""
+    parts = [command.name or ""]
+    for parameter in command.params:
+        if isinstance(parameter, click.Argument):
+            parts.append(str(parameter.make_metavar(click.Context(command))))
+        elif parameter.required:
+            parts.append(f"{parameter.opts[0]} {parameter.name.upper() if parameter.name else ''}")
+    return " ".join(parts)
+
+
+def _is_heading(key: Key) -> bool:
+    return key.place.kind is Kind.SECTION and not key.place.is_optional
+
+
+def _default(key: Key) -> str:
+    if key.is_required:
+        return "needed"
+    value = key.default
+    if value is None or value in ("", [], {}) or (isinstance(value, SecretStr) and not value.get_secret_value()):
+        return "–"
+    return f"`{_written(key, value)}`"
+
+
+def _written(key: Key, value: Any) -> str:
+    """As one would write it in the file."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if key.unit == "size":
+        return next((f"{value // size}{unit}" for unit, size in _UNITS if value % size == 0), str(value))
+    if key.unit == "duration" and isinstance(value, float):
+        return _span(value)
+    if isinstance(value, list):
+        return f"[{', '.join(_written(key, one) for one in value)}]"
+    return str(value)
+
+
+def _span(seconds: float) -> str:
+    if seconds < 60 or seconds % 60:
+        return f"{seconds:g}s"
+    return next(f"{seconds / size:g}{unit}" for unit, size in _SPANS if seconds % size == 0)
+
+
+def _meaning(key: Key) -> str:
+    text = key.info.description or ""
+    if key.choices:
+        text = f"{text}. One of {', '.join(f'`{choice}`' for choice in key.choices)}"
+    return text.replace("|", "\\|")
+
+
+def _authentication(callback: Callback) -> str:
+    kinds = {"general": "general signature", "callbot": "Callbot signature", None: ""}
+    return ", ".join(part for part in (kinds[callback.signature], "token", "addresses") if part)
+
+
+def _answer(callback: Callback) -> str:
+    if isinstance(callback.answers, TextAnswers):
+        return f"`{callback.answers.accepted}` / `{callback.answers.refused}`"
+    return "JSON `retCode`, signed" if callback.answers is CALLBOT_ANSWERS else 'JSON `{"code":0}`'
+
+
+def _codes(names: Iterable[str]) -> str:
+    return "<br>".join(f"`{name}`" for name in names)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [f"| {' | '.join(head)} |", f"|{'|'.join('---' for _ in head)}|"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,261 @@
+"""OpenAPI 3.1 of the HTTP side: the callbacks that come in, the webhooks that go out, health.
+
+What comes in is described liberally, as it is taken: vendors send numbers as texts, leave fields out and add others
+(protocol.md, E1 and E6), so every known field may hold any scalar and nothing is required.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import islice
+from random import Random
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+import orjson
+
+from gateway import __version__
+from gateway.callbacks import CALLBACKS
+from gateway.callbacks.answers import CALLBOT_ANSWERS, Answers, TextAnswers
+from gateway.callbacks.callback import Callback
+from gateway.callbacks.generic import ENTRY_POINTS
+from gateway.config.callbacks import ConfiguredPath, configured_paths
+from gateway.config.settings import Settings
+from gateway.event import CONTENT_TYPE
+from gateway.schema.events import event_schemas
+from gateway.traffic import TrafficRequest, requests
+
+_FORM: Final = "application/x-www-form-urlencoded"
+_JSON: Final = "application/json"
+#: Examples are the same at every run.
+_EXAMPLE_TIME: Final = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+_SIGNED: Final = {
+    "general": ("accessKey", "ts", "bizType", "action", "sign", "algorithm"),
+    "callbot": ("requestID", "uuid", "createTs", "sign", "algorithm"),
+}
+
+
+def openapi(settings: Settings) -> dict[str, Any]:
+    """The document, with the paths and addresses of a configuration."""
+    ingest, admin = settings.ingest, settings.admin
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "NXCloud gateway: HTTP",
+            "version": __version__,
+            "summary": "Callbacks in, webhooks out",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": f"http://{ingest.host}:{ingest.port}"}],
+        "tags": [{"name": "callbacks"}, {"name": "health"}],
+        "paths": {row.path: _path(row) for row in configured_paths(ingest)}
+        | _health(f"http://{admin.host}:{admin.port}"),
+        "webhooks": {"event": {"post": _delivery()}},
+        "components": {
+            "schemas": {**event_schemas(), "Answer": _ANSWER, "CallbotAnswer": _CALLBOT_ANSWER},
+            "securitySchemes": {
+                "token": {"type": "apiKey", "in": "header", "name": "token"},
+                "tokenInQuery": {"type": "apiKey", "in": "query", "name": "token"},
+                "bearer": {"type": "http", "scheme": "bearer"},
+            },
+        },
+    }
+
+
+_ANSWER: Final = {
+    "type": "object",
+    "properties": {"code": {"type": "integer", "description": "0 is success"}, "message": {"type": "string"}},
+    "required": ["code", "message"],
+}
+_CALLBOT_ANSWER: Final = {
+    "type": "object",
+    "properties": {
+        "retCode": {"type": "integer", "description": "0 is success"},
+        "retMsg": {"type": "string"},
+        "responseID": {"type": "string"},
+    },
+    "required": ["retCode", "retMsg", "responseID"],
+}
+
+
+def _path(row: ConfiguredPath) -> dict[str, Any]:
+    if not row.is_builtin:
+        return {"post": _other_sender(row)}
+    callback = CALLBACKS[row.callback]
+    operations: dict[str, Any] = {"post": _post(callback, row)}
+    if "GET" in callback.methods:
+        operations["get"] = {
+            **_operation(callback, row, "get"),
+            "parameters": [
+                {"name": name, "in": "query", "schema": {"type": "string"}} for name in _vendor_fields(callback)
+            ],
+        }
+    return operations
+
+
+def _operation(callback: Callback, row: ConfiguredPath, method: str) -> dict[str, Any]:
+    pages = list(dict.fromkeys(shape.page for shape in callback.shapes))
+    operation: dict[str, Any] = {
+        "operationId": f"{method}-{row.callback}" + (f"-{row.position}" if row.position else ""),
+        "tags": ["callbacks"],
+        "summary": callback.title,
+        "description": f"Becomes {', '.join(f'`{one}`' for one in callback.types)}. Vendor pages: {'; '.join(pages)}. "
+        f"How sure we are: {callback.certainty}.",
+        "responses": _responses(callback.answers),
+    }
+    if row.config.auth.all_tokens:
+        operation["security"] = [{"token": []}, {"tokenInQuery": []}, {"bearer": []}]
+    return operation
+
+
+def _post(callback: Callback, row: ConfiguredPath) -> dict[str, Any]:
+    operation = _operation(callback, row, "post")
+    schema = {
+        "type": "object",
+        "properties": {name: {"description": what} for name, what in _vendor_fields(callback).items()},
+    }
+    examples = _examples(callback)
+    layouts = (_FORM, _JSON) if callback.layout == "form" else (_JSON,)
+    operation["requestBody"] = {
+        "required": callback.layout == "json",
+        "content": {
+            layout: {"schema": schema} | ({"examples": found} if (found := examples.get(layout)) else {})
+            for layout in layouts
+        },
+    }
+    headers = _SIGNED.get(callback.signature or "", ())
+    if headers:
+        is_required = bool(row.config.auth.signature and row.config.auth.signature.all_secrets)
+        operation["parameters"] = [
+            {
+                "name": name,
+                "in": "header",
+                "required": is_required and name != "algorithm",
+                "schema": {"type": "string"},
+            }
+            for name in headers
+        ]
+    return operation
+
+
+def _vendor_fields(callback: Callback) -> dict[str, str]:
+    """The vendor's own names at the top level, with ours."""
+    found: dict[str, list[str]] = {}
+    for shape in callback.shapes:
+        for line in shape.fields:
+            for source in line.sources:
+                if source:
+                    found.setdefault(source.partition(".")[0], []).append(line.name)
+        for name in shape.known:
+            found.setdefault(name.partition(".")[0], [])
+    return {
+        name: f"Becomes {', '.join(dict.fromkeys(ours))}" if ours else "Kept in raw" for name, ours in found.items()
+    }
+
+
+def _examples(callback: Callback) -> dict[str, dict[str, Any]]:
+    """Some generated requests by layout."""
+    found: dict[str, dict[str, Any]] = {}
+    for request in islice(requests(callback.name, Random(callback.name), lambda: _EXAMPLE_TIME), 6):
+        layout = _JSON if request.content_type == _JSON else _FORM
+        if request.body and len(found.setdefault(layout, {})) < 2:
+            found[layout][f"example{len(found[layout]) + 1}"] = {"value": _value(request)}
+    return found
+
+
+def _value(request: TrafficRequest) -> Any:
+    if request.content_type == _JSON:
+        return orjson.loads(request.body)
+    return dict(parse_qsl(request.body.decode(), keep_blank_values=True))
+
+
+def _responses(answers: Answers) -> dict[str, Any]:
+    content: dict[str, Any]
+    if isinstance(answers, TextAnswers):
+        accepted = {"text/plain": {"schema": {"const": answers.accepted}}}
+        content = {"text/plain": {"schema": {"const": answers.refused}}}
+    else:
+        name = "CallbotAnswer" if answers is CALLBOT_ANSWERS else "Answer"
+        content = accepted = {_JSON: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+    return {
+        "200": {"description": "Stored durably, or known already", "content": accepted},
+        "400": {"description": "Authentic and not understood; kept in callbacks.rejected", "content": content},
+        "401": {"description": "No or a wrong token or signature", "content": content},
+        "403": {"description": "The address is not allowed", "content": content},
+        "413": {"description": "Too large"},
+        "503": {
+            "description": "Not stored; try again",
+            "headers": {"Retry-After": {"schema": {"type": "integer"}}},
+            "content": content,
+        },
+    }
+
+
+def _other_sender(row: ConfiguredPath) -> dict[str, Any]:
+    layout = _FORM if row.config.decoder == "form" else _JSON
+    return {
+        "operationId": f"post-{row.callback}" + (f"-{row.position}" if row.position else ""),
+        "tags": ["callbacks"],
+        "summary": f"Webhook {row.callback}",
+        "description": f"Becomes `{row.config.type or row.config.topic}`; decoder {row.config.decoder} "
+        f"(json, form, or of {ENTRY_POINTS}).",
+        "requestBody": {"content": {layout: {"schema": {"type": "object"}}}},
+        "responses": {
+            "200": {
+                "description": "Stored durably, or known already",
+                "content": {_JSON: {"schema": {"$ref": "#/components/schemas/Answer"}}},
+            },
+            "4XX": {"description": "Refused", "content": {_JSON: {"schema": {"$ref": "#/components/schemas/Answer"}}}},
+            "503": {"description": "Not stored; try again"},
+        },
+    }
+
+
+def _delivery() -> dict[str, Any]:
+    """The webhook of design.md, section 7: Standard Webhooks with a CloudEvent in it."""
+    text = {"type": "string"}
+    headers = (
+        ("webhook-id", True, "The event's id; the same at every attempt"),
+        ("webhook-timestamp", True, "Unix seconds of this attempt"),
+        ("webhook-signature", False, "`v1,` HMAC-SHA256 of id.timestamp.body; one for each secret, blanks between"),
+        ("gateway-replay", False, "`true` when the event is delivered again on request"),
+        ("traceparent", False, "W3C Trace Context"),
+    )
+    return {
+        "operationId": "deliver",
+        "summary": "One event to a subscriber",
+        "parameters": [
+            {"name": name, "in": "header", "required": is_required, "description": what, "schema": text}
+            for name, is_required, what in headers
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                CONTENT_TYPE.partition(";")[0]: {
+                    "schema": {"anyOf": [{"$ref": f"#/components/schemas/{one}"} for one in event_schemas()]}
+                }
+            },
+        },
+        "responses": {
+            "2XX": {"description": "Taken"},
+            "410": {"description": "Stop: no more events to this address"},
+            "429": {"description": "Slower; `Retry-After` is honoured"},
+            "default": {"description": "Tried again, with longer and longer waits"},
+        },
+    }
+
+
+def _health(admin_url: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for path, summary in (("/healthz", "Alive"), ("/readyz", "Can store"), ("/metrics", "Numbers for Prometheus")):
+        responses = {"200": {"description": summary}}
+        if path == "/readyz":
+            responses["503"] = {"description": "Cannot store now; the body says why"}
+        if path == "/metrics":
+            responses["401"] = {"description": "A token is set and was not given"}
+        found[path] = {
+            "servers": [{"url": admin_url}],
+            "get": {"operationId": path.strip("/"), "tags": ["health"], "summary": summary, "responses": responses},
+        }
+    return found
