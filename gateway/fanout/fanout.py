@@ -17,6 +17,7 @@ import structlog
 from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError, GatewayError
 from gateway.fanout import planning
+from gateway.fanout.attempts import AttemptLog
 from gateway.fanout.clock import Clock, SystemClock, sleep
 from gateway.fanout.gate import Lasting, Seen
 from gateway.fanout.reader import SubscriberReader
@@ -96,6 +97,7 @@ class FanOut:
             on_loaded=self._on_loaded,
             on_change=self._on_change,
         )
+        self._attempts = AttemptLog(log, clock=self._clock, metrics=metrics)
         self._exchange = asyncio.Lock()
         self._watcher: asyncio.Task[None] | None = None
         self._is_stopped = False
@@ -106,6 +108,7 @@ class FanOut:
         if self._is_stopped or self._watcher is not None:
             return
         self._watcher = asyncio.create_task(self._watch(), name="fanout:watch")
+        self._attempts.start()
         self._board.start()
 
     async def stop(self, deadline_s: float = 20.0) -> None:
@@ -117,6 +120,7 @@ class FanOut:
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
+        await self._attempts.stop()
         await self._board.stop()
 
     async def apply(self, subscribers: Sequence[Subscriber], *, deadline_s: float = 10.0) -> None:
@@ -193,7 +197,7 @@ class FanOut:
             planning.sink(subscriber, clock=self._clock, rng=self._rng),
             clock=self._clock,
             rng=self._rng,
-            telling=Telling(name, metrics=self._metrics),
+            telling=Telling(name, metrics=self._metrics, on_attempt=self._attempts.of(name)),
             on_state=lambda: self._board.put(name, reader.gate.lasting),
         )
         reader.gate.restore(self._board.get(name))

@@ -39,7 +39,7 @@ def problems(subscribers: Iterable[Subscriber]) -> list[str]:
     found: list[str] = []
     for subscriber in subscribers:
         where = f"subscribers[{subscriber.name}]"
-        for check in (_filter, _signer, _allowed, _transform, _tls, _headers):
+        for check in (_filter, _signer, _allowed, transform, _tls, _headers):
             try:
                 check(subscriber)
             except ConfigError as exc:
@@ -90,7 +90,7 @@ def sink(subscriber: Subscriber, *, clock: Clock, rng: Random) -> Sink:
             max_bytes=rotation.max_bytes,
             keep=rotation.keep,
             clock=clock,
-            transform=_transform(subscriber),
+            transform=transform(subscriber),
         )
     assert subscriber.url is not None
     return WebhookSink(
@@ -103,7 +103,7 @@ def sink(subscriber: Subscriber, *, clock: Clock, rng: Random) -> Sink:
         connections=subscriber.concurrency,
         allowed=_allowed(subscriber),
         tls=context(subscriber.tls),
-        transform=_transform(subscriber),
+        transform=transform(subscriber),
     )
 
 
@@ -138,10 +138,15 @@ def _allowed(subscriber: Subscriber) -> Allowed:
     return Allowed.parse(subscriber.allow, private=subscriber.allow_private)
 
 
-def _transform(subscriber: Subscriber) -> Transform | None:
-    transform = subscriber.transform
-    made = Transform(transform.include, transform.exclude)
-    return made if transform.include or transform.exclude else None
+def transform(subscriber: Subscriber) -> Transform | None:
+    """Which fields the subscriber gets; None for all.
+
+    Raises:
+        ConfigError: a path is not one.
+    """
+    fields = subscriber.transform
+    made = Transform(fields.include, fields.exclude)
+    return made if fields.include or fields.exclude else None
 
 
 def _tls(subscriber: Subscriber) -> None:

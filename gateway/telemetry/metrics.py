@@ -131,7 +131,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "gateway_deliveries",
         "counter",
         ("subscriber", "outcome"),
-        "Attempts by outcome: delivered, retried, parked, dead_lettered, skipped.",
+        "Attempts by outcome: delivered, retried, parked, dead_lettered, stopped, abandoned; and events skipped.",
         "retried: see the subscriber's last error. dead_lettered: gateway dlq list.",
     ),
     Metric(
@@ -148,6 +148,13 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         ("subscriber",),
         "Attempts under way.",
         "At the subscriber's concurrency all the time: it cannot keep up.",
+    ),
+    Metric(
+        "gateway_attempts_unrecorded",
+        "counter",
+        (),
+        "Attempts that explain will not tell of, as the log did not take their record in time.",
+        "The log refuses appends: see gateway_journal_failures. Deliveries do not depend on it.",
     ),
     Metric(
         "gateway_subscriber_lag_records",

@@ -1,0 +1,143 @@
+"""What ``explain`` tells of each attempt, kept in the internal topic :data:`TOPIC`.
+
+Attempts are noted in memory and written together, many to a record, once a second: the hot path pays for a
+tuple, the log for one append. The topic falls under the log's retention. What was noted but not written when
+the process died is lost, and so is what comes while the log takes nothing and the memory is full; that is
+counted. This is for people who ask; no delivery depends on it.
+
+Value of a record: ``{"subscriber": …, "attempts": [[event id, Unix seconds, outcome, status or error,
+number of the attempt, milliseconds], …]}``; its key is the subscriber.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import defaultdict
+from typing import Final, NamedTuple
+
+import orjson
+import structlog
+
+from gateway.errors import GatewayError
+from gateway.fanout.attempt import AttemptResult
+from gateway.fanout.clock import Clock, sleep
+from gateway.fanout.job import Job
+from gateway.fanout.scan import QUIET_S, scan
+from gateway.fanout.telling import OnAttempt
+from gateway.log import Entry, EventLog, Record
+from gateway.telemetry.metrics import METRICS, Metrics
+
+TOPIC: Final = "fanout.attempts"
+#: Attempts in memory: some seconds of full speed. Beyond it they are not kept, and counted.
+MAX_NOTED: Final = 20_000
+_FLUSH_S: Final = 1.0
+_PER_RECORD: Final = 500
+
+_log = structlog.get_logger("gateway.fanout")
+
+
+class Attempt(NamedTuple):
+    """One attempt, as told to people."""
+
+    subscriber: str
+    event_id: str
+    at: float
+    outcome: str
+    result: str
+    number: int
+    duration_ms: int
+
+
+class AttemptLog:
+    """Notes attempts of all subscribers and writes them."""
+
+    def __init__(self, log: EventLog, *, clock: Clock, metrics: Metrics = METRICS) -> None:
+        self._eventlog = log
+        self._clock = clock
+        self._noted: list[Attempt] = []
+        self._unkept = metrics.counter("gateway_attempts_unrecorded")
+        self._task: asyncio.Task[None] | None = None
+
+    def of(self, subscriber: str) -> OnAttempt:
+        """What a subscriber's :class:`~gateway.fanout.telling.Telling` calls for each attempt. Never blocks."""
+        now = self._clock.now
+
+        def note(job: Job, result: AttemptResult, outcome: str) -> None:
+            if len(self._noted) >= MAX_NOTED:
+                self._unkept.inc()
+                return
+            duration_ms = round(result.duration_s * 1000)
+            self._noted.append(
+                Attempt(subscriber, job.record.id, now(), outcome, result.summary, job.attempts, duration_ms)
+            )
+
+        return note
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._task = asyncio.create_task(self._run(), name="fanout:attempts")
+
+    async def stop(self) -> None:
+        """Write what is noted, once. May come twice, or before the start."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        try:
+            await self._flush()
+        except GatewayError as exc:
+            self._unkept.inc(len(self._noted))
+            _log.info("attempts.not_written", error=str(exc), attempts=len(self._noted))
+            self._noted = []
+
+    async def _run(self) -> None:
+        while True:
+            await sleep(self._clock, _FLUSH_S)
+            try:
+                await self._flush()
+            except Exception as exc:  # the top of a task
+                _log.info("attempts.not_written", error=repr(exc), attempts=len(self._noted))
+
+    async def _flush(self) -> None:
+        noted = self._noted
+        if not noted:
+            return
+        count = len(noted)
+        await self._eventlog.append(_entries(noted))
+        del noted[:count]
+
+
+def read(record: Record) -> list[Attempt]:
+    """The attempts in one record of :data:`TOPIC`; what is not understood is none."""
+    try:
+        value = orjson.loads(record.value)
+        return [Attempt(value["subscriber"], *row) for row in value["attempts"]]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return []
+
+
+async def attempts_of(
+    log: EventLog, event_id: str, *, clock: Clock, since: float = 0.0, join_s: float = QUIET_S
+) -> list[Attempt]:
+    """Every kept attempt on one event, in order of time. Reads the topic from ``since``: give the event's time."""
+    found = [
+        attempt
+        async for record in scan(log, "scan.explain", [TOPIC], since=since, until=clock.now() + 1.0, join_s=join_s)
+        for attempt in read(record)
+        if attempt.event_id == event_id
+    ]
+    return sorted(found, key=lambda attempt: attempt.at)
+
+
+def _entries(noted: list[Attempt]) -> list[Entry]:
+    by_subscriber: dict[str, list[Attempt]] = defaultdict(list)
+    for attempt in noted:
+        by_subscriber[attempt.subscriber].append(attempt)
+    made: list[Entry] = []
+    for subscriber, attempts in by_subscriber.items():
+        for at in range(0, len(attempts), _PER_RECORD):
+            rows = [attempt[1:] for attempt in attempts[at : at + _PER_RECORD]]
+            value = orjson.dumps({"subscriber": subscriber, "attempts": rows})
+            made.append(Entry(TOPIC, subscriber, hashlib.blake2b(value, digest_size=16).hexdigest(), value))
+    return made

@@ -1,0 +1,162 @@
+"""A subscriber that fetches: its events as server-sent events, resumed by ``Last-Event-ID``.
+
+Source: HTML Living Standard, section 9.2 "Server-sent events". The ``id`` of each event is the place in the log
+behind it, such as ``1760000000.5;events:1042`` or ``0;sms.dr-0:17,sms.dr-1:9``: since when the stream is read, which
+counts for partitions that gave nothing yet, and the next offset of the others. A client that comes back with it
+gets everything after it, for as long as the log keeps it. Nothing is committed: what a client took in is
+known to the client only. There is no retry and no dead letter here, as nothing is pushed.
+
+Each client reads at its own pace: nothing is read ahead beyond one batch, and a client that does not read holds
+up only itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from gateway.config.settings import Subscriber
+from gateway.errors import NotNow, SenderError, Transient
+from gateway.fanout import planning
+from gateway.fanout.clock import Clock
+from gateway.fanout.transform import Transform
+from gateway.log import EventLog, LogReader, Record
+
+CONTENT_TYPE: Final = "text/event-stream"
+#: A comment is sent after so long without an event: proxies close silent connections, many after 30 s.
+HEARTBEAT_S: Final = 15.0
+#: Clients of one subscriber at a time; each has a reading position in the log.
+MAX_CLIENTS: Final = 16
+_BATCH: Final = 100
+_OFFSET: Final = re.compile(r"^[A-Za-z0-9._-]{1,249}:[0-9]{1,18}$")
+_SINCE: Final = re.compile(r"^[0-9]{1,12}\.[0-9]{3}$")
+_MAX_PARTITIONS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a client is.
+
+    Args:
+        since: Unix seconds; what counts in partitions without an offset.
+        offsets: the next one to read, by partition. Moves on as the client reads.
+    """
+
+    since: float
+    offsets: dict[str, int]
+
+
+class TooManyClients(NotNow):
+    """All places of a stream are taken; one must disconnect first."""
+
+
+class BadLastEventId(SenderError):
+    """The ``Last-Event-ID`` was not given by this gateway. Connect without it to begin anew."""
+
+
+class EventStream:
+    """The stream of one subscriber of kind ``stream``.
+
+    Raises:
+        ConfigError: its filter or transform cannot be used.
+    """
+
+    def __init__(self, log: EventLog, subscriber: Subscriber, *, clock: Clock) -> None:
+        self._log = log
+        self._subscriber = subscriber
+        self._clock = clock
+        self._wants = planning.plan(subscriber).wants
+        self._transform: Transform | None = planning.transform(subscriber)
+        self._free = list(range(MAX_CLIENTS - 1, -1, -1))
+
+    async def events(
+        self, last_event_id: str | None = None, *, heartbeat_s: float = HEARTBEAT_S
+    ) -> AsyncIterator[bytes]:
+        """The body of one response, chunk by chunk, for ever; close it when the client is gone.
+
+        Args:
+            last_event_id: the header of that name; None begins where the subscriber's ``start`` says.
+
+        Raises:
+            TooManyClients, BadLastEventId: before the first chunk.
+        """
+        if last_event_id:
+            place = parse(last_event_id)
+        else:
+            place = Place(self._clock.now() if self._subscriber.start == "latest" else 0.0, {})
+        if not self._free:
+            raise TooManyClients(f"{MAX_CLIENTS} clients read {self._subscriber.name} already")
+        slot = self._free.pop()
+        try:
+            async for chunk in self._read(slot, place, heartbeat_s):
+                yield chunk
+        finally:
+            self._free.append(slot)
+
+    async def _read(self, slot: int, place: Place, heartbeat_s: float) -> AsyncIterator[bytes]:
+        reader = await self._log.reader(
+            f"stream.{self._subscriber.name}.{slot}", self._subscriber.topics, start=self._subscriber.start
+        )
+        try:
+            await _seek(reader, place)
+            yield b": connected\n\n"
+            while True:
+                try:
+                    records = await reader.fetch(max_records=_BATCH, wait_s=heartbeat_s)
+                except Transient:
+                    records = ()
+                if not records:
+                    yield b": still here\n\n"
+                chunks: list[bytes] = []
+                for record in records:
+                    place.offsets[record.partition] = record.offset + 1
+                    if self._wants is None or self._wants(record):
+                        chunks.append(self._chunk(record, place))
+                if chunks:
+                    yield b"".join(chunks)
+        finally:
+            await reader.close()
+
+    def _chunk(self, record: Record, place: Place) -> bytes:
+        value = record.value if self._transform is None else self._transform.apply(record.value)
+        lines = b"".join(b"data: " + line + b"\n" for line in value.splitlines())
+        return b"id: %s\nevent: %s\n%s\n" % (format_place(place).encode(), _type(record).encode(), lines)
+
+
+def format_place(place: Place) -> str:
+    """A place in the log as an event's id."""
+    offsets = ",".join(f"{partition}:{offset}" for partition, offset in sorted(place.offsets.items()))
+    return f"{place.since:.3f};{offsets}"
+
+
+def parse(text: str) -> Place:
+    """A place in the log from an event's id.
+
+    Raises:
+        BadLastEventId: it is none of ours.
+    """
+    since, _, offsets = text.strip().partition(";")
+    parts = offsets.split(",")
+    if not _SINCE.match(since) or len(parts) > _MAX_PARTITIONS or not all(_OFFSET.match(part) for part in parts):
+        raise BadLastEventId("Last-Event-ID is not one that this stream gave")
+    split = (part.rpartition(":") for part in parts)
+    return Place(float(since), {partition: int(offset) for partition, _, offset in split})
+
+
+async def _seek(reader: LogReader, place: Place) -> None:
+    # A consumer of Kafka can seek only in partitions that it has, after its first fetch.
+    await reader.fetch(max_records=1, wait_s=0.1)
+    await reader.seek_to_time(place.since)
+    for partition, offset in place.offsets.items():
+        await reader.seek(partition, offset)
+
+
+def _type(record: Record) -> str:
+    try:
+        return str(orjson.loads(record.value)["type"]).replace("\n", " ").replace("\r", " ")
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return "message"
