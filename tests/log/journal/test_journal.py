@@ -189,7 +189,7 @@ async def test_latest_begins_behind_what_is_there_and_stays_there_across_restart
 
 async def test_reader_behind_the_memory_reads_the_file_and_comes_back_in_order(tmp_path: Path) -> None:
     """Twice the tail's bytes are read whole and in order, half of it from disk."""
-    count = 4200
+    count = 1200
     async with opened(tmp_path) as journal:
         reader = await journal.reader("slow", [], start="earliest")
         for first in range(0, count, 100):
