@@ -24,9 +24,10 @@ import structlog
 
 from gateway.errors import NotNow, Transient
 from gateway.log import Entry, EventLog, LogReader, Record
+from gateway.log.kafka import topics
 from gateway.log.kafka.availability import State
 from gateway.log.kafka.lane import Ticket
-from gateway.log.kafka.options import KafkaOptions
+from gateway.log.kafka.options import Backoff, KafkaOptions
 from gateway.log.kafka.writer import Writer, WriterPolicy
 from gateway.telemetry.metrics import METRICS
 
@@ -92,39 +93,48 @@ class Publisher:
     Args:
         journal: where events are accepted; also takes the dead letters.
         options: brokers, names, format.
-        topics: families to publish; empty for all vendor events of the journal.
+        families: topics to publish; empty for all vendor events of the journal.
         on_published: told of each acknowledged batch: topic, partition, offset of the first record (-1: unknown),
             the records in order. Must be quick.
+        create: topics to create as soon as Kafka is there, unless ``kafka.create_topics`` is off; others are created
+            with their first event.
+        name: label in metrics and logs.
     """
 
     def __init__(
         self,
         journal: EventLog,
         options: KafkaOptions,
-        topics: Collection[str] = (),
+        families: Collection[str] = (),
         *,
         policy: PublisherPolicy | None = None,
         writer_policy: WriterPolicy | None = None,
         on_published: Callable[[str, int, int, Sequence[Entry | Record]], None] | None = None,
+        create: Collection[str] = (),
+        name: str = GROUP,
     ) -> None:
         self._journal = journal
-        self._topics = topics
+        self._name = name
+        self._options = options
+        self._create = create if options.create_topics else ()
+        self._families = families
         self._policy = policy or PublisherPolicy()
-        self._writer = Writer(
-            options, writer_policy, name="publisher", on_poison=self._dead_letter, on_written=on_published
-        )
+        self._writer = Writer(options, writer_policy, name=name, on_poison=self._dead_letter, on_written=on_published)
         self._reader: LogReader | None = None
         self._progress: dict[str, _Progress] = {}
         self._runner: asyncio.Task[None] | None = None
+        self._creator: asyncio.Task[None] | None = None
         self._is_stopping = False
 
     async def start(self) -> None:
         """Open the cursor and begin, in the background: Kafka may be away. A second call does nothing."""
         if self._runner is not None or self._is_stopping:
             return
-        self._reader = await self._journal.reader(GROUP, self._topics, start="earliest")
+        self._reader = await self._journal.reader(GROUP, self._families, start="earliest")
         await self._writer.start()
         self._runner = asyncio.create_task(self._run(self._reader), name="publisher")
+        if self._create:
+            self._creator = asyncio.create_task(self._create_topics(), name="publisher-topics")
 
     async def stop(self, *, drain_s: float = 5.0) -> None:
         """Wait up to ``drain_s`` for what was read, store the cursor, let go. Twice, or before the start, is well.
@@ -132,10 +142,11 @@ class Publisher:
         Ends within ``drain_s`` plus 5 seconds, also while Kafka is away. Call it before the journal's stop.
         """
         self._is_stopping = True
-        if self._runner is not None:
-            self._runner.cancel()
-            await asyncio.wait([self._runner])
-            self._runner = None
+        for task in (self._runner, self._creator):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+        self._runner = self._creator = None
         await self._writer.stop(drain_s=drain_s)
         if self._reader is not None:
             reader, self._reader = self._reader, None
@@ -150,6 +161,23 @@ class Publisher:
         """Records in the journal that Kafka has not acknowledged."""
         return sum((await self._reader.lag()).values()) if self._reader else 0
 
+    async def _create_topics(self) -> None:
+        """Until it is done; why not yet is said by the state, or here once."""
+        backoff = Backoff(first_s=1.0, last_s=30.0)
+        said = ""
+        while True:
+            try:
+                created = await topics.create(self._options, self._create)
+            except Transient as exc:
+                if self.state.is_ready and str(exc) != said:
+                    said = str(exc)
+                    _log.error("kafka.topics_not_created", reason=said)
+                await asyncio.sleep(backoff.next_s())
+            else:
+                if created:
+                    _log.info("kafka.topics_created", topics=created)
+                return
+
     async def _run(self, reader: LogReader) -> None:
         policy = self._policy
         writer = self._writer
@@ -162,7 +190,8 @@ class Publisher:
                 _log.error("journal.read_failed", error=str(exc))
                 await asyncio.sleep(policy.retry_s)
                 continue
-            gauge.set(sum((await reader.lag()).values()))
+            if self._name == GROUP:  # that of an orphan is not the gateway's
+                gauge.set(sum((await reader.lag()).values()))
             if not records:
                 continue
             self._submit(reader, records)

@@ -171,6 +171,13 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "open: it is down and its events wait in the log.",
     ),
     Metric(
+        "gateway_worker_restarts",
+        "counter",
+        (),
+        "Worker processes that died and were started again.",
+        "Any but at a crash: see the log line worker.died and what the worker said before.",
+    ),
+    Metric(
         "gateway_kafka_up",
         "gauge",
         ("client",),

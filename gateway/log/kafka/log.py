@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -66,6 +66,7 @@ class KafkaLog:
         self._known: set[str] = set()
         self._ensuring = asyncio.Lock()
         self._readers: set[KafkaReader] = set()
+        self._leaving: set[asyncio.Task[object]] = set()
         self._is_stopped = False
 
     async def start(self) -> None:
@@ -76,6 +77,7 @@ class KafkaLog:
         """Close the readers that are open, then the writer. Twice, or before :meth:`start`, is well."""
         self._is_stopped = True
         await asyncio.gather(*(reader.close() for reader in list(self._readers)))
+        await asyncio.gather(*self._leaving)
         await self._writer.stop()
 
     @property
@@ -132,7 +134,7 @@ class KafkaLog:
             start=start,
             on_revoked=on_revoked,
             ensure=self.ensure,
-            on_closed=lambda: self._readers.discard(reader),
+            leave=self._leave,
             policy=self._reader_policy,
         )
         self._readers.add(reader)
@@ -157,6 +159,13 @@ class KafkaLog:
             self._known |= missing
         if created:
             _log.info("kafka.topics_created", topics=created)
+
+    def _leave(self, reader: KafkaReader, farewell: Coroutine[Any, Any, object] | None) -> None:
+        self._readers.discard(reader)
+        if farewell is not None:
+            task = asyncio.create_task(farewell, name=f"kafka-leave-{reader.group}")
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
 
     async def _refuse(self, entry: Entry | Record, ticket: Ticket, reason: str) -> None:
         assert isinstance(ticket, _Append)

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -77,7 +77,7 @@ class KafkaReader:
 
     Args:
         ensure: creates the topics where they are missing and that is allowed.
-        on_closed: told once, when :meth:`close` is over.
+        leave: ends a consumer that need not be waited for, in the background of the log.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class KafkaReader:
         start: Start,
         on_revoked: OnRevoked | None,
         ensure: Callable[[Collection[str]], Awaitable[None]],
-        on_closed: Callable[[], None] = lambda: None,
+        leave: Callable[[KafkaReader, Coroutine[Any, Any, object] | None], None],
         policy: ReaderPolicy | None = None,
     ) -> None:
         self.group = group
@@ -98,7 +98,7 @@ class KafkaReader:
         self._start: Start = start
         self._on_revoked = on_revoked
         self._ensure = ensure
-        self._on_closed = on_closed
+        self._leave = leave
         self._policy = policy or ReaderPolicy()
         self._availability = Availability(group)
         self._positions = Positions(options)
@@ -167,7 +167,7 @@ class KafkaReader:
                 await listener.joined.wait()
 
     async def close(self) -> None:
-        """See :meth:`gateway.log.LogReader.close`. Ends within about ten seconds, also while Kafka is away."""
+        """See :meth:`gateway.log.LogReader.close`. Within ten seconds; at once while Kafka is away."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -176,12 +176,15 @@ class KafkaReader:
             self._committer.cancel()
             await asyncio.wait([self._committer])
         consumer, self._consumer = self._consumer, None
+        farewell = None
         if consumer is not None:
+            farewell = within(self._policy.close_s, consumer.stop())
             if self._availability.state.is_ready:
                 with suppress(Transient):
                     await self._commit_now(consumer, self._policy.close_s)
-            await within(self._policy.close_s, consumer.stop())
-        self._on_closed()
+                await farewell
+                farewell = None
+        self._leave(self, farewell)
 
     @property
     def state(self) -> State:
