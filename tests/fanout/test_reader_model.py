@@ -1,0 +1,242 @@
+"""The reader against a model: whatever happens, at least once, in order per key, never committed ahead."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+import structlog
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from gateway.fanout.attempt import AttemptResult
+from gateway.fanout.breaker import BreakerPolicy
+from gateway.fanout.lane import Window
+from gateway.fanout.retry import RetryPolicy
+from tests.fanout.events import entry
+from tests.fanout.manual_clock import ManualClock, turns
+from tests.fanout.memory_log import MemoryLog
+from tests.fanout.running import make, plan
+from tests.fanout.scripted import DOWN, OK, Asked, ScriptedSink
+
+GROUP = "gateway.billing"
+TIMEOUT = AttemptResult(error="timeout")
+KEYS = ["a", "b", "c"]
+
+
+class ForgetfulLog(MemoryLog):
+    """A log whose commits may fail: they are taken and not kept."""
+
+    is_forgetting = False
+
+    async def reader(self, *args: Any, **kwargs: Any) -> Any:
+        reader = await super().reader(*args, **kwargs)
+        commit = reader.commit
+
+        def maybe(partition: str, offset: int) -> None:
+            if not self.is_forgetting:
+                commit(partition, offset)
+
+        reader.commit = maybe
+        return reader
+
+
+class ReaderMachine(RuleBasedStateMachine):
+    """Success, failure, time-out, rebalance, crash, restart, failing commits and appends, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+        self.loop = asyncio.new_event_loop()
+        self.clock = ManualClock()
+        self.log = ForgetfulLog(partitions=2, now=self.clock.now)
+        self.number = 0
+        #: Everything that any sink took, in order; one entry for each success.
+        self.delivered: list[tuple[str, int]] = []
+
+    def run(self, what: Any) -> Any:
+        return self.loop.run_until_complete(what)
+
+    @initialize(
+        on_failure=st.sampled_from(["block", "pass"]),
+        attempts=st.sampled_from([1, 2, 1000]),
+        first_delay_s=st.sampled_from([10.0, 100.0]),
+        min_attempts=st.sampled_from([6, 10**6]),
+    )
+    def begin(self, on_failure: str, attempts: int, first_delay_s: float, min_attempts: int) -> None:
+        self.plan = plan(
+            concurrency=4,
+            on_failure=on_failure,
+            tiers=(30.0,),
+            retry=RetryPolicy(attempts=attempts, first_delay_s=first_delay_s, max_delay_s=100.0),
+            breaker=BreakerPolicy(min_attempts=min_attempts, first_open_s=2.0, max_open_s=8.0),
+            window=Window(max_events=12, max_span=20),
+        )
+        self.start()
+
+    def start(self) -> None:
+        async def go() -> None:
+            self.sink = ScriptedSink()
+            self.reader = make(self.log, self.sink, self.plan, clock=self.clock, seed=self.number)
+            self.reader.start()
+            await turns()
+
+        self.run(go())
+
+    @rule(keys=st.lists(st.sampled_from(KEYS), min_size=1, max_size=12))
+    def append(self, keys: list[str]) -> None:
+        async def go() -> None:
+            failing, self.log.failing_appends = self.log.failing_appends, 0  # the reader's appends are to fail
+            made = []
+            for key in keys:
+                self.number += 1
+                made.append(entry(self.number, key))
+            await self.log.append(made)
+            self.log.failing_appends = failing
+            await turns()
+
+        self.run(go())
+
+    @precondition(lambda self: self.sink.asked)
+    @rule(data=st.data(), result=st.sampled_from([OK, OK, AttemptResult(500), TIMEOUT, DOWN]))
+    def answer(self, data: st.DataObject, result: AttemptResult) -> None:
+        asked = data.draw(st.sampled_from(range(len(self.sink.asked))))
+        self.resolve(self.sink.asked[asked], result)
+
+    def resolve(self, asked: Asked, result: AttemptResult) -> None:
+        if result.is_success:
+            self.delivered.append((asked.record.key, _number(asked.record.value)))
+        asked.answer.set_result(result)
+        self.run(turns())
+
+    @rule(seconds=st.sampled_from([0.5, 5.0, 40.0]))
+    def let_pass(self, seconds: float) -> None:
+        self.advance(seconds)
+
+    def advance(self, seconds: float) -> None:
+        async def go() -> None:
+            until = self.clock.time + seconds
+            while (due := self.clock.next_call()) is not None and due <= until:
+                self.clock.advance_to(due)
+                await turns()
+            self.clock.advance_to(until)
+            await turns()
+
+        self.run(go())
+
+    @rule(partition=st.sampled_from(["events-0", "events-1"]))
+    def rebalance(self, partition: str) -> None:
+        """In flight attempts of the partition may end in time or not; then it comes back at its commit."""
+
+        async def go() -> None:
+            reader = next((one for one in self.log.readers if one.group == GROUP), None)
+            if reader is None:
+                return
+            task = asyncio.create_task(reader.rebalance([partition]))
+            while not task.done():
+                await turns()
+                if (due := self.clock.next_call()) is not None and not task.done():
+                    self.clock.advance_to(due)
+            await task
+            await turns()
+
+        self.run(go())
+
+    @rule()
+    def crash(self) -> None:
+        """The process dies: tasks and memory are gone, attempts in flight have an unknown outcome."""
+
+        async def go() -> None:
+            for task in [*self.reader._readers, *self.reader._workers]:
+                task.cancel()
+            await asyncio.gather(*self.reader._readers, *self.reader._workers, return_exceptions=True)
+            self.log.readers.clear()
+
+        self.run(go())
+        self.start()
+
+    @rule()
+    def restart(self) -> None:
+        self.run(self.reader.stop(0.0))
+        self.start()
+
+    @rule(count=st.integers(1, 3))
+    def appends_fail(self, count: int) -> None:
+        self.log.failing_appends = count
+
+    @rule(count=st.integers(1, 3))
+    def fetches_fail(self, count: int) -> None:
+        self.log.failing_fetches = count
+
+    @rule(is_forgetting=st.booleans())
+    def commits_fail(self, is_forgetting: bool) -> None:
+        self.log.is_forgetting = is_forgetting
+
+    @invariant()
+    def one_of_a_key_in_flight(self) -> None:
+        if hasattr(self, "sink"):
+            keys = [asked.record.key for asked in self.sink.asked]
+            assert len(keys) == len(set(keys))
+
+    @invariant()
+    def never_committed_ahead(self) -> None:
+        settled = {number for _, number in self.delivered} | self.put_away()
+        for partition in ("events-0", "events-1"):
+            committed = self.log.committed.get((GROUP, partition), 0)
+            behind = {_number(record.value) for record in self.log.records.get(partition, [])[:committed]}
+            assert behind <= settled
+
+    @invariant()
+    def in_order_per_key(self) -> None:
+        """First deliveries of a key are in order, except for events that were parked or given up."""
+        put_away = self.put_away()
+        for key in KEYS:
+            first: dict[int, None] = {}
+            for one, number in self.delivered:
+                if one == key and number not in put_away:
+                    first.setdefault(number)
+            assert list(first) == sorted(first)
+
+    @invariant()
+    def bounded(self) -> None:
+        if hasattr(self, "reader"):
+            lanes = 1 + 1 + len(self.plan.tiers)
+            assert self.reader.outstanding <= self.plan.window.max_events * lanes + lanes
+
+    def put_away(self) -> set[int]:
+        topics = ("retry.billing.30s", "dlq.billing")
+        return {_number(record.value) for topic in topics for record in self.log.topic(topic)}
+
+    def teardown(self) -> None:
+        """When all is well again, everything arrives: delivered or a dead letter, and all of it is committed."""
+        if not hasattr(self, "plan"):
+            self.loop.close()
+            return
+        self.log.failing_appends = self.log.failing_fetches = 0
+        self.log.is_forgetting = False
+        for _ in range(2000):
+            while self.sink.asked:
+                self.resolve(self.sink.asked[0], OK)
+            lags = self.run(self.reader.lag()), self.run(self.reader.parked())
+            if lags == (0, 0):
+                break
+            self.advance(10.0)
+        letters = {_number(record.value) for record in self.log.topic("dlq.billing")}
+        arrived = {number for _, number in self.delivered} | letters
+        self.run(self.reader.stop(0.0))
+        self.loop.close()
+        structlog.reset_defaults()
+        assert arrived == set(range(1, self.number + 1))
+
+
+def _number(value: bytes) -> int:
+    return int(orjson.loads(value)["data"]["number"])
+
+
+ReaderMachine.TestCase.settings = settings(
+    max_examples=120, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+)
+test_reader_keeps_its_promises = pytest.mark.timeout(300)(ReaderMachine.TestCase)
