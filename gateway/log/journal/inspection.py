@@ -215,10 +215,18 @@ class _Source:
                 found = self._next_key(at)
             except sqlite3.DatabaseError:
                 found = self._behind_damage(at)
+                if found is None or found[0] >> _SHIFT != at >> _SHIFT:
+                    self._note_lost_end(at)
             if found is None:
                 return
             yield found
             at = found[0] + 1
+
+    def _note_lost_end(self, at: int) -> None:
+        """Damage up to the end of a stream: nothing behind it tells how many records there were."""
+        stream = self.by_number.get(at >> _SHIFT)
+        where = f"{stream.name} from offset {at & _MASK} on" if stream is not None else "the table of records"
+        self.report.problems.append(f"{where}: the pages cannot be read, and how many records they held is not known")
 
     def _next_key(self, at: int) -> tuple[int, int] | None:
         sql = "SELECT id, count FROM segment WHERE id >= ? ORDER BY id LIMIT 1"
@@ -288,6 +296,8 @@ def _open(path: Path) -> sqlite3.Connection:
     for suffix in ("mode=ro", "mode=ro&immutable=1"):
         db = sqlite3.connect(f"file:{path}?{suffix}", uri=True, isolation_level=None)
         try:
+            # Else a file that is shorter than its header says is refused as a whole. Nothing is written: mode=ro.
+            db.execute("PRAGMA writable_schema=1")
             db.execute("PRAGMA schema_version").fetchone()
         except sqlite3.OperationalError as exc:
             db.close()

@@ -1,0 +1,230 @@
+"""Damaged journals: what can be read is found and copied, what cannot is named, and nothing is said that is not so."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from gateway.errors import Broken, JournalDamaged
+from gateway.log import Entry, Record
+from gateway.log.journal import segment
+from gateway.log.journal.inspection import damaged_frames, inspect, salvage
+from gateway.log.journal.store import FILE_NAME, Store
+
+NOW = 1_770_000_000.0
+
+
+def entry(number: int, topic: str = "sms.dr") -> Entry:
+    return Entry(topic, f"key-{number % 7}", f"{number:032x}", b'{"n":%d,"x":"%s"}' % (number, b"y" * 300))
+
+
+@pytest.fixture(scope="module")
+def thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A closed journal of 1,000 records, made once: each of its commits waits for the disk."""
+    folder = tmp_path_factory.mktemp("thousand")
+    filled(folder)
+    return folder
+
+
+def filled(folder: Path, commits: int = 200, each: int = 5, *, stream: str = "events", topic: str = "sms.dr") -> None:
+    """So many commits of so many records, and one reader half-way."""
+    folder.mkdir(parents=True, exist_ok=True)
+    store = Store(folder, is_writer=True)
+    start = store.streams[stream].head if stream in store.streams else 0
+    for commit in range(commits):
+        draft = segment.Draft()
+        for number in range(start + commit * each, start + (commit + 1) * each):
+            draft.add(one := entry(number, topic), segment.encode(one))
+        store.commit({stream: draft}, {("fanout.a", stream): commit * each // 2}, NOW + commit)
+    store.close()
+
+
+def everything(folder: Path, stream: str = "events") -> list[Record]:
+    """All records of a sound journal."""
+    store = Store(folder, is_writer=False)
+    try:
+        position, found = 0, []
+        while items := store.read(stream, position, 1 << 20):
+            for item in items:
+                assert isinstance(item, tuple)
+                found += item[1]
+                position = item[0].base + item[0].count
+        return found
+    finally:
+        store.close()
+
+
+def page_size(folder: Path) -> int:
+    with sqlite3.connect(folder / FILE_NAME) as db:
+        return int(db.execute("PRAGMA page_size").fetchone()[0])
+
+
+def test_sound_journal_is_sound(thousand: Path, tmp_path: Path) -> None:
+    """Every record counted, positions read, nothing found."""
+    shutil.copytree(thousand, tmp_path, dirs_exist_ok=True)
+    report = inspect(tmp_path)
+    assert report.is_sound
+    (events,) = report.streams
+    assert (events.name, events.floor, events.head, events.records) == ("events", 0, 1000, 1000)
+    assert {("fanout.a", "events"): 497} == report.cursors
+
+
+def test_trimmed_journal_is_sound(thousand: Path, tmp_path: Path) -> None:
+    """What retention took is not damage, also when all of a stream is gone."""
+    shutil.copytree(thousand, tmp_path, dirs_exist_ok=True)
+    filled(tmp_path, 10, stream="dlq.a", topic="dlq.a")
+    store = Store(tmp_path, is_writer=True)
+    store.trim("events", 400)
+    store.trim("dlq.a", 50)
+    store.close()
+    report = inspect(tmp_path)
+    assert report.is_sound
+    assert [("events", 400, 600), ("dlq.a", 50, 0)] == [(one.name, one.floor, one.records) for one in report.streams]
+
+
+def test_salvage_of_a_sound_journal_is_the_same_journal(thousand: Path, tmp_path: Path) -> None:
+    """Records, offsets, times, positions, and it goes on where it stood."""
+    shutil.copytree(thousand, tmp_path / "old")
+    filled(tmp_path / "old", 3, stream="retry.a.60", topic="retry.a.60")
+    salvage(tmp_path / "old", tmp_path / "new")
+    for stream in ("events", "retry.a.60"):
+        assert everything(tmp_path / "old", stream) == everything(tmp_path / "new", stream)
+    store = Store(tmp_path / "new", is_writer=True)
+    assert {("fanout.a", "events"): 497, ("fanout.a", "retry.a.60"): 5} == store.cursors()
+    draft = segment.Draft()
+    draft.add(one := entry(1000), segment.encode(one))
+    assert {"events": 1000} == store.commit({"events": draft}, {}, NOW)
+    store.close()
+
+
+def test_flipped_bit_in_a_record_costs_its_commit_only(thousand: Path, tmp_path: Path) -> None:
+    """SQLite does not see it; the checksum does."""
+    shutil.copytree(thousand, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / FILE_NAME
+    data = bytearray(path.read_bytes())
+    at = data.index(b'{"n":503,')
+    data[at + 40] ^= 0x10
+    path.write_bytes(data)
+    report = inspect(tmp_path)
+    assert ["events offsets 500 to 504: the checksum is wrong"] == [str(damage) for damage in report.damages]
+    assert report.streams[0].records == 995
+    salvage(tmp_path, tmp_path / "new")
+    assert [n for n in range(1000) if not 500 <= n <= 504] == [record.offset for record in everything(tmp_path / "new")]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_page_overwritten_loses_only_what_is_named(thousand: Path, tmp_path: Path, seed: int) -> None:
+    """Whole pages of noise anywhere but the first: every record is copied right or is among the damages."""
+    rng = Random(seed)
+    shutil.copytree(thousand, tmp_path, dirs_exist_ok=True)
+    before = {record.offset: record for record in everything(tmp_path)}
+    path, size = tmp_path / FILE_NAME, page_size(tmp_path)
+    data = bytearray(path.read_bytes())
+    for _ in range(rng.randint(1, 4)):
+        page = rng.randrange(1, len(data) // size)
+        data[page * size : (page + 1) * size] = rng.randbytes(size)
+    path.write_bytes(data)
+    try:
+        report = salvage(tmp_path, tmp_path / "new")
+    except JournalDamaged as exc:
+        pytest.fail(f"nothing was salvaged: {exc}")
+    assert not report.is_sound
+    copied = everything(tmp_path / "new") if any(one.records for one in report.streams) else []
+    assert all(before[record.offset] == record for record in copied)
+    named = {n for one in report.damages for n in range(one.first, one.last + 1)}
+    whole_is_named = any("cannot be read" in problem for problem in report.problems)
+    missing = set(before) - {record.offset for record in copied} - named
+    assert not missing or whole_is_named
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_truncated_file_gives_its_beginning(thousand: Path, tmp_path: Path, share: float) -> None:
+    """The end is gone; what is left is read, and a reader's position tells how far it went."""
+    shutil.copytree(thousand, tmp_path, dirs_exist_ok=True)
+    store = Store(tmp_path, is_writer=True)
+    store.commit({}, {("fanout.a", "events"): 1000}, NOW)
+    store.close()
+    path = tmp_path / FILE_NAME
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    report = salvage(tmp_path, tmp_path / "new")
+    records = everything(tmp_path / "new")
+    assert 100 * share < len(records) < 1000
+    named = {n for one in report.damages for n in range(one.first, one.last + 1)}
+    assert set(range(1000)) - {record.offset for record in records} == named
+
+
+def test_lost_table_of_streams_is_made_from_the_records(thousand: Path, tmp_path: Path) -> None:
+    """Names come from the records' topics, offsets from their keys."""
+    shutil.copytree(thousand, tmp_path, dirs_exist_ok=True)
+    filled(tmp_path, 4, stream="dlq.a", topic="dlq.a")
+    with sqlite3.connect(tmp_path / FILE_NAME) as db:
+        db.execute("DELETE FROM stream")
+    db.close()
+    report = salvage(tmp_path, tmp_path / "new")
+    assert ["events", "dlq.a"] == [stream.name for stream in report.streams]
+    assert 2 == len(report.problems)
+    assert 1000 == len(everything(tmp_path / "new"))
+    assert 20 == len(everything(tmp_path / "new", "dlq.a"))
+
+
+def test_file_that_is_no_database_is_told(tmp_path: Path) -> None:
+    """Nothing to read: one sentence, and exit code 4."""
+    (tmp_path / FILE_NAME).write_bytes(b"not a database at all" * 1000)
+    with pytest.raises(JournalDamaged, match="nothing can be read"):
+        inspect(tmp_path)
+
+
+def test_folder_without_a_journal_is_told(tmp_path: Path) -> None:
+    """A wrong folder is not a sound journal."""
+    with pytest.raises(Broken, match="there is no journal"):
+        inspect(tmp_path)
+
+
+def test_salvage_never_overwrites(tmp_path: Path) -> None:
+    """Not another journal, not itself."""
+    filled(tmp_path, 2)
+    with pytest.raises(Broken, match="there is a journal already"):
+        salvage(tmp_path, tmp_path)
+
+
+def test_looking_changes_nothing(tmp_path: Path) -> None:
+    """Neither the file nor its log, so that it can be looked at again with other means."""
+    filled(tmp_path / "a", 20)
+    live = Store(tmp_path / "a", is_writer=True)
+    draft = segment.Draft()
+    draft.add(one := entry(100), segment.encode(one))
+    live.commit({"events": draft}, {}, NOW)
+    shutil.copytree(tmp_path / "a", tmp_path / "crashed")  # as a killed process leaves it
+    live.close()
+    files = [tmp_path / "crashed" / f"{FILE_NAME}{suffix}" for suffix in ("", "-wal")]
+    before = [file.read_bytes() for file in files]
+    assert inspect(tmp_path / "crashed").streams[0].records == 101
+    assert before == [file.read_bytes() for file in files]
+
+
+def test_commits_lost_behind_a_flipped_bit_in_the_log_are_told(tmp_path: Path) -> None:
+    """SQLite drops them without a word; a torn end and an older round's frames are as they should be."""
+    folder = tmp_path / "a"
+    folder.mkdir()
+    live = Store(folder, is_writer=True)
+    for number in range(30):
+        draft = segment.Draft()
+        draft.add(one := entry(number), segment.encode(one))
+        live.commit({"events": draft}, {}, NOW)
+    shutil.copytree(folder, tmp_path / "crashed")
+    live.close()
+    wal = tmp_path / "crashed" / f"{FILE_NAME}-wal"
+    sound = wal.read_bytes()
+    assert damaged_frames(wal) == 0
+    wal.write_bytes(sound[:-100])
+    assert damaged_frames(wal) == 0
+    flipped = bytearray(sound)
+    flipped[len(sound) // 2] ^= 1
+    wal.write_bytes(flipped)
+    assert damaged_frames(wal) > 0
+    (problem,) = inspect(tmp_path / "crashed").problems
+    assert "stand behind a damaged one" in problem
