@@ -32,7 +32,7 @@ import structlog
 from gateway import __version__, publisher
 from gateway.admin.health import Check
 from gateway.admin.server import AdminServer
-from gateway.config.settings import Settings
+from gateway.config.settings import FAMILIES, Settings
 from gateway.config.watch import watch
 from gateway.errors import Broken, ConfigError, GatewayError
 from gateway.fanout.fanout import FanOut
@@ -44,6 +44,7 @@ from gateway.ingest.server import IngestServer
 from gateway.log import EventLog
 from gateway.log.journal import Journal, Retention
 from gateway.log.kafka import KafkaLog, KafkaOptions
+from gateway.orphans import Orphanage
 from gateway.publisher import Publisher
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import METRICS
@@ -67,7 +68,7 @@ class App:
         settings: the whole configuration.
         config_path: watched for changes of subscribers; None watches nothing.
         role: which parts run here.
-        worker: number of this process among those that share the port; None when it is the only one.
+        worker: number of this process among ``ingest.workers`` that share the port; None when it is the only one.
     """
 
     def __init__(
@@ -95,8 +96,8 @@ class App:
     async def _start(self) -> None:
         settings = self.settings
         kafka = KafkaOptions.of(settings.kafka, settings.topics) if settings.kafka is not None else None
-        if self.role == "fanout" and kafka is None:
-            raise ConfigError(["kafka: 'gateway fanout' reads topics and needs it; without Kafka use 'gateway run'"])
+        if self.role != "run" and kafka is None:
+            raise ConfigError([f"kafka: 'gateway {self.role}' needs topics; without Kafka use 'gateway run'"])
         told: dict[str, object] = {}
         if self.role != "fanout":
             self.journal = await self._open_journal()
@@ -114,14 +115,7 @@ class App:
         _log.info("gateway.started", version=__version__, role=self.role, **told)
 
     async def _open_journal(self) -> Journal:
-        settings = self.settings.journal
-        folder = Path(settings.dir) if self._worker is None else Path(settings.dir) / f"worker-{self._worker}"
-        retention = Retention(int(settings.max_bytes), settings.retention)
-        if self.settings.kafka is not None:
-            # The topics keep what was published; here only what the window of known ids is rebuilt from.
-            window = self.settings.ingest.dedup_window
-            retention = replace(retention, protected=publisher.GROUP, publish_grace_records=window)
-        journal = Journal(folder, retention)
+        journal = Journal(_folders(self.settings)[self._worker or 0], _retention(self.settings))
         await self._begin(journal.start(), journal.stop)
         self._checks["journal"] = lambda: Check(
             "journal", journal.last_failure if journal.is_open else "closed: the gateway is stopping"
@@ -129,9 +123,14 @@ class App:
         return journal
 
     async def _start_publisher(self, kafka: KafkaOptions) -> None:
-        publishing = Publisher(self.journal, kafka)
+        publishing = Publisher(self.journal, kafka, create=event_topics(self.settings))
         await self._begin(publishing.start(), lambda: publishing.stop(drain_s=_PUBLISHER_STOP_S))
         self._checks["kafka"] = lambda: Check("kafka", publishing.state.reason, is_needed=False)
+        if not self._worker:
+            # What workers that are no more have left behind; the first of a machine looks for all.
+            folders = _folders(self.settings)
+            orphanage = Orphanage(Path(self.settings.journal.dir), folders, kafka, _retention(self.settings))
+            await self._begin(orphanage.start(), orphanage.stop)
 
     async def _open_kafka(self, kafka: KafkaOptions) -> KafkaLog:
         log = KafkaLog(kafka)
@@ -229,6 +228,26 @@ async def _run(app: App) -> int:
         ) from exc
     _log.info("gateway.stopped", took_s=round(time.monotonic() - started, 3))
     return 0
+
+
+def _folders(settings: Settings) -> list[Path]:
+    """The journal of each worker: the folder itself for one, a folder below it for each of several."""
+    base, workers = Path(settings.journal.dir), settings.ingest.workers
+    return [base] if workers == 1 else [base / f"worker-{number}" for number in range(workers)]
+
+
+def _retention(settings: Settings) -> Retention:
+    retention = Retention(int(settings.journal.max_bytes), settings.journal.retention)
+    if settings.kafka is None:
+        return retention
+    # The topics keep what was published; here only what the window of known ids is rebuilt from.
+    return replace(retention, protected=publisher.GROUP, publish_grace_records=settings.ingest.dedup_window)
+
+
+def event_topics(settings: Settings) -> list[str]:
+    """Topics that events of this configuration can go to."""
+    own = [row.topic or name for name, rows in settings.ingest.callbacks.items() for row in rows if row.decoder]
+    return list(dict.fromkeys([*FAMILIES, *own]))
 
 
 def _utc_now() -> datetime:

@@ -17,10 +17,13 @@ from gateway.errors import GatewayError
 #: Name of the command, and where its function stands. In the order in which people meet them.
 COMMANDS: Final = {
     "run": "gateway.cli.run:run",
+    "serve": "gateway.cli.roles:serve",
+    "fanout": "gateway.cli.roles:fanout",
     "check": "gateway.cli.check:check",
     "listen": "gateway.cli.listen:listen",
     "send": "gateway.cli.send:send",
     "tail": "gateway.cli.tail:tail",
+    "topics": "gateway.cli.topics:topics",
     "journal": "gateway.cli.journal:journal",
     "schema": "gateway.cli.schema:schema",
 }
