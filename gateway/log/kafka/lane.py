@@ -115,7 +115,10 @@ class Topic:
     unplaced: list[Item] = field(default_factory=list)
     max_batch_bytes: int = 0
     retry_at: float = 0.0
+    #: Between sends that the broker refuses: each costs all topics a new producer.
     backoff: Backoff = field(default_factory=lambda: Backoff(first_s=0.2, last_s=15.0))
+    #: Between looks for its partitions, which cost nobody else anything.
+    resolving: Backoff = field(default_factory=lambda: Backoff(first_s=0.2, last_s=2.0))
 
 
 def weight(entry: Entry | Record) -> int:

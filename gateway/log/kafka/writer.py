@@ -401,22 +401,24 @@ class Writer:
     async def _resolve(self, topic: Topic) -> None:
         """Learn a topic's partitions, creating it if need be, and give its records their lanes."""
         kafka_name = self._options.kafka_name(topic.name)
+        client = self._producer.client
         try:
-            try:
-                async with asyncio.timeout(self._policy.resolve_s):
-                    found: Collection[int] = await self._producer.partitions_for(kafka_name)
-            except (TimeoutError, errors.UnknownTopicOrPartitionError):
+            async with asyncio.timeout(self._policy.resolve_s):
+                await client.add_topic(kafka_name)
+                await client.force_metadata_update()
+            if self._partitions(topic) is None:
                 if not self._options.create_topics:
-                    raise errors.UnknownTopicOrPartitionError from None
+                    raise errors.UnknownTopicOrPartitionError
                 await topics.create(self._options, [topic.name])
-                async with asyncio.timeout(self._policy.resolve_s):
-                    found = await self._producer.partitions_for(kafka_name)
+            async with asyncio.timeout(self._policy.resolve_s):
+                found: Collection[int] = await self._producer.partitions_for(kafka_name)
         except (*faults.CLIENT_ERRORS, faults.KafkaAway) as exc:
-            topic.retry_at = time.monotonic() + topic.backoff.next_s()
+            topic.retry_at = time.monotonic() + topic.resolving.next_s()
             self._availability.problem(
                 topic.name, str(exc) if isinstance(exc, faults.KafkaAway) else faults.reason(exc)
             )
         else:
+            topic.resolving.reset()
             self._place(topic, len(found))
             self._availability.solved(topic.name)
         finally:
