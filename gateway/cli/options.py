@@ -82,9 +82,6 @@ class Seconds(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read one."""
         try:
-            found = float(seconds(str(value)))  # type: ignore[arg-type]  # text or number, checked by float
+            return float(seconds(str(value)))  # type: ignore[arg-type]  # text or number, checked by float
         except ValueError:
             self.fail(f"{value!r} is not a duration such as 2, 250ms or 5m", param, ctx)
-        if found < 0:
-            self.fail("a duration cannot be negative", param, ctx)
-        return found

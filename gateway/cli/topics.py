@@ -18,7 +18,7 @@ from gateway.log.kafka import KafkaOptions
 from gateway.log.kafka import topics as kafka_topics
 
 
-@click.group()
+@click.group(epilog="\b\nExamples\n  gateway topics create\n  gateway topics list --json")
 def topics() -> None:
     """Create and list the Kafka topics."""
 
