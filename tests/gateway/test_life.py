@@ -109,7 +109,8 @@ async def test_port_in_use_is_one_clear_sentence(gateway: MakeGateway, tmp_path:
     running = await gateway()
     second = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway", "run", "-c", str(running.path),
-        env={**os.environ, "GATEWAY__JOURNAL__DIR": str(tmp_path / "other")}, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
+        env={**os.environ, "GATEWAY__JOURNAL__DIR": str(tmp_path / "other")},
+        stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     _, stderr = await second.communicate()
     assert second.returncode not in (0, None)

@@ -1,0 +1,123 @@
+"""The gateway as its users run it at volume: ``serve`` and ``fanout`` as processes of their own around a real Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from gateway.errors import ConfigError
+from gateway.log.kafka import KafkaLog, KafkaOptions
+from tests.broker.cluster import Cluster
+from tests.broker.fixtures import broker
+from tests.gateway.conftest import MakeSubscriber, to
+from tests.gateway.process import GatewayProcess
+from tests.gateway.test_loss import Load
+
+__all__ = ["broker"]
+pytestmark = pytest.mark.kafka
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_nothing_accepted_is_lost_whoever_dies(
+    tmp_path: Path, broker: Cluster, subscriber: MakeSubscriber
+) -> None:
+    """SIGKILL of a serve worker, of the only broker (then restarted), and of the fan-out, all under load."""
+    receiver = await subscriber()
+    shared = {
+        "kafka": {"bootstrap_servers": broker.bootstrap, "partitions": 3},
+        "subscribers": [to(receiver, "all", start="earliest")],
+    }
+    folders = [tmp_path / "serve", tmp_path / "fanout"]
+    for folder in folders:
+        folder.mkdir()
+    serve = GatewayProcess(folders[0], {**shared, "ingest": {"port": 0, "workers": 2}}, "serve")
+    fanout = GatewayProcess(folders[1], shared, "fanout")
+    started, _ = await asyncio.gather(serve.start(), fanout.start())
+    assert started["role"] == "serve"
+    load = Load(serve.url + "/callbacks/sms-dr")
+    try:
+        # A new connection for each request: the kernel deals them to the workers that live.
+        connector = aiohttp.TCPConnector(force_close=True)
+        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=10)) as session:
+            clients = [asyncio.create_task(load.run(session)) for _ in range(8)]
+            await receiver.until_more(100)
+
+            worker = await serve.logged("worker.started")
+            os.kill(int(worker["pid"]), signal.SIGKILL)
+            await serve.logged("worker.died")
+            await load.until_accepted(200)
+
+            await asyncio.to_thread(broker.node(1).kill)
+            await load.until_accepted(300)
+            await asyncio.to_thread(broker.node(1).start)
+            await receiver.until_more(100)
+
+            await fanout.kill()
+            await load.until_accepted(200)
+            await fanout.start()
+
+            load.stop()
+            await asyncio.gather(*clients)
+        await receiver.until(lambda: load.accepted <= receiver.subjects.keys(), 90)
+        assert await serve.terminate() == 0
+        assert await fanout.terminate() == 0
+    finally:
+        for process in (serve, fanout):
+            if process.process is not None and process.process.returncode is None:
+                await process.terminate()
+    assert load.accepted - receiver.subjects.keys() == set()
+    assert receiver.subjects.keys() - load.sent == set()
+    assert load.other_answers == []
+    repeats = sum(receiver.ids.values()) - len(receiver.ids)
+    print(f"accepted {len(load.accepted)}, lost 0, delivered twice {repeats}")
+
+
+@pytest.mark.timeout(120)
+async def test_journal_of_several_workers_is_drained_by_one(tmp_path: Path, broker: Cluster) -> None:
+    """``serve`` with two workers while Kafka is away, then with one: what both had accepted reaches its topic."""
+    config = {"kafka": {"bootstrap_servers": broker.bootstrap, "partitions": 1}, "ingest": {"port": 0, "workers": 2}}
+    await asyncio.to_thread(broker.node(1).stop)
+    serve = GatewayProcess(tmp_path, config, "serve")
+    await serve.start()
+    load = Load(serve.url + "/callbacks/sms-dr")
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        clients = [asyncio.create_task(load.run(session)) for _ in range(8)]
+        await load.until_accepted(300)
+        load.stop()
+        await asyncio.gather(*clients)
+    assert await serve.terminate() == 0
+    journals = sorted(path.parent.name for path in (tmp_path / "data").glob("*/journal.sqlite"))
+    assert journals == ["worker-0", "worker-1"]
+    await asyncio.to_thread(broker.node(1).start)
+    serve.config["ingest"] = {"port": 0, "workers": 1}
+    serve.write()
+    await serve.start()
+    try:
+        log = KafkaLog(KafkaOptions(bootstrap_servers=(broker.bootstrap,)))
+        await log.start()
+        reader = await log.reader("test", ["sms.dr"], start="earliest")
+        found: set[str] = set()
+        async with asyncio.timeout(60):
+            while not load.accepted <= found:
+                found |= {record.key for record in await reader.fetch(max_records=500, wait_s=1.0)}
+        await reader.close()
+        await log.stop()
+    finally:
+        assert await serve.terminate() == 0
+    assert found <= load.sent
+
+
+@pytest.mark.parametrize("command", ["serve", "fanout"])
+async def test_roles_without_kafka_say_what_to_do(tmp_path: Path, command: str) -> None:
+    gateway = GatewayProcess(tmp_path, {}, command)
+    with pytest.raises(AssertionError, match="gateway run"):
+        await gateway.start()
+    assert gateway.process is not None
+    assert ConfigError.exit_code == await gateway.process.wait()
