@@ -19,7 +19,7 @@ from tests.log.contract import read
 
 pytestmark = pytest.mark.kafka
 #: Outages are told apart from busy moments quickly, so that a test need not wait.
-_IMPATIENT = WriterPolicy(stalled_s=0.5, look_s=0.1)
+_IMPATIENT = WriterPolicy(stalled_s=2.0, look_s=0.1)
 
 
 def _options(bootstrap: str, prefix: str = "", **more: Any) -> KafkaOptions:

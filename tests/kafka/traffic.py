@@ -55,6 +55,7 @@ class Load:
         self._keys = keys
         self._topic = topic
         self.accepted: list[Entry] = []
+        self._is_ending = False
         self._task: asyncio.Task[None] | None = None
         self._reached = asyncio.Condition()
 
@@ -64,8 +65,8 @@ class Load:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._task is not None
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        self._is_ending = True  # not a cancel: what is stored must be known as accepted
+        await self._task
 
     async def until(self, count: int) -> None:
         """Wait until so many events were accepted."""
@@ -79,7 +80,7 @@ class Load:
     async def _run(self) -> None:
         number = 0
         started = time.monotonic()
-        while True:
+        while not self._is_ending:
             due = int((time.monotonic() - started) * self._rate) - number
             if due > 0:
                 batch = [event(n, f"key-{n % self._keys}", self._topic) for n in range(number, number + due)]
