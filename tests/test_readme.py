@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from gateway.cli import main
+from tests.readme import TABLES, filled
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -125,3 +126,10 @@ def test_configuration_in_the_tour_is_valid() -> None:
     (snippet,) = re.findall(r"cat >> config.yaml <<'EOF'\n(.*?)EOF", README, re.DOTALL)
     assert yaml.safe_load(snippet)
     assert loads((ROOT / "config.yaml").read_text() + snippet, {}).subscribers[0].name == "tour"
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_generated_tables_are_what_the_code_says(name: str) -> None:
+    """``python -m tests.readme`` writes them anew."""
+    text = (ROOT / name).read_text()
+    assert filled(text, TABLES[name]) == text

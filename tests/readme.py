@@ -1,0 +1,46 @@
+"""``python -m tests.readme``: write the generated tables into README.md and the configuration reference.
+
+A table stands between ``<!-- name -->`` and the next ``<!-- end -->``. The tests fail when one is not what the code says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from gateway.cli import main as command_line
+from gateway.schema import markdown
+
+ROOT: Final = Path(__file__).parent.parent
+
+#: File → marker → what stands behind it.
+TABLES: Final[dict[str, dict[str, Callable[[], str]]]] = {
+    "README.md": {
+        "callbacks table": markdown.callbacks_table,
+        "commands table": lambda: markdown.commands_table(command_line),
+    },
+    "deploy/docs/configuration.md": {"configuration table": markdown.configuration_table},
+}
+
+
+def filled(text: str, tables: dict[str, Callable[[], str]]) -> str:
+    """The text with each table as the code has it now."""
+    for marker, table in tables.items():
+        pattern = re.compile(rf"(<!-- {marker} -->\n).*?(<!-- end -->)", re.DOTALL)
+        content = table().strip() + "\n"
+        text, count = pattern.subn(lambda match, content=content: match[1] + content + match[2], text)
+        assert count == 1, marker
+    return text
+
+
+def main() -> None:
+    """Rewrite the files."""
+    for name, tables in TABLES.items():
+        path = ROOT / name
+        path.write_text(filled(path.read_text(), tables))
+
+
+if __name__ == "__main__":
+    main()
