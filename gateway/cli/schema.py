@@ -9,6 +9,7 @@ import orjson
 
 from gateway.cli.options import DEFAULT_CONFIG, settings_or_defaults
 from gateway.schema import asyncapi, configuration, event_schemas, openapi
+from gateway.traffic.examples import examples
 
 EXAMPLES = """
 \b
@@ -53,7 +54,7 @@ def schema(document: str | None, event_type: str | None, config_path: Path) -> N
     elif document == "asyncapi":
         found = asyncapi(settings_or_defaults(config_path))
     elif document == "openapi":
-        found = openapi(settings_or_defaults(config_path))
+        found = openapi(settings_or_defaults(config_path), examples)
     else:
         found = event_schemas()
     click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))

@@ -6,13 +6,8 @@ What comes in is described liberally, as it is taken: vendors send numbers as te
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from itertools import islice
-from random import Random
+from collections.abc import Callable, Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl
-
-import orjson
 
 from gateway import __version__
 from gateway.callbacks import CALLBACKS
@@ -23,12 +18,10 @@ from gateway.config.callbacks import ConfiguredPath, configured_paths
 from gateway.config.settings import Settings
 from gateway.event import CONTENT_TYPE
 from gateway.schema.events import event_schemas
-from gateway.traffic import TrafficRequest, requests
 
 _FORM: Final = "application/x-www-form-urlencoded"
 _JSON: Final = "application/json"
-#: Examples are the same at every run.
-_EXAMPLE_TIME: Final = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+_TYPES: Final = {"form": _FORM, "json": _JSON}
 
 _SIGNED: Final = {
     "general": ("accessKey", "ts", "bizType", "action", "sign", "algorithm"),
@@ -36,8 +29,17 @@ _SIGNED: Final = {
 }
 
 
-def openapi(settings: Settings) -> dict[str, Any]:
-    """The document, with the paths and addresses of a configuration."""
+#: Bodies of a callback by name, as values by ``json`` and ``form``.
+Examples = Callable[[str], Mapping[str, list[Any]]]
+
+
+def openapi(settings: Settings, examples: Examples = lambda name: {}) -> dict[str, Any]:
+    """The document, with the paths and addresses of a configuration.
+
+    Args:
+        settings: the configuration.
+        examples: of requests, such as :func:`gateway.traffic.examples.examples`.
+    """
     ingest, admin = settings.ingest, settings.admin
     return {
         "openapi": "3.1.0",
@@ -49,7 +51,7 @@ def openapi(settings: Settings) -> dict[str, Any]:
         },
         "servers": [{"url": f"http://{ingest.host}:{ingest.port}"}],
         "tags": [{"name": "callbacks"}, {"name": "health"}],
-        "paths": {row.path: _path(row) for row in configured_paths(ingest)}
+        "paths": {row.path: _path(row, examples) for row in configured_paths(ingest)}
         | _health(f"http://{admin.host}:{admin.port}"),
         "webhooks": {"event": {"post": _delivery()}},
         "components": {
@@ -79,11 +81,11 @@ _CALLBOT_ANSWER: Final = {
 }
 
 
-def _path(row: ConfiguredPath) -> dict[str, Any]:
+def _path(row: ConfiguredPath, examples: Examples) -> dict[str, Any]:
     if not row.is_builtin:
         return {"post": _other_sender(row)}
     callback = CALLBACKS[row.callback]
-    operations: dict[str, Any] = {"post": _post(callback, row)}
+    operations: dict[str, Any] = {"post": _post(callback, row, examples(callback.name))}
     if "GET" in callback.methods:
         operations["get"] = {
             **_operation(callback, row, "get"),
@@ -109,18 +111,20 @@ def _operation(callback: Callback, row: ConfiguredPath, method: str) -> dict[str
     return operation
 
 
-def _post(callback: Callback, row: ConfiguredPath) -> dict[str, Any]:
+def _post(callback: Callback, row: ConfiguredPath, examples: Mapping[str, list[Any]]) -> dict[str, Any]:
     operation = _operation(callback, row, "post")
     schema = {
         "type": "object",
         "properties": {name: {"description": what} for name, what in _vendor_fields(callback).items()},
     }
-    examples = _examples(callback)
-    layouts = (_FORM, _JSON) if callback.layout == "form" else (_JSON,)
+    layouts = ("form", "json") if callback.layout == "form" else ("json",)
     operation["requestBody"] = {
         "required": callback.layout == "json",
         "content": {
-            layout: {"schema": schema} | ({"examples": found} if (found := examples.get(layout)) else {})
+            _TYPES[layout]: {
+                "schema": schema,
+                "examples": {f"example{n}": {"value": value} for n, value in enumerate(examples.get(layout, ()), 1)},
+            }
             for layout in layouts
         },
     }
@@ -152,22 +156,6 @@ def _vendor_fields(callback: Callback) -> dict[str, str]:
     return {
         name: f"Becomes {', '.join(dict.fromkeys(ours))}" if ours else "Kept in raw" for name, ours in found.items()
     }
-
-
-def _examples(callback: Callback) -> dict[str, dict[str, Any]]:
-    """Some generated requests by layout."""
-    found: dict[str, dict[str, Any]] = {}
-    for request in islice(requests(callback.name, Random(callback.name), lambda: _EXAMPLE_TIME), 6):
-        layout = _JSON if request.content_type == _JSON else _FORM
-        if request.body and len(found.setdefault(layout, {})) < 2:
-            found[layout][f"example{len(found[layout]) + 1}"] = {"value": _value(request)}
-    return found
-
-
-def _value(request: TrafficRequest) -> Any:
-    if request.content_type == _JSON:
-        return orjson.loads(request.body)
-    return dict(parse_qsl(request.body.decode(), keep_blank_values=True))
 
 
 def _responses(answers: Answers) -> dict[str, Any]:

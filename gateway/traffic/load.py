@@ -24,6 +24,8 @@ from gateway.traffic.client import Answer, Connection, Target
 _REMEMBERED: Final = 1000
 #: Kinds of failures that are told apart in the summary; a stranger's answers could be endless.
 _MOST_KINDS: Final = 20
+#: Enough for the gateway's reason; longer answers quote the request, and each would be a kind of its own.
+_SHOWN_BYTES: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Tally:
         if prepared.is_success(answer):
             self.succeeded += 1
         else:
-            shown = answer.body[:120].decode("utf-8", "replace")
+            shown = answer.body[:_SHOWN_BYTES].decode("utf-8", "replace").partition("\n")[0]
             self._refuse(f"{prepared.callback}: {answer.status} {shown}")
 
     def note_error(self, prepared: Prepared, error: Transient) -> None:

@@ -23,6 +23,7 @@ from gateway.config.outline import keys
 from gateway.config.settings import FAMILIES, Settings
 from gateway.schema import asyncapi, configuration, openapi
 from gateway.schema.markdown import callbacks_table, commands_table, configuration_table
+from gateway.traffic.examples import examples
 from tests.config.test_default_file import everything
 from tests.config.test_loading import DESIGN_EXAMPLE
 
@@ -81,7 +82,7 @@ def test_asyncapi_has_every_topic_by_its_configured_name() -> None:
 def test_openapi_is_valid() -> None:
     """By the specification's own schema, for the defaults and for a configuration with other senders."""
     for settings in (Settings(), design()):
-        document = json.loads(orjson.dumps(openapi(settings)))
+        document = json.loads(orjson.dumps(openapi(settings, examples)))
         assert [] == list(OpenAPIV31SpecValidator(document).iter_errors())
 
 
@@ -104,6 +105,16 @@ def test_openapi_has_every_path_with_what_it_asks_for() -> None:
     assert "get" not in paths["/callbacks/callbot-task"]
 
 
+def test_openapi_shows_examples_that_are_the_callbacks_own() -> None:
+    """At least one of every callback's documented layout, and the schema beside it takes it."""
+    for name, callback in CALLBACKS.items():
+        content = openapi(Settings(), examples)["paths"][f"/callbacks/{name}"]["post"]["requestBody"]["content"]
+        kind = "application/x-www-form-urlencoded" if callback.layout == "form" else "application/json"
+        shown = [one["value"] for one in content[kind]["examples"].values()]
+        assert shown
+        assert all(set(one) <= set(content[kind]["schema"]["properties"]) for one in shown), name
+
+
 def test_openapi_does_not_show_secrets() -> None:
     """It can be handed to anybody."""
     text = orjson.dumps(
@@ -114,7 +125,7 @@ def test_openapi_does_not_show_secrets() -> None:
 
 def test_documents_are_the_same_at_every_run() -> None:
     """A diff between two versions shows what changed and nothing else."""
-    assert orjson.dumps(openapi(Settings())) == orjson.dumps(openapi(Settings()))
+    assert orjson.dumps(openapi(Settings(), examples)) == orjson.dumps(openapi(Settings(), examples))
     assert orjson.dumps(asyncapi(Settings())) == orjson.dumps(asyncapi(Settings()))
 
 
