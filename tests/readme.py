@@ -1,6 +1,7 @@
 """``python -m tests.readme``: write the generated tables into README.md and the configuration reference.
 
-A table stands between ``<!-- name -->`` and the next ``<!-- end -->``. The tests fail when one is not what the code says.
+A table stands between ``<!-- name -->`` and the next ``<!-- end -->``. The tests fail when one is not what the code
+says.
 """
 
 from __future__ import annotations

@@ -17,7 +17,13 @@ import pytest
 import yaml
 
 from gateway.cli import main
+from gateway.config.loading import loads
+from gateway.log import Entry
+from gateway.log.kafka import KafkaLog, KafkaOptions
+from tests.broker.fixtures import kafka
 from tests.readme import TABLES, filled
+
+__all__ = ["kafka"]
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -121,8 +127,6 @@ async def test_tour_works_as_pasted(tmp_path: Path) -> None:
 
 def test_configuration_in_the_tour_is_valid() -> None:
     """The snippet is YAML that the loader takes."""
-    from gateway.config.loading import loads
-
     (snippet,) = re.findall(r"cat >> config.yaml <<'EOF'\n(.*?)EOF", README, re.DOTALL)
     assert yaml.safe_load(snippet)
     assert loads((ROOT / "config.yaml").read_text() + snippet, {}).subscribers[0].name == "tour"
@@ -133,3 +137,33 @@ def test_generated_tables_are_what_the_code_says(name: str) -> None:
     """``python -m tests.readme`` writes them anew."""
     text = (ROOT / name).read_text()
     assert filled(text, TABLES[name]) == text
+
+
+def test_configuration_of_accounts_and_other_senders_is_valid() -> None:
+    """The snippets about callbacks load, each on top of nothing."""
+    snippets = re.findall(r"```yaml\n(ingest:.*?)```", README, re.DOTALL)
+    assert len(snippets) == 2
+    names = [name for snippet in snippets for name in loads(snippet, {}).ingest.callbacks]
+    assert names == ["callbot-task", "shop-orders"]
+
+
+@pytest.mark.kafka
+async def test_consumer_in_the_readme_reads_typed_events(kafka: str, tmp_path: Path) -> None:
+    """A stranger's program, as printed, prints an event that the gateway published."""
+    log = KafkaLog(KafkaOptions(bootstrap_servers=(kafka,)))
+    await log.start()
+    value = b'{"type":"nxcloud.sms.dr","subject":"m-1","data":{"status":"delivered"}}'
+    await log.append([Entry("sms.dr", "m-1", "0" * 32, value)])
+    await log.stop()
+    (program,) = re.findall(r"```python\n(.*?)```", between("consumer"), re.DOTALL)
+    path = tmp_path / "consumer.py"
+    path.write_text(program.replace("localhost:9092", kafka))
+    consumer = await asyncio.create_subprocess_exec(sys.executable, str(path), stdout=asyncio.subprocess.PIPE)
+    try:
+        assert consumer.stdout is not None
+        async with asyncio.timeout(60):
+            line = await consumer.stdout.readline()
+    finally:
+        consumer.kill()
+        await consumer.wait()
+    assert line == b"nxcloud.sms.dr m-1 delivered\n"
