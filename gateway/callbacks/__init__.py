@@ -25,15 +25,18 @@ from gateway.callbacks import (
 from gateway.callbacks.answers import CALLBOT_ANSWERS, CODE_ANSWERS, EMAIL_ANSWERS, TEXT_ANSWERS, Answer, Answers
 from gateway.callbacks.callback import Callback, DecodeContext, Decoded, only
 from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.shape import Shape
 
 __all__ = [
     "CALLBACKS",
+    "SHAPES",
     "Answer",
     "Answers",
     "Callback",
     "CallbackRequest",
     "DecodeContext",
     "Decoded",
+    "Shape",
 ]
 
 _TABLE: Final = (
@@ -241,3 +244,8 @@ _TABLE: Final = (
 
 #: The built-in callbacks by name.
 CALLBACKS: Final[Mapping[str, Callback]] = MappingProxyType({callback.name: callback for callback in _TABLE})
+
+#: Every shape by the type of its events, for documents.
+SHAPES: Final[Mapping[str, Shape]] = MappingProxyType(
+    {shape.type: shape for callback in _TABLE for shape in callback.shapes}
+)

@@ -19,6 +19,7 @@ from gateway.errors import CallbackRejected
 Layout = Literal["form", "json"]
 
 _ESCAPED_BRACE: Final = frozenset({b"%7B", b"%7b"})
+_BOUNDARY: Final = b"--"
 _LINE_ENDS: Final = b"\r\n\t"
 
 
@@ -63,10 +64,21 @@ def read(request: CallbackRequest, layout: Layout, credential_fields: frozenset[
         return _with_query(parsed, request.query, credential_fields)
     if layout == "json" and body and b"=" not in body:
         raise CallbackRejected("not JSON")
-    fields = form.pairs(request.query) if request.query else []
-    if body:
-        fields += form.pairs(body.strip(_LINE_ENDS))
-    return _of_pairs(fields, credential_fields)
+    query, body = request.query, body.strip(_LINE_ENDS)
+    if not (query and body) and body[:2] != _BOUNDARY:
+        single = form.mapping(query or body)
+        if single and credential_fields.isdisjoint(single):
+            return Payload(single, single, orjson.dumps(single, option=orjson.OPT_SORT_KEYS), None)
+    return _of_pairs(form.pairs(query) + _body_pairs(body), credential_fields)
+
+
+def _body_pairs(body: bytes) -> list[tuple[str, str]]:
+    if body[:2] == _BOUNDARY:
+        return form.multipart(body)
+    fields = form.pairs(body)
+    if len(fields) == 1 and not fields[0][1] and ":" in fields[0][0]:
+        return form.listing(body)
+    return fields
 
 
 def _escaped_object(body: bytes) -> jsontext.JsonText | None:

@@ -28,6 +28,8 @@ def e164(text: str) -> str:
 def with_country(text: str, code: str) -> str:
     """The number in E.164 where a field of its own names the country code and the number may lack it."""
     bare = text.strip()
+    if bare.startswith(code) and code:
+        return e164(text)
     code = code.strip().lstrip("+").lstrip("0")
     if not (code.isdigit() and code.isascii() and bare.isdigit() and bare.isascii()) or bare.startswith((code, "00")):
         return e164(text)

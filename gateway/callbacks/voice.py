@@ -93,11 +93,12 @@ Q850: Final[Mapping[str, int]] = {
 
 
 def _q850(value: Any, scope: Scope) -> int | None:
+    if type(value) is str and value in Q850:
+        return Q850[value]
     cause = written(value).strip().upper()
-    try:
-        return Q850[cause]
-    except KeyError:
-        raise Odd(None, cause) from None
+    if cause not in Q850:
+        raise Odd(None, cause)
+    return Q850[cause]
 
 
 q850_code: Final = Converter("Q.850 code of a cause", _q850, {"type": "integer"})

@@ -30,6 +30,15 @@ def test_any_bytes_parse_as_the_reference(data: bytes) -> None:
     assert reference(data) == form.pairs(data)
 
 
+@given(st.binary(max_size=80) | FORMISH.map(str.encode))
+@example(b"a=1&b=2&%63=3")
+@example(b"a=1&a=2")
+def test_the_quick_way_agrees(data: bytes) -> None:
+    """Fields by name are those of the pairs, or there is no quick answer."""
+    quick = form.mapping(data)
+    assert quick is None or list(quick.items()) == form.pairs(data)
+
+
 @given(FORMISH)
 def test_form_like_text_parses_as_the_reference(text: str) -> None:
     """Text made of the letters that mean something in a form gives the reference's fields."""
@@ -56,3 +65,26 @@ def test_a_field_is_cut_out_and_the_rest_stays(fields: list[tuple[str, str]]) ->
     """Cutting a name out removes every field of that name and no other."""
     left = form.pairs(form.without(urlencode(fields).encode(), frozenset({"token"})))
     assert [pair for pair in fields if pair[0] != "token"] == left
+
+
+def test_a_multipart_form() -> None:
+    """The other way to submit a form gives the same fields, line ends inside a value included."""
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="phone"\r\n\r\n15550100200\r\n'
+        b'--x\r\nContent-Disposition: form-data; name="text"\r\nContent-Type: text/plain\r\n\r\na\r\nb\xff\r\n--x--\r\n'
+    )
+    assert [("phone", "15550100200"), ("text", "a\nb\\xff")] == form.multipart(body)
+
+
+@given(st.binary(max_size=60))
+def test_any_multipart_bytes(data: bytes) -> None:
+    """Bytes that only begin like a multipart form give fields, if any, that can be stored."""
+    for name, value in form.multipart(b"--" + data):
+        (name + value).encode()
+
+
+def test_a_listing() -> None:
+    """Names, colons and commas as some pages print them; a comma in a text does not begin a field."""
+    assert [("messageId", "m"), ("content", "a, b"), ("receiveTime", "2024-01-02 03:04:05")] == form.listing(
+        b"messageId:m,content:a, b,receiveTime:2024-01-02 03:04:05"
+    )
