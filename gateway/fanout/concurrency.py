@@ -58,7 +58,7 @@ class AdaptiveLimit:
         else:
             self._learn(latency_s)
             if self._limit < self.maximum and self._recent_s <= self._usual_s * _SLOW:
-                step = 1.0 if self._limit < self._threshold else 1.0 / self._limit
+                step = 1.0 if self._limit < self._threshold else 1.0 / int(self._limit)
                 self._limit = min(float(self.maximum), self._limit + step)
         return int(self._limit) != before
 

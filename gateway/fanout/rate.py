@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
-#: Lateness that may be caught up, in seconds of the rate: timers and a busy loop are late by some
+#: Lateness that may be caught up, in seconds of the rate: timers and a busy loop are late by some tens of
 #: milliseconds. Ten times less loses rate under load; ten times more breaks the 2 % over ten seconds.
-BURST_S: Final = 0.02
+BURST_S: Final = 0.05
 
 
 class TokenBucket:

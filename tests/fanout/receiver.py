@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class Receiver:
         self.answer = answer
         self.posts: list[Post] = []
         self.delivered: list[Post] = []
+        self.answered_at: list[float] = []
         self.in_flight: Counter[str] = Counter()
         self.most_in_flight = 0
         self.overlapping_keys: set[str] = set()
@@ -100,5 +102,6 @@ class Receiver:
             self.in_flight[key] -= 1
         if 200 <= response.status < 300:
             self.delivered.append(post)
+            self.answered_at.append(time.monotonic())
         self._changed.set()
         return response

@@ -8,10 +8,13 @@ import orjson
 import pytest
 from aiohttp import web
 
+from gateway.fanout import parking
+from gateway.fanout.breaker import BreakerPolicy
 from gateway.fanout.filters import compile_filter
 from gateway.fanout.lane import Window
 from gateway.fanout.planning import wants
 from gateway.fanout.retry import RetryPolicy
+from gateway.log import Record
 from tests.fanout.events import entries, entry, in_order, repeats
 from tests.fanout.manual_clock import ManualClock
 from tests.fanout.memory_log import MemoryLog
@@ -96,8 +99,6 @@ async def test_failed_events_are_tried_again_and_their_key_waits() -> None:
     log = MemoryLog()
     await log.append(entries(60, 6))
     # The breaker would see a subscriber that mostly fails; here it is the retry that is looked at.
-    from gateway.fanout.breaker import BreakerPolicy
-
     async with (
         Receiver(third_time) as receiver,
         running(log, receiver.url, retry=QUICK, breaker=BreakerPolicy(min_attempts=10**6)) as reader,
@@ -418,9 +419,6 @@ async def test_revoked_partitions_are_settled_before_they_go() -> None:
 
 async def test_replays_go_the_normal_way_with_their_mark() -> None:
     """A record of the replay topic is delivered with the same id and bytes and ``gateway-replay: true``."""
-    from gateway.fanout import parking
-    from gateway.log import Record
-
     log = MemoryLog()
     one = entry(1)
     await log.append([parking.replay(Record("events-0", 0, 0.0, *one), "replay.billing", 0.0)])
