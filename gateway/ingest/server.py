@@ -21,6 +21,7 @@ from gateway.config.settings import Ingest
 from gateway.errors import Broken, NotNow
 from gateway.ingest.connection import Connection
 from gateway.ingest.endpoints import Endpoint, Endpoints
+from gateway.ingest.fast_path import FastPath
 from gateway.ingest.intake import Intake, Pending
 from gateway.ingest.peer import caller
 from gateway.telemetry.metrics import METRICS
@@ -54,6 +55,7 @@ class IngestServer:
         self._max_body = int(settings.max_body_bytes)
         self._trusted = tuple(settings.trusted_proxies)
         self._server: _Server | None = None
+        self._fast: FastPath | None = None
         self._listener: asyncio.Server | None = None
 
     @property
@@ -75,9 +77,19 @@ class IngestServer:
             access_log=None,
             max_field_size=16 * 1024,
         )
+        if self._settings.fast_path:
+            self._fast = FastPath(
+                self._endpoints,
+                self._intake,
+                clock=self._clock,
+                ordinary=self._server,
+                trusted=self._trusted,
+                max_body=self._max_body,
+                keepalive_s=self._settings.keepalive_timeout,
+            )
         try:
             self._listener = await asyncio.get_running_loop().create_server(
-                self._server,
+                self._fast or self._server,
                 self._settings.host,
                 self._settings.port,
                 backlog=1024,
@@ -93,11 +105,14 @@ class IngestServer:
         """Accept no more connections, finish the requests that were read. May be called twice, or before start."""
         listener, self._listener = self._listener, None
         server, self._server = self._server, None
+        fast, self._fast = self._fast, None
         if listener is not None:
             listener.close()
+        if fast is not None:
+            fast.pre_shutdown()
         if server is not None:
             server.pre_shutdown()
-            await server.shutdown(timeout_s)
+        await asyncio.gather(*(side.shutdown(timeout_s) for side in (fast, server) if side is not None))
 
     # -- one request --------------------------------------------------------------------------------------------
 
