@@ -110,6 +110,8 @@ def _phone(value: Any, scope: Scope) -> str | None:
 
 def _time(value: Any, scope: Scope) -> str | None:
     try:
+        if type(value) is str and len(value) <= times.MOST_LETTERS:
+            return times.from_text(value, scope.zone)
         return times.rfc3339(value, scope.zone)
     except ValueError:
         moment = times.salvaged(value, scope.zone)

@@ -55,7 +55,7 @@ def read(request: CallbackRequest, layout: Layout, credential_fields: frozenset[
         CallbackRejected: the declared format does not parse.
     """
     body = request.body
-    parsed = jsontext.parse(body) if jsontext.is_object(body) else None
+    parsed = jsontext.parse(body) if body[:1] in jsontext.BEFORE_OBJECT and jsontext.is_object(body) else None
     if parsed is None and body[:3] in _ESCAPED_BRACE:
         parsed = _escaped_object(body)
     if parsed is not None:

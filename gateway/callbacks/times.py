@@ -24,7 +24,7 @@ _CALENDAR: Final = re.compile(r"\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d", re.ASC
 #: nearly every time was met before, and the zone's rules cost ten times the look-up. A tenth would still do.
 _REMEMBERED: Final = 8192
 #: Longer texts are no times; remembering them would let a hostile sender fill the memory.
-_MOST_LETTERS: Final = 64
+MOST_LETTERS: Final = 64
 _OFFSET_LETTERS: Final = len("+08:00")
 
 #: Upper borders of the four precisions. Seconds below 10^11 reach the year 5138, milliseconds from 10^11 on
@@ -41,13 +41,13 @@ def rfc3339(value: object, zone: tzinfo) -> str | None:
         ValueError: not a time, or a year that has no RFC 3339 form.
     """
     if type(value) is str:
-        if len(value) > _MOST_LETTERS:
+        if len(value) > MOST_LETTERS:
             raise ValueError("not a time")
-        return _from_text(value, zone)
+        return from_text(value, zone)
     if type(value) is int:
         return _from_number(value)
     if type(value) is float:
-        return _from_text(format(value, ".6f"), zone)
+        return from_text(format(value, ".6f"), zone)
     raise ValueError("not a time")
 
 
@@ -80,7 +80,8 @@ def _second(unix: int) -> str:
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _from_text(text: str, zone: tzinfo) -> str | None:
+def from_text(text: str, zone: tzinfo) -> str | None:
+    """:func:`rfc3339` of a text of at most ``MOST_LETTERS``; it is remembered, so the caller bounds its length."""
     text = text.strip()
     if not text:
         return None
