@@ -1,0 +1,324 @@
+"""The Grafana dashboard as a table of panels; ``python -m deploy.render`` writes it as JSON.
+
+One row of the table is one panel: a JSON file of two thousand lines cannot be read in a review.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+UID: Final = "nxcloud-gateway"
+_DATASOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
+_WIDTH: Final = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One chart.
+
+    Args:
+        title: what it shows, in the words of the run-book.
+        queries: expression and legend of each line.
+        unit: Grafana's name of the unit.
+        width: of 24 columns.
+        kind: timeseries, stat or table.
+        help: one sentence behind the i.
+    """
+
+    title: str
+    queries: tuple[tuple[str, str], ...]
+    unit: str = "short"
+    width: int = 8
+    kind: str = "timeseries"
+    help: str = ""
+
+
+def rate(metric: str, by: str, where: str = "") -> str:
+    """Events a second of a counter."""
+    chosen = f'instance=~"$instance"{"," + where if where else ""}'
+    return f"sum by ({by}) (rate({metric}{{{chosen}}}[$__rate_interval]))"
+
+
+def quantile(share: float, metric: str, by: str = "") -> str:
+    """A quantile of a histogram."""
+    labels = f"le, {by}" if by else "le"
+    return f"histogram_quantile({share}, {rate(f'{metric}_bucket', labels)})"
+
+
+def gauge(metric: str, by: str, how: str = "sum", where: str = "") -> str:
+    """A gauge over the chosen instances."""
+    chosen = f'instance=~"$instance"{"," + where if where else ""}'
+    return f"{how} by ({by}) ({metric}{{{chosen}}})"
+
+
+ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
+    (
+        "At a glance",
+        (
+            Panel(
+                "Callbacks accepted",
+                ((rate("gateway_callbacks_total", "job", 'outcome="accepted"'), "a second"),),
+                "reqps",
+                4,
+                "stat",
+            ),
+            Panel(
+                "Answered 503, last hour",
+                (
+                    (
+                        'sum(increase(gateway_callbacks_total{instance=~"$instance",outcome="unavailable"}[1h])) or vector(0)',
+                        "callbacks",
+                    ),
+                ),
+                "short",
+                4,
+                "stat",
+                "The platform sends most callbacks once: these may be lost for good.",
+            ),
+            Panel("Answer, 99 of 100", ((quantile(0.99, "gateway_callback_answer_seconds"), "p99"),), "s", 4, "stat"),
+            Panel(
+                "Waiting for Kafka",
+                (('sum(gateway_publisher_lag_records{instance=~"$instance"})', "records"),),
+                "short",
+                4,
+                "stat",
+            ),
+            Panel(
+                "Subscribers not well",
+                (
+                    (
+                        "count(max by (subscriber)"
+                        ' (gateway_subscriber_state{instance=~"$instance",state!="closed"}) == 1) or vector(0)',
+                        "subscribers",
+                    ),
+                ),
+                "short",
+                4,
+                "stat",
+            ),
+            Panel(
+                "Dead letters, last day",
+                (
+                    (
+                        "sum(increase("
+                        'gateway_deliveries_total{instance=~"$instance",outcome="dead_lettered"}[1d])) or vector(0)',
+                        "events",
+                    ),
+                ),
+                "short",
+                4,
+                "stat",
+            ),
+        ),
+    ),
+    (
+        "Intake",
+        (
+            Panel("Callbacks", ((rate("gateway_callbacks_total", "callback"), "{{callback}}"),), "reqps"),
+            Panel(
+                "Callbacks that were not accepted",
+                (
+                    (
+                        rate("gateway_callbacks_total", "callback, outcome", 'outcome!~"accepted|repeated"'),
+                        "{{callback}} {{outcome}}",
+                    ),
+                ),
+                "reqps",
+                help="rejected: kept in callbacks.rejected. unavailable: answered 503.",
+            ),
+            Panel(
+                "Time to answer",
+                tuple(
+                    (quantile(share, "gateway_callback_answer_seconds"), f"p{share * 100:g}")
+                    for share in (0.5, 0.99, 0.999)
+                ),
+                "s",
+                help="From a request read whole to its answer, the commit included.",
+            ),
+            Panel("Requests refused", ((rate("gateway_http_refused_total", "reason"), "{{reason}}"),), "reqps"),
+            Panel(
+                "Unknown fields and codes",
+                ((rate("gateway_callback_drift_total", "callback"), "{{callback}}"),),
+                "cps",
+                help="What the vendor's documents do not have. Kept in data.raw.",
+            ),
+            Panel("Workers restarted", ((rate("gateway_worker_restarts_total", "instance"), "{{instance}}"),), "cps"),
+        ),
+    ),
+    (
+        "Journal",
+        (
+            Panel("Records stored", ((rate("gateway_journal_events_total", "stream"), "{{stream}}"),), "cps"),
+            Panel(
+                "Time of a commit",
+                tuple(
+                    (quantile(share, "gateway_journal_commit_seconds"), f"p{share * 100:g}") for share in (0.5, 0.99)
+                ),
+                "s",
+                help="One sync of the disk. Every answer waits for one.",
+            ),
+            Panel(
+                "Records in one commit",
+                tuple((quantile(share, "gateway_journal_batch_events"), f"p{share * 100:g}") for share in (0.5, 0.99)),
+            ),
+            Panel("Bytes used", ((gauge("gateway_journal_used_bytes", "instance"), "{{instance}}"),), "bytes"),
+            Panel(
+                "Age of the oldest record",
+                ((gauge("gateway_journal_oldest_age_seconds", "instance", "max"), "{{instance}}"),),
+                "s",
+                help="How far back a replay can reach.",
+            ),
+            Panel(
+                "Failures, damage, expiry",
+                (
+                    (rate("gateway_journal_failures_total", "reason"), "commit failed: {{reason}}"),
+                    (rate("gateway_journal_damaged_segments_total", "instance"), "damaged: {{instance}}"),
+                    (rate("gateway_journal_expired_events_total", "group"), "expired: {{group}}"),
+                ),
+                "cps",
+                help="All of them should be empty.",
+            ),
+        ),
+    ),
+    (
+        "Kafka",
+        (
+            Panel("Up", ((gauge("gateway_kafka_up", "client", "min"), "{{client}}"),), "bool_yes_no"),
+            Panel("Records acknowledged", ((rate("gateway_kafka_written_events_total", "topic"), "{{topic}}"),), "cps"),
+            Panel("Waiting in the journal", ((gauge("gateway_publisher_lag_records", "instance"), "{{instance}}"),)),
+            Panel(
+                "Batches sent again, events too large",
+                (
+                    (rate("gateway_kafka_producer_failures_total", "client"), "again: {{client}}"),
+                    (rate("gateway_publisher_dead_letters_total", "topic"), "too large: {{topic}}"),
+                ),
+                "cps",
+            ),
+            Panel(
+                "Rebalances in an hour",
+                (
+                    (
+                        'sum by (group) (increase(gateway_kafka_rebalances_total{instance=~"$instance"}[1h]))',
+                        "{{group}}",
+                    ),
+                ),
+            ),
+            Panel("Offsets skipped", ((rate("gateway_kafka_skipped_offsets_total", "group"), "{{group}}"),), "cps"),
+        ),
+    ),
+    (
+        "Delivery",
+        (
+            Panel(
+                "Delivered",
+                ((rate("gateway_deliveries_total", "subscriber", 'outcome="delivered"'), "{{subscriber}}"),),
+                "cps",
+            ),
+            Panel(
+                "Attempts that failed",
+                (
+                    (
+                        rate("gateway_deliveries_total", "subscriber, outcome", 'outcome!~"delivered|skipped"'),
+                        "{{subscriber}} {{outcome}}",
+                    ),
+                ),
+                "cps",
+            ),
+            Panel(
+                "Time of an attempt, p99",
+                ((quantile(0.99, "gateway_delivery_attempt_seconds", "subscriber"), "{{subscriber}}"),),
+                "s",
+            ),
+            Panel("Behind", ((gauge("gateway_subscriber_lag_records", "subscriber"), "{{subscriber}}"),)),
+            Panel("Under way", ((gauge("gateway_delivery_in_flight", "subscriber"), "{{subscriber}}"),)),
+            Panel(
+                "State",
+                (
+                    (
+                        gauge("gateway_subscriber_state", "subscriber, state", "max") + " == 1",
+                        "{{subscriber}} {{state}}",
+                    ),
+                ),
+                help="closed is well. open: it is down and its events wait in the log.",
+            ),
+            Panel(
+                "Attempts not recorded",
+                ((rate("gateway_attempts_unrecorded_total", "instance"), "{{instance}}"),),
+                "cps",
+            ),
+        ),
+    ),
+)
+
+
+def dashboard() -> dict[str, Any]:
+    """The whole, as Grafana reads it."""
+    panels: list[dict[str, Any]] = []
+    y = 0
+    for title, row in ROWS:
+        panels.append({"id": len(panels) + 1, "type": "row", "title": title, "collapsed": False, "panels": []})
+        panels[-1]["gridPos"] = {"x": 0, "y": y, "w": _WIDTH, "h": 1}
+        y += 1
+        x = 0
+        height = 4 if row[0].kind == "stat" else 8
+        for panel in row:
+            if x + panel.width > _WIDTH:
+                x, y = 0, y + height
+            panels.append(_panel(len(panels) + 1, panel, {"x": x, "y": y, "w": panel.width, "h": height}))
+            x += panel.width
+        y += height
+    return {
+        "uid": UID,
+        "title": "NXCloud gateway",
+        "tags": ["nxcloud-gateway"],
+        "schemaVersion": 39,
+        "version": 1,
+        "editable": True,
+        "refresh": "30s",
+        "time": {"from": "now-3h", "to": "now"},
+        "timezone": "browser",
+        "templating": {"list": _variables()},
+        "annotations": {"list": []},
+        "panels": panels,
+    }
+
+
+def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
+    options: dict[str, Any] = {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi"}}
+    if panel.kind == "stat":
+        options = {"reduceOptions": {"calcs": ["lastNotNull"]}, "colorMode": "none"}
+    return {
+        "id": number,
+        "type": panel.kind,
+        "title": panel.title,
+        "description": panel.help,
+        "datasource": _DATASOURCE,
+        "gridPos": place,
+        "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
+        "options": options,
+        "targets": [
+            {"refId": chr(ord("A") + at), "datasource": _DATASOURCE, "expr": expression, "legendFormat": legend}
+            for at, (expression, legend) in enumerate(panel.queries)
+        ],
+    }
+
+
+def _variables() -> list[dict[str, Any]]:
+    instances = 'label_values(up{job="nxcloud-gateway"}, instance)'
+    return [
+        {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "refresh": 1},
+        {
+            "name": "instance",
+            "label": "Instance",
+            "type": "query",
+            "datasource": _DATASOURCE,
+            "query": {"query": instances, "refId": "instances"},
+            "definition": instances,
+            "refresh": 2,
+            "includeAll": True,
+            "multi": True,
+            "allValue": ".*",
+            "current": {"text": "All", "value": "$__all"},
+        },
+    ]
