@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gateway.callbacks", "gateway.log"),
     ("gateway.publisher", "gateway.fanout", "gateway.ingest"),
     ("gateway.config",),
-    ("gateway.schema", "gateway.traffic", "gateway.supervisor"),
+    ("gateway.orphans", "gateway.schema", "gateway.search", "gateway.supervisor", "gateway.traffic"),
     ("gateway.admin",),
     ("gateway.app",),
     ("gateway.cli",),

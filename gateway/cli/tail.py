@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import click
 import orjson
 
+from gateway.cli.consuming import consume
 from gateway.cli.eventlines import event_lines
 from gateway.cli.following import Damaged, follow
+from gateway.cli.loop import run_async
 from gateway.cli.options import Moment, config_option, settings_from
 from gateway.config.settings import Settings
 from gateway.errors import Broken
@@ -43,24 +46,34 @@ def tail(
 ) -> None:
     """Print events as they come.
 
-    Reads the journal beside a running gateway, and works when the gateway is down, too.
+    With Kafka it reads the topics, in a consumer group of its own. Otherwise it reads the journal beside a running
+    gateway, and works when the gateway is down, too.
     """
     settings = settings_from(config_path)
-    for record in _records(settings, topic, since, is_once=once):
+
+    def show(record: Record) -> None:
         if topic is not None and record.topic != topic:
-            continue
+            return
         event = _event(record)
         if event_type is None or event.get("type") == event_type:
             click.echo(record.value if as_json else event_lines(event, record.id))
 
-
-def _records(settings: Settings, topic: str | None, since: float | None, *, is_once: bool) -> Iterator[Record]:
-    """The log's records, from whichever log the configuration has."""
     if settings.kafka is not None:
-        raise Broken(
-            "kafka is set, and tail reads the embedded log only; use a Kafka client such as kcat on the topics, "
-            "or -c with a configuration without kafka"
-        )
+        run_async(_tail_topics(settings, topic, since, show, is_once=once))
+        return
+    for record in _journalled(settings, topic, since, is_once=once):
+        show(record)
+
+
+async def _tail_topics(
+    settings: Settings, topic: str | None, since: float | None, show: Callable[[Record], None], *, is_once: bool
+) -> None:
+    async with aclosing(consume(settings, topic, since, is_once=is_once)) as records:
+        async for record in records:
+            show(record)
+
+
+def _journalled(settings: Settings, topic: str | None, since: float | None, *, is_once: bool) -> Iterator[Record]:
     folder = Path(settings.journal.dir)
     if not (folder / FILE_NAME).exists():
         raise Broken(f"{folder}: there is no journal yet; start the gateway first, or set journal.dir")
