@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.callbacks.fields import (
+    Converter,
     Scope,
     duration,
     flag,
@@ -18,8 +19,8 @@ from gateway.callbacks.fields import (
     phone,
     seconds,
     text,
-    texts,
     words,
+    written,
 )
 from gateway.callbacks.plan import Field, coded
 from gateway.callbacks.shape import Shape
@@ -138,6 +139,13 @@ CALL_STATUS: Final = Shape(
 
 HANGUP_BY: Final = {"0": "agent", "1": "user", "2": "unknown"}
 
+#: Callbot sends a list of intents with ids and tags; here there is the name of one.
+_INTENT: Final = Converter(
+    "list of intents",
+    lambda value, scope: [{"name": written(value)}],
+    {"type": "array", "items": {"type": "object", "properties": {"name": {"type": "string"}}}},
+)
+
 NXLINK_CALL: Final = Shape(
     "nxcloud.nxlink.call",
     "call.event",
@@ -174,7 +182,7 @@ NXLINK_CALL: Final = Shape(
         Field("hangup.code", "hangupCode", integer, "The vendor's own code"),
         Field("hangup.cause", "hangupReason", text),
         Field("dtmf", "dtmfKeys", text, "Keys, comma separated"),
-        Field("intents", "intent", texts, "Names"),
+        Field("intents", "intent", _INTENT, "One, by its name"),
         Field("recording_url", "recordUrl", text),
         Field("voicemail_url", "leaveMsgUrl", text),
         Field("price.amount", "totalCustomerPrice", money),

@@ -33,9 +33,8 @@ It is called in the accept path, so it must be pure and quick. Whatever it raise
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Final
 
@@ -44,53 +43,16 @@ import orjson
 from gateway.callbacks import times
 from gateway.callbacks.answers import CODE_ANSWERS, Answers
 from gateway.callbacks.callback import DecodeContext, Decoded
-from gateway.callbacks.fields import written
+from gateway.callbacks.jsonpath import JsonPath
 from gateway.callbacks.payload import Layout, read
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.shape import MISSING, Certainty
 from gateway.errors import CallbackRejected
 from gateway.event import Event, event_id
 
+__all__ = ["ENTRY_POINTS", "Decoder", "DecoderCallback", "Found", "GenericCallback", "JsonPath", "load_decoder"]
+
 ENTRY_POINTS: Final = "gateway.decoders"
-
-_STEP: Final = re.compile(r"""\.([^.\[\]'"\s]+)|\[(\d{1,6})\]|\['([^']+)'\]|\["([^"]+)"\]""")
-
-
-@dataclass(frozen=True, slots=True)
-class JsonPath:
-    """A path to one value: ``$.order.id``, ``$.items[0].sku``, ``$['order id']``. No wildcards, no filters.
-
-    Raises:
-        ValueError: not such a path.
-    """
-
-    text: str
-    steps: tuple[str | int, ...] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        steps: list[str | int] = []
-        at = 1
-        while at < len(self.text) and (step := _STEP.match(self.text, at)):
-            name, index, single, double = step.groups()
-            steps.append(int(index) if index is not None else name or single or double)
-            at = step.end()
-        if not self.text.startswith("$") or at != len(self.text) or not steps:
-            raise ValueError(f"{self.text!r} is not a path such as $.order.id")
-        object.__setattr__(self, "steps", tuple(steps))
-
-    def find(self, fields: Any) -> str:
-        """The value as text; empty where it is absent, null, an object or a list."""
-        for step in self.steps:
-            if isinstance(step, int) and isinstance(fields, list):
-                fields = fields[step] if step < len(fields) else None
-            elif isinstance(fields, Mapping):
-                fields = fields.get(str(step))
-            else:
-                return ""
-        try:
-            return written(fields)
-        except ValueError:
-            return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ A string is kept digit by digit (``0.0360`` stays so); a number is written the s
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation, localcontext
 from typing import Final
 
 _PLAIN: Final = re.compile(r"-?\d{1,40}(?:\.\d{1,40})?", re.ASCII)
@@ -35,16 +35,18 @@ def decimal(value: object) -> str | None:
             return text
     else:
         raise ValueError("not an amount")
+    if len(text) > 2 * _MOST_DIGITS or "_" in text:
+        raise ValueError("not an amount")
     try:
         number = Decimal(text)
     except InvalidOperation as exc:
         raise ValueError("not an amount") from exc
-    if not number.is_finite() or abs(number.adjusted()) > _MOST_DIGITS or len(text) > 2 * _MOST_DIGITS:
+    if not number.is_finite() or abs(number.adjusted()) > _MOST_DIGITS:
         raise ValueError("not an amount")
-    plain = format(number, "f")
-    return plain if "_" not in text else None
+    return format(number, "f")
 
 
 def total(amounts: list[str]) -> str:
     """The sum of amounts made by :func:`decimal`, exact."""
-    return format(sum((Decimal(amount) for amount in amounts), Decimal(0)), "f")
+    with localcontext(prec=4 * _MOST_DIGITS):
+        return format(sum(map(Decimal, amounts), Decimal(0)), "f")

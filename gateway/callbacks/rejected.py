@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 from datetime import datetime
 from typing import Any, Final
+from urllib.parse import unquote_to_bytes
 
-from gateway.callbacks import form, times
+from gateway.callbacks import CALLBACKS, form, times
 from gateway.callbacks.credentials import Credentials
 from gateway.callbacks.request import CallbackRequest
 from gateway.errors import CallbackRejected
@@ -63,7 +64,7 @@ def rejected_event(
     path, query, body = request.path, request.query, request.body
     if credentials is not None and credentials.tokens:
         path = "/".join(
-            segment if not credentials.is_token(segment.encode("utf-8", "surrogateescape")) else ""
+            "" if credentials.is_token(unquote_to_bytes(segment.encode("utf-8", "surrogateescape"))) else segment
             for segment in path.split("/")
         )
         query = form.without(query, credentials.fields)
@@ -84,7 +85,7 @@ def rejected_event(
     }
     return Event(
         id=event_id(callback, account, 0, b"rejected\0" + query + b"\0" + body),
-        source=f"/nxcloud/{callback}",
+        source=f"/nxcloud/{callback}" if callback in CALLBACKS else f"/callbacks/{callback}",
         type=TYPE,
         topic=TOPIC,
         subject=callback,

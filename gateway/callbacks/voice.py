@@ -170,7 +170,7 @@ VOICE_DR: Final = Shape(
         Field("result", "result", text),
         Field("hangup.cause", "hangup_cause", text),
         Field("hangup.code", "hangup_cause", q850_code),
-        *coded("hangup.by", "hangup.by_code", "hangup_disposition", words(DISPOSITION), text),
+        *coded("hangup.by", "hangup.disposition", "hangup_disposition", words(DISPOSITION), text),
         Field("recording_url", "record_url", text),
         Field("dtmf", "ivr_result", text),
         Field("price.amount", "customer_price", money),

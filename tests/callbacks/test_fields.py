@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -102,6 +102,14 @@ def test_money_keeps_its_value(amount: Decimal) -> None:
     assert written is not None
     assert amount == Decimal(written)
     assert "e" not in written.lower()
+
+
+@given(st.lists(st.integers(-(10**38), 10**38), min_size=1, max_size=5))
+def test_a_sum_is_exact(cents: list[int]) -> None:
+    """Amounts are added without rounding, however long they are."""
+    assert Decimal(sum(cents)).scaleb(-2, context=Context(prec=99)) == Decimal(
+        money.total([format(Decimal(cent).scaleb(-2, context=Context(prec=99)), "f") for cent in cents])
+    )
 
 
 CONVERTERS = [value for value in vars(fields).values() if isinstance(value, Converter)] + [

@@ -81,7 +81,7 @@ def test_no_credential_is_stored() -> None:
     sent = request(
         b"a=1&token=s3cret&b=2",
         b"token=s3cret&c=3",
-        "/callbacks/sms-dr/s3cret",
+        "/callbacks/sms-dr/s3cre%74",
         token=secret,
         x_gateway_token=secret,
         x_api_token=secret,
@@ -94,6 +94,12 @@ def test_no_credential_is_stored() -> None:
     assert secret.encode() not in event.to_json()
     assert ("a=1&b=2", "c=3", "/callbacks/sms-dr/") == (event.data["body"], event.data["query"], event.data["path"])
     assert {"sign": "abc", "content-type": "text/plain"} == event.data["headers"]
+
+
+def test_other_senders_keep_their_source() -> None:
+    """A webhook of another sender has the source here that its events have."""
+    assert "/callbacks/shop-orders" == rejected_event("shop-orders", None, request(), ERROR).source
+    assert "/nxcloud/sms-dr" == rejected_event("sms-dr", None, request(), ERROR).source
 
 
 def test_a_field_named_token_that_is_not_ours_stays() -> None:

@@ -1,0 +1,49 @@
+"""Paths to one value, as configurations of other senders' webhooks name them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from gateway.callbacks.fields import written
+
+_STEP: Final = re.compile(r"""\.([^.\[\]'"\s]+)|\[(\d{1,6})\]|\['([^']+)'\]|\["([^"]+)"\]""")
+
+
+@dataclass(frozen=True, slots=True)
+class JsonPath:
+    """A path to one value: ``$.order.id``, ``$.items[0].sku``, ``$['order id']``. No wildcards, no filters.
+
+    Raises:
+        ValueError: not such a path.
+    """
+
+    text: str
+    steps: tuple[str | int, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        steps: list[str | int] = []
+        at = 1
+        while at < len(self.text) and (step := _STEP.match(self.text, at)):
+            name, index, single, double = step.groups()
+            steps.append(int(index) if index is not None else name or single or double)
+            at = step.end()
+        if not self.text.startswith("$") or at != len(self.text) or not steps:
+            raise ValueError(f"{self.text!r} is not a path such as $.order.id")
+        object.__setattr__(self, "steps", tuple(steps))
+
+    def find(self, fields: Any) -> str:
+        """The value as text; empty where it is absent, null, an object or a list."""
+        for step in self.steps:
+            if isinstance(step, int) and isinstance(fields, list):
+                fields = fields[step] if step < len(fields) else None
+            elif isinstance(fields, Mapping):
+                fields = fields.get(str(step))
+            else:
+                return ""
+        try:
+            return written(fields)
+        except ValueError:
+            return ""
