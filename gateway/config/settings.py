@@ -169,7 +169,7 @@ class Retry(Section):
     max_delay_s: Duration = Field(default=21600.0, gt=0, description="No wait is longer")
     max_age: Duration | None = Field(default=None, gt=0, description="Give up on failing events older than this")
     tiers: list[Duration] = Field(
-        default_factory=lambda: [60.0, 600.0, 3600.0, 21600.0],
+        default_factory=lambda: [60.0, 600.0, 3600.0],
         max_length=8,
         description="Delays of the retry topics: a longer wait is parked in one, a shorter one holds its key",
     )

@@ -15,17 +15,22 @@ The files, in the order an event meets them:
 
 ===================  =================================================================================
 ``lane``             log → filter → schedule, and completions → watermark → commit, for one topic
-``filters``          CloudEvents filter dialects, compiled once; ``transform`` keeps or drops fields
+``filters``          CloudEvents filter dialects, compiled once, over ``paths``
 ``schedule``         pure: which event may be attempted now; one in flight for a key, in order
 ``dispatch``         hands what the schedule allows to waiting workers; holds the timers
+``gate``             how many at once: what ``breaker``, ``concurrency`` and people say; ``rate``: how fast
+``reader``           one subscriber: its lanes, its workers, and what they decide
 ``delivery``         one attempt as a signed webhook; ``filesink`` is the same for a file
-``signing``          Standard Webhooks; ``guard`` refuses addresses inside; ``tls`` makes contexts
+``signing``          Standard Webhooks, ``ed25519`` for ``v1a``; ``transform`` keeps or drops fields
+``guard``            refuses addresses inside; ``tls`` makes contexts
 ``retry``            pure: result → delivered, retry, give up or stop
-``breaker``          pure: is the subscriber down; ``concurrency``: how many at once; ``rate``: how fast
 ``parking``          what travels in headers to the retry tiers and to the dead letters
 ``watermark``        completions in any order → the offset that may be committed
 ``state``            what must outlive the process: breaker, paused, stopped
-``attempts``         what ``explain`` tells of each attempt
+``attempts``         what ``explain`` tells of each attempt; ``telling``: metrics and log lines
+``replay``           delivering again, looking at dead letters; ``scan`` reads a stretch of the log
+``stream``           subscribers that fetch: server-sent events
+``planning``         an entry of ``config.yaml`` → a plan and a sink, or what is wrong with it
 ===================  =================================================================================
 
 Invariants, each with a property test:

@@ -6,8 +6,20 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 from gateway.log import Record
 
-#: Why there is no status. ``refused_address``: the guard. ``protocol``: what came back is not HTTP.
-ErrorKind = Literal["timeout", "connect", "dns", "tls", "refused_address", "disconnected", "protocol", "io"]
+#: Why there is no status. ``refused_address``: the guard. ``protocol``: what came back is not HTTP. ``poison``:
+#: the record can never be sent. ``internal``: a fault of ours, in the log with its trace.
+ErrorKind = Literal[
+    "timeout",
+    "connect",
+    "dns",
+    "tls",
+    "refused_address",
+    "disconnected",
+    "protocol",
+    "io",
+    "poison",
+    "internal",
+]
 
 #: Bytes of a response that are kept for people; issue 5 asks for the first kilobyte.
 HEAD_BYTES: Final = 1024
@@ -54,7 +66,11 @@ class Sink(Protocol):
     """Where a subscriber's events go: a webhook or a file."""
 
     async def attempt(self, record: Record, *, is_replay: bool) -> AttemptResult:
-        """Try once. Never raises for what the other side does; may be cancelled, with the outcome unknown."""
+        """Try once. Never raises for what the other side does; may be cancelled, with the outcome unknown.
+
+        Raises:
+            Poison: this record can never be sent, such as one that a transform cannot read.
+        """
 
     async def close(self) -> None:
         """Give connections and files back. May be called twice."""

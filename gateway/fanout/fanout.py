@@ -187,7 +187,10 @@ class FanOut:
     def _start_missing(self) -> None:
         for name, subscriber in self._wanted.items():
             if name not in self._running and subscriber.kind != "stream":
-                self._running[name] = (subscriber, self._start(subscriber))
+                try:
+                    self._running[name] = (subscriber, self._start(subscriber))
+                except ConfigError as exc:  # a certificate file that went away since it was checked
+                    _log.error("subscriber.not_started", subscriber=name, problems=exc.problems)
 
     def _start(self, subscriber: Subscriber) -> SubscriberReader:
         name = subscriber.name

@@ -126,6 +126,25 @@ def wants(compiled: Filter | None) -> Callable[[Record], bool] | None:
     return is_wanted
 
 
+def why_skipped(subscriber: Subscriber, topic: str, value: bytes) -> str | None:
+    """Why the subscriber does not get an event, as the key path of what says no; None when it does.
+
+    For ``explain``: asked when somebody asks, so that passing over an event costs nothing.
+
+    Args:
+        topic: the event's family.
+        value: the event's bytes.
+    """
+    if topic not in subscriber.topics:
+        return "topics"
+    compiled = _filter(subscriber)
+    try:
+        event = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return "not an event"
+    return None if compiled is None else compiled.mismatch(event)
+
+
 def _filter(subscriber: Subscriber) -> Filter | None:
     return compile_filter(subscriber.filter)
 

@@ -26,7 +26,7 @@ from typing import Final, Literal
 
 import structlog
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Poison
 from gateway.fanout import parking
 from gateway.fanout.attempt import AttemptResult, Sink
 from gateway.fanout.breaker import Breaker, BreakerPolicy
@@ -73,7 +73,7 @@ class Plan:
     on_failure: Literal["block", "pass"] = "pass"
     start: Start = "latest"
     retry: RetryPolicy = field(default_factory=RetryPolicy)
-    tiers: tuple[float, ...] = (60.0, 600.0, 3600.0, 21600.0)
+    tiers: tuple[float, ...] = (60.0, 600.0, 3600.0)
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
     window: Window = field(default_factory=Window)
     wants: Callable[[Record], bool] | None = field(default=None, compare=False)
@@ -211,7 +211,14 @@ class SubscriberReader:
                     continue
                 counts = self.gate.is_closed  # attempts made to probe are not the event's
                 number = adaptive.begin()
-                result = await sink.attempt(job.record, is_replay=job.is_replay)
+                try:
+                    result = await sink.attempt(job.record, is_replay=job.is_replay)
+                except Poison as exc:
+                    await self._give_up(job, AttemptResult(error="poison", detail=str(exc)), "poison")
+                    continue
+                except Exception as exc:  # a fault of ours is a failed attempt, so that it ends like one
+                    _log.exception("delivery.broke", subscriber=self.plan.name, id=job.record.id)
+                    result = AttemptResult(error="internal", detail=type(exc).__name__)
                 if result.is_success:
                     job.attempts += 1
                     self._telling.delivered(job, result)
@@ -221,8 +228,8 @@ class SubscriberReader:
                 job.note(clock.now(), result, counts=counts)
                 self.gate.failed(job.record.id, number, result)
                 await self._act(job, result)
-            except Exception as exc:  # the top of a task: one event's trouble must not cost a worker
-                _log.exception("delivery.broke", subscriber=self.plan.name, id=job.record.id, error=repr(exc))
+            except Exception:  # the top of a task: one event's trouble must not cost a worker
+                _log.exception("delivery.broke", subscriber=self.plan.name, id=job.record.id)
                 if job.place is Place.FLIGHT:
                     dispatcher.postpone(job, _APPEND_BACKOFF_S)
 
@@ -245,15 +252,24 @@ class SubscriberReader:
                 self._dispatcher.postpone(job, delay_s)
             case GiveUp(reason):
                 telling.failed(job, result, "dead_lettered")
-                telling.dead_lettered(job, reason)
-                topic = parking.dlq_topic(plan.name)
-                await self._put_away(job, parking.dead_letter(job.record, topic, job.trail, reason))
+                await self._dead_letter(job, reason)
             case Stop(reason):
                 telling.failed(job, result, "stopped")
                 self.gate.stop(reason)
                 self._dispatcher.give_back(job)
             case Delivered():  # a failed attempt never is
                 raise AssertionError(result)
+
+    async def _give_up(self, job: Job, result: AttemptResult, reason: str) -> None:
+        """To the dead letters without asking how many attempts are left."""
+        job.note(self._clock.now(), result, counts=True)
+        self._telling.failed(job, result, "dead_lettered")
+        await self._dead_letter(job, reason)
+
+    async def _dead_letter(self, job: Job, reason: str) -> None:
+        self._telling.dead_lettered(job, reason)
+        topic = parking.dlq_topic(self.plan.name)
+        await self._put_away(job, parking.dead_letter(job.record, topic, job.trail, reason))
 
     def _tier(self, delay_s: float) -> float | None:
         """The tier to park in, or None to wait in memory."""

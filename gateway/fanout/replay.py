@@ -38,7 +38,7 @@ class Selection:
         ids: event ids.
         types: event types.
         is_from_dlq: look among the subscriber's dead letters instead of its topics.
-        reasons: of dead letters: ``attempts``, ``age``.
+        reasons: of dead letters: ``attempts``, ``age``, ``poison``.
         is_filtered: leave out what the subscriber's filter leaves out. Off: also what was filtered can be sent.
     """
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, Poison
 from gateway.fanout import paths
 
 REQUIRED: Final = frozenset({"specversion", "id", "source", "type"})
@@ -35,8 +35,17 @@ class Transform:
             raise ConfigError(problems)
 
     def apply(self, value: bytes) -> bytes:
-        """The event's bytes with some fields left out."""
-        event: dict[str, Any] = orjson.loads(value)
+        """The event's bytes with some fields left out.
+
+        Raises:
+            Poison: they are not a JSON object.
+        """
+        try:
+            event = orjson.loads(value)
+        except orjson.JSONDecodeError as exc:
+            raise Poison("not JSON, so no fields can be left out") from exc
+        if not isinstance(event, dict):
+            raise Poison("not a JSON object, so no fields can be left out")
         if self._include:
             event = _kept(event, self._include)
         for path in self._exclude:

@@ -1,8 +1,10 @@
 """What fan-out costs beside a bare aiohttp client: ``python -m tests.benchmarks.fanout``.
 
-Both post the same bytes to the same receiver, 32 in flight, in turns in one run; the receiver is a process of
-its own that reads a request and answers 200. The figure is deliveries per second of *this* process' CPU time,
-so that neither the receiver nor a busy machine is measured. Issue 5 asks for a ratio of at least 0.7.
+Both post the same bytes (body and headers) to the same receiver, 32 in flight, in turns in one run; the receiver
+is a process of its own that finds the end of a request and answers 200. The figure is deliveries per second of
+*this* process' CPU time, so that neither the receiver nor a busy machine is measured, and the ratio is the median
+of the ratios of neighbouring turns. Fan-out does the whole way: log, filter, schedule, signature, delivery,
+watermark, commit, metrics, the record of attempts. Issue 5 asks for a ratio of at least 0.7.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import uvloop
 from prometheus_client import CollectorRegistry
 from yarl import URL
 
+from gateway.fanout.attempts import AttemptLog
 from gateway.fanout.clock import SystemClock
 from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.filters import compile_filter
@@ -72,7 +75,14 @@ async def bare(url: str, bodies: list[Entry], concurrency: int) -> float:
     """Workers that post the next body: the least an aiohttp client can do."""
     left = iter(bodies)
     connector = aiohttp.TCPConnector(limit=concurrency)
-    headers = {"content-type": "application/cloudevents+json"}
+    headers = {
+        "content-type": "application/cloudevents+json",
+        "user-agent": "nxcloud-gateway/0.0.0",
+        "webhook-id": "0" * 32,
+        "webhook-timestamp": "1760000000",
+        "webhook-signature": "v1," + "A" * 43 + "=",
+        "traceparent": f"00-{'0' * 32}-{'0' * 16}-01",
+    }
     async with aiohttp.ClientSession(connector=connector) as session:
         target = URL(url)
 
@@ -97,13 +107,16 @@ async def fanout(url: str, bodies: list[Entry], concurrency: int, wants: dict[st
     plan = Plan(
         "bench", ("sms.dr",), concurrency=concurrency, start="earliest", tiers=(), wants=asks(compile_filter(wants))
     )
-    reader = SubscriberReader(
-        plan, log, sink, clock=clock, rng=rng, telling=Telling("bench", metrics=Metrics(CollectorRegistry()))
-    )
+    metrics = Metrics(CollectorRegistry())
+    attempts = AttemptLog(log, clock=clock, metrics=metrics)
+    telling = Telling("bench", metrics=metrics, on_attempt=attempts.of("bench"))
+    reader = SubscriberReader(plan, log, sink, clock=clock, rng=rng, telling=telling)
     started = time.process_time()
+    attempts.start()
     reader.start()
     while log.committed.get(("gateway.bench", "events-0"), 0) < len(bodies):
         await asyncio.sleep(0.02)
+    await attempts.stop()
     taken = time.process_time() - started
     await reader.stop(1.0)
     return len(bodies) / taken
@@ -117,15 +130,18 @@ async def compare(port: int, count: int, rounds: int, concurrency: int) -> dict[
         found["bare"].append(await bare(url, bodies, concurrency))
         found["fanout"].append(await fanout(url, bodies, concurrency, None))
         found["fanout_with_filter"].append(await fanout(url, bodies, concurrency, {"prefix": {"data.to": "+62"}}))
-    medians = {name: statistics.median(values) for name, values in found.items()}
     return {
-        **{f"{name}_per_cpu_s": round(value) for name, value in medians.items()},
-        "ratio": round(medians["fanout"] / medians["bare"], 3),
-        "ratio_with_filter": round(medians["fanout_with_filter"] / medians["bare"], 3),
+        **{f"{name}_per_cpu_s": round(statistics.median(values)) for name, values in found.items()},
+        "ratio": _ratio(found["fanout"], found["bare"]),
+        "ratio_with_filter": _ratio(found["fanout_with_filter"], found["bare"]),
     }
 
 
-def run(count: int = 10_000, rounds: int = 5, concurrency: int = 32) -> dict[str, float]:
+def _ratio(ours: list[float], bare: list[float]) -> float:
+    return round(statistics.median(one / other for one, other in zip(ours, bare, strict=True)), 3)
+
+
+def run(count: int = 2000, rounds: int = 21, concurrency: int = 32) -> dict[str, float]:
     """One comparison in this process, with a receiver in another."""
     logs.configure("info")
     mine, theirs = multiprocessing.Pipe()
@@ -140,8 +156,8 @@ def run(count: int = 10_000, rounds: int = 5, concurrency: int = 32) -> dict[str
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--concurrency", type=int, default=32)
     options = parser.parse_args()
     sys.stdout.write(orjson.dumps(run(**vars(options)), option=orjson.OPT_INDENT_2).decode() + "\n")

@@ -13,9 +13,9 @@ from prometheus_client import CollectorRegistry
 from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError
 from gateway.fanout.fanout import FanOut, UnknownSubscriber
-from gateway.fanout.planning import problems
+from gateway.fanout.planning import problems, why_skipped
 from gateway.telemetry.metrics import Metrics
-from tests.fanout.events import entries, in_order, repeats
+from tests.fanout.events import entries, entry, in_order, repeats
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver, ok, status
 from tests.fanout.running import SECRET
@@ -160,6 +160,16 @@ def test_everything_wrong_is_said_at_once_with_key_paths(tmp_path: Path) -> None
         "subscribers[bad].tls.ca_file",
         "subscribers[other].tls.key_file",
     } == found
+
+
+@pytest.mark.parametrize(
+    ("topic", "number", "why"),
+    [("sms.dr", 1, None), ("call.event", 1, "topics"), ("sms.dr", 2, "filter.exact.data.number")],
+)
+def test_why_an_event_was_skipped_can_be_told(topic: str, number: int, why: str | None) -> None:
+    """Explain names the part of the configuration that said no."""
+    picky = subscriber("picky", "https://example.com/", filter={"exact": {"data.number": 1}})
+    assert why_skipped(picky, topic, entry(number).value) == why
 
 
 async def test_paused_outlives_a_restart_and_holds_in_every_process() -> None:

@@ -1,19 +1,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from random import Random
 
 import orjson
 import pytest
+import structlog
 from aiohttp import web
 
 from gateway.fanout import parking
+from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.breaker import BreakerPolicy
 from gateway.fanout.filters import compile_filter
 from gateway.fanout.lane import Window
 from gateway.fanout.planning import wants
 from gateway.fanout.retry import RetryPolicy
+from gateway.fanout.transform import Transform
 from gateway.log import Record
 from tests.fanout.events import entries, entry, in_order, repeats
 from tests.fanout.manual_clock import ManualClock
@@ -427,3 +431,41 @@ async def test_replays_go_the_normal_way_with_their_mark() -> None:
         await until(lambda: log.committed.get(("replay.billing", "replay.billing")) == 1)
     (post,) = receiver.posts
     assert ("true", one.id, one.value) == (post.headers["gateway-replay"], post.id, post.body)
+
+
+async def test_poison_becomes_a_dead_letter_at_once_and_the_others_go_on() -> None:
+    """A record that can never be sent, as its transform cannot read it, holds up nobody."""
+    log = MemoryLog()
+    one, two = entries(2, 1)
+    await log.append([one._replace(value=b"not json"), two])
+    async with Receiver() as receiver:
+        reader = make(log, webhook(receiver.url, transform=Transform(exclude=["data.raw"])), plan())
+        reader.start()
+        await receiver.until_delivered(1)
+        await until(lambda: log.committed.get((GROUP, "events-0")) == 2)
+        await reader.stop(1.0)
+    (letter,) = log.topic("dlq.billing")
+    assert (letter.value, dict(letter.headers)["gateway-reason"]) == (b"not json", "poison")
+    assert [post.number for post in receiver.posts] == [2]
+
+
+class BrokenSink:
+    """A fault of ours, not of the subscriber."""
+
+    async def attempt(self, record: Record, *, is_replay: bool) -> AttemptResult:
+        raise ZeroDivisionError
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_a_fault_of_ours_ends_as_a_dead_letter_too() -> None:
+    """Whatever breaks in an attempt, the worker lives and the retries end."""
+    log = MemoryLog()
+    await log.append(entries(2, 1))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    reader = make(log, BrokenSink(), plan(retry=QUICK, concurrency=1))
+    reader.start()
+    await until(lambda: len(log.topic("dlq.billing")) == 2)
+    await reader.stop(1.0)
+    assert {dict(letter.headers)["gateway-last-status"] for letter in log.topic("dlq.billing")} == {"internal"}
