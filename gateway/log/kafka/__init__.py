@@ -1,9 +1,10 @@
 """The log on Kafka: :class:`KafkaLog` behind the interface of :mod:`gateway.log`.
 
-In the order of an event's way: ``binding`` (event ⇄ Kafka record), ``partitioner`` (key → partition), ``lane`` (what
-waits for one partition), ``writer`` (in order through every failure), ``reader`` and ``positions`` (a member of a
-consumer group). Beside it: ``options`` and ``security`` (how clients are made), ``topics`` (create, list),
-``availability`` (what is the matter, told once), ``faults`` (aiokafka's errors in our words), ``quiet`` (its log).
+In the order of an event's way: ``binding`` (event ⇄ Kafka record), ``partitioner`` (key → partition), ``lane`` and
+``backlog`` (what waits for one partition, for all), ``producer`` (one of aiokafka's) and ``writer`` (one after another,
+in order through every failure), ``reader`` and ``positions`` (a member of a consumer group). Beside it: ``options`` and
+``security`` (how clients are made), ``topics`` (create, list), ``availability`` (what is the matter, told once),
+``staleness`` (away, or moved?), ``faults`` (aiokafka's errors in our words), ``quiet`` (its log).
 """
 
 from gateway.log.kafka.availability import State

@@ -22,16 +22,11 @@ of what its successor sends first, never something out of order, as both start a
 
 Rejected: transactions (one more round trip per batch, fencing between workers); ``send()`` per record (three times
 the cost, and the linger of the client hides the batch we need to know of).
-
-aiokafka remembers the brokers' addresses and never asks the bootstrap servers again; a cluster that moved to new
-addresses would be away for ever (what KIP-899 is about). So when nothing is acknowledged for ``rebootstrap_s``
-though a fresh client does get an answer, the producer is replaced.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
@@ -42,16 +37,18 @@ from operator import itemgetter
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaProducer, errors
+from aiokafka import errors
 from aiokafka.structs import RecordMetadata
 
 from gateway.log import Entry, Record
 from gateway.log.kafka import binding, faults, topics
 from gateway.log.kafka.availability import CONNECTION, Availability, State
-from gateway.log.kafka.lane import OVERHEAD_BYTES, Batch, Item, Lane, Ticket, Topic, weight
-from gateway.log.kafka.options import OPEN_S, Backoff, KafkaOptions, within
-from gateway.log.kafka.partitioner import hashes_of, partition_of
+from gateway.log.kafka.backlog import Backlog
+from gateway.log.kafka.lane import Batch, Item, Lane, Ticket, Topic, weight
+from gateway.log.kafka.options import Backoff, KafkaOptions
+from gateway.log.kafka.producer import close_producer, open_producer
 from gateway.log.kafka.quiet import QUIET, quieten
+from gateway.log.kafka.staleness import Staleness
 from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.kafka")
@@ -115,23 +112,16 @@ class Writer:
         self._on_written = on_written
         self._encode = binding.binary if options.cloudevents == "binary" else None
         self._availability = Availability(name)
-        self._topics: dict[str, Topic] = {}
-        self._sending: dict[tuple[str, int], Lane] = {}
-        self._poisoned: list[tuple[Lane, Item, str]] = []
+        self._backlog = Backlog(self._policy.max_buffer_bytes)
+        self._poisoned: list[tuple[Item, str]] = []
         self._resolving: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
-        self._has_room = asyncio.Event()
-        self._has_room.set()
-        self._drained = asyncio.Event()
-        self._drained.set()
-        self._buffered_bytes = 0
+        self._staleness = Staleness(options, away_s=self._policy.rebootstrap_s, grace_s=self._policy.grace_s)
         self._producer: Any = None
         self._failure: str | None = None
         self._last_answer = 0.0
         self._is_stopping = False
         self._runner: asyncio.Task[None] | None = None
-        self._probe: asyncio.Task[bool] | None = None
-        self._reachable_since: float | None = None
         self._counters: dict[str, Any] = {}
         self._failures = METRICS.counter("gateway_kafka_producer_failures").labels(name)
 
@@ -151,9 +141,9 @@ class Writer:
         if self._runner is not None and self.state.is_ready:
             with suppress(TimeoutError):
                 async with asyncio.timeout(drain_s):
-                    await self._drained.wait()
+                    await self._backlog.is_empty.wait()
         self._is_stopping = True
-        self._has_room.set()
+        self._backlog.has_room.set()
         if self._runner is not None:
             self._runner.cancel()
             await asyncio.wait([self._runner])
@@ -167,42 +157,18 @@ class Writer:
     @property
     def buffered_bytes(self) -> int:
         """Waiting or on their way."""
-        return self._buffered_bytes
+        return self._backlog.bytes
 
     # -- submitting ---------------------------------------------------------------------------------------------
 
     async def room(self) -> None:
         """Wait until there is room for more. During an outage this is where a publisher rests."""
-        await self._has_room.wait()
+        await self._backlog.has_room.wait()
 
     def submit(self, entries: Sequence[Entry | Record], ticket: Ticket) -> None:
         """Take entries in, in order. Never blocks: whoever submits waits for :meth:`room` before."""
-        keys = [entry.key.encode() for entry in entries]
-        size = len(entries) * OVERHEAD_BYTES
-        topic = Topic("")
-        for entry, key, hashed in zip(entries, keys, hashes_of(keys), strict=True):
-            size += len(entry.value)
-            if entry.topic != topic.name:
-                topic = self._topics.get(entry.topic) or self._topics.setdefault(entry.topic, Topic(entry.topic))
-            if lanes := topic.lanes:
-                lane = lanes[hashed % len(lanes)]
-                if not lane.pending:
-                    self._sending[topic.name, lane.partition] = lane
-                lane.pending.append((entry, key, ticket))
-            else:
-                topic.unplaced.append((entry, key, ticket))
-        self._buffered_bytes += size
-        if self._buffered_bytes >= self._policy.max_buffer_bytes:
-            self._has_room.clear()
-        self._drained.clear()
+        self._backlog.submit(entries, ticket)
         self._wake.set()
-
-    def _release(self, size: int) -> None:
-        self._buffered_bytes -= size
-        if self._buffered_bytes < self._policy.max_buffer_bytes * 3 // 4:
-            self._has_room.set()
-        if self._buffered_bytes <= 0:
-            self._drained.set()
 
     # -- producers, one after another ---------------------------------------------------------------------------
 
@@ -221,50 +187,31 @@ class Writer:
                         await self._retire()
                 await asyncio.sleep(backoff.next_s())
         finally:
-            if self._probe is not None:
-                self._probe.cancel()
+            self._staleness.stop()
 
     async def _open(self) -> Any:
-        producer = AIOKafkaProducer(
-            **self._options.client(),
-            acks="all",
-            enable_idempotence=True,
-            max_batch_size=self._policy.max_batch_bytes,
-        )
-        # aiokafka fails a batch whose partition has no leader for longer than the request time-out, also an idempotent
-        # one, and so makes a repeat of it (a broker that hung is fenced and leaderless for a moment). It may wait.
-        producer._message_accumulator._batch_ttl = math.inf
+        policy = self._policy
         try:
-            async with asyncio.timeout(OPEN_S):
-                await producer.start()
-        except faults.CLIENT_ERRORS as exc:
-            await within(self._policy.close_s, producer.stop())
-            self._availability.problem(CONNECTION, faults.reason(exc))
+            producer = await open_producer(
+                self._options, max_batch_bytes=policy.max_batch_bytes, close_s=policy.close_s
+            )
+        except faults.KafkaAway as exc:
+            self._availability.problem(CONNECTION, str(exc))
             return None
-        except BaseException:
-            await within(self._policy.close_s, producer.stop())
-            raise
         self._failure = None
-        self._reachable_since = None
+        self._staleness.reset()
         self._last_answer = time.monotonic()
         self._availability.solved(CONNECTION)
         return producer
 
     async def _retire(self) -> None:
-        """Take back what is unanswered and close; ``stop()`` of aiokafka hangs when Kafka is away, so by force."""
+        """Take back what is unanswered and close."""
         for task in self._resolving.values():
             task.cancel()
         self._resolving.clear()
-        for topic in self._topics.values():
-            for lane in topic.lanes:
-                if (batch := lane.in_flight) is not None:
-                    batch.is_abandoned = True
-                    lane.in_flight = None
-                    lane.put_back(batch.items)
-                if lane.pending:
-                    self._sending[topic.name, lane.partition] = lane
+        self._backlog.take_back()
         producer, self._producer = self._producer, None
-        await _close(producer, self._policy.close_s)
+        await close_producer(producer, self._policy.close_s)
 
     # -- driving one producer -----------------------------------------------------------------------------------
 
@@ -280,7 +227,7 @@ class Writer:
             else:
                 failed_at = failed_at or now
                 await self._dead_letter()
-                if not self._in_flight() or now - failed_at > self._policy.settle_s:
+                if not self._backlog.in_flight() or now - failed_at > self._policy.settle_s:
                     return
             if now - looked_at >= self._policy.look_s:
                 looked_at = now
@@ -291,25 +238,19 @@ class Writer:
 
     def _next_look(self, now: float) -> float:
         """Seconds until something is due by itself: a topic's retry, or the regular look."""
-        due = [topic.retry_at - now for topic in self._topics.values() if topic.retry_at > now]
+        due = [topic.retry_at - now for topic in self._backlog.topics.values() if topic.retry_at > now]
         return min([self._policy.look_s, *due])
 
-    def _in_flight(self) -> list[Batch]:
-        return [lane.in_flight for topic in self._topics.values() for lane in topic.lanes if lane.in_flight is not None]
-
     async def _send_ready(self, now: float) -> None:
-        for topic in self._topics.values():
+        for topic in self._backlog.topics.values():
             if topic.unplaced:
                 self._resolve_soon(topic, now)
-        waiting, self._sending = self._sending, {}
-        for place, lane in waiting.items():
-            if lane.in_flight is not None or not lane.pending:
-                continue  # its answer puts it back
+        for lane in self._backlog.take_ready():
             if now < lane.topic.retry_at or self._failure is not None:
-                self._sending[place] = lane
+                self._backlog.make_ready(lane)
             elif self._partitions(lane.topic) is None:
                 # A new producer, or a topic that was deleted: waiting for it here would hold up the others.
-                self._sending[place] = lane
+                self._backlog.make_ready(lane)
                 self._resolve_soon(lane.topic, now)
             else:
                 await self._send(lane, now)
@@ -328,7 +269,7 @@ class Writer:
     async def _send(self, lane: Lane, now: float) -> None:
         batch = lane.fill(self._producer.create_batch(), self._encode, now)
         if not batch.items:
-            self._release(batch.size)
+            self._backlog.release(batch.size)
             return
         lane.in_flight = batch
         try:
@@ -351,7 +292,7 @@ class Writer:
         lane.in_flight = None
         topic = lane.topic
         if lane.pending:
-            self._sending[topic.name, lane.partition] = lane
+            self._backlog.make_ready(lane)
             self._wake.set()
         self._last_answer = time.monotonic()
         if self._availability.state.problems:
@@ -364,7 +305,7 @@ class Writer:
             self._on_written(topic.name, lane.partition, metadata.offset, [item[0] for item in batch.items])
         for ticket, items in groupby(batch.items, key=itemgetter(2)):
             ticket.done(sum(1 for _ in items))
-        self._release(batch.size)
+        self._backlog.release(batch.size)
 
     def _failed(self, lane: Lane, batch: Batch, exc: BaseException) -> None:
         """The batch was not (or not known to be) written: its place is kept, this producer ends."""
@@ -376,12 +317,12 @@ class Writer:
             lane.put_back(batch.items)
         elif isinstance(exc, faults.TOO_LARGE) and self._on_poison is not None:
             size = len(batch.items[0][0].value)
-            self._poisoned.append((lane, batch.items[0], f"{size} bytes are more than the broker takes"))
+            self._poisoned.append((batch.items[0], f"{size} bytes are more than the broker takes"))
         else:
             lane.put_back(batch.items)
             topic.retry_at = time.monotonic() + topic.backoff.next_s()
             self._availability.problem(topic.name, faults.reason(exc))
-        self._sending[topic.name, lane.partition] = lane
+        self._backlog.make_ready(lane)
         self._failure = faults.reason(exc)
         self._failures.inc()
         self._wake.set()
@@ -390,11 +331,11 @@ class Writer:
         """Records too large for any broker find their place elsewhere, before anything behind them is sent."""
         while self._poisoned:
             assert self._on_poison is not None
-            _, (entry, _, ticket), reason = self._poisoned[0]
+            (entry, _, ticket), reason = self._poisoned[0]
             await self._on_poison(entry, ticket, reason)
             del self._poisoned[0]
             ticket.done(1)
-            self._release(weight(entry))
+            self._backlog.release(weight(entry))
 
     # -- topics -------------------------------------------------------------------------------------------------
 
@@ -419,49 +360,28 @@ class Writer:
             )
         else:
             topic.resolving.reset()
-            self._place(topic, len(found))
+            self._backlog.place(topic, len(found))
             self._availability.solved(topic.name)
         finally:
             self._resolving.pop(topic.name, None)
             self._wake.set()
 
-    def _place(self, topic: Topic, partitions: int) -> None:
-        """Lanes for all partitions; more of them than before is well, what waits stays where it is."""
-        for number in range(len(topic.lanes), partitions):
-            topic.lanes.append(Lane(topic, number))
-        unplaced, topic.unplaced = topic.unplaced, []
-        for item in unplaced:
-            lane = topic.lanes[partition_of(item[1], len(topic.lanes))]
-            lane.pending.append(item)
-            self._sending[topic.name, lane.partition] = lane
-
     # -- watching -----------------------------------------------------------------------------------------------
 
     def _look(self, now: float) -> None:
         """Is anything acknowledged? aiokafka retries in silence, so the age of what is on its way is the sign."""
-        for topic in self._topics.values():
+        for topic in self._backlog.topics.values():
             known = self._partitions(topic)
             if topic.lanes and known is not None and len(known) > len(topic.lanes):
-                self._place(topic, len(known))
-        in_flight = self._in_flight()
+                self._backlog.place(topic, len(known))
+        in_flight = self._backlog.in_flight()
         if not in_flight or self._failure is not None:
             return
         waited_s = now - max(self._last_answer, min(batch.sent_at for batch in in_flight))
         if waited_s > self._policy.stalled_s:
             said = f": {QUIET.last_warning}" if QUIET.last_warning else ""
             self._availability.problem(CONNECTION, f"nothing acknowledged for {waited_s:.0f} s{said}")
-        if waited_s > self._policy.rebootstrap_s:
-            self._look_around(now)
-
-    def _look_around(self, now: float) -> None:
-        """Does a fresh client get through for ``grace_s`` while this one does not? Then its addresses are stale."""
-        if self._probe is not None and self._probe.done():
-            is_reachable = not self._probe.cancelled() and self._probe.result()
-            self._probe = None
-            self._reachable_since = (self._reachable_since or now) if is_reachable else None
-        elif self._probe is None:
-            self._probe = asyncio.create_task(topics.is_reachable(self._options), name="kafka-probe")
-        if self._reachable_since is not None and now - self._reachable_since > self._policy.grace_s:
+        if self._staleness.is_stale(waited_s, now):
             self._failure = "a fresh client gets through and this one does not: its addresses are stale"
 
     def _count(self, topic: str, records: int) -> None:
@@ -469,25 +389,3 @@ class Writer:
         if counter is None:
             counter = self._counters[topic] = METRICS.counter("gateway_kafka_written_events").labels(topic)
         counter.inc(records)
-
-
-async def _close(producer: Any, seconds: float) -> None:
-    """Close a producer that may have undelivered batches.
-
-    ``stop()`` waits for them for ever; its sender task, cancelled, waits for the requests under way, and cancelled
-    again leaves them. Cancelling it first and then a few times is what ends every wait inside (aiokafka 0.14).
-    """
-    sender = producer._sender.sender_task
-    closing = asyncio.ensure_future(producer.stop())
-    try:
-        for wait_s in (seconds / 2, *[seconds / 8] * 4):
-            await asyncio.wait([closing], timeout=wait_s)
-            if closing.done():
-                break
-            if sender is not None and not sender.done():
-                sender.cancel()
-    finally:
-        if closing.done():
-            with suppress(*faults.CLIENT_ERRORS, asyncio.CancelledError):
-                closing.result()
-        closing.cancel()

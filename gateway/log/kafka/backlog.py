@@ -1,0 +1,95 @@
+"""What was submitted and is not acknowledged: topics, their lanes, and how much it is. No I/O."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+
+from gateway.log import Entry, Record
+from gateway.log.kafka.lane import OVERHEAD_BYTES, Batch, Lane, Ticket, Topic
+from gateway.log.kafka.partitioner import hashes_of, partition_of
+
+
+class Backlog:
+    """Records in their lanes, bounded by whoever submits: it waits for :attr:`has_room` before.
+
+    Args:
+        max_bytes: past it there is no room until a quarter of it is free again.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self.topics: dict[str, Topic] = {}
+        #: Lanes that may have something to send, in the order in which they got it.
+        self.ready: dict[tuple[str, int], Lane] = {}
+        self.bytes = 0
+        self.has_room = asyncio.Event()
+        self.has_room.set()
+        self.is_empty = asyncio.Event()
+        self.is_empty.set()
+
+    def submit(self, entries: Sequence[Entry | Record], ticket: Ticket) -> None:
+        """Take entries in, in order. The hot path: hashes are made for all keys at once."""
+        keys = [entry.key.encode() for entry in entries]
+        size = len(entries) * OVERHEAD_BYTES
+        topic = Topic("")
+        for entry, key, hashed in zip(entries, keys, hashes_of(keys), strict=True):
+            size += len(entry.value)
+            if entry.topic != topic.name:
+                topic = self.topics.get(entry.topic) or self.topics.setdefault(entry.topic, Topic(entry.topic))
+            if lanes := topic.lanes:
+                lane = lanes[hashed % len(lanes)]
+                if not lane.pending:
+                    self.ready[topic.name, lane.partition] = lane
+                lane.pending.append((entry, key, ticket))
+            else:
+                topic.unplaced.append((entry, key, ticket))
+        self.bytes += size
+        if self.bytes >= self._max_bytes:
+            self.has_room.clear()
+        self.is_empty.clear()
+
+    def release(self, size: int) -> None:
+        """So much is done."""
+        self.bytes -= size
+        if self.bytes < self._max_bytes * 3 // 4:
+            self.has_room.set()
+        if self.bytes <= 0:
+            self.is_empty.set()
+
+    def place(self, topic: Topic, partitions: int) -> None:
+        """Lanes for all partitions; more of them than before is well, what waits stays where it is."""
+        for number in range(len(topic.lanes), partitions):
+            topic.lanes.append(Lane(topic, number))
+        unplaced, topic.unplaced = topic.unplaced, []
+        for item in unplaced:
+            lane = topic.lanes[partition_of(item[1], len(topic.lanes))]
+            lane.pending.append(item)
+            self.make_ready(lane)
+
+    def make_ready(self, lane: Lane) -> None:
+        """Look at this lane again."""
+        self.ready[lane.topic.name, lane.partition] = lane
+
+    def take_ready(self) -> list[Lane]:
+        """Lanes with something to send and nothing on its way; they are forgotten until :meth:`make_ready`."""
+        ready, self.ready = self.ready, {}
+        return [lane for lane in ready.values() if lane.is_ready]
+
+    def in_flight(self) -> list[Batch]:
+        """Batches with the client."""
+        return [lane.in_flight for lane in self._lanes() if lane.in_flight is not None]
+
+    def take_back(self) -> None:
+        """The client is given up: what it did not answer comes first again, in every lane."""
+        for lane in self._lanes():
+            if (batch := lane.in_flight) is not None:
+                batch.is_abandoned = True
+                lane.in_flight = None
+                lane.put_back(batch.items)
+            if lane.pending:
+                self.make_ready(lane)
+
+    def _lanes(self) -> Iterator[Lane]:
+        for topic in self.topics.values():
+            yield from topic.lanes
