@@ -31,7 +31,10 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Final, NamedTuple, cast
+
+import structlog
 
 from gateway.callbacks.answers import Answer
 from gateway.callbacks.request import CallbackRequest
@@ -41,9 +44,8 @@ from gateway.ingest.intake import Intake, Pending
 from gateway.ingest.peer import Network, caller
 from gateway.ingest.plain_post import MOST_HEAD_BYTES, PlainHeads
 from gateway.ingest.written import Written
-from gateway.telemetry.metrics import METRICS
 
-_ANSWER_SECONDS: Final = METRICS.histogram("gateway_callback_answer_seconds")
+_log = structlog.get_logger("gateway.ingest")
 #: Larger bodies are rare, come in many chunks, and cost more in themselves than the ordinary way adds.
 _MOST_BODY: Final = 64 * 1024
 #: Bytes held of one connection, about; a whole request fits. Ten times more is memory that a hostile sender gets.
@@ -101,6 +103,7 @@ class FastPath:
         self._look_every_s = keepalive_s / _LOOKS
         self._next_look = self.loop.call_later(self._look_every_s, self._look)
         self._emptied: asyncio.Future[None] | None = None
+        self._settling: tuple[asyncio.Future[None], list[FastConnection]] | None = None
 
     def __call__(self) -> FastConnection:
         """A connection for a socket that was accepted."""
@@ -111,6 +114,23 @@ class FastPath:
         self.connections.discard(connection)
         if not self.connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
+
+    def settle_when_done(self, durable: asyncio.Future[None], connection: FastConnection) -> None:
+        """Have the connection answer; one callback of the loop for all that share the future."""
+        if self._settling is None or self._settling[0] is not durable:
+            self._settling = (durable, [])
+            durable.add_done_callback(partial(self._settle, self._settling[1]))
+        self._settling[1].append(connection)
+
+    def _settle(self, connections: list[FastConnection], durable: asyncio.Future[None]) -> None:
+        self._settling = None
+        error = durable.exception()
+        for connection in connections:
+            try:
+                connection.settle(error)
+            except Exception:  # one connection's trouble must not keep the others from their answers
+                _log.exception("an answer could not be written")
+                connection.abort()
 
     def pre_shutdown(self) -> None:
         """Read no more requests; close what is idle now, and the rest behind its answer."""
@@ -234,7 +254,7 @@ class FastConnection(asyncio.Protocol):
             self._answer(endpoint, taken, started)
         else:
             self._answering = _Answering(endpoint, request, taken, started, data)
-            taken.durable.add_done_callback(self._settled)
+            self._path.settle_when_done(taken.durable, self)
         return True
 
     def _caller(self, headers: dict[str, str]) -> str:
@@ -250,12 +270,11 @@ class FastConnection(asyncio.Protocol):
 
     # -- bytes out ----------------------------------------------------------------------------------------------
 
-    def _settled(self, durable: asyncio.Future[None]) -> None:
-        """The log has stored the events, or refused."""
+    def settle(self, error: BaseException | None) -> None:
+        """The log has stored the events, or refused: answer."""
         assert self._answering is not None
         endpoint, request, pending, started, data = self._answering
         self._answering = None
-        error = durable.exception()
         if error is None:
             self._path.intake.count(endpoint, pending.outcome)
             self._answer(endpoint, pending.answer, started)
@@ -268,7 +287,7 @@ class FastConnection(asyncio.Protocol):
             self._read_held()
 
     def _answer(self, endpoint: Endpoint, answer: Answer, started: float) -> None:
-        _ANSWER_SECONDS.labels(endpoint.callback.name).observe(time.perf_counter() - started)
+        self._path.intake.tally.took(endpoint.callback.name, time.perf_counter() - started)
         transport = self._transport
         if transport is None:
             return

@@ -7,10 +7,11 @@ become durable first, it returns the answer together with the future to wait for
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from functools import partial
+from typing import NamedTuple
 
 import structlog
 
@@ -21,28 +22,26 @@ from gateway.callbacks.request import CallbackRequest
 from gateway.errors import CallbackRejected, NotNow, SenderError
 from gateway.event import Event
 from gateway.ingest.endpoints import Endpoint
+from gateway.ingest.gathering import Gathering, Log
 from gateway.ingest.known import KnownIds
+from gateway.ingest.tally import Tally
 from gateway.log import Entry
 from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.ingest")
-_CALLBACKS = METRICS.counter("gateway_callbacks")
 _DRIFT = METRICS.counter("gateway_callback_drift")
 #: Drift labels told in the log, once each; past so many only the metric goes on counting.
 _MOST_DRIFT_LABELS = 1000
 
 
-class Log(Protocol):
-    """Where events become durable."""
+class Pending(NamedTuple):
+    """An answer that may leave when ``durable`` is done. Everything in it is decided already.
 
-    def append_soon(self, entries: list[Entry]) -> asyncio.Future[None]:
-        """Store all or none; the future is done when they are durable, or failed with :class:`NotNow`."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """An answer that may leave when ``durable`` is done. Everything in it is decided already."""
+    Args:
+        durable: shared with other callbacks of the same turn: await it behind a shield.
+        answer: of success, or of a rejection that is kept.
+        outcome: for :meth:`Intake.count`.
+    """
 
     durable: asyncio.Future[None]
     answer: Answer
@@ -60,17 +59,20 @@ class Intake:
     """
 
     def __init__(self, log: Log, known: KnownIds, *, clock: Callable[[], datetime], max_waiting: int) -> None:
-        self._log = log
+        self._log = Gathering(log)
         self._known = known
         self._clock = clock
         self._max_waiting = max_waiting
         self._storing: dict[str, asyncio.Future[None]] = {}
+        self._settling: tuple[asyncio.Future[None], list[list[str]]] | None = None
         self._waiting = 0
         self._seen_drift: set[tuple[str, str]] = set()
+        self._tells_each = _log.is_enabled_for(logging.DEBUG)
+        self.tally = Tally()
 
     def take(self, endpoint: Endpoint, request: CallbackRequest) -> Answer | Pending:
         """Decide about one callback. The one place where errors become answers, with :meth:`not_stored`."""
-        now = self._clock()
+        now = request.received_at
         try:
             endpoint.credentials.check(request, now)
         except SenderError as exc:
@@ -86,7 +88,7 @@ class Intake:
 
     def not_stored(self, endpoint: Endpoint, request: CallbackRequest, error: NotNow) -> Answer:
         """The answer when the log refused: 503 with ``Retry-After``. The sender may try again."""
-        _CALLBACKS.labels(endpoint.callback.name, "unavailable").inc()
+        self.count(endpoint, "unavailable")
         failure = endpoint.callback.answers.failure(
             error.status_hint, "not stored, try again", request, endpoint.signing, self._clock()
         )
@@ -95,7 +97,7 @@ class Intake:
 
     def _refused(self, endpoint: Endpoint, request: CallbackRequest, exc: SenderError, now: datetime) -> Answer:
         outcome = "forbidden" if exc.status_hint == 403 else "unauthenticated"
-        _CALLBACKS.labels(endpoint.callback.name, outcome).inc()
+        self.count(endpoint, outcome)
         _log.warning(f"callback.{outcome}", callback=endpoint.callback.name, peer=request.peer, reason=str(exc))
         return endpoint.callback.answers.failure(exc.status_hint, str(exc), request, endpoint.signing, now)
 
@@ -119,17 +121,16 @@ class Intake:
         if self._waiting >= self._max_waiting:
             return self.not_stored(endpoint, request, NotNow("too many callbacks wait for the disk"))
         entries = [Entry(event.topic, event.partitionkey, event.id, event.to_json()) for event in fresh]
-        try:
-            durable = self._log.append_soon(entries)
-        except NotNow as exc:
-            return self.not_stored(endpoint, request, exc)
+        durable = self._log.append_soon(entries)
         self._waiting += 1
-        for event in fresh:
-            self._storing[event.id] = durable
-        durable.add_done_callback(lambda done: self._settle(done, fresh))
+        ids = [event.id for event in fresh]
+        for event_id in ids:
+            self._storing[event_id] = durable
+        self._settle_when_done(durable, ids)
         if len(fresh) < len(events):
             durable = self._all(events, durable)
-        _log.debug("callback.received", callback=endpoint.callback.name, ids=[event.id for event in fresh])
+        if self._tells_each:
+            _log.debug("callback.received", callback=endpoint.callback.name, ids=ids)
         return Pending(durable, answer, outcome)
 
     def _repeated(
@@ -137,7 +138,8 @@ class Intake:
     ) -> Answer | Pending:
         """All of it is known; what is only on its way to the disk must arrive there before success is told."""
         outcome = "repeated" if outcome == "accepted" else outcome
-        _log.debug("callback.repeated", callback=endpoint.callback.name, ids=[event.id for event in events])
+        if self._tells_each:
+            _log.debug("callback.repeated", callback=endpoint.callback.name, ids=[event.id for event in events])
         on_their_way = [self._storing[event.id] for event in events if event.id in self._storing]
         if on_their_way:
             return Pending(_joined(on_their_way), answer, outcome)
@@ -149,17 +151,26 @@ class Intake:
         others = {id(self._storing[event.id]): self._storing[event.id] for event in events if event.id in self._storing}
         return _joined([durable, *others.values()]) if len(others) > 1 else durable
 
-    def _settle(self, durable: asyncio.Future[None], stored: list[Event]) -> None:
-        self._waiting -= 1
-        is_stored = not durable.cancelled() and durable.exception() is None
-        for event in stored:
-            self._storing.pop(event.id, None)
-            if is_stored:
-                self._known.add(event.id)
+    def _settle_when_done(self, durable: asyncio.Future[None], ids: list[str]) -> None:
+        """One callback for all that share the future."""
+        if self._settling is None or self._settling[0] is not durable:
+            self._settling = (durable, [])
+            durable.add_done_callback(partial(self._settle, self._settling[1]))
+        self._settling[1].append(ids)
+
+    def _settle(self, settled: list[list[str]], durable: asyncio.Future[None]) -> None:
+        self._settling = None
+        self._waiting -= len(settled)
+        is_stored = durable.exception() is None
+        for ids in settled:
+            for event_id in ids:
+                self._storing.pop(event_id, None)
+                if is_stored:
+                    self._known.add(event_id)
 
     def count(self, endpoint: Endpoint, outcome: str) -> None:
         """Count one answered callback."""
-        _CALLBACKS.labels(endpoint.callback.name, outcome).inc()
+        self.tally.count(endpoint.callback.name, outcome)
 
     def _tell_drift(self, endpoint: Endpoint, decoded: Decoded) -> None:
         name = endpoint.callback.name

@@ -28,7 +28,6 @@ from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.ingest")
 _REFUSED: Final = METRICS.counter("gateway_http_refused")
-_ANSWER_SECONDS: Final = METRICS.histogram("gateway_callback_answer_seconds")
 
 
 class BodyTooLarge(Exception):
@@ -136,7 +135,7 @@ class IngestServer:
             return self._refused(endpoint, request, path, query, 400, "the body cannot be read")
         callback = self._callback_request(request, path, query, body)
         answer = await self._answer(endpoint, callback)
-        _ANSWER_SECONDS.labels(endpoint.callback.name).observe(time.perf_counter() - started)
+        self._intake.tally.took(endpoint.callback.name, time.perf_counter() - started)
         return _response(answer)
 
     async def _answer(self, endpoint: Endpoint, callback: CallbackRequest) -> Answer:
@@ -147,7 +146,7 @@ class IngestServer:
 
     async def _when_durable(self, endpoint: Endpoint, callback: CallbackRequest, pending: Pending) -> Answer:
         try:
-            await pending.durable
+            await asyncio.shield(pending.durable)
         except NotNow as exc:
             return self._intake.not_stored(endpoint, callback, exc)
         self._intake.count(endpoint, pending.outcome)

@@ -7,6 +7,7 @@ child once and count per batch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -226,6 +227,20 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "Offsets that were gone before this group had read them (Kafka's retention), or that Kafka used itself.",
         "The subscriber was away for longer than the topic keeps; raise retention.ms or fix it.",
     ),
+    Metric(
+        "gateway_topic_events",
+        "counter",
+        ("topic",),
+        "Events stored, by topic; counted behind the accept path, a quarter of a second late.",
+        "What the platform sends most.",
+    ),
+    Metric(
+        "gateway_search_lag_records",
+        "gauge",
+        (),
+        "Records of the journal that search and explain do not find yet.",
+        "High after a start: the index is being made. All the time: the disk or the processor is busy with callbacks.",
+    ),
 )
 
 
@@ -259,6 +274,25 @@ class Metrics:
         found = self._by_name[name]
         assert isinstance(found, Histogram)
         return found
+
+
+def bounds(name: str) -> tuple[float, ...]:
+    """The upper bounds of a histogram's buckets, without the last, unbounded one."""
+    return next(metric.buckets for metric in CATALOGUE if metric.name == name)
+
+
+def observe_many(histogram: Histogram, counts: Sequence[int], total: float) -> None:
+    """Add values that were sorted into buckets elsewhere: what ``observe`` does for one, for thousands at once.
+
+    Args:
+        histogram: the histogram, or its child.
+        counts: values in each bucket by itself, not cumulated; one more than :func:`bounds`.
+        total: their sum.
+    """
+    histogram._sum.inc(total)
+    for bucket, count in zip(histogram._buckets, counts, strict=True):
+        if count:
+            bucket.inc(count)
 
 
 def _make(metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
