@@ -14,15 +14,18 @@ from tests.broker.cluster import Cluster
 _NUMBERS = count(1)
 
 
-def _create(nodes: int = 1, *, secure: bool = False, extra: dict[str, str] | None = None) -> Cluster:
-    """A started cluster; without Java and Maven the test skips, on CI it fails."""
+def make(
+    nodes: int = 1, *, secure: bool = False, extra: dict[str, str] | None = None, is_started: bool = True
+) -> Cluster:
+    """A cluster for a fixture; without Java and Maven the test skips, on CI it fails."""
     try:
         made = cluster.create(nodes, secure=secure, extra=extra)
     except assembly.KafkaMissing as exc:
         if os.environ.get("CI"):
             pytest.fail(str(exc))
         pytest.skip(str(exc))
-    made.start()
+    if is_started:
+        made.start()
     return made
 
 
@@ -32,7 +35,7 @@ def kafka() -> Iterator[str]:
     if named := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         yield named
         return
-    made = _create()
+    made = make()
     yield made.bootstrap
     made.remove()
 
@@ -40,7 +43,7 @@ def kafka() -> Iterator[str]:
 @pytest.fixture
 def broker() -> Iterator[Cluster]:
     """One node of this test's own, to be killed, suspended and restarted."""
-    made = _create()
+    made = make()
     yield made
     made.remove()
 
@@ -48,7 +51,7 @@ def broker() -> Iterator[Cluster]:
 @pytest.fixture
 def small_broker() -> Iterator[Cluster]:
     """One node that takes batches of at most 64 KiB."""
-    made = _create(extra={"message.max.bytes": "65536"})
+    made = make(extra={"message.max.bytes": "65536"})
     yield made
     made.remove()
 
@@ -56,7 +59,7 @@ def small_broker() -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def three_nodes() -> Iterator[Cluster]:
     """Three nodes, replication 3, two in sync needed. A test leaves them running."""
-    made = _create(3)
+    made = make(3)
     yield made
     made.remove()
 
@@ -64,7 +67,7 @@ def three_nodes() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def secure_kafka() -> Iterator[Cluster]:
     """One node with a listener that asks for TLS and SASL, and an authorizer."""
-    made = _create(secure=True)
+    made = make(secure=True)
     yield made
     made.remove()
 

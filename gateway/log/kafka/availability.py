@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -49,6 +50,11 @@ class Availability:
         self._since = time.time()
         self._gauge = METRICS.gauge("gateway_kafka_up").labels(client)
         self._gauge.set(0)
+
+    def close(self) -> None:
+        """The client is gone: a gauge that stays at 0 would be an alarm about nothing."""
+        with suppress(KeyError):
+            METRICS.gauge("gateway_kafka_up").remove(self._client)
 
     @property
     def state(self) -> State:

@@ -22,6 +22,9 @@ REQUEST_S: Final = 10.0
 OPEN_S: Final = 15.0
 #: Metadata is fetched anew after this: new partitions and moved leaders are noticed without an error.
 METADATA_AGE_S: Final = 60.0
+#: Of topics we create, unless ``kafka.topic_config`` says otherwise. An event holds a callback's body twice, as fields
+#: and raw; of the 1 MiB that ``ingest.max_body_bytes`` lets in, Kafka's own limit (1 MB) would refuse some.
+MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,10 @@ class KafkaOptions:
             partitions=kafka.partitions,
             replication_factor=kafka.replication_factor,
             create_topics=kafka.create_topics,
-            topic_config={name: str(value) for name, value in kafka.topic_config.items()},
+            topic_config={
+                "max.message.bytes": str(MAX_MESSAGE_BYTES),
+                **{name: str(value) for name, value in kafka.topic_config.items()},
+            },
             cloudevents=kafka.cloudevents,
         )
 

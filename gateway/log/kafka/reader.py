@@ -184,6 +184,7 @@ class KafkaReader:
                     await self._commit_now(consumer, self._policy.close_s)
                 await farewell
                 farewell = None
+        self._availability.close()
         self._leave(self, farewell)
 
     @property

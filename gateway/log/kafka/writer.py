@@ -148,6 +148,7 @@ class Writer:
             self._runner.cancel()
             await asyncio.wait([self._runner])
             self._runner = None
+        self._availability.close()
 
     @property
     def state(self) -> State:

@@ -1,0 +1,37 @@
+"""A serve worker without HTTP, to be killed: ``python -m tests.kafka.worker FOLDER BOOTSTRAP PREFIX FIRST``.
+
+Appends events from number FIRST on and prints each number after its append has returned, as an answer would tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import uvloop
+
+from gateway.log.kafka import KafkaOptions
+from gateway.publisher import Publisher
+from tests.kafka.traffic import event, journal
+
+KEYS = 20
+_AT_ONCE = 10
+
+
+async def main(folder: Path, bootstrap: str, prefix: str, first: int) -> None:
+    async with journal(folder) as log:
+        publisher = Publisher(log, KafkaOptions((bootstrap,), prefix=prefix, partitions=3))
+        await publisher.start()
+        number = first
+        while True:
+            numbers = range(number, number + _AT_ONCE)
+            await log.append([event(n, f"key-{n % KEYS}") for n in numbers])
+            sys.stdout.write("".join(f"{n}\n" for n in numbers))
+            sys.stdout.flush()
+            number += _AT_ONCE
+            await asyncio.sleep(0.005)
+
+
+if __name__ == "__main__":
+    uvloop.run(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])))
