@@ -1,0 +1,165 @@
+"""The proof: history against log against subscribers. Pure; every rule has a test that breaks it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from tests.lossproof.callbacks import Item, callback
+from tests.lossproof.history import Told
+from tests.lossproof.receiver import Arrival, Receiver
+
+#: Examples of each kind of breach that are kept for people.
+_EXAMPLES: Final = 5
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What a scenario came to.
+
+    Args:
+        accepted: events of callbacks that were answered with success.
+        stored: different events in the log.
+        lost: accepted events that are not in the log, or not at a subscriber that they match; each such subscriber
+            counts.
+        invented: in the log or at a subscriber, and not sent, or not asked for.
+        out_of_order: events that appear behind one of their key that was sent after they were answered.
+        unstable: events met with more than one id or with different bytes.
+        repeated_in_log: copies beyond the first.
+        repeated_deliveries: the same, at all subscribers.
+        breaches: examples, one sentence each.
+    """
+
+    accepted: int = 0
+    stored: int = 0
+    lost: int = 0
+    invented: int = 0
+    out_of_order: int = 0
+    unstable: int = 0
+    repeated_in_log: int = 0
+    delivered: int = 0
+    repeated_deliveries: int = 0
+    breaches: list[str] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        """Nothing promised was broken."""
+        return not (self.lost or self.invented or self.out_of_order or self.unstable or self.breaches)
+
+    def breach(self, text: str, seen: int) -> None:
+        """Keep the first examples of a kind; ``seen`` counts them before this one."""
+        if seen < _EXAMPLES:
+            self.breaches.append(text)
+
+
+def check(history: Mapping[int, Told], log: Mapping[str, Sequence[Arrival]], receivers: Iterable[Receiver]) -> Verdict:
+    """Hold everything against everything.
+
+    Args:
+        history: what was sent and answered.
+        log: by partition, what stands in it, in its order.
+        receivers: the subscribers that are to have everything; those that said "gone" are not among them.
+    """
+    verdict = Verdict()
+    accepted = _accepted(history)
+    verdict.accepted = len(accepted)
+    met: dict[Item, tuple[str, int]] = {}
+    in_log = [item for arrivals in log.values() for item in arrivals]
+    stored = {entry.item for entry in in_log}
+    verdict.stored = len(stored)
+    verdict.repeated_in_log = len(in_log) - len({entry.id for entry in in_log})
+    for item in accepted:
+        if item not in stored:
+            verdict.breach(f"{item} was answered with success and is not in the log", verdict.lost)
+            verdict.lost += 1
+    for partition, arrivals in log.items():
+        _known(verdict, history, arrivals, f"the log's {partition}")
+        _stable(verdict, met, arrivals)
+        _ordered(verdict, history, arrivals, f"the log's {partition}")
+    for receiver in receivers:
+        _delivered(verdict, history, accepted, receiver)
+        _stable(verdict, met, receiver.taken)
+    return verdict
+
+
+def expected_at(history: Mapping[int, Told], receiver: Receiver) -> set[Item]:
+    """The accepted events that a subscriber must get."""
+    return {item for item in _accepted(history) if _is_for(receiver, item)}
+
+
+def _accepted(history: Mapping[int, Told]) -> list[Item]:
+    found: list[Item] = []
+    for number, told in history.items():
+        wanted = callback(number)
+        if told.answered_at(wanted.status) is not None:
+            found += [Item(number, place) for place in range(len(wanted.expected))]
+    return found
+
+
+def _is_for(receiver: Receiver, item: Item) -> bool:
+    expected = callback(item.number).expected[item.place]
+    return receiver.wants(expected.topic, expected.key)
+
+
+def _known(verdict: Verdict, history: Mapping[int, Told], arrivals: Sequence[Arrival], where: str) -> None:
+    for met in arrivals:
+        item = met.item
+        if item is not None and item.number in history:
+            expected = callback(item.number).expected
+            if (
+                item.place < len(expected)
+                and (not expected[item.place].key or expected[item.place].key == met.key)
+                and (not met.topic or met.topic == expected[item.place].topic)
+            ):
+                continue
+        verdict.breach(f"{where} has {met}, which was never sent", verdict.invented)
+        verdict.invented += 1
+
+
+def _delivered(verdict: Verdict, history: Mapping[int, Told], accepted: list[Item], receiver: Receiver) -> None:
+    _known(verdict, history, receiver.taken, receiver.name)
+    ids = {met.id for met in receiver.taken}
+    verdict.delivered += len(ids)
+    verdict.repeated_deliveries += len(receiver.taken) - len(ids)
+    for item in accepted:
+        if item not in receiver.items and _is_for(receiver, item):
+            verdict.breach(f"{item} was answered with success and never came to {receiver.name}", verdict.lost)
+            verdict.lost += 1
+    for item in receiver.items:
+        if item is not None and item.number in history and not _is_for(receiver, item):
+            verdict.breach(f"{receiver.name} got {item}, which it did not ask for", verdict.invented)
+            verdict.invented += 1
+    if receiver.followed:
+        verdict.breaches.append(f"{receiver.name}: {receiver.followed} redirects were followed")
+    if receiver.is_ordered:
+        _ordered(verdict, history, receiver.taken, receiver.name)
+
+
+def _stable(verdict: Verdict, met: dict[Item, tuple[str, int]], arrivals: Sequence[Arrival]) -> None:
+    for one in arrivals:
+        if one.item is None:
+            continue
+        known = met.setdefault(one.item, (one.id, one.checksum))
+        if known != (one.id, one.checksum):
+            verdict.breach(f"{one.item} is {known} and {(one.id, one.checksum)}", verdict.unstable)
+            verdict.unstable += 1
+
+
+def _ordered(verdict: Verdict, history: Mapping[int, Told], arrivals: Sequence[Arrival], where: str) -> None:
+    """First appearances of each key: none may follow one that was sent after it was answered."""
+    by_key: dict[str, list[Item]] = {}
+    for met in dict.fromkeys((one.key, one.item) for one in arrivals):
+        if met[1] is not None and met[1].number in history:
+            by_key.setdefault(met[0], []).append(met[1])
+    for key, items in by_key.items():
+        latest_sent = -1
+        for item in items:
+            told = history[item.number]
+            answered_at = told.answered_at(callback(item.number).status)
+            if answered_at is not None and answered_at < latest_sent:
+                verdict.breach(
+                    f"{where}: {item} of {key} appears behind one sent after its answer", verdict.out_of_order
+                )
+                verdict.out_of_order += 1
+            latest_sent = max(latest_sent, told.first_sent_at)

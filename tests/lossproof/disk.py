@@ -1,0 +1,156 @@
+"""The disk under the journal: full, failing, torn, flipped."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.lossproof import damage
+from tests.lossproof.world import World
+
+_SMALL = "48m"
+
+
+async def torn(world: World) -> None:
+    """A write is cut in the middle and the process with it; or a half page stands behind the WAL after a kill."""
+    assert world.shim is not None
+    rng = world.rng
+    while True:
+        by_write, writes = rng.random() < 0.5, rng.randint(1, 200)
+        if not world.cycle(f"write {writes} is cut in the middle" if by_write else "a half page behind the WAL"):
+            return
+        if by_write:
+            world.shim.set(torn_write=writes)
+            await world.ingest.ended(60)
+            world.shim.calm()
+        else:
+            await world.load.more(writes)
+            await world.ingest.kill()
+            damage.torn_end(world.data, rng)
+        await world.bring_up(world.ingest)
+
+
+async def flip(world: World) -> None:
+    """A bit of what was acknowledged is flipped. That loses events; that it is told is what is proven."""
+    rng = world.rng
+    gateway = world.ingest
+    while True:
+        in_wal = rng.random() < 0.6
+        if not world.cycle(f"a bit flipped in the {'WAL' if in_wal else 'file'}"):
+            return
+        await world.load.more(150)
+        await world.delivered_more(20)
+        if in_wal:
+            await gateway.kill()
+            is_done = damage.flip_in_wal(world.data, rng)
+        else:
+            await gateway.terminate()
+            is_done = damage.flip_in_records(world.data, rng)
+        told = _damage_told(world)
+        await gateway.launch(broken=world.broken)
+        try:
+            await gateway.ready()
+        except AssertionError:
+            await gateway.ended()
+            await _salvage(world)
+            await world.bring_up(gateway)
+            world.told_damages += 1
+        if is_done and in_wal and _damage_told(world) == told:
+            world.breaches.append(f"cycle {world.cycles}: a bit was flipped in the WAL and nothing was said")
+        world.told_damages += _damage_told(world) - told
+
+
+def _damage_told(world: World) -> int:
+    return sum(len(world.ingest.told(event)) for event in ("journal.damaged", "journal.commits_lost"))
+
+
+async def _salvage(world: World) -> None:
+    """As an operator would: copy what can be read, move it into place."""
+    to = world.folder / f"salvaged-{world.cycles}"
+    command = [sys.executable, "-m", "gateway", "journal", "salvage", "--dir", str(world.data), "--to", str(to)]
+    process = await asyncio.create_subprocess_exec(*command)
+    if await process.wait():
+        raise AssertionError("gateway journal salvage failed")
+    shutil.rmtree(world.data)
+    to.rename(world.data)
+
+
+def small_disk(world: World) -> None:
+    """The journal on a file system of its own, where we may mount one; the shim says "no space" otherwise."""
+    folder = world.folder / "small"
+    folder.mkdir()
+    if shutil.which("mount") and os.geteuid() == 0:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={_SMALL}", "tmpfs", str(folder)]
+        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            world.journal_folder = folder / "data"
+            world.undo.append(lambda: subprocess.run(["umount", "-l", str(folder)], check=False))
+
+
+async def full(world: World) -> None:
+    """No space until callbacks are answered 503; with space again it goes on by itself."""
+    assert world.shim is not None
+    while True:
+        dies = world.rng.random() < 0.3
+        where = "tmpfs" if world.journal_folder else "shim"
+        if not world.cycle(f"disk full ({where}){', then SIGKILL' if dies else ''}"):
+            return
+        await world.load.more(100)
+        filler = world.data.parent / "filler"
+        if world.journal_folder is None:
+            world.shim.set(write_errno=errno.ENOSPC)
+        else:
+            await asyncio.to_thread(_fill, filler)
+        await world.load.answers(503, 20, within_s=90)
+        if dies:
+            await world.ingest.kill()
+        filler.unlink(missing_ok=True)
+        world.shim.calm()
+        if dies:
+            await world.bring_up(world.ingest)
+        await world.load.more(100)
+
+
+def _fill(path: Path) -> None:
+    with path.open("wb") as file:
+        try:
+            while True:
+                file.write(bytes(65536))
+                file.flush()
+        except OSError:
+            pass
+
+
+async def refuses(world: World) -> None:
+    """Every write or sync fails for a while, or takes long. No new callback may be answered with success then."""
+    assert world.shim is not None
+    rng = world.rng
+    kinds = {
+        "fsync fails": {"sync_errno": errno.EIO},
+        "writes fail": {"write_errno": errno.EIO},
+        "fsync takes 200 ms": {"sync_delay_us": 200_000},
+    }
+    while True:
+        kind, dies = rng.choice(list(kinds)), rng.random() < 0.3
+        if not world.cycle(f"{kind}{', then SIGKILL' if dies else ''}"):
+            break
+        await world.load.more(100)
+        world.shim.set(**kinds[kind])
+        if "sync_delay_us" in kinds[kind]:
+            await world.load.more(30)
+        else:
+            await world.load.answers(503, 30)
+            before = world.load.fresh
+            await world.load.answers(503, 30)
+            if world.load.fresh != before:
+                world.breaches.append(f"cycle {world.cycles}: answered with success while {kind}")
+        if dies:
+            await world.ingest.kill()
+        world.shim.calm()
+        if dies:
+            await world.bring_up(world.ingest)
+        await world.load.more(50)

@@ -1,0 +1,124 @@
+"""Clients that send callbacks as the platform does, and write down what they were answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+from typing import Final
+
+import aiohttp
+
+from tests.lossproof.callbacks import CLIENTS, Callback, callback
+from tests.lossproof.history import History
+
+#: Between two requests of one client. Twelve clients then send some 500 a second, which leaves half of a small
+#: machine to the gateway, the broker and the subscribers.
+PAUSE_S: Final = 0.02
+#: How long a client waits for an answer.
+ANSWER_S: Final = 10.0
+#: One request in so many is sent again though it was answered: a repeat must change nothing.
+_REPEAT_SHARE: Final = 0.02
+#: And of those without an answer, or refused for now, so many are tried again; the platform itself sends once.
+_RETRY_SHARE: Final = 0.5
+
+
+class Load:
+    """Sends until told to stop.
+
+    Args:
+        url: called for each request: where the gateway is now.
+        history: written before and after each request.
+        rng: what is repeated, what is given up.
+    """
+
+    def __init__(self, url: Callable[[], str], history: History, rng: Random) -> None:
+        self._url = url
+        self._history = history
+        self._rng = rng
+        self._is_stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._session: aiohttp.ClientSession | None = None
+        self._moved = asyncio.Condition()
+        self.accepted = 0
+        self._known: set[int] = set()
+        self.statuses: Counter[int] = Counter()
+
+    @property
+    def fresh(self) -> int:
+        """Callbacks that were answered with success, repeats not counted."""
+        return len(self._known)
+
+    async def start(self) -> None:
+        """Begin."""
+        # Four sockets more than clients: a repeat may go out while the first connection is still closing.
+        connector = aiohttp.TCPConnector(limit=CLIENTS + 4)
+        timeout = aiohttp.ClientTimeout(total=ANSWER_S)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+        for client in range(CLIENTS):
+            self._tasks.append(asyncio.create_task(self._client(client), name=f"client-{client}"))
+
+    async def stop(self) -> None:
+        """Let each client finish what it has sent."""
+        self._is_stopping = True
+        await asyncio.gather(*self._tasks)
+        if self._session is not None:
+            await self._session.close()
+
+    async def abort(self) -> None:
+        """Stop at once; after :meth:`stop` nothing is left to do."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+
+    async def more(self, count: int, within_s: float = 60.0) -> None:
+        """Wait until so many more were answered with success.
+
+        Raises:
+            TimeoutError: the gateway does not take callbacks any more.
+        """
+        target = self.accepted + count
+        async with asyncio.timeout(within_s), self._moved:
+            await self._moved.wait_for(lambda: self.accepted >= target)
+
+    async def answers(self, status: int, count: int, within_s: float = 60.0) -> None:
+        """Wait until so many more were answered so."""
+        target = self.statuses[status] + count
+        async with asyncio.timeout(within_s), self._moved:
+            await self._moved.wait_for(lambda: self.statuses[status] >= target)
+
+    async def _client(self, client: int) -> None:
+        number = client
+        while not self._is_stopping:
+            wanted = callback(number)
+            while not self._is_stopping:
+                status = await self._send(wanted)
+                if status == wanted.status and self._rng.random() >= _REPEAT_SHARE:
+                    break
+                if status != wanted.status and self._rng.random() >= _RETRY_SHARE:
+                    break
+                await asyncio.sleep(PAUSE_S)
+            number += CLIENTS
+            await asyncio.sleep(PAUSE_S)
+
+    async def _send(self, wanted: Callback) -> int:
+        assert self._session is not None
+        self._history.sent(wanted.number)
+        headers = {"Content-Type": wanted.content_type}
+        try:
+            async with self._session.post(self._url() + wanted.path, data=wanted.body, headers=headers) as answer:
+                await answer.read()
+                status = answer.status
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            status = 0
+        self._history.answered(wanted.number, status)
+        self.statuses[status] += 1
+        if status == wanted.status:
+            self.accepted += len(wanted.expected)
+            self._known.add(wanted.number)
+        async with self._moved:
+            self._moved.notify_all()
+        return status

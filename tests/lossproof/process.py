@@ -1,0 +1,102 @@
+"""The gateway's processes as the loss proof needs them: ended at any moment, with hooks, limits and a shim."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from tests.gateway.process import GatewayProcess
+
+_ROOT: Final = Path(__file__).parents[2]
+_HOOKS: Final = Path(__file__).with_name("hooks")
+#: Lines that are kept over restarts: what the gateway said of damage and of itself.
+NOTABLE: Final = frozenset(
+    {"journal.damaged", "journal.commits_lost", "journal.expired", "gateway.failed", "delivery.broke", "text"}
+)
+
+
+class Gateway(GatewayProcess):
+    """One process, on a port that stays.
+
+    Args:
+        folder: kept over restarts.
+        config: with ports that are not 0.
+        command: ``run``, ``serve`` or ``fanout``.
+        environment: more of it, at every start.
+    """
+
+    def __init__(
+        self, folder: Path, config: dict[str, Any], command: str = "run", environment: dict[str, str] | None = None
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        super().__init__(folder, config, command)
+        self.environment = dict(environment or {})
+        self.notable: list[dict[str, Any]] = []
+        self.starts = 0
+        self.most_files = 0
+
+    async def launch(self, point: str = "", broken: str = "") -> None:
+        """Start the process and return at once.
+
+        Args:
+            point: where it ends by itself, see ``hooks``.
+            broken: what is broken on purpose.
+        """
+        self._keep_notable()
+        self.lines.clear()
+        self.starts += 1
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self.environment}
+        hooks = {"LOSSPROOF_POINT": point, "LOSSPROOF_BREAK": broken}
+        if any(hooks.values()):
+            environment |= {"PYTHONPATH": f"{_HOOKS}{os.pathsep}{_ROOT}", **hooks}
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gateway", self.command, "-c", str(self.path),
+            stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, cwd=_ROOT, env=environment, limit=2**20,
+        )  # fmt: skip
+        if self.most_files:
+            resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (self.most_files, self.most_files))
+        self._reading = asyncio.create_task(self._read())
+
+    async def ready(self, within_s: float = 60.0) -> dict[str, Any]:
+        """Wait until it says that it stands.
+
+        Raises:
+            AssertionError: it ended, or the time did.
+        """
+        return await self.logged("gateway.started", within_s)
+
+    async def start(self) -> dict[str, Any]:
+        """Start it and wait until it says that it stands."""
+        await self.launch()
+        return await self.ready()
+
+    async def ended(self, within_s: float = 60.0) -> int:
+        """Wait until it ends by itself; the exit code, negative for a signal."""
+        async with asyncio.timeout(within_s):
+            return await self._ended()
+
+    async def stop_for(self, seconds: float) -> None:
+        """SIGSTOP, and SIGCONT after a while: connections stay and nothing answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
+
+    @property
+    def is_running(self) -> bool:
+        """It was started and has not ended."""
+        return self.process is not None and self.process.returncode is None
+
+    def told(self, event: str) -> list[dict[str, Any]]:
+        """Lines of a notable name, of all its lives."""
+        return [line for line in (*self.notable, *self.lines) if line.get("event") == event]
+
+    def _keep_notable(self) -> None:
+        self.notable += [line for line in self.lines if line.get("event") in NOTABLE or line.get("level") == "error"]
+        del self.notable[:-2000]

@@ -1,0 +1,249 @@
+"""Everything one scenario plays in: gateway, load, subscribers, and broker; and the end that all scenarios share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, Final, Literal
+
+from tests.broker import cluster as brokers
+from tests.broker.cluster import Cluster
+from tests.broker.node import free_port
+from tests.lossproof import checker, history, stored
+from tests.lossproof.callbacks import SHOP, TOPICS
+from tests.lossproof.checker import Verdict
+from tests.lossproof.history import History
+from tests.lossproof.load import Load
+from tests.lossproof.process import Gateway
+from tests.lossproof.proxy import Proxy
+from tests.lossproof.receiver import Receiver
+from tests.lossproof.shim import Shim
+
+Mode = Literal["embedded", "kafka", "split"]
+
+#: At the end: without a single new arrival for this long, what is missing is lost. A group of Kafka's whose member
+#: was killed needs its session's time-out first.
+_STILL_S: Final = {"embedded": 15.0, "kafka": 30.0, "split": 30.0}
+_SESSION_S: Final = 60.0
+
+
+def receivers() -> list[Receiver]:
+    """The subscribers of every scenario: one for everything, one for a topic, one with a filter."""
+    return [
+        Receiver("all", TOPICS),
+        Receiver("orders", ("shop.order",)),
+        Receiver("filtered", ("sms.dr", "message.status"), prefix="k1"),
+    ]
+
+
+@dataclass(slots=True)
+class World:
+    """One scenario under way.
+
+    Args:
+        folder: everything it writes.
+        mode: see the package.
+        rng: draws the schedule of faults, and nothing else.
+        goes_on: whether there is time, or are cycles, left.
+        say: progress for people.
+        broken: what the gateway is made to do wrong, see ``hooks``.
+    """
+
+    folder: Path
+    mode: Mode
+    rng: Random
+    goes_on: Callable[[int], bool]
+    say: Callable[[str], None]
+    broken: str = ""
+    with_shim: bool = False
+    with_proxy: bool = False
+    journal_folder: Path | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    receivers: list[Receiver] = field(default_factory=receivers)
+    gateways: list[Gateway] = field(default_factory=list)
+    cycles: int = 0
+    schedule: list[str] = field(default_factory=list)
+    is_long: bool = False
+    #: What scenarios found themselves, and what is to be undone at the end.
+    breaches: list[str] = field(default_factory=list)
+    undo: list[Callable[[], object]] = field(default_factory=list)
+    #: How often the gateway said that stored bytes were damaged, where a scenario had damaged them.
+    told_damages: int = 0
+    broker: Cluster | None = None
+    proxy: Proxy | None = None
+    shim: Shim | None = None
+    load: Load = field(init=False)
+    _history: History = field(init=False)
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start everything; load flows when this returns."""
+        for receiver in self.receivers:
+            receiver.rng = Random(f"{receiver.name}")
+            await receiver.start()
+        if self.with_shim:
+            self.shim = Shim(self.folder)
+        if self.mode != "embedded":
+            await self._start_broker()
+        self._make_gateways()
+        for gateway in self.gateways:
+            await self.bring_up(gateway)
+        self._history = History(self.folder / "history.txt")
+        self._history.start()
+        self.load = Load(lambda: self.ingest.url, self._history, Random("load"))
+        await self.load.start()
+
+    async def _start_broker(self) -> None:
+        extra: dict[str, str] = {}
+        if self.with_proxy:
+            self.proxy = Proxy(free_port())
+            await self.proxy.start()
+            extra["advertised.listeners"] = f"PLAINTEXT://127.0.0.1:{self.proxy.port}"
+        self.broker = await asyncio.to_thread(brokers.create, extra=extra)
+        if self.proxy is not None:
+            self.proxy.target = self.broker.nodes[0].port
+        await asyncio.to_thread(self.broker.start)
+
+    @property
+    def bootstrap(self) -> str:
+        """Where the gateway meets the broker."""
+        assert self.broker is not None
+        return f"127.0.0.1:{self.proxy.port}" if self.proxy is not None else self.broker.bootstrap
+
+    def _make_gateways(self) -> None:
+        common: dict[str, Any] = {
+            "log": {"format": "json"},
+            "ingest": self.ingest_config(),
+            "subscribers": [receiver.row() for receiver in self.receivers],
+            "journal": {"dir": str(self.journal_folder or self.folder / "data")},
+        }
+        if self.mode != "embedded":
+            common["kafka"] = {"bootstrap_servers": self.bootstrap, "partitions": 3}
+            common["topics"] = {"prefix": "lp."}
+        common |= self.config
+        environment = self.shim.environment if self.shim is not None else {}
+        commands = ["serve", "fanout"] if self.mode == "split" else ["run"]
+        for command in commands:
+            config = {**common, "admin": {"port": free_port()}}
+            self.gateways.append(Gateway(self.folder / command, config, command, environment))
+
+    @staticmethod
+    def ingest_config() -> dict[str, Any]:
+        """Section ``ingest``."""
+        return {"port": free_port(), "callbacks": {"shop": SHOP}}
+
+    @property
+    def ingest(self) -> Gateway:
+        """The process that takes callbacks."""
+        return self.gateways[0]
+
+    @property
+    def fanout(self) -> Gateway:
+        """The process that delivers."""
+        return self.gateways[-1]
+
+    @property
+    def data(self) -> Path:
+        """The journal's folder."""
+        return Path(self.ingest.config["journal"]["dir"])
+
+    async def bring_up(self, gateway: Gateway, point: str = "") -> None:
+        """Start a process and wait for it."""
+        await gateway.launch(point, self.broken)
+        await gateway.ready()
+
+    # -- for scenarios ------------------------------------------------------------------------------------------
+
+    def cycle(self, what: str) -> bool:
+        """Begin a cycle: note what was drawn. False when there is no time left."""
+        if not self.goes_on(self.cycles):
+            return False
+        self.cycles += 1
+        self.schedule.append(what)
+        arrived = sum(len(receiver.taken) for receiver in self.receivers)
+        self.say(f"cycle {self.cycles}: {what}; accepted {self.load.accepted}, delivered {arrived}")
+        return True
+
+    async def delivered_more(self, count: int, within_s: float = 60.0) -> None:
+        """Wait until the first subscriber took so many more."""
+        target = len(self.receivers[0].taken) + count
+        async with asyncio.timeout(within_s):
+            while len(self.receivers[0].taken) < target:  # its list has no event, and needs none
+                await asyncio.sleep(0.02)
+
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    async def finish(self) -> Verdict:
+        """Stop the load, let everything arrive, stop the gateway, prove."""
+        await self.load.more(20)
+        await self.load.stop()
+        await self._history.close()
+        told = history.read(self._history.path)
+        present = [receiver for receiver in self.receivers if not receiver.is_gone]
+        await self._arrived({receiver.name: checker.expected_at(told, receiver) for receiver in present})
+        codes = [await gateway.terminate() for gateway in reversed(self.gateways)]
+        log = await self._read_log()
+        verdict = checker.check(told, log, present)
+        if any(codes):
+            verdict.breaches.append(f"the gateway ended with {codes} after SIGTERM, and not with 0")
+        for gateway in self.gateways:
+            for event in ("delivery.broke",):
+                if lines := gateway.told(event):
+                    verdict.breaches.append(f"the gateway's log has {event}: {lines[0]}")
+        if broken := [line for gateway in self.gateways for line in gateway.told("text") if _is_trace(line)]:
+            verdict.breaches.append(f"the gateway's log has a stack trace: {broken[:3]}")
+        return verdict
+
+    def excuse(self, verdict: Verdict) -> int:
+        """Where the test damaged stored bytes and the gateway said so: what is lost is no breach, and is counted."""
+        if not self.told_damages:
+            return 0
+        lost, verdict.lost = verdict.lost, 0
+        verdict.breaches = [text for text in verdict.breaches if "was answered with success" not in text]
+        return lost
+
+    async def _arrived(self, wanted: dict[str, set[Any]]) -> None:
+        """Wait until each subscriber has what it must have, or nothing moves any more."""
+        last, since = -1, time.monotonic()
+        while True:
+            missing = sum(len(items - r.items) for r in self.receivers if (items := wanted.get(r.name)))
+            if not missing:
+                return
+            now = time.monotonic()
+            arrived = sum(len(receiver.taken) for receiver in self.receivers)
+            if arrived != last:
+                last, since = arrived, now
+            elif now - since > _STILL_S[self.mode]:
+                return  # the checker will say what
+            self.say(f"the last {missing} are on their way")
+            await asyncio.sleep(0.1)
+
+    async def _read_log(self) -> dict[str, list[Any]]:
+        if self.mode == "embedded":
+            return dict(await asyncio.to_thread(stored.journal, self.data))
+        return dict(await stored.topics(self.bootstrap, "lp.", TOPICS))
+
+    async def close(self) -> None:
+        """Stop what is left, whatever happened."""
+        jobs: list[Coroutine[Any, Any, Any]] = [receiver.stop() for receiver in self.receivers]
+        for gateway in self.gateways:
+            if gateway.is_running:
+                jobs.append(gateway.kill())
+        if hasattr(self, "load"):
+            jobs.append(self.load.abort())
+        if self.proxy is not None:
+            jobs.append(self.proxy.stop())
+        await asyncio.gather(*jobs, return_exceptions=True)
+        if self.broker is not None:
+            await asyncio.to_thread(self.broker.remove)
+        for undo in self.undo:
+            undo()
+
+
+def _is_trace(line: dict[str, Any]) -> bool:
+    return "Traceback" in str(line.get("text", ""))
