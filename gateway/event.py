@@ -9,8 +9,7 @@ extensions.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -37,9 +36,8 @@ class NotAnEvent(GatewayError):
     """Bytes that should hold a CloudEvents JSON event do not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One typed event.
+class Event(NamedTuple):
+    """One typed event. A named tuple, as one is made for every item: a frozen dataclass costs a microsecond more.
 
     Args:
         id: 32 hex digits, see :func:`event_id`.
