@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import defaultdict
 from typing import Final, NamedTuple
 
 import orjson
@@ -29,12 +28,16 @@ from gateway.log import Entry, EventLog, Record
 from gateway.telemetry.metrics import METRICS, Metrics
 
 TOPIC: Final = "fanout.attempts"
-#: Attempts in memory: some seconds of full speed. Beyond it they are not kept, and counted.
+#: Attempts of one subscriber in memory: some seconds of full speed. Beyond it they are not kept, and counted.
 MAX_NOTED: Final = 20_000
 _FLUSH_S: Final = 1.0
 _PER_RECORD: Final = 500
 
 _log = structlog.get_logger("gateway.fanout")
+
+
+#: Event id, Unix seconds, outcome, result, number of the attempt: put into words when it is written.
+_Noted = tuple[str, float, str, AttemptResult, int]
 
 
 class Attempt(NamedTuple):
@@ -55,22 +58,19 @@ class AttemptLog:
     def __init__(self, log: EventLog, *, clock: Clock, metrics: Metrics = METRICS) -> None:
         self._eventlog = log
         self._clock = clock
-        self._noted: list[Attempt] = []
+        self._noted: dict[str, list[_Noted]] = {}
         self._unkept = metrics.counter("gateway_attempts_unrecorded")
         self._task: asyncio.Task[None] | None = None
 
     def of(self, subscriber: str) -> OnAttempt:
         """What a subscriber's :class:`~gateway.fanout.telling.Telling` calls for each attempt. Never blocks."""
-        now = self._clock.now
+        now, noted = self._clock.now, self._noted.setdefault(subscriber, [])
 
         def note(job: Job, result: AttemptResult, outcome: str) -> None:
-            if len(self._noted) >= MAX_NOTED:
+            if len(noted) < MAX_NOTED:
+                noted.append((job.record.id, now(), outcome, result, job.attempts))
+            else:
                 self._unkept.inc()
-                return
-            duration_ms = round(result.duration_s * 1000)
-            self._noted.append(
-                Attempt(subscriber, job.record.id, now(), outcome, result.summary, job.attempts, duration_ms)
-            )
 
         return note
 
@@ -87,9 +87,10 @@ class AttemptLog:
         try:
             await self._flush()
         except GatewayError as exc:
-            self._unkept.inc(len(self._noted))
-            _log.info("attempts.not_written", error=str(exc), attempts=len(self._noted))
-            self._noted = []
+            self._unkept.inc(self._count())
+            _log.info("attempts.not_written", error=str(exc), attempts=self._count())
+            for noted in self._noted.values():
+                noted.clear()
 
     async def _run(self) -> None:
         while True:
@@ -97,15 +98,20 @@ class AttemptLog:
             try:
                 await self._flush()
             except Exception as exc:  # the top of a task
-                _log.info("attempts.not_written", error=repr(exc), attempts=len(self._noted))
+                _log.info("attempts.not_written", error=repr(exc), attempts=self._count())
+
+    def _count(self) -> int:
+        return sum(len(noted) for noted in self._noted.values())
 
     async def _flush(self) -> None:
-        noted = self._noted
-        if not noted:
+        counts = {subscriber: len(noted) for subscriber, noted in self._noted.items() if noted}
+        if not counts:
             return
-        count = len(noted)
-        await self._eventlog.append(_entries(noted))
-        del noted[:count]
+        await self._eventlog.append(
+            [entry for subscriber in counts for entry in _entries(subscriber, self._noted[subscriber])]
+        )
+        for subscriber, count in counts.items():
+            del self._noted[subscriber][:count]
 
 
 def read(record: Record) -> list[Attempt]:
@@ -130,14 +136,13 @@ async def attempts_of(
     return sorted(found, key=lambda attempt: attempt.at)
 
 
-def _entries(noted: list[Attempt]) -> list[Entry]:
-    by_subscriber: dict[str, list[Attempt]] = defaultdict(list)
-    for attempt in noted:
-        by_subscriber[attempt.subscriber].append(attempt)
+def _entries(subscriber: str, noted: list[_Noted]) -> list[Entry]:
     made: list[Entry] = []
-    for subscriber, attempts in by_subscriber.items():
-        for at in range(0, len(attempts), _PER_RECORD):
-            rows = [attempt[1:] for attempt in attempts[at : at + _PER_RECORD]]
-            value = orjson.dumps({"subscriber": subscriber, "attempts": rows})
-            made.append(Entry(TOPIC, subscriber, hashlib.blake2b(value, digest_size=16).hexdigest(), value))
+    for at in range(0, len(noted), _PER_RECORD):
+        rows = [
+            (event_id, round(when, 3), outcome, result.summary, number, round(result.duration_s * 1000))
+            for event_id, when, outcome, result, number in noted[at : at + _PER_RECORD]
+        ]
+        value = orjson.dumps({"subscriber": subscriber, "attempts": rows})
+        made.append(Entry(TOPIC, subscriber, hashlib.blake2b(value, digest_size=16).hexdigest(), value))
     return made

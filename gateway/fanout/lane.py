@@ -116,9 +116,10 @@ class Lane:
         self._events = 0
         self._bytes = 0
         self._has_room = asyncio.Event()
-        self._is_waiting = False
+        self._waiters = 0
         # Reading on as soon as there is room for one would cost a fetch for each event.
         self._enough = max(1, min(_FETCH_RECORDS, window.max_events // 4))
+        self._wake_below = window.max_events - self._enough
 
     @property
     def outstanding(self) -> int:
@@ -231,7 +232,7 @@ class Lane:
         if job.position.jobs.pop(job.record.offset, None) is not None:
             self._events -= 1
             self._bytes -= len(job.record.value)
-            if self._is_waiting and (not job.position.is_ours or self._room() >= self._enough):
+            if self._waiters and self._events <= self._wake_below and self._room() >= self._enough:
                 self._has_room.set()
 
     def _commit(self, position: Position) -> None:
@@ -259,12 +260,12 @@ class Lane:
     async def _changed(self, at_most_s: float) -> None:
         """Wait until an event is done that makes a difference, or for ``at_most_s``."""
         self._has_room.clear()
-        self._is_waiting = True
+        self._waiters += 1
         timer = self._clock.call_later(at_most_s, self._has_room.set)
         try:
             await self._has_room.wait()
         finally:
-            self._is_waiting = False
+            self._waiters -= 1
             timer.cancel()
 
     def _revoke_all(self) -> None:
