@@ -16,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from gateway.log.kafka import faults
 from gateway.log.kafka.options import OPEN_S, KafkaOptions, within
+from gateway.log.kafka.quiet import quieten
 
 #: For one request to the controller; a cluster that elects one takes some seconds.
 _REQUEST_S: Final = 15.0
@@ -50,6 +51,7 @@ async def admin(options: KafkaOptions) -> AsyncIterator[AIOKafkaAdminClient]:
     Raises:
         KafkaAway: Kafka cannot be reached, or answers with an error inside the job.
     """
+    quieten()
     client = AIOKafkaAdminClient(**options.client())
     try:
         try:
