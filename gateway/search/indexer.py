@@ -1,0 +1,262 @@
+"""Journal → index, behind the accept path: an ordinary reader, in a thread, in small slices, with pauses.
+
+What it costs the others is bounded: making the keys of a slice holds the interpreter lock for about half a
+millisecond; while it is behind it works a quarter of the time; and it stores once for everything that came in a
+quarter of a second. Its position stands in the index itself, in the same transaction, so that the two agree after
+any crash. An index that is missing, of another version or broken is deleted and made again, while the
+gateway runs; what is not indexed yet is told as lag.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+import structlog
+
+from gateway.errors import GatewayError, Transient
+from gateway.log import Entry, Record
+from gateway.log.journal import EVENTS, Journal, JournalReader
+from gateway.search import index as files
+from gateway.search.index import Index, Keyed, Published
+from gateway.telemetry.metrics import METRICS
+
+#: Name of the cursor in the journal.
+GROUP: Final = "search"
+#: Records in one transaction; ten times more and a look-up waits a second behind it.
+_BATCH: Final = 2048
+#: Records whose keys are made at once; ten times more is felt in the answers' p99.
+_SLICE: Final = 64
+#: So that what comes meanwhile shares a transaction; it is also how long an event cannot be found.
+_LINGER_S: Final = 0.25
+#: Rest after work, as a multiple of it, while behind: a quarter of one core at the most.
+_REST: Final = 3.0
+_WAIT_S: Final = 1.0
+_RETRY_S: Final = 5.0
+_TRIM_S: Final = 30.0
+#: Records published and not noted yet. Past it their place in Kafka is not kept; that they were published still is.
+_MAX_PUBLISHED: Final = 200_000
+
+KeysOf = Callable[[Record], "set[str]"]
+_T = TypeVar("_T")
+_log = structlog.get_logger("gateway.search")
+
+
+class Indexer:
+    """Keeps the index up to the journal.
+
+    Args:
+        journal: opened before, stopped after.
+        folder: the journal's; the index lies beside it.
+        streams: what is indexed: stream of the journal → keys of its records.
+    """
+
+    def __init__(self, journal: Journal, folder: Path, streams: Mapping[str, KeysOf]) -> None:
+        self._journal = journal
+        self._folder = folder
+        self._streams = streams
+        self._pool = ThreadPoolExecutor(1, "search")
+        self._index: Index | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._readers: dict[str, JournalReader] = {}
+        self._published: deque[Published] = deque()
+        self._published_records = 0
+        self._moved = asyncio.Event()
+        self._started_at = time.time()
+        #: Vendor events stored since the start, by topic.
+        self.by_topic: Counter[str] = Counter()
+        #: Called with each batch of a stream, on the event loop, after it was indexed. Must be quick.
+        self.on_batch: Callable[[str, Sequence[Record]], None] = lambda stream, records: None
+
+    async def start(self) -> None:
+        """Open the index, or make a new one, and begin. Once."""
+        self._index = await self._in_pool(partial(_opened, self._folder))
+        self._tasks = [
+            asyncio.create_task(self._run(stream, keys_of), name=f"search-{stream}")
+            for stream, keys_of in self._streams.items()
+        ]
+        self._tasks.append(asyncio.create_task(self._housekeep(), name="search-housekeeping"))
+
+    async def stop(self) -> None:
+        """Stop and close. May be called twice, or before the start."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        readers, self._readers = self._readers, {}
+        for reader in readers.values():
+            await reader.close()
+        opened, self._index = self._index, None
+        if opened is not None:
+            await self._in_pool(opened.close)
+        self._pool.shutdown(wait=True)
+
+    @property
+    def lag(self) -> int:
+        """Records of the journal that cannot be found yet."""
+        return sum(max(0, self._journal.head(name) - reader.committed) for name, reader in self._readers.items())
+
+    async def caught_up(self, timeout_s: float = 10.0) -> bool:
+        """Wait until everything that is in the journal now can be found; False when it takes longer."""
+        heads = {stream: self._journal.head(stream) for stream in self._streams}
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not all(
+                    stream in self._readers and self._readers[stream].committed >= head
+                    for stream, head in heads.items()
+                ):
+                    self._moved.clear()
+                    await self._moved.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def ask(self, question: Callable[[Index], _T]) -> _T:
+        """Put a question to the index, in its thread.
+
+        Raises:
+            Transient: it cannot be read now; it is being made again.
+        """
+        opened = self._index
+        if opened is None:
+            raise Transient("the search index is being made again; try in a while")
+        try:
+            return await self._in_pool(partial(question, opened))
+        except sqlite3.Error as exc:
+            raise Transient(f"the search index cannot be read: {exc}") from exc
+
+    def published(self, topic: str, partition: int, kafka_offset: int, records: Sequence[Entry | Record]) -> None:
+        """Hook of the publisher: note where a batch stands in Kafka. Never blocks."""
+        places = [record.offset for record in records if isinstance(record, Record)]
+        if places and self._published_records + len(places) <= _MAX_PUBLISHED:
+            self._published.append(Published(topic, partition, kafka_offset, places))
+            self._published_records += len(places)
+
+    # -- one stream ---------------------------------------------------------------------------------------------
+
+    async def _run(self, stream: str, keys_of: KeysOf) -> None:
+        gauge = METRICS.gauge("gateway_search_lag_records")
+        while True:
+            try:
+                reader = self._readers.get(stream) or await self._open(stream)
+                records = await reader.fetch(max_records=_BATCH, wait_s=_WAIT_S)
+                if records:
+                    await self._take(stream, reader, records, keys_of)
+                gauge.set(self.lag)
+            except (GatewayError, sqlite3.Error) as exc:
+                await self._trouble(exc)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _open(self, stream: str) -> JournalReader:
+        """A reader at the place that the index has come to; both may be older than the journal's oldest record."""
+        topics = [] if stream == EVENTS else [stream]
+        reader = await self._journal.reader(GROUP, topics, start="earliest")
+        position = await self.ask(lambda opened: opened.position(stream))
+        if position is not None and position > self._journal.head(stream):
+            # Another journal than the one that the index was made from.
+            await reader.close()
+            raise sqlite3.DatabaseError("the index is ahead of its journal")
+        await reader.seek(stream, position or 0)
+        self._readers[stream] = reader
+        self._moved.set()
+        return reader
+
+    async def _take(self, stream: str, reader: JournalReader, records: Sequence[Record], keys_of: KeysOf) -> None:
+        started = time.perf_counter()
+        end = reader.position
+        await self._write(lambda opened: opened.add(stream, _slices(records, keys_of), end))
+        took_s = time.perf_counter() - started
+        reader.commit(stream, end)
+        self._moved.set()
+        if stream == EVENTS:
+            self._count(records)
+        self.on_batch(stream, records)
+        await asyncio.sleep(_LINGER_S if len(records) < _BATCH // 4 else took_s * _REST)
+
+    def _count(self, records: Sequence[Record]) -> None:
+        by_topic = Counter(record.topic for record in records if record.appended_at >= self._started_at)
+        counter = METRICS.counter("gateway_topic_events")
+        for topic, count in by_topic.items():
+            counter.labels(topic).inc(count)
+        self.by_topic.update(by_topic)
+
+    async def _write(self, work: Callable[[Index], None]) -> None:
+        if self._index is None:
+            raise Transient("the search index is being made again")
+        await self._in_pool(partial(work, self._index))
+
+    async def _trouble(self, exc: Exception) -> None:
+        """A full or failing disk is waited out; anything else that is wrong with the file means a new one."""
+        if not isinstance(exc, sqlite3.DatabaseError) or isinstance(exc, sqlite3.OperationalError):
+            _log.warning("search.not_now", error=str(exc))
+            return
+        _log.warning("search.rebuilt", reason=str(exc))
+        opened, self._index = self._index, None
+        readers, self._readers = self._readers, {}
+        for reader in readers.values():
+            await reader.close()
+        if opened is not None:
+            await self._in_pool(opened.close)
+            await self._in_pool(partial(files.remove, self._folder))
+        self._index = await self._in_pool(partial(_opened, self._folder))
+
+    # -- everything else ----------------------------------------------------------------------------------------
+
+    async def _housekeep(self) -> None:
+        trimmed_at = 0.0
+        while True:
+            await asyncio.sleep(_LINGER_S)
+            try:
+                await self._note_published()
+                if time.monotonic() - trimmed_at >= _TRIM_S:
+                    trimmed_at = time.monotonic()
+                    await self.trim()
+            except (GatewayError, sqlite3.Error) as exc:
+                _log.warning("search.not_now", error=str(exc))
+                await asyncio.sleep(_RETRY_S)
+
+    async def _note_published(self) -> None:
+        batches = list(self._published)
+        if batches:
+            await self._write(lambda opened: opened.add_published(batches))
+            for batch in batches:
+                self._published.popleft()
+                self._published_records -= len(batch.places)
+
+    async def trim(self) -> None:
+        """Forget what the journal does not have any more; runs by itself."""
+        for stream in self._streams:
+            floor = self._journal.floor(stream)
+            await self._write(partial(_trim, stream=stream, floor=floor))
+
+    def _in_pool(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
+        return asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def _opened(folder: Path) -> Index:
+    try:
+        return Index(folder)
+    except sqlite3.OperationalError as exc:
+        raise Transient(f"the search index cannot be opened: {exc}") from exc
+    except sqlite3.DatabaseError as exc:
+        _log.warning("search.rebuilt", reason=str(exc))
+        files.remove(folder)
+        return Index(folder)
+
+
+def _slices(records: Sequence[Record], keys_of: KeysOf) -> Iterator[list[Keyed]]:
+    for start in range(0, len(records), _SLICE):
+        yield [(record.offset, keys_of(record)) for record in records[start : start + _SLICE]]
+
+
+def _trim(opened: Index, *, stream: str, floor: int) -> None:
+    opened.trim(stream, floor)
+    if stream == EVENTS:
+        opened.trim_published(floor)

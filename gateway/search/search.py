@@ -1,0 +1,221 @@
+"""What people ask: events by a text, the newest of a callback, everything about one.
+
+An answer is read from the journal, never from the index: the index only says where to look. What is found is compared
+with what was asked, so that a collision of hashes shows nothing wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from gateway.fanout import attempts
+from gateway.fanout.attempts import Attempt
+from gateway.log import Record
+from gateway.log.journal import EVENTS, Journal
+from gateway.search.index import Index
+from gateway.search.indexer import Indexer
+from gateway.search.keys import asked, callback_of, keys_of, matches, parsed
+
+#: Records looked at for one answer; past it the answer says where it stopped.
+_MAX_LOOKED_AT: Final = 5000
+_READ_BYTES: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked; everything that is given must hold.
+
+    Args:
+        text: an id of any kind, or a phone number.
+        since: stored at or after, Unix seconds.
+        until: stored before.
+        before: only offsets below it: the next page.
+    """
+
+    text: str = ""
+    callback: str = ""
+    topic: str = ""
+    type: str = ""
+    since: float | None = None
+    until: float | None = None
+    before: int | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Records, newest first.
+
+    Args:
+        next: give it as ``before`` for the next page; None when there is nothing more.
+    """
+
+    records: list[Record]
+    next: int | None
+
+
+class Search:
+    """Looks up events of one journal.
+
+    Args:
+        journal: opened before.
+        folder: the journal's.
+        with_attempts: the attempts are in the journal too (no Kafka).
+    """
+
+    def __init__(self, journal: Journal, folder: Path, *, with_attempts: bool) -> None:
+        self._journal = journal
+        self.has_attempts = with_attempts
+        streams = {EVENTS: keys_of}
+        if with_attempts:
+            streams[attempts.TOPIC] = _event_ids
+        self.indexer = Indexer(journal, folder, streams)
+
+    async def start(self) -> None:
+        """Begin to index."""
+        await self.indexer.start()
+
+    async def stop(self) -> None:
+        """Stop. May be called twice, or before the start."""
+        await self.indexer.stop()
+
+    async def find(self, query: Query) -> Found:
+        """Events, newest first.
+
+        Raises:
+            Transient: the index or the journal cannot be read now.
+        """
+        floor, below = await self._range(query)
+        found: list[Record] = []
+        looked_at = 0
+        async with aclosing(self._candidates(_keys(query), floor, below)) as candidates:
+            async for record in candidates:
+                if len(found) == query.limit:
+                    return Found(found, found[-1].offset)
+                if looked_at == _MAX_LOOKED_AT:
+                    return Found(found, record.offset + 1)
+                looked_at += 1
+                if _is_asked(record, query):
+                    found.append(record)
+        return Found(found, None)
+
+    async def event(self, event_id: str) -> Record | None:
+        """The event of this id, as first stored; None when the journal does not have it (any more)."""
+        offsets = await self.indexer.ask(
+            lambda index: index.find(EVENTS, event_id.casefold(), floor=self._journal.floor(EVENTS))
+        )
+        first: Record | None = None
+        for record in [await self._record(offset) for offset in offsets]:
+            if record is not None and record.id == event_id.casefold():
+                first = record
+        return first
+
+    async def attempts_of(self, event_id: str) -> list[Attempt]:
+        """Every kept attempt on one event, in order of time."""
+        found: list[Attempt] = []
+        floor = self._journal.floor(attempts.TOPIC)
+        for offset in await self.indexer.ask(lambda index: index.find(attempts.TOPIC, event_id, floor=floor)):
+            record = await self._record(offset, attempts.TOPIC)
+            if record is not None:
+                found += [attempt for attempt in attempts.read(record) if attempt.event_id == event_id]
+        return sorted(found, key=lambda attempt: attempt.at)
+
+    async def published(self, record: Record) -> tuple[int, int] | None:
+        """Partition and offset in Kafka, where they were noted."""
+        return await self.indexer.ask(lambda index: index.published(record.topic, record.offset))
+
+    async def _range(self, query: Query) -> tuple[int, int]:
+        floor, below = self._journal.floor(EVENTS), self._journal.head(EVENTS)
+        if query.since is not None:
+            floor = max(floor, await self._journal.offset_at(EVENTS, query.since))
+        if query.until is not None:
+            below = min(below, await self._journal.offset_at(EVENTS, query.until))
+        return floor, below if query.before is None else min(below, query.before)
+
+    async def _candidates(self, keys: Sequence[str], floor: int, below: int) -> AsyncGenerator[Record, None]:
+        """Records that may be meant, newest first."""
+        if not keys:
+            async for record in self._backward(floor, below):
+                yield record
+            return
+        offsets: set[int] = set()
+        for key in keys:
+            offsets.update(await self.indexer.ask(partial(_offsets, key=key, floor=floor, below=below)))
+        cached: dict[int, Record] = {}
+        for offset in sorted(offsets, reverse=True)[:_MAX_LOOKED_AT]:
+            if offset not in cached:
+                cached = {record.offset: record for record in await self._segment(EVENTS, offset)}
+            if offset in cached:
+                yield cached[offset]
+
+    async def _backward(self, floor: int, below: int) -> AsyncGenerator[Record, None]:
+        """All records from the newest back, a stretch at a time."""
+        step = 64
+        while below > floor:
+            start = max(floor, below - step)
+            records: list[Record] = []
+            at = start
+            while at < below:
+                segments = await self._journal.read_file(EVENTS, at, _READ_BYTES)
+                if not segments:
+                    break
+                for item in segments:
+                    info = item[0] if isinstance(item, tuple) else item
+                    if isinstance(item, tuple):
+                        records += [record for record in item[1] if at <= record.offset < below]
+                    at = info.base + info.count
+                    if at >= below:
+                        break
+            for record in reversed(records):
+                yield record
+            below = start
+            step = min(step * 2, 1024)
+
+    async def _record(self, offset: int, stream: str = EVENTS) -> Record | None:
+        return next((record for record in await self._segment(stream, offset) if record.offset == offset), None)
+
+    async def _segment(self, stream: str, offset: int) -> list[Record]:
+        """The records that were stored together with the one at an offset."""
+        found = await self._journal.read_file(stream, offset, 1)
+        return found[0][1] if found and isinstance(found[0], tuple) else []
+
+
+def _offsets(index: Index, *, key: str, floor: int, below: int) -> list[int]:
+    return index.find(EVENTS, key, floor=floor, below=below, limit=_MAX_LOOKED_AT)
+
+
+def _keys(query: Query) -> list[str]:
+    """What to ask the index for; empty: read backward."""
+    if query.text.strip():
+        return asked(query.text)
+    if query.type:
+        return [f"type:{query.type}"]
+    if query.callback:
+        return [f"callback:{query.callback}"]
+    return [f"topic:{query.topic}"] if query.topic else []
+
+
+def _is_asked(record: Record, query: Query) -> bool:
+    if query.topic and record.topic != query.topic:
+        return False
+    if query.text.strip() and not matches(record, query.text):
+        return False
+    if not query.type and not query.callback:
+        return True
+    event = parsed(record.value)
+    is_of_type = not query.type or event.get("type") == query.type
+    return is_of_type and (not query.callback or _is_of_callback(record, query.callback))
+
+
+def _is_of_callback(record: Record, callback: str) -> bool:
+    return callback_of(parsed(record.value)) == callback
+
+
+def _event_ids(record: Record) -> set[str]:
+    """Keys of a record of attempts."""
+    return {attempt.event_id for attempt in attempts.read(record)}

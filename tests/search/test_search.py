@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import orjson
+import pytest
+
+from gateway.fanout import attempts
+from gateway.log import Entry, Record
+from gateway.log.journal import EVENTS, Journal, Retention
+from gateway.search import Query, Search
+from gateway.search.index import FILE_NAME
+from tests.search.made import entry
+
+
+async def subjects(search: Search, **query: object) -> list[str]:
+    found = await search.find(Query(**query))  # type: ignore[arg-type]
+    return [record.key for record in found.records]
+
+
+async def test_an_event_is_found_by_everything_it_has(journal: Journal, search: Search) -> None:
+    """Event id, message id, order id, phone, callback, type, topic; newest first."""
+    one = entry("m-1", to="+6281234567890", order_id="o-7")
+    await journal.append([one, entry("m-2", to="+15550100200"), entry("c-3", topic="call.event", callback="voice-dr")])
+    assert await search.indexer.caught_up()
+    for text in (one.id, one.id.upper(), "m-1", "M-1", "O-7", "0812 3456 7890", "+6281234567890"):
+        assert await subjects(search, text=text) == ["m-1"]
+    assert await subjects(search, callback="voice-dr") == ["c-3"]
+    assert await subjects(search, topic="sms.dr") == ["m-2", "m-1"]
+    assert await subjects(search, type="nxcloud.sms.dr", callback="voice-dr") == ["c-3"]
+    assert await subjects(search) == ["c-3", "m-2", "m-1"]
+    assert await subjects(search, text="nothing") == []
+    event = await search.event(one.id)
+    assert event is not None
+    assert event.value == one.value
+    assert await search.event("0" * 32) is None
+
+
+async def test_pages_join_without_gap_or_repeat(journal: Journal, search: Search) -> None:
+    """Each page goes on where the one before ended, with and without a text."""
+    for number in range(0, 300, 3):
+        await journal.append([entry(f"m-{number + step}", task_id="t-1") for step in range(3)])
+    assert await search.indexer.caught_up()
+    for text in ("", "t-1"):
+        seen: list[str] = []
+        before = None
+        while True:
+            page = await search.find(Query(text=text, limit=37, before=before))
+            seen += [record.key for record in page.records]
+            before = page.next
+            if before is None:
+                break
+        assert seen == [f"m-{number}" for number in reversed(range(300))]
+
+
+async def test_times_bound_what_is_found(tmp_path: Path) -> None:
+    seconds = iter(float(number) for number in range(1000, 2000))
+    journal = Journal(tmp_path, Retention(1 << 30, 1e9), clock=lambda: next(seconds))
+    await journal.start()
+    search = Search(journal, tmp_path, with_attempts=False)
+    await search.start()
+    stored: list[float] = []
+    for number in range(5):
+        await journal.append([entry(f"m-{number}")])
+        stored.append((await journal.read_file(EVENTS, number, 1))[0][1][0].appended_at)  # type: ignore[index]
+    assert await search.indexer.caught_up()
+    assert await subjects(search, since=stored[1], until=stored[3]) == ["m-2", "m-1"]
+    assert await subjects(search, topic="sms.dr", since=stored[3]) == ["m-4", "m-3"]
+    await search.stop()
+    await journal.stop()
+
+
+async def test_attempts_on_an_event(journal: Journal, search: Search) -> None:
+    one = entry("m-1")
+    rows = [
+        [one.id, 2.0, "delivered", "200", 2, 12],
+        [one.id, 1.0, "retried", "500", 1, 30],
+        ["f" * 32, 1.5, "x", "y", 1, 1],
+    ]
+    value = orjson.dumps({"subscriber": "billing", "attempts": rows})
+    await journal.append([Entry(attempts.TOPIC, "billing", "a" * 32, value)])
+    assert await search.indexer.caught_up()
+    told = await search.attempts_of(one.id)
+    assert [(attempt.subscriber, attempt.outcome, attempt.number) for attempt in told] == [
+        ("billing", "retried", 1),
+        ("billing", "delivered", 2),
+    ]
+    assert await search.attempts_of("e" * 32) == []
+
+
+async def test_the_place_in_kafka(journal: Journal, search: Search) -> None:
+    await journal.append([entry("m-1"), entry("m-2"), entry("m-3")])
+    assert await search.indexer.caught_up()
+    records = (await search.find(Query())).records[::-1]
+    search.indexer.published("sms.dr", 4, 100, [records[0], records[2]])
+    async with asyncio.timeout(10):
+        while await search.published(records[2]) is None:
+            await asyncio.sleep(0.01)
+    assert [await search.published(record) for record in records] == [(4, 100), None, (4, 101)]
+
+
+async def test_a_missing_index_is_made_again(journal: Journal, tmp_path: Path) -> None:
+    """The index may be deleted at any time; so may the journal: another one is not searched with the old index."""
+    await journal.append([entry("m-1")])
+    for spoil in (lambda path: path.unlink(), lambda path: path.write_bytes(b"no database" * 1000)):
+        search = Search(journal, tmp_path, with_attempts=True)
+        await search.start()
+        assert await search.indexer.caught_up()
+        assert await subjects(search, text="m-1") == ["m-1"]
+        await search.stop()
+        spoil(tmp_path / FILE_NAME)
+    search = Search(journal, tmp_path, with_attempts=True)
+    await search.start()
+    assert await search.indexer.caught_up()
+    assert await subjects(search, text="m-1") == ["m-1"]
+    await search.stop()
+
+
+async def test_an_index_ahead_of_its_journal_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal was lost or replaced: what the index knows is of another one."""
+    monkeypatch.setattr("gateway.search.indexer._RETRY_S", 0.01)
+    for count, there in ((5, "old"), (2, "new")):
+        journal = Journal(tmp_path, Retention(1 << 30, 86400.0))
+        await journal.start()
+        await journal.append([entry(f"{there}-{number}") for number in range(count)])
+        search = Search(journal, tmp_path, with_attempts=False)
+        await search.start()
+        assert await search.indexer.caught_up()
+        assert len(await subjects(search, topic="sms.dr")) == count
+        await search.stop()
+        await journal.stop()
+        for suffix in ("", "-wal", "-shm"):
+            (tmp_path / f"journal.sqlite{suffix}").unlink(missing_ok=True)
+
+
+async def test_retention_takes_the_index_too(journal: Journal, search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the journal does not have any more is not found, and generations that are gone from it go."""
+    monkeypatch.setattr("gateway.search.index.GENERATION", 1 << 16)
+    await journal.append([entry("m-1")])
+    await journal.append([entry("m-2")])
+    assert await search.indexer.caught_up()
+    await journal._writer.submit(lambda: journal._store.trim(EVENTS, 1))
+    await search.indexer.trim()
+    assert await subjects(search, text="m-1") == []
+    assert await subjects(search, text="m-2") == ["m-2"]
+
+
+async def test_published_hook_takes_what_the_publisher_gives(journal: Journal, search: Search) -> None:
+    """Entries without a place in the journal are passed over; too many at once are not kept."""
+    search.indexer.published("sms.dr", 0, 1, [entry("m-1")])
+    record = Record("events", 0, 0.0, *entry("m-2"))
+    for _ in range(3):
+        search.indexer.published("sms.dr", 0, 1, [record] * 90_000)
+    assert search.indexer._published_records <= 200_000
+    search.indexer._published.clear()
+    search.indexer._published_records = 0
