@@ -46,11 +46,20 @@ def quantile(share: float, metric: str, by: str = "") -> str:
     return f"histogram_quantile({share}, {rate(f'{metric}_bucket', labels)})"
 
 
+def within(metric: str, window: str, where: str) -> str:
+    """How many there were in a time; 0 where there were none."""
+    return f'sum(increase({metric}{{instance=~"$instance",{where}}}[{window}])) or vector(0)'
+
+
 def gauge(metric: str, by: str, how: str = "sum", where: str = "") -> str:
     """A gauge over the chosen instances."""
     chosen = f'instance=~"$instance"{"," + where if where else ""}'
     return f"{how} by ({by}) ({metric}{{{chosen}}})"
 
+
+NOT_WELL: Final = (
+    f"""count({gauge("gateway_subscriber_state", "subscriber", "max", 'state!="closed"')} == 1) or vector(0)"""
+)
 
 ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
     (
@@ -65,12 +74,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             ),
             Panel(
                 "Answered 503, last hour",
-                (
-                    (
-                        'sum(increase(gateway_callbacks_total{instance=~"$instance",outcome="unavailable"}[1h])) or vector(0)',
-                        "callbacks",
-                    ),
-                ),
+                ((within("gateway_callbacks_total", "1h", 'outcome="unavailable"'), "callbacks"),),
                 "short",
                 4,
                 "stat",
@@ -86,26 +90,14 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             ),
             Panel(
                 "Subscribers not well",
-                (
-                    (
-                        "count(max by (subscriber)"
-                        ' (gateway_subscriber_state{instance=~"$instance",state!="closed"}) == 1) or vector(0)',
-                        "subscribers",
-                    ),
-                ),
+                ((NOT_WELL, "subscribers"),),
                 "short",
                 4,
                 "stat",
             ),
             Panel(
                 "Dead letters, last day",
-                (
-                    (
-                        "sum(increase("
-                        'gateway_deliveries_total{instance=~"$instance",outcome="dead_lettered"}[1d])) or vector(0)',
-                        "events",
-                    ),
-                ),
+                ((within("gateway_deliveries_total", "1d", 'outcome="dead_lettered"'), "events"),),
                 "short",
                 4,
                 "stat",

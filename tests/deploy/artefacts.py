@@ -1,0 +1,53 @@
+"""The files under ``deploy/``, read once for all tests, and the tools that look at them where they are installed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from gateway.telemetry.metrics import CATALOGUE, Metric
+
+ROOT: Final = Path(__file__).parents[2]
+DEPLOY: Final = ROOT / "deploy"
+#: The gateway is gone so many seconds after SIGTERM: 25 s of its own, 28 s with workers (gateway.supervisor).
+STOP_S: Final = 28
+_SUFFIXES: Final = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
+
+
+def run(tool: str, *arguments: str, install: str) -> str:
+    """Output of a tool; skips where it is not installed, fails when the tool finds something."""
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not installed ({install})")
+    done = subprocess.run([tool, *arguments], check=False, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def documents(text: str) -> list[dict[str, Any]]:
+    """Every YAML document with something in it."""
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def series() -> dict[str, Metric]:
+    """Names as Prometheus has them, with the row of the catalogue that each comes from."""
+    return {metric.name + suffix: metric for metric in CATALOGUE for suffix in _SUFFIXES[metric.kind]}
+
+
+def metrics_in(text: str) -> set[str]:
+    """Names of our metrics that stand in an expression or a text."""
+    return set(re.findall(r"\bgateway_[a-z][a-z0-9_]*\b", text))
+
+
+def walk(value: Any) -> Iterator[Any]:
+    """A value and everything in it."""
+    yield value
+    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for one in below:
+        yield from walk(one)

@@ -1,0 +1,82 @@
+"""The script that lets a pod go only when its journal is in Kafka."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from deploy import drain
+from tests.deploy.metrics_server import MetricsServer
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(drain, "LOOK_S", 0.01)
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def page(lag: float, up: float = 1.0) -> str:
+    """What /metrics says, with lines around it that must not be mistaken for it."""
+    return (
+        "# TYPE gateway_publisher_lag_records gauge\n"
+        f"gateway_publisher_lag_records {lag}\n"
+        f'gateway_kafka_up{{client="publisher"}} {up}\n'
+        'gateway_kafka_up{client="gateway.billing"} 0.0\n'
+        "gateway_publisher_lag_records_created 1.7e9\n"
+    )
+
+
+def in_turn(*pages: str) -> Callable[[], str]:
+    """One after the other; the last again and again."""
+    left = itertools.chain(pages, itertools.repeat(pages[-1]))
+    return lambda: next(left)
+
+
+def wait(pages: Callable[[], str], timeout_s: float, token: str = "") -> int:
+    with MetricsServer({"/metrics": pages}, token) as server:
+        return drain.wait([f"http://127.0.0.1:{server.port}/metrics"], token, timeout_s, None)
+
+
+def test_done_when_kafka_has_everything() -> None:
+    """Lag goes down to 0 and stays there."""
+    assert 0 == wait(in_turn(page(500), page(0), page(3), page(0)), 10, token="t")
+
+
+def test_lag_that_nobody_measured_yet_is_not_done() -> None:
+    """A gauge reads 0 before the first measurement; with Kafka away that means nothing."""
+    assert 1 == wait(in_turn(page(0, up=0)), 0.2)
+
+
+def test_not_done_in_time_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """The pod goes all the same; the person who reads its events learns why."""
+    assert 1 == wait(in_turn(page(7)), 0.2)
+    assert "7 records wait" in capsys.readouterr().err
+
+
+def test_every_worker_counts() -> None:
+    """Done is when the last of them is done."""
+    with MetricsServer({"/metrics": page(0)}) as one, MetricsServer({"/metrics": page(1)}) as other:
+        urls = [f"http://127.0.0.1:{server.port}/metrics" for server in (one, other)]
+        assert (False, "1 records wait") == drain.look_at_all(urls, "")
+
+
+def test_gateway_that_it_started_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Job for an orphaned journal ends by itself."""
+    monkeypatch.setattr(sys, "argv", ["drain.py", "--", sys.executable, "-c", "import time; time.sleep(60)"])
+    with MetricsServer({"/metrics": page(0)}) as server:
+        monkeypatch.setenv("GATEWAY__ADMIN__PORT", str(server.port))
+        assert 0 == drain.main()
+
+
+def test_gateway_that_cannot_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong configuration does not look like a drained journal."""
+    monkeypatch.setattr(sys, "argv", ["drain.py", "--", sys.executable, "-c", "raise SystemExit(2)"])
+    monkeypatch.setitem(os.environ, "GATEWAY__ADMIN__PORT", "1")
+    assert 2 == drain.main()
