@@ -237,11 +237,12 @@ def _hash(key: str) -> int:
 
 def _rows(keyed: Sequence[Keyed]) -> dict[int, list[int]]:
     """The integers to store, by generation."""
+    crc32 = zlib.crc32  # bound here: this is most of the work
     found: dict[int, list[int]] = {}
     for offset, keys in keyed:
         number, place = divmod(offset, GENERATION)
         rows = found.setdefault(number, [])
-        rows += [_hash(key) << 16 | place for key in keys]
+        rows += [crc32(key.encode("utf-8", "surrogatepass")) << 16 | place for key in keys]
     return found
 
 

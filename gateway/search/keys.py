@@ -8,7 +8,8 @@ the rest of what was typed is checked on the event.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -16,21 +17,25 @@ import orjson
 from gateway.log import Record
 
 #: Fields of ``data`` that name things; the platform's own names for them are all in there.
-ID_FIELDS: Final = (
-    "message_id",
-    "parent_message_id",
-    "platform_message_id",
-    "call_id",
-    "vos_call_id",
-    "task_id",
-    "external_task_id",
-    "order_id",
-    "request_id",
-    "batch_id",
-    "record_id",
+_ID_FIELDS: Final = frozenset(
+    {
+        "message_id",
+        "parent_message_id",
+        "platform_message_id",
+        "call_id",
+        "vos_call_id",
+        "task_id",
+        "external_task_id",
+        "order_id",
+        "request_id",
+        "batch_id",
+        "record_id",
+    }
 )
 #: Fields of ``data`` that hold phone numbers.
-PHONE_FIELDS: Final = ("to", "from", "phone", "number", "business_phone", "show_phone", "effective_called_number")
+_PHONE_FIELDS: Final = frozenset(
+    {"to", "from", "phone", "number", "business_phone", "show_phone", "effective_called_number"}
+)
 #: Digits that are enough to look for; eight tell numbers of one country apart well enough for an index.
 TAIL: Final = 8
 #: Longer texts are no ids.
@@ -43,24 +48,28 @@ _PHONE: Final = re.compile(r"^\+?[0-9]{6,20}$")
 
 def keys_of(record: Record) -> set[str]:
     """Everything one event can be found by; an event that is not JSON has its id, key and topic."""
-    found = {record.id, record.key.casefold()[:_MAX_TEXT], f"topic:{record.topic}"}
     event = parsed(record.value)
+    found = {record.id, record.key.casefold()[:_MAX_TEXT]}
+    found.update(_kinds(record.topic, str(event.get("type")), str(event.get("source"))))
     subject = event.get("subject")
     if isinstance(subject, str):
         found.add(subject.casefold()[:_MAX_TEXT])
-    found.add(f"type:{event.get('type')}")
-    found.add(f"callback:{callback_of(event)}")
     data = event.get("data")
     if isinstance(data, dict):
-        for text in _texts(data, ID_FIELDS):
-            found.add(text.casefold())
-        for text in _texts(data, PHONE_FIELDS):
-            digits = digits_of(text)
-            if digits:
-                found.add(f"+{digits}")
-                found.add(f"~{digits[-TAIL:]}")
+        for field in _ID_FIELDS & data.keys():
+            found.update(text.casefold() for text in _texts(data[field]))
+        for field in _PHONE_FIELDS & data.keys():
+            for digits in map(digits_of, _texts(data[field])):
+                if digits:
+                    found.add("+" + digits)
+                    found.add("~" + digits[-TAIL:])
     found.discard("")
     return found
+
+
+@lru_cache(maxsize=1024)
+def _kinds(topic: str, type_: str, source: str) -> tuple[str, str, str]:
+    return f"topic:{topic}", f"type:{type_}", f"callback:{source.rpartition('/')[2]}"
 
 
 def asked(text: str) -> list[str]:
@@ -86,6 +95,8 @@ def matches(record: Record, text: str) -> bool:
 
 def digits_of(text: str) -> str:
     """The digits of a phone number however it is written; empty when it is none."""
+    if text[:1] == "+" and text[1:].isdigit() and text.isascii() and 6 < len(text) <= 21:
+        return text[1:]  # as the gateway writes them
     compact = _NOT_DIGITS.sub("", text)
     if not _PHONE.match(compact):
         return ""
@@ -107,12 +118,9 @@ def parsed(value: bytes) -> dict[str, Any]:
     return event if isinstance(event, dict) else {}
 
 
-def _texts(data: Mapping[str, Any], fields: tuple[str, ...]) -> Iterator[str]:
-    for field in fields:
-        value = data.get(field)
-        if value is None:
-            continue
-        for item in value[:_MAX_ITEMS] if isinstance(value, list) else (value,):
-            text = str(item) if isinstance(item, (str, int)) else ""
-            if 0 < len(text) <= _MAX_TEXT:
-                yield text
+def _texts(value: Any) -> list[str]:
+    """The texts of a field: itself, or those of a list; long ones are no ids."""
+    if isinstance(value, str):
+        return [value] if len(value) <= _MAX_TEXT else []
+    items = value[:_MAX_ITEMS] if isinstance(value, list) else [value]
+    return [str(item)[:_MAX_TEXT] for item in items if isinstance(item, (str, int))]
