@@ -21,7 +21,7 @@ from gateway.config.settings import Ingest
 from gateway.errors import Broken, NotNow
 from gateway.ingest.connection import Connection
 from gateway.ingest.endpoints import Endpoint, Endpoints
-from gateway.ingest.fast_path import FastPath
+from gateway.ingest.fast_connections import FastConnections
 from gateway.ingest.intake import Intake, Pending
 from gateway.ingest.peer import caller
 from gateway.telemetry.metrics import METRICS
@@ -54,7 +54,7 @@ class IngestServer:
         self._max_body = int(settings.max_body_bytes)
         self._trusted = tuple(settings.trusted_proxies)
         self._server: _Server | None = None
-        self._fast: FastPath | None = None
+        self._fast: FastConnections | None = None
         self._listener: asyncio.Server | None = None
 
     @property
@@ -69,15 +69,9 @@ class IngestServer:
         Raises:
             Broken: the address cannot be had.
         """
-        self._server = _Server(
-            self._handle,
-            head_timeout_s=self._settings.read_timeout,
-            keepalive_timeout=self._settings.keepalive_timeout,
-            access_log=None,
-            max_field_size=16 * 1024,
-        )
+        self._server = self.ordinary()
         if self._settings.fast_path:
-            self._fast = FastPath(
+            self._fast = FastConnections(
                 self._endpoints,
                 self._intake,
                 clock=self._clock,
@@ -99,6 +93,16 @@ class IngestServer:
                 f"ingest.host and ingest.port: cannot listen on "
                 f"{self._settings.host}:{self._settings.port}: {exc.strerror}"
             ) from exc
+
+    def ordinary(self) -> _Server:
+        """aiohttp's side: makes the handlers of connections that are not plain, or of all."""
+        return _Server(
+            self._handle,
+            head_timeout_s=self._settings.read_timeout,
+            keepalive_timeout=self._settings.keepalive_timeout,
+            access_log=None,
+            max_field_size=16 * 1024,
+        )
 
     async def stop(self, timeout_s: float) -> None:
         """Accept no more connections, finish the requests that were read. May be called twice, or before start."""

@@ -83,15 +83,15 @@ async def read_reply(reader: asyncio.StreamReader) -> Reply:
 Serve = Callable[..., Awaitable[Running]]
 
 
-@pytest.fixture
-async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
-    """Start servers with any ``ingest`` settings; all are stopped at the end."""
+@pytest.fixture(params=[True, False], ids=["fast", "ordinary"])
+async def serve(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Serve]:
+    """Start servers with any ``ingest`` settings, on both ways through; all are stopped at the end."""
     started: list[Running] = []
 
     async def start(*, retention: Retention | None = None, **settings: Any) -> Running:
         journal = Journal(tmp_path / f"journal-{len(started)}", retention or Retention(1 << 30, 3600.0))
         await journal.start()
-        section = Ingest.model_validate({"port": 0, **settings})
+        section = Ingest.model_validate({"port": 0, "fast_path": request.param, **settings})
         known = KnownIds(section.dedup_window)
         intake = Intake(journal, known, clock=lambda: datetime.now(UTC), max_waiting=section.max_waiting)
         server = IngestServer(section, endpoints(section), intake, clock=lambda: datetime.now(UTC))
