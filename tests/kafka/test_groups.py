@@ -58,14 +58,14 @@ class Member:
         assert self._reader is not None
         assert self._reader._committer is not None
         self._reader._committer.cancel()
-        coordinator = self._reader._consumer._coordinator
+        coordinator = self._reader._member.consumer._coordinator
         coordinator._maybe_leave_group = coordinator._stop_heartbeat_task
-        await self._reader._consumer.stop()
+        await self._reader._member.consumer.stop()
 
     @property
     def partitions(self) -> int:
         assert self._reader is not None
-        return len(self._reader._consumer.assignment())
+        return len(self._reader._member.consumer.assignment())
 
     async def _halt(self) -> None:
         assert self._task is not None
@@ -228,7 +228,7 @@ async def test_a_slow_settling_is_cut_short(kafka: str, prefix: str) -> None:
     await log.reader(_GROUP, [TOPIC], start="earliest", on_revoked=never)
     second = await other.reader(_GROUP, [TOPIC], start="earliest")
     assert was_cancelled.is_set()
-    assert len(second._consumer.assignment()) == 3
+    assert len(second._member.consumer.assignment()) == 3
     await other.stop()
     await log.stop()
 

@@ -2,15 +2,16 @@
 
 In the order of an event's way: ``binding`` (event ⇄ Kafka record), ``partitioner`` (key → partition), ``lane`` and
 ``backlog`` (what waits for one partition, for all), ``producer`` (one of aiokafka's) and ``writer`` (one after another,
-in order through every failure), ``reader`` and ``positions`` (a member of a consumer group). Beside it: ``options`` and
+in order through every failure), ``member``, ``positions`` and ``reader`` (a consumer group). Beside it: ``options`` and
 ``security`` (how clients are made), ``topics`` (create, list), ``availability`` (what is the matter, told once),
 ``staleness`` (away, or moved?), ``faults`` (aiokafka's errors in our words), ``quiet`` (its log).
 """
 
 from gateway.log.kafka.availability import State
 from gateway.log.kafka.log import KafkaLog
+from gateway.log.kafka.member import ReaderPolicy
 from gateway.log.kafka.options import KafkaOptions
-from gateway.log.kafka.reader import KafkaReader, ReaderPolicy
+from gateway.log.kafka.reader import KafkaReader
 from gateway.log.kafka.writer import Writer, WriterPolicy
 
 __all__ = ["KafkaLog", "KafkaOptions", "KafkaReader", "ReaderPolicy", "State", "Writer", "WriterPolicy"]

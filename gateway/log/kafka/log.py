@@ -14,8 +14,9 @@ from gateway.log import Entry, OnRevoked, Record, Start
 from gateway.log.kafka import faults, topics
 from gateway.log.kafka.availability import State
 from gateway.log.kafka.lane import Ticket
+from gateway.log.kafka.member import ReaderPolicy
 from gateway.log.kafka.options import KafkaOptions
-from gateway.log.kafka.reader import KafkaReader, ReaderPolicy
+from gateway.log.kafka.reader import KafkaReader
 from gateway.log.kafka.writer import Writer, WriterPolicy
 
 #: For one :meth:`KafkaLog.append`. A moved leader takes some seconds, and a caller that waits longer holds an event.

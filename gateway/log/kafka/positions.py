@@ -38,10 +38,6 @@ class Positions:
         topic, _, number = name.rpartition("-")
         return TopicPartition(self._options.kafka_name(topic), int(number))
 
-    def any_of(self, kafka_topic: str) -> Any:
-        """Some partition of a topic: there is always one of number 0."""
-        return TopicPartition(kafka_topic, 0)
-
     def read(self, name: str, first: int, last: int) -> int:
         """Records were handed out; tells how many offsets before them nobody will see."""
         expected = self._next.get(name, first)

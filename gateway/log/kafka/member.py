@@ -1,0 +1,286 @@
+"""One member of a consumer group: aiokafka's consumer, one after another, and what its group does to it.
+
+aiokafka 0.14 deals partitions anew by taking all of them from everybody first (its consumer has no cooperative
+protocol). What we add to it:
+
+* ``on_revoked`` is awaited, for at most ``settle_s``, before partitions go, and what is done by then is committed.
+  Heartbeats go on meanwhile, from a task of aiokafka's that no work of ours holds up; records are not handed out.
+* Commits gather and go out twice a second in the background. When the group has moved on they are dropped: those
+  events come again elsewhere.
+* Away is told from empty: aiokafka retries in silence, so an idle member asks for an end offset every ten seconds.
+  A consumer whose background task ended, or whose addresses are stale, is replaced; it goes on from its commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition, errors
+
+from gateway.errors import Transient
+from gateway.log import OnRevoked
+from gateway.log.kafka import faults, topics
+from gateway.log.kafka.availability import CONNECTION, Availability
+from gateway.log.kafka.options import OPEN_S, KafkaOptions, within
+from gateway.log.kafka.positions import Positions
+from gateway.log.kafka.quiet import QUIET
+from gateway.telemetry.metrics import METRICS
+
+_log = structlog.get_logger("gateway.kafka")
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderPolicy:
+    """Numbers of a reader.
+
+    Args:
+        session_s: without a heartbeat for this long a member counts as dead, and its partitions go to others.
+        heartbeat_s: between heartbeats; a rebalance is noticed after at most this.
+        settle_s: for ``on_revoked``; less than ``rebalance_s`` by what commits and the join itself need.
+        rebalance_s: the group waits this long for a member to join again before it counts as dead.
+        join_s: :meth:`Member.join` waits so long for partitions, then goes on without.
+        commit_interval_s: between commits in the background; what a crash repeats.
+        request_s: for one commit, offset look-up or seek.
+        probe_s: an idle reader makes sure of Kafka after this.
+        rebootstrap_s: away for this long while a fresh client gets through: the consumer is replaced.
+    """
+
+    session_s: float = 15.0
+    heartbeat_s: float = 3.0
+    settle_s: float = 25.0
+    rebalance_s: float = 45.0
+    join_s: float = 50.0
+    commit_interval_s: float = 0.5
+    request_s: float = 10.0
+    probe_s: float = 10.0
+    rebootstrap_s: float = 60.0
+    close_s: float = 5.0
+    fetch_max_bytes: int = 4 * 1024 * 1024
+    max_partition_fetch_bytes: int = 1024 * 1024
+
+
+class Member:
+    """Joins the group as often as needed; :attr:`consumer` is the present one.
+
+    Args:
+        topics: names in Kafka.
+        positions: what is done; shared with the reader.
+        changed: set when partitions have come.
+    """
+
+    def __init__(
+        self,
+        options: KafkaOptions,
+        group: str,
+        topics: Collection[str],
+        policy: ReaderPolicy,
+        *,
+        positions: Positions,
+        availability: Availability,
+        on_revoked: OnRevoked | None,
+        changed: asyncio.Event,
+    ) -> None:
+        self.consumer: Any = None
+        self._options = options
+        self._group = group
+        self._topics = sorted(topics)
+        self._policy = policy
+        self._positions = positions
+        self._availability = availability
+        self._on_revoked = on_revoked
+        self._changed = changed
+        self._committing = asyncio.Lock()
+        self._heard_at = 0.0
+        self._rebalances = METRICS.counter("gateway_kafka_rebalances").labels(group)
+
+    # -- joining ------------------------------------------------------------------------------------------------
+
+    async def join(self) -> None:
+        """Make a consumer and join. Returns with partitions, or without when others take long to give them away.
+
+        Raises:
+            KafkaAway: Kafka cannot be reached, or refuses; call again later.
+        """
+        policy = self._policy
+        consumer = AIOKafkaConsumer(
+            **self._options.client(),
+            group_id=self._options.kafka_name(self._group),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=int(policy.session_s * 1000),
+            heartbeat_interval_ms=int(policy.heartbeat_s * 1000),
+            rebalance_timeout_ms=int(policy.rebalance_s * 1000),
+            # A subscriber that is down for days keeps its partitions: its reader lives, it only does not read.
+            max_poll_interval_ms=2**31 - 1,
+            fetch_max_bytes=policy.fetch_max_bytes,
+            max_partition_fetch_bytes=policy.max_partition_fetch_bytes,
+        )
+        listener = _Listener(self, consumer)
+        try:
+            async with asyncio.timeout(OPEN_S):
+                await consumer.start()
+            consumer.subscribe(self._topics, listener=listener)
+        except faults.CLIENT_ERRORS as exc:
+            await within(policy.close_s, consumer.stop())
+            self._availability.problem(CONNECTION, faults.reason(exc))
+            raise faults.away(exc, f"group {self._group}") from exc
+        except BaseException:
+            await within(policy.close_s, consumer.stop())
+            raise
+        self.consumer = consumer
+        self.heard()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(policy.join_s):
+                await listener.joined.wait()
+
+    async def replace(self, consumer: Any) -> None:
+        """Give this consumer up; there is none until the next :meth:`join`."""
+        if self.consumer is not consumer:
+            return
+        self.consumer = None
+        # In a task of its own: the owner may wait, inside, for what its reading task does.
+        settling = asyncio.create_task(self.revoked(consumer, consumer.assignment()), name=f"kafka-{self._group}")
+        await asyncio.wait([settling], timeout=self._policy.settle_s + self._policy.request_s)
+        await within(self._policy.close_s, consumer.stop())
+
+    # -- rebalances ---------------------------------------------------------------------------------------------
+
+    async def revoked(self, consumer: Any, partitions: Collection[Any]) -> None:
+        """Called by aiokafka before partitions go. Settle them, then commit; bounded."""
+        names = sorted(self._positions.name(tp) for tp in partitions)
+        if not names:
+            return
+        self._rebalances.inc()
+        if self._on_revoked is not None and not await within(self._policy.settle_s, self._settle(names)):
+            _log.warning("kafka.settle_cut_short", group=self._group, partitions=names)
+        with suppress(Transient):
+            await self.commit(consumer, self._policy.request_s)
+
+    async def _settle(self, names: Collection[str]) -> None:
+        assert self._on_revoked is not None
+        try:
+            await self._on_revoked(names)
+        except Exception as exc:  # the owner's trouble must not keep the group from going on
+            _log.exception("kafka.settle_failed", group=self._group, error=repr(exc))
+
+    async def assigned(self, consumer: Any, partitions: Collection[Any]) -> None:
+        """Called by aiokafka when partitions have come. What could not be committed before still counts."""
+        for tp, offset in self._positions.assigned(partitions).items():
+            with suppress(*faults.CLIENT_ERRORS):
+                async with asyncio.timeout(self._policy.request_s / 2):
+                    stored = await consumer.committed(tp)
+                if stored is None or stored < offset:
+                    consumer.seek(tp, offset)
+        self._changed.set()
+
+    # -- committing ---------------------------------------------------------------------------------------------
+
+    async def commit_regularly(self) -> None:
+        """For ever: what gathered goes out; what fails is tried again."""
+        while True:
+            await self._positions.wait_dirty()
+            await asyncio.sleep(self._policy.commit_interval_s)
+            try:
+                if self.consumer is not None:
+                    await self.commit(self.consumer, self._policy.request_s)
+            except Transient:
+                continue
+            except Exception as exc:  # the top of a task: commits that end would repeat everything one day
+                _log.exception("kafka.commit_broke", group=self._group, error=repr(exc))
+
+    async def commit(self, consumer: Any, seconds: float) -> None:
+        """Make all commits so far durable.
+
+        Raises:
+            KafkaAway: not confirmed in time; they are kept for the next try.
+        """
+        async with self._committing:
+            assigned = consumer.assignment()
+            due = {tp: offset for tp, offset in self._positions.dirty().items() if tp in assigned}
+            if not due:
+                self._positions.drop(assigned)
+                return
+            try:
+                async with asyncio.timeout(seconds):
+                    await consumer.commit(due)
+            except (errors.CommitFailedError, errors.IllegalStateError) as exc:
+                _log.info("kafka.commit_dropped", group=self._group, reason=faults.reason(exc))
+            except faults.CLIENT_ERRORS as exc:
+                self._availability.problem(CONNECTION, f"commit: {faults.reason(exc)}")
+                raise faults.away(exc, f"group {self._group}: commit") from exc
+            else:
+                self._positions.committed_up_to(due)
+                self.heard()
+
+    # -- trouble ------------------------------------------------------------------------------------------------
+
+    def heard(self) -> None:
+        """Kafka answered."""
+        self._heard_at = time.monotonic()
+        if not self._availability.state.is_ready:
+            self._availability.solved(CONNECTION)
+
+    async def make_sure(self, consumer: Any) -> None:
+        """Nothing came. Is there nothing, or is Kafka away?
+
+        Raises:
+            KafkaAway: away.
+        """
+        silent_s = time.monotonic() - self._heard_at
+        if silent_s < self._policy.probe_s and self._availability.state.is_ready:
+            return
+        try:
+            async with asyncio.timeout(self._policy.request_s / 2):
+                await consumer.end_offsets([TopicPartition(self._topics[0], 0)])
+        except faults.CLIENT_ERRORS as exc:
+            said = QUIET.last_warning or faults.reason(exc)
+            self._availability.problem(CONNECTION, said)
+            if silent_s > self._policy.rebootstrap_s and await topics.is_reachable(self._options):
+                await self.replace(consumer)
+            raise faults.KafkaAway(f"group {self._group}: {said}") from exc
+        self.heard()
+
+    async def trouble(self, consumer: Any, exc: BaseException) -> None:
+        """aiokafka gave us an error of its background tasks. Those of rights pass; after others it does not recover.
+
+        Raises:
+            KafkaAway: always.
+        """
+        self._availability.problem(CONNECTION, faults.reason(exc))
+        if not isinstance(exc, errors.TopicAuthorizationFailedError | errors.GroupAuthorizationFailedError):
+            await self.replace(consumer)
+        raise faults.away(exc, f"group {self._group}") from exc
+
+    async def ask(self, question: Awaitable[Any]) -> Any:
+        """A question to Kafka, with a deadline.
+
+        Raises:
+            KafkaAway: no answer.
+        """
+        try:
+            async with asyncio.timeout(self._policy.request_s):
+                return await question
+        except faults.CLIENT_ERRORS as exc:
+            raise faults.away(exc, f"group {self._group}") from exc
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """Passes aiokafka's callbacks on, with the consumer they are of."""
+
+    def __init__(self, member: Member, consumer: Any) -> None:
+        self._member = member
+        self._consumer = consumer
+        self.joined = asyncio.Event()
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        await self._member.revoked(self._consumer, revoked)
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        await self._member.assigned(self._consumer, assigned)
+        self.joined.set()
