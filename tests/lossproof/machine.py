@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.lossproof.world import World
@@ -38,7 +37,7 @@ async def files(world: World) -> None:
         if not world.cycle(f"all but {room} file descriptors taken"):
             return
         await world.load.more(50)
-        used = len(list(Path(f"/proc/{gateway.pid}/fd").iterdir()))
+        used = gateway.open_files()
         before = resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, (used + room + 20, before[1]))
         port = urlsplit(gateway.url).port

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import signal
 import sys
 from pathlib import Path
@@ -38,7 +37,6 @@ class Gateway(GatewayProcess):
         self.environment = dict(environment or {})
         self.notable: list[dict[str, Any]] = []
         self.starts = 0
-        self.most_files = 0
 
     async def launch(self, point: str = "", broken: str = "") -> None:
         """Start the process and return at once.
@@ -58,8 +56,6 @@ class Gateway(GatewayProcess):
             sys.executable, "-m", "gateway", self.command, "-c", str(self.path),
             stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, cwd=_ROOT, env=environment, limit=2**20,
         )  # fmt: skip
-        if self.most_files:
-            resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (self.most_files, self.most_files))
         self._reading = asyncio.create_task(self._read())
 
     async def ready(self, within_s: float = 60.0) -> dict[str, Any]:
@@ -87,6 +83,10 @@ class Gateway(GatewayProcess):
             await asyncio.sleep(seconds)
         finally:
             os.kill(self.pid, signal.SIGCONT)
+
+    def open_files(self) -> int:
+        """File descriptors in use."""
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
     @property
     def is_running(self) -> bool:

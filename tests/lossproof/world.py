@@ -231,9 +231,7 @@ class World:
     async def close(self) -> None:
         """Stop what is left, whatever happened."""
         jobs: list[Coroutine[Any, Any, Any]] = [receiver.stop() for receiver in self.receivers]
-        for gateway in self.gateways:
-            if gateway.is_running:
-                jobs.append(gateway.kill())
+        jobs += [gateway.kill() for gateway in self.gateways if gateway.is_running]
         if hasattr(self, "load"):
             jobs.append(self.load.abort())
         if self.proxy is not None:
