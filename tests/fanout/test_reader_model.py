@@ -101,10 +101,17 @@ class ReaderMachine(RuleBasedStateMachine):
         self.run(go())
 
     @precondition(lambda self: self.sink.asked)
-    @rule(data=st.data(), result=st.sampled_from([OK, OK, AttemptResult(500), TIMEOUT, DOWN]))
-    def answer(self, data: st.DataObject, result: AttemptResult) -> None:
-        asked = data.draw(st.sampled_from(range(len(self.sink.asked))))
-        self.resolve(self.sink.asked[asked], result)
+    @rule(
+        answers=st.lists(
+            st.tuples(st.integers(0, 3), st.sampled_from([OK, OK, AttemptResult(500), TIMEOUT, DOWN])),
+            min_size=1,
+            max_size=10,
+        )
+    )
+    def answer(self, answers: list[tuple[int, AttemptResult]]) -> None:
+        for which, result in answers:
+            if self.sink.asked:
+                self.resolve(self.sink.asked[which % len(self.sink.asked)], result)
 
     def resolve(self, asked: Asked, result: AttemptResult) -> None:
         if result.is_success:
@@ -145,34 +152,24 @@ class ReaderMachine(RuleBasedStateMachine):
 
         self.run(go())
 
-    @rule()
-    def crash(self) -> None:
-        """The process dies: tasks and memory are gone, attempts in flight have an unknown outcome."""
+    @rule(is_crash=st.booleans())
+    def restart(self, is_crash: bool) -> None:
+        """A crash: tasks and memory are gone, attempts in flight have an unknown outcome. Else a stop in order."""
 
-        async def go() -> None:
+        async def crash() -> None:
             for task in [*self.reader._readers, *self.reader._workers]:
                 task.cancel()
             await asyncio.gather(*self.reader._readers, *self.reader._workers, return_exceptions=True)
             self.log.readers.clear()
 
-        self.run(go())
+        self.run(crash() if is_crash else self.reader.stop(0.0))
         self.start()
 
-    @rule()
-    def restart(self) -> None:
-        self.run(self.reader.stop(0.0))
-        self.start()
-
-    @rule(count=st.integers(1, 3))
-    def appends_fail(self, count: int) -> None:
-        self.log.failing_appends = count
-
-    @rule(count=st.integers(1, 3))
-    def fetches_fail(self, count: int) -> None:
-        self.log.failing_fetches = count
-
-    @rule(is_forgetting=st.booleans())
-    def commits_fail(self, is_forgetting: bool) -> None:
+    @rule(failing_appends=st.integers(0, 3), failing_fetches=st.integers(0, 2), is_forgetting=st.booleans())
+    def the_log_fails(self, failing_appends: int, failing_fetches: int, is_forgetting: bool) -> None:
+        """Appends and fetches that raise, commits that are lost, from now on."""
+        self.log.failing_appends = failing_appends
+        self.log.failing_fetches = failing_fetches
         self.log.is_forgetting = is_forgetting
 
     @invariant()
