@@ -41,7 +41,7 @@ def test_internal_links_lead_somewhere(page: Path) -> None:
 def test_commands_exist(page: Path) -> None:
     """Every `gateway …` in code is a command."""
     code = re.findall(r"`([^`\n]+)`", page.read_text()) + re.findall(r"(?ms)^```.*?$(.*?)^```", page.read_text())
-    named = {name for text in code for name in re.findall(r"(?m)(?:^|/|&& |-- )gateway ([a-z]+)", text)}
+    named = {name for text in code for name in re.findall(r"(?m)(?:^|bin/|&& |-- )gateway ([a-z]+)", text)}
     assert set() == named - set(COMMANDS) - PROMISED
 
 
