@@ -276,7 +276,8 @@ class Lane:
 
     def _drop(self, position: Position) -> None:
         """Forget what has not begun; it is still uncommitted, so that the next reader meets it."""
-        for job in list(position.jobs.values()):
+        # The last first: the head of a key would let its next one go, out of order.
+        for job in reversed(list(position.jobs.values())):
             if job.place is not Place.FLIGHT:
                 self._dispatcher.discard(job)
                 self._forget(job)
