@@ -1,10 +1,10 @@
 """The only wiring: every part gets what it needs here, starts in order and stops in reverse.
 
-    journal ── publisher ── Kafka's log ── fan-out ── ingest ── admin
+    journal ── search ── publisher ── Kafka's log ── fan-out ── ingest ── admin
 
 ========  ===========================================================================
 ``run``     all of it; without Kafka the journal is the log that fan-out reads
-``serve``   journal, publisher, ingest, admin
+``serve``   journal, search, publisher, ingest, admin (and Kafka's log, for what admin looks up there)
 ``fanout``  Kafka's log, fan-out, admin
 ========  ===========================================================================
 
@@ -31,6 +31,7 @@ import structlog
 
 from gateway import __version__, publisher
 from gateway.admin.health import Check
+from gateway.admin.parts import Parts
 from gateway.admin.server import AdminServer
 from gateway.config.settings import FAMILIES, Settings
 from gateway.config.watch import watch
@@ -46,6 +47,7 @@ from gateway.log.journal import Journal, Retention
 from gateway.log.kafka import KafkaLog, KafkaOptions
 from gateway.orphans import Orphanage
 from gateway.publisher import Publisher
+from gateway.search import Search
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import METRICS
 
@@ -80,6 +82,17 @@ class App:
         self._worker = worker
         self._stack = AsyncExitStack()
         self._checks: dict[str, Callable[[], Check]] = {}
+        self._instance = f"{socket.gethostname()}-{worker or 0}" if settings.kafka is not None else "0"
+        self._parts = Parts(
+            settings,
+            role,
+            self._checks,
+            METRICS.registry,
+            instance=self._instance,
+            worker=worker,
+            topics=event_topics(settings),
+            subscribers=settings.subscribers,
+        )
 
     async def start(self) -> None:
         """Start everything; on an error what was started is stopped again before it is raised.
@@ -101,15 +114,16 @@ class App:
         told: dict[str, object] = {}
         if self.role != "fanout":
             self.journal = await self._open_journal()
+            search = await self._start_search(self.journal)
             if kafka is not None:
-                await self._start_publisher(kafka)
+                await self._start_publisher(kafka, search)
+        log = self._parts.log = await self._open_kafka(kafka) if kafka is not None else self.journal
         if self.role != "serve":
-            log = await self._open_kafka(kafka) if kafka is not None else self.journal
             await self._start_fanout(log, load_wait_s=0.2 if kafka is None else 10.0)
             told["subscribers"] = [subscriber.name for subscriber in settings.subscribers]
         if self.role != "fanout":
             told |= await self._start_ingest()
-        self.admin = AdminServer(settings.admin, self._checks, METRICS.registry)
+        self.admin = AdminServer(self._parts)
         await self._begin(self.admin.start(), self.admin.stop)
         told["admin"] = f"http://{settings.admin.host}:{self.admin.port}"
         _log.info("gateway.started", version=__version__, role=self.role, **told)
@@ -120,10 +134,19 @@ class App:
         self._checks["journal"] = lambda: Check(
             "journal", journal.last_failure if journal.is_open else "closed: the gateway is stopping"
         )
+        self._parts.journal = journal
         return journal
 
-    async def _start_publisher(self, kafka: KafkaOptions) -> None:
-        publishing = Publisher(self.journal, kafka, create=event_topics(self.settings))
+    async def _start_search(self, journal: Journal) -> Search:
+        folder = _folders(self.settings)[self._worker or 0]
+        search = self._parts.search = Search(journal, folder, with_attempts=self.settings.kafka is None)
+        await self._begin(search.start(), search.stop)
+        return search
+
+    async def _start_publisher(self, kafka: KafkaOptions, search: Search) -> None:
+        publishing = self._parts.publisher = Publisher(
+            self.journal, kafka, create=event_topics(self.settings), on_published=search.indexer.published
+        )
         await self._begin(publishing.start(), lambda: publishing.stop(drain_s=_PUBLISHER_STOP_S))
         self._checks["kafka"] = lambda: Check("kafka", publishing.state.reason, is_needed=False)
         if not self._worker:
@@ -140,8 +163,8 @@ class App:
     async def _start_fanout(self, log: EventLog, *, load_wait_s: float) -> None:
         if isinstance(log, Journal):
             await self._claim_positions(log)
-        instance = f"{socket.gethostname()}-{self._worker or 0}" if self.settings.kafka is not None else "0"
-        self.fanout = FanOut(log, self.settings.subscribers, instance=instance, load_wait_s=load_wait_s)
+        self.fanout = FanOut(log, self.settings.subscribers, instance=self._instance, load_wait_s=load_wait_s)
+        self._parts.fanout = self.fanout
         self._stack.push_async_callback(lambda: self.fanout.stop(_FANOUT_STOP_S))
         self.fanout.start()
         if self._config_path is not None:
@@ -153,6 +176,7 @@ class App:
         known = KnownIds(settings.dedup_window)
         known.update(await self.journal.newest_ids(settings.dedup_window))
         paths = endpoints(settings)
+        self._parts.endpoints, self._parts.known = paths, known
         intake = Intake(self.journal, known, clock=_utc_now, max_waiting=settings.max_waiting)
         self.ingest = IngestServer(settings, paths, intake, clock=_utc_now)
         starting = self.ingest.start(reuse_port=self._worker is not None)
@@ -194,6 +218,7 @@ class App:
             except ConfigError as exc:
                 _log.error("config.refused", problems=exc.problems, advice="what was in force stays in force")
             else:
+                self._parts.subscribers = settings.subscribers
                 _log.info("config.applied", subscribers=[subscriber.name for subscriber in settings.subscribers])
 
 

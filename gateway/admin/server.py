@@ -1,48 +1,61 @@
-"""The admin port: ``/healthz``, ``/readyz``, ``/metrics``.
+"""The admin port: ``/healthz``, ``/readyz``, ``/metrics``, the console at ``/``, its interface under ``/api/``.
 
-Health answers need no token: probes have none, and they tell no secret. Everything else does, once a token is set.
+==================================  =========================================================================
+``GET /api/overview``               rates, latency, journal, Kafka, subscribers; ``?since=`` for new points only
+``GET /api/search``                 ``?q=`` any id or phone; ``callback topic type since until before limit``
+``GET /api/events``                 live, as server-sent events; ``?topic= &type= &callback=``
+``GET /api/events/<id>``            the story of one event
+``GET /api/subscribers``            how each is doing
+``POST /api/subscribers/<name>/…``  ``pause`` or ``resume``
+``GET /api/dead-letters``           ``?subscriber= &reason= &since= &limit=``; ``/<subscriber>/<id>`` shows one
+``POST /api/replay``                ``subscriber`` and ``since until ids types from_dlq reasons all``; ``dry_run rate``
+``GET /api/replays``                replays of this process; ``/<number>`` one
+``GET /api/rejected``               callbacks that were not understood; ``?callback= &since= &limit=``
+``POST /api/rejected/replay``       decodes them again: ``callback since until ids dry_run``
+``GET /api/streams/<subscriber>``   the events of a subscriber of kind ``stream``; ``Last-Event-ID`` resumes
+==================================  =========================================================================
+
+Times are Unix seconds. Errors are ``{"error": "a sentence"}``. Who may ask is said in :mod:`gateway.admin.guarding`.
 """
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Awaitable, Callable
-from typing import Final
-
 import orjson
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from gateway.admin.health import Checks, report
-from gateway.config.settings import Admin
+from gateway.admin.answers import MAX_BODY_BYTES, Handler, answered
+from gateway.admin.control import Control
+from gateway.admin.events import Events
+from gateway.admin.guarding import add_headers, check
+from gateway.admin.health import report
+from gateway.admin.letters import Letters
+from gateway.admin.livetail import LiveTail
+from gateway.admin.overview import Overview
+from gateway.admin.page import Page
+from gateway.admin.parts import Parts
+from gateway.admin.rejections import Rejections
+from gateway.admin.replays import Replays
+from gateway.admin.story import Storyteller
+from gateway.admin.streaming import Streams
+from gateway.admin.watching import Watching
 from gateway.errors import Broken
-
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
-#: Nothing here is for frames, other origins or caches.
-_HEADERS: Final = {
-    "Server": "gateway",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
-}
 
 
 class AdminServer:
     """Serves the admin port.
 
     Args:
-        settings: section ``admin``.
-        checks: what ``/readyz`` asks.
-        registry: what ``/metrics`` shows.
+        parts: what there is to look at; started before, stopped after.
     """
 
-    def __init__(self, settings: Admin, checks: Checks, registry: CollectorRegistry) -> None:
-        self._settings = settings
-        self._checks = checks
-        self._registry = registry
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._settings = parts.settings.admin
+        self._watching = Watching(parts)
+        self._tail = LiveTail(parts)
+        self._streams = Streams()
+        self._replays = Replays(parts)
         self._runner: web.AppRunner | None = None
 
     @property
@@ -57,11 +70,8 @@ class AdminServer:
         Raises:
             Broken: the address cannot be had.
         """
-        app = web.Application(middlewares=[self._guard])
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._metrics)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await self._watching.start()
+        self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, self._settings.host, self._settings.port).start()
@@ -74,26 +84,46 @@ class AdminServer:
     async def stop(self) -> None:
         """Close. May be called twice, or before :meth:`start`."""
         runner, self._runner = self._runner, None
+        self._streams.close()
         if runner is not None:
             await runner.cleanup()
+        await self._tail.stop()
+        await self._replays.stop()
+        await self._watching.stop()
+
+    def _application(self) -> web.Application:
+        parts, watching = self._parts, self._watching
+        app = web.Application(middlewares=[self._guard], client_max_size=MAX_BODY_BYTES)
+        app.on_response_prepare.append(add_headers)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics)
+        overview = Overview(parts, watching)
+        for routes in (
+            overview,
+            Events(parts, self._tail, self._streams, Storyteller(parts, watching)),
+            Letters(parts),
+            self._replays,
+            Rejections(parts),
+            Control(parts, watching, overview, self._streams),
+            Page(),
+        ):
+            routes.add_to(app.router)
+        return app
 
     @web.middleware
-    async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        token = self._settings.token.get_secret_value()
-        if token and request.path not in _OPEN_PATHS and not _has_token(request, token):
-            response: web.StreamResponse = web.Response(
-                status=401, text="the admin token is needed\n", headers={"WWW-Authenticate": "Bearer"}
-            )
-        else:
-            response = await handler(request)
-        response.headers.update(_HEADERS)
-        return response
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        async def guarded(asked: web.Request) -> web.StreamResponse:
+            check(asked, self._settings)
+            return await handler(asked)
+
+        return await answered(request, guarded)
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        is_ready, found = report(self._checks)
+        is_ready, found = report(self._parts.checks)
         return web.Response(
             status=200 if is_ready else 503,
             body=orjson.dumps({"ready": is_ready, "checks": found}, option=orjson.OPT_APPEND_NEWLINE),
@@ -101,11 +131,4 @@ class AdminServer:
         )
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-
-def _has_token(request: web.Request, token: str) -> bool:
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and hmac.compare_digest(
-        given.strip().encode("utf-8", "surrogateescape"), token.encode()
-    )
+        return web.Response(body=generate_latest(self._parts.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

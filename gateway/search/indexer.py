@@ -15,6 +15,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -76,8 +77,11 @@ class Indexer:
         self.on_batch: Callable[[str, Sequence[Record]], None] = lambda stream, records: None
 
     async def start(self) -> None:
-        """Open the index, or make a new one, and begin. Once."""
-        self._index = await self._in_pool(partial(_opened, self._folder))
+        """Open the index, or make a new one, and begin. Once. An index that cannot be had now stops nobody."""
+        try:
+            self._index = await self._in_pool(partial(_opened, self._folder))
+        except (Transient, sqlite3.Error) as exc:
+            _log.warning("search.not_now", error=str(exc))
         self._tasks = [
             asyncio.create_task(self._run(stream, keys_of), name=f"search-{stream}")
             for stream, keys_of in self._streams.items()
@@ -194,6 +198,10 @@ class Indexer:
 
     async def _trouble(self, exc: Exception) -> None:
         """A full or failing disk is waited out; anything else that is wrong with the file means a new one."""
+        if self._index is None:
+            with suppress(Transient, sqlite3.Error):
+                self._index = await self._in_pool(partial(_opened, self._folder))
+            return
         if not isinstance(exc, sqlite3.DatabaseError) or isinstance(exc, sqlite3.OperationalError):
             _log.warning("search.not_now", error=str(exc))
             return

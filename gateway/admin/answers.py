@@ -1,0 +1,149 @@
+"""JSON in and out, and the one place where errors become answers of the admin port."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import orjson
+import structlog
+from aiohttp import web
+
+from gateway.errors import ConfigError, GatewayError, SenderError
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+#: Requests are small: a selection with some thousand ids.
+MAX_BODY_BYTES: Final = 256 * 1024
+_COMPRESSED_FROM: Final = 1024
+_MOST_IDS: Final = 5000
+
+_log = structlog.get_logger("gateway.admin")
+
+
+class BadRequest(SenderError):
+    """A parameter cannot be used; the message names it."""
+
+
+class NotFound(SenderError):
+    """There is no such thing (any more)."""
+
+    status_hint = 404
+
+
+def answer(value: object, status: int = 200) -> web.Response:
+    """A JSON document; large ones are compressed where the client takes that."""
+    response = web.Response(
+        status=status,
+        body=orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS),
+        content_type="application/json",
+        charset="utf-8",
+    )
+    if response.body is not None and len(response.body) >= _COMPRESSED_FROM:  # type: ignore[arg-type]
+        response.enable_compression()
+    return response
+
+
+async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Run a handler; what it raises becomes an answer: a sentence, never a trace."""
+    try:
+        return await handler(request)
+    except ConfigError as exc:
+        return _failure(request, 409, str(exc))
+    except GatewayError as exc:
+        return _failure(request, exc.status_hint, str(exc), exc.retry_after_s)
+    except web.HTTPException as exc:
+        return _failure(request, exc.status, f"{exc.reason}: {request.method} {request.path}", allow=exc.headers)
+    except ConnectionResetError:
+        raise
+    except Exception as exc:
+        _log.exception("admin.broke", path=request.path, error=repr(exc))
+        return _failure(request, 500, "this is a fault of the gateway; its log has more")
+
+
+def _failure(
+    request: web.Request,
+    status: int,
+    sentence: str,
+    retry_after_s: float | None = None,
+    allow: Mapping[str, str] | None = None,
+) -> web.Response:
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    if retry_after_s is not None:
+        headers["Retry-After"] = str(math.ceil(retry_after_s))
+    if allow is not None and "Allow" in allow:
+        headers["Allow"] = allow["Allow"]
+    if request.path.startswith("/api/"):
+        response = answer({"error": sentence}, status)
+    else:
+        response = web.Response(status=status, text=f"{sentence}\n")
+    response.headers.update(headers)
+    return response
+
+
+async def body(request: web.Request, known: frozenset[str]) -> dict[str, Any]:
+    """The JSON object of a request; an empty body is an empty object.
+
+    Raises:
+        BadRequest: it is none, or has fields that nobody knows: a misspelt filter must not select everything.
+    """
+    raw = await request.read()
+    try:
+        value = orjson.loads(raw) if raw else {}
+    except orjson.JSONDecodeError as exc:
+        raise BadRequest(f"the body is not JSON: {exc}") from exc
+    if not isinstance(value, dict):
+        raise BadRequest("the body must be an object")
+    unknown = sorted(value.keys() - known)
+    if unknown:
+        raise BadRequest(f"unknown: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    return value
+
+
+def number(value: object, name: str, *, low: float = 0.0, high: float = 1e11) -> float | None:
+    """A number, or None where nothing was given; texts of the query are read."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            found = float(value)
+        except ValueError:
+            found = math.nan
+        if low <= found <= high:
+            return found
+    raise BadRequest(f"{name}: a number from {low:g} to {high:g} is needed")
+
+
+def whole(value: object, name: str, default: int, *, low: int = 1, high: int = 1000) -> int:
+    """A whole number."""
+    found = number(value, name, low=low, high=high)
+    return default if found is None else int(found)
+
+
+def text(value: object, name: str) -> str:
+    """A short text; empty where nothing was given."""
+    if value is None:
+        return ""
+    if not isinstance(value, str) or len(value) > 300:
+        raise BadRequest(f"{name}: a text of at most 300 letters is needed")
+    return value
+
+
+def texts(value: object, name: str) -> frozenset[str]:
+    """A list of short texts, or one."""
+    if value is None or value == "":
+        return frozenset()
+    items = value if isinstance(value, list) else [value]
+    if len(items) > _MOST_IDS:
+        raise BadRequest(f"{name}: at most {_MOST_IDS} at a time")
+    return frozenset(found for item in items if (found := text(item, name)))
+
+
+def flag(value: object, name: str) -> bool:
+    """True or false; false where nothing was given."""
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise BadRequest(f"{name}: true or false is needed")
+    return value

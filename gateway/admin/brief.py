@@ -1,0 +1,56 @@
+"""An event in a line: what lists and the live tail show. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gateway.log import Record
+from gateway.search.keys import callback_of, parsed
+
+#: Fields of ``data`` that tell most, in the order they are shown.
+_TELLING: Final = (
+    "status",
+    "state",
+    "kind",
+    "channel",
+    "direction",
+    "from",
+    "to",
+    "phone",
+    "call_id",
+    "task_id",
+    "order_id",
+    "callback",
+    "reason",
+    "field",
+)
+_MAX_TEXT: Final = 120
+
+
+def brief(record: Record, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Attributes and the most telling fields; ``event`` is the record's value where it is parsed already."""
+    event = parsed(record.value) if event is None else event
+    data = event.get("data")
+    return {
+        "id": record.id,
+        "topic": record.topic,
+        "type": event.get("type"),
+        "callback": callback_of(event),
+        "account": event.get("account"),
+        "subject": event.get("subject"),
+        "time": event.get("time"),
+        "recordedtime": event.get("recordedtime"),
+        "stored_at": record.appended_at,
+        "offset": record.offset,
+        "fields": _fields(data) if isinstance(data, dict) else {},
+    }
+
+
+def _fields(data: Mapping[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in _TELLING:
+        value = data.get(name)
+        if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "":
+            found[name] = str(value)[:_MAX_TEXT]
+    return found

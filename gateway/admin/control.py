@@ -1,0 +1,63 @@
+"""Pausing and resuming subscribers, and reading those of kind ``stream``."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.admin import answers
+from gateway.admin.answers import NotFound, answer
+from gateway.admin.overview import Overview
+from gateway.admin.parts import Parts
+from gateway.admin.streaming import Streams
+from gateway.admin.watching import Watching
+from gateway.config.settings import Subscriber
+from gateway.fanout.clock import SystemClock
+from gateway.fanout.stream import EventStream
+
+
+class Control:
+    """Routes of this file."""
+
+    def __init__(self, parts: Parts, watching: Watching, overview: Overview, streams: Streams) -> None:
+        self._parts = parts
+        self._watching = watching
+        self._overview = overview
+        self._streams = streams
+        self._sources: dict[str, tuple[Subscriber, EventStream]] = {}
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Register."""
+        router.add_post("/api/subscribers/{name}/pause", self._pause)
+        router.add_post("/api/subscribers/{name}/resume", self._resume)
+        router.add_get("/api/streams/{name}", self._stream)
+
+    async def _pause(self, request: web.Request) -> web.Response:
+        await answers.body(request, frozenset())
+        self._parts.needed_fanout().pause(request.match_info["name"])
+        return await self._now(request.match_info["name"])
+
+    async def _resume(self, request: web.Request) -> web.Response:
+        await answers.body(request, frozenset())
+        self._parts.needed_fanout().resume(request.match_info["name"])
+        return await self._now(request.match_info["name"])
+
+    async def _now(self, name: str) -> web.Response:
+        await self._watching.look_at_subscribers()
+        return answer(next((one for one in self._overview.subscribers() if one["name"] == name), {}))
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        one = self._parts.subscriber(request.match_info["name"])
+        if one.kind != "stream":
+            raise NotFound(f"{one.name} is a {one.kind}; only subscribers of kind stream are read here")
+        last_event_id = request.headers.get("Last-Event-ID") or request.query.get("last_event_id")
+        return await self._streams.send(request, self._source(one).events(last_event_id))  # type: ignore[arg-type]
+
+    def _source(self, one: Subscriber) -> EventStream:
+        """One for each subscriber as it is configured now, so that its clients are counted together."""
+        known = self._sources.get(one.name)
+        if known is None or known[0] != one:
+            known = self._sources[one.name] = (
+                one,
+                EventStream(self._parts.needed_log(), one, clock=SystemClock()),
+            )
+        return known[1]

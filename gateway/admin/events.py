@@ -1,0 +1,98 @@
+"""``/api/search``, ``/api/events`` (live) and ``/api/events/<id>`` (the story of one)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Final
+
+import orjson
+from aiohttp import web
+
+from gateway.admin import answers
+from gateway.admin.answers import BadRequest, NotFound, answer
+from gateway.admin.brief import brief
+from gateway.admin.livetail import LiveTail, Wanted
+from gateway.admin.parts import Parts
+from gateway.admin.story import Storyteller
+from gateway.admin.streaming import Streams
+from gateway.fanout.stream import HEARTBEAT_S
+from gateway.search import Query
+
+#: Bursts are sent together: a browser that lays out a list for each event is busy with nothing else.
+_GATHER_S: Final = 0.1
+
+
+class Events:
+    """Routes of this file."""
+
+    def __init__(self, parts: Parts, tail: LiveTail, streams: Streams, stories: Storyteller) -> None:
+        self._parts = parts
+        self._tail = tail
+        self._streams = streams
+        self._stories = stories
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Register."""
+        router.add_get("/api/search", self._search)
+        router.add_get("/api/events", self._live)
+        router.add_get("/api/events/{id}", self._story)
+
+    async def _search(self, request: web.Request) -> web.Response:
+        search = self._parts.needed_search()
+        given = request.query
+        before = given.get("before")
+        found = await search.find(
+            Query(
+                text=answers.text(given.get("q"), "q"),
+                callback=answers.text(given.get("callback"), "callback"),
+                topic=answers.text(given.get("topic"), "topic"),
+                type=answers.text(given.get("type"), "type"),
+                since=answers.number(given.get("since"), "since"),
+                until=answers.number(given.get("until"), "until"),
+                before=None if not before else answers.whole(before, "before", 0, low=0, high=1 << 44),
+                limit=answers.whole(given.get("limit"), "limit", 50, high=500),
+            )
+        )
+        events = [brief(record) for record in found.records]
+        return answer({"events": events, "next": found.next, "lag": search.indexer.lag})
+
+    async def _story(self, request: web.Request) -> web.Response:
+        event_id = request.match_info["id"].strip().lower()
+        if len(event_id) != 32 or not event_id.isascii() or not event_id.isalnum():
+            raise BadRequest("an event id has 32 hex digits; search by anything else")
+        story = await self._stories.tell(event_id)
+        if story is None:
+            raise NotFound(
+                f"{event_id}: no such event is kept; it may be older than the journal keeps, or of another worker"
+            )
+        return answer(story)
+
+    async def _live(self, request: web.Request) -> web.StreamResponse:
+        wanted = Wanted(*(answers.text(request.query.get(name), name) for name in ("topic", "type", "callback")))
+        return await self._streams.send(request, self._events(wanted, is_brief="brief" in request.query))
+
+    async def _events(self, wanted: Wanted, *, is_brief: bool) -> AsyncGenerator[bytes, None]:
+        async with self._tail.watching(wanted) as watcher:
+            yield b": connected\n\n"
+            while True:
+                try:
+                    async with asyncio.timeout(HEARTBEAT_S):
+                        await watcher.news.wait()
+                except TimeoutError:
+                    yield b": still here\n\n"
+                    continue
+                taken, passed_over = watcher.take()
+                chunks = [
+                    _event("event" if is_brief else str(line["type"]), orjson.dumps(line) if is_brief else record.value)
+                    for record, line in taken
+                ]
+                if passed_over:
+                    chunks.append(_event("passed-over", orjson.dumps({"count": passed_over})))
+                yield b"".join(chunks)
+                await asyncio.sleep(_GATHER_S)
+
+
+def _event(name: str, data: bytes) -> bytes:
+    lines = b"".join(b"data: " + line + b"\n" for line in data.splitlines())
+    return b"event: " + " ".join(name.split()).encode() + b"\n" + lines + b"\n"

@@ -1,0 +1,102 @@
+"""``/api/dead-letters``: what was given up, newest first, with the reason."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Collection
+from typing import Any, Final
+
+from aiohttp import web
+
+from gateway.admin import answers
+from gateway.admin.answers import NotFound, answer
+from gateway.admin.parts import Parts
+from gateway.fanout.parking import dlq_topic
+from gateway.fanout.replay import DeadLetter, read_dead_letter
+from gateway.fanout.scan import scan
+from gateway.search.keys import parsed
+
+#: Kept of one subscriber for one answer.
+_MOST: Final = 1000
+
+
+class Letters:
+    """Routes of this file."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Register."""
+        router.add_get("/api/dead-letters", self._list)
+        router.add_get("/api/dead-letters/{subscriber}/{id}", self._show)
+
+    async def _list(self, request: web.Request) -> web.Response:
+        given = request.query
+        wanted = answers.text(given.get("subscriber"), "subscriber")
+        names = [self._parts.subscriber(wanted).name] if wanted else [one.name for one in self._parts.subscribers]
+        since = answers.number(given.get("since"), "since") or 0.0
+        reasons = answers.texts(given.getall("reason", []), "reason")
+        limit = answers.whole(given.get("limit"), "limit", 100, high=_MOST)
+        found: list[tuple[str, DeadLetter]] = []
+        counts: dict[str, Counter[str]] = {}
+        for name in names:
+            letters, counts[name] = await self._newest(name, since=since, reasons=reasons, limit=limit)
+            found += [(name, letter) for letter in letters]
+        found.sort(key=lambda pair: pair[1].given_up_at, reverse=True)
+        return answer({"letters": [_line(name, letter) for name, letter in found[:limit]], "counts": counts})
+
+    async def _show(self, request: web.Request) -> web.Response:
+        name = self._parts.subscriber(request.match_info["subscriber"]).name
+        event_id = request.match_info["id"].lower()
+        letters, _ = await self._newest(name, ids=[event_id], limit=1)
+        if not letters:
+            raise NotFound(f"{name} has no dead letter {event_id}; it may have expired")
+        return answer({**_line(name, letters[0]), "event": parsed(letters[0].value)})
+
+    async def _newest(
+        self,
+        name: str,
+        *,
+        since: float = 0.0,
+        reasons: Collection[str] = (),
+        ids: Collection[str] = (),
+        limit: int,
+    ) -> tuple[list[DeadLetter], Counter[str]]:
+        """The newest ones, and how many there are of each reason."""
+        kept: deque[DeadLetter] = deque(maxlen=limit)
+        counts: Counter[str] = Counter()
+        topic = dlq_topic(name)
+        log = self._parts.needed_log()
+        async with self._parts.scanning(f"dlq.{name}"):
+            records = scan(
+                log, f"scan.{topic}", [topic], since=since, until=time.time() + 1.0, join_s=self._parts.join_s
+            )
+            async for record in records:
+                if ids and record.id not in ids:
+                    continue
+                letter = read_dead_letter(record)
+                counts[letter.reason] += 1
+                if not reasons or letter.reason in reasons:
+                    kept.append(letter)
+        return list(kept), counts
+
+
+def _line(subscriber: str, letter: DeadLetter) -> dict[str, Any]:
+    return {
+        "subscriber": subscriber,
+        "id": letter.id,
+        "key": letter.key,
+        "type": letter.type,
+        "offset": letter.offset,
+        "given_up_at": letter.given_up_at,
+        "reason": letter.reason,
+        "attempts": letter.attempts,
+        "last_status": letter.last_status,
+        "last_detail": letter.last_detail,
+        "last_response": letter.last_response,
+        "first_attempt_at": letter.first_attempt_at,
+        "steps": [{"at": at, "result": result, "duration_ms": ms} for at, result, ms in letter.steps],
+        "origin": letter.origin,
+    }

@@ -1,0 +1,156 @@
+"""Events as they come, for any number of watchers: one reader of the log, one parse of each event.
+
+The reader runs while somebody watches. Each watcher has a queue with a bound; what does not fit is counted and told,
+so that a slow line sees fewer events and never holds up anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+
+from gateway.admin.brief import brief
+from gateway.admin.parts import Parts
+from gateway.errors import GatewayError, NotNow
+from gateway.log import EventLog, Record
+from gateway.log.journal import EVENTS, Journal
+from gateway.search.keys import callback_of, parsed
+
+#: Watchers at a time; each costs a queue.
+MAX_WATCHERS: Final = 32
+#: Events waiting for a watcher: about a screenful; more is older than what anybody reads.
+_MAX_WAITING: Final = 200
+_FETCH: Final = 200
+_RETRY_S: Final = 5.0
+
+_log = structlog.get_logger("gateway.admin")
+
+
+class TooManyWatchers(NotNow):
+    """All places of the live tail are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events; empty means any."""
+
+    topic: str = ""
+    type: str = ""
+    callback: str = ""
+
+    def has(self, record: Record, event: Mapping[str, Any]) -> bool:
+        """Whether an event is wanted."""
+        return (
+            (not self.topic or record.topic == self.topic)
+            and (not self.type or event.get("type") == self.type)
+            and (not self.callback or callback_of(event) == self.callback)
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Watcher:
+    """One who watches.
+
+    Args:
+        passed_over: events that did not fit since they were last taken.
+    """
+
+    wanted: Wanted
+    waiting: deque[tuple[Record, dict[str, Any]]] = field(default_factory=deque)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    passed_over: int = 0
+
+    def offer(self, record: Record, event: Mapping[str, Any]) -> None:
+        """Give an event, if it is wanted; the oldest that waits goes when there are too many."""
+        if not self.wanted.has(record, event):
+            return
+        if len(self.waiting) >= _MAX_WAITING:
+            self.waiting.popleft()
+            self.passed_over += 1
+        self.waiting.append((record, brief(record, event)))
+        self.news.set()
+
+    def take(self) -> tuple[list[tuple[Record, dict[str, Any]]], int]:
+        """What waits, and how many were passed over."""
+        taken, passed_over = list(self.waiting), self.passed_over
+        self.waiting.clear()
+        self.passed_over = 0
+        self.news.clear()
+        return taken, passed_over
+
+
+class LiveTail:
+    """Shares one reader among watchers."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._watchers: set[Watcher] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()
+        self._ready = asyncio.Event()
+
+    @asynccontextmanager
+    async def watching(self, wanted: Wanted) -> AsyncIterator[Watcher]:
+        """Watch until the block is left; what comes after this returned is seen.
+
+        Raises:
+            TooManyWatchers: there is no place.
+        """
+        if len(self._watchers) >= MAX_WATCHERS:
+            raise TooManyWatchers(f"{MAX_WATCHERS} watch already")
+        watcher = Watcher(wanted)
+        self._watchers.add(watcher)
+        try:
+            async with self._changing:
+                if self._task is None:
+                    self._ready.clear()
+                    self._task = asyncio.create_task(self._run(), name="admin-tail")
+            await self._ready.wait()
+            yield watcher
+        finally:
+            self._watchers.discard(watcher)
+            if not self._watchers:
+                await self.stop()
+
+    async def stop(self) -> None:
+        """Stop reading. May be called twice."""
+        async with self._changing:
+            task, self._task = self._task, None
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._read()
+            except GatewayError as exc:
+                self._ready.set()
+                _log.info("admin.tail_not_read", error=str(exc))
+                await asyncio.sleep(_RETRY_S)
+
+    async def _read(self) -> None:
+        log: EventLog = self._parts.journal or self._parts.needed_log()
+        topics = () if isinstance(log, Journal) else self._parts.topics
+        reader = await log.reader(f"console.tail.{self._parts.instance}", topics, start="latest")
+        try:
+            if isinstance(log, Journal):
+                await reader.seek(EVENTS, log.head(EVENTS))
+            else:
+                await reader.fetch(max_records=1, wait_s=self._parts.join_s)
+                await reader.seek_to_time(time.time())
+            self._ready.set()
+            while True:
+                for record in await reader.fetch(max_records=_FETCH, wait_s=5.0):
+                    event = parsed(record.value)
+                    for watcher in self._watchers:
+                        watcher.offer(record, event)
+        finally:
+            await reader.close()

@@ -1,0 +1,201 @@
+"""``/api/overview``: everything that the first look at the console shows, as one document."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from gateway import __version__
+from gateway.admin import answers
+from gateway.admin.answers import answer
+from gateway.admin.health import report
+from gateway.admin.parts import Parts
+from gateway.admin.readings import FAILED
+from gateway.admin.watching import Watching
+from gateway.callbacks import CALLBACKS
+from gateway.config.settings import Subscriber
+from gateway.fanout.parking import dlq_topic
+from gateway.log.journal import EVENTS
+
+
+class Overview:
+    """Routes of this file."""
+
+    def __init__(self, parts: Parts, watching: Watching) -> None:
+        self._parts = parts
+        self._watching = watching
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Register."""
+        router.add_get("/api/overview", self._overview)
+        router.add_get("/api/subscribers", self._subscribers)
+
+    async def _overview(self, request: web.Request) -> web.Response:
+        since = answers.number(request.query.get("since"), "since") or 0.0
+        is_ready, checks = report(self._parts.checks)
+        return answer(
+            {
+                "now": time.time(),
+                "version": __version__,
+                "role": self._parts.role,
+                "worker": self._parts.worker,
+                "mode": "embedded" if self._parts.is_embedded else "kafka",
+                "started_at": self._parts.started_at,
+                "ready": is_ready,
+                "checks": checks,
+                "intake": self._intake(),
+                "topics": self._topics(),
+                "journal": self._journal(),
+                "kafka": self._kafka(),
+                "search": self._search(),
+                "subscribers": self.subscribers(),
+                "points": [
+                    {"at": point.at, "values": point.values}
+                    for point in self._watching.readings.points
+                    if point.at > since
+                ],
+            }
+        )
+
+    async def _subscribers(self, _: web.Request) -> web.Response:
+        return answer({"subscribers": self.subscribers()})
+
+    def _intake(self) -> dict[str, Any] | None:
+        if self._parts.endpoints is None:
+            return None
+        readings = self._watching.readings
+        seconds = "gateway_callback_answer_seconds"
+        return {
+            "rate": readings.rate("gateway_callbacks"),
+            "p50": readings.quantile(seconds, 0.5),
+            "p99": readings.quantile(seconds, 0.99),
+            "refused_rate": readings.rate("gateway_http_refused"),
+            "callbacks": [
+                {
+                    "name": name,
+                    "rate": readings.rate("gateway_callbacks", name),
+                    "p50": readings.quantile(seconds, 0.5, name),
+                    "p99": readings.quantile(seconds, 0.99, name),
+                    "outcomes": {
+                        outcome: int(count)
+                        for outcome in (
+                            "accepted",
+                            "repeated",
+                            "rejected",
+                            "unauthenticated",
+                            "forbidden",
+                            "unavailable",
+                        )
+                        if (count := readings.total("gateway_callbacks", name, outcome))
+                    },
+                    "is_ours": name not in CALLBACKS,
+                }
+                for name in readings.names("gateway_callbacks")
+            ],
+            "configured": sorted({endpoint.callback.name for endpoint in self._parts.endpoints}),
+        }
+
+    def _topics(self) -> list[dict[str, Any]]:
+        readings = self._watching.readings
+        names = set(readings.names("gateway_topic_events")) | set(readings.names("gateway_kafka_written_events"))
+        own = set(self._parts.topics) & names
+        return [
+            {
+                "name": name,
+                "rate": readings.rate("gateway_topic_events", name),
+                "stored": int(readings.total("gateway_topic_events", name)),
+                "published_rate": readings.rate("gateway_kafka_written_events", name),
+                "published": int(readings.total("gateway_kafka_written_events", name)),
+            }
+            for name in sorted(own)
+        ]
+
+    def _journal(self) -> dict[str, Any] | None:
+        journal = self._parts.journal
+        if journal is None:
+            return None
+        return {
+            "records": journal.head(EVENTS) - journal.floor(EVENTS),
+            "used_bytes": journal.used_bytes,
+            "max_bytes": int(self._parts.settings.journal.max_bytes),
+            "retention_s": self._parts.settings.journal.retention,
+            "oldest_at": self._watching.oldest_at,
+            "failure": journal.last_failure,
+            "commit_p99": self._watching.readings.quantile("gateway_journal_commit_seconds", 0.99),
+        }
+
+    def _kafka(self) -> dict[str, Any] | None:
+        if self._parts.is_embedded:
+            return None
+        states = {}
+        if self._parts.publisher is not None:
+            states["publisher"] = self._parts.publisher.state
+        if self._parts.kafka is not None:
+            states |= {name or "writer": state for name, state in self._parts.kafka.states.items()}
+        return {
+            "is_ready": all(state.is_ready for state in states.values()),
+            "clients": [
+                {"name": name, "is_ready": state.is_ready, "reason": state.reason, "since": state.since}
+                for name, state in sorted(states.items())
+            ],
+            "lag": self._watching.publisher_lag if self._parts.publisher is not None else None,
+        }
+
+    def _search(self) -> dict[str, Any] | None:
+        return None if self._parts.search is None else {"lag": self._parts.search.indexer.lag}
+
+    def subscribers(self) -> list[dict[str, Any]]:
+        """Every subscriber of the configuration, with what this process knows of it."""
+        return [self._subscriber(one) for one in self._parts.subscribers]
+
+    def _subscriber(self, one: Subscriber) -> dict[str, Any]:
+        readings = self._watching.readings
+        status = self._watching.statuses.get(one.name)
+        delivered = readings.rate("gateway_deliveries", one.name, "delivered", readings=30)
+        failed = sum(readings.rate("gateway_deliveries", one.name, outcome, readings=30) for outcome in FAILED)
+        seconds = "gateway_delivery_attempt_seconds"
+        error = self._watching.errors.get(one.name)
+        return {
+            "name": one.name,
+            "kind": one.kind,
+            "topics": list(one.topics),
+            "target": target(one),
+            "concurrency": one.concurrency,
+            "is_here": status is not None or (one.kind == "stream" and self._parts.log is not None),
+            "state": status.state if status is not None else None,
+            "stopped": status.stopped if status is not None else "",
+            "opened_at": status.opened_at if status is not None else None,
+            "lag": status.lag if status is not None else None,
+            "outstanding": status.outstanding if status is not None else None,
+            "in_flight": status.in_flight if status is not None else None,
+            "rate": readings.rate("gateway_deliveries", one.name, "delivered"),
+            "success_share": delivered / (delivered + failed) if delivered + failed else None,
+            "p50": readings.quantile(seconds, 0.5, one.name),
+            "p99": readings.quantile(seconds, 0.99, one.name),
+            "delivered": int(readings.total("gateway_deliveries", one.name, "delivered")),
+            "dead_letters": self._dead_letters(one.name),
+            "last_error": None
+            if error is None
+            else {"at": error.at, "result": error.result, "outcome": error.outcome, "event_id": error.event_id},
+        }
+
+    def _dead_letters(self, name: str) -> int:
+        """Kept ones where the journal has them, otherwise those of this process."""
+        if self._parts.is_embedded and self._parts.journal is not None:
+            topic = dlq_topic(name)
+            return self._parts.journal.head(topic) - self._parts.journal.floor(topic)
+        return int(self._watching.readings.total("gateway_deliveries", name, "dead_lettered"))
+
+
+def target(one: Subscriber) -> str:
+    """Where its events go, without what may be a secret: many addresses carry one in their path or query."""
+    if one.kind == "stream":
+        return f"/api/streams/{one.name}"
+    if one.kind == "file" or one.url is None:
+        return one.path or ""
+    parts = urlsplit(one.url)
+    host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")

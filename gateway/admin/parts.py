@@ -1,0 +1,122 @@
+"""What of the gateway runs in this process, for the operators' side to look at. Filled by ``app``."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry
+
+from gateway.admin.health import Checks
+from gateway.config.settings import Settings, Subscriber
+from gateway.errors import SenderError
+from gateway.fanout.fanout import FanOut, UnknownSubscriber
+from gateway.ingest.endpoints import Endpoints
+from gateway.ingest.known import KnownIds
+from gateway.log import EventLog
+from gateway.log.journal import Journal
+from gateway.log.kafka import KafkaLog
+from gateway.publisher import Publisher
+from gateway.search import Search
+
+
+class NotHere(SenderError):
+    """This process does not do what was asked for; the message names the one that does."""
+
+    status_hint = 409
+
+
+@dataclass(slots=True, eq=False)
+class Parts:
+    """The parts of one process; None is what its role does not have.
+
+    Args:
+        settings: as read at start.
+        role: ``run``, ``serve`` or ``fanout``.
+        instance: tells processes that share a log apart.
+        topics: all topics that events can go to.
+        journal: where callbacks are stored.
+        log: what fan-out reads, here or in other processes: the journal, or Kafka's log.
+        subscribers: as in force; exchanged when the configuration changes.
+    """
+
+    settings: Settings
+    role: str
+    checks: Checks
+    registry: CollectorRegistry
+    instance: str = "0"
+    worker: int | None = None
+    topics: Sequence[str] = ()
+    journal: Journal | None = None
+    log: EventLog | None = None
+    fanout: FanOut | None = None
+    publisher: Publisher | None = None
+    search: Search | None = None
+    endpoints: Endpoints | None = None
+    known: KnownIds | None = None
+    subscribers: Sequence[Subscriber] = ()
+    started_at: float = field(default_factory=time.time)
+    _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+
+    @property
+    def is_embedded(self) -> bool:
+        """The journal is the log: no Kafka."""
+        return self.settings.kafka is None
+
+    @property
+    def join_s(self) -> float:
+        """How long the first read of a scan may take: a Kafka consumer joins its group first."""
+        return 0.5 if self.is_embedded else 10.0
+
+    @property
+    def kafka(self) -> KafkaLog | None:
+        """The log, where it is Kafka's."""
+        return self.log if isinstance(self.log, KafkaLog) else None
+
+    def scanning(self, what: str) -> asyncio.Lock:
+        """Held while a group scans: the same group must not scan twice at a time."""
+        return self._locks[what]
+
+    def subscriber(self, name: str) -> Subscriber:
+        """The subscriber of this name.
+
+        Raises:
+            UnknownSubscriber: the configuration has none.
+        """
+        for one in self.subscribers:
+            if one.name == name:
+                return one
+        raise UnknownSubscriber(f"the configuration has no subscriber {name!r}")
+
+    def needed_log(self) -> EventLog:
+        """The log.
+
+        Raises:
+            NotHere: this process has none.
+        """
+        if self.log is None:
+            raise NotHere("this process reads no log")
+        return self.log
+
+    def needed_search(self) -> Search:
+        """The index.
+
+        Raises:
+            NotHere: this process takes no callbacks, so it has no journal to search.
+        """
+        if self.search is None:
+            raise NotHere("this process has no journal; ask the admin port of 'gateway serve'")
+        return self.search
+
+    def needed_fanout(self) -> FanOut:
+        """The fan-out.
+
+        Raises:
+            NotHere: this process delivers nothing.
+        """
+        if self.fanout is None:
+            raise NotHere("this process delivers nothing; ask the admin port of 'gateway fanout'")
+        return self.fanout

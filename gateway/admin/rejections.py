@@ -1,0 +1,202 @@
+"""``/api/rejected``: callbacks that were not understood, and decoding them again after a fix."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+
+from gateway.admin import answers
+from gateway.admin.answers import answer
+from gateway.admin.brief import brief
+from gateway.admin.parts import NotHere, Parts
+from gateway.callbacks.rejected import TOPIC, request_from
+from gateway.errors import CallbackRejected
+from gateway.event import Event, NotAnEvent, from_json
+from gateway.fanout.scan import scan
+from gateway.ingest.endpoints import Endpoint
+from gateway.log import Entry, Record
+from gateway.search import Query
+from gateway.search.keys import callback_of, parsed
+
+#: Decoded again by one request; the answer says whether there is more.
+_MOST: Final = 10_000
+_PAGE: Final = 200
+_FIELDS: Final = frozenset({"callback", "since", "until", "ids", "dry_run"})
+
+_log = structlog.get_logger("gateway.admin")
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What came of it.
+
+    Args:
+        decoded: callbacks that are understood now; ``events`` of them were, or would be, stored.
+        known: events that are stored already.
+        still_rejected: by ``callback: reason``.
+        is_more: the bound was reached; run it again with a later ``since``.
+    """
+
+    looked_at: int = 0
+    decoded: int = 0
+    events: int = 0
+    known: int = 0
+    still_rejected: Counter[str] = field(default_factory=Counter)
+    is_more: bool = False
+    last_at: float = 0.0
+
+
+class Rejections:
+    """Routes of this file."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Register."""
+        router.add_get("/api/rejected", self._list)
+        router.add_post("/api/rejected/replay", self._replay)
+
+    async def _list(self, request: web.Request) -> web.Response:
+        given = request.query
+        callback = answers.text(given.get("callback"), "callback")
+        since = answers.number(given.get("since"), "since") or 0.0
+        limit = answers.whole(given.get("limit"), "limit", 100, high=500)
+        kept: deque[dict[str, Any]] = deque(maxlen=limit)
+        counts: Counter[str] = Counter()
+        async with aclosing(self._records(callback, since, None)) as records:
+            async for record in records:
+                line = brief(record)
+                counts[f"{line['callback']}: {line['fields'].get('reason', '')}"] += 1
+                kept.append(line)
+                if counts.total() == _MOST:
+                    break
+        return answer({"rejected": list(reversed(kept)), "counts": counts})
+
+    async def _replay(self, request: web.Request) -> web.Response:
+        given = await answers.body(request, _FIELDS)
+        parts = self._parts
+        if parts.endpoints is None or parts.journal is None or parts.search is None:
+            raise NotHere("this process takes no callbacks; ask the admin port of 'gateway serve' or 'gateway run'")
+        is_dry_run = answers.flag(given.get("dry_run"), "dry_run")
+        ids = answers.texts(given.get("ids"), "ids")
+        async with parts.scanning("rejected"):
+            await parts.search.indexer.caught_up()
+            found = await self._again(
+                answers.text(given.get("callback"), "callback"),
+                answers.number(given.get("since"), "since") or 0.0,
+                answers.number(given.get("until"), "until"),
+                ids,
+                is_dry_run=is_dry_run,
+            )
+        if not is_dry_run:
+            _log.info("rejected.replayed", looked_at=found.looked_at, decoded=found.decoded, events=found.events)
+        return answer(
+            {
+                "dry_run": is_dry_run,
+                "looked_at": found.looked_at,
+                "decoded": found.decoded,
+                "events": found.events,
+                "already_stored": found.known,
+                "still_rejected": found.still_rejected.total(),
+                "reasons": found.still_rejected,
+                "is_more": found.is_more,
+                "last_at": found.last_at or None,
+            }
+        )
+
+    async def _again(
+        self, callback: str, since: float, until: float | None, ids: frozenset[str], *, is_dry_run: bool
+    ) -> Decoded:
+        found = Decoded()
+        async with aclosing(self._records(callback, since, until)) as records:
+            async for record in records:
+                if ids and record.id not in ids:
+                    continue
+                if found.looked_at == _MOST:
+                    found.is_more = True
+                    break
+                found.looked_at += 1
+                found.last_at = record.appended_at
+                try:
+                    events = self._decoded(record)
+                except (CallbackRejected, NotAnEvent, NotHere) as exc:
+                    found.still_rejected[f"{callback_of(parsed(record.value))}: {exc}"] += 1
+                    continue
+                found.decoded += 1
+                fresh = [event for event in events if not await self._is_known(event)]
+                found.known += len(events) - len(fresh)
+                found.events += len(fresh)
+                if fresh and not is_dry_run:
+                    await self._store(fresh)
+        return found
+
+    def _decoded(self, record: Record) -> tuple[Event, ...]:
+        event = from_json(record.value, record.topic)
+        request = request_from(event)
+        endpoint = self._endpoint(str(event.data.get("callback")), event.account, request.path)
+        return endpoint.callback.decode(request, endpoint.context).events
+
+    def _endpoint(self, callback: str, account: str | None, path: str) -> Endpoint:
+        """The one of the callback and account; of several, the one whose path it came by.
+
+        Raises:
+            NotHere: the configuration has none any more.
+        """
+        fitting = [
+            endpoint
+            for endpoint in self._parts.endpoints or ()
+            if endpoint.callback.name == callback and endpoint.context.account == account
+        ]
+        if not fitting:
+            raise NotHere(f"no path is configured for it{f' and account {account}' if account else ''} any more")
+        return next((endpoint for endpoint in fitting if path.startswith(endpoint.path)), fitting[0])
+
+    async def _is_known(self, event: Event) -> bool:
+        """Stored already: in the window of known ids, or in the index."""
+        known, search = self._parts.known, self._parts.search
+        if known is not None and event.id in known:
+            return True
+        return search is not None and await search.event(event.id) is not None
+
+    async def _store(self, events: list[Event]) -> None:
+        journal, known = self._parts.journal, self._parts.known
+        assert journal is not None
+        await journal.append([Entry(event.topic, event.partitionkey, event.id, event.to_json()) for event in events])
+        if known is not None:
+            known.update(event.id for event in events)
+
+    async def _records(self, callback: str, since: float, until: float | None) -> AsyncGenerator[Record, None]:
+        """Rejected callbacks, oldest first: by the index where the journal is the log, otherwise from the topic."""
+        search = self._parts.search
+        if self._parts.is_embedded and search is not None:
+            for record in await self._by_index(callback, since, until):
+                yield record
+            return
+        log = self._parts.needed_log()
+        end = time.time() + 1.0 if until is None else until
+        async with self._parts.scanning("scan.rejected"):
+            async for record in scan(log, "scan.rejected", [TOPIC], since=since, until=end, join_s=self._parts.join_s):
+                if not callback or callback_of(parsed(record.value)) == callback:
+                    yield record
+
+    async def _by_index(self, callback: str, since: float, until: float | None) -> list[Record]:
+        search = self._parts.needed_search()
+        found: deque[Record] = deque()
+        before: int | None = None
+        while len(found) <= _MOST:
+            page = await search.find(Query(topic=TOPIC, since=since or None, until=until, before=before, limit=_PAGE))
+            for record in page.records:
+                if not callback or callback_of(parsed(record.value)) == callback:
+                    found.appendleft(record)
+            before = page.next
+            if before is None:
+                break
+        return list(found)

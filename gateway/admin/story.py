@@ -1,0 +1,174 @@
+"""Everything that is known of one event: received, stored, answered, published, delivered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+from gateway import publisher
+from gateway.admin.overview import target
+from gateway.admin.parts import Parts
+from gateway.admin.verdicts import verdict
+from gateway.admin.watching import Watching
+from gateway.callbacks import rejected
+from gateway.config.settings import Subscriber
+from gateway.errors import GatewayError
+from gateway.fanout import attempts as kept
+from gateway.fanout import planning
+from gateway.fanout.attempts import Attempt
+from gateway.fanout.clock import SystemClock
+from gateway.fanout.reader import group_name
+from gateway.fanout.replay import DeadLetter, dead_letters
+from gateway.log import Record
+from gateway.log.journal import EVENTS
+from gateway.search.keys import parsed
+
+#: Clocks of two machines may differ by so much; a scan of attempts begins that much before the event.
+_CLOCKS_S: Final = 60.0
+#: Of a scan of Kafka's record of attempts; a story without it is better than none.
+_SCAN_S: Final = 30.0
+
+
+class Storyteller:
+    """Gathers stories."""
+
+    def __init__(self, parts: Parts, watching: Watching) -> None:
+        self._parts = parts
+        self._watching = watching
+        self._clock = SystemClock()
+
+    async def tell(self, event_id: str) -> dict[str, Any] | None:
+        """The story; None when the event is not kept here.
+
+        Raises:
+            NotHere: this process has no journal.
+            Transient: it cannot be read now.
+        """
+        record = await self._parts.needed_search().event(event_id)
+        if record is None:
+            return None
+        attempts, gap = await self._attempts(record)
+        subscribers = [
+            await self._subscriber(one, record, [found for found in attempts if found.subscriber == one.name])
+            for one in self._parts.subscribers
+            if record.topic in one.topics
+        ]
+        named = {one["name"] for one in subscribers}
+        gone = sorted({attempt.subscriber for attempt in attempts} - named)
+        return {
+            "id": record.id,
+            "topic": record.topic,
+            "event": parsed(record.value),
+            "received_at": parsed(record.value).get("recordedtime"),
+            "stored": {"at": record.appended_at, "offset": record.offset},
+            "answered": _answered(record),
+            "published": await self._published(record),
+            "subscribers": subscribers,
+            "former": [
+                {"name": name, "attempts": [_told(found) for found in attempts if found.subscriber == name]}
+                for name in gone
+            ],
+            "gap": gap,
+        }
+
+    async def _attempts(self, record: Record) -> tuple[list[Attempt], str]:
+        """Attempts, and a sentence when they could not be had."""
+        search = self._parts.needed_search()
+        try:
+            if search.has_attempts:
+                return await search.attempts_of(record.id), ""
+            log = self._parts.needed_log()
+            since = record.appended_at - _CLOCKS_S
+            async with self._parts.scanning("explain"), asyncio.timeout(_SCAN_S):
+                found = await kept.attempts_of(
+                    log, record.id, clock=self._clock, since=since, join_s=self._parts.join_s
+                )
+            return found, ""
+        except TimeoutError:
+            return [], "the record of attempts took too long to read"
+        except GatewayError as exc:
+            return [], f"the record of attempts cannot be read now: {exc}"
+
+    async def _published(self, record: Record) -> dict[str, Any]:
+        parts = self._parts
+        if parts.is_embedded or parts.journal is None:
+            return {"state": "no_kafka"}
+        topic = parts.settings.topics.prefix + record.topic
+        place = await parts.needed_search().published(record)
+        if place is not None:
+            partition, offset = place
+            return {
+                "state": "published",
+                "topic": topic,
+                "partition": partition,
+                "offset": offset if offset >= 0 else None,
+            }
+        position = parts.journal.cursors().get((publisher.GROUP, EVENTS), 0)
+        return {"state": "published" if record.offset < position else "waiting", "topic": topic}
+
+    async def _subscriber(self, one: Subscriber, record: Record, attempts: Sequence[Attempt]) -> dict[str, Any]:
+        wants = planning.plan(one).wants
+        told = verdict(
+            attempts,
+            self._watching.statuses.get(one.name),
+            is_wanted=wants is None or wants(record),
+            is_passed=self._is_passed(one, record),
+        )
+        letter = await self._letter(one, record) if told.outcome == "dead_lettered" else None
+        return {
+            "name": one.name,
+            "kind": one.kind,
+            "target": target(one),
+            "outcome": told.outcome,
+            "why": told.why,
+            "filter": one.filter if told.outcome == "skipped" else None,
+            "attempts": [_told(attempt) for attempt in attempts],
+            "dead_letter": None
+            if letter is None
+            else {
+                "reason": letter.reason,
+                "detail": letter.last_detail,
+                "response": letter.last_response,
+                "given_up_at": letter.given_up_at,
+            },
+        }
+
+    def _is_passed(self, one: Subscriber, record: Record) -> bool | None:
+        if not self._parts.is_embedded or self._parts.journal is None or one.kind == "stream":
+            return None
+        position = self._parts.journal.cursors().get((group_name(one.name), EVENTS))
+        return None if position is None else record.offset < position
+
+    async def _letter(self, one: Subscriber, record: Record) -> DeadLetter | None:
+        """The dead letter, for what the subscriber had answered."""
+        try:
+            async with self._parts.scanning(f"dlq.{one.name}"), asyncio.timeout(_SCAN_S):
+                found = await dead_letters(
+                    self._parts.needed_log(),
+                    one.name,
+                    clock=self._clock,
+                    since=record.appended_at - _CLOCKS_S,
+                    ids=[record.id],
+                    join_s=self._parts.join_s,
+                )
+        except (TimeoutError, GatewayError):
+            return None
+        return found[-1] if found else None
+
+
+def _answered(record: Record) -> dict[str, Any]:
+    """What the platform was told: success leaves only after the commit, and what was rejected is told a failure."""
+    if record.topic == rejected.TOPIC:
+        return {"status": 400, "after": record.appended_at}
+    return {"status": 200, "after": record.appended_at}
+
+
+def _told(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "at": attempt.at,
+        "outcome": attempt.outcome,
+        "result": attempt.result,
+        "number": attempt.number,
+        "duration_ms": attempt.duration_ms,
+    }

@@ -1,0 +1,61 @@
+"""Answers that do not end: server-sent events. They are ended when the admin port closes.
+
+Source: HTML Living Standard, section 9.2. The console reads them with ``fetch``, as ``EventSource`` sends no token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
+from typing import Final
+
+from aiohttp import web
+
+from gateway.fanout.stream import CONTENT_TYPE
+
+#: A client that takes nothing for so long is gone, or as good as gone.
+_WRITE_S: Final = 30.0
+
+
+class Streams:
+    """The streams that are open."""
+
+    def __init__(self) -> None:
+        self._open: set[asyncio.Task[object]] = set()
+
+    def close(self) -> None:
+        """End all; their handlers return at once."""
+        for task in list(self._open):
+            task.cancel()
+
+    async def send(self, request: web.Request, chunks: AsyncGenerator[bytes, None]) -> web.StreamResponse:
+        """Send chunks until they end, the client goes, or the port closes.
+
+        The first chunk is awaited before the answer begins, so that an error can still be told with its status.
+        """
+        response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE, "X-Accel-Buffering": "no"})
+        async with aclosing(chunks), self._registered():
+            first = await anext(chunks, b"")
+            await response.prepare(request)
+            try:
+                await self._write(response, first)
+                async for chunk in chunks:
+                    await self._write(response, chunk)
+            except (ConnectionResetError, TimeoutError):
+                response.force_close()
+        return response
+
+    async def _write(self, response: web.StreamResponse, chunk: bytes) -> None:
+        async with asyncio.timeout(_WRITE_S):
+            await response.write(chunk)
+
+    @asynccontextmanager
+    async def _registered(self) -> AsyncGenerator[None, None]:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        try:
+            yield
+        finally:
+            self._open.discard(task)

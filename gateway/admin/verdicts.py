@@ -1,0 +1,87 @@
+"""How an event fared with one subscriber, out of what is known. Pure.
+
+The record of attempts tells most. Where there is none, the subscriber's filter and its position in the log do; and
+where these tell nothing either, that is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from gateway.fanout.attempts import Attempt
+from gateway.fanout.fanout import Status
+
+Outcome = Literal["delivered", "retrying", "parked", "dead_lettered", "stopped", "skipped", "waiting", "unknown"]
+
+_OF_ATTEMPT: Final[dict[str, Outcome]] = {
+    "delivered": "delivered",
+    "retried": "retrying",
+    "parked": "parked",
+    "dead_lettered": "dead_lettered",
+    "stopped": "stopped",
+    "abandoned": "retrying",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """In a word, and in a sentence."""
+
+    outcome: Outcome
+    why: str
+
+
+def verdict(attempts: Sequence[Attempt], status: Status | None, *, is_wanted: bool, is_passed: bool | None) -> Verdict:
+    """Decide.
+
+    Args:
+        attempts: on the event for this subscriber, in order of time.
+        status: of the subscriber; None when it is not of this process.
+        is_wanted: its filter lets the event through.
+        is_passed: its position is past the event; None when that cannot be told.
+    """
+    if attempts:
+        return _by_attempts(attempts, status)
+    if not is_wanted:
+        return Verdict("skipped", "its filter leaves this event out; 'replay' with all events sends it all the same")
+    if is_passed:
+        return Verdict(
+            "unknown",
+            "its position is past this event and no attempt is kept: it was delivered and the record expired, "
+            "or the subscriber was added after the event",
+        )
+    if status is None:
+        return Verdict("unknown", "no attempt is kept, and this process does not deliver to it")
+    return Verdict("waiting", _waiting(status))
+
+
+def _by_attempts(attempts: Sequence[Attempt], status: Status | None) -> Verdict:
+    last = attempts[-1]
+    outcome = _OF_ATTEMPT.get(last.outcome, "unknown")
+    if any(attempt.outcome == "delivered" for attempt in attempts):
+        count = len(attempts)
+        return Verdict("delivered", "at the first attempt" if count == 1 else f"after {count} attempts")
+    match outcome:
+        case "parked":
+            return Verdict(outcome, f"the last answer was {last.result}; it waits in a retry topic")
+        case "dead_lettered":
+            return Verdict(outcome, f"given up after {last.number} attempts, the last answer was {last.result}")
+        case "stopped":
+            return Verdict(outcome, f"the subscriber answered {last.result} and wants no more events; resume it")
+        case "retrying":
+            held = "" if status is None or status.state == "closed" else f" {_waiting(status)}"
+            return Verdict(outcome, f"the last answer was {last.result}; it will be tried again.{held}")
+    return Verdict("unknown", f"the last attempt ended as {last.outcome}")
+
+
+def _waiting(status: Status) -> str:
+    match status.state:
+        case "paused":
+            return "The subscriber is paused; its events wait in the log."
+        case "stopped":
+            return f"The subscriber is stopped ({status.stopped}); its events wait in the log."
+        case "open" | "half_open":
+            return "The subscriber is down; its events wait in the log until a probe succeeds."
+    return "Not attempted yet."

@@ -1,0 +1,157 @@
+"""What is looked at all the time: readings of the metrics, the journal's measures, each subscriber's last error."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from gateway.admin.parts import Parts
+from gateway.admin.readings import STEP_S, Readings
+from gateway.errors import GatewayError
+from gateway.fanout import attempts
+from gateway.fanout.fanout import Status
+from gateway.log import Record
+from gateway.log.journal import EVENTS, Journal
+from gateway.telemetry.metrics import METRICS
+
+#: Records of attempts looked at for errors from before the start.
+_LOOK_BACK: Final = 50
+_RETRY_S: Final = 10.0
+
+_log = structlog.get_logger("gateway.admin")
+
+
+@dataclass(frozen=True, slots=True)
+class LastError:
+    """The newest failed attempt of a subscriber.
+
+    Args:
+        at: Unix seconds.
+        result: HTTP status, or kind of error such as ``timeout``.
+        outcome: what became of the event.
+    """
+
+    at: float
+    result: str
+    outcome: str
+    event_id: str
+
+
+class Watching:
+    """Takes readings, measures and errors while the admin port is open."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.readings = Readings()
+        self.errors: dict[str, LastError] = {}
+        self.statuses: dict[str, Status] = {}
+        self.oldest_at: float | None = None
+        self.publisher_lag = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin."""
+        self._tasks = [asyncio.create_task(self._run(), name="admin-readings")]
+        search = self._parts.search
+        if search is not None and search.has_attempts:
+            search.indexer.on_batch = self._on_batch
+            await self._look_back()
+        elif self._parts.fanout is not None:
+            self._tasks.append(asyncio.create_task(self._follow(), name="admin-errors"))
+
+    async def stop(self) -> None:
+        """Stop. May be called twice, or before the start."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                self.readings.take(time.time(), await self._measure())
+            except GatewayError as exc:
+                _log.info("admin.not_measured", error=str(exc))
+            await asyncio.sleep(STEP_S)
+
+    async def _measure(self) -> dict[str, float]:
+        parts = self._parts
+        levels: dict[str, float] = {}
+        if parts.journal is not None and parts.journal.is_open:
+            self.oldest_at = await _oldest(parts.journal)
+            age_s = max(0.0, time.time() - self.oldest_at) if self.oldest_at is not None else 0.0
+            METRICS.gauge("gateway_journal_oldest_age_seconds").set(age_s)
+            levels["journal:all:bytes"] = parts.journal.used_bytes
+            levels["journal:all:records"] = parts.journal.head(EVENTS) - parts.journal.floor(EVENTS)
+        if parts.publisher is not None:
+            self.publisher_lag = await parts.publisher.lag()
+            levels["publisher:all:lag"] = self.publisher_lag
+        if parts.fanout is not None:
+            await self.look_at_subscribers()
+            for status in self.statuses.values():
+                levels[f"subscriber:{status.name}:lag"] = status.lag or 0
+        return levels
+
+    async def look_at_subscribers(self) -> None:
+        """Take the states of the subscribers now: after one was paused nobody waits for the next reading."""
+        if self._parts.fanout is not None:
+            self.statuses = {status.name: status for status in await self._parts.fanout.status()}
+
+    # -- last errors --------------------------------------------------------------------------------------------
+
+    def _on_batch(self, stream: str, records: Sequence[Record]) -> None:
+        if stream == attempts.TOPIC:
+            self._note(records)
+
+    def _note(self, records: Sequence[Record]) -> None:
+        for record in records:
+            for attempt in attempts.read(record):
+                known = self.errors.get(attempt.subscriber)
+                if attempt.outcome != "delivered" and (known is None or known.at <= attempt.at):
+                    self.errors[attempt.subscriber] = LastError(
+                        attempt.at, attempt.result, attempt.outcome, attempt.event_id
+                    )
+
+    async def _look_back(self) -> None:
+        """Errors from before the start, as far as they are among the newest attempts."""
+        journal = self._parts.journal
+        assert journal is not None
+        head = journal.head(attempts.TOPIC)
+        start = max(journal.floor(attempts.TOPIC), head - _LOOK_BACK)
+        if start < head:
+            for found in await journal.read_file(attempts.TOPIC, start, 1024 * 1024):
+                if isinstance(found, tuple):
+                    self._note(found[1])
+
+    async def _follow(self) -> None:
+        """With Kafka the attempts of all processes are in a topic: follow it from now on."""
+        log = self._parts.needed_log()
+        while True:
+            try:
+                reader = await log.reader(f"console.{self._parts.instance}", [attempts.TOPIC], start="latest")
+                try:
+                    await reader.fetch(max_records=1, wait_s=self._parts.join_s)
+                    await reader.seek_to_time(time.time() - 60.0)
+                    while True:
+                        self._note(await reader.fetch(max_records=100, wait_s=5.0))
+                finally:
+                    await reader.close()
+            except GatewayError as exc:
+                _log.info("admin.attempts_not_followed", error=str(exc))
+                await asyncio.sleep(_RETRY_S)
+
+
+async def _oldest(journal: Journal) -> float | None:
+    """When the oldest record kept was stored."""
+    floor = journal.floor(EVENTS)
+    if floor >= journal.head(EVENTS):
+        return None
+    found = await journal.read_file(EVENTS, floor, 1)
+    if not found:
+        return None
+    return (found[0][0] if isinstance(found[0], tuple) else found[0]).appended_at
