@@ -147,19 +147,19 @@ def _stable(verdict: Verdict, met: dict[Item, tuple[str, int]], arrivals: Sequen
 
 
 def _ordered(verdict: Verdict, history: Mapping[int, Told], arrivals: Sequence[Arrival], where: str) -> None:
-    """First appearances of each key: none may follow one that was sent after it was answered."""
-    by_key: dict[str, list[Item]] = {}
-    for met in dict.fromkeys((one.key, one.item) for one in arrivals):
-        if met[1] is not None and met[1].number in history:
-            by_key.setdefault(met[0], []).append(met[1])
-    for key, items in by_key.items():
+    """First appearances of each key of a topic: none may follow one that was sent after it was answered."""
+    by_key: dict[tuple[str, str], list[Item]] = {}
+    for key, item in dict.fromkeys((one.key, one.item) for one in arrivals):
+        if item is not None and item.number in history and item.place < len(callback(item.number).expected):
+            by_key.setdefault((callback(item.number).expected[item.place].topic, key), []).append(item)
+    for (topic, key), items in by_key.items():
         latest_sent = -1
         for item in items:
             told = history[item.number]
             answered_at = told.answered_at(callback(item.number).status)
             if answered_at is not None and answered_at < latest_sent:
                 verdict.breach(
-                    f"{where}: {item} of {key} appears behind one sent after its answer", verdict.out_of_order
+                    f"{where}: {item} of {topic} {key} appears behind one sent after its answer", verdict.out_of_order
                 )
                 verdict.out_of_order += 1
             latest_sent = max(latest_sent, told.first_sent_at)

@@ -38,6 +38,23 @@ async def kill(world: World) -> None:
         await world.bring_up(gateway)
 
 
+async def backlog(world: World) -> None:
+    """SIGKILL while every subscriber is slow, so that much is read and little delivered."""
+    rng = world.rng
+    while True:
+        count = rng.randint(50, 200)
+        if not world.cycle(f"SIGKILL {world.fanout.command} while subscribers are slow, {count} events behind"):
+            return
+        for receiver in world.receivers:
+            receiver.mood = "slow"
+        await world.load.more(count)
+        await asyncio.sleep(0.5)  # positions are stored four times a second; one that ran ahead must be
+        await world.fanout.kill()
+        for receiver in world.receivers:
+            receiver.mood = "well"
+        await world.bring_up(world.fanout)
+
+
 async def points(world: World) -> None:
     """Each process ends by itself where it is told to, by SIGKILL for the most part."""
     rng = world.rng

@@ -30,6 +30,27 @@ async def broker(world: World) -> None:
         await world.delivered_more(50, within_s=120)
 
 
+async def outage(world: World) -> None:
+    """The gateway is killed while the broker is away: what it took meanwhile is in its journal alone."""
+    assert world.broker is not None
+    node = world.broker.nodes[0]
+    rng = world.rng
+    while True:
+        how, count = rng.choice(("kill", "suspend")), rng.randint(50, 300)
+        if not world.cycle(f"broker: {how}, {count} events later SIGKILL {world.ingest.command}"):
+            return
+        await (asyncio.to_thread(node.kill) if how == "kill" else asyncio.to_thread(node.suspend))
+        await world.load.more(count)
+        await asyncio.sleep(0.5)  # positions are stored four times a second; one that ran ahead must be
+        await world.ingest.kill()
+        if how == "kill":
+            await asyncio.to_thread(node.start)
+        else:
+            node.resume()
+        await world.bring_up(world.ingest)
+        await world.delivered_more(20, within_s=120)
+
+
 async def network(world: World) -> None:
     """The proxy between gateway and broker resets, swallows or delays."""
     assert world.proxy is not None

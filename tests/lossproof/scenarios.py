@@ -39,6 +39,7 @@ class Scenario:
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     "kill": Scenario("SIGKILL at random, while starting, too", ALL, ends.kill, 8),
     "points": Scenario("ends at chosen points of commit, publishing and delivery", ALL, ends.points, 8),
+    "backlog": Scenario("SIGKILL while subscribers lag behind", ALL, ends.backlog, 4),
     "term": Scenario("SIGTERM at random, and a new process at once", ALL, ends.term, 6),
     "freeze": Scenario("SIGSTOP: connections stay, nothing answers", ALL, ends.freeze, 4),
     "torn": Scenario("a page of the WAL half written", EMBEDDED, disk.torn, 6, with_shim=True),
@@ -50,6 +51,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "subscribers": Scenario("subscribers fail in every way at once", ALL, peers.fail, 5, peers.bad_company),
     "reload": Scenario("subscribers come and go by configuration", ALL, peers.reload, 5),
     "broker": Scenario("the broker is killed, stopped, suspended", BROKER, network.broker, 4),
+    "outage": Scenario("SIGKILL while the broker is away", BROKER, network.outage, 4),
     "network": Scenario("the network to the broker is cut, swallows, is slow", BROKER, network.network, 4,
                         with_proxy=True),
     "journal-full": Scenario("the broker is away until the journal is full", ("kafka",), network.journal_full, 2,

@@ -41,11 +41,11 @@ async def topics(bootstrap: str, prefix: str, names: Sequence[str]) -> dict[str,
     await consumer.start()
     try:
         async with asyncio.timeout(120):
-            await consumer.topics()
+            known = await consumer._client.fetch_all_metadata()
             partitions = [
                 TopicPartition(prefix + name, number)
                 for name in names
-                for number in consumer.partitions_for_topic(prefix + name) or ()
+                for number in known.partitions_for_topic(prefix + name) or ()
             ]
             consumer.assign(partitions)
             ends = await consumer.end_offsets(partitions)

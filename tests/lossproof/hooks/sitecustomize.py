@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,16 +32,30 @@ def _at(owner: Any, name: str, *, before: Callable[[], None] | None = None, afte
 
 
 def _before_commit(passed: Callable[[], None]) -> None:
-    from gateway.log.journal.store import Store
-
-    _at(Store, "commit", before=passed)
+    """Callbacks wait, nothing of them is durable."""
+    _around_commits(before=passed)
 
 
 def _after_commit(passed: Callable[[], None]) -> None:
     """Durable, and nobody has been answered."""
+    _around_commits(after=passed)
+
+
+def _around_commits(*, before: Callable[[], None] | None = None, after: Callable[[], None] | None = None) -> None:
+    """Of events, not of positions alone."""
     from gateway.log.journal.store import Store
 
-    _at(Store, "commit", after=passed)
+    real = Store.commit
+
+    def commit(self: Any, appends: Any, *rest: Any) -> Any:
+        if appends and before is not None:
+            before()
+        result = real(self, appends, *rest)
+        if appends and after is not None:
+            after()
+        return result
+
+    Store.commit = commit  # type: ignore[method-assign]
 
 
 def _after_publish(passed: Callable[[], None]) -> None:
@@ -74,7 +89,8 @@ POINTS: Mapping[str, Callable[[Callable[[], None]], None]] = {
 
 
 def _answer_before_commit() -> None:
-    """Success is told while the commit is still to come."""
+    """Success is told while the commit is still to come; on a disk slow enough that this shows."""
+    _around_commits(before=lambda: time.sleep(0.02))
     from gateway.log.journal import Journal
 
     real = Journal.append_soon

@@ -1,0 +1,45 @@
+"""The loss proof in the size of CI: some cycles of each kind. ``python -m tests.lossproof`` plays everything."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from tests.lossproof.report import table
+from tests.lossproof.run import play
+from tests.lossproof.shim import compiler
+from tests.lossproof.world import Mode
+
+EMBEDDED = [("kill", 4), ("points", 3), ("backlog", 2), ("term", 2), ("torn", 2), ("fsync", 3), ("disk-full", 1),
+            ("flip", 2), ("clock", 2), ("files", 1), ("subscribers", 1), ("reload", 3)]  # fmt: skip
+BROKER: list[tuple[str, Mode, int]] = [("points", "kafka", 3), ("outage", "kafka", 2), ("kill", "split", 3)]
+NEEDS_SHIM = {"torn", "fsync", "disk-full", "clock"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("name", "cycles"), EMBEDDED)
+async def test_what_was_answered_with_success_arrives(name: str, cycles: int) -> None:
+    """One process, no broker: nothing lost, invented or out of order whatever breaks; repeats are counted."""
+    if name in NEEDS_SHIM and compiler() is None:
+        pytest.skip("the failing disk is a small C library: Debian: apt-get install gcc")
+    row = await play(name, "embedded", cycles=cycles)
+    print(table([row]))
+    assert row.is_clean, table([row])
+    assert row.verdict.accepted > 100
+
+
+@pytest.mark.slow
+@pytest.mark.kafka
+@pytest.mark.timeout(240)
+@pytest.mark.skipif(not (shutil.which("java") and shutil.which("mvn")) and not os.environ.get("CI"),
+                    reason="needs Java 17 and Maven")  # fmt: skip
+@pytest.mark.parametrize(("name", "mode", "cycles"), BROKER)
+async def test_what_was_answered_with_success_arrives_through_kafka(name: str, mode: Mode, cycles: int) -> None:
+    """With a broker, in one process and in two."""
+    row = await play(name, mode, cycles=cycles)
+    print(table([row]))
+    assert row.is_clean, table([row])
+    assert row.verdict.accepted > 100
