@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -25,13 +26,14 @@ from gateway.ingest.endpoints import Endpoint
 from gateway.ingest.gathering import Gathering, Log
 from gateway.ingest.known import KnownIds
 from gateway.ingest.tally import Tally
-from gateway.log import Entry
+from gateway.log import Entry, Headers
 from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.ingest")
 _DRIFT = METRICS.counter("gateway_callback_drift")
 #: Drift labels told in the log, once each; past so many only the metric goes on counting.
 _MOST_DRIFT_LABELS = 1000
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
 
 
 class Pending(NamedTuple):
@@ -120,7 +122,8 @@ class Intake:
             return self._repeated(endpoint, events, answer, outcome)
         if self._waiting >= self._max_waiting:
             return self.not_stored(endpoint, request, NotNow("too many callbacks wait for the disk"))
-        entries = [Entry(event.topic, event.partitionkey, event.id, event.to_json()) for event in fresh]
+        trace = _trace(request)
+        entries = [Entry(event.topic, event.partitionkey, event.id, event.to_json(), trace) for event in fresh]
         durable = self._log.append_soon(entries)
         self._waiting += 1
         ids = [event.id for event in fresh]
@@ -179,6 +182,15 @@ class Intake:
             if (name, label) not in self._seen_drift and len(self._seen_drift) < _MOST_DRIFT_LABELS:
                 self._seen_drift.add((name, label))
                 _log.warning("callback.drifted", callback=name, what=label, id=decoded.events[0].id)
+
+
+def _trace(request: CallbackRequest) -> Headers:
+    """The caller's trace, carried beside the event to the subscriber; without one, the event's id is the trace.
+
+    Source: W3C Trace Context, section 3.2 (version 00).
+    """
+    given = request.headers.get("traceparent")
+    return (("traceparent", given),) if given and _TRACEPARENT.match(given) else ()
 
 
 def _joined(futures: list[asyncio.Future[None]]) -> asyncio.Future[None]:

@@ -206,3 +206,20 @@ async def test_admin_port_tells_health_and_metrics(gateway: MakeGateway, path: s
         if path == "/metrics":
             assert "gateway_journal_events_total" in await answer.text()
             assert (await session.get(running.admin_url + path)).status == 401
+
+
+async def test_trace_of_the_caller_goes_on_to_the_subscriber(gateway: MakeGateway, subscriber: MakeSubscriber) -> None:
+    """Its trace id stands in the webhook's ``traceparent``; a malformed one, or none, gives the event's own id."""
+    receiver = await subscriber()
+    running = await gateway(subscribers=[to(receiver, "all")])
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    async with aiohttp.ClientSession() as session:
+        for number, given in enumerate([f"00-{trace}-b7ad6b7169203331-01", "00-zz-1-01"]):
+            body = f"messageid=m-{number}&status=2".encode()
+            headers = {"traceparent": given}
+            async with session.post(f"{running.url}/callbacks/sms-dr", data=body, headers=headers) as answer:
+                assert answer.status == 200
+            await receiver.until(lambda number=number: f"m-{number}" in receiver.subjects)
+    first, second = receiver.headers
+    assert trace == first["traceparent"].split("-")[1]
+    assert second["webhook-id"] == second["traceparent"].split("-")[1]
