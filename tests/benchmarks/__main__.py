@@ -1,0 +1,87 @@
+"""``python -m tests.benchmarks [part …]``: what the gateway costs, beside what one would compare it with.
+
+Each part starts what it compares as processes of its own, pinned where the system can, runs the sides in turn, prints
+medians with their spread and the ratio of each pair, and writes the figures as JSON. Figures of a busy machine are
+good as ratios only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+#: Part, its function, and what a run of a few seconds is called with.
+PARTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "decoders": ("tests.benchmarks.parts:decoders", {"rounds": 1}),
+    "ingest": ("tests.benchmarks.ingest:run", {"rounds": 1, "seconds": 1, "cases": (("sms-dr", 16, True),)}),
+    "latency": ("tests.benchmarks.latency:run", {"seconds": 1.0, "shares": (0.25,)}),
+    "publish": ("tests.benchmarks.parts:publish", {"events": 500, "rounds": 1}),
+    "fanout": ("tests.benchmarks.fanout:run", {"count": 200, "rounds": 1}),
+    "end_to_end": ("tests.benchmarks.end_to_end:run", {"seconds": 1.0, "rounds": 1}),
+    "growth": (
+        "tests.benchmarks.growth:run",
+        {"backlogs": (1_000,), "subscribers": (2,), "keys": (10,), "events": 200},
+    ),
+    "by_hand": ("tests.benchmarks.by_hand:run", {"rounds": 1, "seconds": 1.0}),
+}
+#: Parts that start a Kafka broker, or use the one of KAFKA_BOOTSTRAP_SERVERS.
+NEED_KAFKA = frozenset({"publish", "by_hand"})
+
+
+def function_of(part: str) -> Callable[..., dict[str, Any]]:
+    """What runs a part; imported only then, as some parts need packages that others do not."""
+    module, _, name = PARTS[part][0].partition(":")
+    found: Callable[..., dict[str, Any]] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def smoke(part: str) -> dict[str, Any]:
+    """One part in a few seconds; its figures mean nothing."""
+    return function_of(part)(**PARTS[part][1])
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"out of: {', '.join(PARTS)}; none: all of them")
+    parser.add_argument("--out", type=Path, default=Path("build/benchmarks"), help="folder of the JSON files")
+    parser.add_argument("--smoke", action="store_true", help="each part in a few seconds: does it still run?")
+    parser.add_argument("--rounds", type=int, help="times that the sides take turns")
+    parser.add_argument("--seconds", type=float, help="of load, each round and side")
+    parser.add_argument("--up-to", type=int, help="largest backlog of the part growth (default 10^6)")
+    asked = parser.parse_args(arguments)
+    if unknown := set(asked.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    asked.out.mkdir(parents=True, exist_ok=True)
+    for part in asked.parts or PARTS:
+        print(f"== {part}", flush=True)
+        function = function_of(part)
+        options = dict(PARTS[part][1]) if asked.smoke else {}
+        for name in ("rounds", "seconds", "up_to"):
+            if getattr(asked, name) is not None and name in inspect.signature(function).parameters:
+                options[name] = getattr(asked, name)
+        started = time.monotonic()
+        figures = function(**options)
+        written = {
+            "part": part,
+            "python": platform.python_version(),
+            "machine": f"{platform.system()} {platform.machine()}",
+            "took_s": round(time.monotonic() - started, 1),
+            "figures": figures,
+        }
+        (asked.out / f"{part}.json").write_bytes(orjson.dumps(written, option=orjson.OPT_INDENT_2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

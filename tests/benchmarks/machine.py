@@ -1,0 +1,144 @@
+"""The machine under the benchmarks: processes that are measured, pinned where the system can, and what they use.
+
+The main figure everywhere is processor time (user and system, all threads and child processes) for each event. It is
+read from the kernel's accounts of the measured process, so neither the load generator nor a busy machine counts; its
+clock ticks at 10 ms, so one round should take seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+_OPEN_FILES = 20_000
+
+
+def cores() -> tuple[set[int], set[int]]:
+    """Processors for what is measured, and for the load: apart where there are two."""
+    found = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if len(found) < 2:
+        return set(found), set(found)
+    return {found[0]}, set(found[1:])
+
+
+def prepare(processors: set[int]) -> None:
+    """In a child before its program starts: pin it, and let it open many sockets."""
+    if processors:
+        os.sched_setaffinity(0, processors)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(_OPEN_FILES, most), most))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Service:
+    """A process that listens and is measured.
+
+    Args:
+        arguments: of the Python interpreter.
+        port: connected to until it answers.
+        env: added to ours.
+        processors: to run on; None for those of what is measured.
+        log: gets its output.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        port: int,
+        *,
+        log: Path,
+        env: dict[str, str] | None = None,
+        processors: set[int] | None = None,
+    ) -> None:
+        self.port = port
+        self._log = log
+        chosen = cores()[0] if processors is None else processors
+        with log.open("wb") as out:
+            self._process = subprocess.Popen(
+                [sys.executable, *arguments],
+                stdout=out,
+                stderr=out,
+                env={**os.environ, **(env or {})},
+                preexec_fn=lambda: prepare(chosen),
+            )
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def wait_ready(self, timeout_s: float = 60.0) -> Self:
+        """Wait until the port is open.
+
+        Raises:
+            RuntimeError: the process ended, or the time did.
+        """
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                break
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return self
+            time.sleep(0.05)
+        raise RuntimeError(f"a side did not start:\n{self._log.read_text(errors='replace')[-3000:]}")
+
+    def cpu_s(self) -> float:
+        """Processor time so far, of the process and its children."""
+        return sum(_cpu_s(pid) for pid in _tree(self._process.pid))
+
+    def resident_bytes(self) -> int:
+        """Memory now, of the process and its children."""
+        return sum(resident_bytes(pid) for pid in _tree(self._process.pid))
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL when that takes long."""
+        self._process.terminate()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+@contextlib.contextmanager
+def running(*services: Service) -> Iterator[None]:
+    """All ready inside; all stopped at the end."""
+    try:
+        for service in services:
+            service.wait_ready()
+        yield
+    finally:
+        for service in services:
+            service.stop()
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of one process as the kernel counts it."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _tree(pid: int) -> list[int]:
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in task.read_text().split():
+                found += _tree(int(child))
+    return found
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * _TICK_S

@@ -1,0 +1,35 @@
+"""The benchmarks still run: each part in a few seconds, on a machine that has what it asks for."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+
+import orjson
+import pytest
+
+from tests.benchmarks.__main__ import NEED_KAFKA, PARTS, main, smoke
+
+NEED_WRK = {"ingest", "latency", "end_to_end", "by_hand"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "part", [pytest.param(part, marks=pytest.mark.kafka if part in NEED_KAFKA else ()) for part in PARTS]
+)
+def test_part_runs(part: str) -> None:
+    """Every part gives figures; what they are says nothing here."""
+    if part in NEED_WRK and shutil.which("wrk") is None:
+        pytest.skip("wrk is not installed")
+    if part == "by_hand" and importlib.util.find_spec("fastapi") is None:
+        pytest.skip("the extra 'bench' is not installed")
+    figures = smoke(part)
+    assert figures
+    assert orjson.dumps(figures)
+
+
+def test_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the names that there are."""
+    with pytest.raises(SystemExit):
+        main(["nonsense"])
+    assert "ingest" in capsys.readouterr().err
