@@ -1,0 +1,111 @@
+"""The running gateway's admin port, for commands that ask it something.
+
+Blocking, with the standard library: a command that prints a table needs no event loop. Proxies of the environment are
+passed by, as the port is on this machine or inside.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Final
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlencode
+from urllib.request import ProxyHandler, Request, build_opener
+
+import click
+
+from gateway.cli.options import settings_or_defaults
+from gateway.config.settings import Settings
+from gateway.errors import Broken, GatewayError
+
+#: A dry run reads the log; a large one takes a minute.
+_TIMEOUT_S: Final = 120.0
+
+admin_option: Final = click.option(
+    "--admin",
+    "admin_url",
+    metavar="URL",
+    help="Where the gateway's admin port is; left out: admin.host and admin.port of the configuration.",
+)
+
+
+class NotAsked(GatewayError):
+    """The gateway answered that it does not do this; the message is its own."""
+
+
+class AdminApi:
+    """Asks one gateway.
+
+    Args:
+        config_path: address and token stand in there; where nobody named a file and there is none, the defaults count.
+        url: of another gateway, such as a worker's.
+    """
+
+    def __init__(self, config_path: Path, url: str | None = None) -> None:
+        settings = settings_or_defaults(config_path)
+        self.url = (url or _url(settings)).rstrip("/")
+        self._token = settings.admin.token.get_secret_value()
+        self._opener = build_opener(ProxyHandler({}))
+
+    def get(self, path: str, query: Mapping[str, object] | None = None) -> dict[str, Any]:
+        """Ask; parameters that are None or empty are left out.
+
+        Raises:
+            Broken: no gateway answers there.
+            NotAsked: it refused; the message says why.
+        """
+        given = [(name, str(value)) for name, value in (query or {}).items() if value not in (None, "")]
+        return self._send(Request(f"{self.url}{quote(path)}{'?' if given else ''}{urlencode(given)}"))  # noqa: S310
+
+    def post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
+        """Have something done; errors as :meth:`get`."""
+        given = {name: value for name, value in body.items() if value not in (None, "", [], ())}
+        request = Request(f"{self.url}{quote(path)}", json.dumps(given).encode(), method="POST")  # noqa: S310
+        request.add_header("Content-Type", "application/json")
+        return self._send(request)
+
+    def _send(self, request: Request) -> dict[str, Any]:
+        if self._token:
+            request.add_header("Authorization", f"Bearer {self._token}")
+        try:
+            with self._opener.open(request, timeout=_TIMEOUT_S) as response:
+                found = json.load(response)
+        except HTTPError as exc:
+            with exc:
+                raise self._refused(exc) from exc
+        except (URLError, HTTPException, OSError) as exc:
+            raise Broken(f"no gateway answers at {self.url}: {_reason(exc)}; start it, or say --admin URL") from exc
+        except ValueError as exc:
+            raise Broken(f"{self.url} is not a gateway's admin port") from exc
+        return found if isinstance(found, dict) else {}
+
+    def _refused(self, exc: HTTPError) -> GatewayError:
+        if exc.code == 401:
+            return NotAsked(f"{self.url}: the admin token is wrong or missing; set admin.token in the configuration")
+        try:
+            sentence = json.load(exc)["error"]
+        except (ValueError, KeyError, TypeError):
+            sentence = f"{self.url} answers {exc.code}; is this a gateway's admin port?"
+        return NotAsked(str(sentence))
+
+
+def _url(settings: Settings) -> str:
+    host, port = settings.admin.host, settings.admin.port
+    if port == 0:
+        raise Broken("admin.port is 0, any free one: the gateway's log line gateway.started names it; say --admin URL")
+    if host in ("0.0.0.0", "::", ""):  # noqa: S104  # listens everywhere, so also here
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _reason(exc: Exception) -> str:
+    inner = exc.reason if isinstance(exc, URLError) else exc
+    if isinstance(inner, (TimeoutError, socket.timeout)):
+        return "it takes too long"
+    if isinstance(inner, OSError) and inner.strerror:
+        return inner.strerror.lower()
+    return str(inner) or type(inner).__name__

@@ -1,0 +1,155 @@
+"""``gateway replay``: deliver again, or decode again what was rejected."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from gateway.cli.adminapi import AdminApi, NotAsked, admin_option
+from gateway.cli.options import Moment, config_option, json_option
+from gateway.cli.tables import print_json, printable
+from gateway.errors import Broken
+
+EXAMPLES: Final = """
+\b
+Examples
+  gateway replay --subscriber billing --since 2h --dry-run
+  gateway replay --subscriber billing --since 2026-03-04T05:00Z --until 2026-03-04T06:00Z --rate 50
+  gateway replay --subscriber billing --id 0f2a4c6e8091a2b3c4d5e6f708192a3b
+  gateway replay --subscriber billing --dlq --reason attempts
+  gateway replay --rejected --callback callbot-task --dry-run
+"""
+_LOOK_S: Final = 0.3
+
+
+@click.command(epilog=EXAMPLES)
+@click.option("--subscriber", metavar="NAME", help="Who gets the events again.")
+@click.option("--since", type=Moment(), help="Stored from this time on: 15m (ago), or 2026-03-04T05:06:07Z.")
+@click.option("--until", type=Moment(), help="Stored before this time. Left out: now.")
+@click.option("--id", "ids", multiple=True, metavar="ID", help="This event; can be given several times.")
+@click.option("--dlq", is_flag=True, help="From its dead letters instead of the topics.")
+@click.option("--reason", "reasons", multiple=True, help="Dead letters with this reason: attempts, age.")
+@click.option("--type", "types", multiple=True, help="Only events of this type, such as nxcloud.sms.dr.")
+@click.option("--all", "is_all", is_flag=True, help="Also what the subscriber's filter leaves out.")
+@click.option("--rejected", is_flag=True, help="Decode rejected callbacks again instead; after a fix or an upgrade.")
+@click.option("--callback", help="With --rejected: only of this callback.")
+@click.option("--dry-run", is_flag=True, help="Count, and change nothing.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="At most so many a second.")
+@json_option
+@admin_option
+@config_option
+def replay(
+    subscriber: str | None,
+    since: float | None,
+    until: float | None,
+    ids: tuple[str, ...],
+    dlq: bool,
+    reasons: tuple[str, ...],
+    types: tuple[str, ...],
+    is_all: bool,
+    rejected: bool,
+    callback: str | None,
+    dry_run: bool,
+    rate: float | None,
+    as_json: bool,
+    admin_url: str | None,
+    config_path: Path,
+) -> None:
+    """Deliver events to a subscriber again.
+
+    They go the normal way: in order per key, retried, with the same id and bytes, and gateway-replay: true. Asks the
+    running gateway. The command ends when everything is stored for the subscriber; delivery goes on by itself.
+    """
+    _check(subscriber, since, ids, dlq=dlq, reasons=reasons, rejected=rejected, callback=callback)
+    api = AdminApi(config_path, admin_url)
+    if rejected:
+        found = api.post(
+            "/api/rejected/replay",
+            {"callback": callback, "since": since, "until": until, "ids": list(ids), "dry_run": dry_run},
+        )
+        print_json(found) if as_json else _print_rejected(found)
+        return
+    selection = {
+        "subscriber": subscriber,
+        "since": since,
+        "until": until,
+        "ids": list(ids),
+        "from_dlq": dlq,
+        "reasons": list(reasons),
+        "types": list(types),
+        "all": is_all,
+    }
+    if dry_run:
+        found = api.post("/api/replay", {**selection, "dry_run": True})
+    else:
+        found = _follow(api, api.post("/api/replay", {**selection, "rate": rate}), shows=not as_json)
+    print_json(found) if as_json else _print(found, is_dry_run=dry_run)
+
+
+def _check(
+    subscriber: str | None,
+    since: float | None,
+    ids: tuple[str, ...],
+    *,
+    dlq: bool,
+    reasons: tuple[str, ...],
+    rejected: bool,
+    callback: str | None,
+) -> None:
+    if rejected:
+        if subscriber or dlq or reasons:
+            raise click.UsageError("--rejected stands alone: what is decoded again goes to every subscriber it is for")
+        return
+    if callback:
+        raise click.UsageError("--callback goes with --rejected; use --type to choose events")
+    if not subscriber:
+        raise click.UsageError("--subscriber says who gets the events; or --rejected decodes again")
+    if since is None and not ids and not dlq:
+        raise click.UsageError("say what: --since, --id or --dlq")
+    if reasons and not dlq:
+        raise click.UsageError("--reason goes with --dlq")
+
+
+def _follow(api: AdminApi, job: dict[str, Any], *, shows: bool) -> dict[str, Any]:
+    """Until the replay has ended.
+
+    Raises:
+        Broken: it failed.
+    """
+    console = Console(stderr=True)
+    columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not (shows and console.is_terminal)) as progress:
+        task = progress.add_task("replay", total=None)
+        while job["state"] == "running":
+            time.sleep(_LOOK_S)
+            job = api.get(f"/api/replays/{job['number']}")
+            progress.update(task, completed=job["stored"])
+    if job["state"] != "done":
+        raise Broken(f"the replay {job['state']} after {job['stored']:,} events: {job['error'] or 'the gateway stops'}")
+    return job
+
+
+def _print(found: dict[str, Any], *, is_dry_run: bool) -> None:
+    verb = "would be delivered again" if is_dry_run else "are stored for delivery"
+    click.echo(f"{found['events']:,} events {verb} to {found['subscriber']} ({found['looked_at']:,} looked at)")
+    for type_, count in sorted(found["by_type"].items(), key=lambda pair: -pair[1]):
+        click.echo(f"  {count:>9,}  {type_}")
+
+
+def _print_rejected(found: dict[str, Any]) -> None:
+    verb = "can be understood now" if found["dry_run"] else "are understood now"
+    click.echo(f"{found['decoded']:,} of {found['looked_at']:,} rejected callbacks {verb}")
+    click.echo(f"  {found['events']:>9,}  events {'would be stored' if found['dry_run'] else 'stored'}")
+    if found["already_stored"]:
+        click.echo(f"  {found['already_stored']:>9,}  events were stored already")
+    if found["still_rejected"]:
+        click.echo(f"  {found['still_rejected']:>9,}  still rejected:")
+        for reason, count in sorted(found["reasons"].items(), key=lambda pair: -pair[1]):
+            click.echo(f"  {count:>9,}    {printable(reason)}")
+    if found["is_more"]:
+        raise NotAsked(f"there are more: run it again with --since {found['last_at']:.0f}")

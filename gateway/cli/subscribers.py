@@ -1,0 +1,108 @@
+"""``gateway subscribers``: how they are doing; pause and resume one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from gateway.cli.adminapi import AdminApi, admin_option
+from gateway.cli.options import config_option, json_option
+from gateway.cli.tables import coloured, local, print_json, print_table
+
+EXAMPLES: Final = """
+\b
+Examples
+  gateway subscribers list
+  gateway subscribers pause billing      its events wait in the log
+  gateway subscribers resume billing     and go on from where it stood
+"""
+
+
+@click.group(epilog=EXAMPLES)
+def subscribers() -> None:
+    """See how subscribers are doing; pause and resume one."""
+
+
+@subscribers.command(name="list")
+@json_option
+@admin_option
+@config_option
+def list_(as_json: bool, admin_url: str | None, config_path: Path) -> None:
+    """List all with state, lag, rate, latency and the last error."""
+    found = AdminApi(config_path, admin_url).get("/api/subscribers")["subscribers"]
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        click.echo("the configuration has no subscribers")
+        return
+    print_table(
+        (
+            "subscriber",
+            "state",
+            "lag",
+            "in flight",
+            "per second",
+            "success",
+            "p50 ms",
+            "p99 ms",
+            "given up",
+            "last error",
+        ),
+        [
+            (
+                one["name"],
+                one["state"] or (one["kind"] if one["is_here"] else "elsewhere"),
+                one["lag"],
+                one["in_flight"],
+                f"{one['rate']:.1f}",
+                None if one["success_share"] is None else f"{one['success_share']:.1%}",
+                _ms(one["p50"]),
+                _ms(one["p99"]),
+                one["dead_letters"],
+                _error(one["last_error"]),
+            )
+            for one in found
+        ],
+    )
+
+
+@subscribers.command()
+@click.argument("name")
+@json_option
+@admin_option
+@config_option
+def pause(name: str, as_json: bool, admin_url: str | None, config_path: Path) -> None:
+    """Hold a subscriber's events back, over restarts, until it is resumed.
+
+    They wait in the log; what is older than the log keeps is lost to it, and counted.
+    """
+    _tell(AdminApi(config_path, admin_url).post(f"/api/subscribers/{name}/pause", {}), as_json=as_json)
+
+
+@subscribers.command()
+@click.argument("name")
+@json_option
+@admin_option
+@config_option
+def resume(name: str, as_json: bool, admin_url: str | None, config_path: Path) -> None:
+    """Go on after a pause, or after the subscriber answered 410, from where it stood."""
+    _tell(AdminApi(config_path, admin_url).post(f"/api/subscribers/{name}/resume", {}), as_json=as_json)
+
+
+def _tell(one: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(one)
+        return
+    lag = "" if one.get("lag") is None else f", {one['lag']:,} records behind"
+    click.echo(f"{one['name']} is {coloured(one['state'])}{lag}")
+
+
+def _ms(seconds: float | None) -> str | None:
+    return None if seconds is None else f"{seconds * 1000:.0f}"
+
+
+def _error(error: dict[str, Any] | None) -> str | None:
+    return None if error is None else f"{error['result']} at {local(error['at'])}"

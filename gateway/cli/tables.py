@@ -1,0 +1,75 @@
+"""Tables and times as commands print them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import orjson
+from rich.cells import cell_len
+
+#: Colours of words that tell how something is.
+COLOURS = {
+    "delivered": "green",
+    "closed": "green",
+    "open": "red",
+    "half_open": "yellow",
+    "paused": "yellow",
+    "stopped": "red",
+    "dead_lettered": "red",
+    "retried": "yellow",
+    "retrying": "yellow",
+    "parked": "yellow",
+    "waiting": "yellow",
+    "skipped": "bright_black",
+    "unknown": "bright_black",
+}
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Plain columns as wide as they need to be: nothing is cut or wrapped, so that lines can be searched and copied."""
+    cells = [[_text(cell) for cell in row] for row in rows]
+    widths = [max(cell_len(cell) for cell in column) for column in zip(columns, *cells, strict=True)]
+    click.echo(_line(columns, widths, lambda _: {"bold": True}))
+    for row in cells:
+        click.echo(_line(row, widths, lambda cell: {"fg": COLOURS.get(cell)}))
+
+
+def print_json(value: object) -> None:
+    """One document."""
+    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))
+
+
+def local(unix_s: float | None, *, with_ms: bool = False) -> str:
+    """A time in this machine's zone; empty where there is none."""
+    if unix_s is None:
+        return ""
+    moment = datetime.fromtimestamp(unix_s, UTC).astimezone()
+    return moment.strftime("%Y-%m-%d %H:%M:%S") + (f".{moment.microsecond // 1000:03d}" if with_ms else "")
+
+
+def coloured(word: str) -> str:
+    """A word that tells how something is, in its colour on terminals."""
+    return click.style(word, fg=COLOURS.get(word))
+
+
+def printable(value: object) -> str:
+    """Control characters are not for terminals: answers and messages come from anybody."""
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], style: Callable[[str], dict[str, Any]]) -> str:
+    padded = (
+        click.style(cell, **style(cell)) + " " * (width - cell_len(cell))
+        for cell, width in zip(cells, widths, strict=True)
+    )
+    return "  ".join(padded).rstrip()
+
+
+def _text(cell: object) -> str:
+    if cell is None:
+        return "-"
+    return f"{cell:,}" if isinstance(cell, int) else printable(str(cell))
