@@ -23,7 +23,7 @@ _LOOKS: Final = 8
 
 
 class FastConnections:
-    """Makes connections, and knows them. Stops as aiohttp's server does: ``pre_shutdown``, then ``shutdown``.
+    """Makes connections, and knows them. Stops in three steps: ``leave``, ``pre_shutdown``, ``shutdown``.
 
     Args:
         endpoints: the paths.
@@ -56,6 +56,7 @@ class FastConnections:
         self.patience_s = patience_s
         self.written = Written()
         self.connections: set[FastConnection] = set()
+        self.is_leaving = False
         self.is_stopping = False
         self.looks = 0
         self.loop = asyncio.get_running_loop()
@@ -91,9 +92,13 @@ class FastConnections:
                 _log.exception("an answer could not be written")
                 connection.abort()
 
+    def leave(self) -> None:
+        """Go on, but each answer from now on says that its connection closes: the sender turns elsewhere by itself."""
+        self.is_leaving = True
+
     def pre_shutdown(self) -> None:
         """Read no more requests; close what is idle now, and the rest behind its answer."""
-        self.is_stopping = True
+        self.is_leaving = self.is_stopping = True
         self._next_look.cancel()
         for connection in list(self.connections):
             connection.close_if_idle()

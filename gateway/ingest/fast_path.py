@@ -194,7 +194,7 @@ class FastConnection(asyncio.Protocol):
     def _answer(self, head: PlainHead, answer: Answer, started: float) -> None:
         self._shared.intake.tally.took(head.endpoint.callback.name, time.perf_counter() - started)
         if self._transport is not None:
-            is_last = head.is_last or self._shared.is_stopping
+            is_last = head.is_last or self._shared.is_leaving
             self._transport.write(self._shared.written.answer(answer, is_last=is_last))
             if is_last:
                 self._close()

@@ -28,6 +28,8 @@ from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.ingest")
 _REFUSED: Final = METRICS.counter("gateway_http_refused")
+#: From closing the port to closing connections. A sender's round trip; ten times more delays every restart by seconds.
+_LAST_REQUESTS_S: Final = 0.25
 
 
 class BodyTooLarge(Exception):
@@ -55,6 +57,7 @@ class IngestServer:
         self._trusted = tuple(settings.trusted_proxies)
         self._server: _Server | None = None
         self._fast: FastConnections | None = None
+        self._is_leaving = False
         self._listener: asyncio.Server | None = None
 
     @property
@@ -111,6 +114,11 @@ class IngestServer:
         fast, self._fast = self._fast, None
         if listener is not None:
             listener.close()
+            self._is_leaving = True
+            if fast is not None:
+                fast.leave()
+            # What senders had sent when the port closed is still on its way, or in the kernel's buffers.
+            await asyncio.sleep(min(_LAST_REQUESTS_S, timeout_s / 4))
         if fast is not None:
             fast.pre_shutdown()
         if server is not None:
@@ -140,7 +148,10 @@ class IngestServer:
         callback = self._callback_request(request, path, query, body)
         answer = await self._answer(endpoint, callback)
         self._intake.tally.took(endpoint.callback.name, time.perf_counter() - started)
-        return _response(answer)
+        response = _response(answer)
+        if self._is_leaving:
+            response.force_close()
+        return response
 
     async def _answer(self, endpoint: Endpoint, callback: CallbackRequest) -> Answer:
         taken = self._intake.take(endpoint, callback)
