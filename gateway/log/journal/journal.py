@@ -487,13 +487,18 @@ class Journal:
 
     async def housekeep(self) -> None:
         """Drop what is too old and measure the file; runs by itself every ten seconds."""
-        try:
-            expired = await self._writer.submit(lambda: self._enforcer.by_age(self._clock()))
-        except GatewayError as exc:
-            _log.error("journal.housekeeping_failed", error=str(exc))
-            return
-        self._tell_expired(expired)
+        is_more = True
+        while is_more:  # each step is a job of its own, so that commits go in between
+            try:
+                is_more, expired = await self._writer.submit(lambda: self._enforcer.by_age(self._clock()))
+            except GatewayError as exc:
+                _log.error("journal.housekeeping_failed", error=str(exc))
+                return
+            self._tell_expired(expired)
         METRICS.gauge("gateway_journal_used_bytes").set(self._enforcer.used_bytes)
+        oldest = self._enforcer.oldest_appended_at
+        age = max(0.0, self._clock() - oldest) if oldest is not None else 0.0
+        METRICS.gauge("gateway_journal_oldest_age_seconds").set(age)
 
     @property
     def used_bytes(self) -> int:

@@ -72,6 +72,7 @@ class Enforcer:
         self._margin = 0
         self.acknowledged = 0  # durable position of the protected cursor
         self.used_bytes = store.used_bytes()
+        self.oldest_appended_at: float | None = None
 
     def make_room(self, size: int) -> tuple[bool, list[Expired]]:
         """Free what ``size`` more bytes need. Returns whether there is room now, and what expired for it.
@@ -93,17 +94,25 @@ class Enforcer:
         self._unmeasured = size
         return True, expired
 
-    def by_age(self, now: float) -> list[Expired]:
-        """Drop what is too old, and what was published and need not be kept; a bounded step of it."""
+    def by_age(self, now: float) -> tuple[bool, list[Expired]]:
+        """Drop what is too old, and what was published and need not be kept; one step of it for each stream.
+
+        Returns whether there may be more to drop, and what expired.
+        """
         expired: list[Expired] = []
+        is_more = False
         self._measure()
-        for name in list(self._store.streams):
+        for name, stream in list(self._store.streams.items()):
             below = self._old_below(name, now - self._policy.max_age_s)
             if name == self._events and self._policy.publish_grace_records is not None:
                 early = self.acknowledged - self._policy.publish_grace_records
-                below = max(below, self._step_end(name, early))
+                below = max(below, self._step_end(name, early, stream.head))
+            floor = stream.floor
             expired += self._trim(name, below)
-        return expired
+            is_more |= stream.floor > floor
+        oldest = self._store.oldest(self._events) if self._events in self._store.streams else None
+        self.oldest_appended_at = oldest.appended_at if oldest else None
+        return is_more, expired
 
     def _measure(self) -> int:
         self.used_bytes = self._store.used_bytes()
@@ -125,7 +134,9 @@ class Enforcer:
             return None
         name = min(candidates)[1]
         before = self._store.streams[name].floor
-        expired = self._trim(name, self._step_end(name, self._limit(name)))
+        # An eighth at the most: a file near its limit keeps most of what it has.
+        freed = max(1, (self._store.streams[name].head - before) // 8)
+        expired = self._trim(name, self._step_end(name, self._limit(name), freed))
         return expired if self._store.streams[name].floor > before else None
 
     def _limit(self, name: str) -> int:
@@ -142,13 +153,12 @@ class Enforcer:
             below = info.base + info.count
         return below
 
-    def _step_end(self, name: str, limit: int) -> int:
-        """End of at most one step of whole segments below ``limit``; an eighth of what is there at the most."""
+    def _step_end(self, name: str, limit: int, most_records: int) -> int:
+        """End of at most one step of whole segments below ``limit``, and of about ``most_records``."""
         stream = self._store.streams[name]
         below = stream.floor
-        freed_target = max(1, (stream.head - stream.floor) // 8)
         for number, info in enumerate(self._store.infos(name, stream.floor, max(limit, stream.floor))):
-            if info.base + info.count > limit or number >= _STEP or below - stream.floor >= freed_target:
+            if info.base + info.count > limit or number >= _STEP or below - stream.floor >= most_records:
                 break
             below = info.base + info.count
         return below

@@ -307,3 +307,29 @@ async def test_disk_that_refuses_gives_an_error_and_the_journal_goes_on_by_itsel
     )
     _, stderr = await process.communicate()
     assert process.returncode == 0, stderr.decode()[-2000:]
+
+
+async def test_age_takes_everything_that_is_old_however_much_it_is(tmp_path: Path) -> None:
+    """Thousands of small commits go in one round of housekeeping, in steps between which commits are served."""
+    now = 1_000_000.0
+    async with opened(tmp_path, Retention(1 << 30, 60.0), clock=lambda: now) as journal:
+        for number in range(1500):
+            await journal.append([entry(number)])
+        now += 120
+        keeping = asyncio.create_task(journal.housekeep())
+        await journal.append([entry(5000)])
+        await keeping
+        assert journal.floor(EVENTS) == 1500
+
+
+async def test_published_events_go_early_but_for_the_window_of_known_ids(tmp_path: Path) -> None:
+    policy = Retention(1 << 30, 3600.0, protected="publisher", publish_grace_records=100)
+    async with opened(tmp_path, policy) as journal:
+        publisher = await journal.reader("publisher", [], start="earliest")
+        for number in range(1000):
+            await journal.append([entry(number)])
+        while records := await publisher.fetch(max_records=400, wait_s=0):
+            publisher.commit(EVENTS, records[-1].offset + 1)
+        await publisher.flush()
+        await journal.housekeep()
+        assert journal.floor(EVENTS) == 900
