@@ -66,7 +66,7 @@ class Intake:
         self._clock = clock
         self._max_waiting = max_waiting
         self._storing: dict[str, asyncio.Future[None]] = {}
-        self._settling: tuple[asyncio.Future[None], list[list[str]]] | None = None
+        self._settling: tuple[asyncio.Future[None], list[list[Event]]] | None = None
         self._waiting = 0
         self._seen_drift: set[tuple[str, str]] = set()
         self._tells_each = _log.is_enabled_for(logging.DEBUG)
@@ -126,14 +126,13 @@ class Intake:
         entries = [Entry(event.topic, event.partitionkey, event.id, event.to_json(), trace) for event in fresh]
         durable = self._log.append_soon(entries)
         self._waiting += 1
-        ids = [event.id for event in fresh]
-        for event_id in ids:
-            self._storing[event_id] = durable
-        self._settle_when_done(durable, ids)
+        for event in fresh:
+            self._storing[event.id] = durable
+        self._settle_when_done(durable, fresh)
         if len(fresh) < len(events):
             durable = self._all(events, durable)
         if self._tells_each:
-            _log.debug("callback.received", callback=endpoint.callback.name, ids=ids)
+            _log.debug("callback.received", callback=endpoint.callback.name, ids=[event.id for event in fresh])
         return Pending(durable, answer, outcome)
 
     def _repeated(
@@ -154,22 +153,22 @@ class Intake:
         others = {id(self._storing[event.id]): self._storing[event.id] for event in events if event.id in self._storing}
         return _joined([durable, *others.values()]) if len(others) > 1 else durable
 
-    def _settle_when_done(self, durable: asyncio.Future[None], ids: list[str]) -> None:
+    def _settle_when_done(self, durable: asyncio.Future[None], events: list[Event]) -> None:
         """One callback for all that share the future."""
         if self._settling is None or self._settling[0] is not durable:
             self._settling = (durable, [])
             durable.add_done_callback(partial(self._settle, self._settling[1]))
-        self._settling[1].append(ids)
+        self._settling[1].append(events)
 
-    def _settle(self, settled: list[list[str]], durable: asyncio.Future[None]) -> None:
+    def _settle(self, settled: list[list[Event]], durable: asyncio.Future[None]) -> None:
         self._settling = None
         self._waiting -= len(settled)
         is_stored = durable.exception() is None
-        for ids in settled:
-            for event_id in ids:
-                self._storing.pop(event_id, None)
+        for events in settled:
+            for event in events:
+                self._storing.pop(event.id, None)
                 if is_stored:
-                    self._known.add(event_id)
+                    self._known.add(event.id)
 
     def count(self, endpoint: Endpoint, outcome: str) -> None:
         """Count one answered callback."""
