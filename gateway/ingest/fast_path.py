@@ -31,7 +31,7 @@ from __future__ import annotations
 import asyncio
 import time
 from enum import Enum
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from gateway.callbacks.answers import Answer
 from gateway.callbacks.request import CallbackRequest
@@ -61,14 +61,9 @@ class _Found(Enum):
     OTHER = 3
 
 
-class _Answering(NamedTuple):
-    """The request that waits for the log, with its own bytes in case it must be handed over after all."""
-
-    head: PlainHead
-    request: CallbackRequest
-    pending: Pending
-    started: float
-    data: bytes
+#: The request that waits for the log: its head, itself, its answer, when it was taken; and its own bytes, in case it
+#: must be handed over after all. (A bare tuple: one is made for each request.)
+_Answering = tuple[PlainHead, CallbackRequest, Pending, float, bytes]
 
 
 class FastConnection(asyncio.Protocol):
@@ -77,6 +72,7 @@ class FastConnection(asyncio.Protocol):
     __slots__ = (
         "_answering",
         "_held",
+        "_is_half_closed",
         "_is_reading_paused",
         "_is_writing_paused",
         "_patience",
@@ -91,6 +87,7 @@ class FastConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._held: list[bytes] = []
         self._answering: _Answering | None = None
+        self._is_half_closed = False
         self._is_reading_paused = False
         self._is_writing_paused = False
         self._patience: asyncio.TimerHandle | None = None
@@ -159,7 +156,7 @@ class FastConnection(asyncio.Protocol):
         if isinstance(taken, Answer):
             self._answer(head, taken, started)
         else:
-            self._answering = _Answering(head, request, taken, started, data)
+            self._answering = (head, request, taken, started, data)
             self._shared.settle_when_done(taken.durable, self)
         return _Found.TAKEN
 
@@ -196,7 +193,7 @@ class FastConnection(asyncio.Protocol):
         if self._transport is not None:
             is_last = head.is_last or self._shared.is_leaving
             self._transport.write(self._shared.written.answer(answer, is_last=is_last))
-            if is_last:
+            if is_last or self._is_half_closed:
                 self._close()
 
     # -- waiting ------------------------------------------------------------------------------------------------
@@ -275,6 +272,11 @@ class FastConnection(asyncio.Protocol):
         self._shared.forget(self)
         if transport is not None:
             transport.close()
+
+    def eof_received(self) -> bool:
+        """The other side has sent all it will. A request that waits is still answered; the connection ends with it."""
+        self._is_half_closed = self._answering is not None
+        return self._is_half_closed
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The other side went away, or we closed."""

@@ -1,8 +1,9 @@
 """Durable accept beside a bare aiohttp handler: ``python -m tests.benchmarks ingest``.
 
-Sides, in turn: ``bare`` reads the body and answers the same bytes; ``gateway`` authenticates, decodes, stores durably
-and answers; ``ordinary`` is the gateway with ``ingest.fast_path: false``. Bars (issue 7): at 64 connections and more
-``gateway`` costs at most 1.0 of ``bare`` for each event, ``ordinary`` 1.6; 4,096 connections at most 15 % more than 64.
+Sides, in turn: ``bare`` reads the body and answers the same bytes; ``accept`` authenticates, decodes, stores durably
+and answers; ``ordinary`` is that with ``ingest.fast_path: false``; ``run`` is the whole of ``gateway run``, which
+indexes what it stores for look-ups, in a thread behind the accept path. Bars (issue 7): at 64 connections and more
+``accept`` costs at most 1.0 of ``bare`` for each event, ``ordinary`` 1.6; 4,096 connections at most 15 % more than 64.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import yaml
 from tests.benchmarks import ingest_requests, report, wrk
 from tests.benchmarks.machine import Service, free_port, running
 
-SIDES = ("bare", "gateway", "ordinary")
+SIDES = ("bare", "accept", "ordinary", "run")
 #: Callback, connections, keep-alive.
 CASES = (
     *(("sms-dr", connections, True) for connections in (1, 64, 512, 4096)),
@@ -26,8 +27,8 @@ CASES = (
 )
 
 
-def gateway(folder: Path, name: str, command: tuple[str, ...] = ("run",), **sections: Any) -> Service:
-    """A gateway of its own folder, with the settings of the benchmarks."""
+def gateway(folder: Path, name: str, *, is_alone: bool = False, **sections: Any) -> Service:
+    """A gateway of its own folder, with the settings of the benchmarks; whole, or its accept path alone."""
     port = free_port()
     ingest: dict[str, Any] = {
         "port": port,
@@ -46,7 +47,8 @@ def gateway(folder: Path, name: str, command: tuple[str, ...] = ("run",), **sect
     }
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(config))
-    return Service(["-m", "gateway", *command, "-c", str(path)], port, log=folder / f"{name}.log")
+    program = ["tests.benchmarks.ingest_alone", str(path)] if is_alone else ["gateway", "run", "-c", str(path)]
+    return Service(["-m", *program], port, log=folder / f"{name}.log")
 
 
 def bare(folder: Path) -> Service:
@@ -55,7 +57,9 @@ def bare(folder: Path) -> Service:
 
 
 def start(side: str, folder: Path) -> Service:
-    return bare(folder) if side == "bare" else gateway(folder, side, ingest={"fast_path": side == "gateway"})
+    if side == "bare":
+        return bare(folder)
+    return gateway(folder, side, is_alone=side != "run", ingest={"fast_path": side != "ordinary"})
 
 
 def measure(service: Service, requests: Path, folder: Path, *, connections: int, seconds: float, start: int) -> Any:
