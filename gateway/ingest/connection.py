@@ -1,11 +1,12 @@
-"""One connection: aiohttp's own request handler, plus three things the platform and the internet ask for.
+"""One connection: aiohttp's own request handler, plus four things the platform and the internet ask for.
 
 * Request lines with raw blanks are mended before the parser sees them (:mod:`gateway.ingest.request_line`). For that
   the first line of a request is held back until it is whole; it is bounded like every other line.
 * A request whose head does not arrive whole in time closes the connection. aiohttp only has the keep-alive time,
   which must be much longer.
 * What aiohttp's parser refuses is answered in one line and counted, not logged with a stack trace: it is the
-  internet's noise.
+  internet's noise. So are bodies that do not unfold and senders that go away.
+* A sender that closes its side behind a request is answered; aiohttp would close without a word.
 
 Invariants. Bytes reach the parser in the order they came. Only bytes of a first line are ever changed. A request begins
 where the body of the one before it ended, which its payload knows; what a sender pipelines behind a body in the same
@@ -78,6 +79,20 @@ class Connection(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  
         if self.transport is not None:
             self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
         self.force_close()
+
+    def eof_received(self) -> bool:
+        """The other side has sent all it will. What it sent whole is still answered; the connection ends with that."""
+        is_waiting = self._waiter is not None and not self._waiter.done()
+        if is_waiting or self._body is None or not self._body.is_eof():
+            return False
+        self.close()
+        return True
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """A bug of ours. What a sender did, such as to go away or to send a body that does not unfold, is none."""
+        if isinstance(kw.get("exc_info"), (ConnectionError, web.RequestPayloadError)):
+            return
+        super().log_exception(*args, **kw)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The other side went away, or we closed."""
