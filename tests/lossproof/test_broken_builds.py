@@ -15,9 +15,9 @@ from tests.lossproof.run import play
 CAUGHT_S = 60.0
 
 
-async def caught(broken: str, scenario: str, mode: str, seed: int) -> Row:
+async def caught(broken: str, scenario: str, mode: str, cycles: int) -> Row:
     started = time.monotonic()
-    row = await play(scenario, mode, seed=seed, cycles=2, broken=broken)  # type: ignore[arg-type]
+    row = await play(scenario, mode, cycles=cycles, broken=broken)  # type: ignore[arg-type]
     print(table([row]))
     assert not row.failure, row.failure
     assert row.verdict.lost, f"{broken} was not caught"
@@ -28,14 +28,14 @@ async def caught(broken: str, scenario: str, mode: str, seed: int) -> Row:
 @pytest.mark.slow
 async def test_an_answer_before_the_commit_is_caught() -> None:
     """Killed between the two, it has told success of what is nowhere: the log itself lacks it."""
-    row = await caught("answer_before_commit", "kill", "embedded", seed=1)
+    row = await caught("answer_before_commit", "kill", "embedded", cycles=2)
     assert any("is not in the log" in text for text in row.verdict.breaches)
 
 
 @pytest.mark.slow
 async def test_a_commit_ahead_of_completion_is_caught() -> None:
     """It is in the log, and a subscriber never gets it."""
-    row = await caught("commit_ahead_of_completion", "backlog", "embedded", seed=1)
+    row = await caught("commit_ahead_of_completion", "backlog", "embedded", cycles=1)
     assert all("never came to" in text for text in row.verdict.breaches)
 
 
@@ -45,5 +45,5 @@ async def test_a_commit_ahead_of_completion_is_caught() -> None:
                     reason="needs Java 17 and Maven")  # fmt: skip
 async def test_a_cursor_that_moves_before_the_acknowledgement_is_caught() -> None:
     """It is in the journal, and neither in the topic nor at a subscriber."""
-    row = await caught("cursor_before_acknowledgement", "outage", "kafka", seed=1)
+    row = await caught("cursor_before_acknowledgement", "outage", "kafka", cycles=1)
     assert any("is not in the log" in text for text in row.verdict.breaches)
