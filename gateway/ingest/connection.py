@@ -80,7 +80,7 @@ class Connection(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  
             self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
         self.force_close()
 
-    def eof_received(self) -> bool:
+    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp leaves asyncio's choice out
         """The other side has sent all it will. What it sent whole is still answered; the connection ends with that."""
         is_waiting = self._waiter is not None and not self._waiter.done()
         if is_waiting or self._body is None or not self._body.is_eof():

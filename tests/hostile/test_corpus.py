@@ -76,12 +76,8 @@ async def test_every_case_gets_a_clear_answer_and_nothing_is_smuggled(gateway: G
     assert grown < 24 * 2**20
 
 
-async def test_a_sender_that_closes_its_side_behind_a_request_is_answered(
-    gateway: GatewayProcess, fast_path: bool, request: pytest.FixtureRequest
-) -> None:
+async def test_a_sender_that_closes_its_side_behind_a_request_is_answered(gateway: GatewayProcess) -> None:
     """A half-closed connection is a whole request (RFC 9293, section 3.6): it is answered, then closed."""
-    if fast_path:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="the fast path closes when the sender does"))
     body = b"messageid=half&phone=15550100200&status=2"
     came = await send(port_of(gateway), Case("half", (corpus.sized(body),), frozenset({200}), ends=True))
     assert ([200], True) == (came.statuses, came.is_closed)
