@@ -7,6 +7,7 @@ trusted hop vouches for the one before it, and the first that is not trusted is 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 Network = IPv4Network | IPv6Network
@@ -35,8 +36,12 @@ def caller(socket_peer: str, forwarded_for: str, trusted: Sequence[Network]) -> 
     return str(address)
 
 
+@lru_cache(maxsize=1024)
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:
-    """An address; one with IPv4 inside IPv6 (``::ffff:192.0.2.1``, from a dual-stack socket) as the IPv4 it is."""
+    """An address; one with IPv4 inside IPv6 (``::ffff:192.0.2.1``, from a dual-stack socket) as the IPv4 it is.
+
+    Remembered: a few peers send all requests, and parsing an address costs as much as looking up a path.
+    """
     try:
         address = ip_address(text.split("%", 1)[0].strip("[]"))
     except ValueError:
