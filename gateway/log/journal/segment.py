@@ -102,7 +102,7 @@ def decode(blob: bytes, *, partition: str, base: int, count: int, appended_at: f
                 )
             )
             at = end
-    except (struct.error, ValueError) as exc:
+    except (struct.error, ValueError, TypeError) as exc:  # TypeError: headers that are no list of pairs
         raise JournalDamaged(f"{partition} offset {base + len(records)}: the record cannot be parsed") from exc
     if at != len(blob) or len(records) != count:
         raise JournalDamaged(
