@@ -1,0 +1,42 @@
+"""Every kept input on every Python; and each target fuzzed for a short, bounded time where atheris is installed.
+
+``GATEWAY_TEST_FUZZ_SECONDS`` says how long (10; on CI 60 is asked for).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.seeds import inputs
+from tests.fuzz.targets import TARGETS
+
+SECONDS = int(os.environ.get("GATEWAY_TEST_FUZZ_SECONDS", "10"))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_kept_inputs_break_nothing(target: str) -> None:
+    """What once broke stays repaired."""
+    found = list(inputs(target))
+    for data in found:
+        TARGETS[target](data)
+        TARGETS[target](data[: len(data) // 2])
+    assert len(found) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60 + 2 * SECONDS)
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is None,
+                    reason="atheris is not installed (Linux and macOS only): pip install atheris")  # fmt: skip
+@pytest.mark.parametrize("target", TARGETS)
+def test_fuzzing_breaks_nothing(target: str, tmp_path: Path) -> None:
+    """Bounded in time and memory; an input that breaks a promise is printed, to be put into the corpus."""
+    command = [sys.executable, "-m", "tests.fuzz", target, "--seconds", str(SECONDS), "--artifacts", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    broke = [f"{path.name}: {path.read_bytes()!r}" for path in tmp_path.iterdir()]
+    assert done.returncode == 0, "\n".join([*broke, done.stderr[-3000:]])
