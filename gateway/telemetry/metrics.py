@@ -45,7 +45,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "gateway_callbacks",
         "counter",
         ("callback", "outcome"),
-        "Callbacks answered, by outcome: accepted, repeated, rejected, unauthenticated, forbidden, refused, unavailable.",
+        "Callbacks answered: accepted, repeated, rejected, unauthenticated, forbidden, refused, unavailable.",
         "rejected: read callbacks.rejected; unauthenticated: check credentials; unavailable: see the journal.",
     ),
     Metric(
