@@ -14,7 +14,7 @@ from tests.lossproof.world import Mode
 
 EMBEDDED = [("kill", 4), ("points", 3), ("backlog", 2), ("term", 2), ("torn", 2), ("fsync", 3), ("disk-full", 1),
             ("flip", 2), ("clock", 2), ("files", 1), ("subscribers", 1), ("reload", 3)]  # fmt: skip
-BROKER: list[tuple[str, Mode, int]] = [("points", "kafka", 3), ("outage", "kafka", 2), ("kill", "split", 3)]
+BROKER: list[tuple[str, Mode, int]] = [("outage", "kafka", 1), ("kill", "split", 2)]
 NEEDS_SHIM = {"torn", "fsync", "disk-full", "clock"}
 
 
