@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Final
+
 from aiohttp import web
 
 from gateway.admin import answers
@@ -11,8 +14,13 @@ from gateway.admin.parts import Parts
 from gateway.admin.streaming import Streams
 from gateway.admin.watching import Watching
 from gateway.config.settings import Subscriber
+from gateway.errors import NotNow
 from gateway.fanout.clock import SystemClock
+from gateway.fanout.fanout import FanOut
 from gateway.fanout.stream import EventStream
+
+#: With Kafka the states kept from before are there when a consumer has joined its group.
+_START_S: Final = 15.0
 
 
 class Control:
@@ -33,13 +41,23 @@ class Control:
 
     async def _pause(self, request: web.Request) -> web.Response:
         await answers.body(request, frozenset())
-        self._parts.needed_fanout().pause(request.match_info["name"])
+        (await self._fanout()).pause(request.match_info["name"])
         return await self._now(request.match_info["name"])
 
     async def _resume(self, request: web.Request) -> web.Response:
         await answers.body(request, frozenset())
-        self._parts.needed_fanout().resume(request.match_info["name"])
+        (await self._fanout()).resume(request.match_info["name"])
         return await self._now(request.match_info["name"])
+
+    async def _fanout(self) -> FanOut:
+        """The fan-out, once it knows who was paused before the start."""
+        fanout = self._parts.needed_fanout()
+        try:
+            async with asyncio.timeout(_START_S):
+                await fanout.is_started.wait()
+        except TimeoutError as exc:
+            raise NotNow("the subscribers have not started yet: the log cannot be read") from exc
+        return fanout
 
     async def _now(self, name: str) -> web.Response:
         await self._watching.look_at_subscribers()

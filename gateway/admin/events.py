@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from typing import Final
 
@@ -21,6 +22,7 @@ from gateway.search import Query
 
 #: Bursts are sent together: a browser that lays out a list for each event is busy with nothing else.
 _GATHER_S: Final = 0.1
+_ID: Final = re.compile(r"^[0-9a-f]{32}$")
 
 
 class Events:
@@ -59,7 +61,7 @@ class Events:
 
     async def _story(self, request: web.Request) -> web.Response:
         event_id = request.match_info["id"].strip().lower()
-        if len(event_id) != 32 or not event_id.isascii() or not event_id.isalnum():
+        if not _ID.match(event_id):
             raise BadRequest("an event id has 32 hex digits; search by anything else")
         story = await self._stories.tell(event_id)
         if story is None:

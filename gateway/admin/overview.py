@@ -61,6 +61,7 @@ class Overview:
         )
 
     async def _subscribers(self, _: web.Request) -> web.Response:
+        await self._watching.look_at_subscribers()
         return answer({"subscribers": self.subscribers()})
 
     def _intake(self) -> dict[str, Any] | None:

@@ -1,0 +1,217 @@
+// The first look: is it well, how much comes in, how fast is it answered, does it go out.
+
+import { lines, spark } from "./charts.js";
+import { empty, failed, fill, h, loading, say } from "./dom.js";
+import { bytes, count, duration, rate, seconds, short } from "./format.js";
+import { busiest, refresh, series, times, watch } from "./store.js";
+import { subscriberList } from "./subscribers.js";
+
+const TINTS = ["accent", "tint2", "tint3", "tint4", "tint5"];
+const HIDDEN = "nothing came yet";
+
+export function overviewView(element, { signal }) {
+  const body = h("div", loading(8));
+  element.append(body);
+  let parts = null;
+  const end = watch(({ latest, problem }) => {
+    if (!latest) {
+      if (problem && problem.status !== 401) fill(body, failed(problem, refresh));
+      return;
+    }
+    if (!parts) {
+      parts = build(latest);
+      fill(body, parts.elements);
+    }
+    parts.update(latest);
+  });
+  signal.addEventListener("abort", end, { once: true });
+}
+
+function build(first) {
+  const tiles = tileRow(first);
+  const traffic = first.intake && trafficCharts();
+  const subscribers = subscriberList();
+  const callbacks = first.intake && callbackTable();
+  const topics = first.intake && topicTable(first.mode === "kafka");
+  const section = (title, ...inner) => h("section", h("h2", title), ...inner);
+  return {
+    elements: [
+      tiles.element,
+      traffic && h("div.pair", traffic.element),
+      section("Subscribers", subscribers.element),
+      callbacks && h("div.columns", section("Callbacks", callbacks.element), section("Topics", topics.element)),
+    ],
+    update(now) {
+      for (const part of [tiles, traffic, subscribers, callbacks, topics]) part?.update(now);
+    },
+  };
+}
+
+// -- tiles ---------------------------------------------------------------------------------------------------------
+
+function tile(title) {
+  const value = h("b.value", "–");
+  const note = h("span.note");
+  const extra = h("div.extra");
+  return { element: h("div.tile", h("h3", title), value, note, extra), value, note, extra };
+}
+
+function tileRow(first) {
+  const intake = first.intake && { ...tile("Callbacks"), chart: spark("Callbacks per second", rate) };
+  const answer = first.intake && { ...tile("Answer time, p99"), chart: spark("Answer time, p99", seconds, "tint2") };
+  const journal = first.journal && { ...tile("Journal"), bar: h("progress", { max: 1, "aria-label": "Journal used" }) };
+  const kafka = tile(first.mode === "kafka" ? "Kafka" : "Log");
+  const backlog = { ...tile("Subscribers"), chart: spark("Records behind, all subscribers", short, "tint3") };
+  intake?.extra.append(intake.chart.element);
+  answer?.extra.append(answer.chart.element);
+  journal?.extra.append(journal.bar);
+  backlog.extra.append(backlog.chart.element);
+  const update = (now) => {
+    if (intake) {
+      say(intake.value, rate(now.intake.rate));
+      const refused = sum(now.intake.callbacks, (one) => notTaken(one.outcomes));
+      say(intake.note, `per second${refused ? ` · ${short(refused)} not taken` : ""}`);
+      intake.chart.set(times(), series("intake:all:rate"));
+      say(answer.value, seconds(now.intake.p99));
+      say(answer.note, now.intake.p50 === null ? "nothing in the last minute" : `p50 ${seconds(now.intake.p50)}`);
+      answer.chart.set(times(), series("intake:all:p99", null));
+    }
+    if (journal) updateJournal(journal, now);
+    updateKafka(kafka, now);
+    updateBacklog(backlog, now);
+  };
+  return { element: h("div.tiles", [intake, answer, journal, kafka, backlog].filter(Boolean).map((one) => one.element)), update };
+}
+
+function updateJournal(tile, { journal, now }) {
+  say(tile.value, short(journal.records));
+  const age = journal.oldest_at === null ? "empty" : `oldest ${duration(now - journal.oldest_at)}`;
+  say(tile.note, `records · ${age}`);
+  tile.bar.value = journal.used_bytes / journal.max_bytes;
+  tile.bar.title = `${bytes(journal.used_bytes)} of ${bytes(journal.max_bytes)}`;
+  tile.bar.setAttribute("aria-valuetext", tile.bar.title);
+  tile.element.dataset.state = journal.failure ? "bad" : "";
+  if (journal.failure) say(tile.note, journal.failure);
+}
+
+function updateKafka(tile, { kafka, search }) {
+  const behind = search && search.lag > 5000 ? `search ${short(search.lag)} behind` : "";
+  if (!kafka) {
+    say(tile.value, "embedded");
+    say(tile.note, behind || "the journal is the log");
+    return;
+  }
+  say(tile.value, kafka.is_ready ? "connected" : "away");
+  tile.element.dataset.state = kafka.is_ready ? "" : "bad";
+  const reason = kafka.clients.find((client) => !client.is_ready);
+  const lag = kafka.lag === null ? "" : `${short(kafka.lag)} to publish`;
+  say(tile.note, reason ? `${reason.name}: ${reason.reason}` : [lag, behind].filter(Boolean).join(" · "));
+  tile.element.title = reason ? reason.reason : "";
+}
+
+function updateBacklog(tile, { subscribers }) {
+  const here = subscribers.filter((one) => one.state);
+  const ill = here.filter((one) => one.state !== "closed");
+  say(tile.value, !here.length ? "–" : ill.length ? `${here.length - ill.length} of ${here.length} well` : "all well");
+  tile.element.dataset.state = ill.some((one) => one.state !== "paused") ? "bad" : ill.length ? "warn" : "";
+  say(tile.note, here.length ? `${short(sum(here, (one) => one.lag ?? 0))} records behind` : "none here");
+  const columns = here.map((one) => series(`subscriber:${one.name}:lag`));
+  tile.chart.set(times(), times().map((_, at) => sum(columns, (column) => column[at])));
+}
+
+const sum = (items, of) => items.reduce((total, item) => total + of(item), 0);
+const notTaken = (outcomes) => sum(["rejected", "unauthenticated", "forbidden", "unavailable"], (name) => outcomes[name] ?? 0);
+
+// -- charts --------------------------------------------------------------------------------------------------------
+
+function trafficCharts() {
+  const coming = lines("Callbacks", "per second", rate, ["", "", "", "", ""], TINTS);
+  const answering = lines("Answer time", "all callbacks", seconds, ["p50", "p99", "commit p99"], ["tint2", "accent", "tint4"]);
+  return {
+    element: [coming.element, answering.element],
+    update() {
+      const names = busiest("callback", "rate").slice(0, TINTS.length);
+      const columns = names.map((name) => series(`callback:${name}:rate`));
+      while (columns.length < TINTS.length) columns.push(times().map(() => null));
+      coming.set(times(), columns, names.length ? names : [HIDDEN]);
+      answering.set(times(), ["intake:all:p50", "intake:all:p99", "journal:commit:p99"].map((name) => series(name, null)));
+    },
+  };
+}
+
+// -- tables --------------------------------------------------------------------------------------------------------
+
+/** A table whose rows stay while their numbers change. */
+function liveTable(caption, heads, makeRow, ifEmpty) {
+  const rows = new Map();
+  const body = h("tbody");
+  const table = h("table", h("caption.unseen", caption), h("thead", h("tr", heads.map(([text, kind]) => h("th", { scope: "col", class: kind }, text)))), body);
+  const element = h("div.scroll", { tabindex: "0", role: "region", "aria-label": caption }, table);
+  const nothing = ifEmpty();
+  element.append(nothing);
+  return {
+    element,
+    update(items) {
+      nothing.hidden = items.length > 0;
+      table.hidden = items.length === 0;
+      for (const item of items) {
+        if (!rows.has(item.name)) {
+          const row = makeRow(item);
+          rows.set(item.name, row);
+          body.append(row.element);
+        }
+        rows.get(item.name).update(item);
+      }
+    },
+  };
+}
+
+function callbackTable() {
+  const heads = [["Callback"], ["", "wide"], ["Rate", "number"], ["p50", "number"], ["p99", "number"], ["Taken", "number"], ["Not taken", "number"]];
+  const table = liveTable("Callbacks by name", heads, callbackRow, () =>
+    empty("No callback has come yet", ["Point the platform at ", h("code", "/callbacks/<name>"), ", or try:"], h("code", "gateway send sms-dr --count 10")));
+  return { element: table.element, update: (now) => table.update(now.intake.callbacks) };
+}
+
+function callbackRow({ name }) {
+  const chart = spark(`${name} per second`, rate);
+  const [now, p50, p99, taken, not] = Array.from({ length: 5 }, () => h("td.number"));
+  const element = h("tr", h("th", { scope: "row" }, h("a", { href: `#/events?callback=${encodeURIComponent(name)}` }, name)), h("td.wide", chart.element), now, p50, p99, taken, not);
+  return {
+    element,
+    update(one) {
+      chart.set(times(), series(`callback:${name}:rate`));
+      say(now, rate(one.rate));
+      say(p50, seconds(one.p50));
+      say(p99, seconds(one.p99));
+      say(taken, count((one.outcomes.accepted ?? 0) + (one.outcomes.repeated ?? 0)));
+      taken.title = one.outcomes.repeated ? `${count(one.outcomes.repeated)} of them repeats` : "";
+      const lost = notTaken(one.outcomes);
+      say(not, lost ? count(lost) : "");
+      not.classList.toggle("bad", lost > 0);
+      not.title = Object.entries(one.outcomes).filter(([what]) => what !== "accepted" && what !== "repeated").map(([what, times]) => `${what} ${times}`).join(", ");
+    },
+  };
+}
+
+function topicTable(isKafka) {
+  const heads = [["Topic"], ["", "wide"], ["Rate", "number"], ["Stored", "number"], ...(isKafka ? [["Published", "number"]] : [])];
+  const table = liveTable("Topics", heads, (item) => topicRow(item, isKafka), () => empty("No event is stored yet"));
+  return { element: table.element, update: (now) => table.update(now.topics) };
+}
+
+function topicRow({ name }, isKafka) {
+  const chart = spark(`${name} per second`, rate, "tint2");
+  const [now, stored, published] = Array.from({ length: 3 }, () => h("td.number"));
+  const target = name === "callbacks.rejected" ? "#/rejected" : `#/events?topic=${encodeURIComponent(name)}`;
+  const element = h("tr", h("th", { scope: "row" }, h("a", { href: target }, name)), h("td.wide", chart.element), now, stored, isKafka && published);
+  return {
+    element,
+    update(one) {
+      chart.set(times(), series(`topic:${name}:rate`));
+      say(now, rate(one.rate));
+      say(stored, count(one.stored));
+      say(published, count(one.published));
+    },
+  };
+}

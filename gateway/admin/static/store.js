@@ -1,0 +1,66 @@
+// What the gateway says of itself, asked for every two seconds while somebody looks.
+
+import { get } from "./api.js";
+
+const STEP_MS = 2000;
+const KEPT = 300;
+
+const points = [];
+const watchers = new Set();
+let latest = null;
+let problem = null;
+let answeredAt = 0;
+let timer = 0;
+
+/** Be told of every answer and every failure; the function that ends it. */
+export function watch(watcher) {
+  watchers.add(watcher);
+  if (latest || problem) watcher({ latest, problem, answeredAt });
+  return () => watchers.delete(watcher);
+}
+
+export const overview = () => latest;
+
+/** Ask now, after something was changed. */
+export async function refresh() {
+  clearTimeout(timer);
+  try {
+    const found = await get("/api/overview", { since: points.length ? points[points.length - 1].at : 0 });
+    // After a restart of the gateway its history begins anew.
+    if (latest && found.started_at !== latest.started_at) points.length = 0;
+    points.push(...found.points);
+    points.splice(0, Math.max(0, points.length - KEPT));
+    latest = found;
+    problem = null;
+    answeredAt = Date.now();
+  } catch (error) {
+    problem = error;
+  }
+  for (const watcher of watchers) watcher({ latest, problem, answeredAt });
+  const pause = problem && problem.status === 401 ? null : document.hidden ? STEP_MS * 5 : STEP_MS;
+  if (pause) timer = setTimeout(refresh, pause);
+}
+
+/** Times of the points. */
+export const times = () => points.map((point) => point.at);
+
+/** One series; where nothing was measured stands `missing`. */
+export const series = (name, missing = 0) => points.map((point) => point.values[name] ?? missing);
+
+/** Names in the series of a kind, such as callbacks that were called: busiest last minutes first. */
+export function busiest(kind, what) {
+  const sums = new Map();
+  for (const point of points) {
+    for (const [name, value] of Object.entries(point.values)) {
+      const [head, ...rest] = name.split(":");
+      if (head !== kind || rest.at(-1) !== what) continue;
+      const key = rest.slice(0, -1).join(":");
+      sums.set(key, (sums.get(key) ?? 0) + value);
+    }
+  }
+  return [...sums].sort((one, other) => other[1] - one[1]).map(([name]) => name);
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden && timer) refresh();
+});

@@ -1,0 +1,95 @@
+// One event: what became of it, step by step.
+
+import { get } from "./api.js";
+import { failed, fill, h, loading } from "./dom.js";
+import { count, moment, timeMs, type } from "./format.js";
+import { jsonView } from "./payload.js";
+import { replayDialog } from "./replay.js";
+
+const OUTCOMES = {
+  delivered: ["delivered", "good"],
+  retrying: ["trying again", "warn"],
+  parked: ["waits for retry", "warn"],
+  dead_lettered: ["given up", "bad"],
+  stopped: ["stopped", "bad"],
+  skipped: ["filtered out", ""],
+  waiting: ["waiting", "warn"],
+  unknown: ["not known", ""],
+};
+const STEPS = { delivered: "good", retried: "warn", parked: "warn", dead_lettered: "bad", stopped: "bad", abandoned: "warn" };
+
+export async function storyView(element, { thing, signal }) {
+  const body = h("div", loading(6));
+  element.append(body);
+  async function load() {
+    try {
+      const story = await get(`/api/events/${encodeURIComponent(thing)}`, {}, signal);
+      fill(body, head(story, load), h("div.story", timeline(story), payload(story)));
+    } catch (problem) {
+      if (problem.name !== "AbortError") fill(body, failed(problem, problem.status === 404 ? null : load));
+    }
+  }
+  await load();
+}
+
+function head(story, again) {
+  const event = story.event;
+  return h("header.storyhead",
+    h("div", h("h2", type(event.type), " ", h("span.subject", event.subject ?? "")),
+      h("p.ids", h("code", story.id), h("button.plain", { type: "button", onclick: () => navigator.clipboard?.writeText(story.id) }, "Copy id"))),
+    h("button", { type: "button", onclick: again }, "Refresh"));
+}
+
+function timeline(story) {
+  const { event } = story;
+  const steps = [
+    event.time && event.time !== story.received_at && step("", moment(event.time), "Happened", "by the sender's clock"),
+    step("", timeMs(story.received_at), "Received", `callback ${event.source?.split("/").at(-1)}${event.account ? `, account ${event.account}` : ""}`),
+    step("good", timeMs(story.stored.at), "Stored", `offset ${count(story.stored.offset)} of the journal`),
+    step(story.answered.status === 200 ? "good" : "bad", timeMs(story.answered.after), `Answered ${story.answered.status}`,
+      story.answered.status === 200 ? "success, once it was stored" : "failure: it was not understood, and kept"),
+    published(story.published),
+  ];
+  return h("section", h("h3", "What happened"), h("ol.timeline", steps), story.subscribers.map(subscriber),
+    story.subscribers.length === 0 && h("p.note", `No subscriber has the topic ${story.topic}.`),
+    story.former.map((one) => h("article.fate", h("h4", one.name, " ", h("span.badge", "not configured any more")), h("ol.timeline", one.attempts.map(attempt)))),
+    story.gap && h("p.error", story.gap));
+}
+
+const step = (kind, when, title, ...more) =>
+  h("li", { class: kind }, h("time", when), h("div", h("b", title), more.length > 0 && h("p", ...more)));
+
+function published(state) {
+  if (state.state === "no_kafka") return null;
+  if (state.state === "waiting") return step("warn", "", "Not published yet", `waits in the journal for ${state.topic}`);
+  const place = state.partition === undefined ? "" : ` · partition ${state.partition}${state.offset === null ? "" : ` · offset ${count(state.offset)}`}`;
+  return step("good", "", "Published", `${state.topic}${place}`);
+}
+
+function subscriber(one) {
+  const [word, kind] = OUTCOMES[one.outcome] ?? [one.outcome, ""];
+  const id = location.hash.split("/").at(-1);
+  return h("article.fate", { "data-name": one.name },
+    h("header", h("h4", one.name), h("span.badge", { class: `badge ${kind}` }, word), h("span.target", one.kind === "webhook" ? `POST ${one.target}` : one.target),
+      one.kind !== "stream" && h("button", { type: "button", "aria-label": `Deliver this event to ${one.name} again`,
+        onclick: () => replayDialog({ subscriber: one.name, title: `Deliver again to ${one.name}`, fixed: { ids: [id], all: one.outcome === "skipped" } }) }, "Deliver again …")),
+    h("p.why", sentence(one.why)),
+    one.filter && h("pre.small", JSON.stringify(one.filter)),
+    one.attempts.length > 0 && h("ol.timeline", one.attempts.map(attempt)),
+    one.dead_letter && (one.dead_letter.response || one.dead_letter.detail) && h("div.answer",
+      h("p", "The last answer", one.dead_letter.detail && `: ${one.dead_letter.detail}`),
+      one.dead_letter.response && h("pre.small", { tabindex: "0", role: "group", "aria-label": "The last answer" }, one.dead_letter.response)));
+}
+
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (text.endsWith(".") ? "" : ".");
+
+const attempt = (one) =>
+  step(STEPS[one.outcome] ?? "", timeMs(one.at), `${one.result}`, `attempt ${one.number} · ${count(one.duration_ms)} ms · ${one.outcome.replace("_", "-")}`);
+
+function payload(story) {
+  const { data, ...attributes } = story.event;
+  const { raw, ...fields } = data ?? {};
+  return h("section.payload", h("h3", "Event"), jsonView(attributes),
+    h("h3", "Data"), jsonView(fields),
+    raw !== undefined && h("details", h("summary", "As the sender wrote it"), jsonView(raw)));
+}

@@ -1,0 +1,44 @@
+"""A gateway with one subscriber that is well, one that refuses, one that is filtered, and a stream."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.admin.running import Running, running, webhook
+from tests.gateway.subscriber import Subscriber
+
+
+async def refuse(_: dict[str, Any]) -> int:
+    return 422
+
+
+@pytest.fixture
+async def well() -> AsyncIterator[Subscriber]:
+    one = Subscriber()
+    await one.start()
+    yield one
+    await one.stop()
+
+
+@pytest.fixture
+async def refusing() -> AsyncIterator[Subscriber]:
+    one = Subscriber(refuse)
+    await one.start()
+    yield one
+    await one.stop()
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, well: Subscriber, refusing: Subscriber) -> AsyncIterator[Running]:
+    subscribers = [
+        webhook("billing", well.url, start="earliest"),
+        webhook("broken", refusing.url, breaker={"min_attempts": 1000}),
+        webhook("picky", well.url, filter={"exact": {"type": "no.such"}}),
+        {"name": "feed", "topics": ["sms.dr"], "kind": "stream", "start": "earliest"},
+    ]
+    async with running(tmp_path, subscribers=subscribers) as started:
+        yield started

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from gateway.admin.verdicts import verdict
+from gateway.fanout.attempts import Attempt
+from gateway.fanout.fanout import Status
+
+
+def attempt(outcome: str, result: str = "500", number: int = 1) -> Attempt:
+    return Attempt("billing", "0" * 32, float(number), outcome, result, number, 10)
+
+
+def status(state: str, stopped: str = "") -> Status:
+    return Status("billing", state, 0, 0, 0, stopped, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "state", "is_wanted", "is_passed", "outcome", "word"),
+    [
+        ([attempt("delivered", "200")], "closed", True, True, "delivered", "first"),
+        ([attempt("retried"), attempt("delivered", "200", 2)], "closed", True, True, "delivered", "2 attempts"),
+        ([attempt("retried")], "open", True, False, "retrying", "down"),
+        ([attempt("parked")], "closed", True, True, "parked", "500"),
+        ([attempt("dead_lettered", number=12)], "closed", True, True, "dead_lettered", "12"),
+        ([attempt("stopped", "410")], "stopped", True, False, "stopped", "410"),
+        ([attempt("delivered", "200"), attempt("retried")], "closed", True, True, "delivered", "2"),
+        ([], "closed", False, True, "skipped", "filter"),
+        ([], "closed", True, True, "unknown", "position"),
+        ([], "paused", True, False, "waiting", "paused"),
+        ([], "open", True, False, "waiting", "down"),
+        ([], "closed", True, None, "waiting", "Not attempted"),
+    ],
+)
+def test_what_is_said_of_an_event(
+    attempts: list[Attempt], state: str, is_wanted: bool, is_passed: bool | None, outcome: str, word: str
+) -> None:
+    """The outcome, and a sentence with what an operator looks for."""
+    found = verdict(attempts, status(state), is_wanted=is_wanted, is_passed=is_passed)
+    assert (found.outcome, word in found.why) == (outcome, True)
+
+
+def test_a_subscriber_of_another_process() -> None:
+    assert verdict([], None, is_wanted=True, is_passed=None).outcome == "unknown"
