@@ -21,11 +21,11 @@ def caller(socket_peer: str, forwarded_for: str, trusted: Sequence[Network]) -> 
         forwarded_for: the header's value, or empty.
         trusted: networks of our own proxies.
     """
+    if not trusted or not forwarded_for:
+        return _normal(socket_peer)
     address = _parsed(socket_peer)
     if address is None:
         return socket_peer
-    if not trusted or not forwarded_for:
-        return str(address)
     for hop in reversed(forwarded_for.split(",")):
         if not any(address in network for network in trusted):
             break
@@ -37,11 +37,14 @@ def caller(socket_peer: str, forwarded_for: str, trusted: Sequence[Network]) -> 
 
 
 @lru_cache(maxsize=1024)
-def _parsed(text: str) -> IPv4Address | IPv6Address | None:
-    """An address; one with IPv4 inside IPv6 (``::ffff:192.0.2.1``, from a dual-stack socket) as the IPv4 it is.
+def _normal(text: str) -> str:
+    """An address in its usual spelling; what is none as it came. Remembered: a few peers send all requests."""
+    address = _parsed(text)
+    return text if address is None else str(address)
 
-    Remembered: a few peers send all requests, and parsing an address costs as much as looking up a path.
-    """
+
+def _parsed(text: str) -> IPv4Address | IPv6Address | None:
+    """An address; one with IPv4 inside IPv6 (``::ffff:192.0.2.1``, from a dual-stack socket) as the IPv4 it is."""
     try:
         address = ip_address(text.split("%", 1)[0].strip("[]"))
     except ValueError:

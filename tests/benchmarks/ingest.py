@@ -68,7 +68,10 @@ def measure(service: Service, requests: Path, folder: Path, *, connections: int,
     load = wrk.drive(service.url, requests, folder, connections=connections, seconds=seconds, start=start)
     spent = service.cpu_s() - before
     if load.other_answers or not load.requests:
-        raise RuntimeError(f"{load.other_answers} of {load.requests} answers are not 200")
+        raise RuntimeError(
+            f"{load.other_answers} of {load.requests} answers are not 200, {load.socket_errors} socket errors, "
+            f"at {service.url}; its last lines:\n{service.last_lines()}"
+        )
     return load, spent / load.requests * 1e6
 
 

@@ -93,7 +93,11 @@ class Service:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
                 return self
             time.sleep(0.05)
-        raise RuntimeError(f"a side did not start:\n{self._log.read_text(errors='replace')[-3000:]}")
+        raise RuntimeError(f"a side did not start:\n{self.last_lines()}")
+
+    def last_lines(self) -> str:
+        """The end of its output, for errors."""
+        return self._log.read_text(errors="replace")[-2000:]
 
     def cpu_s(self) -> float:
         """Processor time so far, of the process and its children."""
