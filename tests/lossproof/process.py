@@ -37,6 +37,7 @@ class Gateway(GatewayProcess):
         self.environment = dict(environment or {})
         self.notable: list[dict[str, Any]] = []
         self.starts = 0
+        self._is_asked_to_end = False
 
     async def launch(self, point: str = "", broken: str = "") -> None:
         """Start the process and return at once.
@@ -48,6 +49,7 @@ class Gateway(GatewayProcess):
         self._keep_notable()
         self.lines.clear()
         self.starts += 1
+        self._is_asked_to_end = bool(point)
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self.environment}
         hooks = {"LOSSPROOF_POINT": point, "LOSSPROOF_BREAK": broken}
         if any(hooks.values()):
@@ -71,8 +73,19 @@ class Gateway(GatewayProcess):
         await self.launch()
         return await self.ready()
 
+    async def kill(self) -> None:
+        """SIGKILL: nothing is finished, nothing is flushed."""
+        self._is_asked_to_end = True
+        await super().kill()
+
+    async def terminate(self) -> int:
+        """SIGTERM; the exit code."""
+        self._is_asked_to_end = True
+        return await super().terminate()
+
     async def ended(self, within_s: float = 60.0) -> int:
         """Wait until it ends by itself; the exit code, negative for a signal."""
+        self._is_asked_to_end = True
         async with asyncio.timeout(within_s):
             return await self._ended()
 
@@ -92,6 +105,13 @@ class Gateway(GatewayProcess):
     def is_running(self) -> bool:
         """It was started and has not ended."""
         return self.process is not None and self.process.returncode is None
+
+    @property
+    def strange_end(self) -> str:
+        """It ended and nobody here asked for that: a crash, or somebody else on this machine. Empty when not."""
+        if self.process is None or self.process.returncode is None or self._is_asked_to_end:
+            return ""
+        return f"{self.command} ended with {self.process.returncode}, which the test did not ask for"
 
     def told(self, event: str) -> list[dict[str, Any]]:
         """Lines of a notable name, of all its lives."""

@@ -54,6 +54,7 @@ async def play(
         row.answers = dict(world.load.statuses)
     except (AssertionError, TimeoutError, OSError, RuntimeError) as exc:
         row.failure = f"cycle {world.cycles} ({world.schedule[-1:]}): {exc!r}"[:2000]
+        row.failure += "".join(f"; {gateway.strange_end}" for gateway in world.gateways if gateway.strange_end)
         row.failure += "".join(f"\n  {line}" for gateway in world.gateways for line in gateway.lines[-8:])
     finally:
         await world.close()
