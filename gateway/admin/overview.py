@@ -35,6 +35,8 @@ class Overview:
 
     async def _overview(self, request: web.Request) -> web.Response:
         since = answers.number(request.query.get("since"), "since") or 0.0
+        if not self._watching.statuses:
+            await self._watching.look_at_subscribers()
         is_ready, checks = report(self._parts.checks)
         return answer(
             {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Final
 
 from aiohttp import web
@@ -23,9 +23,11 @@ class Streams:
 
     def __init__(self) -> None:
         self._open: set[asyncio.Task[object]] = set()
+        self._is_closed = False
 
     def close(self) -> None:
-        """End all; their handlers return at once."""
+        """End all, properly: a client sees an end, not a broken connection."""
+        self._is_closed = True
         for task in list(self._open):
             task.cancel()
 
@@ -44,11 +46,24 @@ class Streams:
                     await self._write(response, chunk)
             except (ConnectionResetError, TimeoutError):
                 response.force_close()
+            except asyncio.CancelledError:
+                if not self._is_closed:
+                    raise
+                await self._ended(response)
         return response
 
     async def _write(self, response: web.StreamResponse, chunk: bytes) -> None:
         async with asyncio.timeout(_WRITE_S):
             await response.write(chunk)
+
+    async def _ended(self, response: web.StreamResponse) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
+        response.force_close()
+        with suppress(ConnectionResetError, TimeoutError):
+            async with asyncio.timeout(0.5):
+                await response.write_eof()
 
     @asynccontextmanager
     async def _registered(self) -> AsyncGenerator[None, None]:

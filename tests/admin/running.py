@@ -14,6 +14,7 @@ import aiohttp
 
 from gateway.app import App
 from gateway.config.settings import Settings
+from gateway.telemetry.metrics import CATALOGUE, METRICS
 from gateway.traffic import GENERATORS, requests
 from gateway.traffic.client import Connection, Target, encode
 
@@ -86,6 +87,9 @@ async def running(folder: Path, **config: Any) -> AsyncIterator[Running]:
             "journal": {"dir": str(folder / "data")},
         }
     )
+    for metric in CATALOGUE:  # they are the process's, and outlive a gateway
+        if metric.labels:
+            METRICS._by_name[metric.name].clear()
     app = App(settings)
     await app.start()
     await app.fanout.is_started.wait()

@@ -16,6 +16,9 @@ function faded(name) {
   return colour(name).replace("rgb(", "rgba(").replace(")", ", 0.12)");
 }
 
+/** At least two minutes, so that the first points are not stretched over the whole width. */
+const span = (_, first, last) => [Math.min(first, last - 120), last];
+
 /** Draw again in the colours of now. */
 export function repaint() {
   for (const chart of charts) chart.rebuild();
@@ -53,7 +56,7 @@ export function spark(label, format, tint = "accent") {
     width, height: 24, pxAlign: 0,
     cursor: { show: false }, legend: { show: false },
     axes: [{ show: false }, { show: false }],
-    scales: { x: { time: true }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
+    scales: { x: { range: span }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
     series: [{}, { stroke: colour(tint), fill: faded(tint), width: 1.25, points: { show: false }, spanGaps: false }],
     padding: [2, 0, 1, 0],
   }), [[], []]);
@@ -86,10 +89,10 @@ export function lines(title, unit, format, names, tints) {
     legend: { show: false },
     cursor: { y: false, points: { size: 5 }, drag: { x: false, y: false } },
     hooks: { setCursor: [(plot) => show(plot, plot.cursor.idx ?? undefined)] },
-    scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
+    scales: { x: { range: span }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
     axes: [
       { stroke: colour("dim"), grid: { show: false }, ticks: { show: false }, size: 22, space: 80, font: "11px system-ui",
-        values: (_, ticks) => ticks.map((tick) => time(tick).slice(0, 5)) },
+        values: (plot, ticks) => ticks.map((tick) => time(tick).slice(0, plot.scales.x.max - plot.scales.x.min < 300 ? 8 : 5)) },
       { stroke: colour("dim"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, size: 54, space: 34, font: "11px system-ui",
         values: (_, ticks) => ticks.map((tick) => format(tick)) },
     ],

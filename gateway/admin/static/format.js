@@ -26,6 +26,7 @@ export function rate(value) {
 
 export function seconds(value) {
   if (value === null || value === undefined) return NONE;
+  if (value === 0) return "0";
   if (value < 0.001) return `${Math.round(value * 1e6)} µs`;
   if (value < 0.01) return `${(value * 1e3).toFixed(1)} ms`;
   if (value < 1) return `${Math.round(value * 1e3)} ms`;

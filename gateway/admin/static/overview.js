@@ -53,7 +53,7 @@ function tile(title) {
   const value = h("b.value", "–");
   const note = h("span.note");
   const extra = h("div.extra");
-  return { element: h("div.tile", h("h3", title), value, note, extra), value, note, extra };
+  return { element: h("div.tile", h("h2", title), value, note, extra), value, note, extra };
 }
 
 function tileRow(first) {

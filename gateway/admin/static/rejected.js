@@ -61,8 +61,8 @@ function request(data, id) {
   return [
     h("p.fault", h("b", data.field || "The whole request"), `: ${data.reason}`, isMissing && h("span", " — it is not in the request")),
     h("p", h("code", `${data.method} ${data.path}`), " from ", h("code", data.peer || "an unknown address")),
-    data.query && h("div", h("h4", "Query"), formView(data.query, data.field)),
-    h("h4", "Body"),
+    data.query && h("div", h("h2", "Query"), formView(data.query, data.field)),
+    h("h2", "Body"),
     data.body_base64 ? [h("p.note", "Not UTF-8; in base64:"), h("pre.json", { tabindex: "0", role: "group", "aria-label": "Body" }, data.body_base64)] : bodyView(body, data.field),
     h("details", h("summary", "Headers"), jsonView(data.headers)),
     h("p", h("a", { href: `#/event/${id}` }, "The event's whole story")),

@@ -15,6 +15,8 @@ const STATES = {
   stopped: ["stopped", "bad", "It answered that it wants no more events; resume it when it is ready"],
 };
 
+const FAILING = ["failing", "warn", "Events are delivered, and many attempts of the last minute failed"];
+
 export function subscriberList() {
   const cards = new Map();
   const list = h("ul.cards");
@@ -38,8 +40,8 @@ export function subscriberList() {
 }
 
 function measure(title, chart = null) {
-  const value = h("dd");
-  return { element: h("div", h("dt", title), value, chart?.element), value };
+  const value = h("b");
+  return { element: h("div", h("dt", title), h("dd", value, chart?.element)), value };
 }
 
 function card(first) {
@@ -78,7 +80,8 @@ function card(first) {
     element,
     update(one) {
       latest = one;
-      const [word, kind, meaning] = STATES[one.state] ?? (one.kind === "stream" ? ["stream", "", "Clients fetch its events from this port"] : ["elsewhere", "", "Delivered by another process"]);
+      const isFailing = one.state === "closed" && one.success_share !== null && one.success_share < 0.95;
+      const [word, kind, meaning] = (isFailing ? FAILING : STATES[one.state]) ?? (one.kind === "stream" ? ["stream", "", "Clients fetch its events from this port"] : ["elsewhere", "", "Delivered by another process"]);
       say(badge, word);
       badge.className = `badge ${kind}`;
       badge.title = one.stopped || meaning;
@@ -94,6 +97,7 @@ function card(first) {
       say(flight.value, one.in_flight === null ? "–" : `${one.in_flight} / ${one.concurrency}`);
       say(error, one.last_error ? `Last error: ${one.last_error.result}, ${ago(one.last_error.at)}` : "No error seen");
       error.classList.toggle("none", !one.last_error);
+      letters.hidden = !one.dead_letters;
       say(letters, one.dead_letters ? `${count(one.dead_letters)} given up` : "");
       const isHeld = ["paused", "stopped"].includes(one.state);
       say(toggle, isHeld ? "Resume" : "Pause");

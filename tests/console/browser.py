@@ -1,0 +1,214 @@
+"""A headless Chromium by its DevTools protocol, with what is installed anyway: aiohttp.
+
+Source: Chrome DevTools Protocol, domains Page, Runtime, Input, Emulation, Network, Log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--remote-debugging-port=0",
+)
+
+
+def chromium() -> str | None:
+    """The browser's program, if there is one."""
+    return next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+class Page:
+    """One page. What goes wrong in it (exceptions, refused by the policy, failed requests) is kept in ``problems``."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._next = 0
+        self.problems: list[str] = []
+        self._reading = asyncio.create_task(self._read())
+
+    async def open(self, url: str) -> None:
+        """Go to an address and wait until the page is there."""
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            await self.call(f"{domain}.enable")
+        await self.call("Page.navigate", url=url)
+        await self.until("document.readyState === 'complete'")
+
+    async def call(self, method: str, **parameters: Any) -> Any:
+        """One command of the protocol."""
+        self._next += 1
+        answer = self._answers[self._next] = asyncio.get_running_loop().create_future()
+        await self._socket.send_str(json.dumps({"id": self._next, "method": method, "params": parameters}))
+        async with asyncio.timeout(40):
+            return await answer
+
+    async def run(self, script: str) -> Any:
+        """The value of an expression; promises are awaited."""
+        found = await self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in found, found["exceptionDetails"]
+        return found["result"].get("value")
+
+    async def until(self, condition: str, timeout_s: float = 20.0) -> Any:
+        """Wait, in the page, until an expression holds."""
+        never = json.dumps(f"never: {condition} ")
+        script = f"""new Promise((resolve, reject) => {{
+            const until = Date.now() + {timeout_s * 1000};
+            const look = () => {{
+                let value = null;
+                try {{ value = ({condition}); }} catch (error) {{}}
+                if (value) resolve(value);
+                else if (Date.now() > until) reject(new Error({never} + document.body.innerText.slice(0, 600)));
+                else setTimeout(look, 25);
+            }};
+            look();
+        }})"""
+        return await self.run(script)
+
+    async def text(self, selector: str = "main") -> str:
+        """What a person reads there."""
+        return str(await self.run(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''"))
+
+    async def sees(self, text: str, selector: str = "main") -> None:
+        """Wait until a text is read there."""
+        await self.until(f"document.querySelector({json.dumps(selector)})?.innerText.includes({json.dumps(text)})")
+
+    async def click(self, selector: str, text: str = "") -> None:
+        """A real click in the middle of the first element (with this text); it must be the one that is hit."""
+        find = (
+            f"[...document.querySelectorAll({json.dumps(selector)})]"
+            f".find((one) => one.checkVisibility() && !one.disabled && one.innerText.includes({json.dumps(text)}))"
+        )
+        await self.until(find + " !== undefined")
+        place = await self.run(
+            f"""(() => {{
+                const one = {find};
+                one.scrollIntoView({{block: "center", behavior: "instant"}});
+                const box = one.getBoundingClientRect();
+                const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
+                const hit = document.elementFromPoint(x, y);
+                return [x, y, hit !== null && (one.contains(hit) || hit.contains(one))];
+            }})()"""
+        )
+        assert place[2], f"{selector} is covered"
+        for kind in ("mousePressed", "mouseReleased"):
+            await self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
+
+    async def write(self, text: str) -> None:
+        """Type into what has the focus."""
+        await self.call("Input.insertText", text=text)
+
+    async def press(self, key: str, text: str = "") -> None:
+        """One key, such as ``Tab``, ``Enter`` or ``/``."""
+        codes = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32}
+        text = text or {"Enter": "\r", "Tab": ""}.get(key, key if len(key) == 1 else "")
+        common = {"key": key, "code": key, "windowsVirtualKeyCode": codes.get(key, ord(key[0]))}
+        await self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **common)
+        await self.call("Input.dispatchKeyEvent", type="keyUp", **common)
+
+    async def size(self, width: int, height: int, *, is_phone: bool = False) -> None:
+        """The window's size."""
+        await self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=2 if is_phone else 1,
+            mobile=is_phone,
+        )
+
+    async def darken(self, *, is_dark: bool) -> None:
+        """What the system prefers."""
+        scheme = "dark" if is_dark else "light"
+        await self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    async def cut_off(self, *, is_cut: bool) -> None:
+        """Take the network away, or give it back."""
+        await self.call(
+            "Network.emulateNetworkConditions", offline=is_cut, latency=0, downloadThroughput=-1, uploadThroughput=-1
+        )
+
+    async def picture(self, name: str, *, is_whole: bool = False) -> None:
+        """A screenshot into the folder that ``CONSOLE_SCREENSHOTS`` names; without it none."""
+        folder = os.environ.get("CONSOLE_SCREENSHOTS")
+        if not folder:
+            return
+        found = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=is_whole)
+        target = Path(folder) / f"{name}.png"
+        await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(target.write_bytes, base64.b64decode(found["data"]))
+
+    async def close(self) -> None:
+        """Stop reading."""
+        self._reading.cancel()
+        await asyncio.gather(self._reading, return_exceptions=True)
+
+    async def _read(self) -> None:
+        async for message in self._socket:
+            found = json.loads(message.data)
+            answer = self._answers.pop(found.get("id", 0), None)
+            if answer is not None and not answer.done():
+                if "error" in found:
+                    answer.set_exception(AssertionError(found["error"]))
+                else:
+                    answer.set_result(found["result"])
+            elif found.get("method") == "Runtime.exceptionThrown":
+                self.problems.append(str(found["params"]["exceptionDetails"]))
+            elif found.get("method") == "Log.entryAdded" and found["params"]["entry"]["level"] == "error":
+                entry = found["params"]["entry"]
+                self.problems.append(f"{entry['text']} {entry.get('url', '')}")
+
+
+@asynccontextmanager
+async def browser(program: str, profile: Path) -> AsyncIterator[Page]:
+    """A browser of its own with one page, gone at the end."""
+    process = await asyncio.create_subprocess_exec(
+        program, *_FLAGS, f"--user-data-dir={profile}", "about:blank",
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    errors = process.stderr
+    drain: asyncio.Task[bytes] | None = None
+    try:
+        async with asyncio.timeout(40):
+            while b"DevTools listening on" not in (line := await errors.readline()):
+                assert line, "the browser ended"
+        drain = asyncio.create_task(errors.read())
+        port = line.decode().partition("ws://127.0.0.1:")[2].partition("/")[0]
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"http://127.0.0.1:{port}/json/list") as response:
+                pages = [one for one in await response.json(content_type=None) if one["type"] == "page"]
+            async with session.ws_connect(pages[0]["webSocketDebuggerUrl"], max_msg_size=0) as socket:
+                page = Page(socket)
+                yield page
+                await page.close()
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            try:
+                async with asyncio.timeout(5):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        if drain is not None:
+            await drain
