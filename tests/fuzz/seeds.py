@@ -21,8 +21,13 @@ def seeds(target: str) -> Iterator[bytes]:
             is_json = "json" in request.headers.get("content-type", "")
             yield bytes([name, int(is_json)]) + len(request.query).to_bytes(2, "big") + request.query + request.body
     elif target == "signatures":
-        yield b"\x00Bearer token\n\x03sha256=" + b"0" * 64 + b"\x00/callbacks/x/token\x00token=token\x00body"
-        yield b"\x04" + b"a" * 32 + b"\n\x061735787045\n\x07nonce\n\x08key\n\x0acall\x00/x\x00a=b&token=%zz\x00{}"
+        ends = b"\x00/callbacks/x/token\x00token=token&a=%zz\x00{}"
+        callbot = b"\x09r-1\n\x0au-1\n\x0b1735787045\n\x04" + b"a" * 32
+        general = b"\x05key\n\x06call\n\x07voice\n\x081735787045000\n\x0cmd5\n\x04" + b"a" * 32
+        given = b"\x00Bearer token\n\x01token\n\x03sha256=" + b"0" * 64
+        for scheme, lines in enumerate((callbot, general, given, given)):
+            for choice in (scheme, scheme | 4, scheme | 16):
+                yield bytes([choice]) + lines + ends
     elif target == "filters":
         yield b'[{"exact":{"type":"nxcloud.sms.dr"}},{"not":{"prefix":{"data.to":"+62"}}}]\x00{"type":"a"}'
         yield b'{"any":[{"suffix":{"subject":"1"}},{"all":[{"exact":{"data.delivered":true,"data.segments":2}}]}]}'
