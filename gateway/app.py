@@ -50,6 +50,7 @@ from gateway.publisher import Publisher
 from gateway.search import Search
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import METRICS
+from gateway.telemetry.tracing import Spans
 
 #: Kubernetes kills after 30 s; the parts together stay below this, and this below that.
 STOP_S: Final = 25.0
@@ -111,6 +112,9 @@ class App:
         kafka = KafkaOptions.of(settings.kafka, settings.topics) if settings.kafka is not None else None
         if self.role != "run" and kafka is None:
             raise ConfigError([f"kafka: 'gateway {self.role}' needs topics; without Kafka use 'gateway run'"])
+        self._spans = Spans.from_environment(os.environ)
+        if self._spans is not None:
+            self._stack.push_async_callback(asyncio.to_thread, self._spans.close)
         told: dict[str, object] = {}
         if self.role != "fanout":
             self.journal = await self._open_journal()
@@ -163,7 +167,9 @@ class App:
     async def _start_fanout(self, log: EventLog, *, load_wait_s: float) -> None:
         if isinstance(log, Journal):
             await self._claim_positions(log)
-        self.fanout = FanOut(log, self.settings.subscribers, instance=self._instance, load_wait_s=load_wait_s)
+        self.fanout = FanOut(
+            log, self.settings.subscribers, instance=self._instance, load_wait_s=load_wait_s, spans=self._spans
+        )
         self._parts.fanout = self.fanout
         self._stack.push_async_callback(lambda: self.fanout.stop(_FANOUT_STOP_S))
         self.fanout.start()
@@ -177,7 +183,7 @@ class App:
         known.update(await self.journal.newest_ids(settings.dedup_window))
         paths = endpoints(settings)
         self._parts.endpoints, self._parts.known = paths, known
-        intake = Intake(self.journal, known, clock=_utc_now, max_waiting=settings.max_waiting)
+        intake = Intake(self.journal, known, clock=_utc_now, max_waiting=settings.max_waiting, spans=self._spans)
         self.ingest = IngestServer(settings, paths, intake, clock=_utc_now)
         starting = self.ingest.start(reuse_port=self._worker is not None)
         await self._begin(starting, lambda: self.ingest.stop(_INGEST_STOP_S))

@@ -37,6 +37,7 @@ class AttemptResult(NamedTuple):
         retry_after_s: what the answer asked for, in seconds, not yet capped.
         head: the first :data:`HEAD_BYTES` of the response.
         duration_s: from the start of the attempt to the end of the response.
+        span: id of the attempt's span, 16 hex digits, as the webhook's ``traceparent`` told it; empty for other sinks.
     """
 
     status: int | None = None
@@ -45,6 +46,7 @@ class AttemptResult(NamedTuple):
     retry_after_s: float | None = None
     head: bytes = b""
     duration_s: float = 0.0
+    span: str = ""
 
     @property
     def is_success(self) -> bool:

@@ -100,12 +100,14 @@ class WebhookSink:
         """See :class:`~gateway.fanout.attempt.Sink`."""
         body = record.value if self._transform is None else self._transform.apply(record.value)
         session = self._session or self._open()
+        headers = self._headers(record, body, is_replay)
+        span = headers["traceparent"][36:52]
         started = self._clock.monotonic()
         try:
             response = await session.post(
                 self._url,
                 data=aiohttp.BytesPayload(body) if len(body) < _LARGE_BYTES else io.BytesIO(body),
-                headers=self._headers(record, body, is_replay),
+                headers=headers,
                 allow_redirects=False,
             )
             try:
@@ -114,16 +116,17 @@ class WebhookSink:
                 response.release()
         except (aiohttp.ClientError, OSError, ValueError) as exc:  # ValueError: what came back is not HTTP
             kind, detail = explain(exc)
-            return AttemptResult(error=kind, detail=detail, duration_s=self._clock.monotonic() - started)
+            return AttemptResult(error=kind, detail=detail, duration_s=self._clock.monotonic() - started, span=span)
         status = response.status
         if 200 <= status < 300:
-            return AttemptResult(status, duration_s=self._clock.monotonic() - started)
+            return AttemptResult(status, duration_s=self._clock.monotonic() - started, span=span)
         return AttemptResult(
             status,
             detail=f"answered {status} {response.reason or ''}".rstrip(),
             retry_after_s=retry_after_s(response.headers.get("Retry-After"), self._clock.now()),
             head=head,
             duration_s=self._clock.monotonic() - started,
+            span=span,
         )
 
     async def close(self) -> None:

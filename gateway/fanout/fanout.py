@@ -17,14 +17,17 @@ import structlog
 from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError, GatewayError
 from gateway.fanout import planning
+from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.attempts import AttemptLog
 from gateway.fanout.clock import Clock, SystemClock, sleep
 from gateway.fanout.gate import Lasting, Seen
+from gateway.fanout.job import Job
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.state import StateBoard
-from gateway.fanout.telling import Telling
+from gateway.fanout.telling import OnAttempt, Telling
 from gateway.log import EventLog
 from gateway.telemetry.metrics import METRICS, Metrics
+from gateway.telemetry.tracing import Spans
 
 #: How often lag and attempts in flight are measured for the metrics.
 _WATCH_S: Final = 5.0
@@ -66,6 +69,7 @@ class FanOut:
         subscribers: as configured; ``stream`` ones have no reader, see :mod:`gateway.fanout.stream`.
         instance: differs between processes that share a log, and stays the same over a restart if it can.
         load_wait_s: see :class:`~gateway.fanout.state.StateBoard`; 0.2 for the journal, 10 for Kafka.
+        spans: makes spans of attempts, where an exporter is configured.
 
     Raises:
         ConfigError: a subscriber cannot be used; all problems at once.
@@ -81,8 +85,10 @@ class FanOut:
         clock: Clock | None = None,
         rng: Random | None = None,
         metrics: Metrics = METRICS,
+        spans: Spans | None = None,
     ) -> None:
         _check(subscribers)
+        self._spans = spans
         self._log = log
         self._clock = clock if clock is not None else SystemClock()
         self._rng = rng if rng is not None else Random()
@@ -200,12 +206,34 @@ class FanOut:
             planning.sink(subscriber, clock=self._clock, rng=self._rng),
             clock=self._clock,
             rng=self._rng,
-            telling=Telling(name, metrics=self._metrics, on_attempt=self._attempts.of(name)),
+            telling=Telling(name, metrics=self._metrics, on_attempt=self._on_attempt(name)),
             on_state=lambda: self._board.put(name, reader.gate.lasting),
         )
         reader.gate.restore(self._board.get(name))
         reader.start()
         return reader
+
+    def _on_attempt(self, name: str) -> OnAttempt:
+        """Every attempt is noted for ``explain``, and becomes a span where an exporter is configured."""
+        note, spans, now = self._attempts.of(name), self._spans, self._clock.now
+        if spans is None:
+            return note
+
+        def both(job: Job, result: AttemptResult, outcome: str) -> None:
+            note(job, result, outcome)
+            if result.span:
+                spans.attempted(
+                    name,
+                    job.record.id,
+                    job.record.headers,
+                    result.span,
+                    now(),
+                    result.duration_s,
+                    outcome,
+                    result.summary,
+                )
+
+        return both
 
     async def _watch(self) -> None:
         lag = self._metrics.gauge("gateway_subscriber_lag_records")

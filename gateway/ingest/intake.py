@@ -28,6 +28,7 @@ from gateway.ingest.known import KnownIds
 from gateway.ingest.tally import Tally
 from gateway.log import Entry, Headers
 from gateway.telemetry.metrics import METRICS
+from gateway.telemetry.tracing import Spans
 
 _log = structlog.get_logger("gateway.ingest")
 _DRIFT = METRICS.counter("gateway_callback_drift")
@@ -58,9 +59,19 @@ class Intake:
         known: window of known ids, filled from the journal at start.
         clock: now, timezone-aware UTC.
         max_waiting: callbacks that may wait for a commit; one more is answered 503 at once.
+        spans: makes spans of what is taken in, where an exporter is configured.
     """
 
-    def __init__(self, log: Log, known: KnownIds, *, clock: Callable[[], datetime], max_waiting: int) -> None:
+    def __init__(
+        self,
+        log: Log,
+        known: KnownIds,
+        *,
+        clock: Callable[[], datetime],
+        max_waiting: int,
+        spans: Spans | None = None,
+    ) -> None:
+        self._spans = spans
         self._log = Gathering(log)
         self._known = known
         self._clock = clock
@@ -129,6 +140,9 @@ class Intake:
         for event in fresh:
             self._storing[event.id] = durable
         self._settle_when_done(durable, fresh)
+        if self._spans is not None:
+            tell = partial(self._tell_spans, self._spans, endpoint.callback.name, request, trace, fresh)
+            durable.add_done_callback(tell)
         if len(fresh) < len(events):
             durable = self._all(events, durable)
         if self._tells_each:
@@ -169,6 +183,20 @@ class Intake:
                 self._storing.pop(event.id, None)
                 if is_stored:
                     self._known.add(event.id)
+
+    def _tell_spans(
+        self,
+        spans: Spans,
+        callback: str,
+        request: CallbackRequest,
+        trace: Headers,
+        stored: list[Event],
+        durable: asyncio.Future[None],
+    ) -> None:
+        if durable.exception() is None:
+            started, ended = request.received_at.timestamp(), self._clock().timestamp()
+            for event in stored:
+                spans.received(callback, event.id, trace, started, ended)
 
     def count(self, endpoint: Endpoint, outcome: str) -> None:
         """Count one answered callback."""
