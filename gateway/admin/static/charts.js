@@ -77,7 +77,7 @@ export function lines(title, unit, format, names, tints) {
   const labels = names.map((name) => h("span", name));
   const when = h("span.when", "");
   const keys = h("div.keys", names.map((_, at) => h("span.key", { "data-tint": tints[at] }, labels[at], " ", values[at])), when);
-  const element = h("figure.chart", { role: "group", "aria-label": title }, h("figcaption", title, " ", h("small", unit)), canvas, keys);
+  const element = h("figure.chart", h("figcaption", title, " ", h("small", unit)), canvas, keys);
   const show = (plot, at) => {
     const data = plot ? plot.data : chart.data;
     const index = at ?? (data[0].length ? data[0].length - 1 : null);

@@ -167,7 +167,7 @@ function liveTable(caption, heads, makeRow, ifEmpty) {
 }
 
 function callbackTable() {
-  const heads = [["Callback"], ["", "wide"], ["Rate", "number"], ["p50", "number"], ["p99", "number"], ["Taken", "number"], ["Not taken", "number"]];
+  const heads = [["Callback"], ["Trend", "wide"], ["Rate", "number"], ["p50", "number"], ["p99", "number"], ["Taken", "number"], ["Not taken", "number"]];
   const table = liveTable("Callbacks by name", heads, callbackRow, () =>
     empty("No callback has come yet", ["Point the platform at ", h("code", "/callbacks/<name>"), ", or try:"], h("code", "gateway send sms-dr --count 10")));
   return { element: table.element, update: (now) => table.update(now.intake.callbacks) };
@@ -195,7 +195,7 @@ function callbackRow({ name }) {
 }
 
 function topicTable(isKafka) {
-  const heads = [["Topic"], ["", "wide"], ["Rate", "number"], ["Stored", "number"], ...(isKafka ? [["Published", "number"]] : [])];
+  const heads = [["Topic"], ["Trend", "wide"], ["Rate", "number"], ["Stored", "number"], ...(isKafka ? [["Published", "number"]] : [])];
   const table = liveTable("Topics", heads, (item) => topicRow(item, isKafka), () => empty("No event is stored yet"));
   return { element: table.element, update: (now) => table.update(now.topics) };
 }

@@ -71,7 +71,7 @@ function subscriber(one) {
   const id = location.hash.split("/").at(-1);
   return h("article.fate", { "data-name": one.name },
     h("header", h("h4", one.name), h("span.badge", { class: `badge ${kind}` }, word), h("span.target", one.kind === "webhook" ? `POST ${one.target}` : one.target),
-      one.kind !== "stream" && h("button", { type: "button", "aria-label": `Deliver this event to ${one.name} again`,
+      one.kind !== "stream" && h("button", { type: "button", "aria-label": `Deliver again … to ${one.name}`,
         onclick: () => replayDialog({ subscriber: one.name, title: `Deliver again to ${one.name}`, fixed: { ids: [id], all: one.outcome === "skipped" } }) }, "Deliver again …")),
     h("p.why", sentence(one.why)),
     one.filter && h("pre.small", JSON.stringify(one.filter)),

@@ -102,7 +102,7 @@ function card(first) {
       const isHeld = ["paused", "stopped"].includes(one.state);
       say(toggle, isHeld ? "Resume" : "Pause");
       toggle.setAttribute("aria-label", `${isHeld ? "Resume" : "Pause"} ${one.name}`);
-      again.setAttribute("aria-label", `Replay events to ${one.name}`);
+      again.setAttribute("aria-label", `Replay … to ${one.name}`);
       toggle.hidden = !one.state;
       again.hidden = one.kind === "stream";
     },
