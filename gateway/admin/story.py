@@ -9,7 +9,7 @@ from typing import Any, Final
 from gateway import publisher
 from gateway.admin.overview import target
 from gateway.admin.parts import Parts
-from gateway.admin.verdicts import verdict
+from gateway.admin.verdicts import FETCHED, Verdict, verdict
 from gateway.admin.watching import Watching
 from gateway.callbacks import rejected
 from gateway.config.settings import Subscriber
@@ -108,13 +108,7 @@ class Storyteller:
         return {"state": "published" if record.offset < position else "waiting", "topic": topic}
 
     async def _subscriber(self, one: Subscriber, record: Record, attempts: Sequence[Attempt]) -> dict[str, Any]:
-        wants = planning.plan(one).wants
-        told = verdict(
-            attempts,
-            self._watching.statuses.get(one.name),
-            is_wanted=wants is None or wants(record),
-            is_passed=self._is_passed(one, record),
-        )
+        told = self._verdict(one, record, attempts)
         letter = await self._letter(one, record) if told.outcome == "dead_lettered" else None
         return {
             "name": one.name,
@@ -133,6 +127,18 @@ class Storyteller:
                 "given_up_at": letter.given_up_at,
             },
         }
+
+    def _verdict(self, one: Subscriber, record: Record, attempts: Sequence[Attempt]) -> Verdict:
+        wants = planning.plan(one).wants
+        is_wanted = wants is None or wants(record)
+        if one.kind == "stream" and is_wanted:
+            return FETCHED
+        return verdict(
+            attempts,
+            self._watching.statuses.get(one.name),
+            is_wanted=is_wanted,
+            is_passed=self._is_passed(one, record),
+        )
 
     def _is_passed(self, one: Subscriber, record: Record) -> bool | None:
         if not self._parts.is_embedded or self._parts.journal is None or one.kind == "stream":

@@ -13,7 +13,9 @@ from typing import Final, Literal
 from gateway.fanout.attempts import Attempt
 from gateway.fanout.fanout import Status
 
-Outcome = Literal["delivered", "retrying", "parked", "dead_lettered", "stopped", "skipped", "waiting", "unknown"]
+Outcome = Literal[
+    "delivered", "retrying", "parked", "dead_lettered", "stopped", "skipped", "waiting", "fetched", "unknown"
+]
 
 _OF_ATTEMPT: Final[dict[str, Outcome]] = {
     "delivered": "delivered",
@@ -33,6 +35,10 @@ class Verdict:
     why: str
 
 
+#: Of subscribers of kind ``stream``.
+FETCHED: Final = Verdict("fetched", "its clients fetch events themselves; what they took in only they know")
+
+
 def verdict(attempts: Sequence[Attempt], status: Status | None, *, is_wanted: bool, is_passed: bool | None) -> Verdict:
     """Decide.
 
@@ -45,7 +51,7 @@ def verdict(attempts: Sequence[Attempt], status: Status | None, *, is_wanted: bo
     if attempts:
         return _by_attempts(attempts, status)
     if not is_wanted:
-        return Verdict("skipped", "its filter leaves this event out; 'replay' with all events sends it all the same")
+        return Verdict("skipped", "its filter leaves this event out; a replay of all events sends it all the same")
     if is_passed:
         return Verdict(
             "unknown",

@@ -24,6 +24,7 @@ COLOURS = {
     "parked": "yellow",
     "waiting": "yellow",
     "skipped": "bright_black",
+    "fetched": "bright_black",
     "unknown": "bright_black",
 }
 

@@ -86,7 +86,7 @@ async def test_story_of_an_event(gateway: Running, well: Subscriber) -> None:
     assert [(one["number"], one["outcome"]) for one in broken["attempts"]] == [(1, "retried"), (2, "dead_lettered")]
     assert broken["dead_letter"]["reason"] == "attempts"
     assert (picky["outcome"], picky["filter"]) == ("skipped", {"exact": {"type": "no.such"}})
-    assert feed["name"] == "feed"
+    assert (feed["name"], feed["outcome"]) == ("feed", "fetched")
 
 
 async def test_stories_that_there_are_not(gateway: Running) -> None:

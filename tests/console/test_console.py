@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.admin.running import Running
@@ -27,6 +29,8 @@ async def test_overview_lives(page: Page, trickle: Running) -> None:
     await page.until(f"{taken} > {before}")
     await page.until("document.querySelectorAll('.chart .key:not([hidden])').length >= 4")
     await page.until("Number(document.querySelectorAll('.chart .key b')[0].innerText) > 5", 30)
+    if os.environ.get("CONSOLE_SCREENSHOTS"):
+        await page.until("document.querySelector('.keys').dataset.points > 20", 90)
     await page.picture("overview", is_whole=True)
     await page.darken(is_dark=True)
     await page.picture("overview-dark", is_whole=True)

@@ -16,8 +16,8 @@ function faded(name) {
   return colour(name).replace("rgb(", "rgba(").replace(")", ", 0.12)");
 }
 
-/** At least two minutes, so that the first points are not stretched over the whole width. */
-const span = (_, first, last) => [Math.min(first, last - 120), last];
+/** At least half a minute, so that the first points are not stretched over the whole width. */
+const span = (_, first, last) => (last ? [Math.min(first, last - 30), last] : [Date.now() / 1000 - 30, Date.now() / 1000]);
 
 /** Draw again in the colours of now. */
 export function repaint() {
@@ -107,6 +107,7 @@ export function lines(title, unit, format, names, tints) {
         label.parentElement.hidden = names[at] === undefined;
       });
       chart.set([times, ...columns]);
+      element.lastElementChild.dataset.points = times.length;
       show(null, chart.plot?.cursor.idx ?? undefined);
     },
   };

@@ -4,7 +4,7 @@ import { lines, spark } from "./charts.js";
 import { empty, failed, fill, h, loading, say } from "./dom.js";
 import { bytes, count, duration, rate, seconds, short } from "./format.js";
 import { busiest, refresh, series, times, watch } from "./store.js";
-import { subscriberList } from "./subscribers.js";
+import { isFailing, subscriberList } from "./subscribers.js";
 
 const TINTS = ["accent", "tint2", "tint3", "tint4", "tint5"];
 const HIDDEN = "nothing came yet";
@@ -85,8 +85,8 @@ function tileRow(first) {
 
 function updateJournal(tile, { journal, now }) {
   say(tile.value, short(journal.records));
-  const age = journal.oldest_at === null ? "empty" : `oldest ${duration(now - journal.oldest_at)}`;
-  say(tile.note, `records · ${age}`);
+  const age = journal.oldest_at === null ? "" : ` · oldest ${duration(now - journal.oldest_at)}`;
+  say(tile.note, `records${age}`);
   tile.bar.value = journal.used_bytes / journal.max_bytes;
   tile.bar.title = `${bytes(journal.used_bytes)} of ${bytes(journal.max_bytes)}`;
   tile.bar.setAttribute("aria-valuetext", tile.bar.title);
@@ -111,9 +111,9 @@ function updateKafka(tile, { kafka, search }) {
 
 function updateBacklog(tile, { subscribers }) {
   const here = subscribers.filter((one) => one.state);
-  const ill = here.filter((one) => one.state !== "closed");
+  const ill = here.filter((one) => one.state !== "closed" || isFailing(one));
   say(tile.value, !here.length ? "–" : ill.length ? `${here.length - ill.length} of ${here.length} well` : "all well");
-  tile.element.dataset.state = ill.some((one) => one.state !== "paused") ? "bad" : ill.length ? "warn" : "";
+  tile.element.dataset.state = ill.some((one) => !["paused", "closed"].includes(one.state)) ? "bad" : ill.length ? "warn" : "";
   say(tile.note, here.length ? `${short(sum(here, (one) => one.lag ?? 0))} records behind` : "none here");
   const columns = here.map((one) => series(`subscriber:${one.name}:lag`));
   tile.chart.set(times(), times().map((_, at) => sum(columns, (column) => column[at])));

@@ -1,7 +1,7 @@
 // One event: what became of it, step by step.
 
 import { get } from "./api.js";
-import { failed, fill, h, loading } from "./dom.js";
+import { failed, fill, h, loading, toast } from "./dom.js";
 import { count, moment, timeMs, type } from "./format.js";
 import { jsonView } from "./payload.js";
 import { replayDialog } from "./replay.js";
@@ -14,6 +14,7 @@ const OUTCOMES = {
   stopped: ["stopped", "bad"],
   skipped: ["filtered out", ""],
   waiting: ["waiting", "warn"],
+  fetched: ["fetched by its clients", ""],
   unknown: ["not known", ""],
 };
 const STEPS = { delivered: "good", retried: "warn", parked: "warn", dead_lettered: "bad", stopped: "bad", abandoned: "warn" };
@@ -36,8 +37,17 @@ function head(story, again) {
   const event = story.event;
   return h("header.storyhead",
     h("div", h("h2", type(event.type), " ", h("span.subject", event.subject ?? "")),
-      h("p.ids", h("code", story.id), h("button.plain", { type: "button", onclick: () => navigator.clipboard?.writeText(story.id) }, "Copy id"))),
+      h("p.ids", h("code", story.id), h("button.plain", { type: "button", onclick: () => copy(story.id) }, "Copy id"))),
     h("button", { type: "button", onclick: again }, "Refresh"));
+}
+
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    toast("Copied.", "good");
+  } catch {
+    toast("This browser does not let a page copy; select the id instead.", "bad");
+  }
 }
 
 function timeline(story) {
@@ -77,7 +87,7 @@ function subscriber(one) {
     one.filter && h("pre.small", JSON.stringify(one.filter)),
     one.attempts.length > 0 && h("ol.timeline", one.attempts.map(attempt)),
     one.dead_letter && (one.dead_letter.response || one.dead_letter.detail) && h("div.answer",
-      h("p", "The last answer", one.dead_letter.detail && `: ${one.dead_letter.detail}`),
+      one.dead_letter.detail && h("p", sentence(one.dead_letter.detail)),
       one.dead_letter.response && h("pre.small", { tabindex: "0", role: "group", "aria-label": "The last answer" }, one.dead_letter.response)));
 }
 

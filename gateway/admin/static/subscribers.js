@@ -17,6 +17,9 @@ const STATES = {
 
 const FAILING = ["failing", "warn", "Events are delivered, and many attempts of the last minute failed"];
 
+/** Not down, and many of its attempts fail: single events are at fault, or it is on its way down. */
+export const isFailing = (one) => one.state === "closed" && one.success_share !== null && one.success_share < 0.95;
+
 export function subscriberList() {
   const cards = new Map();
   const list = h("ul.cards");
@@ -80,8 +83,7 @@ function card(first) {
     element,
     update(one) {
       latest = one;
-      const isFailing = one.state === "closed" && one.success_share !== null && one.success_share < 0.95;
-      const [word, kind, meaning] = (isFailing ? FAILING : STATES[one.state]) ?? (one.kind === "stream" ? ["stream", "", "Clients fetch its events from this port"] : ["elsewhere", "", "Delivered by another process"]);
+      const [word, kind, meaning] = (isFailing(one) ? FAILING : STATES[one.state]) ?? (one.kind === "stream" ? ["stream", "", "Clients fetch its events from this port"] : ["elsewhere", "", "Delivered by another process"]);
       say(badge, word);
       badge.className = `badge ${kind}`;
       badge.title = one.stopped || meaning;
