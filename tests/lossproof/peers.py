@@ -41,6 +41,9 @@ async def fail(world: World) -> None:
         if rng.random() < 0.3:
             await world.fanout.kill()
             await world.bring_up(world.fanout)
+    async with asyncio.timeout(120):  # with a broker its group may join late; until it said so, it must have all
+        while not bad["leaver"].is_gone:
+            await asyncio.sleep(0.1)
 
 
 async def reload(world: World) -> None:
