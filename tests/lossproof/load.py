@@ -16,6 +16,8 @@ from tests.lossproof.history import History
 #: Between two requests of one client. Twelve clients then send some 500 a second, which leaves half of a small
 #: machine to the gateway, the broker and the subscribers.
 PAUSE_S: Final = 0.02
+#: And while the subscribers are far behind: enough to keep things moving, and little enough that they catch up.
+BEHIND_PAUSE_S: Final = 0.5
 #: How long a client waits for an answer.
 ANSWER_S: Final = 10.0
 #: One request in so many is sent again though it was answered: a repeat must change nothing.
@@ -31,9 +33,13 @@ class Load:
         url: called for each request: where the gateway is now.
         history: written before and after each request.
         rng: what is repeated, what is given up.
+        is_behind: whether the subscribers are so far behind that the load goes slow.
     """
 
-    def __init__(self, url: Callable[[], str], history: History, rng: Random) -> None:
+    def __init__(
+        self, url: Callable[[], str], history: History, rng: Random, is_behind: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._is_behind = is_behind
         self._url = url
         self._history = history
         self._rng = rng
@@ -102,7 +108,7 @@ class Load:
                     break
                 await asyncio.sleep(PAUSE_S)
             number += CLIENTS
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(BEHIND_PAUSE_S if self._is_behind() else PAUSE_S)
 
     async def _send(self, wanted: Callback) -> int:
         assert self._session is not None
