@@ -77,6 +77,8 @@ class Watching:
                 self.readings.take(time.time(), await self._measure())
             except GatewayError as exc:
                 _log.info("admin.not_measured", error=str(exc))
+            except Exception as exc:  # the top of a task: the console would show old figures for ever
+                _log.exception("admin.not_measured", error=repr(exc))
             await asyncio.sleep(STEP_S)
 
     async def _measure(self) -> dict[str, float]:

@@ -157,6 +157,9 @@ class Indexer:
             except (GatewayError, sqlite3.Error) as exc:
                 await self._trouble(exc)
                 await asyncio.sleep(_RETRY_S)
+            except Exception as exc:  # the top of a task
+                _log.exception("search.broke", stream=stream, error=repr(exc))
+                await asyncio.sleep(_RETRY_S)
 
     async def _open(self, stream: str) -> JournalReader:
         """A reader at the place that the index has come to; both may be older than the journal's oldest record."""
@@ -261,7 +264,16 @@ def _opened(folder: Path) -> Index:
 
 def _slices(records: Sequence[Record], keys_of: KeysOf) -> Iterator[list[Keyed]]:
     for start in range(0, len(records), _SLICE):
-        yield [(record.offset, keys_of(record)) for record in records[start : start + _SLICE]]
+        yield [(record.offset, _safe(keys_of, record)) for record in records[start : start + _SLICE]]
+
+
+def _safe(keys_of: KeysOf, record: Record) -> set[str]:
+    """One record that cannot be understood must not keep the ones behind it out: it is found by its id."""
+    try:
+        return keys_of(record)
+    except Exception as exc:
+        _log.exception("search.no_keys", stream=record.partition, offset=record.offset, error=repr(exc))
+        return {record.id}
 
 
 def _trim(opened: Index, *, stream: str, floor: int) -> None:

@@ -155,3 +155,28 @@ async def test_published_hook_takes_what_the_publisher_gives(journal: Journal, s
     assert search.indexer._published_records <= 200_000
     search.indexer._published.clear()
     search.indexer._published_records = 0
+
+
+async def test_a_record_that_cannot_be_understood_keeps_nobody_out(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of ours in one event: it is found by its id, and the ones behind it as always."""
+    from gateway.search import search as module
+
+    ordinary = module.keys_of
+
+    def keys_of(record: Record) -> set[str]:
+        if record.key == "m-1":
+            raise RuntimeError("a fault")
+        return ordinary(record)
+
+    monkeypatch.setattr(module, "keys_of", keys_of)
+    one = entry("m-1")
+    search = Search(journal, tmp_path, with_attempts=True)
+    await search.start()
+    await journal.append([one, entry("m-2")])
+    assert await search.indexer.caught_up()
+    event = await search.event(one.id)
+    assert event is not None
+    assert (event.key, await subjects(search, text="m-2")) == ("m-1", ["m-2"])
+    await search.stop()
