@@ -364,7 +364,9 @@ class Admin(Section):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; any but loopback needs a token")
     port: Port = Field(default=8081, description="Port to listen on; 0: any free one")
-    token: SecretStr = Field(default=SecretStr(""), description="Asked for by everything but /healthz and /readyz")
+    token: SecretStr = Field(
+        default=SecretStr(""), description="Asked for by everything but /healthz, /readyz and the console's own files"
+    )
 
 
 class Log(Section):

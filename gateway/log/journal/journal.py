@@ -496,9 +496,6 @@ class Journal:
                 return
             self._tell_expired(expired)
         METRICS.gauge("gateway_journal_used_bytes").set(self._enforcer.used_bytes)
-        oldest = self._enforcer.oldest_appended_at
-        age = max(0.0, self._clock() - oldest) if oldest is not None else 0.0
-        METRICS.gauge("gateway_journal_oldest_age_seconds").set(age)
 
     @property
     def used_bytes(self) -> int:

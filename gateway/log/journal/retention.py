@@ -72,7 +72,6 @@ class Enforcer:
         self._margin = 0
         self.acknowledged = 0  # durable position of the protected cursor
         self.used_bytes = store.used_bytes()
-        self.oldest_appended_at: float | None = None
 
     def make_room(self, size: int) -> tuple[bool, list[Expired]]:
         """Free what ``size`` more bytes need. Returns whether there is room now, and what expired for it.
@@ -110,8 +109,6 @@ class Enforcer:
             floor = stream.floor
             expired += self._trim(name, below)
             is_more |= stream.floor > floor
-        oldest = self._store.oldest(self._events) if self._events in self._store.streams else None
-        self.oldest_appended_at = oldest.appended_at if oldest else None
         return is_more, expired
 
     def _measure(self) -> int:
