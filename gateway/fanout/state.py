@@ -173,9 +173,9 @@ class StateBoard:
 
     async def _append(self) -> None:
         keys = list(self._dirty)
+        self._has_dirty.clear()  # also when nothing is left: a state that changed and changed back during an append
         if not keys:
             return
-        self._has_dirty.clear()
         values = [{**self._kept[key], "by": self._instance} for key in keys]
         now = self._clock.now()
         try:

@@ -1,0 +1,57 @@
+"""The board of lasting states: what changes while it is being written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import orjson
+import pytest
+
+from gateway.fanout.clock import SystemClock
+from gateway.fanout.gate import Lasting
+from gateway.fanout.state import TOPIC, StateBoard
+from gateway.log import Entry
+from tests.fanout.memory_log import MemoryLog
+
+WELL, DOWN = Lasting(), Lasting(opened_at=1.0, open_s=0.2)
+
+
+class SlowLog(MemoryLog):
+    """Appends wait until they are let through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_asked = asyncio.Event()
+        self.may_go = asyncio.Event()
+
+    async def append(self, entries: Sequence[Entry]) -> None:
+        self.is_asked.set()
+        await self.may_go.wait()
+        await super().append(entries)
+
+
+@pytest.mark.timeout(20)
+async def test_a_state_that_changes_back_while_it_is_written_leaves_the_loop_to_others() -> None:
+    """A subscriber that goes down and comes back within one append: the writer rests, it does not spin."""
+    log = SlowLog()
+    board = StateBoard(
+        log, clock=SystemClock(), instance="0", load_wait_s=0.0, on_loaded=lambda: None, on_change=lambda _: None
+    )
+    log.may_go.set()
+    board.start()
+    board.put("a", DOWN)
+    async with asyncio.timeout(5):
+        while not log.records.get(TOPIC):
+            await asyncio.sleep(0)
+    log.may_go.clear()
+    log.is_asked.clear()
+    board.put("a", WELL)
+    await log.is_asked.wait()
+    board.put("a", DOWN)
+    board.put("a", WELL)
+    log.may_go.set()
+    for _ in range(20):  # a writer that spins never lets this go on
+        await asyncio.sleep(0)
+    await board.stop()
+    assert orjson.loads(log.records[TOPIC][-1].value)["opened_at"] is None
