@@ -15,11 +15,11 @@ import structlog
 
 from gateway.errors import GatewayError, JournalFull, JournalUnavailable
 from gateway.log import Entry, OnRevoked, Record, Start
-from gateway.log.journal import segment, wal
+from gateway.log.journal import losses, segment
 from gateway.log.journal.lock import FolderLock
 from gateway.log.journal.reader import JournalReader
 from gateway.log.journal.retention import Enforcer, Expired, Retention
-from gateway.log.journal.store import FILE_NAME, SegmentInfo, Store, Stream
+from gateway.log.journal.store import SegmentInfo, Store, Stream
 from gateway.log.journal.tail import Tail
 from gateway.log.journal.writer import WriterThread
 from gateway.telemetry.metrics import METRICS
@@ -111,7 +111,7 @@ class Journal:
         self._writer = WriterThread("journal-writer")
         self._read_pool = ThreadPoolExecutor(1, "journal-reader")
         try:
-            await self._writer.submit(self._tell_leftover)
+            await self._writer.submit(partial(losses.leftover, self._folder))
             self._store = await self._writer.submit(partial(Store, self._folder, is_writer=True))
             self._read_store = await self._in_read_pool(partial(Store, self._folder, is_writer=False))
             self._cursors = await self._writer.submit(self._store.cursors)
@@ -146,29 +146,6 @@ class Journal:
         await self._writer.stop()
         self._read_pool.shutdown(wait=True)
         self._lock.release()
-
-    def _tell_leftover(self) -> None:
-        """In the writer's thread, before the file is opened: what SQLite's recovery drops without a word."""
-        examined = wal.examine(self._folder / FILE_NAME)
-        if examined is None:
-            return
-        found, copy = examined
-        about = {"commits": found.commits, "pages": found.pages, "copy": str(copy)}
-        if not found.is_certain:
-            _log.warning(
-                "journal.commit_dropped",
-                **about,
-                advice="one commit stands behind damage in the write-ahead log: one that failed and was answered 503, "
-                "or one that a disk or memory fault has cost",
-            )
-            return
-        METRICS.counter("gateway_journal_damaged_segments").inc(found.commits)
-        _log.error(
-            "journal.commits_lost",
-            **about,
-            advice="commits stand behind damage in the write-ahead log and cannot be read; the copy keeps them for "
-            "salvage by hand; replace the disk or memory at fault",
-        )
 
     def _make_enforcer(self) -> Enforcer:
         enforcer = Enforcer(self._store, self._retention, EVENTS, lambda: list(self._readers.values()))
@@ -306,16 +283,7 @@ class Journal:
 
     def _tell_expired(self, expired: Sequence[Expired]) -> None:
         for item in expired:
-            METRICS.counter("gateway_journal_expired_events").labels(item.group).inc(item.count)
-            _log.warning(
-                "journal.expired",
-                group=item.group,
-                stream=item.stream,
-                first=item.first,
-                last=item.last,
-                count=item.count,
-                topics=dict(item.by_topic),
-            )
+            losses.expired(item)
             if self._on_expired is not None:
                 self._on_expired(item)
 
@@ -429,23 +397,9 @@ class Journal:
                 if isinstance(item, tuple):
                     ids += [record.id for record in item[1] if record.offset >= position]
                 else:
-                    self.damaged(EVENTS, info, "start")
+                    losses.damaged(EVENTS, info, "start")
                 position = info.base + info.count
         return ids
-
-    def damaged(self, stream: str, info: SegmentInfo, group: str) -> None:
-        """Tell of a segment whose bytes are not what was written."""
-        METRICS.counter("gateway_journal_damaged_segments").inc()
-        _log.error(
-            "journal.damaged",
-            stream=stream,
-            first=info.base,
-            last=info.base + info.count - 1,
-            count=info.count,
-            topics=dict(info.topics),
-            group=group,
-            advice="these events cannot be read; run 'gateway journal check', replace the disk or memory at fault",
-        )
 
     def forget(self, reader: JournalReader) -> None:
         """A reader was closed."""

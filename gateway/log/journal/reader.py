@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.errors import Transient
 from gateway.log import Record
+from gateway.log.journal import losses
 
 if TYPE_CHECKING:
     from gateway.log.journal.journal import Journal
@@ -108,7 +109,7 @@ class JournalReader:
             elif records:
                 break  # hand out what comes before the damage first
             else:
-                self._journal.damaged(self.stream, item, self.group)
+                losses.damaged(self.stream, item, self.group)
                 self.position = item.base + item.count
                 return []
         behind = self.position - records[0].offset
