@@ -215,8 +215,9 @@ class KafkaReader:
         assigned = list(consumer.assignment()) if consumer is not None else []
         if not assigned:
             return
-        found = await self._member.ask(consumer.offsets_for_times({tp: max(0, int(unix_s * 1000)) for tp in assigned}))
+        # The ends first: what is appended between the two questions is then behind the end, and is read.
         ends = await self._member.ask(consumer.end_offsets(assigned))
+        found = await self._member.ask(consumer.offsets_for_times({tp: max(0, int(unix_s * 1000)) for tp in assigned}))
         for tp in assigned:
             self._seek(consumer, tp, found[tp].offset if found.get(tp) is not None else ends[tp])
 
