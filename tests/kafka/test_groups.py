@@ -305,3 +305,30 @@ async def test_no_broker_at_all_is_a_transient_error() -> None:
         with pytest.raises(Transient, match=r"127\.0\.0\.1"):
             await log.reader(_GROUP, [TOPIC])
     await log.stop()
+
+
+async def test_seek_to_time_passes_over_nothing_that_comes_meanwhile(
+    kafka: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is appended between the questions of one seek is read, whichever of them it falls behind."""
+    options = _options(kafka, prefix)
+    log = KafkaLog(options, reader_policy=_QUICK)
+    await log.start()
+    reader = await log.reader(_GROUP, [TOPIC], start="latest")
+    given: list[Entry] = []
+    ask = reader._member.ask
+
+    async def ask_and_append(question: Any) -> Any:
+        answer = await ask(question)
+        given.append(event(len(given), "k"))
+        await log.append(given[-1:])
+        return answer
+
+    await reader.fetch(max_records=1, wait_s=0.1)
+    since = time.time()
+    with monkeypatch.context() as patched:
+        patched.setattr(reader._member, "ask", ask_and_append)
+        await reader.seek_to_time(since)
+    assert given
+    assert {record.id for record in await read(reader, len(given))} == {entry.id for entry in given}
+    await log.stop()
