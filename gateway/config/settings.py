@@ -349,6 +349,9 @@ class Kafka(Section):
         default_factory=dict,
         description="Settings of topics that the gateway creates, in Kafka's names, such as max.message.bytes",
     )
+    session_timeout: Duration = Field(
+        default=15.0, ge=1, le=1800, description="A fan-out process that says nothing for so long counts as dead"
+    )
 
 
 class Topics(Section):

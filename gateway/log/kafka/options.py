@@ -37,6 +37,7 @@ class KafkaOptions:
         prefix: before every topic's and group's name in Kafka.
         topic_config: settings of topics we create, in Kafka's names.
         client_id: how brokers name us in their logs and quotas.
+        session_s: without a heartbeat for this long a member of a group counts as dead, and its partitions go to others.
     """
 
     bootstrap_servers: tuple[str, ...]
@@ -48,6 +49,7 @@ class KafkaOptions:
     topic_config: Mapping[str, str] = field(default_factory=dict)
     cloudevents: Literal["structured", "binary"] = "structured"
     client_id: str = "nxcloud-gateway"
+    session_s: float = 15.0
 
     @classmethod
     def of(cls, kafka: Kafka, topics: Topics | None = None) -> KafkaOptions:
@@ -68,6 +70,7 @@ class KafkaOptions:
                 **{name: str(value) for name, value in kafka.topic_config.items()},
             },
             cloudevents=kafka.cloudevents,
+            session_s=kafka.session_timeout,
         )
 
     def client(self) -> dict[str, Any]:

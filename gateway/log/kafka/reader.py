@@ -58,7 +58,8 @@ class KafkaReader:
         self._start: Start = start
         self._ensure = ensure
         self._leave = leave
-        self._policy = policy or ReaderPolicy()
+        # Five heartbeats in a session, as Kafka's own consumer has it by default.
+        self._policy = policy or ReaderPolicy(session_s=options.session_s, heartbeat_s=options.session_s / 5)
         self._availability = Availability(group)
         self._positions = Positions(options)
         self._paused: set[str] = set()
