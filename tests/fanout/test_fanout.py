@@ -66,6 +66,7 @@ async def test_each_subscriber_gets_everything() -> None:
     assert [200, 200] == [log.committed[f"gateway.{name}", "events-0"] for name in ("one", "two")]
 
 
+@pytest.mark.quiet
 async def test_dead_and_hanging_subscribers_do_not_change_the_rate_of_a_healthy_one() -> None:
     """Before and during, in one run: within 10 %. The receiver's delay is the pace, not this machine."""
 

@@ -20,6 +20,7 @@ from tests.fanout.test_fanout import running, subscriber
 PACE_S = 0.1
 
 
+@pytest.mark.quiet
 @pytest.mark.slow
 async def test_eight_healthy_ones_beside_a_dead_and_a_very_slow_one() -> None:
     """Rate, and p99 of the time from the log to the answer, of eight healthy ones, before and during: within 10 %."""

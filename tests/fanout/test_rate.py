@@ -41,6 +41,7 @@ def test_late_callers_catch_up_a_little() -> None:
     assert 1000 / now == pytest.approx(100.0, rel=0.02)
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("rate", [50.0, 400.0])
 async def test_measured_rate_holds_within_two_percent(rate: float) -> None:
     """At the subscriber, over some seconds, by its own clock; a line through the arrivals is the rate."""

@@ -50,6 +50,7 @@ async def test_everything_is_delivered_once_in_order_and_committed(partitions: i
     assert 2500 == sum(offset for (group, _), offset in log.committed.items() if group == GROUP)
 
 
+@pytest.mark.quiet
 async def test_order_per_key_at_concurrency_32_is_8_times_faster_than_1() -> None:
     """1,000 events over 50 keys, random delays: in order per key, and concurrency is worth something."""
 

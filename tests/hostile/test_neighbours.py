@@ -76,6 +76,7 @@ async def idle(gateway: GatewayProcess, count: int) -> AsyncIterator[None]:
             writer.transport.abort()
 
 
+@pytest.mark.quiet
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_slow_senders_do_not_slow_the_others(gateway: GatewayProcess) -> None:
@@ -110,6 +111,7 @@ async def test_slow_senders_do_not_slow_the_others(gateway: GatewayProcess) -> N
     assert max(ended) < 15
 
 
+@pytest.mark.quiet
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_hostile_requests_do_not_slow_the_others(gateway: GatewayProcess) -> None:
