@@ -7,6 +7,7 @@ says.
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -37,7 +38,8 @@ def filled(text: str, tables: dict[str, Callable[[], str]]) -> str:
 
 
 def main() -> None:
-    """Rewrite the files."""
+    """Rewrite the files, and the package's copy of the documented default."""
+    shutil.copyfile(ROOT / "config.yaml", ROOT / "gateway/config/default.yaml")
     for name, tables in TABLES.items():
         path = ROOT / name
         path.write_text(filled(path.read_text(), tables))

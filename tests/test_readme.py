@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import shlex
 import shutil
-import signal
-import socket
 import sys
 from pathlib import Path
 
@@ -22,13 +19,13 @@ from gateway.log import Entry
 from gateway.log.kafka import KafkaLog, KafkaOptions
 from tests.broker.fixtures import kafka
 from tests.readme import TABLES, filled
+from tests.tour import README, ROOT, blocks, touring
 
 __all__ = ["kafka"]
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-COMMANDS = sorted({line for block in BLOCKS for line in block.splitlines() if line.startswith(".venv/bin/gateway")})
+COMMANDS = sorted(
+    {line for block in blocks(README) for line in block.splitlines() if line.startswith(".venv/bin/gateway")}
+)
 
 
 def between(marker: str) -> str:
@@ -68,12 +65,6 @@ def test_example_event_has_the_attributes_of_events() -> None:
     assert event["type"] == "nxcloud.sms.dr"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.slow
 async def test_tour_works_as_pasted(tmp_path: Path) -> None:
     """Run, listen, subscribe while running, send, see it arrive: the README's own lines, on free ports."""
@@ -83,46 +74,12 @@ async def test_tour_works_as_pasted(tmp_path: Path) -> None:
     script = bin_folder / "gateway"
     script.write_text(f'#!/bin/sh\nexec {sys.executable} -m gateway "$@"\n')
     script.chmod(0o755)
-    subscriber_port = free_port()
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "GATEWAY__INGEST__PORT": str(free_port()),
-        "GATEWAY__ADMIN__PORT": str(free_port()),
-    }
-    tour = README.partition("## Five-minute tour")[2].partition("\n## ")[0]
-    listen, subscribe, send = [
-        block.replace("9000", str(subscriber_port)) for block in re.findall(r"```bash\n(.*?)```", tour, re.DOTALL)
-    ]
-
-    async def shell(text: str, **pipes: int) -> asyncio.subprocess.Process:
-        command = text if "\n" in text else f"exec {text}"
-        return await asyncio.create_subprocess_shell(command, cwd=tmp_path, env=environment, **pipes)
-
-    gateway = await shell(".venv/bin/gateway run", stderr=asyncio.subprocess.PIPE)
-    listener = await shell(listen.strip(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
-    try:
-        async with asyncio.timeout(60):
-            assert gateway.stderr is not None
-            while b"gateway.started" not in await gateway.stderr.readline():
-                pass
-            assert await (await shell(subscribe)).wait() == 0
-            gateway.send_signal(signal.SIGHUP)
-            while b"config.applied" not in await gateway.stderr.readline():
-                pass
-            assert await (await shell(send, stdout=asyncio.subprocess.DEVNULL)).wait() == 0
-            gateway.send_signal(signal.SIGTERM)
-            assert await gateway.wait() == 0
-            assert listener.stdout is not None
-            listener.send_signal(signal.SIGINT)
-            shown = (await listener.stdout.read()).decode()
-    finally:
-        for process in (gateway, listener):
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+    async with touring(tmp_path, PYTHONPATH=str(ROOT)) as tour:
+        code, said = await tour.paste(tour.send)
+        assert code == 0, said
+        shown = await tour.end()
     assert "nxcloud.sms.dr" in shown
-    assert "unauthenticated" not in shown or "0 unauthenticated" in shown, shown[-500:]
+    assert " 0 unauthenticated" in shown.strip().splitlines()[-1]
 
 
 def test_configuration_in_the_tour_is_valid() -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from gateway.config.loading import load
+from gateway.config.loading import load, loads
 from gateway.config.settings import Settings
 from gateway.config.units import seconds
 
@@ -47,9 +47,9 @@ def settings_from(path: Path) -> Settings:
 
 
 def settings_or_defaults(path: Path) -> Settings:
-    """As :func:`settings_from`; where nobody named a file and there is none, the defaults."""
+    """As :func:`settings_from`; where nobody named a file and there is none, the defaults and the environment."""
     if path == DEFAULT_CONFIG and not path.exists():
-        return Settings()
+        return loads("", os.environ)
     return settings_from(path)
 
 

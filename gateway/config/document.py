@@ -63,7 +63,8 @@ def read(path: Path) -> Document:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as exc:
-        raise ConfigError([f"{path}: there is no such file; name yours with --config, or start in its folder"]) from exc
+        advice = "name yours with --config, start in its folder, or write one with gateway init"
+        raise ConfigError([f"{path}: there is no such file; {advice}"]) from exc
     except OSError as exc:
         raise ConfigError([f"{path}: cannot be read: {exc.strerror}"]) from exc
     except UnicodeDecodeError as exc:

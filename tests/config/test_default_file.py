@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,13 @@ def paths(value: Any, path: str = "") -> set[str]:
 def test_file_runs_as_it_is() -> None:
     """With nothing else, not even a variable, it is the default configuration."""
     assert Settings() == load(FILE, {})
+
+
+def test_package_brings_the_same_file() -> None:
+    """What ``gateway init`` writes, without the repository."""
+    assert FILE.read_bytes() == resources.files("gateway.config").joinpath("default.yaml").read_bytes(), (
+        "run: python -m tests.readme"
+    )
 
 
 def test_every_key_taken_out_of_its_comment_is_valid() -> None:
