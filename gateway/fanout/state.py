@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -46,8 +46,8 @@ class StateBoard:
 
     Args:
         instance: names this process' cursor; different for each process that shares a log.
-        load_wait_s: silence of the log for so long is taken for the end of what was kept. A Kafka consumer
-            needs seconds to join its group; the journal answers at once.
+        load_wait_s: silence of the log for so long is taken for the end of what was kept, where the log cannot say
+            how much that is: compaction leaves less than there are offsets.
         on_loaded: called once, when what was kept is known.
         on_change: called with a subscriber's name when another process changed its state.
     """
@@ -116,20 +116,25 @@ class StateBoard:
 
     async def _follow(self) -> None:
         is_loaded = False
+        unread: dict[str, int] = {}  # of what was kept when we came, by partition; none: not known
         while True:
+            records: Sequence[Record] = ()
             try:
                 if self._reader is None:
                     self._reader = await self._eventlog.reader(f"state.{self._instance}", [TOPIC], start="earliest")
-                records = await self._reader.fetch(
-                    max_records=500, wait_s=_FOLLOW_WAIT_S if is_loaded else self._load_wait_s
-                )
+                    unread = dict(await self._reader.lag())  # it never commits, so that all there is is its lag
+                if is_loaded or not _is_read(unread):
+                    records = await self._reader.fetch(
+                        max_records=500, wait_s=_FOLLOW_WAIT_S if is_loaded else self._load_wait_s
+                    )
             except Exception as exc:  # the top of a task
                 _log.warning("state.read_failed", error=repr(exc))
                 await sleep(self._clock, _BACKOFF_S)
                 continue
             for record in records:
                 self._read(record, is_loaded=is_loaded)
-            if not records and not is_loaded:
+                unread[record.partition] = unread.get(record.partition, 0) - 1
+            if not is_loaded and (not records or _is_read(unread)):
                 is_loaded = True
                 self._on_loaded()
             self._refresh()
@@ -189,6 +194,10 @@ class StateBoard:
             self._written_at[key] = now
             if self._kept[key].items() <= value.items():
                 self._dirty.pop(key, None)
+
+
+def _is_read(unread: Mapping[str, int]) -> bool:
+    return bool(unread) and max(unread.values()) <= 0
 
 
 def _id(key: str, now: float) -> str:

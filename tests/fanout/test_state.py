@@ -58,3 +58,36 @@ async def test_a_state_that_changes_back_while_it_is_written_leaves_the_loop_to_
     assert time.monotonic() - started < 5
     await board.stop()
     assert orjson.loads(log.records[TOPIC][-1].value)["opened_at"] is None
+
+
+async def loaded(log: MemoryLog, load_wait_s: float = 60.0) -> tuple[StateBoard, asyncio.Event]:
+    is_loaded = asyncio.Event()
+    board = StateBoard(
+        log, clock=SystemClock(), instance="1", load_wait_s=load_wait_s, on_loaded=is_loaded.set,
+        on_change=lambda _: None,
+    )  # fmt: skip
+    board.start()
+    return board, is_loaded
+
+
+@pytest.mark.timeout(20)
+async def test_where_nothing_was_kept_nobody_waits_for_it() -> None:
+    """Subscribers begin at once: the log says that there is nothing to read, and its silence is not waited for."""
+    log = MemoryLog()
+    log.records[TOPIC] = []
+    board, is_loaded = await loaded(log)
+    await asyncio.wait_for(is_loaded.wait(), 5)
+    await board.stop()
+
+
+@pytest.mark.timeout(20)
+async def test_what_was_kept_is_read_to_its_end_before_subscribers_begin() -> None:
+    """The last word on each subscriber counts, and then the wait is over."""
+    log = MemoryLog()
+    for number in range(1200):  # more than one fetch
+        value = orjson.dumps({"paused": number == 1199, "stopped": "", "by": "0"})
+        await log.append([Entry(TOPIC, "a/control", f"{number:032x}", value)])
+    board, is_loaded = await loaded(log)
+    await asyncio.wait_for(is_loaded.wait(), 5)
+    assert board.get("a").paused
+    await board.stop()
