@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,6 +29,7 @@ class Verdict:
         repeated_in_log: copies beyond the first.
         repeated_deliveries: the same, at all subscribers.
         breaches: examples, one sentence each.
+        losses: each of ``lost``: the event, and the subscriber that lacks it, or "" for the log.
     """
 
     accepted: int = 0
@@ -41,6 +42,27 @@ class Verdict:
     delivered: int = 0
     repeated_deliveries: int = 0
     breaches: list[str] = field(default_factory=list)
+    losses: list[tuple[Item, str]] = field(default_factory=list)
+
+    @property
+    def problems(self) -> list[str]:
+        """The breaches, and the first of what is lost."""
+        return self.breaches + [
+            f"{item} was answered with success and {f'never came to {where}' if where else 'is not in the log'}"
+            for item, where in self.losses[: 2 * _EXAMPLES]
+        ]
+
+    def lose(self, item: Item, where: str = "") -> None:
+        """An accepted event is missing."""
+        self.losses.append((item, where))
+        self.lost += 1
+
+    def excuse(self, in_log: Collection[Item], at_subscribers: Collection[Item]) -> int:
+        """Take these for no breach where they are lost; how many that were."""
+        before = self.lost
+        self.losses = [(item, at) for item, at in self.losses if item not in (at_subscribers if at else in_log)]
+        self.lost = len(self.losses)
+        return before - self.lost
 
     @property
     def is_clean(self) -> bool:
@@ -71,8 +93,7 @@ def check(history: Mapping[int, Told], log: Mapping[str, Sequence[Arrival]], rec
     verdict.repeated_in_log = len(in_log) - len({entry.id for entry in in_log})
     for item in accepted:
         if item not in stored:
-            verdict.breach(f"{item} was answered with success and is not in the log", verdict.lost)
-            verdict.lost += 1
+            verdict.lose(item)
     for partition, arrivals in log.items():
         _known(verdict, history, arrivals, f"the log's {partition}")
         _stable(verdict, met, arrivals)
@@ -124,8 +145,7 @@ def _delivered(verdict: Verdict, history: Mapping[int, Told], accepted: list[Ite
     verdict.repeated_deliveries += len(receiver.taken) - len(ids)
     for item in accepted:
         if item not in receiver.items and _is_for(receiver, item):
-            verdict.breach(f"{item} was answered with success and never came to {receiver.name}", verdict.lost)
-            verdict.lost += 1
+            verdict.lose(item, receiver.name)
     for item in receiver.items:
         if item is not None and item.number in history and not _is_for(receiver, item):
             verdict.breach(f"{receiver.name} got {item}, which it did not ask for", verdict.invented)

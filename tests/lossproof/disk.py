@@ -9,20 +9,28 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 from tests.lossproof import damage
 from tests.lossproof.world import World
 
-_SMALL = "48m"
+_SMALL: Final = "48m"
+TORN: Final = ("a write is cut in the middle", "half a page behind the WAL")
+FLIPPED: Final = ("WAL", "file")
+FAILURES: Final = {
+    "fsync fails": {"sync_errno": errno.EIO},
+    "writes fail": {"write_errno": errno.EIO},
+    "fsync takes 200 ms": {"sync_delay_us": 200_000},
+}
 
 
 async def torn(world: World) -> None:
     """A write is cut in the middle and the process with it; or a half page stands behind the WAL after a kill."""
     assert world.shim is not None
     rng = world.rng
-    while True:
-        by_write, writes = rng.random() < 0.5, rng.randint(1, 200)
-        if not world.cycle(f"write {writes} is cut in the middle" if by_write else "a half page behind the WAL"):
+    for kind in world.deal(TORN):
+        by_write, writes = kind == TORN[0], rng.randint(1, 200)
+        if not world.cycle(f"write {writes} is cut in the middle" if by_write else kind):
             return
         if by_write:
             world.shim.set(torn_write=writes)
@@ -31,27 +39,29 @@ async def torn(world: World) -> None:
         else:
             await world.load.more(writes)
             await world.ingest.kill()
-            damage.torn_end(world.data, rng)
+            if not damage.torn_end(world.data, rng):
+                raise AssertionError("there is no WAL to tear")
+        world.inject(f"torn: {kind}")
         await world.bring_up(world.ingest)
 
 
 async def flip(world: World) -> None:
-    """A bit of what was acknowledged is flipped. That loses events; that it is told is what is proven."""
+    """A bit of what was acknowledged is flipped. That loses events; that exactly those are named is what is proven."""
     rng = world.rng
     gateway = world.ingest
-    while True:
-        in_wal = rng.random() < 0.6
-        if not world.cycle(f"a bit flipped in the {'WAL' if in_wal else 'file'}"):
+    for place in world.deal(FLIPPED):
+        if not world.cycle(f"a bit flipped in the {place}"):
             return
         await world.load.more(150)
         await world.delivered_more(20)
-        if in_wal:
-            await gateway.kill()
-            is_done = damage.flip_in_wal(world.data, rng)
-        else:
-            await gateway.terminate()
-            is_done = damage.flip_in_records(world.data, rng)
-        told = _damage_told(world)
+        in_wal = place == "WAL"
+        await (gateway.kill() if in_wal else gateway.terminate())
+        sound = await asyncio.to_thread(_copied, world, "sound")
+        if not (damage.flip_in_wal if in_wal else damage.flip_in_records)(world.data, rng):
+            raise AssertionError(f"the {place} has no bit to flip")
+        flipped = await asyncio.to_thread(_copied, world, "flipped")
+        world.inject(f"bit flipped in the {place}")
+        world.damaged.saw(sound, flipped)
         await gateway.launch(broken=world.broken)
         try:
             await gateway.ready()
@@ -59,14 +69,14 @@ async def flip(world: World) -> None:
             await gateway.ended()
             await _salvage(world)
             await world.bring_up(gateway)
-            world.told_damages += 1
-        if is_done and in_wal and _damage_told(world) == told:
-            world.breaches.append(f"cycle {world.cycles}: a bit was flipped in the WAL and nothing was said")
-        world.told_damages += _damage_told(world) - told
+            world.damaged.salvaged(flipped)
+        if in_wal:
+            world.breaches += [f"cycle {world.cycles}: {text}" for text in world.damaged.dropped(gateway.told)]
 
 
-def _damage_told(world: World) -> int:
-    return sum(len(world.ingest.told(event)) for event in ("journal.damaged", "journal.commits_lost"))
+def _copied(world: World, name: str) -> Path:
+    """Of the journal as it lies there; to be looked at without a write to the original."""
+    return Path(shutil.copytree(world.data, world.folder / f"{name}-{world.cycles}"))
 
 
 async def _salvage(world: World) -> None:
@@ -106,8 +116,9 @@ async def full(world: World) -> None:
         else:
             await asyncio.to_thread(_fill, filler)
         await world.load.answers(503, 20, within_s=90)
+        world.inject("disk full")
         if dies:
-            await world.ingest.kill()
+            await world.kill(world.ingest.command)
         filler.unlink(missing_ok=True)
         world.shim.calm()
         if dies:
@@ -129,18 +140,13 @@ async def refuses(world: World) -> None:
     """Every write or sync fails for a while, or takes long. No new callback may be answered with success then."""
     assert world.shim is not None
     rng = world.rng
-    kinds = {
-        "fsync fails": {"sync_errno": errno.EIO},
-        "writes fail": {"write_errno": errno.EIO},
-        "fsync takes 200 ms": {"sync_delay_us": 200_000},
-    }
-    while True:
-        kind, dies = rng.choice(list(kinds)), rng.random() < 0.3
+    for kind in world.deal(list(FAILURES)):
+        dies = rng.random() < 0.3
         if not world.cycle(f"{kind}{', then SIGKILL' if dies else ''}"):
             break
         await world.load.more(100)
-        world.shim.set(**kinds[kind])
-        if "sync_delay_us" in kinds[kind]:
+        world.shim.set(**FAILURES[kind])
+        if "sync_delay_us" in FAILURES[kind]:
             await world.load.more(30)
         else:
             await world.load.answers(503, 30)
@@ -148,8 +154,9 @@ async def refuses(world: World) -> None:
             await world.load.answers(503, 30)
             if world.load.fresh != before:
                 world.breaches.append(f"cycle {world.cycles}: answered with success while {kind}")
+        world.inject(kind)
         if dies:
-            await world.ingest.kill()
+            await world.kill(world.ingest.command)
         world.shim.calm()
         if dies:
             await world.bring_up(world.ingest)

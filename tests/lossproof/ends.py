@@ -3,39 +3,65 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
 from tests.lossproof.process import Gateway
-from tests.lossproof.world import World
+from tests.lossproof.world import BROKER, Mode, World
 
 #: Where a process can be made to end, by what it runs.
-_POINTS: Final = {
-    ("embedded", "run"): ("before_commit", "after_commit", "after_delivery"),
-    ("kafka", "run"): ("before_commit", "after_commit", "after_publish", "after_delivery"),
-    ("split", "serve"): ("before_commit", "after_commit", "after_publish"),
-    ("split", "fanout"): ("after_delivery",),
+POINTS: Final[Mapping[Mode, Mapping[str, tuple[str, ...]]]] = {
+    "embedded": {"run": ("before_commit", "after_commit", "after_delivery")},
+    "kafka": {"run": ("before_commit", "after_commit", "after_publish", "after_delivery")},
+    "split": {"serve": ("before_commit", "after_commit", "after_publish"), "fanout": ("after_delivery",)},
 }
+SIGNALS: Final = ("KILL", "TERM")
+#: Past every time-out of the clients, of the subscribers and of Kafka's sessions.
+LONG_S: Final = 30.0
 
 
 async def kill(world: World) -> None:
-    """SIGKILL after a drawn number of callbacks or deliveries; every fifth time once more while it starts."""
+    """SIGKILL of every role in each cycle: one after the other under load, or all together; some while they start."""
     rng = world.rng
     while True:
-        gateway = rng.choice(world.gateways)
-        by_delivery, count, again_s = rng.random() < 0.5, rng.randint(1, 200), rng.uniform(0, 1.5)
-        is_twice = rng.random() < 0.2
-        twice = f", again {again_s:.2f} s into its start" if is_twice else ""
-        what = "deliveries" if by_delivery else "events"
-        if not world.cycle(f"SIGKILL {gateway.command} after {count} {what}{twice}"):
+        order = rng.sample(world.roles, len(world.roles))
+        is_together = len(order) > 1 and rng.random() < 0.25
+        by_delivery, counts = rng.random() < 0.5, [rng.randint(1, 150) for _ in order]
+        again, again_s = rng.choice(order), rng.uniform(0, 1.5) if rng.random() < 0.2 else 0.0
+        how = (
+            " + ".join(order)
+            if is_together
+            else ", ".join(f"{c} events, {r}" for r, c in zip(order, counts, strict=True))
+        )
+        twice = f", {again} again {again_s:.2f} s into its start" if again_s and again != BROKER else ""
+        if not world.cycle(f"SIGKILL {how}{' by deliveries' if by_delivery else ''}{twice}"):
             return
-        await (world.delivered_more(count) if by_delivery else world.load.more(count))
-        await gateway.kill()
-        if is_twice:
-            await gateway.launch(broken=world.broken)
-            await asyncio.sleep(again_s)
-            await gateway.kill()
-        await world.bring_up(gateway)
+        await (world.delivered_more(counts[0], 120) if by_delivery else world.load.more(counts[0]))
+        async with asyncio.TaskGroup() as starting:
+            if is_together:
+                for role in order:
+                    await world.kill(role)
+            for role, count in zip(order, counts, strict=True):
+                if not is_together:
+                    if role != order[0]:
+                        await world.load.more(count)
+                    await world.kill(role)
+                restart = _restart(world, role, again_s if twice and role == again else 0.0)
+                if role == world.ingest.command:
+                    await restart  # the load has to flow for what comes next
+                else:
+                    starting.create_task(restart)
+        await world.delivered_more(20, 120)
+
+
+async def _restart(world: World, role: str, again_s: float) -> None:
+    if again_s:
+        gateway = world.gateway(role)
+        await gateway.launch(broken=world.broken)
+        await asyncio.sleep(again_s)
+        await world.kill(role)
+    await world.restart(role)
 
 
 async def backlog(world: World) -> None:
@@ -49,33 +75,34 @@ async def backlog(world: World) -> None:
             receiver.mood = "slow"
         await world.load.more(count)
         await asyncio.sleep(0.5)  # positions are stored four times a second; one that ran ahead must be
-        await world.fanout.kill()
+        await world.kill(world.fanout.command)
+        world.inject("SIGKILL with a backlog")
         for receiver in world.receivers:
             receiver.mood = "well"
         await world.bring_up(world.fanout)
 
 
 async def points(world: World) -> None:
-    """Each process ends by itself where it is told to, by SIGKILL for the most part."""
+    """Each process ends by itself at each of its points, by either signal."""
     rng = world.rng
-    while True:
-        gateway = rng.choice(world.gateways)
-        name = rng.choice(_POINTS[world.mode, gateway.command])
-        number = rng.choice(("KILL", "KILL", "KILL", "TERM"))
-        point = f"{name}:{rng.randint(1, 60)}:{number}"
-        if not world.cycle(f"{gateway.command} ends at {point}"):
+    places = [(role, point, how) for role, of in POINTS[world.mode].items() for point in of for how in SIGNALS]
+    for role, name, how in world.deal(places):
+        point = f"{name}:{rng.randint(1, 60)}:{how}"
+        if not world.cycle(f"{role} ends at {point}"):
             return
+        gateway = world.gateway(role)
         await gateway.kill()
         await gateway.launch(point, world.broken)
         await gateway.ended(90)
+        world.inject(f"SIG{how} {name}")
         await world.bring_up(gateway)
 
 
 async def term(world: World) -> None:
     """SIGTERM under load: what was read is answered, what was answered is there."""
     rng = world.rng
-    while True:
-        gateway, count = rng.choice(world.gateways), rng.randint(1, 300)
+    for gateway in world.deal(world.gateways):
+        count = rng.randint(1, 300)
         if not world.cycle(f"SIGTERM {gateway.command} after {count} events"):
             return
         await world.load.more(count)
@@ -84,16 +111,18 @@ async def term(world: World) -> None:
 
 
 async def freeze(world: World) -> None:
-    """SIGSTOP: short ones, and one of 30 s in a long run, past every time-out of the client and of Kafka."""
+    """SIGSTOP: of each process for 30 s in a whole run, then for short times."""
     rng = world.rng
-    while True:
-        gateway = rng.choice(world.gateways)
-        seconds = 30.0 if world.cycles == 1 and world.is_long else rng.uniform(0.5, 3.0)
+    for gateway in world.deal(world.gateways):
+        is_long = world.is_long and world.cycles < len(world.gateways)
+        seconds = LONG_S if is_long else rng.uniform(0.5, 3.0)
         if not world.cycle(f"SIGSTOP {gateway.command} for {seconds:.1f} s"):
             return
         await world.load.more(50)
         await gateway.stop_for(seconds)
+        world.inject(f"SIGSTOP {'30 s ' if is_long else ''}{gateway.command}")
         await world.load.more(50)
+        await world.delivered_more(20, 120)
 
 
 async def rolling(world: World) -> None:
@@ -108,10 +137,12 @@ async def rolling(world: World) -> None:
             await _terminate(world, gateway)
             await world.bring_up(gateway)
         await world.delivered_more(count)
+        world.inject("rolling upgrade")
 
 
 async def _terminate(world: World, gateway: Gateway) -> None:
     with suppress(ProcessLookupError):
         code = await gateway.terminate()
+        world.inject(f"SIGTERM {gateway.command}")
         if code:
             world.breaches.append(f"{gateway.command} ended with {code} after SIGTERM, and not with 0")

@@ -13,9 +13,9 @@ import aiohttp
 from tests.lossproof.callbacks import CLIENTS, Callback, callback
 from tests.lossproof.history import History
 
-#: Between two requests of one client. Twelve clients then send some 500 a second, which leaves half of a small
+#: Between two requests of one client. Twelve clients then send some 250 a second, which leaves most of a small
 #: machine to the gateway, the broker and the subscribers.
-PAUSE_S: Final = 0.02
+PAUSE_S: Final = 0.04
 #: And while the subscribers are far behind: enough to keep things moving, and little enough that they catch up.
 BEHIND_PAUSE_S: Final = 0.5
 #: How long a client waits for an answer.

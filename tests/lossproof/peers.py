@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from typing import Final
 
 from tests.lossproof.callbacks import TOPICS
 from tests.lossproof.receiver import MOODS, Mood, Receiver
 from tests.lossproof.world import World
+
+ALL_FAIL: Final = "every failure of subscribers at once"
+RELOADS: Final = ("a subscriber changes", "a subscriber leaves", "a bad file")
 
 
 def bad_company(world: World) -> None:
@@ -38,8 +42,9 @@ async def fail(world: World) -> None:
         for receiver in world.receivers:
             receiver.mood = "gone" if receiver.name == "leaver" else "well"
         await world.load.more(50)
+        world.inject(ALL_FAIL)
         if rng.random() < 0.3:
-            await world.fanout.kill()
+            await world.kill(world.fanout.command)
             await world.bring_up(world.fanout)
     async with asyncio.timeout(120):  # with a broker its group may join late; until it said so, it must have all
         while not bad["leaver"].is_gone:
@@ -51,8 +56,8 @@ async def reload(world: World) -> None:
     gateway = world.fanout
     rng = world.rng
     full = list(gateway.config["subscribers"])
-    while True:
-        concurrency, drop, is_bad = rng.randint(1, 64), rng.random() < 0.5, rng.random() < 0.3
+    for kind in world.deal(RELOADS):
+        concurrency, drop, is_bad = rng.randint(1, 64), kind == "a subscriber leaves", kind == "a bad file"
         if not world.cycle(
             f"concurrency {concurrency}{', orders away' if drop else ''}{', bad file' if is_bad else ''}"
         ):
@@ -64,6 +69,7 @@ async def reload(world: World) -> None:
         gateway.write()
         os.kill(gateway.pid, signal.SIGHUP)
         await world.load.more(rng.randint(50, 200))
+        world.inject(f"reload: {kind}")
     gateway.config["subscribers"] = full
     gateway.write()
     os.kill(gateway.pid, signal.SIGHUP)

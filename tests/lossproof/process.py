@@ -15,7 +15,15 @@ _ROOT: Final = Path(__file__).parents[2]
 _HOOKS: Final = Path(__file__).with_name("hooks")
 #: Lines that are kept over restarts: what the gateway said of damage and of itself.
 NOTABLE: Final = frozenset(
-    {"journal.damaged", "journal.commits_lost", "journal.expired", "gateway.failed", "delivery.broke", "text"}
+    {
+        "journal.damaged",
+        "journal.commits_lost",
+        "journal.commit_dropped",
+        "journal.expired",
+        "gateway.failed",
+        "delivery.broke",
+        "text",
+    }
 )
 
 

@@ -84,7 +84,7 @@ class Receiver:
             "allow_private": True,
             "start": "earliest",
             "timeout_s": 2,
-            "retry": {"attempts": 1000, "first_delay_s": 0.1, "max_delay_s": 1, "tiers": [60]},
+            "retry": {"attempts": 1000, "first_delay_s": 0.1, "max_delay_s": 1, "tiers": [5]},
             "breaker": {"first_open": 0.2, "max_open": 1},
             **self.settings,
         }

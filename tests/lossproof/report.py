@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tests.lossproof.checker import Verdict
+
+#: Of what is lost, so many are written into the JSON one by one.
+_LOSSES: Final = 50
 
 
 @dataclass(slots=True)
@@ -15,8 +20,10 @@ class Row:
     """One scenario in one mode.
 
     Args:
-        told_lost: lost, and the gateway's log said that stored bytes were damaged; only where the test damaged them.
+        told_lost: lost, and the gateway's log named them as damaged; only where the test damaged stored bytes.
         failure: why it could not be played to its end; empty when it was.
+        injected: how often each fault was made.
+        missing: faults that were to be made and were not.
         starts: how often each process was started.
     """
 
@@ -28,44 +35,89 @@ class Row:
     verdict: Verdict = field(default_factory=Verdict)
     told_lost: int = 0
     failure: str = ""
+    injected: dict[str, int] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
     starts: dict[str, int] = field(default_factory=dict)
     answers: dict[int, int] = field(default_factory=dict)
     schedule: list[str] = field(default_factory=list)
 
     @property
     def is_clean(self) -> bool:
-        """Played to its end and nothing was broken."""
-        return not self.failure and self.verdict.is_clean
+        """Played to its end, every fault was made, and nothing was broken."""
+        return not self.failure and not self.missing and self.verdict.is_clean
 
 
-_COLUMNS = (
+_COLUMNS: Final = (
     "scenario", "mode", "cycles", "accepted", "delivered", "lost", "told", "invented", "out of order", "unstable",
     "repeats log", "repeats out", "seconds",
 )  # fmt: skip
 
 
-def table(rows: list[Row]) -> str:
-    """In Markdown, so that it can be pasted."""
-    lines = [list(_COLUMNS), ["---"] * len(_COLUMNS), *map(_cells, rows)]
-    widths = [max(len(line[n]) for line in lines) for n in range(len(_COLUMNS))]
-    text = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    ]
+def table(rows: Sequence[Row]) -> str:
+    """In Markdown, so that it can be pasted: the rows and their sum, the faults, and what went wrong."""
+    lines = [_cells(row) for row in rows]
+    if len(rows) > 1:
+        lines.append(["all", "", *(f"{sum(column):,}" for column in zip(*map(_numbers, rows), strict=True))])
+    text = [_markdown(_COLUMNS, lines), "", _markdown(("fault", "mode", "times"), _faults(rows))]
     for row in rows:
-        text += [f"{row.scenario} {row.mode}: {problem}" for problem in (row.failure, *row.verdict.breaches) if problem]
+        missing = [f"never injected: {fault}" for fault in row.missing]
+        problems = (row.failure, *missing, *row.verdict.problems)
+        text += [f"{row.scenario} {row.mode}: {problem}" for problem in problems if problem]
     return "\n".join(text)
 
 
-def _cells(row: Row) -> list[str]:
+def injected(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
+    """How often each fault was made: mode → fault → times."""
+    found: dict[str, Counter[str]] = {}
+    for row in rows:
+        found.setdefault(row.mode, Counter()).update(row.injected)
+    return {mode: dict(sorted(faults.items())) for mode, faults in found.items()}
+
+
+def write_json(path: Path, rows: Sequence[Row], **about: Any) -> None:
+    """Everything, the schedules included. Written anew after each scenario, so that a run that ends early has told."""
+    verdicts = [row.verdict for row in rows]
+    totals = {
+        name: sum(getattr(verdict, name) for verdict in verdicts)
+        for name in ("accepted", "delivered", "lost", "invented", "out_of_order", "unstable", "repeated_in_log",
+                     "repeated_deliveries")
+    }  # fmt: skip
+    totals |= {"cycles": sum(row.cycles for row in rows), "told_lost": sum(row.told_lost for row in rows)}
+    document = {
+        **about,
+        "is_clean": all(row.is_clean for row in rows),
+        "totals": totals,
+        "injected": injected(rows),
+        "rows": [_document(row) for row in rows],
+    }
+    path.write_text(json.dumps(document, indent=1, default=str))
+
+
+def _document(row: Row) -> dict[str, Any]:
+    found = asdict(row)
+    found["verdict"]["losses"] = found["verdict"]["losses"][:_LOSSES]
+    return found
+
+
+def _faults(rows: Iterable[Row]) -> list[list[str]]:
+    return [[fault, mode, str(times)] for mode, of in injected(rows).items() for fault, times in of.items()]
+
+
+def _numbers(row: Row) -> tuple[int, ...]:
     v = row.verdict
-    numbers = (
+    return (
         row.cycles, v.accepted, v.delivered, v.lost, row.told_lost, v.invented, v.out_of_order, v.unstable,
         v.repeated_in_log, v.repeated_deliveries, round(row.seconds),
     )  # fmt: skip
-    return [row.scenario, row.mode, *(f"{number:,}" for number in numbers)]
 
 
-def write_json(path: Path, rows: list[Row], **about: Any) -> None:
-    """Everything, the schedules included."""
-    document = {**about, "is_clean": all(row.is_clean for row in rows), "rows": [asdict(row) for row in rows]}
-    path.write_text(json.dumps(document, indent=1, default=str))
+def _cells(row: Row) -> list[str]:
+    return [row.scenario, row.mode, *(f"{number:,}" for number in _numbers(row))]
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(head))]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    )

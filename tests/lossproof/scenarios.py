@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from tests.lossproof import disk, ends, machine, network, peers
-from tests.lossproof.world import Mode, World
+from tests.lossproof.world import BROKER, ROLES, Mode, World
 
 EMBEDDED: Final[tuple[Mode, ...]] = ("embedded",)
-BROKER: Final[tuple[Mode, ...]] = ("kafka", "split")
+WITH_BROKER: Final[tuple[Mode, ...]] = ("kafka", "split")
+APART: Final[tuple[Mode, ...]] = ("embedded", "split")
 ALL: Final[tuple[Mode, ...]] = ("embedded", "kafka", "split")
 
 
@@ -22,7 +23,8 @@ class Scenario:
         what: one line for people.
         modes: where it makes sense.
         play: makes faults while ``world.cycle`` says so.
-        cycles: of a run without ``--minutes``.
+        cycles: of a run without ``--minutes``; enough for each of ``faults``.
+        faults: by mode, what must have been injected when it was played whole; names as in ``World.injected``.
         prepare: before anything starts.
         with_shim, with_proxy: what it needs beside the gateway.
     """
@@ -31,30 +33,58 @@ class Scenario:
     modes: tuple[Mode, ...]
     play: Callable[[World], Awaitable[None]]
     cycles: int
+    faults: Callable[[Mode], Iterable[str]]
     prepare: Callable[[World], None] = lambda world: None
     with_shim: bool = False
     with_proxy: bool = False
 
 
+def _each(form: str, kinds: Iterable[str]) -> Callable[[Mode], Iterable[str]]:
+    """The same in every mode: ``form`` with each kind in it."""
+    names = [form.format(kind) for kind in kinds]
+    return lambda mode: names
+
+
+def _gateways(form: str) -> Callable[[Mode], Iterable[str]]:
+    """``form`` with each process of the gateway in it."""
+    return lambda mode: [form.format(role) for role in ROLES[mode] if role != BROKER]
+
+
+def _points(mode: Mode) -> Iterable[str]:
+    return (f"SIG{how} {point}" for points in ends.POINTS[mode].values() for point in points for how in ends.SIGNALS)
+
+
 SCENARIOS: Final[Mapping[str, Scenario]] = {
-    "kill": Scenario("SIGKILL at random, while starting, too", ALL, ends.kill, 8),
-    "points": Scenario("ends at chosen points of commit, publishing and delivery", ALL, ends.points, 8),
-    "backlog": Scenario("SIGKILL while subscribers lag behind", ALL, ends.backlog, 4),
-    "term": Scenario("SIGTERM at random, and a new process at once", ALL, ends.term, 6),
-    "freeze": Scenario("SIGSTOP: connections stay, nothing answers", ALL, ends.freeze, 4),
-    "torn": Scenario("a page of the WAL half written", EMBEDDED, disk.torn, 6, with_shim=True),
-    "flip": Scenario("a bit flipped in WAL or file", EMBEDDED, disk.flip, 4),
-    "disk-full": Scenario("no space left", EMBEDDED, disk.full, 3, disk.small_disk, with_shim=True),
-    "fsync": Scenario("writes and syncs fail, or take long", EMBEDDED, disk.refuses, 6, with_shim=True),
-    "clock": Scenario("the clock jumps an hour, both ways", ALL, machine.clock, 6, with_shim=True),
-    "files": Scenario("out of file descriptors", EMBEDDED, machine.files, 3),
-    "subscribers": Scenario("subscribers fail in every way at once", ALL, peers.fail, 5, peers.bad_company),
-    "reload": Scenario("subscribers come and go by configuration", ALL, peers.reload, 5),
-    "broker": Scenario("the broker is killed, stopped, suspended", BROKER, network.broker, 4),
-    "outage": Scenario("SIGKILL while the broker is away", BROKER, network.outage, 4),
-    "network": Scenario("the network to the broker is cut, swallows, is slow", BROKER, network.network, 4,
-                        with_proxy=True),
-    "journal-full": Scenario("the broker is away until the journal is full", ("kafka",), network.journal_full, 2,
-                             network.small_journal),
-    "rolling": Scenario("one process after the other is replaced", ("split",), ends.rolling, 3),
+    "kill": Scenario("SIGKILL of every role at random, while starting, too", ALL, ends.kill, 8,
+                     lambda mode: [f"SIGKILL {role}" for role in ROLES[mode]]),
+    "points": Scenario("ends at chosen points of commit, publishing and delivery", ALL, ends.points, 8, _points),
+    "backlog": Scenario("SIGKILL while subscribers lag behind", ALL, ends.backlog, 4,
+                        _each("{}", ["SIGKILL with a backlog"])),
+    "term": Scenario("SIGTERM at random, and a new process at once", ALL, ends.term, 4, _gateways("SIGTERM {}")),
+    "freeze": Scenario("SIGSTOP: connections stay, nothing answers", ALL, ends.freeze, 3,
+                       _gateways("SIGSTOP 30 s {}")),
+    "torn": Scenario("a page of the WAL half written", APART, disk.torn, 4, _each("torn: {}", disk.TORN),
+                     with_shim=True),
+    "flip": Scenario("a bit flipped in WAL or file", APART, disk.flip, 4, _each("bit flipped in the {}", disk.FLIPPED)),
+    "disk-full": Scenario("no space left", APART, disk.full, 2, _each("{}", ["disk full"]), disk.small_disk,
+                          with_shim=True),
+    "fsync": Scenario("writes and syncs fail, or take long", APART, disk.refuses, 6, _each("{}", disk.FAILURES),
+                      with_shim=True),
+    "clock": Scenario("the clock jumps an hour, both ways", ALL, machine.clock, 4,
+                      _each("clock {} h", ["+1", "-1"]), with_shim=True),
+    "files": Scenario("out of file descriptors", ALL, machine.files, 2, _each("{}", ["out of file descriptors"])),
+    "subscribers": Scenario("subscribers fail in every way at once", ALL, peers.fail, 3,
+                            _each("{}", [peers.ALL_FAIL]), peers.bad_company),
+    "reload": Scenario("subscribers come and go by configuration", ALL, peers.reload, 6,
+                       _each("reload: {}", peers.RELOADS)),
+    "broker": Scenario("the broker is killed, stopped, suspended", WITH_BROKER, network.broker, 3,
+                       _each(f"{{}} {BROKER}", network.ENDS)),
+    "outage": Scenario("SIGKILL while the broker is away", WITH_BROKER, network.outage, 2,
+                       _each("{}", ["SIGKILL while the broker is away"])),
+    "network": Scenario("the network to the broker is cut, swallows, is slow", WITH_BROKER, network.network, 3,
+                        _each("network {}", network.TROUBLES), with_proxy=True),
+    "journal-full": Scenario("the broker is away until the journal is full", WITH_BROKER, network.journal_full, 1,
+                             _each("{}", ["journal full"]), network.small_journal),
+    "rolling": Scenario("one process after the other is replaced", ("split",), ends.rolling, 3,
+                        _each("{}", ["rolling upgrade"])),
 }  # fmt: skip

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from tests.lossproof.plan import Play
 from tests.lossproof.report import table
 from tests.lossproof.run import play
 from tests.lossproof.shim import compiler
@@ -25,7 +26,7 @@ async def test_what_was_answered_with_success_arrives(name: str, cycles: int) ->
     """One process, no broker: nothing lost, invented or out of order whatever breaks; repeats are counted."""
     if name in NEEDS_SHIM and compiler() is None:
         pytest.skip("the failing disk is a small C library: Debian: apt-get install gcc")
-    row = await play(name, "embedded", cycles=cycles)
+    row = await play(Play(name, "embedded", cycles))
     print(table([row]))
     assert row.is_clean, table([row])
     assert row.verdict.accepted > 100
@@ -39,7 +40,7 @@ async def test_what_was_answered_with_success_arrives(name: str, cycles: int) ->
 @pytest.mark.parametrize(("name", "mode", "cycles"), BROKER)
 async def test_what_was_answered_with_success_arrives_through_kafka(name: str, mode: Mode, cycles: int) -> None:
     """With a broker, in one process and in two."""
-    row = await play(name, mode, cycles=cycles)
+    row = await play(Play(name, mode, cycles))
     print(table([row]))
     assert row.is_clean, table([row])
     assert row.verdict.accepted > 100

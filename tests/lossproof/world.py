@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from tests.broker import cluster as brokers
 from tests.broker.cluster import Cluster
@@ -16,6 +17,7 @@ from tests.broker.node import free_port
 from tests.lossproof import checker, history, stored
 from tests.lossproof.callbacks import SHOP, TOPICS
 from tests.lossproof.checker import Verdict
+from tests.lossproof.damaged import Damaged
 from tests.lossproof.history import History
 from tests.lossproof.load import Load
 from tests.lossproof.process import Gateway
@@ -24,6 +26,16 @@ from tests.lossproof.receiver import Receiver
 from tests.lossproof.shim import Shim
 
 Mode = Literal["embedded", "kafka", "split"]
+Kind = TypeVar("Kind")
+
+BROKER: Final = "broker"
+ROLES: Final[Mapping[Mode, tuple[str, ...]]] = {
+    "embedded": ("run",),
+    "kafka": ("run", BROKER),
+    "split": ("serve", "fanout", BROKER),
+}
+#: Nobody delivers until the session of a killed process is over: with the default of 15 s most of a run is waiting.
+_SESSION_S: Final = 4
 
 #: At the end: without a single new arrival for this long, what is missing is lost. A group of Kafka's whose member
 #: was killed needs its session's time-out first.
@@ -76,11 +88,12 @@ class World:
     cycles: int = 0
     schedule: list[str] = field(default_factory=list)
     is_long: bool = False
+    #: How often each fault was really made.
+    injected: Counter[str] = field(default_factory=Counter)
     #: What scenarios found themselves, and what is to be undone at the end.
     breaches: list[str] = field(default_factory=list)
     undo: list[Callable[[], object]] = field(default_factory=list)
-    #: How often the gateway said that stored bytes were damaged, where a scenario had damaged them.
-    told_damages: int = 0
+    damaged: Damaged = field(default_factory=Damaged)
     broker: Cluster | None = None
     proxy: Proxy | None = None
     shim: Shim | None = None
@@ -134,7 +147,7 @@ class World:
             "journal": {"dir": str(self.journal_folder or self.folder / "data")},
         }
         if self.mode != "embedded":
-            common["kafka"] = {"bootstrap_servers": self.bootstrap, "partitions": 3}
+            common["kafka"] = {"bootstrap_servers": self.bootstrap, "partitions": 3, "session_timeout": _SESSION_S}
             common["topics"] = {"prefix": "lp."}
         common |= self.config
         environment = self.shim.environment if self.shim is not None else {}
@@ -169,6 +182,48 @@ class World:
         await gateway.ready()
 
     # -- for scenarios ------------------------------------------------------------------------------------------
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """What can be killed: the gateway's processes by their commands, and the broker."""
+        return ROLES[self.mode]
+
+    def gateway(self, role: str) -> Gateway:
+        """The process that runs this command."""
+        return next(gateway for gateway in self.gateways if gateway.command == role)
+
+    async def kill(self, role: str) -> None:
+        """SIGKILL."""
+        if role == BROKER:
+            await self.broker_away("SIGKILL")
+            return
+        await self.gateway(role).kill()
+        self.inject(f"SIGKILL {role}")
+
+    async def restart(self, role: str) -> None:
+        """Start what was killed, and wait for it."""
+        await (self.broker_back("SIGKILL") if role == BROKER else self.bring_up(self.gateway(role)))
+
+    async def broker_away(self, how: str) -> None:
+        """SIGKILL, SIGTERM (an orderly stop) or SIGSTOP."""
+        assert self.broker is not None
+        node = self.broker.nodes[0]
+        await asyncio.to_thread({"SIGKILL": node.kill, "SIGTERM": node.stop, "SIGSTOP": node.suspend}[how])
+        self.inject(f"{how} {BROKER}")
+
+    async def broker_back(self, how: str) -> None:
+        """On the same port and data."""
+        assert self.broker is not None
+        await asyncio.to_thread(self.broker.nodes[0].resume if how == "SIGSTOP" else self.broker.nodes[0].start)
+
+    def inject(self, fault: str) -> None:
+        """A fault was made."""
+        self.injected[fault] += 1
+
+    def deal(self, kinds: Sequence[Kind]) -> Iterator[Kind]:
+        """Draw for ever, each kind once before any comes again, so that few cycles meet all of them."""
+        while True:
+            yield from self.rng.sample(kinds, len(kinds))
 
     def cycle(self, what: str) -> bool:
         """Begin a cycle: note what was drawn. False when there is no time left."""
@@ -211,12 +266,10 @@ class World:
         return verdict
 
     def excuse(self, verdict: Verdict) -> int:
-        """Where the test damaged stored bytes and the gateway said so: what is lost is no breach, and is counted."""
-        if not self.told_damages:
-            return 0
-        lost, verdict.lost = verdict.lost, 0
-        verdict.breaches = [text for text in verdict.breaches if "was answered with success" not in text]
-        return lost
+        """Where the test damaged stored bytes and the gateway named them: what is lost is no breach, and is counted."""
+        for gateway in self.gateways:
+            self.damaged.read(gateway.told)
+        return verdict.excuse(self.damaged.in_log, self.damaged.at_subscribers)
 
     async def _arrived(self, wanted: dict[str, set[Any]]) -> None:
         """Wait until each subscriber has what it must have, or nothing moves any more."""
