@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import orjson
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from gateway.fanout.clock import SystemClock
 from gateway.fanout.gate import Lasting
 from gateway.fanout.state import TOPIC, StateBoard
-from gateway.log import Entry
+from gateway.log import Entry, EventLog
+from gateway.log.journal import Journal, Retention
 from tests.fanout.memory_log import MemoryLog
 
 WELL, DOWN = Lasting(), Lasting(opened_at=1.0, open_s=0.2)
@@ -60,7 +62,7 @@ async def test_a_state_that_changes_back_while_it_is_written_leaves_the_loop_to_
     assert orjson.loads(log.records[TOPIC][-1].value)["opened_at"] is None
 
 
-async def loaded(log: MemoryLog, load_wait_s: float = 60.0) -> tuple[StateBoard, asyncio.Event]:
+async def loaded(log: EventLog, load_wait_s: float = 60.0) -> tuple[StateBoard, asyncio.Event]:
     is_loaded = asyncio.Event()
     board = StateBoard(
         log, clock=SystemClock(), instance="1", load_wait_s=load_wait_s, on_loaded=is_loaded.set,
@@ -71,13 +73,14 @@ async def loaded(log: MemoryLog, load_wait_s: float = 60.0) -> tuple[StateBoard,
 
 
 @pytest.mark.timeout(20)
-async def test_where_nothing_was_kept_nobody_waits_for_it() -> None:
+async def test_where_nothing_was_kept_nobody_waits_for_it(tmp_path: Path) -> None:
     """Subscribers begin at once: the log says that there is nothing to read, and its silence is not waited for."""
-    log = MemoryLog()
-    log.records[TOPIC] = []
-    board, is_loaded = await loaded(log)
+    journal = Journal(tmp_path, Retention(1 << 30, 3600.0))
+    await journal.start()
+    board, is_loaded = await loaded(journal)
     await asyncio.wait_for(is_loaded.wait(), 5)
     await board.stop()
+    await journal.stop()
 
 
 @pytest.mark.timeout(20)

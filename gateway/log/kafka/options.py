@@ -37,7 +37,7 @@ class KafkaOptions:
         prefix: before every topic's and group's name in Kafka.
         topic_config: settings of topics we create, in Kafka's names.
         client_id: how brokers name us in their logs and quotas.
-        session_s: without a heartbeat for this long a member of a group counts as dead, and its partitions go to others.
+        session_s: without a heartbeat for this long a group takes a member for dead, and its partitions go to others.
     """
 
     bootstrap_servers: tuple[str, ...]
