@@ -77,6 +77,8 @@ def _show(report: Report, *, as_json: bool) -> None:
     Console().print(table)
     for text in (*report.problems, *map(str, report.damages)):
         click.echo(f"{click.style('Damaged', fg='red')}: {text}")
+    for text in report.notes:
+        click.echo(f"{click.style('Perhaps damaged', fg='yellow')}: {text}")
     if report.is_sound:
         click.echo(click.style("sound", fg="green"))
 
@@ -85,6 +87,7 @@ def _document(report: Report) -> dict[str, Any]:
     return {
         "is_sound": report.is_sound,
         "problems": report.problems,
+        "notes": report.notes,
         "streams": [
             {
                 "name": stream.name,

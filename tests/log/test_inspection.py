@@ -11,8 +11,8 @@ import pytest
 
 from gateway.errors import Broken, JournalDamaged
 from gateway.log import Entry, Record
-from gateway.log.journal import segment
-from gateway.log.journal.inspection import damaged_frames, inspect, salvage
+from gateway.log.journal import segment, wal
+from gateway.log.journal.inspection import inspect, salvage
 from gateway.log.journal.store import FILE_NAME, Store
 
 NOW = 1_770_000_000.0
@@ -217,14 +217,46 @@ def test_commits_lost_behind_a_flipped_bit_in_the_log_are_told(tmp_path: Path) -
         live.commit({"events": draft}, {}, NOW)
     shutil.copytree(folder, tmp_path / "crashed")
     live.close()
-    wal = tmp_path / "crashed" / f"{FILE_NAME}-wal"
-    sound = wal.read_bytes()
-    assert damaged_frames(wal) == 0
-    wal.write_bytes(sound[:-100])
-    assert damaged_frames(wal) == 0
+    log = tmp_path / "crashed" / f"{FILE_NAME}-wal"
+    sound = log.read_bytes()
+    assert wal.read(log) is None
+    log.write_bytes(sound[:-100])
+    assert wal.read(log) is None
     flipped = bytearray(sound)
     flipped[len(sound) // 2] ^= 1
-    wal.write_bytes(flipped)
-    assert damaged_frames(wal) > 0
+    log.write_bytes(flipped)
     (problem,) = inspect(tmp_path / "crashed").problems
     assert "stand behind a damaged one" in problem
+
+
+def test_what_a_failed_commit_left_behind_is_no_damage(tmp_path: Path) -> None:
+    """SQLite writes the next commit over the frames of one that failed; those of a longer one stick out behind it."""
+    stores = [Store(made(tmp_path / "large"), is_writer=True)]
+    commit(stores[0], 0)
+    shutil.copytree(tmp_path / "large", tmp_path / "small")
+    stores.append(Store(tmp_path / "small", is_writer=True))
+    commit(stores[0], *range(1, 200))  # this one failed at its sync,
+    commit(stores[1], 1)  # and this one was written over it
+    shutil.copytree(tmp_path / "small", tmp_path / "crashed")
+    long, short = ((tmp_path / name / f"{FILE_NAME}-wal").read_bytes() for name in ("large", "small"))
+    for store in stores:
+        store.close()
+    assert len(long) > len(short)
+    (tmp_path / "crashed" / f"{FILE_NAME}-wal").write_bytes(short + long[len(short) :])
+    report = inspect(tmp_path / "crashed")
+    assert report.is_sound
+    assert [stream.records for stream in report.streams] == [2]
+    (note,) = report.notes
+    assert "one that failed and was answered 503" in note
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def commit(store: Store, *numbers: int) -> None:
+    draft = segment.Draft()
+    for number in numbers:
+        draft.add(one := entry(number), segment.encode(one))
+    store.commit({"events": draft}, {}, NOW)

@@ -6,7 +6,7 @@ row is then held against its checksum (:mod:`.segment`). Offsets within a stream
 is between two readable rows and was not trimmed is damage: its offsets are known even when its bytes are gone.
 
 The write-ahead log is looked at, too: SQLite takes it up to the first frame with a wrong checksum and drops the rest
-without a word, which is right for a torn end and silent loss for a flipped bit in the middle.
+without a word, which is right for a torn end and silent loss for a flipped bit in the middle (:mod:`.wal`).
 
 Beside a running gateway :func:`inspect` sees the file as of some recent commit.
 """
@@ -14,7 +14,6 @@ Beside a running gateway :func:`inspect` sees the file as of some recent commit.
 from __future__ import annotations
 
 import sqlite3
-import struct
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from gateway.errors import Broken, JournalDamaged, JournalUnavailable
-from gateway.log.journal import segment
+from gateway.log.journal import segment, wal
 from gateway.log.journal.store import _MASK, _SHIFT, FILE_NAME, Store
 
 #: Stream of vendor events: the name that is given back to rows whose stream has lost its own.
@@ -91,11 +90,13 @@ class Report:
     Args:
         streams: in the order of their numbers.
         problems: what is wrong with the file beyond single records, one sentence each.
+        notes: what may be damage, or may be what a commit that failed left behind; no success was told of that one.
         cursors: durable positions, or None when they cannot be read.
     """
 
     streams: list[StreamReport] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     cursors: dict[tuple[str, str], int] | None = None
 
     @property
@@ -170,10 +171,16 @@ class _Source:
         except sqlite3.DatabaseError as exc:
             self._db.close()
             raise JournalDamaged(f"{path}: nothing can be read: {exc}; restore the file from a copy") from exc
-        lost = damaged_frames(path.with_name(path.name + "-wal"))
-        if lost:
+        log = path.with_name(path.name + "-wal")
+        found = wal.read(log)
+        if found is not None and found.is_certain:
             self.report.problems.append(
-                f"{path.name}-wal: {lost} pages stand behind a damaged one; the commits in them cannot be read"
+                f"{log.name}: {found.commits} commits ({found.pages} pages) stand behind a damaged one, unreadable"
+            )
+        elif found is not None:
+            self.report.notes.append(
+                f"{log.name}: one commit in {found.pages} pages stands behind damage: one that failed and was answered "
+                "503, or one that a disk or memory fault has cost"
             )
         self._read_small_tables()
 
@@ -329,48 +336,3 @@ def _only_topic(row: Row | None) -> str | None:
     except (orjson.JSONDecodeError, TypeError):
         return None
     return str(topics[0]) if len(topics) == 1 else None
-
-
-_WAL_HEAD: Final = struct.Struct(">8I")
-_FRAME_HEAD: Final = struct.Struct(">6I")
-
-
-def damaged_frames(wal: Path) -> int:
-    """Frames of a write-ahead log that SQLite drops because one before them is damaged. 0 is what should be.
-
-    Layout: https://www.sqlite.org/fileformat2.html#walformat. Frames of an earlier round have other salts and end the
-    log rightly, and so does one torn frame at the very end.
-    """
-    data = wal.read_bytes() if wal.exists() else b""
-    if len(data) < _WAL_HEAD.size:
-        return 0
-    magic, _, page_size, _, *salts, _, _ = _WAL_HEAD.unpack_from(data)
-    order = ">" if magic & 1 else "<"
-    sums = _sum(data[:24], (0, 0), order)
-    size = _FRAME_HEAD.size + page_size
-    is_sound = sums == _WAL_HEAD.unpack_from(data)[6:]
-    lost = 0
-    for at in range(_WAL_HEAD.size, len(data) - size + 1, size):
-        _, _, *frame_salts, first, second = _FRAME_HEAD.unpack_from(data, at)
-        if frame_salts != salts:
-            if is_sound:
-                break
-            continue
-        if is_sound:
-            sums = _sum(data[at : at + 8], sums, order)
-            sums = _sum(data[at + _FRAME_HEAD.size : at + size], sums, order)
-            if sums == (first, second):
-                continue
-            is_sound = False
-            continue
-        lost += 1
-    return lost
-
-
-def _sum(data: bytes, sums: tuple[int, int], order: str) -> tuple[int, int]:
-    first, second = sums
-    words = struct.unpack(f"{order}{len(data) // 4}I", data)
-    for one, other in zip(words[::2], words[1::2], strict=True):
-        first = (first + one + second) & 0xFFFFFFFF
-        second = (second + other + first) & 0xFFFFFFFF
-    return first, second

@@ -75,6 +75,45 @@ def examine(database: Path) -> tuple[Leftover, Path | str] | None:
         return None
 
 
+def read(log: Path) -> Leftover | None:
+    """What recovery will drop though it is sound, by the log's bytes alone: nothing is opened as a database or changed.
+
+    Reads the whole log, where :func:`examine` is told by SQLite how far it got.
+    """
+    if not log.exists() or log.stat().st_size <= _WAL_HEAD.size:
+        return None
+    with log.open("rb") as file:
+        page_size = _WAL_HEAD.unpack(file.read(_WAL_HEAD.size))[2]
+        if page_size == 1 or page_size & (page_size - 1) or not 512 <= page_size <= 32768:
+            page_size = 65536 if page_size == 1 else 4096  # the head is damaged: SQLite's own default
+        file.seek(0)
+        taken = _taken(file, page_size)
+        file.seek(0)
+        return _behind(file, taken, page_size)
+
+
+def _taken(file: BinaryIO, page_size: int) -> int:
+    """Frames up to the last commit before the first one that is not sound: what SQLite takes up."""
+    head = file.read(_WAL_HEAD.size)
+    magic, _, _, _, *salts, _, _ = _WAL_HEAD.unpack(head)
+    order = ">" if magic & 1 else "<"
+    sums = _sum(head[:24], (0, 0), order)
+    if sums != _WAL_HEAD.unpack(head)[6:]:
+        return 0
+    taken, size = 0, _FRAME_HEAD.size + page_size
+    for number in range(1, _MOST_FRAMES + 1):
+        frame = file.read(size)
+        if len(frame) < size:
+            break
+        _, truncated_to, *frame_salts, first, second = _FRAME_HEAD.unpack_from(frame)
+        sums = _sum(frame[_FRAME_HEAD.size :], _sum(frame[:8], sums, order), order)
+        if frame_salts != salts or sums != (first, second):
+            break
+        if truncated_to:
+            taken = number
+    return taken
+
+
 def _kept(log: Path, found: Leftover) -> Path | str:
     """Put the log aside, for a person. Trouble found again by a gateway that is started over makes no second copy."""
     copy = log.with_name(f"{log.name}.damaged-{found.mark}")
