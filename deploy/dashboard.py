@@ -135,7 +135,17 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 "cps",
                 help="What the vendor's documents do not have. Kept in data.raw.",
             ),
-            Panel("Workers restarted", ((rate("gateway_worker_restarts_total", "instance"), "{{instance}}"),), "cps"),
+            Panel(
+                "Workers restarted, workers away",
+                (
+                    (rate("gateway_worker_restarts_total", "instance, worker"), "restarted: {{instance}} {{worker}}"),
+                    (
+                        "1 - " + gauge("gateway_worker_up", "instance, worker", "min"),
+                        "away: {{instance}} {{worker}}",
+                    ),
+                ),
+                help="With --workers.",
+            ),
         ),
     ),
     (

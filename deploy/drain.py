@@ -11,7 +11,7 @@ And to empty a journal that nobody runs any more: start the gateway on it, wait,
 Asks ``/metrics`` of the admin port on loopback for ``gateway_publisher_lag_records`` and ``gateway_kafka_up``. A gauge
 that nobody has set yet reads 0, so drained means: Kafka up and lag 0, at several looks in a row. The port and the token
 come from ``GATEWAY__ADMIN__PORT``, ``GATEWAY__ADMIN__TOKEN`` or ``ADMIN_TOKEN``, as the gateway's own. With several
-workers (``--workers``, ``GATEWAY__INGEST__WORKERS``) each has a journal and an admin port of its own; all are asked.
+workers the answer is of all of them, and ``gateway_worker_up`` says whether one is missing from it.
 
 Nothing but the standard library, as it runs in the image. Ends with 0 when drained, 1 when not in time, 2 when the
 gateway that it started ended by itself.
@@ -37,44 +37,38 @@ LOOK_S = 1.0
 STOP_S = 35.0
 
 
-def sample(text: str, name: str, labels: str = "") -> float | None:
-    """Sum of a metric's samples in Prometheus' text format; None when there are none."""
+def samples(text: str, name: str, labels: str = "") -> list[float]:
+    """A metric's samples in Prometheus' text format: one for each worker where there are several."""
     found = re.findall(rf"^{name}(?:\{{([^}}]*)\}})? (\S+)$", text, re.MULTILINE)
-    values = [float(value) for shown, value in found if labels in shown]
-    return sum(values) if values else None
-
-
-def look_at_all(urls: list[str], token: str) -> tuple[bool, str]:
-    """Whether the journals of all workers are drained, and a sentence for each that is not."""
-    found = [look(url, token) for url in urls]
-    waiting = [sentence for is_drained, sentence in found if not is_drained]
-    return not waiting, "; ".join(waiting) or "everything is in Kafka"
+    return [float(value) for shown, value in found if labels in shown]
 
 
 def look(url: str, token: str) -> tuple[bool, str]:
-    """Whether one journal is drained, and a sentence."""
+    """Whether the journals of all workers are drained, and a sentence."""
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})  # noqa: S310
     try:
         with urllib.request.urlopen(request, timeout=5) as response:  # noqa: S310
             text = response.read().decode()
     except OSError as exc:
         return False, f"{url}: {exc}"
-    lag = sample(text, "gateway_publisher_lag_records")
-    up = sample(text, "gateway_kafka_up", 'client="publisher"')
-    if lag is None or up is None:
+    if not all(samples(text, "gateway_worker_up")):
+        return False, "a worker is away"
+    lags = samples(text, "gateway_publisher_lag_records")
+    up = samples(text, "gateway_kafka_up", 'client="publisher"')
+    if not lags or not up:
         return False, "the gateway tells no gateway_publisher_lag_records: it has no kafka section"
-    if not up:
-        return False, f"Kafka is away; {lag:.0f} records wait"
-    return lag == 0, f"{lag:.0f} records wait"
+    if not all(up):
+        return False, f"Kafka is away; {sum(lags):.0f} records wait"
+    return not any(lags), f"{sum(lags):.0f} records wait"
 
 
-def wait(urls: list[str], token: str, timeout_s: float, child: subprocess.Popen[bytes] | None) -> int:
+def wait(url: str, token: str, timeout_s: float, child: subprocess.Popen[bytes] | None) -> int:
     """Look until it is drained, the time is over, or the gateway we started has ended."""
     end = time.monotonic() + timeout_s
     agreed = 0
     said = ""
     while True:
-        is_drained, sentence = look_at_all(urls, token)
+        is_drained, sentence = look(url, token)
         if sentence != said:
             print(f"drain: {sentence}", flush=True)
             said = sentence
@@ -104,10 +98,8 @@ def main() -> int:
     """The command."""
     environ = os.environ
     port = int(environ.get("GATEWAY__ADMIN__PORT", "8081"))
-    workers = int(environ.get("GATEWAY__INGEST__WORKERS", "1"))
     parser = argparse.ArgumentParser(description="Wait until Kafka has everything that is in the journal.")
     parser.add_argument("--port", type=int, default=port, help="admin port; default: %(default)d")
-    parser.add_argument("--workers", type=int, default=workers, help="of gateway serve; default: %(default)d")
     parser.add_argument("--settle", type=float, default=0.0, help="seconds to wait first, for requests on their way")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds; default: %(default)g")
     parser.add_argument("command", nargs="*", help="after --: a gateway to start, then to stop")
@@ -115,10 +107,10 @@ def main() -> int:
     token = environ.get("GATEWAY__ADMIN__TOKEN") or environ.get("ADMIN_TOKEN", "")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what we started is ended, too
     time.sleep(given.settle)
-    urls = [f"http://127.0.0.1:{given.port + number}/metrics" for number in range(given.workers)]
+    url = f"http://127.0.0.1:{given.port}/metrics"
     child = subprocess.Popen(given.command) if given.command else None  # noqa: S603
     try:
-        return wait(urls, token, given.timeout, child)
+        return wait(url, token, given.timeout, child)
     finally:
         if child is not None and child.poll() is None:
             stop(child)

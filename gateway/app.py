@@ -72,15 +72,23 @@ class App:
         config_path: watched for changes of subscribers; None watches nothing.
         role: which parts run here.
         worker: number of this process among ``ingest.workers`` that share the port; None when it is the only one.
+        admin_socket: where a worker's admin interface listens, instead of the configuration's port.
     """
 
     def __init__(
-        self, settings: Settings, config_path: Path | None = None, *, role: Role = "run", worker: int | None = None
+        self,
+        settings: Settings,
+        config_path: Path | None = None,
+        *,
+        role: Role = "run",
+        worker: int | None = None,
+        admin_socket: Path | None = None,
     ) -> None:
         self.settings = settings
         self.role = role
         self._config_path = config_path
         self._worker = worker
+        self._admin_socket = admin_socket
         self._stack = AsyncExitStack()
         self._checks: dict[str, Callable[[], Check]] = {}
         self._instance = f"{socket.gethostname()}-{worker or 0}" if settings.kafka is not None else "0"
@@ -127,9 +135,10 @@ class App:
             told["subscribers"] = [subscriber.name for subscriber in settings.subscribers]
         if self.role != "fanout":
             told |= await self._start_ingest()
-        self.admin = AdminServer(self._parts)
+        self.admin = AdminServer(self._parts, self._admin_socket)
         await self._begin(self.admin.start(), self.admin.stop)
-        told["admin"] = f"http://{settings.admin.host}:{self.admin.port}"
+        if self._admin_socket is None:
+            told["admin"] = f"http://{settings.admin.host}:{self.admin.port}"
         _log.info("gateway.started", version=__version__, role=self.role, **told)
 
     async def _open_journal(self) -> Journal:
@@ -228,12 +237,19 @@ class App:
                 _log.info("config.applied", subscribers=[subscriber.name for subscriber in settings.subscribers])
 
 
-def run(settings: Settings, config_path: Path | None = None, *, role: Role = "run", worker: int | None = None) -> int:
+def run(
+    settings: Settings,
+    config_path: Path | None = None,
+    *,
+    role: Role = "run",
+    worker: int | None = None,
+    admin_socket: Path | None = None,
+) -> int:
     """Run until SIGTERM or SIGINT; the exit code. A second signal changes nothing: the stop is bounded anyway."""
     logs.configure(settings.log.level, settings.log.format)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
-            return runner.run(_run(App(settings, config_path, role=role, worker=worker)))
+            return runner.run(_run(App(settings, config_path, role=role, worker=worker, admin_socket=admin_socket)))
         except GatewayError as exc:
             _log.error("gateway.failed", error=str(exc))
             return exc.exit_code

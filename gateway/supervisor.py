@@ -79,7 +79,9 @@ class Supervisor:
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._stopping = asyncio.Event()
         self._exit_code = 0
-        self._restarts = METRICS.counter("gateway_worker_restarts")
+        restarts = METRICS.counter("gateway_worker_restarts")
+        # From the start, so that Prometheus sees the first one as a step from 0.
+        self._restarts = [restarts.labels(str(number)) for number in range(workers)]
 
     async def run(self) -> int:
         """Start the workers and return when all have ended; the exit code of the whole.
@@ -131,7 +133,7 @@ class Supervisor:
                 self.stop()
                 return
             pause_s = policy.first_pause_s if lived_s >= policy.healthy_s else pause_s
-            self._restarts.inc()
+            self._restarts[number].inc()
             _log.error("worker.died", worker=number, code=code, lived_s=round(lived_s, 1), restart_in_s=pause_s)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):

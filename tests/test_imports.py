@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gateway.config",),
     ("gateway.orphans", "gateway.schema", "gateway.search", "gateway.supervisor", "gateway.traffic"),
     ("gateway.admin",),
-    ("gateway.app",),
+    ("gateway.app", "gateway.workers"),
     ("gateway.cli",),
     ("gateway.__main__",),
 )

@@ -44,6 +44,7 @@ class Overview:
                 "version": __version__,
                 "role": self._parts.role,
                 "worker": self._parts.worker,
+                "workers": 1 if self._parts.worker is None else self._parts.settings.ingest.workers,
                 "mode": "embedded" if self._parts.is_embedded else "kafka",
                 "started_at": self._parts.started_at,
                 "ready": is_ready,

@@ -20,6 +20,8 @@ Times are Unix seconds. Errors are ``{"error": "a sentence"}``. Who may ask is s
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import orjson
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -47,10 +49,12 @@ class AdminServer:
 
     Args:
         parts: what there is to look at; started before, stopped after.
+        socket: a Unix socket to listen on instead of the configuration's port, for :mod:`gateway.admin.front`.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, socket: Path | None = None) -> None:
         self._parts = parts
+        self._socket = socket
         self._settings = parts.settings.admin
         self._watching = Watching(parts)
         self._tail = LiveTail(parts)
@@ -60,7 +64,7 @@ class AdminServer:
 
     @property
     def port(self) -> int:
-        """The port that is listened on, also where 0 was configured."""
+        """The port that is listened on, also where 0 was configured. There is none behind a socket."""
         assert self._runner is not None
         return int(self._runner.addresses[0][1])
 
@@ -73,13 +77,15 @@ class AdminServer:
         await self._watching.start()
         self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
+        host, port = self._settings.host, self._settings.port
+        site = web.UnixSite(self._runner, self._socket) if self._socket else web.TCPSite(self._runner, host, port)
+        where = f"TMPDIR: cannot listen on {self._socket}"
+        if self._socket is None:
+            where = f"admin.host and admin.port: cannot listen on {host}:{port}"
         try:
-            await web.TCPSite(self._runner, self._settings.host, self._settings.port).start()
+            await site.start()
         except OSError as exc:
-            raise Broken(
-                f"admin.host and admin.port: cannot listen on "
-                f"{self._settings.host}:{self._settings.port}: {exc.strerror}"
-            ) from exc
+            raise Broken(f"{where}: {exc.strerror or exc}") from exc
 
     async def stop(self) -> None:
         """Close. May be called twice, or before :meth:`start`."""

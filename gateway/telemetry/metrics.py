@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +174,16 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric(
         "gateway_worker_restarts",
         "counter",
-        (),
-        "Worker processes that died and were started again.",
+        ("worker",),
+        "Times a worker process died and was started again; with --workers.",
         "Any but at a crash: see the log line worker.died and what the worker said before.",
+    ),
+    Metric(
+        "gateway_worker_up",
+        "gauge",
+        ("worker",),
+        "1 for a worker whose metrics are in this answer, 0 for one that did not give them; with --workers.",
+        "0: it is between two lives (worker.died), or hangs (worker.not_scraped, with the reason).",
     ),
     Metric(
         "gateway_kafka_up",
@@ -269,6 +276,13 @@ class Metrics:
         assert isinstance(found, Gauge)
         return found
 
+    def exported(self, *names: str) -> str:
+        """What Prometheus is told of the metrics of these names; errors as :meth:`counter`."""
+        chosen = CollectorRegistry(auto_describe=False)
+        for name in names:
+            chosen.register(self._by_name[name])
+        return generate_latest(chosen).decode()
+
     def histogram(self, name: str) -> Histogram:
         """The histogram of this name; errors as :meth:`counter`."""
         found = self._by_name[name]
@@ -299,7 +313,7 @@ def _make(metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Hist
     if metric.kind == "counter":
         return Counter(metric.name, metric.meaning, metric.labels, registry=registry)
     if metric.kind == "gauge":
-        return Gauge(metric.name, metric.meaning, metric.labels, registry=registry, multiprocess_mode="livesum")
+        return Gauge(metric.name, metric.meaning, metric.labels, registry=registry)
     return Histogram(metric.name, metric.meaning, metric.labels, registry=registry, buckets=metric.buckets)
 
 

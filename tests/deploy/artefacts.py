@@ -21,11 +21,15 @@ STOP_S: Final = 28
 _SUFFIXES: Final = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 
 
-def run(tool: str, *arguments: str, install: str) -> str:
-    """Output of a tool; skips where it is not installed, fails when the tool finds something."""
+def run(tool: str, *arguments: str, install: str, given: str | None = None) -> str:
+    """Output of a tool; skips where it is not installed, fails when the tool finds something.
+
+    Args:
+        given: what it reads from its standard input.
+    """
     if shutil.which(tool) is None:
         pytest.skip(f"{tool} is not installed ({install})")
-    done = subprocess.run([tool, *arguments], check=False, capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run([tool, *arguments], check=False, capture_output=True, text=True, cwd=ROOT, input=given)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

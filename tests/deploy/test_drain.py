@@ -41,7 +41,7 @@ def in_turn(*pages: str) -> Callable[[], str]:
 
 def wait(pages: Callable[[], str], timeout_s: float, token: str = "") -> int:
     with MetricsServer({"/metrics": pages}, token) as server:
-        return drain.wait([f"http://127.0.0.1:{server.port}/metrics"], token, timeout_s, None)
+        return drain.wait(f"http://127.0.0.1:{server.port}/metrics", token, timeout_s, None)
 
 
 def test_done_when_kafka_has_everything() -> None:
@@ -60,11 +60,26 @@ def test_not_done_in_time_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "7 records wait" in capsys.readouterr().err
 
 
-def test_every_worker_counts() -> None:
-    """Done is when the last of them is done."""
-    with MetricsServer({"/metrics": page(0)}) as one, MetricsServer({"/metrics": page(1)}) as other:
-        urls = [f"http://127.0.0.1:{server.port}/metrics" for server in (one, other)]
-        assert (False, "1 records wait") == drain.look_at_all(urls, "")
+@pytest.mark.parametrize(
+    ("lags", "kafka", "there", "found"),
+    [
+        ((0, 0), (1, 1), (1, 1), (True, "0 records wait")),
+        ((0, 1), (1, 1), (1, 1), (False, "1 records wait")),
+        ((0, 0), (1, 0), (1, 1), (False, "Kafka is away; 0 records wait")),
+        ((0,), (1,), (1, 0), (False, "a worker is away")),
+    ],
+)
+def test_every_worker_counts(
+    lags: tuple[int, ...], kafka: tuple[int, ...], there: tuple[int, ...], found: tuple[bool, str]
+) -> None:
+    """Done is when the last of them is done; one that is away may have something left."""
+    lines = [
+        *(f'gateway_publisher_lag_records{{worker="{number}"}} {lag}.0' for number, lag in enumerate(lags)),
+        *(f'gateway_kafka_up{{client="publisher",worker="{number}"}} {up}.0' for number, up in enumerate(kafka)),
+        *(f'gateway_worker_up{{worker="{number}"}} {up}.0' for number, up in enumerate(there)),
+    ]
+    with MetricsServer({"/metrics": "\n".join(lines) + "\n"}) as server:
+        assert found == drain.look(f"http://127.0.0.1:{server.port}/metrics", "")
 
 
 def test_gateway_that_it_started_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

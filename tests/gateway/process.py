@@ -69,9 +69,11 @@ class GatewayProcess:
         )  # fmt: skip
         self._reading = asyncio.create_task(self._read())
         started = await self.logged("gateway.started")
+        # With several workers the supervisor has the admin port, and said so before.
+        told = {**started, **next((line for line in self.lines if line.get("event") == "supervisor.started"), {})}
         for section in ("ingest", "admin"):
-            if section in started:
-                self.config[section] = {**self.config[section], "port": int(str(started[section]).rpartition(":")[2])}
+            if section in told:
+                self.config[section] = {**self.config[section], "port": int(str(told[section]).rpartition(":")[2])}
         self.write()
         return started
 

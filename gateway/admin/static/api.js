@@ -19,7 +19,8 @@ function headers(more = {}) {
 async function ask(path, options = {}) {
   let response;
   try {
-    response = await fetch(path, { ...options, headers: headers(options.headers), cache: "no-store", redirect: "error" });
+    // Relative: with several workers the page of one stands at /workers/<number>/.
+    response = await fetch(`.${path}`, { ...options, headers: headers(options.headers), cache: "no-store", redirect: "error" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "The gateway does not answer.");
