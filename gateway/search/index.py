@@ -8,6 +8,8 @@ generation, newest first: some ten microseconds each. CRCs collide now and then;
 Rejected: one large table (each new row lands on another page of it: at a million events a page is written for each
 key), SQLite's full-text search (five times the size and the work), rows with the text itself (four times the size).
 
+What thousands of records share (a topic, a type) is noted once for each :data:`BLOCK` of offsets, at its first one.
+
 Rows go in through ``json_each``: one statement for a slice, during which the interpreter lock is free.
 
 ``published`` has a row for each batch that Kafka acknowledged: the first offset there, and which offsets of the
@@ -30,9 +32,11 @@ import orjson
 FILE_NAME: Final = "search.sqlite"
 #: Offsets in one table; fixed by the 16 bits that a row has for them.
 GENERATION: Final = 1 << 16
+#: Offsets that share a note of their kinds. Ten times more and a page of rare events reads ten times as many records.
+BLOCK: Final = 64
 _APPLICATION_ID: Final = 0x4E585349  # "NXSI"
 #: Raise it when keys change: an index of another version is made again.
-_VERSION: Final = 1
+_VERSION: Final = 2
 #: Pages of the tree that is being filled; ten times less and each slice waits for the page cache.
 _CACHE_KIB: Final = 16 * 1024
 #: Batches looked at for one offset; they overlap only as far as partitions progress unequally.

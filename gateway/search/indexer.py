@@ -26,7 +26,8 @@ from gateway.errors import GatewayError, Transient
 from gateway.log import Entry, Record
 from gateway.log.journal import EVENTS, Journal, JournalReader
 from gateway.search import index as files
-from gateway.search.index import Index, Keyed, Published
+from gateway.search.index import BLOCK, Index, Keyed, Published
+from gateway.search.keys import Keys
 from gateway.telemetry.metrics import METRICS
 
 #: Name of the cursor in the journal.
@@ -45,7 +46,7 @@ _TRIM_S: Final = 30.0
 #: Records published and not noted yet. Past it their place in Kafka is not kept; that they were published still is.
 _MAX_PUBLISHED: Final = 200_000
 
-KeysOf = Callable[[Record], "set[str]"]
+KeysOf = Callable[[Record], Keys]
 _T = TypeVar("_T")
 _log = structlog.get_logger("gateway.search")
 
@@ -264,16 +265,23 @@ def _opened(folder: Path) -> Index:
 
 def _slices(records: Sequence[Record], keys_of: KeysOf) -> Iterator[list[Keyed]]:
     for start in range(0, len(records), _SLICE):
-        yield [(record.offset, _safe(keys_of, record)) for record in records[start : start + _SLICE]]
+        keyed: list[Keyed] = []
+        kinds: dict[int, set[str]] = {}
+        for record in records[start : start + _SLICE]:
+            keys = _safe(keys_of, record)
+            keyed.append((record.offset, keys.ids))
+            if keys.kinds:
+                kinds.setdefault(record.offset - record.offset % BLOCK, set()).update(keys.kinds)
+        yield keyed + list(kinds.items())
 
 
-def _safe(keys_of: KeysOf, record: Record) -> set[str]:
+def _safe(keys_of: KeysOf, record: Record) -> Keys:
     """One record that cannot be understood must not keep the ones behind it out: it is found by its id."""
     try:
         return keys_of(record)
     except Exception as exc:
         _log.exception("search.no_keys", stream=record.partition, offset=record.offset, error=repr(exc))
-        return {record.id}
+        return Keys({record.id})
 
 
 def _trim(opened: Index, *, stream: str, floor: int) -> None:

@@ -6,7 +6,7 @@ with what was asked, so that a collision of hashes shows nothing wrong.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -17,9 +17,9 @@ from gateway.fanout import attempts
 from gateway.fanout.attempts import Attempt
 from gateway.log import Record
 from gateway.log.journal import EVENTS, Journal
-from gateway.search.index import Index
+from gateway.search.index import BLOCK, Index
 from gateway.search.indexer import Indexer
-from gateway.search.keys import asked, callback_of, keys_of, matches, parsed
+from gateway.search.keys import Keys, asked, callback_of, keys_of, matches, parsed
 
 #: Records looked at for one answer; past it the answer says where it stopped.
 _MAX_LOOKED_AT: Final = 5000
@@ -93,7 +93,7 @@ class Search:
         floor, below = await self._range(query)
         found: list[Record] = []
         looked_at = 0
-        async with aclosing(self._candidates(_keys(query), floor, below)) as candidates:
+        async with aclosing(self._candidates(query, floor, below)) as candidates:
             async for record in candidates:
                 if len(found) == query.limit:
                     return Found(found, found[-1].offset)
@@ -137,21 +137,31 @@ class Search:
             below = min(below, await self._journal.offset_at(EVENTS, query.until))
         return floor, below if query.before is None else min(below, query.before)
 
-    async def _candidates(self, keys: Sequence[str], floor: int, below: int) -> AsyncGenerator[Record, None]:
+    async def _candidates(self, query: Query, floor: int, below: int) -> AsyncGenerator[Record, None]:
         """Records that may be meant, newest first."""
-        if not keys:
+        kind = _kind(query)
+        if query.text.strip():
+            offsets = await self._offsets(asked(query.text), floor, below)
+        elif kind:
+            blocks = await self._offsets([kind], floor - floor % BLOCK, below)
+            offsets = (at for block in blocks for at in reversed(range(max(floor, block), min(block + BLOCK, below))))
+        else:
             async for record in self._backward(floor, below):
                 yield record
             return
-        offsets: set[int] = set()
-        for key in keys:
-            offsets.update(await self.indexer.ask(partial(_offsets, key=key, floor=floor, below=below)))
         cached: dict[int, Record] = {}
-        for offset in sorted(offsets, reverse=True)[:_MAX_LOOKED_AT]:
+        for offset in offsets:
             if offset not in cached:
                 cached = {record.offset: record for record in await self._segment(EVENTS, offset)}
             if offset in cached:
                 yield cached[offset]
+
+    async def _offsets(self, keys: Sequence[str], floor: int, below: int) -> Iterable[int]:
+        """Where the index has one of these keys, newest first."""
+        offsets: set[int] = set()
+        for key in keys:
+            offsets.update(await self.indexer.ask(partial(_find, key=key, floor=floor, below=below)))
+        return sorted(offsets, reverse=True)[:_MAX_LOOKED_AT]
 
     async def _backward(self, floor: int, below: int) -> AsyncGenerator[Record, None]:
         """All records from the newest back, a stretch at a time."""
@@ -185,19 +195,17 @@ class Search:
         return found[0][1] if found and isinstance(found[0], tuple) else []
 
 
-def _offsets(index: Index, *, key: str, floor: int, below: int) -> list[int]:
+def _find(index: Index, *, key: str, floor: int, below: int) -> list[int]:
     return index.find(EVENTS, key, floor=floor, below=below, limit=_MAX_LOOKED_AT)
 
 
-def _keys(query: Query) -> list[str]:
-    """What to ask the index for; empty: read backward."""
-    if query.text.strip():
-        return asked(query.text)
+def _kind(query: Query) -> str:
+    """The rarest kind that is asked for, as the index has it; empty: any."""
     if query.type:
-        return [f"type:{query.type}"]
+        return f"type:{query.type}"
     if query.callback:
-        return [f"callback:{query.callback}"]
-    return [f"topic:{query.topic}"] if query.topic else []
+        return f"callback:{query.callback}"
+    return f"topic:{query.topic}" if query.topic else ""
 
 
 def _is_asked(record: Record, query: Query) -> bool:
@@ -216,6 +224,6 @@ def _is_of_callback(record: Record, callback: str) -> bool:
     return callback_of(parsed(record.value)) == callback
 
 
-def _event_ids(record: Record) -> set[str]:
+def _event_ids(record: Record) -> Keys:
     """Keys of a record of attempts."""
-    return {attempt.event_id for attempt in attempts.read(record)}
+    return Keys({attempt.event_id for attempt in attempts.read(record)})

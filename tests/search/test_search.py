@@ -11,6 +11,7 @@ from gateway.log import Entry, Record
 from gateway.log.journal import EVENTS, Journal, Retention
 from gateway.search import Query, Search
 from gateway.search.index import FILE_NAME
+from gateway.search.keys import Keys
 from tests.search.made import entry
 
 
@@ -52,6 +53,25 @@ async def test_pages_join_without_gap_or_repeat(journal: Journal, search: Search
             if before is None:
                 break
         assert seen == [f"m-{number}" for number in reversed(range(300))]
+
+
+@pytest.mark.parametrize("kind", [{"topic": "call.event"}, {"callback": "voice-dr"}, {"type": "nxcloud.voice.dr"}])
+async def test_rare_events_are_found_among_many_others(journal: Journal, search: Search, kind: dict[str, str]) -> None:
+    """By topic, callback or type, over pages, newest first, wherever in a block of the index they stand."""
+    rare = {0, 1, 63, 64, 200, 299}
+    for number in range(300):
+        more = {"topic": "call.event", "callback": "voice-dr", "type_": "nxcloud.voice.dr"} if number in rare else {}
+        await journal.append([entry(f"m-{number}", **more)])
+    assert await search.indexer.caught_up()
+    seen: list[str] = []
+    before = None
+    while True:
+        page = await search.find(Query(limit=2, before=before, **kind))
+        seen += [record.key for record in page.records]
+        before = page.next
+        if before is None:
+            break
+    assert seen == [f"m-{number}" for number in sorted(rare, reverse=True)]
 
 
 async def test_times_bound_what_is_found(tmp_path: Path) -> None:
@@ -165,7 +185,7 @@ async def test_a_record_that_cannot_be_understood_keeps_nobody_out(
 
     ordinary = module.keys_of
 
-    def keys_of(record: Record) -> set[str]:
+    def keys_of(record: Record) -> Keys:
         if record.key == "m-1":
             raise RuntimeError("a fault")
         return ordinary(record)
