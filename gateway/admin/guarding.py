@@ -1,7 +1,8 @@
 """Who may ask what: token, host, origin; and the headers that lock the pages down.
 
 * A token, once one is set, for everything but health and the console's own files (they hold no secret). It is
-  a header, so that no other site's page can send it along.
+  a header, so that no other site's page can send it along. A stream that has a token of its own is read with that
+  one, too; it opens nothing else, and is asked for also where no admin token is set.
 * On a loopback address the ``Host`` must be one of this machine or an IP address: a page of another site whose name is
   made to resolve to 127.0.0.1 (DNS rebinding) is of the same origin as we for its browser, but keeps its name.
 * What changes something must be ``application/json``: a form of another site cannot send that, and a script of
@@ -12,18 +13,21 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from pydantic import SecretStr
 
-from gateway.config.settings import Admin
+from gateway.config.settings import Admin, Subscriber
 from gateway.errors import Forbidden, SenderError, Unauthenticated
 
 #: Health answers tell no secret, and probes have no token. The page asks for the token itself.
 _OPEN_PATHS: Final = frozenset({"/", "/healthz", "/readyz"})
 _OPEN_PREFIX: Final = "/static/"
+_STREAMS_PREFIX: Final = "/api/streams/"
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 #: Nothing here is for frames, other origins or caches; scripts and styles are files of ours only.
 HEADERS: Final = {
@@ -57,8 +61,11 @@ async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
         response.headers["Cache-Control"] = kept
 
 
-def check(request: web.Request, settings: Admin) -> None:
+def check(request: web.Request, settings: Admin, subscribers: Sequence[Subscriber] = ()) -> None:
     """Let a request through or raise.
+
+    Args:
+        subscribers: as in force now; streams among them may have a token.
 
     Raises:
         Unauthenticated, Forbidden, NotJson: see the module.
@@ -68,10 +75,12 @@ def check(request: web.Request, settings: Admin) -> None:
             "the Host header is not an address of this machine; use 127.0.0.1 or localhost, or give the admin port "
             "a host and a token"
         )
-    token = settings.token.get_secret_value()
     is_open = request.method in _SAFE_METHODS and (request.path in _OPEN_PATHS or request.path.startswith(_OPEN_PREFIX))
-    if token and not is_open and not _has_token(request, token):
-        raise Unauthenticated("the admin token is needed: Authorization: Bearer …")
+    tokens = [settings.token, *_stream_token(request, subscribers)]
+    known = [text for token in tokens if (text := token.get_secret_value())]
+    if known and not is_open and not _has_one(request, known):
+        of_stream = ", or the stream's own" if request.path.startswith(_STREAMS_PREFIX) else ""
+        raise Unauthenticated(f"the admin token is needed{of_stream}: Authorization: Bearer …")
     if request.method not in _SAFE_METHODS:
         _check_origin(request)
 
@@ -86,12 +95,20 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _has_token(request: web.Request, token: str) -> bool:
-    """Compared in constant time, as bytes: a header may hold anything."""
+def _stream_token(request: web.Request, subscribers: Sequence[Subscriber]) -> list[SecretStr]:
+    """The token of the stream that is asked for."""
+    if request.method not in _SAFE_METHODS or not request.path.startswith(_STREAMS_PREFIX):
+        return []
+    name = request.path.removeprefix(_STREAMS_PREFIX)
+    return [one.token for one in subscribers if one.kind == "stream" and one.name == name]
+
+
+def _has_one(request: web.Request, tokens: Sequence[str]) -> bool:
+    """Each is compared, in constant time, as bytes: a header may hold anything."""
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and hmac.compare_digest(
-        given.strip().encode("utf-8", "surrogateescape"), token.encode()
-    )
+    text = given.strip().encode("utf-8", "surrogateescape")
+    found = [hmac.compare_digest(text, token.encode()) for token in tokens]
+    return scheme.lower() == "bearer" and any(found)
 
 
 def _is_of_this_machine(host_header: str) -> bool:

@@ -120,7 +120,7 @@ class AdminServer:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         async def guarded(asked: web.Request) -> web.StreamResponse:
-            check(asked, self._settings)
+            check(asked, self._settings, self._parts.subscribers)
             return await handler(asked)
 
         return await answered(request, guarded)

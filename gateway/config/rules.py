@@ -94,6 +94,11 @@ def _subscriber(subscriber: Subscriber) -> Iterator[Problem]:
             yield ("headers", name), "this header is the gateway's own"
         elif not value.get_secret_value().isprintable():
             yield ("headers", name), "a header's value is one line of printable letters"
+    token = subscriber.token.get_secret_value()
+    if token and subscriber.kind != "stream":
+        yield ("token",), f"only a stream is fetched with one, and this is a {subscriber.kind}"
+    elif not token.isascii() or not token.isprintable() or " " in token:
+        yield ("token",), "goes in a header: printable ASCII letters without blanks"
     if subscriber.retry.first_delay_s > subscriber.retry.max_delay_s:
         yield ("retry", "first_delay_s"), "must not be more than max_delay_s"
 

@@ -222,6 +222,10 @@ class Subscriber(Section):
         default="webhook", description="stream: fetched by HTTP from the admin port; file: JSON lines"
     )
     url: Url | None = Field(default=None, description="webhook: where the events are posted")
+    token: SecretStr = Field(
+        default=SecretStr(""),
+        description="stream: lets its holder read this stream and nothing else; the admin token reads it too",
+    )
     path: str | None = Field(default=None, description="file: its name")
     rotation: Rotation = Field(default=Rotation(), description="file: when a new one is begun")
     secrets: Secrets = Field(

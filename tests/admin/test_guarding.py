@@ -23,6 +23,7 @@ SECRETS = {
     "callback": "callback-secret-77e0",
     "vendor": "vendor-secret-1c3d",
     "admin": TOKEN,
+    "stream": "stream-secret-3fe9",
 }
 READ = [
     "/api/overview",
@@ -50,7 +51,11 @@ async def guarded(tmp_path: Path) -> AsyncIterator[Running]:
                 "whatsapp": {"auth": {"signature": {"secret": SECRETS["vendor"]}}},
             }
         },
-        "subscribers": [webhook("billing", url, secrets=[SECRETS["signing"]], headers={"X-Team": SECRETS["header"]})],
+        "subscribers": [
+            webhook("billing", url, secrets=[SECRETS["signing"]], headers={"X-Team": SECRETS["header"]}),
+            {"name": "feed", "topics": ["sms.dr"], "kind": "stream", "token": SECRETS["stream"]},
+            {"name": "plain", "topics": ["sms.dr"], "kind": "stream"},
+        ],
     }
     async with running(tmp_path, **config) as started:
         started.headers["Authorization"] = f"Bearer {TOKEN}"
@@ -70,6 +75,42 @@ async def test_nothing_without_the_token(guarded: Running) -> None:
             status, text, headers = await raw(guarded, "GET", path, **({"Authorization": given} if given else {}))
             assert (status, headers["WWW-Authenticate"]) == (401, "Bearer")
             assert TOKEN not in text
+
+
+async def test_a_streams_token_reads_that_stream_and_nothing_else(guarded: Running) -> None:
+    """The admin token reads it too; a token of another kind, another stream or another request does not."""
+
+    async def status(path: str, token: str, method: str = "GET") -> int:
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        async with guarded.session.request(method, guarded.url + path, headers=headers) as response:
+            return response.status
+
+    feed, own = "/api/streams/feed", SECRETS["stream"]
+    assert (await status(feed, own), await status(feed, TOKEN)) == (200, 200)
+    for path in (*READ, "/api/events", "/api/streams/plain", "/api/streams/billing", "/api/streams/nobody", f"{feed}/"):
+        assert await status(path, own) == 401, path
+    for token in ("", own[:-1], own + "x", own.upper(), "\xe9"):
+        assert await status(feed, token) == 401
+    for path in (feed, "/api/subscribers/feed/pause"):
+        assert await status(path, own, "POST") == 401
+
+
+async def test_a_streams_token_is_asked_for_where_there_is_no_admin_token(tmp_path: Path) -> None:
+    """Whoever set one meant it; what has none stays open on loopback."""
+    streams = [
+        {"name": "feed", "topics": ["sms.dr"], "kind": "stream", "token": SECRETS["stream"]},
+        {"name": "plain", "topics": ["sms.dr"], "kind": "stream"},
+    ]
+    async with running(tmp_path, subscribers=streams) as gateway:
+        for path, token, wanted in (
+            ("/api/streams/feed", "", 401),
+            ("/api/streams/feed", SECRETS["stream"], 200),
+            ("/api/streams/plain", "", 200),
+            ("/api/overview", "", 200),
+        ):
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            async with gateway.session.get(gateway.url + path, headers=headers) as response:
+                assert response.status == wanted, path
 
 
 async def test_probes_and_the_empty_page_need_none(guarded: Running) -> None:
@@ -92,6 +133,9 @@ async def test_the_token_is_compared_in_constant_time(guarded: Running, monkeypa
     monkeypatch.setattr(guarding.hmac, "compare_digest", spying)
     assert (await raw(guarded, "GET", "/api/overview", Authorization="Bearer guess"))[0] == 401
     assert compared == [(b"guess", TOKEN.encode())]
+    compared.clear()
+    assert (await raw(guarded, "GET", "/api/streams/feed", Authorization="Bearer guess"))[0] == 401
+    assert compared == [(b"guess", TOKEN.encode()), (b"guess", SECRETS["stream"].encode())]
 
 
 async def test_other_sites_change_nothing(gateway: Running) -> None:
@@ -173,6 +217,7 @@ async def test_no_secret_is_readable_anywhere(guarded: Running) -> None:
             "/readyz",
             "/",
             "/nothing",
+            "/api/streams/nobody",
         )
     ]
     for path, body in (

@@ -56,7 +56,7 @@ def test_package_brings_the_same_file() -> None:
 def test_every_key_taken_out_of_its_comment_is_valid() -> None:
     """No example in a comment is wrong."""
     settings = loads(everything(), {})
-    assert [subscriber.name for subscriber in settings.subscribers] == ["billing", "archive"]
+    assert [subscriber.name for subscriber in settings.subscribers] == ["billing", "archive", "feed"]
 
 
 def test_every_key_is_in_the_file_and_every_key_of_the_file_exists() -> None:

@@ -169,6 +169,11 @@ PROBLEMS = [
     ("subscribers: {name: s, topics: [sms.rd], url: 'http://x/'}", "the topic 'sms.rd'; did you mean 'sms.dr'?"),
     ("subscribers: {%s, filter: {exat: {type: x}}}", "subscribers.filter.exat: unknown dialect"),
     ("subscribers: {%s, secrets: [hunter2]}", "subscribers.secrets[0]: a secret is whsec_ followed by base64"),
+    (
+        "subscribers: {%s, token: hunter2}",
+        "subscribers.token: only a stream is fetched with one, and this is a webhook",
+    ),
+    ("subscribers: {name: s, topics: [sms.dr], kind: stream, token: 'a b'}", "subscribers.token: goes in a header"),
     ("subscribers: {%s, allow: [10.0.0.0/99]}", "subscribers.allow[0]:"),
     ("subscribers: {%s, headers: {Host: x}}", "subscribers.headers.Host: this header is the gateway's own"),
     ("subscribers: {%s, headers: {'a b': x}}", "subscribers.headers.a b: not a name of an HTTP header"),
