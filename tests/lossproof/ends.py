@@ -111,16 +111,21 @@ async def term(world: World) -> None:
 
 
 async def freeze(world: World) -> None:
-    """SIGSTOP: of each process for 30 s in a whole run, then for short times."""
+    """SIGSTOP: of each role for 30 s in a whole run, then for short times."""
     rng = world.rng
-    for gateway in world.deal(world.gateways):
-        is_long = world.is_long and world.cycles < len(world.gateways)
+    for role in world.deal(world.roles):
+        is_long = world.is_long and world.cycles < len(world.roles)
         seconds = LONG_S if is_long else rng.uniform(0.5, 3.0)
-        if not world.cycle(f"SIGSTOP {gateway.command} for {seconds:.1f} s"):
+        if not world.cycle(f"SIGSTOP {role} for {seconds:.1f} s"):
             return
         await world.load.more(50)
-        await gateway.stop_for(seconds)
-        world.inject(f"SIGSTOP {'30 s ' if is_long else ''}{gateway.command}")
+        if role == BROKER:
+            await world.broker_away("SIGSTOP")
+            await asyncio.sleep(seconds)
+            await world.broker_back("SIGSTOP")
+        else:
+            await world.gateway(role).stop_for(seconds)
+        world.inject(f"SIGSTOP {'30 s ' if is_long else ''}{role}")
         await world.load.more(50)
         await world.delivered_more(20, 120)
 
