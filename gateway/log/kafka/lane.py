@@ -89,8 +89,9 @@ class Lane:
                 headers = STRUCTURED_ONLY
             else:
                 value, headers = structured(value, entry.id, entry.headers)
-            # Kafka's time is that of the journal: a seek to a time means the same on both logs.
-            timestamp = int(entry.appended_at * 1000) if isinstance(entry, Record) else now_ms
+            # Kafka's time is that of the journal: a seek to a time means the same on both logs. But not one that is
+            # still to come, of a clock that was ahead: brokers refuse more than an hour of that for as long as it lasts.
+            timestamp = min(int(entry.appended_at * 1000), now_ms) if isinstance(entry, Record) else now_ms
             if append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
                 break
             pending.popleft()
