@@ -14,6 +14,7 @@ from typing import Final
 
 from gateway.cli import main as command_line
 from gateway.schema import markdown
+from gateway.schema.reference import events_reference
 
 ROOT: Final = Path(__file__).parent.parent
 
@@ -24,6 +25,7 @@ TABLES: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "commands table": lambda: markdown.commands_table(command_line),
     },
     "deploy/docs/configuration.md": {"configuration table": markdown.configuration_table},
+    "deploy/docs/events.md": {"events": events_reference},
 }
 
 

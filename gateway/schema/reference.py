@@ -1,0 +1,72 @@
+"""The reference of events for people: every topic, every type, every field, from the same schemas that programs get."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from gateway.schema.events import Schema, event_schemas, topics
+
+_DECIMAL: Final = r"^-?\d+(\.\d+)?$"
+_KINDS: Final = {
+    "string": "text",
+    "integer": "whole number",
+    "number": "number",
+    "boolean": "true or false",
+    "object": "object",
+    "array": "list",
+}
+
+
+def events_reference() -> str:
+    """Markdown: a part for each topic, in it one for each type with the fields of its ``data``."""
+    schemas = event_schemas()
+    return "\n".join(_topic(topic, {kind: schemas[kind] for kind in kinds}) for topic, kinds in topics().items())
+
+
+def _topic(topic: str, schemas: dict[str, Schema]) -> str:
+    return f"## Topic `{topic}`\n\n" + "\n".join(_type(kind, schema) for kind, schema in schemas.items())
+
+
+def _type(kind: str, schema: Schema) -> str:
+    data = schema["properties"]["data"]
+    lines = [f"### `{kind}`", "", _cell(data.get("description", schema["title"])), ""]
+    lines += ["| field of `data` | value | |", "|---|---|---|"]
+    lines += [f"| `{path}` | {value} | {meaning} |" for path, value, meaning in _fields(data)]
+    return "\n".join(lines) + "\n"
+
+
+def _fields(schema: Schema, path: str = "") -> Iterator[tuple[str, str, str]]:
+    """Path, value and meaning of every field in an object, those of objects and lists in it too."""
+    required = schema.get("required", ())
+    for one in schema.get("anyOf", [schema]):
+        for name, field in one.get("properties", {}).items():
+            here = f"{path}{name}"
+            value = f"{_value(field)}{', always' if name in required else ''}"
+            yield here, value, _cell(field.get("description", ""))
+            yield from _fields(field, f"{here}.")
+            items = field.get("items", {})
+            if isinstance(items, dict):
+                yield from _fields(items, f"{here}[].")
+
+
+def _value(field: Schema) -> str:
+    if "const" in field:
+        return f"`{field['const']}`"
+    if "enum" in field:
+        return " ".join(f"`{one}`" for one in field["enum"])
+    if field.get("format") == "date-time":
+        return "time, RFC 3339 with offset"
+    if field.get("pattern") == _DECIMAL:
+        return "decimal number as text"
+    kind = field.get("type")
+    items = field.get("items")
+    if kind == "array" and isinstance(items, dict) and items:
+        return f"list of: {_value(items)}"
+    return _KINDS.get(kind, "anything") if isinstance(kind, str) else "anything"
+
+
+def _cell(text: str) -> str:
+    """As text in a table: no column ends in it, and no tag begins."""
+    return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;")
