@@ -90,7 +90,7 @@ class Lane:
             else:
                 value, headers = structured(value, entry.id, entry.headers)
             # Kafka's time is that of the journal: a seek to a time means the same on both logs. But not one that is
-            # still to come, of a clock that was ahead: brokers refuse more than an hour of that for as long as it lasts.
+            # still to come, of a clock that was ahead: brokers refuse more than an hour of that, until it has come.
             timestamp = min(int(entry.appended_at * 1000), now_ms) if isinstance(entry, Record) else now_ms
             if append(key=key, value=value, timestamp=timestamp, headers=headers) is None:
                 break
