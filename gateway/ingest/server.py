@@ -24,6 +24,7 @@ from gateway.ingest.endpoints import Endpoint, Endpoints
 from gateway.ingest.fast_connections import FastConnections
 from gateway.ingest.intake import Intake, Pending
 from gateway.ingest.peer import caller
+from gateway.ingest.waiters import Waiters
 from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.ingest")
@@ -58,6 +59,7 @@ class IngestServer:
         self._server: _Server | None = None
         self._fast: FastConnections | None = None
         self._is_leaving = False
+        self._waiters = Waiters()
         self._listener: asyncio.Server | None = None
 
     @property
@@ -161,7 +163,7 @@ class IngestServer:
 
     async def _when_durable(self, endpoint: Endpoint, callback: CallbackRequest, pending: Pending) -> Answer:
         try:
-            await asyncio.shield(pending.durable)
+            await self._waiters.wait(pending.durable)
         except NotNow as exc:
             return self._intake.not_stored(endpoint, callback, exc)
         self._intake.count(endpoint, pending.outcome)
@@ -196,8 +198,11 @@ class IngestServer:
         if request.headers.get("Expect", "").lower() == "100-continue" and request.version == HttpVersion11:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0  # an interim answer is none: the final one may still be written
-        if request.content.is_eof():
-            return await self._read_up_to_limit(request)
+        if request.content.is_eof():  # as nearly always: it came with its head
+            body = request.content.read_nowait()
+            if len(body) > self._max_body:
+                raise BodyTooLarge
+            return body
         async with asyncio.timeout(self._settings.read_timeout):
             return await self._read_up_to_limit(request)
 
