@@ -54,6 +54,7 @@ async def test_empty_states_say_what_to_do(page: Page, quiet: Running) -> None:
     await page.sees("No callback has come yet")
     await page.sees("gateway send sms-dr")
     await page.sees("No subscribers")
+    await page.until("document.querySelector('.keys').dataset.points > 0")
     await page.picture("empty")
     for link, words in (
         ("Events", "Waiting for events"),

@@ -17,7 +17,12 @@ function faded(name) {
 }
 
 /** At least half a minute, so that the first points are not stretched over the whole width. */
-const span = (_, first, last) => (last ? [Math.min(first, last - 30), last] : [Date.now() / 1000 - 30, Date.now() / 1000]);
+function span(plot) {
+  // From the data: for a single point uPlot itself would show a whole day.
+  const at = plot.data?.[0] ?? [];
+  const last = at.at(-1) ?? Date.now() / 1000;
+  return [Math.min(at[0] ?? last, last - 30), last];
+}
 
 /** Draw again in the colours of now. */
 export function repaint() {

@@ -147,12 +147,15 @@ function liveTable(caption, heads, makeRow, ifEmpty) {
   const body = h("tbody");
   const table = h("table", h("caption.unseen", caption), h("thead", h("tr", heads.map(([text, kind]) => h("th", { scope: "col", class: kind }, text)))), body);
   const element = h("div.scroll", { tabindex: "0", role: "region", "aria-label": caption }, table);
+  // Figures come with the second reading, some seconds after a start: until then nobody knows that there are none.
+  const waiting = loading(3);
   const nothing = ifEmpty();
-  element.append(nothing);
+  element.append(waiting, nothing);
   return {
     element,
     update(items) {
-      nothing.hidden = items.length > 0;
+      waiting.hidden = items.length > 0 || times().length > 0;
+      nothing.hidden = items.length > 0 || times().length === 0;
       table.hidden = items.length === 0;
       for (const item of items) {
         if (!rows.has(item.name)) {

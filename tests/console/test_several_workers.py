@@ -1,0 +1,46 @@
+"""The console behind ``serve --workers``: which worker a page is of, and the way to the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.console.browser import Page
+from tests.gateway.process import GatewayProcess
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+async def workers(tmp_path: Path) -> AsyncIterator[GatewayProcess]:
+    """Two, whose Kafka is away."""
+    config = {"kafka": {"bootstrap_servers": "127.0.0.1:1"}, "ingest": {"port": 0, "workers": 2}}
+    process = GatewayProcess(tmp_path, config, "serve")
+    await process.start()
+    yield process
+    assert await process.terminate() == 0
+
+
+async def test_the_page_of_one_worker_leads_to_the_others(page: Page, workers: GatewayProcess) -> None:
+    """The address is of one; the view one was at is kept; a phone has room for it."""
+    async with asyncio.timeout(30):
+        while sum(line.get("event") == "gateway.started" for line in workers.lines) < 2:
+            await asyncio.sleep(0.05)
+    await page.open(f"{workers.admin_url}/")
+    await page.until("document.querySelectorAll('#workers a').length === 2")
+    assert await page.text("#workers [aria-current]") == "0"
+    await page.click(".bar nav a", "Events")
+    await page.click("#workers a", "1")
+    await page.until("location.pathname === '/workers/1/'")
+    await page.until("document.querySelector('#workers [aria-current]')?.innerText === '1'")
+    await page.sees("Waiting for events")
+    await page.click(".bar nav a", "Overview")
+    await page.sees("No callback has come yet")
+    await page.sees("away", ".tiles")
+    await page.picture("workers")
+    await page.size(375, 812, is_phone=True)
+    assert await page.run("document.documentElement.scrollWidth") <= 375
+    await page.picture("phone-workers")
