@@ -1,0 +1,59 @@
+"""The gauge ``gateway_kafka_up``: what it says of clients that are there, and nothing of those that are gone."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.log.kafka import KafkaLog, KafkaOptions
+from gateway.log.kafka.availability import CONNECTION, Availability
+from gateway.log.kafka.faults import KafkaAway
+from gateway.telemetry.metrics import METRICS
+
+
+def shown() -> dict[str, float]:
+    """Value by client, as Prometheus is told."""
+    (family,) = METRICS.gauge("gateway_kafka_up").collect()
+    return {sample.labels["client"]: sample.value for sample in family.samples}
+
+
+def test_it_follows_the_client() -> None:
+    """0 until it is connected, 1 while nothing is the matter, 0 as soon as one thing is."""
+    one = Availability("follows")
+    assert shown()["follows"] == 0
+    one.solved(CONNECTION)
+    assert shown()["follows"] == 1
+    one.problem("sms.dr", "no leader")
+    assert shown()["follows"] == 0
+    one.close()
+    assert "follows" not in shown()
+
+
+def test_a_client_that_is_closed_twice_or_speaks_afterwards_stays_gone() -> None:
+    """A last word of a task that is being cancelled must not bring an alarm about nothing."""
+    one = Availability("gone")
+    one.close()
+    one.close()
+    one.problem(CONNECTION, "closed")
+    one.solved(CONNECTION)
+    assert "gone" not in shown()
+
+
+async def test_a_reader_that_cannot_open_leaves_no_series() -> None:
+    """As for each scan of ``explain`` while Kafka is away: nobody is left who would set it to 1 again."""
+    log = KafkaLog(KafkaOptions(bootstrap_servers=("127.0.0.1:1",)))
+    with pytest.raises(KafkaAway):
+        await log.reader("scan.away", ["sms.dr"])
+    assert "scan.away" not in shown()
+
+
+@pytest.mark.kafka
+async def test_a_reader_that_closes_takes_its_series_along(kafka: str) -> None:
+    """Known as up while it reads."""
+    log = KafkaLog(KafkaOptions(bootstrap_servers=(kafka,)))
+    await log.start()
+    reader = await log.reader("scan.closes", ["sms.dr"])
+    await reader.fetch(max_records=1, wait_s=0.1)
+    assert shown()["scan.closes"] == 1
+    await reader.close()
+    assert "scan.closes" not in shown()
+    await log.stop()
