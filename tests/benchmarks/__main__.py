@@ -1,8 +1,8 @@
 """``python -m tests.benchmarks [part …]``: what the gateway costs, beside what one would compare it with.
 
 Each part starts what it compares as processes of its own, pinned where the system can, runs the sides in turn, prints
-medians with their spread and the ratio of each pair, and writes the figures as JSON. Figures of a busy machine are
-good as ratios only.
+medians with their spread and the ratio of each pair, and writes the figures as JSON and as a picture. Figures of a busy
+machine are good as ratios only.
 """
 
 from __future__ import annotations
@@ -19,17 +19,20 @@ from typing import Any
 
 import orjson
 
+from tests.benchmarks import plot
+
 #: Part, its function, and what a run of a few seconds is called with.
 PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "decoders": ("tests.benchmarks.parts:decoders", {"rounds": 1}),
     "ingest": ("tests.benchmarks.ingest:run", {"rounds": 1, "seconds": 1, "cases": (("sms-dr", 16, True),)}),
+    "workers": ("tests.benchmarks.workers:run", {"rounds": 1, "seconds": 1}),
     "latency": ("tests.benchmarks.latency:run", {"seconds": 1.0, "shares": (0.25,)}),
     "publish": ("tests.benchmarks.parts:publish", {"events": 500, "rounds": 1}),
     "fanout": ("tests.benchmarks.fanout:run", {"count": 200, "rounds": 1}),
     "end_to_end": ("tests.benchmarks.end_to_end:run", {"seconds": 1.0, "rounds": 1}),
     "growth": (
         "tests.benchmarks.growth:run",
-        {"backlogs": (1_000,), "subscribers": (2,), "keys": (10,), "events": 200},
+        {"backlogs": (1_000,), "subscribers": (2,), "keys": (10,), "up_to": 1_000, "events": 200},
     ),
     "by_hand": ("tests.benchmarks.by_hand:run", {"rounds": 1, "seconds": 1.0}),
 }
@@ -54,7 +57,7 @@ def main(arguments: list[str]) -> int:
         prog="python -m tests.benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="*", metavar="part", help=f"out of: {', '.join(PARTS)}; none: all of them")
-    parser.add_argument("--out", type=Path, default=Path("build/benchmarks"), help="folder of the JSON files")
+    parser.add_argument("--out", type=Path, default=Path("build/benchmarks"), help="folder of the JSON and SVG files")
     parser.add_argument("--smoke", action="store_true", help="each part in a few seconds: does it still run?")
     parser.add_argument("--rounds", type=int, help="times that the sides take turns")
     parser.add_argument("--seconds", type=float, help="of load, each round and side")
@@ -80,6 +83,7 @@ def main(arguments: list[str]) -> int:
             "figures": figures,
         }
         (asked.out / f"{part}.json").write_bytes(orjson.dumps(written, option=orjson.OPT_INDENT_2))
+        (asked.out / f"{part}.svg").write_bytes(plot.svg(part, figures))
     return 0
 
 

@@ -8,9 +8,10 @@ import shutil
 import orjson
 import pytest
 
+from tests.benchmarks import plot
 from tests.benchmarks.__main__ import NEED_KAFKA, PARTS, main, smoke
 
-NEED_WRK = {"ingest", "latency", "end_to_end", "by_hand"}
+NEED_WRK = {"ingest", "workers", "latency", "end_to_end", "by_hand"}
 
 
 @pytest.mark.slow
@@ -26,6 +27,7 @@ def test_part_runs(part: str) -> None:
     figures = smoke(part)
     assert figures
     assert orjson.dumps(figures)
+    assert b"<rect" in plot.svg(part, figures)
 
 
 def test_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
