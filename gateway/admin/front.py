@@ -9,6 +9,7 @@ in a private folder, and is asked there.
 ``/metrics``                of all workers, told apart by the label ``worker``, and the supervisor's own
 ``/workers/<number>/…``     what that worker serves at ``/…``: its console and its interface
 ``/api/events/<id>``        asked of one worker after the other until one knows the event
+``/api/search``             asked of all of them (:mod:`gateway.admin.searching`)
 anything else               the first worker that is there; a pause asked of it holds in all
 ==========================  ===============================================================================
 
@@ -36,6 +37,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from gateway.admin.answers import MAX_BODY_BYTES, NotFound, answered
 from gateway.admin.guarding import add_headers, check
 from gateway.admin.merging import Merged
+from gateway.admin.searching import search
 from gateway.admin.worker import Worker, WorkerAway, passed
 from gateway.config.settings import Admin
 from gateway.errors import Broken, NotNow
@@ -101,6 +103,7 @@ class Front:
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/api/events/{id}", self._story)
+        app.router.add_get("/api/search", self._search)
         app.router.add_get(r"/workers/{number:\d+}", self._to_folder)
         app.router.add_route("*", r"/workers/{number:\d+}/{path:.*}", self._one)
         app.router.add_route("*", "/{path:.*}", self._first)
@@ -153,6 +156,9 @@ class Front:
         self._up.labels(str(worker.number)).set(0 if text is None else 1)
         return text
 
+    async def _search(self, request: web.Request) -> web.StreamResponse:
+        return await search(self._workers, request)
+
     async def _to_folder(self, request: web.Request) -> web.Response:
         """Addresses in the page are relative, so the slash matters."""
         return web.Response(status=308, headers={"Location": f"/workers/{request.match_info['number']}/"})
@@ -185,6 +191,8 @@ class Front:
                 continue
             if got.status != NotFound.status_hint:
                 return await passed(request, got)
+            if unknown is not None:
+                unknown.release()
             unknown = got
         if unknown is None or away is not None:
             raise away or NotNow("there is no worker")

@@ -72,17 +72,19 @@ class Worker:
         except aiohttp.ClientError as exc:
             raise WorkerAway(self._sentence) from exc
 
-    async def ask(self, request: web.Request, path: str) -> aiohttp.ClientResponse:
+    async def ask(self, request: web.Request, path: str, *, is_plain: bool = False) -> aiohttp.ClientResponse:
         """Pass a request on; the caller closes the response.
 
         Args:
             path: with query, as it stood in the request line.
+            is_plain: ask for an answer that is not compressed, to look into.
 
         Raises:
             WorkerAway: nobody takes the connection, or it broke before the answer.
         """
         body = await request.read()
-        headers = [(name, value) for name, value in request.headers.items() if name.lower() not in _HOP]
+        left_out = _HOP | {"accept-encoding"} if is_plain else _HOP
+        headers = [(name, value) for name, value in request.headers.items() if name.lower() not in left_out]
         url = URL(f"http://worker{path}", encoded=True)
         try:
             return await self._opened.request(

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.console.browser import Page
@@ -41,6 +42,16 @@ async def test_the_page_of_one_worker_leads_to_the_others(page: Page, workers: G
     await page.sees("No callback has come yet")
     await page.sees("away", ".tiles")
     await page.picture("workers")
+
+    # Whichever worker took it, it is found from both pages.
+    form = {"messageid": "m-1", "phone": "6281234567890", "result": "DELIVRD", "status": "1"}
+    async with aiohttp.ClientSession() as session, session.post(f"{workers.url}/callbacks/sms-dr", data=form) as answer:
+        assert answer.status == 200
+    for number in (0, 1):
+        await page.open(f"{workers.admin_url}/workers/{number}/#/events?past=1")
+        await page.sees("1 event.")
+        await page.click(".event a", "m-1")
+        await page.sees("What happened")
     await page.size(375, 812, is_phone=True)
     assert await page.run("document.documentElement.scrollWidth") <= 375
     await page.picture("phone-workers")

@@ -148,6 +148,7 @@ async def test_one_worker_down_leaves_the_other_ready(tmp_path: Path) -> None:
             assert {"0": 1.0, "1": 0.0} == (await workers.metrics())["gateway_worker_up"]
             # What the one that is away may know is not denied.
             assert (await workers.ask("/api/events/" + "0" * 32))[0] == 503
+            assert (await workers.get("/api/search"))["away"] == [1]
             await workers.sms(1)
     finally:
         assert await process.terminate() == 0
@@ -166,6 +167,16 @@ async def test_events_come_from_whichever_worker_has_them(workers: Workers) -> N
     for events in found.values():
         assert (await workers.get(f"/api/events/{events[0]['id']}"))["event"]["id"] == events[0]["id"]
     assert (await workers.ask("/api/events/" + "0" * 32))[0] == 404
+    everywhere, place = [], ""
+    while place is not None:
+        page = await workers.get(f"/api/search?q=6281234567890&limit=2&before={place}")
+        assert len(page["events"]) <= 2
+        assert page["away"] == []
+        everywhere += [event["id"] for event in page["events"]]
+        place = page["next"]
+    assert {event["id"] for events in found.values() for event in events} <= set(everywhere)
+    assert len(everywhere) == len(set(everywhere))
+    assert (await workers.ask("/api/search?before=12"))[0] == (await workers.ask("/api/search?limit=x"))[0] == 400
     url = workers.process.admin_url + "/workers/0/api/events"
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as stream, asyncio.timeout(30):
@@ -190,7 +201,14 @@ async def test_each_worker_has_its_console_and_nothing_is_shown_without_the_toke
         assert (number, 2) == (overview["worker"], overview["workers"])
     assert (await workers.get("/api/overview"))["worker"] == 0
     assert (await workers.ask("/workers/2/"))[0] == 404
-    for path in ("/metrics", "/api/overview", "/workers/1/api/overview", "/workers/1/metrics", "/workers/9/"):
+    for path in (
+        "/metrics",
+        "/api/overview",
+        "/api/search",
+        "/workers/1/api/overview",
+        "/workers/1/metrics",
+        "/workers/9/",
+    ):
         for token in ("", "wrong"):
             assert (await workers.ask(path, token=token))[0] == (404 if path == "/workers/9/" else 401), path
     for path in ("/healthz", "/readyz", "/", "/workers/1/readyz"):
