@@ -10,13 +10,15 @@ import os
 import resource
 import statistics
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from itertools import count
 
 import pytest
 
 from tests.gateway.process import GatewayProcess
 from tests.hostile import bodies, corpus
+from tests.hostile.conftest import READ_TIMEOUT_S
 from tests.hostile.corpus import Case
 from tests.hostile.test_corpus import port_of
 from tests.hostile.wire import send
@@ -24,11 +26,12 @@ from tests.hostile.wire import send
 IDLE = int(os.environ.get("GATEWAY_TEST_IDLE", "1000"))
 #: Kernel memory is not counted; a connection of ours costs about three kilobytes, one of aiohttp's about nine.
 _PER_CONNECTION = 24 * 1024
-#: Healthy requests of one window, one after the other with a pause: enough for a p99.
-_WINDOW = 200
-_WINDOWS = 3
-#: Below this a scheduler's turn on a busy machine of two cores is all that is measured.
-_NOISE_S = 0.010
+#: Healthy requests, quiet and again under attack: six of them are behind the p99.
+_REQUESTS = 600
+#: Slow senders need their time; small attacks can come and go more often.
+_ROUNDS, _SHORT_ROUNDS = 3, 10
+_MOST = 2.0
+_COMPARISONS = 2
 _SLOW = 150
 _CLIENTS = 3
 
@@ -80,88 +83,135 @@ async def idle(gateway: GatewayProcess, count: int) -> AsyncIterator[None]:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_slow_senders_do_not_slow_the_others(gateway: GatewayProcess) -> None:
-    """A hundred and fifty that send a byte now and then, heads and bodies; all are sent away in time."""
-    ended: list[float] = []
-
-    async def slow(number: int) -> None:
-        data = healthy(10**6 + number)
-        cut = 30 if number % 2 else len(data) - 10
-        started = time.monotonic()
-        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(gateway))
-        reading = asyncio.create_task(reader.read())
-        with suppress(OSError):
-            writer.write(data[:cut])
-            for at in range(cut, cut + 9):
-                await asyncio.wait([reading], timeout=0.5)
-                if reading.done():
-                    break
-                writer.write(data[at : at + 1])
-        await asyncio.gather(reading, return_exceptions=True)
-        ended.append(time.monotonic() - started)
-        writer.transport.abort()
+    """A hundred and fifty that send a byte now and then, heads and bodies; all are refused in time, and then closed."""
+    refused: list[float] = []
+    closing: list[list[asyncio.Task[float]]] = []
 
     @asynccontextmanager
     async def attack() -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(slow(number)) for number in range(_SLOW)]
+        senders = [SlowSender(port_of(gateway), number) for number in range(_SLOW)]
+        tasks = [asyncio.create_task(sender.send()) for sender in senders]
         yield
-        await asyncio.gather(*tasks)
+        refused.extend(await asyncio.gather(*tasks))
+        closing.append([asyncio.create_task(sender.closed()) for sender in senders])
 
-    await compare(gateway, attack)
-    assert len(ended) == _SLOW * _WINDOWS
-    assert max(ended) < 15
+    await compare(gateway, attack, rounds=_ROUNDS)
+    assert len(refused) == _SLOW * len(closing) >= _SLOW * _ROUNDS
+    assert max(refused) < READ_TIMEOUT_S + 3
+    # What is refused may still be on its way: its connection is read from for ten seconds, and thrown away.
+    first, *others = closing
+    assert max(await asyncio.gather(*first)) < READ_TIMEOUT_S + 13
+    for task in (task for tasks in others for task in tasks):
+        task.cancel()
 
 
-@pytest.mark.quiet
+class SlowSender:
+    """One good request whose end comes a byte at a time: of its head, or of its body."""
+
+    def __init__(self, port: int, number: int) -> None:
+        self._port = port
+        self._data = healthy(10**6 + number)
+        self._cut = 30 if number % 2 else len(self._data) - 10
+
+    async def send(self) -> float:
+        """Until the gateway answers or closes; after how many seconds it did."""
+        self._started = time.monotonic()
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        answered = asyncio.create_task(self._reader.read(1))
+        with suppress(OSError):
+            self._writer.write(self._data[: self._cut])
+            for at in range(self._cut, self._cut + 9):
+                await asyncio.wait([answered], timeout=0.5)
+                if answered.done():
+                    break
+                self._writer.write(self._data[at : at + 1])
+        await asyncio.gather(answered, return_exceptions=True)
+        return time.monotonic() - self._started
+
+    async def closed(self) -> float:
+        """When the gateway has closed: how many seconds after the beginning."""
+        try:
+            with suppress(OSError):
+                await self._reader.read()
+            return time.monotonic() - self._started
+        finally:
+            self._writer.transport.abort()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_hostile_requests_do_not_slow_the_others(gateway: GatewayProcess) -> None:
     """Some of every kind, all the time, except the largest bodies, which cost what they weigh; see below."""
     small = [case for case in [*corpus.cases(), *bodies.cases()] if sum(map(len, case.chunks)) < 20_000]
 
+    async def attacker(first: int) -> None:
+        for at in count(first, _CLIENTS):
+            await send(port_of(gateway), small[at % len(small)])
+            await asyncio.sleep(0.02)  # an attacker's rate, not synchronisation
+
+    starts = count(0, len(small) // _SHORT_ROUNDS)
+
     @asynccontextmanager
     async def attack() -> AsyncIterator[None]:
-        is_over = False
-
-        async def attacker(first: int) -> None:
-            at = first
-            while not is_over:
-                await send(port_of(gateway), small[at % len(small)])
-                at += _CLIENTS
-                await asyncio.sleep(0.02)  # an attacker's rate, not synchronisation
-
-        tasks = [asyncio.create_task(attacker(number)) for number in range(_CLIENTS)]
+        start = next(starts)  # each round goes on with other kinds
+        tasks = [asyncio.create_task(attacker(start + number)) for number in range(_CLIENTS)]
         yield
-        is_over = True
-        await asyncio.gather(*tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    await compare(gateway, attack)
-
-
-async def compare(gateway: GatewayProcess, attack: object) -> None:
-    """Quiet windows and attacked ones in turn, so that what else the machine does meets both; medians of their p99."""
-    quiet: list[float] = []
-    attacked: list[float] = []
-    numbers = iter(range(10**9))
-    await p99(gateway, numbers)
-    for _ in range(_WINDOWS):
-        quiet.append(await p99(gateway, numbers))
-        async with attack():  # type: ignore[operator]
-            attacked.append(await p99(gateway, numbers))
-    before, under = statistics.median(quiet), statistics.median(attacked)
-    print(f"p99 quiet {before * 1000:.1f} ms, attacked {under * 1000:.1f} ms")
-    assert under < 2 * before + _NOISE_S, (quiet, attacked)
+    await compare(gateway, attack, rounds=_SHORT_ROUNDS)
 
 
-async def p99(gateway: GatewayProcess, numbers: object) -> float:
-    """Of good requests on one connection, each a fresh event that waits for the disk."""
+async def compare(
+    gateway: GatewayProcess, attack: Callable[[], AbstractAsyncContextManager[None]], *, rounds: int
+) -> None:
+    """The p99 under attack is within twice the quiet one.
+
+    Quiet and attacked requests in turn, as many of each: what else the machine does meets both. Where it met one of
+    them more, a second comparison has to be well; what an attack costs is there every time.
+    """
+    ratios: list[float] = []
+    numbers = count()
+    with preferred(gateway.pid):
+        await waited(gateway, numbers, _REQUESTS // rounds)
+        while len(ratios) < _COMPARISONS and (not ratios or ratios[-1] >= _MOST):
+            quiet: list[float] = []
+            attacked: list[float] = []
+            for _ in range(rounds):
+                quiet += await waited(gateway, numbers, _REQUESTS // rounds)
+                async with attack():
+                    attacked += await waited(gateway, numbers, _REQUESTS // rounds)
+            before, under = (statistics.quantiles(took, n=100)[98] for took in (quiet, attacked))
+            print(f"p99 quiet {before * 1000:.1f} ms, attacked {under * 1000:.1f} ms, {under / before:.2f} times")
+            ratios.append(under / before)
+    assert ratios[-1] < _MOST, ratios
+
+
+@contextmanager
+def preferred(pid: int) -> Iterator[None]:
+    """The gateway and this process before all others where that is allowed: other tests are not what is measured."""
+    pids = (os.getpid(), pid)
+    before = [os.getpriority(os.PRIO_PROCESS, one) for one in pids]
+    with suppress(PermissionError):
+        for one in pids:
+            os.setpriority(os.PRIO_PROCESS, one, -15)
+    yield
+    with suppress(PermissionError):
+        for one, priority in zip(pids, before, strict=True):
+            os.setpriority(os.PRIO_PROCESS, one, priority)
+
+
+async def waited(gateway: GatewayProcess, numbers: Iterator[int], requests: int) -> list[float]:
+    """For good requests on one connection, each a fresh event that waits for the disk; seconds."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port_of(gateway))
     took: list[float] = []
-    for _ in range(_WINDOW):
+    for _ in range(requests):
         started = time.perf_counter()
-        writer.write(healthy(next(numbers)))  # type: ignore[call-overload]
+        writer.write(healthy(next(numbers)))
         answer = await reader.readuntil(b"success")
         took.append(time.perf_counter() - started)
         assert answer.startswith(b"HTTP/1.1 200 ")
-        await asyncio.sleep(0.004)  # the rate of a quiet sender
+        await asyncio.sleep(0.002)  # the rate of a quiet sender
     writer.close()
-    return statistics.quantiles(took, n=100)[98]
+    return took
