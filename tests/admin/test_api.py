@@ -199,7 +199,7 @@ def _fix(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> str:
     ordinary = type(endpoint.callback).decode
 
     def decode(self: object, request: object, context: object) -> Decoded:
-        mended = replace(request, body=request.body.replace(b"messageid=&", b"messageid=mended&"))  # type: ignore[attr-defined,type-var]
+        mended = request._replace(body=request.body.replace(b"messageid=&", b"messageid=mended&"))  # type: ignore[attr-defined,type-var]
         return ordinary(self, mended, context)  # type: ignore[arg-type]
 
     monkeypatch.setattr(type(endpoint.callback), "decode", decode)
