@@ -2,6 +2,7 @@
 
     python -m tests.lossproof                          # every scenario once, some minutes
     python -m tests.lossproof --scenario kill --minutes 10 --seed 7 --json proof.json
+    python -m tests.lossproof --record --kills 100 --jobs 2 --seed 2026     # an hour: all of it, as the README tells
 
 One *scenario* is one kind of fault, repeated in cycles while load goes on, in one *mode* (``embedded``: ``gateway run``
 with its own log; ``kafka``: ``gateway run`` with a broker; ``split``: ``serve`` and ``fanout`` as processes of their
@@ -18,9 +19,12 @@ own). The gateway is the program that users start, as its own processes, unchang
 ``proxy``        the network between gateway and broker: cut, slow
 ``world``        all of it for one scenario, and what every scenario ends with
 ``scenarios``    the faults
+``plan``         which of them a run plays, and which it must have made at its end
 ``stored``       what stands in the journal, or in the topics
 ``checker``      the proof: history against log against subscribers
+``damaged``      which events the journal itself named as damaged, where a bit was flipped: those alone may be missing
 ``report``       the table and the JSON
+``recorded``     the run that the documents tell of
 ===============  =========================================================================================
 
 What is proven of each scenario, from the history file, the log's files and the subscribers' own records:
@@ -33,7 +37,8 @@ What is proven of each scenario, from the history file, the log's files and the 
 5. repeats are counted. Delivery is at least once: they are no breach.
 
 A seed decides every draw of a scenario: which process, which fault, after how many callbacks. What the machine makes
-of it (which instruction a kill hits) differs from run to run, which is why cycles are repeated.
+of it (which instruction a kill hits) differs from run to run, which is why cycles are repeated. Every fault that was
+really made is counted, and a scenario that is played whole is a failure when one of its faults was not made.
 
 The proof can fail: ``--break`` starts a gateway that answers before the commit, moves a cursor before the
 acknowledgement, or commits ahead of completion, and the checker must tell. Tests see to that.

@@ -58,7 +58,7 @@ def table(rows: Sequence[Row]) -> str:
     lines = [_cells(row) for row in rows]
     if len(rows) > 1:
         lines.append(["all", "", *(f"{sum(column):,}" for column in zip(*map(_numbers, rows), strict=True))])
-    text = [_markdown(_COLUMNS, lines), "", _markdown(("fault", "mode", "times"), _faults(rows))]
+    text = [markdown(_COLUMNS, lines), "", markdown(("fault", "mode", "times"), _faults(rows))]
     for row in rows:
         missing = [f"never injected: {fault}" for fault in row.missing]
         problems = (row.failure, *missing, *row.verdict.problems)
@@ -115,7 +115,8 @@ def _cells(row: Row) -> list[str]:
     return [row.scenario, row.mode, *(f"{number:,}" for number in _numbers(row))]
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table that can be read as it is, too."""
     lines = [head, ["---"] * len(head), *rows]
     widths = [max(len(line[n]) for line in lines) for n in range(len(head))]
     return "\n".join(
