@@ -1,0 +1,26 @@
+"""From the configuration to what the clients are made with."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.config.settings import Kafka
+from gateway.log.kafka import KafkaOptions, KafkaReader
+
+
+@pytest.mark.parametrize(("written", "session_s"), [(None, 15.0), ("6s", 6.0)])
+def test_how_soon_a_dead_member_is_noticed_is_what_the_configuration_says(
+    written: str | None, session_s: float
+) -> None:
+    """And a member that lives tells of itself several times in that time."""
+    more = {} if written is None else {"session_timeout": written}
+    options = KafkaOptions.of(Kafka.model_validate({"bootstrap_servers": ["127.0.0.1:9"], **more}))
+    reader = KafkaReader(
+        options, "g", ["sms.dr"], start="latest", on_revoked=None, ensure=_never, leave=lambda reader, farewell: None
+    )
+    assert reader._policy.session_s == session_s
+    assert 3 <= reader._policy.session_s / reader._policy.heartbeat_s <= 10
+
+
+async def _never(topics: object) -> None:
+    raise AssertionError("nothing is opened")
