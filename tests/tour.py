@@ -103,10 +103,10 @@ class Tour:
 
 @asynccontextmanager
 async def touring(folder: Path, **environment: str) -> AsyncIterator[Tour]:
-    """A tour that has begun, within a minute; ends and cleans up."""
+    """A tour that has begun; what is done in it has three minutes, and nothing of it is left afterwards."""
     tour = Tour(folder, {**os.environ, **environment})
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             await tour.begin()
             yield tour
     finally:

@@ -191,8 +191,6 @@ async def test_rejected_callbacks_are_decoded_again(gateway: Running, monkeypatc
 
 def _fix(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> str:
     """A later version that understands receipts without a message id; what the event is then about."""
-    from dataclasses import replace
-
     from gateway.callbacks import Decoded
 
     endpoint = next(one for one in gateway.app._parts.endpoints or () if one.callback.name == "sms-dr")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,24 @@ async def test_one_worker_down_leaves_the_other_ready(tmp_path: Path) -> None:
             await workers.sms(1)
     finally:
         assert await process.terminate() == 0
+
+
+async def test_an_admin_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
+    """Said before any worker starts."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        process = GatewayProcess(
+            tmp_path, {**NO_KAFKA, "ingest": {"port": 0, "workers": 2}, "admin": {"port": port}}, "serve"
+        )
+        with pytest.raises(AssertionError, match="the process ended"):
+            await process.start()
+    (line,) = process.lines
+    assert line["event"] == "gateway.failed"
+    assert line["error"].startswith(f"admin.host and admin.port: cannot listen on 127.0.0.1:{port}")
+    assert process.process is not None
+    assert await process.process.wait() == 1
 
 
 async def test_events_come_from_whichever_worker_has_them(workers: Workers) -> None:
