@@ -44,7 +44,7 @@ _STILL_S: Final = {"embedded": 15.0, "kafka": 75.0, "split": 75.0}
 #: not be a million events behind at the end.
 _FAR_BEHIND: Final = 5000
 #: What was broken on purpose is not waited for that long.
-_STILL_BROKEN_S: Final = 8.0
+_STILL_BROKEN_S: Final = 6.0
 
 
 #: Each retry tier is a consumer group more; one subscriber with them shows as much as three.
