@@ -86,6 +86,7 @@ class JournalUnavailable(NotNow):
 class Transient(GatewayError):
     """The other side is away or busy; the same thing is tried again later."""
 
+    status_hint = 503
     retriable = True
 
 
