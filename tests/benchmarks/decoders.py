@@ -11,7 +11,6 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
 from tests.callbacks.samples import Sample, all_samples
@@ -54,7 +53,7 @@ _ID = re.compile(rb"([0-9a-f]{24}|-0000-4000-8000-0123)[0-9a-f]{8}\b")
 def variations(request: CallbackRequest) -> Iterator[CallbackRequest]:
     """The request with other ids, numbers and seconds."""
     for number in range(VARIATIONS):
-        yield replace(request, body=varied(request.body, number), query=varied(request.query, number))
+        yield request._replace(body=varied(request.body, number), query=varied(request.query, number))
 
 
 def varied(data: bytes, number: int) -> bytes:

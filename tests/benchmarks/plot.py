@@ -1,11 +1,12 @@
-"""A part's figures as a picture: ``build/benchmarks/<part>.svg``, drawn by pygal (https://www.pygal.org)."""
+"""A part's figures as a picture: ``build/benchmarks/<part>.svg``, drawn by matplotlib."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from typing import Any, Final
 
-import pygal
+from matplotlib.figure import Figure
 
 #: Part → title and the figures that are drawn, in the order of the bars.
 CHARTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
@@ -13,7 +14,10 @@ CHARTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "ingest": ("Durable accept, µs of processor time for each event", ("cpu_us",)),
     "latency": ("Answer at a constant rate, milliseconds", ("p50_ms", "p99_ms", "p999_ms")),
     "publish": ("Publishing, µs of processor time for each event", ("cpu_us",)),
-    "fanout": ("Deliveries for each second of processor time", ("per_s",)),
+    "fanout": (
+        "Deliveries for each second of processor time",
+        ("bare_per_cpu_s", "fanout_per_cpu_s", "fanout_with_filter_per_cpu_s"),
+    ),
     "end_to_end": ("From callback to webhook, µs of processor time for each event", ("cpu_us",)),
     "growth": (
         "Cost of an event as work grows, µs",
@@ -28,15 +32,22 @@ def svg(part: str, figures: Mapping[str, Any]) -> bytes:
     """Bars for each row: one for each figure, or, where a row has sides, one for each side."""
     title, names = CHARTS[part]
     rows = {label: row for label, row in figures.items() if isinstance(row, Mapping) and _bars(row, names)}
+    rows = rows or {"": figures}
     bars = list(dict.fromkeys(name for row in rows.values() for name in _bars(row, names)))
-    chart = pygal.HorizontalBar(
-        title=title, js=[], legend_at_bottom=True, print_values=True, height=180 + 26 * len(rows) * len(bars), width=900
-    )
-    chart.x_labels = list(rows)
-    for bar in bars:
-        chart.add(bar, [_bars(row, names).get(bar) for row in rows.values()])
-    drawn: bytes = chart.render()
-    return drawn
+    thick = 0.8 / max(1, len(bars))
+    figure = Figure(figsize=(10, 1.2 + 0.3 * len(rows) * max(1, len(bars))), layout="constrained")
+    axes = figure.subplots()
+    for number, bar in enumerate(bars):
+        values = [_bars(row, names).get(bar, 0.0) for row in rows.values()]
+        drawn = axes.barh([at + number * thick for at in range(len(rows))], values, thick, label=bar)
+        axes.bar_label(drawn, [f"{value:g}" if value else "" for value in values], padding=2, fontsize=8)
+    axes.set_yticks([at + thick * (len(bars) - 1) / 2 for at in range(len(rows))], list(rows))
+    axes.invert_yaxis()
+    axes.set_title(title)
+    axes.legend(fontsize=8)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="svg", metadata={"Date": None})
+    return picture.getvalue()
 
 
 def _bars(row: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, float]:

@@ -27,7 +27,7 @@ def test_part_runs(part: str) -> None:
     figures = smoke(part)
     assert figures
     assert orjson.dumps(figures)
-    assert b"<rect" in plot.svg(part, figures)
+    assert b"</svg>" in plot.svg(part, figures)
 
 
 def test_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
