@@ -9,8 +9,8 @@ from typing import Final
 
 from gateway.log import Record
 from gateway.log.journal import EVENTS
-from gateway.log.journal.journal import stream_of
 from gateway.log.journal.store import Store
+from gateway.log.journal.streams import stream_of
 
 #: Some thousand events at once.
 _CHUNK_BYTES: Final = 4 * 1024 * 1024

@@ -38,6 +38,18 @@ def test_a_client_that_is_closed_twice_or_speaks_afterwards_stays_gone() -> None
     assert "gone" not in shown()
 
 
+def test_one_that_comes_before_the_other_has_gone_keeps_the_series() -> None:
+    """As when a subscriber is replaced: the new reader opens, then the old one closes."""
+    old = Availability("replaced")
+    new = Availability("replaced")
+    new.solved(CONNECTION)
+    old.close()
+    old.close()
+    assert shown()["replaced"] == 1
+    new.close()
+    assert "replaced" not in shown()
+
+
 async def test_a_reader_that_cannot_open_leaves_no_series() -> None:
     """As for each scan of ``explain`` while Kafka is away: nobody is left who would set it to 1 again."""
     log = KafkaLog(KafkaOptions(bootstrap_servers=("127.0.0.1:1",)))

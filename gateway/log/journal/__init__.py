@@ -9,8 +9,9 @@ Rejected: one row per event (three times the cost per event); a hand-written fil
 hand-off between threads costs more than the write, and SQLite's recovery has been proven by others).
 """
 
-from gateway.log.journal.journal import EVENTS, Journal
+from gateway.log.journal.journal import Journal
 from gateway.log.journal.reader import JournalReader
 from gateway.log.journal.retention import Expired, Retention
+from gateway.log.journal.streams import EVENTS
 
 __all__ = ["EVENTS", "Expired", "Journal", "JournalReader", "Retention"]

@@ -18,17 +18,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
 from gateway.errors import Broken, JournalDamaged, JournalUnavailable
 from gateway.log.journal import segment, wal
-from gateway.log.journal.store import _MASK, _SHIFT, FILE_NAME, Store
-
-#: Stream of vendor events: the name that is given back to rows whose stream has lost its own.
-_EVENTS: Final = "events"
-_INTERNAL: Final = ("retry.", "dlq.", "internal.")
+from gateway.log.journal.store import FILE_NAME, Store
+from gateway.log.journal.streams import EVENTS, MASK, SHIFT, stream_of
 
 
 class Row(NamedTuple):
@@ -192,7 +189,7 @@ class _Source:
         """Every row that is sound, in the order of streams and offsets; the report grows with them."""
         expected: dict[int, int] = {number: stream.floor for number, stream in self.by_number.items()}
         for row_id, count in self._keys():
-            number, base = row_id >> _SHIFT, row_id & _MASK
+            number, base = row_id >> SHIFT, row_id & MASK
             row = self._row(row_id)
             stream = self.by_number.get(number)
             if stream is None:
@@ -222,7 +219,7 @@ class _Source:
                 found = self._next_key(at)
             except sqlite3.DatabaseError:
                 found = self._behind_damage(at)
-                if found is None or found[0] >> _SHIFT != at >> _SHIFT:
+                if found is None or found[0] >> SHIFT != at >> SHIFT:
                     self._note_lost_end(at)
             if found is None:
                 return
@@ -231,8 +228,8 @@ class _Source:
 
     def _note_lost_end(self, at: int) -> None:
         """Damage up to the end of a stream: nothing behind it tells how many records there were."""
-        stream = self.by_number.get(at >> _SHIFT)
-        where = f"{stream.name} from offset {at & _MASK} on" if stream is not None else "the table of records"
+        stream = self.by_number.get(at >> SHIFT)
+        where = f"{stream.name} from offset {at & MASK} on" if stream is not None else "the table of records"
         self.report.problems.append(f"{where}: the pages cannot be read, and how many records they held is not known")
 
     def _next_key(self, at: int) -> tuple[int, int] | None:
@@ -245,7 +242,7 @@ class _Source:
         failing, step = at, 1
         while True:
             probe = at + step
-            if probe >> _SHIFT > (1 << 19):
+            if probe >> SHIFT > (1 << 19):
                 return None
             try:
                 found = self._next_key(probe)
@@ -272,7 +269,7 @@ class _Source:
     def _unnamed(self, number: int, base: int, row: Row | None) -> StreamReport:
         """A stream whose name is lost: its records tell whether it was an internal one."""
         topic = _only_topic(row)
-        name = topic if topic is not None and topic.startswith(_INTERNAL) else _EVENTS
+        name = stream_of(topic) if topic is not None else EVENTS
         if any(stream.name == name for stream in self.by_number.values()):
             name = f"internal.salvaged-{number}"
         self.report.problems.append(f"the name of stream {number} is lost; by its records it is {name}")
@@ -323,7 +320,7 @@ def _fault(row: Row, stream: str) -> str | None:
         if crc != row.crc:
             return "the checksum is wrong"
         segment.decode(
-            row.records, partition=stream, base=row.id & _MASK, count=row.records_count, appended_at=row.appended_at
+            row.records, partition=stream, base=row.id & MASK, count=row.records_count, appended_at=row.appended_at
         )
     except (JournalDamaged, TypeError, AttributeError):
         return "the records cannot be parsed"

@@ -20,14 +20,11 @@ from gateway.log.journal.lock import FolderLock
 from gateway.log.journal.reader import JournalReader
 from gateway.log.journal.retention import Enforcer, Expired, Retention
 from gateway.log.journal.store import SegmentInfo, Store, Stream
+from gateway.log.journal.streams import EVENTS, stream_of
 from gateway.log.journal.tail import Tail
 from gateway.log.journal.writer import WriterThread
 from gateway.telemetry.metrics import METRICS
 
-#: The stream of all vendor events, whatever their topic: they share one order and one commit.
-EVENTS: Final = "events"
-#: Topics that get a stream of their own.
-_INTERNAL: Final = ("retry.", "dlq.", "replay.", "fanout.")
 #: A crash repeats what was done in this time; ten times less doubles the commits of an idle gateway.
 _CURSOR_INTERVAL_S: Final = 0.25
 _HOUSEKEEPING_S: Final = 10.0
@@ -455,8 +452,3 @@ class Journal:
     def used_bytes(self) -> int:
         """Bytes of the file in use, as last measured."""
         return self._enforcer.used_bytes
-
-
-def stream_of(topic: str) -> str:
-    """The stream that holds a topic: internal topics have one each, vendor events share one."""
-    return topic if topic.startswith(_INTERNAL) else EVENTS

@@ -23,14 +23,12 @@ import orjson
 from gateway.errors import JournalDamaged, JournalUnavailable
 from gateway.log import Record
 from gateway.log.journal import segment
+from gateway.log.journal.streams import MASK, SHIFT
 
 FILE_NAME: Final = "journal.sqlite"
 #: "NXGW" in ASCII: tells our file from any other SQLite file that may lie in the folder.
 _APPLICATION_ID: Final = 0x4E584757
 _VERSION: Final = 1
-#: 2^44 records in one stream is 500 years at a thousand a second; 2^19 streams are left.
-_SHIFT: Final = 44
-_MASK: Final = (1 << _SHIFT) - 1
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS stream (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, floor INTEGER NOT NULL);
@@ -55,11 +53,11 @@ class Stream:
 
     @property
     def _low(self) -> int:
-        return self.id << _SHIFT
+        return self.id << SHIFT
 
     @property
     def _high(self) -> int:
-        return (self.id + 1) << _SHIFT
+        return (self.id + 1) << SHIFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +155,7 @@ class Store:
             for name, draft in appends.items():
                 stream = self.streams.get(name) or self._create(name)
                 blob = b"".join(draft.parts)
-                row_id = stream.id << _SHIFT | stream.head
+                row_id = stream.id << SHIFT | stream.head
                 topics = orjson.dumps(draft.topics).decode()
                 db.execute(
                     "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?)",
@@ -315,7 +313,7 @@ class Store:
         return _info(row) if row else None
 
     def _last(self, stream: Stream) -> SegmentInfo | None:
-        return self._at_or_before(stream, _MASK)
+        return self._at_or_before(stream, MASK)
 
     def _at_or_before(self, stream: Stream, offset: int) -> SegmentInfo | None:
         row = self._db.execute(
@@ -328,9 +326,9 @@ class Store:
 def _info(row: tuple[int, int, float, str]) -> SegmentInfo:
     try:
         topics = {str(topic): int(count) for topic, count in orjson.loads(row[3]).items()}
-        return SegmentInfo(row[0] & _MASK, int(row[1]), float(row[2]), topics)
+        return SegmentInfo(row[0] & MASK, int(row[1]), float(row[2]), topics)
     except (ValueError, TypeError, AttributeError) as exc:
-        raise JournalDamaged(f"the segment at offset {row[0] & _MASK} cannot be parsed: {exc}") from exc
+        raise JournalDamaged(f"the segment at offset {row[0] & MASK} cannot be parsed: {exc}") from exc
 
 
 def _records(row: tuple[int, int, float, str, int, bytes], name: str, info: SegmentInfo) -> list[Record] | None:

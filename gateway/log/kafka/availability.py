@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -11,6 +12,9 @@ import structlog
 from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.kafka")
+
+#: How many clients of one name are open: one that comes before the other has gone shares its series.
+_OPEN: Counter[str] = Counter()
 
 #: Subject of what concerns the connection and not one topic.
 CONNECTION = ""
@@ -50,11 +54,19 @@ class Availability:
         self._since = time.time()
         self._gauge = METRICS.gauge("gateway_kafka_up").labels(client)
         self._gauge.set(0)
+        self._is_closed = False
+        _OPEN[client] += 1
 
     def close(self) -> None:
-        """The client is gone: a gauge that stays at 0 would be an alarm about nothing."""
-        with suppress(KeyError):
-            METRICS.gauge("gateway_kafka_up").remove(self._client)
+        """The client is gone: a gauge that stays at 0 would be an alarm about nothing. May be called twice."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        _OPEN[self._client] -= 1
+        if not _OPEN[self._client]:
+            del _OPEN[self._client]
+            with suppress(KeyError):
+                METRICS.gauge("gateway_kafka_up").remove(self._client)
 
     @property
     def state(self) -> State:
