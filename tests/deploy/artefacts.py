@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -27,9 +29,11 @@ def run(tool: str, *arguments: str, install: str, given: str | None = None) -> s
     Args:
         given: what it reads from its standard input.
     """
-    if shutil.which(tool) is None:
+    # Beside the interpreter too: a virtual environment that was not activated is not on the path.
+    found = shutil.which(tool, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if found is None:
         pytest.skip(f"{tool} is not installed ({install})")
-    done = subprocess.run([tool, *arguments], check=False, capture_output=True, text=True, cwd=ROOT, input=given)
+    done = subprocess.run([found, *arguments], check=False, capture_output=True, text=True, cwd=ROOT, input=given)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
