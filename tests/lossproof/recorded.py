@@ -1,0 +1,93 @@
+"""The recorded run as the README and the guarantees show it: tables out of ``recorded.json``, and nothing else.
+
+python -m tests.lossproof --record --jobs 2 --json tests/lossproof/recorded.json
+python -m tests.lossproof.recorded        # writes the tables into the documents
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from tests.lossproof.report import markdown
+from tests.lossproof.world import ROLES
+
+ROOT: Final = Path(__file__).parents[2]
+FILE: Final = Path(__file__).with_name("recorded.json")
+
+_MODES: Final = {"embedded": "embedded log", "kafka": "Kafka, one process", "split": "Kafka, `serve` and `fanout`"}
+_COUNTS: Final = ("accepted", "delivered", "lost", "invented", "out_of_order", "unstable", "repeated_deliveries")
+
+
+def run(document: Mapping[str, Any]) -> str:
+    """One line: what was run, when, on what."""
+    command = re.sub(r" --json \S+", "", document["command"])
+    return (
+        f"`{command}`, begun {document['began'][:16].replace('T', ' ')} UTC on commit `{document['commit']}`, "
+        f"{document['seconds'] / 60:.0f} minutes, {document['played']} of {document['planned']} scenarios played, "
+        f"{document['totals']['cycles']} faults in turn under load."
+    )
+
+
+def outcome(document: Mapping[str, Any]) -> str:
+    """By mode: how often each role was killed, and what came of the events."""
+    rows: list[list[str]] = []
+    for mode, name in _MODES.items():
+        sums: Counter[str] = Counter()
+        for row in document["rows"]:
+            if row["mode"] == mode:
+                sums.update({count: row["verdict"][count] for count in _COUNTS} | {"told": row["told_lost"]})
+        kills = ", ".join(f"{role} {document['injected'][mode][f'SIGKILL {role}']}" for role in ROLES[mode])  # type: ignore[index]
+        numbers = (
+            "accepted",
+            "delivered",
+            "lost",
+            "told",
+            "invented",
+            "out_of_order",
+            "unstable",
+            "repeated_deliveries",
+        )
+        rows.append([name, kills, *(f"{sums[count]:,}" for count in numbers)])
+    head = ("mode", "SIGKILL", "accepted", "delivered", "lost", "named as damaged", "invented", "out of order",
+            "changed", "delivered again")  # fmt: skip
+    return markdown(head, rows)
+
+
+def faults(document: Mapping[str, Any]) -> str:
+    """Every fault, and how often it was made in each mode."""
+    injected: Mapping[str, Mapping[str, int]] = document["injected"]
+    names = sorted({fault for of in injected.values() for fault in of})
+    return markdown(
+        ("fault", *_MODES.values()),
+        [[name, *(str(injected[mode].get(name, "–")) for mode in _MODES)] for name in names],
+    )
+
+
+TABLES: Final = {"README.md": {"loss proof run": run, "loss proof table": outcome},
+                 "deploy/docs/guarantees.md": {"loss proof faults": faults}}  # fmt: skip
+
+
+def filled(name: str, text: str, document: Mapping[str, Any]) -> str:
+    """A document with its tables as the run says."""
+    for marker, table in TABLES[name].items():
+        pattern = re.compile(rf"(<!-- {marker} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text, count = pattern.subn(lambda match, table=table: f"{match[1]}{table(document)}\n{match[2]}", text)
+        assert count == 1, marker
+    return text
+
+
+def main() -> None:
+    """Rewrite the documents."""
+    document = json.loads(FILE.read_text())
+    for name in TABLES:
+        path = ROOT / name
+        path.write_text(filled(name, path.read_text(), document))
+
+
+if __name__ == "__main__":
+    main()
