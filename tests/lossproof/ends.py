@@ -86,16 +86,22 @@ async def points(world: World) -> None:
     """Each process ends by itself at each of its points, by either signal."""
     rng = world.rng
     places = [(role, point, how) for role, of in POINTS[world.mode].items() for point in of for how in SIGNALS]
+    down: Gateway | None = None
     for role, name, how in world.deal(places):
         point = f"{name}:{rng.randint(1, 60)}:{how}"
         if not world.cycle(f"{role} ends at {point}"):
-            return
+            break
         gateway = world.gateway(role)
-        await gateway.kill()
+        if gateway is not down:
+            if down is not None:
+                await world.bring_up(down)
+            await gateway.kill()
         await gateway.launch(point, world.broken)
         await gateway.ended(90)
         world.inject(f"SIG{how} {name}")
-        await world.bring_up(gateway)
+        down = gateway
+    if down is not None:
+        await world.bring_up(down)
 
 
 async def term(world: World) -> None:

@@ -13,7 +13,7 @@ from tests.lossproof.run import play
 from tests.lossproof.shim import compiler
 from tests.lossproof.world import Mode
 
-EMBEDDED = [("kill", 3), ("points", 3), ("backlog", 1), ("term", 1), ("torn", 2), ("fsync", 3), ("disk-full", 1),
+EMBEDDED = [("kill", 2), ("points", 3), ("backlog", 1), ("term", 1), ("torn", 2), ("fsync", 3), ("disk-full", 1),
             ("flip", 2), ("clock", 2), ("files", 1), ("subscribers", 1), ("reload", 3)]  # fmt: skip
 BROKER: list[tuple[str, Mode, int]] = [("outage", "kafka", 1), ("kill", "split", 1)]
 NEEDS_SHIM = {"torn", "fsync", "disk-full", "clock"}
