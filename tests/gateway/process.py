@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import orjson
 import yaml
+
+#: Process ids of those that run: a test that fails leaves none behind.
+_RUNNING: set[int] = set()
+
+
+@atexit.register
+def _kill_what_is_left() -> None:
+    for pid in _RUNNING:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 class GatewayProcess:
@@ -67,6 +79,7 @@ class GatewayProcess:
             stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
             env={**os.environ, "PYTHONUNBUFFERED": "1"}, limit=2**20,
         )  # fmt: skip
+        _RUNNING.add(self.process.pid)
         self._reading = asyncio.create_task(self._read())
         started = await self.logged("gateway.started")
         # With several workers the supervisor has the admin port, and said so before.
@@ -131,6 +144,7 @@ class GatewayProcess:
         assert self.process is not None
         assert self._reading is not None
         code = await self.process.wait()
+        _RUNNING.discard(self.process.pid)
         await self._reading
         return code
 
