@@ -28,6 +28,10 @@ from gateway.telemetry.metrics import METRICS
 #: A crash repeats what was done in this time; ten times less doubles the commits of an idle gateway.
 _CURSOR_INTERVAL_S: Final = 0.25
 _HOUSEKEEPING_S: Final = 10.0
+#: Bytes in the WAL that are worth a checkpoint. At ten times more a start after a crash reads for seconds.
+_CHECKPOINT_BYTES: Final = 8 * 1024 * 1024
+#: What a commit writes at least, whatever its events: some pages of tree and positions.
+_COMMIT_BYTES: Final = 8 * 1024
 #: Bytes that may wait for a commit. Past it a disk that hangs is answered 503 instead of filling the memory.
 _MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
 
@@ -89,6 +93,8 @@ class Journal:
         self._tails: dict[str, Tail] = {}
         self._changed: dict[str, asyncio.Future[None]] = {}
         self._housekeeper: asyncio.Task[None] | None = None
+        self._in_wal = 0
+        self._checkpointing: asyncio.Task[None] | None = None
         self._last_failure = ""
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -127,6 +133,8 @@ class Journal:
         if self._housekeeper is not None:
             self._housekeeper.cancel()
             await asyncio.gather(self._housekeeper, return_exceptions=True)
+        if self._checkpointing is not None:
+            await asyncio.wait([self._checkpointing])
         if self._cursor_timer is not None:
             self._cursor_timer.cancel()
         self._is_cursor_due = True
@@ -243,10 +251,26 @@ class Journal:
             self._failed(batch, cursors, error)
         else:
             self._stored(batch, job.result())
+            self._in_wal += batch.size + _COMMIT_BYTES
+            if self._in_wal >= _CHECKPOINT_BYTES and self._checkpointing is None and self._is_open:
+                self._in_wal = 0
+                self._checkpointing = self._loop.create_task(self._checkpoint(), name="journal-checkpoint")
         if self._pending.waiters or (self._is_cursor_due and self._dirty):
             self._submit()
         if not self._is_committing:
             self._idle.set()
+
+    async def _checkpoint(self) -> None:
+        """Most of it through the reading connection, while commits go on; then, between two commits, the little that
+        came meanwhile, so that the WAL starts over. In one piece a commit would wait tens of milliseconds behind it.
+        """
+        try:
+            await self._in_read_pool(self._read_store.checkpoint)
+            await self._writer.submit(self._store.checkpoint)
+        except GatewayError as exc:
+            _log.warning("journal.checkpoint_failed", error=str(exc))
+        finally:
+            self._checkpointing = None
 
     def _stored(self, batch: _Batch, stored: _Stored) -> None:
         self._last_failure = ""

@@ -94,6 +94,7 @@ class Store:
                 self._prepare()
             else:
                 self._db.execute("PRAGMA query_only=1")
+                self._db.execute("PRAGMA synchronous=FULL")  # of what checkpoints through it write
                 self.refresh()
         except sqlite3.DatabaseError as exc:
             self._db.close()
@@ -114,6 +115,7 @@ class Store:
             )
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
+        db.execute("PRAGMA wal_autocheckpoint=0")  # the journal does it, beside the commits
         if is_new:
             db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
             db.execute(f"PRAGMA user_version={_VERSION}")
@@ -135,6 +137,18 @@ class Store:
         self._db.close()
 
     # -- writing ------------------------------------------------------------------------------------------------
+
+    def checkpoint(self) -> None:
+        """Copy from the WAL into the file what nobody reads there any more; commits of others go on meanwhile.
+
+        Raises:
+            JournalUnavailable: it could not be copied; it is safe in the WAL.
+            JournalDamaged: the file is not sound any more.
+        """
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as exc:
+            raise translated(exc, self.path) from exc
 
     def commit(
         self, appends: Mapping[str, segment.Draft], cursors: Mapping[tuple[str, str], int], now: float

@@ -333,3 +333,21 @@ async def test_published_events_go_early_but_for_the_window_of_known_ids(tmp_pat
         await publisher.flush()
         await journal.housekeep()
         assert journal.floor(EVENTS) == 900
+
+
+async def test_the_wal_starts_over_under_load_and_everything_is_kept(tmp_path: Path) -> None:
+    """Checkpoints go on beside commits: the WAL stays a few times what one of them takes, however much is written."""
+    count, size = 400, 128 * 1024
+    wal = tmp_path / f"{FILE_NAME}-wal"
+    largest = 0
+    async with opened(tmp_path) as journal:
+        for number in range(count):
+            await journal.append([entry(number, size=size)])
+            largest = max(largest, wal.stat().st_size)
+    assert largest < 32 * MIB < count * size
+    async with opened(tmp_path) as journal:
+        reader = await journal.reader("all", [], start="earliest")
+        ids: list[str] = []
+        while len(ids) < count:
+            ids += [record.id for record in await reader.fetch(max_records=100, wait_s=1.0)]
+        assert ids == [entry(number).id for number in range(count)]
