@@ -1,0 +1,126 @@
+"""The recorded figures as the documents show them: tables out of ``recorded/*.json``, pictures beside them.
+
+python -m tests.benchmarks --out tests/benchmarks/recorded
+python -m tests.benchmarks.recorded       # writes the tables into deploy/docs/speed.md, and the pictures
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from tests.benchmarks import plot
+
+ROOT: Final = Path(__file__).parents[2]
+FOLDER: Final = Path(__file__).with_name("recorded")
+PICTURES: Final = ROOT / "deploy/docs/images"
+
+#: Part → the figures shown, and how their columns are called.
+COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
+    "ingest": {"cpu_us": "µs an event", "of_bare": "of bare", "per_s": "a second", "p99_ms": "p99 ms"},
+    "by_hand": {
+        "cpu_us": "µs an event",
+        "of_bare": "of bare",
+        "gateway_is_times": "the gateway does … times as much",
+        "per_s": "a second",
+        "p99_ms": "p99 ms",
+    },
+    "latency": {"per_s": "a second", "p50_ms": "p50 ms", "p99_ms": "p99 ms", "p999_ms": "p99.9 ms"},
+    "workers": {"cpu_us": "µs an event", "of_one": "of one", "per_s": "a second", "times_one": "times one"},
+    "publish": {"cpu_us": "µs an event", "of_plain": "of a `send()` loop", "per_cpu_s": "for a second of one core"},
+    "end_to_end": {"cpu_us": "µs an event", "of_in_and_out": "of bare in and out", "per_s": "a second"},
+    "fanout": {
+        "bare_per_cpu_s": "bare client, a core second",
+        "fanout_per_cpu_s": "fan-out",
+        "fanout_with_filter_per_cpu_s": "with a filter",
+        "ratio": "ratio",
+        "ratio_with_filter": "with a filter",
+    },
+    "growth": {
+        "append_us": "append µs",
+        "read_from_start_us": "read from the start µs",
+        "read_all_us": "read all µs",
+        "us_each": "µs an event and reader",
+        "us": "fan-out µs",
+        "read_mib": "MiB",
+        "mib": "MiB",
+    },
+    "decoders": {"us": "µs an event", "per_s": "a second"},
+}
+#: Document → the parts whose tables stand in it.
+DOCUMENTS: Final[Mapping[str, Sequence[str]]] = {"deploy/docs/speed.md": tuple(COLUMNS), "README.md": ("by_hand",)}
+#: Parts whose picture goes into the document.
+DRAWN: Final = ("ingest", "by_hand", "growth")
+
+
+def recorded() -> dict[str, dict[str, Any]]:
+    """The recorded parts, in the order of the command."""
+    return {part: json.loads(path.read_text()) for part in COLUMNS if (path := FOLDER / f"{part}.json").exists()}
+
+
+def table(part: str, figures: Mapping[str, Any]) -> str:
+    """A Markdown table: a line for each row, or for each side of a row; medians, with the spread where there is one."""
+    columns = COLUMNS[part]
+    lines = list(_lines(figures, columns))
+    shown = [name for name in columns if any(name in row for _, row in lines)]
+    merged = list(dict.fromkeys(columns[name] for name in shown))
+    body = []
+    for label, row in lines:
+        cells = {columns[name]: _cell(row[name]) for name in shown if name in row}
+        body.append([label, *(cells.get(title, "") for title in merged)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in [["", *merged], ["---"] * (1 + len(merged)), *body])
+
+
+def _lines(figures: Mapping[str, Any], columns: Mapping[str, str]) -> Sequence[tuple[str, Mapping[str, Any]]]:
+    if columns.keys() & figures.keys():
+        return [("", figures)]
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    for label, row in figures.items():
+        if not isinstance(row, Mapping):
+            continue
+        if columns.keys() & row.keys():
+            found.append((label, row))
+        else:
+            found += [(f"{label}: {side}", of) for side, of in row.items() if isinstance(of, Mapping)]
+    return found
+
+
+def _cell(figure: Any) -> str:
+    if not isinstance(figure, Mapping):
+        return _number(figure)
+    low, high = min(figure["rounds"]), max(figure["rounds"])
+    spread = f" ({_number(low)}–{_number(high)})" if low != high else ""
+    return f"{_number(figure['median'])}{spread}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
+
+
+def filled(text: str, parts: Sequence[str]) -> str:
+    """A document with its tables as recorded."""
+    runs = recorded()
+    for part in parts:
+        run = runs[part]
+        machine = f"Python {run['python']}, {run['machine']}, {run['took_s']:.0f} s."
+        content = f"{machine}\n\n{table(part, run['figures'])}\n"
+        pattern = re.compile(rf"(<!-- {part} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text, count = pattern.subn(lambda match, content=content: f"{match[1]}{content}{match[2]}", text)
+        assert count == 1, part
+    return text
+
+
+def main() -> None:
+    """Rewrite the documents and the pictures."""
+    for name, parts in DOCUMENTS.items():
+        (ROOT / name).write_text(filled((ROOT / name).read_text(), parts))
+    for part, run in recorded().items():
+        if part in DRAWN:
+            (PICTURES / f"{part}.svg").write_bytes(plot.svg(part, run["figures"]))
+
+
+if __name__ == "__main__":
+    main()
