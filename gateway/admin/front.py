@@ -36,11 +36,12 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from gateway.admin.answers import MAX_BODY_BYTES, NotFound, answered
 from gateway.admin.guarding import add_headers, check
+from gateway.admin.listening import listen
 from gateway.admin.merging import Merged
 from gateway.admin.searching import search
 from gateway.admin.worker import Worker, WorkerAway, passed
 from gateway.config.settings import Admin
-from gateway.errors import Broken, NotNow
+from gateway.errors import NotNow
 from gateway.telemetry.metrics import METRICS
 
 #: Less than the time-outs of probes (Kubernetes: ours have 3 s) and of scrapes (10 s).
@@ -80,13 +81,7 @@ class Front:
         """
         for worker in self._workers:
             await worker.start()
-        self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=1.0)
-        await self._runner.setup()
-        host, port = self._settings.host, self._settings.port
-        try:
-            await web.TCPSite(self._runner, host, port).start()
-        except OSError as exc:
-            raise Broken(f"admin.host and admin.port: cannot listen on {host}:{port}: {exc.strerror}") from exc
+        self._runner = await listen(self._application(), self._settings)
 
     async def stop(self) -> None:
         """Close. May be called twice, or before :meth:`start`."""

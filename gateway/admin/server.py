@@ -32,6 +32,7 @@ from gateway.admin.events import Events
 from gateway.admin.guarding import add_headers, check
 from gateway.admin.health import report
 from gateway.admin.letters import Letters
+from gateway.admin.listening import listen
 from gateway.admin.livetail import LiveTail
 from gateway.admin.overview import Overview
 from gateway.admin.page import Page
@@ -41,7 +42,6 @@ from gateway.admin.replays import Replays
 from gateway.admin.story import Storyteller
 from gateway.admin.streaming import Streams
 from gateway.admin.watching import Watching
-from gateway.errors import Broken
 
 
 class AdminServer:
@@ -75,17 +75,7 @@ class AdminServer:
             Broken: the address cannot be had.
         """
         await self._watching.start()
-        self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=1.0)
-        await self._runner.setup()
-        host, port = self._settings.host, self._settings.port
-        site = web.UnixSite(self._runner, self._socket) if self._socket else web.TCPSite(self._runner, host, port)
-        where = f"TMPDIR: cannot listen on {self._socket}"
-        if self._socket is None:
-            where = f"admin.host and admin.port: cannot listen on {host}:{port}"
-        try:
-            await site.start()
-        except OSError as exc:
-            raise Broken(f"{where}: {exc.strerror or exc}") from exc
+        self._runner = await listen(self._application(), self._settings, self._socket)
 
     async def stop(self) -> None:
         """Close. May be called twice, or before :meth:`start`."""
