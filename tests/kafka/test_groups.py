@@ -45,14 +45,14 @@ class Member:
     async def stop(self) -> None:
         """In order: no more reading, what is held gets done, commits, good-bye."""
         await self._halt()
-        for tasks in self._held.values():
+        for tasks in list(self._held.values()):  # a rebalance that comes meanwhile takes partitions away
             await asyncio.gather(*tasks)
         await self._log.stop()
 
     async def die(self) -> None:
         """As SIGKILL: connections are cut, nothing is committed, nobody is told."""
         await self._halt()
-        for tasks in self._held.values():
+        for tasks in list(self._held.values()):
             for task in tasks:
                 task.cancel()
         assert self._reader is not None
