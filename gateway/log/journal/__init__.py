@@ -1,9 +1,10 @@
 """The embedded log: a folder on local disk with one SQLite file, written by one process.
 
 The way of an append: :meth:`Journal.append` encodes the records (``segment``) and joins the batch that gathers
-while a commit runs; the writer's thread (``writer``) stores the whole batch as one row (``store``), makes room when
-the file is full (``retention``) and hands back; only then the waiters go on and readers (``reader``) see the records,
-from memory (``tail``) while they keep up. ``lock`` keeps a second process out; ``inspection`` looks at damage.
+while a commit runs (``group_commit``); the writer's thread (``writer``) stores the whole batch as one row (``store``),
+makes room when the file is full (``retention``) and hands back; only then readers (``reader``) see the records, from
+memory (``tail``) while they keep up, and the waiters go on. ``checkpoint`` folds the WAL into the file beside the
+commits. ``lock`` keeps a second process out; ``inspection`` looks at damage.
 
 Rejected: one row per event (three times the cost per event); a hand-written file format (no cheaper, as the
 hand-off between threads costs more than the write, and SQLite's recovery has been proven by others).

@@ -1,4 +1,4 @@
-"""The journal as the event loop sees it: group commit, cursors, readers."""
+"""The journal as the event loop sees it: appends, readers and their positions, housekeeping."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 import structlog
 
-from gateway.errors import GatewayError, JournalFull, JournalUnavailable
+from gateway.errors import GatewayError, JournalUnavailable
 from gateway.log import Entry, OnRevoked, Record, Start
-from gateway.log.journal import losses, segment
+from gateway.log.journal import losses
+from gateway.log.journal.checkpoint import Checkpoints
+from gateway.log.journal.group_commit import Batch, GroupCommit, Stored
 from gateway.log.journal.lock import FolderLock
 from gateway.log.journal.reader import JournalReader
 from gateway.log.journal.retention import Enforcer, Expired, Retention
@@ -25,36 +26,12 @@ from gateway.log.journal.tail import Tail
 from gateway.log.journal.writer import WriterThread
 from gateway.telemetry.metrics import METRICS
 
-#: A crash repeats what was done in this time; ten times less doubles the commits of an idle gateway.
-_CURSOR_INTERVAL_S: Final = 0.25
 _HOUSEKEEPING_S: Final = 10.0
-#: Bytes in the WAL that are worth a checkpoint. At ten times more a start after a crash reads for seconds.
-_CHECKPOINT_BYTES: Final = 8 * 1024 * 1024
-#: What a commit writes at least, whatever its events: some pages of tree and positions.
-_COMMIT_BYTES: Final = 8 * 1024
 #: Bytes that may wait for a commit. Past it a disk that hangs is answered 503 instead of filling the memory.
 _MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
 
 _T = TypeVar("_T")
 _log = structlog.get_logger("gateway.journal")
-
-
-@dataclass(slots=True)
-class _Batch:
-    """What shares one commit."""
-
-    drafts: dict[str, segment.Draft] = field(default_factory=dict)
-    entries: dict[str, list[Entry]] = field(default_factory=dict)
-    waiters: list[asyncio.Future[None]] = field(default_factory=list)
-    size: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    bases: dict[str, int]
-    appended_at: float
-    expired: list[Expired]
-    took_s: float
 
 
 class Journal:
@@ -80,22 +57,12 @@ class Journal:
         self._clock = clock
         self._on_expired = on_expired
         self._lock = FolderLock(folder)
-        self._pending = _Batch()
-        self._is_committing = False
-        self._is_submit_due = False
-        self._is_cursor_due = False
         self._is_open = False
-        self._idle: asyncio.Event
-        self._dirty: dict[tuple[str, str], int] = {}
         self._cursors: dict[tuple[str, str], int] = {}
-        self._cursor_timer: asyncio.TimerHandle | None = None
         self._readers: dict[int, JournalReader] = {}
         self._tails: dict[str, Tail] = {}
         self._changed: dict[str, asyncio.Future[None]] = {}
         self._housekeeper: asyncio.Task[None] | None = None
-        self._in_wal = 0
-        self._checkpointing: asyncio.Task[None] | None = None
-        self._last_failure = ""
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -108,8 +75,6 @@ class Journal:
         if self._is_open:
             return
         self._loop = asyncio.get_running_loop()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._lock.acquire()
         self._writer = WriterThread("journal-writer")
         self._read_pool = ThreadPoolExecutor(1, "journal-reader")
@@ -122,6 +87,10 @@ class Journal:
         except GatewayError:
             await self._release()
             raise
+        self._commits = GroupCommit(
+            self._store, self._writer, self._enforcer, clock=self._clock, on_stored=self._stored
+        )
+        self._checkpoints = Checkpoints(self._checkpoint_beside, self._store, self._writer)
         self._is_open = True
         self._housekeeper = self._loop.create_task(self._housekeep(), name="journal-housekeeping")
 
@@ -133,13 +102,8 @@ class Journal:
         if self._housekeeper is not None:
             self._housekeeper.cancel()
             await asyncio.gather(self._housekeeper, return_exceptions=True)
-        if self._checkpointing is not None:
-            await asyncio.wait([self._checkpointing])
-        if self._cursor_timer is not None:
-            self._cursor_timer.cancel()
-        self._is_cursor_due = True
-        self._submit_soon()
-        await self._idle.wait()
+        await self._commits.close()
+        await self._checkpoints.done()
         for future in self._changed.values():
             if not future.done():
                 future.set_result(None)
@@ -154,7 +118,7 @@ class Journal:
 
     def _make_enforcer(self) -> Enforcer:
         enforcer = Enforcer(self._store, self._retention, EVENTS, lambda: list(self._readers.values()))
-        enforcer.acknowledged = self._cursors.get((self._retention.protected or "", EVENTS), 0)
+        enforcer.passed(self._cursors)
         return enforcer
 
     # -- appending ----------------------------------------------------------------------------------------------
@@ -171,109 +135,17 @@ class Journal:
         """
         if not self._is_open:
             raise JournalUnavailable("the journal is closed: the gateway is stopping")
-        if self._pending.size > _MAX_PENDING_BYTES:
+        if self._commits.pending_bytes > _MAX_PENDING_BYTES:
             raise JournalUnavailable("the disk does not keep up: too much waits for it")
-        encoded = [segment.encode(entry) for entry in entries]
-        batch = self._pending
-        for entry, record in zip(entries, encoded, strict=True):
-            stream = stream_of(entry.topic)
-            draft = batch.drafts.get(stream)
-            if draft is None:
-                draft = batch.drafts[stream] = segment.Draft()
-                batch.entries[stream] = []
-            draft.add(entry, record)
-            batch.entries[stream].append(entry)
-            batch.size += len(record)
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        batch.waiters.append(waiter)
-        self._submit_soon()
-        return waiter
+        return self._commits.add(entries)
 
     async def flush(self) -> None:
         """Make all appends and positions so far durable; after :meth:`stop` they are."""
-        if not self._is_open:
-            return
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._pending.waiters.append(waiter)
-        self._is_cursor_due = True
-        self._submit_soon()
-        await waiter
+        if self._is_open:
+            await self._commits.flush()
 
-    def _submit_soon(self) -> None:
-        """Once per turn of the loop, so that all requests read in one turn share a commit."""
-        self._idle.clear()
-        if not self._is_submit_due and not self._is_committing:
-            self._is_submit_due = True
-            self._loop.call_soon(self._submit)
-
-    def _submit(self) -> None:
-        self._is_submit_due = False
-        if self._is_committing:
-            return
-        batch, self._pending = self._pending, _Batch()
-        cursors: dict[tuple[str, str], int] = {}
-        if self._is_cursor_due:
-            cursors, self._dirty = self._dirty, {}
-            self._is_cursor_due = False
-        if not batch.waiters and not cursors:
-            self._idle.set()
-            return
-        self._is_committing = True
-        job = self._writer.submit(partial(self._commit, batch, cursors))
-        job.add_done_callback(partial(self._committed, batch, cursors))
-
-    def _commit(self, batch: _Batch, cursors: dict[tuple[str, str], int]) -> _Stored:
-        """In the writer's thread."""
-        started = time.perf_counter()
-        expired: list[Expired] = []
-        has_room = True
-        if batch.drafts:
-            has_room, expired = self._enforcer.make_room(batch.size)
-        now = self._clock()
-        bases: dict[str, int] = {}
-        if has_room and (batch.drafts or cursors):
-            bases = self._store.commit(batch.drafts, cursors, now)
-        elif cursors:
-            self._store.commit({}, cursors, now)  # positions may be what frees room
-        if cursors and (acknowledged := cursors.get((self._retention.protected or "", EVENTS))) is not None:
-            self._enforcer.acknowledged = acknowledged
-        if not has_room:
-            raise JournalFull(
-                f"{self._folder}: {self._retention.max_bytes} bytes are taken by events that Kafka has not acknowledged"
-            )
-        return _Stored(bases, self._store.last_appended_at, expired, time.perf_counter() - started)
-
-    def _committed(self, batch: _Batch, cursors: dict[tuple[str, str], int], job: asyncio.Future[_Stored]) -> None:
-        """Back on the loop: show the records to readers, let the waiters go, start the next commit."""
-        self._is_committing = False
-        error = job.exception()
-        if error is not None:
-            self._failed(batch, cursors, error)
-        else:
-            self._stored(batch, job.result())
-            self._in_wal += batch.size + _COMMIT_BYTES
-            if self._in_wal >= _CHECKPOINT_BYTES and self._checkpointing is None and self._is_open:
-                self._in_wal = 0
-                self._checkpointing = self._loop.create_task(self._checkpoint(), name="journal-checkpoint")
-        if self._pending.waiters or (self._is_cursor_due and self._dirty):
-            self._submit()
-        if not self._is_committing:
-            self._idle.set()
-
-    async def _checkpoint(self) -> None:
-        """Most of it through the reading connection, while commits go on; then, between two commits, the little that
-        came meanwhile, so that the WAL starts over. In one piece a commit would wait tens of milliseconds behind it.
-        """
-        try:
-            await self._in_read_pool(self._read_store.checkpoint)
-            await self._writer.submit(self._store.checkpoint)
-        except GatewayError as exc:
-            _log.warning("journal.checkpoint_failed", error=str(exc))
-        finally:
-            self._checkpointing = None
-
-    def _stored(self, batch: _Batch, stored: _Stored) -> None:
-        self._last_failure = ""
+    def _stored(self, batch: Batch, stored: Stored) -> None:
+        """Show the records to readers; those who wait for them go on after this."""
         for stream, base in stored.bases.items():
             entries = batch.entries[stream]
             tail = self._tails.get(stream)
@@ -285,22 +157,11 @@ class Journal:
             METRICS.histogram("gateway_journal_commit_seconds").observe(stored.took_s)
             METRICS.histogram("gateway_journal_batch_events").observe(sum(d.count for d in batch.drafts.values()))
         self._tell_expired(stored.expired)
-        for waiter in batch.waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        if self._is_open:
+            self._checkpoints.wrote(batch.size)
 
-    def _failed(self, batch: _Batch, cursors: dict[tuple[str, str], int], error: BaseException) -> None:
-        self._last_failure = str(error)
-        reason = "full" if isinstance(error, JournalFull) else "disk"
-        METRICS.counter("gateway_journal_failures").labels(reason).inc()
-        _log.error("journal.commit_failed", reason=reason, error=str(error), waiting=len(batch.waiters))
-        for key, position in cursors.items():
-            self._dirty.setdefault(key, position)
-        self._cursor_soon()
-        for waiter in batch.waiters:
-            if not waiter.done():
-                waiter.set_exception(error)
-                waiter.exception()  # one whose caller has gone is not worth a warning of asyncio
+    def _checkpoint_beside(self) -> asyncio.Future[None]:
+        return self._in_read_pool(self._read_store.checkpoint)
 
     def _tell_expired(self, expired: Sequence[Expired]) -> None:
         for item in expired:
@@ -343,7 +204,7 @@ class Journal:
     @property
     def last_failure(self) -> str:
         """Why the newest commit failed; empty when it did not."""
-        return self._last_failure
+        return self._commits.last_failure if self._is_open else ""
 
     @property
     def is_open(self) -> bool:
@@ -436,22 +297,11 @@ class Journal:
     def note_cursor(self, group: str, stream: str, position: int) -> None:
         """Remember a position; it is stored with the next commit that is due."""
         self._cursors[group, stream] = position
-        self._dirty[group, stream] = position
-        self._cursor_soon()
+        self._commits.note(group, stream, position)
 
     def cursors(self) -> Mapping[tuple[str, str], int]:
         """All positions by (group, stream), durable or about to be."""
         return self._cursors
-
-    def _cursor_soon(self) -> None:
-        if self._cursor_timer is None and self._is_open:
-            self._cursor_timer = self._loop.call_later(_CURSOR_INTERVAL_S, self._cursor_due)
-
-    def _cursor_due(self) -> None:
-        self._cursor_timer = None
-        if self._is_open:
-            self._is_cursor_due = True
-            self._submit_soon()
 
     # -- housekeeping -------------------------------------------------------------------------------------------
 

@@ -73,6 +73,17 @@ class Enforcer:
         self.acknowledged = 0  # durable position of the protected cursor
         self.used_bytes = store.used_bytes()
 
+    @property
+    def max_bytes(self) -> int:
+        """The bound on the used bytes."""
+        return self._policy.max_bytes
+
+    def passed(self, positions: Mapping[tuple[str, str], int]) -> None:
+        """Positions by (group, stream) have become durable: what the protected one passed may go."""
+        position = positions.get((self._policy.protected or "", self._events))
+        if position is not None:
+            self.acknowledged = position
+
     def make_room(self, size: int) -> tuple[bool, list[Expired]]:
         """Free what ``size`` more bytes need. Returns whether there is room now, and what expired for it.
 
