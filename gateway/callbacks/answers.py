@@ -164,4 +164,6 @@ CALLBOT_ANSWERS: Final = CallbotAnswers()
 
 def _printable(text: str) -> str:
     """Fit for a header and for UTF-8: no line ends, no surrogates."""
+    if text.isprintable():
+        return text
     return "".join(letter for letter in text if letter.isprintable())

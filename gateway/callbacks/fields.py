@@ -46,7 +46,9 @@ class Scope:
     def note(self, label: str) -> None:
         """Count one label, cut to a bounded length and to printable letters."""
         if len(self.drift) < MOST_LABELS:
-            label = "".join(letter if letter.isprintable() else "?" for letter in label[:LABEL_LETTERS])
+            label = label[:LABEL_LETTERS]
+            if not label.isprintable():
+                label = "".join(letter if letter.isprintable() else "?" for letter in label)
             if label not in self.drift:
                 self.drift.append(label)
 

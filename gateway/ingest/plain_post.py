@@ -25,8 +25,10 @@ from gateway.ingest.request_line import mended
 
 #: A longer head is aiohttp's. Ten times more and a sender could fill the memory of heads; callbacks have 300 bytes.
 MOST_HEAD_BYTES: Final = 4096
-#: Heads remembered, at most 4 MiB of them. A sender's head is the same each time but for the length, unless it signs.
+#: Heads remembered, at most 4 MiB of them. A sender's head is the same each time but for the length.
 _REMEMBERED: Final = 1024
+#: Unless the platform signs (protocol.md, parts A and B): such a head never comes again.
+_SIGNATURE: Final = "sign"
 #: As aiohttp's limit, and far above what senders of callbacks have.
 _MOST_HEADERS: Final = 64
 #: Seven digits are more than any body that is taken here has.
@@ -81,7 +83,7 @@ class PlainHeads:
         found = self._read.get(head)
         if found is None:
             found = self._parsed(head)
-            if found is not None:
+            if found is not None and _SIGNATURE not in found.headers:
                 if len(self._read) >= _REMEMBERED:
                     self._read.clear()
                 self._read[head] = found

@@ -44,7 +44,7 @@ def _whatsapp_text() -> bytes:
 
 def whatsapp(number: int) -> tuple[bytes, bytes]:
     """An incoming text message."""
-    body = varied(_whatsapp_text(), number % 997).replace(b"{", b'{"n":"%d",' % number, 1)
+    body = varied(_whatsapp_text(), number % 997).replace(b"ABGGTEST0001", b"ABGG%08d" % number)
     return b"Content-Type: application/json\r\n", body
 
 
