@@ -22,6 +22,7 @@ from yarl import URL
 from gateway import __version__
 from gateway.fanout.attempt import HEAD_BYTES, AttemptResult, ErrorKind
 from gateway.fanout.clock import Clock
+from gateway.fanout.deadlines import Deadlines
 from gateway.fanout.guard import Allowed, is_refusal, socket_factory
 from gateway.fanout.retry import retry_after_s
 from gateway.fanout.signing import Signer
@@ -86,7 +87,7 @@ class WebhookSink:
         self._tls = tls
         self._transform = transform
         self._connections = connections
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._deadlines = Deadlines(clock, timeout_s)
         self._session: aiohttp.ClientSession | None = None
         self._fixed = {
             "user-agent": f"nxcloud-gateway/{__version__}",
@@ -103,6 +104,7 @@ class WebhookSink:
         headers = self._headers(record, body, is_replay)
         span = headers["traceparent"][36:52]
         started = self._clock.monotonic()
+        task = self._deadlines.begin()
         try:
             response = await session.post(
                 self._url,
@@ -117,6 +119,13 @@ class WebhookSink:
         except (aiohttp.ClientError, OSError, ValueError) as exc:  # ValueError: what came back is not HTTP
             kind, detail = explain(exc)
             return AttemptResult(error=kind, detail=detail, duration_s=self._clock.monotonic() - started, span=span)
+        except asyncio.CancelledError:
+            if not self._deadlines.is_late(task):
+                raise
+            kind, detail = explain(TimeoutError())
+            return AttemptResult(error=kind, detail=detail, duration_s=self._clock.monotonic() - started, span=span)
+        finally:
+            self._deadlines.end(task)
         status = response.status
         if 200 <= status < 300:
             return AttemptResult(status, duration_s=self._clock.monotonic() - started, span=span)
@@ -160,7 +169,7 @@ class WebhookSink:
             connector=connector,
             headers=self._fixed,  # copied natively; headers of a request are copied one by one
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=self._timeout,
+            timeout=aiohttp.ClientTimeout(total=None),  # see Deadlines
             auto_decompress=False,
             trust_env=False,
         )

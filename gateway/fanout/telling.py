@@ -14,6 +14,7 @@ import structlog
 
 from gateway.fanout.attempt import AttemptResult
 from gateway.telemetry.metrics import METRICS, Metrics
+from gateway.telemetry.tally import Tally
 
 if TYPE_CHECKING:
     from gateway.fanout.job import Job
@@ -38,8 +39,8 @@ class Telling:
         self._shows_debug = self._log.is_enabled_for(logging.DEBUG)
         deliveries = metrics.counter("gateway_deliveries")
         self._outcomes = {outcome: deliveries.labels(subscriber, outcome) for outcome in _OUTCOMES}
-        self._delivered = self._outcomes["delivered"]
-        self._seconds = metrics.histogram("gateway_delivery_attempt_seconds").labels(subscriber)
+        metrics.histogram("gateway_delivery_attempt_seconds").labels(subscriber)  # shown before the first attempt
+        self._tally = Tally("gateway_deliveries", "gateway_delivery_attempt_seconds", metrics)
         state = metrics.gauge("gateway_subscriber_state")
         self._states = {name: state.labels(subscriber, name) for name in _STATES}
         self._state = ""
@@ -47,8 +48,8 @@ class Telling:
 
     def delivered(self, job: Job, result: AttemptResult) -> None:
         """One attempt was the last one needed."""
-        self._delivered.inc()
-        self._seconds.observe(result.duration_s)
+        self._tally.count(self._subscriber, "delivered")
+        self._tally.took(self._subscriber, result.duration_s)
         if self._on_attempt is not None:
             self._on_attempt(job, result, "delivered")
         if self._shows_debug:
@@ -56,8 +57,8 @@ class Telling:
 
     def failed(self, job: Job, result: AttemptResult, outcome: str, *, delay_s: float | None = None) -> None:
         """One attempt failed; ``outcome`` says what becomes of the event."""
-        self._outcomes[outcome].inc()
-        self._seconds.observe(result.duration_s)
+        self._tally.count(self._subscriber, outcome)
+        self._tally.took(self._subscriber, result.duration_s)
         if self._on_attempt is not None:
             self._on_attempt(job, result, outcome)
         self._line(self._log.info, job, result, outcome, delay_s)

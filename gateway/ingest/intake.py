@@ -25,9 +25,9 @@ from gateway.event import Event
 from gateway.ingest.endpoints import Endpoint
 from gateway.ingest.gathering import Gathering, Log
 from gateway.ingest.known import KnownIds
-from gateway.ingest.tally import Tally
 from gateway.log import Entry, Headers
 from gateway.telemetry.metrics import METRICS
+from gateway.telemetry.tally import Tally
 from gateway.telemetry.tracing import Spans
 
 _log = structlog.get_logger("gateway.ingest")
@@ -81,7 +81,7 @@ class Intake:
         self._waiting = 0
         self._seen_drift: set[tuple[str, str]] = set()
         self._tells_each = _log.is_enabled_for(logging.DEBUG)
-        self.tally = Tally()
+        self.tally = Tally("gateway_callbacks", "gateway_callback_answer_seconds")
 
     def take(self, endpoint: Endpoint, request: CallbackRequest) -> Answer | Pending:
         """Decide about one callback. The one place where errors become answers, with :meth:`not_stored`."""
