@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
 
 import structlog
 
+from gateway.background import give_way
 from gateway.errors import GatewayError
 from gateway.log.journal.store import Store
 from gateway.log.journal.writer import WriterThread
@@ -17,45 +21,59 @@ _WORTH_BYTES: Final = 8 * 1024 * 1024
 #: What a commit writes at least, whatever its events: some pages of tree and positions.
 _COMMIT_BYTES: Final = 8 * 1024
 
+_T = TypeVar("_T")
 _log = structlog.get_logger("gateway.journal")
 
 
 class Checkpoints:
-    """Makes one when enough was written.
+    """Makes one when enough was written, in a thread of its own that gives way to the others.
 
     Args:
-        beside: copies through the reading connection, while commits go on; in another thread than the writer's.
+        folder: the journal's, open and locked.
         store: the writing connection.
         writer: its thread.
     """
 
-    def __init__(self, beside: Callable[[], asyncio.Future[None]], store: Store, writer: WriterThread) -> None:
-        self._beside = beside
+    def __init__(self, folder: Path, store: Store, writer: WriterThread) -> None:
+        self._folder = folder
         self._store = store
         self._writer = writer
+        self._pool = ThreadPoolExecutor(1, "journal-checkpoint", initializer=give_way)
+        self._beside: Store | None = None
         self._written = 0
         self._running: asyncio.Task[None] | None = None
+        self._is_closing = False
 
     def wrote(self, size: int) -> None:
         """A commit with so many bytes of records."""
         self._written += size + _COMMIT_BYTES
-        if self._written >= _WORTH_BYTES and self._running is None:
+        if self._written >= _WORTH_BYTES and self._running is None and not self._is_closing:
             self._written = 0
             self._running = asyncio.get_running_loop().create_task(self._run(), name="journal-checkpoint")
 
-    async def done(self) -> None:
-        """Wait for the one that is under way."""
+    async def close(self) -> None:
+        """Wait for the one that is under way, and make no other."""
+        self._is_closing = True
         if self._running is not None:
             await asyncio.wait([self._running])
+        if self._beside is not None:
+            await self._in_pool(self._beside.close)
+            self._beside = None
+        self._pool.shutdown(wait=True)
 
     async def _run(self) -> None:
         """Most of it beside the commits; then, between two of them, the little that came meanwhile, so that the WAL
         starts over. In one piece a commit would wait tens of milliseconds behind it.
         """
         try:
-            await self._beside()
+            if self._beside is None:
+                self._beside = await self._in_pool(partial(Store, self._folder, is_writer=False))
+            await self._in_pool(self._beside.checkpoint)
             await self._writer.submit(self._store.checkpoint)
         except GatewayError as exc:
             _log.warning("journal.checkpoint_failed", error=str(exc))
         finally:
             self._running = None
+
+    def _in_pool(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
+        return asyncio.get_running_loop().run_in_executor(self._pool, work)

@@ -90,7 +90,7 @@ class Journal:
         self._commits = GroupCommit(
             self._store, self._writer, self._enforcer, clock=self._clock, on_stored=self._stored
         )
-        self._checkpoints = Checkpoints(self._checkpoint_beside, self._store, self._writer)
+        self._checkpoints = Checkpoints(self._folder, self._store, self._writer)
         self._is_open = True
         self._housekeeper = self._loop.create_task(self._housekeep(), name="journal-housekeeping")
 
@@ -103,7 +103,7 @@ class Journal:
             self._housekeeper.cancel()
             await asyncio.gather(self._housekeeper, return_exceptions=True)
         await self._commits.close()
-        await self._checkpoints.done()
+        await self._checkpoints.close()
         for future in self._changed.values():
             if not future.done():
                 future.set_result(None)
@@ -157,11 +157,7 @@ class Journal:
             METRICS.histogram("gateway_journal_commit_seconds").observe(stored.took_s)
             METRICS.histogram("gateway_journal_batch_events").observe(sum(d.count for d in batch.drafts.values()))
         self._tell_expired(stored.expired)
-        if self._is_open:
-            self._checkpoints.wrote(batch.size)
-
-    def _checkpoint_beside(self) -> asyncio.Future[None]:
-        return self._in_read_pool(self._read_store.checkpoint)
+        self._checkpoints.wrote(batch.size)
 
     def _tell_expired(self, expired: Sequence[Expired]) -> None:
         for item in expired:
