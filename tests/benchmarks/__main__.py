@@ -26,7 +26,7 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "decoders": ("tests.benchmarks.parts:decoders", {"rounds": 1}),
     "ingest": ("tests.benchmarks.ingest:run", {"rounds": 1, "seconds": 1, "cases": (("sms-dr", 16, True),)}),
     "workers": ("tests.benchmarks.workers:run", {"rounds": 1, "seconds": 1}),
-    "latency": ("tests.benchmarks.latency:run", {"seconds": 1.0, "shares": (0.25,)}),
+    "latency": ("tests.benchmarks.latency:run", {"seconds": 1.0, "rounds": 1, "shares": (0.25,)}),
     "publish": ("tests.benchmarks.parts:publish", {"events": 500, "rounds": 1}),
     "fanout": ("tests.benchmarks.fanout:run", {"count": 200, "rounds": 1}),
     "end_to_end": ("tests.benchmarks.end_to_end:run", {"seconds": 1.0, "rounds": 1}),
