@@ -146,6 +146,7 @@ class SlowSender:
             self._writer.transport.abort()
 
 
+@pytest.mark.quiet
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_hostile_requests_do_not_slow_the_others(gateway: GatewayProcess) -> None:
