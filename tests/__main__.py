@@ -4,7 +4,8 @@ Arguments go to pytest: ``python -m tests tests/ingest -x``. Each step runs thou
 run shows everything; the exit code is 1 when anything failed.
 
 Most tests wait more than they work (brokers start, time-outs pass), so three workers share them, a file at a time.
-Those marked ``quiet`` compare times and run alone afterwards.
+Those marked ``quiet`` compare times. They run alone afterwards, and up to five times: a machine that stands still for a
+moment spoils one measurement, a fault of ours spoils each. What had to run again is listed as ``RERUN``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ STEPS: Final = {
     "format": ["ruff", "format", "--check", "."],
     "types": ["mypy"],
     "tests": ["pytest", "-m", "not quiet", "-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"],
-    "quiet tests": ["pytest", "-m", "quiet"],
+    "quiet tests": ["pytest", "-m", "quiet", "--reruns", "4", "-r", "aR"],
 }
 #: pytest's exit code where the arguments leave a step without any test.
 _NO_TESTS: Final = 5

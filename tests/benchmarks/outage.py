@@ -70,19 +70,23 @@ class _Intake:
         self._numbers = array("I")
         self.took_s = array("d")
         self.failed = 0
+        self._is_ending = False
 
     async def run(self) -> None:
+        """Until :meth:`end`, and until the last append was answered: what is stored must be known as accepted."""
         started = time.monotonic()
         number = 0
-        pending: set[asyncio.Task[None]] = set()
-        while True:
-            due = int((time.monotonic() - started) * self._rate) - number
-            for _ in range(due):
-                task = asyncio.create_task(self._one(number))
-                pending.add(task)
-                task.add_done_callback(pending.discard)
-                number += 1
-            await asyncio.sleep(0.002)
+        async with asyncio.TaskGroup() as pending:
+            while not self._is_ending:
+                due = int((time.monotonic() - started) * self._rate) - number
+                for _ in range(due):
+                    pending.create_task(self._one(number))
+                    number += 1
+                await asyncio.sleep(0.002)
+
+    def end(self) -> None:
+        """Append nothing more."""
+        self._is_ending = True
 
     @property
     def count(self) -> int:
@@ -141,8 +145,8 @@ async def run(broker: Cluster, folder: Path, *, seconds: float, rate: float) -> 
     drain_s = time.monotonic() - at
     drained = journal.head("events") - await publisher.lag() - cursor
     await asyncio.sleep(1.0)
-    task.cancel()
-    await asyncio.wait([task])
+    intake.end()
+    await task
     total_s = time.monotonic() - started
     while await publisher.lag():
         await asyncio.sleep(0.02)
