@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
-import time
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +18,16 @@ from confluent_kafka.admin import (
 )
 from pydantic import ValidationError
 
-from gateway.config.settings import Kafka, Topics
+from gateway.config.settings import Kafka, OAuth, Topics
 from gateway.errors import ConfigError, Transient
 from gateway.log.kafka import KafkaLog, KafkaOptions, topics
+from gateway.log.kafka.security import ClientCredentials
 from gateway.log.kafka.writer import WriterPolicy
 from gateway.publisher import Publisher
 from tests.broker import security
 from tests.broker.cluster import Cluster
+from tests.kafka import tokens
+from tests.kafka.tokens import TokenEndpoint
 from tests.kafka.traffic import TOPIC, compare, event, journal, published, stored, until
 from tests.log.contract import entries, read
 
@@ -54,18 +55,69 @@ async def test_sasl_over_tls(secure_kafka: Cluster, prefix: str, mechanism: str)
 @pytest.mark.kafka
 async def test_oauthbearer_with_a_token_in_a_file(secure_kafka: Cluster, prefix: str, tmp_path: Path) -> None:
     """The token is read from the file; the test's broker takes unsigned ones."""
-    token = tmp_path / "token"
-    now = int(time.time())
-    parts = ({"alg": "none"}, {"sub": security.USER, "iat": now, "exp": now + 600})
-    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
-    token.write_text(".".join([*encoded, ""]) + "\n")
-    settings = _kafka(
-        secure_kafka.secure_bootstrap,
-        secure_kafka.ca_file,
-        sasl_mechanism="OAUTHBEARER",
-        oauth={"token_file": str(token)},
-    )
-    await _round_trip(KafkaOptions.of(settings, Topics(prefix=prefix)))
+    file = tmp_path / "token"
+    file.write_text(tokens.unsigned(security.USER) + "\n")
+    await _round_trip(_with_tokens(secure_kafka, prefix, {"token_file": str(file)}))
+
+
+@pytest.mark.kafka
+async def test_oauthbearer_with_a_token_endpoint(secure_kafka: Cluster, prefix: str) -> None:
+    """The endpoint is asked once with our client's credentials, and all connections log in with what it gave."""
+    async with TokenEndpoint(security.USER) as endpoint:
+        await _round_trip(_with_tokens(secure_kafka, prefix, endpoint.settings(scope="kafka write")))
+    assert endpoint.asked == [
+        {
+            "scheme": "Basic",
+            "client": (tokens.CLIENT, tokens.CLIENT_SECRET),
+            "grant_type": "client_credentials",
+            "scope": "kafka write",
+        }
+    ]
+
+
+@pytest.mark.kafka
+async def test_a_token_endpoint_that_refuses_is_named_and_waited_for(
+    secure_kafka: Cluster, prefix: str, tmp_path: Path
+) -> None:
+    """Its address and status stand in the state, our secret does not; when it gives a token the events follow."""
+    async with TokenEndpoint(security.USER) as endpoint, journal(tmp_path) as log:
+        endpoint.status = 401
+        publisher = Publisher(log, _with_tokens(secure_kafka, prefix, endpoint.settings()), create=[TOPIC])
+        await publisher.start()
+        await log.append([event(n, "k") for n in range(10)])
+        await until(lambda: endpoint.settings()["token_url"] in publisher.state.reason)
+        assert "401" in publisher.state.reason
+        assert tokens.CLIENT_SECRET not in publisher.state.reason
+        endpoint.status = 200
+        await published(publisher)
+        await publisher.stop()
+
+
+async def test_a_token_is_kept_until_shortly_before_it_runs_out() -> None:
+    """One that is good for an hour is asked for once; one that is good for less than the margin, each time."""
+    async with TokenEndpoint(security.USER) as endpoint:
+        provider = ClientCredentials(OAuth.model_validate(endpoint.settings()))
+        assert await provider.token() == await provider.token()
+        assert len(endpoint.asked) == 1
+        endpoint.expires_in = 20
+        provider = ClientCredentials(OAuth.model_validate(endpoint.settings()))
+        assert await provider.token() != await provider.token()
+        assert len(endpoint.asked) == 3
+
+
+@pytest.mark.parametrize("answer", ["not JSON", "{}", "[]", '{"access_token": "x", "expires_in": "soon"}'])
+async def test_an_endpoint_that_gives_no_token_is_a_connection_that_failed(answer: str) -> None:
+    """Whatever it answers is an OSError that names the endpoint: aiokafka tries again."""
+    async with TokenEndpoint(security.USER) as endpoint:
+        endpoint.answer = answer
+        provider = ClientCredentials(OAuth.model_validate(endpoint.settings()))
+        with pytest.raises(OSError, match=re.escape(f"{endpoint.settings()['token_url']}: no token")):
+            await provider.token()
+
+
+def _with_tokens(cluster: Cluster, prefix: str, oauth: dict[str, str]) -> KafkaOptions:
+    settings = _kafka(cluster.secure_bootstrap, cluster.ca_file, sasl_mechanism="OAUTHBEARER", oauth=oauth)
+    return KafkaOptions.of(settings, Topics(prefix=prefix))
 
 
 async def _round_trip(options: KafkaOptions) -> None:

@@ -7,11 +7,13 @@ RFC 6749 section 4.4 (client credentials).
 from __future__ import annotations
 
 import asyncio
+import base64
 import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote_plus
 
 import aiohttp
 from aiokafka.abc import AbstractTokenProvider
@@ -24,6 +26,8 @@ from gateway.errors import ConfigError
 _TOKEN_S: Final = 10.0
 #: A token is fetched anew this long before it runs out.
 _MARGIN_S: Final = 30.0
+#: How long a token is good for where the endpoint does not say.
+_UNSAID_S: Final = 60.0
 
 
 def client_arguments(security: Security) -> dict[str, Any]:
@@ -96,6 +100,7 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
         self._oauth = oauth
         self._token = ""
         self._good_until = 0.0
+        self._fetching = asyncio.Lock()
 
     async def token(self) -> str:
         """A token that is good for half a minute or more.
@@ -103,22 +108,31 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
         Raises:
             OSError: the endpoint is away or refused; aiokafka takes it as a connection that failed.
         """
-        if time.monotonic() >= self._good_until:
-            await self._fetch()
-        return self._token
+        async with self._fetching:  # connections come several at a time
+            if time.monotonic() >= self._good_until:
+                await self._fetch()
+            return self._token
 
     async def _fetch(self) -> None:
         oauth = self._oauth
         form = {"grant_type": "client_credentials"} | ({"scope": oauth.scope} if oauth.scope else {})
-        auth = aiohttp.BasicAuth(oauth.client_id, oauth.client_secret.get_secret_value())
+        headers = {"Authorization": _basic(oauth.client_id, oauth.client_secret.get_secret_value())}
         timeout = aiohttp.ClientTimeout(total=_TOKEN_S)
         try:
             async with (
-                aiohttp.ClientSession(timeout=timeout, auth=auth) as session,
+                aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
                 session.post(oauth.token_url, data=form, raise_for_status=True) as response,
             ):
                 answer = await response.json(content_type=None)
-                self._token = str(answer["access_token"])
-                self._good_until = time.monotonic() + float(answer.get("expires_in", 60)) - _MARGIN_S
-        except (aiohttp.ClientError, TimeoutError, KeyError, TypeError, ValueError) as exc:
+                token, good_for_s = str(answer["access_token"]), float(answer.get("expires_in", _UNSAID_S))
+        except aiohttp.ClientResponseError as exc:
+            raise OSError(f"{oauth.token_url}: no token: it answered {exc.status} {exc.message}") from exc
+        except (aiohttp.ClientError, TimeoutError, KeyError, TypeError, ValueError, AttributeError) as exc:
             raise OSError(f"{oauth.token_url}: no token: {type(exc).__name__}") from exc
+        self._token, self._good_until = token, time.monotonic() + good_for_s - _MARGIN_S
+
+
+def _basic(client_id: str, client_secret: str) -> str:
+    """``Authorization`` of a client: both parts are form-encoded first (RFC 6749, section 2.3.1)."""
+    pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"
