@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 
 import orjson
 import pytest
 
 from tests.benchmarks import plot
 from tests.benchmarks.__main__ import NEED_KAFKA, PARTS, main, smoke
+from tests.components import missing, needed
 
 NEED_WRK = {"ingest", "workers", "latency", "end_to_end", "by_hand"}
 
@@ -20,10 +20,10 @@ NEED_WRK = {"ingest", "workers", "latency", "end_to_end", "by_hand"}
 )
 def test_part_runs(part: str) -> None:
     """Every part gives figures; what they are says nothing here."""
-    if part in NEED_WRK and shutil.which("wrk") is None:
-        pytest.skip("wrk is not installed")
+    if part in NEED_WRK:
+        needed("wrk", install="apt-get install wrk")
     if part == "by_hand" and importlib.util.find_spec("fastapi") is None:
-        pytest.skip("the extra 'bench' is not installed")
+        missing("the extra 'bench'", install="pip install -e .[bench]")
     figures = smoke(part)
     assert figures
     assert orjson.dumps(figures)

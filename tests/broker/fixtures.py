@@ -10,6 +10,7 @@ import pytest
 
 from tests.broker import assembly, cluster
 from tests.broker.cluster import Cluster
+from tests.components import missing
 
 _NUMBERS = count(1)
 
@@ -21,9 +22,7 @@ def make(
     try:
         made = cluster.create(nodes, secure=secure, extra=extra)
     except assembly.KafkaMissing as exc:
-        if os.environ.get("CI"):
-            pytest.fail(str(exc))
-        pytest.skip(str(exc))
+        missing("Kafka", install=str(exc))
     if is_started:
         made.start()
     return made

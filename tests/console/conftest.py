@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.admin.running import Running, running, webhook
+from tests.components import missing
 from tests.console.browser import Page, browser, chromium
 from tests.gateway.subscriber import Subscriber
 
@@ -25,9 +26,7 @@ async def broken(_: dict[str, Any]) -> int:
 @pytest.fixture
 async def page(tmp_path: Path) -> AsyncIterator[Page]:
     """A page in a browser; at the end nothing may have gone wrong in it."""
-    program = chromium()
-    if program is None:
-        pytest.skip("no Chromium: install chromium (Debian) to test the console in a browser")
+    program = chromium() or missing("Chromium", install="apt-get install chromium")
     async with browser(program, tmp_path / "profile") as opened:
         await opened.size(1280, 860)
         yield opened

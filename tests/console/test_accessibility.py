@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.admin.running import Running
+from tests.components import missing
 from tests.console.browser import Page
 
 pytestmark = pytest.mark.timeout(180)
@@ -28,7 +29,7 @@ def axe() -> str:
     try:
         return resources.files("axe_core_python").joinpath("axe.min.js").read_text()
     except ModuleNotFoundError:
-        pytest.skip("axe-core-python is not installed")
+        missing("axe-core-python", install="pip install axe-core-python")
 
 
 @pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])

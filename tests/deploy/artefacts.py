@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from gateway.telemetry.metrics import CATALOGUE, Metric
+from tests.components import missing
 
 ROOT: Final = Path(__file__).parents[2]
 DEPLOY: Final = ROOT / "deploy"
@@ -23,15 +24,18 @@ STOP_S: Final = 28
 _SUFFIXES: Final = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 
 
-def run(tool: str, *arguments: str, install: str, given: str | None = None) -> str:
+def run(tool: str, *arguments: str, install: str, given: str | None = None, is_on_ci: bool = True) -> str:
     """Output of a tool; skips where it is not installed, fails when the tool finds something.
 
     Args:
         given: what it reads from its standard input.
+        is_on_ci: False for one that Debian does not have: it may be missing on CI, too.
     """
     # Beside the interpreter too: a virtual environment that was not activated is not on the path.
     found = shutil.which(tool, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if found is None:
+        if is_on_ci:
+            missing(tool, install=install)
         pytest.skip(f"{tool} is not installed ({install})")
     done = subprocess.run([found, *arguments], check=False, capture_output=True, text=True, cwd=ROOT, input=given)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
+import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -12,6 +12,7 @@ import pytest
 
 from gateway.cli import COMMANDS
 from gateway.config.loading import load
+from tests.components import needed
 from tests.deploy.artefacts import DEPLOY, ROOT, STOP_S, run
 
 FILE = DEPLOY / "systemd/nxcloud-gateway.service"
@@ -58,11 +59,8 @@ def unit(tmp_path: Path) -> Path:
 
 def test_systemd_finds_nothing(unit: Path) -> None:
     """Every key is known and every value can be read."""
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is not installed (apt-get install systemd)")
-    import subprocess
-
-    done = subprocess.run(["systemd-analyze", "verify", str(unit)], check=False, capture_output=True, text=True)
+    program = needed("systemd-analyze", install="apt-get install systemd")
+    done = subprocess.run([program, "verify", str(unit)], check=False, capture_output=True, text=True)
     about_it = [line for line in done.stderr.splitlines() if FILE.name in line]
     assert [] == about_it
 

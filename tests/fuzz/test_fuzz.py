@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.components import missing
 from tests.fuzz.seeds import inputs
 from tests.fuzz.targets import TARGETS
 
@@ -31,11 +32,11 @@ def test_kept_inputs_break_nothing(target: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(60 + 2 * SECONDS)
-@pytest.mark.skipif(importlib.util.find_spec("atheris") is None,
-                    reason="atheris is not installed (Linux and macOS only): pip install atheris")  # fmt: skip
 @pytest.mark.parametrize("target", TARGETS)
 def test_fuzzing_breaks_nothing(target: str, tmp_path: Path) -> None:
     """Bounded in time and memory; an input that breaks a promise is printed, to be put into the corpus."""
+    if importlib.util.find_spec("atheris") is None:
+        missing("atheris", install="Linux and macOS only: pip install atheris")
     command = [sys.executable, "-m", "tests.fuzz", target, "--seconds", str(SECONDS), "--artifacts", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     broke = [f"{path.name}: {path.read_bytes()!r}" for path in tmp_path.iterdir()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from gateway.event import Event
 from gateway.log import Entry
 from gateway.log.kafka import KafkaLog, KafkaOptions, binding
+from tests.components import needed
 from tests.log.contract import read
 
 _TEXT = st.text(max_size=20)
@@ -96,10 +96,10 @@ async def test_the_cloudevents_package_reads_our_records(
 
 
 @pytest.mark.kafka
-@pytest.mark.skipif(not shutil.which("kcat"), reason="needs kcat (Debian: apt-get install kcat)")
 @pytest.mark.parametrize("mode", ["structured", "binary"])
 async def test_kcat_reads_our_records(kafka: str, prefix: str, mode: Literal["structured", "binary"]) -> None:
     """A client on librdkafka sees key, headers and value as the CloudEvents binding says."""
+    kcat = needed("kcat", install="apt-get install kcat")
     options = KafkaOptions((kafka,), prefix=prefix, partitions=1, cloudevents=mode)
     event = _event()
     log = KafkaLog(options)
@@ -107,7 +107,7 @@ async def test_kcat_reads_our_records(kafka: str, prefix: str, mode: Literal["st
     await log.append([Entry("sms.dr", event.partitionkey, event.id, event.to_json())])
     await log.stop()
     process = await asyncio.create_subprocess_exec(
-        "kcat", "-b", kafka, "-C", "-t", f"{prefix}sms.dr", "-e", "-q", "-J", stdout=asyncio.subprocess.PIPE
+        kcat, "-b", kafka, "-C", "-t", f"{prefix}sms.dr", "-e", "-q", "-J", stdout=asyncio.subprocess.PIPE
     )
     printed, _ = await process.communicate()
     record = json.loads(printed)

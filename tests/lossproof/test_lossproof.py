@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from tests.components import missing
 from tests.lossproof.plan import Play
 from tests.lossproof.report import table
 from tests.lossproof.run import play
@@ -25,7 +26,7 @@ NEEDS_SHIM = {"torn", "fsync", "disk-full", "clock"}
 async def test_what_was_answered_with_success_arrives(name: str, cycles: int) -> None:
     """One process, no broker: nothing lost, invented or out of order whatever breaks; repeats are counted."""
     if name in NEEDS_SHIM and compiler() is None:
-        pytest.skip("the failing disk is a small C library: Debian: apt-get install gcc")
+        missing("a C compiler for the failing disk", install="apt-get install gcc")
     row = await play(Play(name, "embedded", cycles))
     print(table([row]))
     assert row.is_clean, table([row])
