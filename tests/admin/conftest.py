@@ -4,32 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.admin.running import Running, running, webhook
-from tests.gateway.subscriber import Subscriber
-
-
-async def refuse(_: dict[str, Any]) -> int:
-    return 422
+from tests.gateway.subscriber import Subscriber, refuse
 
 
 @pytest.fixture
 async def well() -> AsyncIterator[Subscriber]:
-    one = Subscriber()
-    await one.start()
-    yield one
-    await one.stop()
+    async with Subscriber() as one:
+        yield one
 
 
 @pytest.fixture
 async def refusing() -> AsyncIterator[Subscriber]:
-    one = Subscriber(refuse)
-    await one.start()
-    yield one
-    await one.stop()
+    async with Subscriber(refuse) as one:
+        yield one
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.event import from_json
 from tests.admin.running import Running
-from tests.gateway.subscriber import Subscriber
+from tests.gateway.subscriber import Subscriber, accept
 
 
 async def first_event(gateway: Running, text: str) -> str:
@@ -117,7 +117,7 @@ async def test_dead_letters_are_listed_shown_and_replayed(gateway: Running, refu
     shown = await gateway.get(f"/api/dead-letters/broken/{letters[0]['id']}")
     assert (shown["event"]["id"], len(shown["steps"])) == (letters[0]["id"], 2)
     assert (await gateway.get(f"/api/dead-letters/billing/{letters[0]['id']}", 404))["error"]
-    refusing.behave = Subscriber().behave
+    refusing.behave = accept
     by_reason = {"subscriber": "broken", "from_dlq": True, "reasons": ["attempts"]}
     counted = await gateway.post("/api/replay", {**by_reason, "dry_run": True})
     assert (counted["events"], refusing.ids) == (3, {})

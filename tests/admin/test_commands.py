@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.admin.running import Running
-from tests.gateway.subscriber import Subscriber
+from tests.gateway.subscriber import Subscriber, accept
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ async def test_explain_tells_the_story_by_id_and_by_anything_else(config: Path) 
 
 
 async def test_replay_counts_first_and_then_delivers(config: Path, refusing: Subscriber) -> None:
-    refusing.behave = Subscriber().behave
+    refusing.behave = accept
     dry = await run(config, "replay", "--subscriber", "broken", "--dlq", "--dry-run")
     assert (dry.exit_code, "3 events would be" in dry.output) == (0, True)
     done = await run(config, "replay", "--subscriber", "broken", "--since", "1h", "--json")

@@ -10,9 +10,8 @@ import pytest
 
 from gateway.admin import guarding
 from gateway.admin.page import files
-from tests.admin.conftest import refuse
 from tests.admin.running import Running, running, webhook
-from tests.gateway.subscriber import Subscriber
+from tests.gateway.subscriber import Subscriber, refuse
 
 TOKEN = "sesame-4d1f"
 SECRETS = {
@@ -40,27 +39,25 @@ READ = [
 @pytest.fixture
 async def guarded(tmp_path: Path) -> AsyncIterator[Running]:
     """Secrets wherever the configuration takes one, and a subscriber that fails."""
-    receiver = Subscriber(refuse)
-    await receiver.start()
-    url = f"{receiver.url}/{SECRETS['url']}?key={SECRETS['query']}"
-    config: dict[str, Any] = {
-        "admin": {"token": TOKEN},
-        "ingest": {
-            "callbacks": {
-                "sms-dr": {"auth": {"token": SECRETS["callback"]}},
-                "whatsapp": {"auth": {"signature": {"secret": SECRETS["vendor"]}}},
-            }
-        },
-        "subscribers": [
-            webhook("billing", url, secrets=[SECRETS["signing"]], headers={"X-Team": SECRETS["header"]}),
-            {"name": "feed", "topics": ["sms.dr"], "kind": "stream", "token": SECRETS["stream"]},
-            {"name": "plain", "topics": ["sms.dr"], "kind": "stream"},
-        ],
-    }
-    async with running(tmp_path, **config) as started:
-        started.headers["Authorization"] = f"Bearer {TOKEN}"
-        yield started
-    await receiver.stop()
+    async with Subscriber(refuse) as receiver:
+        url = f"{receiver.url}/{SECRETS['url']}?key={SECRETS['query']}"
+        config: dict[str, Any] = {
+            "admin": {"token": TOKEN},
+            "ingest": {
+                "callbacks": {
+                    "sms-dr": {"auth": {"token": SECRETS["callback"]}},
+                    "whatsapp": {"auth": {"signature": {"secret": SECRETS["vendor"]}}},
+                }
+            },
+            "subscribers": [
+                webhook("billing", url, secrets=[SECRETS["signing"]], headers={"X-Team": SECRETS["header"]}),
+                {"name": "feed", "topics": ["sms.dr"], "kind": "stream", "token": SECRETS["stream"]},
+                {"name": "plain", "topics": ["sms.dr"], "kind": "stream"},
+            ],
+        }
+        async with running(tmp_path, **config) as started:
+            started.headers["Authorization"] = f"Bearer {TOKEN}"
+            yield started
 
 
 async def raw(gateway: Running, method: str, path: str, **headers: str) -> tuple[int, str, dict[str, str]]:

@@ -13,7 +13,7 @@ import pytest
 from tests.admin.running import webhook
 from tests.broker.fixtures import kafka
 from tests.gateway.process import GatewayProcess
-from tests.gateway.subscriber import Subscriber
+from tests.gateway.subscriber import Subscriber, accept, refuse
 
 __all__ = ["kafka"]
 
@@ -44,13 +44,8 @@ class Admin:
 
 @pytest.fixture
 async def refusing() -> AsyncIterator[Subscriber]:
-    async def refuse(_: dict[str, Any]) -> int:
-        return 422
-
-    one = Subscriber(refuse)
-    await one.start()
-    yield one
-    await one.stop()
+    async with Subscriber(refuse) as one:
+        yield one
 
 
 async def test_two_processes_tell_one_story(kafka: str, tmp_path: Path, refusing: Subscriber) -> None:
@@ -86,7 +81,7 @@ async def test_two_processes_tell_one_story(kafka: str, tmp_path: Path, refusing
         assert (await fanout.post("/api/subscribers/crm/resume", {}))["state"] == "closed"
         overview = await fanout.until("/api/overview", lambda found: found["subscribers"][0]["last_error"])
         assert (overview["role"], overview["intake"], overview["kafka"]["is_ready"]) == ("fanout", None, True)
-        refusing.behave = Subscriber().behave
+        refusing.behave = accept
         await serve.post("/api/replay", {"subscriber": "crm", "from_dlq": True}, 202)
         await refusing.until(lambda: event_id in refusing.ids)
     for process in processes:

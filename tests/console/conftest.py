@@ -12,11 +12,7 @@ import pytest
 from tests.admin.running import Running, running, webhook
 from tests.components import missing
 from tests.console.browser import Page, browser, chromium
-from tests.gateway.subscriber import Subscriber
-
-
-async def refuse(_: dict[str, Any]) -> int:
-    return 422
+from tests.gateway.subscriber import Subscriber, refuse
 
 
 async def broken(_: dict[str, Any]) -> int:
@@ -37,10 +33,8 @@ async def page(tmp_path: Path) -> AsyncIterator[Page]:
 @pytest.fixture
 async def refusing() -> AsyncIterator[Subscriber]:
     """Refuses every event until it is mended."""
-    one = Subscriber(refuse)
-    await one.start()
-    yield one
-    await one.stop()
+    async with Subscriber(refuse) as one:
+        yield one
 
 
 @pytest.fixture
@@ -53,28 +47,24 @@ async def quiet(tmp_path: Path) -> AsyncIterator[Running]:
 @pytest.fixture
 async def busy(tmp_path: Path, refusing: Subscriber) -> AsyncIterator[Running]:
     """Every callback comes; one subscriber is well, one is down, one refuses, one is filtered, one is a stream."""
-    well, down = Subscriber(), Subscriber(broken)
-    await well.start()
-    await down.start()
-    all_topics = ["sms.dr", "call.event", "task.status", "message.incoming", "message.status"]
-    subscribers = [
-        webhook("billing", well.url, start="earliest", topics=all_topics),
-        webhook("warehouse", down.url, start="earliest", retry={"attempts": 12, "first_delay_s": 0.2}),
-        webhook("crm", refusing.url, start="earliest", breaker={"min_attempts": 100_000}),
-        webhook("audit", well.url, start="earliest", filter={"prefix": {"data.to": "+86"}}),
-        {"name": "feed", "topics": ["sms.dr"], "kind": "stream"},
-    ]
-    async with running(tmp_path, subscribers=subscribers) as started:
-        await started.send_all(6)
-        for number in range(12):
-            await started.sms(number)
-        for number in range(3):
-            assert await started.sms(number, messageid="", phone=f"628123456789{number}") == 400
-        await started.until("/api/dead-letters", lambda found: len(found["letters"]) >= 12, subscriber="crm")
-        await started.indexed()
-        yield started
-    await well.stop()
-    await down.stop()
+    async with Subscriber() as well, Subscriber(broken) as down:
+        all_topics = ["sms.dr", "call.event", "task.status", "message.incoming", "message.status"]
+        subscribers = [
+            webhook("billing", well.url, start="earliest", topics=all_topics),
+            webhook("warehouse", down.url, start="earliest", retry={"attempts": 12, "first_delay_s": 0.2}),
+            webhook("crm", refusing.url, start="earliest", breaker={"min_attempts": 100_000}),
+            webhook("audit", well.url, start="earliest", filter={"prefix": {"data.to": "+86"}}),
+            {"name": "feed", "topics": ["sms.dr"], "kind": "stream"},
+        ]
+        async with running(tmp_path, subscribers=subscribers) as started:
+            await started.send_all(6)
+            for number in range(12):
+                await started.sms(number)
+            for number in range(3):
+                assert await started.sms(number, messageid="", phone=f"628123456789{number}") == 400
+            await started.until("/api/dead-letters", lambda found: len(found["letters"]) >= 12, subscriber="crm")
+            await started.indexed()
+            yield started
 
 
 @pytest.fixture

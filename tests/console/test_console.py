@@ -8,7 +8,7 @@ import pytest
 
 from tests.admin.running import Running
 from tests.console.browser import Page
-from tests.gateway.subscriber import Subscriber
+from tests.gateway.subscriber import Subscriber, accept
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -124,7 +124,7 @@ async def test_dead_letters_are_counted_and_replayed(page: Page, busy: Running, 
     await page.picture("dead-letters")
     await page.click(".letter input")
     await page.click(".letter:nth-child(2) input")
-    refusing.behave = Subscriber().behave
+    refusing.behave = accept
     await page.click(".filters button", "Replay 2")
     await page.sees("2 events", "dialog")
     assert dict(refusing.ids) == {}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.gateway.process import GatewayProcess
-from tests.gateway.subscriber import Behaviour, Subscriber
+from tests.gateway.subscriber import Behaviour, Subscriber, accept
 
 MakeSubscriber = Callable[..., Awaitable[Subscriber]]
 MakeGateway = Callable[..., Awaitable[GatewayProcess]]
@@ -18,17 +19,12 @@ MakeGateway = Callable[..., Awaitable[GatewayProcess]]
 @pytest.fixture
 async def subscriber() -> AsyncIterator[MakeSubscriber]:
     """Start subscribers."""
-    started: list[Subscriber] = []
+    async with AsyncExitStack() as started:
 
-    async def start(behave: Behaviour | None = None) -> Subscriber:
-        one = Subscriber(behave) if behave else Subscriber()
-        await one.start()
-        started.append(one)
-        return one
+        async def start(behave: Behaviour = accept) -> Subscriber:
+            return await started.enter_async_context(Subscriber(behave))
 
-    yield start
-    for one in started:
-        await one.stop()
+        yield start
 
 
 @pytest.fixture

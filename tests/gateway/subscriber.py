@@ -13,18 +13,24 @@ from aiohttp import web
 Behaviour = Callable[[dict[str, Any]], Awaitable[int]]
 
 
-async def _well(_: dict[str, Any]) -> int:
+async def accept(_: dict[str, Any]) -> int:
+    """Takes every event."""
     return 200
 
 
+async def refuse(_: dict[str, Any]) -> int:
+    """Will not have any, now or later."""
+    return 422
+
+
 class Subscriber:
-    """Counts each event by id and keeps the order of arrival.
+    """Counts each event by id and keeps the order of arrival. Listens on a free port inside ``async with``.
 
     Args:
         behave: awaited for each event before it is answered; gives the status.
     """
 
-    def __init__(self, behave: Behaviour = _well) -> None:
+    def __init__(self, behave: Behaviour = accept) -> None:
         self.behave = behave
         self.ids: Counter[str] = Counter()
         self.subjects: Counter[str] = Counter()
@@ -34,17 +40,16 @@ class Subscriber:
         self._runner: web.AppRunner | None = None
         self._changed = asyncio.Condition()
 
-    async def start(self) -> None:
-        """Listen on a free port."""
+    async def __aenter__(self) -> Subscriber:
         server = web.Server(self._handle, access_log=None)
         self._runner = web.ServerRunner(server, shutdown_timeout=0.1)  # type: ignore[assignment]
         assert self._runner is not None
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/hook"
+        return self
 
-    async def stop(self) -> None:
-        """Close."""
+    async def __aexit__(self, *_: object) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from pathlib import Path
 
 import aiohttp
 import pytest
 
-from tests.gateway.process import GatewayProcess
-from tests.gateway.subscriber import Subscriber
+from tests.gateway.conftest import MakeGateway, MakeSubscriber, to
 
 KILLS = int(os.environ.get("GATEWAY_TEST_KILLS", "20"))
 CLIENTS = 16
@@ -63,35 +61,31 @@ class Load:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-async def test_every_callback_answered_200_arrives_although_the_process_is_killed(tmp_path: Path) -> None:
+async def test_every_callback_answered_200_arrives_although_the_process_is_killed(
+    subscriber: MakeSubscriber, gateway: MakeGateway
+) -> None:
     """SIGKILL at random points of intake and of delivery: nothing acknowledged is lost, nothing is invented."""
     rng = random.Random(20)
-    subscriber = Subscriber()
-    await subscriber.start()
-    gateway = GatewayProcess(
-        tmp_path,
-        {"subscribers": [{"name": "all", "topics": ["sms.dr"], "url": subscriber.url, "allow_private": True}]},
-    )
-    await gateway.start()
-    load = Load(gateway.url + "/callbacks/sms-dr")
+    all_events = await subscriber()
+    process = await gateway(subscribers=[to(all_events, "all")])
+    load = Load(process.url + "/callbacks/sms-dr")
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
         clients = [asyncio.create_task(load.run(session)) for _ in range(CLIENTS)]
         for number in range(KILLS):
             if number % 2:
                 await load.until_accepted(rng.randint(1, 300))
             else:
-                await subscriber.until_more(rng.randint(1, 300))
-            await gateway.kill()
-            await gateway.start()
+                await all_events.until_more(rng.randint(1, 300))
+            await process.kill()
+            await process.start()
         await load.until_accepted(50)
         load.stop()
         await asyncio.gather(*clients)
-    await subscriber.until(lambda: load.accepted <= subscriber.subjects.keys())
-    assert await gateway.terminate() == 0
-    await subscriber.stop()
-    assert load.accepted - subscriber.subjects.keys() == set()
-    assert subscriber.subjects.keys() - load.sent == set()
+    await all_events.until(lambda: load.accepted <= all_events.subjects.keys())
+    assert await process.terminate() == 0
+    assert load.accepted - all_events.subjects.keys() == set()
+    assert all_events.subjects.keys() - load.sent == set()
     assert load.other_answers == []
     assert len(load.accepted) > KILLS * 20
-    repeats = sum(subscriber.ids.values()) - len(subscriber.ids)
+    repeats = sum(all_events.ids.values()) - len(all_events.ids)
     print(f"kills {KILLS}, accepted {len(load.accepted)}, lost 0, delivered twice {repeats}")
