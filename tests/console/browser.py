@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,6 +37,14 @@ _FLAGS = (
 def chromium() -> str | None:
     """The browser's program, if there is one."""
     return next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+class DocumentGone(Exception):
+    """The document that an expression was looking at gave way to the next one; ask that one."""
+
+
+#: What the browser says then. Source: V8's inspector and Chromium's ``devtools_session.cc``; they have no codes of their own.
+_GONE = ("Inspected target navigated", "Execution context was destroyed", "Cannot find context", "Promise was collected")
 
 
 class Page:
@@ -70,7 +79,15 @@ class Page:
         return found["result"].get("value")
 
     async def until(self, condition: str, timeout_s: float = 20.0) -> Any:
-        """Wait, in the page, until an expression holds."""
+        """Wait, in the page and in those that it leads to, until an expression holds."""
+        end = time.monotonic() + timeout_s
+        while True:
+            try:
+                return await self._until(condition, max(0.0, end - time.monotonic()))
+            except DocumentGone:
+                continue
+
+    async def _until(self, condition: str, timeout_s: float) -> Any:
         never = json.dumps(f"never: {condition} ")
         script = f"""new Promise((resolve, reject) => {{
             const until = Date.now() + {timeout_s * 1000};
@@ -168,7 +185,8 @@ class Page:
             answer = self._answers.pop(found.get("id", 0), None)
             if answer is not None and not answer.done():
                 if "error" in found:
-                    answer.set_exception(AssertionError(found["error"]))
+                    is_gone = found["error"]["message"].startswith(_GONE)
+                    answer.set_exception((DocumentGone if is_gone else AssertionError)(found["error"]))
                 else:
                     answer.set_result(found["result"])
             elif found.get("method") == "Runtime.exceptionThrown":
