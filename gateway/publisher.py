@@ -22,7 +22,7 @@ from typing import Final
 
 import structlog
 
-from gateway.errors import NotNow, Transient
+from gateway.errors import GatewayError, NotNow, Transient
 from gateway.log import Entry, EventLog, LogReader, Record
 from gateway.log.kafka import topics
 from gateway.log.kafka.availability import State
@@ -190,8 +190,9 @@ class Publisher:
             await writer.room()
             try:
                 records = await reader.fetch(max_records=policy.fetch_records, wait_s=policy.wait_s)
-            except Transient as exc:
-                _log.error("journal.read_failed", error=str(exc))
+            except Exception as exc:  # the top of a task: a publisher that ends would be a journal that fills up
+                is_expected = isinstance(exc, GatewayError) and exc.retriable
+                _log.error("journal.read_failed", error=str(exc) or repr(exc), exc_info=not is_expected)
                 await asyncio.sleep(policy.retry_s)
                 continue
             if self._name == GROUP:  # that of an orphan is not the gateway's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.log.journal import Journal, Retention
 from gateway.log.kafka import KafkaOptions, topics
 from gateway.log.kafka.writer import WriterPolicy
-from gateway.publisher import DEAD_LETTERS, GROUP, Publisher
+from gateway.publisher import DEAD_LETTERS, GROUP, Publisher, PublisherPolicy
 from tests.broker.cluster import Cluster
 from tests.kafka.traffic import TOPIC, Load, compare, event, journal, published, stored, until
 from tests.log.contract import read
@@ -223,6 +225,36 @@ async def test_a_name_that_does_not_resolve(tmp_path: Path) -> None:
         await publisher.stop()
         assert time.monotonic() - started < 5
         assert await log.reader("other", [TOPIC], start="earliest")
+
+
+class _FailingDisk(Journal):
+    """A journal whose file cannot be read for a while."""
+
+    failures = 3
+
+    async def read_file(self, *args: Any) -> Any:
+        if self.failures:
+            self.failures -= 1
+            raise sqlite3.OperationalError("disk I/O error")
+        return await super().read_file(*args)
+
+
+async def test_a_journal_that_cannot_be_read_for_a_while(kafka: str, prefix: str, tmp_path: Path) -> None:
+    """Whatever reading raises is told and tried again: a publisher that ended would be a journal that fills up."""
+    options = _options(kafka, prefix)
+    given = [event(n, f"key-{n}") for n in range(50)]
+    async with journal(tmp_path) as log:
+        await log.append(given)
+    failing = _FailingDisk(tmp_path, Retention(max_bytes=2**31, max_age_s=86_400.0, protected=GROUP))
+    await failing.start()
+    publisher = Publisher(failing, options, policy=PublisherPolicy(retry_s=0.01))
+    with capture_logs() as lines:
+        await publisher.start()
+        await published(publisher)
+    await publisher.stop()
+    await failing.stop()
+    assert [line["error"] for line in lines if line["event"] == "journal.read_failed"] == ["disk I/O error"] * 3
+    assert compare(given, await stored(options)).missing == 0
 
 
 async def test_an_event_too_large_for_the_broker_is_a_dead_letter(small_broker: Cluster, tmp_path: Path) -> None:
