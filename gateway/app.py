@@ -89,6 +89,8 @@ class App:
         self._config_path = config_path
         self._worker = worker
         self._admin_socket = admin_socket
+        #: Set on SIGHUP: look at the configuration file at once.
+        self.reload = asyncio.Event()
         self._stack = AsyncExitStack()
         self._checks: dict[str, Callable[[], Check]] = {}
         self._instance = f"{socket.gethostname()}-{worker or 0}" if settings.kafka is not None else "0"
@@ -137,6 +139,9 @@ class App:
             told |= await self._start_ingest()
         self.admin = AdminServer(self._parts, self._admin_socket)
         await self._begin(self.admin.start(), self.admin.stop)
+        if self._config_path is not None:
+            watching = asyncio.create_task(self._follow(self._config_path), name="config-watch")
+            self._stack.push_async_callback(_ended, watching)
         if self._admin_socket is None:
             told["admin"] = f"http://{settings.admin.host}:{self.admin.port}"
         _log.info("gateway.started", version=__version__, role=self.role, **told)
@@ -182,9 +187,6 @@ class App:
         self._parts.fanout = self.fanout
         self._stack.push_async_callback(lambda: self.fanout.stop(_FANOUT_STOP_S))
         self.fanout.start()
-        if self._config_path is not None:
-            watching = asyncio.create_task(self._follow(self._config_path), name="config-watch")
-            self._stack.push_async_callback(_ended, watching)
 
     async def _start_ingest(self) -> dict[str, object]:
         settings = self.settings.ingest
@@ -226,10 +228,14 @@ class App:
         await starting
 
     async def _follow(self, path: Path) -> None:
-        """New subscribers without a restart. A bad file is refused by the watcher, and the old one stays in force."""
-        async for settings in watch(path, os.environ, self.settings):
+        """New subscribers without a restart. A bad file is refused by the watcher, and the old one stays in force.
+
+        In ``serve`` there is nothing to deliver: its console shows the new ones.
+        """
+        async for settings in watch(path, os.environ, self.settings, asked=self.reload):
             try:
-                await self.fanout.apply(settings.subscribers)
+                if self._parts.fanout is not None:
+                    await self._parts.fanout.apply(settings.subscribers)
             except ConfigError as exc:
                 _log.error("config.refused", problems=exc.problems, advice="what was in force stays in force")
             else:
@@ -257,8 +263,11 @@ def run(
 
 async def _run(app: App) -> int:
     stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, stopping.set)
+    # In every role and from the first moment to the last: by default the signal would kill us.
+    loop.add_signal_handler(signal.SIGHUP, app.reload.set)
     await app.start()
     # What lives as long as the process need not be walked by every collection.
     gc.collect()

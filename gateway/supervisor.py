@@ -149,7 +149,7 @@ class Supervisor:
             env={**os.environ, **self._environment(number)},
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=_prepare,
         )
         self._processes[number] = process
         _log.info("worker.started", worker=number, pid=process.pid)
@@ -198,8 +198,13 @@ def reserve_port(host: str, port: int) -> socket.socket:
     return held
 
 
-def _die_with_parent() -> None:
-    """Between fork and exec, so as little as possible: the C library was loaded before."""
+def _prepare() -> None:
+    """Between fork and exec, so as little as possible: the C library was loaded before.
+
+    Dies with the parent. A SIGHUP that comes before the worker has its handler is ignored: it reads the configuration
+    anyway, and would be killed by the default.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import signal
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +35,7 @@ async def watch(
     environ: Mapping[str, str],
     current: Settings,
     *,
+    asked: asyncio.Event,
     poll_s: float = POLL_S,
     settle_s: float = SETTLE_S,
 ) -> AsyncIterator[Settings]:
@@ -46,26 +45,26 @@ async def watch(
         path: the file that ``current`` came from. A change between then and now is noticed.
         environ: as for :func:`gateway.config.loading.load`.
         current: what is in force.
-        poll_s: seconds between looks at the file; SIGHUP looks at once.
+        asked: set on SIGHUP: look at once, and say so when nothing has changed. Cleared by each look.
+        poll_s: seconds between looks at the file.
         settle_s: seconds between the two looks that must agree.
     """
     started = current
     seen: bytes | None = None
-    with _hang_up() as asked:
-        while True:
-            content = await _settled(path, settle_s, seen)
-            if content != seen or asked.is_set():
-                was_asked = asked.is_set()
-                asked.clear()
-                is_first, seen = seen is None, content
-                found = _read(path, environ)
-                if found is not None and found != current:
-                    _tell(found, started)
-                    current = found
-                    yield found
-                elif found is not None and (was_asked or not is_first):
-                    _log.info("config.unchanged", path=str(path))
-            await _either(asked, poll_s)
+    while True:
+        content = await _settled(path, settle_s, seen)
+        if content != seen or asked.is_set():
+            was_asked = asked.is_set()
+            asked.clear()
+            is_first, seen = seen is None, content
+            found = _read(path, environ)
+            if found is not None and found != current:
+                _tell(found, started)
+                current = found
+                yield found
+            elif found is not None and (was_asked or not is_first):
+                _log.info("config.unchanged", path=str(path))
+        await _either(asked, poll_s)
 
 
 def restart_needed(old: Settings, new: Settings) -> list[str]:
@@ -114,19 +113,3 @@ async def _either(asked: asyncio.Event, poll_s: float) -> None:
             await asked.wait()
     except TimeoutError:
         return
-
-
-@contextmanager
-def _hang_up() -> Iterator[asyncio.Event]:
-    """An event that SIGHUP sets; where signals cannot be caught (not the main thread) it stays unset."""
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    try:
-        loop.add_signal_handler(signal.SIGHUP, asked.set)
-    except (NotImplementedError, RuntimeError, ValueError):
-        yield asked
-        return
-    try:
-        yield asked
-    finally:
-        loop.remove_signal_handler(signal.SIGHUP)

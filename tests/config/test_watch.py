@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
@@ -50,8 +49,10 @@ def listening() -> Iterator[Lines]:
         processors[:] = before
 
 
-def watching(path: Path, current: Settings, poll_s: float = 0.005) -> AsyncIterator[Settings]:
-    return watch(path, {}, current, poll_s=poll_s, settle_s=0.001)
+def watching(
+    path: Path, current: Settings, poll_s: float = 0.005, asked: asyncio.Event | None = None
+) -> AsyncIterator[Settings]:
+    return watch(path, {}, current, asked=asked or asyncio.Event(), poll_s=poll_s, settle_s=0.001)
 
 
 async def following(found: AsyncIterator[Settings]) -> list[str]:
@@ -124,21 +125,19 @@ async def test_missing_file_is_refused_like_a_bad_one(tmp_path: Path) -> None:
             assert await task == ["b"]
 
 
-async def test_hang_up_looks_at_once(tmp_path: Path) -> None:
-    """SIGHUP does not wait for the next look, and says so when nothing changed."""
+async def test_asked_looks_at_once(tmp_path: Path) -> None:
+    """Who asks does not wait for the next look, and is told when nothing changed."""
     path = tmp_path / "config.yaml"
     path.write_text(GOOD % "a")
+    asked = asyncio.Event()
     with listening() as logs:
-        async with aclosing(watching(path, load(path, {}), poll_s=3600)) as found:
+        async with aclosing(watching(path, load(path, {}), poll_s=3600, asked=asked)) as found:
             task = asyncio.ensure_future(following(found))
-            await asyncio.sleep(0)  # one turn: the task runs to its first wait
-            assert signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL
-            os.kill(os.getpid(), signal.SIGHUP)
+            asked.set()
             await logs.said("config.unchanged")
             path.write_text(GOOD % "b")
-            os.kill(os.getpid(), signal.SIGHUP)
+            asked.set()
             assert await task == ["b"]
-    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
 
 
 async def test_sections_that_need_a_restart_are_named(tmp_path: Path) -> None:

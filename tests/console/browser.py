@@ -43,8 +43,13 @@ class DocumentGone(Exception):
     """The document that an expression was looking at gave way to the next one; ask that one."""
 
 
-#: What the browser says then. Source: V8's inspector and Chromium's ``devtools_session.cc``; they have no codes of their own.
-_GONE = ("Inspected target navigated", "Execution context was destroyed", "Cannot find context", "Promise was collected")
+#: What the browser says then. Source: V8's inspector and Chromium's ``devtools_session.cc``.
+_GONE = (
+    "Inspected target navigated",
+    "Execution context was destroyed",
+    "Cannot find context",
+    "Promise was collected",
+)
 
 
 class Page:

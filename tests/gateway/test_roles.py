@@ -114,6 +114,23 @@ async def test_journal_of_several_workers_is_drained_by_one(tmp_path: Path, brok
     assert found <= load.sent
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_serve_lives_on_after_a_hang_up(tmp_path: Path, workers: int) -> None:
+    """SIGHUP means "look at the configuration" in every role, also where a change of it waits for a restart."""
+    config = {"kafka": {"bootstrap_servers": "127.0.0.1:1"}, "ingest": {"port": 0, "workers": workers}}
+    serve = GatewayProcess(tmp_path, config, "serve")
+    await serve.start()
+    os.kill(serve.pid, signal.SIGHUP)
+    serve.config["journal"]["retention"] = "6d"
+    serve.write()
+    os.kill(serve.pid, signal.SIGHUP)
+    async with asyncio.timeout(30):
+        while "journal" not in (await serve.logged("config.restart_needed"))["sections"]:
+            await asyncio.sleep(0.05)
+    assert await serve.terminate() == 0
+    assert not any(line.get("event") == "worker.died" for line in serve.lines)
+
+
 @pytest.mark.parametrize("command", ["serve", "fanout"])
 async def test_roles_without_kafka_say_what_to_do(tmp_path: Path, command: str) -> None:
     gateway = GatewayProcess(tmp_path, {}, command)
