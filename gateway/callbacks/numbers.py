@@ -25,7 +25,7 @@ from gateway.callbacks.plan import Field, coded, objects
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.shape import Shape
 
-#: ``code`` of section 25.
+#: ``code`` of section 25, and the one failure that the newer page shows.
 CHECK_STATUS: Final = {
     "0": "ok",
     "103": "internal_error",
@@ -35,7 +35,9 @@ CHECK_STATUS: Final = {
     "120": "not_mobile",
     "121": "unknown",
     "122": "not_found",
+    "266": "not_charged",
 }
+#: ``numberType``: codes on the older page, words on the newer one.
 NUMBER_KIND: Final = {
     "0": "other",
     "1": "fixed",
@@ -46,9 +48,15 @@ NUMBER_KIND: Final = {
     "6": "special_private",
     "7": "voicemail",
     "8": "special_restricted",
+    "mobile": "mobile",
+    "others": "other",
+    "invalid": "invalid",
 }
 _YES_NO: Final = words({"YES": "yes", "NO": "no", "UNKNOWN": "unknown"})
 
+#: Two layouts. The older has ``messageId`` and parts ``basic``, ``live`` and ``dial`` in ``data``; the newer one
+#: (page "Number Check API callback" in Chinese, 12 June 2024) has ``requestId`` and says the same in ``data`` itself.
+#: Its call version stands only in a revision of 25 September 2023.
 NUMBER_CHECK: Final = Shape(
     "nxcloud.number.check",
     "number.check",
@@ -59,24 +67,34 @@ NUMBER_CHECK: Final = Shape(
     required="message_id",
     key=("message_id",),
     fields=(
-        Field("message_id", "messageId", identifier, "As returned by the submission"),
+        Field("message_id", ("messageId", "requestId"), identifier, "As returned by the submission"),
         Field("batch_id", "batchNo", identifier),
         Field("phone", "phone", phone),
         *coded("status", "status_code", "code", words(CHECK_STATUS), integer),
-        Field("result", "msg", text),
+        Field("result", ("msg", "message"), text),
         Field("basic.valid", "data.basic.preCheck", is_one_of("YES")),
-        Field("basic.region", "data.basic.regionCode", text),
+        Field("basic.region", ("data.basic.regionCode", "data.country"), text),
         Field("basic.country_code", "data.basic.countryCode", text),
         Field("basic.national_number", "data.basic.nationalNumber", text),
         Field("basic.number", "data.basic.standNumber", phone),
-        *coded("basic.kind", "basic.kind_code", "data.basic.numberType", words(NUMBER_KIND), integer),
-        Field("basic.carrier", "data.basic.carrier", text),
+        Field("basic.kind", ("data.basic.numberType", "data.numberType"), words(NUMBER_KIND)),
+        Field("basic.kind_code", "data.basic.numberType", integer, "The vendor's own code; the newer layout has words"),
+        Field("basic.carrier", ("data.basic.carrier", "data.operator"), text),
         Field("live.valid", "data.live.validity", _YES_NO),
         Field("live.reachable", "data.live.reachable", _YES_NO),
         Field("live.roaming", "data.live.roaming", _YES_NO),
-        Field("dial.early", "data.dial.early", _YES_NO),
-        Field("dial.answered", "data.dial.answered", _YES_NO),
-        Field("dial.response", "data.dial.response", text, "Such as bell, busy, power_off, voicemail"),
+        Field("live.active", "data.active", _YES_NO),
+        Field("live.ported", "data.ported", _YES_NO, "To another carrier"),
+        Field("live.mcc", "data.mcc", text, "Mobile country code"),
+        Field("live.mnc", "data.mnc", text, "Mobile network code"),
+        Field("dial.early", ("data.dial.early", "data.ring"), _YES_NO, "Whether it rang"),
+        Field("dial.answered", ("data.dial.answered", "data.answer"), _YES_NO),
+        Field(
+            "dial.response",
+            ("data.dial.response", "data.response"),
+            text,
+            "Such as bell, busy, power_off, voicemail",
+        ),
         Field("price.amount", "cost.price", money),
         Field("price.currency", "cost.currency", text),
     ),
