@@ -28,18 +28,26 @@ _RECEIPT: Final = (
     Field("message_id", "requestId", identifier, "As returned by the send call"),
     Field("result_code", "code", integer, "The vendor's own code"),
     Field("result", "message", text),
-    Field("at", "sendTime", local_time),
     Field("error.code", "", integer, "The result code, where it failed"),
     Field("error.title", "", text, "The result text, where it failed"),
     Field("ext", "ext", text),
 )
+_AT: Final = Field("at", "sendTime", local_time)
+_PRICE: Final = (
+    Field("price.amount", "cost.originalPrice", money),
+    Field("price.currency", "cost.currency", text),
+)
+#: Pages "Super Message API webhook" and "SAAS Viber API webhook": the local price is in CNY.
+_PRICE_IN_CNY: Final = Field("price.amount_cny", "cost.localPrice", money)
 
-#: ``status`` of section 21, then the codes that say the same.
+#: ``status`` of section 21 and, newer on the same page, ``success``; then the codes that say the same.
 VIBER_STATUS: Final = {
+    "success": "sent",
     "failed": "failed",
     "delivered": "delivered",
     "seen": "read",
     "expired": "expired",
+    "0": "sent",
     "11000": "failed",
     "11001": "delivered",
     "11002": "read",
@@ -61,9 +69,13 @@ VIBER_STATUS_SHAPE: Final = Shape(
     finish=_failure("failed", "expired"),
     fields=(
         *_RECEIPT,
+        _AT,
         Field("to", "phone", phone),
         Field("status", ("status", "code"), words(VIBER_STATUS)),
         Field("status_code", "status", text, "The vendor's own code"),
+        *_PRICE,
+        _PRICE_IN_CNY,
+        Field("rate_type", "cost.rateType", text, "Such as Transactional"),
     ),
 )
 
@@ -106,8 +118,9 @@ ZALO_STATUS_SHAPE: Final = Shape(
     page="Zalo webhook",
     section="22",
     certainty="confirmed",
-    required="message_id",
-    key=("message_id",),
+    # A journey that expired names no message in the page's example.
+    required=("message_id", "journey_id"),
+    key=("message_id", "journey_id"),
     time=("at",),
     constants={"channel": "zalo"},
     known=(
@@ -117,13 +130,16 @@ ZALO_STATUS_SHAPE: Final = Shape(
     finish=_failure("failed"),
     fields=(
         *_RECEIPT,
+        Field("at", ("sendTime", "timestamp"), local_time, "Events of a journey have a timestamp"),
+        Field("journey_id", "journeyId", identifier),
+        Field("oa_id", "oaId", identifier, "Zalo Official Account"),
+        Field("app_id", "appId", identifier, "Zalo app"),
         Field("platform_message_id", "zaloRes.data.msg_id", identifier, "Zalo's id"),
         Field("to", "phone", phone),
         Field("status", "status", words(ZALO_STATUS)),
         Field("status_code", "status", text, "The vendor's own code"),
         Field("platform_code", "zaloRes.error", integer, "Zalo's own code; 0 is no error"),
-        Field("price.amount", "cost.originalPrice", money),
-        Field("price.currency", "cost.currency", text),
+        *_PRICE,
         Field("platform_sent_at", "zaloRes.data.sent_time", millis),
     ),
 )
@@ -151,6 +167,7 @@ MESSENGER_STATUS_SHAPE: Final = Shape(
     finish=_failure("failed"),
     fields=(
         *_RECEIPT,
+        _AT,
         Field("status", "status", words(MESSENGER_STATUS)),
         Field("status_code", "status", text, "The vendor's own code"),
     ),
@@ -197,13 +214,13 @@ SUPER_STATUS_SHAPE: Final = Shape(
     finish=_failure("failed", "undelivered", "expired"),
     fields=(
         *_RECEIPT,
+        _AT,
         Field("channel", "channel", words({"SMS": "sms", "VIBER": "viber"})),
         Field("to", "phone", phone),
         Field("status", "code", words(SUPER_STATUS)),
         Field("status_code", "code", text, "The vendor's own code"),
-        Field("price.amount", "cost.originalPrice", money),
-        Field("price.currency", "cost.currency", text),
-        Field("price.amount_cny", "cost.localPrice", money),
+        *_PRICE,
+        _PRICE_IN_CNY,
     ),
 )
 
