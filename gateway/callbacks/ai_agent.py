@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from gateway.callbacks.call_records import tell_answered
 from gateway.callbacks.callback import DecodeContext, Item, Split
 from gateway.callbacks.fields import Scope, duration, flag, identifier, integer, is_set, phone, seconds, text, words
 from gateway.callbacks.payload import Payload
@@ -37,6 +38,7 @@ CALL: Final = Shape(
     key=("call_id",),
     time=("ended_at", "answered_at", "started_at", "updated_at"),
     constants={"product": "ai-agent-call", "state": "ended", "direction": "outbound"},
+    finish=tell_answered,
     fields=(
         Field("call_id", "callId", identifier),
         Field("task_id", "taskId", identifier, "The vendor's task id"),
@@ -55,7 +57,7 @@ CALL: Final = Shape(
         Field("started_at", "callStart", seconds),
         Field("answered_at", "callAnswer", seconds),
         Field("ended_at", "callEnd", seconds),
-        Field("answered", "callAnswer", is_set),
+        Field("answered", "callAnswer", is_set, "Whether it names the time of an answer"),
         Field("ring_duration_s", "callRingTime", duration),
         Field("ext", "other", text),
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gateway.callbacks.call_records import tell_answered
 from gateway.callbacks.fields import (
     Converter,
     Scope,
@@ -23,7 +24,7 @@ from gateway.callbacks.fields import (
     written,
 )
 from gateway.callbacks.plan import Field, coded
-from gateway.callbacks.shape import Shape
+from gateway.callbacks.shape import Shape, in_turn
 from gateway.callbacks.voice import prefixed, q850_code
 
 DIRECTION: Final = {"0": "inbound", "1": "outbound", "2": "outbound"}
@@ -49,7 +50,7 @@ WEBCALL_CDR: Final = Shape(
     time=("ended_at", "answered_at", "started_at"),
     constants={"product": "webcall-cdr", "state": "ended"},
     known=("code",),
-    finish=prefixed("phone", "code"),
+    finish=in_turn(prefixed("phone", "code"), tell_answered),
     fields=(
         Field("call_id", "sessionid", identifier),
         Field("order_id", "orderid", identifier, "As passed when the call was started"),
@@ -63,7 +64,7 @@ WEBCALL_CDR: Final = Shape(
         Field("started_at", "start_time", seconds),
         Field("answered_at", "answer_time", seconds),
         Field("ended_at", "end_time", seconds),
-        Field("answered", "answer_time", is_set),
+        Field("answered", "answer_time", is_set, "Whether it names the time of an answer"),
         Field("duration_s", "duration", duration),
         Field("hangup.cause", "hangup_cause", text),
         Field("hangup.code", "hangup_cause", q850_code),
@@ -157,6 +158,7 @@ NXLINK_CALL: Final = Shape(
     key=("call_id",),
     time=("ended_at", "answered_at", "started_at"),
     constants={"product": "nxlink-call", "state": "ended"},
+    finish=tell_answered,
     fields=(
         Field("call_id", "callId", identifier),
         Field("order_id", "orderId", identifier),
@@ -167,7 +169,7 @@ NXLINK_CALL: Final = Shape(
         Field("to", "callee", phone),
         Field("agent.name", "agentName", text),
         Field("agent.nickname", "agentNickName", text),
-        Field("answered", "answered", flag),
+        Field("answered", "answered", flag, "Without this flag: whether it names the time of an answer"),
         Field("status_text", "callStatus", text, "Free text, its language varies"),
         Field("started_at", "startTime", millis),
         Field("ringing_at", "ringTime", millis),

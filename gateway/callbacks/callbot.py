@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from gateway.callbacks.call_records import tell_answered
 from gateway.callbacks.callback import DecodeContext, Item, Split
 from gateway.callbacks.fields import (
     Scope,
@@ -49,7 +50,7 @@ _CALL_FIELDS: Final = (
     Field("started_at", "callInfoDetail.callStartTs", seconds),
     Field("answered_at", "callInfoDetail.callAnswerTs", seconds),
     Field("ended_at", "callInfoDetail.callEndTs", seconds),
-    Field("answered", "callInfoDetail.callAnswerTs", is_set),
+    Field("answered", "callInfoDetail.callAnswerTs", is_set, "Whether it names the time of an answer"),
     Field("duration_s", "callInfoDetail.callDuration", duration),
     Field("recording_url", "callInfoDetail.callAudioUrl", text),
     Field("hangup.cause", "callInfoDetail.hangupCause", text),
@@ -105,6 +106,7 @@ CALL: Final = Shape(
     time=("ended_at", "answered_at", "started_at"),
     constants={"product": "callbot-call", "state": "ended", "direction": "outbound"},
     known=("callbackType",),
+    finish=tell_answered,
     fields=_CALL_FIELDS,
 )
 
@@ -120,6 +122,7 @@ ORDER: Final = Shape(
     time=("ended_at", "answered_at", "started_at"),
     constants={"product": "callbot-order", "state": "ended", "direction": "outbound"},
     known=("callbackType",),
+    finish=tell_answered,
     fields=_CALL_FIELDS,
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from gateway.callbacks.call_records import tell_answered
 from gateway.callbacks.callback import DecodeContext, Item
 from gateway.callbacks.fields import (
     Scope,
@@ -23,7 +24,7 @@ from gateway.callbacks.fields import (
 from gateway.callbacks.payload import Payload
 from gateway.callbacks.plan import Field, coded, objects
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import Shape
+from gateway.callbacks.shape import Shape, in_turn
 
 #: ``code`` of section 25, and the one failure that the newer page shows.
 CHECK_STATUS: Final = {
@@ -156,7 +157,7 @@ PNS_CALL: Final = Shape(
     time=("ended_at", "answered_at", "started_at"),
     constants={"product": "pns", "state": "ended"},
     known=("businessId", "pnsType", "id"),
-    finish=_from_legs,
+    finish=in_turn(_from_legs, tell_answered),
     fields=(
         Field("call_id", ("callId", "id"), identifier),
         Field("record_id", "id", identifier, "Older version"),
@@ -169,13 +170,15 @@ PNS_CALL: Final = Shape(
         Field("did_x", "didX", phone),
         Field("did_y", "didY", phone),
         Field("extension", "extensionX", text),
+        Field("extension_from", "extensionCaller", text),
+        Field("extension_to", "extensionCallee", text),
         Field("kind", "pnsType", text, "Such as axeyb"),
         *coded("status", "status_code", "callStatus", words(_PNS_STATUS), integer),
         Field("status_text", "callStatusMsg", text),
         Field("started_at", "startAt", seconds),
         Field("answered_at", "answerAt", seconds),
         Field("ended_at", "hangupAt", seconds),
-        Field("answered", "answerAt", is_set),
+        Field("answered", "answerAt", is_set, "Whether it names the time of an answer"),
         Field("duration_s", "duration", duration),
         Field("hangup.cause", "hangupCause", text),
         Field("hangup.code", "hangupCode", integer, "Q.850"),

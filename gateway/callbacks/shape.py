@@ -34,6 +34,16 @@ MISSING: Final = "the identifying field is missing or empty"
 Finish = Callable[[dict[str, Any], Mapping[str, Any], Scope], None]
 
 
+def in_turn(*finishes: Finish) -> Finish:
+    """One finish of several."""
+
+    def finish(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+        for one in finishes:
+            one(data, source, scope)
+
+    return finish
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """One kind of item.
