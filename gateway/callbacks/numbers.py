@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 from gateway.callbacks.call_records import tell_answered
@@ -129,20 +130,36 @@ _LEG: Final = objects(
 
 
 def _from_legs(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """The newer version has its times in the legs: the call lasts from the first start to the last end."""
+    """The newer version has its times in the legs: one to each phone, or to the platform that joins them.
+
+    The page does not say what they make of the call; this is decided here. The caller's leg is answered first, often
+    by the platform, while the other phone still rings. People talk once every leg was answered: so only then was the
+    call, from the latest of those times on. How long, and the recording of it, is told by the leg answered last, or
+    by the one before it where that one is silent. A call with a leg that was not answered has the duration of that
+    leg, and no answer. It lasts from the first start to the last end in any case; one leg alone is the call.
+    """
     legs = data.get("legs")
     if not legs:
         return
-    for name, choose in (("started_at", min), ("answered_at", min), ("ended_at", max)):
-        times = [leg[name] for leg in legs if name in leg]
-        if times and name not in data:
-            data[name] = choose(times)
-    first = legs[0]
-    for name in ("duration_s", "recording_url", "hangup"):
-        found = next((leg[name] for leg in legs if name in leg), None)
-        if found is not None and name not in data:
-            data[name] = found
-    data.setdefault("answered", "answered_at" in first or any("answered_at" in leg for leg in legs))
+    unanswered = [leg for leg in legs if "answered_at" not in leg]
+    # Of legs answered in the same second the later in the list, as the examples list them in the order dialled.
+    telling = unanswered or sorted(legs, key=itemgetter("answered_at"))[::-1]
+    told = {
+        "started_at": min((leg["started_at"] for leg in legs if "started_at" in leg), default=None),
+        "answered_at": None if unanswered else telling[0]["answered_at"],
+        "ended_at": max((leg["ended_at"] for leg in legs if "ended_at" in leg), default=None),
+        "duration_s": _first(telling, "duration_s"),
+        "recording_url": _first(telling, "recording_url"),
+        "hangup": _first(legs, "hangup"),
+        "answered": not unanswered,
+    }
+    for name, value in told.items():
+        if value is not None:
+            data.setdefault(name, value)
+
+
+def _first(legs: Sequence[Mapping[str, Any]], name: str) -> Any:
+    return next((leg[name] for leg in legs if name in leg), None)
 
 
 PNS_CALL: Final = Shape(
@@ -178,7 +195,7 @@ PNS_CALL: Final = Shape(
         Field("started_at", "startAt", seconds),
         Field("answered_at", "answerAt", seconds),
         Field("ended_at", "hangupAt", seconds),
-        Field("answered", "answerAt", is_set, "Whether it names the time of an answer"),
+        Field("answered", "answerAt", is_set, "Whether it names the time of an answer, and all of its legs do"),
         Field("duration_s", "duration", duration),
         Field("hangup.cause", "hangupCause", text),
         Field("hangup.code", "hangupCode", integer, "Q.850"),
