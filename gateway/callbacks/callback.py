@@ -28,8 +28,8 @@ class DecodeContext:
         account: name of the vendor account, part of each event and of its id; None where none is configured.
         credential_fields: names of query and form fields that hold the gateway's own token. They are no part of
             ``raw``, of ids, or of anything stored.
-        own_numbers: our DID numbers, digits only. They tell a DID receipt from an incoming message where the
-            callback does not (protocol.md, section 2).
+        own_numbers: our DID numbers, digits only. They tell a DID receipt from an incoming message where no signed
+            header does (protocol.md, section 2).
     """
 
     zone: tzinfo = field(default_factory=lambda: ZoneInfo("Asia/Shanghai"))

@@ -137,20 +137,26 @@ _BY_TYPE: Final = {"0": DID_MO, "1": DID_DR}
 
 
 def split_did(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
-    """Receipt or incoming message: by the signed ``action``, by ``type``, by our own numbers, by what is said.
+    """Receipt or incoming message: by the signed ``action``, by our own numbers, by ``type``, by what is said.
 
-    Most of the vendor's examples lack ``type``. The last resort is inferred: a message that was not delivered
-    can only be one of ours; anything else is taken for incoming, whose text nobody else would tell us.
+    Most of the vendor's examples lack ``type``, and its page of receipts ("SMS Downstream Delivery Receipt Callback")
+    has one of type 0, which is that of an incoming message; so our own numbers count for more, where they are
+    configured and one side alone is ours. The last resort is inferred: a message that was not delivered can only be
+    one of ours; anything else is taken for incoming, whose text nobody else would tell us.
     """
     fields = payload.fields
-    shape = _BY_ACTION.get(request.headers.get("action", "").lower()) or _BY_TYPE.get(str(fields.get("type")).strip())
+    by_type = _BY_TYPE.get(str(fields.get("type")).strip())
+    shape = _BY_ACTION.get(request.headers.get("action", "").lower())
     if shape is None:
-        scope.note(f"type:{fields.get('type') or 'missing'}")
-        shape = _by_numbers(fields, context.own_numbers) or _by_status(fields)
+        if by_type is None:
+            scope.note(f"type:{fields.get('type') or 'missing'}")
+        shape = _by_numbers(fields, context.own_numbers) or by_type or _by_status(fields)
     return ((shape, fields, payload.raw, ""),)
 
 
 def _by_numbers(fields: Mapping[str, Any], own: frozenset[str]) -> Shape | None:
+    if not own:
+        return None
     sender, receiver = (str(fields.get(name)).strip().lstrip("+") in own for name in ("fromPhone", "toPhone"))
     if sender == receiver:
         return None

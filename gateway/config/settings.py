@@ -102,8 +102,8 @@ class CallbackPath(Section):
     timezone: Zone | None = Field(default=None, description="Of times without a zone; unset: ingest.timezone")
     own_numbers: Texts = Field(
         default_factory=list,
-        description="did-sms: our DID numbers, digits only; they tell a receipt from an incoming message where the "
-        "callback does not say",
+        description="did-sms: our DID numbers, digits only; they tell a receipt from an incoming message before the "
+        "callback's own type does, which is often missing or wrong",
     )
     decoder: str | None = Field(
         default=None,
