@@ -1,7 +1,8 @@
 """WhatsApp: template, account and number events, app sync, calling records (protocol.md, sections 16 to 19).
 
 Events come as ``{"field": <event name>, "value": {…}}``, calls in the envelope of messages. Where a page was not
-read to its end the event is accepted all the same and its fields are in ``raw``.
+read to its end the event is accepted all the same and its fields are in ``raw``; what is nested in ``value`` then
+follows Meta's own reference of the same event, as the platform passes these events on.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 from gateway.callbacks.fields import Scope, duration, flag, identifier, integer, money, phone, seconds, text, words
 from gateway.callbacks.plan import Field, coded, objects
-from gateway.callbacks.shape import Certainty, Shape
+from gateway.callbacks.shape import Certainty, Finish, Shape, in_turn
 
 _TEMPLATE: Final = ("message_template_status_update", "message_template_quality_update", "template_category_update")
 _ACCOUNT: Final = (
@@ -25,10 +26,20 @@ _SYNC: Final = ("smb_app_state_sync", "history", "smb_message_echoes")
 
 _COMMON: Final = (
     Field("event", "field", text, "The vendor's name of the event"),
-    Field("business_phone", ("value.business_phone", "value.merchant_phone"), phone),
+    Field(
+        "business_phone",
+        (
+            "value.business_phone",
+            "value.merchant_phone",
+            "value.display_phone_number",
+            "value.metadata.display_phone_number",
+        ),
+        phone,
+    ),
     Field("waba_id", "value.wabaId", identifier, "WhatsApp Business account"),
-    Field("at", ("value.time", "value.timestamp"), seconds),
+    Field("at", ("value.time", "value.timestamp"), seconds, "Or that of the first entry of a list in it"),
 )
+_COMMON_KNOWN: Final = ("value.messaging_product", "value.metadata.phone_number_id")
 
 
 def _shape(
@@ -40,6 +51,7 @@ def _shape(
     certainty: Certainty,
     key: tuple[str, ...],
     known: tuple[str, ...] = (),
+    finish: Finish | None = None,
 ) -> Shape:
     """A shape of ``channel.event``: its own fields after the common ones."""
     return Shape(
@@ -53,9 +65,28 @@ def _shape(
         key=(*key, "waba_id", "business_phone", "event"),
         time=("at",),
         constants={"channel": "whatsapp"},
-        known=known,
+        known=(*_COMMON_KNOWN, *known),
+        finish=finish,
         fields=(*_COMMON, *fields),
     )
+
+
+def _time_of_first(entries: str) -> Finish:
+    """A finish for an event whose time stands in its list of these."""
+
+    def finish(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+        at = next((entry["at"] for entry in data.get(entries, ()) if "at" in entry), None)
+        if at is not None:
+            data.setdefault("at", at)
+
+    return finish
+
+
+def _alone(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    """A list of one contact says what the flat layout says, so it is told in the same place."""
+    contacts = data.get("contacts", ())
+    if len(contacts) == 1:
+        data.setdefault("contact", {name: value for name, value in contacts[0].items() if name != "at"})
 
 
 TEMPLATE: Final = _shape(
@@ -82,23 +113,68 @@ ACCOUNT: Final = _shape(
     Field("status", ("value.event", "value.decision"), text, "Such as DISABLED_UPDATE, ACCOUNT_DELETED, APPROVED"),
     Field("ban.state", "value.ban_info.waba_ban_state", text),
     Field("ban.date", "value.ban_info.waba_ban_date", text, "In words"),
+    Field(
+        "preferences",
+        "value.user_preferences",
+        objects(
+            (
+                Field("phone", "wa_id", phone),
+                Field("category", "category", text, "Such as marketing_messages"),
+                Field("value", "value", text, "Such as stop, resume"),
+                Field("at", "timestamp", seconds),
+            ),
+            known=("detail", "user_id", "parent_user_id"),
+        ),
+        "Of customers, on marketing messages",
+    ),
     page="phone webhook",
     section="17",
     certainty="partial",
     key=(),
+    known=tuple(
+        f"value.{name}"
+        for name in (
+            "contacts",
+            "current_limit",
+            "old_limit",
+            "rejection_reason",
+            "requested_verified_name",
+            "restriction_info",
+            "violation_info",
+            "waba_info",
+        )
+    ),
+    finish=_time_of_first("preferences"),
 )
 
 SYNC: Final = _shape(
     "sync",
     "WhatsApp Business app sync",
-    Field("phone_number_id", "value.phone_number_id", identifier),
-    Field("contact.name", "value.full_name", text, "Absent on removal"),
+    Field("phone_number_id", ("value.phone_number_id", "value.metadata.phone_number_id"), identifier),
+    Field("contact.name", "value.full_name", text, "Absent on removal. Of a list, where it has one contact alone"),
     Field("contact.phone", "value.phone_number", phone),
     Field("contact.action", "value.action", text, "add (also for edits) or remove"),
+    Field(
+        "contacts",
+        "value.state_sync",
+        objects(
+            (
+                Field("name", ("contact.full_name", "contact.first_name"), text, "Absent on removal"),
+                Field("phone", "contact.phone_number", phone),
+                Field("action", "action", text, "add (also for edits) or remove"),
+                Field("at", ("metadata.timestamp", "timestamp"), seconds),
+            ),
+            known=("type", "contact.user_id", "contact.parent_user_id", "contact.username"),
+        ),
+        "All of them, where they come in a list",
+    ),
     page="SMB",
     section="19",
     certainty="partial",
     key=(),
+    # Past chats and what was sent from the phone app: nothing to answer, so they are no incoming messages.
+    known=("value.contacts", "value.history", "value.message_echoes", "value.messages"),
+    finish=in_turn(_time_of_first("contacts"), _alone),
 )
 
 OTHER: Final = _shape(

@@ -24,18 +24,23 @@ from gateway.errors import CallbackRejected
 #: List in the body to shape of its items.
 _LISTS: Final[Mapping[str, Shape]] = {"statuses": STATUS_SHAPE, "messages": MESSAGE_SHAPE, "calls": CALL}
 
+#: The two fields of an event.
+_EVENT: Final = frozenset({"field", "value"})
+
 #: Bytes of envelope that the events of one callback may repeat in all. Real envelopes have some hundred bytes;
 #: past this only the first event carries it, else a hostile body would grow with the square of its size.
 ENVELOPES_BYTES: Final = 1_048_576
 
 
 def split(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
-    """The items in the order sent."""
+    """The items in the order sent. What a known event holds is its own, even where it looks like messages."""
     fields = payload.fields
+    if _is_known(fields.get("field")):
+        return _events(payload, request, context, scope)
     found = [(name, _items(fields[name])) for name in fields if name in _LISTS]
     count = sum(len(items) for _, items in found)
     if count == 0:
-        return _event(payload, request, context, scope) or _bare(fields, payload)
+        return _events(payload, request, context, scope) or _bare(fields, payload)
     envelope = {name: value for name, value in fields.items() if name not in _LISTS}
     if count > 1:
         envelope = _documented(envelope, scope)
@@ -93,7 +98,8 @@ def _documented(envelope: dict[str, Any], scope: Scope) -> dict[str, Any]:
 def _raws(payload: Payload, counts: Sequence[tuple[str, int]]) -> list[orjson.Fragment]:
     """The body of each item: the envelope and a list of that item alone, no digit changed."""
     whole = payload.lossless()
-    envelope = {name: value for name, value in whole.items() if name not in _LISTS}
+    lists = dict(counts)
+    envelope = {name: value for name, value in whole.items() if name not in lists}
     total = sum(count for _, count in counts)
     repeats = len(orjson.dumps(envelope)) * total <= ENVELOPES_BYTES
     raws: list[orjson.Fragment] = []
@@ -105,18 +111,45 @@ def _raws(payload: Payload, counts: Sequence[tuple[str, int]]) -> list[orjson.Fr
     return raws
 
 
+def _is_known(name: object) -> bool:
+    return type(name) is str and name in BY_NAME
+
+
+def _events(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+    """The events in a ``field`` and its ``value``: one for each value, where there is a list of several."""
+    values = _items(payload.fields.get("value"))
+    if len(values) < 2:
+        return _event(payload, request, context, scope)
+    for name in payload.fields:
+        if name not in _EVENT:
+            scope.note(f"field:{name}")
+    items: list[Item] = []
+    for index, (value, raw) in enumerate(zip(values, _raws(payload, [("value", len(values))]), strict=True)):
+        if type(value) is not dict or not value:
+            raise CallbackRejected("an object with fields is expected", f"value[{index}]")
+        fields = {"field": payload.fields.get("field"), "value": value}
+        items += _event(Payload(fields, raw, payload.canonical, orjson.dumps(raw)), request, context, scope)
+    return items
+
+
 def _event(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
     """One event in its ``field`` and ``value``; a value that holds items itself is taken apart."""
     name = payload.fields.get("field")
-    value = opened(payload.fields.get("value"))
-    if not name or type(name) is not str or value is None:
+    if not name or type(name) is not str:
         return ()
-    if any(_items(value.get(items)) for items in _LISTS):
+    fields = payload.fields
+    if _is_known(name) and fields.get("value") in (None, ""):
+        # Flat: all the rest is the value.
+        fields = {"field": name, "value": {key: value for key, value in fields.items() if key not in _EVENT}}
+    value = opened(fields.get("value"))
+    if value is None:
+        return ()
+    if not _is_known(name) and any(_items(value.get(items)) for items in _LISTS):
         text = orjson.dumps(opened(payload.lossless()["value"]))
         return split(Payload(value, payload.raw, payload.canonical, text), request, context, scope)
     if name not in BY_NAME:
         scope.note(f"event:{name}")
-    return ((BY_NAME.get(name, OTHER), payload.fields, payload.raw, ""),)
+    return ((BY_NAME.get(name, OTHER), fields, payload.raw, ""),)
 
 
 def _bare(fields: dict[str, Any], payload: Payload) -> Sequence[Item]:
