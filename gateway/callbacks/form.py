@@ -16,8 +16,10 @@ from urllib.parse import unquote_to_bytes
 _PART: Final = re.compile(r"(?=[^&])([^&=]*)=?([^&]*)")
 
 _PART_NAME: Final = re.compile(rb'\bname="([^"\n]*)"', re.IGNORECASE)
-#: A comma with a name and a colon behind it; a comma in a text has none.
-_LISTED: Final = re.compile(r",\s*(?=[A-Za-z_]+:)")
+#: A comma or a line's end with a name and a colon behind it; in a text there is none behind them, or an address.
+_LISTED: Final = re.compile(r"[,\r\n]\s*(?=[A-Za-z_]+:(?!//))")
+#: How the listing of a DID callback begins. Nothing else does: a form's name has no colon.
+_LISTING: Final = b"messageId:"
 
 
 def pairs(data: bytes) -> list[tuple[str, str]]:
@@ -77,10 +79,19 @@ def multipart(body: bytes) -> list[tuple[str, str]]:
     return found
 
 
+def is_listing(body: bytes) -> bool:
+    """Whether this is :func:`listing`'s to read, whatever ``=`` and ``&`` the text in it holds."""
+    return body.startswith(_LISTING)
+
+
 def listing(body: bytes) -> list[tuple[str, str]]:
-    """``name:value,name:value``, as some DID pages print their example (protocol.md, section 2); ``+`` is a plus."""
+    """``name:value,name:value``, as some DID pages print their example (protocol.md, section 2); ``+`` is a plus.
+
+    Or with each in a line of its own. Blanks around a value are the listing's, not the value's.
+    """
     text = unquote_to_bytes(body).decode("utf-8", "backslashreplace")
-    return [(name, value) for name, _, value in (part.partition(":") for part in _LISTED.split(text)) if name]
+    parts = (part.partition(":") for part in _LISTED.split(text))
+    return [(name.strip(), value.strip()) for name, _, value in parts if name.strip()]
 
 
 def without(data: bytes, names: frozenset[str]) -> bytes:

@@ -65,7 +65,7 @@ def read(request: CallbackRequest, layout: Layout, credential_fields: frozenset[
     if layout == "json" and body and b"=" not in body:
         raise CallbackRejected("not JSON")
     query, body = request.query, body.strip(_LINE_ENDS)
-    if not (query and body) and body[:2] != _BOUNDARY:
+    if not (query and body) and body[:2] != _BOUNDARY and not form.is_listing(body):
         single = form.mapping(query or body)
         if single and credential_fields.isdisjoint(single):
             return Payload(single, single, orjson.dumps(single, option=orjson.OPT_SORT_KEYS), None)
@@ -75,6 +75,8 @@ def read(request: CallbackRequest, layout: Layout, credential_fields: frozenset[
 def _body_pairs(body: bytes) -> list[tuple[str, str]]:
     if body[:2] == _BOUNDARY:
         return form.multipart(body)
+    if form.is_listing(body):
+        return form.listing(body)
     fields = form.pairs(body)
     if len(fields) == 1 and not fields[0][1] and ":" in fields[0][0]:
         return form.listing(body)

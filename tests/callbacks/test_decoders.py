@@ -360,6 +360,18 @@ def test_query_and_body_give_the_same_event() -> None:
     assert 1 == len(ids)
 
 
+@pytest.mark.parametrize("text", ["50% off a=b&c", "a=b", "x&y", "=", "&=&", "a, b=c"])
+def test_a_listing_whatever_its_text_holds(text: str) -> None:
+    """What would be a form's border is text in a listing, with a token in the query or without."""
+    body = f"messageId:m-1,type:0,toPhone:+15550100001,fromPhone:+15550100002,content:{text},size:1".encode()
+    for query in (b"", b"token=s3cret"):
+        context = DecodeContext(credential_fields=frozenset({"token"}))
+        decoded = CALLBACKS["did-sms"].decode(request(body, query), context)
+        data = decoded.events[0].data
+        assert ("m-1", text, "+15550100001", 1) == (data["message_id"], data["text"], data["to"], data["segments"])
+        assert () == decoded.drift
+
+
 def test_the_account_is_in_the_event_and_in_its_id() -> None:
     """Two accounts that push equal bodies give two events."""
     body = request(b"messageid=m-1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl, unquote_to_bytes, urlencode
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -88,3 +89,12 @@ def test_a_listing() -> None:
     assert [("messageId", "m"), ("content", "a, b"), ("receiveTime", "2024-01-02 03:04:05")] == form.listing(
         b"messageId:m,content:a, b,receiveTime:2024-01-02 03:04:05"
     )
+
+
+@pytest.mark.parametrize("between", [",", ", ", "\n", "\r\n", ",\r\n", "\r\n  "])
+@pytest.mark.parametrize("colon", [":", ": "])
+def test_a_listing_however_it_is_set(between: str, colon: str) -> None:
+    """Commas, lines, or both between the entries, a blank behind the colon: the same fields, without the blanks."""
+    fields = [("messageId", "m"), ("content", "see http://x.example, 50% off"), ("ext", ""), ("price", "0.0360")]
+    text = between.join(f"{name}{colon}{value}" for name, value in fields)
+    assert fields == form.listing(text.encode())
