@@ -6,8 +6,10 @@ non-ASCII letters of a URL as they are. RFC 9112 section 3.2 lets a server refus
 receipt that is sent once would be lost.
 
 Mended is only a line that is well-formed but for this: a method, one blank, a target that starts with ``/``, one
-blank, a version that ends the line. A target that holds a version itself (``/a HTTP/1.1 HTTP/1.1``) has two readings,
-which is what request smuggling lives on, and is left for the parser to refuse.
+blank, a version that ends the line. Before that ``/`` may stand ``http://`` and a plain host, as proxies send it
+(RFC 9112 section 3.2.2); what is escaped stands behind it. A target that holds a version itself
+(``/a HTTP/1.1 HTTP/1.1``) has two readings, which is what request smuggling lives on, and is left for the parser to
+refuse.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_LINE: Final = re.compile(rb"([A-Z]{3,7}) (/[^\r\n]*) (HTTP/1\.[01])\r?\n")
+_HOST: Final = rb"https?://(?:[0-9A-Za-z.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
+_LINE: Final = re.compile(rb"([A-Z]{3,7}) ((?:" + _HOST + rb")?/[^\r\n]*) (HTTP/1\.[01])\r?\n")
 _RAW: Final = re.compile(rb"[ \x80-\xff]")
 _VERSION_INSIDE: Final = re.compile(rb" HTTP/\d", re.IGNORECASE)
 

@@ -29,6 +29,18 @@ async def test_blank_in_the_query_is_accepted_however_it_is_written(serve: Serve
     assert "2024-01-02T03:04:09+08:00" == event["data"]["done_at"]
 
 
+async def test_absolute_target_says_the_same_as_its_path(serve: Serve) -> None:
+    """Proxies send the whole address (RFC 9112, section 3.2.2): the same event, with raw blanks or without."""
+    gateway = await serve()
+    targets = [b"/callbacks/sms-dr?" + QUERY, b"/callbacks/sms-dr?" + QUERY.replace(b" ", b"%20")]
+    for target in [*targets, *(b"http://gateway.example.com:8080" + one for one in targets)]:
+        reply = await gateway.raw(request_bytes("POST", target))
+        assert (200, b"success") == (reply.status, reply.body)
+    (event,) = await gateway.events()
+    assert "2024-01-02 03:04:09" == event["data"]["raw"]["drtime"]
+    assert "成功接通 a b" == event["data"]["ext"]
+
+
 async def test_request_may_be_split_at_any_byte(serve: Serve) -> None:
     """One connection, one request after the other, each cut at another place: all are understood."""
     gateway = await serve()
@@ -99,6 +111,14 @@ async def test_expect_100_is_answered_before_the_body(serve: Serve) -> None:
         b"POST /a b HTTP/2.0",
         b"POST /a b HTTP/1.1 ",
         b"POST\t/a b\tHTTP/1.1",
+        b"POST http://x/a HTTP/1.1 HTTP/1.1",
+        b"POST http://x /a b HTTP/1.1",
+        b"POST http://x y/a b HTTP/1.1",
+        b"POST http:///a b HTTP/1.1",
+        b"POST http://u@x/a b HTTP/1.1",
+        b"POST ftp://x/a b HTTP/1.1",
+        b"POST x:443/a b HTTP/1.1",
+        b"POST http://\xe9/a b HTTP/1.1",
     ],
 )
 def test_line_with_two_readings_is_left_for_the_parser(line: bytes) -> None:
@@ -115,16 +135,22 @@ async def test_ambiguous_line_is_answered_400(serve: Serve) -> None:
 printable = st.binary(max_size=60).filter(lambda raw: not set(raw) & set(b"\r\n"))
 
 
-@given(target=printable, rest=st.binary(max_size=40))
-def test_mending_changes_nothing_but_blanks_and_letters_of_the_target(target: bytes, rest: bytes) -> None:
+@given(
+    host=st.sampled_from([b"", b"http://x", b"https://192.0.2.1:8080", b"http://[::1]"]),
+    target=printable,
+    rest=st.binary(max_size=40),
+)
+def test_mending_changes_nothing_but_blanks_and_letters_of_the_target(host: bytes, target: bytes, rest: bytes) -> None:
     """The same bytes come out with each blank and non-ASCII byte escaped; what follows the line is untouched."""
-    data = b"POST /" + target + b" HTTP/1.1\r\n" + rest
+    data = b"POST " + host + b"/" + target + b" HTTP/1.1\r\n" + rest
     result = mended(data)
     if result != data:
         line, _, after = result.partition(b"\r\n")
         method, changed, version = line.split(b" ")
         assert (b"POST", b"HTTP/1.1", rest) == (method, version, after)
-        expected = b"".join(b"%%%02X" % byte if byte == 32 or byte >= 128 else bytes([byte]) for byte in b"/" + target)
+        expected = b"".join(
+            b"%%%02X" % byte if byte == 32 or byte >= 128 else bytes([byte]) for byte in host + b"/" + target
+        )
         assert expected == changed
 
 
