@@ -34,6 +34,16 @@ _ESCAPE: Final = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
 )
 
+_KINDS: Final[dict[type, str]] = {
+    dict: "object",
+    list: "array",
+    str: "string",
+    int: "number",
+    float: "number",
+    bool: "boolean",
+    type(None): "null",
+}
+
 #: orjson writes at most 254 levels. Four of them are left for the event that the fields go into.
 _SPARE_LEVELS: Final = 4
 
@@ -56,6 +66,14 @@ class JsonText:
 def is_object(body: bytes) -> bool:
     """Whether this looks like a JSON object, whatever the content type says."""
     return body.removeprefix(_BOM).lstrip(_BLANK)[:1] == b"{"
+
+
+def kind(body: bytes) -> str | None:
+    """What JSON value this is, such as ``array``; None for what is not JSON."""
+    try:
+        return _KINDS[type(orjson.loads(body.removeprefix(_BOM).strip(_BLANK)))]
+    except orjson.JSONDecodeError:
+        return None
 
 
 def parse(body: bytes) -> JsonText:

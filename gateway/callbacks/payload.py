@@ -62,14 +62,23 @@ def read(request: CallbackRequest, layout: Layout, credential_fields: frozenset[
         if layout == "json" or not request.query:
             return Payload(parsed.fields, orjson.Fragment(parsed.text), parsed.canonical, parsed.text)
         return _with_query(parsed, request.query, credential_fields)
-    if layout == "json" and body and b"=" not in body:
-        raise CallbackRejected("not JSON")
+    if body and (layout == "json" or (body.lstrip()[:1] == b"[" and not request.query)):
+        _refuse_other_json(body, layout)
     query, body = request.query, body.strip(_LINE_ENDS)
     if not (query and body) and body[:2] != _BOUNDARY and not form.is_listing(body):
         single = form.mapping(query or body)
         if single and credential_fields.isdisjoint(single):
             return Payload(single, single, orjson.dumps(single, option=orjson.OPT_SORT_KEYS), None)
     return _of_pairs(form.pairs(query) + _body_pairs(body), credential_fields)
+
+
+def _refuse_other_json(body: bytes, layout: Layout) -> None:
+    """What is JSON but no object is called what it is; what is neither JSON nor a form is no JSON."""
+    kind = jsontext.kind(body)
+    if kind is not None:
+        raise CallbackRejected(f"a JSON {kind}, where an object is expected")
+    if layout == "json" and b"=" not in body:
+        raise CallbackRejected("not JSON")
 
 
 def _body_pairs(body: bytes) -> list[tuple[str, str]]:

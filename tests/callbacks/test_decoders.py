@@ -456,6 +456,21 @@ def test_nothing_is_not_understood(callback: Callback) -> None:
         assert refusal.value.reason
 
 
+@EVERY
+@pytest.mark.parametrize("body", [b"[]", b'\n[{"messageid":"m","messageId":"m","url":"https://x.example/?a=b"}]'])
+def test_a_json_array_is_called_one(callback: Callback, body: bytes) -> None:
+    """Whoever looks for why it was rejected is not sent the wrong way, whatever the array holds."""
+    with pytest.raises(CallbackRejected) as refusal:
+        callback.decode(request(body), CONTEXT)
+    assert "a JSON array, where an object is expected" == refusal.value.reason
+
+
+def test_an_array_beside_the_fields_is_not_looked_at() -> None:
+    """Where a form callback has everything in the query, its body says nothing."""
+    (event,) = CALLBACKS["sms-dr"].decode(request(b"[]", b"messageid=m-1&status=2"), CONTEXT).events
+    assert "m-1" == event.subject
+
+
 def test_a_stranger_adds_a_shape() -> None:
     """A shape is a table: names, converters, and it decodes."""
     from gateway.callbacks.answers import TEXT_ANSWERS

@@ -85,6 +85,28 @@ def test_half_a_pair_is_kept_as_its_text() -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b'[{"a":1}]', "array"),
+        (b"\xef\xbb\xbf [] \r\n", "array"),
+        (b'"{}"', "string"),
+        (b"1.5", "number"),
+        (b"1", "number"),
+        (b"true", "boolean"),
+        (b"null", "null"),
+        (b"{}", "object"),
+        (b"", None),
+        (b"[1", None),
+        (b"a=1", None),
+        (b"[" * 2000, None),
+    ],
+)
+def test_a_body_is_called_what_it_is(body: bytes, kind: str | None) -> None:
+    """By the standard's word (RFC 8259, section 3); what is not JSON has none."""
+    assert kind == jsontext.kind(body)
+
+
+@pytest.mark.parametrize(
     "body",
     [b"", b"x", b"[]", b"1", b'"a"', b'{"a":1}x', b'{"a":NaN}', b'{"a":Infinity}', b'{"a":1e400}', b'{"a":"\xff"}',
      b"{'a':1}", b'{"a":01}', b'{"a":"\n"}', b"{" * 2000, b'{"a":' * 251 + b"1" + b"}" * 251],
