@@ -19,6 +19,18 @@ from gateway.log import Record
 from tests.fanout.events import entry
 from tests.fanout.running import webhook
 
+#: Python 3.13 verifies by RFC 5280 to the letter: section 4.2.1.3 asks an authority's certificate for it.
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 RECORD = Record("p", 0, 0.0, *entry(1))
 
 
@@ -63,6 +75,8 @@ class Authority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
         )
+        if is_authority:
+            builder = builder.add_extension(_SIGNS_CERTIFICATES, critical=True)
         return builder.sign(self.key, hashes.SHA256())
 
 
