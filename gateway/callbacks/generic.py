@@ -40,7 +40,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.callbacks import times
+from gateway.callbacks import jsontext, times
 from gateway.callbacks.answers import CODE_ANSWERS, Answers
 from gateway.callbacks.callback import DecodeContext, Decoded
 from gateway.callbacks.jsonpath import JsonPath
@@ -133,19 +133,22 @@ class GenericCallback:
 class Found:
     """What a decoder of one's own finds: one event to be.
 
+    What no event can be made of rejects the callback: other values than text (a key or an id may be a whole number,
+    which is taken as its text), half of a surrogate pair, data that is not JSON or is nested more than 250 levels deep.
+
     Args:
         key: what it is about; events of one key keep their order. Never empty.
         data: the event's ``data``, anything that JSON can hold.
-        type: of the event; the topic's name where none is given.
+        type: of the event; the topic's name where none is given. Text.
         id: the sender's own id of it; without one the request and the position make the id.
         time: RFC 3339, or any form that vendors use; arrival without it.
     """
 
-    key: str
+    key: str | int
     data: Mapping[str, Any]
     type: str = ""
-    id: str = ""
-    time: str = ""
+    id: str | int = ""
+    time: str | int | float = ""
 
 
 #: A decoder of one's own: pure, quick, raises CallbackRejected for what it does not understand.
@@ -193,25 +196,27 @@ class DecoderCallback:
             digest = hashlib.blake2b(request.query + b"\0" + request.body).digest()
             arrival = times.recorded(request.received_at)
             return Decoded(tuple(self._event(one, at, digest, arrival, context) for at, one in enumerate(found)))
-        except CallbackRejected:
-            raise
+        except CallbackRejected as exc:  # the words are somebody else's, too
+            raise CallbackRejected(_storable(exc.reason), _storable(exc.field)) from exc
         except Exception as exc:  # somebody else's code: its fault must not lose the request
             raise CallbackRejected(f"decoder of {self.name} failed: {type(exc).__name__}") from exc
 
     def _event(self, found: Found, position: int, digest: bytes, arrival: str, context: DecodeContext) -> Event:
-        if not found.key:
+        key, own_id = _text(found.key, "key"), _text(found.id, "id")
+        if not key:
             raise CallbackRejected(MISSING, "key")
-        unique = b"id\0" + found.id.encode() if found.id else digest
         return Event(
-            id=event_id(self.name, context.account, 0 if found.id else position, unique),
+            id=event_id(
+                self.name, context.account, 0 if own_id else position, b"id\0" + own_id.encode() if own_id else digest
+            ),
             source=f"/callbacks/{self.name}",
-            type=found.type or self.type or self.topic,
+            type=_text(found.type, "type") or self.type or self.topic,
             topic=self.topic,
-            subject=found.key,
-            partitionkey=found.key,
+            subject=key,
+            partitionkey=key,
             time=_time(found.time, context) or arrival,
             recordedtime=arrival,
-            data=orjson.loads(orjson.dumps(dict(found.data))),
+            data=_plain(found.data),
             account=context.account,
         )
 
@@ -236,6 +241,37 @@ def load_decoder(name: str) -> Decoder:
     return decoder
 
 
+def _text(value: object, name: str) -> str:
+    """What a decoder gave as an attribute, as text that can be stored; empty for None.
+
+    The events of many callbacks share one append, so what cannot be stored must not get as far as that.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, int) and not isinstance(value, bool) and name != "type":
+        return str(int(value))
+    if not isinstance(value, str):
+        raise CallbackRejected(f"the decoder gave {type(value).__name__} where text is needed", name)
+    if not value.isascii() and _storable(value) != value:
+        raise CallbackRejected("the decoder gave half of a surrogate pair", name)
+    return value
+
+
+def _plain(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a decoder gave as data, as plain JSON values: what it does with its own later changes nothing."""
+    try:
+        text = orjson.dumps([[[[dict(data)]]]])[jsontext.SPARE_LEVELS : -jsontext.SPARE_LEVELS]
+        plain: dict[str, Any] = orjson.loads(text)
+    except (TypeError, ValueError) as exc:
+        raise CallbackRejected(f"the decoder gave data that cannot be JSON: {exc}", "data") from exc
+    return plain
+
+
+def _storable(text: object) -> str:
+    """A text that UTF-8 can hold."""
+    return str(text).encode("utf-8", "backslashreplace").decode()
+
+
 def _needed(path: JsonPath, fields: Mapping[str, Any]) -> str:
     value = path.find(fields).strip()
     if not value:
@@ -243,8 +279,8 @@ def _needed(path: JsonPath, fields: Mapping[str, Any]) -> str:
     return value
 
 
-def _time(text: str, context: DecodeContext) -> str | None:
+def _time(value: object, context: DecodeContext) -> str | None:
     try:
-        return times.rfc3339(text, context.zone)
+        return times.rfc3339(value, context.zone)
     except ValueError:
         return None

@@ -45,7 +45,7 @@ _KINDS: Final[dict[type, str]] = {
 }
 
 #: orjson writes at most 254 levels. Four of them are left for the event that the fields go into.
-_SPARE_LEVELS: Final = 4
+SPARE_LEVELS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def parse(body: bytes) -> JsonText:
     if type(fields) is not dict:
         raise CallbackRejected("a JSON object is expected")
     try:
-        canonical = orjson.dumps([[[[fields]]]], option=orjson.OPT_SORT_KEYS)[_SPARE_LEVELS:-_SPARE_LEVELS]
+        canonical = orjson.dumps([[[[fields]]]], option=orjson.OPT_SORT_KEYS)[SPARE_LEVELS:-SPARE_LEVELS]
     except TypeError as exc:
         raise CallbackRejected("nested more than 250 levels deep") from exc
     if _LONG_RUN in text.translate(_DIGITS) and _LONG_NUMBER.search(text):

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 
 from gateway.callbacks import CallbackRequest, DecodeContext
 from gateway.callbacks.generic import DecoderCallback, Found, GenericCallback, JsonPath, load_decoder
+from gateway.callbacks.rejected import rejected_event
 from gateway.errors import CallbackRejected
+from gateway.event import Event
 
 NOW = datetime(2025, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 CONTEXT = DecodeContext(account="shop")
@@ -152,9 +155,9 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 def test_a_decoder_of_ones_own() -> None:
     """An installed package's decoder is found by name, and its findings become events with stable ids."""
     callback = DecoderCallback("parcels", load_decoder("parcels"), "parcel.status")
-    body = b'{"parcels":[{"id":"p-1"},{"id":"p-2","kg":1.5}]}'
+    body = b'{"parcels":[{"id":17},{"id":"p-2","kg":1.5}]}'
     events = callback.decode(request(body), CONTEXT).events
-    assert ["p-1", "p-2"] == [event.subject for event in events]
+    assert ["17", "p-2"] == [event.subject for event in events]
     assert {"parcel": {"id": "p-2", "kg": 1.5}} == events[1].data
     assert ("/callbacks/parcels", "parcel.status", "shop") == (events[0].source, events[0].type, events[0].account)
     assert [event.id for event in events] == [event.id for event in callback.decode(request(body), CONTEXT).events]
@@ -182,11 +185,72 @@ def test_decoders_that_cannot_be_used() -> None:
         load_decoder("word")
 
 
-def test_what_a_decoder_finds_is_checked() -> None:
-    """Data that JSON cannot hold is a refusal; times and ids of the decoder's own are used."""
-    bad = DecoderCallback("d", lambda request, context: [Found("k", {"x": object()})], "t")
-    with pytest.raises(CallbackRejected):
-        bad.decode(request(), CONTEXT)
+def nested(levels: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        found = {"x": found}
+    return found
+
+
+def decoded(*found: Any) -> tuple[Event, ...]:
+    """What becomes of findings that a decoder of one's own returns."""
+    return DecoderCallback("d", lambda request, context: found, "t").decode(request(b"x"), CONTEXT).events
+
+
+@pytest.mark.parametrize(
+    ("found", "field"),
+    [
+        (Found(1.5, {}), "key"),
+        (Found(True, {}), "key"),
+        (Found(["a"], {}), "key"),
+        (Found(b"a", {}), "key"),
+        (Found("\ud83d", {}), "key"),
+        (Found("", {}), "key"),
+        (Found(None, {}), "key"),
+        (Found("k", {}, type=7), "type"),
+        (Found("k", {}, type="\ud83d"), "type"),
+        (Found("k", {}, id=1.5), "id"),
+        (Found("k", {}, id="\ud83d"), "id"),
+        (Found("k", {"x": object()}), "data"),
+        (Found("k", {"x": "\ud83d"}), "data"),
+        (Found("k", {"x": 1 << 64}), "data"),
+        (Found("k", nested(251)), "data"),
+        (Found("k", None), "data"),
+        ("k", ""),
+        (None, ""),
+    ],
+)
+def test_what_no_event_can_be_made_of_is_refused(found: Any, field: str) -> None:
+    """Whatever a decoder returns: a key, type, id or data that cannot be stored is a typed refusal, and named."""
+    with pytest.raises(CallbackRejected) as refusal:
+        decoded(Found("first", {}), found)
+    assert (field, True) == (refusal.value.field, bool(refusal.value.reason))
+    orjson.loads(rejected_event("d", None, request(b"x"), refusal.value).to_json())
+
+
+def test_whole_numbers_are_keys_and_ids() -> None:
+    """A parcel 123 has the key "123", and 0 is a number as any other; a time may be a number, too."""
+    one, other = decoded(Found(123, {}, id=7), Found(0, {}, id=0, time=1735000000))
+    assert ("123", "0") == (one.partitionkey, other.subject)
+    assert "2024-12-24T00:26:40Z" == other.time
+    assert [one.id, other.id] == [event.id for event in decoded(Found("123", {}, id="7"), Found("0", {}, id="0"))]
+    assert {"x": nested(249)} == decoded(Found("k", nested(250)))[0].data
+
+
+def test_a_refusal_in_any_words_is_kept() -> None:
+    """A decoder may refuse with whatever it was given as the reason: the request is kept, and the answer is text."""
+
+    def refuses(request: CallbackRequest, context: DecodeContext) -> list[Found]:
+        raise CallbackRejected(7, "\ud83d")
+
+    with pytest.raises(CallbackRejected) as refusal:
+        DecoderCallback("d", refuses, "t").decode(request(b"x"), CONTEXT)
+    assert ("7", "\\ud83d") == (refusal.value.reason, refusal.value.field)
+    orjson.loads(rejected_event("d", None, request(b"x"), refusal.value).to_json())
+
+
+def test_times_and_ids_of_the_decoders_own_are_used() -> None:
+    """The same id is the same event, whatever else the request holds."""
     good = DecoderCallback("d", lambda request, context: [Found("k", {}, type="t.one", id="7", time="1735000000")], "t")
     one, other = (good.decode(request(body), CONTEXT).events[0] for body in (b"a", b"b"))
     assert one.id == other.id
