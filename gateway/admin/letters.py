@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Collection
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from operator import itemgetter
 from typing import Any, Final
 
 from aiohttp import web
@@ -39,34 +41,34 @@ class Letters:
         since = answers.number(given.get("since"), "since") or 0.0
         reasons = answers.texts(given.getall("reason", []), "reason")
         limit = answers.whole(given.get("limit"), "limit", 100, high=_MOST)
-        found: list[tuple[str, DeadLetter]] = []
+        found: list[dict[str, Any]] = []
         counts: dict[str, Counter[str]] = {}
         for name in names:
-            letters, counts[name] = await self._newest(name, since=since, reasons=reasons, limit=limit)
-            found += [(name, letter) for letter in letters]
-        found.sort(key=lambda pair: pair[1].given_up_at, reverse=True)
-        return answer({"letters": [_line(name, letter) for name, letter in found[:limit]], "counts": counts})
+            counts[name] = Counter()
+            kept: deque[dict[str, Any]] = deque(maxlen=limit)
+            async with aclosing(self._letters(name, since=since)) as letters:
+                async for letter in letters:
+                    counts[name][letter.reason] += 1
+                    if not reasons or letter.reason in reasons:
+                        kept.append(_line(name, letter))
+            found += kept
+        found.sort(key=itemgetter("given_up_at"), reverse=True)
+        return answer({"letters": found[:limit], "counts": counts})
 
     async def _show(self, request: web.Request) -> web.Response:
         name = self._parts.subscriber(request.match_info["subscriber"]).name
         event_id = request.match_info["id"].lower()
-        letters, _ = await self._newest(name, ids=[event_id], limit=1)
-        if not letters:
+        newest: DeadLetter | None = None
+        async with aclosing(self._letters(name)) as letters:
+            async for letter in letters:
+                if letter.id == event_id:
+                    newest = letter
+        if newest is None:
             raise NotFound(f"{name} has no dead letter {event_id}; it may have expired")
-        return answer({**_line(name, letters[0]), "event": parsed(letters[0].value)})
+        return answer({**_line(name, newest), "event": parsed(newest.value)})
 
-    async def _newest(
-        self,
-        name: str,
-        *,
-        since: float = 0.0,
-        reasons: Collection[str] = (),
-        ids: Collection[str] = (),
-        limit: int,
-    ) -> tuple[list[DeadLetter], Counter[str]]:
-        """The newest ones, and how many there are of each reason."""
-        kept: deque[DeadLetter] = deque(maxlen=limit)
-        counts: Counter[str] = Counter()
+    async def _letters(self, name: str, *, since: float = 0.0) -> AsyncGenerator[DeadLetter, None]:
+        """What was given up for one subscriber, oldest first. Each holds its event, so nobody keeps many."""
         topic = dlq_topic(name)
         log = self._parts.needed_log()
         async with self._parts.scanning(f"dlq.{name}"):
@@ -74,13 +76,7 @@ class Letters:
                 log, f"scan.{topic}", [topic], since=since, until=time.time() + 1.0, join_s=self._parts.join_s
             )
             async for record in records:
-                if ids and record.id not in ids:
-                    continue
-                letter = read_dead_letter(record)
-                counts[letter.reason] += 1
-                if not reasons or letter.reason in reasons:
-                    kept.append(letter)
-        return list(kept), counts
+                yield read_dead_letter(record)
 
 
 def _line(subscriber: str, letter: DeadLetter) -> dict[str, Any]:

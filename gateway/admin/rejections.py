@@ -22,12 +22,10 @@ from gateway.event import Event, NotAnEvent, from_json
 from gateway.fanout.scan import scan
 from gateway.ingest.endpoints import Endpoint
 from gateway.log import Entry, Record
-from gateway.search import Query
 from gateway.search.keys import callback_of, parsed
 
-#: Decoded again by one request; the answer says whether there is more.
+#: Looked at by one request: counted for a list, or decoded again; that answer says whether there is more.
 _MOST: Final = 10_000
-_PAGE: Final = 200
 _FIELDS: Final = frozenset({"callback", "since", "until", "ids", "dry_run"})
 
 _log = structlog.get_logger("gateway.admin")
@@ -71,14 +69,17 @@ class Rejections:
         limit = answers.whole(given.get("limit"), "limit", 100, high=500)
         kept: deque[dict[str, Any]] = deque(maxlen=limit)
         counts: Counter[str] = Counter()
-        async with aclosing(self._records(callback, since, None)) as records:
+        async with aclosing(self._records(callback, since, None, is_newest_first=self._is_indexed)) as records:
             async for record in records:
                 line = brief(record)
                 counts[f"{line['callback']}: {line['fields'].get('reason', '')}"] += 1
-                kept.append(line)
+                if not self._is_indexed:
+                    kept.appendleft(line)
+                elif len(kept) < limit:
+                    kept.append(line)
                 if counts.total() == _MOST:
                     break
-        return answer({"rejected": list(reversed(kept)), "counts": counts})
+        return answer({"rejected": list(kept), "counts": counts})
 
     async def _replay(self, request: web.Request) -> web.Response:
         given = await answers.body(request, _FIELDS)
@@ -173,12 +174,25 @@ class Rejections:
         if known is not None:
             known.update(event.id for event in events)
 
-    async def _records(self, callback: str, since: float, until: float | None) -> AsyncGenerator[Record, None]:
-        """Rejected callbacks, oldest first: by the index where the journal is the log, otherwise from the topic."""
-        search = self._parts.search
-        if self._parts.is_embedded and search is not None:
-            for record in await self._by_index(callback, since, until):
-                yield record
+    @property
+    def _is_indexed(self) -> bool:
+        """The journal is the log, so its index knows where they are."""
+        return self._parts.is_embedded and self._parts.search is not None
+
+    async def _records(
+        self, callback: str, since: float, until: float | None, *, is_newest_first: bool = False
+    ) -> AsyncGenerator[Record, None]:
+        """Rejected callbacks: by the index in either order, or from the topic, oldest first.
+
+        Each is as large as its request was, so nobody keeps more of one than is told of it.
+        """
+        if self._is_indexed:
+            search = self._parts.needed_search()
+            found = search.of_topic(TOPIC, since=since or None, until=until, is_newest_first=is_newest_first)
+            async with aclosing(found) as records:
+                async for record in records:
+                    if not callback or callback_of(parsed(record.value)) == callback:
+                        yield record
             return
         log = self._parts.needed_log()
         end = time.time() + 1.0 if until is None else until
@@ -186,17 +200,3 @@ class Rejections:
             async for record in scan(log, "scan.rejected", [TOPIC], since=since, until=end, join_s=self._parts.join_s):
                 if not callback or callback_of(parsed(record.value)) == callback:
                     yield record
-
-    async def _by_index(self, callback: str, since: float, until: float | None) -> list[Record]:
-        search = self._parts.needed_search()
-        found: deque[Record] = deque()
-        before: int | None = None
-        while len(found) <= _MOST:
-            page = await search.find(Query(topic=TOPIC, since=since or None, until=until, before=before, limit=_PAGE))
-            for record in page.records:
-                if not callback or callback_of(parsed(record.value)) == callback:
-                    found.appendleft(record)
-            before = page.next
-            if before is None:
-                break
-        return list(found)

@@ -6,7 +6,7 @@ with what was asked, so that a collision of hashes shows nothing wrong.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,8 @@ from gateway.search.keys import Keys, asked, callback_of, keys_of, matches, pars
 
 #: Records looked at for one answer; past it the answer says where it stopped.
 _MAX_LOOKED_AT: Final = 5000
+#: Offsets asked for at once; so many that the index never has more blocks of them than it gives.
+_STRETCH: Final = BLOCK * _MAX_LOOKED_AT
 _READ_BYTES: Final = 1024 * 1024
 
 
@@ -104,6 +106,25 @@ class Search:
                     found.append(record)
         return Found(found, None)
 
+    async def of_topic(
+        self, topic: str, *, since: float | None = None, until: float | None = None, is_newest_first: bool = False
+    ) -> AsyncGenerator[Record, None]:
+        """All events of a topic in the order of their storing or against it, without a bound.
+
+        What was stored together is read together, and let go of before the next is read, however large they all are.
+
+        Raises:
+            Transient: the index or the journal cannot be read now.
+        """
+        floor, below = await self._range(Query(since=since, until=until))
+        stretches = range(floor - floor % BLOCK, below, _STRETCH)
+        for start in reversed(stretches) if is_newest_first else stretches:
+            blocks = await self._offsets([f"topic:{topic}"], start, min(start + _STRETCH, below))
+            offsets = _in_blocks(blocks, floor, below)
+            async for record in self._at(offsets if is_newest_first else reversed(list(offsets))):
+                if record.topic == topic:
+                    yield record
+
     async def event(self, event_id: str) -> Record | None:
         """The event of this id, as first stored; None when the journal does not have it (any more)."""
         offsets = await self.indexer.ask(
@@ -139,16 +160,21 @@ class Search:
 
     async def _candidates(self, query: Query, floor: int, below: int) -> AsyncGenerator[Record, None]:
         """Records that may be meant, newest first."""
+        offsets: Iterable[int]
         kind = _kind(query)
         if query.text.strip():
             offsets = await self._offsets(asked(query.text), floor, below)
         elif kind:
-            blocks = await self._offsets([kind], floor - floor % BLOCK, below)
-            offsets = (at for block in blocks for at in reversed(range(max(floor, block), min(block + BLOCK, below))))
+            offsets = _in_blocks(await self._offsets([kind], floor - floor % BLOCK, below), floor, below)
         else:
             async for record in self._backward(floor, below):
                 yield record
             return
+        async for record in self._at(offsets):
+            yield record
+
+    async def _at(self, offsets: Iterable[int]) -> AsyncGenerator[Record, None]:
+        """The records at these offsets; those that were stored together are read together."""
         cached: dict[int, Record] = {}
         for offset in offsets:
             if offset not in cached:
@@ -156,7 +182,7 @@ class Search:
             if offset in cached:
                 yield cached[offset]
 
-    async def _offsets(self, keys: Sequence[str], floor: int, below: int) -> Iterable[int]:
+    async def _offsets(self, keys: Sequence[str], floor: int, below: int) -> Sequence[int]:
         """Where the index has one of these keys, newest first."""
         offsets: set[int] = set()
         for key in keys:
@@ -193,6 +219,11 @@ class Search:
         """The records that were stored together with the one at an offset."""
         found = await self._journal.read_file(stream, offset, 1)
         return found[0][1] if found and isinstance(found[0], tuple) else []
+
+
+def _in_blocks(blocks: Iterable[int], floor: int, below: int) -> Iterator[int]:
+    """Every offset of these blocks of the index, newest first as they are."""
+    return (at for block in blocks for at in reversed(range(max(floor, block), min(block + BLOCK, below))))
 
 
 def _find(index: Index, *, key: str, floor: int, below: int) -> list[int]:

@@ -199,3 +199,24 @@ async def test_a_record_that_cannot_be_understood_keeps_nobody_out(
     assert event is not None
     assert (event.key, await subjects(search, text="m-2")) == ("m-1", ["m-2"])
     await search.stop()
+
+
+async def test_all_of_a_topic_in_either_order(
+    journal: Journal, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every event of the topic once, however many stretches of the index they stand in, within the times asked for."""
+    monkeypatch.setattr("gateway.search.search._STRETCH", 128)
+    wanted = [number for number in range(400) if number % 7 == 0 or 100 < number < 110]
+    for start in range(0, 400, 5):
+        await journal.append(
+            [entry(f"m-{number}", topic="x" if number in wanted else "y") for number in range(start, start + 5)]
+        )
+    assert await search.indexer.caught_up()
+    rising = [record async for record in search.of_topic("x")]
+    falling = [record async for record in search.of_topic("x", is_newest_first=True)]
+    assert wanted == [record.offset for record in rising]
+    assert rising[::-1] == falling
+    later = rising[20].appended_at
+    since = [record async for record in search.of_topic("x", since=later)]
+    assert [record for record in rising if record.appended_at >= later] == since
+    assert [] == [record async for record in search.of_topic("x", until=rising[0].appended_at)]
