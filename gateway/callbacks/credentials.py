@@ -7,6 +7,7 @@ of the gateway warns of that.
 from __future__ import annotations
 
 import hmac
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -22,6 +23,11 @@ from gateway.errors import Forbidden, Unauthenticated
 TOKEN_FIELD: Final = "token"  # noqa: S105 - a name
 #: Headers that may hold the token; NXLink sends ``token`` (protocol.md, section 8).
 _TOKEN_HEADERS: Final = ("token", "x-gateway-token")
+
+#: Stands in what is kept of a request where a token stood.
+TOKEN_MARK: Final = b"***"
+#: A token of less bytes is not looked for; ten times more and no token would be.
+_SHORTEST: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,16 @@ class Credentials:
             fits |= hmac.compare_digest(token.encode(), candidate)
         return fits
 
+    def without_tokens(self, data: bytes) -> bytes:
+        """The same bytes with a mark where a token stands, as it is or percent-encoded, in part or as a whole.
+
+        Tokens of less than six bytes stay: they stand in numbers and words by chance, and whoever wants one guesses it.
+        """
+        tokens = sorted((token.encode() for token in self.tokens if len(token.encode()) >= _SHORTEST), key=len)
+        if not tokens:
+            return data
+        return re.sub(b"|".join(b"".join(map(_either_way, token)) for token in reversed(tokens)), TOKEN_MARK, data)
+
     def _is_allowed(self, peer: str) -> bool:
         try:
             address: IPv4Address | IPv6Address = ip_address(peer)
@@ -81,6 +97,12 @@ class Credentials:
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         return any(address in network for network in self.allow_ips)
+
+
+def _either_way(byte: int) -> bytes:
+    """Matches a byte as it is, and percent-encoded; a blank may be a plus (URL standard, forms)."""
+    plus = rb"|\+" if byte == ord(" ") else b""
+    return rb"(?:%b%b|%%(?i:%02x))" % (re.escape(bytes([byte])), plus, byte)
 
 
 def _candidates(request: CallbackRequest) -> list[bytes]:
@@ -92,6 +114,6 @@ def _candidates(request: CallbackRequest) -> list[bytes]:
         found.append(bearer.strip().encode("utf-8", "surrogateescape"))
     if b"token" in request.query or b"%" in request.query:
         found += [value.encode() for name, value in form.pairs(request.query) if name == TOKEN_FIELD]
-    segment = request.path.rpartition("/")[2]
+    segment = request.path.rpartition("/")[2] or request.path.rstrip("/").rpartition("/")[2]
     found.append(unquote_to_bytes(segment.encode("utf-8", "surrogateescape")))
     return found

@@ -1,13 +1,15 @@
 """An authentic callback that was not understood, kept whole as an event of ``callbacks.rejected``.
 
-After a fix the same request is decoded again from it. What opens the gateway (tokens) is cut out; signatures
-stay, they are no secrets. Bytes that are not UTF-8 are kept in base64.
+After a fix the same request is decoded again from it. What opens the gateway (tokens) is cut out, wherever it stands:
+a proxy in front of us may repeat the whole address in headers of its own. Signatures stay, they are no secrets. Bytes
+that are not UTF-8 are kept in base64.
 """
 
 from __future__ import annotations
 
 import base64
 from datetime import datetime
+from itertools import pairwise
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -20,7 +22,8 @@ from gateway.event import Event, NotAnEvent, event_id
 TOPIC: Final = "callbacks.rejected"
 TYPE: Final = "nxcloud.callback.rejected"
 
-_SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "token"})
+#: Parts of names of headers that hold secrets, ours or others'.
+_SECRET_PARTS: Final = frozenset({"auth", "authorization", "cookie", "token", "secret", "password", "apikey"})
 
 #: JSON Schema of ``data``.
 SCHEMA: Final[dict[str, Any]] = {
@@ -59,24 +62,18 @@ def rejected_event(
         account: the account of the path.
         request: as it came.
         error: why it was rejected.
-        credentials: of the path: its tokens are cut out of path, query and form body.
+        credentials: of the path: its tokens are cut out of path, query, headers and body.
     """
-    path, query, body = request.path, request.query, request.body
     if credentials is not None and credentials.tokens:
-        path = "/".join(
-            "" if credentials.is_token(unquote_to_bytes(segment.encode("utf-8", "surrogateescape"))) else segment
-            for segment in path.split("/")
-        )
-        query = form.without(query, credentials.fields)
-        if body[:1] not in (b"{", b"["):
-            body = form.without(body, credentials.fields)
+        request = _without_tokens(request, credentials)
+    query, body = request.query, request.body
     arrival = times.recorded(request.received_at)
     data: dict[str, Any] = {
         "callback": callback,
         "reason": error.reason,
         "field": error.field,
         "method": request.method,
-        "path": _clean(path),
+        "path": _clean(request.path),
         **_text_or_base64("query", query),
         "headers": {_clean(name): _clean(value) for name, value in request.headers.items() if not _is_secret(name)},
         **_text_or_base64("body", body),
@@ -118,8 +115,33 @@ def request_from(event: Event) -> CallbackRequest:
         raise NotAnEvent("not a rejected callback") from exc
 
 
+def _without_tokens(request: CallbackRequest, credentials: Credentials) -> CallbackRequest:
+    """The request without the fields and segments that held a token, and with a mark where else one stood."""
+    path = b"/".join(
+        b"" if credentials.is_token(unquote_to_bytes(segment)) else segment
+        for segment in request.path.encode("utf-8", "surrogateescape").split(b"/")
+    )
+    is_json = request.body[:1] in (b"{", b"[")
+    return request._replace(
+        path=credentials.without_tokens(path).decode("utf-8", "surrogateescape"),
+        query=credentials.without_tokens(form.without(request.query, credentials.fields)),
+        headers={
+            name: credentials.without_tokens(value.encode("utf-8", "surrogateescape")).decode(
+                "utf-8", "surrogateescape"
+            )
+            for name, value in request.headers.items()
+        },
+        body=credentials.without_tokens(request.body if is_json else form.without(request.body, credentials.fields)),
+    )
+
+
 def _is_secret(name: str) -> bool:
-    return name in _SECRET_HEADERS or (name.startswith("x-") and "token" in name)
+    parts = name.replace("_", "-").split("-")
+    return (
+        not _SECRET_PARTS.isdisjoint(parts)
+        or ("api", "key") in pairwise(parts)
+        or (name.startswith("x-") and "token" in name)
+    )
 
 
 def _text_or_base64(name: str, value: bytes) -> dict[str, str]:

@@ -36,6 +36,7 @@ def request(
         request(query=b"%74oken=tok%E2%82%ACn"),
         request(path="/callbacks/sms-dr/old"),
         request(path="/callbacks/sms-dr/tok%E2%82%ACn"),
+        request(path="/callbacks/sms-dr/old/"),
     ],
 )
 def test_a_token_opens_from_every_place(sent: CallbackRequest) -> None:

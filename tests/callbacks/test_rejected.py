@@ -96,6 +96,43 @@ def test_no_credential_is_stored() -> None:
     assert {"sign": "abc", "content-type": "text/plain"} == event.data["headers"]
 
 
+SECRET = "TOP/S3CRET wörd"
+ENCODED = ("TOP/S3CRET wörd", "TOP%2FS3CRET+w%C3%B6rd", "TOP%2fS3CRET%20w%c3%b6rd", "%54OP/S3CR%45T wörd")
+
+
+@pytest.mark.parametrize("form_of_it", ENCODED)
+@pytest.mark.parametrize("name", ["referer", "x-original-uri", "x-forwarded-uri", "x-original-url", "x-anything"])
+def test_no_credential_is_stored_by_a_side_door(name: str, form_of_it: str) -> None:
+    """A token that a proxy repeats in a header, or that stands anywhere in path, query or body, becomes a mark."""
+    address = f"/callbacks/sms-dr?token={form_of_it}&a=1"
+    multipart = f'--b\r\nContent-Disposition: form-data; name="token"\r\n\r\n{form_of_it}\r\n--b--\r\n'
+    for body in (multipart, f'{{"callback":"{address}"}}', f"seen={form_of_it}&b=2"):
+        sent = request(body.encode(), f"from={form_of_it}".encode(), f"/callbacks/x{form_of_it}y", **{name: address})
+        event = rejected_event("sms-dr", None, sent, ERROR, Credentials(tokens=(SECRET, "another")))
+        assert "/callbacks/sms-dr?token=***&a=1" == event.data["headers"][name]
+        assert ("/callbacks/x***y", "from=***") == (event.data["path"], event.data["query"])
+        assert body.replace(form_of_it, "***") == event.data["body"]
+
+
+def test_a_short_token_mangles_no_payload() -> None:
+    """A token that may stand anywhere by chance is cut out where tokens stand, and nowhere else."""
+    sent = request(b"token=1234&phone=6281234567", b"token=1234", "/callbacks/sms-dr/1234")
+    event = rejected_event("sms-dr", None, sent, ERROR, Credentials(tokens=("1234",)))
+    assert ("phone=6281234567", "", "/callbacks/sms-dr/") == (
+        event.data["body"],
+        event.data["query"],
+        event.data["path"],
+    )
+
+
+@pytest.mark.parametrize("name", ["x-api-key", "api-key", "apikey", "x-auth", "x-auth-token", "x-secret", "set-cookie"])
+def test_headers_whose_name_says_secret_are_not_stored(name: str) -> None:
+    """Whatever they hold, and whoever's it is."""
+    sent = request(**{name: "theirs", "x-author": "kept", "x-request-id": "kept"})
+    event = rejected_event("sms-dr", None, sent, ERROR)
+    assert {"x-author": "kept", "x-request-id": "kept"} == event.data["headers"]
+
+
 def test_other_senders_keep_their_source() -> None:
     """A webhook of another sender has the source here that its events have."""
     assert "/callbacks/shop-orders" == rejected_event("shop-orders", None, request(), ERROR).source

@@ -163,10 +163,11 @@ async def test_wrong_credentials_are_refused_and_never_stored(
     [
         ("/callbacks/sms-dr?token=right", {}),
         ("/callbacks/sms-dr/right", {}),
+        ("/callbacks/sms-dr/right/", {}),
         ("/callbacks/sms-dr", {"Authorization": "Bearer right"}),
         ("/callbacks/sms-dr", {"token": "right"}),
     ],
-    ids=["query", "path", "bearer", "header"],
+    ids=["query", "path", "path and slash", "bearer", "header"],
 )
 async def test_right_token_opens_wherever_it_stands_and_is_never_stored(
     serve: Serve, target: str, headers: dict[str, str]
