@@ -16,6 +16,8 @@ KeyPath = tuple[str | int, ...]
 
 #: What YAML's own messages quote from the file. It may be half of a secret, so it does not go into errors.
 _QUOTED: Final = re.compile(r"'[^'<]{2,}'")
+#: No list has as many items; Python refuses to read thousands of digits.
+_MOST_DIGITS: Final = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,11 @@ def _walk(node: yaml.Node, path: KeyPath, found: Document, name: str, above: tup
         for index, item in enumerate(node.value):
             found.lines.setdefault((*path, index), item.start_mark.line + 1)
             _walk(item, (*path, index), found, name, above)
+
+
+def index_in(step: str) -> int | None:
+    """The place in a list that a step of a path means; None for a name."""
+    return int(step) if step.isascii() and step.isdigit() and len(step) <= _MOST_DIGITS else None
 
 
 def dotted(path: KeyPath) -> str:

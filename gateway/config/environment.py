@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import yaml
 
-from gateway.config.document import KeyPath, dotted
+from gateway.config.document import KeyPath, dotted, index_in
 from gateway.config.outline import ROOT, Kind, Place
 
 PREFIX: Final = "GATEWAY__"
@@ -63,7 +63,8 @@ class _Unusable(Exception):
 
 
 def _order(part: str) -> tuple[int, str]:
-    return (int(part), "") if part.isascii() and part.isdigit() else (-1, part)
+    index = index_in(part)
+    return (-1, part) if index is None else (index, "")
 
 
 def _set(found: Overrides, name: str, text: str, callbacks: tuple[str, ...]) -> None:
@@ -92,13 +93,15 @@ def _below(place: Place, key: str | int) -> Place:
 
 def _only_item(node: Any, place: Place, path: KeyPath, step: str) -> tuple[Any, Place, KeyPath]:
     """Where a list has one item, its number may be left out: ``…__CALLBACKS__SMS_DR__AUTH__TOKEN``."""
-    if place.kind is not Kind.LIST or step.isdigit():
+    if place.kind is not Kind.LIST or index_in(step) is not None:
         return node, place, path
     if len(node) > 1:
         raise _Unusable(f"{dotted(path)} has {len(node)} items; say which by its number, from 0")
     if not node:
-        node.append({})
-    return node[0], _below(place, 0), (*path, 0)
+        node.append(None)
+    place, path = _below(place, 0), (*path, 0)
+    node[0] = item = _container(node[0], place, path)
+    return item, place, path
 
 
 def _container(node: Any, place: Place, path: KeyPath) -> Any:
@@ -113,11 +116,12 @@ def _container(node: Any, place: Place, path: KeyPath) -> Any:
 
 def _key(node: Any, place: Place, step: str, path: KeyPath, callbacks: tuple[str, ...]) -> str | int:
     if isinstance(node, list):
-        if not step.isdigit() or int(step) > len(node):
+        index = index_in(step)
+        if index is None or index > len(node):
             raise _Unusable(f"{dotted(path)} has {len(node)} items; say which by its number, from 0")
-        if int(step) == len(node):
+        if index == len(node):
             node.append(None)
-        return int(step)
+        return index
     wanted = _fold(step)
     known = place.keys or (*node, *(callbacks if path == ("ingest", "callbacks") else ()))
     for candidate in known:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from gateway.callbacks import CALLBACKS
 from gateway.config import callback_rules
 from gateway.config.callback_rules import Problem, Row
-from gateway.config.document import KeyPath
+from gateway.config.document import KeyPath, index_in
 from gateway.config.sentences import suggestion
 from gateway.config.settings import FAMILIES, Admin, Ingest, Kafka, Settings, Subscriber
 from gateway.errors import ConfigError
@@ -110,7 +110,12 @@ def _said(check: Callable[[], object]) -> Iterator[Problem]:
     except ConfigError as exc:
         for text in exc.problems:
             path, _, sentence = text.partition(": ")
-            yield tuple(int(step) if step.isdigit() else step for step in re.findall(r"[^.\[\]]+", path)), sentence
+            yield tuple(map(_step, re.findall(r"[^.\[\]]+", path))), sentence
+
+
+def _step(text: str) -> str | int:
+    index = index_in(text)
+    return text if index is None else index
 
 
 def _names_twice(subscribers: list[tuple[int, Subscriber]]) -> Iterator[Problem]:
@@ -144,7 +149,7 @@ def _kafka(kafka: Kafka | None) -> Iterator[Problem]:
         return
     for position, server in enumerate(kafka.bootstrap_servers):
         host, colon, port = server.rpartition(":")
-        if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        if not colon or not host or not 0 < (index_in(port) or 0) < 65536:
             yield ("kafka", "bootstrap_servers", position), "host:port is needed, such as localhost:9092"
 
 

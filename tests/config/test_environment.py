@@ -115,6 +115,27 @@ def test_override_stands_over_a_variable_that_is_not_set() -> None:
         ("GATEWAY__INGEST__PORT__X", "1", "GATEWAY__INGEST__PORT__X: ingest.port is a single value and has no keys"),
         ("GATEWAY__SUBSCRIBERS__7__URL", "x", "GATEWAY__SUBSCRIBERS__7__URL: subscribers has 2 items; say which"),
         ("GATEWAY__SUBSCRIBERS__URL", "x", "GATEWAY__SUBSCRIBERS__URL: subscribers has 2 items; say which"),
+        ("GATEWAY__SUBSCRIBERS__²__URL", "x", "GATEWAY__SUBSCRIBERS__²__URL: subscribers has 2 items; say which"),
+        (
+            "GATEWAY__SUBSCRIBERS__" + "9" * 5000,
+            "x",
+            "GATEWAY__SUBSCRIBERS__" + "9" * 5000 + ": subscribers has 2 items",
+        ),
+        (
+            "GATEWAY__SUBSCRIBERS__0__TOPICS__X",
+            "x",
+            "GATEWAY__SUBSCRIBERS__0__TOPICS__X: subscribers[0].topics[0] is a single value and has no keys",
+        ),
+        (
+            "GATEWAY__SUBSCRIBERS__0__TOPICS__X__Y",
+            "x",
+            "GATEWAY__SUBSCRIBERS__0__TOPICS__X__Y: subscribers[0].topics[0] is a single value and has no keys",
+        ),
+        (
+            "GATEWAY__INGEST__TRUSTED_PROXIES__X",
+            "x",
+            "GATEWAY__INGEST__TRUSTED_PROXIES__X: ingest.trusted_proxies[0] is a single value and has no keys",
+        ),
         ("GATEWAY__LOG", "{", "GATEWAY__LOG: the value is not YAML"),
         ("GATEWAY__ADMIN__PORT", "x", "admin.port: a whole number is needed (from GATEWAY__ADMIN__PORT)"),
         ("GATEWAY__", "x", "GATEWAY__: config.yaml has no key ''"),
@@ -125,6 +146,13 @@ def test_overrides_that_mean_nothing_are_problems(name: str, value: str, expecte
     with pytest.raises(ConfigError) as caught:
         loads(TWO, {name: value})
     assert caught.value.problems[0].startswith(expected)
+
+
+def test_override_of_a_key_in_what_is_no_section() -> None:
+    """Where the file has a single value for a section, what the variable says stands instead."""
+    with pytest.raises(ConfigError) as caught:
+        loads("subscribers: [x]", {"GATEWAY__SUBSCRIBERS__NAME": "a"})
+    assert any(problem.startswith("subscribers[0].topics") for problem in caught.value.problems)
 
 
 def test_variables_of_others_are_left_alone() -> None:

@@ -197,6 +197,7 @@ PROBLEMS = [
     ("admin: {host: 0.0.0.0}", "admin.token: is needed, as admin.host 0.0.0.0 can be reached"),
     ("admin: {port: 8080}", "admin.port: 8080 is ingest.port too"),
     ("kafka: {bootstrap_servers: 'a:1, b'}", "kafka.bootstrap_servers[1]: host:port is needed"),
+    ("kafka: {bootstrap_servers: 'a:²'}", "kafka.bootstrap_servers: host:port is needed"),
     ("kafka: {bootstrap_servers: ''}", "kafka.bootstrap_servers: at least one is needed"),
 ]
 
