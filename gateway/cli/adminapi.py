@@ -18,7 +18,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import click
 
-from gateway.cli.options import settings_or_defaults
+from gateway.cli.options import Address, settings_or_defaults
 from gateway.config.settings import Settings
 from gateway.errors import Broken, GatewayError
 
@@ -28,6 +28,7 @@ _TIMEOUT_S: Final = 120.0
 admin_option: Final = click.option(
     "--admin",
     "admin_url",
+    type=Address(),
     metavar="URL",
     help="Where the gateway's admin port is; left out: admin.host and admin.port of the configuration.",
 )

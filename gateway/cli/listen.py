@@ -14,7 +14,7 @@ from aiohttp import web
 
 from gateway.cli.eventlines import event_lines
 from gateway.cli.loop import run_async
-from gateway.cli.options import Seconds, config_option
+from gateway.cli.options import Number, Seconds, config_option
 from gateway.errors import Broken, ConfigError
 from gateway.fanout.signing import problem
 from gateway.traffic.receiver import Delivery, Manners, Receiver
@@ -49,7 +49,7 @@ class _Printing:
     help="Check signatures with this whsec_ secret (whpk_ key); may be given several times.",
 )
 @click.option("--status", type=click.IntRange(200, 599), help="Answer so, always (with --fail-rate: when failing).")
-@click.option("--fail-rate", type=click.FloatRange(0, 1), help="Refuse this share of deliveries.")
+@click.option("--fail-rate", type=Number(0, 1), help="Refuse this share of deliveries.")
 @click.option("--delay", type=Seconds(), default=0.0, help="Wait before each answer.")
 @click.option("--count", type=click.IntRange(1), help="Stop after so many distinct events.")
 @click.option("--seed", type=int, help="Of the choice which deliveries are refused.")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
@@ -18,6 +20,7 @@ from gateway.config.units import seconds
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 DEFAULT_CONFIG: Final = Path("config.yaml")
+_AGO: Final = re.compile(r"\d+(\.\d+)?\s*(ms|s|m|h|d|w)", re.IGNORECASE)
 
 config_option: Final = click.option(
     "-c",
@@ -64,14 +67,24 @@ class Moment(click.ParamType[float]):
             return value
         text = str(value).strip()
         try:
-            if re.fullmatch(r"\d+(\.\d+)?\s*(ms|s|m|h|d|w)", text, re.IGNORECASE):
-                ago = seconds(text)
-                assert isinstance(ago, float)
-                return datetime.now(UTC).timestamp() - ago
-            moment = datetime.fromisoformat(text)
-        except ValueError:
+            found = _ago(text) if _AGO.fullmatch(text) else _moment(text)
+        except (ValueError, OverflowError):
             self.fail(f"{text!r} is not a time such as 15m (ago) or 2026-03-04T05:06:07Z", param, ctx)
-        return (moment if moment.tzinfo else moment.astimezone()).timestamp()
+        if found < 0:
+            self.fail(f"{text!r} is before 1970; nothing is as old", param, ctx)
+        return found
+
+
+def _ago(text: str) -> float:
+    ago = seconds(text)
+    assert isinstance(ago, float)
+    return datetime.now(UTC).timestamp() - ago
+
+
+def _moment(text: str) -> float:
+    """Without an offset it is of this machine's zone; a year that has no such time is an OverflowError."""
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.astimezone()).timestamp()
 
 
 class Seconds(click.ParamType[float]):
@@ -82,6 +95,38 @@ class Seconds(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read one."""
         try:
-            return float(seconds(str(value)))  # type: ignore[arg-type]  # text or number, checked by float
+            found = float(seconds(str(value)))  # type: ignore[arg-type]  # text or number, checked by float
         except ValueError:
+            found = math.inf
+        if math.isinf(found):
             self.fail(f"{value!r} is not a duration such as 2, 250ms or 5m", param, ctx)
+        return found
+
+
+class Number(click.FloatRange):
+    """A number in a range; ``nan``, which is in every range, and ``inf`` are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read one."""
+        found = float(super().convert(value, param, ctx))
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is not a number that can be reached", param, ctx)
+        return found
+
+
+class Address(click.ParamType[str]):
+    """Where an HTTP server is: ``http://127.0.0.1:8081``, perhaps with a path in front of its own."""
+
+    name = "URL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Look at one."""
+        text = str(value)
+        try:
+            parts = urlsplit(text)
+            is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # brackets without an end, a port that is no number
+            is_usable = False
+        if not is_usable or not text.isascii() or not text.isprintable() or set(text) & set(" ?#@"):
+            self.fail(f"{text!r} is not an address such as http://127.0.0.1:8081", param, ctx)
+        return text

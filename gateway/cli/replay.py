@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gateway.cli.adminapi import AdminApi, NotAsked, admin_option
-from gateway.cli.options import Moment, config_option, json_option
+from gateway.cli.options import Moment, Number, config_option, json_option
 from gateway.cli.tables import print_json, printable
 from gateway.errors import Broken
 
@@ -39,7 +39,7 @@ _LOOK_S: Final = 0.3
 @click.option("--rejected", is_flag=True, help="Decode rejected callbacks again instead; after a fix or an upgrade.")
 @click.option("--callback", help="With --rejected: only of this callback.")
 @click.option("--dry-run", is_flag=True, help="Count, and change nothing.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="At most so many a second.")
+@click.option("--rate", type=Number(min=0, min_open=True), help="At most so many a second.")
 @json_option
 @admin_option
 @config_option

@@ -22,9 +22,9 @@ Examples
 
 
 @click.command(epilog=EXAMPLES)
-@click.option("--asyncapi", "document", flag_value="asyncapi", help="AsyncAPI 3.0 of the topics.")
-@click.option("--openapi", "document", flag_value="openapi", help="OpenAPI 3.1 of the HTTP side.")
-@click.option("--config", "document", flag_value="config", help="JSON Schema of config.yaml, for editors.")
+@click.option("--asyncapi", "of_topics", is_flag=True, help="AsyncAPI 3.0 of the topics.")
+@click.option("--openapi", "of_http", is_flag=True, help="OpenAPI 3.1 of the HTTP side.")
+@click.option("--config", "of_config", is_flag=True, help="JSON Schema of config.yaml, for editors.")
 @click.option("--type", "event_type", metavar="TYPE", help="JSON Schema of one event type; left out: of all, by type.")
 @click.option(
     "-c",
@@ -37,11 +37,13 @@ Examples
     show_envvar=True,
     help="The configuration; --config is a document here.",
 )
-def schema(document: str | None, event_type: str | None, config_path: Path) -> None:
+def schema(of_topics: bool, of_http: bool, of_config: bool, event_type: str | None, config_path: Path) -> None:
     """Print documents of events, topics, HTTP and configuration.
 
     Paths, topics' names and addresses are those of the configuration, or the defaults where there is none.
     """
+    if of_topics + of_http + of_config + (event_type is not None) > 1:
+        raise click.UsageError("one document at a time: --asyncapi, --openapi, --config or --type")
     if event_type is not None:
         schemas = event_schemas()
         if event_type not in schemas:
@@ -49,11 +51,11 @@ def schema(document: str | None, event_type: str | None, config_path: Path) -> N
                 f"there is no type {event_type!r}; there are {', '.join(schemas)}", param_hint="--type"
             )
         found = schemas[event_type]
-    elif document == "config":
+    elif of_config:
         found = configuration()
-    elif document == "asyncapi":
+    elif of_topics:
         found = asyncapi(settings_or_defaults(config_path))
-    elif document == "openapi":
+    elif of_http:
         found = openapi(settings_or_defaults(config_path), examples)
     else:
         found = event_schemas()

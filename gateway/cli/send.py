@@ -18,7 +18,7 @@ from rich.table import Table
 
 from gateway.callbacks import CALLBACKS, CallbackRequest
 from gateway.cli.loop import run_async
-from gateway.cli.options import config_option, json_option, settings_or_defaults
+from gateway.cli.options import Number, config_option, json_option, settings_or_defaults
 from gateway.config.callbacks import ConfiguredPath, configured_paths
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError
@@ -45,12 +45,10 @@ _SHARES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 
 @click.command(epilog=EPILOG)
 @click.argument("callback", type=click.Choice([*GENERATORS, "all"]), metavar="CALLBACK")
 @click.option("-n", "--count", type=click.IntRange(1), default=100, show_default=True, help="Requests in all.")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Requests a second; left out: as many as go.")
+@click.option("--rate", type=Number(0, min_open=True), help="Requests a second; left out: as many as go.")
 @click.option("--url", help="The gateway's address; left out: where the configuration has it listen.")
 @click.option("--concurrency", type=click.IntRange(1, 10_000), default=32, show_default=True, help="Connections.")
-@click.option(
-    "--repeat-rate", type=click.FloatRange(0, 1), default=0.0, help="Share of requests that are an earlier one again."
-)
+@click.option("--repeat-rate", type=Number(0, 1), default=0.0, help="Share of requests that are an earlier one again.")
 @click.option("--seed", type=int, help="Plays the same requests again.")
 @click.option("--account", help="Of several paths of one callback: the one with this account.")
 @click.option("--path", help="Send to this path; signed as configured for it.")

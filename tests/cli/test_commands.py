@@ -211,7 +211,7 @@ def test_tail_without_a_journal_says_so(tmp_path: Path) -> None:
     assert "there is no journal yet" in result.stderr
 
 
-@pytest.mark.parametrize("value", ["yesterday", "15 parsecs", ""])
+@pytest.mark.parametrize("value", ["yesterday", "15 parsecs", "", "0001-01-01"])
 def test_time_that_is_none_is_a_usage_error(tmp_path: Path, value: str) -> None:
     """With what a time looks like."""
     result = gateway("tail", "--since", value)
@@ -256,6 +256,21 @@ def test_send_without_a_gateway_fails_with_the_reason(unused_tcp_port: int) -> N
         (("send", "sms-dr", "--url", "http://x/callbacks"), "--url: give the address without a path"),
         (("send", "sms-dr", "--account", "nobody"), "sms-dr has no such path in the configuration"),
         (("send", "sms-dr", "--rate", "0"), "0.0 is not in the range x>0"),
+        (("send", "sms-dr", "--rate", "nan"), "'nan' is not a number that can be reached"),
+        (("send", "sms-dr", "--repeat-rate", "nan"), "'nan' is not a number"),
+        (("send", "sms-dr", "--url", "http://[::1"), "--url: "),
+        (("replay", "--subscriber", "s", "--since", "1h", "--rate", "nan"), "'nan' is not a number"),
+        (("replay", "--subscriber", "s", "--since", "1h", "--rate", "inf"), "'inf' is not a number"),
+        (("tail", "--since", "1969-12-31T23:59:59Z"), "is before 1970"),
+        (("tail", "--since", "9" * 400 + "d"), "is before 1970"),
+        (("explain", "x", "--admin", "notaurl"), "'notaurl' is not an address such as http://127.0.0.1:8081"),
+        (("explain", "x", "--admin", "http://[::1"), "'http://[::1' is not an address"),
+        (("explain", "x", "--admin", "http://x:99999"), "is not an address"),
+        (("explain", "x", "--admin", "http://ü"), "is not an address"),
+        (("dlq", "list", "--admin", "ftp://x"), "is not an address"),
+        (("schema", "--asyncapi", "--openapi"), "one document at a time"),
+        (("schema", "--config", "--type", "nxcloud.sms.dr"), "one document at a time"),
+        (("listen", "--fail-rate", "nan"), "'nan' is not a number"),
         (("listen", "--secret", "hunter2"), "--secret: a secret is whsec_ followed by base64"),
         (("listen", "--delay", "-1"), "'-1' is not a duration such as 2, 250ms or 5m"),
     ],
