@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from pydantic import SecretStr
 
+from gateway.config.rules import is_loopback
 from gateway.config.settings import Admin, Subscriber
 from gateway.errors import Forbidden, SenderError, Unauthenticated
 
@@ -83,16 +84,6 @@ def check(request: web.Request, settings: Admin, subscribers: Sequence[Subscribe
         raise Unauthenticated(f"the admin token is needed{of_stream}: Authorization: Bearer …")
     if request.method not in _SAFE_METHODS:
         _check_origin(request)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens on this host."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _stream_token(request: web.Request, subscribers: Sequence[Subscriber]) -> list[SecretStr]:

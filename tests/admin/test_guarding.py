@@ -157,6 +157,14 @@ async def test_other_sites_change_nothing(gateway: Running) -> None:
     assert not any(name.lower().startswith("access-control") for name in answered)
 
 
+async def test_loopback_is_the_same_for_the_token_and_for_names(tmp_path: Path) -> None:
+    """A host that needs no token, as only this machine reaches it, looks at names, however it is written."""
+    async with running(tmp_path, admin={"host": "LocalHost"}) as gateway:
+        gateway.url = f"http://localhost:{gateway.app.admin.port}"
+        assert (await raw(gateway, "GET", "/api/overview"))[0] == 200
+        assert (await raw(gateway, "GET", "/api/overview", Host="evil.example"))[0] == 403
+
+
 async def test_names_that_were_made_to_point_here_are_refused(gateway: Running) -> None:
     """DNS rebinding: on loopback only names of this machine are answered, whatever is asked for."""
     ours = ("127.0.0.1:8081", "localhost:8081", "[::1]:8081", "console.localhost", "10.1.2.3:8081")
