@@ -129,14 +129,13 @@ class Storyteller:
         }
 
     def _verdict(self, one: Subscriber, record: Record, attempts: Sequence[Attempt]) -> Verdict:
-        wants = planning.plan(one).wants
-        is_wanted = wants is None or wants(record)
-        if one.kind == "stream" and is_wanted:
+        left_out_by = planning.why_skipped(one, record.value)
+        if one.kind == "stream" and left_out_by is None:
             return FETCHED
         return verdict(
             attempts,
             self._watching.statuses.get(one.name),
-            is_wanted=is_wanted,
+            left_out_by=left_out_by,
             is_passed=self._is_passed(one, record),
         )
 

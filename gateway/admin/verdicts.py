@@ -39,19 +39,23 @@ class Verdict:
 FETCHED: Final = Verdict("fetched", "its clients fetch events themselves; what they took in only they know")
 
 
-def verdict(attempts: Sequence[Attempt], status: Status | None, *, is_wanted: bool, is_passed: bool | None) -> Verdict:
+def verdict(
+    attempts: Sequence[Attempt], status: Status | None, *, left_out_by: str | None, is_passed: bool | None
+) -> Verdict:
     """Decide.
 
     Args:
         attempts: on the event for this subscriber, in order of time.
         status: of the subscriber; None when it is not of this process.
-        is_wanted: its filter lets the event through.
+        left_out_by: the key path of what in its filter says no; None where nothing does.
         is_passed: its position is past the event; None when that cannot be told.
     """
     if attempts:
         return _by_attempts(attempts, status)
-    if not is_wanted:
-        return Verdict("skipped", "its filter leaves this event out; a replay of all events sends it all the same")
+    if left_out_by is not None:
+        return Verdict(
+            "skipped", f"its {left_out_by} leaves this event out; a replay of all events sends it all the same"
+        )
     if is_passed:
         return Verdict(
             "unknown",

@@ -126,23 +126,19 @@ def wants(compiled: Filter | None) -> Callable[[Record], bool] | None:
     return is_wanted
 
 
-def why_skipped(subscriber: Subscriber, topic: str, value: bytes) -> str | None:
-    """Why the subscriber does not get an event, as the key path of what says no; None when it does.
+def why_skipped(subscriber: Subscriber, value: bytes) -> str | None:
+    """The key path of what in the subscriber's filter says no to an event; None when it gets it.
 
     For ``explain``: asked when somebody asks, so that passing over an event costs nothing.
-
-    Args:
-        topic: the event's family.
-        value: the event's bytes.
     """
-    if topic not in subscriber.topics:
-        return "topics"
     compiled = _filter(subscriber)
+    if compiled is None:
+        return None
     try:
         event = orjson.loads(value)
     except orjson.JSONDecodeError:
-        return "not an event"
-    return None if compiled is None else compiled.mismatch(event)
+        event = None
+    return compiled.mismatch(event) if isinstance(event, dict) else "filter"
 
 
 def _filter(subscriber: Subscriber) -> Filter | None:

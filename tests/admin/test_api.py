@@ -86,6 +86,7 @@ async def test_story_of_an_event(gateway: Running, well: Subscriber) -> None:
     assert [(one["number"], one["outcome"]) for one in broken["attempts"]] == [(1, "retried"), (2, "dead_lettered")]
     assert broken["dead_letter"]["reason"] == "attempts"
     assert (picky["outcome"], picky["filter"]) == ("skipped", {"exact": {"type": "no.such"}})
+    assert picky["why"].startswith("its filter.exact.type leaves this event out")
     assert (feed["name"], feed["outcome"]) == ("feed", "fetched")
 
 

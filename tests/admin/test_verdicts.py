@@ -16,29 +16,29 @@ def status(state: str, stopped: str = "") -> Status:
 
 
 @pytest.mark.parametrize(
-    ("attempts", "state", "is_wanted", "is_passed", "outcome", "word"),
+    ("attempts", "state", "left_out_by", "is_passed", "outcome", "word"),
     [
-        ([attempt("delivered", "200")], "closed", True, True, "delivered", "first"),
-        ([attempt("retried"), attempt("delivered", "200", 2)], "closed", True, True, "delivered", "2 attempts"),
-        ([attempt("retried")], "open", True, False, "retrying", "down"),
-        ([attempt("parked")], "closed", True, True, "parked", "500"),
-        ([attempt("dead_lettered", number=12)], "closed", True, True, "dead_lettered", "12"),
-        ([attempt("stopped", "410")], "stopped", True, False, "stopped", "410"),
-        ([attempt("delivered", "200"), attempt("retried")], "closed", True, True, "delivered", "2"),
-        ([], "closed", False, True, "skipped", "filter"),
-        ([], "closed", True, True, "unknown", "position"),
-        ([], "paused", True, False, "waiting", "paused"),
-        ([], "open", True, False, "waiting", "down"),
-        ([], "closed", True, None, "waiting", "Not attempted"),
+        ([attempt("delivered", "200")], "closed", None, True, "delivered", "first"),
+        ([attempt("retried"), attempt("delivered", "200", 2)], "closed", None, True, "delivered", "2 attempts"),
+        ([attempt("retried")], "open", None, False, "retrying", "down"),
+        ([attempt("parked")], "closed", None, True, "parked", "500"),
+        ([attempt("dead_lettered", number=12)], "closed", None, True, "dead_lettered", "12"),
+        ([attempt("stopped", "410")], "stopped", None, False, "stopped", "410"),
+        ([attempt("delivered", "200"), attempt("retried")], "closed", None, True, "delivered", "2"),
+        ([], "closed", "filter.exact.type", True, "skipped", "its filter.exact.type leaves"),
+        ([], "closed", None, True, "unknown", "position"),
+        ([], "paused", None, False, "waiting", "paused"),
+        ([], "open", None, False, "waiting", "down"),
+        ([], "closed", None, None, "waiting", "Not attempted"),
     ],
 )
 def test_what_is_said_of_an_event(
-    attempts: list[Attempt], state: str, is_wanted: bool, is_passed: bool | None, outcome: str, word: str
+    attempts: list[Attempt], state: str, left_out_by: str | None, is_passed: bool | None, outcome: str, word: str
 ) -> None:
     """The outcome, and a sentence with what an operator looks for."""
-    found = verdict(attempts, status(state), is_wanted=is_wanted, is_passed=is_passed)
+    found = verdict(attempts, status(state), left_out_by=left_out_by, is_passed=is_passed)
     assert (found.outcome, word in found.why) == (outcome, True)
 
 
 def test_a_subscriber_of_another_process() -> None:
-    assert verdict([], None, is_wanted=True, is_passed=None).outcome == "unknown"
+    assert verdict([], None, left_out_by=None, is_passed=None).outcome == "unknown"

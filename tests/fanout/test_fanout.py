@@ -164,13 +164,14 @@ def test_everything_wrong_is_said_at_once_with_key_paths(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("topic", "number", "why"),
-    [("sms.dr", 1, None), ("call.event", 1, "topics"), ("sms.dr", 2, "filter.exact.data.number")],
+    ("value", "why"),
+    [(entry(1).value, None), (entry(2).value, "filter.exact.data.number"), (b"{", "filter"), (b"[]", "filter")],
 )
-def test_why_an_event_was_skipped_can_be_told(topic: str, number: int, why: str | None) -> None:
+def test_why_an_event_was_skipped_can_be_told(value: bytes, why: str | None) -> None:
     """Explain names the part of the configuration that said no."""
     picky = subscriber("picky", "https://example.com/", filter={"exact": {"data.number": 1}})
-    assert why_skipped(picky, topic, entry(number).value) == why
+    assert why_skipped(picky, value) == why
+    assert why_skipped(subscriber("all", "https://example.com/"), value) is None
 
 
 async def test_paused_outlives_a_restart_and_holds_in_every_process() -> None:
