@@ -36,6 +36,7 @@ from gateway.admin.server import AdminServer
 from gateway.config.settings import FAMILIES, Settings
 from gateway.config.watch import watch
 from gateway.errors import Broken, ConfigError, GatewayError
+from gateway.eventloop import loop_factory
 from gateway.fanout.fanout import FanOut
 from gateway.fanout.reader import group_name
 from gateway.ingest.endpoints import endpoints
@@ -253,7 +254,7 @@ def run(
 ) -> int:
     """Run until SIGTERM or SIGINT; the exit code. A second signal changes nothing: the stop is bounded anyway."""
     logs.configure(settings.log.level, settings.log.format)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
             return runner.run(_run(App(settings, config_path, role=role, worker=worker, admin_socket=admin_socket)))
         except GatewayError as exc:
@@ -313,12 +314,3 @@ def _utc_now() -> datetime:
 async def _ended(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it is installed (it is not on Windows)."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop

@@ -170,12 +170,3 @@ def only(shape: Shape) -> Split:
         return ((shape, payload.fields, payload.raw, ""),)
 
     return split
-
-
-def _normalised(shape: Shape, fields: dict[str, Any], scope: Scope, place: str) -> dict[str, Any]:
-    try:
-        return shape.normalise(fields, scope)
-    except CallbackRejected as exc:
-        if not place:
-            raise
-        raise CallbackRejected(exc.reason, f"{place}.{exc.field.partition('.')[2]}") from None

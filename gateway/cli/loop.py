@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
+
+from gateway.eventloop import loop_factory
 
 _T = TypeVar("_T")
 
@@ -16,7 +18,7 @@ def run_async(work: Coroutine[Any, Any, _T]) -> _T:
     Raises:
         KeyboardInterrupt: a signal asked to stop; the work was cancelled and has cleaned up.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_stoppable(work))
 
 
@@ -38,11 +40,3 @@ async def _stoppable(work: Coroutine[Any, Any, _T]) -> _T:
         if is_asked:
             raise KeyboardInterrupt from None
         raise
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:  # not on Windows
-        return None
-    return uvloop.new_event_loop

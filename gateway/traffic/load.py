@@ -75,10 +75,6 @@ class Tally:
         """Requests that were not answered with the platform's word for success."""
         return self.sent - self.succeeded
 
-    def percentile_ms(self, share: float) -> float:
-        """Latency that this share of the answered requests did not exceed, in milliseconds; 0 without any."""
-        return percentile(sorted(self.latencies_s), share) * 1000
-
     def note(self, prepared: Prepared, answer: Answer, latency_s: float) -> None:
         """Count one answer."""
         self.latencies_s.append(latency_s)

@@ -65,7 +65,7 @@ async def test_every_request_is_sent_once_and_counted() -> None:
         await drive(target, rows(target, "email-dr"), Plan(500, 16), Random(1), tally)
     assert {"/callbacks/email-dr": 500} == seen
     assert (500, 500, 0, {"200": 500}) == (tally.sent, tally.succeeded, tally.failed, tally.by_status)
-    assert 0 < tally.percentile_ms(0.5) <= tally.percentile_ms(0.99) <= tally.percentile_ms(1.0)
+    assert (500, True) == (len(tally.latencies_s), min(tally.latencies_s) > 0)
 
 
 @pytest.mark.parametrize(("status", "body"), [(200, "error"), (503, "success"), (200, '{"code":0}')])
