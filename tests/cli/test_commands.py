@@ -239,6 +239,16 @@ def test_journal_check_and_salvage(tmp_path: Path) -> None:
     assert 2 == len(left)
 
 
+def test_journal_salvage_to_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    """Exit code 1 and one sentence, no stack trace."""
+    journal_with(tmp_path / "data", ("sms.dr", "x"))
+    (tmp_path / "config.yaml").write_text("")
+    result = gateway("journal", "salvage", "--to", "config.yaml/new")
+    assert result.exit_code == 1
+    assert "config.yaml/new: cannot be written" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
 def test_send_without_a_gateway_fails_with_the_reason(unused_tcp_port: int) -> None:
     """Exit code 1, counted, no stack trace."""
     result = gateway("send", "sms-dr", "-n", "3", "--url", f"http://127.0.0.1:{unused_tcp_port}", "--json")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from gateway.errors import Broken, JournalDamaged
+from gateway.errors import Broken, JournalDamaged, JournalUnavailable
 from gateway.log import Entry, Record
 from gateway.log.journal import segment, wal
 from gateway.log.journal.inspection import inspect, salvage
@@ -189,6 +191,49 @@ def test_salvage_never_overwrites(tmp_path: Path) -> None:
     filled(tmp_path, 2)
     with pytest.raises(Broken, match="there is a journal already"):
         salvage(tmp_path, tmp_path)
+
+
+def test_salvage_into_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    """One sentence that names it."""
+    filled(tmp_path / "old", 2)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(JournalUnavailable, match="file/new: cannot be written"):
+        salvage(tmp_path / "old", tmp_path / "file" / "new")
+
+
+_FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from gateway.errors import JournalUnavailable
+from gateway.log.journal.inspection import salvage
+
+old, new = map(Path, sys.argv[1:])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+try:
+    salvage(old, new)
+except JournalUnavailable:
+    pass
+else:
+    sys.exit("the disk was not full")
+assert list(new.iterdir()) == []
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+salvage(old, new)
+"""
+
+
+def test_salvage_that_fails_half_way_can_be_tried_again(thousand: Path, tmp_path: Path) -> None:
+    """A full disk leaves nothing that looks like a journal; with room the next one is whole."""
+    done = subprocess.run(
+        [sys.executable, "-c", _FULL_DISK, str(thousand), str(tmp_path / "new")],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert everything(thousand) == everything(tmp_path / "new")
+    assert [FILE_NAME] == [path.name for path in (tmp_path / "new").iterdir()]
 
 
 def test_looking_changes_nothing(tmp_path: Path) -> None:
