@@ -55,8 +55,8 @@ def follow(
                 if isinstance(one, tuple):
                     yield from (record for record in one[1] if record.offset >= position)
                 else:
-                    yield Damaged(name, info.base, info.base + info.count - 1)
-                position = info.base + info.count
+                    yield Damaged(name, info.base, info.end - 1)
+                position = info.end
             if found:
                 continue
             if wait is None:

@@ -22,10 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import orjson
-
 from gateway.errors import Broken, JournalDamaged, JournalUnavailable
 from gateway.log.journal import segment, wal
+from gateway.log.journal.rows import decoded, tolerant, topics_of
 from gateway.log.journal.store import FILE_NAME, Store, translated
 from gateway.log.journal.streams import EVENTS, MASK, SHIFT, stream_of
 
@@ -182,6 +181,7 @@ class _Source:
         if not path.exists():
             raise Broken(f"{folder}: there is no journal; name its folder, the one with {FILE_NAME}")
         self._db = _open(path)
+        self._db.text_factory = tolerant
         self.report = Report()
         self.by_number: dict[int, StreamReport] = {}
         try:
@@ -209,21 +209,26 @@ class _Source:
     def rows(self) -> Iterator[Row]:
         """Every row that is sound, in the order of streams and offsets; the report grows with them."""
         expected: dict[int, int] = {number: stream.floor for number, stream in self.by_number.items()}
-        for row_id, count in self._keys():
+        for row_id, following in _pairs(self._keys()):
             number, base = row_id >> SHIFT, row_id & MASK
             row = self._row(row_id)
             stream = self.by_number.get(number)
             if stream is None:
                 stream = self._unnamed(number, base, row)
                 expected[number] = base
+            reason = "the pages cannot be read" if row is None else _fault(row, stream.name)
+            end = _end(row, row_id, following, is_sound=reason is None)
+            if reason is not None and end <= expected[number]:
+                where = f"{stream.name} at offset {base}"
+                self.report.problems.append(f"{where}: a row inside of another; its key is damaged: {reason}")
+                continue
             if base > expected[number]:
                 stream.damages.append(Damage(stream.name, expected[number], base - 1, "the pages cannot be read"))
-            reason = "the pages cannot be read" if row is None else _fault(row, stream.name)
             if reason is not None:
-                stream.damages.append(Damage(stream.name, base, base + count - 1, reason))
-            expected[number] = stream.head = base + count
+                stream.damages.append(Damage(stream.name, max(base, expected[number]), end - 1, reason))
+            expected[number] = stream.head = end
             if row is not None and reason is None:
-                stream.records += count
+                stream.records += row.records_count
                 stream.size_bytes += len(row.records)
                 yield row
         for number, stream in self.by_number.items():
@@ -232,20 +237,20 @@ class _Source:
                 stream.damages.append(Damage(stream.name, expected[number], reached - 1, "missing at the end"))
                 stream.head = reached
 
-    def _keys(self) -> Iterator[tuple[int, int]]:
-        """Key and count of every row that can be reached, in order."""
+    def _keys(self) -> Iterator[int]:
+        """The key of every row that can be reached, in order."""
         at = 0
         while True:
             try:
                 found = self._next_key(at)
             except sqlite3.DatabaseError:
                 found = self._behind_damage(at)
-                if found is None or found[0] >> SHIFT != at >> SHIFT:
+                if found is None or found >> SHIFT != at >> SHIFT:
                     self._note_lost_end(at)
             if found is None:
                 return
             yield found
-            at = found[0] + 1
+            at = found + 1
 
     def _note_lost_end(self, at: int) -> None:
         """Damage up to the end of a stream: nothing behind it tells how many records there were."""
@@ -253,12 +258,11 @@ class _Source:
         where = f"{stream.name} from offset {at & MASK} on" if stream is not None else "the table of records"
         self.report.problems.append(f"{where}: the pages cannot be read, and how many records they held is not known")
 
-    def _next_key(self, at: int) -> tuple[int, int] | None:
-        sql = "SELECT id, count FROM segment WHERE id >= ? ORDER BY id LIMIT 1"
-        row = self._db.execute(sql, (at,)).fetchone()
-        return (int(row[0]), max(1, int(row[1]))) if row is not None else None
+    def _next_key(self, at: int) -> int | None:
+        row = self._db.execute("SELECT id FROM segment WHERE id >= ? ORDER BY id LIMIT 1", (at,)).fetchone()
+        return int(row[0]) if row is not None else None
 
-    def _behind_damage(self, at: int) -> tuple[int, int] | None:
+    def _behind_damage(self, at: int) -> int | None:
         """The first key behind pages that cannot be read: steps that double, then halves back to the edge."""
         failing, step = at, 1
         while True:
@@ -283,7 +287,7 @@ class _Source:
     def _row(self, row_id: int) -> Row | None:
         try:
             values = self._db.execute("SELECT * FROM segment WHERE id = ?", (row_id,)).fetchone()
-        except (sqlite3.DatabaseError, UnicodeDecodeError):
+        except sqlite3.DatabaseError:
             return None
         return Row(*values) if values is not None else None
 
@@ -334,23 +338,37 @@ def _open(path: Path) -> sqlite3.Connection:
     raise JournalUnavailable(f"{path}: cannot be opened: {error}")
 
 
+def _pairs(keys: Iterator[int]) -> Iterator[tuple[int, int | None]]:
+    """Each key with the one behind it; None behind the last one, or of the last of a stream."""
+    key = next(keys, None)
+    while key is not None:
+        following = next(keys, None)
+        is_same = following is not None and following >> SHIFT == key >> SHIFT
+        yield key, following if is_same else None
+        key = following
+
+
+def _end(row: Row | None, row_id: int, following: int | None, *, is_sound: bool) -> int:
+    """Offset behind a row. Of a damaged one its own count is not to be believed: the next row's key says it."""
+    base = row_id & MASK
+    if row is not None and is_sound:
+        return base + row.records_count
+    if following is not None:
+        return following & MASK
+    return base + (1 if row is None else segment.likely_count(row.records_count, topics_of(row.topics), row.records))
+
+
 def _fault(row: Row, stream: str) -> str | None:
     """What is wrong with a row that could be read; None when it is what was written."""
+    if decoded(row, stream) is not None:
+        return None
     try:
         crc = segment.checksum(row.records, row.id, row.records_count, row.appended_at, row.topics)
-        if crc != row.crc:
-            return "the checksum is wrong"
-        segment.decode(
-            row.records, partition=stream, base=row.id & MASK, count=row.records_count, appended_at=row.appended_at
-        )
-    except (JournalDamaged, TypeError, AttributeError):
-        return "the records cannot be parsed"
-    return None
+    except TypeError:  # a column of another kind than was written
+        crc = None
+    return "the checksum is wrong" if crc != row.crc else "the records cannot be parsed"
 
 
 def _only_topic(row: Row | None) -> str | None:
-    try:
-        topics = list(orjson.loads(row.topics)) if row is not None else []
-    except (orjson.JSONDecodeError, TypeError):
-        return None
-    return str(topics[0]) if len(topics) == 1 else None
+    topics = list(topics_of(row.topics)) if row is not None else []
+    return topics[0] if len(topics) == 1 else None

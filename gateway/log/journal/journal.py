@@ -13,14 +13,15 @@ from typing import Final, TypeVar
 import structlog
 
 from gateway.errors import GatewayError, JournalUnavailable
-from gateway.log import Entry, OnRevoked, Record, Start
+from gateway.log import Entry, OnRevoked, Start
 from gateway.log.journal import losses
 from gateway.log.journal.checkpoint import Checkpoints
 from gateway.log.journal.group_commit import Batch, GroupCommit, Stored
 from gateway.log.journal.lock import FolderLock
 from gateway.log.journal.reader import JournalReader
 from gateway.log.journal.retention import Enforcer, Expired, Retention
-from gateway.log.journal.store import SegmentInfo, Store, Stream
+from gateway.log.journal.rows import Segment, Stream
+from gateway.log.journal.store import Store
 from gateway.log.journal.streams import EVENTS, stream_of
 from gateway.log.journal.tail import Tail
 from gateway.log.journal.writer import WriterThread
@@ -241,16 +242,14 @@ class Journal:
         if future is not None and not future.done():
             future.set_result(None)
 
-    async def read_file(
-        self, stream: str, position: int, max_bytes: int
-    ) -> list[SegmentInfo | tuple[SegmentInfo, list[Record]]]:
+    async def read_file(self, stream: str, position: int, max_bytes: int) -> list[Segment]:
         """Segments from the file; see :meth:`gateway.log.journal.store.Store.read`."""
-        return await self._in_read_pool(partial(self._read, stream, position, max_bytes))
+        return await self._in_read_pool(partial(self._read, stream, position, max_bytes, self.head(stream)))
 
-    def _read(self, stream: str, position: int, max_bytes: int) -> list[SegmentInfo | tuple[SegmentInfo, list[Record]]]:
+    def _read(self, stream: str, position: int, max_bytes: int, head: int) -> list[Segment]:
         if stream not in self._read_store.streams:
             self._read_store.refresh()
-        return self._read_store.read(stream, position, max_bytes)
+        return self._read_store.read(stream, position, max_bytes, head)
 
     async def offset_at(self, stream: str, unix_s: float) -> int:
         """Offset of the first record appended at or after a time."""
@@ -276,7 +275,7 @@ class Journal:
                     ids += [record.id for record in item[1] if record.offset >= position]
                 else:
                     losses.damaged(EVENTS, info, "start")
-                position = info.base + info.count
+                position = info.end
         return ids
 
     def forget(self, reader: JournalReader) -> None:

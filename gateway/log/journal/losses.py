@@ -8,7 +8,8 @@ import structlog
 
 from gateway.log.journal import wal
 from gateway.log.journal.retention import Expired
-from gateway.log.journal.store import FILE_NAME, SegmentInfo
+from gateway.log.journal.rows import SegmentInfo
+from gateway.log.journal.store import FILE_NAME
 from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.journal")
@@ -59,7 +60,7 @@ def damaged(stream: str, info: SegmentInfo, group: str) -> None:
         "journal.damaged",
         stream=stream,
         first=info.base,
-        last=info.base + info.count - 1,
+        last=info.end - 1,
         count=info.count,
         topics=dict(info.topics),
         group=group,

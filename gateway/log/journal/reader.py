@@ -110,7 +110,7 @@ class JournalReader:
                 break  # hand out what comes before the damage first
             else:
                 losses.damaged(self.stream, item, self.group)
-                self.position = item.base + item.count
+                self.position = max(self.position, item.end)
                 return []
         behind = self.position - records[0].offset
         if behind < 0:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from gateway.log.journal.store import SegmentInfo, Store
+from gateway.log.journal.rows import SegmentInfo
+from gateway.log.journal.store import Store
 
 #: One step frees at most so many segments, so that the commits that wait behind it wait some milliseconds. Ten
 #: times more is felt in the answers' p99; ten times less cannot keep pace with large commits.
@@ -136,7 +137,7 @@ class Enforcer:
         candidates: list[tuple[float, str]] = []
         for name, stream in self._store.streams.items():
             oldest = self._store.oldest(name)
-            if oldest is not None and self._limit(name) >= oldest.base + oldest.count and stream.floor < stream.head:
+            if oldest is not None and self._limit(name) >= oldest.end and stream.floor < stream.head:
                 candidates.append((oldest.appended_at, name))
         if not candidates:
             return None
@@ -158,7 +159,7 @@ class Enforcer:
         for number, info in enumerate(self._store.infos(name, stream.floor, stream.head)):
             if info.appended_at >= before or number >= _STEP:
                 break
-            below = info.base + info.count
+            below = info.end
         return below
 
     def _step_end(self, name: str, limit: int, most_records: int) -> int:
@@ -166,9 +167,9 @@ class Enforcer:
         stream = self._store.streams[name]
         below = stream.floor
         for number, info in enumerate(self._store.infos(name, stream.floor, max(limit, stream.floor))):
-            if info.base + info.count > limit or number >= _STEP or below - stream.floor >= most_records:
+            if info.end > limit or number >= _STEP or below - stream.floor >= most_records:
                 break
-            below = info.base + info.count
+            below = info.end
         return below
 
     def _trim(self, name: str, below: int) -> list[Expired]:
@@ -186,7 +187,7 @@ class Enforcer:
         """Counts by topic. Of the one segment that the reader stood in, the whole is counted: an upper bound."""
         by_topic: dict[str, int] = {}
         for info in infos:
-            if info.base + info.count > reader.position:
+            if info.end > reader.position:
                 for topic, count in info.topics.items():
                     if reader.topics is None or topic in reader.topics:
                         by_topic[topic] = by_topic.get(topic, 0) + count

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import orjson
@@ -24,6 +25,9 @@ from gateway.errors import JournalDamaged
 from gateway.log import Entry, Record
 
 _HEAD = struct.Struct(">HIII16s")
+#: A count that nothing else confirms is not believed beyond this. No commit has so many; offsets that are skipped for
+#: a wrong one are told as damaged, ten times more are ten times more of them.
+_MOST_BLIND = 1_000_000
 
 
 @dataclass(slots=True)
@@ -62,6 +66,33 @@ def encode(entry: Entry) -> bytes:
 def checksum(blob: bytes, row_id: int, count: int, appended_at: float, topics: str) -> int:
     """CRC-32 of a segment's bytes and of what stands beside them in its row."""
     return zlib.crc32(f"{row_id} {count} {appended_at!r} {topics}".encode(), zlib.crc32(blob))
+
+
+def likely_count(count: object, topics: Mapping[str, int], blob: object) -> int:
+    """How many records a damaged row was written with, at least one: what two of its three counts agree on.
+
+    Args:
+        count: as it stands in the row.
+        topics: records by topic, empty when they cannot be read.
+        blob: the records' bytes, or None when they cannot be read.
+    """
+    counts = [one for one in (count, sum(topics.values()), _heads_in(blob)) if isinstance(one, int)]
+    most = len(blob) // _HEAD.size if isinstance(blob, bytes) else _MOST_BLIND
+    likely = [one for one in counts if 0 < one <= most]
+    agreed = [one for one in likely if likely.count(one) > 1]
+    return max(agreed or likely, default=1)
+
+
+def _heads_in(blob: object) -> int | None:
+    """How many records follow each other from the first byte to the last; None when they do not."""
+    if not isinstance(blob, bytes):
+        return None
+    at = count = 0
+    while at + _HEAD.size <= len(blob):
+        topic_len, key_len, headers_len, value_len, _ = _HEAD.unpack_from(blob, at)
+        at += _HEAD.size + topic_len + key_len + headers_len + value_len
+        count += 1
+    return count if at == len(blob) else None
 
 
 def decode(blob: bytes, *, partition: str, base: int, count: int, appended_at: float) -> list[Record]:

@@ -14,21 +14,28 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import orjson
+import structlog
 
 from gateway.errors import JournalDamaged, JournalUnavailable
-from gateway.log import Record
 from gateway.log.journal import segment
-from gateway.log.journal.streams import MASK, SHIFT
+from gateway.log.journal.rows import Rows, Segment, SegmentInfo, Stream, is_damage, tolerant
 
 FILE_NAME: Final = "journal.sqlite"
 #: "NXGW" in ASCII: tells our file from any other SQLite file that may lie in the folder.
 _APPLICATION_ID: Final = 0x4E584757
 _VERSION: Final = 1
+
+#: How far times go on from the newest one when the clock is set back. Small steps of a clock keep their order so; past
+#: it the clock was wrong before, and is believed now. At ten times more a clock that was hours ahead for a moment stops
+#: retention by age for as long; at ten times less a host that comes back from the wrong summer time breaks the order.
+_MAX_CARRY_S: Final = 3600.0
+
+_log = structlog.get_logger("gateway.journal")
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS stream (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, floor INTEGER NOT NULL);
@@ -40,34 +47,6 @@ CREATE TABLE IF NOT EXISTS segment (
   crc INTEGER NOT NULL, records BLOB NOT NULL
 );
 """
-
-
-@dataclass(slots=True)
-class Stream:
-    """One sequence: its number, the first offset still kept and the offset the next record gets."""
-
-    id: int
-    name: str
-    floor: int
-    head: int
-
-    @property
-    def _low(self) -> int:
-        return self.id << SHIFT
-
-    @property
-    def _high(self) -> int:
-        return (self.id + 1) << SHIFT
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentInfo:
-    """A segment without its records."""
-
-    base: int
-    count: int
-    appended_at: float
-    topics: Mapping[str, int]
 
 
 class Store:
@@ -89,19 +68,26 @@ class Store:
             )
         except sqlite3.Error as exc:
             raise JournalUnavailable(f"{self.path}: cannot be opened: {exc}") from exc
+        self._db.text_factory = tolerant
         try:
-            if is_writer:
-                self._prepare()
-            else:
-                self._db.execute("PRAGMA query_only=1")
-                self._db.execute("PRAGMA synchronous=FULL")  # of what checkpoints through it write
-                self.refresh()
-        except sqlite3.DatabaseError as exc:
-            self._db.close()
-            raise translated(exc, self.path) from exc
-        except JournalDamaged:
+            with self._translated():
+                if is_writer:
+                    self._prepare()
+                else:
+                    self._db.execute("PRAGMA query_only=1")
+                    self._db.execute("PRAGMA synchronous=FULL")  # of what checkpoints through it write
+                    self._read_streams()
+        except BaseException:
             self._db.close()
             raise
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Around whatever asks SQLite for something: its errors come out as ours."""
+        try:
+            yield
+        except sqlite3.Error as exc:
+            raise translated(exc, self.path) from exc
 
     def _prepare(self) -> None:
         db = self._db
@@ -120,21 +106,29 @@ class Store:
             db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
             db.execute(f"PRAGMA user_version={_VERSION}")
         db.executescript(_SCHEMA)
-        self.refresh()
+        self._read_streams()
 
     def refresh(self) -> None:
-        """Read names and bounds of all streams from the file."""
-        for number, name, floor in self._db.execute("SELECT id, name, floor FROM stream"):
+        """Read names and bounds of all streams from the file.
+
+        Raises: as :meth:`commit`.
+        """
+        with self._translated():
+            self._read_streams()
+
+    def _read_streams(self) -> None:
+        for number, name, floor in self._db.execute("SELECT id, name, floor FROM stream").fetchall():
             stream = Stream(number, name, floor, floor)
-            last = self._last(stream)
+            last = Rows(self._db, stream).last()
             if last is not None:
-                stream.head = last.base + last.count
-                self.last_appended_at = max(self.last_appended_at, last.appended_at)
+                stream.head, stream.newest_at = max(floor, last[0]), last[1]
+                self.last_appended_at = max(self.last_appended_at, last[1])
             self.streams[name] = stream
 
     def close(self) -> None:
         """Close the connection; a writer's last close folds the WAL into the file."""
-        self._db.close()
+        with self._translated():
+            self._db.close()
 
     # -- writing ------------------------------------------------------------------------------------------------
 
@@ -145,65 +139,76 @@ class Store:
             JournalUnavailable: it could not be copied; it is safe in the WAL.
             JournalDamaged: the file is not sound any more.
         """
-        try:
+        with self._translated():
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except sqlite3.Error as exc:
-            raise translated(exc, self.path) from exc
 
     def commit(
         self, appends: Mapping[str, segment.Draft], cursors: Mapping[tuple[str, str], int], now: float
     ) -> dict[str, int]:
         """One transaction: a segment for each stream, and positions. Returns the first offset of each stream.
 
-        Times never run backward, whatever the clock does, so that a time can be searched for.
+        Times do not run backward when the clock is set back by less than an hour, so that a time can be searched for.
 
         Raises:
             JournalUnavailable: nothing was stored.
             JournalDamaged: the file is not sound any more.
         """
-        now = max(now, self.last_appended_at)
+        now = self._carried(now)
         bases: dict[str, int] = {}
-        db = self._db
-        try:
-            db.execute("BEGIN IMMEDIATE")
-            for name, draft in appends.items():
-                stream = self.streams.get(name) or self._create(name)
-                blob = b"".join(draft.parts)
-                row_id = stream.id << SHIFT | stream.head
-                topics = orjson.dumps(draft.topics).decode()
-                db.execute(
-                    "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?)",
-                    (
-                        row_id,
-                        draft.count,
-                        now,
-                        topics,
-                        segment.checksum(blob, row_id, draft.count, now, topics),
-                        blob,
-                    ),
-                )
-                bases[name] = stream.head
-            if cursors:
-                db.executemany(
-                    "INSERT INTO cursor VALUES (?, ?, ?) "
-                    "ON CONFLICT (name, stream) DO UPDATE SET position = excluded.position",
-                    [(name, stream_name, position) for (name, stream_name), position in cursors.items()],
-                )
-            db.execute("COMMIT")
-        except sqlite3.Error as exc:
-            self._rollback(set(appends))
-            raise translated(exc, self.path) from exc
+        with self._translated():
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                for name, draft in appends.items():
+                    stream = self.streams.get(name) or self._create(name)
+                    self._insert(stream, draft, now)
+                    bases[name] = stream.head
+                if cursors:
+                    self._db.executemany(
+                        "INSERT INTO cursor VALUES (?, ?, ?) "
+                        "ON CONFLICT (name, stream) DO UPDATE SET position = excluded.position",
+                        [(name, stream_name, position) for (name, stream_name), position in cursors.items()],
+                    )
+                self._db.execute("COMMIT")
+            except sqlite3.Error:
+                self._rollback(set(appends))
+                raise
         for name, draft in appends.items():
             self.streams[name].head += draft.count
+            self.streams[name].newest_at = now
         if appends:
-            self.last_appended_at = now
+            self._note_time(now)
         return bases
+
+    def _insert(self, stream: Stream, draft: segment.Draft, now: float) -> None:
+        blob = b"".join(draft.parts)
+        row_id = stream.low | stream.head
+        topics = orjson.dumps(draft.topics).decode()
+        crc = segment.checksum(blob, row_id, draft.count, now, topics)
+        self._db.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?)", (row_id, draft.count, now, topics, crc, blob))
+
+    def _carried(self, now: float) -> float:
+        """The time of a commit: not before the newest one, unless that is too far ahead to be right."""
+        ahead_s = self.last_appended_at - now
+        return self.last_appended_at if 0 < ahead_s <= _MAX_CARRY_S else now
+
+    def _note_time(self, now: float) -> None:
+        ahead_s = self.last_appended_at - now
+        self.last_appended_at = now
+        if ahead_s > 0:
+            _log.warning(
+                "journal.clock_set_back",
+                seconds=round(ahead_s),
+                advice="events stored while the clock was ahead carry its times; retention by age and searches for a "
+                "time go by the events behind them",
+            )
 
     def _create(self, name: str) -> Stream:
         cursor = self._db.execute("INSERT INTO stream (name, floor) VALUES (?, 0)", (name,))
         assert cursor.lastrowid is not None
-        self.streams[name] = Stream(cursor.lastrowid, name, 0, 0)
-        return self.streams[name]
+        stream = self.streams[name] = Stream(cursor.lastrowid, name, 0, 0)
+        # A row with a damaged key may stand among those that are to come.
+        self._db.execute("DELETE FROM segment WHERE id >= ? AND id < ?", (stream.low, stream.high))
+        return stream
 
     def _rollback(self, touched: set[str]) -> None:
         """Undo, and forget streams whose creation was undone. SQLite may have rolled back by itself already."""
@@ -222,145 +227,84 @@ class Store:
         Raises: as :meth:`commit`.
         """
         stream = self.streams[name]
-        last = self._at_or_before(stream, below)
-        if last is None:
-            return stream.floor
-        floor = last.base + last.count if last.base + last.count <= below else last.base
-        if floor <= stream.floor:
-            return stream.floor
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("DELETE FROM segment WHERE id >= ? AND id < ?", (stream._low, stream._low | floor))
-            self._db.execute("UPDATE stream SET floor = ? WHERE id = ?", (floor, stream.id))
-            self._db.execute("COMMIT")
-        except sqlite3.Error as exc:
-            self._rollback(set())
-            raise translated(exc, self.path) from exc
+        below = min(below, stream.head)
+        with self._translated():
+            holder = next(self._rows(stream).infos(below, below + 1), None)
+            floor = below if holder is None else min(below, holder.base)
+            if floor <= stream.floor:
+                return stream.floor
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.execute("DELETE FROM segment WHERE id >= ? AND id < ?", (stream.low, stream.low | floor))
+                self._db.execute("UPDATE stream SET floor = ? WHERE id = ?", (floor, stream.id))
+                self._db.execute("COMMIT")
+            except sqlite3.Error:
+                self._rollback(set())
+                raise
         stream.floor = floor
         return floor
 
     # -- reading ------------------------------------------------------------------------------------------------
 
     def used_bytes(self) -> int:
-        """Bytes of the file that hold something; what was trimmed is reused before the file grows."""
-        (pages,) = self._db.execute("PRAGMA page_count").fetchone()
-        (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
-        (size,) = self._db.execute("PRAGMA page_size").fetchone()
+        """Bytes of the file that hold something; what was trimmed is reused before the file grows.
+
+        Raises: as :meth:`commit`, and so do all below.
+        """
+        with self._translated():
+            (pages,) = self._db.execute("PRAGMA page_count").fetchone()
+            (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
+            (size,) = self._db.execute("PRAGMA page_size").fetchone()
         return int((pages - free) * size)
 
     def cursors(self) -> dict[tuple[str, str], int]:
         """All durable positions by (reader, stream)."""
-        return {(name, stream): position for name, stream, position in self._db.execute("SELECT * FROM cursor")}
+        with self._translated():
+            return {(name, stream): position for name, stream, position in self._db.execute("SELECT * FROM cursor")}
 
-    def read(self, name: str, position: int, max_bytes: int) -> list[SegmentInfo | tuple[SegmentInfo, list[Record]]]:
+    def read(self, name: str, position: int, max_bytes: int, head: int | None = None) -> list[Segment]:
         """Segments from the one that holds ``position``, at least one if there is any, up to about ``max_bytes``.
 
-        A segment that fails its checksum comes without records: the caller tells of it and goes on behind it.
+        What cannot be read comes without records, and reaches up to what can: the caller tells of it and goes on
+        behind it. Each begins where the one before it ends, but for what was trimmed meanwhile.
 
-        Raises:
-            JournalDamaged, JournalUnavailable: SQLite cannot read the file.
+        Args:
+            head: offset behind the last record, where the caller knows it better than the last :meth:`refresh`.
         """
         stream = self.streams.get(name)
         if stream is None:
             return []
-        try:
-            first = self._at_or_before(stream, position)
-            low = first.base if first is not None and first.base + first.count > position else position
-            found: list[SegmentInfo | tuple[SegmentInfo, list[Record]]] = []
-            size = 0
-            for row in self._db.execute(
-                "SELECT id, count, appended_at, topics, crc, records FROM segment WHERE id >= ? AND id < ? ORDER BY id",
-                (stream._low | low, stream._high),
-            ):
-                info = _info(row)
-                records = _records(row, name, info)
-                found.append(info if records is None else (info, records))
-                size += len(row[5])
-                if size >= max_bytes:
-                    break
-        except sqlite3.Error as exc:
-            raise translated(exc, self.path) from exc
-        return found
+        with self._translated():
+            return self._rows(stream).read(position, max_bytes, stream.head if head is None else head)
 
     def infos(self, name: str, position: int, below: int) -> Iterator[SegmentInfo]:
         """Heads of the segments that overlap offsets ``position`` up to ``below``, oldest first."""
-        stream = self.streams[name]
-        first = self._at_or_before(stream, position)
-        low = first.base if first is not None else position
-        try:
-            rows = self._db.execute(
-                "SELECT id, count, appended_at, topics FROM segment WHERE id >= ? AND id < ? ORDER BY id",
-                (stream._low | low, stream._low | below),
-            )
-            for row in rows:
-                info = _info(row)
-                if info.base + info.count > position:
-                    yield info
-        except sqlite3.Error as exc:
-            raise translated(exc, self.path) from exc
+        with self._translated():
+            yield from self._rows(self.streams[name]).infos(position, below)
 
     def offset_at(self, name: str, unix_s: float) -> int:
         """Offset of the first record appended at or after a time; the head when there is none.
 
-        Times in a stream never run backward, so this is a binary search over the offsets.
+        After a clock was far ahead and was set right it may be too early, never too late; see :mod:`.rows`.
         """
         stream = self.streams.get(name)
         if stream is None:
             return 0
-        low, high = stream.floor, stream.head
-        while low < high:
-            middle = (low + high) // 2
-            info = self._at_or_before(stream, middle)
-            if info is None or info.appended_at < unix_s:
-                low = (info.base + info.count) if info is not None else middle + 1
-            else:
-                high = info.base
-        return low
+        with self._translated():
+            return self._rows(stream).offset_at(unix_s)
 
     def oldest(self, name: str) -> SegmentInfo | None:
         """The first segment kept."""
         stream = self.streams[name]
-        row = self._db.execute(
-            "SELECT id, count, appended_at, topics FROM segment WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
-            (stream._low, stream._high),
-        ).fetchone()
-        return _info(row) if row else None
+        return next(self.infos(name, stream.floor, stream.head), None)
 
-    def _last(self, stream: Stream) -> SegmentInfo | None:
-        return self._at_or_before(stream, MASK)
-
-    def _at_or_before(self, stream: Stream, offset: int) -> SegmentInfo | None:
-        row = self._db.execute(
-            "SELECT id, count, appended_at, topics FROM segment WHERE id >= ? AND id <= ? ORDER BY id DESC LIMIT 1",
-            (stream._low, stream._low | offset),
-        ).fetchone()
-        return _info(row) if row else None
-
-
-def _info(row: tuple[int, int, float, str]) -> SegmentInfo:
-    try:
-        topics = {str(topic): int(count) for topic, count in orjson.loads(row[3]).items()}
-        return SegmentInfo(row[0] & MASK, int(row[1]), float(row[2]), topics)
-    except (ValueError, TypeError, AttributeError) as exc:
-        raise JournalDamaged(f"the segment at offset {row[0] & MASK} cannot be parsed: {exc}") from exc
-
-
-def _records(row: tuple[int, int, float, str, int, bytes], name: str, info: SegmentInfo) -> list[Record] | None:
-    """The records of a row; None when its bytes are not what was written."""
-    row_id, count, appended_at, topics, crc, blob = row
-    try:
-        if segment.checksum(blob, row_id, count, appended_at, topics) != crc:
-            return None
-        return segment.decode(blob, partition=name, base=info.base, count=count, appended_at=appended_at)
-    except (JournalDamaged, TypeError):
-        return None
+    def _rows(self, stream: Stream) -> Rows:
+        return Rows(self._db, stream)
 
 
 def translated(exc: sqlite3.Error, path: Path) -> JournalUnavailable | JournalDamaged:
     """What an error of SQLite means for us: the disk refuses for now, or the file is not sound."""
-    code = getattr(exc, "sqlite_errorcode", None)
-    primary = code & 0xFF if code is not None else None
-    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    if is_damage(exc):
         return JournalDamaged(
             f"{path}: the file is damaged ({exc}); stop the gateway, run 'gateway journal check' to see what can be "
             "read and 'gateway journal salvage' to copy that to a new journal"

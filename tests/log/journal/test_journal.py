@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.errors import JournalDamaged, JournalFull, JournalInUse, JournalUnavailable
 from gateway.log import Entry
@@ -298,6 +299,38 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+async def test_clock_that_was_far_ahead_does_not_stop_retention_nor_searches_for_a_time(tmp_path: Path) -> None:
+    """Ten years ahead for some commits, then right: told once; what was stored meanwhile goes with its neighbours."""
+    now = 1_000_000.0
+
+    def clock() -> float:
+        return now
+
+    async with opened(tmp_path, Retention(1 << 30, 600.0), clock) as journal:
+        await journal.append([entry(0)])
+        now += 10 * 365 * 86_400
+        for number in range(1, 20):
+            await journal.append([entry(number)])
+    now = 1_000_060.0
+    with capture_logs() as lines:
+        async with opened(tmp_path, Retention(1 << 30, 600.0), clock) as journal:
+            for number in range(20, 40):
+                await journal.append([entry(number)])
+                now += 10.0
+            reader = await journal.reader("any", [], start="earliest")
+            records = await reader.fetch(max_records=99, wait_s=0)
+            assert [1_000_060.0 + 10.0 * number for number in range(20)] == [one.appended_at for one in records[20:]]
+            assert [1, 1, 21, 21, 30, 39, 40] == [
+                await journal.offset_at(EVENTS, at)
+                for at in (1_000_001.0, 1_000_060.0, 1_000_061.0, 1_000_070.0, 1_000_160.0, 1_000_250.0, 2_000_000.0)
+            ]
+            now = 1_000_000.0 + 661.0  # older than 600 s: what was stored at 60, and all before it
+            await journal.housekeep()
+            assert 21 == journal.floor(EVENTS)
+    (told,) = (line for line in lines if line["event"] == "journal.clock_set_back")
+    assert told["seconds"] == 10 * 365 * 86_400 - 60
 
 
 async def test_disk_that_refuses_gives_an_error_and_the_journal_goes_on_by_itself(tmp_path: Path) -> None:

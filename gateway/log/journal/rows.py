@@ -1,0 +1,303 @@
+"""The rows of one stream, read with the doubt that a disk deserves. Used by :mod:`.store` only, in its thread.
+
+A row is sound when its checksum is right; then all of it is believed. Of a row that is not, nothing is: SQLite checks
+none of its bytes, so the flipped bit may be in any column. What is told of it is told by its neighbours:
+
+* *where it ends*: where the next row begins, or at the head of the stream. Offsets have no gaps, so two rows with a gap
+  between them mean a row that is gone, or one whose key is damaged;
+* *where it is*: a damaged row inside of a sound one has a wrong key. The sound one is read, the other passed over; its
+  own place shows as a gap;
+* *when it was*: not later than the rows behind it.
+
+A time is doubted in sound rows, too: it is as good as the clock was. The times of a stream run forward but for one
+thing, a clock that was far ahead and was set right (:meth:`.store.Store.commit`). So a time later than that of the
+newest row is from before such a setback, and the next believable row behind it says until when it was stored. Once the
+clock has caught up with such times they are believed again: a search for a time may then begin too early, by as much as
+the clock was ahead, and never too late.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from gateway.errors import JournalDamaged
+from gateway.log import Record
+from gateway.log.journal import segment
+from gateway.log.journal.streams import MASK, SHIFT
+
+
+@dataclass(slots=True)
+class Stream:
+    """One sequence.
+
+    Args:
+        id: its number.
+        name: its name.
+        floor: the first offset still kept.
+        head: the offset that the next record gets.
+        newest_at: time of the newest row, Unix seconds.
+    """
+
+    id: int
+    name: str
+    floor: int
+    head: int
+    newest_at: float = 0.0
+
+    @property
+    def low(self) -> int:
+        """The first key that a row of it can have."""
+        return self.id << SHIFT
+
+    @property
+    def high(self) -> int:
+        """The key behind the last one."""
+        return (self.id + 1) << SHIFT
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentInfo:
+    """A segment without its records.
+
+    Args:
+        base: offset of the first record.
+        count: how many offsets it takes.
+        appended_at: Unix seconds; of a damaged one what stands there, which may be anything.
+        topics: records by topic; empty where that cannot be believed.
+    """
+
+    base: int
+    count: int
+    appended_at: float
+    topics: Mapping[str, int]
+
+    @property
+    def end(self) -> int:
+        """Offset behind the last record."""
+        return self.base + self.count
+
+
+#: What a read gives: records, or the extent of what cannot be read.
+Segment = SegmentInfo | tuple[SegmentInfo, list[Record]]
+_Row = tuple[Any, ...]
+
+_HEADS = "SELECT id, count, appended_at, topics FROM segment"
+_WHOLE = "SELECT id, count, appended_at, topics, crc, records FROM segment"
+
+
+class Rows:
+    """One stream of the file; errors of SQLite come out as they are."""
+
+    def __init__(self, db: sqlite3.Connection, stream: Stream) -> None:
+        self._db = db
+        self._stream = stream
+
+    def read(self, position: int, max_bytes: int, head: int) -> list[Segment]:
+        """Segments from the one that holds ``position``; see :meth:`.store.Store.read`."""
+        found: list[Segment] = []
+        size, reached, sound_end = 0, position, 0
+        for row in self._db.execute(f"{_WHOLE} WHERE id >= ? AND id < ? ORDER BY id", self._from(position)):
+            base = row[0] & MASK
+            records = decoded(row, self._stream.name)
+            end = base + len(records) if records is not None else self._next_base(row[0]) or max(head, base + 1)
+            if records is not None:
+                sound_end = end
+            if end <= reached:
+                continue
+            first = max(base, sound_end) if records is None else base
+            if base > reached:
+                hole = max(reached, self._floor_in_file())  # what was trimmed just now is no damage
+                if records is None:
+                    first = min(base, hole)
+                elif hole < base:
+                    found.append(SegmentInfo(hole, base - hole, time_of(row[2]), {}))
+            info = SegmentInfo(first, end - first, time_of(row[2]), topics_of(row[3], end - first))
+            found.append(info if records is None else (info, records))
+            reached = end
+            size += len(row[5]) if isinstance(row[5], bytes) else 1
+            if size >= max_bytes:
+                break
+        return found
+
+    def infos(self, position: int, below: int) -> Iterator[SegmentInfo]:
+        """Heads of the segments that overlap offsets ``position`` up to ``below``, oldest first.
+
+        Their bytes are not looked at unless count and neighbours disagree. A time that cannot be believed is replaced
+        by that of the next row behind it, or by infinity.
+        """
+        rows = self._db.execute(f"{_HEADS} WHERE id >= ? AND id < ? ORDER BY id", self._from(position))
+        reached = position
+        timed: SegmentInfo | None = None
+        row = next(rows, None)
+        while row is not None and row[0] & MASK < below:
+            following = next(rows, None)
+            base = row[0] & MASK
+            end = self._end(row, following[0] & MASK if following is not None else self._stream.head)
+            appended_at = time_of(row[2])
+            if end > reached:
+                reached = end
+                if appended_at > self._stream.newest_at:
+                    if timed is None or timed.base <= base:
+                        timed = self._timed(end, self._stream.head)
+                    appended_at = timed.appended_at if timed is not None else math.inf
+                yield SegmentInfo(base, end - base, appended_at, topics_of(row[3], end - base))
+            row = following
+
+    def offset_at(self, unix_s: float) -> int:
+        """Offset of the first record appended at or after a time; the head when there is none. A binary search."""
+        low, high = self._stream.floor, self._stream.head
+        while low < high:
+            middle = (low + high) // 2
+            timed = self._timed(middle, high)
+            if timed is not None and timed.appended_at < unix_s:
+                low = max(timed.end, middle + 1)
+            else:
+                holder = self._at_or_before(middle)
+                high = middle if holder is None else min(middle, max(low, holder[0] & MASK))
+        return low
+
+    def last(self) -> tuple[int, float] | None:
+        """Offset behind the last row, and the time of the newest; None when there is no row.
+
+        How long a damaged last row was is what two of its three counts say. The row before it is asked, too: the
+        last one may have a wrong key and stand inside of it.
+        """
+        ends: list[int] = []
+        doubtful: list[float] = []
+        for key in self._keys_before(MASK):
+            row = self._whole(key)
+            if row is not None and decoded(row, self._stream.name) is not None:
+                return max([*ends, (key & MASK) + row[1]]), row[2]
+            row = row or (*self._db.execute(f"{_HEADS} WHERE id = ?", (key,)).fetchone(), None, None)
+            ends.append((key & MASK) + segment.likely_count(row[1], topics_of(row[3]), row[5]))
+            doubtful.append(time_of(row[2]))
+        return (max(ends), min(doubtful)) if ends else None
+
+    # -- where and when -----------------------------------------------------------------------------------------
+
+    def _from(self, position: int) -> tuple[int, int]:
+        """Keys between which to read so that the row that holds a position is met."""
+        keys = self._keys_before(position)
+        if not keys:
+            return self._stream.low | position, self._stream.high
+        has_doubt = len(keys) > 1 and self._sound(keys[0]) is None
+        return keys[1 if has_doubt else 0], self._stream.high
+
+    def _keys_before(self, offset: int) -> list[int]:
+        """The keys of the last two rows at or before an offset, the nearer first."""
+        found = self._db.execute(
+            "SELECT id FROM segment WHERE id >= ? AND id <= ? ORDER BY id DESC LIMIT 2",
+            (self._stream.low, self._stream.low | offset),
+        )
+        return [key for (key,) in found]
+
+    def _at_or_before(self, offset: int) -> _Row | None:
+        row: _Row | None = self._db.execute(
+            f"{_WHOLE} WHERE id >= ? AND id <= ? ORDER BY id DESC LIMIT 1",
+            (self._stream.low, self._stream.low | offset),
+        ).fetchone()
+        return row
+
+    def _next_base(self, key: int) -> int | None:
+        row = self._db.execute(
+            "SELECT id FROM segment WHERE id > ? AND id < ? ORDER BY id LIMIT 1", (key, self._stream.high)
+        ).fetchone()
+        return int(row[0]) & MASK if row is not None else None
+
+    def _end(self, row: _Row, following: int) -> int:
+        """Where a row ends: where the next one begins, unless it is sound and says something else."""
+        base = row[0] & MASK
+        if row[1] == following - base:
+            return following
+        sound = self._sound(row[0])
+        return int(base + sound[1]) if sound is not None else max(following, int(base) + 1)
+
+    def _timed(self, offset: int, below: int) -> SegmentInfo | None:
+        """The first segment with a believable time: from the one that holds ``offset`` on, and begun before ``below``.
+
+        Steps that double, then halves back to the edge: the times that cannot be believed stand side by side.
+        """
+        if offset >= below:
+            return None
+        failing, probe, found = offset - 1, offset, self._believed(offset)
+        while found is None:
+            if probe == below - 1:
+                return None
+            failing, probe = probe, min(below - 1, probe + 2 * (probe - failing))
+            found = self._believed(probe)
+        while probe - failing > 1:
+            middle = (probe + failing) // 2
+            nearer = self._believed(middle)
+            if nearer is None:
+                failing = middle
+            else:
+                probe, found = middle, nearer
+        return found
+
+    def _believed(self, offset: int) -> SegmentInfo | None:
+        """The sound segment at or before an offset, if its time can be believed."""
+        row = self._at_or_before(offset)
+        if row is None or decoded(row, self._stream.name) is None or row[2] > self._stream.newest_at:
+            return None
+        return SegmentInfo(row[0] & MASK, row[1], row[2], {})
+
+    def _sound(self, key: int) -> _Row | None:
+        row = self._whole(key)
+        return row if row is not None and decoded(row, self._stream.name) is not None else None
+
+    def _whole(self, key: int) -> _Row | None:
+        """A row with its records; None when its pages cannot be read."""
+        try:
+            row: _Row | None = self._db.execute(f"{_WHOLE} WHERE id = ?", (key,)).fetchone()
+        except sqlite3.DatabaseError as exc:
+            if not is_damage(exc):
+                raise
+            return None
+        return row
+
+    def _floor_in_file(self) -> int:
+        row = self._db.execute("SELECT floor FROM stream WHERE id = ?", (self._stream.id,)).fetchone()
+        return int(row[0]) if row is not None else self._stream.floor
+
+
+def decoded(row: _Row, name: str) -> list[Record] | None:
+    """The records of a whole row; None when it is not what was written."""
+    row_id, count, appended_at, topics, crc, blob = row
+    try:
+        if segment.checksum(blob, row_id, count, appended_at, topics) != crc:
+            return None
+        return segment.decode(blob, partition=name, base=row_id & MASK, count=count, appended_at=appended_at)
+    except (JournalDamaged, TypeError):
+        return None
+
+
+def topics_of(text: object, count: int | None = None) -> Mapping[str, int]:
+    """Records by topic as a row says; empty when it says nonsense, or when they do not add up to ``count``."""
+    try:
+        topics = {str(topic): int(number) for topic, number in orjson.loads(text).items()}  # type: ignore[arg-type]
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        return {}
+    is_right = all(number > 0 for number in topics.values()) and count in (None, sum(topics.values()))
+    return topics if is_right else {}
+
+
+def time_of(value: object) -> float:
+    """A time as a row says; infinity when it says nonsense."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.inf
+
+
+def tolerant(text: bytes) -> str:
+    """For ``Connection.text_factory``: a text that is no UTF-8 is a wrong one, to be found by its checksum."""
+    return text.decode(errors="replace")
+
+
+def is_damage(exc: sqlite3.Error) -> bool:
+    """The file is not sound; otherwise the disk refuses for now."""
+    code = getattr(exc, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
