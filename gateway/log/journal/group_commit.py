@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from gateway.errors import JournalFull
+from gateway.errors import JournalFull, JournalUnavailable, NotNow
 from gateway.log import Entry
 from gateway.log.journal import segment
 from gateway.log.journal.retention import Enforcer, Expired
@@ -234,7 +234,15 @@ class GroupCommit:
         for key, position in positions.items():
             self._positions.setdefault(key, position)
         self._store_positions_soon()
+        told = error if isinstance(error, NotNow) else _not_now(error)
         for waiter in batch.waiters:
             if not waiter.done():
-                waiter.set_exception(error)
+                waiter.set_exception(told)
                 waiter.exception()  # one whose caller has gone is not worth a warning of asyncio
+
+
+def _not_now(error: BaseException) -> JournalUnavailable:
+    """Whatever it was, nothing was stored: the sender is to try again, and the log has the rest."""
+    told = JournalUnavailable(str(error) or repr(error))
+    told.__cause__ = error
+    return told

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 import structlog
 
-from gateway.errors import GatewayError, JournalUnavailable
+from gateway.errors import JournalUnavailable
 from gateway.log import Entry, OnRevoked, Start
 from gateway.log.journal import losses
 from gateway.log.journal.checkpoint import Checkpoints
@@ -63,6 +63,7 @@ class Journal:
         self._readers: dict[int, JournalReader] = {}
         self._tails: dict[str, Tail] = {}
         self._changed: dict[str, asyncio.Future[None]] = {}
+        self._stores: list[Store] = []
         self._housekeeper: asyncio.Task[None] | None = None
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -81,11 +82,11 @@ class Journal:
         self._read_pool = ThreadPoolExecutor(1, "journal-reader")
         try:
             await self._writer.submit(partial(losses.leftover, self._folder))
-            self._store = await self._writer.submit(partial(Store, self._folder, is_writer=True))
-            self._read_store = await self._in_read_pool(partial(Store, self._folder, is_writer=False))
+            self._store = await self._open(is_writer=True)
+            self._read_store = await self._open(is_writer=False)
             self._cursors = await self._writer.submit(self._store.cursors)
             self._enforcer = await self._writer.submit(self._make_enforcer)
-        except GatewayError:
+        except BaseException:
             await self._release()
             raise
         self._commits = GroupCommit(
@@ -108,14 +109,23 @@ class Journal:
         for future in self._changed.values():
             if not future.done():
                 future.set_result(None)
-        await self._writer.submit(self._store.close)
-        await self._in_read_pool(self._read_store.close)
         await self._release()
 
+    async def _open(self, *, is_writer: bool) -> Store:
+        opening = partial(Store, self._folder, is_writer=is_writer)
+        store = await (self._writer.submit(opening) if is_writer else self._in_read_pool(opening))
+        self._stores.append(store)
+        return store
+
     async def _release(self) -> None:
+        """End the threads, close the files in the order they were opened, and let go of the folder."""
         await self._writer.stop()
         self._read_pool.shutdown(wait=True)
-        self._lock.release()
+        try:
+            while self._stores:
+                await asyncio.to_thread(self._stores.pop(0).close)
+        finally:
+            self._lock.release()
 
     def _make_enforcer(self) -> Enforcer:
         enforcer = Enforcer(self._store, self._retention, EVENTS, lambda: list(self._readers.values()))
@@ -302,18 +312,21 @@ class Journal:
 
     async def _housekeep(self) -> None:
         while True:
-            await self.housekeep()
+            try:
+                await self.housekeep()
+            except Exception as exc:  # the top of a task
+                _log.error("journal.housekeeping_failed", error=str(exc) or repr(exc))
             await asyncio.sleep(_HOUSEKEEPING_S)
 
     async def housekeep(self) -> None:
-        """Drop what is too old and measure the file; runs by itself every ten seconds."""
+        """Drop what is too old and measure the file; runs by itself every ten seconds.
+
+        Raises:
+            JournalUnavailable, JournalDamaged: not all of it could be looked at; the next round tries again.
+        """
         is_more = True
         while is_more:  # each step is a job of its own, so that commits go in between
-            try:
-                is_more, expired = await self._writer.submit(lambda: self._enforcer.by_age(self._clock()))
-            except GatewayError as exc:
-                _log.error("journal.housekeeping_failed", error=str(exc))
-                return
+            is_more, expired = await self._writer.submit(lambda: self._enforcer.by_age(self._clock()))
             self._tell_expired(expired)
         METRICS.gauge("gateway_journal_used_bytes").set(self._enforcer.used_bytes)
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from gateway.errors import Transient
+from gateway.errors import NotNow, Transient
 from gateway.log import Record
 from gateway.log.journal import losses
 
@@ -48,8 +48,11 @@ class JournalReader:
         while True:
             if not self._journal.is_open:
                 raise Transient("the journal is closed")
-            if not self._is_paused and (records := await self._scan(max_records)):
-                return records
+            try:
+                if not self._is_paused and (records := await self._scan(max_records)):
+                    return records
+            except NotNow as exc:
+                raise Transient(str(exc)) from exc
             # Nothing is awaited between the look at the head and this line, so no append is missed.
             changed = self._journal.changed(self.stream)
             remaining = deadline - asyncio.get_running_loop().time()

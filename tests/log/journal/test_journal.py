@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.errors import JournalDamaged, JournalFull, JournalInUse, JournalUnavailable
+from gateway.errors import JournalDamaged, JournalFull, JournalInUse, JournalUnavailable, NotNow, Transient
 from gateway.log import Entry
 from gateway.log.journal import EVENTS, Expired, Journal, Retention
 from gateway.log.journal.store import FILE_NAME
@@ -299,6 +300,65 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+async def with_a_bad_page(folder: Path) -> bytes:
+    """A stopped journal whose oldest records cannot be read by SQLite; the file as it was before."""
+    async with opened(folder) as journal:
+        for number in range(300):
+            await journal.append([entry(number)])
+    content = (folder / FILE_NAME).read_bytes()
+    page = content.index((1).to_bytes(8, "big") * 10) // 4096
+    (folder / FILE_NAME).write_bytes(content[: page * 4096] + b"\xff" * 16 + content[page * 4096 + 16 :])
+    return content
+
+
+async def test_a_page_that_cannot_be_read_is_not_now_for_who_appends(tmp_path: Path) -> None:
+    """Room cannot be made for a commit: its sender is told to come again, and no error of SQLite comes out."""
+    await with_a_bad_page(tmp_path)
+    async with opened(tmp_path, Retention(64 * 1024, 1e9)) as journal:
+        with pytest.raises(NotNow, match="gateway journal salvage"):
+            await journal.append([entry(1000, size=4000)])
+        assert "gateway journal salvage" in journal.last_failure
+
+
+async def test_housekeeping_goes_on_after_a_round_that_failed(tmp_path: Path) -> None:
+    """One read that fails must not end retention until the next restart."""
+    await with_a_bad_page(tmp_path)
+    async with opened(tmp_path) as journal:
+        (keeper,) = (task for task in asyncio.all_tasks() if task.get_name() == "journal-housekeeping")
+        for _ in range(2):  # the second is behind the keeper's own first round
+            with pytest.raises(JournalDamaged):
+                await journal.housekeep()
+        assert not keeper.done()
+
+
+async def test_start_on_damaged_positions_says_what_to_do_and_holds_nothing(tmp_path: Path) -> None:
+    """With the advice to salvage; the folder is free again, so that it can be mended and started."""
+    async with opened(tmp_path) as journal:
+        await journal.append([entry(1)])
+    path = tmp_path / FILE_NAME
+    content = path.read_bytes()
+    with closing(sqlite3.connect(path)) as db:
+        (root,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'cursor'").fetchone()
+    at = (root - 1) * 4096
+    path.write_bytes(content[:at] + b"\xff" * 200 + content[at + 200 :])
+    damaged = Journal(tmp_path, ROOMY)
+    with pytest.raises(JournalDamaged, match="gateway journal salvage"):
+        await damaged.start()
+    path.write_bytes(content)
+    await damaged.start()
+    await damaged.stop()
+
+
+async def test_reading_that_may_heal_is_transient(tmp_path: Path) -> None:
+    """What a reader's owner waits out is told from what it cannot."""
+    async with opened(tmp_path) as journal:
+        await journal.append([entry(1)])
+        reader = await journal.reader("any", [], start="earliest")
+        journal._read_store.close()
+        with pytest.raises(Transient, match="the disk refused"):
+            await reader.fetch(max_records=9, wait_s=0)
 
 
 async def test_clock_that_was_far_ahead_does_not_stop_retention_nor_searches_for_a_time(tmp_path: Path) -> None:
