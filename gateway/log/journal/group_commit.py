@@ -18,7 +18,7 @@ import structlog
 from gateway.errors import JournalFull, JournalUnavailable, NotNow
 from gateway.log import Entry
 from gateway.log.journal import segment
-from gateway.log.journal.retention import Enforcer, Expired
+from gateway.log.journal.retention import Enforcer
 from gateway.log.journal.store import Store
 from gateway.log.journal.streams import stream_of
 from gateway.log.journal.writer import WriterThread
@@ -57,13 +57,11 @@ class Stored:
     Args:
         bases: offset of the first record, by stream.
         appended_at: Unix seconds.
-        expired: what went to make room.
         took_s: in the writer's thread.
     """
 
     bases: Mapping[str, int]
     appended_at: float
-    expired: Sequence[Expired]
     took_s: float
 
 
@@ -192,10 +190,7 @@ class GroupCommit:
     def _commit(self, batch: Batch, positions: Positions) -> Stored:
         """In the writer's thread."""
         started = time.perf_counter()
-        expired: Sequence[Expired] = ()
-        has_room = True
-        if batch.drafts:
-            has_room, expired = self._enforcer.make_room(batch.size)
+        has_room = not batch.drafts or self._enforcer.make_room(batch.size)
         bases: Mapping[str, int] = {}
         if has_room and (batch.drafts or positions):
             bases = self._store.commit(batch.drafts, positions, self._clock())
@@ -207,7 +202,7 @@ class GroupCommit:
                 f"{self._store.path.parent}: {self._enforcer.max_bytes} bytes are taken by events that Kafka has not "
                 "acknowledged"
             )
-        return Stored(bases, self._store.last_appended_at, expired, time.perf_counter() - started)
+        return Stored(bases, self._store.last_appended_at, time.perf_counter() - started)
 
     def _committed(self, batch: Batch, positions: Positions, job: asyncio.Future[Stored]) -> None:
         """Back on the loop."""

@@ -19,11 +19,12 @@ from gateway.log.journal.checkpoint import Checkpoints
 from gateway.log.journal.group_commit import Batch, GroupCommit, Stored
 from gateway.log.journal.lock import FolderLock
 from gateway.log.journal.reader import JournalReader
-from gateway.log.journal.retention import Enforcer, Expired, Retention
+from gateway.log.journal.retention import Enforcer, Retention, Trimmed
 from gateway.log.journal.rows import Segment, Stream
 from gateway.log.journal.store import Store
-from gateway.log.journal.streams import EVENTS, stream_of
+from gateway.log.journal.streams import EVENTS, is_looking, stream_of
 from gateway.log.journal.tail import Tail
+from gateway.log.journal.unread import Unread
 from gateway.log.journal.writer import WriterThread
 from gateway.telemetry.metrics import METRICS
 
@@ -42,7 +43,7 @@ class Journal:
         folder: made if it is not there; one process at a time.
         retention: what is kept.
         clock: Unix seconds.
-        on_expired: told, on the event loop, what went before a reader had read it.
+        on_expired: told, on the event loop, what went before a reader had read it; see :mod:`.unread`.
     """
 
     def __init__(
@@ -51,12 +52,12 @@ class Journal:
         retention: Retention,
         *,
         clock: Callable[[], float] = time.time,
-        on_expired: Callable[[Expired], None] | None = None,
+        on_expired: Callable[[losses.Expired], None] | None = None,
     ) -> None:
         self._folder = folder
         self._retention = retention
         self._clock = clock
-        self._on_expired = on_expired
+        self.unread = Unread(self.cursors, self.note_cursor, on_expired)
         self._lock = FolderLock(folder)
         self._is_open = False
         self._cursors: dict[tuple[str, str], int] = {}
@@ -128,9 +129,16 @@ class Journal:
             self._lock.release()
 
     def _make_enforcer(self) -> Enforcer:
-        enforcer = Enforcer(self._store, self._retention, EVENTS, lambda: list(self._readers.values()))
+        enforcer = Enforcer(self._store, self._retention, EVENTS, self._trimmed_soon)
         enforcer.passed(self._cursors)
         return enforcer
+
+    def _trimmed_soon(self, gone: Trimmed) -> None:
+        """In the writer's thread."""
+        self._loop.call_soon_threadsafe(self._trimmed, gone)
+
+    def _trimmed(self, gone: Trimmed) -> None:
+        self.unread.trimmed(gone, list(self._readers.values()))
 
     # -- appending ----------------------------------------------------------------------------------------------
 
@@ -167,14 +175,7 @@ class Journal:
         if batch.drafts:
             METRICS.histogram("gateway_journal_commit_seconds").observe(stored.took_s)
             METRICS.histogram("gateway_journal_batch_events").observe(sum(d.count for d in batch.drafts.values()))
-        self._tell_expired(stored.expired)
         self._checkpoints.wrote(batch.size)
-
-    def _tell_expired(self, expired: Sequence[Expired]) -> None:
-        for item in expired:
-            losses.expired(item)
-            if self._on_expired is not None:
-                self._on_expired(item)
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -188,7 +189,8 @@ class Journal:
     ) -> JournalReader:
         """See :meth:`gateway.log.EventLog.reader`. No topics at all means every vendor event.
 
-        A position that is new is made durable before this returns: a restart must not move it.
+        A position that is new is made durable before this returns: a restart must not move it. One that retention has
+        overtaken goes on at the first record kept, and what it missed is told.
         """
         streams = {stream_of(topic) for topic in topics} or {EVENTS}
         if len(streams) > 1:
@@ -201,10 +203,16 @@ class Journal:
             position = head if start == "latest" else floor
         wanted = frozenset(topics) if stream == EVENTS and topics else None
         reader = JournalReader(self, group, stream, wanted, min(position, head))
+        is_overtaken = reader.position < floor
+        if is_overtaken and is_looking(group):
+            reader.step_over(floor)
+        elif is_overtaken:
+            self.unread.overtaken(reader, floor)
         self._readers[id(reader)] = reader
         self._tails.setdefault(stream, Tail(head))
         if is_new:
             self.note_cursor(group, stream, position)
+        if is_new or is_overtaken:
             await self.flush()
         return reader
 
@@ -324,10 +332,8 @@ class Journal:
         Raises:
             JournalUnavailable, JournalDamaged: not all of it could be looked at; the next round tries again.
         """
-        is_more = True
-        while is_more:  # each step is a job of its own, so that commits go in between
-            is_more, expired = await self._writer.submit(lambda: self._enforcer.by_age(self._clock()))
-            self._tell_expired(expired)
+        while await self._writer.submit(lambda: self._enforcer.by_age(self._clock())):
+            pass  # each step is a job of its own, so that commits go in between
         METRICS.gauge("gateway_journal_used_bytes").set(self._enforcer.used_bytes)
 
     @property

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from gateway.log.journal import wal
-from gateway.log.journal.retention import Expired
 from gateway.log.journal.rows import SegmentInfo
 from gateway.log.journal.store import FILE_NAME
 from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.journal")
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """Records that went before a reader had read them."""
+
+    group: str
+    stream: str
+    first: int
+    last: int
+    by_topic: Mapping[str, int]
+
+    @property
+    def count(self) -> int:
+        """How many of the topics that the reader wants."""
+        return sum(self.by_topic.values())
 
 
 def leftover(folder: Path) -> None:

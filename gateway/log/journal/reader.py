@@ -84,8 +84,10 @@ class JournalReader:
 
     async def _next(self, limit: int) -> list[Record]:
         """The next records whatever their topic, from memory where possible; empty after a hole was stepped over."""
-        # What retention took is gone, also where memory still has it: it was counted and named as expired.
-        self.position = max(self.position, self._journal.floor(self.stream))
+        # What retention took is gone, also where memory still has it.
+        floor = self._journal.floor(self.stream)
+        if self.position < floor:
+            self._journal.unread.overtaken(self, floor)
         tail = self._journal.tail(self.stream)
         if tail is not None and self.position >= tail.first:
             self._read_ahead = []
@@ -99,12 +101,13 @@ class JournalReader:
     async def _from_file(self) -> list[Record]:
         segments = await self._journal.read_file(self.stream, self.position, _READ_BYTES)
         if not segments:
-            # Trimmed away between the look at the head and the read: go on at the first that is kept.
-            floor = self._journal.floor(self.stream)
-            if floor <= self.position:
+            # Trimmed away between the look at the head and the read, or not to be found.
+            if self._journal.floor(self.stream) <= self.position:
                 raise Transient(f"{self.stream} offset {self.position}: in the journal's range, but not in its file")
-            self.position = floor
             return []
+        first = segments[0][0] if isinstance(segments[0], tuple) else segments[0]
+        if first.base > self.position:  # trimmed away just now
+            self._journal.unread.overtaken(self, first.base)
         records: list[Record] = []
         for item in segments:
             if isinstance(item, tuple):
@@ -115,11 +118,7 @@ class JournalReader:
                 losses.damaged(self.stream, item, self.group)
                 self.position = max(self.position, item.end)
                 return []
-        behind = self.position - records[0].offset
-        if behind < 0:
-            self.position = records[0].offset
-            return records
-        return records[behind:]
+        return [record for record in records if record.offset >= self.position]
 
     def commit(self, partition: str, offset: int) -> None:
         """See :meth:`gateway.log.LogReader.commit`. Passing the last record handed out passes what was skipped too."""
@@ -129,6 +128,16 @@ class JournalReader:
         if offset > self._committed:
             self._committed = offset
             self._journal.note_cursor(self.group, self.stream, offset)
+
+    def step_over(self, below: int) -> bool:
+        """Go on at ``below``: what is before it expired unread. Returns whether it is committed with that; it is not
+        while something that was handed out may still be done.
+        """
+        is_everything_done = self._committed >= self._returned_end
+        self.position = max(self.position, below)
+        if is_everything_done:
+            self._note(self.position)
+        return is_everything_done
 
     async def flush(self) -> None:
         """See :meth:`gateway.log.LogReader.flush`."""
@@ -151,6 +160,7 @@ class JournalReader:
         self.position = min(max(offset, floor), head)
         self._read_ahead = []
         self._committed = self._returned_end = self.position
+        self._journal.unread.forget(self.group, self.stream)
         self._journal.note_cursor(self.group, self.stream, self.position)
         self._journal.wake(self.stream)
 

@@ -2,14 +2,15 @@
 
 What a protected cursor has not passed never goes (events that Kafka has not acknowledged): when nothing else is
 left to free, the journal is full and says so. A subscriber's cursor protects nothing: a subscriber that was
-dead for longer than the journal keeps must not stop the others or the platform; what it missed is counted.
+dead for longer than the journal keeps must not stop the others or the platform; what it missed is counted
+(:mod:`.unread`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.log.journal.rows import SegmentInfo
 from gateway.log.journal.store import Store
@@ -37,38 +38,37 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
-class Expired:
-    """Records that went before a reader had read them."""
+class Trimmed:
+    """What went.
 
-    group: str
+    Args:
+        stream: its name.
+        first: the first offset that is gone.
+        below: the first offset that is left.
+        segments: heads of what went.
+    """
+
     stream: str
     first: int
-    last: int
-    by_topic: Mapping[str, int]
-
-    @property
-    def count(self) -> int:
-        """How many of the topics that the reader wants."""
-        return sum(self.by_topic.values())
-
-
-class Position(Protocol):
-    """What retention must know of an open reader."""
-
-    group: str
-    stream: str
-    topics: frozenset[str] | None
-    position: int
+    below: int
+    segments: Sequence[SegmentInfo]
 
 
 class Enforcer:
-    """Applies a policy to a store. Used by the writer's thread only."""
+    """Applies a policy to a store. Used by the writer's thread only.
 
-    def __init__(self, store: Store, policy: Retention, events_stream: str, readers: Callable[[], Iterable[Position]]):
+    Args:
+        events_stream: name of the stream that a protected cursor holds back.
+        on_trimmed: called in the same thread, whenever something went, whatever becomes of the commit it went for.
+    """
+
+    def __init__(
+        self, store: Store, policy: Retention, events_stream: str, on_trimmed: Callable[[Trimmed], None]
+    ) -> None:
         self._store = store
         self._policy = policy
         self._events = events_stream
-        self._readers = readers
+        self._on_trimmed = on_trimmed
         self._unmeasured = 0
         self._margin = 0
         self.acknowledged = 0  # durable position of the protected cursor
@@ -85,32 +85,28 @@ class Enforcer:
         if position is not None:
             self.acknowledged = position
 
-    def make_room(self, size: int) -> tuple[bool, list[Expired]]:
-        """Free what ``size`` more bytes need. Returns whether there is room now, and what expired for it.
+    def make_room(self, size: int) -> bool:
+        """Free what ``size`` more bytes need. Returns whether there is room now.
 
         Measures only when what was written since the last look could matter.
         """
         self._unmeasured += size
         if self._unmeasured < self._margin:
-            return True, []
-        expired: list[Expired] = []
+            return True
         limit = self._policy.max_bytes
         self._margin = 0
         while (used := self._measure()) + size > limit:
-            step = self._free_oldest()
-            if step is None:
-                return used + size <= limit or self._is_empty(), expired
-            expired += step
+            if not self._free_oldest():
+                return used + size <= limit or self._is_empty()
         self._margin = min(1024 * 1024, (limit - used) // 4)
         self._unmeasured = size
-        return True, expired
+        return True
 
-    def by_age(self, now: float) -> tuple[bool, list[Expired]]:
+    def by_age(self, now: float) -> bool:
         """Drop what is too old, and what was published and need not be kept; one step of it for each stream.
 
-        Returns whether there may be more to drop, and what expired.
+        Returns whether there may be more to drop.
         """
-        expired: list[Expired] = []
         is_more = False
         self._measure()
         for name, stream in list(self._store.streams.items()):
@@ -118,10 +114,8 @@ class Enforcer:
             if name == self._events and self._policy.publish_grace_records is not None:
                 early = self.acknowledged - self._policy.publish_grace_records
                 below = max(below, self._step_end(name, early, stream.head))
-            floor = stream.floor
-            expired += self._trim(name, below)
-            is_more |= stream.floor > floor
-        return is_more, expired
+            is_more |= self._trim(name, below)
+        return is_more
 
     def _measure(self) -> int:
         self.used_bytes = self._store.used_bytes()
@@ -132,21 +126,20 @@ class Enforcer:
         """A single commit larger than the whole limit is stored all the same when nothing else is there."""
         return all(stream.floor == stream.head for stream in self._store.streams.values())
 
-    def _free_oldest(self) -> list[Expired] | None:
-        """Trim one step from the stream whose oldest segment is the oldest of all; None when nothing may go."""
+    def _free_oldest(self) -> bool:
+        """Trim one step from the stream whose oldest segment is the oldest of all; False when nothing may go."""
         candidates: list[tuple[float, str]] = []
         for name, stream in self._store.streams.items():
             oldest = self._store.oldest(name)
             if oldest is not None and self._limit(name) >= oldest.end and stream.floor < stream.head:
                 candidates.append((oldest.appended_at, name))
         if not candidates:
-            return None
+            return False
         name = min(candidates)[1]
         before = self._store.streams[name].floor
         # An eighth at the most: a file near its limit keeps most of what it has.
         freed = max(1, (self._store.streams[name].head - before) // 8)
-        expired = self._trim(name, self._step_end(name, self._limit(name), freed))
-        return expired if self._store.streams[name].floor > before else None
+        return self._trim(name, self._step_end(name, self._limit(name), freed))
 
     def _limit(self, name: str) -> int:
         """Trimming of a stream stops here."""
@@ -172,23 +165,15 @@ class Enforcer:
             below = info.end
         return below
 
-    def _trim(self, name: str, below: int) -> list[Expired]:
+    def _trim(self, name: str, below: int) -> bool:
+        """Drop whole segments below an offset; returns whether any went."""
         below = min(below, self._limit(name))
-        floor = self._store.streams[name].floor
-        if below <= floor:
-            return []
-        lagging = [reader for reader in self._readers() if reader.stream == name and reader.position < below]
-        infos = list(self._store.infos(name, floor, below)) if lagging else []
-        self._store.trim(name, below)
-        found = [self._expired(reader, infos, name, floor, below) for reader in lagging]
-        return [expired for expired in found if expired.count]
-
-    def _expired(self, reader: Position, infos: list[SegmentInfo], name: str, floor: int, below: int) -> Expired:
-        """Counts by topic. Of the one segment that the reader stood in, the whole is counted: an upper bound."""
-        by_topic: dict[str, int] = {}
-        for info in infos:
-            if info.end > reader.position:
-                for topic, count in info.topics.items():
-                    if reader.topics is None or topic in reader.topics:
-                        by_topic[topic] = by_topic.get(topic, 0) + count
-        return Expired(reader.group, name, max(reader.position, floor), below - 1, by_topic)
+        first = self._store.streams[name].floor
+        if below <= first:
+            return False
+        segments = list(self._store.infos(name, first, below))
+        floor = self._store.trim(name, below)
+        if floor <= first:
+            return False
+        self._on_trimmed(Trimmed(name, first, floor, [info for info in segments if info.base < floor]))
+        return True
