@@ -5,8 +5,8 @@ none of its bytes, so the flipped bit may be in any column. What is told of it i
 
 * *where it ends*: where the next row begins, or at the head of the stream. Offsets have no gaps, so two rows with a gap
   between them mean a row that is gone, or one whose key is damaged;
-* *where it is*: a damaged row inside of a sound one has a wrong key. The sound one is read, the other passed over; its
-  own place shows as a gap;
+* *where it is*: a damaged row inside of a sound one, or behind the one that follows it in the file, has a wrong key.
+  The sound ones are read, the other is passed over; its own place shows as a gap;
 * *when it was*: not later than the rows behind it.
 
 A time is doubted in sound rows, too: it is as good as the clock was. The times of a stream run forward but for one
@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -87,6 +87,24 @@ class SegmentInfo:
 Segment = SegmentInfo | tuple[SegmentInfo, list[Record]]
 _Row = tuple[Any, ...]
 
+
+@dataclass(slots=True)
+class _Reading:
+    """How far a read has come.
+
+    Args:
+        reached: everything below is dealt with.
+        sound_end: where the newest sound row ends.
+        doubtful: a damaged row whose end is not known yet.
+        found: what is handed out.
+    """
+
+    reached: int
+    sound_end: int = 0
+    doubtful: _Row | None = None
+    found: list[Segment] = field(default_factory=list)
+
+
 _HEADS = "SELECT id, count, appended_at, topics FROM segment"
 _WHOLE = "SELECT id, count, appended_at, topics, crc, records FROM segment"
 
@@ -100,30 +118,53 @@ class Rows:
 
     def read(self, position: int, max_bytes: int, head: int) -> list[Segment]:
         """Segments from the one that holds ``position``; see :meth:`.store.Store.read`."""
-        found: list[Segment] = []
-        size, reached, sound_end = 0, position, 0
+        reading = _Reading(position)
+        size = 0
         for row in self._db.execute(f"{_WHOLE} WHERE id >= ? AND id < ? ORDER BY id", self._from(position)):
             base = row[0] & MASK
+            if reading.doubtful is not None:
+                self._name(reading, base)
+                if size >= max_bytes:
+                    return reading.found
             records = decoded(row, self._stream.name)
-            end = base + len(records) if records is not None else self._next_base(row[0]) or max(head, base + 1)
-            if records is not None:
-                sound_end = end
-            if end <= reached:
-                continue
-            first = max(base, sound_end) if records is None else base
-            if base > reached:
-                hole = max(reached, self._floor_in_file())  # what was trimmed just now is no damage
-                if records is None:
-                    first = min(base, hole)
-                elif hole < base:
-                    found.append(SegmentInfo(hole, base - hole, time_of(row[2]), {}))
-            info = SegmentInfo(first, end - first, time_of(row[2]), topics_of(row[3], end - first))
-            found.append(info if records is None else (info, records))
-            reached = end
+            if records is None:
+                reading.doubtful = row
+            else:
+                self._take(reading, row, records)
             size += len(row[5]) if isinstance(row[5], bytes) else 1
-            if size >= max_bytes:
-                break
-        return found
+            if size >= max_bytes and reading.found and records is not None:
+                return reading.found
+        if reading.doubtful is not None:
+            self._name(reading, max(head, (reading.doubtful[0] & MASK) + 1))
+        return reading.found
+
+    def _take(self, reading: _Reading, row: _Row, records: list[Record]) -> None:
+        """A sound row; before it there may be a hole."""
+        base = row[0] & MASK
+        reading.sound_end = end = base + len(records)
+        if end <= reading.reached:
+            return
+        hole = self._hole(reading.reached, base)
+        if hole < base:
+            reading.found.append(SegmentInfo(hole, base - hole, time_of(row[2]), {}))
+        reading.found.append((SegmentInfo(base, end - base, row[2], topics_of(row[3])), records))
+        reading.reached = end
+
+    def _name(self, reading: _Reading, end: int) -> None:
+        """A damaged row, now that it is known where the next one begins; one that stands in no order is passed over."""
+        row, reading.doubtful = reading.doubtful, None
+        assert row is not None
+        base = row[0] & MASK
+        if end <= max(base, reading.reached):
+            return
+        first = max(base, reading.sound_end) if base <= reading.reached else self._hole(reading.reached, base)
+        topics = topics_of(row[3], end - first)
+        reading.found.append(SegmentInfo(first, end - first, time_of(row[2]), topics))
+        reading.reached = end
+
+    def _hole(self, reached: int, base: int) -> int:
+        """Where a hole before a row begins; at the row itself when there is none. What was trimmed just now is none."""
+        return base if base <= reached else min(base, max(reached, self._floor_in_file()))
 
     def infos(self, position: int, below: int) -> Iterator[SegmentInfo]:
         """Heads of the segments that overlap offsets ``position`` up to ``below``, oldest first.
@@ -135,9 +176,14 @@ class Rows:
         reached = position
         timed: SegmentInfo | None = None
         row = next(rows, None)
-        while row is not None and row[0] & MASK < below:
+        while row is not None:
             following = next(rows, None)
             base = row[0] & MASK
+            if following is not None and following[0] <= row[0]:  # in no order: its key is wrong
+                row = following
+                continue
+            if base >= below:
+                return
             end = self._end(row, following[0] & MASK if following is not None else self._stream.head)
             appended_at = time_of(row[2])
             if end > reached:
@@ -203,12 +249,6 @@ class Rows:
             (self._stream.low, self._stream.low | offset),
         ).fetchone()
         return row
-
-    def _next_base(self, key: int) -> int | None:
-        row = self._db.execute(
-            "SELECT id FROM segment WHERE id > ? AND id < ? ORDER BY id LIMIT 1", (key, self._stream.high)
-        ).fetchone()
-        return int(row[0]) & MASK if row is not None else None
 
     def _end(self, row: _Row, following: int) -> int:
         """Where a row ends: where the next one begins, unless it is sound and says something else."""
