@@ -43,6 +43,10 @@ class Row(NamedTuple):
     records: bytes
 
 
+#: A key, and the row if it can be read.
+_Place = tuple[int, Row | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Damage:
     """Offsets that cannot be read.
@@ -209,18 +213,22 @@ class _Source:
     def rows(self) -> Iterator[Row]:
         """Every row that is sound, in the order of streams and offsets; the report grows with them."""
         expected: dict[int, int] = {number: stream.floor for number, stream in self.by_number.items()}
-        for row_id, following in _pairs(self._keys()):
+        previous = -1
+        for (row_id, row), behind in _pairs(self._scan()):
+            if row_id <= previous and (row is None or _fault(row, "") is not None):
+                continue  # in no order, which the report says; what its key was nobody knows
+            previous = row_id
             number, base = row_id >> SHIFT, row_id & MASK
-            row = self._row(row_id)
+            following = behind[0] if behind is not None and behind[0] >> SHIFT == number else None
             stream = self.by_number.get(number)
             if stream is None:
                 stream = self._unnamed(number, base, row)
                 expected[number] = base
             reason = "the pages cannot be read" if row is None else _fault(row, stream.name)
             end = _end(row, row_id, following, is_sound=reason is None)
-            if reason is not None and end <= expected[number]:
+            if reason is not None and end <= max(base, expected[number]):
                 where = f"{stream.name} at offset {base}"
-                self.report.problems.append(f"{where}: a row inside of another; its key is damaged: {reason}")
+                self.report.problems.append(f"{where}: a row that is out of place; its key is damaged: {reason}")
                 continue
             if base > expected[number]:
                 stream.damages.append(Damage(stream.name, expected[number], base - 1, "the pages cannot be read"))
@@ -237,20 +245,37 @@ class _Source:
                 stream.damages.append(Damage(stream.name, expected[number], reached - 1, "missing at the end"))
                 stream.head = reached
 
-    def _keys(self) -> Iterator[int]:
-        """The key of every row that can be reached, in order."""
-        at = 0
+    def _scan(self) -> Iterator[_Place]:
+        """Every row that can be reached, as they stand in the file; None for one of which only the key can be read."""
+        at = before = 0
         while True:
             try:
-                found = self._next_key(at)
+                for values in self._db.execute("SELECT * FROM segment WHERE id >= ? ORDER BY id", (at,)):
+                    if values[0] < before:
+                        where = f"{before & MASK} and {values[0] & MASK}"
+                        self.report.problems.append(
+                            f"rows stand in no order: the key of one is damaged, offset {where}"
+                        )
+                    yield values[0], Row(*values)
+                    before = values[0]
+                    at = max(at, before + 1)
+                return
             except sqlite3.DatabaseError:
-                found = self._behind_damage(at)
-                if found is None or found >> SHIFT != at >> SHIFT:
-                    self._note_lost_end(at)
+                found = self._key_behind(at)
             if found is None:
                 return
-            yield found
+            yield found, self._row(found)
             at = found + 1
+
+    def _key_behind(self, at: int) -> int | None:
+        """The next key that can be reached from a place where a page cannot be read."""
+        try:
+            return self._next_key(at)
+        except sqlite3.DatabaseError:
+            found = self._behind_damage(at)
+        if found is None or found >> SHIFT != at >> SHIFT:
+            self._note_lost_end(at)
+        return found
 
     def _note_lost_end(self, at: int) -> None:
         """Damage up to the end of a stream: nothing behind it tells how many records there were."""
@@ -338,14 +363,13 @@ def _open(path: Path) -> sqlite3.Connection:
     raise JournalUnavailable(f"{path}: cannot be opened: {error}")
 
 
-def _pairs(keys: Iterator[int]) -> Iterator[tuple[int, int | None]]:
-    """Each key with the one behind it; None behind the last one, or of the last of a stream."""
-    key = next(keys, None)
-    while key is not None:
-        following = next(keys, None)
-        is_same = following is not None and following >> SHIFT == key >> SHIFT
-        yield key, following if is_same else None
-        key = following
+def _pairs(rows: Iterator[_Place]) -> Iterator[tuple[_Place, _Place | None]]:
+    """Each with the one behind it; None behind the last one."""
+    row = next(rows, None)
+    while row is not None:
+        following = next(rows, None)
+        yield row, following
+        row = following
 
 
 def _end(row: Row | None, row_id: int, following: int | None, *, is_sound: bool) -> int:

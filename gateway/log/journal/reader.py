@@ -103,7 +103,10 @@ class JournalReader:
         if not segments:
             # Trimmed away between the look at the head and the read, or not to be found.
             if self._journal.floor(self.stream) <= self.position:
-                raise Transient(f"{self.stream} offset {self.position}: in the journal's range, but not in its file")
+                raise Transient(
+                    f"{self.stream} offset {self.position}: in the journal's range, but not in its file; "
+                    "if it stays so, run 'gateway journal check'"
+                )
             return []
         first = segments[0][0] if isinstance(segments[0], tuple) else segments[0]
         if first.base > self.position:  # trimmed away just now

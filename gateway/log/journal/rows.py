@@ -175,13 +175,8 @@ class Rows:
         rows = self._db.execute(f"{_HEADS} WHERE id >= ? AND id < ? ORDER BY id", self._from(position))
         reached = position
         timed: SegmentInfo | None = None
-        row = next(rows, None)
-        while row is not None:
-            following = next(rows, None)
+        for row, following in in_order(rows):
             base = row[0] & MASK
-            if following is not None and following[0] <= row[0]:  # in no order: its key is wrong
-                row = following
-                continue
             if base >= below:
                 return
             end = self._end(row, following[0] & MASK if following is not None else self._stream.head)
@@ -193,7 +188,6 @@ class Rows:
                         timed = self._timed(end, self._stream.head)
                     appended_at = timed.appended_at if timed is not None else math.inf
                 yield SegmentInfo(base, end - base, appended_at, topics_of(row[3], end - base))
-            row = following
 
     def offset_at(self, unix_s: float) -> int:
         """Offset of the first record appended at or after a time; the head when there is none. A binary search."""
@@ -304,6 +298,20 @@ class Rows:
     def _floor_in_file(self) -> int:
         row = self._db.execute("SELECT floor FROM stream WHERE id = ?", (self._stream.id,)).fetchone()
         return int(row[0]) if row is not None else self._stream.floor
+
+
+def in_order(rows: Iterator[_Row]) -> Iterator[tuple[_Row, _Row | None]]:
+    """Each row, its key in front, with the one behind it. One that stands in no order has a wrong key: passed over."""
+    previous = -1
+    row = next(rows, None)
+    while row is not None:
+        following = next(rows, None)
+        while following is not None and following[0] <= row[0]:
+            if following[0] > previous:
+                row = following
+            following = next(rows, None)
+        yield row, following
+        previous, row = row[0], following
 
 
 def decoded(row: _Row, name: str) -> list[Record] | None:

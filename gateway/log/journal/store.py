@@ -106,6 +106,9 @@ class Store:
             db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
             db.execute(f"PRAGMA user_version={_VERSION}")
         db.executescript(_SCHEMA)
+        newest = [key for (key,) in db.execute("SELECT id FROM segment ORDER BY id DESC LIMIT 2")]
+        if newest != sorted(newest, reverse=True):  # what is stored now would be put where something stands
+            raise damaged(self.path, "its rows end in no order")
         self._read_streams()
 
     def refresh(self) -> None:
@@ -305,8 +308,13 @@ class Store:
 def translated(exc: sqlite3.Error, path: Path) -> JournalUnavailable | JournalDamaged:
     """What an error of SQLite means for us: the disk refuses for now, or the file is not sound."""
     if is_damage(exc):
-        return JournalDamaged(
-            f"{path}: the file is damaged ({exc}); stop the gateway, run 'gateway journal check' to see what can be "
-            "read and 'gateway journal salvage' to copy that to a new journal"
-        )
+        return damaged(path, str(exc))
     return JournalUnavailable(f"{path}: the disk refused: {exc}; free space or look at the disk, nothing was stored")
+
+
+def damaged(path: Path, reason: str) -> JournalDamaged:
+    """The file is not sound, and what to do about it."""
+    return JournalDamaged(
+        f"{path}: the file is damaged ({reason}); stop the gateway, run 'gateway journal check' to see what can be "
+        "read and 'gateway journal salvage' to copy that to a new journal"
+    )
