@@ -20,8 +20,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,9 +33,9 @@ from gateway import __version__, publisher
 from gateway.admin.health import Check
 from gateway.admin.parts import Parts
 from gateway.admin.server import AdminServer
-from gateway.config.settings import FAMILIES, Settings
+from gateway.config.settings import FAMILIES, Settings, Subscriber
 from gateway.config.watch import watch
-from gateway.errors import Broken, ConfigError, GatewayError
+from gateway.errors import Broken, ConfigError, GatewayError, NotNow
 from gateway.eventloop import loop_factory
 from gateway.fanout.fanout import FanOut
 from gateway.fanout.reader import group_name
@@ -181,7 +181,7 @@ class App:
 
     async def _start_fanout(self, log: EventLog, *, load_wait_s: float) -> None:
         if isinstance(log, Journal):
-            await self._claim_positions(log)
+            await self._claim_positions(log, self.settings.subscribers)
         self.fanout = FanOut(
             log, self.settings.subscribers, instance=self._instance, load_wait_s=load_wait_s, spans=self._spans
         )
@@ -211,9 +211,9 @@ class App:
             "known_ids": len(known),
         }
 
-    async def _claim_positions(self, journal: Journal) -> None:
-        """Fix where new subscribers begin before the first callback is taken: "from now on" must not drift to later."""
-        for subscriber in self.settings.subscribers:
+    async def _claim_positions(self, journal: Journal, subscribers: Sequence[Subscriber]) -> None:
+        """Fix where new subscribers begin before they are told of: "from now on" must not drift to later."""
+        for subscriber in subscribers:
             if subscriber.kind != "stream":
                 group = group_name(subscriber.name)
                 reader = await journal.reader(group, subscriber.topics, start=subscriber.start)
@@ -241,6 +241,9 @@ class App:
                 _log.error("config.refused", problems=exc.problems, advice="what was in force stays in force")
             else:
                 self._parts.subscribers = settings.subscribers
+                if self._parts.fanout is not None and isinstance(self._parts.log, Journal):
+                    with suppress(NotNow):  # their readers do it as soon as the disk lets them
+                        await self._claim_positions(self._parts.log, settings.subscribers)
                 _log.info("config.applied", subscribers=[subscriber.name for subscriber in settings.subscribers])
 
 
