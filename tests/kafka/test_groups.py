@@ -15,7 +15,7 @@ from gateway.errors import NotNow, Transient
 from gateway.log import Entry, Record
 from gateway.log.kafka import KafkaLog, KafkaOptions, KafkaReader, ReaderPolicy
 from tests.broker.cluster import Cluster
-from tests.kafka.traffic import TOPIC, compare, event, tell, until
+from tests.kafka.traffic import TOPIC, add_partitions, compare, event, tell, until
 from tests.log.contract import read
 
 pytestmark = pytest.mark.kafka
@@ -248,6 +248,23 @@ async def test_a_reader_that_does_not_read_keeps_its_place(kafka: str, prefix: s
     await asyncio.sleep(_QUICK.session_s + 2)  # the time itself is what the promise is about
     assert len(first) + len(await read(reader, 19)) == len(given)
     assert revoked == []
+    await log.stop()
+
+
+async def test_what_came_to_an_added_partition_is_read(kafka: str, prefix: str) -> None:
+    """A partition that was added while nobody read is read from its beginning, also where the group began at the end."""
+    options = KafkaOptions((kafka,), prefix=prefix, partitions=1)
+    await _publish(options, 10)
+    log = KafkaLog(options, reader_policy=_QUICK)
+    await log.reader(_GROUP, [TOPIC], start="latest")
+    await log.stop()
+    await add_partitions(options, TOPIC, 2)
+    given = await _publish(options, 40)
+    log = KafkaLog(options, reader_policy=_QUICK)
+    reader = await log.reader(_GROUP, [TOPIC], start="latest")
+    found = await read(reader, 40)
+    assert {record.id for record in found} == {entry.id for entry in given}
+    assert {record.partition for record in found} == {f"{TOPIC}-0", f"{TOPIC}-1"}
     await log.stop()
 
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import NewPartitions
 
 from gateway.log import Entry, Record
 from gateway.log.journal import Journal, Retention
-from gateway.log.kafka import KafkaOptions
+from gateway.log.kafka import KafkaOptions, topics
 from gateway.publisher import GROUP, Publisher
 
 TOPIC = "sms.dr"
@@ -134,6 +135,16 @@ async def stored(options: KafkaOptions, topic: str = TOPIC) -> list[Record]:
     finally:
         await consumer.stop()
     return sorted(found, key=lambda record: (record.partition, record.offset))
+
+
+async def add_partitions(options: KafkaOptions, topic: str, count: int) -> None:
+    """Give a topic more partitions, and wait until its brokers say so."""
+    name = options.kafka_name(topic)
+    async with topics.admin(options) as client:
+        await client.create_partitions({name: NewPartitions(total_count=count)})
+        async with asyncio.timeout(30):
+            while len((await client.describe_topics([name]))[0]["partitions"]) < count:
+                await asyncio.sleep(0.05)
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,9 +97,9 @@ class Positions:
 
 
 async def pin(options: KafkaOptions, group: str, topics: Collection[str], seconds: float) -> None:
-    """Commit the present ends for partitions that the group has no position in.
+    """Commit the present ends of the topics that are new to the group: those it has no position in at all.
 
-    A group with members has positions already (whoever opened it first pinned them), and Kafka refuses the commit of
+    A partition without a position beside others that have one was added, and is read from its beginning. A group with members has positions already (whoever opened it first pinned them), and Kafka refuses the commit of
     somebody who is not one of them; that refusal is what we want.
 
     Raises:
@@ -119,7 +119,8 @@ async def pin(options: KafkaOptions, group: str, topics: Collection[str], second
                 partitions += [TopicPartition(name, number) for number in sorted(numbers)]
             consumer.assign(partitions)
             stored = await asyncio.gather(*(consumer.committed(tp) for tp in partitions))
-            new = [tp for tp, offset in zip(partitions, stored, strict=True) if offset is None]
+            known = {tp.topic for tp, offset in zip(partitions, stored, strict=True) if offset is not None}
+            new = [tp for tp in partitions if tp.topic not in known]
             if new:
                 await consumer.commit(await consumer.end_offsets(new))
     except errors.CommitFailedError:
