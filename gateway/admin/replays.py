@@ -206,6 +206,9 @@ class _Counting:
     ) -> LogReader:
         return await self._log.reader(group, topics, start=start, on_revoked=on_revoked)
 
+    async def browse(self, name: str, topics: Collection[str], *, start: Start = "latest") -> LogReader:
+        return await self._log.browse(name, topics, start=start)
+
 
 def _selection(given: dict[str, Any]) -> Selection:
     since = answers.number(given.get("since"), "since")

@@ -1,24 +1,29 @@
 """Reading a stretch of the log once, for a person who waits: replay, dead letters, explain.
 
-A scan has a group of its own but commits nothing, so it disturbs no subscriber. The same group must not scan
-twice at a time: in Kafka the two would share the partitions.
+It ends where the log ended when it began, and it ends nowhere else: a log that falls silent before that is an error, as
+half of what was asked for must not look like all of it. Any number of scans may go on at a time, also of one name and
+on several machines; they keep nothing and disturb no subscriber.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+import time
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Final
 
-from gateway.log import EventLog, Record
+from gateway.errors import Transient
+from gateway.log import EventLog, LogReader, Record
 
 _BATCH: Final = 500
-#: Silence for so long is the end: on the journal at once, on Kafka well beyond a fetch's round trip.
+#: One fetch waits for so long; then it is seen whether the end is reached without a record.
+_LOOK_S: Final = 0.5
+#: On the journal nothing is ever waited for.
 QUIET_S: Final = 0.5
 
 
 async def scan(
     log: EventLog,
-    group: str,
+    name: str,
     topics: Collection[str],
     *,
     since: float = 0.0,
@@ -27,25 +32,35 @@ async def scan(
 ) -> AsyncIterator[Record]:
     """Records appended from ``since`` and before ``until`` (Unix seconds), in the order of each partition.
 
+    Times rise in the journal, not in Kafka: after an outage a machine publishes its journal with the times of it,
+    behind what others published meanwhile. So all of it is read, and sorted out.
+
     Args:
-        group: names the cursor.
-        join_s: how long the first fetch may take; a Kafka consumer needs seconds to join its group.
+        name: for logs and metrics.
+        join_s: the log may be silent for so long while there is more to come.
 
     Raises:
         Transient: the log cannot be read now; nothing that was not yielded is lost by asking again.
     """
-    reader = await log.reader(group, topics, start="earliest")
+    reader = await log.browse(name, topics, start="earliest")
     try:
-        # A consumer of Kafka has partitions to seek in only after its first fetch.
-        await reader.fetch(max_records=1, wait_s=join_s)
         await reader.seek_to_time(since)
-        past: set[str] = set()
-        while records := await reader.fetch(max_records=_BATCH, wait_s=QUIET_S):
+        ends = await reader.ends()
+        heard_at = time.monotonic()
+        while await _has_more(reader, ends):
+            records = await reader.fetch(max_records=_BATCH, wait_s=min(join_s, _LOOK_S))
             for record in records:
-                if record.appended_at >= until:
-                    past.add(record.partition)
-                elif record.partition not in past and record.appended_at >= since:
+                if since <= record.appended_at < until:
                     yield record
-            reader.pause(past)
+            now = time.monotonic()
+            if records:
+                heard_at = now
+            elif now - heard_at >= join_s:
+                raise Transient(f"{name}: the log says nothing for {join_s:g} s, and there is more to come")
     finally:
         await reader.close()
+
+
+async def _has_more(reader: LogReader, ends: Mapping[str, int]) -> bool:
+    positions = await reader.positions()
+    return any(positions.get(partition, 0) < end for partition, end in ends.items())

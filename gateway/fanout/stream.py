@@ -6,8 +6,9 @@ counts for partitions that gave nothing yet, and the next offset of the others. 
 gets everything after it, for as long as the log keeps it. Nothing is committed: what a client took in is
 known to the client only. There is no retry and no dead letter here, as nothing is pushed.
 
-Each client reads at its own pace: nothing is read ahead beyond one batch, and a client that does not read holds
-up only itself.
+Each client has a reading position that nobody shares: it gets every event, however many others there are, in this
+process or another. It reads at its own pace: nothing is read ahead beyond one batch, and a client that does not read
+holds up only itself.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import orjson
 from gateway.config.settings import Subscriber
 from gateway.errors import NotNow, SenderError, Transient
 from gateway.fanout import planning
-from gateway.fanout.clock import Clock
+from gateway.fanout.clock import Clock, sleep
 from gateway.fanout.transform import Transform
 from gateway.log import EventLog, LogReader, Record
 
@@ -32,6 +33,8 @@ HEARTBEAT_S: Final = 15.0
 #: Clients of one subscriber at a time; each has a reading position in the log.
 MAX_CLIENTS: Final = 16
 _BATCH: Final = 100
+#: While the log is away it is asked again after this.
+_RETRY_S: Final = 1.0
 _OFFSET: Final = re.compile(r"^[A-Za-z0-9._-]{1,249}:[0-9]{1,18}$")
 _SINCE: Final = re.compile(r"^[0-9]{1,12}\.[0-9]{3}$")
 _MAX_PARTITIONS: Final = 1000
@@ -71,7 +74,7 @@ class EventStream:
         self._clock = clock
         self._wants = planning.plan(subscriber).wants
         self._transform: Transform | None = planning.transform(subscriber)
-        self._free = list(range(MAX_CLIENTS - 1, -1, -1))
+        self._clients = 0
 
     async def events(
         self, last_event_id: str | None = None, *, heartbeat_s: float = HEARTBEAT_S
@@ -88,18 +91,18 @@ class EventStream:
             place = parse(last_event_id)
         else:
             place = Place(self._clock.now() if self._subscriber.start == "latest" else 0.0, {})
-        if not self._free:
+        if self._clients >= MAX_CLIENTS:
             raise TooManyClients(f"{MAX_CLIENTS} clients read {self._subscriber.name} already")
-        slot = self._free.pop()
+        self._clients += 1
         try:
-            async for chunk in self._read(slot, place, heartbeat_s):
+            async for chunk in self._read(place, heartbeat_s):
                 yield chunk
         finally:
-            self._free.append(slot)
+            self._clients -= 1
 
-    async def _read(self, slot: int, place: Place, heartbeat_s: float) -> AsyncIterator[bytes]:
-        reader = await self._log.reader(
-            f"stream.{self._subscriber.name}.{slot}", self._subscriber.topics, start=self._subscriber.start
+    async def _read(self, place: Place, heartbeat_s: float) -> AsyncIterator[bytes]:
+        reader = await self._log.browse(
+            f"stream.{self._subscriber.name}", self._subscriber.topics, start=self._subscriber.start
         )
         try:
             await _seek(reader, place)
@@ -109,6 +112,7 @@ class EventStream:
                     records = await reader.fetch(max_records=_BATCH, wait_s=heartbeat_s)
                 except Transient:
                     records = ()
+                    await sleep(self._clock, _RETRY_S)
                 if not records:
                     yield b": still here\n\n"
                 chunks: list[bytes] = []
@@ -148,11 +152,10 @@ def parse(text: str) -> Place:
 
 
 async def _seek(reader: LogReader, place: Place) -> None:
-    # A consumer of Kafka can seek only in partitions that it has, after its first fetch.
-    await reader.fetch(max_records=1, wait_s=0.1)
     await reader.seek_to_time(place.since)
-    for partition, offset in place.offsets.items():
-        await reader.seek(partition, offset)
+    # The subscriber may have had other topics then.
+    for partition in place.offsets.keys() & (await reader.ends()).keys():
+        await reader.seek(partition, place.offsets[partition])
 
 
 def _type(record: Record) -> str:

@@ -87,6 +87,20 @@ class LogReader(Protocol):
     async def lag(self) -> Mapping[str, int]:
         """Records not yet committed, by partition. On the journal an upper bound: it counts all topics."""
 
+    async def ends(self) -> Mapping[str, int]:
+        """The offset that the next record gets, by partition, as of now.
+
+        Raises:
+            Transient: the log cannot be asked now.
+        """
+
+    async def positions(self) -> Mapping[str, int]:
+        """The offset that is looked at next, by partition. What is not there, or of another topic, was passed over.
+
+        Raises:
+            Transient: the log cannot be asked now.
+        """
+
     async def close(self) -> None:
         """Flush and give the reader back. May be called twice."""
 
@@ -116,4 +130,16 @@ class EventLog(Protocol):
             topics: what to read; all of them vendor events, or one internal topic.
             start: where a name that is new begins.
             on_revoked: awaited before partitions are given away.
+        """
+
+    async def browse(self, name: str, topics: Collection[str], *, start: Start = "latest") -> LogReader:
+        """Open a reading position that is nobody's: it has all partitions at once, and nothing is kept of it.
+
+        Any number of these read the same topics at a time, also on other machines; none disturbs another or a group.
+        Its commits go nowhere.
+
+        Args:
+            name: for logs and metrics only.
+            topics: as of :meth:`reader`.
+            start: where it begins.
         """

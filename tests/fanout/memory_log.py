@@ -28,6 +28,7 @@ class MemoryLog:
         self.failing_appends = 0
         self.failing_fetches = 0
         self.appends = 0
+        self._browsing = 0
 
     async def append(self, entries: Sequence[Entry]) -> None:
         self.appends += 1
@@ -52,6 +53,11 @@ class MemoryLog:
         reader = MemoryReader(self, group, topics, start, on_revoked)
         self.readers.append(reader)
         return reader
+
+    async def browse(self, name: str, topics: Collection[str], *, start: Start = "latest") -> MemoryReader:
+        """As a group that nobody else has and nobody will have again."""
+        self._browsing += 1
+        return await self.reader(f"{name}#{self._browsing}", topics, start=start)
 
     def partition(self, topic: str, key: str) -> str:
         if topic.startswith(_INTERNAL):
@@ -127,6 +133,12 @@ class MemoryReader:
             partition: len(self.log.records[partition]) - self.log.committed.get((self.group, partition), 0)
             for partition in self._partitions()
         }
+
+    async def ends(self) -> Mapping[str, int]:
+        return {partition: len(self.log.records[partition]) for partition in self._partitions()}
+
+    async def positions(self) -> Mapping[str, int]:
+        return {partition: self._position(partition) for partition in self._partitions()}
 
     async def close(self) -> None:
         if self in self.log.readers:

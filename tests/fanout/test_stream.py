@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.fanout.clock import SystemClock
 from gateway.fanout.stream import MAX_CLIENTS, BadLastEventId, EventStream, Place, TooManyClients, format_place, parse
 from tests.fanout.events import entries, entry
+from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.test_fanout import subscriber
 
@@ -73,6 +74,29 @@ async def test_silence_is_broken_by_comments() -> None:
     """Proxies close connections on which nothing comes."""
     client = stream(MemoryLog()).events(heartbeat_s=0.01)
     assert [await anext(client) for _ in range(3)] == [b": connected\n\n", b": still here\n\n", b": still here\n\n"]
+    await client.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_log_that_refuses_at_once_is_asked_now_and_then() -> None:
+    """An outage costs a client a comment a second, and the process nothing: no loop of fetches and chunks."""
+    clock, log = ManualClock(), MemoryLog()
+    client = EventStream(log, subscriber("console", kind="stream"), clock=clock).events()
+    await anext(client)
+    log.failing_fetches = refusals = 1000
+    waiting = asyncio.ensure_future(anext(client))
+    await turns(50)
+    assert (waiting.done(), log.failing_fetches) == (False, refusals - 1)
+    clock.advance(1.0)
+    assert await waiting == b": still here\n\n"
+    await client.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_place_of_a_topic_that_is_read_no_more_is_passed_over() -> None:
+    """Topics of a subscriber may change while a client is away: it goes on in those that are left."""
+    log = MemoryLog()
+    await log.append(entries(3))
+    client = stream(log).events(format_place(Place(0.0, {"call.event-0": 17})))
+    assert numbers(await take(client, 3)) == [1, 2, 3]
     await client.aclose()  # type: ignore[attr-defined]
 
 

@@ -252,7 +252,7 @@ async def test_a_reader_that_does_not_read_keeps_its_place(kafka: str, prefix: s
 
 
 async def test_what_came_to_an_added_partition_is_read(kafka: str, prefix: str) -> None:
-    """A partition that was added while nobody read is read from its beginning, also where the group began at the end."""
+    """A partition that was added while nobody read is read from its beginning, also if the group began at the end."""
     options = KafkaOptions((kafka,), prefix=prefix, partitions=1)
     await _publish(options, 10)
     log = KafkaLog(options, reader_policy=_QUICK)

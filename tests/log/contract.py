@@ -270,3 +270,34 @@ class EventLogContract:
         again = await log.reader("g", ["sms.dr"], start="earliest")
         await log.append([entry(100)])
         assert [record.id for record in await read(again, 1)] == [entry(100).id]
+
+    async def test_browsers_of_one_name_each_have_everything(self, subject: Subject) -> None:
+        """Any number of them read all partitions at a time, and leave nothing behind that the next one would meet."""
+        log = await subject.open()
+        await log.append(entries(20))
+        one = await log.browse("look", ["sms.dr"], start="earliest")
+        two = await log.browse("look", ["sms.dr"], start="earliest")
+        late = await log.browse("look", ["sms.dr"], start="latest")
+        commit_all(one, await read(one, 20))
+        assert len(await read(two, 20)) == 20
+        await log.append([entry(100)])
+        for reader in (one, two, late):
+            assert [record.id for record in await read(reader, 1)] == [entry(100).id]
+        await one.close()
+        again = await log.browse("look", ["sms.dr"], start="earliest")
+        assert len(await read(again, 21)) == 21
+
+    async def test_positions_reach_the_ends_when_all_is_read(self, subject: Subject) -> None:
+        """Ends and positions count in offsets; what is of another topic is passed over and counts as read."""
+        log = await subject.open()
+        await log.append([*entries(12), *entries(5, topic="call.event")])
+        reader = await log.browse("look", ["sms.dr"], start="earliest")
+        ends = await reader.ends()
+        before = await reader.positions()
+        assert before.keys() == ends.keys()
+        assert sum(ends.values()) - sum(before.values()) >= 12
+        await read(reader, 12)
+        await reader.fetch(max_records=1, wait_s=0.1)
+        assert await reader.positions() == ends == await reader.ends()
+        await reader.seek_to_time(0.0)
+        assert await reader.positions() == before

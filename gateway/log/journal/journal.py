@@ -192,28 +192,36 @@ class Journal:
         A position that is new is made durable before this returns: a restart must not move it. One that retention has
         overtaken goes on at the first record kept, and what it missed is told.
         """
-        streams = {stream_of(topic) for topic in topics} or {EVENTS}
-        if len(streams) > 1:
-            raise ValueError(f"one reader reads vendor events or one internal topic, not {sorted(topics)}")
-        stream = streams.pop()
-        floor, head = self.floor(stream), self.head(stream)
+        stream, wanted = _wanted(topics)
         position = self._cursors.get((group, stream))
         is_new = position is None
         if position is None:
-            position = head if start == "latest" else floor
-        wanted = frozenset(topics) if stream == EVENTS and topics else None
-        reader = JournalReader(self, group, stream, wanted, min(position, head))
+            position = self._beginning(stream, start)
+        reader = JournalReader(self, group, stream, wanted, min(position, self.head(stream)))
+        floor = self.floor(stream)
         is_overtaken = reader.position < floor
         if is_overtaken and is_looking(group):
             reader.step_over(floor)
         elif is_overtaken:
             self.unread.overtaken(reader, floor)
-        self._readers[id(reader)] = reader
-        self._tails.setdefault(stream, Tail(head))
+        self._opened(reader)
         if is_new:
             self.note_cursor(group, stream, position)
         if is_new or is_overtaken:
             await self.flush()
+        return reader
+
+    async def browse(self, name: str, topics: Collection[str], *, start: Start = "latest") -> JournalReader:
+        """See :meth:`gateway.log.EventLog.browse`."""
+        stream, wanted = _wanted(topics)
+        return self._opened(JournalReader(self, name, stream, wanted, self._beginning(stream, start), is_kept=False))
+
+    def _beginning(self, stream: str, start: Start) -> int:
+        return self.head(stream) if start == "latest" else self.floor(stream)
+
+    def _opened(self, reader: JournalReader) -> JournalReader:
+        self._readers[id(reader)] = reader
+        self._tails.setdefault(reader.stream, Tail(self.head(reader.stream)))
         return reader
 
     @property
@@ -340,3 +348,12 @@ class Journal:
     def used_bytes(self) -> int:
         """Bytes of the file in use, as last measured."""
         return self._enforcer.used_bytes
+
+
+def _wanted(topics: Collection[str]) -> tuple[str, frozenset[str] | None]:
+    """The stream that topics are in, and those of them that are wanted there; None: all."""
+    streams = {stream_of(topic) for topic in topics} or {EVENTS}
+    if len(streams) > 1:
+        raise ValueError(f"one reader reads vendor events or one internal topic, not {sorted(topics)}")
+    stream = streams.pop()
+    return stream, frozenset(topics) if stream == EVENTS and topics else None

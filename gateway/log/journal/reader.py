@@ -23,14 +23,25 @@ class JournalReader:
     Args:
         topics: records of other topics are passed over; None reads all.
         position: offset of the next record to look at.
+        is_kept: how far it came is stored under the group's name.
     """
 
-    def __init__(self, journal: Journal, group: str, stream: str, topics: frozenset[str] | None, position: int) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        group: str,
+        stream: str,
+        topics: frozenset[str] | None,
+        position: int,
+        *,
+        is_kept: bool = True,
+    ) -> None:
         self.group = group
         self.stream = stream
         self.topics = topics
         self.position = position
         self._journal = journal
+        self._is_kept = is_kept
         self._committed = position
         self._returned_end = position
         self._is_paused = False
@@ -129,14 +140,18 @@ class JournalReader:
 
     def _note(self, offset: int) -> None:
         if offset > self._committed:
-            self._committed = offset
+            self._keep(offset)
+
+    def _keep(self, offset: int) -> None:
+        self._committed = offset
+        if self._is_kept:
             self._journal.note_cursor(self.group, self.stream, offset)
 
     def step_over(self, below: int) -> bool:
         """Go on at ``below``: what is before it expired unread. Returns whether it is committed with that; it is not
         while something that was handed out may still be done.
         """
-        is_everything_done = self._committed >= self._returned_end
+        is_everything_done = not self._is_kept or self._committed >= self._returned_end
         self.position = max(self.position, below)
         if is_everything_done:
             self._note(self.position)
@@ -162,9 +177,9 @@ class JournalReader:
         floor, head = self._journal.floor(self.stream), self._journal.head(self.stream)
         self.position = min(max(offset, floor), head)
         self._read_ahead = []
-        self._committed = self._returned_end = self.position
+        self._returned_end = self.position
         self._journal.unread.forget(self.group, self.stream)
-        self._journal.note_cursor(self.group, self.stream, self.position)
+        self._keep(self.position)
         self._journal.wake(self.stream)
 
     async def seek_to_time(self, unix_s: float) -> None:
@@ -175,9 +190,18 @@ class JournalReader:
         """See :meth:`gateway.log.LogReader.lag`."""
         return {self.stream: max(0, self._journal.head(self.stream) - self._committed)}
 
+    async def ends(self) -> Mapping[str, int]:
+        """See :meth:`gateway.log.LogReader.ends`."""
+        return {self.stream: self._journal.head(self.stream)}
+
+    async def positions(self) -> Mapping[str, int]:
+        """See :meth:`gateway.log.LogReader.positions`."""
+        return {self.stream: self.position}
+
     async def close(self) -> None:
         """See :meth:`gateway.log.LogReader.close`."""
         if not self._is_closed:
             self._is_closed = True
             self._journal.forget(self)
-            await self._journal.flush()
+            if self._is_kept:
+                await self._journal.flush()

@@ -2,9 +2,10 @@
 
 In the order of an event's way: ``binding`` (event ⇄ Kafka record), ``partitioner`` (key → partition), ``lane`` and
 ``backlog`` (what waits for one partition, for all), ``producer`` (one of aiokafka's) and ``writer`` (one after another,
-in order through every failure), ``member``, ``positions`` and ``reader`` (a consumer group). Beside it: ``options`` and
-``security`` (how clients are made), ``topics`` (create, list), ``availability`` (what is the matter, told once),
-``staleness`` (away, or moved?), ``faults`` (aiokafka's errors in our words), ``quiet`` (its log).
+in order through every failure), ``member``, ``positions`` and ``reader`` (a consumer group), ``onlooker`` (a consumer
+that is in none). Beside it: ``options`` and ``security`` (how clients are made), ``topics`` (create, list),
+``availability`` (what is the matter, told once), ``staleness`` (away, or moved?), ``faults`` (aiokafka's errors in our
+words), ``quiet`` (its log).
 """
 
 from gateway.log.kafka.availability import State

@@ -83,7 +83,7 @@ class KafkaLog:
 
     @property
     def states(self) -> dict[str, State]:
-        """State of the writer (``""``) and of each consumer group, for ``/readyz`` and the console."""
+        """State of the writer (``""``) and of each reader, by its group or name, for ``/readyz`` and the console."""
         return {"": self._writer.state, **{reader.group: reader.state for reader in self._readers}}
 
     async def append(self, entries: Sequence[Entry]) -> None:
@@ -126,17 +126,27 @@ class KafkaLog:
         Raises:
             KafkaAway: Kafka cannot be reached, refuses, or a topic is missing; call again later.
         """
+        return await self._open(group, topics, start=start, on_revoked=on_revoked)
+
+    async def browse(self, name: str, topics: Collection[str], *, start: Start = "latest") -> KafkaReader:
+        """See :meth:`gateway.log.EventLog.browse`. It is in no group: Kafka keeps nothing of it.
+
+        Raises:
+            KafkaAway: Kafka cannot be reached, refuses, or a topic is missing; call again later.
+        """
+        return await self._open(name, topics, start=start, is_shared=False)
+
+    async def _open(self, group: str, topics: Collection[str], **how: Any) -> KafkaReader:
         if not topics:
             raise ValueError("a reader of Kafka needs the names of its topics")
         reader = KafkaReader(
             self.options,
             group,
             topics,
-            start=start,
-            on_revoked=on_revoked,
             ensure=self.ensure,
             leave=self._leave,
             policy=self._reader_policy,
+            **how,
         )
         self._readers.add(reader)
         try:

@@ -24,11 +24,11 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition, errors
 
 from gateway.errors import Transient
-from gateway.log import OnRevoked
+from gateway.log import OnRevoked, Start
 from gateway.log.kafka import faults, topics
 from gateway.log.kafka.availability import CONNECTION, Availability
 from gateway.log.kafka.options import OPEN_S, KafkaOptions, within
-from gateway.log.kafka.positions import Positions
+from gateway.log.kafka.positions import Positions, pin
 from gateway.log.kafka.quiet import QUIET
 from gateway.telemetry.metrics import METRICS
 
@@ -101,6 +101,25 @@ class Member:
 
     # -- joining ------------------------------------------------------------------------------------------------
 
+    async def begin(self, start: Start) -> None:
+        """Fix where a group that is new begins, before the first :meth:`join`.
+
+        Raises:
+            KafkaAway: Kafka cannot be reached, refuses, or a topic is missing.
+        """
+        if start == "latest":
+            await pin(self._options, self._group, self._topics, self._policy.request_s)
+
+    async def ready(self) -> Any:
+        """The present consumer; joins if there is none.
+
+        Raises:
+            KafkaAway: Kafka cannot be reached, or refuses; call again later.
+        """
+        if self.consumer is None:
+            await self.join()
+        return self.consumer
+
     async def join(self) -> None:
         """Make a consumer and join. Returns with partitions, or without when others take long to give them away.
 
@@ -110,22 +129,16 @@ class Member:
         policy = self._policy
         consumer = AIOKafkaConsumer(
             **self._options.client(),
-            group_id=self._options.kafka_name(self._group),
+            **self.arguments(),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            session_timeout_ms=int(policy.session_s * 1000),
-            heartbeat_interval_ms=int(policy.heartbeat_s * 1000),
-            rebalance_timeout_ms=int(policy.rebalance_s * 1000),
-            # A subscriber that is down for days keeps its partitions: its reader lives, it only does not read.
-            max_poll_interval_ms=2**31 - 1,
             fetch_max_bytes=policy.fetch_max_bytes,
             max_partition_fetch_bytes=policy.max_partition_fetch_bytes,
         )
-        listener = _Listener(self, consumer)
         try:
             async with asyncio.timeout(OPEN_S):
                 await consumer.start()
-            consumer.subscribe(self._topics, listener=listener)
+                joined = await self.enter(consumer)
         except faults.CLIENT_ERRORS as exc:
             await within(policy.close_s, consumer.stop())
             self._availability.problem(CONNECTION, faults.reason(exc))
@@ -137,7 +150,25 @@ class Member:
         self.heard()
         with suppress(TimeoutError):
             async with asyncio.timeout(policy.join_s):
-                await listener.joined.wait()
+                await joined.wait()
+
+    def arguments(self) -> dict[str, Any]:
+        """What makes aiokafka's consumer a member of the group."""
+        policy = self._policy
+        return {
+            "group_id": self._options.kafka_name(self._group),
+            "session_timeout_ms": int(policy.session_s * 1000),
+            "heartbeat_interval_ms": int(policy.heartbeat_s * 1000),
+            "rebalance_timeout_ms": int(policy.rebalance_s * 1000),
+            # A subscriber that is down for days keeps its partitions: its reader lives, it only does not read.
+            "max_poll_interval_ms": 2**31 - 1,
+        }
+
+    async def enter(self, consumer: Any) -> asyncio.Event:
+        """Ask for partitions; set when they have come."""
+        listener = _Listener(self, consumer)
+        consumer.subscribe(self._topics, listener=listener)
+        return listener.joined
 
     async def replace(self, consumer: Any) -> None:
         """Give this consumer up; there is none until the next :meth:`join`."""

@@ -60,6 +60,10 @@ class Positions:
         """What is done, durable or about to be; None if nothing was done here."""
         return self._committed.get(name)
 
+    def place(self, name: str) -> int | None:
+        """Where reading goes on: behind what was handed out, else where it began; None if it never did."""
+        return self._next.get(name, self._committed.get(name))
+
     def found(self, name: str, offset: int) -> None:
         """Kafka had this position."""
         self._committed.setdefault(name, offset)
@@ -99,8 +103,12 @@ class Positions:
 async def pin(options: KafkaOptions, group: str, topics: Collection[str], seconds: float) -> None:
     """Commit the present ends of the topics that are new to the group: those it has no position in at all.
 
-    A partition without a position beside others that have one was added, and is read from its beginning. A group with members has positions already (whoever opened it first pinned them), and Kafka refuses the commit of
+    A partition without a position beside others that have one was added, and is read from its beginning.
+    A group with members has positions already (whoever opened it first pinned them), and Kafka refuses the commit of
     somebody who is not one of them; that refusal is what we want.
+
+    Args:
+        topics: names in Kafka.
 
     Raises:
         KafkaAway: Kafka cannot be reached, refuses, or a topic is missing.
@@ -113,8 +121,7 @@ async def pin(options: KafkaOptions, group: str, topics: Collection[str], second
             await consumer.start()
         async with asyncio.timeout(seconds):
             partitions = []
-            for topic in topics:
-                name = options.kafka_name(topic)
+            for name in topics:
                 numbers = await consumer._client._wait_on_metadata(name)
                 partitions += [TopicPartition(name, number) for number in sorted(numbers)]
             consumer.assign(partitions)

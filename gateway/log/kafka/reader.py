@@ -1,4 +1,4 @@
-"""A consumer group's reading position, as a :class:`gateway.log.LogReader`.
+"""A reading position, of a consumer group or of nobody, as a :class:`gateway.log.LogReader`.
 
 * A group that is new and starts at ``latest`` has this position committed before :meth:`KafkaReader.open` returns:
   otherwise a crash before its first commit would move it to a later end. From then on a partition without a position
@@ -24,8 +24,9 @@ from gateway.log import OnRevoked, Record, Start
 from gateway.log.kafka import binding, faults
 from gateway.log.kafka.availability import CONNECTION, Availability, State
 from gateway.log.kafka.member import Member, ReaderPolicy
+from gateway.log.kafka.onlooker import Onlooker
 from gateway.log.kafka.options import KafkaOptions, within
-from gateway.log.kafka.positions import Positions, pin
+from gateway.log.kafka.positions import Positions
 from gateway.log.kafka.quiet import quieten
 from gateway.telemetry.metrics import METRICS
 
@@ -33,9 +34,10 @@ _log = structlog.get_logger("gateway.kafka")
 
 
 class KafkaReader:
-    """See :class:`gateway.log.LogReader`. Made by :meth:`gateway.log.kafka.KafkaLog.reader`.
+    """See :class:`gateway.log.LogReader`. Made by :meth:`gateway.log.kafka.KafkaLog.reader` and ``browse``.
 
     Args:
+        is_shared: the group deals its partitions among those who read; otherwise this one has all, and is in no group.
         ensure: creates the topics where they are missing and that is allowed.
         leave: ends a consumer that need not be waited for, in the background of the log.
     """
@@ -47,7 +49,8 @@ class KafkaReader:
         topics: Collection[str],
         *,
         start: Start,
-        on_revoked: OnRevoked | None,
+        is_shared: bool = True,
+        on_revoked: OnRevoked | None = None,
         ensure: Callable[[Collection[str]], Awaitable[None]],
         leave: Callable[[KafkaReader, Coroutine[Any, Any, object] | None], None],
         policy: ReaderPolicy | None = None,
@@ -64,7 +67,7 @@ class KafkaReader:
         self._positions = Positions(options)
         self._paused: set[str] = set()
         self._changed = asyncio.Event()
-        self._member = Member(
+        self._member = (Member if is_shared else Onlooker)(
             options,
             group,
             [options.kafka_name(topic) for topic in topics],
@@ -89,8 +92,7 @@ class KafkaReader:
         quieten()
         try:
             await self._ensure(self._topics)
-            if self._start == "latest":
-                await pin(self._options, self.group, self._topics, self._policy.request_s)
+            await self._member.begin(self._start)
         except Transient as exc:
             self._availability.problem(CONNECTION, str(exc))
             raise
@@ -129,9 +131,7 @@ class KafkaReader:
         """See :meth:`gateway.log.LogReader.fetch`."""
         if self._is_closed:
             raise faults.KafkaAway(f"group {self.group}: the reader is closed")
-        if self._member.consumer is None:
-            await self._member.join()
-        consumer = self._member.consumer
+        consumer = await self._member.ready()
         self._changed.clear()
         active = [tp for tp in consumer.assignment() if self._positions.name(tp) not in self._paused]
         if not active:
@@ -246,6 +246,19 @@ class KafkaReader:
                 self._positions.found(self._positions.name(tp), offset if offset is not None else firsts[tp])
         names = {tp: self._positions.name(tp) for tp in assigned}
         return {name: max(0, ends[tp] - (self._positions.committed(name) or 0)) for tp, name in names.items()}
+
+    async def ends(self) -> Mapping[str, int]:
+        """See :meth:`gateway.log.LogReader.ends`; of the partitions of this process."""
+        consumer = await self._member.ready()
+        ends = await self._member.ask(consumer.end_offsets(list(consumer.assignment())))
+        return {self._positions.name(tp): offset for tp, offset in ends.items()}
+
+    async def positions(self) -> Mapping[str, int]:
+        """See :meth:`gateway.log.LogReader.positions`; of the partitions of this process."""
+        consumer = await self._member.ready()
+        assigned = list(consumer.assignment())
+        places = await self._member.ask(_all(consumer.position(tp) for tp in assigned))
+        return {self._positions.name(tp): offset for tp, offset in zip(assigned, places, strict=True)}
 
     def commit(self, partition: str, offset: int) -> None:
         """See :meth:`gateway.log.LogReader.commit`."""
