@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import secrets
 import signal
 import socket
 import time
@@ -94,7 +95,9 @@ class App:
         self.reload = asyncio.Event()
         self._stack = AsyncExitStack()
         self._checks: dict[str, Callable[[], Check]] = {}
-        self._instance = f"{socket.gethostname()}-{worker or 0}" if settings.kafka is not None else "0"
+        # Of this life of this process: containers of one machine may share its name, and all have the same process id.
+        own = f"{socket.gethostname()}-{worker or 0}-{secrets.token_hex(4)}"
+        self._instance = own if settings.kafka is not None else "0"
         self._parts = Parts(
             settings,
             role,

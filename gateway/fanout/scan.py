@@ -47,7 +47,7 @@ async def scan(
         await reader.seek_to_time(since)
         ends = await reader.ends()
         heard_at = time.monotonic()
-        while await _has_more(reader, ends):
+        while await has_more(reader, ends):
             records = await reader.fetch(max_records=_BATCH, wait_s=min(join_s, _LOOK_S))
             for record in records:
                 if since <= record.appended_at < until:
@@ -61,6 +61,7 @@ async def scan(
         await reader.close()
 
 
-async def _has_more(reader: LogReader, ends: Mapping[str, int]) -> bool:
+async def has_more(reader: LogReader, ends: Mapping[str, int]) -> bool:
+    """Whether there is something before these ends that the reader has not passed."""
     positions = await reader.positions()
     return any(positions.get(partition, 0) < end for partition, end in ends.items())

@@ -10,15 +10,19 @@ that another has just written. In Kafka the topic is best compacted. In the jour
 like everything, so a state that is not the normal one is written again every :data:`REFRESH_S`. Every process
 follows the topic: a pause asked of one holds in all.
 
+The log decides: the last record of a key counts, whoever wrote it and whatever the clocks say. What stands in the log
+before our own word is overruled by it, so from a change until our record of it is read back, nothing of that key is
+taken over.
+
 The probes of an open breaker are not written, so that an outage costs two records however long it is.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
+from uuid import uuid4
 
 import orjson
 import structlog
@@ -26,6 +30,7 @@ import structlog
 from gateway.errors import GatewayError
 from gateway.fanout.clock import Clock, sleep
 from gateway.fanout.gate import Lasting
+from gateway.fanout.scan import has_more
 from gateway.log import Entry, EventLog, LogReader, Record
 
 TOPIC: Final = "fanout.state"
@@ -45,9 +50,8 @@ class StateBoard:
     """Reads, follows and writes the lasting states of all subscribers.
 
     Args:
-        instance: names this process' cursor; different for each process that shares a log.
-        load_wait_s: silence of the log for so long is taken for the end of what was kept, where the log cannot say
-            how much that is: compaction leaves less than there are offsets.
+        instance: names this process in its records, for people.
+        load_wait_s: after a silence of the log for so long subscribers begin with what is known; the rest is followed.
         on_loaded: called once, when what was kept is known.
         on_change: called with a subscriber's name when another process changed its state.
     """
@@ -72,7 +76,10 @@ class StateBoard:
         self._dirty: dict[str, None] = {}
         self._has_dirty = asyncio.Event()
         self._written_at: dict[str, float] = {}
+        self._awaited: dict[str, str] = {}  # by key, the id of our last record that was not read back yet
         self._reader: LogReader | None = None
+        self._ends: Mapping[str, int] | None = None  # of what was kept when we came
+        self._is_loaded = False
         self._tasks: list[asyncio.Task[None]] = []
 
     def get(self, subscriber: str) -> Lasting:
@@ -115,47 +122,51 @@ class StateBoard:
         self._reader = None
 
     async def _follow(self) -> None:
-        is_loaded = False
-        unread: dict[str, int] = {}  # of what was kept when we came, by partition; none: not known
         while True:
-            records: Sequence[Record] = ()
             try:
-                if self._reader is None:
-                    self._reader = await self._eventlog.reader(f"state.{self._instance}", [TOPIC], start="earliest")
-                    unread = dict(await self._reader.lag())  # it never commits, so that all there is is its lag
-                if is_loaded or not _is_read(unread):
-                    records = await self._reader.fetch(
-                        max_records=500, wait_s=_FOLLOW_WAIT_S if is_loaded else self._load_wait_s
-                    )
+                records = await self._next()
             except Exception as exc:  # the top of a task
                 _log.warning("state.read_failed", error=repr(exc))
                 await sleep(self._clock, _BACKOFF_S)
                 continue
             for record in records:
-                self._read(record, is_loaded=is_loaded)
-                unread[record.partition] = unread.get(record.partition, 0) - 1
-            if not is_loaded and (not records or _is_read(unread)):
-                is_loaded = True
+                self._read(record)
+            if not records and not self._is_loaded:
+                self._is_loaded = True
                 self._on_loaded()
             self._refresh()
 
-    def _read(self, record: Record, *, is_loaded: bool) -> None:
+    async def _next(self) -> Sequence[Record]:
+        """What comes next; nothing, at once, when what was kept has been read."""
+        if self._reader is None:
+            self._reader = await self._eventlog.browse("state.board", [TOPIC], start="earliest")
+        if self._is_loaded:
+            return await self._reader.fetch(max_records=500, wait_s=_FOLLOW_WAIT_S)
+        if self._ends is None:
+            self._ends = await self._reader.ends()
+        if not await has_more(self._reader, self._ends):
+            return ()
+        return await self._reader.fetch(max_records=500, wait_s=self._load_wait_s)
+
+    def _read(self, record: Record) -> None:
+        key = record.key
         try:
             value = orjson.loads(record.value)
-            part = record.key.rpartition("/")[2]
+            part = key.rpartition("/")[2]
             state: dict[str, Any] = {name: value[name] for name in _NORMAL[part]}
-            writer = value.get("by")
-        except (orjson.JSONDecodeError, KeyError, AttributeError, TypeError):
+        except (orjson.JSONDecodeError, KeyError, TypeError):
             _log.warning("state.not_understood", partition=record.partition, offset=record.offset)
             return
-        if record.appended_at < self._written_at.get(record.key, 0.0):
-            return  # read a second time; what came after it is known
-        self._written_at[record.key] = record.appended_at
-        if is_loaded and (writer == self._instance or record.key in self._dirty):
+        self._written_at[key] = record.appended_at
+        if key in self._dirty or key in self._awaited:
+            if self._awaited.get(key) == record.id:
+                del self._awaited[key]
             return
-        self._kept[record.key] = state
-        if is_loaded and part == "control":
-            self._on_change(record.key.rpartition("/")[0])
+        if state == self._kept.get(key, _NORMAL[part]):
+            return
+        self._kept[key] = state
+        if self._is_loaded and part == "control":
+            self._on_change(key.rpartition("/")[0])
 
     def _refresh(self) -> None:
         oldest = self._clock.now() - REFRESH_S
@@ -182,11 +193,11 @@ class StateBoard:
         if not keys:
             return
         values = [{**self._kept[key], "by": self._instance} for key in keys]
+        entries = [Entry(TOPIC, key, uuid4().hex, orjson.dumps(value)) for key, value in zip(keys, values, strict=True)]
+        self._awaited |= {entry.key: entry.id for entry in entries}
         now = self._clock.now()
         try:
-            await self._eventlog.append(
-                [Entry(TOPIC, key, _id(key, now), orjson.dumps(value)) for key, value in zip(keys, values, strict=True)]
-            )
+            await self._eventlog.append(entries)
         except BaseException:
             self._has_dirty.set()
             raise
@@ -194,12 +205,3 @@ class StateBoard:
             self._written_at[key] = now
             if self._kept[key].items() <= value.items():
                 self._dirty.pop(key, None)
-
-
-def _is_read(unread: Mapping[str, int]) -> bool:
-    return bool(unread) and max(unread.values()) <= 0
-
-
-def _id(key: str, now: float) -> str:
-    """Ids of internal records are not looked up; they only have to differ, and to look like ids."""
-    return hashlib.blake2b(f"{key}@{now!r}".encode(), digest_size=16).hexdigest()

@@ -10,11 +10,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gateway.fanout.clock import SystemClock
+from gateway.fanout.clock import Clock, SystemClock
 from gateway.fanout.gate import Lasting
 from gateway.fanout.state import TOPIC, StateBoard
 from gateway.log import Entry, EventLog
 from gateway.log.journal import Journal, Retention
+from tests.fanout.manual_clock import ManualClock
 from tests.fanout.memory_log import MemoryLog
 
 WELL, DOWN = Lasting(), Lasting(opened_at=1.0, open_s=0.2)
@@ -90,6 +91,69 @@ async def test_what_was_kept_is_read_to_its_end_before_subscribers_begin() -> No
     for number in range(1200):  # more than one fetch
         value = orjson.dumps({"paused": number == 1199, "stopped": "", "by": "0"})
         await log.append([Entry(TOPIC, "a/control", f"{number:032x}", value)])
+    board, is_loaded = await loaded(log)
+    await asyncio.wait_for(is_loaded.wait(), 5)
+    assert board.get("a").paused
+    await board.stop()
+
+
+async def _known(board: StateBoard, name: str, paused: bool) -> None:
+    async with asyncio.timeout(5):
+        while board.get(name).paused is not paused:
+            await asyncio.sleep(0)
+
+
+async def _pair(log: MemoryLog, clocks: tuple[Clock, Clock]) -> tuple[StateBoard, StateBoard]:
+    """Two processes on one machine, followed by what either says."""
+    boards = []
+    for clock in clocks:
+        is_loaded = asyncio.Event()
+        board = StateBoard(
+            log, clock=clock, instance="host-0", load_wait_s=60.0, on_loaded=is_loaded.set, on_change=lambda _: None
+        )
+        board.start()
+        await asyncio.wait_for(is_loaded.wait(), 5)
+        boards.append(board)
+    return boards[0], boards[1]
+
+
+@pytest.mark.parametrize("ahead_s", [0.0, 60.0, -60.0])
+async def test_the_last_word_holds_in_every_process_whatever_their_clocks_say(ahead_s: float) -> None:
+    """A pause asked of one, taken back at the other ten seconds later: both go on, also if a clock is wrong."""
+    log = MemoryLog(now=lambda: 1000.0)
+    one, two = await _pair(log, (ManualClock(1000.0 + ahead_s), ManualClock(1000.0)))
+    one.put("billing", Lasting(paused=True))
+    await _known(two, "billing", True)
+    log.now = lambda: 1010.0
+    two.put("billing", Lasting(paused=False))
+    await _known(one, "billing", False)
+    await one.stop()
+    await two.stop()
+
+
+async def test_words_at_the_same_time_end_as_one() -> None:
+    """Both processes are told something at once: what stands last in the log holds in both."""
+    log = SlowLog()
+    one, two = await _pair(log, (SystemClock(), SystemClock()))
+    one.put("billing", Lasting(paused=True))
+    two.put("billing", Lasting(paused=True, stopped="gone"))
+    await log.is_asked.wait()
+    log.may_go.set()
+    async with asyncio.timeout(5):
+        while one.get("billing") != two.get("billing") or len(log.records.get(TOPIC, ())) < 2:
+            await asyncio.sleep(0)
+    await one.stop()
+    await two.stop()
+    last = orjson.loads(log.records[TOPIC][-1].value)
+    assert (one.get("billing").stopped, two.get("billing").stopped) == (last["stopped"], last["stopped"])
+
+
+@pytest.mark.timeout(20)
+async def test_what_compaction_took_is_not_waited_for() -> None:
+    """Subscribers begin when the end is reached, with fewer records than there are offsets."""
+    log = MemoryLog()
+    await log.append([Entry(TOPIC, "a/control", f"{n:032x}", b'{"paused":true,"stopped":""}') for n in range(3)])
+    log.records[TOPIC][-1] = log.records[TOPIC][-1]._replace(topic="compacted")
     board, is_loaded = await loaded(log)
     await asyncio.wait_for(is_loaded.wait(), 5)
     assert board.get("a").paused
