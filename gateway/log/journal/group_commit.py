@@ -190,7 +190,7 @@ class GroupCommit:
     def _commit(self, batch: Batch, positions: Positions) -> Stored:
         """In the writer's thread."""
         started = time.perf_counter()
-        has_room = not batch.drafts or self._enforcer.make_room(batch.size)
+        has_room = not batch.drafts or self._enforcer.make_room(batch.size, batch.drafts)
         bases: Mapping[str, int] = {}
         if has_room and (batch.drafts or positions):
             bases = self._store.commit(batch.drafts, positions, self._clock())
