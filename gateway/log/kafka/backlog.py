@@ -57,6 +57,11 @@ class Backlog:
         if self.bytes <= 0:
             self.is_empty.set()
 
+    def drop_cancelled(self) -> None:
+        """Forget records whose senders have given up: nobody waits for them, and they take the room of others."""
+        if size := sum(topic.drop_cancelled() for topic in self.topics.values()):
+            self.release(size)
+
     def place(self, topic: Topic, partitions: int) -> None:
         """Lanes for all partitions; more of them than before is well, what waits stays where it is."""
         for number in range(len(topic.lanes), partitions):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -33,11 +33,17 @@ Item = tuple[Entry | Record, bytes, Ticket]
 
 @dataclass(slots=True)
 class Batch:
-    """Records that were handed to the client together and are acknowledged together."""
+    """Records that were handed to the client together and are acknowledged together.
+
+    Args:
+        size: what these records count in memory.
+        dropped: what those counted that were dropped while it was filled, as their senders had given up.
+    """
 
     items: list[Item]
     builder: Any
     size: int
+    dropped: int
     sent_at: float
     is_abandoned: bool = False
 
@@ -70,7 +76,7 @@ class Lane:
         pending = self.pending
         append = builder.append
         limit = self.topic.max_batch_bytes
-        size = 0
+        size = dropped = 0
         now_ms = int(time.time() * 1000)
         while pending:
             item = pending[0]
@@ -78,7 +84,7 @@ class Lane:
             value = entry.value
             if ticket.is_cancelled:
                 pending.popleft()
-                size += len(value) + OVERHEAD_BYTES
+                dropped += weight(entry)
                 ticket.done(1)
                 continue
             if limit and taken and builder.size() + len(value) + len(key) > limit:
@@ -97,7 +103,14 @@ class Lane:
             pending.popleft()
             taken.append(item)
             size += len(entry.value) + OVERHEAD_BYTES
-        return Batch(taken, builder, size, now)
+        return Batch(taken, builder, size, dropped, now)
+
+    def drop_cancelled(self) -> int:
+        """Forget what waits and whose senders have given up; tells how much that was."""
+        kept, size = without_cancelled(self.pending)
+        if size:
+            self.pending = deque(kept)
+        return size
 
 
 @dataclass(slots=True)
@@ -121,7 +134,30 @@ class Topic:
     #: Between looks for its partitions, which cost nobody else anything.
     resolving: Backoff = field(default_factory=lambda: Backoff(first_s=0.2, last_s=2.0))
 
+    @property
+    def is_idle(self) -> bool:
+        """Nothing of it waits or is on its way."""
+        return not self.unplaced and not any(lane.pending or lane.in_flight for lane in self.lanes)
+
+    def drop_cancelled(self) -> int:
+        """As :meth:`Lane.drop_cancelled`, in all lanes and before them."""
+        self.unplaced, size = without_cancelled(self.unplaced)
+        return size + sum(lane.drop_cancelled() for lane in self.lanes)
+
 
 def weight(entry: Entry | Record) -> int:
     """What a waiting record counts in memory."""
     return len(entry.value) + OVERHEAD_BYTES
+
+
+def without_cancelled(items: Collection[Item]) -> tuple[list[Item], int]:
+    """Those whose senders still wait, and what the others counted in memory; their tickets are told."""
+    kept = [item for item in items if not item[2].is_cancelled]
+    if len(kept) == len(items):
+        return kept, 0
+    size = 0
+    for entry, _, ticket in items:
+        if ticket.is_cancelled:
+            size += weight(entry)
+            ticket.done(1)
+    return kept, size

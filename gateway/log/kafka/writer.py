@@ -71,6 +71,7 @@ class WriterPolicy:
             whose connection died silently.
         settle_s: for answers to other partitions after one failed.
         resolve_s: for a topic's partitions.
+        forget_s: after its last failure a topic's problem is forgotten, when nothing waits for that topic any more.
         look_s: between looks at the above.
     """
 
@@ -81,6 +82,7 @@ class WriterPolicy:
     grace_s: float = 15.0
     settle_s: float = 3.0
     resolve_s: float = 3.0
+    forget_s: float = 60.0
     look_s: float = 1.0
     close_s: float = 3.0
 
@@ -136,9 +138,10 @@ class Writer:
     async def stop(self, *, drain_s: float = 5.0) -> None:
         """Wait up to ``drain_s`` for what was submitted, then let go. May be called twice, or before :meth:`start`.
 
-        What was not acknowledged is not done: its tickets never hear of it. Ends within ``drain_s`` plus 4 seconds.
+        What was not acknowledged is not done: its tickets never hear of it. Ends within ``drain_s`` plus 4 seconds; at
+        once while Kafka is away.
         """
-        if self._runner is not None and self.state.is_ready:
+        if self._runner is not None and CONNECTION not in self.state.problems:
             with suppress(TimeoutError):
                 async with asyncio.timeout(drain_s):
                     await self._backlog.is_empty.wait()
@@ -154,11 +157,6 @@ class Writer:
     def state(self) -> State:
         """What ``/readyz`` and the console show."""
         return self._availability.state
-
-    @property
-    def buffered_bytes(self) -> int:
-        """Waiting or on their way."""
-        return self._backlog.bytes
 
     # -- submitting ---------------------------------------------------------------------------------------------
 
@@ -269,8 +267,9 @@ class Writer:
 
     async def _send(self, lane: Lane, now: float) -> None:
         batch = lane.fill(self._producer.create_batch(), self._encode, now)
+        if batch.dropped:
+            self._backlog.release(batch.dropped)
         if not batch.items:
-            self._backlog.release(batch.size)
             return
         lane.in_flight = batch
         try:
@@ -371,10 +370,14 @@ class Writer:
 
     def _look(self, now: float) -> None:
         """Is anything acknowledged? aiokafka retries in silence, so the age of what is on its way is the sign."""
+        self._backlog.drop_cancelled()
         for topic in self._backlog.topics.values():
             known = self._partitions(topic)
             if topic.lanes and known is not None and len(known) > len(topic.lanes):
                 self._backlog.place(topic, len(known))
+            if topic.is_idle and now - topic.retry_at > self._policy.forget_s:
+                # What it had was given up, so no acknowledgement will tell that it works again.
+                self._availability.solved(topic.name)
         in_flight = self._backlog.in_flight()
         if not in_flight or self._failure is not None:
             return
