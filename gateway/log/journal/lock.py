@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from gateway.errors import JournalInUse, JournalUnavailable
@@ -37,9 +38,10 @@ class FolderLock:
                 f"{self._path.parent}: in use by another gateway (process {holder}); "
                 "stop that one, or give this one a journal.dir of its own"
             ) from exc
-        os.ftruncate(fd, 0)
-        os.write(fd, f"{os.getpid()}\n".encode())
         self._fd = fd
+        with suppress(OSError):  # a full disk: the lock is held all the same, and only its holder has no name
+            os.ftruncate(fd, 0)
+            os.write(fd, f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
         """Give the lock back. May be called twice, or before :meth:`acquire`."""
