@@ -174,7 +174,8 @@ class App:
         if not self._worker:
             # What workers that are no more have left behind; the first of a machine looks for all.
             folders = _folders(self.settings)
-            orphanage = Orphanage(Path(self.settings.journal.dir), folders, kafka, _retention(self.settings))
+            owned = folders[:1] if self._worker is None else folders  # alone, nobody else is there for the others
+            orphanage = Orphanage(Path(self.settings.journal.dir), owned, kafka, _retention(self.settings))
             await self._begin(orphanage.start(), orphanage.stop)
 
     async def _open_kafka(self, kafka: KafkaOptions) -> KafkaLog:

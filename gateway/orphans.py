@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -124,12 +123,16 @@ class Orphanage:
         runner, self._runner = self._runner, None
         if runner is not None:
             runner.cancel()
-            with suppress(asyncio.CancelledError):
-                await runner
+            await asyncio.wait([runner])
 
     async def _run(self) -> None:
         while True:
-            for place in await asyncio.to_thread(ownerless, self._folder, self._owned):
+            try:
+                places = await asyncio.to_thread(ownerless, self._folder, self._owned)
+            except OSError as exc:
+                _log.warning("journal.orphans_not_now", folder=str(self._folder), error=str(exc))
+                places = []
+            for place in places:
                 if place not in self._drained:
                     await self._drain(place)
             await asyncio.sleep(self._look_s)
@@ -145,6 +148,9 @@ class Orphanage:
             return
         except GatewayError as exc:
             _log.warning("journal.orphan_not_now", folder=str(place), error=str(exc))
+            return
+        except Exception as exc:  # the top of a task: one that ends would leave all orphans where they are
+            _log.exception("journal.orphan_failed", folder=str(place), error=repr(exc))
             return
         self._drained.add(place)
         if count:

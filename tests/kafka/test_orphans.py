@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from gateway.app import App
+from gateway.config.settings import Settings
 from gateway.log.journal import EVENTS, Journal, Retention
 from gateway.log.kafka import KafkaOptions
 from gateway.orphans import Orphanage, drain, ownerless
@@ -83,3 +91,52 @@ async def test_an_embedded_journal_is_not_published(tmp_path: Path) -> None:
     assert (GROUP, EVENTS) not in journal.cursors()
     assert journal.head(EVENTS) == 1
     await journal.stop()
+
+
+async def test_a_look_that_fails_is_followed_by_the_next(tmp_path: Path) -> None:
+    """A process that has no file left to open, for a while: what was left behind is found afterwards."""
+    await _abandoned(tmp_path / "worker-1", 0, 0)
+    orphanage = Orphanage(tmp_path, [], KafkaOptions(("127.0.0.1:9",)), _RETENTION, look_s=0.05)
+    with capture_logs() as lines:
+        with _no_file_left():
+            await orphanage.start()
+            await until(lambda: any(line["event"] == "journal.orphans_not_now" for line in lines))
+        await until(lambda: (tmp_path / "worker-1") in orphanage._drained)
+    await orphanage.stop()
+
+
+@contextmanager
+def _no_file_left() -> Iterator[None]:
+    """Every attempt to open one more ends in EMFILE."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.kafka
+async def test_one_process_publishes_what_several_left_behind(kafka: str, prefix: str, tmp_path: Path) -> None:
+    """``run`` where ``serve`` had four workers, with the same configuration: it has one journal and drains three."""
+    given: list[object] = []
+    for number in range(4):
+        given += await _abandoned(tmp_path / f"worker-{number}", number * 10, 10)
+    settings = Settings.model_validate(
+        {
+            "ingest": {"port": 0, "workers": 4},
+            "admin": {"port": 0},
+            "journal": {"dir": str(tmp_path)},
+            "kafka": {"bootstrap_servers": [kafka], "partitions": 1},
+            "topics": {"prefix": prefix},
+        }
+    )
+    app = App(settings)
+    await app.start()
+    options = KafkaOptions((kafka,), prefix=prefix)
+    async with asyncio.timeout(30):
+        while compare(given, await stored(options)).missing:  # type: ignore[arg-type]
+            await asyncio.sleep(0.1)
+    await app.stop()
