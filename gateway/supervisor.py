@@ -10,9 +10,9 @@ killed. SIGHUP (take over the configuration) is passed on. Workers get a session
 them through us and not twice. Should the supervisor itself be killed, the kernel sends them SIGTERM (prctl(2),
 PR_SET_PDEATHSIG, on Linux); elsewhere they stay, and hold their journals, until somebody stops them.
 
-A worker that ends by itself is started again after a pause that grows while it keeps dying and is forgotten when it
-has lived for ``healthy_s``. Exit codes in ``final_codes`` say that starting again is of no use (a configuration that
-cannot be used): everything stops, with that code.
+A worker that ends by itself, or cannot be started, is started again after a pause that grows while it keeps dying and
+is forgotten when it has lived for ``healthy_s``. Exit codes in ``final_codes`` say that starting again is of no use (a
+configuration that cannot be used): everything stops, with that code.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from gateway.errors import ConfigError
 from gateway.telemetry.metrics import METRICS
 
 _PR_SET_PDEATHSIG: Final = 1
+#: The exit code of a life that never began, as a shell has it (POSIX, "Exit Status for Commands").
+_NOT_STARTED: Final = 127
 _log = structlog.get_logger("gateway.supervisor")
 
 
@@ -112,11 +114,6 @@ class Supervisor:
             with suppress(ProcessLookupError):
                 process.send_signal(number)
 
-    @property
-    def pids(self) -> dict[int, int]:
-        """Processes that are running, by worker number."""
-        return {number: process.pid for number, process in self._processes.items()}
-
     async def _keep(self, number: int) -> None:
         """One worker, again and again."""
         policy = self._policy
@@ -144,13 +141,17 @@ class Supervisor:
         """One life of a worker: seconds, and exit code (negative: the signal)."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        process = await asyncio.create_subprocess_exec(
-            *self._command(number),
-            env={**os.environ, **self._environment(number)},
-            stdin=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=_prepare,
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command(number),
+                env={**os.environ, **self._environment(number)},
+                stdin=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+                preexec_fn=_prepare,
+            )
+        except OSError as exc:  # no memory, no process, no file left, or a program that is being replaced
+            _log.error("worker.not_started", worker=number, error=str(exc))
+            return 0.0, _NOT_STARTED
         self._processes[number] = process
         _log.info("worker.started", worker=number, pid=process.pid)
         ended = asyncio.create_task(process.wait(), name=f"worker-{number}")

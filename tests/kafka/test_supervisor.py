@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.errors import ConfigError
 from gateway.supervisor import Supervisor, SupervisorPolicy, reserve_port
@@ -55,6 +56,11 @@ def _workers(folder: Path, count: int, held: socket.socket) -> Supervisor:
     return Supervisor(command, count, environment=lambda number: {"COLOUR": f"c{number}"}, policy=_QUICK)
 
 
+def _pids(supervisor: Supervisor) -> dict[int, int]:
+    """Processes that are running, by worker number."""
+    return {number: process.pid for number, process in supervisor._processes.items()}
+
+
 async def _ask(held: socket.socket) -> str:
     try:
         reader, writer = await asyncio.open_connection(*held.getsockname())
@@ -82,9 +88,9 @@ async def test_workers_share_one_port(tmp_path: Path) -> None:
         supervisor = _workers(tmp_path, 3, held)
         async with _running(supervisor) as task:
             found = await _answers(held, lambda seen: len(seen) >= 3)
-            assert sorted(found) == [f"{number} {pid} c{number}" for number, pid in sorted(supervisor.pids.items())]
+            assert sorted(found) == [f"{number} {pid} c{number}" for number, pid in sorted(_pids(supervisor).items())]
         assert task.result() == 0
-        assert supervisor.pids == {}
+        assert _pids(supervisor) == {}
 
 
 async def test_a_worker_that_is_killed_is_started_again(tmp_path: Path) -> None:
@@ -93,11 +99,11 @@ async def test_a_worker_that_is_killed_is_started_again(tmp_path: Path) -> None:
         supervisor = _workers(tmp_path, 2, held)
         async with _running(supervisor):
             await _answers(held, lambda seen: len(seen) >= 2)
-            before = dict(supervisor.pids)
+            before = _pids(supervisor)
             os.kill(before[1], signal.SIGKILL)
-            await until(lambda: supervisor.pids.get(1) not in (None, before[1]))
+            await until(lambda: _pids(supervisor).get(1) not in (None, before[1]))
             await _answers(held, lambda seen: any(item.startswith("1 ") for item in seen))
-            assert supervisor.pids[0] == before[0]
+            assert _pids(supervisor)[0] == before[0]
 
 
 async def test_hangup_is_passed_on(tmp_path: Path) -> None:
@@ -106,10 +112,10 @@ async def test_hangup_is_passed_on(tmp_path: Path) -> None:
         supervisor = _workers(tmp_path, 2, held)
         async with _running(supervisor):
             await _answers(held, lambda seen: len(seen) >= 2)
-            before = dict(supervisor.pids)
+            before = _pids(supervisor)
             os.kill(os.getpid(), signal.SIGHUP)
             await until(lambda: (tmp_path / "hup-0").exists() and (tmp_path / "hup-1").exists())
-            assert supervisor.pids == before
+            assert _pids(supervisor) == before
 
 
 async def test_sigterm_ends_all(tmp_path: Path) -> None:
@@ -128,7 +134,7 @@ async def test_a_worker_that_does_not_stop_is_killed() -> None:
     """After ``stop_s`` it is killed, and the exit code tells."""
     supervisor = Supervisor(lambda _: [sys.executable, "-c", _STUBBORN], 1, policy=_QUICK)
     task = asyncio.create_task(supervisor.run())
-    await until(lambda: bool(supervisor.pids) and _ignores_sigterm(supervisor.pids[0]))
+    await until(lambda: bool(_pids(supervisor)) and _ignores_sigterm(_pids(supervisor)[0]))
     supervisor.stop()
     async with asyncio.timeout(10):
         assert await task == 1
@@ -163,6 +169,23 @@ async def test_a_worker_that_keeps_dying_is_started_ever_more_slowly(tmp_path: P
         await until(lambda: log.exists() and len(log.read_text().splitlines()) >= 5)
     at = [float(line) for line in log.read_text().splitlines()]
     assert at[4] - at[3] > 0.4 > 0.05 < at[1] - at[0]
+
+
+async def test_a_worker_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    """As while its program is being replaced, or the machine has no process left: the others stay."""
+    program, started = tmp_path / "program", tmp_path / "started"
+    commands = {0: [sys.executable, "-c", "import time; time.sleep(600)"], 1: [str(program)]}
+    supervisor = Supervisor(lambda number: commands[number], 2, policy=_QUICK)
+    with capture_logs() as lines:
+        async with _running(supervisor) as task:
+            await until(lambda: sum(line["event"] == "worker.not_started" for line in lines) >= 2)
+            before = _pids(supervisor)[0]
+            (tmp_path / "new").write_text(f"#!/bin/sh\necho > {started}\nexec sleep 600\n")
+            (tmp_path / "new").chmod(0o755)
+            (tmp_path / "new").rename(program)
+            await until(started.exists)
+            assert _pids(supervisor)[0] == before
+        assert task.result() == 0
 
 
 async def test_workers_do_not_outlive_a_supervisor_that_is_killed(tmp_path: Path) -> None:
