@@ -211,6 +211,27 @@ async def test_partitions_are_settled_before_they_go(kafka: str, prefix: str) ->
     await log.stop()
 
 
+@pytest.mark.slow
+async def test_a_settling_may_take_as_long_as_an_attempt(kafka: str, prefix: str) -> None:
+    """Longer than any request of aiokafka's may last: it is not cut short, and the group goes on as one afterwards."""
+    options = KafkaOptions((kafka,), prefix=prefix, partitions=2)
+    await _publish(options, 10)
+    log, other = KafkaLog(options), KafkaLog(options)
+    is_settled = asyncio.Event()
+
+    async def settle(partitions: Collection[str]) -> None:
+        await asyncio.sleep(27)  # the time itself is what the promise is about
+        is_settled.set()
+
+    reader = await log.reader(_GROUP, [TOPIC], start="earliest", on_revoked=settle)
+    second = await other.reader(_GROUP, [TOPIC], start="earliest")
+    assert is_settled.is_set()
+    await reader.fetch(max_records=1, wait_s=10.0)
+    assert [len(member._member.consumer.assignment()) for member in (reader, second)] == [1, 1]
+    await other.stop()
+    await log.stop()
+
+
 async def test_a_slow_settling_is_cut_short(kafka: str, prefix: str) -> None:
     """An owner that never settles does not hold the group: after its time the partitions go."""
     options = _options(kafka, prefix)

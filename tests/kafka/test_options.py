@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.config.settings import Kafka
-from gateway.log.kafka import KafkaOptions, KafkaReader
+from gateway.config.settings import Kafka, Subscriber
+from gateway.log.kafka import KafkaOptions, KafkaReader, ReaderPolicy
 
 
 @pytest.mark.parametrize(("written", "session_s"), [(None, 15.0), ("6s", 6.0)])
@@ -20,6 +20,13 @@ def test_how_soon_a_dead_member_is_noticed_is_what_the_configuration_says(
     )
     assert reader._policy.session_s == session_s
     assert 3 <= reader._policy.session_s / reader._policy.heartbeat_s <= 10
+
+
+def test_a_rebalance_waits_for_the_longest_attempt_that_can_be_configured() -> None:
+    """Cut short, an event would be sent by its next owner while this one still waits for the answer."""
+    (longest_s,) = (limit.le for limit in Subscriber.model_fields["timeout_s"].metadata if hasattr(limit, "le"))
+    policy = ReaderPolicy()
+    assert longest_s < policy.settle_s < policy.rebalance_s
 
 
 async def _never(topics: object) -> None:

@@ -3,7 +3,9 @@
 aiokafka 0.14 deals partitions anew by taking all of them from everybody first (its consumer has no cooperative
 protocol). What we add to it:
 
-* ``on_revoked`` is awaited, for at most ``settle_s``, before partitions go, and what is done by then is committed.
+* ``on_revoked`` is awaited before partitions go, and what is done by then is committed. How long that takes is the
+  owner's to bound: an attempt under way may take all of its subscriber's ``timeout_s``, and cut short it would be made
+  again by the next owner at the same time. The group waits; ``settle_s`` and ``rebalance_s`` are beyond the longest.
   Heartbeats go on meanwhile, from a task of aiokafka's that no work of ours holds up; records are not handed out.
 * Commits gather and go out twice a second in the background. When the group has moved on they are dropped: those
   events come again elsewhere.
@@ -42,8 +44,10 @@ class ReaderPolicy:
     Args:
         session_s: without a heartbeat for this long a member counts as dead, and its partitions go to others.
         heartbeat_s: between heartbeats; a rebalance is noticed after at most this.
-        settle_s: for ``on_revoked``; less than ``rebalance_s`` by what commits and the join itself need.
-        rebalance_s: the group waits this long for a member to join again before it counts as dead.
+        settle_s: for ``on_revoked``, should its owner not end it: more than the longest attempt that can be configured
+            (600 s), less than ``rebalance_s`` by what commits and the join itself need.
+        rebalance_s: the group waits this long for a member to join again before it counts as dead. One that really
+            died is noticed by its session.
         join_s: :meth:`Member.join` waits so long for partitions, then goes on without.
         commit_interval_s: between commits in the background; what a crash repeats.
         request_s: for one commit, offset look-up or seek.
@@ -53,8 +57,8 @@ class ReaderPolicy:
 
     session_s: float = 15.0
     heartbeat_s: float = 3.0
-    settle_s: float = 25.0
-    rebalance_s: float = 45.0
+    settle_s: float = 620.0
+    rebalance_s: float = 640.0
     join_s: float = 50.0
     commit_interval_s: float = 0.5
     request_s: float = 10.0
