@@ -103,7 +103,6 @@ class App:
             role,
             self._checks,
             METRICS.registry,
-            instance=self._instance,
             worker=worker,
             topics=event_topics(settings),
             subscribers=settings.subscribers,

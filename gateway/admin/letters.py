@@ -73,7 +73,7 @@ class Letters:
         log = self._parts.needed_log()
         async with self._parts.scanning(f"dlq.{name}"):
             records = scan(
-                log, f"scan.{topic}", [topic], since=since, until=time.time() + 1.0, join_s=self._parts.join_s
+                log, f"scan.{topic}", [topic], since=since, until=time.time() + 1.0, silence_s=self._parts.silence_s
             )
             async for record in records:
                 yield read_dead_letter(record)

@@ -7,7 +7,6 @@ so that a slow line sees fewer events and never holds up anything.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -20,7 +19,7 @@ from gateway.admin.brief import brief
 from gateway.admin.parts import Parts
 from gateway.errors import GatewayError, NotNow
 from gateway.log import EventLog, Record
-from gateway.log.journal import EVENTS, Journal
+from gateway.log.journal import Journal
 from gateway.search.keys import callback_of, parsed
 
 #: Watchers at a time; each costs a queue.
@@ -139,13 +138,9 @@ class LiveTail:
     async def _read(self) -> None:
         log: EventLog = self._parts.journal or self._parts.needed_log()
         topics = () if isinstance(log, Journal) else self._parts.topics
-        reader = await log.reader(f"console.tail.{self._parts.instance}", topics, start="latest")
+        reader = await log.browse("console.tail", topics)
         try:
-            if isinstance(log, Journal):
-                await reader.seek(EVENTS, log.head(EVENTS))
-            else:
-                await reader.fetch(max_records=1, wait_s=self._parts.join_s)
-                await reader.seek_to_time(time.time())
+            await reader.positions()  # from here on nothing is missed
             self._ready.set()
             while True:
                 for record in await reader.fetch(max_records=_FETCH, wait_s=5.0):

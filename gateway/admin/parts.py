@@ -36,7 +36,6 @@ class Parts:
     Args:
         settings: as read at start.
         role: ``run``, ``serve`` or ``fanout``.
-        instance: tells processes that share a log apart.
         topics: all topics that events can go to.
         journal: where callbacks are stored.
         log: what fan-out reads, here or in other processes: the journal, or Kafka's log.
@@ -47,7 +46,6 @@ class Parts:
     role: str
     checks: Checks
     registry: CollectorRegistry
-    instance: str = "0"
     worker: int | None = None
     topics: Sequence[str] = ()
     journal: Journal | None = None
@@ -67,8 +65,8 @@ class Parts:
         return self.settings.kafka is None
 
     @property
-    def join_s(self) -> float:
-        """How long the first read of a scan may take: a Kafka consumer joins its group first."""
+    def silence_s(self) -> float:
+        """How long the log may say nothing in the middle of a scan."""
         return 0.5 if self.is_embedded else 10.0
 
     @property
@@ -77,7 +75,7 @@ class Parts:
         return self.log if isinstance(self.log, KafkaLog) else None
 
     def scanning(self, what: str) -> asyncio.Lock:
-        """Held while a group scans: the same group must not scan twice at a time."""
+        """Held by a scan: each reads much, so one of a kind at a time has to do."""
         return self._locks[what]
 
     def subscriber(self, name: str) -> Subscriber:

@@ -181,7 +181,7 @@ class Replays:
             clock=self._clock,
             rate_per_s=rate,
             is_dry_run=is_dry_run,
-            join_s=self._parts.join_s,
+            silence_s=self._parts.silence_s,
         )
 
 

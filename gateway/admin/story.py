@@ -82,7 +82,7 @@ class Storyteller:
             since = record.appended_at - _CLOCKS_S
             async with self._parts.scanning("explain"), asyncio.timeout(_SCAN_S):
                 found = await kept.attempts_of(
-                    log, record.id, clock=self._clock, since=since, join_s=self._parts.join_s
+                    log, record.id, clock=self._clock, since=since, silence_s=self._parts.silence_s
                 )
             return found, ""
         except TimeoutError:
@@ -155,7 +155,7 @@ class Storyteller:
                     clock=self._clock,
                     since=record.appended_at - _CLOCKS_S,
                     ids=[record.id],
-                    join_s=self._parts.join_s,
+                    silence_s=self._parts.silence_s,
                 )
         except (TimeoutError, GatewayError):
             return None

@@ -135,9 +135,8 @@ class Watching:
         log = self._parts.needed_log()
         while True:
             try:
-                reader = await log.reader(f"console.{self._parts.instance}", [attempts.TOPIC], start="latest")
+                reader = await log.browse("console.errors", [attempts.TOPIC])
                 try:
-                    self._note(await reader.fetch(max_records=1, wait_s=self._parts.join_s))
                     await reader.seek_to_time(time.time() - 60.0)
                     while True:
                         self._note(await reader.fetch(max_records=100, wait_s=5.0))

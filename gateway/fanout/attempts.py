@@ -124,12 +124,14 @@ def read(record: Record) -> list[Attempt]:
 
 
 async def attempts_of(
-    log: EventLog, event_id: str, *, clock: Clock, since: float = 0.0, join_s: float = QUIET_S
+    log: EventLog, event_id: str, *, clock: Clock, since: float = 0.0, silence_s: float = QUIET_S
 ) -> list[Attempt]:
     """Every kept attempt on one event, in order of time. Reads the topic from ``since``: give the event's time."""
     found = [
         attempt
-        async for record in scan(log, "scan.explain", [TOPIC], since=since, until=clock.now() + 1.0, join_s=join_s)
+        async for record in scan(
+            log, "scan.explain", [TOPIC], since=since, until=clock.now() + 1.0, silence_s=silence_s
+        )
         for attempt in read(record)
         if attempt.event_id == event_id
     ]

@@ -67,7 +67,7 @@ class FanOut:
     Args:
         log: what is read, and where parked events, dead letters and states go.
         subscribers: as configured; ``stream`` ones have no reader, see :mod:`gateway.fanout.stream`.
-        instance: differs between processes that share a log, and stays the same over a restart if it can.
+        instance: names this process in what it tells the others, for people.
         load_wait_s: see :class:`~gateway.fanout.state.StateBoard`; 0.2 for the journal, 10 for Kafka.
         spans: makes spans of attempts, where an exporter is configured.
 

@@ -92,7 +92,7 @@ async def replay(
     clock: Clock,
     rate_per_s: float | None = None,
     is_dry_run: bool = False,
-    join_s: float = QUIET_S,
+    silence_s: float = QUIET_S,
 ) -> Replayed:
     """Send the selected events to the subscriber again; returns when they are stored for it, not delivered.
 
@@ -107,7 +107,7 @@ async def replay(
     started = clock.now()
     topic = parking.replay_topic(subscriber.name)
     batch: list[Entry] = []
-    async for record, type_ in _selected(log, subscriber, selection, started, found, join_s):
+    async for record, type_ in _selected(log, subscriber, selection, started, found, silence_s):
         found.by_type[type_] += 1
         if is_dry_run:
             continue
@@ -130,12 +130,12 @@ async def dead_letters(
     reasons: Collection[str] = (),
     ids: Collection[str] = (),
     limit: int = 1000,
-    join_s: float = QUIET_S,
+    silence_s: float = QUIET_S,
 ) -> list[DeadLetter]:
     """The subscriber's dead letters, oldest first, at most ``limit``."""
     found: list[DeadLetter] = []
     topic = parking.dlq_topic(subscriber)
-    async for record in scan(log, f"scan.{topic}", [topic], since=since, until=clock.now() + 1.0, join_s=join_s):
+    async for record in scan(log, f"scan.{topic}", [topic], since=since, until=clock.now() + 1.0, silence_s=silence_s):
         letter = read_dead_letter(record)
         if (not reasons or letter.reason in reasons) and (not ids or letter.id in ids):
             found.append(letter)
@@ -167,13 +167,13 @@ def read_dead_letter(record: Record) -> DeadLetter:
 
 
 async def _selected(
-    log: EventLog, subscriber: Subscriber, selection: Selection, now: float, found: Replayed, join_s: float
+    log: EventLog, subscriber: Subscriber, selection: Selection, now: float, found: Replayed, silence_s: float
 ) -> AsyncIterator[tuple[Record, str]]:
     wants = planning.plan(subscriber).wants if selection.is_filtered else None
     topics = [parking.dlq_topic(subscriber.name)] if selection.is_from_dlq else subscriber.topics
     until = now if selection.until is None else min(now, selection.until)
     group = f"scan.replay.{subscriber.name}"
-    async for record in scan(log, group, topics, since=selection.since, until=until, join_s=join_s):
+    async for record in scan(log, group, topics, since=selection.since, until=until, silence_s=silence_s):
         found.looked_at += 1
         if selection.ids and record.id not in selection.ids:
             continue

@@ -28,7 +28,7 @@ async def scan(
     *,
     since: float = 0.0,
     until: float,
-    join_s: float = QUIET_S,
+    silence_s: float = QUIET_S,
 ) -> AsyncIterator[Record]:
     """Records appended from ``since`` and before ``until`` (Unix seconds), in the order of each partition.
 
@@ -37,7 +37,7 @@ async def scan(
 
     Args:
         name: for logs and metrics.
-        join_s: the log may be silent for so long while there is more to come.
+        silence_s: the log may be silent for so long while there is more to come.
 
     Raises:
         Transient: the log cannot be read now; nothing that was not yielded is lost by asking again.
@@ -48,15 +48,15 @@ async def scan(
         ends = await reader.ends()
         heard_at = time.monotonic()
         while await has_more(reader, ends):
-            records = await reader.fetch(max_records=_BATCH, wait_s=min(join_s, _LOOK_S))
+            records = await reader.fetch(max_records=_BATCH, wait_s=min(silence_s, _LOOK_S))
             for record in records:
                 if since <= record.appended_at < until:
                     yield record
             now = time.monotonic()
             if records:
                 heard_at = now
-            elif now - heard_at >= join_s:
-                raise Transient(f"{name}: the log says nothing for {join_s:g} s, and there is more to come")
+            elif now - heard_at >= silence_s:
+                raise Transient(f"{name}: the log says nothing for {silence_s:g} s, and there is more to come")
     finally:
         await reader.close()
 

@@ -50,7 +50,7 @@ async def test_silence_before_the_end_is_an_error(monkeypatch: pytest.MonkeyPatc
     seen = []
     monkeypatch.setattr("tests.fanout.memory_log.MemoryReader", Silent)
     with pytest.raises(Transient, match="there is more to come"):
-        async for record in scan(log, "scan.x", ["sms.dr"], until=10.0**10, join_s=0.05):
+        async for record in scan(log, "scan.x", ["sms.dr"], until=10.0**10, silence_s=0.05):
             seen.append(record.id)
             log.readers[0].commits.append(("", 0))
     assert len(seen) == 3

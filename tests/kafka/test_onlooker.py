@@ -117,7 +117,7 @@ async def test_a_scan_waits_for_a_broker_that_pauses(broker: Cluster) -> None:
         for start in range(0, 6000, 500):
             await log.append([event(n, f"k{n}", filling=2000) for n in range(start, start + 500)])
         count = 0
-        async for _ in scan(log, "scan.x", [TOPIC], until=time.time() + 1, join_s=20.0):
+        async for _ in scan(log, "scan.x", [TOPIC], until=time.time() + 1, silence_s=20.0):
             count += 1
             if count == 1:
                 broker.node(1).suspend()
@@ -133,7 +133,7 @@ async def test_a_scan_that_loses_the_broker_is_an_error(broker: Cluster) -> None
             await log.append([event(n, f"k{n}", filling=2000) for n in range(start, start + 500)])
         count = 0
         with pytest.raises(Transient):
-            async for _ in scan(log, "scan.x", [TOPIC], until=time.time() + 1, join_s=2.0):
+            async for _ in scan(log, "scan.x", [TOPIC], until=time.time() + 1, silence_s=2.0):
                 count += 1
                 if count == 1:
                     await asyncio.to_thread(broker.node(1).kill)
