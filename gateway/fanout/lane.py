@@ -11,7 +11,7 @@ done; the log keeps the rest.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -80,7 +80,7 @@ class Lane:
         topics: what to read.
         wants: the filter; False passes a record over.
         is_parked: records carry a due time and a trail in their headers.
-        settle_s: how long a revoked partition waits for what is in flight; longer than an attempt.
+        settle_s: how long a revoked partition waits for what is in flight, if the log does; longer than an attempt.
         on_skipped: told how many records of a batch the filter passed over.
     """
 
@@ -242,9 +242,22 @@ class Lane:
             self._reader.commit(position.name, offset)
 
     async def _on_revoked(self, partitions: Collection[str]) -> None:
-        """Settle partitions that another process gets: drop what has not begun, wait for what is in flight."""
+        """Settle partitions that another process gets; the log cancels it when the group waits no longer.
+
+        What is in flight then is attempted twice. Should the partition come back to us, the first attempt still
+        holds its key here: what is read again stands behind it.
+        """
         self._leaving.update(partitions)
         leaving = [self._positions.pop(name) for name in partitions if name in self._positions]
+        try:
+            await self._settle(leaving)
+        finally:
+            self._let_go(leaving)
+            self._leaving.difference_update(partitions)
+        _log.info("lane.revoked", group=self.group, partitions=sorted(partitions))
+
+    async def _settle(self, leaving: Sequence[Position]) -> None:
+        """Drop what has not begun, wait for what is in flight."""
         until = self._clock.monotonic() + self._settle_s
         for position in leaving:
             self._drop(position)
@@ -252,10 +265,6 @@ class Lane:
             await self._changed(min(left_s, _SETTLE_LOOK_S))
             for position in leaving:
                 self._drop(position)  # what failed meanwhile waits for retry, and not here
-        for position in leaving:
-            position.is_ours = False
-        self._leaving.difference_update(partitions)
-        _log.info("lane.revoked", group=self.group, partitions=sorted(partitions))
 
     async def _changed(self, at_most_s: float) -> None:
         """Wait until an event is done that makes a difference, or for ``at_most_s``."""
@@ -269,10 +278,13 @@ class Lane:
             timer.cancel()
 
     def _revoke_all(self) -> None:
-        for position in self._positions.values():
-            self._drop(position)
-            position.is_ours = False
+        self._let_go(self._positions.values())
         self._positions.clear()
+
+    def _let_go(self, positions: Iterable[Position]) -> None:
+        for position in positions:
+            position.is_ours = False
+            self._drop(position)
 
     def _drop(self, position: Position) -> None:
         """Forget what has not begun; it is still uncommitted, so that the next reader meets it."""

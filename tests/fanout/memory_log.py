@@ -10,6 +10,7 @@ import asyncio
 import time
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 
 from gateway.errors import JournalUnavailable, Transient
 from gateway.log import Entry, OnRevoked, Record, Start
@@ -144,10 +145,15 @@ class MemoryReader:
         if self in self.log.readers:
             self.log.readers.remove(self)
 
-    async def rebalance(self, partitions: Collection[str]) -> None:
-        """Take partitions away and give them back at the committed offset, as after another process left."""
+    async def rebalance(self, partitions: Collection[str], *, is_cut_short: bool = False) -> None:
+        """Take partitions away and give them back at the committed offset, as after another process left.
+
+        ``is_cut_short``: the group waits no longer for what is in flight, and cancels the settling.
+        """
         if self.on_revoked is not None:
-            await self.on_revoked(partitions)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.0 if is_cut_short else None):
+                    await self.on_revoked(partitions)
         for partition in partitions:
             self.at.pop(partition, None)
         self.news.set()

@@ -24,6 +24,7 @@ from tests.fanout.manual_clock import ManualClock
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver, ok, status
 from tests.fanout.running import make, plan, running, webhook
+from tests.fanout.scripted import OK, ScriptedSink
 
 GROUP = "gateway.billing"
 QUICK = RetryPolicy(attempts=3, first_delay_s=0.01, max_delay_s=0.02)
@@ -420,6 +421,32 @@ async def test_revoked_partitions_are_settled_before_they_go() -> None:
     assert 0 == repeats([post.id for post in receiver.posts])
     assert in_order(receiver.numbers_by_key())
     assert set() == receiver.overlapping_keys
+
+
+async def test_a_partition_that_could_not_settle_in_time_is_read_again_when_it_comes_back() -> None:
+    """An attempt outlasts the group's patience: its event and all behind it come again, in order per key."""
+    log = MemoryLog()
+    await log.append([entry(1, "slow"), entry(2, "slow"), entry(3, "quick")])
+    sink = ScriptedSink()
+    reader = make(log, sink, plan(timeout_s=60.0))
+    reader.start()
+    await until(lambda: len(sink.asked) == 2)
+    before, main = list(sink.asked), next(reader for reader in log.readers if reader.group == GROUP)
+    await main.rebalance(["events-0"], is_cut_short=True)
+    await log.append([entry(4, "late")])
+    await until(lambda: len(sink.asked) == 3)
+    assert ["slow", "quick", "late"] == [asked.record.key for asked in sink.asked]
+    for asked in before:  # no longer ours: it commits nothing, and lets its key go on
+        asked.answer.set_result(OK)
+    await until(lambda: not set(before) & set(sink.asked))
+    assert (GROUP, "events-0") not in log.committed
+    sink.answer = lambda _: OK
+    for asked in sink.asked:
+        asked.answer.set_result(OK)
+    await until(lambda: log.committed.get((GROUP, "events-0")) == 4)
+    await reader.stop(1.0)
+    assert [0, 0, 1] == [record.offset for record in sink.delivered if record.key == "slow"]
+    assert 0 == reader.outstanding
 
 
 async def test_replays_go_the_normal_way_with_their_mark() -> None:

@@ -134,15 +134,15 @@ class ReaderMachine(RuleBasedStateMachine):
 
         self.run(go())
 
-    @rule(partition=st.sampled_from(["events-0", "events-1"]))
-    def rebalance(self, partition: str) -> None:
+    @rule(partition=st.sampled_from(["events-0", "events-1"]), is_cut_short=st.booleans())
+    def rebalance(self, partition: str, is_cut_short: bool) -> None:
         """In flight attempts of the partition may end in time or not; then it comes back at its commit."""
 
         async def go() -> None:
             reader = next((one for one in self.log.readers if one.group == GROUP), None)
             if reader is None:
                 return
-            task = asyncio.create_task(reader.rebalance([partition]))
+            task = asyncio.create_task(reader.rebalance([partition], is_cut_short=is_cut_short))
             while not task.done():
                 await turns()
                 if (due := self.clock.next_call()) is not None and not task.done():
