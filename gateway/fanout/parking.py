@@ -18,7 +18,8 @@ so that any process can go on where another stopped:
 ``gateway-last-response``      dead letters only: the first kilobyte of the last response, as text
 =============================  ==============================================================
 
-Headers that came with the event (``traceparent``) are kept.
+Headers that came with the event (``traceparent``) are kept. Where the log takes no record of that size, a dead
+letter has reason, last status, attempts, origin, replay mark and ``gateway-stored-at`` alone.
 """
 
 from __future__ import annotations
@@ -35,6 +36,17 @@ from gateway.log import Entry, Headers, Record
 #: Of attempts kept with an event. Twelve is the default bound; more than this only makes records large.
 MAX_TRAIL: Final = 20
 _PREFIX: Final = "gateway-"
+#: What a dead letter cannot be told by without: some hundred bytes.
+_BARE: Final = frozenset(
+    {
+        "gateway-reason",
+        "gateway-last-status",
+        "gateway-attempts",
+        "gateway-stored-at",
+        "gateway-origin",
+        "gateway-replay",
+    }
+)
 
 Step = tuple[float, str, int]
 
@@ -106,6 +118,11 @@ def dead_letter(record: Record, topic: str, trail: Trail, reason: str) -> Entry:
         ("gateway-last-response", last.head[:HEAD_BYTES].decode("utf-8", "replace")),
     )
     return _entry(record, topic, (*told, *_trail_headers(record, trail)))
+
+
+def bare(entry: Entry) -> Entry:
+    """The same entry with the least of its headers, for a log that takes nothing larger."""
+    return entry._replace(headers=tuple(header for header in entry.headers if header[0] in _BARE))
 
 
 def replay(record: Record, topic: str, due: float) -> Entry:

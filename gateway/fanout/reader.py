@@ -13,7 +13,9 @@ stop               the subscriber is stopped, the event stays uncommitted
 
 While the subscriber is down (breaker not closed) or asked for a pause (``Retry-After``), nothing is parked:
 then it is not the event's trouble, and the log is the buffer. An append that fails is tried again until the log
-takes it; the position waits for it.
+takes it; the position waits for it. One that the log will never take (a record with its trail is larger than the
+event was) is made smaller: a parked event becomes a dead letter, a dead letter keeps the least of its headers, and
+what is refused even so is counted as lost.
 """
 
 from __future__ import annotations
@@ -292,6 +294,9 @@ class SubscriberReader:
         job.entry = entry
         try:
             await self._log.append([entry])
+        except Poison as exc:
+            await self._refused(job, entry, exc)
+            return
         except GatewayError as exc:
             if not exc.retriable:
                 raise
@@ -299,6 +304,17 @@ class SubscriberReader:
             self._dispatcher.postpone(job, self._rng.uniform(0.5, 1.0) * (exc.retry_after_s or _APPEND_BACKOFF_S))
             return
         self._finish(job)
+
+    async def _refused(self, job: Job, entry: Entry, exc: Poison) -> None:
+        """The log will never take this entry, as it is larger than the event was: something smaller, or nothing."""
+        bare = parking.bare(entry)
+        if entry.topic != parking.dlq_topic(self.plan.name):
+            await self._give_up(job, AttemptResult(error="poison", detail=str(exc)), "poison")
+        elif entry != bare:
+            await self._put_away(job, bare)
+        else:
+            self._telling.lost(job, str(exc))
+            self._finish(job)
 
     def _finish(self, job: Job) -> None:
         job.lane.done(job)

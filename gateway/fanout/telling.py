@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gateway.fanout.job import Job
 
 _STATES: Final = ("closed", "open", "half_open", "paused", "stopped")
-_OUTCOMES: Final = ("delivered", "retried", "parked", "dead_lettered", "skipped", "stopped", "abandoned")
+_OUTCOMES: Final = ("delivered", "retried", "parked", "dead_lettered", "skipped", "stopped", "abandoned", "lost")
 
 #: Told of every attempt: the job, its result, the outcome in a word.
 OnAttempt = Callable[["Job", AttemptResult, str], None]
@@ -72,6 +72,19 @@ class Telling:
             reason=reason,
             attempts=job.attempts,
             last=job.trail.last.summary,
+        )
+
+    def lost(self, job: Job, error: str) -> None:
+        """An event was given up, and the log does not take it as a dead letter."""
+        self._outcomes["lost"].inc()
+        self._log.error(
+            "delivery.lost",
+            id=job.record.id,
+            topic=job.record.topic,
+            partition=job.record.partition,
+            offset=job.record.offset,
+            error=error,
+            advice="let dead letters be as large as events, then replay it by its id while its topic keeps it",
         )
 
     def skipped(self, count: int) -> None:

@@ -132,8 +132,8 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "gateway_deliveries",
         "counter",
         ("subscriber", "outcome"),
-        "Attempts by outcome: delivered, retried, parked, dead_lettered, stopped, abandoned; and events skipped.",
-        "retried: see the subscriber's last error. dead_lettered: gateway dlq list.",
+        "Attempts by outcome: delivered, retried, parked, dead_lettered, stopped, abandoned; and events skipped, lost.",
+        "retried: see the subscriber's last error. dead_lettered: gateway dlq list. lost: the log line delivery.lost.",
     ),
     Metric(
         "gateway_delivery_attempt_seconds",

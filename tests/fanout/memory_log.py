@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
-from gateway.errors import JournalUnavailable, Transient
+from gateway.errors import JournalUnavailable, Poison, Transient
 from gateway.log import Entry, OnRevoked, Record, Start
 
 _INTERNAL = ("retry.", "dlq.", "replay.", "fanout.", "attempts")
@@ -28,6 +28,8 @@ class MemoryLog:
         #: Appends and fetches that are still to fail.
         self.failing_appends = 0
         self.failing_fetches = 0
+        #: Larger records are refused for good, as a broker does; by topic.
+        self.max_bytes: dict[str, int] = {}
         self.appends = 0
         self._browsing = 0
 
@@ -37,6 +39,8 @@ class MemoryLog:
             self.failing_appends -= 1
             raise JournalUnavailable("the disk says no")
         for entry in entries:
+            if _size(entry) > self.max_bytes.get(entry.topic, 2**31):
+                raise Poison(f"{entry.topic}: {_size(entry)} bytes are more than the log takes")
             partition = self.partition(entry.topic, entry.key)
             records = self.records.setdefault(partition, [])
             records.append(Record(partition, len(records), self.now(), *entry))
@@ -182,3 +186,7 @@ class MemoryReader:
                 at += 1
             self.at[partition] = at
         return found
+
+
+def _size(entry: Entry) -> int:
+    return len(entry.value) + sum(len(name) + len(value) for name, value in entry.headers)

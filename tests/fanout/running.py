@@ -38,6 +38,7 @@ def make(
     clock: Clock | None = None,
     seed: int = 7,
     on_attempt: OnAttempt | None = None,
+    metrics: Metrics | None = None,
 ) -> SubscriberReader:
     return SubscriberReader(
         plan,
@@ -45,7 +46,7 @@ def make(
         sink,
         clock=clock or SystemClock(),
         rng=Random(seed),
-        telling=Telling(plan.name, metrics=Metrics(CollectorRegistry()), on_attempt=on_attempt),
+        telling=Telling(plan.name, metrics=metrics or Metrics(CollectorRegistry()), on_attempt=on_attempt),
     )
 
 

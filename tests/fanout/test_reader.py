@@ -9,6 +9,7 @@ import orjson
 import pytest
 import structlog
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from gateway.fanout import parking
 from gateway.fanout.attempt import AttemptResult
@@ -19,6 +20,7 @@ from gateway.fanout.planning import wants
 from gateway.fanout.retry import RetryPolicy
 from gateway.fanout.transform import Transform
 from gateway.log import Record
+from gateway.telemetry.metrics import Metrics
 from tests.fanout.events import entries, entry, in_order, repeats
 from tests.fanout.manual_clock import ManualClock
 from tests.fanout.memory_log import MemoryLog
@@ -475,6 +477,61 @@ async def test_poison_becomes_a_dead_letter_at_once_and_the_others_go_on() -> No
     (letter,) = log.topic("dlq.billing")
     assert (letter.value, dict(letter.headers)["gateway-reason"]) == (b"not json", "poison")
     assert [post.number for post in receiver.posts] == [2]
+
+
+async def test_a_dead_letter_that_is_too_large_is_stored_with_the_least_of_its_headers() -> None:
+    """A trail makes a record larger than the event was; where the log refuses it for that, the event is kept."""
+    log = MemoryLog()
+    one, two = entries(2, 2)
+    log.max_bytes["dlq.billing"] = len(one.value) + 200
+    await log.append([one, two])
+
+    async def refuse_one(post: Post) -> web.StreamResponse:
+        return web.Response(status=422, text="x" * 1000) if post.number == 1 else web.Response()
+
+    async with Receiver(refuse_one) as receiver, running(log, receiver.url, retry=QUICK):
+        await until(lambda: log.committed.get((GROUP, "events-0")) == 2)
+    (letter,) = log.topic("dlq.billing")
+    headers = dict(letter.headers)
+    assert one.value == letter.value
+    assert ("attempts", "422", "3", "sms.dr@events-0:0") == tuple(
+        headers[f"gateway-{name}"] for name in ("reason", "last-status", "attempts", "origin")
+    )
+
+
+async def test_a_parked_event_that_is_too_large_becomes_a_dead_letter() -> None:
+    """What its retry topic will never take does not hold the position; the dead letter says why."""
+    log = MemoryLog()
+    log.max_bytes["retry.billing.60s"] = 100
+    await log.append(entries(1))
+    async with Receiver(status(500, headers={"Retry-After": "90"})) as receiver, running(log, receiver.url):
+        await until(lambda: log.committed.get((GROUP, "events-0")) == 1)
+    (letter,) = log.topic("dlq.billing")
+    headers = dict(letter.headers)
+    assert ("poison", "retry.billing.60s: ") == (headers["gateway-reason"], headers["gateway-last-detail"][:19])
+    assert ["500", "poison"] == [step[1] for step in orjson.loads(headers["gateway-trail"])]
+
+
+async def test_what_the_log_takes_in_no_form_is_counted_as_lost_and_the_others_go_on() -> None:
+    """An event that can be neither delivered nor stored holds up nobody, and is named."""
+    log = MemoryLog()
+    log.max_bytes["dlq.billing"] = 10
+    await log.append(entries(3, 3))
+
+    async def refuse_one(post: Post) -> web.StreamResponse:
+        return web.Response(status=422 if post.number == 1 else 200)
+
+    metrics = Metrics(CollectorRegistry())
+    async with Receiver(refuse_one) as receiver:
+        reader = make(log, webhook(receiver.url), plan(retry=QUICK), metrics=metrics)
+        reader.start()
+        with structlog.testing.capture_logs() as lines:
+            await until(lambda: log.committed.get((GROUP, "events-0")) == 3)
+        await reader.stop(1.0)
+    labels = {"subscriber": "billing", "outcome": "lost"}
+    assert 1 == metrics.registry.get_sample_value("gateway_deliveries_total", labels)
+    (line,) = [line for line in lines if line["event"] == "delivery.lost"]
+    assert (f"{1:032x}", "events-0", 0) == (line["id"], line["partition"], line["offset"])
 
 
 class BrokenSink:
