@@ -50,7 +50,7 @@ class BreakerPolicy:
 
 
 class Breaker:
-    """The state of one subscriber. Times are Unix seconds, as the state outlives the process."""
+    """The state of one subscriber. Times are monotonic seconds."""
 
     __slots__ = (
         "_failed",
@@ -60,7 +60,6 @@ class Breaker:
         "_step_end",
         "_steps",
         "open_s",
-        "opened_at",
         "probe_at",
         "state",
     )
@@ -73,13 +72,12 @@ class Breaker:
         self._step_end = float("-inf")
         self._failed: set[str] = set()
         self.state: State = "closed"
-        self.opened_at = 0.0
         self.probe_at = 0.0
         self.open_s = policy.first_open_s
 
-    def restore(self, opened_at: float, open_s: float, now: float) -> None:
+    def restore(self, open_s: float, now: float) -> None:
         """Take up an open state from before a restart; it probes at once, as things may have changed."""
-        self.state, self.opened_at, self.open_s, self.probe_at = "open", opened_at, open_s, now
+        self.state, self.open_s, self.probe_at = "open", open_s, now
 
     def record(self, event_id: str, *, is_success: bool, now: float) -> bool:
         """Take in the result of one attempt; tells whether the state changed."""
@@ -135,11 +133,7 @@ class Breaker:
         return attempts >= self._policy.min_attempts and failures >= self._policy.failure_rate * attempts
 
     def _open(self, now: float, *, again: bool) -> None:
-        if again:
-            self.open_s = min(self._policy.max_open_s, self.open_s * 2)
-        else:
-            self.opened_at = now
-            self.open_s = self._policy.first_open_s
+        self.open_s = min(self._policy.max_open_s, self.open_s * 2) if again else self._policy.first_open_s
         self.state = "open"
         # Half of it is jitter, so that several processes do not probe in step.
         self.probe_at = now + self.open_s * self._rng.uniform(0.5, 1.0)

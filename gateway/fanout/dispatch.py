@@ -3,6 +3,7 @@
 There is no task for an event. A subscriber has as many long-lived workers as its ``concurrency``; each asks
 for a job, attempts it and says what became of it. At most :attr:`Dispatcher.limit` jobs are with workers,
 whatever their number; 0 stops everything that has not begun. With a bucket they go out no faster than it lets.
+All times are monotonic, so that a clock that is set makes nothing early or late.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Dispatcher:
 
     def offer(self, job: Job) -> None:
         """Take in a job of a lane."""
-        self._schedule.offer(job, self._clock.now())
+        self._schedule.offer(job, self._clock.monotonic())
         self._hand_out()
 
     def finish(self, job: Job) -> None:
@@ -75,7 +76,7 @@ class Dispatcher:
 
     def postpone(self, job: Job, delay_s: float) -> None:
         """A job is to be tried again in ``delay_s`` seconds; its key waits."""
-        self._schedule.postpone(job, self._clock.now() + delay_s)
+        self._schedule.postpone(job, self._clock.monotonic() + delay_s)
         self._landed()
 
     def give_back(self, job: Job) -> None:
@@ -124,20 +125,20 @@ class Dispatcher:
 
     def _next(self) -> Job | None:
         """A job that may go out now; if there is none, the timer is set for when there may be."""
-        bucket = self._bucket
+        bucket, now = self._bucket, self._clock.monotonic()
         if bucket is not None:
-            wait_s = bucket.wait_s(self._clock.monotonic())
+            wait_s = bucket.wait_s(now)
             if wait_s > 0:
-                self._set_timer(self._clock.now() + wait_s)
+                self._set_timer(now + wait_s)
                 return None
-        job = self._schedule.take(self._clock.now())
+        job = self._schedule.take(now)
         if job is None:
             due = self._schedule.next_due()
             if due is not None:
                 self._set_timer(due)
             return None
         if bucket is not None:
-            bucket.take(self._clock.monotonic())
+            bucket.take(now)
         self.in_flight += 1
         return job
 
@@ -147,7 +148,7 @@ class Dispatcher:
                 return
             self._timer.cancel()
         self._timer_at = due
-        self._timer = self._clock.call_later(max(0.0, due - self._clock.now()), self._ring)
+        self._timer = self._clock.call_later(max(0.0, due - self._clock.monotonic()), self._ring)
 
     def _ring(self) -> None:
         self._timer = None

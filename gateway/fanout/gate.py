@@ -9,7 +9,8 @@ breaker half open      1
 otherwise              the adaptive limit
 =====================  ==============================================================================
 
-Paused, stopped and the breaker's state last: they are told to ``on_state`` and restored after a restart.
+Paused, stopped and the breaker's state last: they are told to ``on_state`` and restored after a restart. Holds and
+probes are due by the monotonic clock; the time of day is only written down.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ class Gate:
         self._is_open = False
         self._paused = False
         self._stopped = ""
-        self._held_until = 0.0
+        self._held_until = float("-inf")
+        self._opened_at: float | None = None  # Unix seconds
         self._timer: Timer | None = None
 
     @property
@@ -94,15 +96,15 @@ class Gate:
     @property
     def lasting(self) -> Lasting:
         """What is to be kept for after a restart."""
-        opened_at = None if self.is_closed else self._breaker.opened_at
-        return Lasting(self._paused, self._stopped, opened_at, 0.0 if self.is_closed else self._breaker.open_s)
+        return Lasting(self._paused, self._stopped, self._opened_at, 0.0 if self.is_closed else self._breaker.open_s)
 
     def restore(self, lasting: Lasting) -> None:
         """Take up what was kept; before :meth:`open`, or when another process changed it."""
         self._paused = lasting.paused
         self._stopped = lasting.stopped
         if lasting.opened_at is not None and self.is_closed and not self._is_open:
-            self._breaker.restore(lasting.opened_at, lasting.open_s, self._clock.now())
+            self._opened_at = lasting.opened_at
+            self._breaker.restore(lasting.open_s, self._clock.monotonic())
         self._apply()
 
     def open(self) -> None:
@@ -140,7 +142,7 @@ class Gate:
         is_changed = self._adaptive.end(number, is_overload=result.is_overload, latency_s=result.duration_s)
         if result.retry_after_s and result.status in {429, 503}:
             hold_s = min(MAX_HOLD_S, result.retry_after_s)
-            self._held_until = max(self._held_until, self._clock.now() + hold_s)
+            self._held_until = max(self._held_until, self._clock.monotonic() + hold_s)
             is_changed = True
         is_changed |= self._record(event_id, is_success=False)
         if is_changed:
@@ -148,10 +150,13 @@ class Gate:
 
     def _record(self, event_id: str, *, is_success: bool) -> bool:
         before = self._breaker.state
-        now = self._clock.now()
+        now = self._clock.monotonic()
         if not self._breaker.record(event_id, is_success=is_success, now=now):
             return False
-        if self._breaker.state == "closed":
+        if before == "closed":
+            self._opened_at = self._clock.now()
+        elif self._breaker.state == "closed":
+            self._opened_at = None
             self._adaptive.restart()
         self._telling.breaker(self._breaker.state, before, probe_in_s=self._breaker.probe_at - now)
         if before != "half_open" or self._breaker.state == "closed":
@@ -173,7 +178,7 @@ class Gate:
         if not self._is_open or self._paused or self._stopped:
             self._dispatcher.limit = 0
             return
-        now = self._clock.now()
+        now = self._clock.monotonic()
         if self._breaker.state == "open":
             self._wait(max(self._breaker.probe_at, self._held_until) - now)
         elif self._held_until > now:
@@ -187,6 +192,7 @@ class Gate:
 
     def _ring(self) -> None:
         self._timer = None
-        if self._held_until <= self._clock.now():
-            self._breaker.probe(self._clock.now())
+        now = self._clock.monotonic()
+        if self._held_until <= now:
+            self._breaker.probe(now)
         self._apply()

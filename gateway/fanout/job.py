@@ -23,7 +23,7 @@ class Job:
         lane: where it came from and reports back to.
         position: its partition's bookkeeping.
         trail: attempts made before it was parked.
-        due: Unix seconds before which it is not attempted.
+        due: monotonic seconds before which it is not attempted.
     """
 
     __slots__ = ("attempts", "due", "entry", "is_replay", "lane", "place", "position", "record", "trail")

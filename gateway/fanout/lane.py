@@ -226,7 +226,8 @@ class Lane:
 
     def _parked(self, record: Record, position: Position) -> Job:
         trail, due, is_replay = parking.read(record)
-        return Job(record, self, position, trail=trail, due=due, is_replay=is_replay)
+        delay_s = max(0.0, due - self._clock.now())
+        return Job(record, self, position, trail=trail, due=self._clock.monotonic() + delay_s, is_replay=is_replay)
 
     def _forget(self, job: Job) -> None:
         if job.position.jobs.pop(job.record.offset, None) is not None:

@@ -20,11 +20,13 @@ class ManualClock:
     def __init__(self, now: float = 1_760_000_000.0) -> None:
         self.started = now
         self.time = now
+        #: By how much somebody has set the time of day.
+        self.set_by_s = 0.0
         self._calls: list[tuple[float, int, Call]] = []
         self._number = count()
 
     def now(self) -> float:
-        return self.time
+        return self.time + self.set_by_s
 
     def monotonic(self) -> float:
         return self.time

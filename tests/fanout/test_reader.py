@@ -16,17 +16,18 @@ from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.breaker import BreakerPolicy
 from gateway.fanout.filters import compile_filter
 from gateway.fanout.lane import Window
+from gateway.fanout.parking import Trail
 from gateway.fanout.planning import wants
 from gateway.fanout.retry import RetryPolicy
 from gateway.fanout.transform import Transform
 from gateway.log import Record
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.events import entries, entry, in_order, repeats
-from tests.fanout.manual_clock import ManualClock
+from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver, ok, status
 from tests.fanout.running import make, plan, running, webhook
-from tests.fanout.scripted import OK, ScriptedSink
+from tests.fanout.scripted import DOWN, OK, ScriptedSink
 
 GROUP = "gateway.billing"
 QUICK = RetryPolicy(attempts=3, first_delay_s=0.01, max_delay_s=0.02)
@@ -37,6 +38,16 @@ async def until(is_so: object, *, within_s: float = 10.0) -> None:
     async with asyncio.timeout(within_s):
         while not is_so():  # type: ignore[operator]
             await asyncio.sleep(0.002)
+
+
+async def pass_by(clock: ManualClock, seconds: float) -> None:
+    """Let time pass, and at each moment everything happen that is due."""
+    until_s = clock.time + seconds
+    while (due := clock.next_call()) is not None and due <= until_s:
+        clock.advance_to(due)
+        await turns()
+    clock.advance_to(until_s)
+    await turns()
 
 
 @pytest.mark.parametrize("partitions", [1, 4])
@@ -285,6 +296,47 @@ async def test_retry_after_holds_the_whole_subscriber() -> None:
         clock.advance(30)
         await receiver.until_delivered(40)
     assert [] == [name for name in log.records if name.startswith("retry.")]
+
+
+@pytest.mark.parametrize("step_s", [7200.0, -7200.0])
+async def test_a_clock_that_is_set_makes_nothing_early_or_late(step_s: float) -> None:
+    """The time of day jumps by two hours: the rate holds, what is parked comes after its hour, neither sooner."""
+    clock = ManualClock()
+    log = MemoryLog(now=clock.now)
+    sink = ScriptedSink(lambda _: OK)
+    await log.append(
+        [parking.parked(Record("p", 0, 0.0, *entry(99)), "retry.billing.60s", Trail(), clock.now() + 3600)]
+    )
+    reader = make(log, sink, plan(rate_per_s=10.0), clock=clock)
+    reader.start()
+    await until(lambda: reader.outstanding == 1)
+    clock.set_by_s = step_s
+    await log.append(entries(20, 20))
+    await until(lambda: reader.outstanding > 1)
+    await pass_by(clock, 0.95)
+    assert 10 <= len(sink.delivered) <= 11  # a token may be caught up
+    await pass_by(clock, 3598.0)
+    assert 20 == len(sink.delivered)
+    await pass_by(clock, 2.0)
+    assert 21 == len(sink.delivered)
+    await reader.stop(1.0)
+
+
+@pytest.mark.parametrize(("answer", "wait_s"), [(AttemptResult(503, retry_after_s=60.0), 60.0), (DOWN, 5.0)])
+async def test_a_clock_that_is_set_back_holds_no_subscriber(answer: AttemptResult, wait_s: float) -> None:
+    """A hold and a probe come when they were due, whatever the time of day says by then."""
+    clock = ManualClock()
+    log = MemoryLog(now=clock.now)
+    sink = ScriptedSink(lambda _: answer)
+    await log.append(entries(40, 40))
+    reader = make(log, sink, plan(concurrency=10), clock=clock)
+    reader.start()
+    await until(lambda: sink.attempts >= 10 and reader.in_flight == 0)
+    sink.answer = lambda _: OK
+    clock.set_by_s = -3600.0
+    await pass_by(clock, wait_s)
+    assert sink.delivered
+    await reader.stop(1.0)
 
 
 async def test_the_window_bounds_what_is_in_memory() -> None:
