@@ -81,10 +81,9 @@ class Gate:
         """The breaker is closed: the subscriber is taken to be well."""
         return self._breaker.state == "closed"
 
-    @property
-    def is_letting_through(self) -> bool:
-        """Nothing holds the subscriber back."""
-        return self.is_closed and self._dispatcher.limit > 0
+    def lets_park(self, delay_s: float) -> bool:
+        """A wait of so long is the event's own, and not the subscriber's: nothing holds it back, or not for as long."""
+        return self.is_closed and (self._dispatcher.limit > 0 or delay_s > MAX_HOLD_S)
 
     @property
     def seen(self) -> Seen:

@@ -12,7 +12,8 @@ stop               the subscriber is stopped, the event stays uncommitted
 =================  ==========================================================================================
 
 While the subscriber is down (breaker not closed) or asked for a pause (``Retry-After``), nothing is parked:
-then it is not the event's trouble, and the log is the buffer. An append that fails is tried again until the log
+then it is not the event's trouble, and the log is the buffer. Only a wait beyond the longest pause is parked all the
+same, as the position would stand before it when the others go on. An append that fails is tried again until the log
 takes it; the position waits for it. One that the log will never take (a record with its trail is larger than the
 event was) is made smaller: a parked event becomes a dead letter, a dead letter keeps the least of its headers, and
 what is refused even so is counted as lost.
@@ -276,7 +277,7 @@ class SubscriberReader:
     def _tier(self, delay_s: float) -> float | None:
         """The tier to park in, or None to wait in memory."""
         plan = self.plan
-        if plan.on_failure == "block" or not plan.tiers or not self.gate.is_letting_through:
+        if plan.on_failure == "block" or not plan.tiers or not self.gate.lets_park(delay_s):
             return None
         tier = parking.tier(plan.tiers, delay_s)
         if tier is None and self._dispatcher.waiting >= self._max_waiting:

@@ -298,6 +298,26 @@ async def test_retry_after_holds_the_whole_subscriber() -> None:
     assert [] == [name for name in log.records if name.startswith("retry.")]
 
 
+async def test_a_retry_after_of_hours_holds_the_others_for_an_hour() -> None:
+    """One event is told to come back in six hours: it is parked, and an hour later all the others go on."""
+    clock = ManualClock()
+    log = MemoryLog(now=clock.now)
+    await log.append(entries(300, 300))
+    answers = [AttemptResult(429, retry_after_s=6 * 3600.0)]
+    sink = ScriptedSink(lambda _: answers.pop() if answers else OK)
+    reader = make(log, sink, plan(concurrency=1, window=Window(max_events=20, max_span=100)), clock=clock)
+    reader.start()
+    await until(lambda: log.topic("retry.billing.600s"))
+    await pass_by(clock, 3599.0)
+    assert [] == sink.delivered
+    await pass_by(clock, 1.0)
+    await until(lambda: log.committed.get((GROUP, "events-0")) == 300)
+    assert 299 == len(sink.delivered)
+    await pass_by(clock, 6 * 3600.0)
+    assert 300 == len(sink.delivered)
+    await reader.stop(1.0)
+
+
 @pytest.mark.parametrize("step_s", [7200.0, -7200.0])
 async def test_a_clock_that_is_set_makes_nothing_early_or_late(step_s: float) -> None:
     """The time of day jumps by two hours: the rate holds, what is parked comes after its hour, neither sooner."""
