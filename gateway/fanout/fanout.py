@@ -7,7 +7,7 @@ connections, breaker and rate.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -31,6 +31,10 @@ from gateway.telemetry.tracing import Spans
 
 #: How often lag and attempts in flight are measured for the metrics.
 _WATCH_S: Final = 5.0
+#: A stop gives so long to what follows the attempts in flight: closing cursors, then writing what is only in memory.
+#: A log that is away would take all the time that the process has left; more would not make it come.
+_CLOSE_S: Final = 4.0
+_LAST_WORDS_S: Final = 2.0
 
 _log = structlog.get_logger("gateway.fanout")
 
@@ -118,16 +122,22 @@ class FanOut:
         self._board.start()
 
     async def stop(self, deadline_s: float = 20.0) -> None:
-        """Stop all readers at once, each within ``deadline_s``. May come twice, or before the start."""
+        """Stop all readers at once; attempts in flight may end within ``deadline_s``.
+
+        While the log is away it takes six seconds more at most: events that were delivered and not committed come
+        again, and what ``explain`` would tell of the last second is gone. May come twice, or before the start.
+        """
         self._is_stopped = True
-        async with self._exchange:
-            running, self._running = self._running, {}
-            await asyncio.gather(*(reader.stop(deadline_s) for _, reader in running.values()))
+        await _at_most(deadline_s + _CLOSE_S, self._stop_readers(deadline_s))
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
-        await self._attempts.stop()
-        await self._board.stop()
+        await _at_most(_LAST_WORDS_S, asyncio.gather(self._attempts.stop(), self._board.stop()))
+
+    async def _stop_readers(self, deadline_s: float) -> None:
+        async with self._exchange:
+            running, self._running = self._running, {}
+            await asyncio.gather(*(reader.stop(deadline_s) for _, reader in running.values()))
 
     async def apply(self, subscribers: Sequence[Subscriber], *, deadline_s: float = 10.0) -> None:
         """Take up a changed configuration: stop what is gone, start what is new, restart what differs.
@@ -244,6 +254,14 @@ class FanOut:
                 in_flight.labels(status.name).set(status.in_flight)
                 if status.lag is not None:
                     lag.labels(status.name).set(status.lag)
+
+
+async def _at_most(seconds: float, ending: Awaitable[object]) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await ending
+    except TimeoutError:
+        _log.warning("fanout.stop_cut_short", after_s=seconds)
 
 
 def _check(subscribers: Sequence[Subscriber]) -> None:

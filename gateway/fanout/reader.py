@@ -163,8 +163,7 @@ class SubscriberReader:
                 _log.warning("subscriber.stop_cut_short", subscriber=self.plan.name, in_flight=self.in_flight)
         await _cancel(workers)
         self._dispatcher.close()
-        for lane in self._lanes:
-            await lane.close()
+        await asyncio.gather(*(lane.close() for lane in self._lanes))
         await self._sink.close()
 
     async def drained(self) -> None:

@@ -28,6 +28,8 @@ class MemoryLog:
         #: Appends and fetches that are still to fail.
         self.failing_appends = 0
         self.failing_fetches = 0
+        #: Appends and closing readers wait for an answer that does not come.
+        self.is_silent = False
         #: Larger records are refused for good, as a broker does; by topic.
         self.max_bytes: dict[str, int] = {}
         self.appends = 0
@@ -35,6 +37,8 @@ class MemoryLog:
 
     async def append(self, entries: Sequence[Entry]) -> None:
         self.appends += 1
+        if self.is_silent:
+            await asyncio.Event().wait()
         if self.failing_appends:
             self.failing_appends -= 1
             raise JournalUnavailable("the disk says no")
@@ -146,6 +150,8 @@ class MemoryReader:
         return {partition: self._position(partition) for partition in self._partitions()}
 
     async def close(self) -> None:
+        if self.log.is_silent:
+            await asyncio.Event().wait()
         if self in self.log.readers:
             self.log.readers.remove(self)
 

@@ -232,6 +232,19 @@ async def test_stop_may_come_before_the_start_and_twice() -> None:
     await other.stop(1.0)
 
 
+async def test_stop_while_the_log_does_not_answer_takes_seconds() -> None:
+    """States, attempts and cursors wait to be written: the process still ends in the time that it has."""
+    log = MemoryLog()
+    await log.append(entries(3))
+    async with Receiver() as receiver, running(log, subscriber("one", receiver.url)) as fanout:
+        await receiver.until_delivered(3)
+        log.is_silent = True
+        fanout.pause("one")
+        started = time.monotonic()
+        await fanout.stop(1.0)
+        assert time.monotonic() - started < 9.0
+
+
 async def test_metrics_tell_lag_and_outcomes() -> None:
     """What is delivered is counted, by subscriber and outcome."""
     log = MemoryLog()
