@@ -1,7 +1,7 @@
 """structlog, set up once: for people on a terminal, JSON lines otherwise.
 
 One wide line per unit of work, named as a past fact (``callback.received``, ``delivery.attempted``) and
-emitted once at its end. Ids yes; message text, phone numbers and secrets no.
+emitted once at its end. Ids yes; message text, phone numbers and secrets no, in traces neither: no locals.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def configure(level: Level = "info", style: Literal["auto", "console", "json"] =
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # Its default shows the locals of every frame: payloads, phone numbers, secrets.
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
         if is_console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_dumps)]
     )
