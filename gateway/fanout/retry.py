@@ -119,7 +119,7 @@ def retry_after_s(value: str | None, now: float) -> float | None:
         return float(text[:12])
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the second: a year or a zone of twenty digits
         return None
     if moment.tzinfo is None:  # "-0000": a date in UTC from an unknown zone (RFC 5322, section 3.3)
         moment = moment.replace(tzinfo=UTC)

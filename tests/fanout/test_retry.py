@@ -78,6 +78,8 @@ def test_retry_after_is_a_lower_bound_up_to_the_cap(asked: float, seed: int) -> 
         ("Fri Dec 31 23:59:59 1999", 59.0),
         ("Fri, 31 Dec 1999 23:00:00 GMT", 0.0),
         ("Fri, 99 Dec 1999 23:00:00 GMT", None),
+        ("Fri, 31 Dec 99999999999999999999 23:59:59 GMT", None),
+        ("Fri, 31 Dec 1999 23:59:59 +99999999999999999999", None),
     ],
 )
 def test_retry_after_is_read_in_both_forms(text: str | None, expected: float | None) -> None:
