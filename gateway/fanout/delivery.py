@@ -60,7 +60,7 @@ class WebhookSink:
     Args:
         url: http or https.
         headers: sent with every attempt; none of :data:`RESERVED_HEADERS`.
-        timeout_s: from the start of an attempt to the end of the answer.
+        timeout_s: from the start of an attempt to the end of the answer; a body that is not whole by then is cut.
         connections: how many at most.
         tls: context for https; None: the system's certificate authorities.
     """
@@ -103,6 +103,9 @@ class WebhookSink:
         session = self._session or self._open()
         headers = self._headers(record, body, is_replay)
         span = headers["traceparent"][36:52]
+        head = bytearray()
+        response: aiohttp.ClientResponse | None = None
+        trouble: Exception | None = None
         started = self._clock.monotonic()
         task = self._deadlines.begin()
         try:
@@ -112,37 +115,43 @@ class WebhookSink:
                 headers=headers,
                 allow_redirects=False,
             )
-            try:
-                head = b"" if response.content.at_eof() else await _read(response)
-            finally:
-                response.release()
+            if not response.content.at_eof():
+                await _read(response, head)
         except (aiohttp.ClientError, OSError, ValueError) as exc:  # ValueError: what came back is not HTTP
-            kind, detail = explain(exc)
-            return AttemptResult(error=kind, detail=detail, duration_s=self._clock.monotonic() - started, span=span)
+            trouble = exc
         except asyncio.CancelledError:
             if not self._deadlines.is_late(task):
                 raise
-            kind, detail = explain(TimeoutError())
-            return AttemptResult(error=kind, detail=detail, duration_s=self._clock.monotonic() - started, span=span)
+            trouble = TimeoutError()
         finally:
+            if response is not None:
+                response.release()
             self._deadlines.end(task)
-        status = response.status
-        if 200 <= status < 300:
-            return AttemptResult(status, duration_s=self._clock.monotonic() - started, span=span)
-        return AttemptResult(
-            status,
-            detail=f"answered {status} {response.reason or ''}".rstrip(),
-            retry_after_s=retry_after_s(response.headers.get("Retry-After"), self._clock.now()),
-            head=head,
-            duration_s=self._clock.monotonic() - started,
-            span=span,
-        )
+        duration_s = self._clock.monotonic() - started
+        if response is None:
+            assert trouble is not None
+            kind, detail = explain(trouble)
+            return AttemptResult(error=kind, detail=detail, duration_s=duration_s, span=span)
+        # The status is the answer (RFC 9110, section 15): trouble with the body only shortens what is kept of it.
+        if 200 <= response.status < 300:
+            return AttemptResult(response.status, duration_s=duration_s, span=span)
+        return self._refused(response, bytes(head), duration_s, span)
 
     async def close(self) -> None:
         """Close all connections. May be called twice."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+    def _refused(self, response: aiohttp.ClientResponse, head: bytes, duration_s: float, span: str) -> AttemptResult:
+        return AttemptResult(
+            response.status,
+            detail=f"answered {response.status} {response.reason or ''}".rstrip(),
+            retry_after_s=retry_after_s(response.headers.get("Retry-After"), self._clock.now()),
+            head=head,
+            duration_s=duration_s,
+            span=span,
+        )
 
     def _headers(self, record: Record, body: bytes, is_replay: bool) -> dict[str, str]:
         timestamp = int(self._clock.now())
@@ -187,19 +196,17 @@ def traceparent(record: Record, rng: Random) -> str:
     return f"00-{record.id}-{rng.getrandbits(64) or 1:016x}-01"
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Read the answer to its end, or close the connection at the limit; gives the first kilobyte."""
-    content = response.content
-    head, size = b"", 0
+async def _read(response: aiohttp.ClientResponse, head: bytearray) -> None:
+    """Read the answer to its end, or close the connection at the limit; ``head`` takes the first kilobyte."""
+    content, size = response.content, 0
     while not content.at_eof():
         chunk = await content.readany()
         size += len(chunk)
         if len(head) < HEAD_BYTES:
-            head = (head + chunk)[:HEAD_BYTES]
+            head += chunk[: HEAD_BYTES - len(head)]
         if size > MAX_RESPONSE_BYTES:
             response.close()
             break
-    return head
 
 
 def explain(exc: Exception) -> tuple[ErrorKind, str]:

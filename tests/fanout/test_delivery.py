@@ -147,7 +147,7 @@ async def test_nobody_listening_and_unknown_names_are_values() -> None:
     ("said", "kind"),
     [
         (b"", "disconnected"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", "disconnected"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n", "disconnected"),
         (b"SSH-2.0-x\r\n\r\n", "protocol"),
     ],
 )
@@ -166,6 +166,30 @@ async def test_what_is_not_http_is_a_value(said: bytes, kind: str) -> None:
     server.close()
     await server.wait_closed()
     assert (kind, None) == (result.error, result.status)
+
+
+@pytest.mark.parametrize("status", [200, 410, 500])
+@pytest.mark.parametrize("is_closed", [True, False], ids=["closed", "hanging"])
+async def test_the_status_counts_whatever_becomes_of_the_body(status: int, is_closed: bool) -> None:
+    """A body that breaks off or does not end in time leaves the answer as it is; what came of it is kept."""
+    hold = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 %d Said\r\nContent-Length: 9\r\n\r\nshort" % status)
+        await writer.drain()
+        if not is_closed:
+            await hold.wait()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    sink = webhook(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", timeout_s=0.2)
+    result = await sink.attempt(RECORD, is_replay=False)
+    hold.set()
+    await sink.close()
+    server.close()
+    await server.wait_closed()
+    assert (status, None, b"" if status == 200 else b"short") == (result.status, result.error, result.head)
 
 
 async def test_cookies_are_not_kept() -> None:
