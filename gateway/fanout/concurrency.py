@@ -12,10 +12,12 @@ from typing import Final
 
 #: Latency above this multiple of the usual one is taken for queueing at the subscriber.
 _SLOW: Final = 2.0
-#: Weight of one answer in the recent latency, and in the usual one, which follows a hundred times slower
-#: upwards: a subscriber that stays slow is then the new usual.
+#: Weight of one answer in the recent latency.
 _RECENT: Final = 0.1
-_USUAL_UP: Final = 0.001
+#: Weight of one round in the usual latency where it rises: a subscriber that stays slow is the new usual after some
+#: thirty rounds. By rounds, as few attempts at a time give few answers: counted by answers, a limit of one would stay
+#: one for half an hour.
+_USUAL_UP: Final = 0.03
 
 
 class AdaptiveLimit:
@@ -63,7 +65,11 @@ class AdaptiveLimit:
         return int(self._limit) != before
 
     def restart(self) -> None:
-        """After an outage: begin at one and feel the way up to half of what was before."""
+        """After an outage: begin at one and feel the way up to half of what was before.
+
+        What was usual before it says nothing about after it: the latency is learnt anew.
+        """
+        self._recent_s = self._usual_s = 0.0
         self._threshold = max(1.0, self._limit / 2)
         self._limit = 1.0
         self._cut_until = self._started
@@ -76,4 +82,4 @@ class AdaptiveLimit:
         if self._recent_s < self._usual_s:
             self._usual_s = self._recent_s
         else:
-            self._usual_s += _USUAL_UP * (self._recent_s - self._usual_s)
+            self._usual_s += _USUAL_UP / int(self._limit) * (self._recent_s - self._usual_s)

@@ -62,6 +62,25 @@ def test_after_an_outage_it_feels_its_way() -> None:
     assert found == [1, 2, 4, 8, 16, 17]
 
 
+def test_after_an_outage_a_slower_subscriber_gets_its_share_as_soon() -> None:
+    """It came back on a slower machine: that is its usual now, and no sign of too much."""
+    limit = AdaptiveLimit(32)
+    rounds(limit, 60, latency_s=0.03)
+    limit.restart()
+    rounds(limit, 4, latency_s=1.0)
+    assert limit.limit == 16
+
+
+def test_a_limit_of_one_does_not_outlive_its_reason() -> None:
+    """Overload took it down to one; answers that stay slow are the new usual after some dozens of rounds."""
+    limit = AdaptiveLimit(32)
+    rounds(limit, 60, latency_s=0.03)
+    rounds(limit, 6, is_overload=True)
+    assert limit.limit == 1
+    rounds(limit, 60, latency_s=3.0)
+    assert limit.limit >= 8
+
+
 @given(st.integers(1, 64), st.lists(st.tuples(st.booleans(), st.floats(0, 10)), max_size=200))
 def test_always_between_one_and_the_maximum(maximum: int, ends: list[tuple[bool, float]]) -> None:
     """Any sequence of answers."""
