@@ -16,6 +16,9 @@ is READY, FLIGHT or WAITING, the others stand BEHIND it in the order they were o
 its key and nothing else. LATER is for parked events whose time has not come; they have no key yet.
 
 Without ``by_key`` nothing stands behind anything.
+
+What is discarded (at a rebalance) stays in the queue it stands in until it is met there, or until half of all that
+stands in the queues is such: a subscriber that is paused meets nothing, and each rebalance would hold a window more.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ class Place(IntEnum):
 class Schedule:
     """Jobs in the order they may go out. All operations are O(log n) or better."""
 
-    __slots__ = ("_by_key", "_keys", "_number", "_ready", "_timers", "waiting")
+    __slots__ = ("_by_key", "_gone", "_keys", "_number", "_ready", "_timers", "waiting")
 
     def __init__(self, *, by_key: bool) -> None:
         self._by_key = by_key
@@ -52,6 +55,7 @@ class Schedule:
         self._ready: deque[Job] = deque()
         self._timers: list[tuple[float, int, Job]] = []
         self._number = count()
+        self._gone = 0  # of those in _ready and _timers
         #: Jobs that wait for retry, each blocking its key.
         self.waiting = 0
 
@@ -73,6 +77,7 @@ class Schedule:
             if job.place is Place.READY:
                 job.place = Place.FLIGHT
                 return job
+            self._gone -= 1
         return None
 
     def finish(self, job: Job) -> None:
@@ -93,17 +98,22 @@ class Schedule:
         self._ready.appendleft(job)
 
     def discard(self, job: Job) -> None:
-        """Forget a job that is not in flight; what stands in the queues of it is dropped when met."""
+        """Forget a job that is not in flight."""
         before, job.place = job.place, Place.GONE
         if before is Place.WAITING:
             self.waiting -= 1
         if before in (Place.READY, Place.WAITING):
             self._promote(job)
+        if before in (Place.LATER, Place.READY, Place.WAITING):
+            self._gone += 1
+            if 2 * self._gone > len(self._ready) + len(self._timers):
+                self._sweep()
 
     def next_due(self) -> float | None:
         """When :meth:`take` may have more to give, if nothing else happens."""
         while self._timers and self._timers[0][2].place is Place.GONE:
             heapq.heappop(self._timers)
+            self._gone -= 1
         return self._timers[0][0] if self._timers else None
 
     def _enter(self, job: Job) -> None:
@@ -142,3 +152,11 @@ class Schedule:
                 self.waiting -= 1
                 job.place = Place.READY
                 self._ready.append(job)
+            else:
+                self._gone -= 1
+
+    def _sweep(self) -> None:
+        self._ready = deque(job for job in self._ready if job.place is not Place.GONE)
+        self._timers = [timer for timer in self._timers if timer[2].place is not Place.GONE]
+        heapq.heapify(self._timers)
+        self._gone = 0

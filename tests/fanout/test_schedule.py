@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import weakref
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -8,8 +11,12 @@ from gateway.fanout.schedule import Place, Schedule
 from gateway.log import Record
 
 
+class Id(str):
+    """A text that tells whether somebody holds it."""
+
+
 def job(number: int, key: str, due: float = 0.0) -> Job:
-    record = Record("p", number, 0.0, "t", key, f"{number:032x}", b"{}")
+    record = Record("p", number, 0.0, "t", key, Id(f"{number:032x}"), b"{}")
     return Job(record, None, None, due=due)  # type: ignore[arg-type]
 
 
@@ -68,6 +75,24 @@ def test_without_keys_everything_goes_at_once() -> None:
     for number in range(5):
         schedule.offer(job(number, "a"), 0.0)
     assert [0, 1, 2, 3, 4] == drain(schedule)
+
+
+@pytest.mark.parametrize("due", [0.0, 1e6], ids=["ready", "later"])
+def test_what_is_discarded_is_let_go(due: float) -> None:
+    """A paused subscriber, rebalance after rebalance: what was discarded does not pile up behind what is kept."""
+    schedule = Schedule(by_key=True)
+    schedule.offer(job(0, "kept", due=due / 2), 0.0)
+    discarded = []
+    for _ in range(20):
+        jobs = [job(number, f"key-{number % 50}", due=due) for number in range(1, 101)]
+        for one in jobs:
+            schedule.offer(one, 0.0)
+        for one in reversed(jobs):
+            schedule.discard(one)
+        discarded += [weakref.ref(one.record.id) for one in jobs]
+        del one, jobs
+    assert sum(ref() is not None for ref in discarded) <= 2
+    assert [0] == drain(schedule, due)
 
 
 @settings(max_examples=300)
