@@ -7,11 +7,14 @@ since the last look: what is checked is what is connected. Literal addresses go 
 never followed, and a proxy from the environment is never used.
 
 Refused by default: everything that is not globally reachable unicast (IANA IPv4 and IPv6 Special-Purpose
-Address Registries), also where an IPv4 address hides in an IPv6 one:
+Address Registries; of IPv6 only ``2000::/3`` is given out at all), also where an IPv4 address hides in an IPv6 one:
 
 ===========================  ===========================================================
 mapped, compatible           ``::ffff:a.b.c.d`` (RFC 4291), ``::a.b.c.d``
-NAT64                        ``64:ff9b::/96`` (RFC 6052), ``64:ff9b:1::/48`` (RFC 8215)
+translated                   ``::ffff:0:a.b.c.d`` (RFC 2765, SIIT)
+NAT64                        ``64:ff9b::/96`` (RFC 6052)
+NAT64 of an own network      ``64:ff9b:1::/48`` (RFC 8215): refused as a whole, as only that network knows where in
+                             it the IPv4 address stands (RFC 6052, section 2.2); ``allow`` it where DNS64 gives such
 6to4                         ``2002::/16`` (RFC 3056)
 Teredo                       ``2001::/32`` (RFC 4380): refused as a whole
 ===========================  ===========================================================
@@ -35,7 +38,9 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
 
-_NAT64: Final = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
+#: The last four bytes are an IPv4 address.
+_TRANSLATED: Final = (IPv6Network("64:ff9b::/96"), IPv6Network("::ffff:0:0:0/96"))
+_GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
 _COMPATIBLE: Final = IPv6Network("::/96")
 #: Inside an own network; ``allow_private`` admits them. Named ones come first: the first match is the reason.
 _INSIDE: Final[tuple[tuple[Network, str], ...]] = tuple(
@@ -44,12 +49,15 @@ _INSIDE: Final[tuple[tuple[Network, str], ...]] = tuple(
         ("169.254.169.254/32", "metadata"),
         ("fd00:ec2::254/128", "metadata"),
         ("100.100.100.200/32", "metadata"),
+        ("168.63.129.16/32", "metadata"),  # Azure's, a public address by number
+        ("192.0.0.192/32", "metadata"),  # Oracle's
         ("127.0.0.0/8", "loopback"),
         ("::1/128", "loopback"),
         ("10.0.0.0/8", "private"),
         ("172.16.0.0/12", "private"),
         ("192.168.0.0/16", "private"),
         ("fc00::/7", "private"),
+        ("64:ff9b:1::/48", "private"),
         ("100.64.0.0/10", "carrier-grade"),
         ("169.254.0.0/16", "link-local"),
         ("fe80::/10", "link-local"),
@@ -67,6 +75,12 @@ _NEVER: Final[tuple[tuple[Network, str], ...]] = tuple(
         ("fec0::/10", "reserved"),
         ("2001::/32", "teredo"),
     )
+)
+#: In the registries and not in the standard library of every Python that we run on.
+_RESERVED: Final[tuple[Network, ...]] = (
+    ip_network("192.0.0.0/24"),
+    ip_network("192.88.99.0/24"),
+    ip_network("3fff::/20"),
 )
 _MARK: Final = "is refused:"
 
@@ -138,7 +152,13 @@ def refusal(address: Address, allowed: Allowed, host: str = "") -> str | None:
     for network, reason in _INSIDE:
         if address in network:
             return None if allowed.private else reason
-    return None if address.is_global else "reserved"
+    return None if _is_public(address) else "reserved"
+
+
+def _is_public(address: Address) -> bool:
+    if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
+        return False
+    return address.is_global and not any(address in network for network in _RESERVED)
 
 
 def _embedded(address: Address) -> IPv4Address | None:
@@ -149,7 +169,7 @@ def _embedded(address: Address) -> IPv4Address | None:
         return address.ipv4_mapped
     if address.sixtofour is not None:
         return address.sixtofour
-    if any(address in network for network in _NAT64):
+    if any(address in network for network in _TRANSLATED):
         return IPv4Address(int(address) & 0xFFFFFFFF)
     if address in _COMPATIBLE and int(address) > 1:
         return IPv4Address(int(address))

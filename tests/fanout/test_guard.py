@@ -58,6 +58,18 @@ REFUSED = [
     ("64:ff9b::127.0.0.1", "loopback"),
     ("64:ff9b::a00:1", "private"),
     ("64:ff9b:1::c0a8:1", "private"),
+    ("64:ff9b:1:a00:0:100:808:808", "private"),
+    ("::ffff:0:127.0.0.1", "loopback"),
+    ("::ffff:0:a00:1", "private"),
+    ("168.63.129.16", "metadata"),
+    ("192.0.0.192", "metadata"),
+    ("192.0.0.8", "reserved"),
+    ("192.88.99.1", "reserved"),
+    ("3fff::1", "reserved"),
+    ("3fff:fff::1", "reserved"),
+    ("4000::1", "reserved"),
+    ("5f00::1", "reserved"),
+    ("100::1", "reserved"),
     ("2002:7f00:1::", "loopback"),
     ("2002:a9fe:a9fe::", "metadata"),
     ("2001:0:4136:e378:8000:63bf:3fff:fdd2", "teredo"),
@@ -72,7 +84,16 @@ def test_refused_by_default(address: str, reason: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["1.1.1.1", "203.1.113.1", "100.63.255.255", "172.32.0.1", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"],
+    [
+        "1.1.1.1",
+        "203.1.113.1",
+        "100.63.255.255",
+        "172.32.0.1",
+        "2606:4700::1111",
+        "::ffff:1.1.1.1",
+        "64:ff9b::101:101",
+        "::ffff:0:1.1.1.1",
+    ],
 )
 def test_public_addresses_are_reached(address: str) -> None:
     """The guard is not in the way of the internet."""
