@@ -115,6 +115,7 @@ class Lane:
         self._leaving: set[str] = set()
         self._events = 0
         self._bytes = 0
+        self._is_whole = True
         self._has_room = asyncio.Event()
         self._waiters = 0
         # Reading on as soon as there is room for one would cost a fetch for each event.
@@ -127,7 +128,10 @@ class Lane:
         return self._events
 
     async def run(self) -> None:
-        """Read for ever; cancel it to stop. Trouble of the log is waited out, never raised."""
+        """Read for ever; cancel it to stop. Trouble of the log is waited out, never raised.
+
+        After a fault of our own everything from the commit on is read again.
+        """
         backoff_s = _FIRST_BACKOFF_S
         while True:
             try:
@@ -136,6 +140,7 @@ class Lane:
             except Exception as exc:  # the top of a task: a reader that ends would be a subscriber forgotten
                 is_expected = isinstance(exc, GatewayError) and exc.retriable
                 _log.warning("lane.read_failed", group=self.group, error=repr(exc), exc_info=not is_expected)
+                self._is_whole = self._is_whole and isinstance(exc, GatewayError)
                 await sleep(self._clock, backoff_s)
                 backoff_s = min(_MAX_BACKOFF_S, backoff_s * 2)
 
@@ -156,7 +161,7 @@ class Lane:
         return {} if self._reader is None else await self._reader.lag()
 
     async def close(self) -> None:
-        """Make commits durable and give the reader back; call it when :meth:`run` is over. Twice is harmless."""
+        """Make commits durable and give the reader back; :meth:`run` would open it again. Twice is harmless."""
         reader, self._reader = self._reader, None
         self._revoke_all()
         if reader is not None:
@@ -166,6 +171,10 @@ class Lane:
                 _log.warning("lane.close_failed", group=self.group, error=str(exc))
 
     async def _step(self) -> None:
+        if not self._is_whole:
+            # A fault of ours: records may have been handed out and not taken in, and a commit must not pass them.
+            await self.close()
+            self._is_whole = True
         if self._reader is None:
             self._reader = await self._log.reader(
                 self.group, self._topics, start=self._start, on_revoked=self._on_revoked

@@ -24,6 +24,7 @@ letter has reason, last status, attempts, origin, replay mark and ``gateway-stor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -173,13 +174,14 @@ def _trail_headers(record: Record, trail: Trail) -> Headers:
 
 def _number(text: str | None) -> float | None:
     try:
-        return None if text is None else float(text)
+        number = math.nan if text is None else float(text)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def _steps(text: str | None) -> tuple[Step, ...]:
     try:
         return tuple((float(at), str(what), int(ms)) for at, what, ms in orjson.loads(text or "[]"))
-    except (orjson.JSONDecodeError, TypeError, ValueError):
+    except (orjson.JSONDecodeError, TypeError, ValueError, OverflowError):
         return ()

@@ -417,6 +417,24 @@ async def test_a_log_that_is_away_is_waited_out() -> None:
     assert 0 == log.failing_fetches
 
 
+async def test_a_fault_of_ours_while_reading_passes_nothing_over() -> None:
+    """Something breaks in the middle of a batch: what came after it is read again, and no commit passes it."""
+    log = MemoryLog()
+    await log.append(entries(10, 10))
+    faults = [ZeroDivisionError()]
+
+    def breaks_once(record: Record) -> bool:
+        if record.offset == 4 and faults:
+            raise faults.pop()
+        return True
+
+    async with Receiver() as receiver, running(log, receiver.url, wants=breaks_once):
+        await receiver.until_delivered(10)
+        await log.append(entries(1, first=11))
+        await until(lambda: log.committed.get((GROUP, "events-0")) == 11)
+    assert set(range(1, 12)) == {post.number for post in receiver.delivered}
+
+
 async def test_stop_finishes_what_is_in_flight_and_the_next_start_goes_on() -> None:
     """A stop loses nothing and repeats nothing when the subscriber answers within the deadline."""
     log = MemoryLog()

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from gateway.fanout import parking
+from gateway.fanout.attempt import AttemptResult
+from gateway.fanout.parking import Trail
+from gateway.log import Record
+from tests.fanout.events import entry
+
+RECORD = Record("events-0", 7, 1000.0, *entry(1))
+NAMES = ["due", "attempts", "trail", "first-attempt-at", "stored-at", "origin", "replay"]
+
+
+def test_what_is_parked_is_read_back() -> None:
+    """Attempts, history, age, place and due time travel with the event."""
+    trail = Trail().add(1010.0, AttemptResult(500, duration_s=0.25), 1).add(1020.0, AttemptResult(error="timeout"), 2)
+    parked = Record("retry.billing.60s", 0, 1021.0, *parking.parked(RECORD, "retry.billing.60s", trail, 1080.0))
+    found, due, is_replay = parking.read(parked)
+    assert (1080.0, False) == (due, is_replay)
+    assert (2, ((1010.0, "500", 250), (1020.0, "timeout", 0))) == (found.attempts, found.steps)
+    assert (1010.0, 1000.0, "sms.dr@events-0:7") == (found.first_at, found.stored_at, found.origin)
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), st.text() | st.floats().map(str) | st.integers().map(str)))
+@example({"attempts": "inf", "due": "nan", "stored-at": "-inf"})
+@example({"trail": '[[1, "500", 1e999]]'})
+@example({"trail": "[[1e999, null, 5]]"})
+def test_headers_that_cannot_be_read_count_as_not_there(told: dict[str, str]) -> None:
+    """Whoever wrote the record cannot break the reader with a header: all numbers are finite."""
+    trail, due, _ = parking.read(RECORD._replace(headers=tuple((f"gateway-{name}", told[name]) for name in told)))
+    numbers = [due, trail.attempts, trail.first_at, trail.stored_at, *(at for at, _, _ in trail.steps)]
+    assert all(number is None or math.isfinite(number) for number in numbers)
+
+
+@pytest.mark.parametrize(("delay_s", "tier"), [(59.9, None), (60.0, 60.0), (599.0, 60.0), (1e6, 600.0)])
+def test_the_tier_is_the_longest_that_is_not_too_long(delay_s: float, tier: float | None) -> None:
+    """Parked for less than it has to wait, never for more."""
+    assert tier == parking.tier((60.0, 600.0), delay_s)
