@@ -1,11 +1,12 @@
 """Keeping or dropping fields of an event before it goes to one subscriber, such as everything but ``data.raw``.
 
-The stored bytes stay whole; the same event gives the same bytes at every attempt and replay. The attributes
-that CloudEvents requires are always kept, as without them it would be no event.
+The stored bytes stay whole; the same event gives the same bytes at every attempt and replay, and what is kept of it
+keeps its digits. The attributes that CloudEvents requires are always kept, as without them it would be no event.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -40,17 +41,31 @@ class Transform:
         Raises:
             Poison: they are not a JSON object.
         """
-        try:
-            event = orjson.loads(value)
-        except orjson.JSONDecodeError as exc:
-            raise Poison("not JSON, so no fields can be left out") from exc
-        if not isinstance(event, dict):
-            raise Poison("not a JSON object, so no fields can be left out")
+        event = _lossless(value)
         if self._include:
             event = _kept(event, self._include)
         for path in self._exclude:
             _drop(event, path)
         return orjson.dumps(event)
+
+
+def _lossless(value: bytes) -> dict[str, Any]:
+    """The event, with every number as it was written: ``0.10`` and twenty digits are no doubles.
+
+    orjson is asked to write what it read: where that gives the same bytes, as it mostly does, it has kept every digit.
+    Otherwise the slower parser keeps numbers as text. Looking for such numbers with an expression costs twice as much
+    as either.
+    """
+    try:
+        event = orjson.loads(value)
+    except orjson.JSONDecodeError as exc:
+        raise Poison("not JSON, so no fields can be left out") from exc
+    if not isinstance(event, dict):
+        raise Poison("not a JSON object, so no fields can be left out")
+    if orjson.dumps(event) == value:
+        return event
+    kept: dict[str, Any] = json.loads(value, parse_float=orjson.Fragment, parse_int=orjson.Fragment)
+    return kept
 
 
 def _parse(texts: Sequence[str], where: str, problems: list[str]) -> tuple[paths.Path, ...]:

@@ -72,6 +72,20 @@ def test_all_bad_paths_at_once() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "number",
+    ["0.10", "0.0360", "1.0", "-0", "1E5", "12345678901234567890123", "-9223372036854775809", "0.1" + "0" * 30],
+)
+@pytest.mark.parametrize("blank", ["", " "])
+def test_numbers_keep_their_digits(number: str, blank: str) -> None:
+    """``data.raw`` is lossless, also for a subscriber that gets only a part of the event."""
+    event = '{"specversion":"1.0","id":"x","source":"s","type":"t","data":{"raw":{"price":%s%s,"ids":[1,%s]}%s}}'
+    whole = event % (blank, number, number, ',"ext":"x"')
+    left = Transform(exclude=["data.ext"]).apply(whole.encode())
+    assert event % ("", number, number, "") == left.decode()
+    assert left == Transform(include=["data.raw"]).apply(whole.encode())
+
+
 @pytest.mark.parametrize("value", [b"", b"not json", b"[1]", b'"text"'])
 def test_what_is_no_object_is_poison(value: bytes) -> None:
     """It can never be sent to this subscriber."""
