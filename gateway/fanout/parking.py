@@ -18,6 +18,11 @@ so that any process can go on where another stopped:
 ``gateway-last-response``      dead letters only: the first kilobyte of the last response, as text
 =============================  ==============================================================
 
+A tier is read in the order of parking, which is not that of the due times: a lane holds a window of them, and what is
+parked behind a full window may be late by the longest wait in it. Parking for exactly the tier, and again for the rest,
+would be in order and cost an append for each step of each wait; nothing is parked while a subscriber is down, so that a
+window of parked events is rare.
+
 Headers that came with the event (``traceparent``) are kept. Where the log takes no record of that size, a dead
 letter has reason, last status, attempts, origin, replay mark and ``gateway-stored-at`` alone.
 """
