@@ -24,7 +24,7 @@ from gateway.fanout.gate import Lasting, Seen
 from gateway.fanout.job import Job
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.state import StateBoard
-from gateway.fanout.telling import OnAttempt, Telling
+from gateway.fanout.telling import OnAttempt, Telling, forget
 from gateway.log import EventLog
 from gateway.telemetry.metrics import METRICS, Metrics
 from gateway.telemetry.tracing import Spans
@@ -157,7 +157,9 @@ class FanOut:
             stopped = {name: self._running.pop(name) for name in leaving}
             await asyncio.gather(*(reader.stop(deadline_s) for _, reader in stopped.values()))
             for name, (before, reader) in stopped.items():
-                if name in self._wanted and self._wanted[name].url != before.url:
+                if name not in self._wanted:
+                    forget(name, self._metrics)
+                elif self._wanted[name].url != before.url:
                     # What the old address answered says nothing about the new one.
                     self._board.put(name, Lasting(paused=reader.gate.lasting.paused))
             self._start_missing()
@@ -251,6 +253,8 @@ class FanOut:
         while True:
             await sleep(self._clock, _WATCH_S)
             for status in await self.status():
+                if status.name not in self._running:  # it left while another one's lag was asked for
+                    continue
                 in_flight.labels(status.name).set(status.in_flight)
                 if status.lag is not None:
                     lag.labels(status.name).set(status.lag)

@@ -26,6 +26,14 @@ _OUTCOMES: Final = ("delivered", "retried", "parked", "dead_lettered", "skipped"
 OnAttempt = Callable[["Job", AttemptResult, str], None]
 
 
+def forget(subscriber: str, metrics: Metrics) -> None:
+    """End what is measured of a subscriber that is no more; what was counted stays."""
+    for state in _STATES:
+        metrics.gauge("gateway_subscriber_state").remove(subscriber, state)
+    metrics.gauge("gateway_subscriber_lag_records").remove(subscriber)
+    metrics.gauge("gateway_delivery_in_flight").remove(subscriber)
+
+
 class Telling:
     """Bound to one subscriber.
 

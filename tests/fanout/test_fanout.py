@@ -16,6 +16,7 @@ from gateway.fanout.fanout import FanOut, UnknownSubscriber
 from gateway.fanout.planning import problems, why_skipped
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.events import entries, entry, in_order, repeats
+from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver, ok, status
 from tests.fanout.running import SECRET
@@ -243,6 +244,35 @@ async def test_stop_while_the_log_does_not_answer_takes_seconds() -> None:
         started = time.monotonic()
         await fanout.stop(1.0)
         assert time.monotonic() - started < 9.0
+
+
+async def test_a_subscriber_that_is_gone_has_no_state_and_no_lag() -> None:
+    """Its last values would otherwise stand there, and alarm, until the process ends. What was counted stays."""
+    log, clock, metrics = MemoryLog(), ManualClock(), Metrics(CollectorRegistry())
+    await log.append(entries(1))
+    async with Receiver() as receiver:
+        stays = subscriber("stays", receiver.url)
+        fanout = FanOut(log, [stays, subscriber("gone", receiver.url)], load_wait_s=0.01, metrics=metrics, clock=clock)
+        fanout.start()
+        await fanout.is_started.wait()
+        await receiver.until(lambda: len(receiver.delivered) == 2)
+        clock.advance(5.0)
+        await until(lambda: _series("gone", metrics) >= GAUGES)
+        await fanout.apply([stays])
+        clock.advance(5.0)
+        await turns()
+        assert GAUGES <= _series("stays", metrics)
+        assert not GAUGES & _series("gone", metrics)
+        assert "gateway_deliveries_total" in _series("gone", metrics)
+        await fanout.stop(1.0)
+
+
+GAUGES = {"gateway_subscriber_state", "gateway_subscriber_lag_records", "gateway_delivery_in_flight"}
+
+
+def _series(name: str, metrics: Metrics) -> set[str]:
+    samples = [sample for family in metrics.registry.collect() for sample in family.samples]
+    return {sample.name for sample in samples if sample.labels.get("subscriber") == name}
 
 
 async def test_metrics_tell_lag_and_outcomes() -> None:
