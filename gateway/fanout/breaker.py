@@ -111,10 +111,6 @@ class Breaker:
         self.state = "half_open"
         return True
 
-    def reset(self) -> None:
-        """A person says the subscriber is well."""
-        self._close()
-
     def _count(self, *, is_success: bool, now: float) -> None:
         if now >= self._step_end:
             self._step = [now, 0, 0]

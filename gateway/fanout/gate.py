@@ -121,7 +121,7 @@ class Gate:
         self._change(paused=True, stopped=self._stopped)
 
     def resume(self) -> None:
-        """Go on after a pause or a stop, from where it stood."""
+        """Go on after a pause or a stop, from where it stood. An open breaker stays so until a probe succeeds."""
         self._change(paused=False, stopped="")
 
     def stop(self, reason: str) -> None:

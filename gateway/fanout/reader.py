@@ -166,17 +166,9 @@ class SubscriberReader:
         await asyncio.gather(*(lane.close() for lane in self._lanes))
         await self._sink.close()
 
-    async def drained(self) -> None:
-        """Wait until no attempt is in flight."""
-        await self._dispatcher.drained()
-
     async def lag(self) -> int:
         """Records of the main topics not yet committed."""
         return sum((await self._lanes[0].lag()).values())
-
-    async def parked(self) -> int:
-        """Records in the retry tiers and the replay topic not yet delivered."""
-        return sum([sum((await lane.lag()).values()) for lane in self._lanes[1:]])
 
     def _make_lanes(self) -> list[Lane]:
         plan = self.plan

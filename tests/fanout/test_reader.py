@@ -57,7 +57,7 @@ async def test_everything_is_delivered_once_in_order_and_committed(partitions: i
     await log.append(entries(2500, 40))
     async with Receiver() as receiver, running(log, receiver.url) as reader:
         await receiver.until_delivered(2500)
-        await reader.drained()
+        await until(lambda: reader.in_flight == 0)
     assert 0 == repeats([post.id for post in receiver.posts])
     assert in_order(receiver.numbers_by_key())
     assert set() == receiver.overlapping_keys
@@ -123,7 +123,7 @@ async def test_failed_events_are_tried_again_and_their_key_waits() -> None:
         running(log, receiver.url, retry=QUICK, breaker=BreakerPolicy(min_attempts=10**6)) as reader,
     ):
         await receiver.until_delivered(60)
-        await reader.drained()
+        await until(lambda: reader.in_flight == 0)
     assert in_order(receiver.numbers_by_key())
     assert 180 == len(receiver.posts)
     assert 1 == len({post.body for post in receiver.posts if post.id == receiver.posts[0].id})
@@ -228,7 +228,7 @@ async def test_on_failure_block_keeps_the_key_behind_whatever_the_wait() -> None
         is_refusing = False
         clock.advance(10_001)
         await receiver.until_delivered(6)
-        await reader.drained()
+        await until(lambda: reader.in_flight == 0)
     assert [1, 3, 5] == receiver.numbers_by_key()["key-0"]
     assert [] == [name for name in log.records if name.startswith("retry.")]
     assert 6 == log.committed[GROUP, "events-0"]
@@ -241,7 +241,7 @@ async def test_filtered_events_are_passed_over_and_committed() -> None:
     compiled = compile_filter({"exact": {"type": "nxcloud.sms.dr"}})
     async with Receiver() as receiver, running(log, receiver.url, wants=wants(compiled)) as reader:
         await receiver.until_delivered(10)
-        await reader.drained()
+        await until(lambda: reader.in_flight == 0)
         await log.append([entry(101, type_="nxcloud.did.dr")])
         await until(lambda: log.committed[GROUP, "events-0"] == 101)
     assert 10 == len(receiver.posts)
@@ -377,7 +377,7 @@ async def test_the_window_bounds_what_is_in_memory() -> None:
         assert 50 == reader.outstanding
         hold.set()
         await receiver.until_delivered(1000)
-        await reader.drained()
+        await until(lambda: reader.in_flight == 0)
     assert in_order(receiver.numbers_by_key())
     assert 0 == repeats([post.id for post in receiver.posts])
 
@@ -397,7 +397,7 @@ async def test_one_waiting_event_bounds_how_far_the_others_go_on() -> None:
         running(log, receiver.url, retry=policy, clock=clock, window=Window(max_events=50, max_span=300)) as reader,
     ):
         await receiver.until(lambda: len(receiver.delivered) >= 280)
-        await reader.drained()
+        await until(lambda: reader.in_flight == 0)
         assert len(receiver.delivered) < 300
         receiver.answer = ok
         clock.advance(51)
