@@ -157,12 +157,12 @@ class FanOut:
             stopped = {name: self._running.pop(name) for name in leaving}
             await asyncio.gather(*(reader.stop(deadline_s) for _, reader in stopped.values()))
             for name, (before, reader) in stopped.items():
-                if name not in self._wanted:
-                    forget(name, self._metrics)
-                elif self._wanted[name].url != before.url:
+                if name in self._wanted and self._wanted[name].url != before.url:
                     # What the old address answered says nothing about the new one.
                     self._board.put(name, Lasting(paused=reader.gate.lasting.paused))
             self._start_missing()
+            for name in stopped.keys() - self._running.keys():
+                forget(name, self._metrics)
         _log.info("subscribers.applied", stopped=sorted(leaving), running=sorted(self._running))
 
     def pause(self, subscriber: str) -> None:

@@ -153,8 +153,8 @@ class SubscriberReader:
         self._is_stopped = True
         readers, self._readers = self._readers, []
         workers, self._workers = self._workers, []
+        self.gate.close()  # first, as a reader of a log that is away takes a while to end
         await _cancel(readers)
-        self.gate.close()
         if self._dispatcher.in_flight:
             try:
                 async with asyncio.timeout(deadline_s):
@@ -163,8 +163,8 @@ class SubscriberReader:
                 _log.warning("subscriber.stop_cut_short", subscriber=self.plan.name, in_flight=self.in_flight)
         await _cancel(workers)
         self._dispatcher.close()
-        await asyncio.gather(*(lane.close() for lane in self._lanes))
         await self._sink.close()
+        await asyncio.gather(*(lane.close() for lane in self._lanes))  # last, as it may wait for the log
 
     async def lag(self) -> int:
         """Records of the main topics not yet committed."""
