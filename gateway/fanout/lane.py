@@ -164,6 +164,7 @@ class Lane:
         """Make commits durable and give the reader back; :meth:`run` would open it again. Twice is harmless."""
         reader, self._reader = self._reader, None
         self._revoke_all()
+        self._leaving.clear()  # what was leaving that reader may come to the next one
         if reader is not None:
             try:
                 await reader.close()

@@ -16,6 +16,7 @@ from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.breaker import BreakerPolicy
 from gateway.fanout.lane import Window
 from gateway.fanout.retry import RetryPolicy
+from gateway.log import Record
 from tests.fanout.events import entry
 from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
@@ -45,7 +46,9 @@ class ForgetfulLog(MemoryLog):
 
 
 class ReaderMachine(RuleBasedStateMachine):
-    """Success, failure, time-out, rebalance, crash, restart, failing commits and appends, in any order."""
+    """Success, failure, time-out, rebalance, crash, restart, failing commits and appends, faults of ours, a clock that
+    is set: in any order.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,6 +57,7 @@ class ReaderMachine(RuleBasedStateMachine):
         self.clock = ManualClock()
         self.log = ForgetfulLog(partitions=2, now=self.clock.now)
         self.number = 0
+        self.faults = 0
         #: Everything that any sink took, in order; one entry for each success.
         self.delivered: list[tuple[str, int]] = []
 
@@ -74,6 +78,7 @@ class ReaderMachine(RuleBasedStateMachine):
             retry=RetryPolicy(attempts=attempts, first_delay_s=first_delay_s, max_delay_s=100.0),
             breaker=BreakerPolicy(min_attempts=min_attempts, first_open_s=2.0, max_open_s=8.0),
             window=Window(max_events=12, max_span=20),
+            wants=self.wants,
         )
         self.start()
 
@@ -172,6 +177,21 @@ class ReaderMachine(RuleBasedStateMachine):
         self.log.failing_fetches = failing_fetches
         self.log.is_forgetting = is_forgetting
 
+    @rule(faults=st.integers(1, 3))
+    def we_break(self, faults: int) -> None:
+        """Reading meets a fault of ours, in the middle of a batch or at its beginning."""
+        self.faults = faults
+
+    def wants(self, record: Record) -> bool:
+        if self.faults and record.offset % 3 == 2:
+            self.faults -= 1
+            raise ZeroDivisionError
+        return True
+
+    @rule(seconds=st.sampled_from([-50.0, 50.0]))
+    def the_clock_is_set(self, seconds: float) -> None:
+        self.clock.set_by_s += seconds
+
     @invariant()
     def one_of_a_key_in_flight(self) -> None:
         if hasattr(self, "sink"):
@@ -219,6 +239,7 @@ class ReaderMachine(RuleBasedStateMachine):
             return
         self.log.failing_appends = self.log.failing_fetches = 0
         self.log.is_forgetting = False
+        self.faults = 0
         for _ in range(2000):
             while self.sink.asked:
                 self.resolve(self.sink.asked[0], OK)
