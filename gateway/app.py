@@ -216,9 +216,10 @@ class App:
 
     async def _claim_positions(self, journal: Journal, subscribers: Sequence[Subscriber]) -> None:
         """Fix where new subscribers begin before they are told of: "from now on" must not drift to later."""
+        known = {group for group, _ in journal.cursors()}
         for subscriber in subscribers:
-            if subscriber.kind != "stream":
-                group = group_name(subscriber.name)
+            group = group_name(subscriber.name)
+            if subscriber.kind != "stream" and group not in known:
                 reader = await journal.reader(group, subscriber.topics, start=subscriber.start)
                 await reader.close()
 

@@ -79,15 +79,21 @@ class Credentials:
             fits |= hmac.compare_digest(token.encode(), candidate)
         return fits
 
-    def without_tokens(self, data: bytes) -> bytes:
+    def without_tokens(self, data: bytes, *, is_text: bool = False) -> bytes:
         """The same bytes with a mark where a token stands, as it is or percent-encoded, in part or as a whole.
 
         Tokens of less than six bytes stay: they stand in numbers and words by chance, and whoever wants one guesses it.
+
+        Args:
+            is_text: tokens are no place's own there, so one that is part of a longer word or number is none.
         """
         tokens = sorted((token.encode() for token in self.tokens if len(token.encode()) >= _SHORTEST), key=len)
         if not tokens:
             return data
-        return re.sub(b"|".join(b"".join(map(_either_way, token)) for token in reversed(tokens)), TOKEN_MARK, data)
+        pattern = b"|".join(b"".join(map(_either_way, token)) for token in reversed(tokens))
+        if is_text:
+            pattern = rb"(?<![0-9A-Za-z])(?:" + pattern + rb")(?![0-9A-Za-z])"
+        return re.sub(pattern, TOKEN_MARK, data)
 
     def _is_allowed(self, peer: str) -> bool:
         try:

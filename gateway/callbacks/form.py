@@ -9,6 +9,7 @@ receipt is never lost for one letter.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -17,7 +18,10 @@ _PART: Final = re.compile(r"(?=[^&])([^&=]*)=?([^&]*)")
 
 _PART_NAME: Final = re.compile(rb'\bname="([^"\n]*)"', re.IGNORECASE)
 #: A comma or a line's end with a name and a colon behind it; in a text there is none behind them, or an address.
-_LISTED: Final = re.compile(r"[,\r\n]\s*(?=[A-Za-z_]+:(?!//))")
+_LISTED: Final = re.compile(r"[,\r\n]\s*(?=([A-Za-z_]+):(?!//))")
+#: The field of a listing that people write, and what may stand behind it: in a text all else is the text's.
+_WRITTEN: Final = "content"
+_BEHIND_TEXT: Final = frozenset({"type", "toPhone", "fromPhone", "size", "price", "receiveTime", "smsStatus"})
 #: How the listing of a DID callback begins. Nothing else does: a form's name has no colon.
 _LISTING: Final = b"messageId:"
 
@@ -87,11 +91,27 @@ def is_listing(body: bytes) -> bool:
 def listing(body: bytes) -> list[tuple[str, str]]:
     """``name:value,name:value``, as some DID pages print their example (protocol.md, section 2); ``+`` is a plus.
 
-    Or with each in a line of its own. Blanks around a value are the listing's, not the value's.
+    Or with each in a line of its own. Blanks around a value are the listing's, not the value's. A line or a clause of
+    the text that looks like a field is one only where the page lists it and it has not come yet.
     """
     text = unquote_to_bytes(body).decode("utf-8", "backslashreplace")
-    parts = (part.partition(":") for part in _LISTED.split(text))
+    parts = (part.partition(":") for part in _listed(text))
     return [(name.strip(), value.strip()) for name, _, value in parts if name.strip()]
+
+
+def _listed(text: str) -> Iterator[str]:
+    """The fields of a listing, name and value together."""
+    name = text.partition(":")[0]
+    names = {name}
+    begins = 0
+    for border in _LISTED.finditer(text):
+        if name == _WRITTEN and (border[1] not in _BEHIND_TEXT or border[1] in names):
+            continue
+        yield text[begins : border.start()]
+        begins = border.end()
+        name = border[1]
+        names.add(name)
+    yield text[begins:]
 
 
 def without(data: bytes, names: frozenset[str]) -> bytes:

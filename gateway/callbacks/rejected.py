@@ -131,7 +131,9 @@ def _without_tokens(request: CallbackRequest, credentials: Credentials) -> Callb
             )
             for name, value in request.headers.items()
         },
-        body=credentials.without_tokens(request.body if is_json else form.without(request.body, credentials.fields)),
+        body=credentials.without_tokens(
+            request.body if is_json else form.without(request.body, credentials.fields), is_text=is_json
+        ),
     )
 
 

@@ -125,8 +125,11 @@ def _events(payload: Payload, request: CallbackRequest, context: DecodeContext, 
             scope.note(f"field:{name}")
     items: list[Item] = []
     for index, (value, raw) in enumerate(zip(values, _raws(payload, [("value", len(values))]), strict=True)):
-        if type(value) is not dict or not value:
+        if type(value) is not dict:
             raise CallbackRejected("an object with fields is expected", f"value[{index}]")
+        if not value:
+            scope.note("value:value")
+            continue
         fields = {"field": payload.fields.get("field"), "value": value}
         items += _event(Payload(fields, raw, payload.canonical, orjson.dumps(raw)), request, context, scope)
     return items

@@ -233,8 +233,8 @@ class Subscriber(Section):
         description="Standard Webhooks secrets (whsec_…, whsk_…), several while one is being rotated; none: not signed",
     )
     headers: dict[str, SecretStr] = Field(default_factory=dict, description="More headers of each request")
-    concurrency: int = Field(default=32, ge=1, le=4096, description="Requests under way at once, at most, in each process")
-    rate_per_s: float | None = Field(default=None, gt=0, description="Requests a second, at most, in each process")
+    concurrency: int = Field(default=32, ge=1, le=4096, description="Requests at once in each process, at most")
+    rate_per_s: float | None = Field(default=None, gt=0, description="Requests a second in each process, at most")
     timeout_s: Duration = Field(default=10.0, gt=0, le=600, description="An attempt without an answer fails after this")
     ordering: Literal["key", "none"] = Field(
         default="key", description="key: events of one key go one after the other, in order"

@@ -95,6 +95,13 @@ def test_a_listing() -> None:
 @pytest.mark.parametrize("colon", [":", ": "])
 def test_a_listing_however_it_is_set(between: str, colon: str) -> None:
     """Commas, lines, or both between the entries, a blank behind the colon: the same fields, without the blanks."""
-    fields = [("messageId", "m"), ("content", "see http://x.example, 50% off"), ("ext", ""), ("price", "0.0360")]
+    fields = [("messageId", "m"), ("ext", ""), ("content", "see http://x.example, 50% off"), ("price", "0.0360")]
     text = between.join(f"{name}{colon}{value}" for name, value in fields)
     assert fields == form.listing(text.encode())
+
+
+@pytest.mark.parametrize("text", ["hi, bye: x", "Order\nTotal: 12", "a\nfromPhone: me,messageId:2", "a: b"])
+def test_what_looks_like_a_field_in_a_text_is_text(text: str) -> None:
+    """Unless the page lists it and it has not come yet."""
+    fields = [("messageId", "m"), ("fromPhone", "1"), ("content", text), ("size", "1"), ("mcc", "510")]
+    assert fields == form.listing(",".join(f"{name}:{value}" for name, value in fields).encode())

@@ -114,6 +114,14 @@ def test_no_credential_is_stored_by_a_side_door(name: str, form_of_it: str) -> N
         assert body.replace(form_of_it, "***") == event.data["body"]
 
 
+def test_a_token_is_no_part_of_a_number_or_a_word_in_json() -> None:
+    """There it may stand by chance: the same request must be decoded again from what is kept."""
+    body = '{"callbackType":1,"callee":"+8613123456789","url":"https://x/123456","at":"callback"}'
+    event = rejected_event("sms-dr", None, request(body.encode()), ERROR, Credentials(tokens=("123456", "callback")))
+    kept = '{"callbackType":1,"callee":"+8613123456789","url":"https://x/***","at":"***"}'
+    assert kept == event.data["body"]
+
+
 def test_a_short_token_mangles_no_payload() -> None:
     """A token that may stand anywhere by chance is cut out where tokens stand, and nowhere else."""
     sent = request(b"token=1234&phone=6281234567", b"token=1234", "/callbacks/sms-dr/1234")
