@@ -14,7 +14,7 @@ from gateway.fanout.attempts import Attempt
 from gateway.fanout.fanout import Status
 
 Outcome = Literal[
-    "delivered", "retrying", "parked", "dead_lettered", "stopped", "skipped", "waiting", "fetched", "unknown"
+    "delivered", "retrying", "parked", "dead_lettered", "lost", "stopped", "skipped", "waiting", "fetched", "unknown"
 ]
 
 _OF_ATTEMPT: Final[dict[str, Outcome]] = {
@@ -22,6 +22,7 @@ _OF_ATTEMPT: Final[dict[str, Outcome]] = {
     "retried": "retrying",
     "parked": "parked",
     "dead_lettered": "dead_lettered",
+    "lost": "lost",
     "stopped": "stopped",
     "abandoned": "retrying",
 }
@@ -78,6 +79,8 @@ def _by_attempts(attempts: Sequence[Attempt], status: Status | None) -> Verdict:
             return Verdict(outcome, f"the last answer was {last.result}; it waits in a retry topic")
         case "dead_lettered":
             return Verdict(outcome, f"given up after {last.number} attempts, the last answer was {last.result}")
+        case "lost":
+            return Verdict(outcome, "given up, and the log refused the dead letter; replay it by its id")
         case "stopped":
             return Verdict(outcome, f"the subscriber answered {last.result} and wants no more events; resume it")
         case "retrying":

@@ -19,6 +19,7 @@ COLOURS = {
     "paused": "yellow",
     "stopped": "red",
     "dead_lettered": "red",
+    "lost": "red",
     "retried": "yellow",
     "retrying": "yellow",
     "parked": "yellow",

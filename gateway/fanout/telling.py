@@ -85,6 +85,8 @@ class Telling:
     def lost(self, job: Job, error: str) -> None:
         """An event was given up, and the log does not take it as a dead letter."""
         self._outcomes["lost"].inc()
+        if self._on_attempt is not None:
+            self._on_attempt(job, AttemptResult(error="poison", detail=error), "lost")
         self._log.error(
             "delivery.lost",
             id=job.record.id,

@@ -39,14 +39,17 @@ class Transform:
         """The event's bytes with some fields left out.
 
         Raises:
-            Poison: they are not a JSON object.
+            Poison: they are not a JSON object, or nested more than 250 levels deep.
         """
-        event = _lossless(value)
-        if self._include:
-            event = _kept(event, self._include)
-        for path in self._exclude:
-            _drop(event, path)
-        return orjson.dumps(event)
+        try:
+            event = _lossless(value)
+            if self._include:
+                event = _kept(event, self._include)
+            for path in self._exclude:
+                _drop(event, path)
+            return orjson.dumps(event)
+        except TypeError as exc:
+            raise Poison("nested too deeply, so no fields can be left out") from exc
 
 
 def _lossless(value: bytes) -> dict[str, Any]:

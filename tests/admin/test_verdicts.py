@@ -23,6 +23,7 @@ def status(state: str, stopped: str = "") -> Status:
         ([attempt("retried")], "open", None, False, "retrying", "down"),
         ([attempt("parked")], "closed", None, True, "parked", "500"),
         ([attempt("dead_lettered", number=12)], "closed", None, True, "dead_lettered", "12"),
+        ([attempt("dead_lettered"), attempt("lost", "poison")], "closed", None, True, "lost", "replay"),
         ([attempt("stopped", "410")], "stopped", None, False, "stopped", "410"),
         ([attempt("delivered", "200"), attempt("retried")], "closed", None, True, "delivered", "2"),
         ([], "closed", "filter.exact.type", True, "skipped", "its filter.exact.type leaves"),

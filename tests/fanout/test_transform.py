@@ -91,3 +91,9 @@ def test_what_is_no_object_is_poison(value: bytes) -> None:
     """It can never be sent to this subscriber."""
     with pytest.raises(Poison):
         Transform(exclude=["data.raw"]).apply(value)
+
+
+def test_what_is_nested_too_deeply_is_poison() -> None:
+    """It can be read and not written again; our own decoders stop before that, other producers may not."""
+    with pytest.raises(Poison):
+        Transform(exclude=["data.raw"]).apply(b'{"id":"x","data":{"raw":%s1%s}}' % (b"[" * 300, b"]" * 300))

@@ -11,13 +11,14 @@ const OUTCOMES = {
   retrying: ["trying again", "warn"],
   parked: ["waits for retry", "warn"],
   dead_lettered: ["given up", "bad"],
+  lost: ["given up, not kept", "bad"],
   stopped: ["stopped", "bad"],
   skipped: ["filtered out", ""],
   waiting: ["waiting", "warn"],
   fetched: ["fetched by its clients", ""],
   unknown: ["not known", ""],
 };
-const STEPS = { delivered: "good", retried: "warn", parked: "warn", dead_lettered: "bad", stopped: "bad", abandoned: "warn" };
+const STEPS = { delivered: "good", retried: "warn", parked: "warn", dead_lettered: "bad", lost: "bad", stopped: "bad", abandoned: "warn" };
 
 export async function storyView(element, { thing, signal }) {
   const body = h("div", loading(6));
