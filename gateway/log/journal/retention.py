@@ -1,9 +1,10 @@
 """What goes when the journal is old or full: whole segments, oldest first, as in Kafka.
 
 What a protected cursor has not passed never goes (events that Kafka has not acknowledged): when nothing else is
-left to free, the journal is full and says so. A subscriber's cursor protects nothing: a subscriber that was
-dead for longer than the journal keeps must not stop the others or the platform; what it missed is counted
-(:mod:`.unread`).
+left to free, the journal is full and says so. Nor do, while such events hold the room, the dead letters of the
+protected reader: they are events that Kafka has not acknowledged, too, and would be all that is left to free. They
+count by their age alone then. A subscriber's cursor protects nothing: a subscriber that was dead for longer than the
+journal keeps must not stop the others or the platform; what it missed is counted (:mod:`.unread`).
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ class Enforcer:
         self._store = store
         self._policy = policy
         self._events = events_stream
+        self._dead_letters = f"dlq.{policy.protected}" if policy.protected else None
         self._on_trimmed = on_trimmed
         self._unmeasured = 0
         self._margin = 0
@@ -95,7 +97,7 @@ class Enforcer:
         how many these can be.
         """
         self._unmeasured += size
-        if self._policy.protected and f"dlq.{self._policy.protected}" in streams:
+        if self._dead_letters in streams:
             return True
         if self._unmeasured < self._margin:
             return True
@@ -134,18 +136,28 @@ class Enforcer:
 
     def _free_oldest(self) -> bool:
         """Trim one step from the stream whose oldest segment is the oldest of all; False when nothing may go."""
-        candidates: list[tuple[float, str]] = []
-        for name, stream in self._store.streams.items():
-            oldest = self._store.oldest(name)
-            if oldest is not None and self._limit(name) >= oldest.end and stream.floor < stream.head:
-                candidates.append((oldest.appended_at, name))
+        candidates = self._free_to_go()
         if not candidates:
             return False
-        name = min(candidates)[1]
+        name = min(candidates, key=candidates.__getitem__)
         before = self._store.streams[name].floor
         # An eighth at the most: a file near its limit keeps most of what it has.
         freed = max(1, (self._store.streams[name].head - before) // 8)
         return self._trim(name, self._step_end(name, self._limit(name), freed))
+
+    def _free_to_go(self) -> dict[str, float]:
+        """The streams whose oldest segment may go for want of room, with its time."""
+        free: dict[str, float] = {}
+        is_held = False
+        for name, stream in self._store.streams.items():
+            oldest = self._store.oldest(name) if stream.floor < stream.head else None
+            if oldest is not None and self._limit(name) >= oldest.end:
+                free[name] = oldest.appended_at
+            elif oldest is not None:
+                is_held = True
+        if is_held and self._dead_letters is not None:
+            free.pop(self._dead_letters, None)
+        return free
 
     def _limit(self, name: str) -> int:
         """Trimming of a stream stops here."""

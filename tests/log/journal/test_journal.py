@@ -136,6 +136,32 @@ async def test_unpublished_events_never_go_and_the_journal_says_that_it_is_full(
         assert journal.floor(EVENTS) > 0
 
 
+async def test_dead_letters_of_the_protected_reader_outlast_a_full_journal(tmp_path: Path) -> None:
+    """What Kafka refused for good is let in past the limit; no later callback pushes it out, only its age does."""
+    now = 1_000_000.0
+    async with opened(tmp_path, Retention(MIB, 60.0, protected="publisher"), clock=lambda: now) as journal:
+        publisher = await journal.reader("publisher", [], start="earliest")
+        with pytest.raises(JournalFull):
+            for number in range(2000):
+                await journal.append([entry(number, size=8000)])
+        await journal.append([entry(5000, topic="dlq.publisher", size=8000)])
+        with pytest.raises(JournalFull):
+            for number in range(2000, 2010):
+                await journal.append([entry(number, size=8000)])
+        assert 0 == journal.floor("dlq.publisher")
+
+        publisher.commit(EVENTS, 40)
+        await publisher.flush()
+        with pytest.raises(JournalFull):
+            for number in range(3000, 5000):
+                await journal.append([entry(number, size=8000)])
+        assert (40, 0) == (journal.floor(EVENTS), journal.floor("dlq.publisher"))
+
+        now += 120
+        await journal.housekeep()
+        assert (40, 1) == (journal.floor(EVENTS), journal.floor("dlq.publisher"))
+
+
 async def test_old_segments_go_by_age_but_not_what_is_protected(tmp_path: Path) -> None:
     now = 1_000_000.0
     policy = Retention(1 << 30, 60.0, protected="publisher")
