@@ -190,7 +190,7 @@ class Journal:
         """See :meth:`gateway.log.EventLog.reader`. No topics at all means every vendor event.
 
         A position that is new is made durable before this returns: a restart must not move it. One that retention has
-        overtaken goes on at the first record kept, and what it missed is told.
+        overtaken goes on at the first record kept, and what it missed is told. Opening that fails leaves no reader.
         """
         stream, wanted = _wanted(topics)
         position = self._cursors.get((group, stream))
@@ -204,12 +204,11 @@ class Journal:
             reader.step_over(floor)
         elif is_overtaken:
             self.unread.overtaken(reader, floor)
-        self._opened(reader)
         if is_new:
             self.note_cursor(group, stream, position)
         if is_new or is_overtaken:
             await self.flush()
-        return reader
+        return self._opened(reader)
 
     async def browse(self, name: str, topics: Collection[str], *, start: Start = "latest") -> JournalReader:
         """See :meth:`gateway.log.EventLog.browse`."""

@@ -53,6 +53,12 @@ class JournalReader:
         """Everything below is done."""
         return self._committed
 
+    @property
+    def position_of_group(self) -> int:
+        """Everything below was handed out here, or is done by another reader of the name."""
+        kept = self._journal.cursors().get((self.group, self.stream), 0) if self._is_kept else 0
+        return max(self.position, kept)
+
     async def fetch(self, *, max_records: int, wait_s: float) -> Sequence[Record]:
         """See :meth:`gateway.log.LogReader.fetch`."""
         deadline = asyncio.get_running_loop().time() + wait_s
@@ -154,7 +160,7 @@ class JournalReader:
         is_everything_done = not self._is_kept or self._committed >= self._returned_end
         self.position = max(self.position, below)
         if is_everything_done:
-            self._note(self.position)
+            self._note(self.position_of_group)
         return is_everything_done
 
     async def flush(self) -> None:

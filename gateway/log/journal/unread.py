@@ -79,11 +79,11 @@ class Unread:
                 missed.by_topic += _by_topic(gone.segments, position)
         for reader in readers:
             if reader.stream == gone.stream and reader.position < gone.below:
-                self._settle(reader, gone.below, _by_topic(gone.segments, reader.position))
+                self._settle(reader, gone.below, _by_topic(gone.segments, reader.position_of_group))
 
     def overtaken(self, reader: JournalReader, floor: int) -> None:
         """A reader finds its position below the floor: tell what is in between, and go on at the floor."""
-        group, stream, position = reader.group, reader.stream, reader.position
+        group, stream, position = reader.group, reader.stream, reader.position_of_group
         missed = self._missed.pop((group, stream), None)
         by_topic = Counter[str]() if missed is None else missed.by_topic
         counted_from = floor if missed is None else min(missed.first, floor)
@@ -97,7 +97,7 @@ class Unread:
         self._missed.pop((group, stream), None)
 
     def _settle(self, reader: JournalReader, below: int, by_topic: Mapping[str, int]) -> None:
-        position = reader.position
+        position = reader.position_of_group
         wanted = {
             topic: count
             for topic, count in by_topic.items()

@@ -387,6 +387,20 @@ async def test_reading_that_may_heal_is_transient(tmp_path: Path) -> None:
             await reader.fetch(max_records=9, wait_s=0)
 
 
+async def test_opening_that_fails_leaves_no_reader(tmp_path: Path) -> None:
+    """Its position could not be made durable: nobody has it, so nothing is kept for it."""
+    async with opened(tmp_path) as journal:
+        await journal.append([entry(1)])
+        with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")  # nobody else may write
+            journal._store._db.execute("PRAGMA busy_timeout=0")
+            with pytest.raises(JournalUnavailable):
+                await journal.reader("new", [], start="earliest")
+        assert journal.tail(EVENTS) is None
+        reader = await journal.reader("new", [], start="earliest")
+        assert [0] == [record.offset for record in await reader.fetch(max_records=9, wait_s=0)]
+
+
 async def test_clock_that_was_far_ahead_does_not_stop_retention_nor_searches_for_a_time(tmp_path: Path) -> None:
     """Ten years ahead for some commits, then right: told once; what was stored meanwhile goes with its neighbours."""
     now = 1_000_000.0

@@ -127,6 +127,24 @@ async def test_what_was_in_flight_and_is_done_is_no_loss(tmp_path: Path) -> None
     assert days.told == []
 
 
+async def test_what_a_reader_of_the_same_name_has_done_is_no_loss_and_its_position_stays(tmp_path: Path) -> None:
+    """One that stands further back, and is still open, tells nothing of it and moves nothing back."""
+    days = Days(tmp_path)
+    async with days.opened() as journal:
+        await billing(journal)
+        reader = await billing(journal)
+        await days.append(journal, *["sms.dr"] * 10)
+        await days.passes(journal, 0.5)
+        await days.append(journal, *["sms.dr"] * 10)
+        records = await reader.fetch(max_records=20, wait_s=0)
+        reader.commit(EVENTS, records[-1].offset + 1)
+        await days.passes(journal, 0.75)
+        assert 10 == journal.floor(EVENTS)
+    assert days.told == []
+    async with days.opened() as journal:
+        assert 20 == journal.cursors()["gateway.billing", EVENTS]
+
+
 async def test_a_reader_that_only_looks_misses_nothing(tmp_path: Path) -> None:
     """The console and a replay's scan begin where they are sent; what is gone by then is no loss to them."""
     days = Days(tmp_path)
