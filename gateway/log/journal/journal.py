@@ -61,6 +61,7 @@ class Journal:
         self._lock = FolderLock(folder)
         self._is_open = False
         self._cursors: dict[tuple[str, str], int] = {}
+        self._floors: dict[str, int] = {}
         self._readers: dict[int, JournalReader] = {}
         self._tails: dict[str, Tail] = {}
         self._changed: dict[str, asyncio.Future[None]] = {}
@@ -86,6 +87,7 @@ class Journal:
             self._store = await self._open(is_writer=True)
             self._read_store = await self._open(is_writer=False)
             self._cursors = await self._writer.submit(self._store.cursors)
+            self._floors = {stream.name: stream.floor for stream in self.streams()}
             self._enforcer = await self._writer.submit(self._make_enforcer)
         except BaseException:
             await self._release()
@@ -138,6 +140,7 @@ class Journal:
         self._loop.call_soon_threadsafe(self._trimmed, gone)
 
     def _trimmed(self, gone: Trimmed) -> None:
+        self._floors[gone.stream] = gone.below
         self.unread.trimmed(gone, list(self._readers.values()))
 
     # -- appending ----------------------------------------------------------------------------------------------
@@ -242,9 +245,8 @@ class Journal:
         return found.head if found else 0
 
     def floor(self, stream: str) -> int:
-        """Offset of the first record kept."""
-        found = self._store.streams.get(stream)
-        return found.floor if found else 0
+        """Offset of the first record kept, as far as it was told what went; the file may be ahead of it."""
+        return self._floors.get(stream, 0)
 
     def streams(self) -> list[Stream]:
         """All streams: names and bounds."""
@@ -270,6 +272,16 @@ class Journal:
     async def read_file(self, stream: str, position: int, max_bytes: int) -> list[Segment]:
         """Segments from the file; see :meth:`gateway.log.journal.store.Store.read`."""
         return await self._in_read_pool(partial(self._read, stream, position, max_bytes, self.head(stream)))
+
+    async def trims_told(self) -> None:
+        """Everything that went from the file by now is told, and :meth:`floor` is where the file has it.
+
+        Raises:
+            JournalUnavailable: the journal is closed.
+        """
+        if not self._is_open:
+            raise JournalUnavailable("the journal is closed: the gateway is stopping")
+        await self._writer.submit(lambda: None)  # its thread trims, and tells before it does anything else
 
     def _read(self, stream: str, position: int, max_bytes: int, head: int) -> list[Segment]:
         if stream not in self._read_store.streams:

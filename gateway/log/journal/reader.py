@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from gateway.errors import NotNow, Transient
 from gateway.log import Record
 from gateway.log.journal import losses
+from gateway.log.journal.rows import Segment, SegmentInfo
 
 if TYPE_CHECKING:
     from gateway.log.journal.journal import Journal
@@ -116,18 +117,16 @@ class JournalReader:
         return taken
 
     async def _from_file(self) -> list[Record]:
-        segments = await self._journal.read_file(self.stream, self.position, _READ_BYTES)
-        if not segments:
-            # Trimmed away between the look at the head and the read, or not to be found.
-            if self._journal.floor(self.stream) <= self.position:
+        position = self.position
+        segments = await self._journal.read_file(self.stream, position, _READ_BYTES)
+        if not segments or _info(segments[0]).base > position:  # trimmed away just now, or not to be found
+            await self._journal.trims_told()
+            if self._journal.floor(self.stream) <= position:
                 raise Transient(
-                    f"{self.stream} offset {self.position}: in the journal's range, but not in its file; "
+                    f"{self.stream} offset {position}: in the journal's range, but not in its file; "
                     "if it stays so, run 'gateway journal check'"
                 )
             return []
-        first = segments[0][0] if isinstance(segments[0], tuple) else segments[0]
-        if first.base > self.position:  # trimmed away just now
-            self._journal.unread.overtaken(self, first.base)
         records: list[Record] = []
         for item in segments:
             if isinstance(item, tuple):
@@ -211,3 +210,7 @@ class JournalReader:
             self._journal.forget(self)
             if self._is_kept:
                 await self._journal.flush()
+
+
+def _info(item: Segment) -> SegmentInfo:
+    return item[0] if isinstance(item, tuple) else item
