@@ -12,7 +12,7 @@ from rich.table import Table
 
 from gateway.cli.options import config_option, json_option, settings_from
 from gateway.errors import JournalDamaged
-from gateway.log.journal import inspection
+from gateway.log.journal import inspection, salvaging
 from gateway.log.journal.inspection import Report
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -53,7 +53,7 @@ def salvage(folder: Path | None, to: Path, as_json: bool, config_path: Path) -> 
     Stop the gateway first. Offsets and readers' positions stay, so that after moving the new folder into the old
     one's place everything goes on where it stood. The damaged journal is not touched.
     """
-    report = inspection.salvage(_folder(folder, config_path), to)
+    report = salvaging.salvage(_folder(folder, config_path), to)
     _show(report, as_json=as_json)
     if not as_json:
         records = sum(stream.records for stream in report.streams)

@@ -14,7 +14,8 @@ import pytest
 from gateway.errors import Broken, JournalDamaged, JournalUnavailable
 from gateway.log import Entry, Record
 from gateway.log.journal import segment, wal
-from gateway.log.journal.inspection import inspect, salvage
+from gateway.log.journal.inspection import inspect
+from gateway.log.journal.salvaging import salvage
 from gateway.log.journal.store import FILE_NAME, Store
 
 NOW = 1_770_000_000.0
@@ -204,7 +205,7 @@ _FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 from gateway.errors import JournalUnavailable
-from gateway.log.journal.inspection import salvage
+from gateway.log.journal.salvaging import salvage
 
 old, new = map(Path, sys.argv[1:])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

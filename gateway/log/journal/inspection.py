@@ -1,4 +1,4 @@
-"""Looking at a journal that may be damaged, and copying out of it what can be read. Never writes to what it looks at.
+"""Looking at a journal that may be damaged. Never writes to what it looks at.
 
 SQLite checks none of its pages, and one page that is not sound makes it refuse every query that touches it. So the
 rows are read one by one by their keys, and where a query fails the next key that can be reached is searched for. Each
@@ -13,23 +13,18 @@ Beside a running gateway :func:`inspect` sees the file as of some recent commit.
 
 from __future__ import annotations
 
-import os
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from gateway.errors import Broken, JournalDamaged, JournalUnavailable
 from gateway.log.journal import segment, wal
 from gateway.log.journal.rows import decoded, tolerant, topics_of
-from gateway.log.journal.store import FILE_NAME, Store, translated
+from gateway.log.journal.store import FILE_NAME
 from gateway.log.journal.streams import EVENTS, MASK, SHIFT, stream_of
-
-#: What is not whole yet has a folder of its own in the new one, so that a journal is there when all of it is.
-_UNFINISHED: Final = "salvage.unfinished"
 
 
 class Row(NamedTuple):
@@ -123,61 +118,13 @@ def inspect(folder: Path) -> Report:
         JournalDamaged: the file cannot be opened as a journal at all.
         JournalUnavailable: the disk refuses.
     """
-    with closing(_Source(folder)) as source:
+    with closing(Source(folder)) as source:
         for _ in source.rows():
             pass
         return source.report
 
 
-def salvage(folder: Path, to: Path) -> Report:
-    """Copy what can be read into a new journal. Offsets, times and positions stay; the original is not touched.
-
-    Args:
-        folder: the damaged journal; its gateway must be stopped, or what arrives meanwhile is missing.
-        to: made if it is not there; must not hold a journal.
-
-    Raises:
-        Broken: ``to`` holds a journal already. Else as :func:`inspect`; JournalUnavailable also when ``to`` cannot be
-            written. Then nothing is left in it that refuses a second try.
-    """
-    if (to / FILE_NAME).exists():
-        raise Broken(f"{to}: there is a journal already; give a folder without one")
-    with closing(_Source(folder)) as source:
-        unfinished = to / _UNFINISHED
-        try:
-            shutil.rmtree(unfinished, ignore_errors=True)  # of one that was killed
-            unfinished.mkdir(parents=True)
-            _copy(source, unfinished)
-            os.replace(unfinished / FILE_NAME, to / FILE_NAME)
-        except OSError as exc:
-            raise JournalUnavailable(f"{to}: cannot be written: {exc.strerror}") from exc
-        except sqlite3.Error as exc:
-            raise translated(exc, to / FILE_NAME) from exc
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-        return source.report
-
-
-def _copy(source: _Source, to: Path) -> None:
-    """Write all that can be read into a journal in ``to``, durably, with nothing left in its log."""
-    Store(to, is_writer=True).close()
-    with closing(sqlite3.connect(to / FILE_NAME, isolation_level=None)) as target:
-        target.execute("BEGIN")
-        for row in source.rows():
-            target.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?)", row)
-        target.executemany(
-            "INSERT INTO stream VALUES (?, ?, ?)",
-            [(number, stream.name, stream.floor) for number, stream in source.by_number.items()],
-        )
-        target.executemany(
-            "INSERT INTO cursor VALUES (?, ?, ?)",
-            [(name, stream, position) for (name, stream), position in (source.report.cursors or {}).items()],
-        )
-        target.execute("COMMIT")
-        target.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-
-
-class _Source:
+class Source:
     """One journal, opened for reading only."""
 
     def __init__(self, folder: Path) -> None:

@@ -21,7 +21,8 @@ from gateway.cli import following
 from gateway.errors import JournalDamaged
 from gateway.log import Entry
 from gateway.log.journal import EVENTS, Journal, Retention, segment
-from gateway.log.journal.inspection import inspect, salvage
+from gateway.log.journal.inspection import inspect
+from gateway.log.journal.salvaging import salvage
 from gateway.log.journal.store import FILE_NAME, Store
 
 NOW = 1_770_000_000.0
