@@ -143,6 +143,40 @@ def test_any_page_overwritten_loses_only_what_is_named(thousand: Path, tmp_path:
     assert not missing or whole_is_named
 
 
+def leaves(data: bytes, size: int) -> list[int]:
+    """Where the pages of rows of :func:`thousand` begin; the first four pages are those of the other tables."""
+    return [at for at in range(4 * size, len(data), size) if data[at] == 0x0D]
+
+
+def test_page_that_stands_twice_is_read_once(thousand: Path, tmp_path: Path) -> None:
+    """A write that went to the wrong place: what it overwrote is named, what it repeats counts once."""
+    shutil.copytree(thousand, tmp_path, dirs_exist_ok=True)
+    path, size = tmp_path / FILE_NAME, page_size(tmp_path)
+    data = bytearray(path.read_bytes())
+    one, other = leaves(data, size)[20:22]
+    data[other : other + size] = data[one : one + size]
+    path.write_bytes(data)
+    report = salvage(tmp_path, tmp_path / "new")
+    (damage,) = report.damages
+    assert any("stands twice" in problem for problem in report.problems)
+    lost = range(damage.first, damage.last + 1)
+    assert 0 < len(lost) < 50
+    assert 1000 - len(lost) == report.streams[0].records
+    assert [n for n in range(1000) if n not in lost] == [record.offset for record in everything(tmp_path / "new")]
+
+
+def test_pages_that_changed_places_are_both_copied(thousand: Path, tmp_path: Path) -> None:
+    """What stands in no order and has not been met yet is as good as before."""
+    shutil.copytree(thousand, tmp_path, dirs_exist_ok=True)
+    path, size = tmp_path / FILE_NAME, page_size(tmp_path)
+    data = bytearray(path.read_bytes())
+    one, other = leaves(data, size)[20:22]
+    data[one : one + size], data[other : other + size] = data[other : other + size], data[one : one + size]
+    path.write_bytes(data)
+    assert not salvage(tmp_path, tmp_path / "new").is_sound
+    assert list(range(1000)) == [record.offset for record in everything(tmp_path / "new")]
+
+
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 def test_truncated_file_gives_its_beginning(thousand: Path, tmp_path: Path, share: float) -> None:
     """The end is gone; what is left is read, and a reader's position tells how far it went."""

@@ -135,6 +135,7 @@ class Source:
         self._db.text_factory = tolerant
         self.report = Report()
         self.by_number: dict[int, StreamReport] = {}
+        self._met: list[tuple[int, int]] = []  # stretches of keys whose rows were handed out
         try:
             self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.DatabaseError as exc:
@@ -162,8 +163,8 @@ class Source:
         expected: dict[int, int] = {number: stream.floor for number, stream in self.by_number.items()}
         previous = -1
         for (row_id, row), behind in _pairs(self._scan()):
-            if row_id <= previous and (row is None or _fault(row, "") is not None):
-                continue  # in no order, which the report says; what its key was nobody knows
+            if row_id <= previous and (row is None or self._is_met(row_id) or _fault(row, "") is not None):
+                continue  # in no order, which the report says: it stands twice, or what its key was nobody knows
             previous = row_id
             number, base = row_id >> SHIFT, row_id & MASK
             following = behind[0] if behind is not None and behind[0] >> SHIFT == number else None
@@ -185,6 +186,7 @@ class Source:
             if row is not None and reason is None:
                 stream.records += row.records_count
                 stream.size_bytes += len(row.records)
+                self._meet(row)
                 yield row
         for number, stream in self.by_number.items():
             reached = max((p for (_, name), p in (self.report.cursors or {}).items() if name == stream.name), default=0)
@@ -192,16 +194,25 @@ class Source:
                 stream.damages.append(Damage(stream.name, expected[number], reached - 1, "missing at the end"))
                 stream.head = reached
 
+    def _meet(self, row: Row) -> None:
+        first = row.id
+        if self._met and self._met[-1][1] == row.id:
+            first, _ = self._met.pop()
+        self._met.append((first, row.id + row.records_count))
+
+    def _is_met(self, row_id: int) -> bool:
+        return any(first <= row_id < behind for first, behind in self._met)
+
     def _scan(self) -> Iterator[_Place]:
         """Every row that can be reached, as they stand in the file; None for one of which only the key can be read."""
-        at = before = 0
+        at, before = 0, -1
         while True:
             try:
                 for values in self._db.execute("SELECT * FROM segment WHERE id >= ? ORDER BY id", (at,)):
-                    if values[0] < before:
-                        where = f"{before & MASK} and {values[0] & MASK}"
+                    if values[0] <= before:
+                        where = f"offset {before & MASK} and {values[0] & MASK}"
                         self.report.problems.append(
-                            f"rows stand in no order: the key of one is damaged, offset {where}"
+                            f"rows stand in no order: the key of one is damaged, or one stands twice, {where}"
                         )
                     yield values[0], Row(*values)
                     before = values[0]
