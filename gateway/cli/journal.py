@@ -13,7 +13,7 @@ from rich.table import Table
 from gateway.cli.options import config_option, json_option, settings_from
 from gateway.errors import JournalDamaged
 from gateway.log.journal import inspection, salvaging
-from gateway.log.journal.inspection import Report
+from gateway.log.journal.report import Report
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 

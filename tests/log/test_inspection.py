@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from random import Random
 
@@ -14,7 +15,7 @@ import pytest
 from gateway.errors import Broken, JournalDamaged, JournalUnavailable
 from gateway.log import Entry, Record
 from gateway.log.journal import segment, wal
-from gateway.log.journal.inspection import inspect
+from gateway.log.journal.inspection import Source, inspect
 from gateway.log.journal.salvaging import salvage
 from gateway.log.journal.store import FILE_NAME, Store
 
@@ -285,6 +286,35 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
     assert before == [file.read_bytes() for file in files]
 
 
+def test_check_beside_a_running_gateway_lets_checkpoints_finish(tmp_path: Path) -> None:
+    """It holds no snapshot for long; what is stored, trimmed or begun meanwhile is no damage."""
+    live = Store(tmp_path, is_writer=True)
+    for number in range(100):
+        commit(live, number, size=1 << 19)
+    with closing(Source(tmp_path, is_live=True)) as source:
+        rows = source.rows()
+        next(rows)
+        commit(live, 100)
+        live.trim("events", 50)
+        commit(live, 0, stream="dlq.a")
+        assert not is_folded(live)
+        for _ in range(45):
+            next(rows)
+        assert is_folded(live)
+        live.trim("events", 90)
+        assert all(row.records_count == 1 for row in rows)
+        assert source.report.is_sound
+        assert ["events", "dlq.a"] == [stream.name for stream in source.report.streams]
+        assert 101 == source.report.streams[0].head
+    live.close()
+
+
+def is_folded(store: Store) -> bool:
+    """A checkpoint copies the whole log."""
+    _, pages, copied = store._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return bool(pages == copied)
+
+
 def test_commits_lost_behind_a_flipped_bit_in_the_log_are_told(tmp_path: Path) -> None:
     """SQLite drops them without a word; a torn end and an older round's frames are as they should be."""
     folder = tmp_path / "a"
@@ -334,8 +364,10 @@ def made(folder: Path) -> Path:
     return folder
 
 
-def commit(store: Store, *numbers: int) -> None:
+def commit(store: Store, *numbers: int, stream: str = "events", size: int = 0) -> None:
     draft = segment.Draft()
     for number in numbers:
-        draft.add(one := entry(number), segment.encode(one))
-    store.commit({"events": draft}, {}, NOW)
+        one = entry(number, stream if stream != "events" else "sms.dr")
+        one = one._replace(value=one.value.ljust(size))
+        draft.add(one, segment.encode(one))
+    store.commit({stream: draft}, {}, NOW)

@@ -5,7 +5,7 @@ while a commit runs (``group_commit``); the writer's thread (``writer``) stores 
 makes room when the file is full (``retention``) and hands back; only then readers (``reader``) see the records, from
 memory (``tail``) while they keep up, and the waiters go on. ``checkpoint`` folds the WAL into the file beside the
 commits. ``rows`` reads what a disk may have damaged; ``unread`` tells what went before it was read. ``lock`` keeps a
-second process out; ``inspection`` looks at damage, ``salvaging`` copies what is left.
+second process out. ``inspection`` looks at damage and makes a ``report``; ``salvaging`` copies what can be read.
 
 Rejected: one row per event (three times the cost per event); a hand-written file format (no cheaper, as the
 hand-off between threads costs more than the write, and SQLite's recovery has been proven by others).

@@ -8,23 +8,30 @@ is between two readable rows and was not trimmed is damage: its offsets are know
 The write-ahead log is looked at, too: SQLite takes it up to the first frame with a wrong checksum and drops the rest
 without a word, which is right for a torn end and silent loss for a flipped bit in the middle (:mod:`.wal`).
 
-Beside a running gateway :func:`inspect` sees the file as of some recent commit.
+Beside a running gateway :func:`inspect` reads stretch by stretch, each as of the newest commit: no checkpoint copies
+what is newer than the snapshot of anybody who reads, so one that is held for long makes the log grow. Within one,
+rows and floors are of the same commit, so that what retention takes meanwhile is no damage.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from gateway.errors import Broken, JournalDamaged, JournalUnavailable
 from gateway.log.journal import segment, wal
+from gateway.log.journal.report import Damage, Report, StreamReport
 from gateway.log.journal.rows import decoded, tolerant, topics_of
 from gateway.log.journal.store import FILE_NAME
 from gateway.log.journal.streams import EVENTS, MASK, SHIFT, stream_of
+
+#: Bytes that are read of one snapshot. At ten times more, on a slow disk, the log grows for seconds; ten times less
+#: gains nothing, as checkpoints are further apart.
+_SNAPSHOT_BYTES: Final = 16 * 1024 * 1024
+_STREAMS: Final = "SELECT id, name, floor FROM stream ORDER BY id"
 
 
 class Row(NamedTuple):
@@ -42,74 +49,6 @@ class Row(NamedTuple):
 _Place = tuple[int, Row | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """Offsets that cannot be read.
-
-    Args:
-        stream: its name.
-        first: offset of the first record.
-        last: offset of the last record.
-        reason: what is wrong with them.
-    """
-
-    stream: str
-    first: int
-    last: int
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.stream} offsets {self.first} to {self.last}: {self.reason}"
-
-
-@dataclass(slots=True)
-class StreamReport:
-    """One stream.
-
-    Args:
-        name: its name; made from its records when the table of names is damaged.
-        floor: first offset that was not trimmed.
-        head: offset behind the last one known.
-        records: how many can be read.
-        size_bytes: of those.
-        damages: in order of offsets.
-    """
-
-    name: str
-    floor: int
-    head: int
-    records: int = 0
-    size_bytes: int = 0
-    damages: list[Damage] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Report:
-    """A whole journal.
-
-    Args:
-        streams: in the order of their numbers.
-        problems: what is wrong with the file beyond single records, one sentence each.
-        notes: what may be damage, or may be what a commit that failed left behind; no success was told of that one.
-        cursors: durable positions, or None when they cannot be read.
-    """
-
-    streams: list[StreamReport] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    cursors: dict[tuple[str, str], int] | None = None
-
-    @property
-    def damages(self) -> list[Damage]:
-        """Of all streams."""
-        return [damage for stream in self.streams for damage in stream.damages]
-
-    @property
-    def is_sound(self) -> bool:
-        """Everything that was stored can be read."""
-        return not self.problems and not self.damages
-
-
 def inspect(folder: Path) -> Report:
     """Read everything once and say what can be read.
 
@@ -118,23 +57,31 @@ def inspect(folder: Path) -> Report:
         JournalDamaged: the file cannot be opened as a journal at all.
         JournalUnavailable: the disk refuses.
     """
-    with closing(Source(folder)) as source:
+    with closing(Source(folder, is_live=True)) as source:
         for _ in source.rows():
             pass
         return source.report
 
 
 class Source:
-    """One journal, opened for reading only."""
+    """One journal, opened for reading only.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: the journal's.
+        is_live: its gateway may run, and is let go on. Of a damaged page that stands in the place of another, rows
+            between the two may then be named that a salvage still finds.
+    """
+
+    def __init__(self, folder: Path, *, is_live: bool = False) -> None:
         path = folder / FILE_NAME
         if not path.exists():
             raise Broken(f"{folder}: there is no journal; name its folder, the one with {FILE_NAME}")
         self._db = _open(path)
         self._db.text_factory = tolerant
+        self._is_live = is_live
         self.report = Report()
         self.by_number: dict[int, StreamReport] = {}
+        self._floors: dict[int, int] = {}  # as of the newest snapshot
         self._met: list[tuple[int, int]] = []  # stretches of keys whose rows were handed out
         try:
             self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -152,6 +99,7 @@ class Source:
                 f"{log.name}: one commit in {found.pages} pages stands behind damage: one that failed and was answered "
                 "503, or one that a disk or memory fault has cost"
             )
+        self._db.execute("BEGIN")
         self._read_small_tables()
 
     def close(self) -> None:
@@ -171,7 +119,7 @@ class Source:
             stream = self.by_number.get(number)
             if stream is None:
                 stream = self._unnamed(number, base, row)
-                expected[number] = base
+            expected[number] = max(expected.get(number, stream.floor), self._floors.get(number, 0))
             reason = "the pages cannot be read" if row is None else _fault(row, stream.name)
             end = _end(row, row_id, following, is_sound=reason is None)
             if reason is not None and end <= max(base, expected[number]):
@@ -190,8 +138,9 @@ class Source:
                 yield row
         for number, stream in self.by_number.items():
             reached = max((p for (_, name), p in (self.report.cursors or {}).items() if name == stream.name), default=0)
-            if reached > expected[number]:  # a reader has been further than what is left
-                stream.damages.append(Damage(stream.name, expected[number], reached - 1, "missing at the end"))
+            end = max(expected.get(number, stream.floor), self._floors.get(number, 0))
+            if reached > end:  # a reader has been further than what is left
+                stream.damages.append(Damage(stream.name, end, reached - 1, "missing at the end"))
                 stream.head = reached
 
     def _meet(self, row: Row) -> None:
@@ -208,7 +157,7 @@ class Source:
         at, before = 0, -1
         while True:
             try:
-                for values in self._db.execute("SELECT * FROM segment WHERE id >= ? ORDER BY id", (at,)):
+                for values in self._values(at):
                     if values[0] <= before:
                         where = f"offset {before & MASK} and {values[0] & MASK}"
                         self.report.problems.append(
@@ -224,6 +173,46 @@ class Source:
                 return
             yield found, self._row(found)
             at = found + 1
+
+    def _values(self, at: int) -> Iterator[tuple[Any, ...]]:
+        """The rows from a key on."""
+        following: int | None = at
+        while following is not None:
+            following = yield from self._of_one_snapshot(following)
+
+    def _of_one_snapshot(self, at: int) -> Generator[tuple[Any, ...], None, int | None]:
+        """The rows from a key on, and from where to go on; None at the end.
+
+        It is gone on only behind a row that begins where the one before it ends: then its key is no wrong one.
+        """
+        size, behind = 0, -1
+        with closing(self._db.execute("SELECT * FROM segment WHERE id >= ? ORDER BY id", (at,))) as rows:
+            for values in rows:
+                yield values
+                key, count, records = values[0], values[1], values[5]
+                size += len(records) if isinstance(records, bytes) else 1
+                if self._is_live and size >= _SNAPSHOT_BYTES and key == behind:
+                    break
+                behind = key + count if isinstance(count, int) else -1
+            else:
+                return None
+        self._renew()
+        return int(key) + 1
+
+    def _renew(self) -> None:
+        """Let go of the snapshot, and take the newest: what retention took meanwhile is no damage."""
+        if self._db.in_transaction:
+            self._db.execute("COMMIT")
+        self._db.execute("BEGIN")
+        with suppress(sqlite3.DatabaseError):  # told of when it was read first
+            for number, name, floor in self._db.execute(_STREAMS):
+                self._floors[number] = floor
+                if number not in self.by_number:
+                    self._add(number, StreamReport(str(name), floor, floor))
+
+    def _add(self, number: int, stream: StreamReport) -> None:
+        self.by_number[number] = stream
+        self.report.streams.append(stream)
 
     def _key_behind(self, at: int) -> int | None:
         """The next key that can be reached from a place where a page cannot be read."""
@@ -282,18 +271,16 @@ class Source:
             name = f"internal.salvaged-{number}"
         self.report.problems.append(f"the name of stream {number} is lost; by its records it is {name}")
         stream = StreamReport(name, base, base)
-        self.by_number[number] = stream
-        self.report.streams.append(stream)
+        self._add(number, stream)
         return stream
 
     def _read_small_tables(self) -> None:
         problems = self.report.problems
         try:
-            for number, name, floor in self._db.execute("SELECT id, name, floor FROM stream ORDER BY id"):
-                self.by_number[number] = StreamReport(str(name), floor, floor)
+            for number, name, floor in self._db.execute(_STREAMS):
+                self._add(number, StreamReport(str(name), floor, floor))
         except sqlite3.DatabaseError as exc:
             problems.append(f"the table of streams cannot be read: {exc}")
-        self.report.streams = list(self.by_number.values())
         try:
             self.report.cursors = {
                 (str(name), str(stream)): int(position)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import Broken, JournalUnavailable
-from gateway.log.journal.inspection import Report, Source
+from gateway.log.journal.inspection import Source
+from gateway.log.journal.report import Report
 from gateway.log.journal.store import FILE_NAME, Store, translated
 
 #: What is not whole yet has a folder of its own in the new one, so that a journal is there when all of it is.
@@ -37,6 +38,7 @@ def salvage(folder: Path, to: Path) -> Report:
             unfinished.mkdir(parents=True)
             _copy(source, unfinished)
             os.replace(unfinished / FILE_NAME, to / FILE_NAME)
+            _sync(to)
         except OSError as exc:
             raise JournalUnavailable(f"{to}: cannot be written: {exc.strerror}") from exc
         except sqlite3.Error as exc:
@@ -63,3 +65,12 @@ def _copy(source: Source, to: Path) -> None:
         )
         target.execute("COMMIT")
         target.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder durable: a power cut may undo a rename."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
