@@ -120,13 +120,12 @@ class Rows:
         """Segments from the one that holds ``position``; see :meth:`.store.Store.read`."""
         reading = _Reading(position)
         size = 0
-        for row in self._db.execute(f"{_WHOLE} WHERE id >= ? AND id < ? ORDER BY id", self._from(position)):
+        for row, records in self._decoded_from(position):
             base = row[0] & MASK
             if reading.doubtful is not None:
                 self._name(reading, base)
                 if size >= max_bytes:
                     return reading.found
-            records = decoded(row, self._stream.name)
             if records is None:
                 reading.doubtful = row
             else:
@@ -228,6 +227,22 @@ class Rows:
             return self._stream.low | position, self._stream.high
         has_doubt = len(keys) > 1 and self._sound(keys[0]) is None
         return keys[1 if has_doubt else 0], self._stream.high
+
+    def _decoded_from(self, position: int) -> Iterator[tuple[_Row, list[Record] | None]]:
+        """Whole rows as :meth:`_from` has it, each with its records or None; of sound ones none is decoded twice."""
+        keys = self._keys_before(position) or [self._stream.low | position]
+        for row in self._whole_rows(keys[0]):
+            records = decoded(row, self._stream.name)
+            if records is None and row[0] == keys[0] and len(keys) > 1:
+                break
+            yield row, records
+        else:
+            return
+        for row in self._whole_rows(keys[1]):
+            yield row, decoded(row, self._stream.name)
+
+    def _whole_rows(self, key: int) -> Iterator[_Row]:
+        return self._db.execute(f"{_WHOLE} WHERE id >= ? AND id < ? ORDER BY id", (key, self._stream.high))
 
     def _keys_before(self, offset: int) -> list[int]:
         """The keys of the last two rows at or before an offset, the nearer first."""
