@@ -5,8 +5,8 @@ told until somebody asks for a reader of its name: then it is told what is gone 
 and the position moves to the floor with it. A crash in the quarter of a second before that is durable tells it again.
 
 A reader that has records in flight keeps its position in front of them, also when what is behind them expired and
-was told. What was told so is kept beside the positions, as two more of them, and is not told again after a restart;
-what was in flight is told then, as it cannot come again.
+was told. What was told so is kept beside the positions, as two more of them for each stretch, and is not told again
+after a restart; what was in flight is told then, as it cannot come again.
 
 How many there were of which topic is counted when they go, also for those who are not there. What went while an earlier
 process ran is counted by its offsets alone, whatever its topic: an upper bound, under ``unknown``.
@@ -31,9 +31,14 @@ from gateway.log.journal.streams import is_looking
 #: The topic of records that went unseen, or whose row is damaged.
 _UNKNOWN: Final = "unknown"
 
-#: Names of the positions between which it was told while something was in flight.
-_TOLD_FROM: Final = "told.from."
-_TOLD_BELOW: Final = "told.below."
+#: Names of the positions between which it was told while something was in flight, a pair for each stretch. Between two
+#: of them there is something in flight, so that many wait for one slow event. When all pairs are taken the newest one
+#: goes: what it says is told twice after a restart. Ten times more would be ten times more rows that are never deleted.
+_TOLD: Final = (
+    ("told.from.", "told.below."),
+    *((f"told.{number}.from.", f"told.{number}.below.") for number in range(1, 8)),
+)
+_TOLD_NAMES: Final = tuple(name for pair in _TOLD for name in pair)
 
 
 @dataclass(slots=True)
@@ -73,7 +78,7 @@ class Unread:
         """Retention took something: tell for those who read the stream, remember for those who may come back."""
         present = {reader.group for reader in readers if reader.stream == gone.stream}
         for (group, stream), position in self._cursors().items():
-            is_kept = group not in present and not group.startswith((_TOLD_FROM, _TOLD_BELOW)) and not is_looking(group)
+            is_kept = group not in present and not group.startswith(_TOLD_NAMES) and not is_looking(group)
             if stream == gone.stream and position < gone.below and is_kept:
                 missed = self._missed.setdefault((group, stream), _Missed(max(position, gone.first), Counter()))
                 missed.by_topic += _by_topic(gone.segments, position)
@@ -112,16 +117,29 @@ class Unread:
             self._note_told(reader.group, reader.stream, position, below)
 
     def _note_told(self, group: str, stream: str, first: int, below: int) -> None:
-        is_longer = self._cursors().get((_TOLD_BELOW + group, stream)) == first
-        if not is_longer:
-            self._note(_TOLD_FROM + group, stream, first)
-        self._note(_TOLD_BELOW + group, stream, below)
+        told = self._told(group, stream)
+        passed = self._cursors().get((group, stream), 0)
+        longer = [pair for pair, (_, end) in told.items() if end == first]
+        free = [pair for pair, (_, end) in told.items() if end <= passed]
+        if longer:
+            begins, ends = longer[0]
+        else:
+            begins, ends = free[0] if free else max(told, key=told.__getitem__)
+            self._note(begins + group, stream, first)
+        self._note(ends + group, stream, below)
 
     def _told_between(self, group: str, stream: str, position: int, below: int) -> int:
         """How many offsets were told before, while the position stayed."""
-        first = self._cursors().get((_TOLD_FROM + group, stream), 0)
-        end = self._cursors().get((_TOLD_BELOW + group, stream), 0)
-        return max(0, min(end, below) - max(first, position))
+        stretches = self._told(group, stream).values()
+        return sum(max(0, min(end, below) - max(first, position)) for first, end in stretches)
+
+    def _told(self, group: str, stream: str) -> dict[tuple[str, str], tuple[int, int]]:
+        """The stretches by the names of their positions; empty ones are at 0."""
+        kept = self._cursors()
+        return {
+            (begins, ends): (kept.get((begins + group, stream), 0), kept.get((ends + group, stream), 0))
+            for begins, ends in _TOLD
+        }
 
 
 def _by_topic(segments: Collection[SegmentInfo], position: int) -> Counter[str]:

@@ -116,6 +116,38 @@ async def test_an_open_reader_is_told_at_once_and_not_again_after_a_restart(tmp_
     assert 3 == len(days.told)
 
 
+async def test_all_stretches_that_were_told_are_remembered(tmp_path: Path) -> None:
+    """Between them there are records in flight, which are told after a restart, as they cannot come again."""
+    days = Days(tmp_path)
+    async with days.opened() as journal:
+        reader = await billing(journal)
+        for _ in range(3):
+            await days.append(journal, *["sms.dr"] * 10)
+            assert 3 == len(await reader.fetch(max_records=3, wait_s=0))
+            await days.passes(journal, 2)
+        assert [(3, 9), (13, 19), (23, 29)] == [(item.first, item.last) for item in days.told]
+    async with days.opened() as journal:
+        await billing(journal)
+        assert days.told[3:] == [Expired("gateway.billing", EVENTS, 0, 29, {"unknown": 9})]
+
+
+async def test_a_stretch_that_was_passed_makes_place_for_the_next(tmp_path: Path) -> None:
+    """However often it happens: what is kept of it is bounded, and at the end nothing was told twice."""
+    days = Days(tmp_path)
+    async with days.opened() as journal:
+        reader = await billing(journal)
+        for _ in range(20):
+            await days.append(journal, *["sms.dr"] * 5)
+            records = await reader.fetch(max_records=2, wait_s=0)
+            await days.passes(journal, 2)
+            reader.commit(EVENTS, records[-1].offset + 1)
+        assert 20 * 3 == sum(item.count for item in days.told)
+        assert 3 == len(journal.cursors())
+    async with days.opened() as journal:
+        await billing(journal)
+    assert 20 * 3 == sum(item.count for item in days.told)
+
+
 async def test_what_was_in_flight_and_is_done_is_no_loss(tmp_path: Path) -> None:
     """It left the log after it was handed out, and was delivered all the same."""
     days = Days(tmp_path)
