@@ -218,6 +218,10 @@ class Rows:
             doubtful.append(time_of(row[2]))
         return (max(ends), min(doubtful)) if ends else None
 
+    def last_key(self) -> int | None:
+        """Of the last row; None when there is none."""
+        return next(iter(self._keys_before(MASK)), None)
+
     # -- where and when -----------------------------------------------------------------------------------------
 
     def _from(self, position: int) -> tuple[int, int]:

@@ -60,6 +60,7 @@ class Store:
     def __init__(self, folder: Path, *, is_writer: bool) -> None:
         self.path = folder / FILE_NAME
         self.streams: dict[str, Stream] = {}
+        self._last_keys: dict[str, int | None] = {}
         self.last_appended_at = 0.0
         try:
             mode = "rwc" if is_writer else "rw"  # a reader of a WAL file may have to make its -shm
@@ -121,12 +122,17 @@ class Store:
 
     def _read_streams(self) -> None:
         for number, name, floor in self._db.execute("SELECT id, name, floor FROM stream").fetchall():
-            stream = Stream(number, name, floor, floor)
-            last = Rows(self._db, stream).last()
+            stream = self.streams.setdefault(name, Stream(number, name, floor, floor))
+            stream.floor, stream.head = floor, max(floor, stream.head)
+            rows = self._rows(stream)
+            last_key = rows.last_key()
+            if last_key == self._last_keys.get(name):
+                continue  # a row never changes, and its bytes need not be read again
+            last = rows.last()
             if last is not None:
                 stream.head, stream.newest_at = max(floor, last[0]), last[1]
                 self.last_appended_at = max(self.last_appended_at, last[1])
-            self.streams[name] = stream
+            self._last_keys[name] = last_key
 
     def close(self) -> None:
         """Close the connection; a writer's last close folds the WAL into the file."""

@@ -252,3 +252,25 @@ def stored_key(offset: int) -> bytes:
     """
     key = 1 << 44 | offset
     return bytes(key >> shift & 0x7F | (0x80 if shift else 0) for shift in range(42, -1, -7))
+
+
+async def test_refresh_sees_what_was_stored_and_trimmed(tmp_path: Path) -> None:
+    """Bounds of every stream, also when all of it is gone; without reading again what it has read."""
+    writer = Store(tmp_path, is_writer=True)
+    reader = Store(tmp_path, is_writer=False)
+    try:
+        for number in range(3):
+            draft = segment.Draft()
+            one = Entry("sms.dr", "k", f"{number:032x}", b"{}")
+            draft.add(one, segment.encode(one))
+            writer.commit({EVENTS: draft}, {}, NOW + number)
+            reader.refresh()
+            assert writer.streams == reader.streams
+        for below in (2, 3):
+            writer.trim(EVENTS, below)
+            reader.refresh()
+            assert writer.streams == reader.streams
+        assert NOW + 2 == reader.last_appended_at
+    finally:
+        reader.close()
+        writer.close()
