@@ -163,6 +163,7 @@ class Lane:
     async def close(self) -> None:
         """Make commits durable and give the reader back; :meth:`run` would open it again. Twice is harmless."""
         reader, self._reader = self._reader, None
+        self._has_room.set()  # a rebalance that waits for attempts waits no longer
         self._revoke_all()
         self._leaving.clear()  # what was leaving that reader may come to the next one
         if reader is not None:
@@ -270,9 +271,13 @@ class Lane:
     async def _settle(self, leaving: Sequence[Position]) -> None:
         """Drop what has not begun, wait for what is in flight."""
         until = self._clock.monotonic() + self._settle_s
+        reader = self._reader
         for position in leaving:
             self._drop(position)
-        while any(position.jobs for position in leaving) and (left_s := until - self._clock.monotonic()) > 0:
+        # Once this reader is closed nothing that lands is committed, and mostly nobody is left who would make it land.
+        while self._reader is reader and any(position.jobs for position in leaving):
+            if (left_s := until - self._clock.monotonic()) <= 0:
+                return
             await self._changed(min(left_s, _SETTLE_LOOK_S))
             for position in leaving:
                 self._drop(position)  # what failed meanwhile waits for retry, and not here

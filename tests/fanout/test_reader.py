@@ -515,6 +515,20 @@ async def test_revoked_partitions_are_settled_before_they_go() -> None:
     assert set() == receiver.overlapping_keys
 
 
+async def test_a_stop_ends_a_settling_whose_attempts_it_cut() -> None:
+    """Nobody makes these attempts any more: a group that waited for them would wait for as long as it can."""
+    log = MemoryLog()
+    await log.append([entry(1, "hangs")])
+    sink = ScriptedSink()
+    reader = make(log, sink, plan(timeout_s=600.0))
+    reader.start()
+    await until(lambda: len(sink.asked) == 1)
+    main = next(reader for reader in log.readers if reader.group == GROUP)
+    async with asyncio.timeout(10):
+        await asyncio.gather(main.rebalance(["events-0"]), reader.stop(0.1))
+    assert (GROUP, "events-0") not in log.committed
+
+
 async def test_a_partition_that_could_not_settle_in_time_is_read_again_when_it_comes_back() -> None:
     """An attempt outlasts the group's patience: its event and all behind it come again, in order per key."""
     log = MemoryLog()
