@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from gateway.config.settings import Kafka, Subscriber
@@ -16,7 +18,14 @@ def test_how_soon_a_dead_member_is_noticed_is_what_the_configuration_says(
     more = {} if written is None else {"session_timeout": written}
     options = KafkaOptions.of(Kafka.model_validate({"bootstrap_servers": ["127.0.0.1:9"], **more}))
     reader = KafkaReader(
-        options, "g", ["sms.dr"], start="latest", on_revoked=None, ensure=_never, leave=lambda reader, farewell: None
+        options,
+        "g",
+        ["sms.dr"],
+        start="latest",
+        on_revoked=None,
+        ensure=_never,
+        background=asyncio.create_task,
+        on_closed=lambda _: None,
     )
     assert reader._policy.session_s == session_s
     assert 3 <= reader._policy.session_s / reader._policy.heartbeat_s <= 10

@@ -67,7 +67,7 @@ class KafkaLog:
         self._known: set[str] = set()
         self._ensuring = asyncio.Lock()
         self._readers: set[KafkaReader] = set()
-        self._leaving: set[asyncio.Task[object]] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
         self._is_stopped = False
 
     async def start(self) -> None:
@@ -78,7 +78,8 @@ class KafkaLog:
         """Close the readers that are open, then the writer. Twice, or before :meth:`start`, is well."""
         self._is_stopped = True
         await asyncio.gather(*(reader.close() for reader in list(self._readers)))
-        await asyncio.gather(*self._leaving)
+        while self._leaving:  # one may begin another
+            await asyncio.wait(self._leaving)
         await self._writer.stop()
 
     @property
@@ -144,13 +145,17 @@ class KafkaLog:
             group,
             topics,
             ensure=self.ensure,
-            leave=self._leave,
+            background=self._background,
+            on_closed=self._readers.discard,
             policy=self._reader_policy,
             **how,
         )
         self._readers.add(reader)
         try:
             await reader.open()
+        except asyncio.CancelledError:
+            self._background(reader.close())  # it may take seconds, and who cancels is about to stop
+            raise
         except BaseException:
             await reader.close()
             raise
@@ -171,12 +176,12 @@ class KafkaLog:
         if created:
             _log.info("kafka.topics_created", topics=created)
 
-    def _leave(self, reader: KafkaReader, farewell: Coroutine[Any, Any, object] | None) -> None:
-        self._readers.discard(reader)
-        if farewell is not None:
-            task = asyncio.create_task(farewell, name=f"kafka-leave-{reader.group}")
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
+    def _background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Runs to its end even if nobody waits for it; :meth:`stop` does."""
+        task = asyncio.create_task(work, name="kafka-leave")
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+        return task
 
     async def _refuse(self, entry: Entry | Record, ticket: Ticket, reason: str) -> None:
         assert isinstance(ticket, _Append)

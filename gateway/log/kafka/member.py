@@ -11,13 +11,15 @@ protocol). What we add to it:
   events come again elsewhere.
 * Away is told from empty: aiokafka retries in silence, so an idle member asks for an end offset every ten seconds.
   A consumer whose background task ended, or whose addresses are stale, is replaced; it goes on from its commits.
+* A consumer that is given up is ended wholly (:mod:`gateway.log.kafka.farewell`), in a task of the log's: who is
+  cancelled meanwhile waits for nothing and leaves nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -27,12 +29,15 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
 from gateway.errors import Transient
 from gateway.log import OnRevoked, Start
-from gateway.log.kafka import faults, topics
+from gateway.log.kafka import farewell, faults, topics
 from gateway.log.kafka.availability import CONNECTION, Availability
 from gateway.log.kafka.options import OPEN_S, KafkaOptions, within
 from gateway.log.kafka.positions import Positions, pin
 from gateway.log.kafka.quiet import QUIET
 from gateway.telemetry.metrics import METRICS
+
+#: Runs what must end whoever is cancelled, in a task that its owner awaits.
+Background = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 _log = structlog.get_logger("gateway.kafka")
 
@@ -53,6 +58,8 @@ class ReaderPolicy:
         request_s: for one commit, offset look-up or seek.
         probe_s: an idle reader makes sure of Kafka after this.
         rebootstrap_s: away for this long while a fresh client gets through: the consumer is replaced.
+        close_s: for the last commit, and then for aiokafka's stop, which waits for others while the group deals.
+        cut_s: for what that stop left undone.
     """
 
     session_s: float = 15.0
@@ -64,7 +71,8 @@ class ReaderPolicy:
     request_s: float = 10.0
     probe_s: float = 10.0
     rebootstrap_s: float = 60.0
-    close_s: float = 5.0
+    close_s: float = 4.0
+    cut_s: float = 2.0
     fetch_max_bytes: int = 4 * 1024 * 1024
     max_partition_fetch_bytes: int = 1024 * 1024
 
@@ -76,6 +84,7 @@ class Member:
         topics: names in Kafka.
         positions: what is done; shared with the reader.
         changed: set when partitions have come.
+        background: for what outlives a call that is cancelled.
     """
 
     def __init__(
@@ -89,6 +98,7 @@ class Member:
         availability: Availability,
         on_revoked: OnRevoked | None,
         changed: asyncio.Event,
+        background: Background,
     ) -> None:
         self.consumer: Any = None
         self._options = options
@@ -99,6 +109,8 @@ class Member:
         self._availability = availability
         self._on_revoked = on_revoked
         self._changed = changed
+        self._background = background
+        self._retiring: asyncio.Task[None] | None = None
         self._committing = asyncio.Lock()
         self._heard_at = 0.0
         self._rebalances = METRICS.counter("gateway_kafka_rebalances").labels(group)
@@ -144,11 +156,11 @@ class Member:
                 await consumer.start()
                 joined = await self.enter(consumer)
         except faults.CLIENT_ERRORS as exc:
-            await within(policy.close_s, consumer.stop())
+            await self.end(consumer)
             self._availability.problem(CONNECTION, faults.reason(exc))
             raise faults.away(exc, f"group {self._group}") from exc
         except BaseException:
-            await within(policy.close_s, consumer.stop())
+            self.end(consumer)
             raise
         self.consumer = consumer
         self.heard()
@@ -174,15 +186,46 @@ class Member:
         consumer.subscribe(self._topics, listener=listener)
         return listener.joined
 
+    # -- parting ------------------------------------------------------------------------------------------------
+
     async def replace(self, consumer: Any) -> None:
-        """Give this consumer up; there is none until the next :meth:`join`."""
+        """Give this consumer up; there is none until the next :meth:`join`. Cancelled, it goes on in the background."""
         if self.consumer is not consumer:
             return
         self.consumer = None
         # In a task of its own: the owner may wait, inside, for what its reading task does.
-        settling = asyncio.create_task(self.revoked(consumer, consumer.assignment()), name=f"kafka-{self._group}")
-        await asyncio.wait([settling], timeout=self._policy.settle_s + self._policy.request_s)
-        await within(self._policy.close_s, consumer.stop())
+        self._retiring = self._background(self._retire(consumer))
+        await asyncio.wait([self._retiring])
+
+    async def close(self) -> None:
+        """Commit and leave, within ten seconds; while Kafka is away only begin to, and return at once."""
+        is_away = not self._availability.state.is_ready
+        if self._retiring is not None:
+            await asyncio.wait([self._retiring], timeout=0.0 if is_away else self._policy.close_s)
+            self._retiring.cancel()
+        consumer, self.consumer = self.consumer, None
+        if consumer is None:
+            return
+        if is_away:
+            self.end(consumer)
+            return
+        try:
+            with suppress(Transient):
+                await self.commit(consumer, self._policy.close_s)
+        finally:
+            ended = self.end(consumer)
+        await ended
+
+    def end(self, consumer: Any) -> asyncio.Future[None]:
+        """Begin to give a consumer back, in the background; nothing of it is alive afterwards. Need not be awaited."""
+        return asyncio.shield(self._background(farewell.end(consumer, self._policy.close_s, self._policy.cut_s)))
+
+    async def _retire(self, consumer: Any) -> None:
+        policy = self._policy
+        try:
+            await within(policy.settle_s + policy.request_s, self.revoked(consumer, consumer.assignment()))
+        finally:
+            await self.end(consumer)
 
     # -- rebalances ---------------------------------------------------------------------------------------------
 

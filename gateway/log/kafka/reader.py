@@ -12,7 +12,7 @@ fetched ahead; a fetch hands out at most ``max_records`` of them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -23,9 +23,9 @@ from gateway.errors import Transient
 from gateway.log import OnRevoked, Record, Start
 from gateway.log.kafka import binding, faults
 from gateway.log.kafka.availability import CONNECTION, Availability, State
-from gateway.log.kafka.member import Member, ReaderPolicy
+from gateway.log.kafka.member import Background, Member, ReaderPolicy
 from gateway.log.kafka.onlooker import Onlooker
-from gateway.log.kafka.options import KafkaOptions, within
+from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.positions import Positions
 from gateway.log.kafka.quiet import quieten
 from gateway.telemetry.metrics import METRICS
@@ -39,7 +39,8 @@ class KafkaReader:
     Args:
         is_shared: the group deals its partitions among those who read; otherwise this one has all, and is in no group.
         ensure: creates the topics where they are missing and that is allowed.
-        leave: ends a consumer that need not be waited for, in the background of the log.
+        background: for what outlives a call that is cancelled; the log awaits it when it stops.
+        on_closed: told once, when the reader is closed.
     """
 
     def __init__(
@@ -52,7 +53,8 @@ class KafkaReader:
         is_shared: bool = True,
         on_revoked: OnRevoked | None = None,
         ensure: Callable[[Collection[str]], Awaitable[None]],
-        leave: Callable[[KafkaReader, Coroutine[Any, Any, object] | None], None],
+        background: Background,
+        on_closed: Callable[[KafkaReader], None],
         policy: ReaderPolicy | None = None,
     ) -> None:
         self.group = group
@@ -60,7 +62,8 @@ class KafkaReader:
         self._topics = sorted(topics)
         self._start: Start = start
         self._ensure = ensure
-        self._leave = leave
+        self._background = background
+        self._on_closed = on_closed
         # Five heartbeats in a session, as Kafka's own consumer has it by default.
         self._policy = policy or ReaderPolicy(session_s=options.session_s, heartbeat_s=options.session_s / 5)
         self._availability = Availability(group)
@@ -76,6 +79,7 @@ class KafkaReader:
             availability=self._availability,
             on_revoked=on_revoked,
             changed=self._changed,
+            background=background,
         )
         self._committer: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -101,24 +105,23 @@ class KafkaReader:
             self._committer = asyncio.create_task(self._member.commit_regularly(), name=f"kafka-commit-{self.group}")
 
     async def close(self) -> None:
-        """See :meth:`gateway.log.LogReader.close`. Within ten seconds; at once while Kafka is away."""
+        """See :meth:`gateway.log.LogReader.close`. Within ten seconds; at once while Kafka is away.
+
+        Cancelled, it goes on in the background: a member that is half closed would hold up its group.
+        """
         if self._is_closed:
             return
         self._is_closed = True
         self._changed.set()
+        await asyncio.shield(self._background(self._close()))
+
+    async def _close(self) -> None:
         if self._committer is not None:
             self._committer.cancel()
             await asyncio.wait([self._committer])
-        consumer, self._member.consumer = self._member.consumer, None
-        farewell = None
-        if consumer is not None and self._availability.state.is_ready:
-            with suppress(Transient):
-                await self._member.commit(consumer, self._policy.close_s)
-            await within(self._policy.close_s, consumer.stop())
-        elif consumer is not None:
-            farewell = within(self._policy.close_s, consumer.stop())
+        await self._member.close()
         self._availability.close()
-        self._leave(self, farewell)
+        self._on_closed(self)
 
     @property
     def state(self) -> State:
