@@ -189,7 +189,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "gateway_kafka_up",
         "gauge",
         ("client",),
-        "1 while Kafka serves this client (publisher, writer, or a consumer group), 0 while it does not.",
+        "1 while Kafka serves all clients of this name (publisher, writer, a consumer group, a stream), 0 while not.",
         "0: the log line kafka.unavailable and /readyz say why; events wait in the journal, nothing is lost.",
     ),
     Metric(

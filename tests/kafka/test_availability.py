@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from gateway.log.kafka import KafkaLog, KafkaOptions
-from gateway.log.kafka.availability import CONNECTION, Availability
+from gateway.log.kafka.availability import CONNECTION, Availability, State, both
 from gateway.log.kafka.faults import KafkaAway
 from gateway.telemetry.metrics import METRICS
 
@@ -50,6 +52,31 @@ def test_one_that_comes_before_the_other_has_gone_keeps_the_series() -> None:
     assert "replaced" not in shown()
 
 
+def test_clients_of_one_name_are_up_when_all_of_them_are() -> None:
+    """As those of one stream: one that goes before it was connected leaves no alarm about the healthy ones."""
+    one, two = Availability("shared"), Availability("shared")
+    one.solved(CONNECTION)
+    assert shown()["shared"] == 0
+    two.close()
+    assert shown()["shared"] == 1
+    three = Availability("shared")
+    three.solved(CONNECTION)
+    three.problem("sms.dr", "no leader")
+    one.problem(CONNECTION, "away")
+    one.solved(CONNECTION)
+    assert shown()["shared"] == 0
+    three.close()
+    assert shown()["shared"] == 1
+    one.close()
+    assert "shared" not in shown()
+
+
+def test_of_two_states_of_one_name_the_one_with_a_problem_is_told() -> None:
+    """Whichever of them is asked first."""
+    well, ill = State(True, {}, 2.0), State(False, {CONNECTION: "away"}, 1.0)
+    assert both(well, ill) == both(ill, well) == State(False, {CONNECTION: "away"}, 2.0)
+
+
 async def test_a_reader_that_cannot_open_leaves_no_series() -> None:
     """As for each scan of ``explain`` while Kafka is away: nobody is left who would set it to 1 again."""
     log = KafkaLog(KafkaOptions(bootstrap_servers=("127.0.0.1:1",)))
@@ -69,3 +96,20 @@ async def test_a_reader_that_closes_takes_its_series_along(kafka: str) -> None:
     await reader.close()
     assert "scan.closes" not in shown()
     await log.stop()
+
+
+@pytest.mark.kafka
+async def test_a_browser_that_goes_while_it_opens_leaves_the_others_as_they_are(kafka: str, prefix: str) -> None:
+    """A stream's client that hangs up at once is no outage of those who read on, in metrics and on the console."""
+    log = KafkaLog(KafkaOptions(bootstrap_servers=(kafka,), prefix=prefix))
+    await log.start()
+    stays = await log.browse("stream.shares", ["sms.dr"])
+    opening = asyncio.create_task(log.browse("stream.shares", ["sms.dr"]))
+    await asyncio.sleep(0)
+    assert (shown()["stream.shares"], log.states["stream.shares"].is_ready) == (0, False)
+    opening.cancel()
+    await asyncio.wait([opening])
+    await stays.fetch(max_records=1, wait_s=0.1)
+    assert (shown()["stream.shares"], log.states["stream.shares"].is_ready) == (1, True)
+    await log.stop()
+    assert "stream.shares" not in shown()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -13,8 +13,8 @@ from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.kafka")
 
-#: How many clients of one name are open: one that comes before the other has gone shares its series.
-_OPEN: Counter[str] = Counter()
+#: The clients that are open, by name.
+_OPEN: defaultdict[str, set[Availability]] = defaultdict(set)
 
 #: Subject of what concerns the connection and not one topic.
 CONNECTION = ""
@@ -40,8 +40,15 @@ class State:
         return "; ".join(f"{subject}: {text}" if subject else text for subject, text in self.problems.items())
 
 
+def both(one: State, other: State) -> State:
+    """Of two clients of one name: ready when both are, since the later of their changes; the first's word counts."""
+    return State(one.is_ready and other.is_ready, other.problems | one.problems, max(one.since, other.since))
+
+
 class Availability:
     """Collects problems by subject. Starts with "not connected yet", said to nobody.
+
+    Clients of one name share a gauge: those that browse for one stream, or one that comes before the other has gone.
 
     Args:
         client: label of the gauge and of log lines, such as ``publisher``.
@@ -52,21 +59,13 @@ class Availability:
         self._problems: dict[str, str] = {CONNECTION: "not connected yet"}
         self._told: dict[str, float] = {}
         self._since = time.time()
-        self._gauge = METRICS.gauge("gateway_kafka_up").labels(client)
-        self._gauge.set(0)
-        self._is_closed = False
-        _OPEN[client] += 1
+        _OPEN[client].add(self)
+        self._show()
 
     def close(self) -> None:
         """The client is gone: a gauge that stays at 0 would be an alarm about nothing. May be called twice."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        _OPEN[self._client] -= 1
-        if not _OPEN[self._client]:
-            del _OPEN[self._client]
-            with suppress(KeyError):
-                METRICS.gauge("gateway_kafka_up").remove(self._client)
+        _OPEN[self._client].discard(self)
+        self._show()
 
     @property
     def state(self) -> State:
@@ -78,7 +77,7 @@ class Availability:
         if not self._problems:
             self._since = time.time()
         self._problems[subject] = reason
-        self._gauge.set(0)
+        self._show()
         if subject not in self._told:
             self._told[subject] = time.monotonic()
             _log.warning("kafka.unavailable", client=self._client, topic=subject or None, reason=reason)
@@ -93,4 +92,13 @@ class Availability:
             _log.info("kafka.available", client=self._client, topic=subject or None, lasted_s=lasted_s)
         if not self._problems:
             self._since = time.time()
-            self._gauge.set(1)
+            self._show()
+
+    def _show(self) -> None:
+        gauge, clients = METRICS.gauge("gateway_kafka_up"), _OPEN[self._client]
+        if clients:
+            gauge.labels(self._client).set(all(not client._problems for client in clients))
+            return
+        del _OPEN[self._client]
+        with suppress(KeyError):
+            gauge.remove(self._client)

@@ -12,7 +12,7 @@ import structlog
 from gateway.errors import Poison
 from gateway.log import Entry, OnRevoked, Record, Start
 from gateway.log.kafka import faults, topics
-from gateway.log.kafka.availability import State
+from gateway.log.kafka.availability import State, both
 from gateway.log.kafka.lane import Ticket
 from gateway.log.kafka.member import ReaderPolicy
 from gateway.log.kafka.options import KafkaOptions
@@ -84,8 +84,15 @@ class KafkaLog:
 
     @property
     def states(self) -> dict[str, State]:
-        """State of the writer (``""``) and of each reader, by its group or name, for ``/readyz`` and the console."""
-        return {"": self._writer.state, **{reader.group: reader.state for reader in self._readers}}
+        """State of the writer (``""``) and of the readers, for ``/readyz`` and the console.
+
+        By group or name; of several that have one name, ready when all are.
+        """
+        states = {"": self._writer.state}
+        for reader in self._readers:
+            known = states.get(reader.group)
+            states[reader.group] = reader.state if known is None else both(known, reader.state)
+        return states
 
     async def append(self, entries: Sequence[Entry]) -> None:
         """Store entries, each durable on all in-sync replicas when this returns.
