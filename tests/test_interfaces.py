@@ -24,6 +24,7 @@ from gateway.callbacks import CALLBACKS
 from gateway.cli import main
 from gateway.config.settings import FAMILIES, Settings
 from gateway.fanout import attempts, parking, state
+from gateway.fanout.reader import group_name
 from gateway.schema.events import event_schemas, topics
 from tests.tour import README, ROOT
 
@@ -137,6 +138,14 @@ def test_internal_topics_are_documented_where_kafka_needs_rights() -> None:
     tier = parking.retry_topic(one, 60.0).replace("60s", "<delay>")
     wanted = {tier, parking.dlq_topic(one), parking.replay_topic(one)}
     assert wanted | {publisher.DEAD_LETTERS, attempts.TOPIC, state.TOPIC} == shown
+
+
+def test_consumer_groups_are_documented_where_kafka_needs_rights() -> None:
+    """A group without the right to read is a subscriber that gets nothing."""
+    shown = re.findall(r"`([a-z.<>-]+)`", PAGES["kafka-consumers.md"].partition("Its consumer groups")[2])
+    one = "<subscriber>"
+    tier = parking.retry_topic(one, 60.0).replace("60s", "<delay>")
+    assert {group_name(one), tier, parking.replay_topic(one)} <= set(shown)
 
 
 @each

@@ -110,6 +110,13 @@ async def test_browsing_leaves_no_group_behind(kafka: str, prefix: str) -> None:
     assert not [group for group in groups if "look" in group[0]]
 
 
+async def test_errors_of_a_browser_speak_of_no_group() -> None:
+    """Who looks for a group of this name in Kafka would find none."""
+    log = KafkaLog(_options("127.0.0.1:9", create_topics=False))
+    with pytest.raises(Transient, match=r"^reader look: "):
+        await log.browse("look", [TOPIC])
+
+
 async def test_a_scan_waits_for_a_broker_that_pauses(broker: Cluster) -> None:
     """Records that come late are found; silence is not the end."""
     async with AsyncExitStack() as stack:

@@ -87,6 +87,9 @@ class Member:
         background: for what outlives a call that is cancelled.
     """
 
+    #: What it is in errors, before its name.
+    _kind = "group"
+
     def __init__(
         self,
         options: KafkaOptions,
@@ -101,6 +104,7 @@ class Member:
         background: Background,
     ) -> None:
         self.consumer: Any = None
+        self.called = f"{self._kind} {group}"
         self._options = options
         self._group = group
         self._topics = sorted(topics)
@@ -158,7 +162,7 @@ class Member:
         except faults.CLIENT_ERRORS as exc:
             await self.end(consumer)
             self._availability.problem(CONNECTION, faults.reason(exc))
-            raise faults.away(exc, f"group {self._group}") from exc
+            raise faults.away(exc, self.called) from exc
         except BaseException:
             self.end(consumer)
             raise
@@ -291,7 +295,7 @@ class Member:
                 _log.info("kafka.commit_dropped", group=self._group, reason=faults.reason(exc))
             except faults.CLIENT_ERRORS as exc:
                 self._availability.problem(CONNECTION, f"commit: {faults.reason(exc)}")
-                raise faults.away(exc, f"group {self._group}: commit") from exc
+                raise faults.away(exc, f"{self.called}: commit") from exc
             else:
                 self._positions.committed_up_to(due)
                 self.heard()
@@ -321,7 +325,7 @@ class Member:
             self._availability.problem(CONNECTION, said)
             if silent_s > self._policy.rebootstrap_s and await topics.is_reachable(self._options):
                 await self.replace(consumer)
-            raise faults.KafkaAway(f"group {self._group}: {said}") from exc
+            raise faults.KafkaAway(f"{self.called}: {said}") from exc
         self.heard()
 
     async def trouble(self, consumer: Any, exc: BaseException) -> None:
@@ -333,7 +337,7 @@ class Member:
         self._availability.problem(CONNECTION, faults.reason(exc))
         if not isinstance(exc, errors.TopicAuthorizationFailedError | errors.GroupAuthorizationFailedError):
             await self.replace(consumer)
-        raise faults.away(exc, f"group {self._group}") from exc
+        raise faults.away(exc, self.called) from exc
 
     async def ask(self, question: Awaitable[Any]) -> Any:
         """A question to Kafka, with a deadline.
@@ -345,7 +349,7 @@ class Member:
             async with asyncio.timeout(self._policy.request_s):
                 return await question
         except faults.CLIENT_ERRORS as exc:
-            raise faults.away(exc, f"group {self._group}") from exc
+            raise faults.away(exc, self.called) from exc
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types

@@ -23,6 +23,8 @@ _NOBODY: Final[dict[str, Any]] = {"group_id": None}
 class Onlooker(Member):
     """A :class:`Member` of nothing."""
 
+    _kind = "reader"
+
     #: Where partitions that are new to us begin; those that come after the first are added ones.
     _start: Start = "earliest"
 

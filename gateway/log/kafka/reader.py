@@ -88,7 +88,7 @@ class KafkaReader:
     # -- life ---------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Join the group. Returns with partitions, or without when others take long to give them away.
+        """Begin to read. One of a group returns with partitions, or without when others take long to give them away.
 
         Raises:
             KafkaAway: Kafka cannot be reached, refuses, or a topic is missing; call again later.
@@ -133,7 +133,7 @@ class KafkaReader:
     async def fetch(self, *, max_records: int, wait_s: float) -> Sequence[Record]:
         """See :meth:`gateway.log.LogReader.fetch`."""
         if self._is_closed:
-            raise faults.KafkaAway(f"group {self.group}: the reader is closed")
+            raise faults.KafkaAway(f"{self._member.called}: the reader is closed")
         consumer = await self._member.ready()
         self._changed.clear()
         active = [tp for tp in consumer.assignment() if self._positions.name(tp) not in self._paused]
@@ -204,7 +204,7 @@ class KafkaReader:
         consumer = self._member.consumer
         tp = self._positions.partition(partition)
         if consumer is None or tp not in consumer.assignment():
-            raise faults.KafkaAway(f"group {self.group}: {partition} is not assigned to this process")
+            raise faults.KafkaAway(f"{self._member.called}: {partition} is not assigned to this process")
         first = (await self._member.ask(consumer.beginning_offsets([tp])))[tp]
         end = (await self._member.ask(consumer.end_offsets([tp])))[tp]
         self._seek(consumer, tp, min(max(offset, first), end))
