@@ -1,17 +1,18 @@
-"""Reading Kafka's topics for a person who looks on: a consumer group of its own that commits nothing."""
+"""Reading Kafka's topics for a person who looks on; nothing of it is kept."""
 
 from __future__ import annotations
 
-import uuid
+import math
 from collections.abc import AsyncGenerator, Collection
 from typing import Final
 
 from gateway.config.settings import FAMILIES, Settings
+from gateway.fanout.scan import scan
 from gateway.log import Record
 from gateway.log.kafka import KafkaLog, KafkaOptions
 
-#: A new group of Kafka is assigned its partitions within this time, on a busy cluster too.
-_JOIN_S: Final = 10.0
+#: A busy cluster may say nothing for so long in the middle of what is there.
+_SILENCE_S: Final = 10.0
 _WAIT_S: Final = 1.0
 _BATCH: Final = 500
 
@@ -26,26 +27,24 @@ async def consume(
         since: Unix seconds of the first record wanted; None begins behind the newest, or with ``is_once`` at the start.
 
     Raises:
-        Transient: Kafka cannot be reached.
+        Transient: Kafka cannot be reached, or falls silent before the end.
     """
     assert settings.kafka is not None
     topics: Collection[str] = [topic] if topic is not None else FAMILIES
     log = KafkaLog(KafkaOptions.of(settings.kafka, settings.topics))
-    reader = await log.reader(
-        f"tail-{uuid.uuid4().hex[:12]}", topics, start="earliest" if since is not None or is_once else "latest"
-    )
     try:
-        # Partitions to seek in are there only after the first fetch.
-        found = await reader.fetch(max_records=_BATCH, wait_s=_JOIN_S)
-        if since is not None:
-            await reader.seek_to_time(since)
-            found = ()
-        while True:
-            for record in found:
+        if is_once:
+            async for record in scan(log, "tail", topics, since=since or 0.0, until=math.inf, silence_s=_SILENCE_S):
                 yield record
-            found = await reader.fetch(max_records=_BATCH, wait_s=_WAIT_S)
-            if is_once and not found:
-                return
+            return
+        reader = await log.browse("tail", topics, start="latest" if since is None else "earliest")
+        try:
+            if since is not None:
+                await reader.seek_to_time(since)
+            while True:
+                for record in await reader.fetch(max_records=_BATCH, wait_s=_WAIT_S):
+                    yield record
+        finally:
+            await reader.close()
     finally:
-        await reader.close()
         await log.stop()

@@ -46,7 +46,7 @@ def tail(
 ) -> None:
     """Print events as they come.
 
-    With Kafka it reads the topics, in a consumer group of its own. Otherwise it reads the journal beside a running
+    With Kafka it reads the topics, in no consumer group. Otherwise it reads the journal beside a running
     gateway, and works when the gateway is down, too.
     """
     settings = settings_from(config_path)
