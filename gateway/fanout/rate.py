@@ -30,7 +30,7 @@ class TokenBucket:
         self._next = float("-inf")
 
     def wait_s(self, now: float) -> float:
-        """Seconds until the next event may pass, 0 for now."""
+        """Seconds until the next event may pass, 0 when it may at once."""
         return max(0.0, self._next - now)
 
     def take(self, now: float) -> None:

@@ -365,6 +365,6 @@ def tolerant(text: bytes) -> str:
 
 
 def is_damage(exc: sqlite3.Error) -> bool:
-    """The file is not sound; otherwise the disk refuses for now."""
+    """The file is not sound; otherwise the disk refuses, and may take it later."""
     code = getattr(exc, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

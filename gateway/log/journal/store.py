@@ -312,7 +312,7 @@ class Store:
 
 
 def translated(exc: sqlite3.Error, path: Path) -> JournalUnavailable | JournalDamaged:
-    """What an error of SQLite means for us: the disk refuses for now, or the file is not sound."""
+    """What an error of SQLite means for us: a disk that may take it later, or a file that is not sound."""
     if is_damage(exc):
         return damaged(path, str(exc))
     return JournalUnavailable(f"{path}: the disk refused: {exc}; free space or look at the disk, nothing was stored")
