@@ -6,11 +6,12 @@ import asyncio
 import os
 import re
 import signal
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
+
+from tests.ports import free_port
 
 ROOT: Final = Path(__file__).parent.parent
 README: Final = (ROOT / "README.md").read_text()
@@ -25,13 +26,6 @@ def section(heading: str) -> str:
 def blocks(text: str) -> list[str]:
     """What is to be pasted into a shell."""
     return re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
-
-
-def free_port() -> int:
-    """Of loopback; taken by nobody when we looked."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Tour:

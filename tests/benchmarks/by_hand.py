@@ -20,8 +20,9 @@ import uvloop
 from gateway.log.kafka import topics
 from gateway.log.kafka.options import KafkaOptions
 from tests.benchmarks import ingest, ingest_requests, report, wrk
-from tests.benchmarks.machine import Service, cores, free_port, running
+from tests.benchmarks.machine import Service, cores, running
 from tests.benchmarks.parts import broker
+from tests.ports import free_port
 
 SIDES = ("bare", "gateway", "aiohttp", "fastapi")
 _LAG = re.compile(r"^gateway_publisher_lag_records(?:\{\})? ([\d.e+]+)$", re.MULTILINE)

@@ -20,8 +20,9 @@ from typing import Any
 import uvloop
 
 from tests.benchmarks import fanout, ingest, ingest_requests, report, wrk
-from tests.benchmarks.machine import Service, cores, free_port, running
+from tests.benchmarks.machine import Service, cores, running
 from tests.fanout.events import entry
+from tests.ports import free_port
 
 _DELIVERED = re.compile(r'^gateway_deliveries_total\{outcome="delivered",subscriber="all"\} ([\d.e+]+)$', re.MULTILINE)
 

@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 
 from tests.benchmarks import ingest_requests, report, wrk
-from tests.benchmarks.machine import Service, free_port, running
+from tests.benchmarks.machine import Service, running
+from tests.ports import free_port
 
 SIDES = ("bare", "accept", "ordinary", "run")
 #: Callback, connections, keep-alive.

@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 
 from tests.benchmarks import ingest, ingest_requests, report, wrk
-from tests.benchmarks.machine import Service, free_port, running
+from tests.benchmarks.machine import Service, running
+from tests.ports import free_port
 
 WORKERS = (1, 2)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.broker import assembly, security
-from tests.broker.node import Node, free_port, java
+from tests.broker.node import Node, java
+from tests.ports import free_port
 
 _LOG4J: Final = """status=error
 appender.out.type=Console
@@ -108,9 +109,7 @@ def create(nodes: int = 1, *, secure: bool = False, extra: dict[str, str] | None
     controllers = {number: free_port() for number in range(1, nodes + 1)}
     if secure:
         security.make_certificate(folder)
-    cluster_id = subprocess.run(
-        java(jars, "kafka.tools.StorageTool", "random-uuid"), capture_output=True, text=True, check=True
-    ).stdout.strip()
+    cluster_id = _tool(jars, "random-uuid")
     for number in range(1, nodes + 1):
         node = Node(number, folder / f"node-{number}", jars, free_port())
         node.folder.mkdir()
@@ -159,13 +158,14 @@ def _format(node: Node, cluster_id: str, *, standalone: bool, secure: bool) -> N
         arguments.append("--standalone")
     if secure:
         arguments += ["--add-scram", security.SCRAM_USER]
-    subprocess.run(
-        java(
-            node.jars,
-            f"-Dlog4j2.configurationFile=file:{node.folder.parent / 'log4j2.properties'}",
-            "kafka.tools.StorageTool",
-            *arguments,
-        ),
-        check=True,
-        capture_output=True,
+    _tool(node.jars, *arguments)
+
+
+def _tool(jars: Path, *arguments: str) -> str:
+    """What Kafka's StorageTool prints."""
+    found = subprocess.run(
+        java(jars, "kafka.tools.StorageTool", *arguments), capture_output=True, text=True, check=False
     )
+    if found.returncode:
+        raise RuntimeError(f"StorageTool {arguments[0]} ended with {found.returncode}:\n{found.stdout}{found.stderr}")
+    return found.stdout.strip()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import socket
 import subprocess
@@ -16,20 +15,6 @@ START_S: Final = 60.0
 STOP_S: Final = 20.0
 #: The C1 compiler and the serial collector: a test broker lives for a minute, so start-up is what counts.
 _JVM: Final = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Xms96m", "-Xmx256m")
-#: Below the range that Linux takes ports of outgoing connections from: a dead broker's port must stay free.
-_PORTS: Final = range(20_000, 30_000)
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
-    while True:
-        port = random.choice(_PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def java(jars: Path, *arguments: str) -> list[str]:

@@ -14,6 +14,8 @@ from typing import Any
 import orjson
 import yaml
 
+from tests.ports import free_port
+
 #: Process ids of those that run: a test that fails leaves none behind.
 _RUNNING: set[int] = set()
 
@@ -30,7 +32,7 @@ class GatewayProcess:
 
     Args:
         folder: for configuration, journal and log; kept over restarts.
-        config: the configuration; ports 0 are replaced by what was got at the first start, so that they stay.
+        config: the configuration; ports 0 are replaced by some that are free and stay so over restarts.
         command: ``run``, ``serve``, ``fanout``.
     """
 
@@ -74,6 +76,10 @@ class GatewayProcess:
     async def start(self) -> dict[str, Any]:
         """Start it and wait until it says that it stands."""
         self.lines.clear()
+        for section in ("ingest", "admin"):
+            if self.config[section]["port"] == 0:
+                self.config[section] = {**self.config[section], "port": free_port()}
+        self.write()
         self.process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "gateway", self.command, "-c", str(self.path),
             stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
@@ -81,14 +87,7 @@ class GatewayProcess:
         )  # fmt: skip
         _RUNNING.add(self.process.pid)
         self._reading = asyncio.create_task(self._read())
-        started = await self.logged("gateway.started")
-        # With several workers the supervisor has the admin port, and said so before.
-        told = {**started, **next((line for line in self.lines if line.get("event") == "supervisor.started"), {})}
-        for section in ("ingest", "admin"):
-            if section in told:
-                self.config[section] = {**self.config[section], "port": int(str(told[section]).rpartition(":")[2])}
-        self.write()
-        return started
+        return await self.logged("gateway.started")
 
     async def logged(self, event: str, timeout_s: float = 30.0) -> dict[str, Any]:
         """Wait for a line of this name, or take the last one there was.

@@ -13,7 +13,6 @@ from typing import Any, Final, Literal, TypeVar
 
 from tests.broker import cluster as brokers
 from tests.broker.cluster import Cluster
-from tests.broker.node import free_port
 from tests.lossproof import checker, history, stored
 from tests.lossproof.callbacks import SHOP, TOPICS
 from tests.lossproof.checker import Verdict
@@ -24,6 +23,7 @@ from tests.lossproof.process import Gateway
 from tests.lossproof.proxy import Proxy
 from tests.lossproof.receiver import Receiver
 from tests.lossproof.shim import Shim
+from tests.ports import free_port
 
 Mode = Literal["embedded", "kafka", "split"]
 Kind = TypeVar("Kind")
