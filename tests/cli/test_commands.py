@@ -15,6 +15,7 @@ from gateway.errors import Broken, ConfigError, JournalDamaged, JournalInUse
 from gateway.log import Entry
 from gateway.log.journal import segment
 from gateway.log.journal.store import FILE_NAME, Store
+from tests.ports import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -134,14 +135,14 @@ def test_check_of_a_sound_configuration(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-def test_check_reaches_everything_and_tells_all_at_once(tmp_path: Path, unused_tcp_port: int) -> None:
+def test_check_reaches_everything_and_tells_all_at_once(tmp_path: Path) -> None:
     """A refused address, a closed port, a broker that is away: exit code 1, each with its key path."""
     (tmp_path / "config.yaml").write_text(
         f"""
-kafka: {{bootstrap_servers: "127.0.0.1:{unused_tcp_port}"}}
+kafka: {{bootstrap_servers: "127.0.0.1:{free_port()}"}}
 subscribers:
-  - {{name: a, topics: [sms.dr], url: "http://127.0.0.1:{unused_tcp_port}/"}}
-  - {{name: b, topics: [sms.dr], url: "http://127.0.0.1:{unused_tcp_port}/", allow_private: true}}
+  - {{name: a, topics: [sms.dr], url: "http://127.0.0.1:{free_port()}/"}}
+  - {{name: b, topics: [sms.dr], url: "http://127.0.0.1:{free_port()}/", allow_private: true}}
   - {{name: c, topics: [sms.dr], url: "http://169.254.169.254/", allow: [10.0.0.0/8]}}
   - {{name: d, topics: [sms.dr], url: "http://nobody.invalid/"}}
 journal: {{dir: config.yaml}}
@@ -158,9 +159,9 @@ journal: {{dir: config.yaml}}
     assert "config.yaml is not a folder" in found["journal.dir"]
 
 
-def test_check_offline_reaches_nothing(tmp_path: Path, unused_tcp_port: int) -> None:
+def test_check_offline_reaches_nothing(tmp_path: Path) -> None:
     """For CI: the file alone."""
-    (tmp_path / "config.yaml").write_text(f"kafka: {{bootstrap_servers: '127.0.0.1:{unused_tcp_port}'}}")
+    (tmp_path / "config.yaml").write_text(f"kafka: {{bootstrap_servers: '127.0.0.1:{free_port()}'}}")
     assert gateway("check", "--offline").exit_code == 0
 
 
@@ -249,9 +250,9 @@ def test_journal_salvage_to_a_folder_that_cannot_be_made(tmp_path: Path) -> None
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_send_without_a_gateway_fails_with_the_reason(unused_tcp_port: int) -> None:
+def test_send_without_a_gateway_fails_with_the_reason() -> None:
     """Exit code 1, counted, no stack trace."""
-    result = gateway("send", "sms-dr", "-n", "3", "--url", f"http://127.0.0.1:{unused_tcp_port}", "--json")
+    result = gateway("send", "sms-dr", "-n", "3", "--url", f"http://127.0.0.1:{free_port()}", "--json")
     assert result.exit_code == 1
     summary = json.loads(result.stdout)
     assert summary["answers"] == {"no answer": 3}

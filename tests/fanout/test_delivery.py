@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 
 import orjson
 import pytest
@@ -17,6 +16,7 @@ from gateway.log import Record
 from tests.fanout.events import entry
 from tests.fanout.receiver import Post, Receiver, ok, status
 from tests.fanout.running import SECRET, webhook
+from tests.ports import free_port
 
 RECORD = Record("p", 0, 0.0, *entry(1))
 
@@ -132,10 +132,7 @@ async def test_no_answer_in_time_is_a_timeout() -> None:
 
 async def test_nobody_listening_and_unknown_names_are_values() -> None:
     """What goes wrong before an answer has a kind and a sentence, and is never an exception."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    refused, unknown = webhook(f"http://127.0.0.1:{port}/"), webhook("http://no-such-host.invalid/")
+    refused, unknown = webhook(f"http://127.0.0.1:{free_port()}/"), webhook("http://no-such-host.invalid/")
     results = [await sink.attempt(RECORD, is_replay=False) for sink in (refused, unknown)]
     await refused.close()
     await unknown.close()
