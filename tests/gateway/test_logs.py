@@ -5,22 +5,12 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Literal
 
 import pytest
 import structlog
 
 from gateway.telemetry import logs
-
-
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    yield
-    root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
 
 
 def break_with(payload: str) -> None:
