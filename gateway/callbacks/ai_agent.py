@@ -86,17 +86,18 @@ TASK: Final = Shape(
 
 
 def split_by_content(declared: Shape) -> Split:
-    """A call where a call or its contact is named, a task where a task's status or name is, else as the path says.
+    """By the first that is named: a call, a task's status or name, a call's contact; else as the path says.
 
     Both kinds go to one URL where only the console's address is set.
     """
 
     def split(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
-        fields = payload.fields
-        if "callId" in fields or "contactId" in fields:
+        if payload.has("callId"):
             shape = CALL
+        elif payload.has("taskStatus") or payload.has("taskName"):
+            shape = TASK
         else:
-            shape = TASK if "taskStatus" in fields or "taskName" in fields else declared
-        return ((shape, fields, payload.raw, ""),)
+            shape = CALL if payload.has("contactId") else declared
+        return ((shape, payload.fields, payload.raw, ""),)
 
     return split

@@ -157,11 +157,10 @@ def split_by_content(calls: Shape) -> Split:
     """A task where the fields of one are there, else ``calls``: the shape of this path for everything else."""
 
     def split(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
-        fields = payload.fields
-        if "callInfoDetail" in fields:
+        if payload.has("callInfoDetail"):
             shape = CALL if calls is TASK else calls
         else:
-            shape = TASK if "taskStat" in fields or "taskStatus" in fields else calls
-        return ((shape, fields, payload.raw, ""),)
+            shape = TASK if payload.has("taskStat") or payload.has("taskStatus") else calls
+        return ((shape, payload.fields, payload.raw, ""),)
 
     return split

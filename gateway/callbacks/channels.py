@@ -227,20 +227,16 @@ SUPER_STATUS_SHAPE: Final = Shape(
 
 def split_viber(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
     """Only a receipt has a ``requestId``."""
-    shape = VIBER_STATUS_SHAPE if _has(payload.fields, "requestId") else VIBER_MESSAGE
-    if shape is VIBER_MESSAGE and not _has(payload.fields, "phone"):
+    shape = VIBER_STATUS_SHAPE if payload.has("requestId") else VIBER_MESSAGE
+    if shape is VIBER_MESSAGE and not payload.has("phone"):
         shape = VIBER_STATUS_SHAPE
     return ((shape, payload.fields, payload.raw, ""),)
 
 
 def split_messenger(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
     """A reply has a ``sender``, a receipt a ``requestId``."""
-    shape = MESSENGER_MESSAGE if _has(payload.fields, "sender") else MESSENGER_STATUS_SHAPE
+    shape = MESSENGER_MESSAGE if payload.has("sender") else MESSENGER_STATUS_SHAPE
     return ((shape, payload.fields, payload.raw, ""),)
-
-
-def _has(fields: Mapping[str, Any], name: str) -> bool:
-    return fields.get(name) not in (None, "")
 
 
 def _kind(data: dict[str, Any]) -> None:

@@ -230,10 +230,10 @@ PNS_ERROR: Final = Shape(
 
 
 def split_pns(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
-    """A call names itself; an error names the request."""
-    fields = payload.fields
-    is_error = "requestId" in fields and not fields.get("callId")
-    return ((PNS_ERROR if is_error else PNS_CALL, fields, payload.raw, ""),)
+    """An error names the request, and no call."""
+    is_call = payload.has("callId") or payload.has("callStatus") or payload.has("legList")
+    shape = PNS_ERROR if payload.has("requestId") and not is_call else PNS_CALL
+    return ((shape, payload.fields, payload.raw, ""),)
 
 
 VERIFY_STATUS: Final = {

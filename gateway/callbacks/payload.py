@@ -42,6 +42,10 @@ class Payload(NamedTuple):
         """The fields for taking them apart and writing parts again."""
         return self.fields if self.text is None else jsontext.lossless(self.text)
 
+    def has(self, name: str) -> bool:
+        """Whether the field has a value: absent, null and empty say the same (protocol.md, E6)."""
+        return self.fields.get(name) not in (None, "", {}, [])
+
 
 def read(request: CallbackRequest, layout: Layout, credential_fields: frozenset[str]) -> Payload:
     """Read query and body.

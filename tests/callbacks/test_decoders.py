@@ -230,6 +230,48 @@ def test_absent_null_and_empty_are_the_same(sample: Sample, data: st.DataObject)
     assert "null" not in orjson.dumps([one["data"] for one in results[0]]).decode().replace('"null"', "")
 
 
+#: Fields by which callbacks of two shapes are told apart, with the values that say nothing.
+EMPTY = {
+    **dict.fromkeys(("callId", "contactId", "taskStatus", "taskName", "requestId", "callStatus", "sender"), (None, "")),
+    **dict.fromkeys(("callInfoDetail", "taskStat"), (None, "", {})),
+    "legList": (None, "", []),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+@pytest.mark.parametrize("sample", JSON_SAMPLES, ids=str)
+def test_an_empty_field_of_the_other_shape_decides_nothing(sample: Sample, name: str) -> None:
+    """A sender that writes out one object for both kinds, with nulls where a field is not its own."""
+    callback = CALLBACKS[sample.callback]
+
+    def told(body: bytes) -> list[tuple[str, Any]]:
+        events = callback.decode(sample.request._replace(body=body), sample.context).events
+        return [(event.type, {**orjson.loads(event.to_json())["data"], "raw": None}) for event in events]
+
+    body = sample.request.body.lstrip()
+    assert body.startswith(b"{")
+    before = told(body)
+    for value in () if b'"%s"' % name.encode() in body else EMPTY[name]:
+        assert told(b"{" + orjson.dumps({name: value})[1:-1] + b"," + body[1:]) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "type_"),
+    [
+        ("callbot-task", {"taskID": "t", "taskStatus": 3, "callInfoDetail": {}}, "nxcloud.callbot.task"),
+        ("ai-agent-call", {"taskId": "t", "taskStatus": 3, "contactId": "c-9"}, "nxcloud.ai-agent.task"),
+        ("ai-agent-task", {"callId": "c", "taskId": "t", "taskName": "n"}, "nxcloud.ai-agent.call"),
+        ("pns", {"id": 5, "requestId": "r", "callStatus": 1}, "nxcloud.pns.call"),
+        ("pns", {"requestId": "r", "code": 10013, "callId": ""}, "nxcloud.pns.error"),
+    ],
+)
+def test_what_names_both_shapes_is_the_one_it_tells_of(name: str, body: dict[str, Any], type_: str) -> None:
+    """Fields of both kinds with values: the kind whose own fields are there."""
+    (sample,) = [one for one in JSON_SAMPLES if one.callback == name][:1]
+    decoded = CALLBACKS[name].decode(sample.request._replace(body=orjson.dumps(body)), sample.context)
+    assert decoded.events[0].type == type_
+
+
 @pytest.mark.parametrize("sample", FORM_SAMPLES, ids=str)
 @given(data=st.data())
 @settings(max_examples=8, deadline=None)
