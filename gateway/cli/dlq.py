@@ -1,15 +1,16 @@
-"""``gateway dlq``: what was given up."""
+"""``gateway dlq``: what was given up, and delivering it again."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 import orjson
 
 from gateway.cli.adminapi import AdminApi, NotAsked, admin_option
-from gateway.cli.options import Moment, config_option, json_option
+from gateway.cli.options import Moment, Number, config_option, json_option
+from gateway.cli.replay import replay
 from gateway.cli.tables import local, print_json, print_table, printable
 
 EXAMPLES: Final = """
@@ -18,13 +19,13 @@ Examples
   gateway dlq list
   gateway dlq list --subscriber billing --since 1d --json
   gateway dlq show 0f2a4c6e8091a2b3c4d5e6f708192a3b
-  gateway replay --subscriber billing --dlq --dry-run      deliver them again
+  gateway dlq replay --subscriber billing --reason attempts --dry-run
 """
 
 
 @click.group(epilog=EXAMPLES)
 def dlq() -> None:
-    """Look at what was given up, with reasons."""
+    """Look at what was given up, with reasons, and deliver it again."""
 
 
 @dlq.command(name="list")
@@ -112,3 +113,22 @@ def show(event_id: str, subscriber: str | None, as_json: bool, admin_url: str | 
     for step in letter["steps"]:
         click.echo(f"      {local(step['at'], with_ms=True)}  {step['result']:<12} {step['duration_ms']:>6} ms")
     click.echo(orjson.dumps(letter["event"], option=orjson.OPT_INDENT_2))
+
+
+@dlq.command(name="replay")
+@click.option("--subscriber", metavar="NAME", required=True, help="Whose; it gets them again.")
+@click.option("--id", "ids", multiple=True, metavar="ID", help="This event; can be given several times.")
+@click.option("--reason", "reasons", multiple=True, help="Only with this reason: attempts, age.")
+@click.option("--type", "types", multiple=True, help="Only events of this type, such as nxcloud.sms.dr.")
+@click.option("--dry-run", is_flag=True, help="Count, and change nothing.")
+@click.option("--rate", type=Number(min=0, min_open=True), help="At most so many a second.")
+@json_option
+@admin_option
+@config_option
+@click.pass_context
+def replay_(context: click.Context, /, **options: Any) -> None:
+    """Deliver dead letters to their subscriber again.
+
+    The same as gateway replay --dlq, which can also choose them by time.
+    """
+    context.invoke(replay, dlq=True, **options)

@@ -62,6 +62,9 @@ async def test_replay_counts_first_and_then_delivers(config: Path, refusing: Sub
     refusing.behave = accept
     dry = await run(config, "replay", "--subscriber", "broken", "--dlq", "--dry-run")
     assert (dry.exit_code, "3 events would be" in dry.output) == (0, True)
+    letters = await run(config, "dlq", "replay", "--subscriber", "broken", "--dry-run")
+    assert (letters.exit_code, letters.output) == (0, dry.output)
+    assert "0 events" in (await run(config, "dlq", "replay", "--subscriber", "broken", "--id", "0" * 32)).output
     done = await run(config, "replay", "--subscriber", "broken", "--since", "1h", "--json")
     assert orjson.loads(done.stdout)["events"] == 3
     await refusing.until(lambda: len(refusing.ids) == 3)
