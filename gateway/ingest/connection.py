@@ -5,7 +5,7 @@
 * A request whose head does not arrive whole in time closes the connection. aiohttp only has the keep-alive time,
   which must be much longer.
 * What aiohttp's parser refuses is answered in one line and counted, not logged with a stack trace: it is the
-  internet's noise. So are bodies that do not unfold and senders that go away.
+  internet's noise. So are bodies that cannot be read to their end and senders that go away.
 * A sender that closes its side behind a request is answered; aiohttp would close without a word.
 
 Invariants. Bytes reach the parser in the order they came. Only bytes of a first line are ever changed. A request begins
@@ -89,7 +89,7 @@ class Connection(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  
         return True
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """A bug of ours. What a sender did, such as to go away or to send a body that does not unfold, is none."""
+        """A bug of ours. What a sender did, such as to go away or to send a body that cannot be read, is none."""
         if isinstance(kw.get("exc_info"), (ConnectionError, web.RequestPayloadError)):
             return
         super().log_exception(*args, **kw)

@@ -19,6 +19,7 @@ from gateway.callbacks.answers import Answer
 from gateway.callbacks.request import CallbackRequest
 from gateway.config.settings import Ingest
 from gateway.errors import Broken, NotNow
+from gateway.ingest.coding import BodyTooLarge, unfolded
 from gateway.ingest.connection import Connection
 from gateway.ingest.endpoints import Endpoint, Endpoints
 from gateway.ingest.fast_connections import FastConnections
@@ -31,10 +32,6 @@ _log = structlog.get_logger("gateway.ingest")
 _REFUSED: Final = METRICS.counter("gateway_http_refused")
 #: From closing the port to closing connections. A sender's round trip; ten times more delays every restart by seconds.
 _LAST_REQUESTS_S: Final = 0.25
-
-
-class BodyTooLarge(Exception):
-    """The body, compressed or not, is past ``max_body_bytes``."""
 
 
 class IngestServer:
@@ -106,6 +103,7 @@ class IngestServer:
             head_timeout_s=self._settings.read_timeout,
             keepalive_timeout=self._settings.keepalive_timeout,
             access_log=None,
+            auto_decompress=False,
             max_field_size=16 * 1024,
         )
 
@@ -186,11 +184,16 @@ class IngestServer:
         )
 
     async def _body(self, request: BaseRequest) -> bytes:
-        """The whole body, decompressed; it is counted while it unfolds, so a bomb costs one chunk past the limit.
+        """The whole body, decompressed.
 
         Raises:
             BodyTooLarge, TimeoutError: see ``ingest.max_body_bytes`` and ``ingest.read_timeout``.
         """
+        body = await self._read(request)
+        coding = request.headers.get("Content-Encoding")
+        return unfolded(body, coding, self._max_body) if coding else body
+
+    async def _read(self, request: BaseRequest) -> bytes:
         if not request.body_exists:
             return b""
         if request.content_length is not None and request.content_length > self._max_body:

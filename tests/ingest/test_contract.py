@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import hashlib
+import zlib
 
 import orjson
 import pytest
@@ -204,6 +206,58 @@ async def test_too_large_is_413_and_the_connection_ends(serve: Serve, encoding: 
     assert (413, b"error") == (reply.status, reply.body)
     writer.close()
     assert not await gateway.stored()
+
+
+_CALL = b'{"callId":"c-1","fromPhone":"+15550100200"}'
+
+
+@pytest.mark.parametrize(
+    ("body", "coding"),
+    [
+        (gzip.compress(_CALL), "gzip"),
+        (gzip.compress(_CALL[:9]) + gzip.compress(_CALL[9:]), "GZip"),
+        (zlib.compress(_CALL), "deflate"),
+        (zlib.compress(_CALL)[2:-4], "deflate"),
+        (_CALL, "gzip"),
+        (_CALL, "identity"),
+        (_CALL, "br"),
+    ],
+    ids=[
+        "gzip",
+        "two members",
+        "deflate",
+        "bare deflate",
+        "only said to be gzip",
+        "identity",
+        "only said to be brotli",
+    ],
+)
+async def test_compressed_bodies(serve: Serve, body: bytes, coding: str) -> None:
+    """Unfolded; where only the header says so, the body counts."""
+    gateway = await serve()
+    assert (await gateway.post("/callbacks/nxlink-call", body, {"Content-Encoding": coding})).status == 200
+    (event,) = await gateway.events()
+    assert event["data"]["raw"] == orjson.loads(_CALL)
+
+
+@pytest.mark.parametrize(
+    ("body", "coding"),
+    [
+        (gzip.compress(_CALL * 9)[:-9], "gzip"),
+        (gzip.compress(_CALL) + b"garbage", "gzip"),
+        (gzip.compress(b"") * 100 + gzip.compress(_CALL), "gzip"),
+        (b"\x0b\x02\x80" + _CALL[:3], "br"),
+    ],
+    ids=["cut", "garbage behind it", "members without end", "brotli"],
+)
+async def test_a_body_that_does_not_unfold_is_kept_as_it_came(serve: Serve, body: bytes, coding: str) -> None:
+    """400 with the vendor's failure body; the request in ``callbacks.rejected``, as all that is not understood."""
+    gateway = await serve()
+    reply = await gateway.post("/callbacks/nxlink-call", body, {"Content-Encoding": coding})
+    assert (reply.status, orjson.loads(reply.body)["code"]) == (400, 400)
+    (event,) = await gateway.events()
+    assert base64.b64decode(event["data"]["body_base64"]) == body
+    assert event["data"]["headers"]["content-encoding"] == coding
 
 
 async def test_slow_body_is_408_and_slow_head_is_closed(serve: Serve) -> None:
