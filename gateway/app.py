@@ -180,6 +180,7 @@ class App:
     async def _open_kafka(self, kafka: KafkaOptions) -> KafkaLog:
         log = KafkaLog(kafka)
         await self._begin(log.start(), log.stop)
+        self._checks["kafka.readers"] = lambda: Check("kafka.readers", log.problem, is_needed=False)
         return log
 
     async def _start_fanout(self, log: EventLog, *, load_wait_s: float) -> None:

@@ -138,3 +138,19 @@ async def test_roles_without_kafka_say_what_to_do(tmp_path: Path, command: str) 
         await gateway.start()
     assert gateway.process is not None
     assert ConfigError.exit_code == await gateway.process.wait()
+
+
+async def test_fanout_says_that_kafka_is_away(tmp_path: Path) -> None:
+    """In /readyz, with the address; it is ready all the same, as nothing else would make it better."""
+    subscriber = {"name": "billing", "topics": ["sms.dr"], "url": "http://127.0.0.1:9/", "allow_private": True}
+    config = {"kafka": {"bootstrap_servers": "127.0.0.1:1"}, "subscribers": [subscriber]}
+    fanout = GatewayProcess(tmp_path, config, "fanout")
+    await fanout.start()
+    try:
+        await fanout.logged("kafka.unavailable")
+        async with aiohttp.ClientSession() as session, session.get(f"{fanout.admin_url}/readyz") as response:
+            found = await response.json()
+        assert (response.status, found["ready"]) == (200, True)
+        assert "127.0.0.1:1" in found["checks"]["kafka.readers"]
+    finally:
+        assert await fanout.terminate() == 0

@@ -94,6 +94,12 @@ class KafkaLog:
             states[reader.group] = reader.state if known is None else both(known, reader.state)
         return states
 
+    @property
+    def problem(self) -> str:
+        """What the first says that cannot read or write now, and how many there are; empty when all can."""
+        away = {name or "writer": state.reason for name, state in self.states.items() if not state.is_ready}
+        return "".join(f"{name}: {reason} ({len(away)} of {len(self.states)})" for name, reason in [*away.items()][:1])
+
     async def append(self, entries: Sequence[Entry]) -> None:
         """Store entries, each durable on all in-sync replicas when this returns.
 
