@@ -170,7 +170,7 @@ async def test_a_dead_letter_that_the_log_refuses_is_tried_again_and_the_cursor_
         await until(lambda: log.appends == 4 and log.committed.get((GROUP, "events-0"), 0) < 3)
         while log.committed.get((GROUP, "events-0"), 0) < 3:
             clock.advance(1.0)
-            await asyncio.sleep(0.001)
+            await turns()
     assert 3 == len(receiver.posts)
     assert {1, 2, 3} == {orjson.loads(letter.value)["data"]["number"] for letter in log.topic("dlq.billing")}
 
@@ -186,7 +186,7 @@ async def test_long_waits_are_parked_and_delivered_from_their_tier_in_time() -> 
     log = MemoryLog(now=clock.now)
     await log.append(entries(4, 1))
     policy = RetryPolicy(attempts=5, first_delay_s=10_000.0, max_delay_s=10_000.0)
-    async with Receiver(refuse_first) as receiver, running(log, receiver.url, retry=policy, clock=clock):
+    async with Receiver(refuse_first) as receiver, running(log, receiver.url, retry=policy, clock=clock) as reader:
         await until(lambda: log.committed.get((GROUP, "events-0")) == 4)
         (parked,) = [record for name in ("60s", "600s") for record in log.topic(f"retry.billing.{name}")]
         headers = dict(parked.headers)
@@ -197,8 +197,8 @@ async def test_long_waits_are_parked_and_delivered_from_their_tier_in_time() -> 
         is_refusing = False
         await until(lambda: any("billing." in reader.group and reader.at for reader in log.readers))
         clock.advance_to(due - 0.5)
-        await asyncio.sleep(0.05)
-        assert 4 == len(receiver.posts)
+        await turns()
+        assert (0, 4) == (reader.in_flight, len(receiver.posts))
         clock.advance(1.0)
         await receiver.until_delivered(4)
         await until(lambda: log.committed.get((parked.topic, parked.topic)) == 1)
@@ -257,8 +257,8 @@ async def test_gone_stops_the_subscriber_and_loses_nothing() -> None:
         assert asked <= 4
         assert "gone" == reader.gate.lasting.stopped
         await log.append(entries(10, 10, first=51))
-        await asyncio.sleep(0.05)
-        assert asked == len(receiver.posts)
+        await until(lambda: reader.outstanding == 60)
+        assert (0, asked) == (reader.in_flight, len(receiver.posts))
         receiver.answer = ok
         reader.gate.resume()
         await receiver.until_delivered(60)
@@ -289,8 +289,8 @@ async def test_retry_after_holds_the_whole_subscriber() -> None:
         await until(lambda: len(receiver.posts) == 4 and reader.in_flight == 0)
         receiver.answer = ok
         clock.advance(119)
-        await asyncio.sleep(0.05)
-        assert 4 == len(receiver.posts)
+        await turns()
+        assert (0, 4) == (reader.in_flight, len(receiver.posts))
         clock.advance(2)
         await receiver.until(lambda: len(receiver.delivered) >= 36)
         clock.advance(30)
@@ -413,7 +413,7 @@ async def test_a_log_that_is_away_is_waited_out() -> None:
     async with Receiver() as receiver, running(log, receiver.url, clock=clock):
         while len(receiver.delivered) < 5:
             clock.advance(1.0)
-            await asyncio.sleep(0.001)
+            await turns()
     assert 0 == log.failing_fetches
 
 
