@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -27,9 +26,7 @@ async def workers(tmp_path: Path) -> AsyncIterator[GatewayProcess]:
 
 async def test_the_page_of_one_worker_leads_to_the_others(page: Page, workers: GatewayProcess) -> None:
     """The address is of one; the view one was at is kept; a phone has room for it."""
-    async with asyncio.timeout(30):
-        while sum(line.get("event") == "gateway.started" for line in workers.lines) < 2:
-            await asyncio.sleep(0.05)
+    await workers.logged("gateway.started", count=2)
     await page.open(f"{workers.admin_url}/")
     await page.until("document.querySelectorAll('#workers a').length === 2")
     assert await page.text("#workers [aria-current]") == "0"

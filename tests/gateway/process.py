@@ -7,6 +7,7 @@ import atexit
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import yaml
 
 from tests.ports import free_port
 
+Where = Callable[[dict[str, Any]], bool]
 #: Process ids of those that run: a test that fails leaves none behind.
 _RUNNING: set[int] = set()
 
@@ -51,7 +53,8 @@ class GatewayProcess:
         self.process: asyncio.subprocess.Process | None = None
         self.lines: list[dict[str, Any]] = []
         self._reading: asyncio.Task[None] | None = None
-        self._waiting: list[tuple[str, asyncio.Future[dict[str, Any]]]] = []
+        #: A line came, or the last one has.
+        self._said = asyncio.Event()
 
     def write(self) -> None:
         """Write the configuration file."""
@@ -87,22 +90,27 @@ class GatewayProcess:
         )  # fmt: skip
         _RUNNING.add(self.process.pid)
         self._reading = asyncio.create_task(self._read())
+        self._reading.add_done_callback(lambda _: self._said.set())
         return await self.logged("gateway.started")
 
-    async def logged(self, event: str, timeout_s: float = 30.0) -> dict[str, Any]:
-        """Wait for a line of this name, or take the last one there was.
+    async def logged(
+        self, event: str, timeout_s: float = 30.0, *, where: Where = lambda line: True, count: int = 1
+    ) -> dict[str, Any]:
+        """Wait until so many lines of this name are there; the last of them.
 
         Raises:
-            AssertionError: the process ended, or the time did, before it came.
+            AssertionError: the process ended, or the time did, before they came.
         """
-        for line in reversed(self.lines):
-            if line.get("event") == event:
-                return line
-        found: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((event, found))
         try:
             async with asyncio.timeout(timeout_s):
-                return await found
+                while True:
+                    found = [line for line in self.lines if line.get("event") == event and where(line)]
+                    if len(found) >= count:
+                        return found[-1]
+                    if self._reading is not None and self._reading.done():
+                        raise AssertionError(f"the process ended: {self.lines[-20:]}")
+                    self._said.clear()
+                    await self._said.wait()
         except TimeoutError as exc:
             raise AssertionError(f"no {event} in the log: {self.lines[-20:]}") from exc
 
@@ -116,15 +124,7 @@ class GatewayProcess:
                 line = {"event": "text", "text": raw.decode(errors="replace")}
             self.lines.append(line)
             del self.lines[:-5000]
-            for waiting in list(self._waiting):
-                if waiting[0] == line.get("event"):
-                    self._waiting.remove(waiting)
-                    if not waiting[1].done():
-                        waiting[1].set_result(line)
-        for _, found in self._waiting:
-            if not found.done():
-                found.set_exception(AssertionError(f"the process ended: {self.lines[-20:]}"))
-        self._waiting.clear()
+            self._said.set()
 
     async def kill(self) -> None:
         """SIGKILL: nothing is finished, nothing is flushed."""

@@ -67,6 +67,7 @@ class Gateway(GatewayProcess):
             stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, cwd=_ROOT, env=environment, limit=2**20,
         )  # fmt: skip
         self._reading = asyncio.create_task(self._read())
+        self._reading.add_done_callback(lambda _: self._said.set())
 
     async def ready(self, within_s: float = 60.0) -> dict[str, Any]:
         """Wait until it says that it stands.
