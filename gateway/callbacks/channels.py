@@ -226,11 +226,9 @@ SUPER_STATUS_SHAPE: Final = Shape(
 
 
 def split_viber(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
-    """Only a receipt has a ``requestId``."""
-    shape = VIBER_STATUS_SHAPE if payload.has("requestId") else VIBER_MESSAGE
-    if shape is VIBER_MESSAGE and not payload.has("phone"):
-        shape = VIBER_STATUS_SHAPE
-    return ((shape, payload.fields, payload.raw, ""),)
+    """A receipt has a ``requestId``, a reply has none and a ``phone``."""
+    is_reply = payload.has("phone") and not payload.has("requestId")
+    return ((VIBER_MESSAGE if is_reply else VIBER_STATUS_SHAPE, payload.fields, payload.raw, ""),)
 
 
 def split_messenger(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:

@@ -238,8 +238,11 @@ EMPTY = {
 }
 
 
-@pytest.mark.parametrize("name", EMPTY)
-@pytest.mark.parametrize("sample", JSON_SAMPLES, ids=str)
+@pytest.mark.parametrize(
+    ("sample", "name"),
+    [(sample, name) for sample in JSON_SAMPLES for name in EMPTY if b'"%s"' % name.encode() not in sample.request.body],
+    ids=str,
+)
 def test_an_empty_field_of_the_other_shape_decides_nothing(sample: Sample, name: str) -> None:
     """A sender that writes out one object for both kinds, with nulls where a field is not its own."""
     callback = CALLBACKS[sample.callback]
@@ -251,7 +254,7 @@ def test_an_empty_field_of_the_other_shape_decides_nothing(sample: Sample, name:
     body = sample.request.body.lstrip()
     assert body.startswith(b"{")
     before = told(body)
-    for value in () if b'"%s"' % name.encode() in body else EMPTY[name]:
+    for value in EMPTY[name]:
         assert told(b"{" + orjson.dumps({name: value})[1:-1] + b"," + body[1:]) == before
 
 
