@@ -83,15 +83,18 @@ class GatewayProcess:
             if self.config[section]["port"] == 0:
                 self.config[section] = {**self.config[section], "port": free_port()}
         self.write()
+        await self._spawn({**os.environ, "PYTHONUNBUFFERED": "1"})
+        return await self.logged("gateway.started")
+
+    async def _spawn(self, environment: dict[str, str], folder: Path | None = None) -> None:
+        """Start it in a folder and begin to read its log."""
         self.process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "gateway", self.command, "-c", str(self.path),
-            stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"}, limit=2**20,
+            stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, cwd=folder, env=environment, limit=2**20,
         )  # fmt: skip
         _RUNNING.add(self.process.pid)
         self._reading = asyncio.create_task(self._read())
         self._reading.add_done_callback(lambda _: self._said.set())
-        return await self.logged("gateway.started")
 
     async def logged(
         self, event: str, timeout_s: float = 30.0, *, where: Where = lambda line: True, count: int = 1

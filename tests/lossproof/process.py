@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,12 +61,7 @@ class Gateway(GatewayProcess):
         hooks = {"LOSSPROOF_POINT": point, "LOSSPROOF_BREAK": broken}
         if any(hooks.values()):
             environment |= {"PYTHONPATH": f"{_HOOKS}{os.pathsep}{_ROOT}", **hooks}
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", self.command, "-c", str(self.path),
-            stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, cwd=_ROOT, env=environment, limit=2**20,
-        )  # fmt: skip
-        self._reading = asyncio.create_task(self._read())
-        self._reading.add_done_callback(lambda _: self._said.set())
+        await self._spawn(environment, _ROOT)
 
     async def ready(self, within_s: float = 60.0) -> dict[str, Any]:
         """Wait until it says that it stands.

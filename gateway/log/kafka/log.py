@@ -97,8 +97,9 @@ class KafkaLog:
     @property
     def problem(self) -> str:
         """What the first says that cannot read or write now, and how many there are; empty when all can."""
-        away = {name or "writer": state.reason for name, state in self.states.items() if not state.is_ready}
-        return "".join(f"{name}: {reason} ({len(away)} of {len(self.states)})" for name, reason in [*away.items()][:1])
+        states = self.states
+        away = [f"{name or 'writer'}: {state.reason}" for name, state in states.items() if not state.is_ready]
+        return f"{away[0]} ({len(away)} of {len(states)})" if away else ""
 
     async def append(self, entries: Sequence[Entry]) -> None:
         """Store entries, each durable on all in-sync replicas when this returns.
