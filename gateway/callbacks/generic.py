@@ -26,6 +26,9 @@ A decoder of one's own is a function in any installed package, named in the entr
     # config.yaml
     parcels: {decoder: parcels, topic: parcel.status}
 
+The function gets the authentic part of the request. Where the path has a signature, that is the body alone: method,
+path, query, headers and address are empty, as anybody may change them under a captured signature.
+
 It is called in the accept path, so it must be pure and quick. Whatever it raises puts the request into
 ``callbacks.rejected``; ids, times and the rest of the event are made here, so a repeat gets the same ids.
 """
@@ -43,6 +46,7 @@ import orjson
 from gateway.callbacks import jsontext, times
 from gateway.callbacks.answers import CODE_ANSWERS, Answers
 from gateway.callbacks.callback import DecodeContext, Decoded
+from gateway.callbacks.fields import Scope
 from gateway.callbacks.jsonpath import JsonPath
 from gateway.callbacks.payload import Layout, read
 from gateway.callbacks.request import CallbackRequest
@@ -126,7 +130,10 @@ class GenericCallback:
             data={"raw": payload.raw},
             account=context.account,
         )
-        return Decoded((event,))
+        scope = Scope(context.zone)
+        for name in payload.duplicates:
+            scope.note(f"duplicate:{name}")
+        return Decoded((event,), tuple(scope.drift))
 
 
 @dataclass(frozen=True, slots=True)
