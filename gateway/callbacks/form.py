@@ -16,7 +16,10 @@ from urllib.parse import unquote_to_bytes
 #: Name and value of one part that is not empty.
 _PART: Final = re.compile(r"(?=[^&])([^&=]*)=?([^&]*)")
 
-_PART_NAME: Final = re.compile(rb'\bname="([^"\n]*)"', re.IGNORECASE)
+#: The header of a part that names its field (RFC 7578, 4.2), and its parameters (RFC 2045, 5.1), quoted or not.
+_DISPOSITION: Final = re.compile(rb"^content-disposition:(.*+)", re.IGNORECASE | re.MULTILINE)
+_PARAMETER: Final = re.compile(rb';\s*+([^\s=;]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s;]*+))')
+_FOLDED: Final = re.compile(rb"\n[ \t]++")
 #: A comma or a line's end with a name and a colon behind it; in a text there is none behind them, or an address.
 _LISTED: Final = re.compile(r"[,\r\n]\s*(?=([A-Za-z_]+):(?!//))")
 #: The field of a listing that people write, and what may stand behind it: in a text all else is the text's.
@@ -71,16 +74,45 @@ def _unescaped(part: bytes) -> tuple[str, str]:
 
 
 def multipart(body: bytes) -> list[tuple[str, str]]:
-    """The fields of ``multipart/form-data``, another way to submit a form; the first line is the boundary."""
-    boundary = body.partition(b"\n")[0].rstrip(b"\r")
+    """The fields of ``multipart/form-data``, another way to submit a form; the first line is the boundary.
+
+    The boundary separates parts where it fills a line (RFC 2046, 5.1.1). In the middle of a line, or with more behind
+    it, it is text.
+    """
     found = []
-    for part in body.split(boundary)[1:]:
+    for part in _parts(body):
         head, _, value = part.replace(b"\r\n", b"\n").partition(b"\n\n")
-        name = _PART_NAME.search(head)
-        if name:
-            text = value.removesuffix(b"\n").decode("utf-8", "backslashreplace")
-            found.append((name[1].decode("utf-8", "backslashreplace"), text))
+        name = _part_name(head)
+        if name is not None:
+            found.append((name.decode("utf-8", "backslashreplace"), value.decode("utf-8", "backslashreplace")))
     return found
+
+
+def _parts(body: bytes) -> Iterator[bytes]:
+    """What stands between the boundaries; the last part may lack one behind it."""
+    boundary = body.partition(b"\n")[0].rstrip()
+    begins = None
+    for found in re.finditer(rb"(?:\A|\r?\n)" + re.escape(boundary) + rb"(--)?[ \t]*+(?=\r?\n|\Z)", body):
+        if begins is not None:
+            yield body[begins : found.start()]
+        if found[1]:
+            return
+        begins = found.end()
+    if begins is not None:
+        yield body[begins:].removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _part_name(head: bytes) -> bytes | None:
+    """The field that a part is for; None where its head does not say."""
+    disposition = _DISPOSITION.search(_FOLDED.sub(b" ", head))
+    if disposition is None:
+        return None
+    for parameter in _PARAMETER.finditer(disposition[1]):
+        name, quoted, plain = parameter.groups(default=b"")
+        if name.lower() == b"name":
+            found: bytes = quoted.replace(b'\\"', b'"') or plain
+            return found
+    return None
 
 
 def is_listing(body: bytes) -> bool:
