@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import orjson
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
@@ -104,6 +104,16 @@ def made(policy: SignaturePolicy, callback: Decodes, context: DecodeContext, req
     return [event.to_json() for event in found]
 
 
+def made_or_refused(
+    policy: SignaturePolicy, callback: Decodes, context: DecodeContext, request: CallbackRequest
+) -> object:
+    """The same; None where the request is refused."""
+    try:
+        return made(policy, callback, context, request)
+    except Unauthenticated:
+        return None
+
+
 TYPES = st.sampled_from(
     ["multipart/form-data; boundary=B", "multipart/form-data", "application/json", "application/json; charset=gbk",
      "application/x-www-form-urlencoded", "text/plain; charset=utf-16", ""]
@@ -119,12 +129,14 @@ HEADERS = st.dictionaries(
 )
 
 
-@given(st.data(), st.sampled_from(CASES), st.sampled_from(sorted(POLICIES)))
-def test_unsigned_parts_change_nothing(
-    data: st.DataObject, case: tuple[Decodes, DecodeContext, bytes], scheme: str
-) -> None:
+@pytest.mark.parametrize("scheme", sorted(POLICIES))
+@pytest.mark.parametrize("name", sorted({callback.name for callback, _, _ in CASES}))
+@settings(max_examples=25)
+@given(data=st.data())
+def test_unsigned_parts_change_nothing(name: str, scheme: str, data: st.DataObject) -> None:
     """Method, path, query, address, and every header that is not signed: the same events with the same ids."""
-    policy, (callback, context, body) = POLICIES[scheme], case
+    policy = POLICIES[scheme]
+    callback, context, body = data.draw(st.sampled_from([case for case in CASES if case[0].name == name]))
     request = CallbackRequest("POST", f"/callbacks/{callback.name}", b"", signed(policy, body), body, NOW, "1.2.3.4")
     expected = made(policy, callback, context, request)
     headers = {**data.draw(HEADERS), "content-type": data.draw(TYPES), **request.headers}
@@ -163,14 +175,12 @@ def test_a_coding_changes_nothing_or_is_refused(
     wire = CODINGS[applied](body)
     for authentic in (body, wire):
         request = CallbackRequest("POST", "/", b"", signed(policy, authentic), authentic, NOW)
-        expected = made(policy, callback, context, request)
+        expected = made_or_refused(policy, callback, context, request)
+        assert expected is not None or authentic != body
         headers = {**request.headers, "content-encoding": named, "algorithm": algorithm}
         for sent in (body, wire):
-            try:
-                found = made(policy, callback, context, request._replace(headers=headers, body=sent))
-            except Unauthenticated:
-                continue
-            assert expected == found
+            found = made_or_refused(policy, callback, context, request._replace(headers=headers, body=sent))
+            assert found in (expected, None)
 
 
 @pytest.mark.parametrize("scheme", sorted(POLICIES))
