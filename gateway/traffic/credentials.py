@@ -17,8 +17,8 @@ from gateway.traffic.request import TrafficRequest
 
 Headers = list[tuple[str, str]]
 
-#: Of a request whose layout has no signature, at a path that asks for one: the sample value of the vendor's table, which
-#: says nothing (protocol.md, section 3).
+#: Of a request whose layout carries no signature, at a path that asks for one: the sample value of the vendor's table,
+#: which does not tell a receipt from an incoming message (protocol.md, section 3).
 _ACTION: Final = "mtsend"
 
 

@@ -40,6 +40,18 @@ def test_a_json_webhook_by_configuration() -> None:
     assert event.id == ORDERS.decode(request(b" " + body), CONTEXT).events[0].id
 
 
+def test_names_that_a_sender_sends_twice_are_drift() -> None:
+    """The last one counts for key, id and time, as in the fields of built-in callbacks; ``raw`` keeps the bytes."""
+    body = b'{"id":"first","id":"second","order":{"id":1,"id":2}}'
+    callback = GenericCallback("g", "json", "t", JsonPath("$.order.id"), id=JsonPath("$.id"))
+    decoded, last = (callback.decode(request(one), CONTEXT) for one in (body, b'{"id":"second","order":{"id":2}}'))
+    assert ("2", last.events[0].id) == (decoded.events[0].subject, decoded.events[0].id)
+    assert (("duplicate:id",), ()) == (decoded.drift, last.drift)
+    assert body in decoded.events[0].to_json()
+    in_a_form = GenericCallback("f", "form", "t", JsonPath("$.id")).decode(request(body), CONTEXT)
+    assert ("second", ("duplicate:id",)) == (in_a_form.events[0].subject, in_a_form.drift)
+
+
 def test_a_form_webhook_by_configuration() -> None:
     """A form's fields are found by name, in the query or in the body."""
     callback = GenericCallback("f", "form", "t", JsonPath("$.id"), type="shop.paid", time=JsonPath("$.when"))
