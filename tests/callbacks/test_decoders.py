@@ -563,6 +563,5 @@ def test_a_name_that_is_there_twice_is_drift(sample: Sample) -> None:
         for first in (b"", b'"ext0":"a",')
     )
     assert normalised(once) == normalised(twice)
-    assert [event.id for event in once.events] == [event.id for event in twice.events]
     assert "duplicate:ext0" in twice.drift
     assert "duplicate:ext0" not in once.drift
