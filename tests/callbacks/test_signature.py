@@ -77,6 +77,25 @@ def test_the_whatsapp_vector() -> None:
     verify(SignaturePolicy("general", ("demoAS01",), access_key="demoAK01"), request, NOW)
 
 
+@pytest.mark.parametrize(
+    ("case", "algorithm", "sign"),
+    [
+        ("upper-hex-sha256", "sha256", "A31966C1594F5D0B1DA954BC4189513570CA0577CA0576D9C4F5309772DB4F14"),
+        ("other-algorithm", "default", "e29c04e8251432abde7b96972759df40"),
+    ],
+)
+def test_whatsapp_as_its_verifier_takes_it(case: str, algorithm: str, sign: str) -> None:
+    """Upper-case hex, and a word for the algorithm that is none: the vendor's own verifier accepts both."""
+    body = (
+        '{"business_phone":"85230000001","statuses":[{"id":"sgn-sign-%s","status":"sent","timestamp":"1660019986",'
+        '"recipient_id":"628110000001"}]}' % case
+    )
+    headers = {"accesskey": "demoAK01", "action": "webhook", "biztype": "2", "ts": "1735000011000"}
+    headers |= {"sign": sign, "algorithm": algorithm}
+    request = CallbackRequest("POST", "/", b"", headers, body.encode(), NOW)
+    verify(SignaturePolicy("general", ("demoAS01",)), request, NOW)
+
+
 def signed() -> Iterator[tuple[SignaturePolicy, CallbackRequest, tuple[str, ...]]]:
     """One rightly signed request of each scheme, with the headers that the signature covers."""
     general = load(FOLDER / "did-sms" / "signed-incoming").request
