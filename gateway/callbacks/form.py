@@ -16,10 +16,10 @@ from urllib.parse import unquote_to_bytes
 #: Name and value of one part that is not empty.
 _PART: Final = re.compile(r"(?=[^&])([^&=]*)=?([^&]*)")
 
-#: The header of a part that names its field (RFC 7578, 4.2), and its parameters (RFC 2045, 5.1), quoted or not.
-_DISPOSITION: Final = re.compile(rb"^content-disposition:(.*+)", re.IGNORECASE | re.MULTILINE)
+#: The header of a part that names its field (RFC 7578, 4.2), folded or not, and its parameters (RFC 2045, 5.1), quoted
+#: or not.
+_DISPOSITION: Final = re.compile(rb"^content-disposition:(.*+(?:\n[ \t].*+)*+)", re.IGNORECASE | re.MULTILINE)
 _PARAMETER: Final = re.compile(rb';\s*+([^\s=;]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s;]*+))')
-_FOLDED: Final = re.compile(rb"\n[ \t]++")
 #: A comma or a line's end with a name and a colon behind it; in a text there is none behind them, or an address.
 _LISTED: Final = re.compile(r"[,\r\n]\s*(?=([A-Za-z_]+):(?!//))")
 #: The field of a listing that people write, and what may stand behind it: in a text all else is the text's.
@@ -90,21 +90,28 @@ def multipart(body: bytes) -> list[tuple[str, str]]:
 
 def _parts(body: bytes) -> Iterator[bytes]:
     """What stands between the boundaries; the last part may lack one behind it."""
-    boundary = body.partition(b"\n")[0].rstrip()
-    begins = None
-    for found in re.finditer(rb"(?:\A|\r?\n)" + re.escape(boundary) + rb"(--)?[ \t]*+(?=\r?\n|\Z)", body):
-        if begins is not None:
-            yield body[begins : found.start()]
-        if found[1]:
-            return
-        begins = found.end()
-    if begins is not None:
+    delimiter = b"\n" + body.partition(b"\n")[0].rstrip()
+    body = b"\n" + body
+    begins, at = -1, 0
+    while (at := body.find(delimiter, at)) >= 0:
+        line_end = body.find(b"\n", at + 1)
+        if line_end < 0:
+            line_end = len(body)
+        behind = body[at + len(delimiter) : line_end].rstrip(b" \t\r")
+        if behind in (b"", b"--"):
+            if begins >= 0:
+                yield body[begins:at].removesuffix(b"\r")
+            if behind:
+                return
+            begins = line_end
+        at = line_end
+    if begins >= 0:
         yield body[begins:].removesuffix(b"\n").removesuffix(b"\r")
 
 
 def _part_name(head: bytes) -> bytes | None:
     """The field that a part is for; None where its head does not say."""
-    disposition = _DISPOSITION.search(_FOLDED.sub(b" ", head))
+    disposition = _DISPOSITION.search(head)
     if disposition is None:
         return None
     for parameter in _PARAMETER.finditer(disposition[1]):

@@ -147,7 +147,7 @@ class Found:
         key: what it is about; events of one key keep their order. Never empty.
         data: the event's ``data``, anything that JSON can hold.
         type: of the event; the topic's name where none is given. Text.
-        id: the sender's own id of it; without one the request and the position make the id.
+        id: the sender's own id of it; without one the request, the position, the key and the type make the id.
         time: RFC 3339, or any form that vendors use; arrival without it.
     """
 
@@ -212,12 +212,13 @@ class DecoderCallback:
         key, own_id = _text(found.key, "key"), _text(found.id, "id")
         if not key:
             raise CallbackRejected(MISSING, "key")
+        type_ = _text(found.type, "type") or self.type or self.topic
+        # Key and type may come from headers, in which two requests can differ alone.
+        canonical = b"id\0" + own_id.encode() if own_id else digest + orjson.dumps([key, type_])
         return Event(
-            id=event_id(
-                self.name, context.account, 0 if own_id else position, b"id\0" + own_id.encode() if own_id else digest
-            ),
+            id=event_id(self.name, context.account, 0 if own_id else position, canonical),
             source=f"/callbacks/{self.name}",
-            type=_text(found.type, "type") or self.type or self.topic,
+            type=type_,
             topic=self.topic,
             subject=key,
             partitionkey=key,

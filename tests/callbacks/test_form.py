@@ -141,6 +141,15 @@ def test_multipart_takes_time_in_proportion_to_its_size(piece: bytes) -> None:
     assert seconds(256 * 1024) < 16 * max(seconds(32 * 1024), 0.002)
 
 
+def test_a_boundary_of_any_length_costs_little() -> None:
+    """A first line of a mebibyte is a boundary as any other."""
+    boundary = b"--" + b"x" * (1 << 20)
+    assert _timed(boundary) < 0.5
+    assert [("a", "1")] == form.multipart(
+        boundary + b"\nContent-Disposition: form-data; name=a\n\n1\n" + boundary + b"--"
+    )
+
+
 def _timed(body: bytes) -> float:
     started = time.process_time()
     form.multipart(body)

@@ -261,6 +261,21 @@ def test_a_refusal_in_any_words_is_kept() -> None:
     orjson.loads(rejected_event("d", None, request(b"x"), refusal.value).to_json())
 
 
+def test_what_a_header_says_tells_two_events_apart() -> None:
+    """A decoder that takes type or key from a header, with one body: two events, each of them once."""
+
+    def decode(request: CallbackRequest, context: DecodeContext) -> list[Found]:
+        return [Found(request.headers["x-key"], {}, type=request.headers["x-event"])]
+
+    callback = DecoderCallback("d", decode, "t")
+    ids = [
+        callback.decode(request(b"x")._replace(headers={"x-event": event, "x-key": key}), CONTEXT).events[0].id
+        for event, key in (("a", "1"), ("b", "1"), ("a", "2"), ("a", "1"))
+    ]
+    assert ids[0] == ids[3]
+    assert 3 == len(set(ids))
+
+
 def test_times_and_ids_of_the_decoders_own_are_used() -> None:
     """The same id is the same event, whatever else the request holds."""
     good = DecoderCallback("d", lambda request, context: [Found("k", {}, type="t.one", id="7", time="1735000000")], "t")
