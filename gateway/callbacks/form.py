@@ -89,7 +89,7 @@ def multipart(body: bytes) -> list[tuple[str, str]]:
 
 
 def _parts(body: bytes) -> Iterator[bytes]:
-    """What stands between the boundaries; the last part may lack one behind it."""
+    """Yield the bytes between boundaries. The last part may lack a boundary behind it."""
     delimiter = b"\n" + body.partition(b"\n")[0].rstrip()
     body = b"\n" + body
     begins, at = -1, 0
@@ -110,7 +110,7 @@ def _parts(body: bytes) -> Iterator[bytes]:
 
 
 def _part_name(head: bytes) -> bytes | None:
-    """The field that a part is for; None where its head does not say."""
+    """Return the field that a part is for; None where its head does not say."""
     disposition = _DISPOSITION.search(head)
     if disposition is None:
         return None

@@ -27,7 +27,7 @@ A decoder of one's own is a function in any installed package, named in the entr
     parcels: {decoder: parcels, topic: parcel.status}
 
 The function gets the authentic part of the request. Where the path has a signature, that is the body alone: method,
-path, query, headers and address are empty, as anybody may change them under a captured signature.
+path, query, headers and address are empty, as a signature does not cover them.
 
 It is called in the accept path, so it must be pure and quick. Whatever it raises puts the request into
 ``callbacks.rejected``; ids, times and the rest of the event are made here, so a repeat gets the same ids.

@@ -68,7 +68,7 @@ class JsonText:
         fields: the object. Numbers that a double cannot hold are text, in that case all numbers are.
         text: the object's own bytes on one line, for ``orjson.Fragment``.
         canonical: equal for equal values, whatever the order of keys and the blanks between them.
-        duplicates: names that an object in it has more than once; ``?`` stands for those of a very long body.
+        duplicates: names that an object in it has more than once; ``?`` for those of a body over 64 KiB.
     """
 
     fields: dict[str, Any]

@@ -7,7 +7,7 @@ configuration in a body. A secret is found
 * in base64, of either alphabet, also where it is part of a longer text such as ``user:token``;
 * in hexadecimal.
 
-Secrets shorter than six bytes are not looked for: they stand in numbers and words by chance.
+Secrets shorter than six bytes are not looked for: they occur in numbers and words by chance.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-#: Stands in what is kept where a secret stood.
+#: Replaces a secret in what is kept.
 MARK: Final = b"***"
 #: Bytes of the shortest secret that is looked for. At ten times more, most tokens would stay in.
 _SHORTEST: Final = 6
@@ -25,7 +25,7 @@ _SHORTEST: Final = 6
 _BITS: Final = 6
 _GROUP: Final = 3
 _STANDARD_ALPHABET: Final = bytes.maketrans(b"-_", b"+/")
-#: As they stand in addresses and in JSON.
+#: In addresses, and in JSON.
 _ESCAPES_IN_BASE64: Final = ((b"%2B", b"+"), (b"%2b", b"+"), (b"%2F", b"/"), (b"%2f", b"/"), (b"\\/", b"/"))
 
 
@@ -35,9 +35,9 @@ class _Finder(NamedTuple):
     Args:
         spelled: matches a secret character by character.
         encoded: matches it in base64 or hexadecimal.
-        folded: what stands in lower-case data where a secret is written as it is. Empty where a secret has a letter
-            beyond ASCII or a space, which can be written in more ways.
-        in_base64: what stands in data where a secret is written in base64, without characters of its neighbours.
+        folded: found in lower-case data that holds a secret as it is. Empty where a secret has a
+            character beyond ASCII or a space, which can be written in more ways.
+        in_base64: found in data that holds a secret in base64; without the characters shared with neighbours.
         in_hex: the same in hexadecimal, lower case.
     """
 
@@ -95,7 +95,7 @@ def _finder(secrets: tuple[str, ...], is_text: bool) -> _Finder:
 
 
 def _character(character: str) -> bytes:
-    """Match one character, in a pattern that ignores the case of ASCII letters."""
+    """Match one character, in a pattern that ignores the case of ASCII characters."""
     cases = {character, character.lower(), character.upper()} if not character.isascii() else {character}
     ways = [b"".join(map(_byte, case.encode())) for case in sorted(cases)]
     for case in sorted(cases):
@@ -114,7 +114,7 @@ def _byte(byte: int) -> bytes:
 
 
 def _base64_texts(secret: bytes) -> list[bytes]:
-    """Return the secret in base64 at each offset; ``?`` stands for a character that it shares with a neighbour."""
+    """Return the secret in base64 at each offset; ``?`` is a character that it shares with a neighbour."""
     texts = []
     for offset in range(_GROUP):
         first, beyond = offset * 8, (offset + len(secret)) * 8

@@ -4,8 +4,8 @@ After a fix the same request is decoded again from it, by the same rule: where a
 ``signed_headers`` names the headers that it covers, and these and the body are all that is decoded
 (:mod:`gateway.callbacks.signature`). The other parts are kept for people.
 
-Whatever lets a request in is cut out, so that what is kept cannot be sent again by its readers: tokens wherever they
-stand, as a proxy in front of us may repeat the whole address in headers of its own, and the headers with signatures,
+Everything that authenticates a request is cut out, so that its readers cannot send it again: tokens wherever they
+occur, as a proxy in front of us may repeat the whole address in headers of its own, and the headers with signatures,
 configured here or not. Bytes that are not UTF-8 are kept in base64.
 
 The id is made of what is decoded, all headers included, since a decoder may look at any of them: two requests are one
@@ -37,7 +37,7 @@ TYPE: Final = "nxcloud.callback.rejected"
 _SECRET_PARTS: Final = frozenset({"auth", "authorization", "cookie", "token", "secret", "password", "apikey"})
 #: Names of headers that hold a signature: ``sign``, ``x-hub-signature-256``, ``webhook-signature``, ``x-hmac``, …
 _SIGNATURE_NAME: Final = re.compile(r"signature|hmac|(?<!de)(?<!as)sign(?:\d|[-_]|\Z)|(?:\A|[-_])sig(?:\d|[-_]|\Z)")
-#: The part of such a header that is looked for elsewhere: shorter ones stand there by chance.
+#: The part of such a header that is looked for elsewhere: shorter ones occur by chance.
 _SIGNATURE_TEXT: Final = re.compile(r"[0-9A-Za-z+/_\-]{16,}")
 #: Such parts of one request. Senders have four at most (two signatures while a secret is rotated, in two headers).
 _MOST_TEXTS: Final = 16
@@ -66,7 +66,7 @@ SCHEMA: Final[dict[str, Any]] = {
             "type": "array",
             "items": {"type": "string"},
             "description": "Only where a signature was checked: the headers that it covers. They and the body are "
-            "authentic; method, path, query and the other headers may be anybody's",
+            "authentic; method, path, query and the other headers are not",
         },
         "body": {"type": "string"},
         "body_base64": {"type": "string", "description": "In place of body where it is not UTF-8"},

@@ -34,7 +34,7 @@ def signed_part(request: CallbackRequest, signed_headers: Iterable[str]) -> Call
     """Return what a signature over the body and these headers covers, and nothing else of the request.
 
     Method, path, query, the other headers and the address are replaced by constants, so a decoder that is given the
-    result cannot depend on bytes that anybody may change.
+    result cannot depend on bytes that were not authenticated.
 
     Args:
         request: as received.

@@ -155,7 +155,7 @@ def test_a_token_is_cut_out_however_it_is_written(secret: str) -> None:
 
 @given(st.text(min_size=6, max_size=12), st.binary(max_size=60), st.booleans())
 def test_cutting_out_leaves_no_secret_and_no_more_than_once(secret: str, data: bytes, is_text: bool) -> None:
-    """Of any secret in any bytes, also beside itself."""
+    """Of any secret in any bytes, also twice in a row."""
     token = secret.encode("utf-8", "replace")
     left = redacted(data + b" " + token + b" " + token, (token.decode(),), is_text=is_text)
     assert left.endswith(b" *** ***")
@@ -224,7 +224,7 @@ def test_two_that_a_decoder_may_tell_apart_are_two() -> None:
 
 
 def test_under_a_signature_only_what_is_signed_tells_two_apart() -> None:
-    """Nobody can fill the disk with one captured request and many queries; two signed ones are two."""
+    """One captured request with many queries takes the disk of one; two signed ones are two."""
     credentials = Credentials(signature=SignaturePolicy("general", ("s",)))
     base = request(b"a=1", accesskey="k", action="dr", biztype="4", ts="1", sign="0" * 32)
     first = rejected_event("did-sms", None, base, ERROR, credentials)
