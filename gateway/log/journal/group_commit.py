@@ -18,6 +18,7 @@ import structlog
 from gateway.errors import JournalFull, JournalUnavailable, NotNow
 from gateway.log import Entry
 from gateway.log.journal import segment
+from gateway.log.journal.open_files import JournalMoved, OpenFiles
 from gateway.log.journal.retention import Enforcer
 from gateway.log.journal.store import Store
 from gateway.log.journal.streams import stream_of
@@ -26,6 +27,9 @@ from gateway.telemetry.metrics import METRICS
 
 #: A crash repeats what was done in this time; ten times less doubles the commits of an idle gateway.
 _POSITIONS_INTERVAL_S: Final = 0.25
+
+#: Room that must be free after a commit found none: some callbacks. Ten times more never comes in a small journal.
+_TRIAL_BYTES: Final = 16 * 1024
 
 _log = structlog.get_logger("gateway.journal")
 
@@ -72,6 +76,7 @@ class GroupCommit:
         store: the writing connection.
         writer: its thread.
         enforcer: makes room in the file.
+        files: compared with their names before a commit.
         clock: Unix seconds.
         on_stored: told on the event loop what has become durable, before those who wait for it.
     """
@@ -81,6 +86,7 @@ class GroupCommit:
         store: Store,
         writer: WriterThread,
         enforcer: Enforcer,
+        files: OpenFiles,
         *,
         clock: Callable[[], float],
         on_stored: Callable[[Batch, Stored], None],
@@ -88,6 +94,7 @@ class GroupCommit:
         self._store = store
         self._writer = writer
         self._enforcer = enforcer
+        self._files = files
         self._clock = clock
         self._on_stored = on_stored
         self._loop = asyncio.get_running_loop()
@@ -137,6 +144,26 @@ class GroupCommit:
         """Commit all records and positions so far; done when they are durable."""
         self._are_positions_due = True
         return self._wait()
+
+    async def try_again(self) -> None:
+        """After a commit that failed, look whether one would succeed now.
+
+        A gateway that is not ready gets no callbacks that would show it.
+
+        Raises:
+            GatewayError: it would fail, too.
+        """
+        if not self.last_failure:
+            return
+        if await self._writer.submit(self._try):
+            self.last_failure = ""
+
+    def _try(self) -> bool:
+        """In the writer's thread."""
+        if not self._enforcer.make_room(_TRIAL_BYTES):
+            return False
+        self._store.probe()
+        return True
 
     async def close(self) -> None:
         """Commit what waits. Nothing more may come."""
@@ -189,6 +216,7 @@ class GroupCommit:
 
     def _commit(self, batch: Batch, positions: Positions) -> Stored:
         """In the writer's thread."""
+        self._files.check_due()
         started = time.perf_counter()
         has_room = not batch.drafts or self._enforcer.make_room(batch.size, batch.drafts)
         bases: Mapping[str, int] = {}
@@ -222,10 +250,13 @@ class GroupCommit:
             self._idle.set()
 
     def _failed(self, batch: Batch, positions: Positions, error: BaseException) -> None:
-        self.last_failure = str(error)
-        reason = "full" if isinstance(error, JournalFull) else "disk"
-        METRICS.counter("gateway_journal_failures").labels(reason).inc()
-        _log.error("journal.commit_failed", reason=reason, error=str(error), waiting=len(batch.waiters))
+        if isinstance(error, JournalMoved):  # counted, logged and shown by who found it, until it is over
+            METRICS.counter("gateway_journal_failures").labels("moved").inc()
+        else:
+            self.last_failure = str(error)
+            reason = "full" if isinstance(error, JournalFull) else "disk"
+            METRICS.counter("gateway_journal_failures").labels(reason).inc()
+            _log.error("journal.commit_failed", reason=reason, error=str(error), waiting=len(batch.waiters))
         for key, position in positions.items():
             self._positions.setdefault(key, position)
         self._store_positions_soon()
