@@ -225,6 +225,7 @@ class GroupCommit:
         elif positions:
             self._store.commit({}, positions, self._clock())  # positions may be what frees room
         self._enforcer.passed(positions)
+        self._files.committed()
         if not has_room:
             raise JournalFull(
                 f"{self._store.path.parent}: {self._enforcer.max_bytes} bytes are taken by events that Kafka has not "

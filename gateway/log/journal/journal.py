@@ -363,13 +363,9 @@ class Journal:
             await asyncio.sleep(1.0)
 
     async def check(self) -> None:
-        """Compare the open files with their names; after a commit that failed, look whether one would succeed now.
+        """Compare the open files with their names, and try again after a commit that failed; runs every second.
 
-        Runs by itself every second.
-
-        Raises:
-            JournalMoved: the next start would not find the files.
-            JournalUnavailable, JournalDamaged: commits still fail.
+        Raises: as :meth:`append`.
         """
         if self._files is not None:
             await self._writer.submit(self._files.check)

@@ -9,9 +9,8 @@ what is open with what the names lead to:
 * every second by itself, for the readiness of an idle gateway.
 
 A file that shrank was cut off by somebody else: SQLite never shortens the database (nothing is vacuumed) or the log
-(no checkpoint truncates it). A log that was cut off and has grown past its old size again has a hole of zeros; it shows
-in its header or in the header of its last frame. A database that was overwritten in place shows in those bytes of its
-header that never change.
+(no checkpoint truncates it). A log that was cut off and has grown since has a hole, which ``SEEK_HOLE`` finds where the
+file system knows of holes. A file that was overwritten in place shows in those bytes of its header that never change.
 
 The ``-shm`` file is left out: it holds nothing that the next start does not make again. So are modes: they keep nothing
 from being stored here, and a start that they stop says so.
@@ -39,8 +38,6 @@ from gateway.telemetry.metrics import METRICS
 #: hand the interpreter lock over 600 times a second for it; at ten times more a second's callbacks can be lost.
 CHECK_INTERVAL_S: Final = 0.1
 _FIXED_HEADER_BYTES: Final = 24
-_WAL_HEADER_BYTES: Final = 32
-_FRAME_HEADER_BYTES: Final = 24
 #: The first three bytes of a WAL's header, whatever its byte order (https://www.sqlite.org/fileformat2.html#walformat).
 _WAL_MAGIC: Final = b"\x37\x7f\x06"
 
@@ -122,9 +119,7 @@ class OpenFiles:
             raise
         self._lock = OpenFile.of(lock, lock_fd)
         self._header = self._fixed_header()
-        page_size = int.from_bytes(self._header[16:18], "big")
-        self._frame_bytes = _FRAME_HEADER_BYTES + (65536 if page_size == 1 else page_size)
-        self._first_wal_bytes = self._wal.size  # what a power cut left at its end is not looked at
+        self._is_wal_whole = not self._has_hole()  # else a power cut left it so, which recovery passes over
 
     def close(self) -> None:
         """Close the descriptors. Only after SQLite closed the file: closing one drops the locks of this process."""
@@ -141,6 +136,10 @@ class OpenFiles:
         """
         if self.problem or time.monotonic() - self._checked_at >= CHECK_INTERVAL_S:
             self.check()
+
+    def committed(self) -> None:
+        """Note how far the log reaches after a commit: what is cut off from now on is missed."""
+        self._wal.size = os.fstat(self._wal.fd).st_size
 
     def check(self) -> None:
         """Compare now.
@@ -189,13 +188,12 @@ class OpenFiles:
             return what
         if self._fixed_header() != self._header:
             return f"{self._database.path} was overwritten"
-        if self._wal.size <= max(_WAL_HEADER_BYTES, self._first_wal_bytes):
-            return ""
-        frames = (self._wal.size - _WAL_HEADER_BYTES) // self._frame_bytes
-        page_number = os.pread(self._wal.fd, 4, _WAL_HEADER_BYTES + max(0, frames - 1) * self._frame_bytes)
-        if os.pread(self._wal.fd, 3, 0) != _WAL_MAGIC or not any(page_number):
+        if self._wal.size and (os.pread(self._wal.fd, 3, 0) != _WAL_MAGIC or (self._is_wal_whole and self._has_hole())):
             return f"{self._wal.path} was cut off or overwritten"
         return ""
+
+    def _has_hole(self) -> bool:
+        return os.lseek(self._wal.fd, 0, os.SEEK_HOLE) < self._wal.size if self._wal.size else False
 
     def _fixed_header(self) -> bytes:
         """Return the part of the database's header that no commit changes: format, page size, WAL mode."""
