@@ -26,6 +26,7 @@ from gateway.ingest.endpoints import Endpoint
 from gateway.ingest.gathering import Gathering, Log
 from gateway.ingest.known import KnownIds
 from gateway.log import Entry, Headers
+from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 from gateway.telemetry.tally import Tally
 from gateway.telemetry.tracing import Spans
@@ -120,7 +121,11 @@ class Intake:
         """Authentic but not understood: kept whole, then told to the sender."""
         event = rejected_event(endpoint.callback.name, endpoint.context.account, request, exc, endpoint.credentials)
         _log.warning(
-            "callback.rejected", callback=endpoint.callback.name, id=event.id, reason=exc.reason, field=exc.field
+            "callback.rejected",
+            callback=endpoint.callback.name,
+            id=event.id,
+            reason=exc.logged,
+            field=redaction.path(exc.field),
         )
         answer = endpoint.callback.answers.failure(exc.status_hint, str(exc), request, endpoint.signing, now)
         return self._store(endpoint, request, (event,), answer, "rejected")

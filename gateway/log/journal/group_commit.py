@@ -23,6 +23,7 @@ from gateway.log.journal.retention import Enforcer
 from gateway.log.journal.store import Store
 from gateway.log.journal.streams import stream_of
 from gateway.log.journal.writer import WriterThread
+from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 
 #: A crash repeats what was done in this time; ten times less doubles the commits of an idle gateway.
@@ -257,7 +258,7 @@ class GroupCommit:
             self.last_failure = str(error)
             reason = "full" if isinstance(error, JournalFull) else "disk"
             METRICS.counter("gateway_journal_failures").labels(reason).inc()
-            _log.error("journal.commit_failed", reason=reason, error=str(error), waiting=len(batch.waiters))
+            _log.error("journal.commit_failed", reason=reason, error=redaction.fault(error), waiting=len(batch.waiters))
         for key, position in positions.items():
             self._positions.setdefault(key, position)
         self._store_positions_soon()

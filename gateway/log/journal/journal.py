@@ -28,6 +28,7 @@ from gateway.log.journal.streams import EVENTS, is_looking, stream_of
 from gateway.log.journal.tail import Tail
 from gateway.log.journal.unread import Unread
 from gateway.log.journal.writer import WriterThread
+from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 
 _HOUSEKEEPING_S: Final = 10
@@ -359,7 +360,7 @@ class Journal:
                 pass  # in the log already, once
             except Exception as exc:  # the top of a task
                 if is_round:
-                    _log.error("journal.housekeeping_failed", error=str(exc) or repr(exc))
+                    _log.error("journal.housekeeping_failed", error=redaction.fault(exc))
             await asyncio.sleep(1.0)
 
     async def check(self) -> None:
