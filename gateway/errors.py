@@ -7,7 +7,7 @@
     │   └── Forbidden          wrong address: 403, never stored
     ├── NotNow           our fault, for a while: answer 503 with ``Retry-After``, store nothing
     │   ├── JournalFull        no room that may be freed
-    │   └── JournalUnavailable the disk refused a write or an fsync
+    │   └── JournalUnavailable the disk refused a write or an fsync, or the files are not where they were
     ├── Transient        try the same thing again, later
     ├── Poison           this one item can never succeed: dead letter, go on with the next
     └── Broken           stop and tell a person
