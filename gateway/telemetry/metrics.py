@@ -112,7 +112,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "counter",
         ("reason",),
         "Commits that failed: full, disk, moved (the files were deleted or changed under the gateway).",
-        "Any is bad: callbacks were answered 503. The log lines journal.commit_failed and journal.moved have the advice.",
+        "Any is bad: callbacks were answered 503. See the advice in the lines journal.commit_failed and journal.moved.",
     ),
     Metric(
         "gateway_journal_expired_events",

@@ -239,9 +239,7 @@ class Journal:
     @property
     def last_failure(self) -> str:
         """Why a commit would fail now, or why the newest one did; empty when it did not."""
-        if not self._is_open or self._files is None:
-            return ""
-        return self._files.problem or self._commits.last_failure
+        return (self._files.problem or self._commits.last_failure) if self._is_open and self._files else ""
 
     @property
     def is_open(self) -> bool:
@@ -356,10 +354,8 @@ class Journal:
                 if is_round:
                     await self.housekeep()
                 await self.check()
-            except JournalMoved:
-                pass  # in the log already, once
             except Exception as exc:  # the top of a task
-                if is_round:
+                if is_round and not isinstance(exc, JournalMoved):  # that one is in the log already, once
                     _log.error("journal.housekeeping_failed", error=redaction.fault(exc))
             await asyncio.sleep(1.0)
 
