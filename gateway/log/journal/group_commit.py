@@ -17,7 +17,7 @@ import structlog
 
 from gateway.errors import JournalFull, JournalUnavailable, NotNow
 from gateway.log import Entry
-from gateway.log.journal import segment
+from gateway.log.journal import segment, sqlite_errors
 from gateway.log.journal.open_files import JournalMoved, OpenFiles
 from gateway.log.journal.retention import Enforcer
 from gateway.log.journal.store import Store
@@ -109,6 +109,7 @@ class GroupCommit:
         self._idle = asyncio.Event()
         self._idle.set()
         self.last_failure = ""
+        self._may_pass = False
 
     @property
     def pending_bytes(self) -> int:
@@ -147,14 +148,14 @@ class GroupCommit:
         return self._wait()
 
     async def try_again(self) -> None:
-        """After a commit that failed, look whether one would succeed now.
+        """After a commit that failed for want of room or for a fault of the disk, look whether one would succeed now.
 
         A gateway that is not ready gets no callbacks that would show it.
 
         Raises:
             GatewayError: it would fail, too.
         """
-        if not self.last_failure:
+        if not self.last_failure or not self._may_pass:
             return
         if await self._writer.submit(self._try):
             self.last_failure = ""
@@ -256,6 +257,7 @@ class GroupCommit:
             METRICS.counter("gateway_journal_failures").labels("moved").inc()
         else:
             self.last_failure = str(error)
+            self._may_pass = isinstance(error, JournalFull) or sqlite_errors.may_pass(error.__cause__)
             reason = "full" if isinstance(error, JournalFull) else "disk"
             METRICS.counter("gateway_journal_failures").labels(reason).inc()
             _log.error("journal.commit_failed", reason=reason, error=redaction.fault(error), waiting=len(batch.waiters))

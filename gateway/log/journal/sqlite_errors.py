@@ -42,6 +42,25 @@ ADVICE: Final[Mapping[int, str]] = {
     sqlite3.SQLITE_ERROR: _REPORT,
 }
 
+#: Primary codes of what may end by itself or by what an operator does to the disk, without a restart.
+_PASSING: Final = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_NOMEM,
+}
+
+
+def may_pass(exc: BaseException | None) -> bool:
+    """Return whether the same operation may succeed later, so that trying it again is of use."""
+    code = getattr(exc, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _PASSING
+
 
 def advice(exc: sqlite3.Error) -> str:
     """Return what to do about an error of SQLite."""

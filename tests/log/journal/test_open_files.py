@@ -266,7 +266,8 @@ async def test_ready_again_without_a_callback_when_the_disk_takes_commits_again(
 
 
 def failing(*_: object) -> None:
-    raise JournalUnavailable("the disk is full")
+    cause = refused(sqlite3.SQLITE_FULL)
+    raise translated(cause, Path("data/journal.sqlite")) from cause
 
 
 NAMES = [
@@ -426,3 +427,5 @@ async def test_constraint_that_fails_does_not_advise_to_free_space(tmp_path: Pat
         with pytest.raises(JournalUnavailable, match=r"SQLITE_CONSTRAINT.*no other program writes") as error:
             await journal.append([entry(2)])
         assert "space" not in str(error.value)
+        await journal.check()
+        assert journal.last_failure  # only a restart helps: not ready until then
