@@ -38,6 +38,7 @@ from gateway.telemetry.metrics import METRICS
 #: hand the interpreter lock over 600 times a second for it; at ten times more a second's callbacks can be lost.
 CHECK_INTERVAL_S: Final = 0.1
 _FIXED_HEADER_BYTES: Final = 24
+_WAL_HEADER_BYTES: Final = 32
 #: The first three bytes of a WAL's header, whatever its byte order (https://www.sqlite.org/fileformat2.html#walformat).
 _WAL_MAGIC: Final = b"\x37\x7f\x06"
 
@@ -66,8 +67,12 @@ class OpenFile:
 
     @classmethod
     def of(cls, path: Path, fd: int) -> OpenFile:
-        """Return the description of a file that was just opened."""
-        found = os.fstat(fd)
+        """Return the description of a file that was just opened.
+
+        Its identity is what the name leads to: a file system that numbers a name and an open file differently, as
+        some network ones do, is compared with itself.
+        """
+        found = os.stat(path)
         return cls(path.absolute(), fd, (found.st_dev, found.st_ino), found.st_size)
 
     def problem(self) -> str:
@@ -188,12 +193,18 @@ class OpenFiles:
             return what
         if self._fixed_header() != self._header:
             return f"{self._database.path} was overwritten"
-        if self._wal.size and (os.pread(self._wal.fd, 3, 0) != _WAL_MAGIC or (self._is_wal_whole and self._has_hole())):
+        if self._wal.size < _WAL_HEADER_BYTES:
+            return ""
+        if os.pread(self._wal.fd, 3, 0) != _WAL_MAGIC or (self._is_wal_whole and self._has_hole()):
             return f"{self._wal.path} was cut off or overwritten"
         return ""
 
     def _has_hole(self) -> bool:
-        return os.lseek(self._wal.fd, 0, os.SEEK_HOLE) < self._wal.size if self._wal.size else False
+        """Return whether the log has a hole; False where the file system does not know."""
+        try:
+            return os.lseek(self._wal.fd, 0, os.SEEK_HOLE) < self._wal.size
+        except OSError:  # an empty file, too, has none to look for
+            return False
 
     def _fixed_header(self) -> bytes:
         """Return the part of the database's header that no commit changes: format, page size, WAL mode."""
