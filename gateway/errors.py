@@ -7,7 +7,7 @@
     │   └── Forbidden          wrong address: 403, never stored
     ├── NotNow           our fault, for a while: answer 503 with ``Retry-After``, store nothing
     │   ├── JournalFull        no room that may be freed
-    │   └── JournalUnavailable the disk refused a write or an fsync
+    │   └── JournalUnavailable the disk refused a write or an fsync, or the files are not where they were
     ├── Transient        try the same thing again, later
     ├── Poison           this one item can never succeed: dead letter, go on with the next
     └── Broken           stop and tell a person
@@ -47,12 +47,14 @@ class CallbackRejected(SenderError):
     Args:
         reason: one sentence, free of payload text.
         field: path of the field at fault in the vendor's own names, such as ``statuses[0].id``; may be empty.
+        logged: what a log line says instead of the reason, where the reason may hold a part of the payload.
     """
 
-    def __init__(self, reason: str, field: str = "") -> None:
+    def __init__(self, reason: str, field: str = "", *, logged: str | None = None) -> None:
         super().__init__(f"{field}: {reason}" if field else reason)
         self.reason = reason
         self.field = field
+        self.logged = reason if logged is None else logged
 
 
 class Unauthenticated(SenderError):

@@ -30,6 +30,7 @@ from gateway.log.journal.lock import FolderLock
 from gateway.log.journal.store import FILE_NAME
 from gateway.log.kafka.options import KafkaOptions
 from gateway.publisher import GROUP, Publisher
+from gateway.telemetry import redaction
 
 #: Between looks for orphans. A process that died minutes ago has its journal drained by then.
 LOOK_S: Final = 30.0
@@ -150,7 +151,7 @@ class Orphanage:
             _log.warning("journal.orphan_not_now", folder=str(place), error=str(exc))
             return
         except Exception as exc:  # the top of a task: one that ends would leave all orphans where they are
-            _log.exception("journal.orphan_failed", folder=str(place), error=repr(exc))
+            _log.exception("journal.orphan_failed", folder=str(place), error=redaction.fault(exc))
             return
         self._drained.add(place)
         if count:

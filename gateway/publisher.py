@@ -29,6 +29,7 @@ from gateway.log.kafka.availability import State
 from gateway.log.kafka.lane import Ticket
 from gateway.log.kafka.options import Backoff, KafkaOptions
 from gateway.log.kafka.writer import Writer, WriterPolicy
+from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 
 #: Name of the cursor. The journal is told to protect it: what it has not passed never expires.
@@ -192,7 +193,7 @@ class Publisher:
                 records = await reader.fetch(max_records=policy.fetch_records, wait_s=policy.wait_s)
             except Exception as exc:  # the top of a task: a publisher that ends would be a journal that fills up
                 is_expected = isinstance(exc, GatewayError) and exc.retriable
-                _log.error("journal.read_failed", error=str(exc) or repr(exc), exc_info=not is_expected)
+                _log.error("journal.read_failed", error=redaction.fault(exc), exc_info=not is_expected)
                 await asyncio.sleep(policy.retry_s)
                 continue
             if self._name == GROUP:  # that of an orphan is not the gateway's

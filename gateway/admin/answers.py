@@ -11,6 +11,7 @@ import structlog
 from aiohttp import web
 
 from gateway.errors import ConfigError, GatewayError, SenderError
+from gateway.telemetry import redaction
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -58,7 +59,7 @@ async def answered(request: web.Request, handler: Handler) -> web.StreamResponse
     except ConnectionResetError:
         raise
     except Exception as exc:
-        _log.exception("admin.broke", path=request.path, error=repr(exc))
+        _log.exception("admin.broke", path=redaction.path(request.path), error=redaction.fault(exc))
         return _failure(request, 500, "this is a fault of the gateway; its log has more")
 
 

@@ -24,6 +24,7 @@ from gateway.errors import GatewayError, NotNow
 from gateway.fanout.clock import SystemClock
 from gateway.fanout.replay import Replayed, Selection, replay
 from gateway.log import Entry, EventLog, LogReader, OnRevoked, Start
+from gateway.telemetry import redaction
 
 #: Jobs at a time; each reads the log.
 _MOST_RUNNING: Final = 4
@@ -159,7 +160,7 @@ class Replays:
             job.state, job.error = "failed", str(exc)
         except Exception as exc:  # the top of a task
             job.state, job.error = "failed", "this is a fault of the gateway; its log has more"
-            _log.exception("replay.broke", number=job.number, error=repr(exc))
+            _log.exception("replay.broke", number=job.number, error=redaction.fault(exc))
         finally:
             job.ended_at = time.time()
             _log.info("replay.ended", number=job.number, subscriber=job.subscriber, state=job.state, events=job.stored)

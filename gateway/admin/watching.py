@@ -17,6 +17,7 @@ from gateway.fanout import attempts
 from gateway.fanout.fanout import Status
 from gateway.log import Record
 from gateway.log.journal import EVENTS, Journal
+from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 
 #: Records of attempts looked at for errors from before the start.
@@ -78,7 +79,7 @@ class Watching:
             except GatewayError as exc:
                 _log.info("admin.not_measured", error=str(exc))
             except Exception as exc:  # the top of a task: the console would show old figures for ever
-                _log.exception("admin.not_measured", error=repr(exc))
+                _log.exception("admin.not_measured", error=redaction.fault(exc))
             await asyncio.sleep(STEP_S)
 
     async def _measure(self) -> dict[str, float]:

@@ -117,7 +117,7 @@ class Callback:
             payload = read(request, self.layout, context.credential_fields)
             scope = Scope(context.zone)
             for name in payload.duplicates:
-                scope.note(f"duplicate:{name}")
+                scope.note("duplicate", name)
             items = self.split(payload, request, context, scope)
             arrival = times.recorded(request.received_at)
             if len(items) == 1:

@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from gateway.callbacks import form
-from gateway.callbacks.redaction import redacted
+from gateway.callbacks.masking import redacted
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.signature import SignaturePolicy, verify
 from gateway.errors import Forbidden, Unauthenticated
@@ -82,7 +82,7 @@ class Credentials:
         return fits
 
     def without_tokens(self, data: bytes, *, is_text: bool = False) -> bytes:
-        """Return the same bytes with a mark in place of each token (:func:`gateway.callbacks.redaction.redacted`)."""
+        """Return the same bytes with a mark in place of each token (:func:`gateway.callbacks.masking.redacted`)."""
         return redacted(data, self.tokens, is_text=is_text)
 
     def _is_allowed(self, peer: str) -> bool:

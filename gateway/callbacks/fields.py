@@ -20,11 +20,10 @@ from typing import Any, Final
 
 from gateway.callbacks import money as _money
 from gateway.callbacks import phones, times
+from gateway.telemetry import redaction
 
 #: Drift labels of one callback. More say nothing new, and a hostile body could hold millions.
 MOST_LABELS: Final = 16
-#: Letters of a vendor's name or code in a label; the rest is cut off.
-LABEL_LETTERS: Final = 64
 
 _INT64_MIN: Final = -(2**63)
 _INT64_MAX: Final = 2**63 - 1
@@ -43,12 +42,16 @@ class Scope:
     zone: tzinfo
     drift: list[str] = field(default_factory=list)
 
-    def note(self, label: str) -> None:
-        """Count one label, cut to a bounded length and to printable letters."""
+    def note(self, kind: str, value: str, *, below: str = "") -> None:
+        """Count the label ``kind:value``, with a value that may be shown in a log.
+
+        Args:
+            kind: a word of ours: ``field``, ``value``, or the name of our field.
+            value: the vendor's name or code.
+            below: the documented path that a name is below of, with its separator.
+        """
         if len(self.drift) < MOST_LABELS:
-            label = label[:LABEL_LETTERS]
-            if not label.isprintable():
-                label = "".join(letter if letter.isprintable() else "?" for letter in label)
+            label = f"{kind}:{below}{redaction.code(value)}"
             if label not in self.drift:
                 self.drift.append(label)
 

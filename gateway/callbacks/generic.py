@@ -132,7 +132,7 @@ class GenericCallback:
         )
         scope = Scope(context.zone)
         for name in payload.duplicates:
-            scope.note(f"duplicate:{name}")
+            scope.note("duplicate", name)
         return Decoded((event,), tuple(scope.drift))
 
 
@@ -204,7 +204,8 @@ class DecoderCallback:
             arrival = times.recorded(request.received_at)
             return Decoded(tuple(self._event(one, at, digest, arrival, context) for at, one in enumerate(found)))
         except CallbackRejected as exc:  # the words are somebody else's, too
-            raise CallbackRejected(_storable(exc.reason), _storable(exc.field)) from exc
+            said = f"decoder of {self.name} rejected it"
+            raise CallbackRejected(_storable(exc.reason), _storable(exc.field), logged=said) from exc
         except Exception as exc:  # somebody else's code: its fault must not lose the request
             raise CallbackRejected(f"decoder of {self.name} failed: {type(exc).__name__}") from exc
 

@@ -154,22 +154,25 @@ class Plan:
     def _salvaged(self, failure: Exception, key: str, label: str, scope: Scope) -> Any:
         """What is used of a value that its converter did not like: nothing, or what it says."""
         if isinstance(failure, Odd):
-            scope.note(f"{label}:{failure.code}" if failure.code is not None else f"value:{self._path}{key}")
+            if failure.code is not None:
+                scope.note(label, failure.code)
+            else:
+                scope.note("value", key, below=self._path)
             return failure.value
-        scope.note(f"value:{self._path}{key}")
+        scope.note("value", key, below=self._path)
         return None
 
     def _no_object(self, key: str, scope: Scope) -> None:
         """A scalar where an object is documented, unless a line of its own has read it."""
         if not any(key == leaf[0] for leaf in (*self._plain, *self._nested)):
-            scope.note(f"value:{self._path}{key}")
+            scope.note("value", key, below=self._path)
 
     def _understood(self, source: dict[str, Any], scope: Scope) -> dict[str, Any]:
         """The same fields, with a known name in place of another spelling of it; the rest is unknown."""
         found = dict(source)
         for name, value in source.items():
             if name not in self.known:
-                scope.note(f"field:{self._path}{name}")
+                scope.note("field", name, below=self._path)
                 meant = self._folded.get(_fold(name))
                 if meant is not None and found.get(meant) in (None, ""):
                     found[meant] = value

@@ -25,7 +25,7 @@ import orjson
 
 from gateway.callbacks import CALLBACKS, form, times
 from gateway.callbacks.credentials import Credentials
-from gateway.callbacks.redaction import MARK
+from gateway.callbacks.masking import MARK
 from gateway.callbacks.request import CallbackRequest, signed_part
 from gateway.errors import CallbackRejected
 from gateway.event import Event, NotAnEvent, event_id

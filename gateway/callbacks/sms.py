@@ -149,7 +149,7 @@ def split_did(payload: Payload, request: CallbackRequest, context: DecodeContext
     shape = _BY_ACTION.get(request.headers.get("action", "").lower())
     if shape is None:
         if by_type is None:
-            scope.note(f"type:{fields.get('type') or 'missing'}")
+            scope.note("type", str(fields.get("type") or "missing"))
         shape = _by_numbers(fields, context.own_numbers) or by_type or _by_status(fields)
     return ((shape, fields, payload.raw, ""),)
 

@@ -91,7 +91,7 @@ def _documented(envelope: dict[str, Any], scope: Scope) -> dict[str, Any]:
     known = STATUS_SHAPE.plan.known
     for name in envelope:
         if name not in known:
-            scope.note(f"field:{name}")
+            scope.note("field", name)
     return {name: value for name, value in envelope.items() if name in known}
 
 
@@ -122,13 +122,13 @@ def _events(payload: Payload, request: CallbackRequest, context: DecodeContext, 
         return _event(payload, request, context, scope)
     for name in payload.fields:
         if name not in _EVENT:
-            scope.note(f"field:{name}")
+            scope.note("field", name)
     items: list[Item] = []
     for index, (value, raw) in enumerate(zip(values, _raws(payload, [("value", len(values))]), strict=True)):
         if type(value) is not dict:
             raise CallbackRejected("an object with fields is expected", f"value[{index}]")
         if not value:
-            scope.note("value:value")
+            scope.note("value", "value")
             continue
         fields = {"field": payload.fields.get("field"), "value": value}
         items += _event(Payload(fields, raw, payload.canonical, orjson.dumps(raw)), request, context, scope)
@@ -151,7 +151,7 @@ def _event(payload: Payload, request: CallbackRequest, context: DecodeContext, s
         text = orjson.dumps(opened(payload.lossless()["value"]))
         return split(Payload(value, payload.raw, payload.canonical, text), request, context, scope)
     if name not in BY_NAME:
-        scope.note(f"event:{name}")
+        scope.note("event", name)
     return ((BY_NAME.get(name, OTHER), fields, payload.raw, ""),)
 
 

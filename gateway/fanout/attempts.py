@@ -25,6 +25,7 @@ from gateway.fanout.job import Job
 from gateway.fanout.scan import QUIET_S, scan
 from gateway.fanout.telling import OnAttempt
 from gateway.log import Entry, EventLog, Record
+from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS, Metrics
 
 TOPIC: Final = "fanout.attempts"
@@ -98,7 +99,7 @@ class AttemptLog:
             try:
                 await self._flush()
             except Exception as exc:  # the top of a task
-                _log.info("attempts.not_written", error=repr(exc), attempts=self._count())
+                _log.info("attempts.not_written", error=redaction.fault(exc), attempts=self._count())
 
     def _count(self) -> int:
         return sum(len(noted) for noted in self._noted.values())

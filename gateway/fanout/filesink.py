@@ -4,19 +4,30 @@
 Attempts that come while one write is under way share the next one and its sync: an event counts as delivered
 when its line is on disk. After a crash the last lines may come twice, and the very last may be cut off; it
 ends without a line break then, and the next start completes it.
+
+The file is opened by its name for each write, so a log rotation that renames it takes effect with the next write. It is
+created with mode 0600; a mode that an operator gives it is kept when the next file is begun.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
+import stat
 from pathlib import Path
+from typing import Final
 
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.clock import Clock
 from gateway.fanout.transform import Transform
 from gateway.log import Record
+
+#: Readable by the user of the gateway alone: events hold phone numbers and texts.
+_MODE: Final = 0o600
+#: Times that a write is repeated because the file was deleted before its sync. Who deletes it that often is at fault.
+_TRIES: Final = 3
 
 
 class FileSink:
@@ -76,21 +87,34 @@ class FileSink:
                     written.set_exception(failure)
 
     def _append(self, lines: bytes) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        size = self._path.stat().st_size if self._path.exists() else 0
+        """Write lines durably to the file that has the name. One deleted meanwhile keeps nothing: write them again."""
+        self._path.parent.mkdir(0o700, parents=True, exist_ok=True)
+        if not any(self._appended(lines) for _ in range(_TRIES)):
+            raise FileNotFoundError(errno.ENOENT, "the file is deleted again and again", str(self._path))
+
+    def _appended(self, lines: bytes) -> bool:
+        """Write lines durably, and return whether the file has a name still; one that was renamed has."""
+        found = self._path.stat() if self._path.exists() else None
+        size, mode = (found.st_size, stat.S_IMODE(found.st_mode)) if found is not None else (0, _MODE)
         if size and size + len(lines) > self._max_bytes:
             self._put_aside()
-            size = 0
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
+            size, found = 0, None
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _MODE)
         try:
+            if found is None:
+                os.fchmod(descriptor, mode)
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
                 lines = b"\n" + lines
             view = memoryview(lines)
             while view:
                 view = view[os.write(descriptor, view) :]
             os.fsync(descriptor)
+            has_name = os.fstat(descriptor).st_nlink > 0
         finally:
             os.close(descriptor)
+        if found is None and has_name:
+            _sync(self._path.parent)
+        return has_name
 
     def _put_aside(self) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -102,3 +126,12 @@ class FileSink:
 
     def _aside(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}")
+
+
+def _sync(folder: Path) -> None:
+    """Make the name of a new file durable: the sync of the file alone does not."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

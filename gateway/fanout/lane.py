@@ -25,6 +25,7 @@ from gateway.fanout.job import Job
 from gateway.fanout.schedule import Place
 from gateway.fanout.watermark import Watermark
 from gateway.log import EventLog, LogReader, Record, Start
+from gateway.telemetry import redaction
 
 #: How long one fetch waits for records. Shorter wakes idle readers for nothing; it never delays a record.
 _FETCH_WAIT_S: Final = 5.0
@@ -139,7 +140,7 @@ class Lane:
                 backoff_s = _FIRST_BACKOFF_S
             except Exception as exc:  # the top of a task: a reader that ends would be a subscriber forgotten
                 is_expected = isinstance(exc, GatewayError) and exc.retriable
-                _log.warning("lane.read_failed", group=self.group, error=repr(exc), exc_info=not is_expected)
+                _log.warning("lane.read_failed", group=self.group, error=redaction.fault(exc), exc_info=not is_expected)
                 self._is_whole = self._is_whole and isinstance(exc, GatewayError)
                 await sleep(self._clock, backoff_s)
                 backoff_s = min(_MAX_BACKOFF_S, backoff_s * 2)

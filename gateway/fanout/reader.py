@@ -44,6 +44,7 @@ from gateway.fanout.retry import Delivered, GiveUp, Retry, RetryPolicy, Stop, de
 from gateway.fanout.schedule import Place
 from gateway.fanout.telling import Telling
 from gateway.log import Entry, EventLog, Record, Start
+from gateway.telemetry import redaction
 
 #: Waits between appends of one parked event or dead letter.
 _APPEND_BACKOFF_S: Final = 5.0
@@ -211,7 +212,7 @@ class SubscriberReader:
                     await self._give_up(job, AttemptResult(error="poison", detail=str(exc)), "poison")
                     continue
                 except Exception as exc:  # a fault of ours is a failed attempt, so that it ends like one
-                    _log.exception("delivery.broke", subscriber=self.plan.name, id=job.record.id)
+                    _log.exception("delivery.broke", subscriber=self.plan.name, id=redaction.event_id(job.record.id))
                     result = AttemptResult(error="internal", detail=type(exc).__name__)
                 if result.is_success:
                     job.attempts += 1
@@ -223,7 +224,7 @@ class SubscriberReader:
                 self.gate.failed(job.record.id, number, result)
                 await self._act(job, result)
             except Exception:  # the top of a task: one event's trouble must not cost a worker
-                _log.exception("delivery.broke", subscriber=self.plan.name, id=job.record.id)
+                _log.exception("delivery.broke", subscriber=self.plan.name, id=redaction.event_id(job.record.id))
                 if job.place is Place.FLIGHT:
                     dispatcher.postpone(job, _APPEND_BACKOFF_S)
 
@@ -292,7 +293,12 @@ class SubscriberReader:
         except GatewayError as exc:
             if not exc.retriable:
                 raise
-            _log.warning("delivery.put_away_failed", subscriber=self.plan.name, id=job.record.id, error=str(exc))
+            _log.warning(
+                "delivery.put_away_failed",
+                subscriber=self.plan.name,
+                id=redaction.event_id(job.record.id),
+                error=str(exc),
+            )
             self._dispatcher.postpone(job, self._rng.uniform(0.5, 1.0) * (exc.retry_after_s or _APPEND_BACKOFF_S))
             return
         self._finish(job)

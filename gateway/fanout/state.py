@@ -32,6 +32,7 @@ from gateway.fanout.clock import Clock, sleep
 from gateway.fanout.gate import Lasting
 from gateway.fanout.scan import has_more
 from gateway.log import Entry, EventLog, LogReader, Record
+from gateway.telemetry import redaction
 
 TOPIC: Final = "fanout.state"
 #: Well below the shortest retention that makes sense.
@@ -126,7 +127,7 @@ class StateBoard:
             try:
                 records = await self._next()
             except Exception as exc:  # the top of a task
-                _log.warning("state.read_failed", error=repr(exc))
+                _log.warning("state.read_failed", error=redaction.fault(exc))
                 await sleep(self._clock, _BACKOFF_S)
                 continue
             for record in records:
@@ -184,7 +185,7 @@ class StateBoard:
             try:
                 await self._append()
             except Exception as exc:  # the top of a task
-                _log.warning("state.not_written", error=repr(exc), keys=sorted(self._dirty))
+                _log.warning("state.not_written", error=redaction.fault(exc), keys=sorted(self._dirty))
                 await sleep(self._clock, _BACKOFF_S)
 
     async def _append(self) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from gateway.fanout.attempt import AttemptResult
+from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS, Metrics
 from gateway.telemetry.tally import Tally
 
@@ -75,7 +76,7 @@ class Telling:
         """An event was given up."""
         self._log.warning(
             "delivery.dead_lettered",
-            id=job.record.id,
+            id=redaction.event_id(job.record.id),
             topic=job.record.topic,
             reason=reason,
             attempts=job.attempts,
@@ -89,7 +90,7 @@ class Telling:
             self._on_attempt(job, AttemptResult(error="poison", detail=error), "lost")
         self._log.error(
             "delivery.lost",
-            id=job.record.id,
+            id=redaction.event_id(job.record.id),
             topic=job.record.topic,
             partition=job.record.partition,
             offset=job.record.offset,
@@ -127,7 +128,7 @@ class Telling:
     ) -> None:
         tell(
             "delivery.attempted",
-            id=job.record.id,
+            id=redaction.event_id(job.record.id),
             topic=job.record.topic,
             outcome=outcome,
             result=result.summary,

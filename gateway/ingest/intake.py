@@ -26,6 +26,7 @@ from gateway.ingest.endpoints import Endpoint
 from gateway.ingest.gathering import Gathering, Log
 from gateway.ingest.known import KnownIds
 from gateway.log import Entry, Headers
+from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 from gateway.telemetry.tally import Tally
 from gateway.telemetry.tracing import Spans
@@ -121,7 +122,11 @@ class Intake:
         """Authentic but not understood: kept whole, then told to the sender."""
         event = rejected_event(endpoint.callback.name, endpoint.context.account, request, exc, endpoint.credentials)
         _log.warning(
-            "callback.rejected", callback=endpoint.callback.name, id=event.id, reason=exc.reason, field=exc.field
+            "callback.rejected",
+            callback=endpoint.callback.name,
+            id=event.id,
+            reason=exc.logged,
+            field=redaction.path(exc.field),
         )
         answer = endpoint.callback.answers.failure(exc.status_hint, str(exc), request, endpoint.signing, now)
         return self._store(endpoint, request, (event,), answer, "rejected")
@@ -153,15 +158,14 @@ class Intake:
     def _repeated(
         self, endpoint: Endpoint, events: tuple[Event, ...], answer: Answer, outcome: str
     ) -> Answer | Pending:
-        """All of it is known; what is only on its way to the disk must arrive there before success is told."""
+        """All of it is known. What is on its way to the disk must be there before success is answered; of what is there
+        an append of nothing confirms that the journal still has it.
+        """
         outcome = "repeated" if outcome == "accepted" else outcome
         if self._tells_each:
             _log.debug("callback.repeated", callback=endpoint.callback.name, ids=[event.id for event in events])
         on_their_way = [self._storing[event.id] for event in events if event.id in self._storing]
-        if on_their_way:
-            return Pending(_joined(on_their_way), answer, outcome)
-        self.count(endpoint, outcome)
-        return answer
+        return Pending(_joined(on_their_way) if on_their_way else self._log.append_soon([]), answer, outcome)
 
     def _all(self, events: tuple[Event, ...], durable: asyncio.Future[None]) -> asyncio.Future[None]:
         """Some items of this callback are being stored by another request: wait for these too."""

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.log.journal import files
 from gateway.search.recent import GENERATION, Keyed, Recent, bucket_and_rest, places_in
 
 FILE_NAME: Final = "search.sqlite"
@@ -77,7 +78,10 @@ class Index:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
-        self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        with suppress(OSError):  # SQLite raises its own error for the same reason
+            files.make_database(self.path)
+        address = files.uri(self.path, "rw")
+        self._db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
         self._recent: dict[str, Recent] = {}
         try:
             self._prepare()

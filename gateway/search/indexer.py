@@ -29,6 +29,7 @@ from gateway.search import index as files
 from gateway.search.index import BLOCK, Index, Published
 from gateway.search.keys import Keys
 from gateway.search.recent import Keyed
+from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 
 #: Name of the cursor in the journal.
@@ -160,7 +161,7 @@ class Indexer:
                 if isinstance(exc, (GatewayError, sqlite3.Error)):
                     await self._trouble(exc)
                 else:
-                    _log.exception("search.broke", stream=stream, error=repr(exc))
+                    _log.exception("search.broke", stream=stream, error=redaction.fault(exc))
                 await self._let_go(stream)
                 await asyncio.sleep(_RETRY_S)
 
@@ -289,7 +290,7 @@ def _safe(keys_of: KeysOf, record: Record) -> Keys:
     try:
         return keys_of(record)
     except Exception as exc:
-        _log.exception("search.no_keys", stream=record.partition, offset=record.offset, error=repr(exc))
+        _log.exception("search.no_keys", stream=record.partition, offset=record.offset, error=redaction.fault(exc))
         return Keys({record.id})
 
 

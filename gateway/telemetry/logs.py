@@ -1,17 +1,20 @@
 """structlog, set up once: for people on a terminal, JSON lines otherwise.
 
 One wide line per unit of work, named as a past fact (``callback.received``, ``delivery.attempted``) and
-emitted once at its end. Ids yes; message text, phone numbers and secrets no, in traces neither: no locals.
+emitted once at its end. Ids yes; message text, phone numbers and secrets no, in traces neither: no locals. A value that
+a sender chose passes :mod:`gateway.telemetry.redaction` first.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from typing import Literal, TextIO
 
 import orjson
 import structlog
+
+from gateway.telemetry import redaction
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -32,9 +35,12 @@ def configure(level: Level = "info", style: Literal["auto", "console", "json"] =
     ]
     renderer: list[structlog.typing.Processor] = (
         # Its default shows the locals of every frame: payloads, phone numbers, secrets.
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_show_trace)]
         if is_console
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_dumps)]
+        else [
+            structlog.processors.ExceptionRenderer(redaction.trace),
+            structlog.processors.JSONRenderer(serializer=_dumps),
+        ]
     )
     structlog.configure(
         processors=[*shared, *renderer],
@@ -46,13 +52,23 @@ def configure(level: Level = "info", style: Literal["auto", "console", "json"] =
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*shared, _first_line],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
         )
     )
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(max(number, logging.WARNING))
+
+
+def _show_trace(stream: TextIO, exc_info: redaction.ExcInfo) -> None:
+    stream.write("\n" + redaction.trace(exc_info))
+
+
+def _first_line(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Cut a library's message to its first line: asyncio puts the ``repr`` of a task and its exception below it."""
+    line["event"] = str(line["event"]).partition("\n")[0]
+    return line
 
 
 def _dumps(value: object, **_: object) -> str:

@@ -111,8 +111,8 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "gateway_journal_failures",
         "counter",
         ("reason",),
-        "Commits that failed: full, disk.",
-        "Any is bad: callbacks were answered 503. Free space, or look at the disk.",
+        "Commits that failed: full, disk, moved (the files were deleted or changed under the gateway).",
+        "Any is bad: callbacks were answered 503. See the advice in the lines journal.commit_failed and journal.moved.",
     ),
     Metric(
         "gateway_journal_expired_events",

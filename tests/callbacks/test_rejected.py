@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
 from gateway.callbacks.credentials import Credentials
-from gateway.callbacks.redaction import redacted
+from gateway.callbacks.masking import redacted
 from gateway.callbacks.rejected import SCHEMA, TOPIC, TYPE, rejected_event, request_from
 from gateway.callbacks.signature import SignaturePolicy
 from gateway.errors import CallbackRejected

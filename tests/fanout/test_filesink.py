@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import orjson
+import pytest
 
 from gateway.fanout.clock import SystemClock
 from gateway.fanout.filesink import FileSink
@@ -89,3 +91,46 @@ async def test_a_disk_that_refuses_is_a_failed_attempt(tmp_path: Path) -> None:
     result = await one.attempt(records(1)[0], is_replay=False)
     await one.close()
     assert (result.error, result.is_success) == ("io", False)
+
+
+async def test_a_file_that_is_moved_or_deleted_takes_no_event_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Log rotation renames the file: the next event begins a new one. One deleted before its sync is rewritten."""
+    path = tmp_path / "events.jsonl"
+    one = sink(path)
+    made = records(4)
+    await one.attempt(made[0], is_replay=False)
+    path.rename(tmp_path / "rotated")
+    await one.attempt(made[1], is_replay=False)
+    assert {"rotated": 1, "events.jsonl": 1} == _lines(tmp_path)
+    sync, deleted = os.fsync, []
+
+    def deleting(descriptor: int) -> None:
+        sync(descriptor)
+        if not deleted:
+            deleted.append(path.read_bytes())
+            path.unlink()
+
+    monkeypatch.setattr(os, "fsync", deleting)
+    assert (await one.attempt(made[2], is_replay=False)).is_success
+    await one.close()
+    assert deleted
+    assert made[2].value + b"\n" == path.read_bytes()
+
+
+async def test_files_are_private_and_a_mode_that_was_given_is_kept(tmp_path: Path) -> None:
+    """Whatever the umask; also for the files that are begun later."""
+    path = tmp_path / "out" / "events.jsonl"
+    one = sink(path, max_bytes=len(records(1)[0].value) + 10)
+    before = os.umask(0)
+    try:
+        await one.attempt(records(1)[0], is_replay=False)
+        assert (0o600, 0o700) == (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777)
+        path.chmod(0o640)
+        os.umask(0o077)
+        await one.attempt(records(1)[0], is_replay=False)
+    finally:
+        os.umask(before)
+    await one.close()
+    assert [0o640, 0o640] == [file.stat().st_mode & 0o777 for file in path.parent.iterdir()]

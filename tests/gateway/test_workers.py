@@ -133,6 +133,23 @@ async def test_a_worker_that_dies_and_one_that_hangs(workers: Workers) -> None:
     await workers.until_ready()
 
 
+async def test_a_folder_that_is_taken_away_refuses_on_every_worker(workers: Workers) -> None:
+    """The journals of all workers are in it: no callback is answered 200, and all continue when it is back."""
+    data, away = workers.process.folder / "data", workers.process.folder / "away"
+    await workers.sms(1)
+    data.rename(away)
+    assert "is gone" in await workers.until_ready(503)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+        for number in range(20):
+            async with session.post(f"{workers.process.url}/callbacks/sms-dr", data=f"messageid=x-{number}") as answer:
+                assert answer.status == 503
+    await workers.process.logged("journal.moved", count=2)
+    away.rename(data)
+    await workers.until_ready(200)
+    await workers.process.logged("journal.moved_back", count=2)
+    await workers.sms(2)
+
+
 async def test_one_worker_down_leaves_the_other_ready(tmp_path: Path) -> None:
     """A worker that cannot start must not take away the one that stores."""
     (tmp_path / "data").mkdir()

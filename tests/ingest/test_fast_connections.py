@@ -134,6 +134,7 @@ async def test_sender_that_goes_away_is_counted_and_nothing_is_written(gateway: 
     again = gateway.connect()
     again.get_protocol().data_received(RECEIPT)
     await turns()
+    await gateway.log.done()
     assert len(again.sent) == 1
     assert len(gateway.log.entries) == 1
 

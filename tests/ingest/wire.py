@@ -21,7 +21,7 @@ from gateway.telemetry.metrics import METRICS
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 #: Turns of the loop after which nothing can be left to do: no step of a request takes more than a few.
-TURNS = 30
+TURNS = 60
 _DATE = re.compile(rb"Date: [^\r]*\r\n")
 
 

@@ -13,6 +13,7 @@ import structlog
 
 from gateway.background import give_way
 from gateway.errors import GatewayError
+from gateway.log.journal.open_files import OpenFiles
 from gateway.log.journal.store import Store
 from gateway.log.journal.writer import WriterThread
 
@@ -32,12 +33,14 @@ class Checkpoints:
         folder: the journal's, open and locked.
         store: the writing connection.
         writer: its thread.
+        files: compared with their names before each: a checkpoint spreads the damage of a WAL to the file.
     """
 
-    def __init__(self, folder: Path, store: Store, writer: WriterThread) -> None:
+    def __init__(self, folder: Path, store: Store, writer: WriterThread, files: OpenFiles) -> None:
         self._folder = folder
         self._store = store
         self._writer = writer
+        self._files = files
         self._pool = ThreadPoolExecutor(1, "journal-checkpoint", initializer=give_way)
         self._beside: Store | None = None
         self._written = 0
@@ -57,7 +60,7 @@ class Checkpoints:
         if self._running is not None:
             await asyncio.wait([self._running])
         if self._beside is not None:
-            await self._in_pool(self._beside.close)
+            await self._in_pool(self._beside.abandon if self._files.is_damaged else self._beside.close)
             self._beside = None
         self._pool.shutdown(wait=True)
 
@@ -66,14 +69,19 @@ class Checkpoints:
         starts over. In one piece a commit would wait tens of milliseconds behind it.
         """
         try:
+            await self._writer.submit(self._files.check)
             if self._beside is None:
                 self._beside = await self._in_pool(partial(Store, self._folder, is_writer=False))
             await self._in_pool(self._beside.checkpoint)
-            await self._writer.submit(self._store.checkpoint)
+            await self._writer.submit(self._finish)
         except GatewayError as exc:
             _log.warning("journal.checkpoint_failed", error=str(exc))
         finally:
             self._running = None
+
+    def _finish(self) -> None:
+        self._files.check()
+        self._store.checkpoint()
 
     def _in_pool(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
         return asyncio.get_running_loop().run_in_executor(self._pool, work)

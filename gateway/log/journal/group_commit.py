@@ -17,15 +17,20 @@ import structlog
 
 from gateway.errors import JournalFull, JournalUnavailable, NotNow
 from gateway.log import Entry
-from gateway.log.journal import segment
+from gateway.log.journal import segment, sqlite_errors
+from gateway.log.journal.open_files import JournalMoved, OpenFiles
 from gateway.log.journal.retention import Enforcer
 from gateway.log.journal.store import Store
 from gateway.log.journal.streams import stream_of
 from gateway.log.journal.writer import WriterThread
+from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 
 #: A crash repeats what was done in this time; ten times less doubles the commits of an idle gateway.
 _POSITIONS_INTERVAL_S: Final = 0.25
+
+#: Room that must be free after a commit found none: some callbacks. Ten times more never comes in a small journal.
+_TRIAL_BYTES: Final = 16 * 1024
 
 _log = structlog.get_logger("gateway.journal")
 
@@ -72,6 +77,7 @@ class GroupCommit:
         store: the writing connection.
         writer: its thread.
         enforcer: makes room in the file.
+        files: compared with their names before a commit.
         clock: Unix seconds.
         on_stored: told on the event loop what has become durable, before those who wait for it.
     """
@@ -81,6 +87,7 @@ class GroupCommit:
         store: Store,
         writer: WriterThread,
         enforcer: Enforcer,
+        files: OpenFiles,
         *,
         clock: Callable[[], float],
         on_stored: Callable[[Batch, Stored], None],
@@ -88,6 +95,7 @@ class GroupCommit:
         self._store = store
         self._writer = writer
         self._enforcer = enforcer
+        self._files = files
         self._clock = clock
         self._on_stored = on_stored
         self._loop = asyncio.get_running_loop()
@@ -101,6 +109,7 @@ class GroupCommit:
         self._idle = asyncio.Event()
         self._idle.set()
         self.last_failure = ""
+        self._may_pass = False
 
     @property
     def pending_bytes(self) -> int:
@@ -137,6 +146,26 @@ class GroupCommit:
         """Commit all records and positions so far; done when they are durable."""
         self._are_positions_due = True
         return self._wait()
+
+    async def try_again(self) -> None:
+        """After a commit that failed for want of room or for a fault of the disk, look whether one would succeed now.
+
+        A gateway that is not ready gets no callbacks that would show it.
+
+        Raises:
+            GatewayError: it would fail, too.
+        """
+        if not self.last_failure or not self._may_pass:
+            return
+        if await self._writer.submit(self._try):
+            self.last_failure = ""
+
+    def _try(self) -> bool:
+        """In the writer's thread."""
+        if not self._enforcer.make_room(_TRIAL_BYTES):
+            return False
+        self._store.probe()
+        return True
 
     async def close(self) -> None:
         """Commit what waits. Nothing more may come."""
@@ -189,6 +218,7 @@ class GroupCommit:
 
     def _commit(self, batch: Batch, positions: Positions) -> Stored:
         """In the writer's thread."""
+        self._files.check_due()
         started = time.perf_counter()
         has_room = not batch.drafts or self._enforcer.make_room(batch.size, batch.drafts)
         bases: Mapping[str, int] = {}
@@ -197,6 +227,7 @@ class GroupCommit:
         elif positions:
             self._store.commit({}, positions, self._clock())  # positions may be what frees room
         self._enforcer.passed(positions)
+        self._files.committed()
         if not has_room:
             raise JournalFull(
                 f"{self._store.path.parent}: {self._enforcer.max_bytes} bytes are taken by events that Kafka has not "
@@ -222,10 +253,14 @@ class GroupCommit:
             self._idle.set()
 
     def _failed(self, batch: Batch, positions: Positions, error: BaseException) -> None:
-        self.last_failure = str(error)
-        reason = "full" if isinstance(error, JournalFull) else "disk"
-        METRICS.counter("gateway_journal_failures").labels(reason).inc()
-        _log.error("journal.commit_failed", reason=reason, error=str(error), waiting=len(batch.waiters))
+        if isinstance(error, JournalMoved):  # counted, logged and shown by who found it, until it is over
+            METRICS.counter("gateway_journal_failures").labels("moved").inc()
+        else:
+            self.last_failure = str(error)
+            self._may_pass = isinstance(error, JournalFull) or sqlite_errors.may_pass(error.__cause__)
+            reason = "full" if isinstance(error, JournalFull) else "disk"
+            METRICS.counter("gateway_journal_failures").labels(reason).inc()
+            _log.error("journal.commit_failed", reason=reason, error=redaction.fault(error), waiting=len(batch.waiters))
         for key, position in positions.items():
             self._positions.setdefault(key, position)
         self._store_positions_soon()

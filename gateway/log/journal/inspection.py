@@ -21,10 +21,11 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from gateway.errors import Broken, JournalDamaged, JournalUnavailable
-from gateway.log.journal import segment, wal
+from gateway.errors import Broken, JournalDamaged
+from gateway.log.journal import files, segment, wal
 from gateway.log.journal.report import Damage, Report, StreamReport
 from gateway.log.journal.rows import decoded, tolerant, topics_of
+from gateway.log.journal.sqlite_errors import cannot_open
 from gateway.log.journal.store import FILE_NAME
 from gateway.log.journal.streams import EVENTS, MASK, SHIFT, stream_of
 
@@ -292,8 +293,8 @@ class Source:
 
 def _open(path: Path) -> sqlite3.Connection:
     """Read-only, so that not even a checkpoint touches the file; a lone file on a read-only disk will do, too."""
-    for suffix in ("mode=ro", "mode=ro&immutable=1"):
-        db = sqlite3.connect(f"file:{path}?{suffix}", uri=True, isolation_level=None)
+    for is_immutable in (False, True):
+        db = sqlite3.connect(files.uri(path, "ro", is_immutable=is_immutable), uri=True, isolation_level=None)
         try:
             # Else a file that is shorter than its header says is refused as a whole. Nothing is written: mode=ro.
             db.execute("PRAGMA writable_schema=1")
@@ -305,7 +306,7 @@ def _open(path: Path) -> sqlite3.Connection:
             return db  # damaged: the caller finds out how much
         else:
             return db
-    raise JournalUnavailable(f"{path}: cannot be opened: {error}")
+    raise cannot_open(error, path)
 
 
 def _pairs(rows: Iterator[_Place]) -> Iterator[tuple[_Place, _Place | None]]:

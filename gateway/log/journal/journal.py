@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from gateway.log.journal import losses
 from gateway.log.journal.checkpoint import Checkpoints
 from gateway.log.journal.group_commit import Batch, GroupCommit, Stored
 from gateway.log.journal.lock import FolderLock
+from gateway.log.journal.open_files import JournalMoved, OpenFiles
 from gateway.log.journal.reader import JournalReader
 from gateway.log.journal.retention import Enforcer, Retention, Trimmed
 from gateway.log.journal.rows import Segment, Stream
@@ -26,9 +28,10 @@ from gateway.log.journal.streams import EVENTS, is_looking, stream_of
 from gateway.log.journal.tail import Tail
 from gateway.log.journal.unread import Unread
 from gateway.log.journal.writer import WriterThread
+from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 
-_HOUSEKEEPING_S: Final = 10.0
+_HOUSEKEEPING_S: Final = 10
 #: Bytes that may wait for a commit. Past it a disk that hangs is answered 503 instead of filling the memory.
 _MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
 
@@ -66,6 +69,7 @@ class Journal:
         self._tails: dict[str, Tail] = {}
         self._changed: dict[str, asyncio.Future[None]] = {}
         self._stores: list[Store] = []
+        self._files: OpenFiles | None = None
         self._housekeeper: asyncio.Task[None] | None = None
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -86,6 +90,7 @@ class Journal:
             await self._writer.submit(partial(losses.leftover, self._folder))
             self._store = await self._open(is_writer=True)
             self._read_store = await self._open(is_writer=False)
+            self._files = OpenFiles(self._store.path, self._lock.path, self._lock.fd, fold=self._store.checkpoint)
             self._cursors = await self._writer.submit(self._store.cursors)
             self._floors = {stream.name: stream.floor for stream in self.streams()}
             self._enforcer = await self._writer.submit(self._make_enforcer)
@@ -93,9 +98,9 @@ class Journal:
             await self._release()
             raise
         self._commits = GroupCommit(
-            self._store, self._writer, self._enforcer, clock=self._clock, on_stored=self._stored
+            self._store, self._writer, self._enforcer, self._files, clock=self._clock, on_stored=self._stored
         )
-        self._checkpoints = Checkpoints(self._folder, self._store, self._writer)
+        self._checkpoints = Checkpoints(self._folder, self._store, self._writer, self._files)
         self._is_open = True
         self._housekeeper = self._loop.create_task(self._housekeep(), name="journal-housekeeping")
 
@@ -126,8 +131,13 @@ class Journal:
         self._read_pool.shutdown(wait=True)
         try:
             while self._stores:
-                await asyncio.to_thread(self._stores.pop(0).close)
+                store = self._stores.pop(0)
+                is_damaged = self._files is not None and self._files.is_damaged
+                await asyncio.to_thread(store.abandon if is_damaged else store.close)
         finally:
+            if self._files is not None:
+                self._files.close()
+                self._files = None
             self._lock.release()
 
     def _make_enforcer(self) -> Enforcer:
@@ -228,8 +238,8 @@ class Journal:
 
     @property
     def last_failure(self) -> str:
-        """Why the newest commit failed; empty when it did not."""
-        return self._commits.last_failure if self._is_open else ""
+        """Why a commit would fail now, or why the newest one did; empty when it did not."""
+        return (self._files.problem or self._commits.last_failure) if self._is_open and self._files else ""
 
     @property
     def is_open(self) -> bool:
@@ -338,12 +348,25 @@ class Journal:
     # -- housekeeping -------------------------------------------------------------------------------------------
 
     async def _housekeep(self) -> None:
-        while True:
+        for second in itertools.count():
+            is_round = second % _HOUSEKEEPING_S == 0
             try:
-                await self.housekeep()
+                if is_round:
+                    await self.housekeep()
+                await self.check()
             except Exception as exc:  # the top of a task
-                _log.error("journal.housekeeping_failed", error=str(exc) or repr(exc))
-            await asyncio.sleep(_HOUSEKEEPING_S)
+                if is_round and not isinstance(exc, JournalMoved):  # that one is in the log already, once
+                    _log.error("journal.housekeeping_failed", error=redaction.fault(exc))
+            await asyncio.sleep(1.0)
+
+    async def check(self) -> None:
+        """Compare the open files with their names, and try again after a commit that failed; runs every second.
+
+        Raises: as :meth:`append`.
+        """
+        if self._files is not None:
+            await self._writer.submit(self._files.check)
+        await self._commits.try_again()
 
     async def housekeep(self) -> None:
         """Drop what is too old and measure the file; runs by itself every ten seconds.
@@ -351,9 +374,15 @@ class Journal:
         Raises:
             JournalUnavailable, JournalDamaged: not all of it could be looked at; the next round tries again.
         """
-        while await self._writer.submit(lambda: self._enforcer.by_age(self._clock())):
+        while await self._writer.submit(self._drop_old):
             pass  # each step is a job of its own, so that commits go in between
         METRICS.gauge("gateway_journal_used_bytes").set(self._enforcer.used_bytes)
+
+    def _drop_old(self) -> bool:
+        """In the writer's thread."""
+        if self._files is not None:
+            self._files.check_due()
+        return self._enforcer.by_age(self._clock())
 
     @property
     def used_bytes(self) -> int:

@@ -8,14 +8,17 @@ from contextlib import suppress
 from pathlib import Path
 
 from gateway.errors import JournalInUse, JournalUnavailable
+from gateway.log.journal import files
+from gateway.log.journal.sqlite_errors import ACCESS
 
 
 class FolderLock:
     """An exclusive lock on a folder, by a file ``lock`` in it that names the holder."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "lock"
-        self._fd = -1
+        self.path = folder / "lock"
+        #: The descriptor that holds the lock; -1 without it.
+        self.fd = -1
 
     def acquire(self) -> None:
         """Take the lock, creating the folder if needed.
@@ -25,26 +28,26 @@ class FolderLock:
             JournalUnavailable: the folder cannot be made or written.
         """
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            files.make_folder(self.path.parent)
+            fd = files.open_private(self.path)
         except OSError as exc:
-            raise JournalUnavailable(f"{self._path.parent}: cannot be written: {exc.strerror}") from exc
+            raise JournalUnavailable(f"{self.path.parent}: cannot be written: {exc.strerror}; {ACCESS}") from exc
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
             holder = os.read(fd, 32).decode(errors="replace").strip() or "unknown"
             os.close(fd)
             raise JournalInUse(
-                f"{self._path.parent}: in use by another gateway (process {holder}); "
+                f"{self.path.parent}: in use by another gateway (process {holder}); "
                 "stop that one, or give this one a journal.dir of its own"
             ) from exc
-        self._fd = fd
+        self.fd = fd
         with suppress(OSError):  # a full disk: the lock is held all the same, and only its holder has no name
             os.ftruncate(fd, 0)
             os.write(fd, f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
         """Give the lock back. May be called twice, or before :meth:`acquire`."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1

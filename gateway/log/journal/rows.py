@@ -29,6 +29,7 @@ import orjson
 from gateway.errors import JournalDamaged
 from gateway.log import Record
 from gateway.log.journal import segment
+from gateway.log.journal.sqlite_errors import is_damage
 from gateway.log.journal.streams import MASK, SHIFT
 
 
@@ -362,9 +363,3 @@ def time_of(value: object) -> float:
 def tolerant(text: bytes) -> str:
     """For ``Connection.text_factory``: a text that is no UTF-8 is a wrong one, to be found by its checksum."""
     return text.decode(errors="replace")
-
-
-def is_damage(exc: sqlite3.Error) -> bool:
-    """The file is not sound; otherwise the disk refuses, and may take it later."""
-    code = getattr(exc, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import Broken, JournalUnavailable
+from gateway.log.journal import files
 from gateway.log.journal.inspection import Source
 from gateway.log.journal.report import Report
-from gateway.log.journal.store import FILE_NAME, Store, translated
+from gateway.log.journal.sqlite_errors import translated
+from gateway.log.journal.store import FILE_NAME, Store
 
 #: What is not whole yet has a folder of its own in the new one, so that a journal is there when all of it is.
 _UNFINISHED: Final = "salvage.unfinished"
@@ -35,7 +37,7 @@ def salvage(folder: Path, to: Path) -> Report:
         unfinished = to / _UNFINISHED
         try:
             shutil.rmtree(unfinished, ignore_errors=True)  # of one that was killed
-            unfinished.mkdir(parents=True)
+            files.make_folder(unfinished)
             _copy(source, unfinished)
             os.replace(unfinished / FILE_NAME, to / FILE_NAME)
             _sync(to)
@@ -51,7 +53,7 @@ def salvage(folder: Path, to: Path) -> Report:
 def _copy(source: Source, to: Path) -> None:
     """Write all that can be read into a journal in ``to``, durably, with nothing left in its log."""
     Store(to, is_writer=True).close()
-    with closing(sqlite3.connect(to / FILE_NAME, isolation_level=None)) as target:
+    with closing(sqlite3.connect(files.uri(to / FILE_NAME, "rw"), uri=True, isolation_level=None)) as target:
         target.execute("BEGIN")
         for row in source.rows():
             target.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?)", row)

@@ -12,6 +12,7 @@ Durability. WAL with ``synchronous=FULL``: COMMIT returns after the WAL's sync, 
 
 from __future__ import annotations
 
+import ctypes
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,8 +23,9 @@ import orjson
 import structlog
 
 from gateway.errors import JournalDamaged, JournalUnavailable
-from gateway.log.journal import segment
-from gateway.log.journal.rows import Rows, Segment, SegmentInfo, Stream, is_damage, tolerant
+from gateway.log.journal import files, segment
+from gateway.log.journal.rows import Rows, Segment, SegmentInfo, Stream, tolerant
+from gateway.log.journal.sqlite_errors import ACCESS, cannot_open, damaged, translated
 
 FILE_NAME: Final = "journal.sqlite"
 #: "NXGW" in ASCII: tells our file from any other SQLite file that may lie in the folder.
@@ -63,12 +65,14 @@ class Store:
         self._last_keys: dict[str, int | None] = {}
         self.last_appended_at = 0.0
         try:
-            mode = "rwc" if is_writer else "rw"  # a reader of a WAL file may have to make its -shm
-            self._db = sqlite3.connect(
-                f"file:{self.path}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
-            )
+            if is_writer:
+                files.make_database(self.path)
+            address = files.uri(self.path, "rw")  # for a reader, too: it may have to make the -shm of a WAL file
+            self._db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
+        except OSError as exc:
+            raise JournalUnavailable(f"{self.path}: cannot be opened: {exc.strerror}; {ACCESS}") from exc
         except sqlite3.Error as exc:
-            raise JournalUnavailable(f"{self.path}: cannot be opened: {exc}") from exc
+            raise cannot_open(exc, self.path) from exc
         self._db.text_factory = tolerant
         try:
             with self._translated():
@@ -139,17 +143,32 @@ class Store:
         with self._translated():
             self._db.close()
 
+    def abandon(self) -> None:
+        """Leave the connection open until the process ends, so that no close folds a damaged WAL into the file."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._db))
+
     # -- writing ------------------------------------------------------------------------------------------------
 
-    def checkpoint(self) -> None:
+    def checkpoint(self) -> bool:
         """Copy from the WAL into the file what nobody reads there any more; commits of others go on meanwhile.
+
+        Returns whether all of it was copied.
 
         Raises:
             JournalUnavailable: it could not be copied; it is safe in the WAL.
             JournalDamaged: the file is not sound any more.
         """
         with self._translated():
-            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            is_busy, in_wal, copied = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return not is_busy and in_wal == copied
+
+    def probe(self) -> None:
+        """Commit a transaction that changes nothing: whether the disk takes one.
+
+        Raises: as :meth:`commit`.
+        """
+        with self._translated():
+            self._db.execute(f"PRAGMA user_version={_VERSION}")
 
     def commit(
         self, appends: Mapping[str, segment.Draft], cursors: Mapping[tuple[str, str], int], now: float
@@ -309,18 +328,3 @@ class Store:
 
     def _rows(self, stream: Stream) -> Rows:
         return Rows(self._db, stream)
-
-
-def translated(exc: sqlite3.Error, path: Path) -> JournalUnavailable | JournalDamaged:
-    """What an error of SQLite means for us: a disk that may take it later, or a file that is not sound."""
-    if is_damage(exc):
-        return damaged(path, str(exc))
-    return JournalUnavailable(f"{path}: the disk refused: {exc}; free space or look at the disk, nothing was stored")
-
-
-def damaged(path: Path, reason: str) -> JournalDamaged:
-    """The file is not sound, and what to do about it."""
-    return JournalDamaged(
-        f"{path}: the file is damaged ({reason}); stop the gateway, run 'gateway journal check' to see what can be "
-        "read and 'gateway journal salvage' to copy that to a new journal"
-    )

@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from gateway.log.journal import files
+
 _WAL_HEAD: Final = struct.Struct(">8I")
 _FRAME_HEAD: Final = struct.Struct(">6I")
 #: The index header in the machine's byte order: the number of the last valid frame, then its two checksums.
@@ -64,7 +66,7 @@ def examine(database: Path) -> tuple[Leftover, Path | str] | None:
     if not log.exists() or log.stat().st_size <= _WAL_HEAD.size:
         return None
     try:
-        with closing(sqlite3.connect(f"file:{database}?mode=rw", uri=True)) as db:
+        with closing(sqlite3.connect(files.uri(database, "rw"), uri=True)) as db:
             db.execute("PRAGMA query_only=1")
             db.execute("SELECT count(*) FROM sqlite_master").fetchone()
             with log.open("rb") as file, database.with_name(database.name + "-shm").open("rb") as shm:
@@ -120,6 +122,7 @@ def _kept(log: Path, found: Leftover) -> Path | str:
     try:
         if not copy.exists():
             shutil.copyfile(log, copy)
+            files.narrow(copy)
     except OSError as exc:
         return f"none: {exc.strerror}"
     return copy

@@ -34,6 +34,7 @@ from gateway.log.kafka.availability import CONNECTION, Availability
 from gateway.log.kafka.options import OPEN_S, KafkaOptions, within
 from gateway.log.kafka.positions import Positions, pin
 from gateway.log.kafka.quiet import QUIET
+from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 
 #: Runs what must end whoever is cancelled, in a task that its owner awaits.
@@ -249,7 +250,7 @@ class Member:
         try:
             await self._on_revoked(names)
         except Exception as exc:  # the owner's trouble must not keep the group from going on
-            _log.exception("kafka.settle_failed", group=self._group, error=repr(exc))
+            _log.exception("kafka.settle_failed", group=self._group, error=redaction.fault(exc))
 
     async def assigned(self, consumer: Any, partitions: Collection[Any]) -> None:
         """Called by aiokafka when partitions have come. What could not be committed before still counts."""
@@ -274,7 +275,7 @@ class Member:
             except Transient:
                 continue
             except Exception as exc:  # the top of a task: commits that end would repeat everything one day
-                _log.exception("kafka.commit_broke", group=self._group, error=repr(exc))
+                _log.exception("kafka.commit_broke", group=self._group, error=redaction.fault(exc))
 
     async def commit(self, consumer: Any, seconds: float) -> None:
         """Make all commits so far durable.

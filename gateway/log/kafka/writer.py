@@ -49,6 +49,7 @@ from gateway.log.kafka.options import Backoff, KafkaOptions
 from gateway.log.kafka.producer import close_producer, open_producer
 from gateway.log.kafka.quiet import QUIET, quieten
 from gateway.log.kafka.staleness import Staleness
+from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.kafka")
@@ -181,7 +182,7 @@ class Writer:
                         await self._drive()
                         backoff.reset()
                     except Exception as exc:  # the top of a task: a writer that ends would be a log that ends
-                        _log.exception("kafka.writer_broke", client=self._name, error=repr(exc))
+                        _log.exception("kafka.writer_broke", client=self._name, error=redaction.fault(exc))
                     finally:
                         await self._retire()
                 await asyncio.sleep(backoff.next_s())

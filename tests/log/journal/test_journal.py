@@ -383,7 +383,7 @@ async def test_reading_that_may_heal_is_transient(tmp_path: Path) -> None:
         await journal.append([entry(1)])
         reader = await journal.reader("any", [], start="earliest")
         journal._read_store.close()
-        with pytest.raises(Transient, match="the disk refused"):
+        with pytest.raises(Transient, match="SQLite refused"):
             await reader.fetch(max_records=9, wait_s=0)
 
 

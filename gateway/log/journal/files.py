@@ -1,0 +1,104 @@
+"""Names, modes and SQLite addresses of files that hold events.
+
+The files are readable by the user of the gateway alone, whatever the umask: SQLite gives a ``-wal`` and a ``-shm``
+the mode of their database, so a database is made here before SQLite opens it. A folder that exists keeps its mode:
+it may be a volume that Kubernetes opens to a group (``fsGroup``).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Literal
+
+import structlog
+
+FILE_MODE: Final = 0o600
+FOLDER_MODE: Final = 0o700
+#: What SQLite adds to the name of a database.
+SUFFIXES: Final = ("", "-wal", "-shm")
+
+_log = structlog.get_logger("gateway.journal")
+
+
+def uri(path: Path, mode: Literal["ro", "rw", "rwc"], *, is_immutable: bool = False) -> str:
+    """Return the address of a database for ``sqlite3.connect(…, uri=True)``.
+
+    Every character of the path that a URI gives a meaning (``?``, ``#``, ``%``) is quoted: the file is the one that
+    the path names to the operating system.
+
+    Args:
+        path: the database file; a relative one is taken from the working directory.
+        mode: open for reading, for writing, or create.
+        is_immutable: promise SQLite that nothing changes the file.
+    """
+    return f"{path.absolute().as_uri()}?mode={mode}{'&immutable=1' if is_immutable else ''}"
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents with mode 0700; one that exists keeps its mode.
+
+    A folder in which any user may create and delete files is reported: such a user can remove the journal.
+
+    Raises:
+        OSError: it cannot be created, or a file has its name.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(FOLDER_MODE, exist_ok=True)
+    mode = folder.stat().st_mode
+    if not stat.S_ISDIR(mode):
+        raise NotADirectoryError(20, "it is not a folder", str(folder))
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        _log.warning(
+            "journal.folder_open",
+            folder=str(folder),
+            mode=f"{stat.S_IMODE(mode):04o}",
+            advice="every user of this machine can delete the journal: chmod o-w the folder",
+        )
+
+
+def open_private(path: Path, flags: int = 0) -> int:
+    """Open a file for reading and writing, created with mode 0600 if it is missing, and return its descriptor.
+
+    A file of ours with a wider mode, as older versions created it, is narrowed.
+
+    Args:
+        path: the file.
+        flags: added to ``os.O_RDWR | os.O_CREAT | os.O_CLOEXEC``.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flags, FILE_MODE)
+    with suppress(OSError):
+        narrow(fd)
+    return fd
+
+
+def make_database(path: Path) -> None:
+    """Create an empty database file with mode 0600; narrow the modes of one that exists, and of its log.
+
+    Call it before SQLite opens the file: closing a descriptor drops the locks that this process holds on the file.
+
+    Raises:
+        OSError: the file cannot be created or opened.
+    """
+    os.close(open_private(path))
+    for suffix in SUFFIXES[1:]:
+        with suppress(OSError):
+            narrow(path.with_name(path.name + suffix))
+
+
+def narrow(file: int | Path) -> None:
+    """Take the rights of group and others from a regular file that belongs to the user of this process.
+
+    Raises:
+        OSError: there is no such file, or the file system has no modes.
+    """
+    found = os.stat(file)
+    is_ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+    if is_ours and stat.S_IMODE(found.st_mode) & 0o077:
+        os.chmod(file, stat.S_IMODE(found.st_mode) & ~0o077)
