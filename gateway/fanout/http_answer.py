@@ -98,6 +98,8 @@ class Answer:
         Raises:
             NotHttp: this can never become an answer.
         """
+        # A segment may be larger than what is wanted, and looking at the rest would only take time.
+        data = data[: (MAX_RESPONSE_BYTES if self._is_in_body else MAX_HEAD_BYTES) + 1 - self._seen]
         self._seen += len(data)
         if self._is_in_body:
             self._feed_body(data)
@@ -136,6 +138,7 @@ class Answer:
                 self._too_long()
             return bool(rest)
         self._buffer = b""
+        rest = rest[: MAX_RESPONSE_BYTES + 1]
         self._seen = len(rest)
         self._is_in_body = True
         self._read_fields(fields)
@@ -144,9 +147,9 @@ class Answer:
 
     def _read_status_line(self) -> bool:
         """Find the status line; whether the head's end may be looked for. The line end stays in the buffer."""
-        line = _STATUS_LINE.match(self._buffer)
+        line = _STATUS_LINE.match(self._buffer, 0, _MAX_LINE)
         if line is None:
-            start = self._buffer.lstrip(b"\r\n")
+            start = self._buffer[: _MAX_LINE + 1].lstrip(b"\r\n")
             if not _NAME.startswith(start[:5].upper()) or b"\n" in start or len(self._buffer) > _MAX_LINE:
                 raise NotHttp("the answer is not HTTP: it does not begin with a status line")
             return False
