@@ -183,7 +183,7 @@ def hostile_port() -> Iterator[int]:
 
 
 async def most_held(for_s: float) -> float:
-    """Seconds of this thread's processor time between two turns of a task, at most: what else the machine does is out."""
+    """Processor time of this thread between two turns of a task, at most; other processes are not measured."""
     worst, end = 0.0, time.monotonic() + for_s
     while time.monotonic() < end:
         before = time.thread_time()
@@ -208,8 +208,8 @@ async def test_no_endless_answer_keeps_the_loop(kind: str, hostile_port: int) ->
     )
     found: list[float] = []
     async with Receiver() as receiver, running(log, subscriber_settings("well", receiver.url), ill):
-        while len(found) < 5 and (not found or found[-1] >= MOST_LATE_S):
-            found.append(await lateness(0.4))
+        while len(found) < 3 and (not found or found[-1] >= MOST_LATE_S):
+            found.append(await most_held(0.3))
         await receiver.until_delivered(400, within_s=10)
     assert found[-1] < MOST_LATE_S, found
 
