@@ -30,7 +30,7 @@ from typing import Final, Literal
 
 import structlog
 
-from gateway import __version__, publisher
+from gateway import __version__, descriptors, publisher
 from gateway.admin.health import Check
 from gateway.admin.parts import Parts
 from gateway.admin.server import AdminServer
@@ -262,6 +262,7 @@ def run(
 ) -> int:
     """Run until SIGTERM or SIGINT; the exit code. A second signal changes nothing: the stop is bounded anyway."""
     logs.configure(settings.log.level, settings.log.format)
+    descriptors.raise_limit()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
             return runner.run(_run(App(settings, config_path, role=role, worker=worker, admin_socket=admin_socket)))

@@ -133,6 +133,11 @@ class Ingest(Section):
         default=15.0, gt=0, description="A request that has not arrived whole after this time is answered 408"
     )
     keepalive_timeout: Duration = Field(default=75.0, gt=0, description="An idle connection is closed after this time")
+    max_connections: Annotated[int, Field(ge=8)] | Literal["auto"] = Field(
+        default="auto",
+        description="Connections at once in each process; one more closes the longest idle one. auto: what the limit "
+        "of open files (ulimit -n) leaves beside the admin port, deliveries and the journal, at most 16384",
+    )
     fast_path: bool = Field(
         default=True, description="Plain callbacks are read without aiohttp's help, at a third of the cost"
     )

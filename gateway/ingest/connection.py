@@ -19,9 +19,9 @@ import asyncio
 from typing import Any, Final
 
 from aiohttp import StreamReader, web
-from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
+from gateway.connections import LimitedHandler
 from gateway.ingest.request_line import mended
 from gateway.telemetry.metrics import METRICS
 
@@ -30,7 +30,7 @@ _REFUSED: Final = METRICS.counter("gateway_http_refused")
 _MAX_LINE: Final = 8190
 
 
-class Connection(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  # aiohttp's class is generic for it only
+class Connection(LimitedHandler):
     """See the module."""
 
     __slots__ = ("_body", "_head_timeout_s", "_head_timer", "_held", "_is_in_head")
@@ -42,6 +42,16 @@ class Connection(RequestHandler):  # type: ignore[misc,type-arg,unused-ignore]  
         self._held = b""
         self._is_in_head = False
         self._body: StreamReader | None = None
+
+    @property
+    def has_request(self) -> bool:
+        """A request that is here with its whole body, and has no answer yet."""
+        return super().has_request and (self._body is None or self._body.is_eof())
+
+    @property
+    def is_silent(self) -> bool:
+        """Not a byte has come."""
+        return self._request_count == 0 and not self._held and not self._is_in_head
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the socket, split anywhere."""
