@@ -2,8 +2,8 @@
 
 Guessing gets slow and loud; what protects is a long token. A right token is never slowed, whoever else guesses. The
 state is a few numbers for the process: an address proves nothing behind a proxy, and a table of addresses would be the
-guesser's to fill. Beyond :data:`MAX_WAITING` late answers at a time the next one is refused at once with 429, so guesses in
-parallel take neither memory nor time of the event loop.
+guesser's to fill. Beyond :data:`MAX_WAITING` late answers at a time the next one is refused at once with 429, so
+guesses in parallel take neither memory nor time of the event loop.
 """
 
 from __future__ import annotations
