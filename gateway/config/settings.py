@@ -226,7 +226,7 @@ class Subscriber(Section):
     kind: Literal["webhook", "stream", "file"] = Field(
         default="webhook", description="stream: fetched by HTTP from the admin port; file: JSON lines"
     )
-    url: Url | None = Field(default=None, description="webhook: where the events are posted")
+    url: Url | None = Field(default=None, description="webhook: where the events are posted; sent exactly as written")
     token: SecretStr = Field(
         default=SecretStr(""),
         description="stream: lets its holder read this stream and nothing else; the admin token reads it too",
