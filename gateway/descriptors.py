@@ -51,6 +51,23 @@ def admin_connections() -> int:
     return max(8, min(_MOST_ADMIN, limit() // 8))
 
 
+def check_deliveries(connections: int) -> None:
+    """Warn when subscribers may have more connections at once than their share.
+
+    They are not cut: a subscriber that answers slowly needs them, and few are in use at most times.
+    """
+    share = limit() // 4
+    if connections > share:
+        _log.warning(
+            "subscribers.many_connections",
+            configured=connections,
+            share=share,
+            descriptors=limit(),
+            advice="raise the limit of open files (ulimit -n, LimitNOFILE), or lower the subscribers' concurrency; "
+            "when none is left, deliveries fail and callbacks are not taken",
+        )
+
+
 def ingest_connections(configured: int | Literal["auto"]) -> int:
     """Return the ingest port's share, or less where less is configured.
 

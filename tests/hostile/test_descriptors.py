@@ -166,3 +166,14 @@ async def test_more_connections_than_there_are_descriptors_are_not_promised(tmp_
         line = await gateway.logged("ingest.max_connections_reduced")
         assert (10_000, DESCRIPTORS) == (line["configured"], line["descriptors"])
         assert line["connections"] < DESCRIPTORS
+
+
+async def test_subscribers_that_want_more_connections_than_there_are_descriptors_are_named(tmp_path: Path) -> None:
+    """With the number that they may have, and what to do."""
+    subscribers = [
+        {"name": f"s{number}", "url": "http://127.0.0.1:9/", "topics": ["sms.dr"], "allow_private": True}
+        for number in range(3)
+    ]
+    async with restricted(tmp_path, subscribers=subscribers) as gateway:
+        line = await gateway.logged("subscribers.many_connections")
+        assert (96, DESCRIPTORS // 4) == (line["configured"], line["share"])
