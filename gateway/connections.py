@@ -1,13 +1,13 @@
-"""How many connections a port may have, and which one goes when there are more.
+"""Bound the connections of a port, and choose the one to close when one more comes.
 
-Order of leaving, when the port is full and one more comes:
+The order in which they are closed:
 
 1. of those that have not brought a whole request yet, the one that came first;
 2. otherwise the one whose last request is longest ago;
 3. but none with a request under way: when all have one, it is the newcomer.
 
-So a flood of connections that say nothing pushes out itself, and a sender with a connection that it uses keeps it. What
-never sends a byte is closed after a time, also when there is room.
+So a flood of connections that send nothing closes itself, and a sender that uses its connection keeps it. A connection
+that never sends a byte is closed after a time, also when there is room.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gateway.telemetry.metrics import METRICS
 _CLOSED: Final = METRICS.counter("gateway_connections_closed")
 #: Connections looked at for one without a request under way. Each look is a microsecond, for each that is accepted.
 _LOOKS: Final = 64
-#: Connections that say nothing are closed at most this share of their time late.
+#: Connections that send nothing are closed at most this share of their time late.
 _SWEEPS: Final = 4
 _LOG_EVERY_S: Final = 60.0
 
@@ -100,9 +100,9 @@ class ConnectionLimit:
             self._sweeping = None
 
     def _make_room(self) -> bool:
-        """Close the one that is due; whether there was one. Counts the newcomer's end, too."""
+        """Close the connection that is due and return True; return False when each has a request under way."""
         _CLOSED.labels(self._port, "full").inc()
-        self._tell()
+        self._report()
         found = next((one for one, (_, holder) in islice(self._new.items(), _LOOKS) if not holder.has_request), None)
         if found is None:
             found = next((one for one, holder in islice(self._used.items(), _LOOKS) if not holder.has_request), None)
@@ -112,7 +112,7 @@ class ConnectionLimit:
         found.abort()
         return True
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         now = time.monotonic()
         if now - self._logged >= _LOG_EVERY_S:
             self._logged = now
@@ -124,7 +124,7 @@ class ConnectionLimit:
             )
 
     def _sweep(self) -> None:
-        """Close those that have said nothing for too long."""
+        """Close those that have sent nothing for too long."""
         due = self._loop.time() - self._first_byte_s
         late: list[asyncio.Transport] = []
         for transport, (since, holder) in self._new.items():
@@ -146,8 +146,8 @@ class LimitedHandler(RequestHandler):  # type: ignore[misc,type-arg,unused-ignor
 
     @property
     def has_request(self) -> bool:
-        """A request is being answered, or waits for that."""
-        return self._current_request is not None or bool(self._messages)
+        """A request is being answered, or waits for that. A client that does not read its answers has none."""
+        return not self._paused and (self._current_request is not None or bool(self._messages))
 
     @property
     def is_silent(self) -> bool:

@@ -29,6 +29,8 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 MAX_RESPONSE_BYTES: Final = 16 * 1024
 #: Of a status line, its reason included.
 _MAX_LINE: Final = 8 * 1024
+#: Of a reason phrase; longer ones are cut.
+_MAX_REASON: Final = 100
 #: Of the line before a chunk, its extensions included.
 _MAX_CHUNK_LINE: Final = 1024
 
@@ -159,7 +161,8 @@ class Answer:
         if status < 200 and status != 101:
             return True
         self.status = status
-        self.reason = (line[4] or b"").decode("utf-8", "replace").strip()
+        reason = (line[4] or b"")[:_MAX_REASON].decode("utf-8", "replace").strip()
+        self.reason = reason if reason.isprintable() else ""  # it is shown to people, and logged
         self._version = (int(line[1]), int(line[2] or 0))
         self._buffer = self._buffer[line.end() - 1 :]
         return True

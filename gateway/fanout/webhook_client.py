@@ -62,6 +62,13 @@ class _Connection(ResponseHandler):
             # Whoever has answered before the request was sent whole does not want the rest of it.
             self._is_spent = not answer.is_reusable or transport.get_write_buffer_size() > 0
 
+    def close(self) -> None:
+        """Close; what the subscriber has not read by now is not waited for, as it may never read it."""
+        if self.transport is not None and self.transport.get_write_buffer_size() > 0:
+            self.abort()
+        else:
+            super().close()
+
     def data_received(self, data: bytes) -> None:
         """Bytes of the answer. What comes unasked, or behind the answer, ends the connection."""
         if self._answer is None or self._done is None or self._done.done():

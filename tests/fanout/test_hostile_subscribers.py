@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -128,6 +129,31 @@ async def test_a_reset_behind_the_head_does_not_matter() -> None:
         sink = webhook(url)
         assert 200 == (await sink.attempt(RECORD, is_replay=False)).status
         await sink.close()
+
+
+async def test_a_subscriber_that_does_not_read_keeps_no_connection() -> None:
+    """When the time of an attempt is up its connection is gone, however much of the event was not sent."""
+    release = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()
+        await release.wait()
+        writer.transport.resume_reading()
+        with suppress(OSError):
+            while await reader.read(1 << 20):
+                pass
+
+    large = RECORD._replace(value=b"x" * 32_000_000)
+    async with subscriber(handler) as url:
+        sink = webhook(url, timeout_s=0.3)
+        before = len(os.listdir("/proc/self/fd"))
+        results = [await sink.attempt(large, is_replay=False) for _ in range(3)]
+        await asyncio.sleep(0)
+        opened = len(os.listdir("/proc/self/fd")) - before
+        release.set()
+        await sink.close()
+    assert ["timeout"] * 3 == [result.error for result in results]
+    assert opened <= 4  # the subscriber's own ends, and the event loop's
 
 
 @settings(max_examples=50, deadline=None)
