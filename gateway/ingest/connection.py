@@ -51,7 +51,7 @@ def _body_length(head: bytes) -> int | None:
 class Connection(LimitedHandler):
     """See the module."""
 
-    __slots__ = ("_body", "_head", "_head_timeout_s", "_head_timer", "_held", "_is_in_head", "_left")
+    __slots__ = ("_body", "_head", "_head_timeout_s", "_head_timer", "_held", "_is_in_head", "_left", "_waiting")
 
     def __init__(self, manager: web.Server, *, head_timeout_s: float, **settings: Any) -> None:  # type: ignore[type-arg,unused-ignore]
         super().__init__(manager, **settings)
@@ -60,6 +60,7 @@ class Connection(LimitedHandler):
         self._held = b""
         self._is_in_head = False
         self._head: bytes | None = None  # of the request that comes, as far as it has; None: its end is not looked for
+        self._waiting = b""  # behind more requests than aiohttp queues
         self._left = 0  # bytes of this request that have not come, as far as is known
         self._body: StreamReader | None = None
 
@@ -75,9 +76,13 @@ class Connection(LimitedHandler):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the socket, split anywhere; none, from aiohttp itself, when it goes on with what it has."""
+        data, self._waiting = self._waiting + data, b""
         if not data:
             self._feed(data)
         while data and not self._close and not self._force_close:
+            if len(self._messages) >= self._max_msg_queue_size:
+                self._waiting = data  # the socket is not read until requests were answered
+                return
             if not self._is_in_head and (self._body is None or self._body.is_eof()):
                 data = (self._held + data).lstrip(b"\r\n")
                 if b"\n" not in data and len(data) <= _MAX_LINE:
@@ -100,14 +105,12 @@ class Connection(LimitedHandler):
         """Return where in ``data``, or how far behind it, the request ends; 0 where that is not known, or not yet."""
         if self._head is None:
             return 0
-        before = len(self._head)
-        self._head += data
-        end = self._head.find(b"\r\n\r\n", max(0, before - 3))
+        before, head = len(self._head), self._head + data
+        end = head.find(b"\r\n\r\n", max(0, before - 3))
         if end < 0:
-            if len(self._head) > _MAX_HEAD:
-                self._head = None
+            self._head = head if len(head) <= _MAX_HEAD else None
             return 0
-        length = _body_length(self._head[: end + 2])
+        length = _body_length(head[: end + 2])
         self._head = None
         return 0 if length is None else end + 4 + length - before
 

@@ -98,3 +98,26 @@ async def test_what_looks_like_a_request_in_a_body_is_a_body(serve: Serve) -> No
         assert [400, 200] == await answers(server, data, count=2)
     assert "hidden" not in await ids(server)
     assert {"a", "b"} <= await ids(server)
+
+
+async def test_a_segment_full_of_requests_is_answered_whole_and_waits_its_turn(serve: Serve) -> None:
+    """Thousands in a few segments: all are answered, few of them wait as parsed requests at a time."""
+    server = await serve()
+    most = 0
+
+    def measure() -> None:
+        nonlocal most, timer
+        found = server.server._server.connections if server.server._server is not None else []
+        most = max([most, *(len(one._messages) for one in found)])
+        timer = loop.call_later(0, measure)
+
+    loop = asyncio.get_running_loop()
+    timer = loop.call_soon(measure)
+    data = b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n" * 2000
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(data)
+    async with asyncio.timeout(30):
+        assert {404} == {(await read_reply(reader)).status for _ in range(2000)}
+    writer.close()
+    timer.cancel()
+    assert 0 < most <= 100
