@@ -30,7 +30,7 @@ from typing import Final, Literal
 
 import structlog
 
-from gateway import __version__, publisher
+from gateway import __version__, descriptors, publisher
 from gateway.admin.health import Check
 from gateway.admin.parts import Parts
 from gateway.admin.server import AdminServer
@@ -190,6 +190,7 @@ class App:
             log, self.settings.subscribers, instance=self._instance, load_wait_s=load_wait_s, spans=self._spans
         )
         self._parts.fanout = self.fanout
+        descriptors.check_deliveries(_connections(self.settings.subscribers))
         self._stack.push_async_callback(lambda: self.fanout.stop(_FANOUT_STOP_S))
         self.fanout.start()
 
@@ -246,6 +247,7 @@ class App:
                 _log.error("config.refused", problems=exc.problems, advice="what was in force stays in force")
             else:
                 self._parts.subscribers = settings.subscribers
+                descriptors.check_deliveries(_connections(settings.subscribers))
                 if self._parts.fanout is not None and isinstance(self._parts.log, Journal):
                     with suppress(NotNow):  # their readers do it as soon as the disk lets them
                         await self._claim_positions(self._parts.log, settings.subscribers)
@@ -262,6 +264,7 @@ def run(
 ) -> int:
     """Run until SIGTERM or SIGINT; the exit code. A second signal changes nothing: the stop is bounded anyway."""
     logs.configure(settings.log.level, settings.log.format)
+    descriptors.raise_limit()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
             return runner.run(_run(App(settings, config_path, role=role, worker=worker, admin_socket=admin_socket)))
@@ -307,6 +310,10 @@ def _retention(settings: Settings) -> Retention:
         return retention
     # The topics keep what was published; here only what the window of known ids is rebuilt from.
     return replace(retention, protected=publisher.GROUP, publish_grace_records=settings.ingest.dedup_window)
+
+
+def _connections(subscribers: Sequence[Subscriber]) -> int:
+    return sum(one.concurrency for one in subscribers if one.kind == "webhook")
 
 
 def event_topics(settings: Settings) -> list[str]:

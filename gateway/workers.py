@@ -18,7 +18,7 @@ from typing import Literal
 
 import structlog
 
-from gateway import __version__
+from gateway import __version__, descriptors
 from gateway.admin.front import Front
 from gateway.config.settings import Settings
 from gateway.errors import GatewayError
@@ -36,6 +36,7 @@ def run(role: Literal["serve", "fanout"], config_path: Path, settings: Settings,
         settings: the same, as this process read it.
     """
     logs.configure(settings.log.level, settings.log.format)
+    descriptors.raise_limit()
     ingest = settings.ingest
     holding = reserve_port(ingest.host, ingest.port) if role == "serve" else nullcontext()
     with holding as held, TemporaryDirectory(prefix="gateway-") as folder:

@@ -10,6 +10,8 @@ import orjson
 import structlog
 from aiohttp import web
 
+from gateway.admin.guarding import WrongToken
+from gateway.admin.wrong_tokens import WRONG_TOKENS
 from gateway.errors import ConfigError, GatewayError, SenderError
 from gateway.telemetry import redaction
 
@@ -47,9 +49,13 @@ def answer(value: object, status: int = 200) -> web.Response:
 
 
 async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Run a handler; what it raises becomes an answer: a sentence, never a trace."""
+    """Run a handler; what it raises becomes an answer: a sentence, never a trace. Wrong tokens are answered late."""
     try:
-        return await handler(request)
+        try:
+            return await handler(request)
+        except WrongToken:
+            await WRONG_TOKENS.slow_down(request.remote or "")
+            raise
     except ConfigError as exc:
         return _failure(request, 409, str(exc))
     except GatewayError as exc:

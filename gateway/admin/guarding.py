@@ -54,6 +54,10 @@ class NotJson(SenderError):
     status_hint = 415
 
 
+class WrongToken(Unauthenticated):
+    """The token that was given is not the one in ``admin.token``. Such answers come late."""
+
+
 async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
     """Signal ``on_response_prepare``: on every answer, streams and errors too."""
     kept = response.headers.get("Cache-Control")
@@ -69,7 +73,7 @@ def check(request: web.Request, settings: Admin, subscribers: Sequence[Subscribe
         subscribers: as in force now; streams among them may have a token.
 
     Raises:
-        Unauthenticated, Forbidden, NotJson: see the module.
+        Unauthenticated, WrongToken, Forbidden, NotJson: see the module.
     """
     if is_loopback(settings.host) and not _is_of_this_machine(request.host):
         raise Forbidden(
@@ -81,7 +85,8 @@ def check(request: web.Request, settings: Admin, subscribers: Sequence[Subscribe
     known = [text for token in tokens if (text := token.get_secret_value())]
     if known and not is_open and not _has_one(request, known):
         of_stream = ", or the stream's own" if request.path.startswith(_STREAMS_PREFIX) else ""
-        raise Unauthenticated(f"the admin token is needed{of_stream}: Authorization: Bearer …")
+        kind = WrongToken if request.headers.get("Authorization") else Unauthenticated
+        raise kind(f"the admin token is needed{of_stream}: Authorization: Bearer …")
     if request.method not in _SAFE_METHODS:
         _check_origin(request)
 

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Final
 
 from aiohttp import web
 
+from gateway import descriptors
 from gateway.config.settings import Admin
+from gateway.connections import ConnectionLimit, LimitedServer
 from gateway.errors import Broken
+
+#: A probe, a page or a command sends its request at once.
+_FIRST_BYTE_S: Final = 15.0
+
+
+class _Runner(web.AppRunner):
+    """Runs an application on a server whose connections are bounded."""
+
+    limit: ConnectionLimit | None = None
+
+    async def _make_server(self) -> web.Server:  # type: ignore[type-arg,unused-ignore]
+        made = await super()._make_server()
+        self.limit = ConnectionLimit("admin", descriptors.admin_connections(), _FIRST_BYTE_S)
+        return LimitedServer(
+            self.limit,
+            made.request_handler,
+            request_factory=made.request_factory,
+            loop=asyncio.get_running_loop(),
+            **made._kwargs,
+        )
+
+    async def _cleanup_server(self) -> None:
+        if self.limit is not None:
+            self.limit.close()
+        await super()._cleanup_server()
 
 
 async def listen(app: web.Application, settings: Admin, socket: Path | None = None) -> web.AppRunner:
@@ -19,7 +48,7 @@ async def listen(app: web.Application, settings: Admin, socket: Path | None = No
     Raises:
         Broken: the address cannot be had.
     """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    runner = _Runner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     host, port = settings.host, settings.port
     site = web.UnixSite(runner, socket) if socket else web.TCPSite(runner, host, port)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from typing import Any
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -16,6 +15,7 @@ from gateway.admin.parts import Parts
 from gateway.admin.readings import FAILED
 from gateway.admin.watching import Watching
 from gateway.callbacks import CALLBACKS
+from gateway.config import webhook_url
 from gateway.config.settings import Subscriber
 from gateway.fanout.parking import dlq_topic
 from gateway.log.journal import EVENTS
@@ -200,6 +200,4 @@ def target(one: Subscriber) -> str:
         return f"/api/streams/{one.name}"
     if one.kind == "file" or one.url is None:
         return one.path or ""
-    parts = urlsplit(one.url)
-    host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
+    return webhook_url.parse(one.url).origin

@@ -24,6 +24,8 @@ from gateway.errors import Broken, GatewayError
 
 #: A dry run reads the log; a large one takes a minute.
 _TIMEOUT_S: Final = 120.0
+#: Bytes of an answer; the largest, a thousand dead letters, has some megabytes. What is cut is no JSON.
+_MOST_ANSWER: Final = 256 * 1024 * 1024
 
 admin_option: Final = click.option(
     "--admin",
@@ -74,7 +76,7 @@ class AdminApi:
             request.add_header("Authorization", f"Bearer {self._token}")
         try:
             with self._opener.open(request, timeout=_TIMEOUT_S) as response:
-                found = json.load(response)
+                found = json.loads(response.read(_MOST_ANSWER))
         except HTTPError as exc:
             with exc:
                 raise self._refused(exc) from exc
@@ -88,7 +90,7 @@ class AdminApi:
         if exc.code == 401:
             return NotAsked(f"{self.url}: the admin token is wrong or missing; set admin.token in the configuration")
         try:
-            sentence = json.load(exc)["error"]
+            sentence = json.loads(exc.read(_MOST_ANSWER))["error"]
         except (ValueError, KeyError, TypeError):
             sentence = f"{self.url} answers {exc.code}; is this a gateway's admin port?"
         return NotAsked(str(sentence))

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import urlsplit
 
+from gateway.config import webhook_url
 from gateway.config.settings import Journal, Settings, Subscriber
 from gateway.fanout.guard import Allowed, refusal
 from gateway.log.journal.store import FILE_NAME
@@ -60,9 +60,8 @@ async def _subscriber(position: int, subscriber: Subscriber) -> Finding:
     path = f"subscribers[{position}].url"
     if subscriber.url is None:
         return Finding("ok", f"subscribers[{position}]", f"{subscriber.name} is a {subscriber.kind}")
-    url = urlsplit(subscriber.url)
-    host = url.hostname or ""
-    port = url.port or (443 if url.scheme == "https" else 80)
+    url = webhook_url.parse(subscriber.url)
+    host, port = url.host, url.port
     try:
         addresses = await _resolve(host, port)
     except OSError as exc:

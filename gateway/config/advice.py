@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
+from gateway.config import webhook_url
 from gateway.config.callbacks import configured_paths
 from gateway.config.rules import is_loopback, parts_of, unknown_topics
 from gateway.config.settings import FAMILIES, Ingest, Settings
@@ -37,8 +37,8 @@ def _doubtful_subscribers(settings: Settings) -> Iterator[str]:
             yield f"{where}.topics: the callbacks of {', '.join(idle)} are switched off"
         if subscriber.url is None:
             continue
-        url = urlsplit(subscriber.url)
+        url = webhook_url.parse(subscriber.url)
         if not subscriber.secrets:
             yield f"{where}.secrets: none, so {subscriber.name} cannot tell our webhooks from forged ones"
-        if url.scheme == "http" and not is_loopback(str(url.hostname)):
+        if url.scheme == "http" and not is_loopback(url.host):
             yield f"{where}.url: plain http, so anyone on the way can read the events"

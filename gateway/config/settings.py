@@ -133,6 +133,11 @@ class Ingest(Section):
         default=15.0, gt=0, description="A request that has not arrived whole after this time is answered 408"
     )
     keepalive_timeout: Duration = Field(default=75.0, gt=0, description="An idle connection is closed after this time")
+    max_connections: Annotated[int, Field(ge=8)] | Literal["auto"] = Field(
+        default="auto",
+        description="Connections at once in each process; one more closes the longest idle one. auto: what the limit "
+        "of open files (ulimit -n) leaves beside the admin port, deliveries and the journal, at most 16384",
+    )
     fast_path: bool = Field(
         default=True, description="Plain callbacks are read without aiohttp's help, at a third of the cost"
     )
@@ -221,7 +226,7 @@ class Subscriber(Section):
     kind: Literal["webhook", "stream", "file"] = Field(
         default="webhook", description="stream: fetched by HTTP from the admin port; file: JSON lines"
     )
-    url: Url | None = Field(default=None, description="webhook: where the events are posted")
+    url: Url | None = Field(default=None, description="webhook: where the events are posted; sent exactly as written")
     token: SecretStr = Field(
         default=SecretStr(""),
         description="stream: lets its holder read this stream and nothing else; the admin token reads it too",

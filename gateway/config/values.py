@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Final
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, SecretStr
+
+from gateway.config import webhook_url
 
 #: Names that become part of topics, metric labels and files.
 NAME: Final = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
@@ -31,15 +32,7 @@ def _zone(value: str) -> str:
 
 
 def _url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_usable = False
-    if not is_usable:
-        raise ValueError("an address of the form https://host/path is needed")
-    if parts.username or parts.password:
-        raise ValueError("keep credentials out of the address; use headers with ${NAME}")
+    webhook_url.parse(value)
     return value
 
 

@@ -13,6 +13,8 @@ no prefix       base64, the same                as the specification's libraries
 ``whpk_…``      base64 of 32 bytes              ed25519 public key: to verify with only
 ==============  ==============================  ===============================================
 
+Behind a prefix, padding may be missing and the alphabet may be the one for URLs, as tools that make secrets differ.
+
 A secret that is not base64 is refused, with or without prefix, and never taken as raw bytes: no library of
 the specification could verify with it, and a text that happens to be base64 would mean two things.
 """
@@ -139,8 +141,14 @@ def _hmac_signer(raw: bytes) -> _Sign:
 def _decode(secret: str) -> bytes | None:
     for prefix in ("whsec_", "whsk_", "whpk_"):
         if secret.startswith(prefix):
-            return _base64(secret[len(prefix) :])
+            return _base64(_padded(secret[len(prefix) :]))
     return _base64(secret)
+
+
+def _padded(text: str) -> str:
+    """Spell base64 of either alphabet, with or without padding, in the standard way (RFC 4648, sections 3.2 and 5)."""
+    text = text.replace("-", "+").replace("_", "/")
+    return text if "=" in text else text + "=" * (-len(text) % 4)
 
 
 def _base64(text: str) -> bytes | None:

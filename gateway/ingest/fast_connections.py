@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from gateway.connections import ConnectionLimit
 from gateway.ingest.endpoints import Endpoints
 from gateway.ingest.fast_path import MOST_BODY_BYTES, PATIENCE_S, FastConnection
 from gateway.ingest.intake import Intake
@@ -33,6 +34,7 @@ class FastConnections:
         trusted: networks of our own proxies.
         max_body: bytes; a larger body is aiohttp's, which refuses it.
         keepalive_s: an idle connection is closed after this time.
+        limit: the bound on connections, shared with those that are aiohttp's.
         patience_s: a request that came in part is aiohttp's after this time.
     """
 
@@ -46,6 +48,7 @@ class FastConnections:
         trusted: Sequence[Network],
         max_body: int,
         keepalive_s: float,
+        limit: ConnectionLimit,
         patience_s: float = PATIENCE_S,
     ) -> None:
         self.heads = PlainHeads(endpoints, min(max_body, MOST_BODY_BYTES))
@@ -53,6 +56,7 @@ class FastConnections:
         self.clock = clock
         self.ordinary = ordinary
         self.trusted = trusted
+        self.limit = limit
         self.patience_s = patience_s
         self.written = Written()
         self.connections: set[FastConnection] = set()

@@ -75,6 +75,7 @@ class FastConnection(asyncio.Protocol):
         "_is_half_closed",
         "_is_reading_paused",
         "_is_writing_paused",
+        "_key",
         "_patience",
         "_peer",
         "_shared",
@@ -85,6 +86,7 @@ class FastConnection(asyncio.Protocol):
     def __init__(self, shared: FastConnections) -> None:
         self._shared = shared
         self._transport: asyncio.Transport | None = None
+        self._key: asyncio.Transport | None = None  # the same, until the connection is closed or handed over
         self._held: list[bytes] = []
         self._answering: _Answering | None = None
         self._is_half_closed = False
@@ -99,7 +101,19 @@ class FastConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A socket was accepted."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
+        self._key = self._transport
         self._shared.connections.add(self)
+        self._shared.limit.add(self._transport, self)
+
+    @property
+    def has_request(self) -> bool:
+        """A request waits for the log."""
+        return self._answering is not None
+
+    @property
+    def is_silent(self) -> bool:
+        """Not a byte has come: what came and was taken makes it a connection that is used."""
+        return not self._held
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the socket, split anywhere."""
@@ -153,6 +167,8 @@ class FastConnection(asyncio.Protocol):
         except Exception:  # whatever it is, the ordinary way meets it again and has the place for it
             return _Found.OTHER
         self.last_look = self._shared.looks
+        if self._key is not None:
+            self._shared.limit.used(self._key)
         if isinstance(taken, Answer):
             self._answer(head, taken, started)
         else:
@@ -239,7 +255,7 @@ class FastConnection(asyncio.Protocol):
         if self._shared.is_stopping:
             self._close()
             return
-        transport, self._transport = self._transport, None
+        transport, self._transport, self._key = self._transport, None, None
         assert transport is not None
         pieces, self._held = self._held, []
         self._shared.forget(self)
@@ -280,7 +296,9 @@ class FastConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The other side went away, or we closed."""
-        self._transport = None
+        if self._key is not None:
+            self._shared.limit.remove(self._key)
+        self._transport = self._key = None
         self._held.clear()
         if self._patience is not None:
             self._patience.cancel()

@@ -12,12 +12,13 @@ from urllib.parse import unquote
 import structlog
 from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
+from gateway import descriptors
 from gateway.callbacks.answers import Answer
 from gateway.callbacks.request import CallbackRequest
 from gateway.config.settings import Ingest
+from gateway.connections import ConnectionLimit, LimitedServer
 from gateway.errors import Broken, NotNow
 from gateway.ingest.coding import BodyTooLarge, unfolded
 from gateway.ingest.connection import Connection
@@ -56,6 +57,7 @@ class IngestServer:
         self._server: _Server | None = None
         self._fast: FastConnections | None = None
         self._is_leaving = False
+        self._limit: ConnectionLimit | None = None
         self._waiters = Waiters()
         self._listener: asyncio.Server | None = None
 
@@ -71,7 +73,10 @@ class IngestServer:
         Raises:
             Broken: the address cannot be had.
         """
-        self._server = self.ordinary()
+        limit = self._limit = ConnectionLimit(
+            "ingest", descriptors.ingest_connections(self._settings.max_connections), self._settings.read_timeout
+        )
+        self._server = self.ordinary(limit)
         if self._settings.fast_path:
             self._fast = FastConnections(
                 self._endpoints,
@@ -81,6 +86,7 @@ class IngestServer:
                 trusted=self._trusted,
                 max_body=self._max_body,
                 keepalive_s=self._settings.keepalive_timeout,
+                limit=limit,
             )
         try:
             self._listener = await asyncio.get_running_loop().create_server(
@@ -96,9 +102,10 @@ class IngestServer:
                 f"{self._settings.host}:{self._settings.port}: {exc.strerror}"
             ) from exc
 
-    def ordinary(self) -> _Server:
+    def ordinary(self, limit: ConnectionLimit) -> _Server:
         """aiohttp's side: makes the handlers of connections that are not plain, or of all."""
         return _Server(
+            limit,
             self._handle,
             head_timeout_s=self._settings.read_timeout,
             keepalive_timeout=self._settings.keepalive_timeout,
@@ -124,6 +131,8 @@ class IngestServer:
         if server is not None:
             server.pre_shutdown()
         await asyncio.gather(*(side.shutdown(timeout_s) for side in (fast, server) if side is not None))
+        if self._limit is not None:
+            self._limit.close()
 
     # -- one request --------------------------------------------------------------------------------------------
 
@@ -234,10 +243,10 @@ class IngestServer:
         return response
 
 
-class _Server(web.Server):  # type: ignore[misc,type-arg,unused-ignore]
+class _Server(LimitedServer):
     """aiohttp's server, making our connections."""
 
-    def __call__(self) -> RequestHandler:  # type: ignore[type-arg,unused-ignore]
+    def __call__(self) -> Connection:
         return Connection(self, loop=self._loop, **self._kwargs)
 
 

@@ -71,6 +71,20 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "not_found: a wrong address is set at the vendor. The rest: someone probes, or limits are too tight.",
     ),
     Metric(
+        "gateway_connections_closed",
+        "counter",
+        ("port", "reason"),
+        "Connections of a port (ingest, admin) closed by us: full (one more than it may have), silent (sent nothing).",
+        "full: see who opens so many, or raise the limit of open files (ulimit -n). silent: port scans, health checks.",
+    ),
+    Metric(
+        "gateway_admin_unauthenticated",
+        "counter",
+        (),
+        "Requests at the admin port with a wrong token, or with none where one is needed.",
+        "A few: a page or a script has an old token. Many: someone guesses; see admin.unauthenticated in the log.",
+    ),
+    Metric(
         "gateway_journal_events",
         "counter",
         ("stream",),

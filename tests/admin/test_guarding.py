@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from gateway.admin import guarding
 from gateway.admin.page import files
+from gateway.admin.wrong_tokens import PAUSE_S, WRONG_TOKENS, WrongTokens
+from gateway.telemetry.metrics import METRICS
 from tests.admin.running import Running, running, webhook
 from tests.gateway.subscriber import Subscriber, refuse
 
@@ -108,6 +112,50 @@ async def test_a_streams_token_is_asked_for_where_there_is_no_admin_token(tmp_pa
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             async with gateway.session.get(gateway.url + path, headers=headers) as response:
                 assert response.status == wanted, path
+
+
+async def test_wrong_tokens_are_slow_and_loud_and_right_ones_are_neither(guarded: Running) -> None:
+    """Five hundred guesses at a time: counted and answered, few of them at once; the right token gets its answer."""
+
+    def counted() -> float:
+        return METRICS.registry.get_sample_value("gateway_admin_unauthenticated_total") or 0.0
+
+    async def guess() -> tuple[int, float]:
+        started = time.monotonic()
+        status, _, _ = await raw(guarded, "GET", "/api/subscribers", Authorization="Bearer guess")
+        return status, time.monotonic() - started
+
+    before, tasks = counted(), len(asyncio.all_tasks())
+    with structlog.testing.capture_logs() as lines:
+        guesses = asyncio.gather(*(guess() for _ in range(500)))
+        await asyncio.sleep(0)
+        right = await raw(guarded, "GET", "/api/subscribers", Authorization=f"Bearer {TOKEN}")
+        assert right[0] == 200
+        answers = await guesses
+    late = [took for status, took in answers if status == 401]
+    assert {401, 429} == {status for status, _ in answers}
+    assert min(late) >= PAUSE_S
+    assert counted() - before == 500
+    assert len([line for line in lines if line["event"] == "admin.unauthenticated"]) <= 1
+    assert WRONG_TOKENS._waiting == 0
+    assert len(asyncio.all_tasks()) < tasks + 400
+
+
+async def test_a_wrong_token_is_logged_with_its_address_and_without_itself() -> None:
+    """The first at once, the next ones as a number."""
+    wrong = WrongTokens()
+    with structlog.testing.capture_logs() as lines:
+        await asyncio.gather(*(wrong.slow_down("192.0.2.1") for _ in range(3)))
+    assert [("admin.unauthenticated", "192.0.2.1", 1)] == [
+        (line["event"], line["peer"], line["attempts"]) for line in lines
+    ]
+
+
+async def test_no_token_is_no_wrong_token(guarded: Running) -> None:
+    """The console's first request has none: it is answered at once and not counted."""
+    async with asyncio.timeout(PAUSE_S * 20):
+        for _ in range(40):
+            assert (await raw(guarded, "GET", "/api/overview"))[0] == 401
 
 
 async def test_probes_and_the_empty_page_need_none(guarded: Running) -> None:

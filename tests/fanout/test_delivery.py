@@ -10,7 +10,7 @@ from standardwebhooks.webhooks import Webhook
 
 from gateway import __version__
 from gateway.fanout.attempt import HEAD_BYTES
-from gateway.fanout.delivery import MAX_RESPONSE_BYTES
+from gateway.fanout.http_answer import MAX_RESPONSE_BYTES
 from gateway.fanout.transform import Transform
 from gateway.log import Record
 from tests.fanout.events import entry
@@ -144,7 +144,8 @@ async def test_nobody_listening_and_unknown_names_are_values() -> None:
     ("said", "kind"),
     [
         (b"", "disconnected"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n", "disconnected"),
+        (b"HTTP/1.1 20", "disconnected"),
+        (b"HTTP/1.1 102 Processing\r\n\r\n", "disconnected"),
         (b"SSH-2.0-x\r\n\r\n", "protocol"),
     ],
 )

@@ -55,6 +55,16 @@ def test_a_secret_without_prefix_is_the_same_secret() -> None:
     assert Signer([OLD]).sign("e1", NOW, BODY) == Signer([OLD.removeprefix("whsec_")]).sign("e1", NOW, BODY)
 
 
+@given(st.binary(min_size=16, max_size=64))
+def test_a_secret_is_its_bytes_in_either_alphabet_with_or_without_padding(raw: bytes) -> None:
+    """Every spelling of base64 is accepted, and signs the same."""
+    standard, url_safe = base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode()
+    spellings = [f"whsec_{one}" for text in (standard, url_safe) for one in (text, text.rstrip("="))]
+    assert [None] * 4 == [problem(one) for one in spellings]
+    assert 1 == len({Signer([one]).sign("e1", NOW, BODY) for one in spellings})
+    verify(spellings[3:], headers(Signer(spellings[:1]).sign("e1", NOW, BODY)), BODY, NOW, 300)
+
+
 def test_asymmetric_key_signs_v1a_beside_v1() -> None:
     """A whsk_ key gives v1a; who has the public key verifies, who has another does not."""
     signature = Signer([OLD, PRIVATE]).sign("e1", NOW, BODY)

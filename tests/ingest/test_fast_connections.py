@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from gateway.config.settings import Ingest
+from gateway.connections import ConnectionLimit
 from gateway.errors import JournalUnavailable
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.fast_connections import FastConnections
@@ -52,9 +53,17 @@ class Gateway:
         self.log = SlowLog()
         paths = endpoints(SECTION)
         intake = Intake(self.log, KnownIds(100), clock=lambda: NOW, max_waiting=100)
-        ordinary = IngestServer(SECTION, paths, intake, clock=lambda: NOW).ordinary()
+        limit = ConnectionLimit("ingest", 1000, 15.0)
+        ordinary = IngestServer(SECTION, paths, intake, clock=lambda: NOW).ordinary(limit)
         self.connections = FastConnections(
-            paths, intake, clock=lambda: NOW, ordinary=ordinary, trusted=(), max_body=1 << 20, keepalive_s=keepalive_s
+            paths,
+            intake,
+            clock=lambda: NOW,
+            ordinary=ordinary,
+            trusted=(),
+            max_body=1 << 20,
+            keepalive_s=keepalive_s,
+            limit=limit,
         )
 
     def connect(self) -> Wire:

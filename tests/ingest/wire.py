@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gateway.config.settings import Ingest
+from gateway.connections import ConnectionLimit
 from gateway.errors import JournalFull
 from gateway.ingest.endpoints import Endpoints
 from gateway.ingest.fast_connections import FastConnections
@@ -44,7 +45,7 @@ class ListLog:
         return future
 
 
-@dataclass
+@dataclass(eq=False)
 class Wire(asyncio.Transport):
     """A transport into memory."""
 
@@ -103,7 +104,8 @@ def connection(
     section = Ingest.model_validate({"port": 0, **settings})
     intake = Intake(log, KnownIds(100), clock=lambda: NOW, max_waiting=100)
     server = IngestServer(section, endpoints, intake, clock=lambda: NOW)
-    ordinary = server.ordinary()
+    limit = ConnectionLimit("ingest", 1000, section.read_timeout)
+    ordinary = server.ordinary(limit)
     if not is_fast:
         return ordinary(), None
     fast = FastConnections(
@@ -114,6 +116,7 @@ def connection(
         trusted=tuple(section.trusted_proxies),
         max_body=int(section.max_body_bytes),
         keepalive_s=section.keepalive_timeout,
+        limit=limit,
         patience_s=patience_s,
     )
     return fast(), fast

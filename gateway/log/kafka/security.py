@@ -16,6 +16,7 @@ from typing import Any, Final
 from urllib.parse import quote_plus
 
 import aiohttp
+import orjson
 from aiokafka.abc import AbstractTokenProvider
 from pydantic import SecretStr
 
@@ -24,6 +25,8 @@ from gateway.errors import ConfigError
 
 #: A token endpoint that takes longer holds up the connection to Kafka as long.
 _TOKEN_S: Final = 10.0
+#: Bytes of a token endpoint's answer; tokens have some kilobytes.
+_MOST_ANSWER: Final = 1024 * 1024
 #: A token is fetched anew this long before it runs out.
 _MARGIN_S: Final = 30.0
 #: How long a token is good for where the endpoint does not say.
@@ -123,13 +126,27 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
                 aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
                 session.post(oauth.token_url, data=form, raise_for_status=True) as response,
             ):
-                answer = await response.json(content_type=None)
+                answer = orjson.loads(await _bounded(response.content))
                 token, good_for_s = str(answer["access_token"]), float(answer.get("expires_in", _UNSAID_S))
         except aiohttp.ClientResponseError as exc:
             raise OSError(f"{oauth.token_url}: no token: it answered {exc.status} {exc.message}") from exc
         except (aiohttp.ClientError, TimeoutError, KeyError, TypeError, ValueError, AttributeError) as exc:
             raise OSError(f"{oauth.token_url}: no token: {type(exc).__name__}") from exc
         self._token, self._good_until = token, time.monotonic() + good_for_s - _MARGIN_S
+
+
+async def _bounded(content: aiohttp.StreamReader) -> bytes:
+    """Read a token endpoint's answer.
+
+    Raises:
+        ValueError: it is larger than any token.
+    """
+    body = b""
+    async for chunk in content.iter_any():
+        body += chunk
+        if len(body) > _MOST_ANSWER:
+            raise ValueError("an answer larger than any token")
+    return body
 
 
 def _basic(client_id: str, client_secret: str) -> str:
