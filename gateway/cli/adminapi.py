@@ -38,6 +38,10 @@ class NotAsked(GatewayError):
     """The gateway answered that it does not do this; the message is its own."""
 
 
+class NotKnown(NotAsked):
+    """The gateway has nothing of this name or id."""
+
+
 class AdminApi:
     """Asks one gateway.
 
@@ -88,10 +92,10 @@ class AdminApi:
         if exc.code == 401:
             return NotAsked(f"{self.url}: the admin token is wrong or missing; set admin.token in the configuration")
         try:
-            sentence = json.load(exc)["error"]
+            sentence = str(json.load(exc)["error"])
         except (ValueError, KeyError, TypeError):
-            sentence = f"{self.url} answers {exc.code}; is this a gateway's admin port?"
-        return NotAsked(str(sentence))
+            return NotAsked(f"{self.url} answers {exc.code}; is this a gateway's admin port?")
+        return NotKnown(sentence) if exc.code == 404 else NotAsked(sentence)
 
 
 def _url(settings: Settings) -> str:
