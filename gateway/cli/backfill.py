@@ -47,7 +47,7 @@ _TRIES: Final = 5
 _WAIT_S: Final = 2.0
 
 
-@click.group()
+@click.group(epilog=EXAMPLES)
 def backfill() -> None:
     """Ask the platform for callbacks that were lost, and take them in."""
 
