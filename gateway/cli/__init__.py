@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "tail": "gateway.cli.tail:tail",
     "explain": "gateway.cli.explain:explain",
     "replay": "gateway.cli.replay:replay",
+    "backfill": "gateway.cli.backfill:backfill",
     "dlq": "gateway.cli.dlq:dlq",
     "subscribers": "gateway.cli.subscribers:subscribers",
     "topics": "gateway.cli.topics:topics",

@@ -40,6 +40,10 @@ class NotAsked(GatewayError):
     """The gateway answered that it does not do this; the message is its own."""
 
 
+class NotKnown(NotAsked):
+    """The gateway has nothing of this name or id."""
+
+
 class AdminApi:
     """Asks one gateway.
 
@@ -90,10 +94,10 @@ class AdminApi:
         if exc.code == 401:
             return NotAsked(f"{self.url}: the admin token is wrong or missing; set admin.token in the configuration")
         try:
-            sentence = json.loads(exc.read(_MOST_ANSWER))["error"]
+            sentence = str(json.loads(exc.read(_MOST_ANSWER))["error"])
         except (ValueError, KeyError, TypeError):
-            sentence = f"{self.url} answers {exc.code}; is this a gateway's admin port?"
-        return NotAsked(str(sentence))
+            return NotAsked(f"{self.url} answers {exc.code}; is this a gateway's admin port?")
+        return NotKnown(sentence) if exc.code == 404 else NotAsked(sentence)
 
 
 def _url(settings: Settings) -> str:

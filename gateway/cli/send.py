@@ -77,7 +77,7 @@ def send(
     CALLBACK is one of:"""
     settings = settings_or_defaults(config_path)
     rng = Random(seed)
-    target = _target(url, settings)
+    target = target_of(url, settings)
     names = list(GENERATORS) if callback == "all" else [callback]
     rows = [_prepared(_path_of(name, settings, account, path), settings, target, rng) for name in names]
     tally = Tally()
@@ -94,7 +94,16 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _target(url: str | None, settings: Settings) -> Target:
+def target_of(url: str | None, settings: Settings) -> Target:
+    """Return the address of the gateway's callbacks.
+
+    Args:
+        url: as given on the command line; None: where the configuration has it listen.
+        settings: the whole configuration.
+
+    Raises:
+        ConfigError: the address has no use.
+    """
     host = settings.ingest.host
     here = "127.0.0.1" if host in ("0.0.0.0", "", "::") else host  # noqa: S104 - looked for, not listened on
     try:

@@ -30,6 +30,8 @@ def section_problems(name: str, row: CallbackPath) -> Iterator[Problem]:
                     yield (key,), f"only other senders' callbacks have it; {name} is built in and decides by itself"
         if row.own_numbers and name != "did-sms":
             yield ("own_numbers",), "only did-sms looks at it"
+        if row.backfill is not None:
+            yield from _backfill(name, row)
         if signature is not None:
             yield from ((("auth", "signature", *path), text) for path, text in _vendor_signature(name, signature))
         return
@@ -40,6 +42,8 @@ def section_problems(name: str, row: CallbackPath) -> Iterator[Problem]:
         yield (), f"unknown callback{hint} For another sender set decoder, topic and key"
         return
     yield from _other_sender(row)
+    if row.backfill is not None:
+        yield ("backfill",), "only whatsapp has it; the platform returns no other callbacks"
     if signature is not None and signature.access_key is not None:
         yield ("auth", "signature", "access_key"), "only the platform's own signatures have one"
     if signature is not None and signature.window is not None:
@@ -59,6 +63,18 @@ def _vendor_signature(name: str, signature: Signature) -> Iterator[Problem]:
     }
     for key in filter(given.get, given):
         yield (key,), "only for other senders; the platform's headers are fixed"
+
+
+def _backfill(name: str, row: CallbackPath) -> Iterator[Problem]:
+    if name != "whatsapp":
+        yield ("backfill",), "only whatsapp has it; the platform returns no other callbacks"
+        return
+    assert row.backfill is not None
+    signature = row.auth.signature
+    if not (row.backfill.access_key or (signature and signature.access_key)):
+        yield ("backfill", "access_key"), "is needed: the platform asks who signs; auth.signature has no access_key"
+    if not (row.backfill.secret.get_secret_value() or (signature and signature.all_secrets)):
+        yield ("backfill", "secret"), "is needed: the platform asks for a signature; auth.signature has no secret"
 
 
 def _other_sender(row: CallbackPath) -> Iterator[Problem]:

@@ -92,6 +92,22 @@ class Auth(Section):
         return not (self.all_tokens or self.allow_ips or (self.signature and self.signature.all_secrets))
 
 
+class Backfill(Section):
+    """Where lost callbacks can be asked for, and as whom; see ``gateway backfill``."""
+
+    url: Url = Field(default="https://api2.nxcloud.com/api/wa/callback", description="Address of the interface")
+    app_key: str = Field(min_length=1, description="Key of the WhatsApp application (appkey)")
+    business_phone: Annotated[list[str], BeforeValidator(listed)] = Field(
+        min_length=1, description="The business's WhatsApp number, or several, as the platform writes them"
+    )
+    access_key: str | None = Field(
+        default=None, description="Signs the questions; unset: auth.signature.access_key of the same path"
+    )
+    secret: SecretStr = Field(
+        default=SecretStr(""), description="Signs the questions; unset: auth.signature.secret of the same path"
+    )
+
+
 class CallbackPath(Section):
     """One path of one callback: of a built-in one, or of another sender (then ``decoder`` is set)."""
 
@@ -104,6 +120,9 @@ class CallbackPath(Section):
         default_factory=list,
         description="did-sms: our DID numbers, digits only; they tell a receipt from an incoming message before the "
         "callback's own type does, which is often missing or wrong",
+    )
+    backfill: Backfill | None = Field(
+        default=None, description="whatsapp: lets gateway backfill ask the platform for callbacks that were lost"
     )
     decoder: str | None = Field(
         default=None,
