@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "explain": "gateway.cli.explain:explain",
     "replay": "gateway.cli.replay:replay",
     "dlq": "gateway.cli.dlq:dlq",
+    "doctor": "gateway.cli.doctor:doctor",
     "subscribers": "gateway.cli.subscribers:subscribers",
     "topics": "gateway.cli.topics:topics",
     "journal": "gateway.cli.journal:journal",
