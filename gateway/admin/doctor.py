@@ -1,7 +1,7 @@
 """``/api/doctor/events``: what the platform changed. Each callback's newest events are decoded again from ``raw``.
 
 Decoding again needs no memory of its own: it looks back over restarts, and after an upgrade it says what the new
-version understands. The cost of one callback is bounded by ``_MAX_EVENTS``; decoding runs in a thread, a page at a time.
+version understands. The cost of one callback is bounded by ``_MAX_EVENTS``. Decoding runs in a thread, page by page.
 """
 
 from __future__ import annotations
