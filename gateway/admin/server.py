@@ -12,6 +12,7 @@
 ``GET /api/replays``                replays of this process; ``/<number>`` one
 ``GET /api/rejected``               callbacks that were not understood; ``?callback= &since= &limit=``
 ``POST /api/rejected/replay``       decodes them again: ``callback since until ids dry_run``
+``GET /api/doctor/events``          what the platform changed, by callback; ``?since= &callback=``
 ``GET /api/streams/<subscriber>``   the events of a subscriber of kind ``stream``; ``Last-Event-ID`` resumes
 ==================================  =========================================================================
 
@@ -28,6 +29,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway.admin.answers import MAX_BODY_BYTES, Handler, answered
 from gateway.admin.control import Control
+from gateway.admin.doctor import Doctor
 from gateway.admin.events import Events
 from gateway.admin.guarding import add_headers, check
 from gateway.admin.health import report
@@ -101,6 +103,7 @@ class AdminServer:
             Letters(parts),
             self._replays,
             Rejections(parts),
+            Doctor(parts),
             Control(parts, watching, overview, self._streams),
             Page(),
         ):

@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "replay": "gateway.cli.replay:replay",
     "backfill": "gateway.cli.backfill:backfill",
     "dlq": "gateway.cli.dlq:dlq",
+    "doctor": "gateway.cli.doctor:doctor",
     "subscribers": "gateway.cli.subscribers:subscribers",
     "topics": "gateway.cli.topics:topics",
     "journal": "gateway.cli.journal:journal",

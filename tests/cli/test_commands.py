@@ -68,7 +68,8 @@ def test_every_command_has_help_with_examples(name: str) -> None:
     assert result.exit_code == 0
     assert f"gateway {name}" in result.stdout.partition("Example")[2]
     # Groups have it on their commands.
-    assert "-c, --config" in result.stdout or name in ("journal", "topics", "dlq", "subscribers", "backfill")
+    groups = ("journal", "topics", "dlq", "subscribers", "backfill", "doctor")
+    assert "-c, --config" in result.stdout or name in groups
 
 
 def test_misspelt_command_is_told_with_the_near_one() -> None:
