@@ -1,0 +1,203 @@
+"""A topic as a table of a warehouse: SQL that creates it, and SQL that fills it from events as they are in Kafka.
+
+An event that a consumer reads twice becomes one row, as its id is the same. Values are read without failing: a value
+that does not fit its column is NULL, and ``raw`` has it. What is not readable as JSON at all is kept in a table of its
+own (ClickHouse, BigQuery) or mended (PostgreSQL): escapes of U+0000 and halves of surrogate pairs, which JSON permits
+and databases refuse, become U+FFFD.
+
+Sources: https://clickhouse.com/docs/engines/table-engines/integrations/kafka,
+https://www.postgresql.org/docs/current/functions-json.html,
+https://cloud.google.com/bigquery/docs/reference/standard-sql/json_functions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Literal
+
+from gateway.schema.columns import Column, Kind, columns
+from gateway.schema.events import Schema
+
+Dialect = Literal["clickhouse", "postgres", "bigquery"]
+
+#: Digits behind the point of a decimal. Prices of the platform have at most seven.
+_SCALE: Final = 12
+
+_CLICKHOUSE: Final[Mapping[Kind, str]] = {
+    Kind.TEXT: "String",
+    Kind.WORD: "String",
+    Kind.TIME: "DateTime64(6, 'UTC')",
+    Kind.DECIMAL: f"Decimal(38, {_SCALE})",
+    Kind.INTEGER: "Int64",
+    Kind.NUMBER: "Float64",
+    Kind.FLAG: "Bool",
+    Kind.JSON: "String",
+}
+_POSTGRES: Final[Mapping[Kind, str]] = {
+    Kind.TEXT: "text",
+    Kind.WORD: "text",
+    Kind.TIME: "timestamptz",
+    Kind.DECIMAL: "numeric",
+    Kind.INTEGER: "bigint",
+    Kind.NUMBER: "double precision",
+    Kind.FLAG: "boolean",
+    Kind.JSON: "jsonb",
+}
+_BIGQUERY: Final[Mapping[Kind, str]] = {
+    Kind.TEXT: "STRING",
+    Kind.WORD: "STRING",
+    Kind.TIME: "TIMESTAMP",
+    Kind.DECIMAL: "BIGNUMERIC",
+    Kind.INTEGER: "INT64",
+    Kind.NUMBER: "FLOAT64",
+    Kind.FLAG: "BOOL",
+    Kind.JSON: "JSON",
+}
+
+
+def ddl(topic: str, topic_schema: Schema, dialect: Dialect, *, kafka: tuple[str, str] = ("localhost:9092", "")) -> str:
+    """Return the SQL for one topic, statements separated by ``;`` and an empty line.
+
+    Args:
+        topic: name without prefix; the table has the same name with ``_`` for other characters.
+        topic_schema: see :func:`gateway.schema.topic.topic_schemas`.
+        dialect: of which database.
+        kafka: brokers, and the topic's prefix; ClickHouse reads Kafka itself.
+    """
+    table = re.sub(r"\W", "_", topic)
+    return _WRITERS[dialect](topic, table, columns(topic_schema), kafka)
+
+
+def _clickhouse(topic: str, table: str, found: Sequence[Column], kafka: tuple[str, str]) -> str:
+    servers, prefix = kafka
+    rows = ",\n".join(f"  {_ticks(one.name)} {_clickhouse_type(one)}{_commented(one.description)}" for one in found)
+    values = ",\n".join(f"  {_clickhouse_value(one)} AS {_ticks(one.name)}" for one in found)
+    return _statements(
+        f"CREATE TABLE IF NOT EXISTS {table} (\n{rows}\n)\n"
+        "ENGINE = ReplacingMergeTree PARTITION BY toYYYYMM(`recordedtime`) ORDER BY (`subject`, `id`)",
+        f"CREATE TABLE IF NOT EXISTS {table}_unreadable (`cloudevent` String) ENGINE = MergeTree ORDER BY tuple()",
+        f"CREATE TABLE IF NOT EXISTS {table}_queue (`cloudevent` String)\n"
+        f"ENGINE = Kafka({_text(servers)}, {_text(prefix + topic)}, {_text(f'clickhouse.{topic}')}, 'RawBLOB')",
+        f"CREATE MATERIALIZED VIEW IF NOT EXISTS {table}_rows TO {table} AS SELECT\n{values}\n"
+        f"FROM {table}_queue WHERE JSONExtractString(`cloudevent`, 'id') != ''",
+        f"CREATE MATERIALIZED VIEW IF NOT EXISTS {table}_rest TO {table}_unreadable AS SELECT `cloudevent`\n"
+        f"FROM {table}_queue WHERE JSONExtractString(`cloudevent`, 'id') = ''",
+    )
+
+
+def _clickhouse_type(one: Column) -> str:
+    inner = _CLICKHOUSE[one.kind]
+    if not one.is_required:
+        inner = f"Nullable({inner})"
+    return f"LowCardinality({inner})" if one.kind is Kind.WORD else inner
+
+
+def _clickhouse_value(one: Column) -> str:
+    path = ", ".join(_text(step) for step in one.path)
+    if one.kind is Kind.JSON:
+        raw = f"JSONExtractRaw(`cloudevent`, {path})"
+        return raw if one.is_required else f"nullIf({raw}, '')"
+    if one.kind is Kind.TIME:
+        text = f"JSONExtract(`cloudevent`, {path}, 'Nullable(String)')"
+        kind = _CLICKHOUSE[one.kind]
+        value = f"accurateCastOrNull({text}, {_text(kind)})"
+        return f"assumeNotNull({value})" if one.is_required else value
+    kind = _CLICKHOUSE[one.kind] if one.is_required else f"Nullable({_CLICKHOUSE[one.kind]})"
+    return f"JSONExtract(`cloudevent`, {path}, {_text(kind)})"
+
+
+def _postgres(_: str, table: str, found: Sequence[Column], __: tuple[str, str]) -> str:
+    rows = ",\n".join(f'  "{one.name}" {_POSTGRES[one.kind]}{" NOT NULL" if one.is_required else ""}' for one in found)
+    names = ", ".join(f'"{one.name}"' for one in found)
+    values = ",\n".join(f"    {_postgres_value(one)}" for one in found)
+    comments = [
+        f'COMMENT ON COLUMN {table}."{one.name}" IS {_text(one.description)}' for one in found if one.description
+    ]
+    return _statements(
+        f'CREATE TABLE IF NOT EXISTS {table} (\n{rows},\n  PRIMARY KEY ("id")\n)',
+        f'CREATE INDEX IF NOT EXISTS {table}_subject ON {table} ("subject", "time")',
+        f'CREATE INDEX IF NOT EXISTS {table}_recordedtime ON {table} ("recordedtime")',
+        *comments,
+        # A pair of surrogates is one character: only halves are mended. An escaped backslash begins no escape.
+        "CREATE OR REPLACE FUNCTION nxcloud_event(event text) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$\n"
+        "  SELECT regexp_replace(event,\n"
+        r"    '(?<!\\)((?:\\\\)*)\\u(?:0000|[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+        "\n"
+        r"    |(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u)[dD][c-fC-F][0-9a-fA-F]{2})', '\1\\ufffd', 'gx')::jsonb"
+        "\n$$",
+        f"CREATE OR REPLACE FUNCTION load_{table}(event text) RETURNS void LANGUAGE sql AS $$\n"
+        f"  INSERT INTO {table} ({names})\n"
+        f"  SELECT\n{values}\n"
+        '  FROM nxcloud_event(event) AS e\n  ON CONFLICT ("id") DO NOTHING\n$$',
+    )
+
+
+def _postgres_value(one: Column) -> str:
+    *above, last = one.path
+    base = "e" + "".join(f"->{_text(step)}" for step in above)
+    if one.kind is Kind.JSON:
+        return f"{base}->{_text(last)}"
+    kind = _POSTGRES[one.kind]
+    return f"{base}->>{_text(last)}" if kind == "text" else f"({base}->>{_text(last)})::{kind}"
+
+
+def _bigquery(_: str, table: str, found: Sequence[Column], __: tuple[str, str]) -> str:
+    rows = ",\n".join(
+        f"  {_ticks(one.name)} {_BIGQUERY[one.kind]}{' NOT NULL' if one.is_required else ''}"
+        f"{f' OPTIONS (description = {_escaped(one.description)})' if one.description else ''}"
+        for one in found
+    )
+    names = ", ".join(_ticks(one.name) for one in found)
+    values = ",\n".join(f"    {_bigquery_value(one)} AS {_ticks(one.name)}" for one in found)
+    return _statements(
+        f"CREATE TABLE IF NOT EXISTS {table} (\n{rows}\n)\n"
+        "PARTITION BY DATE(`recordedtime`) CLUSTER BY `subject`, `id`",
+        f"CREATE TABLE IF NOT EXISTS {table}_landing (`cloudevent` STRING)",
+        f"CREATE TABLE IF NOT EXISTS {table}_unreadable (`cloudevent` STRING)",
+        f"MERGE INTO {table} AS known USING (\n  SELECT\n{values}\n  FROM {table}_landing\n"
+        "  WHERE JSON_VALUE(`cloudevent`, '$.id') IS NOT NULL\n"
+        "  QUALIFY ROW_NUMBER() OVER (PARTITION BY JSON_VALUE(`cloudevent`, '$.id')) = 1\n"
+        f") AS new ON known.`id` = new.`id`\nWHEN NOT MATCHED THEN INSERT ({names}) VALUES ({names})",
+        f"INSERT INTO {table}_unreadable (`cloudevent`) SELECT `cloudevent` FROM {table}_landing\n"
+        "WHERE JSON_VALUE(`cloudevent`, '$.id') IS NULL",
+        f"TRUNCATE TABLE {table}_landing",
+    )
+
+
+def _bigquery_value(one: Column) -> str:
+    path = _escaped("$." + ".".join(one.path))
+    if one.kind is Kind.JSON:
+        return f"SAFE.PARSE_JSON(JSON_QUERY(`cloudevent`, {path}), wide_number_mode => 'round')"
+    value = f"JSON_VALUE(`cloudevent`, {path})"
+    kind = _BIGQUERY[one.kind]
+    return value if kind == "STRING" else f"SAFE_CAST({value} AS {kind})"
+
+
+_WRITERS: Final[Mapping[Dialect, Callable[[str, str, Sequence[Column], tuple[str, str]], str]]] = {
+    "clickhouse": _clickhouse,
+    "postgres": _postgres,
+    "bigquery": _bigquery,
+}
+
+
+def _statements(*statements: str) -> str:
+    return ";\n\n".join(statements) + ";\n"
+
+
+def _commented(description: str) -> str:
+    return f" COMMENT {_text(description)}" if description else ""
+
+
+def _ticks(name: str) -> str:
+    return f"`{name}`"
+
+
+def _text(value: str) -> str:
+    """Return a literal of the SQL standard; descriptions and names hold no backslash."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _escaped(value: str) -> str:
+    """Return a literal of BigQuery, where a backslash escapes a quote."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
