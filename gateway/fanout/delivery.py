@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import ssl
 from collections.abc import Mapping
 from random import Random
@@ -20,6 +21,7 @@ import aiohttp
 from yarl import URL
 
 from gateway import __version__
+from gateway.errors import Poison
 from gateway.fanout.attempt import HEAD_BYTES, AttemptResult, ErrorKind
 from gateway.fanout.clock import Clock
 from gateway.fanout.deadlines import Deadlines
@@ -28,6 +30,7 @@ from gateway.fanout.retry import retry_after_s
 from gateway.fanout.signing import Signer
 from gateway.fanout.transform import Transform
 from gateway.log import Record
+from gateway.telemetry.traceparent import caller, trace_id
 
 #: More than this is not an answer to a webhook; the connection is closed instead of read on.
 MAX_RESPONSE_BYTES: Final = 16 * 1024
@@ -37,6 +40,9 @@ _KEEPALIVE_S: Final = 1.8
 #: aiohttp warns of bytes above this, as one write would hold the event loop.
 _LARGE_BYTES: Final = 1024 * 1024
 _DNS_CACHE_S: Final = 10
+#: An id that a header carries as it is: printable ASCII, no spaces around it, a length that every server takes. Ours
+#: are 32 hex digits; CloudEvents of other producers may have any text.
+_SENDABLE_ID: Final = re.compile(r"[!-~](?:[ -~]{0,1022}[!-~])?")
 #: Set by us; ``headers`` of a subscriber may not name them.
 RESERVED_HEADERS: Final = frozenset(
     {
@@ -99,6 +105,8 @@ class WebhookSink:
 
     async def attempt(self, record: Record, *, is_replay: bool) -> AttemptResult:
         """See :class:`~gateway.fanout.attempt.Sink`."""
+        if not _SENDABLE_ID.fullmatch(record.id):
+            raise Poison("the id cannot be sent in webhook-id: it must be 1 to 1024 printable ASCII characters")
         body = record.value if self._transform is None else self._transform.apply(record.value)
         session = self._session or self._open()
         headers = self._headers(record, body, is_replay)
@@ -190,10 +198,9 @@ def traceparent(record: Record, rng: Random) -> str:
 
     The trace is the one that came with the event, or else is named by the event's id.
     """
-    for name, value in record.headers:
-        if name == "traceparent" and len(value) == 55:
-            return f"{value[:36]}{rng.getrandbits(64) or 1:016x}{value[52:]}"
-    return f"00-{record.id}-{rng.getrandbits(64) or 1:016x}-01"
+    span = f"{rng.getrandbits(64) or 1:016x}"
+    given = caller(record.headers)
+    return f"{given[:36]}{span}{given[52:]}" if given else f"00-{trace_id(record.id)}-{span}-01"
 
 
 async def _read(response: aiohttp.ClientResponse, head: bytearray) -> None:

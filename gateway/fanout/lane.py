@@ -24,7 +24,7 @@ from gateway.fanout.dispatch import Dispatcher
 from gateway.fanout.job import Job
 from gateway.fanout.schedule import Place
 from gateway.fanout.watermark import Watermark
-from gateway.log import EventLog, LogReader, Record, Start
+from gateway.log import TOMBSTONE, EventLog, LogReader, Record, Start
 
 #: How long one fetch waits for records. Shorter wakes idle readers for nothing; it never delays a record.
 _FETCH_WAIT_S: Final = 5.0
@@ -219,9 +219,13 @@ class Lane:
             if record.offset < position.next:
                 continue  # read a second time after trouble; it is known already
             position.next = record.offset + 1
-            if wants is not None and not wants(record):
-                position.mark.pass_over(record.offset)
+            if record.flaw:
+                # Dead-lettered by a worker, whatever the filter says; what deletes a key leaves nothing to keep.
+                is_passed = record.flaw == TOMBSTONE
+            elif is_passed := wants is not None and not wants(record):
                 skipped += 1
+            if is_passed:
+                position.mark.pass_over(record.offset)
                 moved[record.partition] = position
                 continue
             job = self._parked(record, position) if self._is_parked else Job(record, self, position)

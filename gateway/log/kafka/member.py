@@ -148,9 +148,8 @@ class Member:
         """
         policy = self._policy
         consumer = AIOKafkaConsumer(
-            **self._options.client(),
+            **self._options.consumer(),
             **self.arguments(),
-            enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_bytes=policy.fetch_max_bytes,
             max_partition_fetch_bytes=policy.max_partition_fetch_bytes,

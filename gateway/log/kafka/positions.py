@@ -113,9 +113,7 @@ async def pin(options: KafkaOptions, group: str, topics: Collection[str], second
     Raises:
         KafkaAway: Kafka cannot be reached, refuses, or a topic is missing.
     """
-    consumer = AIOKafkaConsumer(
-        **options.client(), group_id=options.kafka_name(group), enable_auto_commit=False, auto_offset_reset="none"
-    )
+    consumer = AIOKafkaConsumer(**options.consumer(), group_id=options.kafka_name(group), auto_offset_reset="none")
     try:
         async with asyncio.timeout(OPEN_S):
             await consumer.start()

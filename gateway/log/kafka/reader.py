@@ -21,13 +21,14 @@ from aiokafka import errors
 
 from gateway.errors import Transient
 from gateway.log import OnRevoked, Record, Start
-from gateway.log.kafka import binding, faults
+from gateway.log.kafka import binding, faults, foreign
 from gateway.log.kafka.availability import CONNECTION, Availability, State
 from gateway.log.kafka.member import Background, Member, ReaderPolicy
 from gateway.log.kafka.onlooker import Onlooker
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.positions import Positions
 from gateway.log.kafka.quiet import quieten
+from gateway.log.kafka.topics import OWN_STATE
 from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.kafka")
@@ -83,6 +84,7 @@ class KafkaReader:
         )
         self._committer: asyncio.Task[None] | None = None
         self._is_closed = False
+        self._not_events = foreign.NotEvents(group)
         self._skipped = METRICS.counter("gateway_kafka_skipped_offsets").labels(group)
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -161,27 +163,26 @@ class KafkaReader:
     def _records(self, found: Mapping[Any, list[Any]]) -> list[Record]:
         records: list[Record] = []
         read = binding.read
-        id_of = binding.event_id
         for tp, messages in found.items():
             name, topic = self._positions.name(tp), self._options.own_name(tp.topic)
+            holds_events = not topic.startswith(OWN_STATE)
             skipped = self._positions.read(name, messages[0].offset, messages[-1].offset)
             if skipped:
                 self._skipped.inc(skipped)
                 _log.warning("kafka.offsets_skipped", group=self.group, partition=name, count=skipped)
             for message in messages:
-                value, headers, id_ = read(message.value, message.headers)
-                records.append(
-                    Record(
-                        name,
-                        message.offset,
-                        message.timestamp / 1000,
-                        topic,
-                        (message.key or b"").decode(errors="replace"),
-                        id_ or id_of(value),
-                        value,
-                        headers,
-                    )
+                value, headers, id_, flaw = read(message.value, message.headers, holds_events=holds_events)
+                record = Record(
+                    name,
+                    message.offset,
+                    message.timestamp / 1000,
+                    topic,
+                    (message.key or b"").decode(errors="replace"),
+                    id_,
+                    value,
+                    headers,
                 )
+                records.append(self._not_events.flawed(record, flaw) if flaw else record)
         return records
 
     # -- where to read ------------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ from gateway.log.kafka.quiet import quieten
 #: For one request to the controller; a cluster that elects one takes some seconds.
 _REQUEST_S: Final = 15.0
 _CLOSE_S: Final = 2.0
+#: Topics of the gateway itself that hold no events: attempts, states of subscribers.
+OWN_STATE: Final = "fanout."
 
 
 @dataclass(frozen=True, slots=True)
