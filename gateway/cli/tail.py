@@ -6,10 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
 import click
-import orjson
 
 from gateway.cli.consuming import consume
 from gateway.cli.eventlines import event_lines
@@ -20,6 +18,7 @@ from gateway.config.settings import Settings
 from gateway.errors import Broken
 from gateway.log import Record
 from gateway.log.journal.store import FILE_NAME
+from gateway.search.keys import parsed
 
 EXAMPLES = """
 \b
@@ -54,7 +53,10 @@ def tail(
     def show(record: Record) -> None:
         if topic is not None and record.topic != topic:
             return
-        event = _event(record)
+        if record.flaw:
+            click.echo(f"{record.partition} offset {record.offset}: no event: {record.flaw}", err=True)
+            return
+        event = parsed(record.value)
         if event_type is None or event.get("type") == event_type:
             click.echo(record.value if as_json else event_lines(event, record.id))
 
@@ -85,11 +87,3 @@ def _journalled(settings: Settings, topic: str | None, since: float | None, *, i
             click.echo(f"Warning: {found}; see gateway journal check", err=True)
         else:
             yield found
-
-
-def _event(record: Record) -> dict[str, Any]:
-    try:
-        event = orjson.loads(record.value)
-    except orjson.JSONDecodeError:
-        return {}
-    return event if isinstance(event, dict) else {}

@@ -17,7 +17,7 @@ from typing import Final
 
 import structlog
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Transient
 from gateway.fanout import parking
 from gateway.fanout.clock import Clock, sleep
 from gateway.fanout.dispatch import Dispatcher
@@ -157,8 +157,14 @@ class Lane:
         self._forget(job)
 
     async def lag(self) -> Mapping[str, int]:
-        """Records not yet committed, by partition; empty before the first read."""
-        return {} if self._reader is None else await self._reader.lag()
+        """Records not yet committed, by partition.
+
+        Raises:
+            Transient: not known now: nothing was read yet, or the log cannot be asked.
+        """
+        if self._reader is None:
+            raise Transient(f"{self.group}: the log is not open yet, so its lag is not known")
+        return await self._reader.lag()
 
     async def close(self) -> None:
         """Make commits durable and give the reader back; :meth:`run` would open it again. Twice is harmless."""

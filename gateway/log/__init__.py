@@ -71,6 +71,7 @@ class FlawedRecord(Record):
     _flaw: str
 
     def __new__(cls, record: Record, flaw: str) -> FlawedRecord:
+        """Make one of a record as read."""
         self = super().__new__(cls, *record)
         self._flaw = flaw
         return self

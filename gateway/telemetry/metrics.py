@@ -235,6 +235,13 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "Something else writes to the topic; kafka.not_an_event says where. A subscriber's are in its dead letters.",
     ),
     Metric(
+        "gateway_kafka_missing_topics",
+        "gauge",
+        ("group",),
+        "Topics that this reader is to read and that do not exist.",
+        "A mistyped name, or a topic of others that is still to come: kafka.topic_missing names it and the nearest one.",
+    ),
+    Metric(
         "gateway_kafka_unreadable_partitions",
         "gauge",
         ("group",),
