@@ -239,7 +239,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "gauge",
         ("group",),
         "Topics that this reader is to read and that do not exist.",
-        "A mistyped name, or a topic of others that is still to come: kafka.topic_missing names it and the nearest one.",
+        "A mistyped name, or a topic of others still to come: kafka.topic_missing names it and the nearest name.",
     ),
     Metric(
         "gateway_kafka_unreadable_partitions",

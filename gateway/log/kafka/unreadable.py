@@ -15,11 +15,12 @@ that was stored may be lost in silence; the other partitions are read meanwhile.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from aiokafka import errors
@@ -29,6 +30,9 @@ from gateway.log.kafka.options import Backoff
 from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.kafka")
+
+#: aiokafka puts number and name of the error before each text.
+_OWN_NAME: Final = re.compile(r"^(\[Error \d+\] )?\w+(Error|Exception): ")
 
 Taken = dict[Any, list[Any]]
 
@@ -171,7 +175,7 @@ def reason_of(exc: Exception) -> str:
     """Return why a batch cannot be decoded, as a sentence without its bytes."""
     if isinstance(exc, errors.UnsupportedCodecError):
         return f"its codec cannot be decoded here ({_text(exc)})"
-    return f"the record batch is corrupt, or of an unknown format ({type(exc).__name__}: {_text(exc)})"
+    return f"the record batch is corrupt, or of an unknown format ({_text(exc)})"
 
 
 def advice_of(exc: Exception) -> str:
@@ -185,7 +189,7 @@ def advice_of(exc: Exception) -> str:
 
 
 def _text(exc: Exception) -> str:
-    return " ".join(str(exc).split())[:200]
+    return _OWN_NAME.sub("", " ".join(str(exc).split()))[:200] or type(exc).__name__
 
 
 def _raise_others(exc: Exception) -> None:
