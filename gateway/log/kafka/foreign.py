@@ -9,6 +9,7 @@ from typing import Any, Final
 import structlog
 
 from gateway.log import TOMBSTONE, FlawedRecord, Record
+from gateway.log.kafka.topics import OWN_PREFIXES
 from gateway.telemetry.metrics import METRICS
 
 #: Between two lines about one partition. A topic full of such records would otherwise fill the log.
@@ -30,7 +31,12 @@ class NotEvents:
         self._logged_at: dict[str, float] = {}
 
     def flawed(self, record: Record, flaw: str) -> FlawedRecord:
-        """Count a record; log it where the partition's last line is old enough. Return it with its flaw, and an id."""
+        """Return a record with its flaw, and an id. Count it, unless it is a dead letter, and was counted before.
+
+        Logged where the partition's last line is old enough.
+        """
+        if record.topic.startswith(OWN_PREFIXES):
+            return FlawedRecord(record if record.id else record._replace(id=_id_of(record)), flaw)
         kind = "tombstone" if flaw == TOMBSTONE else "not_an_event"
         counter = self._counters.get(kind)
         if counter is None:
