@@ -111,13 +111,8 @@ async def test_events_are_delivered_and_all_else_is_dead_lettered(
         reader.start()
         letters = len(NO_EVENTS) + len(UNSENDABLE)
         given_up: list[Any] = []
-
-        async def all_given_up() -> bool:
-            given_up[:] = await dead_letters(log, "billing", clock=SystemClock(), silence_s=10.0)
-        return len(given_up) >= letters and await reader.lag() == 0
-
-        while not await all_given_up():
-            pass
+        while len(given_up) < letters or await reader.lag():
+            given_up = await dead_letters(log, "billing", clock=SystemClock(), silence_s=10.0)
         expected = {id_: data for _, _, id_, data in EVENTS}
         if not is_filtered:
             expected[ours.id] = orjson.loads(ours.value)["data"]

@@ -16,7 +16,7 @@ from gateway.log.kafka.options import KafkaOptions
 from gateway.telemetry.metrics import METRICS
 
 #: Between looks at a topic that does not exist. By itself aiokafka looks once a minute.
-_LOOK_S: Final = 10.0
+_LOOK_S: Final = 5.0
 
 _log = structlog.get_logger("gateway.kafka")
 
