@@ -15,6 +15,7 @@ from gateway.cli.following import Damaged, follow
 from gateway.cli.loop import run_async
 from gateway.cli.options import Moment, config_option, settings_from
 from gateway.config.settings import Settings
+from gateway.config.values import suggestion
 from gateway.errors import Broken
 from gateway.log import Record
 from gateway.log.journal.store import FILE_NAME
@@ -31,6 +32,8 @@ Examples
 
 #: People do not see less; ten times more and it feels stuck.
 _POLL_S = 0.25
+#: What names of topics begin with that subscribers have of their own.
+_INTERNAL = ("retry.", "replay.", "dlq.", "fanout.")
 
 
 @click.command(epilog=EXAMPLES)
@@ -77,6 +80,7 @@ async def _tail_topics(
 
 def _journalled(settings: Settings, topic: str | None, since: float | None, *, is_once: bool) -> Iterator[Record]:
     folder = Path(settings.journal.dir)
+    _check_topic(settings, topic)
     if not (folder / FILE_NAME).exists():
         raise Broken(f"{folder}: there is no journal yet; start the gateway first, or set journal.dir")
     if is_once and since is None:
@@ -87,3 +91,16 @@ def _journalled(settings: Settings, topic: str | None, since: float | None, *, i
             click.echo(f"Warning: {found}; see gateway journal check", err=True)
         else:
             yield found
+
+
+def _check_topic(settings: Settings, topic: str | None) -> None:
+    """Refuse a name that nothing is journalled under: it would print nothing, for ever.
+
+    Raises:
+        Broken: names the nearest topic.
+    """
+    from gateway.app import event_topics
+
+    known = event_topics(settings)
+    if topic is not None and topic not in known and not topic.startswith(_INTERNAL):
+        raise Broken(f"there is no topic {topic}{suggestion(topic, known)}")
