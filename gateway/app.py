@@ -178,7 +178,7 @@ class App:
             await self._begin(orphanage.start(), orphanage.stop)
 
     async def _open_kafka(self, kafka: KafkaOptions) -> KafkaLog:
-        log = KafkaLog(kafka)
+        log = KafkaLog(kafka, creates=event_topics(self.settings))
         await self._begin(log.start(), log.stop)
         self._checks["kafka.readers"] = lambda: Check("kafka.readers", log.problem, is_needed=False)
         return log

@@ -144,6 +144,8 @@ class LiveTail:
             self._ready.set()
             while True:
                 for record in await reader.fetch(max_records=_FETCH, wait_s=5.0):
+                    if record.flaw:
+                        continue
                     event = parsed(record.value)
                     for watcher in self._watchers:
                         watcher.offer(record, event)

@@ -142,7 +142,13 @@ class Overview:
         return {
             "is_ready": all(state.is_ready for state in states.values()),
             "clients": [
-                {"name": name, "is_ready": state.is_ready, "reason": state.reason, "since": state.since}
+                {
+                    "name": name,
+                    "is_ready": state.is_ready,
+                    "state": state.word or "ready",
+                    "reason": state.reason,
+                    "since": state.since,
+                }
                 for name, state in sorted(states.items())
             ],
             "lag": self._watching.publisher_lag if self._parts.publisher is not None else None,

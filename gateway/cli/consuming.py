@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Collection
 from typing import Final
 
 from gateway.config.settings import FAMILIES, Settings
+from gateway.errors import Broken
 from gateway.fanout.scan import scan
 from gateway.log import Record
 from gateway.log.kafka import KafkaLog, KafkaOptions
@@ -27,12 +28,15 @@ async def consume(
         since: Unix seconds of the first record wanted; None begins behind the newest, or with ``is_once`` at the start.
 
     Raises:
+        Broken: there is no such topic.
         Transient: Kafka cannot be reached, or falls silent before the end.
     """
     assert settings.kafka is not None
     topics: Collection[str] = [topic] if topic is not None else FAMILIES
-    log = KafkaLog(KafkaOptions.of(settings.kafka, settings.topics))
+    log = KafkaLog(KafkaOptions.of(settings.kafka, settings.topics), creates=None)
     try:
+        if topic is not None and (absent := await log.missing([topic])):
+            raise Broken(f"there is no topic {log.options.kafka_name(topic)} in Kafka{absent[topic]}")
         if is_once:
             async for record in scan(log, "tail", topics, since=since or 0.0, until=math.inf, silence_s=_SILENCE_S):
                 yield record

@@ -6,10 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
 import click
-import orjson
 
 from gateway.cli.consuming import consume
 from gateway.cli.eventlines import event_lines
@@ -17,9 +15,11 @@ from gateway.cli.following import Damaged, follow
 from gateway.cli.loop import run_async
 from gateway.cli.options import Moment, config_option, settings_from
 from gateway.config.settings import Settings
+from gateway.config.values import suggestion
 from gateway.errors import Broken
 from gateway.log import Record
 from gateway.log.journal.store import FILE_NAME
+from gateway.search.keys import parsed
 
 EXAMPLES = """
 \b
@@ -32,6 +32,8 @@ Examples
 
 #: People do not see less; ten times more and it feels stuck.
 _POLL_S = 0.25
+#: What names of topics begin with that subscribers have of their own.
+_INTERNAL = ("retry.", "replay.", "dlq.", "fanout.")
 
 
 @click.command(epilog=EXAMPLES)
@@ -54,7 +56,10 @@ def tail(
     def show(record: Record) -> None:
         if topic is not None and record.topic != topic:
             return
-        event = _event(record)
+        if record.flaw:
+            click.echo(f"{record.partition} offset {record.offset}: no event: {record.flaw}", err=True)
+            return
+        event = parsed(record.value)
         if event_type is None or event.get("type") == event_type:
             click.echo(record.value if as_json else event_lines(event, record.id))
 
@@ -75,6 +80,7 @@ async def _tail_topics(
 
 def _journalled(settings: Settings, topic: str | None, since: float | None, *, is_once: bool) -> Iterator[Record]:
     folder = Path(settings.journal.dir)
+    _check_topic(settings, topic)
     if not (folder / FILE_NAME).exists():
         raise Broken(f"{folder}: there is no journal yet; start the gateway first, or set journal.dir")
     if is_once and since is None:
@@ -87,9 +93,14 @@ def _journalled(settings: Settings, topic: str | None, since: float | None, *, i
             yield found
 
 
-def _event(record: Record) -> dict[str, Any]:
-    try:
-        event = orjson.loads(record.value)
-    except orjson.JSONDecodeError:
-        return {}
-    return event if isinstance(event, dict) else {}
+def _check_topic(settings: Settings, topic: str | None) -> None:
+    """Refuse a name that nothing is journalled under: it would print nothing, for ever.
+
+    Raises:
+        Broken: names the nearest topic.
+    """
+    from gateway.app import event_topics
+
+    known = event_topics(settings)
+    if topic is not None and topic not in known and not topic.startswith(_INTERNAL):
+        raise Broken(f"there is no topic {topic}{suggestion(topic, known)}")

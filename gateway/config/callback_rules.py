@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from gateway.callbacks import CALLBACKS
 from gateway.callbacks.generic import JsonPath, load_decoder
 from gateway.config.document import KeyPath
-from gateway.config.sentences import suggestion
 from gateway.config.settings import CallbackPath, Signature
+from gateway.config.values import suggestion
 
 Problem = tuple[KeyPath, str]
 #: Name, place in the callback's list, and the section.

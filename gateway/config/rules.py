@@ -16,8 +16,8 @@ from gateway.callbacks import CALLBACKS
 from gateway.config import callback_rules
 from gateway.config.callback_rules import Problem, Row
 from gateway.config.document import KeyPath, index_in
-from gateway.config.sentences import suggestion
 from gateway.config.settings import FAMILIES, Admin, Ingest, Kafka, Settings, Subscriber
+from gateway.config.values import suggestion
 from gateway.errors import ConfigError
 from gateway.fanout import signing
 from gateway.fanout.filters import compile_filter

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
 from typing import Any, Final
 
 from pydantic_core import ErrorDetails
 
 from gateway.config.document import KeyPath
 from gateway.config.outline import Kind, at
+from gateway.config.values import suggestion
 
 _SENTENCES: Final = {
     "missing": "is needed and not there",
@@ -56,12 +55,6 @@ def sentence(error: ErrorDetails) -> tuple[KeyPath, str]:
     if kind == "value_error":
         return _named(_trimmed(path), str(context["error"]))
     return _trimmed(path), _SENTENCES.get(kind, error["msg"][:1].lower() + error["msg"][1:])
-
-
-def suggestion(word: str, known: Sequence[str]) -> str:
-    """``; did you mean 'x'?`` where something known is near, else nothing."""
-    near = difflib.get_close_matches(word.lower(), known, 1, cutoff=0.6)
-    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def _unknown(path: KeyPath) -> tuple[KeyPath, str]:

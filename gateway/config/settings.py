@@ -370,9 +370,18 @@ class Kafka(Section):
     cloudevents: Literal["structured", "binary"] = Field(
         default="structured", description="How an event becomes a record: whole, or attributes as ce_ headers"
     )
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
+        default="none",
+        description="Of the record batches that the gateway writes. Consumers need the codec: see kafka-consumers.md",
+    )
+    isolation_level: Literal["read_committed", "read_uncommitted"] = Field(
+        default="read_committed", description="Whether records of aborted transactions of other producers are left out"
+    )
     partitions: int = Field(default=6, ge=1, description="Of topics that the gateway creates")
     replication_factor: int = Field(default=1, ge=1, description="Of topics that the gateway creates")
-    create_topics: bool = Field(default=True, description="Create missing topics at start")
+    create_topics: bool = Field(
+        default=True, description="Create the gateway's own topics where they are missing; others are never created"
+    )
     topic_config: dict[str, str | int] = Field(
         default_factory=dict,
         description="Settings of topics that the gateway creates, in Kafka's names, such as max.message.bytes",

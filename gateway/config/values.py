@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Sequence
 from typing import Annotated, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -74,3 +76,9 @@ Secrets = Annotated[list[SecretStr], BeforeValidator(_without_empty)]
 Networks = Annotated[list[IPvAnyNetwork], BeforeValidator(split_at_commas)]
 Texts = Annotated[list[str], BeforeValidator(split_at_commas)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def suggestion(word: str, known: Sequence[str]) -> str:
+    """``; did you mean 'x'?`` where something known is near, else nothing."""
+    near = difflib.get_close_matches(word.lower(), known, 1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""

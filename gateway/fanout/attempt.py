@@ -7,7 +7,8 @@ from typing import Final, Literal, NamedTuple, Protocol
 from gateway.log import Record
 
 #: Why there is no status. ``refused_address``: the guard. ``protocol``: what came back is not HTTP. ``poison``:
-#: the record can never be sent. ``internal``: a fault of ours, in the log with its trace.
+#: the record can never be sent. ``not_an_event``: another producer wrote it. ``internal``: a fault of ours, in the log
+#: with its trace.
 ErrorKind = Literal[
     "timeout",
     "connect",
@@ -18,8 +19,12 @@ ErrorKind = Literal[
     "protocol",
     "io",
     "poison",
+    "not_an_event",
     "internal",
 ]
+
+#: Kind of error, and reason of the dead letter, of a record that holds no event.
+NOT_AN_EVENT: Final = "not_an_event"
 
 #: Bytes of a response that are kept for people; issue 5 asks for the first kilobyte.
 HEAD_BYTES: Final = 1024

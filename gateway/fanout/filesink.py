@@ -53,6 +53,8 @@ class FileSink:
         """See :class:`~gateway.fanout.attempt.Sink`. 200 stands for a line on disk."""
         started = self._clock.monotonic()
         line = record.value if self._transform is None else self._transform.apply(record.value)
+        if b"\n" in line or b"\r" in line:  # of another producer: in JSON a raw line end is space between tokens
+            line = line.replace(b"\n", b" ").replace(b"\r", b" ")
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((line, written))
         if self._writer is None or self._writer.done():

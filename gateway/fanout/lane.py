@@ -17,14 +17,14 @@ from typing import Final
 
 import structlog
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Transient
 from gateway.fanout import parking
 from gateway.fanout.clock import Clock, sleep
 from gateway.fanout.dispatch import Dispatcher
 from gateway.fanout.job import Job
 from gateway.fanout.schedule import Place
 from gateway.fanout.watermark import Watermark
-from gateway.log import EventLog, LogReader, Record, Start
+from gateway.log import TOMBSTONE, EventLog, LogReader, Record, Start
 from gateway.telemetry import redaction
 
 #: How long one fetch waits for records. Shorter wakes idle readers for nothing; it never delays a record.
@@ -158,8 +158,14 @@ class Lane:
         self._forget(job)
 
     async def lag(self) -> Mapping[str, int]:
-        """Records not yet committed, by partition; empty before the first read."""
-        return {} if self._reader is None else await self._reader.lag()
+        """Records not yet committed, by partition.
+
+        Raises:
+            Transient: not known now: nothing was read yet, or the log cannot be asked.
+        """
+        if self._reader is None:
+            raise Transient(f"{self.group}: the log is not open yet, so its lag is not known")
+        return await self._reader.lag()
 
     async def close(self) -> None:
         """Make commits durable and give the reader back; :meth:`run` would open it again. Twice is harmless."""
@@ -220,9 +226,13 @@ class Lane:
             if record.offset < position.next:
                 continue  # read a second time after trouble; it is known already
             position.next = record.offset + 1
-            if wants is not None and not wants(record):
-                position.mark.pass_over(record.offset)
+            if record.flaw:
+                # Dead-lettered by a worker, whatever the filter says; what deletes a key leaves nothing to keep.
+                is_passed = record.flaw == TOMBSTONE
+            elif is_passed := wants is not None and not wants(record):
                 skipped += 1
+            if is_passed:
+                position.mark.pass_over(record.offset)
                 moved[record.partition] = position
                 continue
             job = self._parked(record, position) if self._is_parked else Job(record, self, position)

@@ -12,7 +12,7 @@ so that any process can go on where another stopped:
 ``gateway-stored-at``          Unix seconds when the event was first stored: its age counts from here
 ``gateway-origin``             topic, partition and offset in the main log: ``sms.dr@events:1234``
 ``gateway-replay``             ``true`` on replays
-``gateway-reason``             dead letters only: ``attempts``, ``age`` or ``poison``
+``gateway-reason``             dead letters only: ``attempts``, ``age``, ``poison`` or ``not_an_event``
 ``gateway-last-status``        dead letters only: status or kind of error
 ``gateway-last-detail``        dead letters only: one sentence
 ``gateway-last-response``      dead letters only: the first kilobyte of the last response, as text

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from random import Random
 
-import orjson
-import structlog
-
 from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError
+from gateway.event import NotAnEvent, parse
 from gateway.fanout.attempt import Sink
 from gateway.fanout.breaker import BreakerPolicy
 from gateway.fanout.clock import Clock
@@ -27,8 +25,6 @@ from gateway.fanout.signing import Signer
 from gateway.fanout.tls import context
 from gateway.fanout.transform import Transform
 from gateway.log import Record
-
-_log = structlog.get_logger("gateway.fanout")
 
 
 def problems(subscribers: Iterable[Subscriber]) -> list[str]:
@@ -108,20 +104,13 @@ def sink(subscriber: Subscriber, *, clock: Clock, rng: Random) -> Sink:
 
 
 def wants(compiled: Filter | None) -> Callable[[Record], bool] | None:
-    """The filter as a question to a record; None asks nothing and parses nothing."""
+    """The filter as a question to a record without a flaw; None asks nothing and parses nothing."""
     if compiled is None:
         return None
     matches = compiled.matches
 
     def is_wanted(record: Record) -> bool:
-        try:
-            event = orjson.loads(record.value)
-        except orjson.JSONDecodeError:
-            event = None
-        if not isinstance(event, dict):
-            _log.warning("record.not_an_event", topic=record.topic, partition=record.partition, offset=record.offset)
-            return False
-        return matches(event)
+        return matches(parse(record.value))
 
     return is_wanted
 
@@ -135,10 +124,9 @@ def why_skipped(subscriber: Subscriber, value: bytes) -> str | None:
     if compiled is None:
         return None
     try:
-        event = orjson.loads(value)
-    except orjson.JSONDecodeError:
-        event = None
-    return compiled.mismatch(event) if isinstance(event, dict) else "filter"
+        return compiled.mismatch(parse(value))
+    except NotAnEvent:
+        return "filter"
 
 
 def _filter(subscriber: Subscriber) -> Filter | None:

@@ -31,7 +31,7 @@ import structlog
 
 from gateway.errors import GatewayError, Poison
 from gateway.fanout import parking
-from gateway.fanout.attempt import AttemptResult, Sink
+from gateway.fanout.attempt import NOT_AN_EVENT, AttemptResult, Sink
 from gateway.fanout.breaker import Breaker, BreakerPolicy
 from gateway.fanout.clock import Clock
 from gateway.fanout.concurrency import AdaptiveLimit
@@ -203,6 +203,9 @@ class SubscriberReader:
             try:
                 if job.entry is not None:
                     await self._put_away(job, job.entry)
+                    continue
+                if job.record.flaw:
+                    await self._give_up(job, AttemptResult(error=NOT_AN_EVENT, detail=job.record.flaw), NOT_AN_EVENT)
                     continue
                 counts = self.gate.is_closed  # attempts made to probe are not the event's
                 number = adaptive.begin()

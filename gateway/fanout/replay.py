@@ -15,10 +15,9 @@ from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
-import orjson
-
 from gateway.config.settings import Subscriber
 from gateway.errors import NotNow
+from gateway.event import parse
 from gateway.fanout import parking, planning
 from gateway.fanout.clock import Clock, sleep
 from gateway.fanout.parking import Step
@@ -38,7 +37,7 @@ class Selection:
         ids: event ids.
         types: event types.
         is_from_dlq: look among the subscriber's dead letters instead of its topics.
-        reasons: of dead letters: ``attempts``, ``age``, ``poison``.
+        reasons: of dead letters: ``attempts``, ``age``, ``poison``. Those that are ``not_an_event`` are never sent.
         is_filtered: leave out what the subscriber's filter leaves out. Off: also what was filtered can be sent.
     """
 
@@ -175,6 +174,8 @@ async def _selected(
     group = f"scan.replay.{subscriber.name}"
     async for record in scan(log, group, topics, since=selection.since, until=until, silence_s=silence_s):
         found.looked_at += 1
+        if record.flaw:
+            continue  # would come back as the dead letter that it is, or that its topic made of it already
         if selection.ids and record.id not in selection.ids:
             continue
         if selection.reasons and dict(record.headers).get("gateway-reason") not in selection.reasons:
@@ -195,7 +196,4 @@ async def _store(log: EventLog, batch: list[Entry], clock: Clock) -> None:
 
 
 def _type(record: Record) -> str:
-    try:
-        return str(orjson.loads(record.value)["type"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return ""
+    return "" if record.flaw else str(parse(record.value)["type"])

@@ -18,10 +18,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
-import orjson
-
 from gateway.config.settings import Subscriber
 from gateway.errors import NotNow, SenderError, Transient
+from gateway.event import parse as parse_event
 from gateway.fanout import planning
 from gateway.fanout.clock import Clock, sleep
 from gateway.fanout.transform import Transform
@@ -118,7 +117,7 @@ class EventStream:
                 chunks: list[bytes] = []
                 for record in records:
                     place.offsets[record.partition] = record.offset + 1
-                    if self._wants is None or self._wants(record):
+                    if not record.flaw and (self._wants is None or self._wants(record)):
                         chunks.append(self._chunk(record, place))
                 if chunks:
                     yield b"".join(chunks)
@@ -159,7 +158,4 @@ async def _seek(reader: LogReader, place: Place) -> None:
 
 
 def _type(record: Record) -> str:
-    try:
-        return str(orjson.loads(record.value)["type"]).replace("\n", " ").replace("\r", " ")
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return "message"
+    return str(parse_event(record.value)["type"]).replace("\n", " ").replace("\r", " ")

@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.errors import ConfigError, Poison
+from gateway.event import NotAnEvent, parse
 from gateway.fanout import paths
 
 REQUIRED: Final = frozenset({"specversion", "id", "source", "type"})
@@ -60,11 +61,9 @@ def _lossless(value: bytes) -> dict[str, Any]:
     as either.
     """
     try:
-        event = orjson.loads(value)
-    except orjson.JSONDecodeError as exc:
-        raise Poison("not JSON, so no fields can be left out") from exc
-    if not isinstance(event, dict):
-        raise Poison("not a JSON object, so no fields can be left out")
+        event = parse(value)
+    except NotAnEvent as exc:
+        raise Poison(f"no fields can be left out: {exc}") from exc
     if orjson.dumps(event) == value:
         return event
     kept: dict[str, Any] = json.loads(value, parse_float=orjson.Fragment, parse_int=orjson.Fragment)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -26,7 +25,7 @@ from gateway.ingest.endpoints import Endpoint
 from gateway.ingest.gathering import Gathering, Log
 from gateway.ingest.known import KnownIds
 from gateway.log import Entry, Headers
-from gateway.telemetry import redaction
+from gateway.telemetry import redaction, traceparent
 from gateway.telemetry.metrics import METRICS
 from gateway.telemetry.tally import Tally
 from gateway.telemetry.tracing import Spans
@@ -35,7 +34,6 @@ _log = structlog.get_logger("gateway.ingest")
 _DRIFT = METRICS.counter("gateway_callback_drift")
 #: Drift labels told in the log, once each; past so many only the metric goes on counting.
 _MOST_DRIFT_LABELS = 1000
-_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
 
 
 class Pending(NamedTuple):
@@ -217,12 +215,9 @@ class Intake:
 
 
 def _trace(request: CallbackRequest) -> Headers:
-    """The caller's trace, carried beside the event to the subscriber; without one, the event's id is the trace.
-
-    Source: W3C Trace Context, section 3.2 (version 00).
-    """
-    given = request.headers.get("traceparent")
-    return (("traceparent", given),) if given and _TRACEPARENT.match(given) else ()
+    """The caller's trace, carried beside the event to the subscriber; without one, the event's id is the trace."""
+    given = traceparent.valid(request.headers.get(traceparent.NAME))
+    return ((traceparent.NAME, given),) if given else ()
 
 
 def _joined(futures: list[asyncio.Future[None]]) -> asyncio.Future[None]:

@@ -12,7 +12,7 @@ An *offset* counts records in a partition from 0 and never comes back, whatever 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 Headers = tuple[tuple[str, str], ...]
 Start = Literal["earliest", "latest"]
@@ -47,6 +47,39 @@ class Record(NamedTuple):
     id: str
     value: bytes
     headers: Headers = ()
+
+    @property
+    def flaw(self) -> str:
+        """Why the value is no event; empty for an event. See :class:`FlawedRecord`."""
+        return ""
+
+
+#: :attr:`Record.flaw` of a record without a value: it deletes its key in a compacted topic, and is passed over.
+TOMBSTONE: Final = "the record has no value"
+
+
+class FlawedRecord(Record):
+    """A record that holds no event: other programs write to Kafka's topics too. Never sent to a subscriber.
+
+    Its ``id`` is made from its place, unless we gave it one (a dead letter).
+
+    Args:
+        record: its place and bytes.
+        flaw: :data:`TOMBSTONE`, or a sentence.
+    """
+
+    _flaw: str
+
+    def __new__(cls, record: Record, flaw: str) -> FlawedRecord:
+        """Make one of a record as read."""
+        self = super().__new__(cls, *record)
+        self._flaw = flaw
+        return self
+
+    @property
+    def flaw(self) -> str:
+        """See :attr:`Record.flaw`."""
+        return self._flaw
 
 
 #: Called when partitions are taken away (Kafka's rebalance); returns when what was in flight is settled.

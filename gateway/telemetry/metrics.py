@@ -242,6 +242,27 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "Some at a deployment. All the time: processes die, or stall for longer than their session.",
     ),
     Metric(
+        "gateway_kafka_not_events",
+        "counter",
+        ("group", "kind"),
+        "Records of other producers that are no CloudEvents, by reader: not_an_event, or tombstone (no value).",
+        "Something else writes to the topic; kafka.not_an_event says where. A subscriber's are in its dead letters.",
+    ),
+    Metric(
+        "gateway_kafka_missing_topics",
+        "gauge",
+        ("group",),
+        "Topics that this reader is to read and that do not exist.",
+        "A mistyped name, or a topic of others still to come: kafka.topic_missing names it and the nearest name.",
+    ),
+    Metric(
+        "gateway_kafka_unreadable_partitions",
+        "gauge",
+        ("group",),
+        "Partitions in which this reader cannot go on, as a record batch cannot be decoded.",
+        "The log line kafka.unreadable and /readyz say where and why; the other partitions are read.",
+    ),
+    Metric(
         "gateway_kafka_skipped_offsets",
         "counter",
         ("group",),

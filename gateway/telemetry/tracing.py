@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from gateway import __version__
 from gateway.errors import ConfigError
+from gateway.telemetry.traceparent import caller, trace_id
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
@@ -34,10 +35,9 @@ class Traced(NamedTuple):
 
 def traced(event_id: str, headers: Iterable[tuple[str, str]]) -> Traced:
     """From an event's id and what travels beside it."""
-    for name, value in headers:
-        if name == "traceparent" and len(value) == 55:
-            return Traced(value[3:35], event_id[:16], value[36:52])
-    return Traced(event_id, event_id[:16], "")
+    own = trace_id(event_id)
+    given = caller(headers)
+    return Traced(given[3:35], own[:16], given[36:52]) if given else Traced(own, own[:16], "")
 
 
 class Spans:

@@ -13,6 +13,7 @@ CHARTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "decoders": ("Decoding, µs of processor time for each event", ("us",)),
     "ingest": ("Durable accept, µs of processor time for each event", ("cpu_us",)),
     "latency": ("Answer at a constant rate, milliseconds", ("p50_ms", "p99_ms", "p999_ms")),
+    "compression": ("Record batches, µs of processor time for each event", ("write_us", "read_us")),
     "publish": ("Publishing, µs of processor time for each event", ("cpu_us",)),
     "fanout": (
         "Deliveries for each second of processor time",

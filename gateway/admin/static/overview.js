@@ -101,9 +101,10 @@ function updateKafka(tile, { kafka, search }) {
     say(tile.note, behind || "the journal is the log");
     return;
   }
-  say(tile.value, kafka.is_ready ? "connected" : "away");
-  tile.element.dataset.state = kafka.is_ready ? "" : "bad";
-  const reason = kafka.clients.find((client) => !client.is_ready);
+  const ill = kafka.clients.filter((client) => !client.is_ready);
+  const reason = ["away", "unreadable", "topic missing"].map((state) => ill.find((client) => client.state === state)).find(Boolean) ?? ill[0];
+  say(tile.value, reason ? reason.state : "connected");
+  tile.element.dataset.state = reason ? (reason.state === "topic missing" ? "warn" : "bad") : "";
   const lag = kafka.lag === null ? "" : `${short(kafka.lag)} to publish`;
   say(tile.note, reason ? `${reason.name}: ${reason.reason}` : [lag, behind].filter(Boolean).join(" · "));
   tile.element.title = reason ? reason.reason : "";

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -15,6 +16,11 @@ _log = structlog.get_logger("gateway.kafka")
 
 #: The clients that are open, by name.
 _OPEN: defaultdict[str, set[Availability]] = defaultdict(set)
+
+#: Words for what is the matter, of :attr:`State.word`.
+AWAY: Final = "away"
+UNREADABLE: Final = "unreadable"
+MISSING: Final = "topic missing"
 
 #: Subject of what concerns the connection and not one topic.
 CONNECTION = ""
@@ -28,11 +34,14 @@ class State:
         is_ready: nothing is the matter.
         problems: subject (a topic, or ``""`` for the connection) → sentence; empty when ready.
         since: Unix seconds of the last change of ``is_ready``.
+        word: the worst of the problems: ``away`` (an outage), ``unreadable`` (a batch that cannot be decoded) or
+            ``topic missing``; empty when ready.
     """
 
     is_ready: bool
     problems: dict[str, str]
     since: float
+    word: str = ""
 
     @property
     def reason(self) -> str:
@@ -42,7 +51,13 @@ class State:
 
 def both(one: State, other: State) -> State:
     """Of two clients of one name: ready when both are, since the later of their changes; the first's word counts."""
-    return State(one.is_ready and other.is_ready, other.problems | one.problems, max(one.since, other.since))
+    words = [word for word in (AWAY, UNREADABLE, MISSING) if word in {one.word, other.word}]
+    return State(
+        one.is_ready and other.is_ready,
+        other.problems | one.problems,
+        max(one.since, other.since),
+        words[0] if words else "",
+    )
 
 
 class Availability:
@@ -70,7 +85,7 @@ class Availability:
     @property
     def state(self) -> State:
         """The present state."""
-        return State(not self._problems, dict(self._problems), self._since)
+        return State(not self._problems, dict(self._problems), self._since, AWAY if self._problems else "")
 
     def problem(self, subject: str, reason: str) -> None:
         """Something does not work. The first word on a subject is logged, the latest reason is kept."""

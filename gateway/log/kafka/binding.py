@@ -10,18 +10,22 @@ serialiser, so what a subscriber is sent is the very bytes that were journalled,
 stay equal. A binary record written by somebody else gets its attributes in our order, then theirs by name: not the
 writer's bytes, as there never were any, but the same ones every time.
 
-Values that are not our events (dead letters of other programs, say) travel as they are.
+Topics are open to other producers. What they write is read by the same rule (:func:`gateway.event.parse`): a valid
+CloudEvent in either mode is an event, whatever its type and source; everything else is read with a flaw, and travels as
+it is.
 """
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
-from gateway.event import ATTRIBUTES, CONTENT_TYPE
-from gateway.log import Headers
+from gateway.event import ATTRIBUTES, CONTENT_TYPE, NotAnEvent, parse
+from gateway.log import TOMBSTONE, Headers
 
 KafkaHeaders = list[tuple[str, bytes]]
 
@@ -35,6 +39,12 @@ _ID_START: Final = len(_ID_HEAD)
 _ID_END: Final = _ID_START + 32
 #: Carries the id of an entry whose value does not begin as our events do.
 _ID: Final = "gateway-id"
+_STRUCTURED_HEADER: Final = (_TYPE, _STRUCTURED)
+#: Names of attributes (specification, section 3.1), behind the prefix.
+_ATTRIBUTE: Final = re.compile(r"[a-z0-9]+")
+_OUR_ID: Final = re.compile(rb"[0-9a-f]{32}")
+#: Of that form, and no attributes: members of the JSON format.
+_NOT_ATTRIBUTES: Final = frozenset({"ce_data", "ce_datacontenttype"})
 #: The seam between attributes and data in the bytes of :meth:`gateway.event.Event.to_json`.
 _SEAM: Final = b',"data":'
 _TYPE_SEAM: Final = b',"datacontenttype":"application/json","data":'
@@ -46,11 +56,12 @@ def is_plain(value: bytes, id_: str, headers: Headers) -> bool:
 
 
 def structured(value: bytes, id_: str, headers: Headers) -> tuple[bytes, KafkaHeaders]:
-    """Value and headers of a structured-mode record."""
-    made = [*STRUCTURED_ONLY, *((name, text.encode()) for name, text in headers)]
-    if value[_ID_START:_ID_END] != id_.encode():
-        made.append((_ID, id_.encode()))
-    return value, made
+    """Value and headers of a structured-mode record; only what is an event is declared as one."""
+    beside = [(name, text.encode()) for name, text in headers]
+    if is_plain(value, id_, ()):
+        return value, [*STRUCTURED_ONLY, *beside]
+    beside.append((_ID, id_.encode()))
+    return value, beside if _checked(value)[1] else [*STRUCTURED_ONLY, *beside]
 
 
 def binary(value: bytes, id_: str, headers: Headers) -> tuple[bytes, KafkaHeaders]:
@@ -62,49 +73,112 @@ def binary(value: bytes, id_: str, headers: Headers) -> tuple[bytes, KafkaHeader
         attributes = orjson.loads(value[:seam] + b"}")
     except orjson.JSONDecodeError:
         return structured(value, id_, headers)
-    if not all(isinstance(text, str) for text in attributes.values()):
+    data = value[seam + len(_TYPE_SEAM) : -1]
+    if not all(isinstance(text, str) for text in attributes.values()) or value != _joined(
+        {**attributes, "datacontenttype": "application/json"}, _SEAM + data
+    ):
         return structured(value, id_, headers)
     made = [(_TYPE, b"application/json")]
     made += [(_PREFIX + name, text.encode()) for name, text in attributes.items()]
     made += [(name, text.encode()) for name, text in headers]
-    return value[seam + len(_TYPE_SEAM) : -1], made
+    return data, made
 
 
-def read(value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> tuple[bytes, Headers, str]:
-    """The event's bytes, the headers beside it, and the id if a header has it, from a record of either mode."""
-    if len(headers) == 1 and headers[0][1] == _STRUCTURED:
-        return value or b"", (), ""
+class Found(NamedTuple):
+    """What a record holds.
+
+    Args:
+        value: the event's bytes; the record's where it holds none.
+        headers: what travels beside the event.
+        id: the event's; where there is none, the one that we gave the record, else empty.
+        flaw: see :attr:`gateway.log.Record.flaw`.
+    """
+
+    value: bytes
+    headers: Headers
+    id: str
+    flaw: str
+
+
+def read(value: bytes | None, headers: Sequence[tuple[str, bytes | None]], *, holds_events: bool = True) -> Found:
+    """Read a record of either mode, of ours or of another producer.
+
+    Args:
+        holds_events: False for topics of ours that hold something else, such as the states of subscribers.
+    """
+    if len(headers) == 1 and headers[0] == _STRUCTURED_HEADER:
+        return _found(value, (), "", holds_events)
     content_type = b""
     id_ = ""
-    attributes: dict[str, str] = {}
+    attributes: dict[str, bytes] = {}
     beside: list[tuple[str, str]] = []
     for name, raw in headers:
         if name == _TYPE:
             content_type = raw or b""
         elif name == _ID:
-            id_ = (raw or b"").decode(errors="replace")
-        elif name.startswith(_PREFIX):
-            attributes[name.removeprefix(_PREFIX)] = (raw or b"").decode(errors="replace")
+            id_ = _text(raw)
+        elif name.startswith(_PREFIX) and _ATTRIBUTE.fullmatch(name, len(_PREFIX)) and name not in _NOT_ATTRIBUTES:
+            attributes[name.removeprefix(_PREFIX)] = raw or b""
         else:
-            beside.append((name, (raw or b"").decode(errors="replace")))
+            beside.append((name, _text(raw)))
     if content_type.startswith(b"application/cloudevents") or "id" not in attributes:
-        return value or b"", tuple(beside), id_
-    attributes["datacontenttype"] = content_type.decode(errors="replace") or "application/json"
-    id_ = attributes["id"]
-    return _joined(attributes, value or b"null"), tuple(beside), id_
-
-
-def event_id(value: bytes) -> str:
-    """The id in an event's bytes; empty when there is none. Ours is at a fixed place, so no parsing is needed."""
-    if value.startswith(_ID_HEAD):
-        found = value[_ID_START : value.find(b'"', _ID_START)]
-        if b"\\" not in found:
-            return found.decode(errors="replace")
+        return _found(value, tuple(beside), id_, holds_events)
     try:
-        attributes = orjson.loads(value)
-        return str(attributes.get("id", "")) if isinstance(attributes, dict) else ""
-    except orjson.JSONDecodeError:
-        return ""
+        joined = _joined(_decoded(attributes, content_type), _data(value, content_type))
+    except UnicodeDecodeError:
+        return Found(value or b"", tuple(beside), id_, "a ce_ header is not UTF-8")
+    return _found(joined, tuple(beside), id_, holds_events)
+
+
+def _found(value: bytes | None, headers: Headers, id_: str, holds_events: bool) -> Found:
+    if value is None:
+        return Found(b"", headers, id_, TOMBSTONE if holds_events else "")
+    if not holds_events:
+        return Found(value, headers, id_, "")
+    own_id, flaw = _checked(value)
+    return Found(value, headers, own_id or id_ or _id_in_place(value), flaw)
+
+
+def _id_in_place(value: bytes) -> str:
+    """The id that :func:`structured` wrote no header for, as the value begins like one of our events."""
+    found = value[_ID_START:_ID_END] if value.startswith(_ID_HEAD) else b""
+    return found.decode() if _OUR_ID.fullmatch(found) else ""
+
+
+def _checked(value: bytes) -> tuple[str, str]:
+    """The event's id and no flaw, or no id and the flaw."""
+    try:
+        return parse(value)["id"], ""
+    except NotAnEvent as exc:
+        return "", str(exc)
+
+
+def _decoded(attributes: dict[str, bytes], content_type: bytes) -> dict[str, str]:
+    """The attributes as text, ``datacontenttype`` last.
+
+    Raises:
+        UnicodeDecodeError: one is not UTF-8 (binding, section 3.2.3.2).
+    """
+    texts = {name: raw.decode() for name, raw in attributes.items()}
+    texts["datacontenttype"] = content_type.decode() or "application/json"
+    return texts
+
+
+def _data(value: bytes | None, content_type: bytes) -> bytes:
+    """The member that holds the data, with the comma before it (JSON format, section 3.1.1); empty without data."""
+    if value is None:
+        return b""
+    media_type = content_type.partition(b";")[0].strip().lower()
+    if media_type in {b"", b"application/json", b"text/json"} or media_type.endswith(b"+json"):
+        return _SEAM + value
+    try:
+        return _SEAM + orjson.dumps(value.decode())
+    except UnicodeDecodeError:
+        return b',"data_base64":' + orjson.dumps(base64.b64encode(value).decode())
+
+
+def _text(raw: bytes | None) -> str:
+    return (raw or b"").decode(errors="replace")
 
 
 def _joined(attributes: dict[str, str], data: bytes) -> bytes:
@@ -112,4 +186,4 @@ def _joined(attributes: dict[str, str], data: bytes) -> bytes:
     ordered |= dict(sorted(attributes.items()))
     # ``datacontenttype`` stands directly before the data, whatever extensions there are.
     ordered["datacontenttype"] = ordered.pop("datacontenttype")
-    return orjson.dumps(ordered)[:-1] + _SEAM + data + b"}"
+    return orjson.dumps(ordered)[:-1] + data + b"}"

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import structlog
 
+from gateway.config.settings import FAMILIES
 from gateway.errors import Poison
 from gateway.log import Entry, OnRevoked, Record, Start
 from gateway.log.kafka import faults, topics
@@ -49,6 +50,8 @@ class KafkaLog:
     Args:
         options: brokers, names, format.
         name: label of the writer in metrics and logs.
+        creates: topics of events that are created when they are read and missing, as the gateway's own topics are;
+            others are waited for. None: reading creates nothing at all, for people who look on.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class KafkaLog:
         options: KafkaOptions,
         *,
         name: str = "writer",
+        creates: Collection[str] | None = FAMILIES,
         reader_policy: ReaderPolicy | None = None,
         writer_policy: WriterPolicy | None = None,
         append_s: float = APPEND_S,
@@ -64,6 +68,7 @@ class KafkaLog:
         self._reader_policy = reader_policy
         self._append_s = append_s
         self._writer = Writer(options, writer_policy, name=name, on_poison=self._refuse)
+        self._creates = creates
         self._known: set[str] = set()
         self._ensuring = asyncio.Lock()
         self._readers: set[KafkaReader] = set()
@@ -158,7 +163,7 @@ class KafkaLog:
             self.options,
             group,
             topics,
-            ensure=self.ensure,
+            ensure=self.missing,
             background=self._background,
             on_closed=self._readers.discard,
             policy=self._reader_policy,
@@ -189,6 +194,19 @@ class KafkaLog:
             self._known |= missing
         if created:
             _log.info("kafka.topics_created", topics=created)
+
+    async def missing(self, names: Collection[str]) -> dict[str, str]:
+        """Create those of the topics that are ours to create; return the others that do not exist, with a hint each.
+
+        Raises:
+            KafkaAway: Kafka cannot be reached, or refuses.
+        """
+        if self._creates is not None:
+            await self.ensure([name for name in names if name in self._creates or name.startswith(topics.OWN_PREFIXES)])
+        unknown = set(names) - self._known
+        absent = await topics.missing(self.options, unknown)
+        self._known |= unknown - absent.keys()
+        return absent
 
     def _background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs to its end even if nobody waits for it; :meth:`stop` does."""

@@ -31,6 +31,7 @@ from gateway.errors import Transient
 from gateway.log import OnRevoked, Start
 from gateway.log.kafka import farewell, faults, topics
 from gateway.log.kafka.availability import CONNECTION, Availability
+from gateway.log.kafka.missing import MissingTopics
 from gateway.log.kafka.options import OPEN_S, KafkaOptions, within
 from gateway.log.kafka.positions import Positions, pin
 from gateway.log.kafka.quiet import QUIET
@@ -86,6 +87,7 @@ class Member:
         positions: what is done; shared with the reader.
         changed: set when partitions have come.
         background: for what outlives a call that is cancelled.
+        missing: topics that do not exist; they are read as soon as they do.
     """
 
     #: What it is in errors, before its name.
@@ -103,6 +105,7 @@ class Member:
         on_revoked: OnRevoked | None,
         changed: asyncio.Event,
         background: Background,
+        missing: MissingTopics,
     ) -> None:
         self.consumer: Any = None
         self.called = f"{self._kind} {group}"
@@ -115,6 +118,7 @@ class Member:
         self._on_revoked = on_revoked
         self._changed = changed
         self._background = background
+        self._missing = missing
         self._retiring: asyncio.Task[None] | None = None
         self._committing = asyncio.Lock()
         self._heard_at = 0.0
@@ -129,7 +133,7 @@ class Member:
             KafkaAway: Kafka cannot be reached, refuses, or a topic is missing.
         """
         if start == "latest":
-            await pin(self._options, self._group, self._topics, self._policy.request_s)
+            await pin(self._options, self._group, self._missing.others(self._topics), self._policy.request_s)
 
     async def ready(self) -> Any:
         """The present consumer; joins if there is none.
@@ -149,9 +153,8 @@ class Member:
         """
         policy = self._policy
         consumer = AIOKafkaConsumer(
-            **self._options.client(),
+            **self._options.consumer(),
             **self.arguments(),
-            enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_bytes=policy.fetch_max_bytes,
             max_partition_fetch_bytes=policy.max_partition_fetch_bytes,
@@ -204,7 +207,7 @@ class Member:
 
     async def close(self) -> None:
         """Commit and leave, within ten seconds; while Kafka is away only begin to, and return at once."""
-        is_away = not self._availability.state.is_ready
+        is_away = not self._availability.state.is_ready  # what is unreadable or missing is no outage, and not in it
         if self._retiring is not None:
             await asyncio.wait([self._retiring], timeout=0.0 if is_away else self._policy.close_s)
             self._retiring.cancel()
@@ -320,7 +323,7 @@ class Member:
             return
         try:
             async with asyncio.timeout(self._policy.request_s / 2):
-                await consumer.end_offsets([TopicPartition(self._topics[0], 0)])
+                await self._probe(consumer)
         except faults.CLIENT_ERRORS as exc:
             said = QUIET.last_warning or faults.reason(exc)
             self._availability.problem(CONNECTION, said)
@@ -328,6 +331,14 @@ class Member:
                 await self.replace(consumer)
             raise faults.KafkaAway(f"{self.called}: {said}") from exc
         self.heard()
+
+    async def _probe(self, consumer: Any) -> None:
+        """Ask a partition's leader something, or, while no topic exists, any broker."""
+        known = next((topic for topic in self._topics if consumer.partitions_for_topic(topic)), None)
+        if known is not None:
+            await consumer.end_offsets([TopicPartition(known, 0)])
+        elif not await consumer._client.force_metadata_update():
+            raise errors.KafkaConnectionError("no broker answers")
 
     async def trouble(self, consumer: Any, exc: BaseException) -> None:
         """aiokafka gave us an error of its background tasks. Those of rights pass; after others it does not recover.

@@ -43,6 +43,8 @@ class Onlooker(Member):
         consumer.assign(partitions)
         for tp, offset in places.items():
             consumer.seek(tp, offset)
+        for topic in self._missing.of(self._topics):
+            consumer._client.add_topic(topic)  # :meth:`ready` sees when it is there; assign() keeps only what it got
         self._start = "earliest"
         joined = asyncio.Event()
         joined.set()
@@ -63,10 +65,14 @@ class Onlooker(Member):
         """Nothing goes out."""
 
     async def _partitions(self, consumer: Any) -> list[TopicPartition]:
-        numbers = await asyncio.gather(*(consumer._client._wait_on_metadata(topic) for topic in self._topics))
+        topics = [
+            *self._missing.others(self._topics),
+            *(topic for topic in self._missing.of(self._topics) if consumer.partitions_for_topic(topic)),
+        ]
+        numbers = await asyncio.gather(*(consumer._client._wait_on_metadata(topic) for topic in topics))
         return [
             TopicPartition(topic, number)
-            for topic, found in zip(self._topics, numbers, strict=True)
+            for topic, found in zip(topics, numbers, strict=True)
             for number in sorted(found)
         ]
 

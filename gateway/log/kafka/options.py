@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from gateway.config.settings import Kafka, Topics
+from gateway.log.kafka.metadata import forbid_topic_creation
 from gateway.log.kafka.security import client_arguments
 
 #: A request to a broker. A hung broker (connection open, no answer) is noticed after this; ten times less would
@@ -36,6 +37,8 @@ class KafkaOptions:
         security: arguments of aiokafka's clients, see :func:`gateway.log.kafka.security.client_arguments`.
         prefix: before every topic's and group's name in Kafka.
         topic_config: settings of topics we create, in Kafka's names.
+        compression: codec of the record batches that we write; None for none.
+        isolation_level: of consumers, in Kafka's words.
         client_id: how brokers name us in their logs and quotas.
         session_s: without a heartbeat for this long a group takes a member for dead, and its partitions go to others.
     """
@@ -48,6 +51,8 @@ class KafkaOptions:
     create_topics: bool = True
     topic_config: Mapping[str, str] = field(default_factory=dict)
     cloudevents: Literal["structured", "binary"] = "structured"
+    compression: Literal["gzip", "snappy", "lz4", "zstd"] | None = None
+    isolation_level: Literal["read_committed", "read_uncommitted"] = "read_committed"
     client_id: str = "nxcloud-gateway"
     session_s: float = 15.0
 
@@ -70,11 +75,14 @@ class KafkaOptions:
                 **{name: str(value) for name, value in kafka.topic_config.items()},
             },
             cloudevents=kafka.cloudevents,
+            compression=None if kafka.compression == "none" else kafka.compression,
+            isolation_level=kafka.isolation_level,
             session_s=kafka.session_timeout,
         )
 
     def client(self) -> dict[str, Any]:
         """Arguments that aiokafka's producer, consumer and admin client share."""
+        forbid_topic_creation()
         return {
             "bootstrap_servers": list(self.bootstrap_servers),
             "client_id": self.client_id,
@@ -82,6 +90,10 @@ class KafkaOptions:
             "metadata_max_age_ms": int(METADATA_AGE_S * 1000),
             **self.security,
         }
+
+    def consumer(self) -> dict[str, Any]:
+        """Arguments of aiokafka's consumers: those of all clients, and how records of transactions are read."""
+        return {**self.client(), "enable_auto_commit": False, "isolation_level": self.isolation_level}
 
     def kafka_name(self, topic: str) -> str:
         """A family's or internal topic's name in Kafka."""

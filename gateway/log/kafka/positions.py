@@ -24,6 +24,7 @@ class Positions:
         self._committed: dict[str, int] = {}
         self._dirty: dict[str, int] = {}
         self._next: dict[str, int] = {}
+        self._passed: dict[str, int] = {}
         self._is_dirty = asyncio.Event()
 
     def name(self, tp: Any) -> str:
@@ -44,8 +45,18 @@ class Positions:
         self._next[name] = last + 1
         return max(0, first - expected)
 
+    def passed(self, name: str, position: int) -> None:
+        """Nothing below is left to be handed out. Commit it, now or when what was handed out is done."""
+        handed_out = self._next.get(name, 0)
+        if position > handed_out:
+            self._passed[name] = position
+            if self._committed.get(name, 0) >= handed_out:
+                self.commit(name, position)
+
     def commit(self, name: str, offset: int) -> None:
         """Everything below is done; ignored if that is known."""
+        if offset == self._next.get(name):
+            offset = max(offset, self._passed.get(name, 0))
         if offset > self._committed.get(name, -1):
             self._committed[name] = self._dirty[name] = offset
             self._is_dirty.set()
@@ -53,6 +64,7 @@ class Positions:
     def seek(self, name: str, offset: int) -> None:
         """Forget what was done; the new position is committed like any other."""
         self._next.pop(name, None)
+        self._passed.pop(name, None)
         self._committed[name] = self._dirty[name] = offset
         self._is_dirty.set()
 
@@ -94,6 +106,7 @@ class Positions:
     def assigned(self, partitions: Collection[Any]) -> Mapping[Any, int]:
         """Partitions were dealt anew: forget all others, and tell what was done in these and is not durable."""
         self._next.clear()
+        self._passed.clear()
         self._committed.clear()
         self.drop(partitions)
         self._committed.update(self._dirty)
@@ -113,9 +126,7 @@ async def pin(options: KafkaOptions, group: str, topics: Collection[str], second
     Raises:
         KafkaAway: Kafka cannot be reached, refuses, or a topic is missing.
     """
-    consumer = AIOKafkaConsumer(
-        **options.client(), group_id=options.kafka_name(group), enable_auto_commit=False, auto_offset_reset="none"
-    )
+    consumer = AIOKafkaConsumer(**options.consumer(), group_id=options.kafka_name(group), auto_offset_reset="none")
     try:
         async with asyncio.timeout(OPEN_S):
             await consumer.start()

@@ -23,7 +23,13 @@ async def open_producer(options: KafkaOptions, *, max_batch_bytes: int, close_s:
     Raises:
         KafkaAway: Kafka cannot be reached within ``OPEN_S``, or refuses.
     """
-    producer = AIOKafkaProducer(**options.client(), acks="all", enable_idempotence=True, max_batch_size=max_batch_bytes)
+    producer = AIOKafkaProducer(
+        **options.client(),
+        acks="all",
+        enable_idempotence=True,
+        max_batch_size=max_batch_bytes,
+        compression_type=options.compression,
+    )
     # aiokafka fails a batch whose partition has no leader for longer than the request time-out, also an idempotent
     # one, and so makes a repeat of it (a broker that hung is fenced and leaderless for a moment). It may wait.
     producer._message_accumulator._batch_ttl = math.inf

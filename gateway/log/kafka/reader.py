@@ -21,13 +21,16 @@ from aiokafka import errors
 
 from gateway.errors import Transient
 from gateway.log import OnRevoked, Record, Start
-from gateway.log.kafka import binding, faults
-from gateway.log.kafka.availability import CONNECTION, Availability, State
+from gateway.log.kafka import binding, faults, foreign
+from gateway.log.kafka.availability import CONNECTION, MISSING, UNREADABLE, Availability, State, both
 from gateway.log.kafka.member import Background, Member, ReaderPolicy
+from gateway.log.kafka.missing import MissingTopics
 from gateway.log.kafka.onlooker import Onlooker
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.positions import Positions
 from gateway.log.kafka.quiet import quieten
+from gateway.log.kafka.topics import OWN_STATE
+from gateway.log.kafka.unreadable import PartitionFetcher
 from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.kafka")
@@ -38,7 +41,7 @@ class KafkaReader:
 
     Args:
         is_shared: the group deals its partitions among those who read; otherwise this one has all, and is in no group.
-        ensure: creates the topics where they are missing and that is allowed.
+        ensure: creates the topics that are missing and ours; returns the other missing ones, with a hint for each.
         background: for what outlives a call that is cancelled; the log awaits it when it stops.
         on_closed: told once, when the reader is closed.
     """
@@ -52,7 +55,7 @@ class KafkaReader:
         start: Start,
         is_shared: bool = True,
         on_revoked: OnRevoked | None = None,
-        ensure: Callable[[Collection[str]], Awaitable[None]],
+        ensure: Callable[[Collection[str]], Awaitable[Mapping[str, str]]],
         background: Background,
         on_closed: Callable[[KafkaReader], None],
         policy: ReaderPolicy | None = None,
@@ -70,6 +73,7 @@ class KafkaReader:
         self._positions = Positions(options)
         self._paused: set[str] = set()
         self._changed = asyncio.Event()
+        self._missing = MissingTopics(group, options)
         self._member = (Member if is_shared else Onlooker)(
             options,
             group,
@@ -80,9 +84,12 @@ class KafkaReader:
             on_revoked=on_revoked,
             changed=self._changed,
             background=background,
+            missing=self._missing,
         )
         self._committer: asyncio.Task[None] | None = None
         self._is_closed = False
+        self._fetcher = PartitionFetcher(group)
+        self._not_events = foreign.NotEvents(group)
         self._skipped = METRICS.counter("gateway_kafka_skipped_offsets").labels(group)
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -95,7 +102,10 @@ class KafkaReader:
         """
         quieten()
         try:
-            await self._ensure(self._topics)
+            try:
+                self._missing.found(await self._ensure(self._topics))
+            except faults.KafkaAway as exc:
+                raise faults.KafkaAway(f"{self._member.called}: {exc}") from exc
             await self._member.begin(self._start)
         except Transient as exc:
             self._availability.problem(CONNECTION, str(exc))
@@ -121,12 +131,18 @@ class KafkaReader:
             await asyncio.wait([self._committer])
         await self._member.close()
         self._availability.close()
+        self._fetcher.close()
+        self._missing.close()
         self._on_closed(self)
 
     @property
     def state(self) -> State:
-        """Whether this group can read, for ``/readyz`` and the console."""
-        return self._availability.state
+        """Whether this group can read, and all of it, for ``/readyz`` and the console."""
+        state = self._availability.state
+        for word, part in ((MISSING, self._missing), (UNREADABLE, self._fetcher)):
+            if part.problems:
+                state = both(state, State(False, dict(part.problems), part.since, word))
+        return state
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -135,6 +151,7 @@ class KafkaReader:
         if self._is_closed:
             raise faults.KafkaAway(f"{self._member.called}: the reader is closed")
         consumer = await self._member.ready()
+        self._missing.look(consumer)
         self._changed.clear()
         active = [tp for tp in consumer.assignment() if self._positions.name(tp) not in self._paused]
         if not active:
@@ -149,39 +166,46 @@ class KafkaReader:
             # aiokafka's own wait has no bound while the group is dealing partitions; then nothing came in time.
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s + 1.0):
-                    found = await consumer.getmany(*active, timeout_ms=int(wait_s * 1000), max_records=max_records)
+                    found = await self._fetcher.take(consumer, active, max_records=max_records, wait_s=wait_s)
         except faults.CLIENT_ERRORS as exc:
             await self._member.trouble(consumer, exc)
         if found:
             self._member.heard()
             return self._records(found)
         await self._member.make_sure(consumer)
+        await self._pass(consumer, active)
         return ()
+
+    async def _pass(self, consumer: Any, active: Collection[Any]) -> None:
+        """Commit past what aiokafka leaves out (markers and aborted records of transactions), as lag counts it."""
+        with suppress(TimeoutError, *faults.CLIENT_ERRORS):
+            async with asyncio.timeout(1.0):
+                for tp in active:
+                    self._positions.passed(self._positions.name(tp), await consumer.position(tp))
 
     def _records(self, found: Mapping[Any, list[Any]]) -> list[Record]:
         records: list[Record] = []
         read = binding.read
-        id_of = binding.event_id
         for tp, messages in found.items():
             name, topic = self._positions.name(tp), self._options.own_name(tp.topic)
+            holds_events = not topic.startswith(OWN_STATE)
             skipped = self._positions.read(name, messages[0].offset, messages[-1].offset)
             if skipped:
                 self._skipped.inc(skipped)
                 _log.warning("kafka.offsets_skipped", group=self.group, partition=name, count=skipped)
             for message in messages:
-                value, headers, id_ = read(message.value, message.headers)
-                records.append(
-                    Record(
-                        name,
-                        message.offset,
-                        message.timestamp / 1000,
-                        topic,
-                        (message.key or b"").decode(errors="replace"),
-                        id_ or id_of(value),
-                        value,
-                        headers,
-                    )
+                value, headers, id_, flaw = read(message.value, message.headers, holds_events=holds_events)
+                record = Record(
+                    name,
+                    message.offset,
+                    message.timestamp / 1000,
+                    topic,
+                    (message.key or b"").decode(errors="replace"),
+                    id_,
+                    value,
+                    headers,
                 )
+                records.append(self._not_events.flawed(record, flaw) if flaw else record)
         return records
 
     # -- where to read ------------------------------------------------------------------------------------------
@@ -237,7 +261,9 @@ class KafkaReader:
             Transient: Kafka is away.
         """
         consumer = self._member.consumer
-        assigned = list(consumer.assignment()) if consumer is not None else []
+        if consumer is None:
+            raise faults.KafkaAway(f"{self._member.called}: not connected, so its lag is not known")
+        assigned = list(consumer.assignment())
         if not assigned:
             return {}
         ends = await self._member.ask(consumer.end_offsets(assigned))

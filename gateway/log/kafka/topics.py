@@ -14,6 +14,8 @@ from typing import Final
 from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from gateway.config.settings import FAMILIES
+from gateway.config.values import suggestion
 from gateway.log.kafka import faults
 from gateway.log.kafka.options import OPEN_S, KafkaOptions, within
 from gateway.log.kafka.quiet import quieten
@@ -21,6 +23,10 @@ from gateway.log.kafka.quiet import quieten
 #: For one request to the controller; a cluster that elects one takes some seconds.
 _REQUEST_S: Final = 15.0
 _CLOSE_S: Final = 2.0
+#: Topics of the gateway itself that hold no events: attempts, states of subscribers.
+OWN_STATE: Final = "fanout."
+#: What names of the gateway's own topics begin with, beside those of events.
+OWN_PREFIXES: Final = ("retry.", "replay.", "dlq.", OWN_STATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +131,24 @@ async def describe(options: KafkaOptions) -> list[TopicInfo]:
             )
         )
     return sorted(infos, key=lambda info: info.name)
+
+
+async def missing(options: KafkaOptions, names: Collection[str]) -> dict[str, str]:
+    """Return those of the topics that do not exist, each with the end of a sentence on which name may be meant.
+
+    Raises:
+        KafkaAway: Kafka cannot be reached.
+    """
+    if not names:
+        return {}
+    async with admin(options) as client, asyncio.timeout(_REQUEST_S):
+        found = await client.describe_topics([options.kafka_name(name) for name in sorted(names)])
+    unknown = errors.UnknownTopicOrPartitionError.errno
+    absent = [options.own_name(topic["topic"]) for topic in found if topic["error_code"] == unknown]
+    if not absent:
+        return {}
+    there = [info.name for info in await describe(options)]
+    return {name: suggestion(name, [*there, *FAMILIES]) for name in absent}
 
 
 async def is_reachable(options: KafkaOptions) -> bool:

@@ -1,0 +1,85 @@
+"""Topics that a reader is to read and that do not exist: named, waited for, never created.
+
+The gateway creates its own topics. Any other may be mistyped, or may be created later by its owner. The reader reads
+those that exist; one that comes later is read from its beginning, as all of it is new.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+import structlog
+
+from gateway.log.kafka.options import KafkaOptions
+from gateway.telemetry.metrics import METRICS
+
+#: Between looks at a topic that does not exist. By itself aiokafka looks once a minute.
+_LOOK_S: Final = 5.0
+
+_log = structlog.get_logger("gateway.kafka")
+
+
+class MissingTopics:
+    """Of one reader.
+
+    Args:
+        group: label of the gauge and of log lines.
+    """
+
+    def __init__(self, group: str, options: KafkaOptions) -> None:
+        self._group = group
+        self._options = options
+        #: Topic → sentence. For ``/readyz`` and the console.
+        self.problems: dict[str, str] = {}
+        #: Unix seconds since when there are problems.
+        self.since = 0.0
+        self._looked_at = 0.0
+
+    def found(self, hints: Mapping[str, str]) -> None:
+        """Take what does not exist, each topic with the end of a sentence about the nearest name; log what is new."""
+        for topic, hint in hints.items():
+            if topic not in self.problems:
+                _log.warning(
+                    "kafka.topic_missing",
+                    group=self._group,
+                    topic=self._options.kafka_name(topic),
+                    advice=f"correct the name, or create the topic: it is read as soon as it exists{hint}",
+                )
+        self.since = self.since if self.problems else time.time()
+        self.problems = {
+            topic: f"does not exist, and is read as soon as it does{hint}" for topic, hint in hints.items()
+        }
+        self._show()
+
+    def of(self, kafka_names: Collection[str]) -> list[str]:
+        """Those that did not exist, of these names in Kafka."""
+        return [name for name in kafka_names if self._options.own_name(name) in self.problems]
+
+    def others(self, kafka_names: Collection[str]) -> list[str]:
+        """Those that exist, of these names in Kafka."""
+        return [name for name in kafka_names if self._options.own_name(name) not in self.problems]
+
+    def look(self, consumer: Any) -> None:
+        """Forget those that the consumer knows by now; ask it to look now and then. Quick, and never blocks."""
+        if not self.problems:
+            return
+        there = [name for name in self.problems if consumer.partitions_for_topic(self._options.kafka_name(name))]
+        for name in there:
+            del self.problems[name]
+            _log.info("kafka.topic_found", group=self._group, topic=self._options.kafka_name(name))
+        if there:
+            self._show()
+        now = time.monotonic()
+        if self.problems and now - self._looked_at >= _LOOK_S:
+            self._looked_at = now
+            consumer._client.force_metadata_update()
+
+    def close(self) -> None:
+        """The reader is gone: its gauge says nothing more. May be called twice."""
+        self.problems = {}
+        self._show()
+
+    def _show(self) -> None:
+        METRICS.gauge("gateway_kafka_missing_topics").labels(self._group).set(len(self.problems))
