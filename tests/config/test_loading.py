@@ -112,15 +112,15 @@ def test_file_is_read_with_its_name_in_the_sentences(tmp_path: Path) -> None:
     [
         ("ingest:\n  port: 1\n port: 2\n", "config.yaml:3:"),
         ("ingest: {port: 1\n", "config.yaml:2:"),
-        ("a: *top_secret_9\n", "config.yaml:1:4: not valid YAML: found undefined alias …"),
+        ("a: *top_secret_9\n", "config.yaml:1:4: not valid YAML: found undefined alias"),
         ("\tingest: 1\n", "config.yaml:1:1:"),
         ("a: !hush x\n", "config.yaml:1:4:"),
         ("- a\n- b\n", "config.yaml: sections such as 'ingest:'"),
         ("just words\n", "config.yaml: sections such as 'ingest:'"),
         ("a: &a [*a]\n", "config.yaml:1: an alias stands inside"),
         ("a: 2024-13-45\n", "config.yaml: a value cannot be read"),
-        ("\x00", "config.yaml: not valid YAML: special characters are not allowed"),
-        ("[" * 5000, "config.yaml: a value cannot be read"),
+        ("\x00", "config.yaml: not valid YAML: control characters are not allowed"),
+        ("[" * 5000, "config.yaml:1: nested more than 100 levels deep"),
     ],
 )
 def test_what_is_not_yaml_is_told_with_its_place(text: str, start: str) -> None:
