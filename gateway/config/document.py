@@ -15,11 +15,25 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import yaml
+from yaml.composer import Composer
+from yaml.constructor import SafeConstructor
+from yaml.parser import Parser
+from yaml.reader import Reader
+from yaml.resolver import Resolver
+from yaml.scanner import Scanner
 
 from gateway.errors import ConfigError
 
-#: libyaml's parser, which PyYAML's wheels contain, takes a twentieth of the time of the one in Python.
-_Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+class _PythonParser(Reader, Scanner, Parser):
+    """What ``yaml.CParser`` is, where libyaml is missing."""
+
+    def __init__(self, text: str) -> None:
+        Reader.__init__(self, text)
+        Scanner.__init__(self)
+        Parser.__init__(self)
+
+
 #: Keys and list indexes from the root of the file.
 KeyPath = tuple[str | int, ...]
 
@@ -28,9 +42,12 @@ _QUOTED: Final = re.compile(r"'[^'<]{2,}'")
 #: A thousand subscribers take about 300 kB. PyYAML reads a megabyte in some seconds.
 MOST_BYTES: Final = 1024 * 1024
 #: Values and keys, with those that aliases stand for; a thousand subscribers have about 40,000.
-MOST_NODES: Final = 200_000
+MOST_NODES: Final = 100_000
 #: Levels of nesting. A filter has two for each "all", "any" or "not".
 MOST_LEVELS: Final = 100
+_TOO_DEEP: Final = f"nested more than {MOST_LEVELS} levels deep"
+#: libyaml's parser, which PyYAML's wheels contain, takes a tenth of the time of the one in Python.
+_PARSER: Final = getattr(getattr(yaml, "cyaml", None), "CParser", _PythonParser)
 _TEXT: Final = "tag:yaml.org,2002:str"
 #: Of a value that is not text, such as a number: YAML knows numbers of base 60, whose cost grows with the square.
 _MOST_IN_NUMBER: Final = 64
@@ -132,8 +149,7 @@ def _constructed(text: str, name: str, document: Document) -> Any:
     if len(text) > MOST_BYTES:
         raise ConfigError([f"{name}: longer than {MOST_BYTES} characters, which no configuration needs"])
     try:
-        _check_events(text, name)
-        loader = _Loader(text)
+        loader = _Loader(text, name)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -149,21 +165,42 @@ def _constructed(text: str, name: str, document: Document) -> Any:
         said = getattr(exc, "reason", "it cannot be parsed")
         raise ConfigError([f"{name}: not valid YAML: {said}"]) from None
     except RecursionError:
-        raise ConfigError([f"{name}: nested more than {MOST_LEVELS} levels deep"]) from None
+        raise ConfigError([f"{name}: {_TOO_DEEP}"]) from None
     except _UNFIT:
         # A date such as 2024-13-45 that only looks like one, or a tag such as !!int with something else behind it.
         raise ConfigError([f"{name}: a value cannot be read; put dates and the like in quotes"]) from None
 
 
-def _check_events(text: str, name: str) -> None:
-    """Refuse a text that has too many or too deep values as it stands: libyaml nests its own calls as deep, unbounded."""
-    depth = 0
-    for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MOST_LEVELS:
-            raise ConfigError([f"{name}:{event.start_mark.line + 1}: nested more than {MOST_LEVELS} levels deep"])
-        if count > MOST_NODES:
-            raise ConfigError([f"{name}: more than {MOST_NODES} values"])
+class _Loader(Composer, _PARSER, SafeConstructor, Resolver):  # type: ignore[misc,valid-type]
+    """PyYAML's safe loader, with libyaml's parser where there is one, that composes a bounded number of nodes.
+
+    Composing is PyYAML's in Python: libyaml's own nests its calls as deep as the text, without a bound, and holds the
+    interpreter for as long as it takes.
+    """
+
+    def __init__(self, text: str, name: str) -> None:
+        _PARSER.__init__(self, text)
+        Composer.__init__(self)
+        SafeConstructor.__init__(self)
+        Resolver.__init__(self)
+        self._name = name
+        self._count = self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose one node and all below it.
+
+        Raises:
+            ConfigError: they are too many, or too deep.
+        """
+        self._count += 1
+        self._depth += 1
+        if self._count > MOST_NODES or self._depth > MOST_LEVELS:
+            line = self.peek_event().start_mark.line + 1
+            bound = f"more than {MOST_NODES} values" if self._depth <= MOST_LEVELS else _TOO_DEEP
+            raise ConfigError([f"{self._name}:{line}: {bound}"])
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 class _Bounds:
@@ -189,7 +226,7 @@ class _Bounds:
         if any(node is one for one in above):
             self._refuse(node, "an alias stands inside what it stands for")
         if len(above) >= MOST_LEVELS:
-            self._refuse(node, f"nested more than {MOST_LEVELS} levels deep")
+            self._refuse(node, _TOO_DEEP)
         above = (*above, node)
         if isinstance(node, yaml.MappingNode):
             for key, item in node.value:

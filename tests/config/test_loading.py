@@ -112,7 +112,7 @@ def test_file_is_read_with_its_name_in_the_sentences(tmp_path: Path) -> None:
     [
         ("ingest:\n  port: 1\n port: 2\n", "config.yaml:3:"),
         ("ingest: {port: 1\n", "config.yaml:2:"),
-        ("a: *top_secret_9\n", "config.yaml:1:4: not valid YAML: found undefined alias"),
+        ("a: *top_secret_9\n", "config.yaml:1:4: not valid YAML: found undefined alias …"),
         ("\tingest: 1\n", "config.yaml:1:1:"),
         ("a: !hush x\n", "config.yaml:1:4:"),
         ("- a\n- b\n", "config.yaml: sections such as 'ingest:'"),
