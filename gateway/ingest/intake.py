@@ -63,7 +63,7 @@ class Prepared(NamedTuple):
         events: what is to be stored, as one unit; none when the request was refused.
         values: the bytes of each event.
         drift: see :class:`gateway.callbacks.Decoded`.
-        error: why it was refused or rejected.
+        error: why it was refused or rejected; without its traceback, whose frames hold all that was parsed.
     """
 
     outcome: str
@@ -241,15 +241,20 @@ def prepare(endpoint: Endpoint, request: CallbackRequest) -> Prepared:
         endpoint.credentials.check(request, now)
     except SenderError as exc:
         answer = answers.failure(exc.status_hint, str(exc), request, signing, now)
-        return Prepared("forbidden" if exc.status_hint == 403 else "unauthenticated", answer, error=exc)
+        return Prepared("forbidden" if exc.status_hint == 403 else "unauthenticated", answer, error=_bare(exc))
     try:
         decoded = endpoint.callback.decode(request, endpoint.context)
         values = _written(decoded.events, endpoint.context.max_event_bytes)
     except CallbackRejected as exc:
         event = rejected_event(endpoint.callback.name, endpoint.context.account, request, exc, endpoint.credentials)
         answer = answers.failure(exc.status_hint, str(exc), request, signing, now)
-        return Prepared("rejected", answer, (event,), (event.to_json(),), error=exc)
+        return Prepared("rejected", answer, (event,), (event.to_json(),), error=_bare(exc))
     return Prepared("accepted", answers.success(request, signing, now), decoded.events, values, decoded.drift)
+
+
+def _bare(error: SenderError) -> SenderError:
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _written(events: tuple[Event, ...], most: int) -> list[bytes]:
