@@ -244,7 +244,7 @@ def prepare(endpoint: Endpoint, request: CallbackRequest) -> Prepared:
         return Prepared("forbidden" if exc.status_hint == 403 else "unauthenticated", answer, error=_bare(exc))
     try:
         decoded = endpoint.callback.decode(request, endpoint.context)
-        values = _written(decoded.events, endpoint.context.max_event_bytes)
+        values = written(decoded.events, endpoint.context.max_event_bytes)
     except CallbackRejected as exc:
         event = rejected_event(endpoint.callback.name, endpoint.context.account, request, exc, endpoint.credentials)
         answer = answers.failure(exc.status_hint, str(exc), request, signing, now)
@@ -257,7 +257,7 @@ def _bare(error: SenderError) -> SenderError:
     return error.with_traceback(None)
 
 
-def _written(events: tuple[Event, ...], most: int) -> list[bytes]:
+def written(events: tuple[Event, ...], most: int) -> list[bytes]:
     """Return the bytes of each event.
 
     Args:
