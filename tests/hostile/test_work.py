@@ -179,7 +179,7 @@ def test_what_is_kept_of_a_rejection_is_linear() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_events_and_their_bytes_are_bounded(name: str) -> None:
-    """A body of 1 MiB becomes a thousand events and 8 MiB of them at the most, or one rejection that names the setting."""
+    """A body of 1 MiB becomes at most a thousand events and 8 MiB of them, or one rejection."""
     row = endpoint(CALLBACKS["whatsapp"])
     prepared = prepare(row, request(shapes_of(SIZES[-1])[name]))
     assert 1 <= len(prepared.events) <= 1000
