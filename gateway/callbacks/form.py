@@ -153,5 +153,12 @@ def _listed(text: str) -> Iterator[str]:
 
 def without(data: bytes, names: frozenset[str]) -> bytes:
     """The same bytes, with the fields of these names cut out and nothing else changed."""
-    kept = [part for part in data.split(b"&") if not (part and _unescaped(part.replace(b"+", b" "))[0] in names)]
-    return b"&".join(kept)
+    if not names:
+        return data
+    shortest, longest = min(map(len, names)), 3 * max(map(len, names))  # a byte is one character, or three escaped
+
+    def is_named(part: bytes) -> bool:
+        name = part.partition(b"=")[0]
+        return shortest <= len(name) <= longest and _unescaped(name.replace(b"+", b" "))[0] in names
+
+    return b"&".join([part for part in data.split(b"&") if not is_named(part)])

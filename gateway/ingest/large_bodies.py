@@ -120,10 +120,10 @@ class LargeBodies:
 
     def work(self, function: Callable[[], _T]) -> asyncio.Future[_T]:
         """Call a pure function in the thread."""
-        return asyncio.get_running_loop().run_in_executor(self._pool, _without_collections, function)
+        return asyncio.get_running_loop().run_in_executor(self._pool, without_collections, function)
 
 
-def _without_collections(function: Callable[[], _T]) -> _T:
+def without_collections(function: Callable[[], _T]) -> _T:
     """Call a function that makes many objects and no cycles.
 
     Collections look at all young objects again and again, with the interpreter held: of 350,000 lists for a quarter

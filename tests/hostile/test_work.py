@@ -21,6 +21,7 @@ from gateway.callbacks.rejected import rejected_event
 from gateway.errors import CallbackRejected
 from gateway.ingest.endpoints import Decodes, Endpoint
 from gateway.ingest.intake import Prepared, prepare
+from gateway.ingest.large_bodies import without_collections
 from tests.hostile.shapes import SIZES, shapes
 
 NOW: Final = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -56,7 +57,7 @@ def best(work: Callable[[], Any], most_s: float) -> float:
     took = float("inf")
     for _ in range(_RUNS):
         started = time.thread_time()
-        work()
+        without_collections(work)
         took = min(took, time.thread_time() - started)
         if took < most_s:
             break
