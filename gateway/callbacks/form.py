@@ -46,7 +46,9 @@ def pairs(data: bytes) -> list[tuple[str, str]]:
 def mapping(data: bytes) -> dict[str, str] | None:
     """The fields by name, in two thirds of the time; None where a name repeats or a part has no ``=``."""
     text = _unescaped_at_once(data)
-    if text is None or text.count("=") <= text.count("&"):  # fewer than parts, so one has none
+    if text is None:
+        return None
+    if len(text) > _PIECE and text.count("=") <= text.count("&"):  # fewer than parts, so one has none
         return None
     parts = text.split("&")
     try:
@@ -67,7 +69,7 @@ def _unescaped_at_once(data: bytes) -> str | None:
             if b"%26" in data or b"%3D" in data or b"%3d" in data:
                 return None
             data = unescaped_bytes(data)
-    return as_text(data)
+    return data.decode("utf-8", "backslashreplace") if len(data) <= _PIECE else as_text(data)
 
 
 def _unescaped(part: bytes) -> tuple[str, str]:
