@@ -59,7 +59,7 @@ class Prepared(NamedTuple):
 
     Args:
         outcome: ``accepted``, ``rejected``, ``unauthenticated`` or ``forbidden``.
-        answer: what the sender is told once the events are durable.
+        answer: for the sender, once the events are durable.
         events: what is to be stored, as one unit; none when the request was refused.
         values: the bytes of each event.
         drift: see :class:`gateway.callbacks.Decoded`.

@@ -81,7 +81,7 @@ class LargeBodies:
         self._pool = ThreadPoolExecutor(1, "large-bodies")
 
     def close(self) -> None:
-        """End the thread. What it works on is finished first, and nobody waits for that here."""
+        """End the thread. What it works on is finished first; this does not wait for that."""
         self._pool.shutdown(wait=False)
 
     @contextmanager
