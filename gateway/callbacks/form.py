@@ -39,7 +39,13 @@ def pairs(data: bytes) -> list[tuple[str, str]]:
         return [_unescaped(part) for part in data.replace(b"+", b" ").split(b"&") if part]
     if "&&" in text:  # a match is tried at each; empty parts are sooner left out like this
         text = "&".join(filter(None, text.split("&")))
-    found: list[tuple[str, str]] = _PART.findall(text)
+    found: list[tuple[str, str]] = []
+    at = 0
+    while at < len(text):  # in pieces that end before a "&": the interpreter is held during each
+        end = text.find("&", at + _PIECE)
+        end = len(text) if end < 0 else end
+        found += _PART.findall(text, at, end)
+        at = end
     return found
 
 
