@@ -149,5 +149,6 @@ class LiveTail:
                     event = parsed(record.value)
                     for watcher in self._watchers:
                         watcher.offer(record, event)
+                await asyncio.sleep(0)  # on a busy log there is always more
         finally:
             await reader.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator
@@ -18,9 +19,10 @@ from gateway.admin.brief import brief
 from gateway.admin.parts import NotHere, Parts
 from gateway.callbacks.rejected import TOPIC, request_from
 from gateway.errors import CallbackRejected
-from gateway.event import Event, NotAnEvent, from_json
+from gateway.event import NotAnEvent, from_json
 from gateway.fanout.scan import scan
 from gateway.ingest.endpoints import Endpoint
+from gateway.ingest.intake import written
 from gateway.log import Entry, Record
 from gateway.search.keys import callback_of, parsed
 
@@ -127,23 +129,28 @@ class Rejections:
                 found.looked_at += 1
                 found.last_at = record.appended_at
                 try:
-                    events = self._decoded(record)
+                    # A large one that is hostile takes a second: the platform's callbacks are answered meanwhile.
+                    entries = await asyncio.to_thread(self._decoded, record)
                 except (CallbackRejected, NotAnEvent, NotHere) as exc:
                     found.still_rejected[f"{callback_of(parsed(record.value))}: {exc}"] += 1
                     continue
                 found.decoded += 1
-                fresh = [event for event in events if not await self._is_known(event)]
-                found.known += len(events) - len(fresh)
+                fresh = [entry for entry in entries if not await self._is_known(entry.id)]
+                found.known += len(entries) - len(fresh)
                 found.events += len(fresh)
                 if fresh and not is_dry_run:
                     await self._store(fresh)
         return found
 
-    def _decoded(self, record: Record) -> tuple[Event, ...]:
+    def _decoded(self, record: Record) -> list[Entry]:
         event = from_json(record.value, record.topic)
         request = request_from(event)
         endpoint = self._endpoint(str(event.data.get("callback")), event.account, str(event.data.get("path")))
-        return endpoint.callback.decode(request, endpoint.context).events
+        events = endpoint.callback.decode(request, endpoint.context).events
+        values = written(events, endpoint.context.max_event_bytes)
+        return [
+            Entry(event.topic, event.partitionkey, event.id, value) for event, value in zip(events, values, strict=True)
+        ]
 
     def _endpoint(self, callback: str, account: str | None, path: str) -> Endpoint:
         """The one of the callback and account; of several, the one whose path it came by.
@@ -160,19 +167,19 @@ class Rejections:
             raise NotHere(f"no path is configured for it{f' and account {account}' if account else ''} any more")
         return next((endpoint for endpoint in fitting if path.startswith(endpoint.path)), fitting[0])
 
-    async def _is_known(self, event: Event) -> bool:
+    async def _is_known(self, event_id: str) -> bool:
         """Stored already: in the window of known ids, or in the index."""
         known, search = self._parts.known, self._parts.search
-        if known is not None and event.id in known:
+        if known is not None and event_id in known:
             return True
-        return search is not None and await search.event(event.id) is not None
+        return search is not None and await search.event(event_id) is not None
 
-    async def _store(self, events: list[Event]) -> None:
+    async def _store(self, entries: list[Entry]) -> None:
         journal, known = self._parts.journal, self._parts.known
         assert journal is not None
-        await journal.append([Entry(event.topic, event.partitionkey, event.id, event.to_json()) for event in events])
+        await journal.append(entries)
         if known is not None:
-            known.update(event.id for event in events)
+            known.update(entry.id for entry in entries)
 
     @property
     def _is_indexed(self) -> bool:

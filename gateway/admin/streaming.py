@@ -16,6 +16,8 @@ from gateway.fanout.stream import CONTENT_TYPE
 
 #: A client that takes nothing for so long is gone, or as good as gone.
 _WRITE_S: Final = 30.0
+#: How late it is noticed that a client has gone; its place is free again then.
+_LOOK_S: Final = 1.0
 
 
 class Streams:
@@ -42,7 +44,7 @@ class Streams:
             await response.prepare(request)
             try:
                 await self._write(response, first)
-                async for chunk in chunks:
+                while (chunk := await self._next(request, chunks)) is not None:
                     await self._write(response, chunk)
             except (ConnectionResetError, TimeoutError):
                 response.force_close()
@@ -51,6 +53,23 @@ class Streams:
                     raise
                 await self._ended(response)
         return response
+
+    async def _next(self, request: web.Request, chunks: AsyncGenerator[bytes, None]) -> bytes | None:
+        """Wait for the next chunk, and look now and then whether the client is still there; None at the end.
+
+        Raises:
+            ConnectionResetError: it is gone. Nothing else would say so before the next write.
+        """
+        waiting: asyncio.Future[bytes | None] = asyncio.ensure_future(_next_or_none(chunks))
+        try:
+            while not (await asyncio.wait({waiting}, timeout=_LOOK_S))[0]:
+                if request.transport is None or request.transport.is_closing():
+                    raise ConnectionResetError
+            return await waiting
+        finally:
+            if not waiting.done():
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)
 
     async def _write(self, response: web.StreamResponse, chunk: bytes) -> None:
         async with asyncio.timeout(_WRITE_S):
@@ -74,3 +93,7 @@ class Streams:
             yield
         finally:
             self._open.discard(task)
+
+
+async def _next_or_none(chunks: AsyncGenerator[bytes, None]) -> bytes | None:
+    return await anext(chunks, None)

@@ -9,7 +9,7 @@ from datetime import tzinfo
 from typing import Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
-from gateway.callbacks import times
+from gateway.callbacks import bounds, times
 from gateway.callbacks.answers import Answers
 from gateway.callbacks.fields import Scope
 from gateway.callbacks.payload import Layout, Payload, read
@@ -30,12 +30,16 @@ class DecodeContext:
             ``raw``, of ids, or of anything stored.
         own_numbers: our DID numbers, digits only. They tell a DID receipt from an incoming message where no signed
             header does (protocol.md, section 2).
+        max_items: items of one callback; more reject it.
+        max_event_bytes: bytes of the events of one callback together; more reject it.
     """
 
     zone: tzinfo = field(default_factory=lambda: ZoneInfo("Asia/Shanghai"))
     account: str | None = None
     credential_fields: frozenset[str] = frozenset()
     own_numbers: frozenset[str] = frozenset()
+    max_items: int = bounds.MAX_ITEMS
+    max_event_bytes: int = bounds.MAX_EVENT_BYTES
 
 
 class Decoded(NamedTuple):
@@ -111,11 +115,11 @@ class Callback:
         """Turn one request into events, in the order sent. The same request again gives the same ids.
 
         Raises:
-            CallbackRejected: a missing identifying field, not the declared format, an unknown shape.
+            CallbackRejected: a missing identifying field, not the declared format, an unknown shape, too many items.
         """
         try:
             payload = read(request, self.layout, context.credential_fields)
-            scope = Scope(context.zone)
+            scope = Scope(context.zone, context.max_items)
             for name in payload.duplicates:
                 scope.note("duplicate", name)
             items = self.split(payload, request, context, scope)
@@ -125,6 +129,7 @@ class Callback:
                 return Decoded((event,), tuple(scope.drift))
             if not items:
                 raise CallbackRejected("no item in it is of a known shape")
+            bounds.check_items(len(items), context.max_items)
             # Hashed once, else each id would hash the whole payload again.
             digest = hashlib.blake2b(payload.canonical).digest()
             events = [

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any, Final
 
+from gateway.callbacks import bounds, phones, times
 from gateway.callbacks import money as _money
-from gateway.callbacks import phones, times
 from gateway.telemetry import redaction
 
 #: Drift labels of one callback. More say nothing new, and a hostile body could hold millions.
@@ -36,11 +36,25 @@ class Scope:
 
     Args:
         zone: of times that carry none.
+        max_items: items of the callback; a multiple of it bounds the objects in lists inside them.
         drift: labels of what protocol.md does not know, in the order met, without repeats.
+        members: objects in lists inside the items, so far.
     """
 
     zone: tzinfo
+    max_items: int = bounds.MAX_ITEMS
     drift: list[str] = field(default_factory=list)
+    members: int = 0
+
+    def count_members(self, count: int) -> None:
+        """Count the objects of a list inside an item, before they are read.
+
+        Raises:
+            CallbackRejected: the callback has too many.
+        """
+        self.members += count
+        if self.members > self.max_items * bounds.MEMBERS_PER_ITEM:
+            raise bounds.too_many_members(self.max_items)
 
     def note(self, kind: str, value: str, *, below: str = "") -> None:
         """Count the label ``kind:value``, with a value that may be shown in a log.

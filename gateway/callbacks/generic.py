@@ -36,14 +36,15 @@ It is called in the accept path, so it must be pure and quick. Whatever it raise
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from itertools import islice
 from typing import Any, Final
 
 import orjson
 
-from gateway.callbacks import jsontext, times
+from gateway.callbacks import bounds, jsontext, times
 from gateway.callbacks.answers import CODE_ANSWERS, Answers
 from gateway.callbacks.callback import DecodeContext, Decoded
 from gateway.callbacks.fields import Scope
@@ -193,23 +194,31 @@ class DecoderCallback:
     def decode(self, request: CallbackRequest, context: DecodeContext) -> Decoded:
         """The events that the decoder finds.
 
+        No more are taken than ``context.max_items``, however many it would give.
+
         Raises:
             CallbackRejected: by the decoder's word, or in place of any other exception of it: the request is kept.
         """
         try:
-            found = list(self.decoder(request, context))
+            found = list(islice(self.decoder(request, context), context.max_items + 1))
+            bounds.check_items(len(found), context.max_items)
             if not found:
                 raise CallbackRejected(f"decoder of {self.name} found nothing")
             digest = hashlib.blake2b(request.query + b"\0" + request.body).digest()
             arrival = times.recorded(request.received_at)
-            return Decoded(tuple(self._event(one, at, digest, arrival, context) for at, one in enumerate(found)))
+            data = _plain([one.data for one in found], context.max_event_bytes)
+            return Decoded(
+                tuple(self._event(one, data[at], at, digest, arrival, context) for at, one in enumerate(found))
+            )
         except CallbackRejected as exc:  # the words are somebody else's, too
             said = f"decoder of {self.name} rejected it"
             raise CallbackRejected(_storable(exc.reason), _storable(exc.field), logged=said) from exc
         except Exception as exc:  # somebody else's code: its fault must not lose the request
             raise CallbackRejected(f"decoder of {self.name} failed: {type(exc).__name__}") from exc
 
-    def _event(self, found: Found, position: int, digest: bytes, arrival: str, context: DecodeContext) -> Event:
+    def _event(
+        self, found: Found, data: dict[str, Any], position: int, digest: bytes, arrival: str, context: DecodeContext
+    ) -> Event:
         key, own_id = _text(found.key, "key"), _text(found.id, "id")
         if not key:
             raise CallbackRejected(MISSING, "key")
@@ -225,7 +234,7 @@ class DecoderCallback:
             partitionkey=key,
             time=_time(found.time, context) or arrival,
             recordedtime=arrival,
-            data=_plain(found.data),
+            data=data,
             account=context.account,
         )
 
@@ -266,13 +275,23 @@ def _text(value: object, name: str) -> str:
     return value
 
 
-def _plain(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What a decoder gave as data, as plain JSON values: what it does with its own later changes nothing."""
-    try:
-        text = orjson.dumps([[[[dict(data)]]]])[jsontext.SPARE_LEVELS : -jsontext.SPARE_LEVELS]
-        plain: dict[str, Any] = orjson.loads(text)
-    except (TypeError, ValueError) as exc:
-        raise CallbackRejected(f"the decoder gave data that cannot be JSON: {exc}", "data") from exc
+def _plain(found: Sequence[Mapping[str, Any]], most: int) -> list[dict[str, Any]]:
+    """Copy what a decoder gave as data to plain JSON values: what it does with its own later changes nothing.
+
+    Args:
+        found: data of each event. All of them may be the one body, so the copies are bounded.
+        most: bytes of all together.
+    """
+    plain: list[dict[str, Any]] = []
+    size = 0
+    for data in found:
+        try:
+            text = orjson.dumps([[[[dict(data)]]]])[jsontext.SPARE_LEVELS : -jsontext.SPARE_LEVELS]
+            size += len(text)
+            bounds.check_bytes(size, most)
+            plain.append(orjson.loads(text))
+        except (TypeError, ValueError) as exc:
+            raise CallbackRejected(f"the decoder gave data that cannot be JSON: {exc}", "data") from exc
     return plain
 
 

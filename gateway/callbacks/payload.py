@@ -8,7 +8,6 @@ with ``{`` is JSON, anything else is a form.
 from __future__ import annotations
 
 from typing import Any, Final, Literal, NamedTuple
-from urllib.parse import unquote_to_bytes
 
 import orjson
 
@@ -106,7 +105,7 @@ def _body_pairs(body: bytes) -> list[tuple[str, str]]:
 def _escaped_object(body: bytes) -> jsontext.JsonText | None:
     """JSON that was percent-encoded as a whole; None for a form whose first name only begins like that."""
     try:
-        return jsontext.parse(unquote_to_bytes(body.replace(b"+", b" ")))
+        return jsontext.parse(form.unescaped_bytes(body.replace(b"+", b" ")))
     except CallbackRejected:
         return None
 

@@ -151,6 +151,20 @@ class Plan:
                     continue
             plan.run(inner, data, scope)
 
+    def documented(self, source: dict[str, Any], scope: Scope) -> dict[str, Any]:
+        """Return the documented fields of ``source`` alone, at every level; the others are noted as drift.
+
+        For fields that several items share: each item's decoding looks at all of them again.
+        """
+        if not self.known.issuperset(source):
+            source = {name: value for name, value in self._understood(source, scope).items() if name in self.known}
+        found = dict(source)
+        for key, plan in self._children:
+            inner = opened(found.get(key))
+            if inner is not None:
+                found[key] = plan.documented(inner, scope)
+        return found
+
     def _salvaged(self, failure: Exception, key: str, label: str, scope: Scope) -> Any:
         """What is used of a value that its converter did not like: nothing, or what it says."""
         if isinstance(failure, Odd):
@@ -186,7 +200,9 @@ def objects(fields: Iterable[Field], known: Iterable[str] = ()) -> Converter:
 
     def convert(value: Any, scope: Scope) -> list[dict[str, Any]] | None:
         made = []
-        for one in value if type(value) is list else (value,):
+        listed = value if type(value) is list else (value,)
+        scope.count_members(len(listed))
+        for one in listed:
             if type(one) is not dict:
                 raise ValueError("not a list of objects")
             data: dict[str, Any] = {}

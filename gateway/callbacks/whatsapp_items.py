@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.callbacks import bounds
 from gateway.callbacks.callback import DecodeContext, Item
 from gateway.callbacks.fields import Scope
 from gateway.callbacks.payload import Payload
@@ -39,12 +40,18 @@ def split(payload: Payload, request: CallbackRequest, context: DecodeContext, sc
         return _events(payload, request, context, scope)
     found = [(name, _items(fields[name])) for name in fields if name in _LISTS]
     count = sum(len(items) for _, items in found)
+    bounds.check_items(count, context.max_items)
     if count == 0:
         return _events(payload, request, context, scope) or _bare(fields, payload)
     envelope = {name: value for name, value in fields.items() if name not in _LISTS}
-    if count > 1:
-        envelope = _documented(envelope, scope)
     people = _people(envelope.pop("contacts", None))
+    if count > 1:
+        envelope = STATUS_SHAPE.plan.documented(envelope, scope)
+        people = {
+            name: STATUS_SHAPE.plan.documented({"contacts": contact}, scope)["contacts"]
+            for name, contact in people.items()
+        }
+        _check_repeats(envelope, people, found, context)
     raws = iter([payload.raw] if count == 1 else _raws(payload, [(name, len(items)) for name, items in found]))
     return [
         (_LISTS[name], _view(envelope, people, name, item, index), next(raws), f"{name}[{index}]")
@@ -70,11 +77,16 @@ def _view(envelope: dict[str, Any], people: Mapping[str, Any], name: str, item: 
     if type(item) is not dict:
         raise CallbackRejected("an object is expected", f"{name}[{index}]")
     view = {**envelope, name: item}
-    if people:
-        contact = people.get(str(item.get("from") or item.get("recipient_id") or "")) or people.get("")
-        if contact is not None:
-            view["contacts"] = contact
+    contact = _contact_of(item, people)
+    if contact is not None:
+        view["contacts"] = contact
     return view
+
+
+def _contact_of(item: dict[str, Any], people: Mapping[str, Any]) -> Any:
+    if not people:
+        return None
+    return people.get(str(item.get("from") or item.get("recipient_id") or "")) or people.get("")
 
 
 def _people(contacts: object) -> dict[str, Any]:
@@ -86,13 +98,21 @@ def _people(contacts: object) -> dict[str, Any]:
     return people
 
 
-def _documented(envelope: dict[str, Any], scope: Scope) -> dict[str, Any]:
-    """Only the documented fields, of which there are few: each item's view copies them."""
-    known = STATUS_SHAPE.plan.known
-    for name in envelope:
-        if name not in known:
-            scope.note("field", name)
-    return {name: value for name, value in envelope.items() if name in known}
+def _check_repeats(
+    envelope: dict[str, Any],
+    people: Mapping[str, Any],
+    found: Sequence[tuple[str, list[Any]]],
+    context: DecodeContext,
+) -> None:
+    """Refuse what is small and makes events that are large together, as each item's event repeats what is shared."""
+    around = len(orjson.dumps(envelope))
+    sizes = {id(contact): len(orjson.dumps(contact)) for contact in people.values()}
+    total = 0
+    for _, items in found:
+        for item in items:
+            contact = _contact_of(item, people) if type(item) is dict else None
+            total += around + (sizes[id(contact)] if contact is not None else 0)
+            bounds.check_bytes(total, context.max_event_bytes)
 
 
 def _raws(payload: Payload, counts: Sequence[tuple[str, int]]) -> list[orjson.Fragment]:
@@ -118,6 +138,7 @@ def _is_known(name: object) -> bool:
 def _events(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
     """The events in a ``field`` and its ``value``: one for each value, where there is a list of several."""
     values = _items(payload.fields.get("value"))
+    bounds.check_items(len(values), context.max_items)
     if len(values) < 2:
         return _event(payload, request, context, scope)
     for name in payload.fields:
@@ -132,6 +153,7 @@ def _events(payload: Payload, request: CallbackRequest, context: DecodeContext, 
             continue
         fields = {"field": payload.fields.get("field"), "value": value}
         items += _event(Payload(fields, raw, payload.canonical, orjson.dumps(raw)), request, context, scope)
+        bounds.check_items(len(items), context.max_items)
     return items
 
 

@@ -1,21 +1,58 @@
-"""A YAML file as plain values, with the line of every key. Keys that stand twice are refused, not overwritten."""
+"""A YAML file as plain values, with the line of every key. Keys that stand twice are refused, not overwritten.
+
+The work is bounded: a few lines of YAML can stand for a billion values (aliases of aliases), for a number of a
+million digits, or for a file that never ends. The bounds are far beyond any real configuration, and each is checked
+before the work that it bounds.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import yaml
+from yaml.composer import Composer
+from yaml.constructor import SafeConstructor
+from yaml.parser import Parser
+from yaml.reader import Reader
+from yaml.resolver import Resolver
+from yaml.scanner import Scanner
 
 from gateway.errors import ConfigError
+
+
+class _PythonParser(Reader, Scanner, Parser):
+    """What ``yaml.CParser`` is, where libyaml is missing."""
+
+    def __init__(self, text: str) -> None:
+        Reader.__init__(self, text)
+        Scanner.__init__(self)
+        Parser.__init__(self)
+
 
 #: Keys and list indexes from the root of the file.
 KeyPath = tuple[str | int, ...]
 
 #: What YAML's own messages quote from the file. It may be half of a secret, so it does not go into errors.
 _QUOTED: Final = re.compile(r"'[^'<]{2,}'")
+#: A thousand subscribers take about 300 kB. PyYAML reads a megabyte in some seconds.
+MOST_BYTES: Final = 1024 * 1024
+#: Values and keys, with those that aliases stand for; a thousand subscribers have about 40,000.
+MOST_NODES: Final = 100_000
+#: Levels of nesting. A filter has two for each "all", "any" or "not".
+MOST_LEVELS: Final = 100
+_TOO_DEEP: Final = f"nested more than {MOST_LEVELS} levels deep"
+#: libyaml's parser, which PyYAML's wheels contain, takes a tenth of the time of the one in Python.
+_PARSER: Final = getattr(getattr(yaml, "cyaml", None), "CParser", _PythonParser)
+_TEXT: Final = "tag:yaml.org,2002:str"
+#: Of a value that is not text, such as a number: YAML knows numbers of base 60, whose cost grows with the square.
+_MOST_IN_NUMBER: Final = 64
+#: What PyYAML raises, apart from errors of its own, for a value that does not fit its tag, such as ``!!int ''``.
+_UNFIT: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 #: No list has as many items; Python refuses to read thousands of digits.
 _MOST_DIGITS: Final = 9
 
@@ -60,10 +97,10 @@ def read(path: Path) -> Document:
     """Read one file.
 
     Raises:
-        ConfigError: missing, not readable, not YAML, or not a mapping.
+        ConfigError: missing, not readable, no regular file, too large, not YAML, or not a mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = content(path).decode()
     except FileNotFoundError as exc:
         advice = "name yours with --config, start in its folder, or write one with gateway init"
         raise ConfigError([f"{path}: there is no such file; {advice}"]) from exc
@@ -74,16 +111,51 @@ def read(path: Path) -> Document:
     return parse(text, path.name)
 
 
+def content(path: Path) -> bytes:
+    """Return the bytes of one file.
+
+    Raises:
+        ConfigError: it is no regular file, or too large.
+        OSError: it cannot be read.
+    """
+    # Opened without waiting: a pipe would wait for somebody who writes to it.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ConfigError([f"{path}: not a regular file; write the configuration to one"])
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise ConfigError([f"{path}: larger than {MOST_BYTES} bytes, which no configuration needs"])
+    return data
+
+
 def parse(text: str, name: str) -> Document:
     """Read YAML text; ``name`` is the file's, for sentences. Errors as :func:`read`."""
+    document = Document()
+    tree = _constructed(text, name, document)
+    if tree is None:
+        return document
+    if not isinstance(tree, dict):
+        raise ConfigError([f"{name}: sections such as 'ingest:' are needed at the top, not a single value or a list"])
+    return replace(document, tree=tree)
+
+
+def value(text: str, name: str) -> Any:
+    """Read one YAML value from elsewhere than the file; ``name`` says where from. Errors as :func:`read`."""
+    return _constructed(text, name, Document())
+
+
+def _constructed(text: str, name: str, document: Document) -> Any:
+    """Return the values of a YAML text, and note in the document where each stands."""
+    if len(text) > MOST_BYTES:
+        raise ConfigError([f"{name}: longer than {MOST_BYTES} characters, which no configuration needs"])
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text, name)
         node = loader.get_single_node()
         if node is None:
-            return Document()
-        document = Document()
-        _walk(node, (), document, name, ())
-        tree = loader.construct_document(node)
+            return None
+        _Bounds(name).check(node, ())
+        _walk(node, (), document, name)
+        return loader.construct_document(node)
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
@@ -92,18 +164,87 @@ def parse(text: str, name: str) -> Document:
     except yaml.YAMLError as exc:
         said = getattr(exc, "reason", "it cannot be parsed")
         raise ConfigError([f"{name}: not valid YAML: {said}"]) from None
-    except (ValueError, RecursionError):
-        # A date such as 2024-13-45 that only looks like one, or nesting without end.
+    except RecursionError:
+        raise ConfigError([f"{name}: {_TOO_DEEP}"]) from None
+    except _UNFIT:
+        # A date such as 2024-13-45 that only looks like one, or a tag such as !!int with something else behind it.
         raise ConfigError([f"{name}: a value cannot be read; put dates and the like in quotes"]) from None
-    if not isinstance(tree, dict):
-        raise ConfigError([f"{name}: sections such as 'ingest:' are needed at the top, not a single value or a list"])
-    return replace(document, tree=tree)
 
 
-def _walk(node: yaml.Node, path: KeyPath, found: Document, name: str, above: tuple[yaml.Node, ...]) -> None:
-    if any(node is one for one in above):
-        raise ConfigError([f"{name}:{node.start_mark.line + 1}: an alias stands inside what it stands for"])
-    above = (*above, node)
+class _Loader(Composer, _PARSER, SafeConstructor, Resolver):  # type: ignore[misc,valid-type]
+    """PyYAML's safe loader, with libyaml's parser where there is one, that composes a bounded number of nodes.
+
+    Composing is PyYAML's in Python: libyaml's own nests its calls as deep as the text, without a bound, and holds the
+    interpreter for as long as it takes.
+    """
+
+    def __init__(self, text: str, name: str) -> None:
+        _PARSER.__init__(self, text)
+        Composer.__init__(self)
+        SafeConstructor.__init__(self)
+        Resolver.__init__(self)
+        self._name = name
+        self._count = self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose one node and all below it.
+
+        Raises:
+            ConfigError: they are too many, or too deep.
+        """
+        self._count += 1
+        self._depth += 1
+        if self._count > MOST_NODES or self._depth > MOST_LEVELS:
+            line = self.peek_event().start_mark.line + 1
+            bound = f"more than {MOST_NODES} values" if self._depth <= MOST_LEVELS else _TOO_DEEP
+            raise ConfigError([f"{self._name}:{line}: {bound}"])
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+class _Bounds:
+    """Checks that a text stands for a bounded tree, before anything is made of it.
+
+    Args:
+        name: of the file, for sentences.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._count = 0
+
+    def check(self, node: yaml.Node, above: tuple[yaml.Node, ...]) -> None:
+        """Look at one node and at all below it, at those that an alias stands for as often as it stands there.
+
+        Raises:
+            ConfigError: it is past a bound.
+        """
+        self._count += 1
+        if self._count > MOST_NODES:
+            self._refuse(node, f"the file stands for more than {MOST_NODES} values; look at its aliases")
+        if any(node is one for one in above):
+            self._refuse(node, "an alias stands inside what it stands for")
+        if len(above) >= MOST_LEVELS:
+            self._refuse(node, _TOO_DEEP)
+        above = (*above, node)
+        if isinstance(node, yaml.MappingNode):
+            for key, item in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    self._refuse(key, "a key is a single word, not a list or a section")
+                self.check(key, above)
+                self.check(item, above)
+        elif isinstance(node, yaml.SequenceNode):
+            for item in node.value:
+                self.check(item, above)
+        elif node.tag != _TEXT and len(node.value) > _MOST_IN_NUMBER:
+            self._refuse(node, "a number or a date is not so long; put a text in quotes")
+
+    def _refuse(self, node: yaml.Node, reason: str) -> NoReturn:
+        raise ConfigError([f"{self._name}:{node.start_mark.line + 1}: {reason}"])
+
+
+def _walk(node: yaml.Node, path: KeyPath, found: Document, name: str) -> None:
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
@@ -115,12 +256,12 @@ def _walk(node: yaml.Node, path: KeyPath, found: Document, name: str, above: tup
                 )
             seen.setdefault(label, line)
             found.lines.setdefault((*path, label), line)
-            _walk(value, (*path, label), found, name, above)
+            _walk(value, (*path, label), found, name)
     elif isinstance(node, yaml.SequenceNode):
         found.lists.add(path)
         for index, item in enumerate(node.value):
             found.lines.setdefault((*path, index), item.start_mark.line + 1)
-            _walk(item, (*path, index), found, name, above)
+            _walk(item, (*path, index), found, name)
 
 
 def index_in(step: str) -> int | None:

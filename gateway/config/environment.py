@@ -15,13 +15,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import yaml
-
+from gateway.config import document
 from gateway.config.document import KeyPath, dotted, index_in
 from gateway.config.outline import ROOT, Kind, Place
+from gateway.errors import ConfigError
 
 PREFIX: Final = "GATEWAY__"
 _REFERENCE: Final = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^${}]*))?\}|\$\{")
+#: Characters that variables may put into the file, together. One of 128 kB could stand in it a hundred thousand times.
+MOST_FILLED: Final = 4 * 1024 * 1024
 _NULLS: Final = ("null", "~", "")
 
 
@@ -72,6 +74,8 @@ def _set(found: Overrides, name: str, text: str, callbacks: tuple[str, ...]) -> 
     place = ROOT
     path: KeyPath = ()
     *above, last = name[len(PREFIX) :].split("__")
+    if len(above) > document.MOST_LEVELS:
+        raise _Unusable(f"it names a key more than {document.MOST_LEVELS} levels deep")
     for step in above:
         node, place, path = _only_item(node, place, path, step)
         key = _key(node, place, step, path, callbacks)
@@ -142,8 +146,8 @@ def _value(text: str, place: Place) -> Any:
     if place.kind is Kind.SCALAR:
         return None if place.is_optional and text.strip().lower() in _NULLS else text
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        value = document.value(text, "value")
+    except ConfigError:
         if place.kind is Kind.LIST:
             return text
         raise _Unusable("the value is not YAML") from None
@@ -165,6 +169,7 @@ def interpolate(
     """
     problems: list[tuple[KeyPath, str]] = []
     skip = frozenset(untouched)
+    left = MOST_FILLED
 
     def fill(value: Any, path: KeyPath) -> Any:
         if path in skip:
@@ -175,7 +180,15 @@ def interpolate(
             return [fill(one, (*path, index)) for index, one in enumerate(value)]
         if not isinstance(value, str) or "${" not in value:
             return value
-        return _REFERENCE.sub(lambda match: _replacement(match, environ, path, problems), value)
+        return _REFERENCE.sub(lambda match: replaced(match, path), value)
+
+    def replaced(match: re.Match[str], path: KeyPath) -> str:
+        nonlocal left
+        text = _replacement(match, environ, path, problems)
+        left -= len(text)
+        if left < 0:
+            raise ConfigError([f"{dotted(path)}: variables put more than {MOST_FILLED} characters into the file"])
+        return text
 
     return fill(tree, ()), problems
 

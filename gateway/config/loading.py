@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,6 +21,8 @@ from gateway.config.settings import Admin, CallbackPath, Ingest, Kafka, Settings
 from gateway.config.values import NAME
 from gateway.errors import ConfigError
 
+#: Sentences about types and keys. The search for what was meant by an unknown key takes a tenth of a millisecond.
+_MOST_SENTENCES: Final = 200
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -51,7 +53,10 @@ def _settings(read: Document, name: str, environ: Mapping[str, str]) -> Settings
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as exc:
-        found += [sentence(error) for error in exc.errors(include_url=False, include_input=False)]
+        errors = exc.errors(include_url=False, include_input=False)
+        found += [sentence(error) for error in errors[:_MOST_SENTENCES]]
+        if len(errors) > _MOST_SENTENCES:
+            found.append(((), f"{len(errors) - _MOST_SENTENCES} more problems of this kind"))
     found += rules.problems(rules.parts_of(settings) if settings is not None else _readable_parts(tree))
     told = dict.fromkeys(path for path, _ in unset)
     texts = [

@@ -148,6 +148,10 @@ class Ingest(Section):
     max_body_bytes: Size = Field(
         default=Size(1_048_576), gt=0, le=64 * 1024 * 1024, description="Larger bodies are answered 413"
     )
+    max_items: int = Field(default=1000, ge=1, le=100_000, description="Of one callback; more: kept whole as rejected")
+    max_event_bytes: Size = Field(
+        default=Size(8 * 1024**2), ge=65536, le=2**28, description="Made of one callback; more: kept whole as rejected"
+    )
     read_timeout: Duration = Field(
         default=15.0, gt=0, description="A request that has not arrived whole after this time is answered 408"
     )

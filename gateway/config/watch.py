@@ -18,6 +18,7 @@ from typing import Final
 
 import structlog
 
+from gateway.config import document
 from gateway.config.loading import load
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError
@@ -57,7 +58,7 @@ async def watch(
             was_asked = asked.is_set()
             asked.clear()
             is_first, seen = seen is None, content
-            found = _read(path, environ)
+            found = await asyncio.to_thread(_read, path, environ)
             if found is not None and found != current:
                 _tell(found, started)
                 current = found
@@ -102,9 +103,11 @@ async def _settled(path: Path, settle_s: float, seen: bytes | None) -> bytes:
 
 def _digest(path: Path) -> bytes:
     try:
-        return hashlib.blake2b(path.read_bytes()).digest()
+        return hashlib.blake2b(document.content(path)).digest()
     except OSError as exc:
         return repr(exc.errno).encode()
+    except ConfigError as exc:
+        return str(exc).encode()
 
 
 async def _either(asked: asyncio.Event, poll_s: float) -> None:

@@ -13,6 +13,7 @@ holds up only itself.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from gateway.fanout.transform import Transform
 from gateway.log import EventLog, LogReader, Record
 
 CONTENT_TYPE: Final = "text/event-stream"
-#: A comment is sent after so long without an event: proxies close silent connections, many after 30 s.
+#: A comment is sent after so long without an event that is wanted: proxies close silent connections, many after 30 s.
 HEARTBEAT_S: Final = 15.0
 #: Clients of one subscriber at a time; each has a reading position in the log.
 MAX_CLIENTS: Final = 16
@@ -106,21 +107,27 @@ class EventStream:
         try:
             await _seek(reader, place)
             yield b": connected\n\n"
+            now = asyncio.get_running_loop().time
+            due = now() + heartbeat_s
             while True:
                 try:
-                    records = await reader.fetch(max_records=_BATCH, wait_s=heartbeat_s)
+                    records = await reader.fetch(max_records=_BATCH, wait_s=max(0.0, due - now()))
                 except Transient:
                     records = ()
                     await sleep(self._clock, _RETRY_S)
-                if not records:
-                    yield b": still here\n\n"
+                    due = now()
                 chunks: list[bytes] = []
                 for record in records:
                     place.offsets[record.partition] = record.offset + 1
                     if not record.flaw and (self._wants is None or self._wants(record)):
                         chunks.append(self._chunk(record, place))
+                if not chunks and now() >= due:
+                    chunks.append(b": still here\n\n")
                 if chunks:
                     yield b"".join(chunks)
+                    due = now() + heartbeat_s
+                else:  # there may always be records, and none that is wanted: others get their turn all the same
+                    await asyncio.sleep(0)
         finally:
             await reader.close()
 

@@ -13,12 +13,19 @@ _ZLIB: Final = zlib.MAX_WBITS
 _BARE: Final = -zlib.MAX_WBITS
 #: Of the first byte of a zlib stream (RFC 1950, 2.2). Some senders of "deflate" leave that header out.
 _METHOD, _DEFLATE = 0x0F, 8
+#: Bytes that deflate can make of one, at most (zlib's technical notes, "Maximum Compression Factor").
+_MOST_RATIO: Final = 1032
 #: Of one gzip body (RFC 1952, 2.2), which mostly has one. Each costs a copy of what stands behind it.
 _MEMBERS: Final = 8
 
 
 class BodyTooLarge(Exception):
     """The body, compressed or not, is past ``max_body_bytes``."""
+
+
+def most_unfolded(body: bytes, most: int) -> int:
+    """Return how many bytes :func:`unfolded` may make of a body, ``most`` at the most."""
+    return min(most, len(body) * _MOST_RATIO)
 
 
 def unfolded(body: bytes, coding: str, most: int) -> bytes:

@@ -114,6 +114,8 @@ def _endpoint(settings: Ingest, name: str, row: CallbackPath, callback: Decodes,
             account=row.account,
             credential_fields=credentials.fields,
             own_numbers=frozenset(number.lstrip("+") for number in row.own_numbers),
+            max_items=settings.max_items,
+            max_event_bytes=int(settings.max_event_bytes),
         ),
         credentials=credentials,
     )

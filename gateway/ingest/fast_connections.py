@@ -12,8 +12,9 @@ import structlog
 
 from gateway.connections import ConnectionLimit
 from gateway.ingest.endpoints import Endpoints
-from gateway.ingest.fast_path import MOST_BODY_BYTES, PATIENCE_S, FastConnection
+from gateway.ingest.fast_path import PATIENCE_S, FastConnection
 from gateway.ingest.intake import Intake
+from gateway.ingest.large_bodies import SMALL_BYTES
 from gateway.ingest.peer import Network
 from gateway.ingest.plain_post import PlainHeads
 from gateway.ingest.written import Written
@@ -32,7 +33,7 @@ class FastConnections:
         clock: now, timezone-aware UTC.
         ordinary: makes aiohttp's handler for a connection that is not plain.
         trusted: networks of our own proxies.
-        max_body: bytes; a larger body is aiohttp's, which refuses it.
+        max_body: bytes; a larger body is aiohttp's, which refuses it, as is one past ``SMALL_BYTES``.
         keepalive_s: an idle connection is closed after this time.
         limit: the bound on connections, shared with those that are aiohttp's.
         patience_s: a request that came in part is aiohttp's after this time.
@@ -51,7 +52,7 @@ class FastConnections:
         limit: ConnectionLimit,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        self.heads = PlainHeads(endpoints, min(max_body, MOST_BODY_BYTES))
+        self.heads = PlainHeads(endpoints, min(max_body, SMALL_BYTES))
         self.intake = intake
         self.clock = clock
         self.ordinary = ordinary

@@ -37,19 +37,18 @@ from gateway.callbacks.answers import Answer
 from gateway.callbacks.request import CallbackRequest
 from gateway.errors import NotNow
 from gateway.ingest.intake import Pending
+from gateway.ingest.large_bodies import SMALL_BYTES
 from gateway.ingest.peer import caller
 from gateway.ingest.plain_post import MOST_HEAD_BYTES, PlainHead
 
 if TYPE_CHECKING:
     from gateway.ingest.fast_connections import FastConnections
 
-#: Larger bodies are rare, come in many chunks, and cost more in themselves than the ordinary way adds.
-MOST_BODY_BYTES: Final = 64 * 1024
 #: Between two segments of one request lie microseconds in a data centre, a tenth of a second across the world.
 PATIENCE_S: Final = 0.25
 #: Bytes held of one connection, about; a whole request fits. Ten times more is memory that a hostile sender gets.
-_MOST_HELD: Final = MOST_BODY_BYTES + MOST_HEAD_BYTES
-#: Each piece looks at the ones before it again, so a dribble costs its square. 64 KiB come in 45 Ethernet frames.
+_MOST_HELD: Final = SMALL_BYTES + MOST_HEAD_BYTES
+#: Each piece looks at the ones before it again, so a dribble costs its square. 16 KiB come in 12 Ethernet frames.
 _MOST_PIECES: Final = 64
 
 

@@ -2,20 +2,23 @@
 
 Free of HTTP: requests and answers are values. :meth:`Intake.take` runs to its end without waiting; when something must
 become durable first, it returns the answer together with the future to wait for. Success is never told before.
+
+It has two halves. :func:`prepare` is pure and costs what the request weighs, so that a large one is prepared in a
+thread; :meth:`Intake.finish` decides what is new and hands it to the log, on the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
 import structlog
 
-from gateway.callbacks import Decoded
+from gateway.callbacks import bounds
 from gateway.callbacks.answers import Answer
 from gateway.callbacks.rejected import rejected_event
 from gateway.callbacks.request import CallbackRequest
@@ -48,6 +51,26 @@ class Pending(NamedTuple):
     durable: asyncio.Future[None]
     answer: Answer
     outcome: str
+
+
+class Prepared(NamedTuple):
+    """What one request is, before anybody looks whether it is new.
+
+    Args:
+        outcome: ``accepted``, ``rejected``, ``unauthenticated`` or ``forbidden``.
+        answer: for the sender, once the events are durable.
+        events: what is to be stored, as one unit; none when the request was refused.
+        values: the bytes of each event.
+        drift: see :class:`gateway.callbacks.Decoded`.
+        error: why it was refused or rejected; without its traceback, whose frames hold all that was parsed.
+    """
+
+    outcome: str
+    answer: Answer
+    events: tuple[Event, ...] = ()
+    values: Sequence[bytes] = ()
+    drift: tuple[str, ...] = ()
+    error: SenderError | None = None
 
 
 class Intake:
@@ -83,20 +106,19 @@ class Intake:
         self.tally = Tally("gateway_callbacks", "gateway_callback_answer_seconds")
 
     def take(self, endpoint: Endpoint, request: CallbackRequest) -> Answer | Pending:
-        """Decide about one callback. The one place where errors become answers, with :meth:`not_stored`."""
-        now = request.received_at
-        try:
-            authentic = endpoint.credentials.check(request, now)
-        except SenderError as exc:
-            return self._refused(endpoint, request, exc, now)
-        try:
-            decoded = endpoint.callback.decode(authentic, endpoint.context)
-        except CallbackRejected as exc:
-            return self._rejected(endpoint, request, exc, now)
-        if decoded.drift:
-            self._tell_drift(endpoint, decoded)
-        answer = endpoint.callback.answers.success(request, endpoint.signing, now)
-        return self._store(endpoint, request, decoded.events, answer, "accepted")
+        """Decide about one callback that is small; of a large one both halves are called in their places."""
+        return self.finish(endpoint, request, prepare(endpoint, request))
+
+    def finish(self, endpoint: Endpoint, request: CallbackRequest, prepared: Prepared) -> Answer | Pending:
+        """Store what is new of a request that was prepared, and log and count what it was."""
+        if prepared.error is not None:
+            self._tell_error(endpoint, request, prepared)
+        if not prepared.events:
+            self.count(endpoint, prepared.outcome)
+            return prepared.answer
+        if prepared.drift:
+            self._tell_drift(endpoint, prepared)
+        return self._store(endpoint, request, prepared)
 
     def not_stored(self, endpoint: Endpoint, request: CallbackRequest, error: NotNow) -> Answer:
         """The answer when the log refused: 503 with ``Retry-After``. The sender may try again."""
@@ -107,38 +129,34 @@ class Intake:
         retry_after = ("Retry-After", str(round(error.retry_after_s or 1)))
         return Answer(failure.status, failure.content_type, failure.body, (*failure.headers, retry_after))
 
-    def _refused(self, endpoint: Endpoint, request: CallbackRequest, exc: SenderError, now: datetime) -> Answer:
-        outcome = "forbidden" if exc.status_hint == 403 else "unauthenticated"
-        self.count(endpoint, outcome)
-        _log.warning(f"callback.{outcome}", callback=endpoint.callback.name, peer=request.peer, reason=str(exc))
-        # Unsigned: our signature over values of a stranger's choice would open the path to that stranger.
-        return endpoint.callback.answers.failure(exc.status_hint, str(exc), request, None, now)
+    def _tell_error(self, endpoint: Endpoint, request: CallbackRequest, prepared: Prepared) -> None:
+        name, exc = endpoint.callback.name, prepared.error
+        if isinstance(exc, CallbackRejected):
+            _log.warning(
+                "callback.rejected",
+                callback=name,
+                id=prepared.events[0].id,
+                reason=exc.logged,
+                field=redaction.path(exc.field),
+            )
+        else:
+            _log.warning(f"callback.{prepared.outcome}", callback=name, peer=request.peer, reason=str(exc))
 
-    def _rejected(
-        self, endpoint: Endpoint, request: CallbackRequest, exc: CallbackRejected, now: datetime
-    ) -> Answer | Pending:
-        """Authentic but not understood: kept whole, then told to the sender."""
-        event = rejected_event(endpoint.callback.name, endpoint.context.account, request, exc, endpoint.credentials)
-        _log.warning(
-            "callback.rejected",
-            callback=endpoint.callback.name,
-            id=event.id,
-            reason=exc.logged,
-            field=redaction.path(exc.field),
-        )
-        answer = endpoint.callback.answers.failure(exc.status_hint, str(exc), request, endpoint.signing, now)
-        return self._store(endpoint, request, (event,), answer, "rejected")
-
-    def _store(
-        self, endpoint: Endpoint, request: CallbackRequest, events: tuple[Event, ...], answer: Answer, outcome: str
-    ) -> Answer | Pending:
+    def _store(self, endpoint: Endpoint, request: CallbackRequest, prepared: Prepared) -> Answer | Pending:
+        outcome, answer, events, values, _, _ = prepared
         fresh = [event for event in events if event.id not in self._known and event.id not in self._storing]
         if not fresh:
             return self._repeated(endpoint, events, answer, outcome)
         if self._waiting >= self._max_waiting:
             return self.not_stored(endpoint, request, NotNow("too many callbacks wait for the disk"))
         trace = _trace(request)
-        entries = [Entry(event.topic, event.partitionkey, event.id, event.to_json(), trace) for event in fresh]
+        if len(fresh) < len(events):
+            new = {event.id for event in fresh}
+            values = [value for event, value in zip(events, values, strict=True) if event.id in new]
+        entries = [
+            Entry(event.topic, event.partitionkey, event.id, value, trace)
+            for event, value in zip(fresh, values, strict=True)
+        ]
         durable = self._log.append_soon(entries)
         self._waiting += 1
         for event in fresh:
@@ -205,13 +223,62 @@ class Intake:
         """Count one answered callback."""
         self.tally.count(endpoint.callback.name, outcome)
 
-    def _tell_drift(self, endpoint: Endpoint, decoded: Decoded) -> None:
+    def _tell_drift(self, endpoint: Endpoint, prepared: Prepared) -> None:
         name = endpoint.callback.name
-        _DRIFT.labels(name).inc(len(decoded.drift))
-        for label in decoded.drift:
+        _DRIFT.labels(name).inc(len(prepared.drift))
+        for label in prepared.drift:
             if (name, label) not in self._seen_drift and len(self._seen_drift) < _MOST_DRIFT_LABELS:
                 self._seen_drift.add((name, label))
-                _log.warning("callback.drifted", callback=name, what=label, id=decoded.events[0].id)
+                _log.warning("callback.drifted", callback=name, what=label, id=prepared.events[0].id)
+
+
+def prepare(endpoint: Endpoint, request: CallbackRequest) -> Prepared:
+    """Authenticate, decode and write one request's events: pure, and its time is bounded by the request's size.
+
+    The one place where errors become answers, with :meth:`Intake.not_stored`.
+    """
+    now = request.received_at
+    answers, signing = endpoint.callback.answers, endpoint.signing
+    try:
+        authentic = endpoint.credentials.check(request, now)
+    except SenderError as exc:
+        # Unsigned: our signature over values of a stranger's choice would open the path to that stranger.
+        answer = answers.failure(exc.status_hint, str(exc), request, None, now)
+        return Prepared("forbidden" if exc.status_hint == 403 else "unauthenticated", answer, error=_bare(exc))
+    try:
+        decoded = endpoint.callback.decode(authentic, endpoint.context)
+        values = written(decoded.events, endpoint.context.max_event_bytes)
+    except CallbackRejected as exc:
+        event = rejected_event(endpoint.callback.name, endpoint.context.account, request, exc, endpoint.credentials)
+        answer = answers.failure(exc.status_hint, str(exc), request, signing, now)
+        return Prepared("rejected", answer, (event,), (event.to_json(),), error=_bare(exc))
+    return Prepared("accepted", answers.success(request, signing, now), decoded.events, values, decoded.drift)
+
+
+def _bare(error: SenderError) -> SenderError:
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
+def written(events: tuple[Event, ...], most: int) -> list[bytes]:
+    """Return the bytes of each event.
+
+    Args:
+        events: of one callback.
+        most: bytes of all together.
+
+    Raises:
+        CallbackRejected: they are more.
+    """
+    values: list[bytes] = []
+    size = 0
+    for event in events:
+        value = event.to_json()
+        size += len(value)
+        if size > most:
+            bounds.check_bytes(size, most)
+        values.append(value)
+    return values
 
 
 def _trace(request: CallbackRequest) -> Headers:

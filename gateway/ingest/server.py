@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Final
 from urllib.parse import unquote
 
@@ -20,17 +21,20 @@ from gateway.callbacks.request import CallbackRequest
 from gateway.config.settings import Ingest
 from gateway.connections import ConnectionLimit, LimitedServer
 from gateway.errors import Broken, NotNow
-from gateway.ingest.coding import BodyTooLarge, unfolded
+from gateway.ingest.coding import BodyTooLarge, most_unfolded, unfolded
 from gateway.ingest.connection import Connection
 from gateway.ingest.endpoints import Endpoint, Endpoints
 from gateway.ingest.fast_connections import FastConnections
-from gateway.ingest.intake import Intake, Pending
+from gateway.ingest.intake import Intake, Pending, prepare
+from gateway.ingest.large_bodies import MOST_BYTES, PATIENCE_S, SMALL_BYTES, LargeBodies, Share
 from gateway.ingest.peer import caller
 from gateway.ingest.waiters import Waiters
 from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.ingest")
 _REFUSED: Final = METRICS.counter("gateway_http_refused")
+#: Compressed bodies that can become more are unfolded in the thread; so many bytes take three milliseconds.
+_MOST_UNFOLDED_HERE: Final = 1024 * 1024
 #: From closing the port to closing connections. A sender's round trip; ten times more delays every restart by seconds.
 _LAST_REQUESTS_S: Final = 0.25
 
@@ -59,6 +63,10 @@ class IngestServer:
         self._is_leaving = False
         self._limit: ConnectionLimit | None = None
         self._waiters = Waiters()
+        # Less than a read may take: it is our room that is waited for, not the sender.
+        self._large = LargeBodies(
+            max(MOST_BYTES, self._max_body), patience_s=min(PATIENCE_S, settings.read_timeout / 2)
+        )
         self._listener: asyncio.Server | None = None
 
     @property
@@ -133,6 +141,7 @@ class IngestServer:
         await asyncio.gather(*(side.shutdown(timeout_s) for side in (fast, server) if side is not None))
         if self._limit is not None:
             self._limit.close()
+        self._large.close()
 
     # -- one request --------------------------------------------------------------------------------------------
 
@@ -146,8 +155,23 @@ class IngestServer:
         if request.method not in endpoint.callback.methods:
             _REFUSED.labels("method").inc()
             return _plain(405, {"Allow": ", ".join(sorted(endpoint.callback.methods))})
+        with self._large.share() as share:
+            response = await self._take(request, endpoint, path, query, share)
+        self._intake.tally.took(endpoint.callback.name, time.perf_counter() - started)
+        if self._is_leaving:
+            response.force_close()
+        return response
+
+    async def _take(
+        self, request: BaseRequest, endpoint: Endpoint, path: str, query: bytes, share: Share
+    ) -> web.StreamResponse:
         try:
-            body = await self._body(request)
+            body = await self._body(request, share)
+        except NotNow as exc:
+            callback = self._callback_request(request, path, query, b"")
+            response = _response(self._intake.not_stored(endpoint, callback, exc))
+            response.force_close()
+            return response
         except BodyTooLarge:
             return self._refused(endpoint, request, path, query, 413, "the body is too large")
         except TimeoutError:
@@ -155,20 +179,16 @@ class IngestServer:
         except (HttpProcessingError, web.RequestPayloadError):
             return self._refused(endpoint, request, path, query, 400, "the body cannot be read")
         callback = self._callback_request(request, path, query, body)
-        answer = await self._answer(endpoint, callback)
-        self._intake.tally.took(endpoint.callback.name, time.perf_counter() - started)
-        response = _response(answer)
-        if self._is_leaving:
-            response.force_close()
-        return response
+        if len(body) <= SMALL_BYTES:
+            return _response(await self._when_durable(endpoint, callback, self._intake.take(endpoint, callback)))
+        async with self._large.turn():
+            prepared = await self._large.work(partial(prepare, endpoint, callback))
+            taken = self._intake.finish(endpoint, callback, prepared)
+            return _response(await self._when_durable(endpoint, callback, taken))
 
-    async def _answer(self, endpoint: Endpoint, callback: CallbackRequest) -> Answer:
-        taken = self._intake.take(endpoint, callback)
-        if isinstance(taken, Answer):
-            return taken
-        return await self._when_durable(endpoint, callback, taken)
-
-    async def _when_durable(self, endpoint: Endpoint, callback: CallbackRequest, pending: Pending) -> Answer:
+    async def _when_durable(self, endpoint: Endpoint, callback: CallbackRequest, pending: Answer | Pending) -> Answer:
+        if isinstance(pending, Answer):
+            return pending
         try:
             await self._waiters.wait(pending.durable)
         except NotNow as exc:
@@ -192,17 +212,25 @@ class IngestServer:
             peer=caller(peername[0] if peername else "", headers.get("x-forwarded-for", ""), self._trusted),
         )
 
-    async def _body(self, request: BaseRequest) -> bytes:
+    async def _body(self, request: BaseRequest, share: Share) -> bytes:
         """The whole body, decompressed.
 
         Raises:
             BodyTooLarge, TimeoutError: see ``ingest.max_body_bytes`` and ``ingest.read_timeout``.
+            NotNow: too many large bodies are held.
         """
-        body = await self._read(request)
+        body = await self._read(request, share)
         coding = request.headers.get("Content-Encoding")
-        return unfolded(body, coding, self._max_body) if coding else body
+        if not coding:
+            return body
+        most = most_unfolded(body, self._max_body)
+        await share.grow(max(0, most - share.size))
+        unfold = partial(unfolded, body, coding, self._max_body)
+        body = unfold() if most <= _MOST_UNFOLDED_HERE else await self._large.work(unfold)
+        share.shrink_to(len(body) if len(body) > SMALL_BYTES else 0)
+        return body
 
-    async def _read(self, request: BaseRequest) -> bytes:
+    async def _read(self, request: BaseRequest, share: Share) -> bytes:
         if not request.body_exists:
             return b""
         if request.content_length is not None and request.content_length > self._max_body:
@@ -214,17 +242,21 @@ class IngestServer:
             body = request.content.read_nowait()
             if len(body) > self._max_body:
                 raise BodyTooLarge
+            if len(body) > SMALL_BYTES:
+                await share.grow(len(body))
             return body
         async with asyncio.timeout(self._settings.read_timeout):
-            return await self._read_up_to_limit(request)
+            return await self._read_up_to_limit(request, share)
 
-    async def _read_up_to_limit(self, request: BaseRequest) -> bytes:
+    async def _read_up_to_limit(self, request: BaseRequest, share: Share) -> bytes:
         chunks: list[bytes] = []
         size = 0
         while chunk := await request.content.readany():
             size += len(chunk)
             if size > self._max_body:
                 raise BodyTooLarge
+            if size > SMALL_BYTES:
+                await share.grow(size - share.size)
             chunks.append(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 

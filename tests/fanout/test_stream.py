@@ -77,6 +77,26 @@ async def test_silence_is_broken_by_comments() -> None:
     await client.aclose()  # type: ignore[attr-defined]
 
 
+async def test_a_narrow_filter_on_a_busy_topic_is_broken_by_comments_too() -> None:
+    """Events that are not wanted are no sign of life; the other tasks of the process get their turns meanwhile."""
+    log = MemoryLog()
+    await log.append(entries(50))
+    client = stream(log, filter={"exact": {"type": "no.such"}}).events(heartbeat_s=0.05)
+    await anext(client)
+
+    async def busy() -> None:
+        while True:
+            await log.append(entries(50))
+            await asyncio.sleep(0)
+
+    traffic = asyncio.create_task(busy())
+    async with asyncio.timeout(10):
+        assert [await anext(client) for _ in range(3)] == [b": still here\n\n"] * 3
+    assert not traffic.done()
+    traffic.cancel()
+    await client.aclose()  # type: ignore[attr-defined]
+
+
 async def test_a_log_that_refuses_at_once_is_asked_now_and_then() -> None:
     """An outage costs a client a comment a second, and the process nothing: no loop of fetches and chunks."""
     clock, log = ManualClock(), MemoryLog()
