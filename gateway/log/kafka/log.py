@@ -10,9 +10,10 @@ from typing import Any, Final
 import structlog
 
 from gateway.errors import Poison
-from gateway.log import Entry, OnRevoked, Record, Start
+from gateway.log import Begins, Entry, OnRevoked, Record, Start
 from gateway.log.kafka import faults, topics
 from gateway.log.kafka.availability import State, both
+from gateway.log.kafka.incarnation import TopicIds
 from gateway.log.kafka.lane import Ticket
 from gateway.log.kafka.member import ReaderPolicy
 from gateway.log.kafka.options import KafkaOptions
@@ -66,6 +67,7 @@ class KafkaLog:
         self._writer = Writer(options, writer_policy, name=name, on_poison=self._refuse)
         self._known: set[str] = set()
         self._ensuring = asyncio.Lock()
+        self._ids = TopicIds()
         self._readers: set[KafkaReader] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._is_stopped = False
@@ -133,7 +135,7 @@ class KafkaLog:
         group: str,
         topics: Collection[str],
         *,
-        start: Start = "latest",
+        start: Start | Begins = "latest",
         on_revoked: OnRevoked | None = None,
     ) -> KafkaReader:
         """See :meth:`gateway.log.EventLog.reader`. Several of one group share the partitions.
@@ -158,6 +160,7 @@ class KafkaLog:
             self.options,
             group,
             topics,
+            ids=self._ids,
             ensure=self.ensure,
             background=self._background,
             on_closed=self._readers.discard,

@@ -28,10 +28,11 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition, errors
 
 from gateway.errors import Transient
-from gateway.log import OnRevoked, Start
+from gateway.log import Begins, OnRevoked, Start
 from gateway.log.kafka import farewell, faults, topics
 from gateway.log.kafka.availability import CONNECTION, Availability
 from gateway.log.kafka.options import OPEN_S, KafkaOptions, within
+from gateway.log.kafka.placement import GoneBack, Placement
 from gateway.log.kafka.positions import Positions, pin
 from gateway.log.kafka.quiet import QUIET
 from gateway.telemetry.metrics import METRICS
@@ -98,6 +99,7 @@ class Member:
         policy: ReaderPolicy,
         *,
         positions: Positions,
+        placement: Placement,
         availability: Availability,
         on_revoked: OnRevoked | None,
         changed: asyncio.Event,
@@ -110,6 +112,7 @@ class Member:
         self._topics = sorted(topics)
         self._policy = policy
         self._positions = positions
+        self.placement = placement
         self._availability = availability
         self._on_revoked = on_revoked
         self._changed = changed
@@ -121,24 +124,47 @@ class Member:
 
     # -- joining ------------------------------------------------------------------------------------------------
 
-    async def begin(self, start: Start) -> None:
-        """Fix where a group that is new begins, before the first :meth:`join`.
+    async def begin(self, start: Start | Begins) -> None:
+        """Fix where a group that is new begins, before the first :meth:`join`, unless it is fixed as a time.
 
         Raises:
             KafkaAway: Kafka cannot be reached, refuses, or a topic is missing.
         """
-        if start == "latest":
+        if not isinstance(start, str):
+            self.placement.start = start
+        elif start == "latest":
             await pin(self._options, self._group, self._topics, self._policy.request_s)
 
     async def ready(self) -> Any:
-        """The present consumer; joins if there is none.
+        """The present consumer, its partitions where they are read; joins if there is none.
 
         Raises:
             KafkaAway: Kafka cannot be reached, or refuses; call again later.
         """
         if self.consumer is None:
             await self.join()
+        if recreated := await self.placement.recreated(self.consumer._client):
+            _log.debug("kafka.topics_recreated", group=self._group, topics=recreated)
+            await self.restart(self.consumer)
+        try:
+            try:
+                await self.ask(self.placement.place(self.consumer))
+            except GoneBack:
+                await self.restart(self.consumer)
+                await self.ask(self.placement.place(self.consumer))
+        except faults.KafkaAway as exc:
+            self._availability.problem(CONNECTION, str(exc))
+            raise
         return self.consumer
+
+    async def restart(self, consumer: Any) -> None:
+        """Begin anew where the positions are, after everything that was handed out was given up.
+
+        Raises:
+            KafkaAway: Kafka cannot be reached, or refuses; call again later.
+        """
+        await self.replace(consumer)
+        await self.join()
 
     async def join(self) -> None:
         """Make a consumer and join. Returns with partitions, or without when others take long to give them away.
@@ -151,7 +177,7 @@ class Member:
             **self._options.client(),
             **self.arguments(),
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            auto_offset_reset="none",
             fetch_max_bytes=policy.fetch_max_bytes,
             max_partition_fetch_bytes=policy.max_partition_fetch_bytes,
         )
@@ -251,14 +277,10 @@ class Member:
         except Exception as exc:  # the owner's trouble must not keep the group from going on
             _log.exception("kafka.settle_failed", group=self._group, error=repr(exc))
 
-    async def assigned(self, consumer: Any, partitions: Collection[Any]) -> None:
-        """Called by aiokafka when partitions have come. What could not be committed before still counts."""
-        for tp, offset in self._positions.assigned(partitions).items():
-            with suppress(*faults.CLIENT_ERRORS):
-                async with asyncio.timeout(self._policy.request_s / 2):
-                    stored = await consumer.committed(tp)
-                if stored is None or stored < offset:
-                    consumer.seek(tp, offset)
+    async def assigned(self, partitions: Collection[Any]) -> None:
+        """Called by aiokafka when partitions have come. They are placed by the task that reads."""
+        self._positions.assigned(partitions)
+        self.placement.reset(partitions)
         self._changed.set()
 
     # -- committing ---------------------------------------------------------------------------------------------
@@ -284,7 +306,7 @@ class Member:
         """
         async with self._committing:
             assigned = consumer.assignment()
-            due = {tp: offset for tp, offset in self._positions.dirty().items() if tp in assigned}
+            due = {tp: position for tp, position in self._positions.dirty().items() if tp in assigned}
             if not due:
                 self._positions.drop(assigned)
                 return
@@ -364,5 +386,5 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ha
         await self._member.revoked(self._consumer, revoked)
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        await self._member.assigned(self._consumer, assigned)
+        await self._member.assigned(assigned)
         self.joined.set()

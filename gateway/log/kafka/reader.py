@@ -16,27 +16,26 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import structlog
 from aiokafka import errors
 
 from gateway.errors import Transient
-from gateway.log import OnRevoked, Record, Start
+from gateway.log import Begins, OnRevoked, Record, Start
 from gateway.log.kafka import binding, faults
 from gateway.log.kafka.availability import CONNECTION, Availability, State
+from gateway.log.kafka.incarnation import TopicIds
 from gateway.log.kafka.member import Background, Member, ReaderPolicy
 from gateway.log.kafka.onlooker import Onlooker
 from gateway.log.kafka.options import KafkaOptions
+from gateway.log.kafka.placement import Placement
 from gateway.log.kafka.positions import Positions
 from gateway.log.kafka.quiet import quieten
-from gateway.telemetry.metrics import METRICS
-
-_log = structlog.get_logger("gateway.kafka")
 
 
 class KafkaReader:
     """See :class:`gateway.log.LogReader`. Made by :meth:`gateway.log.kafka.KafkaLog.reader` and ``browse``.
 
     Args:
+        ids: shared by the readers of a log.
         is_shared: the group deals its partitions among those who read; otherwise this one has all, and is in no group.
         ensure: creates the topics where they are missing and that is allowed.
         background: for what outlives a call that is cancelled; the log awaits it when it stops.
@@ -49,7 +48,8 @@ class KafkaReader:
         group: str,
         topics: Collection[str],
         *,
-        start: Start,
+        start: Start | Begins,
+        ids: TopicIds,
         is_shared: bool = True,
         on_revoked: OnRevoked | None = None,
         ensure: Callable[[Collection[str]], Awaitable[None]],
@@ -60,7 +60,7 @@ class KafkaReader:
         self.group = group
         self._options = options
         self._topics = sorted(topics)
-        self._start: Start = start
+        self._start: Start | Begins = start
         self._ensure = ensure
         self._background = background
         self._on_closed = on_closed
@@ -76,6 +76,7 @@ class KafkaReader:
             [options.kafka_name(topic) for topic in topics],
             self._policy,
             positions=self._positions,
+            placement=Placement(options, group, self._positions, ids),
             availability=self._availability,
             on_revoked=on_revoked,
             changed=self._changed,
@@ -83,7 +84,6 @@ class KafkaReader:
         )
         self._committer: asyncio.Task[None] | None = None
         self._is_closed = False
-        self._skipped = METRICS.counter("gateway_kafka_skipped_offsets").labels(group)
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -100,7 +100,7 @@ class KafkaReader:
         except Transient as exc:
             self._availability.problem(CONNECTION, str(exc))
             raise
-        await self._member.join()
+        await self._member.ready()
         if self._committer is None:
             self._committer = asyncio.create_task(self._member.commit_regularly(), name=f"kafka-commit-{self.group}")
 
@@ -136,7 +136,8 @@ class KafkaReader:
             raise faults.KafkaAway(f"{self._member.called}: the reader is closed")
         consumer = await self._member.ready()
         self._changed.clear()
-        active = [tp for tp in consumer.assignment() if self._positions.name(tp) not in self._paused]
+        is_placed = self._member.placement.is_placed
+        active = [tp for tp in consumer.assignment() if is_placed(tp) and self._positions.name(tp) not in self._paused]
         if not active:
             # Either all is paused, or others have all partitions: something must change first.
             with suppress(TimeoutError):
@@ -150,6 +151,9 @@ class KafkaReader:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s + 1.0):
                     found = await consumer.getmany(*active, timeout_ms=int(wait_s * 1000), max_records=max_records)
+        except errors.OffsetOutOfRangeError as exc:
+            self._member.placement.out_of_range(exc.args[0])
+            return ()
         except faults.CLIENT_ERRORS as exc:
             await self._member.trouble(consumer, exc)
         if found:
@@ -164,10 +168,7 @@ class KafkaReader:
         id_of = binding.event_id
         for tp, messages in found.items():
             name, topic = self._positions.name(tp), self._options.own_name(tp.topic)
-            skipped = self._positions.read(name, messages[0].offset, messages[-1].offset)
-            if skipped:
-                self._skipped.inc(skipped)
-                _log.warning("kafka.offsets_skipped", group=self.group, partition=name, count=skipped)
+            self._positions.read(name, messages[-1].offset)
             for message in messages:
                 value, headers, id_ = read(message.value, message.headers)
                 records.append(
@@ -196,7 +197,7 @@ class KafkaReader:
         self._changed.set()
 
     async def seek(self, partition: str, offset: int) -> None:
-        """See :meth:`gateway.log.LogReader.seek`. Clamped to what is kept: Kafka would start over at the beginning.
+        """See :meth:`gateway.log.LogReader.seek`. Clamped to what is kept.
 
         Raises:
             Transient: the partition is not ours now, or Kafka is away.
@@ -228,6 +229,7 @@ class KafkaReader:
     def _seek(self, consumer: Any, tp: Any, offset: int) -> None:
         with suppress(errors.IllegalStateError):  # taken away while we asked; its next owner reads from its commit
             consumer.seek(tp, offset)
+            self._member.placement.moved(tp)
             self._positions.seek(self._positions.name(tp), offset)
 
     async def lag(self) -> Mapping[str, int]:
@@ -262,6 +264,10 @@ class KafkaReader:
         assigned = list(consumer.assignment())
         places = await self._member.ask(_all(consumer.position(tp) for tp in assigned))
         return {self._positions.name(tp): offset for tp, offset in zip(assigned, places, strict=True)}
+
+    def incarnations(self) -> Mapping[str, str]:
+        """See :meth:`gateway.log.LogReader.incarnations`."""
+        return self._member.placement.incarnations()
 
     def commit(self, partition: str, offset: int) -> None:
         """See :meth:`gateway.log.LogReader.commit`."""
