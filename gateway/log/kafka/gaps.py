@@ -9,7 +9,7 @@ in each case: records may come again, and none is passed over in silence.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -36,12 +36,12 @@ class Gap:
 
     Args:
         partition: ``<topic>-<number>``.
-        first: the first offset that is missing.
-        last: the last one; None where it cannot be known.
+        first: the first offset that is missing; None where it cannot be known.
+        last: the last one; likewise.
     """
 
     partition: str
-    first: int
+    first: int | None
     last: int | None
     reason: Reason
 
@@ -127,13 +127,13 @@ def origin(others: Collection[Committed | None], *, was: str, now: str) -> Origi
 
 def report(group: str, topic: str, gaps: Collection[Gap]) -> None:
     """Count and log what a group will not see of a topic: a line for each stretch, or one for a topic that is gone."""
-    positions = {gap.partition: gap.first for gap in gaps if gap.reason == "recreated"}
-    if positions:
-        recreated(group, topic, positions)
+    lost = [gap for gap in gaps if gap.reason == "recreated"]
+    if lost:
+        recreated(group, topic, {gap.partition: gap.first for gap in lost if gap.first is not None})
     for gap in gaps:
         if gap.reason == "recreated":
             continue
-        count = None if gap.last is None else gap.last - gap.first + 1
+        count = None if gap.first is None or gap.last is None else gap.last - gap.first + 1
         if count is not None:
             METRICS.counter("gateway_kafka_skipped_offsets").labels(group).inc(count)
         _log.warning(
@@ -149,7 +149,7 @@ def report(group: str, topic: str, gaps: Collection[Gap]) -> None:
         )
 
 
-def recreated(client: str, topic: str, positions: dict[str, int], advice: str = _ADVICE["recreated"]) -> None:
+def recreated(client: str, topic: str, positions: Mapping[str, int], advice: str = _ADVICE["recreated"]) -> None:
     """Count and log that a topic was deleted and created again.
 
     Args:

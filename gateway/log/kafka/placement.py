@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from aiokafka import TopicPartition, errors
@@ -23,6 +23,11 @@ from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.positions import Positions
 
 _log = structlog.get_logger("gateway.kafka")
+
+_GONE: Final = (
+    "Kafka has forgotten how far this group was (offsets.retention.minutes, or the group was deleted): it reads again "
+    "from the time at which it began, so that events may be delivered again"
+)
 
 
 class GoneBack(Exception):
@@ -141,8 +146,7 @@ class Placement:
             )
         if new:
             others = [committed.get(TopicPartition(topic, n)) for n in consumer.partitions_for_topic(topic) or ()]
-            starts = await self._starts(consumer, topic, new, others, beginnings, now)
-            found |= {tp: (offset, None) for tp, offset in starts.items()}
+            found |= await self._starts(consumer, topic, new, others, beginnings, now)
         return found
 
     def _known(self, tp: Any, kept: Committed | None) -> tuple[int, str] | None:
@@ -161,38 +165,37 @@ class Placement:
         others: list[Committed | None],
         beginnings: Mapping[Any, int],
         now: str,
-    ) -> dict[Any, int]:
-        """Return where partitions without a position begin, and say why if they had one."""
-        own_name = self._options.own_name(topic)
-        if isinstance(self.start, str):
-            ends = await consumer.end_offsets(partitions) if self.start == "latest" else beginnings
-            return {tp: ends[tp] for tp in partitions}
-        begin = self.start.get(own_name, Begin(0.0))
-        origin = gaps.origin(others, was=begin.incarnation, now=now)
+    ) -> dict[Any, tuple[int, Gap | None]]:
+        """Return where partitions without a position begin, and what that says of an earlier topic."""
+        name = self._options.own_name(topic)
+        begin = self.start.get(name, Begin(0.0)) if not isinstance(self.start, str) else Begin(0.0)
+        origin = gaps.origin(others, was=self._positions.incarnations.get(name) or begin.incarnation, now=now)
         if origin.is_recreated:
-            gaps.recreated(self._group, own_name, {})
-        elif origin.is_gone:
-            _log.warning(
-                "kafka.positions_gone",
-                group=self._group,
-                topic=own_name,
-                since=begin.since,
-                advice="Kafka has forgotten how far this group was (offsets.retention.minutes, or it was deleted): "
-                "it reads again from the time at which it began, so that events may be delivered again",
-            )
-        if origin.is_at_start or not begin.since:
-            return {tp: beginnings[tp] for tp in partitions}
+            names = {tp: self._positions.name(tp) for tp in partitions}
+            before = self._positions.before
+            return {tp: (beginnings[tp], Gap(own, before(own), None, "recreated")) for tp, own in names.items()}
+        if self.start == "latest":
+            starts = await consumer.end_offsets(partitions)
+        elif origin.is_at_start or not begin.since:
+            starts = beginnings
+        else:
+            starts = await self._since(consumer, name, begin, partitions, is_gone=origin.is_gone)
+        return {tp: (starts[tp], None) for tp in partitions}
+
+    async def _since(
+        self, consumer: Any, topic: str, begin: Begin, partitions: list[Any], *, is_gone: bool
+    ) -> dict[Any, int]:
+        """Return the offsets of a time, and say what that means."""
         # The ends first: what is appended between the two questions is then behind the end, and is read.
         ends = await consumer.end_offsets(partitions)
         found = await consumer.offsets_for_times(dict.fromkeys(partitions, int(begin.since * 1000)))
         starts = {tp: ends[tp] if found.get(tp) is None else found[tp].offset for tp in partitions}
-        _log.info(
-            "kafka.group_begins",
-            group=self._group,
-            topic=own_name,
-            since=begin.since,
-            positions={self._positions.name(tp): offset for tp, offset in sorted(starts.items())},
-        )
+        positions = {self._positions.name(tp): offset for tp, offset in sorted(starts.items())}
+        known: dict[str, Any] = {"group": self._group, "topic": topic, "since": begin.since, "positions": positions}
+        if is_gone:
+            _log.warning("kafka.positions_gone", **known, advice=_GONE)
+        else:
+            _log.info("kafka.group_begins", **known)
         return starts
 
     def _check_unread(self, topic: str) -> None:

@@ -29,6 +29,7 @@ class Positions:
         #: Of the topics, by name, that the positions belong to; kept over assignments.
         self.incarnations: dict[str, str] = {}
         self._gaps: dict[str, tuple[int, int]] = {}
+        self._before: dict[str, int] = {}
         self._is_dirty = asyncio.Event()
 
     def name(self, tp: Any) -> str:
@@ -62,11 +63,11 @@ class Positions:
             self._committed.setdefault(name, offset)
         elif gap is None and done is None:
             self.seek(name, offset)
-        elif gap is not None and gap.reason == "expired" and name in self._next and done != gap.first:
+        elif gap is not None and (done == gap.first or gap.reason != "expired" or name not in self._next):
+            self.seek(name, offset)
+        elif gap is not None and gap.first is not None:
             self._gaps[name] = gap.first, offset
             self._next[name] = offset
-        elif gap is not None:
-            self.seek(name, offset)
 
     def commit(self, name: str, offset: int) -> None:
         """Everything below is done; ignored if that is known."""
@@ -88,6 +89,10 @@ class Positions:
     def committed(self, name: str) -> int | None:
         """What is done, durable or about to be; None if nothing was done here."""
         return self._committed.get(name)
+
+    def before(self, name: str) -> int | None:
+        """How far this reader was when the partition was last assigned to it, to name what is gone; None if it never was."""
+        return self._before.get(name)
 
     def place(self, name: str) -> int | None:
         """Where reading goes on: behind what was handed out, else where it began; None if it never did."""
@@ -127,6 +132,7 @@ class Positions:
         """Partitions were assigned anew: forget all others; what was done in these and is not durable still counts."""
         self._next.clear()
         self._gaps.clear()
+        self._before |= self._committed
         self._committed.clear()
         self.drop(partitions)
         self._committed.update(self._dirty)
