@@ -67,7 +67,9 @@ def test_nothing_is_passed_over_in_silence(position: int, beginning: int, was: s
     assert offset <= max(position, beginning)
     if gap is not None and gap.reason == "expired":
         assert (gap.first, gap.last) == (position, beginning - 1)
-    assert (gap is not None and gap.reason == "recreated") == (was == _OLD or (is_out and position >= beginning and was != _NEW))
+    assert (gap is not None and gap.reason == "recreated") == (
+        was == _OLD or (is_out and position >= beginning and was != _NEW)
+    )
 
 
 def test_a_position_that_is_there_is_kept() -> None:
@@ -97,9 +99,7 @@ def test_a_partition_that_lost_its_end_is_read_again() -> None:
         ([None, None], _ELSEWHERE, Origin(is_gone=True)),
     ],
 )
-def test_where_partitions_without_a_position_begin(
-    others: list[Committed | None], was: str, expected: Origin
-) -> None:
+def test_where_partitions_without_a_position_begin(others: list[Committed | None], was: str, expected: Origin) -> None:
     """At the group's time, or at the start of what is new to everybody."""
     assert origin(others, was=was, now=_NEW) == expected
 
@@ -251,9 +251,7 @@ async def test_a_topic_recreated_while_nobody_read_is_read_whole(kafka: str, pre
 
 @pytest.mark.kafka
 @pytest.mark.parametrize(("before", "after"), [(1, 1), (3, 1), (1, 3)])
-async def test_a_topic_recreated_under_a_reader_is_read_whole(
-    kafka: str, prefix: str, before: int, after: int
-) -> None:
+async def test_a_topic_recreated_under_a_reader_is_read_whole(kafka: str, prefix: str, before: int, after: int) -> None:
     """With as many, fewer or more partitions: the running reader gives up what it held and reads the new one whole."""
     options, group = _options(kafka, prefix, before), f"{prefix}under-{before}-{after}"
     log, reader = await _opened(options, group)

@@ -1,4 +1,4 @@
-"""Which incarnation of a topic is there: its id, so that one that was deleted and created again is not taken for the same.
+"""Which incarnation of a topic is there, so that one that was deleted and created again is not taken for the same.
 
 Kafka gives each topic an id at its creation (KIP-516; Metadata from version 10 on, Kafka 2.8). aiokafka 0.14 speaks
 Metadata up to version 5, so version 11 is described here with its types: 11 is the first without deprecated fields, and
@@ -24,7 +24,7 @@ from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
 
-#: How long :meth:`TopicIds.recent` believes an answer: within this and a fetch a recreated topic is noticed. One request
+#: How long :meth:`TopicIds.recent` believes an answer; a recreated topic is noticed within it and a fetch. One request
 #: each time for all readers of a log; a tenth would cost a percent of a processor with hundreds of topics.
 MAX_AGE_S: Final = 3.0
 #: For one such request: reading goes on without it, as this is no way to notice an outage.

@@ -1,6 +1,6 @@
 """Puts the partitions that came to a consumer where they are read from, see :mod:`gateway.log.kafka.gaps`.
 
-aiokafka would do it in silence (``auto_offset_reset``), also when the position is no longer there. So its consumers have
+aiokafka would do it in silence (``auto_offset_reset``), also when the position is gone. So its consumers have
 no reset, and nothing is handed out of a partition before it was placed here. It happens in the task that reads: what
 cannot be asked now is asked again with the next fetch.
 """
@@ -110,7 +110,7 @@ class Placement:
             self._apply(consumer, topic, found, now, committed)
 
     async def _committed(self, consumer: Any, topics: Collection[str]) -> dict[Any, Committed]:
-        """Return what Kafka keeps for the group in all partitions of the topics; nothing for a reader without a group."""
+        """Return what Kafka keeps for the group in all partitions of the topics; nothing for one without a group."""
         if consumer._group_id is None:
             return {}
         wanted = [

@@ -59,13 +59,14 @@ class Positions:
             is_kept: Kafka has the position already, but for a gap.
         """
         done = self._committed.get(name)
-        if gap is None and is_kept:
-            self._committed.setdefault(name, offset)
-        elif gap is None and done is None:
+        if gap is None:
+            if is_kept:
+                self._committed.setdefault(name, offset)
+            elif done is None:
+                self.seek(name, offset)
+        elif gap.first in (None, done) or gap.reason != "expired" or name not in self._next:
             self.seek(name, offset)
-        elif gap is not None and (done == gap.first or gap.reason != "expired" or name not in self._next):
-            self.seek(name, offset)
-        elif gap is not None and gap.first is not None:
+        else:
             self._gaps[name] = gap.first, offset
             self._next[name] = offset
 
@@ -91,7 +92,7 @@ class Positions:
         return self._committed.get(name)
 
     def before(self, name: str) -> int | None:
-        """How far this reader was when the partition was last assigned to it, to name what is gone; None if it never was."""
+        """How far this reader was in an earlier assignment, to name what is gone; None if it had none."""
         return self._before.get(name)
 
     def place(self, name: str) -> int | None:
