@@ -13,6 +13,7 @@ from gateway.log.kafka.log import KafkaLog
 from gateway.log.kafka.member import ReaderPolicy
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.reader import KafkaReader
-from gateway.log.kafka.writer import Writer, WriterPolicy
+from gateway.log.kafka.writer import Writer
+from gateway.log.kafka.writer_policy import WriterPolicy
 
 __all__ = ["KafkaLog", "KafkaOptions", "KafkaReader", "ReaderPolicy", "State", "Writer", "WriterPolicy"]

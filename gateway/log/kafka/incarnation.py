@@ -153,6 +153,16 @@ class TopicIds:
         self._recent |= found
         return found
 
+    async def changed(self, client: Any, topics: Collection[str]) -> list[str]:
+        """Return those that were deleted and created again since this was last asked.
+
+        Raises:
+            KafkaError: no answer.
+        """
+        before = dict(self._recent)
+        found = await self.now(client, topics)
+        return [topic for topic, now in found.items() if is_another(before.get(topic, ""), now)]
+
     async def recent(self, client: Any) -> Mapping[str, str]:
         """Return what was found at most ``MAX_AGE_S`` ago for all topics that were ever asked for, or before an outage.
 

@@ -18,7 +18,8 @@ from gateway.log.kafka.lane import Ticket
 from gateway.log.kafka.member import ReaderPolicy
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.reader import KafkaReader
-from gateway.log.kafka.writer import Writer, WriterPolicy
+from gateway.log.kafka.writer import Writer
+from gateway.log.kafka.writer_policy import WriterPolicy
 
 #: For one :meth:`KafkaLog.append`. A moved leader takes some seconds, and a caller that waits longer holds an event.
 APPEND_S: Final = 20.0
