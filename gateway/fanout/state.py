@@ -168,13 +168,17 @@ class StateBoard:
         self._reader = None
 
     async def _follow(self) -> None:
+        said = ""
         while True:
             try:
                 records = await self._next()
             except Exception as exc:  # the top of a task
-                _log.warning("state.read_failed", error=repr(exc))
+                if said != repr(exc):
+                    said = repr(exc)
+                    _log.warning("state.read_failed", error=said)
                 await sleep(self._clock, _BACKOFF_S)
                 continue
+            said = ""
             for record in records:
                 self._read(record)
             if not records and not self._is_loaded:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any
 
 import pytest
 import structlog
+from confluent_kafka import ConsumerGroupTopicPartitions
+from confluent_kafka.admin import AdminClient
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.typing import EventDict
@@ -18,7 +22,7 @@ from gateway.log.kafka.positions import Positions
 from gateway.telemetry.metrics import METRICS
 from tests.kafka.surgery import create, delete, delete_records, recreate
 from tests.kafka.traffic import TOPIC, event
-from tests.log.contract import commit_all, read
+from tests.log.contract import a_new_moment, commit_all, read
 
 _QUICK = ReaderPolicy(session_s=6.0, heartbeat_s=0.5, commit_interval_s=0.1, probe_s=0.5, request_s=5.0)
 _OLD, _NEW, _ELSEWHERE = "cluster/one", "cluster/two", "other/three"
@@ -273,6 +277,51 @@ async def test_a_topic_recreated_under_a_reader_is_read_whole(kafka: str, prefix
     assert _told(lines, "kafka.recreated") == [(group, TOPIC)]
     assert _recreations(group) == 1
     await other.stop()
+    await log.stop()
+
+
+@pytest.mark.kafka
+async def test_positions_that_kafka_forgot_are_no_reason_to_skip(kafka: str, prefix: str) -> None:
+    """A group that was deleted reads again from the time at which it began, and says so; an ordinary start does not."""
+    options, group = _options(kafka, prefix, 2), f"{prefix}forgotten"
+    log = KafkaLog(options, reader_policy=_QUICK)
+    await log.start()
+    await _appended(log, 0, 20)
+    since = await a_new_moment(time.time())
+    ids = await _appended(log, 100, 20)
+    with structlog.testing.capture_logs() as lines:
+        reader = await log.reader(group, [TOPIC], start={TOPIC: Begin(since)})
+        commit_all(reader, await read(reader, 20))
+        known = reader.incarnations()[TOPIC]
+        await reader.close()
+        reader = await log.reader(group, [TOPIC], start={TOPIC: Begin(since, known)})
+        await reader.close()
+        assert _told(lines, "kafka.positions_gone") == []
+        assert len(_told(lines, "kafka.group_begins")) == 1
+        for future in AdminClient({"bootstrap.servers": kafka}).delete_consumer_groups([prefix + group]).values():
+            await asyncio.to_thread(future.result)
+        reader = await log.reader(group, [TOPIC], start={TOPIC: Begin(since, known)})
+        assert {record.id for record in await read(reader, 20)} == set(ids)
+    assert _told(lines, "kafka.positions_gone") == [(group, TOPIC)]
+    assert _told(lines, "kafka.recreated") == []
+    await log.stop()
+
+
+@pytest.mark.kafka
+async def test_the_start_of_a_group_is_durable_when_it_is_open(kafka: str, prefix: str) -> None:
+    """Every partition has a committed position, with the topic's incarnation, before the first record is read."""
+    options, group = _options(kafka, prefix, 3), f"{prefix}durable"
+    log = KafkaLog(options)
+    await log.start()
+    await _appended(log, 0, 10)
+    reader = await log.reader(group, [TOPIC], start={TOPIC: Begin(time.time() + 3600)})
+    found = AdminClient({"bootstrap.servers": kafka}).list_consumer_group_offsets(
+        [ConsumerGroupTopicPartitions(prefix + group)]
+    )
+    kept = (await asyncio.to_thread(found[prefix + group].result)).topic_partitions
+    assert sum(item.offset for item in kept) == 10
+    assert {item.metadata for item in kept} == {mark(reader.incarnations()[TOPIC])}
+    assert len(kept) == 3
     await log.stop()
 
 

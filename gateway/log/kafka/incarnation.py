@@ -32,6 +32,10 @@ ASK_S: Final = 2.0
 _MARK: Final = "topic-id:"
 
 
+#: No error, and a partition without a leader (LEADER_NOT_AVAILABLE), which says nothing about the topic.
+_KNOWN: Final = (0, 5)
+
+
 class _Uuid(AbstractType[bytes]):  # type: ignore[misc]  # aiokafka has no types
     @classmethod
     def encode(cls, value: bytes) -> bytes:
@@ -114,7 +118,9 @@ class _Request(Request[_RequestStruct]):  # type: ignore[misc]
 
 
 async def incarnations(client: Any, topics: Collection[str]) -> dict[str, str]:
-    """Return the incarnation of each topic, by its name in Kafka; without those that are missing or have none.
+    """Return the incarnation of each topic, by its name in Kafka; empty where the broker gives none.
+
+    Topics that the broker does not know, or not to us, are left out.
 
     Args:
         client: aiokafka's, of a consumer or producer that is started.
@@ -129,11 +135,11 @@ async def incarnations(client: Any, topics: Collection[str]) -> dict[str, str]:
     try:
         answer = await client.send(node, _Request(topics))
     except (NotImplementedError, errors.IncompatibleBrokerVersion):
-        return {}
+        return dict.fromkeys(topics, "")
     return {
-        name: f"{answer.cluster_id}/{urlsafe_b64encode(topic_id).decode().rstrip('=')}"
+        name: "" if topic_id == _NONE else f"{answer.cluster_id}/{urlsafe_b64encode(topic_id).decode().rstrip('=')}"
         for code, name, topic_id, *_ in answer.topics
-        if code == 0 and topic_id != _NONE
+        if code in _KNOWN
     }
 
 

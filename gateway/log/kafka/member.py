@@ -143,28 +143,30 @@ class Member:
         """
         if self.consumer is None:
             await self.join()
-        if recreated := await self.placement.recreated(self.consumer._client):
-            _log.debug("kafka.topics_recreated", group=self._group, topics=recreated)
-            await self.restart(self.consumer)
+        consumer = self.consumer
+        if await self.placement.recreated(consumer._client):
+            consumer = await self.restart(consumer)
         try:
             try:
-                await self.ask(self.placement.place(self.consumer))
+                await self.ask(self.placement.place(consumer))
             except GoneBack:
-                await self.restart(self.consumer)
-                await self.ask(self.placement.place(self.consumer))
+                consumer = await self.restart(consumer)
+                await self.ask(self.placement.place(consumer))
         except faults.KafkaAway as exc:
             self._availability.problem(CONNECTION, str(exc))
             raise
-        return self.consumer
+        return consumer
 
-    async def restart(self, consumer: Any) -> None:
-        """Begin anew where the positions are, after everything that was handed out was given up.
+    async def restart(self, consumer: Any) -> Any:
+        """Begin anew where the positions are, after everything that was handed out was given up; the new consumer.
 
         Raises:
             KafkaAway: Kafka cannot be reached, or refuses; call again later.
         """
         await self.replace(consumer)
-        await self.join()
+        if self.consumer is None:
+            await self.join()
+        return self.consumer
 
     async def join(self) -> None:
         """Make a consumer and join. Returns with partitions, or without when others take long to give them away.

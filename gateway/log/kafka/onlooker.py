@@ -39,15 +39,17 @@ class Onlooker(Member):
         consumer.assign(partitions)
         self.placement.reset(partitions)
         await self.placement.place(consumer)
-        self.placement.start = "earliest"  # partitions that come after the first ones are added ones
+        if all(map(self.placement.is_placed, partitions)):
+            self.placement.start = "earliest"  # partitions that come after the first ones are added ones
         joined = asyncio.Event()
         joined.set()
         return joined
 
-    async def restart(self, consumer: Any) -> None:
+    async def restart(self, consumer: Any) -> Any:
         """See :meth:`Member.restart`. There is nobody to give anything up to."""
         await self.ask(consumer._client.force_metadata_update())
         await self.ask(self.enter(consumer))
+        return consumer
 
     async def ready(self) -> Any:
         """See :meth:`Member.ready`. Partitions that were added are taken in."""

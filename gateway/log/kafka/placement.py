@@ -86,6 +86,8 @@ class Placement:
     async def place(self, consumer: Any) -> None:
         """Give every assigned partition that has none its position; returns at once where all have one.
 
+        Those of a topic that is not there now wait for the next call.
+
         Raises:
             KafkaError, OSError, TimeoutError: Kafka did not answer; call again.
             GoneBack: the consumer must join its group again first.
@@ -94,14 +96,15 @@ class Placement:
         if not waiting:
             return
         current = self._round
+        ids = await self._ids.now(consumer._client, {tp.topic for tp in waiting})
         by_topic: defaultdict[str, list[Any]] = defaultdict(list)
         for tp in waiting:
-            by_topic[tp.topic].append(tp)
-        ids = await self._ids.now(consumer._client, by_topic.keys())
-        beginnings = await consumer.beginning_offsets(waiting)
+            if tp.topic in ids:
+                by_topic[tp.topic].append(tp)
+        beginnings = await consumer.beginning_offsets([tp for tps in by_topic.values() for tp in tps])
         committed = await self._committed(consumer, by_topic.keys())
         for topic, partitions in by_topic.items():
-            now = ids.get(topic, "")
+            now = ids[topic]
             found = await self._topic(consumer, topic, partitions, committed, beginnings, now)
             if current != self._round:
                 return  # assigned anew meanwhile: what was asked may be old

@@ -101,6 +101,8 @@ class KafkaReader:
             self._availability.problem(CONNECTION, str(exc))
             raise
         await self._member.ready()
+        with suppress(Transient):
+            await self.flush()  # where it begins, should it be new: a crash must not move that
         if self._committer is None:
             self._committer = asyncio.create_task(self._member.commit_regularly(), name=f"kafka-commit-{self.group}")
 
