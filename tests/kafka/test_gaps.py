@@ -298,8 +298,8 @@ async def test_positions_that_kafka_forgot_are_no_reason_to_skip(kafka: str, pre
         await reader.close()
         assert _told(lines, "kafka.positions_gone") == []
         assert len(_told(lines, "kafka.group_begins")) == 1
-        for future in AdminClient({"bootstrap.servers": kafka}).delete_consumer_groups([prefix + group]).values():
-            await asyncio.to_thread(future.result)
+        admin = AdminClient({"bootstrap.servers": kafka})
+        await asyncio.to_thread(admin.delete_consumer_groups([prefix + group])[prefix + group].result, 20)
         reader = await log.reader(group, [TOPIC], start={TOPIC: Begin(since, known)})
         assert {record.id for record in await read(reader, 20)} == set(ids)
     assert _told(lines, "kafka.positions_gone") == [(group, TOPIC)]
@@ -315,10 +315,9 @@ async def test_the_start_of_a_group_is_durable_when_it_is_open(kafka: str, prefi
     await log.start()
     await _appended(log, 0, 10)
     reader = await log.reader(group, [TOPIC], start={TOPIC: Begin(time.time() + 3600)})
-    found = AdminClient({"bootstrap.servers": kafka}).list_consumer_group_offsets(
-        [ConsumerGroupTopicPartitions(prefix + group)]
-    )
-    kept = (await asyncio.to_thread(found[prefix + group].result)).topic_partitions
+    admin = AdminClient({"bootstrap.servers": kafka})
+    found = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(prefix + group)])
+    kept = (await asyncio.to_thread(found[prefix + group].result, 20)).topic_partitions
     assert sum(item.offset for item in kept) == 10
     assert {item.metadata for item in kept} == {mark(reader.incarnations()[TOPIC])}
     assert len(kept) == 3

@@ -22,6 +22,7 @@ def test_how_soon_a_dead_member_is_noticed_is_what_the_configuration_says(
         "g",
         ["sms.dr"],
         start="latest",
+        ids=TopicIds(),
         on_revoked=None,
         ensure=_never,
         background=asyncio.create_task,
