@@ -8,6 +8,7 @@ import pytest
 
 from gateway.config.settings import Kafka, Subscriber
 from gateway.log.kafka import KafkaOptions, KafkaReader, ReaderPolicy
+from gateway.log.kafka.incarnation import TopicIds
 
 
 @pytest.mark.parametrize(("written", "session_s"), [(None, 15.0), ("6s", 6.0)])
