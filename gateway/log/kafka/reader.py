@@ -1,8 +1,8 @@
 """A reading position, of a consumer group or of nobody, as a :class:`gateway.log.LogReader`.
 
-* A group that is new and starts at ``latest`` has this position committed before :meth:`KafkaReader.open` returns:
-  otherwise a crash before its first commit would move it to a later end. From then on a partition without a position
-  (one that was added) is read from its beginning, as its events are new to everybody.
+* A group that is new has its position committed before :meth:`KafkaReader.open` returns: otherwise a crash before its
+  first commit would move it to a later end. From then on a partition without a position (one that was added) is read
+  from its beginning, as its events are new to everybody. See :mod:`gateway.log.kafka.placement`.
 * Pausing is done here: aiokafka throws away what it has fetched of a paused partition, and our readers pause often.
 
 Bounds: at most ``max_partition_fetch_bytes`` for each partition and ``fetch_max_bytes`` for each broker are held
