@@ -18,6 +18,7 @@ from gateway.log import Begin, Record
 from gateway.log.kafka import KafkaLog, KafkaOptions, KafkaReader, ReaderPolicy
 from gateway.log.kafka.gaps import Committed, Gap, Origin, origin, proceed
 from gateway.log.kafka.incarnation import mark, marked
+from gateway.log.kafka.partitioner import partition_of
 from gateway.log.kafka.positions import Positions
 from gateway.telemetry.metrics import METRICS
 from tests.kafka.surgery import create, delete, delete_records, recreate
@@ -349,6 +350,39 @@ async def test_a_reader_with_old_metadata_notices_a_recreated_topic(
                 break
     assert found == set(ids)
     assert _told(lines, "kafka.recreated") == [(group, TOPIC)]
+    await other.stop()
+    await log.stop()
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("is_shared", [True, False])
+async def test_one_refused_partition_tells_of_all(
+    kafka: str, prefix: str, monkeypatch: pytest.MonkeyPatch, is_shared: bool
+) -> None:
+    """Of two partitions of a recreated topic one is refused and one has records at the old offset: both come whole."""
+    options, name = _options(kafka, prefix, 2), f"{prefix}two-{is_shared}"
+    log = KafkaLog(options, reader_policy=_QUICK)
+    await log.start()
+    of_first = [event(n, f"k{n}") for n in range(300) if partition_of(f"k{n}".encode(), 2) == 0]
+    of_second = [event(n, f"k{n}") for n in range(300) if partition_of(f"k{n}".encode(), 2) == 1]
+    await log.append([*of_first[:30], *of_second[:30]])
+    opening = log.reader if is_shared else log.browse
+    reader = await opening(name, [TOPIC], start="earliest")
+    await read(reader, 60)
+    monkeypatch.setattr(reader._member.consumer._client.cluster, "update_metadata", lambda _: None)
+    await recreate(options, TOPIC, 2)
+    other = KafkaLog(options)
+    await other.start()
+    given = [*of_first[40:50], *of_second[40:120]]
+    await other.append(given)
+    with structlog.testing.capture_logs() as lines:
+        found: set[str] = set()
+        for _ in range(60):
+            found |= {record.id for record in await reader.fetch(max_records=500, wait_s=0.5)}
+            if found >= {entry.id for entry in given}:
+                break
+    assert found == {entry.id for entry in given}
+    assert _told(lines, "kafka.recreated") == [(name, TOPIC)]
     await other.stop()
     await log.stop()
 

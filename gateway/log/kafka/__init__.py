@@ -4,8 +4,8 @@ In the order of an event's way: ``binding`` (event ⇄ Kafka record), ``partitio
 ``backlog`` (what waits for one partition, for all), ``producer`` (one of aiokafka's) and ``writer`` (one after another,
 in order through every failure), ``member``, ``positions`` and ``reader`` (a consumer group), ``onlooker`` (a consumer
 that is in none), ``placement`` and ``gaps`` (where they read, and what is gone before that). Beside it: ``options`` and
-``security`` (how clients are made), ``topics`` (create, list), ``incarnation`` and ``recreations`` (is it still the same
-topic),
+``security`` (how clients are made), ``topics`` (create, list), ``incarnation`` and ``recreations`` (is it still the
+same topic),
 ``availability`` (what is the matter, told once), ``staleness`` (away, or moved?), ``faults`` (aiokafka's errors in our
 words), ``quiet`` (its log).
 """

@@ -108,8 +108,8 @@ class Placement:
             found = await self._topic(consumer, topic, partitions, committed, beginnings, now)
             if current != self._round:
                 return  # assigned anew meanwhile: what was asked may be old
-            if consumer._group_id is not None and any(gap and gap.reason != "expired" for _, gap in found.values()):
-                self._check_unread(topic)
+            if any(gap and gap.reason != "expired" for _, gap in found.values()):
+                self._check_unread(topic, has_owner=consumer._group_id is not None)
             self._apply(consumer, topic, found, now, committed)
 
     async def _committed(self, consumer: Any, topics: Collection[str]) -> dict[Any, Committed]:
@@ -201,13 +201,17 @@ class Placement:
             _log.info("kafka.group_begins", **known)
         return starts
 
-    def _check_unread(self, topic: str) -> None:
-        """A topic begins anew: none of its partitions may have been read since they were assigned.
+    def _check_unread(self, topic: str, *, has_owner: bool) -> None:
+        """A topic begins anew: in all of its partitions at once, and in none that was read since it was assigned.
+
+        Args:
+            has_owner: somebody keeps account of what was read, and must hear of it first.
 
         Raises:
-            GoneBack: one was.
+            GoneBack: they must be assigned anew.
         """
-        if any(tp.topic == topic for tp in self._placed) or self._positions.is_reading(self._options.own_name(topic)):
+        is_reading = has_owner and self._positions.is_reading(self._options.own_name(topic))
+        if is_reading or any(tp.topic == topic for tp in self._placed):
             raise GoneBack(topic)
 
     def _apply(
