@@ -230,6 +230,22 @@ async def test_a_browsing_reader_names_what_it_missed(kafka: str, prefix: str) -
 
 
 @pytest.mark.kafka
+async def test_a_client_that_comes_back_late_is_named_what_it_missed(kafka: str, prefix: str) -> None:
+    """A seek to an offset that is gone goes to the first one kept, and names the records between."""
+    options, name = _options(kafka, prefix), f"{prefix}stream"
+    log = KafkaLog(options, reader_policy=_QUICK)
+    await log.start()
+    await _appended(log, 0, 20)
+    await delete_records(options, TOPIC, 0, 15)
+    reader = await log.browse(name, [TOPIC], start="latest")
+    with structlog.testing.capture_logs() as lines:
+        await reader.seek(f"{TOPIC}-0", 3)
+        assert [record.offset for record in await read(reader, 5)] == [15, 16, 17, 18, 19]
+    assert _told(lines, "kafka.expired") == [(name, TOPIC, f"{TOPIC}-0", 3, 14, 12)]
+    await log.stop()
+
+
+@pytest.mark.kafka
 @pytest.mark.parametrize("again", [3, 10, 25])
 async def test_a_topic_recreated_while_nobody_read_is_read_whole(kafka: str, prefix: str, again: int) -> None:
     """With fewer, as many, or more records than were read of the old one: all of the new one comes, and it is said."""

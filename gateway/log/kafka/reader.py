@@ -20,8 +20,9 @@ from aiokafka import errors
 
 from gateway.errors import Transient
 from gateway.log import Begins, OnRevoked, Record, Start
-from gateway.log.kafka import binding, faults
+from gateway.log.kafka import binding, faults, gaps
 from gateway.log.kafka.availability import CONNECTION, Availability, State
+from gateway.log.kafka.gaps import Gap
 from gateway.log.kafka.incarnation import TopicIds
 from gateway.log.kafka.member import Background, Member, ReaderPolicy
 from gateway.log.kafka.onlooker import Onlooker
@@ -199,7 +200,7 @@ class KafkaReader:
         self._changed.set()
 
     async def seek(self, partition: str, offset: int) -> None:
-        """See :meth:`gateway.log.LogReader.seek`. Clamped to what is kept.
+        """See :meth:`gateway.log.LogReader.seek`. Clamped to what is kept; what is gone is named.
 
         Raises:
             Transient: the partition is not ours now, or Kafka is away.
@@ -210,6 +211,8 @@ class KafkaReader:
             raise faults.KafkaAway(f"{self._member.called}: {partition} is not assigned to this process")
         first = (await self._member.ask(consumer.beginning_offsets([tp])))[tp]
         end = (await self._member.ask(consumer.end_offsets([tp])))[tp]
+        if offset < first:  # a stream's client that comes back late
+            gaps.report(self.group, self._options.own_name(tp.topic), [Gap(partition, offset, first - 1, "expired")])
         self._seek(consumer, tp, min(max(offset, first), end))
 
     async def seek_to_time(self, unix_s: float) -> None:
