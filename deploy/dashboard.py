@@ -206,7 +206,14 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                     ),
                 ),
             ),
-            Panel("Offsets skipped", ((rate("gateway_kafka_skipped_offsets_total", "group"), "{{group}}"),), "cps"),
+            Panel(
+                "Offsets skipped, topics recreated",
+                (
+                    (rate("gateway_kafka_skipped_offsets_total", "group"), "skipped: {{group}}"),
+                    (rate("gateway_kafka_recreated_topics_total", "group"), "recreated: {{group}}"),
+                ),
+                "cps",
+            ),
         ),
     ),
     (

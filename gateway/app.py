@@ -38,8 +38,11 @@ from gateway.config.settings import FAMILIES, Settings, Subscriber
 from gateway.config.watch import watch
 from gateway.errors import Broken, ConfigError, GatewayError, NotNow
 from gateway.eventloop import loop_factory
+from gateway.fanout.beginnings import Beginnings
+from gateway.fanout.clock import SystemClock
 from gateway.fanout.fanout import FanOut
 from gateway.fanout.reader import group_name
+from gateway.fanout.state import StateBoard
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.intake import Intake
 from gateway.ingest.known import KnownIds
@@ -47,6 +50,7 @@ from gateway.ingest.server import IngestServer
 from gateway.log import EventLog
 from gateway.log.journal import Journal, Retention
 from gateway.log.kafka import KafkaLog, KafkaOptions
+from gateway.log.kafka.options import within
 from gateway.orphans import Orphanage
 from gateway.publisher import Publisher
 from gateway.search import Search
@@ -59,6 +63,9 @@ STOP_S: Final = 25.0
 _INGEST_STOP_S: Final = 8.0
 _FANOUT_STOP_S: Final = 8.0
 _PUBLISHER_STOP_S: Final = 2.0
+_LAST_WORDS_S: Final = 2.0
+#: For what Kafka keeps of subscribers' states, once it answers.
+_KAFKA_LOAD_S: Final = 10.0
 
 #: What a process does; the commands of the same names.
 Role = Literal["run", "serve", "fanout"]
@@ -95,6 +102,7 @@ class App:
         self.reload = asyncio.Event()
         self._stack = AsyncExitStack()
         self._checks: dict[str, Callable[[], Check]] = {}
+        self._beginnings: Beginnings | None = None
         # Of this life of this process: containers of one machine may share its name, and all have the same process id.
         own = f"{socket.gethostname()}-{worker or 0}-{secrets.token_hex(4)}"
         self._instance = own if settings.kafka is not None else "0"
@@ -135,8 +143,10 @@ class App:
             if kafka is not None:
                 await self._start_publisher(kafka, search)
         log = self._parts.log = await self._open_kafka(kafka) if kafka is not None else self.journal
+        if self.role == "serve" and not self._worker:
+            await self._start_beginnings(log)
         if self.role != "serve":
-            await self._start_fanout(log, load_wait_s=0.2 if kafka is None else 10.0)
+            await self._start_fanout(log, load_wait_s=0.2 if kafka is None else _KAFKA_LOAD_S)
             told["subscribers"] = [subscriber.name for subscriber in settings.subscribers]
         if self.role != "fanout":
             told |= await self._start_ingest()
@@ -187,12 +197,42 @@ class App:
         if isinstance(log, Journal):
             await self._claim_positions(log, self.settings.subscribers)
         self.fanout = FanOut(
-            log, self.settings.subscribers, instance=self._instance, load_wait_s=load_wait_s, spans=self._spans
+            log,
+            self.settings.subscribers,
+            keeps_times=not isinstance(log, Journal),
+            notes=self._parts.journal,
+            instance=self._instance,
+            load_wait_s=load_wait_s,
+            spans=self._spans,
         )
+        await self._keep_times()
         self._parts.fanout = self.fanout
         descriptors.check_deliveries(_connections(self.settings.subscribers))
         self._stack.push_async_callback(lambda: self.fanout.stop(_FANOUT_STOP_S))
         self.fanout.start()
+
+    async def _start_beginnings(self, log: EventLog) -> None:
+        """Where new subscribers begin is fixed here too: ``fanout`` may be started later, or on another machine."""
+        clock = SystemClock()
+        board = StateBoard(
+            log,
+            clock=clock,
+            instance=self._instance,
+            load_wait_s=_KAFKA_LOAD_S,
+            on_loaded=lambda: None,
+            on_change=lambda _: None,
+        )
+        self._beginnings = Beginnings(board, clock, self.journal)
+        self._beginnings.apply(self.settings.subscribers)
+        await self._keep_times()
+        self._stack.push_async_callback(lambda: within(_LAST_WORDS_S, board.stop()))
+        board.start()
+
+    async def _keep_times(self) -> None:
+        """Make durable where subscribers begin, as far as this process can, before they are reported as applied."""
+        if self._parts.journal is not None:
+            with suppress(NotNow):
+                await self._parts.journal.flush()
 
     async def _start_ingest(self) -> dict[str, object]:
         settings = self.settings.ingest
@@ -248,6 +288,9 @@ class App:
             else:
                 self._parts.subscribers = settings.subscribers
                 descriptors.check_deliveries(_connections(settings.subscribers))
+                if self._beginnings is not None:
+                    self._beginnings.apply(settings.subscribers)
+                await self._keep_times()
                 if self._parts.fanout is not None and isinstance(self._parts.log, Journal):
                     with suppress(NotNow):  # their readers do it as soon as the disk lets them
                         await self._claim_positions(self._parts.log, settings.subscribers)

@@ -28,7 +28,8 @@ from gateway.log.kafka import topics
 from gateway.log.kafka.availability import State
 from gateway.log.kafka.lane import Ticket
 from gateway.log.kafka.options import Backoff, KafkaOptions
-from gateway.log.kafka.writer import Writer, WriterPolicy
+from gateway.log.kafka.writer import Writer
+from gateway.log.kafka.writer_policy import WriterPolicy
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 

@@ -23,7 +23,7 @@ from gateway.config.settings import Subscriber
 from gateway.errors import GatewayError, NotNow
 from gateway.fanout.clock import SystemClock
 from gateway.fanout.replay import Replayed, Selection, replay
-from gateway.log import Entry, EventLog, LogReader, OnRevoked, Start
+from gateway.log import Begins, Entry, EventLog, LogReader, OnRevoked, Start
 from gateway.telemetry import redaction
 
 #: Jobs at a time; each reads the log.
@@ -202,7 +202,7 @@ class _Counting:
         group: str,
         topics: Collection[str],
         *,
-        start: Start = "latest",
+        start: Start | Begins = "latest",
         on_revoked: OnRevoked | None = None,
     ) -> LogReader:
         return await self._log.reader(group, topics, start=start, on_revoked=on_revoked)

@@ -19,9 +19,11 @@ from gateway.errors import ConfigError, GatewayError
 from gateway.fanout import planning
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.attempts import AttemptLog
+from gateway.fanout.beginnings import Beginnings, Notes
 from gateway.fanout.clock import Clock, SystemClock, sleep
 from gateway.fanout.gate import Lasting, Seen
 from gateway.fanout.job import Job
+from gateway.fanout.lane import Beginning
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.state import StateBoard
 from gateway.fanout.telling import OnAttempt, Telling, forget
@@ -71,6 +73,8 @@ class FanOut:
     Args:
         log: what is read, and where parked events, dead letters and states go.
         subscribers: as configured; ``stream`` ones have no reader, see :mod:`gateway.fanout.stream`.
+        keeps_times: the log is shared, so that where a subscriber begins is kept as a time.
+        notes: where this process keeps such times while the log is away.
         instance: names this process in what it tells the others, for people.
         load_wait_s: see :class:`~gateway.fanout.state.StateBoard`; 0.2 for the journal, 10 for Kafka.
         spans: makes spans of attempts, where an exporter is configured.
@@ -84,6 +88,8 @@ class FanOut:
         log: EventLog,
         subscribers: Sequence[Subscriber],
         *,
+        keeps_times: bool = False,
+        notes: Notes | None = None,
         instance: str = "0",
         load_wait_s: float = 0.2,
         clock: Clock | None = None,
@@ -107,6 +113,9 @@ class FanOut:
             on_loaded=self._on_loaded,
             on_change=self._on_change,
         )
+        self._beginnings = Beginnings(self._board, self._clock, notes) if keeps_times else None
+        if self._beginnings is not None:
+            self._beginnings.apply(subscribers)
         self._attempts = AttemptLog(log, clock=self._clock, metrics=metrics)
         self._exchange = asyncio.Lock()
         self._watcher: asyncio.Task[None] | None = None
@@ -151,6 +160,8 @@ class FanOut:
         _check(subscribers)
         async with self._exchange:
             self._wanted = {subscriber.name: subscriber for subscriber in subscribers}
+            if self._beginnings is not None:
+                self._beginnings.apply(subscribers)
             if not self.is_started.is_set() or self._is_stopped:
                 return
             leaving = [name for name, (before, _) in self._running.items() if self._wanted.get(name) != before]
@@ -220,10 +231,16 @@ class FanOut:
             rng=self._rng,
             telling=Telling(name, metrics=self._metrics, on_attempt=self._on_attempt(name)),
             on_state=lambda: self._board.put(name, reader.gate.lasting),
+            beginning=self._beginning(name),
         )
         reader.gate.restore(self._board.get(name))
         reader.start()
         return reader
+
+    def _beginning(self, name: str) -> Beginning | None:
+        if self._beginnings is None:
+            return None
+        return Beginning(lambda: self._board.begins(name), lambda found: self._board.opened(name, found))
 
     def _on_attempt(self, name: str) -> OnAttempt:
         """Every attempt is noted for ``explain``, and becomes a span where an exporter is configured."""

@@ -11,7 +11,7 @@ done; the log keeps the rest.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,7 +24,7 @@ from gateway.fanout.dispatch import Dispatcher
 from gateway.fanout.job import Job
 from gateway.fanout.schedule import Place
 from gateway.fanout.watermark import Watermark
-from gateway.log import TOMBSTONE, EventLog, LogReader, Record, Start
+from gateway.log import TOMBSTONE, Begins, EventLog, LogReader, Record, Start
 from gateway.telemetry import redaction
 
 #: How long one fetch waits for records. Shorter wakes idle readers for nothing; it never delays a record.
@@ -59,6 +59,19 @@ class Window:
     max_span: int = 20_000
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Where a reader begins in topics in which it has no position.
+
+    Args:
+        asked: for the times, before each opening.
+        on_opened: told which incarnations of the topics are read.
+    """
+
+    asked: Callable[[], Awaitable[Begins]]
+    on_opened: Callable[[Mapping[str, str]], None]
+
+
 class Position:
     """Bookkeeping of one partition for as long as it is ours."""
 
@@ -81,6 +94,7 @@ class Lane:
         topics: what to read.
         wants: the filter; False passes a record over.
         is_parked: records carry a due time and a trail in their headers.
+        beginning: where it begins in each topic, instead of ``start``.
         settle_s: how long a revoked partition waits for what is in flight, if the log does; longer than an attempt.
         on_skipped: told how many records of a batch the filter passed over.
     """
@@ -97,6 +111,7 @@ class Lane:
         wants: Callable[[Record], bool] | None = None,
         is_parked: bool = False,
         start: Start = "earliest",
+        beginning: Beginning | None = None,
         settle_s: float = 15.0,
         on_skipped: Callable[[int], None] = lambda _: None,
     ) -> None:
@@ -109,6 +124,7 @@ class Lane:
         self._wants = wants
         self._is_parked = is_parked
         self._start: Start = start
+        self._beginning = beginning
         self._settle_s = settle_s
         self._on_skipped = on_skipped
         self._reader: LogReader | None = None
@@ -185,9 +201,10 @@ class Lane:
             await self.close()
             self._is_whole = True
         if self._reader is None:
-            self._reader = await self._log.reader(
-                self.group, self._topics, start=self._start, on_revoked=self._on_revoked
-            )
+            start = self._start if self._beginning is None else await self._beginning.asked()
+            self._reader = await self._log.reader(self.group, self._topics, start=start, on_revoked=self._on_revoked)
+            if self._beginning is not None:
+                self._beginning.on_opened(self._reader.incarnations())
         room = self._room()
         if room < self._enough and self._events:
             await self._wait_for_room(self._reader)

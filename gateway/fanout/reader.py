@@ -38,7 +38,7 @@ from gateway.fanout.concurrency import AdaptiveLimit
 from gateway.fanout.dispatch import Dispatcher
 from gateway.fanout.gate import Gate
 from gateway.fanout.job import Job
-from gateway.fanout.lane import Lane, Window
+from gateway.fanout.lane import Beginning, Lane, Window
 from gateway.fanout.rate import TokenBucket
 from gateway.fanout.retry import Delivered, GiveUp, Retry, RetryPolicy, Stop, decide
 from gateway.fanout.schedule import Place
@@ -93,6 +93,7 @@ class SubscriberReader:
         rng: jitter and span ids.
         telling: metrics, log lines and the record of attempts.
         on_state: told whenever the gate's lasting state changed, to make it durable.
+        beginning: where it begins in its main topics, where that was fixed as a time.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class SubscriberReader:
         rng: Random,
         telling: Telling,
         on_state: Callable[[], None] = lambda: None,
+        beginning: Beginning | None = None,
     ) -> None:
         self.plan = plan
         self._log = log
@@ -118,6 +120,7 @@ class SubscriberReader:
         self.gate = Gate(
             Breaker(plan.breaker, rng), self._adaptive, self._dispatcher, clock, telling=telling, on_state=on_state
         )
+        self._beginning = beginning
         self._max_waiting = max(1, int(plan.window.max_events * _WAITING_SHARE))
         self._lanes = self._make_lanes()
         self._readers: list[asyncio.Task[None]] = []
@@ -186,6 +189,7 @@ class SubscriberReader:
                 wants=None if is_parked else plan.wants,
                 is_parked=is_parked,
                 start="earliest" if is_parked else plan.start,
+                beginning=None if is_parked else self._beginning,
                 settle_s=settle_s,
                 on_skipped=self._telling.skipped,
             )

@@ -4,8 +4,9 @@ Kept as records of the internal topic :data:`TOPIC`, the same on both logs; the 
 
     <subscriber>/control   {"paused": bool, "stopped": reason}          written when a person or a 410 changes it
     <subscriber>/breaker   {"opened_at": Unix seconds | null, "open_s": seconds}    written when it opens or closes
+    <subscriber>/start     {"topics": {...}}    when a configuration named it first, see gateway.fanout.beginnings
 
-Two keys, as with several processes each has a breaker of its own, and its word on that must not undo a pause
+Several keys, as with several processes each has a breaker of its own, and its word on that must not undo a pause
 that another has just written. In Kafka the topic is best compacted. In the journal it falls under retention
 like everything, so a state that is not the normal one is written again every :data:`REFRESH_S`. Every process
 follows the topic: a pause asked of one holds in all.
@@ -13,6 +14,9 @@ follows the topic: a pause asked of one holds in all.
 The log decides: the last record of a key counts, whoever wrote it and whatever the clocks say. What stands in the log
 before our own word is overruled by it, so from a change until our record of it is read back, nothing of that key is
 taken over.
+
+Of ``start`` the earliest time counts instead. Whoever reads a later one writes the earlier one behind it, as only the
+last record of a key survives compaction.
 
 The probes of an open breaker are not written, so that an outage costs two records however long it is.
 """
@@ -28,10 +32,11 @@ import orjson
 import structlog
 
 from gateway.errors import GatewayError
+from gateway.fanout import beginnings
 from gateway.fanout.clock import Clock, sleep
 from gateway.fanout.gate import Lasting
 from gateway.fanout.scan import has_more
-from gateway.log import Entry, EventLog, LogReader, Record
+from gateway.log import Begins, Entry, EventLog, LogReader, Record
 from gateway.telemetry import redaction
 
 TOPIC: Final = "fanout.state"
@@ -42,7 +47,14 @@ _BACKOFF_S: Final = 5.0
 _NORMAL: Final[dict[str, dict[str, Any]]] = {
     "control": {"paused": False, "stopped": ""},
     "breaker": {"opened_at": None, "open_s": 0.0},
+    "start": beginnings.NOTHING,
 }
+#: Before a subscriber that is new begins, processes that applied the same configuration a moment earlier have so long
+#: to say so: the shorter where Kafka was there, the longer where they all wait for it to come back.
+_AGREE_S: Final = (1.0, 5.0)
+#: A subscriber begins with what is known here when its time cannot be written for so long.
+_WRITE_S: Final = 30.0
+_LOOK_S: Final = 0.1
 
 _log = structlog.get_logger("gateway.fanout")
 
@@ -77,6 +89,9 @@ class StateBoard:
         self._dirty: dict[str, None] = {}
         self._has_dirty = asyncio.Event()
         self._written_at: dict[str, float] = {}
+        self._applied: dict[str, dict[str, float]] = {}  # before it was known what is kept
+        self._new: set[str] = set()  # subscribers whose time was fixed here, and is not agreed on
+        self._last_starts: dict[str, beginnings.Kept] = {}
         self._awaited: dict[str, str] = {}  # by key, the id of our last record that was not read back yet
         self._reader: LogReader | None = None
         self._ends: Mapping[str, int] | None = None  # of what was kept when we came
@@ -101,6 +116,37 @@ class StateBoard:
                 self._kept[key] = value
                 self._mark(key)
 
+    def apply(self, subscriber: str, times: Mapping[str, float]) -> None:
+        """See :class:`gateway.fanout.beginnings.Board`. Until it is known what is kept, this waits for it."""
+        if not self._is_loaded:
+            self._applied.setdefault(subscriber, {}).update(times)
+            return
+        kept = self._start_of(subscriber)
+        if self._put_start(subscriber, beginnings.added(kept, times)) and any(times.values()):
+            self._new.add(subscriber)
+
+    def drop(self, subscriber: str) -> None:
+        """See :class:`gateway.fanout.beginnings.Board`."""
+        self._applied.pop(subscriber, None)
+        self._put_start(subscriber, beginnings.NOTHING)
+
+    async def begins(self, subscriber: str) -> Begins:
+        """Where it begins in its topics, agreed on with the other processes as far as they can be heard."""
+        if subscriber in self._new:
+            key = f"{subscriber}/start"
+            until = self._clock.monotonic() + _WRITE_S
+            while (key in self._dirty or key in self._awaited) and self._clock.monotonic() < until:
+                await sleep(self._clock, _LOOK_S)
+            since = max((begin.since for begin in beginnings.begins(self._start_of(subscriber)).values()), default=0.0)
+            shortest, longest = _AGREE_S
+            await sleep(self._clock, min(max(self._clock.now() - since, shortest), longest))
+            self._new.discard(subscriber)
+        return beginnings.begins(self._start_of(subscriber))
+
+    def opened(self, subscriber: str, incarnations: Mapping[str, str]) -> None:
+        """The subscriber reads its topics in these incarnations."""
+        self._put_start(subscriber, beginnings.opened(self._start_of(subscriber), incarnations))
+
     def start(self) -> None:
         """Begin to load, follow and write."""
         self._tasks = [
@@ -123,17 +169,23 @@ class StateBoard:
         self._reader = None
 
     async def _follow(self) -> None:
+        said = ""
         while True:
             try:
                 records = await self._next()
             except Exception as exc:  # the top of a task
-                _log.warning("state.read_failed", error=redaction.fault(exc))
+                fault = redaction.fault(exc)
+                if said != fault:
+                    said = fault
+                    _log.warning("state.read_failed", error=said)
                 await sleep(self._clock, _BACKOFF_S)
                 continue
+            said = ""
             for record in records:
                 self._read(record)
             if not records and not self._is_loaded:
                 self._is_loaded = True
+                self._catch_up()
                 self._on_loaded()
             self._refresh()
 
@@ -154,20 +206,50 @@ class StateBoard:
         try:
             value = orjson.loads(record.value)
             part = key.rpartition("/")[2]
-            state: dict[str, Any] = {name: value[name] for name in _NORMAL[part]}
-        except (orjson.JSONDecodeError, KeyError, TypeError):
+            wanted: dict[str, Any] = {name: value[name] for name in _NORMAL[part]}
+            state = beginnings.parse(wanted) if part == "start" else wanted
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
             _log.warning("state.not_understood", partition=record.partition, offset=record.offset)
             return
         self._written_at[key] = record.appended_at
-        if key in self._dirty or key in self._awaited:
-            if self._awaited.get(key) == record.id:
-                del self._awaited[key]
-            return
-        if state == self._kept.get(key, _NORMAL[part]):
-            return
-        self._kept[key] = state
-        if self._is_loaded and part == "control":
-            self._on_change(key.rpartition("/")[0])
+        is_ours = key in self._dirty or key in self._awaited
+        if self._awaited.get(key) == record.id:
+            del self._awaited[key]
+        if part == "start":
+            self._read_start(key, state, is_ours=is_ours)
+        elif not is_ours and state != self._kept.get(key, _NORMAL[part]):
+            self._kept[key] = state
+            if self._is_loaded and part == "control":
+                self._on_change(key.rpartition("/")[0])
+
+    def _read_start(self, key: str, state: beginnings.Kept, *, is_ours: bool) -> None:
+        self._last_starts[key] = state
+        if is_ours and not state["topics"]:
+            return  # removed by another process before our word on it
+        kept = self._kept.get(key, beginnings.NOTHING)
+        kept = self._kept[key] = beginnings.merged(state, kept) if is_ours else beginnings.merged(kept, state)
+        if self._is_loaded and kept != state:
+            self._mark(key)
+
+    def _catch_up(self) -> None:
+        """All that is kept was read: what was applied meanwhile is added, and what must be the last word is written."""
+        for key, last in self._last_starts.items():
+            if self._kept[key] != last:
+                self._mark(key)
+        applied, self._applied = self._applied, {}
+        for subscriber, times in applied.items():
+            self.apply(subscriber, times)
+
+    def _start_of(self, subscriber: str) -> beginnings.Kept:
+        return self._kept.get(f"{subscriber}/start", beginnings.NOTHING)
+
+    def _put_start(self, subscriber: str, kept: beginnings.Kept) -> bool:
+        key = f"{subscriber}/start"
+        if kept == self._start_of(subscriber):
+            return False
+        self._kept[key] = kept
+        self._mark(key)
+        return True
 
     def _refresh(self) -> None:
         oldest = self._clock.now() - REFRESH_S

@@ -18,6 +18,22 @@ Headers = tuple[tuple[str, str], ...]
 Start = Literal["earliest", "latest"]
 
 
+class Begin(NamedTuple):
+    """Where a name begins in a topic in which the log has no position of it.
+
+    Args:
+        since: with the first record appended at or after this time (Unix seconds); 0: with the first record.
+        incarnation: of the topic that the name has read, see :meth:`LogReader.incarnations`; empty: of none yet.
+    """
+
+    since: float
+    incarnation: str = ""
+
+
+#: By topic.
+Begins = Mapping[str, Begin]
+
+
 class Entry(NamedTuple):
     """A record to be appended. A named tuple, as one is made for every event on the hot path.
 
@@ -134,6 +150,9 @@ class LogReader(Protocol):
             Transient: the log cannot be asked now.
         """
 
+    def incarnations(self) -> Mapping[str, str]:
+        """What tells each topic from another one of its name, before or after it; without those that it cannot tell."""
+
     async def close(self) -> None:
         """Flush and give the reader back. May be called twice."""
 
@@ -153,7 +172,7 @@ class EventLog(Protocol):
         group: str,
         topics: Collection[str],
         *,
-        start: Start = "latest",
+        start: Start | Begins = "latest",
         on_revoked: OnRevoked | None = None,
     ) -> LogReader:
         """Open a reading position under a durable name.
@@ -161,7 +180,7 @@ class EventLog(Protocol):
         Args:
             group: name of the cursor; the same name goes on where it stood.
             topics: what to read; all of them vendor events, or one internal topic.
-            start: where a name that is new begins.
+            start: where a name that is new begins; a :class:`Begin` for each topic, where that was fixed before.
             on_revoked: awaited before partitions are given away.
         """
 

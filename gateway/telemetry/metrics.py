@@ -266,8 +266,15 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "gateway_kafka_skipped_offsets",
         "counter",
         ("group",),
-        "Offsets that were gone before this group had read them (Kafka's retention), or that Kafka used itself.",
+        "Offsets that were gone before this group had read them: Kafka's retention, or DeleteRecords.",
         "The subscriber was away for longer than the topic keeps; raise retention.ms or fix it.",
+    ),
+    Metric(
+        "gateway_kafka_recreated_topics",
+        "counter",
+        ("group",),
+        "Times this group (or publisher) found that a topic had been deleted and created again.",
+        "What was not read of the deleted topic is gone. The log line kafka.recreated names topic and positions.",
     ),
     Metric(
         "gateway_topic_events",

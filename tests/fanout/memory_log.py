@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 from gateway.errors import JournalUnavailable, Poison, Transient
-from gateway.log import Entry, OnRevoked, Record, Start
+from gateway.log import Begins, Entry, OnRevoked, Record, Start
 
 _INTERNAL = ("retry.", "dlq.", "replay.", "fanout.", "attempts")
 
@@ -56,7 +56,7 @@ class MemoryLog:
         group: str,
         topics: Collection[str],
         *,
-        start: Start = "latest",
+        start: Start | Begins = "latest",
         on_revoked: OnRevoked | None = None,
     ) -> MemoryReader:
         reader = MemoryReader(self, group, topics, start, on_revoked)
@@ -79,12 +79,12 @@ class MemoryLog:
 
 class MemoryReader:
     def __init__(
-        self, log: MemoryLog, group: str, topics: Collection[str], start: Start, on_revoked: OnRevoked | None
+        self, log: MemoryLog, group: str, topics: Collection[str], start: Start | Begins, on_revoked: OnRevoked | None
     ) -> None:
         self.log = log
         self.group = group
         self.topics = set(topics)
-        self.start: Start = start
+        self.start = start
         self.on_revoked = on_revoked
         self.news = asyncio.Event()
         self.paused: set[str] = set()
@@ -149,6 +149,9 @@ class MemoryReader:
     async def positions(self) -> Mapping[str, int]:
         return {partition: self._position(partition) for partition in self._partitions()}
 
+    def incarnations(self) -> Mapping[str, str]:
+        return dict.fromkeys(self.topics, "memory/1")
+
     async def close(self) -> None:
         if self.log.is_silent:
             await asyncio.Event().wait()
@@ -174,8 +177,12 @@ class MemoryReader:
     def _position(self, partition: str) -> int:
         if partition not in self.at:
             key = (self.group, partition)
-            if key not in self.log.committed and self.start == "latest" and self not in self.log.readers:
-                self.log.committed[key] = len(self.log.records[partition])
+            records = self.log.records[partition]
+            if key not in self.log.committed and not isinstance(self.start, str):
+                since = min(begin.since for begin in self.start.values())
+                self.log.committed[key] = next((r.offset for r in records if r.appended_at >= since), len(records))
+            elif key not in self.log.committed and self.start == "latest" and self not in self.log.readers:
+                self.log.committed[key] = len(records)
             self.at[partition] = self.log.committed.get(key, 0)
         return self.at[partition]
 

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.config.settings import Kafka, Subscriber
 from gateway.log.kafka import KafkaOptions, KafkaReader, ReaderPolicy
+from gateway.log.kafka.incarnation import TopicIds
 
 
 @pytest.mark.parametrize(("written", "session_s"), [(None, 15.0), ("6s", 6.0)])
@@ -22,6 +23,7 @@ def test_how_soon_a_dead_member_is_noticed_is_what_the_configuration_says(
         "g",
         ["sms.dr"],
         start="latest",
+        ids=TopicIds(),
         on_revoked=None,
         ensure=_never,
         background=asyncio.create_task,

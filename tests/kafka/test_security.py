@@ -22,7 +22,7 @@ from gateway.config.settings import Kafka, OAuth, Topics
 from gateway.errors import ConfigError, Transient
 from gateway.log.kafka import KafkaLog, KafkaOptions, topics
 from gateway.log.kafka.security import ClientCredentials
-from gateway.log.kafka.writer import WriterPolicy
+from gateway.log.kafka.writer_policy import WriterPolicy
 from gateway.publisher import Publisher
 from tests.broker import security
 from tests.broker.cluster import Cluster

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Protocol
 
-from gateway.log import Entry, EventLog, LogReader, Record
+from gateway.log import Begin, Entry, EventLog, LogReader, Record
 
 #: For what must come. Kafka's join of a group and a busy machine are what takes long.
 PATIENCE_S = 40.0
@@ -128,6 +128,30 @@ class EventLogContract:
         await log.append([entry(100)])
         assert [record.id for record in await read(latest, 1)] == [entry(100).id]
         assert len(await read(earliest, 6)) == 6
+
+    async def test_a_new_name_starts_at_a_time_that_was_fixed_before(self, subject: Subject) -> None:
+        """Everything appended since then, although the reader was opened later; a name that is known goes on."""
+        log = await subject.open()
+        await log.append(entries(20))
+        since = await a_new_moment(time.time())
+        given = entries(40)[20:]
+        await log.append(given)
+        reader = await log.reader("g", ["sms.dr"], start={"sms.dr": Begin(since)})
+        found = await read(reader, 20)
+        assert {record.id for record in found} == {entry.id for entry in given}
+        commit_all(reader, found)
+        await reader.close()
+        again = await log.reader("g", ["sms.dr"], start={"sms.dr": Begin(0.0)})
+        assert list(await again.fetch(max_records=10, wait_s=0.5)) == []
+
+    async def test_a_name_whose_time_is_to_come_starts_with_what_is_appended_next(self, subject: Subject) -> None:
+        """Nothing appended before the opening counts, and all after it does, whatever clocks say."""
+        log = await subject.open()
+        await log.append(entries(20))
+        reader = await log.reader("g", ["sms.dr"], start={"sms.dr": Begin(time.time() + 3600)})
+        given = entries(30)[20:]
+        await log.append(given)
+        assert {record.id for record in await read(reader, 10)} == {entry.id for entry in given}
 
     async def test_a_new_name_keeps_its_start_over_a_restart(self, subject: Subject) -> None:
         """A reader that committed nothing goes on, after a restart, where its name first began, and misses nothing."""

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 import structlog
 
 from gateway.errors import JournalUnavailable
-from gateway.log import Entry, OnRevoked, Start
+from gateway.log import Begins, Entry, OnRevoked, Start
 from gateway.log.journal import losses
 from gateway.log.journal.checkpoint import Checkpoints
 from gateway.log.journal.group_commit import Batch, GroupCommit, Stored
@@ -197,7 +197,7 @@ class Journal:
         group: str,
         topics: Collection[str],
         *,
-        start: Start = "latest",
+        start: Start | Begins = "latest",
         on_revoked: OnRevoked | None = None,
     ) -> JournalReader:
         """See :meth:`gateway.log.EventLog.reader`. No topics at all means every vendor event.
@@ -209,7 +209,7 @@ class Journal:
         position = self._cursors.get((group, stream))
         is_new = position is None
         if position is None:
-            position = self._beginning(stream, start)
+            position = await self._origin(stream, start)
         reader = JournalReader(self, group, stream, wanted, min(position, self.head(stream)))
         floor = self.floor(stream)
         is_overtaken = reader.position < floor
@@ -227,6 +227,11 @@ class Journal:
         """See :meth:`gateway.log.EventLog.browse`."""
         stream, wanted = _wanted(topics)
         return self._opened(JournalReader(self, name, stream, wanted, self._beginning(stream, start), is_kept=False))
+
+    async def _origin(self, stream: str, start: Start | Begins) -> int:
+        if isinstance(start, str):
+            return self._beginning(stream, start)
+        return await self.offset_at(stream, min(begin.since for begin in start.values()))
 
     def _beginning(self, stream: str, start: Start) -> int:
         return self.head(stream) if start == "latest" else self.floor(stream)

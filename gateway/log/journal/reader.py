@@ -203,6 +203,10 @@ class JournalReader:
         """See :meth:`gateway.log.LogReader.positions`."""
         return {self.stream: self.position}
 
+    def incarnations(self) -> Mapping[str, str]:
+        """See :meth:`gateway.log.LogReader.incarnations`. A stream of the journal is never made again."""
+        return {}
+
     async def close(self) -> None:
         """See :meth:`gateway.log.LogReader.close`."""
         if not self._is_closed:

@@ -62,8 +62,19 @@ class Backlog:
         if size := sum(topic.drop_cancelled() for topic in self.topics.values()):
             self.release(size)
 
-    def place(self, topic: Topic, partitions: int) -> None:
-        """Lanes for all partitions; more of them than before is well, what waits stays where it is."""
+    def place(self, topic: Topic, partitions: int) -> bool:
+        """Lanes for all partitions. With more of them than before, what waits stays where it is.
+
+        With fewer (the topic was deleted and created again) what waits goes to the partitions of its keys, in order.
+        That cannot be while something is on its way: returns False then, and nothing has changed.
+        """
+        if partitions < len(topic.lanes):
+            if any(lane.in_flight for lane in topic.lanes):
+                return False
+            topic.unplaced = [item for lane in topic.lanes for item in lane.pending] + topic.unplaced
+            for lane in topic.lanes:
+                lane.pending.clear()  # somebody may be about to send it
+            topic.lanes = []
         for number in range(len(topic.lanes), partitions):
             topic.lanes.append(Lane(topic, number))
         unplaced, topic.unplaced = topic.unplaced, []
@@ -71,6 +82,7 @@ class Backlog:
             lane = topic.lanes[partition_of(item[1], len(topic.lanes))]
             lane.pending.append(item)
             self.make_ready(lane)
+        return True
 
     def make_ready(self, lane: Lane) -> None:
         """Look at this lane again."""

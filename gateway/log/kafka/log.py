@@ -11,14 +11,16 @@ import structlog
 
 from gateway.config.settings import FAMILIES
 from gateway.errors import Poison
-from gateway.log import Entry, OnRevoked, Record, Start
+from gateway.log import Begins, Entry, OnRevoked, Record, Start
 from gateway.log.kafka import faults, topics
 from gateway.log.kafka.availability import State, both
+from gateway.log.kafka.incarnation import TopicIds
 from gateway.log.kafka.lane import Ticket
-from gateway.log.kafka.member import ReaderPolicy
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.reader import KafkaReader
-from gateway.log.kafka.writer import Writer, WriterPolicy
+from gateway.log.kafka.reader_policy import ReaderPolicy
+from gateway.log.kafka.writer import Writer
+from gateway.log.kafka.writer_policy import WriterPolicy
 
 #: For one :meth:`KafkaLog.append`. A moved leader takes some seconds, and a caller that waits longer holds an event.
 APPEND_S: Final = 20.0
@@ -71,6 +73,7 @@ class KafkaLog:
         self._creates = creates
         self._known: set[str] = set()
         self._ensuring = asyncio.Lock()
+        self._ids = TopicIds()
         self._readers: set[KafkaReader] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._is_stopped = False
@@ -138,7 +141,7 @@ class KafkaLog:
         group: str,
         topics: Collection[str],
         *,
-        start: Start = "latest",
+        start: Start | Begins = "latest",
         on_revoked: OnRevoked | None = None,
     ) -> KafkaReader:
         """See :meth:`gateway.log.EventLog.reader`. Several of one group share the partitions.
@@ -163,6 +166,7 @@ class KafkaLog:
             self.options,
             group,
             topics,
+            ids=self._ids,
             ensure=self.missing,
             background=self._background,
             on_closed=self._readers.discard,

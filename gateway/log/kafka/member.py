@@ -21,20 +21,21 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition, errors
 
 from gateway.errors import Transient
-from gateway.log import OnRevoked, Start
+from gateway.log import Begins, OnRevoked, Start
 from gateway.log.kafka import farewell, faults, topics
 from gateway.log.kafka.availability import CONNECTION, Availability
 from gateway.log.kafka.missing import MissingTopics
 from gateway.log.kafka.options import OPEN_S, KafkaOptions, within
+from gateway.log.kafka.placement import GoneBack, Placement
 from gateway.log.kafka.positions import Positions, pin
 from gateway.log.kafka.quiet import QUIET
+from gateway.log.kafka.reader_policy import ReaderPolicy
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 
@@ -42,41 +43,6 @@ from gateway.telemetry.metrics import METRICS
 Background = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 _log = structlog.get_logger("gateway.kafka")
-
-
-@dataclass(frozen=True, slots=True)
-class ReaderPolicy:
-    """Numbers of a reader.
-
-    Args:
-        session_s: without a heartbeat for this long a member counts as dead, and its partitions go to others.
-        heartbeat_s: between heartbeats; a rebalance is noticed after at most this.
-        settle_s: for ``on_revoked``, should its owner not end it: more than the longest attempt that can be configured
-            (600 s), less than ``rebalance_s`` by what commits and the join itself need.
-        rebalance_s: the group waits this long for a member to join again before it counts as dead. One that really
-            died is noticed by its session.
-        join_s: :meth:`Member.join` waits so long for partitions, then goes on without.
-        commit_interval_s: between commits in the background; what a crash repeats.
-        request_s: for one commit, offset look-up or seek.
-        probe_s: an idle reader makes sure of Kafka after this.
-        rebootstrap_s: away for this long while a fresh client gets through: the consumer is replaced.
-        close_s: for the last commit, and then for aiokafka's stop, which waits for others while the group deals.
-        cut_s: for what that stop left undone.
-    """
-
-    session_s: float = 15.0
-    heartbeat_s: float = 3.0
-    settle_s: float = 620.0
-    rebalance_s: float = 640.0
-    join_s: float = 50.0
-    commit_interval_s: float = 0.5
-    request_s: float = 10.0
-    probe_s: float = 10.0
-    rebootstrap_s: float = 60.0
-    close_s: float = 4.0
-    cut_s: float = 2.0
-    fetch_max_bytes: int = 4 * 1024 * 1024
-    max_partition_fetch_bytes: int = 1024 * 1024
 
 
 class Member:
@@ -101,6 +67,7 @@ class Member:
         policy: ReaderPolicy,
         *,
         positions: Positions,
+        placement: Placement,
         availability: Availability,
         on_revoked: OnRevoked | None,
         changed: asyncio.Event,
@@ -114,6 +81,7 @@ class Member:
         self._topics = sorted(topics)
         self._policy = policy
         self._positions = positions
+        self.placement = placement
         self._availability = availability
         self._on_revoked = on_revoked
         self._changed = changed
@@ -126,21 +94,46 @@ class Member:
 
     # -- joining ------------------------------------------------------------------------------------------------
 
-    async def begin(self, start: Start) -> None:
-        """Fix where a group that is new begins, before the first :meth:`join`.
+    async def begin(self, start: Start | Begins) -> None:
+        """Fix where a group that is new begins, before the first :meth:`join`, unless it is fixed as a time.
 
         Raises:
             KafkaAway: Kafka cannot be reached, refuses, or a topic is missing.
         """
-        if start == "latest":
+        if not isinstance(start, str):
+            self.placement.start = start
+        elif start == "latest":
             await pin(self._options, self._group, self._missing.others(self._topics), self._policy.request_s)
 
     async def ready(self) -> Any:
-        """The present consumer; joins if there is none.
+        """The present consumer, its partitions where they are read; joins if there is none.
 
         Raises:
             KafkaAway: Kafka cannot be reached, or refuses; call again later.
         """
+        if self.consumer is None:
+            await self.join()
+        consumer = self.consumer
+        if await self.placement.recreated(consumer._client):
+            consumer = await self.restart(consumer)
+        try:
+            try:
+                await self.ask(self.placement.place(consumer))
+            except GoneBack:
+                consumer = await self.restart(consumer)
+                await self.ask(self.placement.place(consumer))
+        except faults.KafkaAway as exc:
+            self._availability.problem(CONNECTION, str(exc))
+            raise
+        return consumer
+
+    async def restart(self, consumer: Any) -> Any:
+        """Begin anew where the positions are, after everything that was handed out was given up; the new consumer.
+
+        Raises:
+            KafkaAway: Kafka cannot be reached, or refuses; call again later.
+        """
+        await self.replace(consumer)
         if self.consumer is None:
             await self.join()
         return self.consumer
@@ -155,7 +148,8 @@ class Member:
         consumer = AIOKafkaConsumer(
             **self._options.consumer(),
             **self.arguments(),
-            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            auto_offset_reset="none",
             fetch_max_bytes=policy.fetch_max_bytes,
             max_partition_fetch_bytes=policy.max_partition_fetch_bytes,
         )
@@ -255,14 +249,10 @@ class Member:
         except Exception as exc:  # the owner's trouble must not keep the group from going on
             _log.exception("kafka.settle_failed", group=self._group, error=redaction.fault(exc))
 
-    async def assigned(self, consumer: Any, partitions: Collection[Any]) -> None:
-        """Called by aiokafka when partitions have come. What could not be committed before still counts."""
-        for tp, offset in self._positions.assigned(partitions).items():
-            with suppress(*faults.CLIENT_ERRORS):
-                async with asyncio.timeout(self._policy.request_s / 2):
-                    stored = await consumer.committed(tp)
-                if stored is None or stored < offset:
-                    consumer.seek(tp, offset)
+    async def assigned(self, partitions: Collection[Any]) -> None:
+        """Called by aiokafka when partitions have come. They are placed by the task that reads."""
+        self._positions.assigned(partitions)
+        self.placement.reset(partitions)
         self._changed.set()
 
     # -- committing ---------------------------------------------------------------------------------------------
@@ -288,7 +278,7 @@ class Member:
         """
         async with self._committing:
             assigned = consumer.assignment()
-            due = {tp: offset for tp, offset in self._positions.dirty().items() if tp in assigned}
+            due = {tp: position for tp, position in self._positions.dirty().items() if tp in assigned}
             if not due:
                 self._positions.drop(assigned)
                 return
@@ -376,5 +366,5 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ha
         await self._member.revoked(self._consumer, revoked)
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        await self._member.assigned(self._consumer, assigned)
+        await self._member.assigned(assigned)
         self.joined.set()

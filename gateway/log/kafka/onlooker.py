@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from aiokafka import TopicPartition
 
-from gateway.log import Start
+from gateway.log import Begins, Start
 from gateway.log.kafka.member import Member
 
 _NOBODY: Final[dict[str, Any]] = {"group_id": None}
@@ -25,12 +25,9 @@ class Onlooker(Member):
 
     _kind = "reader"
 
-    #: Where partitions that are new to us begin; those that come after the first are added ones.
-    _start: Start = "earliest"
-
-    async def begin(self, start: Start) -> None:
+    async def begin(self, start: Start | Begins) -> None:
         """See :meth:`Member.begin`."""
-        self._start = start
+        self.placement.start = start
 
     def arguments(self) -> dict[str, Any]:
         """See :meth:`Member.arguments`."""
@@ -39,16 +36,22 @@ class Onlooker(Member):
     async def enter(self, consumer: Any) -> asyncio.Event:
         """See :meth:`Member.enter`. Every partition at once, each at its place."""
         partitions = await self._partitions(consumer)
-        places = await self._places(consumer, partitions)
         consumer.assign(partitions)
-        for tp, offset in places.items():
-            consumer.seek(tp, offset)
         for topic in self._missing.of(self._topics):
             consumer._client.add_topic(topic)  # :meth:`ready` sees when it is there; assign() keeps only what it got
-        self._start = "earliest"
+        self.placement.reset(partitions)
+        await self.placement.place(consumer)
+        if all(map(self.placement.is_placed, partitions)):
+            self.placement.start = "earliest"  # partitions that come after the first ones are added ones
         joined = asyncio.Event()
         joined.set()
         return joined
+
+    async def restart(self, consumer: Any) -> Any:
+        """See :meth:`Member.restart`. There is nobody to give anything up to."""
+        await self.ask(consumer._client.force_metadata_update())
+        await self.ask(self.enter(consumer))
+        return consumer
 
     async def ready(self) -> Any:
         """See :meth:`Member.ready`. Partitions that were added are taken in."""
@@ -75,12 +78,3 @@ class Onlooker(Member):
             for topic, found in zip(topics, numbers, strict=True)
             for number in sorted(found)
         ]
-
-    async def _places(self, consumer: Any, partitions: list[TopicPartition]) -> dict[Any, int]:
-        """Where to read on."""
-        names = {tp: self._positions.name(tp) for tp in partitions}
-        unknown = [tp for tp in partitions if self._positions.place(names[tp]) is None]
-        ask = consumer.end_offsets if self._start == "latest" else consumer.beginning_offsets
-        for tp, offset in (await ask(unknown)).items() if unknown else ():
-            self._positions.found(names[tp], offset)
-        return {tp: place for tp in partitions if (place := self._positions.place(names[tp])) is not None}

@@ -1,8 +1,8 @@
 """A reading position, of a consumer group or of nobody, as a :class:`gateway.log.LogReader`.
 
-* A group that is new and starts at ``latest`` has this position committed before :meth:`KafkaReader.open` returns:
-  otherwise a crash before its first commit would move it to a later end. From then on a partition without a position
-  (one that was added) is read from its beginning, as its events are new to everybody.
+* A group that is new has its position committed before :meth:`KafkaReader.open` returns: otherwise a crash before its
+  first commit would move it to a later end. From then on a partition without a position (one that was added) is read
+  from its beginning, as its events are new to everybody. See :mod:`gateway.log.kafka.placement`.
 * Pausing is done here: aiokafka throws away what it has fetched of a paused partition, and our readers pause often.
 
 Bounds: at most ``max_partition_fetch_bytes`` for each partition and ``fetch_max_bytes`` for each broker are held
@@ -16,30 +16,31 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import structlog
 from aiokafka import errors
 
 from gateway.errors import Transient
-from gateway.log import OnRevoked, Record, Start
-from gateway.log.kafka import binding, faults, foreign
+from gateway.log import Begins, OnRevoked, Record, Start
+from gateway.log.kafka import binding, faults, foreign, gaps
 from gateway.log.kafka.availability import CONNECTION, MISSING, UNREADABLE, Availability, State, both
-from gateway.log.kafka.member import Background, Member, ReaderPolicy
+from gateway.log.kafka.gaps import Gap
+from gateway.log.kafka.incarnation import TopicIds
+from gateway.log.kafka.member import Background, Member
 from gateway.log.kafka.missing import MissingTopics
 from gateway.log.kafka.onlooker import Onlooker
 from gateway.log.kafka.options import KafkaOptions
+from gateway.log.kafka.placement import Placement
 from gateway.log.kafka.positions import Positions
 from gateway.log.kafka.quiet import quieten
+from gateway.log.kafka.reader_policy import ReaderPolicy
 from gateway.log.kafka.topics import OWN_STATE
 from gateway.log.kafka.unreadable import PartitionFetcher
-from gateway.telemetry.metrics import METRICS
-
-_log = structlog.get_logger("gateway.kafka")
 
 
 class KafkaReader:
     """See :class:`gateway.log.LogReader`. Made by :meth:`gateway.log.kafka.KafkaLog.reader` and ``browse``.
 
     Args:
+        ids: shared by the readers of a log.
         is_shared: the group deals its partitions among those who read; otherwise this one has all, and is in no group.
         ensure: creates the topics that are missing and ours; returns the other missing ones, with a hint for each.
         background: for what outlives a call that is cancelled; the log awaits it when it stops.
@@ -52,7 +53,8 @@ class KafkaReader:
         group: str,
         topics: Collection[str],
         *,
-        start: Start,
+        start: Start | Begins,
+        ids: TopicIds,
         is_shared: bool = True,
         on_revoked: OnRevoked | None = None,
         ensure: Callable[[Collection[str]], Awaitable[Mapping[str, str]]],
@@ -63,7 +65,7 @@ class KafkaReader:
         self.group = group
         self._options = options
         self._topics = sorted(topics)
-        self._start: Start = start
+        self._start: Start | Begins = start
         self._ensure = ensure
         self._background = background
         self._on_closed = on_closed
@@ -80,6 +82,7 @@ class KafkaReader:
             [options.kafka_name(topic) for topic in topics],
             self._policy,
             positions=self._positions,
+            placement=Placement(options, group, self._positions, ids),
             availability=self._availability,
             on_revoked=on_revoked,
             changed=self._changed,
@@ -90,7 +93,6 @@ class KafkaReader:
         self._is_closed = False
         self._fetcher = PartitionFetcher(group)
         self._not_events = foreign.NotEvents(group)
-        self._skipped = METRICS.counter("gateway_kafka_skipped_offsets").labels(group)
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -110,7 +112,9 @@ class KafkaReader:
         except Transient as exc:
             self._availability.problem(CONNECTION, str(exc))
             raise
-        await self._member.join()
+        await self._member.ready()
+        with suppress(Transient):
+            await self.flush()  # where it begins, should it be new: a crash must not move that
         if self._committer is None:
             self._committer = asyncio.create_task(self._member.commit_regularly(), name=f"kafka-commit-{self.group}")
 
@@ -153,7 +157,8 @@ class KafkaReader:
         consumer = await self._member.ready()
         self._missing.look(consumer)
         self._changed.clear()
-        active = [tp for tp in consumer.assignment() if self._positions.name(tp) not in self._paused]
+        is_placed = self._member.placement.is_placed
+        active = [tp for tp in consumer.assignment() if is_placed(tp) and self._positions.name(tp) not in self._paused]
         if not active:
             # Either all is paused, or others have all partitions: something must change first.
             with suppress(TimeoutError):
@@ -167,6 +172,9 @@ class KafkaReader:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s + 1.0):
                     found = await self._fetcher.take(consumer, active, max_records=max_records, wait_s=wait_s)
+        except errors.OffsetOutOfRangeError as exc:
+            self._member.placement.out_of_range(exc.args[0])
+            return ()
         except faults.CLIENT_ERRORS as exc:
             await self._member.trouble(consumer, exc)
         if found:
@@ -189,10 +197,7 @@ class KafkaReader:
         for tp, messages in found.items():
             name, topic = self._positions.name(tp), self._options.own_name(tp.topic)
             holds_events = not topic.startswith(OWN_STATE)
-            skipped = self._positions.read(name, messages[0].offset, messages[-1].offset)
-            if skipped:
-                self._skipped.inc(skipped)
-                _log.warning("kafka.offsets_skipped", group=self.group, partition=name, count=skipped)
+            self._positions.read(name, messages[-1].offset)
             for message in messages:
                 value, headers, id_, flaw = read(message.value, message.headers, holds_events=holds_events)
                 record = Record(
@@ -220,7 +225,7 @@ class KafkaReader:
         self._changed.set()
 
     async def seek(self, partition: str, offset: int) -> None:
-        """See :meth:`gateway.log.LogReader.seek`. Clamped to what is kept: Kafka would start over at the beginning.
+        """See :meth:`gateway.log.LogReader.seek`. Clamped to what is kept; what is gone is named.
 
         Raises:
             Transient: the partition is not ours now, or Kafka is away.
@@ -231,6 +236,8 @@ class KafkaReader:
             raise faults.KafkaAway(f"{self._member.called}: {partition} is not assigned to this process")
         first = (await self._member.ask(consumer.beginning_offsets([tp])))[tp]
         end = (await self._member.ask(consumer.end_offsets([tp])))[tp]
+        if offset < first:  # a stream's client that comes back late
+            gaps.report(self.group, self._options.own_name(tp.topic), [Gap(partition, offset, first - 1, "expired")])
         self._seek(consumer, tp, min(max(offset, first), end))
 
     async def seek_to_time(self, unix_s: float) -> None:
@@ -252,6 +259,7 @@ class KafkaReader:
     def _seek(self, consumer: Any, tp: Any, offset: int) -> None:
         with suppress(errors.IllegalStateError):  # taken away while we asked; its next owner reads from its commit
             consumer.seek(tp, offset)
+            self._member.placement.moved(tp)
             self._positions.seek(self._positions.name(tp), offset)
 
     async def lag(self) -> Mapping[str, int]:
@@ -288,6 +296,10 @@ class KafkaReader:
         assigned = list(consumer.assignment())
         places = await self._member.ask(_all(consumer.position(tp) for tp in assigned))
         return {self._positions.name(tp): offset for tp, offset in zip(assigned, places, strict=True)}
+
+    def incarnations(self) -> Mapping[str, str]:
+        """See :meth:`gateway.log.LogReader.incarnations`."""
+        return self._member.placement.incarnations()
 
     def commit(self, partition: str, offset: int) -> None:
         """See :meth:`gateway.log.LogReader.commit`."""

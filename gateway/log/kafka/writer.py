@@ -30,7 +30,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -48,7 +47,9 @@ from gateway.log.kafka.lane import Batch, Item, Lane, Ticket, Topic, weight
 from gateway.log.kafka.options import Backoff, KafkaOptions
 from gateway.log.kafka.producer import close_producer, open_producer
 from gateway.log.kafka.quiet import QUIET, quieten
+from gateway.log.kafka.recreations import Recreations
 from gateway.log.kafka.staleness import Staleness
+from gateway.log.kafka.writer_policy import WriterPolicy
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 
@@ -56,36 +57,6 @@ _log = structlog.get_logger("gateway.kafka")
 
 #: Told of one record that no broker will ever take, and why; when it returns, the record is safe elsewhere.
 OnPoison = Callable[[Entry | Record, Ticket, str], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class WriterPolicy:
-    """Numbers of a writer.
-
-    Args:
-        max_batch_bytes: of one partition in one request. A quarter of a broker's default limit: above, little is
-            gained per record; ten times less doubles the cost of a backlog.
-        max_buffer_bytes: records waiting or on their way; past it :meth:`Writer.room` waits.
-        stalled_s: without an acknowledgement for this long Kafka counts as away.
-        rebootstrap_s: and for this long, we look whether a fresh client gets through.
-        grace_s: if it does for this long, the producer is replaced; it is also the longest that a request takes
-            whose connection died silently.
-        settle_s: for answers to other partitions after one failed.
-        resolve_s: for a topic's partitions.
-        forget_s: after its last failure a topic's problem is forgotten, when nothing waits for that topic any more.
-        look_s: between looks at the above.
-    """
-
-    max_batch_bytes: int = 256 * 1024
-    max_buffer_bytes: int = 16 * 1024 * 1024
-    stalled_s: float = 5.0
-    rebootstrap_s: float = 45.0
-    grace_s: float = 15.0
-    settle_s: float = 3.0
-    resolve_s: float = 3.0
-    forget_s: float = 60.0
-    look_s: float = 1.0
-    close_s: float = 3.0
 
 
 class Writer:
@@ -119,13 +90,13 @@ class Writer:
         self._poisoned: list[tuple[Item, str]] = []
         self._resolving: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
+        self._recreations = Recreations(options, name)
         self._staleness = Staleness(options, away_s=self._policy.rebootstrap_s, grace_s=self._policy.grace_s)
         self._producer: Any = None
         self._failure: str | None = None
         self._last_answer = 0.0
         self._is_stopping = False
         self._runner: asyncio.Task[None] | None = None
-        self._counters: dict[str, Any] = {}
         self._failures = METRICS.counter("gateway_kafka_producer_failures").labels(name)
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -188,6 +159,7 @@ class Writer:
                 await asyncio.sleep(backoff.next_s())
         finally:
             self._staleness.stop()
+            self._recreations.stop()
 
     async def _open(self) -> Any:
         policy = self._policy
@@ -252,8 +224,21 @@ class Writer:
                 # A new producer, or a topic that was deleted: waiting for it here would hold up the others.
                 self._backlog.make_ready(lane)
                 self._resolve_soon(lane.topic, now)
-            else:
+            elif self._fit(lane.topic):
                 await self._send(lane, now)
+            else:
+                self._backlog.make_ready(lane)
+
+    def _fit(self, topic: Topic) -> bool:
+        """Have as many lanes as the topic has partitions. False: only after this producer was given up."""
+        known = self._partitions(topic)
+        if known is None or not topic.lanes or len(known) == len(topic.lanes):
+            return True
+        if self._backlog.place(topic, len(known)):
+            self._wake.set()
+            return True
+        self._failure = f"{topic.name} was created again with fewer partitions"
+        return False
 
     def _partitions(self, topic: Topic) -> Collection[int] | None:
         """The partitions as this producer knows them at this moment."""
@@ -300,7 +285,7 @@ class Writer:
             self._availability.solved(CONNECTION)
             self._availability.solved(topic.name)
             topic.backoff.reset()
-        self._count(topic.name, len(batch.items))
+        METRICS.counter("gateway_kafka_written_events").labels(topic.name).inc(len(batch.items))
         if self._on_written is not None:
             metadata = future.result()
             self._on_written(topic.name, lane.partition, metadata.offset, [item[0] for item in batch.items])
@@ -361,7 +346,9 @@ class Writer:
             )
         else:
             topic.resolving.reset()
-            self._backlog.place(topic, len(found))
+            if not topic.lanes:
+                self._backlog.place(topic, len(found))
+            self._fit(topic)
             self._availability.solved(topic.name)
         finally:
             self._resolving.pop(topic.name, None)
@@ -373,12 +360,13 @@ class Writer:
         """Is anything acknowledged? aiokafka retries in silence, so the age of what is on its way is the sign."""
         self._backlog.drop_cancelled()
         for topic in self._backlog.topics.values():
-            known = self._partitions(topic)
-            if topic.lanes and known is not None and len(known) > len(topic.lanes):
-                self._backlog.place(topic, len(known))
+            self._fit(topic)
+            if not topic.is_idle and self._partitions(topic) is None:
+                self._resolve_soon(topic, now)  # deleted, while all that it has is on its way
             if topic.is_idle and now - topic.retry_at > self._policy.forget_s:
                 # What it had was given up, so no acknowledgement will tell that it works again.
                 self._availability.solved(topic.name)
+        self._recreations.look(self._producer.client, [topic.name for topic in self._backlog.topics.values()])
         in_flight = self._backlog.in_flight()
         if not in_flight or self._failure is not None:
             return
@@ -388,9 +376,3 @@ class Writer:
             self._availability.problem(CONNECTION, f"nothing acknowledged for {waited_s:.0f} s{said}")
         if self._staleness.is_stale(waited_s, now):
             self._failure = "a fresh client gets through and this one does not: its addresses are stale"
-
-    def _count(self, topic: str, records: int) -> None:
-        counter = self._counters.get(topic)
-        if counter is None:
-            counter = self._counters[topic] = METRICS.counter("gateway_kafka_written_events").labels(topic)
-        counter.inc(records)

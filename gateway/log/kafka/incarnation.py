@@ -1,0 +1,198 @@
+"""Which incarnation of a topic is there, so that one that was deleted and created again is not taken for the same.
+
+Kafka gives each topic an id at its creation (KIP-516; Metadata from version 10 on, Kafka 2.8). aiokafka 0.14 speaks
+Metadata up to version 5, so version 11 is described here with its types: 11 is the first without deprecated fields, and
+every broker that has ids answers it. A broker that has none gives no incarnation, and nothing is concluded.
+
+An incarnation is ``<cluster id>/<topic id>``. It travels in the metadata of committed offsets. The cluster stands in it
+because tools that copy a group to another cluster (MirrorMaker 2) copy the metadata too, and the topic there is another
+one with the offsets translated: incarnations of two clusters say nothing about each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from io import BytesIO
+from typing import Any, Final
+
+from aiokafka import errors
+from aiokafka.protocol.abstract import AbstractType
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
+
+#: How long :meth:`TopicIds.recent` believes an answer; a recreated topic is noticed within it and a fetch. One request
+#: each time for all readers of a log; a tenth would cost a percent of a processor with hundreds of topics.
+MAX_AGE_S: Final = 3.0
+#: For one such request: reading goes on without it, as this is no way to notice an outage.
+ASK_S: Final = 2.0
+_MARK: Final = "topic-id:"
+
+
+#: No error, and a partition without a leader (LEADER_NOT_AVAILABLE), which says nothing about the topic.
+_KNOWN: Final = (0, 5)
+
+
+class _Uuid(AbstractType[bytes]):  # type: ignore[misc]  # aiokafka has no types
+    @classmethod
+    def encode(cls, value: bytes) -> bytes:
+        return value
+
+    @classmethod
+    def decode(cls, data: BytesIO) -> bytes:
+        return data.read(16)
+
+
+_NONE: Final = bytes(16)
+
+
+class _Response(Response):  # type: ignore[misc]
+    API_KEY = 3
+    API_VERSION = 11
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "brokers",
+            CompactArray(
+                ("node_id", Int32),
+                ("host", CompactString()),
+                ("port", Int32),
+                ("rack", CompactString()),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("cluster_id", CompactString()),
+        ("controller_id", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("error_code", Int16),
+                ("name", CompactString()),
+                ("topic_id", _Uuid),
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", CompactArray(Int32)),
+                        ("isr", CompactArray(Int32)),
+                        ("offline_replicas", CompactArray(Int32)),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("authorized_operations", Int32),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class _RequestStruct(RequestStruct):  # type: ignore[misc]
+    API_KEY = 3
+    API_VERSION = 11
+    FLEXIBLE_VERSION = True
+    RESPONSE_TYPE = _Response
+    SCHEMA = Schema(
+        ("topics", CompactArray(("topic_id", _Uuid), ("name", CompactString()), ("tags", TaggedFields))),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_topic_authorized_operations", Boolean),
+        ("tags", TaggedFields),
+    )
+
+
+class _Request(Request[_RequestStruct]):  # type: ignore[misc]
+    API_KEY = 3
+
+    def __init__(self, topics: Collection[str]) -> None:
+        self._topics = topics
+
+    def build(self, request_struct_class: Any) -> Any:
+        return request_struct_class([(_NONE, name, {}) for name in sorted(self._topics)], False, False, {})
+
+
+async def incarnations(client: Any, topics: Collection[str]) -> dict[str, str]:
+    """Return the incarnation of each topic, by its name in Kafka; empty where the broker gives none.
+
+    Topics that the broker does not know, or not to us, are left out.
+
+    Args:
+        client: aiokafka's, of a consumer or producer that is started.
+        topics: names in Kafka; never created by asking.
+
+    Raises:
+        KafkaError: no answer.
+    """
+    node = client.get_random_node()
+    if node is None:
+        raise errors.NodeNotReadyError("no broker is known")
+    try:
+        answer = await client.send(node, _Request(topics))
+    except (NotImplementedError, errors.IncompatibleBrokerVersion):
+        return dict.fromkeys(topics, "")
+    return {
+        name: "" if topic_id == _NONE else f"{answer.cluster_id}/{urlsafe_b64encode(topic_id).decode().rstrip('=')}"
+        for code, name, topic_id, *_ in answer.topics
+        if code in _KNOWN
+    }
+
+
+class TopicIds:
+    """Incarnations as one log's readers see them: asked anew, or recent ones that they share."""
+
+    def __init__(self) -> None:
+        self._recent: dict[str, str] = {}
+        self._wanted: set[str] = set()
+        self._asked_at = -MAX_AGE_S
+        self._asking = asyncio.Lock()
+
+    async def now(self, client: Any, topics: Collection[str]) -> Mapping[str, str]:
+        """As :func:`incarnations`."""
+        found = await incarnations(client, topics)
+        self._wanted.update(topics)
+        self._recent |= found
+        return found
+
+    async def changed(self, client: Any, topics: Collection[str]) -> list[str]:
+        """Return those that were deleted and created again since this was last asked.
+
+        Raises:
+            KafkaError: no answer.
+        """
+        before = dict(self._recent)
+        found = await self.now(client, topics)
+        return [topic for topic, now in found.items() if is_another(before.get(topic, ""), now)]
+
+    async def recent(self, client: Any) -> Mapping[str, str]:
+        """Return what was found at most ``MAX_AGE_S`` ago for all topics that were ever asked for, or before an outage.
+
+        One reader asks for all, and waits for it at most ``ASK_S``.
+        """
+        if not self._asking.locked() and time.monotonic() - self._asked_at >= MAX_AGE_S:
+            async with self._asking:
+                self._asked_at = time.monotonic()
+                with suppress(errors.KafkaError, OSError, TimeoutError):
+                    async with asyncio.timeout(ASK_S):
+                        self._recent = await incarnations(client, self._wanted)
+        return self._recent
+
+
+def mark(incarnation: str) -> str:
+    """Return the metadata of an offset that was committed for this incarnation (empty: not known)."""
+    return _MARK + incarnation
+
+
+def marked(metadata: str | None) -> str | None:
+    """Return the incarnation from an offset's metadata; None when it was not committed by :func:`mark`."""
+    return metadata.removeprefix(_MARK) if metadata and metadata.startswith(_MARK) else None
+
+
+def is_another(one: str, other: str) -> bool:
+    """Return whether these are certainly two topics of one name, one after the other, in one cluster."""
+    return bool(one and other) and one != other and one.partition("/")[0] == other.partition("/")[0]

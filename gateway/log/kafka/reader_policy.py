@@ -1,0 +1,40 @@
+"""Numbers of :mod:`gateway.log.kafka.member` and :mod:`gateway.log.kafka.reader`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderPolicy:
+    """Numbers of a reader.
+
+    Args:
+        session_s: without a heartbeat for this long a member counts as dead, and its partitions go to others.
+        heartbeat_s: between heartbeats; a rebalance is noticed after at most this.
+        settle_s: for ``on_revoked``, should its owner not end it: more than the longest attempt that can be configured
+            (600 s), less than ``rebalance_s`` by what commits and the join itself need.
+        rebalance_s: the group waits this long for a member to join again before it counts as dead. One that really
+            died is noticed by its session.
+        join_s: :meth:`~gateway.log.kafka.member.Member.join` waits so long for partitions, then goes on without.
+        commit_interval_s: between commits in the background; what a crash repeats.
+        request_s: for one commit, offset look-up or seek.
+        probe_s: an idle reader makes sure of Kafka after this.
+        rebootstrap_s: away for this long while a fresh client gets through: the consumer is replaced.
+        close_s: for the last commit, and then for aiokafka's stop, which waits for others while the group deals.
+        cut_s: for what that stop left undone.
+    """
+
+    session_s: float = 15.0
+    heartbeat_s: float = 3.0
+    settle_s: float = 620.0
+    rebalance_s: float = 640.0
+    join_s: float = 50.0
+    commit_interval_s: float = 0.5
+    request_s: float = 10.0
+    probe_s: float = 10.0
+    rebootstrap_s: float = 60.0
+    close_s: float = 4.0
+    cut_s: float = 2.0
+    fetch_max_bytes: int = 4 * 1024 * 1024
+    max_partition_fetch_bytes: int = 1024 * 1024

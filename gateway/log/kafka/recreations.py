@@ -1,0 +1,52 @@
+"""What a writer says when one of its topics was deleted and created again. Its work goes on without that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Any, Final
+
+from gateway.log.kafka import faults, gaps
+from gateway.log.kafka.incarnation import MAX_AGE_S, TopicIds
+from gateway.log.kafka.options import KafkaOptions
+
+_ADVICE: Final = (
+    "events that were written to the deleted topic are gone, but for those that its readers had read; "
+    "what is accepted from now on is written to the new topic"
+)
+
+
+class Recreations:
+    """Looks at the topics now and then, in a task of its own.
+
+    Args:
+        name: of the writer, for metrics and logs.
+    """
+
+    def __init__(self, options: KafkaOptions, name: str) -> None:
+        self._options = options
+        self._name = name
+        self._ids = TopicIds()
+        self._looking: asyncio.Task[None] | None = None
+
+    def look(self, client: Any, topics: Collection[str]) -> None:
+        """Begin to look, unless the last look is still under way or was just now.
+
+        Args:
+            client: aiokafka's.
+            topics: those that are written to.
+        """
+        if topics and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.create_task(self._look(client, topics), name=f"kafka-ids-{self._name}")
+
+    def stop(self) -> None:
+        """No more looks."""
+        if self._looking is not None:
+            self._looking.cancel()
+
+    async def _look(self, client: Any, topics: Collection[str]) -> None:
+        with suppress(*faults.CLIENT_ERRORS):
+            for changed in await self._ids.changed(client, [self._options.kafka_name(topic) for topic in topics]):
+                gaps.recreated(self._name, self._options.own_name(changed), {}, _ADVICE)
+        await asyncio.sleep(MAX_AGE_S)

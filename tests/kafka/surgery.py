@@ -1,0 +1,45 @@
+"""What an administrator does to topics: records deleted, topics deleted and created again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.admin import NewTopic, RecordsToDelete
+from aiokafka.errors import for_code
+
+from gateway.log.kafka import KafkaOptions, topics
+from gateway.log.kafka.incarnation import incarnations
+
+
+async def delete_records(options: KafkaOptions, topic: str, partition: int, before: int) -> None:
+    """Delete the records of one partition below an offset, as retention does."""
+    tp = TopicPartition(options.kafka_name(topic), partition)
+    async with topics.admin(options) as client:
+        await client.delete_records({tp: RecordsToDelete(before)}, timeout_ms=10_000)
+
+
+async def delete(options: KafkaOptions, topic: str) -> None:
+    """Delete a topic, and wait until its brokers have forgotten it."""
+    name = options.kafka_name(topic)
+    async with topics.admin(options) as client, asyncio.timeout(30):
+        await client.delete_topics([name])
+        while await incarnations(client._client, [name]):
+            await asyncio.sleep(0.05)
+
+
+async def create(options: KafkaOptions, topic: str, partitions: int, **config: Any) -> None:
+    """Create a topic, and wait until its brokers know it."""
+    name = options.kafka_name(topic)
+    async with topics.admin(options) as client, asyncio.timeout(30):
+        answer = await client.create_topics([NewTopic(name, partitions, 1, topic_configs=config)])
+        assert [for_code(code).__name__ for _, code, *_ in answer.topic_errors] == ["NoError"]
+        while not await incarnations(client._client, [name]):
+            await asyncio.sleep(0.05)
+
+
+async def recreate(options: KafkaOptions, topic: str, partitions: int) -> None:
+    """Delete a topic and create it again."""
+    await delete(options, topic)
+    await create(options, topic, partitions)
