@@ -110,7 +110,7 @@ async def _bring_back(world: World, way: str, end: str) -> None:
         _away(world.data, world.cycles).rename(world.data)
         await world.load.more(50)  # without a restart
     rescued = _rescued(world) if way == "rescued" else None
-    await world.end(gateway, end)
+    await world.end(gateway, end, is_well=False)
     if rescued is not None:
         rescued.rename(world.data)
     if way == "salvaged":

@@ -63,6 +63,7 @@ async def recreated(world: World) -> None:
         world.inject(f"topic recreated, fanout {when}")
         await world.load.more(100)
         await world.caught_up()
+        world.named()
         unnamed = world.gaps.unnamed({receiver.name: receiver.topics for receiver in world.receivers})
         world.breaches += [f"cycle {world.cycles}: {text}" for text in unnamed]
 
@@ -119,6 +120,7 @@ async def expired(world: World) -> None:
         await world.load.more(50)
         await world.caught_up()
         expected.update(gone)
+        world.named()
         world.breaches += [f"cycle {world.cycles}: {text}" for text in _differences(world, expected)]
         world.breaches += [f"cycle {world.cycles}: {text}" for text in await _miscounted(world, gone)]
 

@@ -232,14 +232,18 @@ class World:
         await self.gateway(role).kill()
         self.inject(f"SIGKILL {role}")
 
-    async def end(self, gateway: Gateway, how: str) -> None:
-        """SIGKILL or SIGTERM; the latter must end with 0."""
+    async def end(self, gateway: Gateway, how: str, *, is_well: bool = True) -> None:
+        """SIGKILL or SIGTERM.
+
+        Args:
+            is_well: it must end with 0 after SIGTERM. One that has no journal cannot: it ends with an error that it names.
+        """
         if how == "SIGKILL":
             await self.kill(gateway.command)
             return
         code = await gateway.terminate()
         self.inject(f"SIGTERM {gateway.command}")
-        if code:
+        if code and (is_well or not gateway.told("gateway.failed")):
             self.breaches.append(f"cycle {self.cycles}: {gateway.command} ended with {code} after SIGTERM, and not 0")
 
     async def join(self, receiver: Receiver) -> None:
@@ -317,6 +321,10 @@ class World:
         """Excuse the losses that the gateway named as gone, where the test made them; return how many these are."""
         covers = self._excused(history.read(self.history_path))
         return verdict.excuse(covers)
+
+    def named(self) -> None:
+        """Take in what the gateway's log names as gone by now."""
+        self._excused(history.read(self.history_path))
 
     def _excused(self, told: Mapping[int, Told]) -> Callable[[Item, str], bool]:
         """Return whether the gateway named an event as gone, at a subscriber or ("") in the log."""
