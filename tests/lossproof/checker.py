@@ -79,14 +79,22 @@ class Verdict:
             self.breaches.append(text)
 
 
-def check(history: Mapping[int, Told], log: Mapping[str, Sequence[Arrival]], receivers: Iterable[Receiver]) -> Verdict:
+def check(
+    history: Mapping[int, Told],
+    log: Mapping[str, Sequence[Arrival]],
+    receivers: Iterable[Receiver],
+    moved: Mapping[Item, object] | None = None,
+) -> Verdict:
     """Hold everything against everything.
 
     Args:
         history: what was sent and answered.
         log: by partition, what stands in it, in its order.
         receivers: the subscribers that are to have everything; those that said "gone" are not among them.
+        moved: the partition of each event of a topic whose number of partitions was changed: there a key may move to
+            another one, and its order is promised within each.
     """
+    moved = moved or {}
     verdict = Verdict()
     wanted = accepted(history)
     verdict.accepted = len(wanted)
@@ -101,9 +109,11 @@ def check(history: Mapping[int, Told], log: Mapping[str, Sequence[Arrival]], rec
     for partition, arrivals in log.items():
         _known(verdict, history, arrivals, f"the log's {partition}")
         _stable(verdict, met, arrivals)
-        _ordered(verdict, history, arrivals, f"the log's {partition}")
+        _ordered(verdict, history, arrivals, f"the log's {partition}", moved)
     for receiver in receivers:
         _delivered(verdict, history, wanted, receiver)
+        if receiver.is_ordered:
+            _ordered(verdict, history, receiver.taken, receiver.name, moved)
         _stable(verdict, met, receiver.taken)
     return verdict
 
@@ -167,8 +177,6 @@ def _delivered(verdict: Verdict, history: Mapping[int, Told], wanted: list[Item]
             verdict.invented += 1
     if receiver.followed:
         verdict.breaches.append(f"{receiver.name}: {receiver.followed} redirects were followed")
-    if receiver.is_ordered:
-        _ordered(verdict, history, receiver.taken, receiver.name)
 
 
 def _stable(verdict: Verdict, met: dict[Item, tuple[str, int]], arrivals: Sequence[Arrival]) -> None:
@@ -181,13 +189,20 @@ def _stable(verdict: Verdict, met: dict[Item, tuple[str, int]], arrivals: Sequen
             verdict.unstable += 1
 
 
-def _ordered(verdict: Verdict, history: Mapping[int, Told], arrivals: Sequence[Arrival], where: str) -> None:
+def _ordered(
+    verdict: Verdict,
+    history: Mapping[int, Told],
+    arrivals: Sequence[Arrival],
+    where: str,
+    moved: Mapping[Item, object],
+) -> None:
     """First appearances of each key of a topic: none may follow one that was sent after it was answered."""
-    by_key: dict[tuple[str, str], list[Item]] = {}
+    by_key: dict[tuple[str, str, object], list[Item]] = {}
     for key, item in dict.fromkeys((one.key, one.item) for one in arrivals):
         if item is not None and item.number in history and item.place < len(callback(item.number).expected):
-            by_key.setdefault((callback(item.number).expected[item.place].topic, key), []).append(item)
-    for (topic, key), items in by_key.items():
+            topic = callback(item.number).expected[item.place].topic
+            by_key.setdefault((topic, key, moved.get(item)), []).append(item)
+    for (topic, key, _), items in by_key.items():
         latest_sent = -1
         for item in items:
             told = history[item.number]

@@ -54,6 +54,8 @@ async def recreated(world: World) -> None:
             await world.end(world.fanout, end)
             await world.load.more(count)
         for topic, change in changes.items():
+            if CHANGES[change]:
+                world.repartitioned.add(topic)
             counts[topic] = max(1, counts[topic] + CHANGES[change])
             world.inject(f"topic recreated, {change} partitions, fanout {when.partition(',')[0]}")
         before = await _recreate(world, counts)

@@ -64,6 +64,15 @@ class Witness:
         """Return every event that was ever read."""
         return {record.item for records in self._records.values() for record in records.values()}
 
+    def places(self, topics: Collection[str]) -> dict[Item, Place]:
+        """Return where each event of these topics was read first."""
+        found: dict[Item, Place] = {}
+        for place, records in self._records.items():
+            for record in records.values():
+                if record.item is not None and topic_of(place[0]) in topics:
+                    found.setdefault(record.item, place)
+        return found
+
     def at(self, partition: str, life: int, first: int, end: int) -> Iterator[Item]:
         """Yield the events at the offsets ``first`` up to ``end``."""
         for offset, record in self._records.get((partition, life), {}).items():

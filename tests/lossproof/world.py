@@ -105,6 +105,8 @@ class World:
     damaged: Damaged = field(default_factory=Damaged)
     destroyed: Destroyed = field(default_factory=Destroyed)
     witness: Witness = field(default_factory=lambda: Witness(PREFIX))
+    #: Topics whose number of partitions was changed.
+    repartitioned: set[str] = field(default_factory=set)
     gaps: Gaps = field(init=False)
     broker: Cluster | None = None
     proxy: Proxy | None = None
@@ -236,7 +238,7 @@ class World:
         """SIGKILL or SIGTERM.
 
         Args:
-            is_well: it must end with 0 after SIGTERM. One that has no journal cannot: it ends with an error that it names.
+            is_well: it must end with 0 after SIGTERM. One that has no journal cannot, and names its error.
         """
         if how == "SIGKILL":
             await self.kill(gateway.command)
@@ -305,7 +307,7 @@ class World:
         await self._arrived(told)
         codes = [await gateway.terminate() for gateway in reversed(self.gateways)]
         log = await self._read_log()
-        verdict = checker.check(told, log, present)
+        verdict = checker.check(told, log, present, self.witness.places(self.repartitioned))
         verdict.breaches += self.gaps.breaches()
         if any(codes):
             verdict.breaches.append(f"the gateway ended with {codes} after SIGTERM, and not with 0")
