@@ -1,4 +1,4 @@
-"""Subscribers with ``start: latest``, added when Kafka cannot say where that is.
+"""Subscribers with ``start: latest``, added when neither Kafka nor the disk can keep where that is.
 
 Where such a subscriber begins is the moment in which a process of the gateway first applied the configuration that
 names it. Everything that is first sent after the log line ``config.applied`` (or ``gateway.started``) must come to it,
@@ -12,6 +12,7 @@ import signal
 from typing import Final
 
 from tests.lossproof.callbacks import TOPICS
+from tests.lossproof.disk import FAILURES
 from tests.lossproof.history import now
 from tests.lossproof.network import AWAY
 from tests.lossproof.process import Gateway
@@ -21,6 +22,7 @@ from tests.lossproof.world import NO_TIERS, World
 FRESH: Final = "subscriber added on a fresh cluster"
 ADDED: Final = "subscriber added while the broker is away"
 THEN_KILLED: Final = "subscriber added while the broker is away, then SIGKILL"
+BAD_DISK: Final = "subscriber added while fsync fails"
 FAULTS: Final = (FRESH, ADDED, THEN_KILLED)
 
 
@@ -57,6 +59,33 @@ async def added(world: World) -> None:
         await world.broker_back(how)
         world.inject(THEN_KILLED if dies else ADDED)
         await world.load.more(counts[3])
+        await world.caught_up()
+
+
+async def added_on_a_bad_disk(world: World) -> None:
+    """Add one by SIGHUP while the journal cannot store where it begins; everything accepted since must come to it."""
+    assert world.shim is not None
+    for dies in world.deal((False, True)):
+        count = world.rng.randint(50, 200)
+        if not world.cycle(f"fsync fails, subscriber added{', SIGKILL' if dies else ''}"):
+            return
+        receiver = _newcomer(f"added-{world.cycles}")
+        await world.load.more(count)
+        await world.caught_up()
+        receiver.not_before = now()
+        await world.load.more(count)
+        world.shim.set(**FAILURES["fsync fails"])
+        await world.load.answers(503, 30)
+        await world.join(receiver)
+        await _apply(world.ingest, receiver)
+        receiver.added_at = now()
+        world.inject(f"{BAD_DISK}{', then SIGKILL' if dies else ''}")
+        if dies:
+            await world.kill(world.ingest.command)
+        world.shim.calm()
+        if dies:
+            await world.bring_up(world.ingest)
+        await world.load.more(count)
         await world.caught_up()
 
 

@@ -99,6 +99,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
                         _each("{} past a stopped fanout", topics.EXPIRED), topics.short_rounds),
     "newcomers": Scenario("subscribers are added when Kafka is away", WITH_BROKER, newcomers.added, 4,
                           _each("{}", newcomers.FAULTS), newcomers.fresh),
+    "newcomers-disk": Scenario("subscribers are added when the disk fails", EMBEDDED, newcomers.added_on_a_bad_disk, 2,
+                               _each(f"{newcomers.BAD_DISK}{{}}", ("", ", then SIGKILL")), with_shim=True),
     "rolling": Scenario("one process after the other is replaced", ("split",), ends.rolling, 3,
                         _each("{}", ["rolling upgrade"])),
 }  # fmt: skip
