@@ -48,6 +48,8 @@ class Load:
         self._session: aiohttp.ClientSession | None = None
         self._moved = asyncio.Condition()
         self.accepted = 0
+        #: Between two requests of one client, seconds.
+        self.pause_s = PAUSE_S
         self._known: set[int] = set()
         self.statuses: Counter[int] = Counter()
 
@@ -106,9 +108,9 @@ class Load:
                     break
                 if status != wanted.status and self._rng.random() >= _RETRY_SHARE:
                     break
-                await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(self.pause_s)
             number += CLIENTS
-            await asyncio.sleep(BEHIND_PAUSE_S if self._is_behind() else PAUSE_S)
+            await asyncio.sleep(BEHIND_PAUSE_S if self._is_behind() else self.pause_s)
 
     async def _send(self, wanted: Callback) -> int:
         assert self._session is not None

@@ -30,6 +30,9 @@ WHILE: Final[Mapping[Mode, tuple[str, ...]]] = {
 }
 EXPIRED: Final = ("DeleteRecords", "retention.ms")
 
+#: Between two requests of a client: a topic has few records before it is deleted, and quickly more afterwards.
+_SLOW_S: Final = 0.12
+_BURST_S: Final = 0.01
 #: A broker applies what its controller has decided within this.
 _APPLIED_S: Final = 1.0
 #: Long enough to read each record before it goes, short enough for a test.
@@ -40,6 +43,7 @@ _LOOK_S: Final = 0.3
 async def recreated(world: World) -> None:
     """Delete topics and create them again with as many, fewer and more partitions, under load."""
     rng, counts = world.rng, dict.fromkeys(TOPICS, _PARTITIONS)
+    world.load.pause_s = _SLOW_S
     for when in world.deal(WHILE[world.mode]):
         count, end = rng.randint(100, 300), rng.choice(("SIGKILL", "SIGTERM"))
         turned = world.cycles % len(TOPICS)
@@ -60,7 +64,7 @@ async def recreated(world: World) -> None:
             world.inject(f"topic recreated, {change} partitions, fanout {when.partition(',')[0]}")
         before = await _recreate(world, counts)
         if is_stopped:
-            await world.load.more(before // 5 if "few" in when else before * 3 // 2, within_s=120)
+            await _records_since(world, before // 5 if "few" in when else before * 3 // 2)
             await world.bring_up(world.fanout)
         world.inject(f"topic recreated, fanout {when}")
         await world.load.more(100)
@@ -68,6 +72,12 @@ async def recreated(world: World) -> None:
         world.named()
         unnamed = world.gaps.unnamed({receiver.name: receiver.topics for receiver in world.receivers})
         world.breaches += [f"cycle {world.cycles}: {text}" for text in unnamed]
+
+
+async def _records_since(world: World, count: int) -> None:
+    world.load.pause_s = _BURST_S
+    await world.load.more(count, within_s=180)
+    world.load.pause_s = _SLOW_S
 
 
 async def _recreate(world: World, partitions: Mapping[str, int]) -> int:
