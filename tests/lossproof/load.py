@@ -43,7 +43,7 @@ class Load:
         self._url = url
         self._history = history
         self._rng = rng
-        self._is_stopping = False
+        self.is_stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
         self._moved = asyncio.Condition()
@@ -69,7 +69,7 @@ class Load:
 
     async def stop(self) -> None:
         """Let each client finish what it has sent."""
-        self._is_stopping = True
+        self.is_stopping = True
         await asyncio.gather(*self._tasks)
         if self._session is not None:
             await self._session.close()
@@ -100,9 +100,9 @@ class Load:
 
     async def _client(self, client: int) -> None:
         number = client
-        while not self._is_stopping:
+        while not self.is_stopping:
             wanted = callback(number)
-            while not self._is_stopping:
+            while not self.is_stopping:
                 status = await self._send(wanted)
                 if status == wanted.status and self._rng.random() >= _REPEAT_SHARE:
                     break
