@@ -42,7 +42,9 @@ class Destroyed:
 
     def read(self, history: Mapping[int, Told]) -> None:
         """Find the callbacks whose last answer of success came while a journal was there that is gone."""
-        newest = max((removal.until for removal in self.removals), default=-1)
+        if not self.removals:
+            return
+        newest = max(removal.until for removal in self.removals)
         for number, told in history.items():
             wanted = callback(number)
             at = told.last_answered_at(wanted.status)

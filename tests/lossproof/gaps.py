@@ -73,13 +73,13 @@ class Gaps:
 
     def read(self, lines: Iterable[Mapping[str, Any]], history: Mapping[int, Told]) -> None:
         """Take in the gateway's log."""
-        lines = list(lines)
+        lines = [line for line in lines if line.get("event") in (EXPIRED, RECREATED)]
         self._vanished(lines, history)
         for line in lines:
             group = str(line.get("group", ""))
-            if line.get("event") == EXPIRED:
+            if line["event"] == EXPIRED:
                 self._name(Gap(group, line["partition"], self._life(line), line["first"], line["last"] + 1))
-            elif line.get("event") == RECREATED and (ended := self._ended(line)) is not None:
+            elif (ended := self._ended(line)) is not None:
                 self._recreated.add((group.removeprefix(_GROUP), ended.topic, ended.life))
                 for partition in self.witness.of_life(ended.topic, ended.life):
                     first = _position(line["positions"], partition)
@@ -116,6 +116,8 @@ class Gaps:
         ]
 
     def _name(self, gap: Gap) -> None:
+        if gap in self.named:
+            return
         self.named.add(gap)
         items = self.witness.at(gap.partition, gap.life, gap.first, gap.end)
         self.at_subscribers[gap.group.removeprefix(_GROUP)].update(items)
@@ -126,6 +128,8 @@ class Gaps:
             return
         met = self.witness.items()
         for number, told in history.items():
+            if not any(r.since <= at <= r.until for r in self.recreations for at, _ in told.answers):
+                continue
             wanted = callback(number)
             at = told.last_answered_at(wanted.status)
             for place, expected in enumerate(wanted.expected):
@@ -135,7 +139,7 @@ class Gaps:
                     continue
                 self.in_log.add(item)
                 for line in lines:
-                    if line.get("event") == RECREATED and self._ended(line) == recreation:
+                    if line["event"] == RECREATED and self._ended(line) == recreation:
                         self.at_subscribers[str(line["group"]).removeprefix(_GROUP)].add(item)
 
     def _around(self, topic: str, at: int | None) -> Recreation | None:
