@@ -360,7 +360,7 @@ class World:
             progress, at = arrived if self.load.is_stopping else len(missing), time.monotonic()
             if progress != last:
                 last, since = progress, at
-            elif at - since > (_STILL_BROKEN_S if self.broken else _STILL_S[self.mode]):
+            elif at - since > (_STILL_BROKEN_S if self.broken and arrived else _STILL_S[self.mode]):
                 self._given_up |= missing
                 return
             if at - looked_at > _LOOK_S:  # the subscribers share this loop, and it costs them time
