@@ -23,6 +23,8 @@ FRESH: Final = "subscriber added on a fresh cluster"
 ADDED: Final = "subscriber added while the broker is away"
 THEN_KILLED: Final = "subscriber added while the broker is away, then SIGKILL"
 BAD_DISK: Final = "subscriber added while fsync fails"
+#: Between two requests of a client: each subscriber more gets everything.
+_PAUSE_S: Final = 0.1
 FAULTS: Final = (FRESH, ADDED, THEN_KILLED)
 
 
@@ -35,6 +37,7 @@ def fresh(world: World) -> None:
 async def added(world: World) -> None:
     """Add one by SIGHUP in an outage; kill the process that knows of it before Kafka does."""
     rng = world.rng
+    world.load.pause_s = _PAUSE_S
     world.inject(FRESH)
     await world.caught_up()
     for how, dies in world.deal([(how, dies) for how in AWAY for dies in (False, True)]):
