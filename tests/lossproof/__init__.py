@@ -22,7 +22,10 @@ own). The gateway is the program that users start, as its own processes, unchang
 ``plan``         which of them a run plays, and which it must have made at its end
 ``stored``       what stands in the journal, or in the topics
 ``checker``      the proof: history against log against subscribers
+``witness``      what was ever in the topics, also what an operator deleted since
 ``damaged``      which events the journal itself named as damaged, where a bit was flipped: those alone may be missing
+``destroyed``    which events went with journal files that the test removed: those alone may be missing
+``gaps``         which records of Kafka went before they were read, and were named: those alone may be missing
 ``report``       the table and the JSON
 ``recorded``     the run that the documents tell of
 ===============  =========================================================================================
@@ -34,12 +37,15 @@ What is proven of each scenario, from the history file, the log's files and the 
 2. nothing is in the log or at a subscriber that was not sent, and nothing at one that it did not ask for;
 3. of two events of one key, where the first was answered before the second was sent, the first appears first;
 4. an event has the same id and the same bytes wherever and whenever it appears;
-5. repeats are counted. Delivery is at least once: they are no breach.
+5. repeats are counted. Delivery is at least once: they are no breach;
+6. where the test destroyed what the gateway holds, the gateway named it: what is missing beyond that is lost, and what
+   it named and still has is a breach.
 
 A seed decides every draw of a scenario: which process, which fault, after how many callbacks. What the machine makes
 of it (which instruction a kill hits) differs from run to run, which is why cycles are repeated. Every fault that was
 really made is counted, and a scenario that is played whole is a failure when one of its faults was not made.
 
 The proof can fail: ``--break`` starts a gateway that answers before the commit, moves a cursor before the
-acknowledgement, or commits ahead of completion, and the checker must tell. Tests see to that.
+acknowledgement, commits ahead of completion, does not compare its files, does not name a gap, does not see that a topic
+is a new one, or begins a subscriber when Kafka answers; and the checker must report it. Tests see to that.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,7 +23,7 @@ class Verdict:
         stored: different events in the log.
         lost: accepted events that are not in the log, or not at a subscriber that they match; each such subscriber
             counts.
-        invented: in the log or at a subscriber, and not sent, or not asked for.
+        invented: in the log or at a subscriber, and not sent, or not asked for, or from before its start.
         out_of_order: events that appear behind one of their key that was sent after they were answered.
         unstable: events met with more than one id or with different bytes.
         repeated_in_log: copies beyond the first.
@@ -57,10 +57,14 @@ class Verdict:
         self.losses.append((item, where))
         self.lost += 1
 
-    def excuse(self, in_log: Collection[Item], at_subscribers: Collection[Item]) -> int:
-        """Take these for no breach where they are lost; how many that were."""
+    def excuse(self, is_named: Callable[[Item, str], bool]) -> int:
+        """Drop from the losses what the gateway named as gone; return how many of them it named.
+
+        Args:
+            is_named: called with each loss, as ``losses`` has it.
+        """
         before = self.lost
-        self.losses = [(item, at) for item, at in self.losses if item not in (at_subscribers if at else in_log)]
+        self.losses = [loss for loss in self.losses if not is_named(*loss)]
         self.lost = len(self.losses)
         return before - self.lost
 
@@ -75,41 +79,52 @@ class Verdict:
             self.breaches.append(text)
 
 
-def check(history: Mapping[int, Told], log: Mapping[str, Sequence[Arrival]], receivers: Iterable[Receiver]) -> Verdict:
+def check(
+    history: Mapping[int, Told],
+    log: Mapping[str, Sequence[Arrival]],
+    receivers: Iterable[Receiver],
+    moved: Mapping[Item, object] | None = None,
+) -> Verdict:
     """Hold everything against everything.
 
     Args:
         history: what was sent and answered.
         log: by partition, what stands in it, in its order.
         receivers: the subscribers that are to have everything; those that said "gone" are not among them.
+        moved: the partition of each event of a topic whose number of partitions was changed: there a key may move to
+            another one, and its order is promised within each.
     """
+    moved = moved or {}
     verdict = Verdict()
-    accepted = _accepted(history)
-    verdict.accepted = len(accepted)
+    wanted = accepted(history)
+    verdict.accepted = len(wanted)
     met: dict[Item, tuple[str, int]] = {}
     in_log = [item for arrivals in log.values() for item in arrivals]
     stored = {entry.item for entry in in_log}
     verdict.stored = len(stored)
     verdict.repeated_in_log = len(in_log) - len({entry.id for entry in in_log})
-    for item in accepted:
+    for item in wanted:
         if item not in stored:
             verdict.lose(item)
     for partition, arrivals in log.items():
         _known(verdict, history, arrivals, f"the log's {partition}")
         _stable(verdict, met, arrivals)
-        _ordered(verdict, history, arrivals, f"the log's {partition}")
+        _ordered(verdict, history, arrivals, f"the log's {partition}", moved)
     for receiver in receivers:
-        _delivered(verdict, history, accepted, receiver)
+        _delivered(verdict, history, wanted, receiver)
+        if receiver.is_ordered:
+            _ordered(verdict, history, receiver.taken, receiver.name, moved)
         _stable(verdict, met, receiver.taken)
     return verdict
 
 
 def expected_at(history: Mapping[int, Told], receiver: Receiver) -> set[Item]:
     """The accepted events that a subscriber must get."""
-    return {item for item in _accepted(history) if _is_for(receiver, item)}
+    return {item for item in accepted(history) if _is_due(history, receiver, item)}
 
 
-def _accepted(history: Mapping[int, Told]) -> list[Item]:
+def accepted(history: Mapping[int, Told]) -> list[Item]:
+    """Return the events of callbacks that were answered with success."""
     found: list[Item] = []
     for number, told in history.items():
         wanted = callback(number)
@@ -121,6 +136,11 @@ def _accepted(history: Mapping[int, Told]) -> list[Item]:
 def _is_for(receiver: Receiver, item: Item) -> bool:
     expected = callback(item.number).expected[item.place]
     return receiver.wants(expected.topic, expected.key)
+
+
+def _is_due(history: Mapping[int, Told], receiver: Receiver, item: Item) -> bool:
+    """Whether a subscriber must get an event: one that was first sent after the subscriber was added."""
+    return _is_for(receiver, item) and history[item.number].first_sent_at >= receiver.added_at
 
 
 def _known(verdict: Verdict, history: Mapping[int, Told], arrivals: Sequence[Arrival], where: str) -> None:
@@ -138,22 +158,25 @@ def _known(verdict: Verdict, history: Mapping[int, Told], arrivals: Sequence[Arr
         verdict.invented += 1
 
 
-def _delivered(verdict: Verdict, history: Mapping[int, Told], accepted: list[Item], receiver: Receiver) -> None:
+def _delivered(verdict: Verdict, history: Mapping[int, Told], wanted: list[Item], receiver: Receiver) -> None:
     _known(verdict, history, receiver.taken, receiver.name)
     ids = {met.id for met in receiver.taken}
     verdict.delivered += len(ids)
     verdict.repeated_deliveries += len(receiver.taken) - len(ids)
-    for item in accepted:
-        if item not in receiver.items and _is_for(receiver, item):
+    for item in wanted:
+        if item not in receiver.items and _is_due(history, receiver, item):
             verdict.lose(item, receiver.name)
     for item in receiver.items:
-        if item is not None and item.number in history and not _is_for(receiver, item):
+        if item is None or item.number not in history:
+            continue
+        if not _is_for(receiver, item):
             verdict.breach(f"{receiver.name} got {item}, which it did not ask for", verdict.invented)
+            verdict.invented += 1
+        elif history[item.number].last_seen_at < receiver.not_before:
+            verdict.breach(f"{receiver.name} got {item}, which is older than its start", verdict.invented)
             verdict.invented += 1
     if receiver.followed:
         verdict.breaches.append(f"{receiver.name}: {receiver.followed} redirects were followed")
-    if receiver.is_ordered:
-        _ordered(verdict, history, receiver.taken, receiver.name)
 
 
 def _stable(verdict: Verdict, met: dict[Item, tuple[str, int]], arrivals: Sequence[Arrival]) -> None:
@@ -166,13 +189,20 @@ def _stable(verdict: Verdict, met: dict[Item, tuple[str, int]], arrivals: Sequen
             verdict.unstable += 1
 
 
-def _ordered(verdict: Verdict, history: Mapping[int, Told], arrivals: Sequence[Arrival], where: str) -> None:
+def _ordered(
+    verdict: Verdict,
+    history: Mapping[int, Told],
+    arrivals: Sequence[Arrival],
+    where: str,
+    moved: Mapping[Item, object],
+) -> None:
     """First appearances of each key of a topic: none may follow one that was sent after it was answered."""
-    by_key: dict[tuple[str, str], list[Item]] = {}
+    by_key: dict[tuple[str, str, object], list[Item]] = {}
     for key, item in dict.fromkeys((one.key, one.item) for one in arrivals):
         if item is not None and item.number in history and item.place < len(callback(item.number).expected):
-            by_key.setdefault((callback(item.number).expected[item.place].topic, key), []).append(item)
-    for (topic, key), items in by_key.items():
+            topic = callback(item.number).expected[item.place].topic
+            by_key.setdefault((topic, key, moved.get(item)), []).append(item)
+    for (topic, key, _), items in by_key.items():
         latest_sent = -1
         for item in items:
             told = history[item.number]

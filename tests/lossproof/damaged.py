@@ -87,6 +87,10 @@ class Damaged:
                 self.in_log |= named
                 self.at_subscribers |= named
 
+    def covers(self, item: Item, where: str) -> bool:
+        """Return whether the journal named this loss."""
+        return item in (self.at_subscribers if where else self.in_log)
+
     def _at(self, first: int, last: int) -> set[Item]:
         return set().union(*(self._stood[offset] for offset in _known(self._stood, first, last)))
 

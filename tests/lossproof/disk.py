@@ -68,7 +68,7 @@ async def flip(world: World) -> None:
             await gateway.ready()
         except AssertionError:
             await gateway.ended()
-            await _salvage(world)
+            await salvage(world)
             await world.bring_up(gateway)
             world.damaged.salvaged(flipped)
         if in_wal:
@@ -80,8 +80,8 @@ def _copied(world: World, name: str) -> Path:
     return Path(shutil.copytree(world.data, world.folder / f"{name}-{world.cycles}"))
 
 
-async def _salvage(world: World) -> None:
-    """As an operator would: copy what can be read, move it into place."""
+async def salvage(world: World) -> None:
+    """Copy what can be read and move it into place, as an operator would."""
     to = world.folder / f"salvaged-{world.cycles}"
     command = [sys.executable, "-m", "gateway", "journal", "salvage", "--dir", str(world.data), "--to", str(to)]
     process = await asyncio.create_subprocess_exec(*command)

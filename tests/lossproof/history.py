@@ -33,11 +33,11 @@ class History:
 
     def sent(self, number: int) -> None:
         """About to be sent."""
-        os.write(self._file, b"S %d %d\n" % (number, time.monotonic_ns() // 1000))
+        os.write(self._file, b"S %d %d\n" % (number, now()))
 
     def answered(self, number: int, status: int) -> None:
         """An answer was read whole, or there was none (0)."""
-        os.write(self._file, b"A %d %d %d\n" % (number, time.monotonic_ns() // 1000, status))
+        os.write(self._file, b"A %d %d %d\n" % (number, now(), status))
 
     async def close(self) -> None:
         """Everything is on the disk when this returns."""
@@ -70,6 +70,20 @@ class Told:
     def answered_at(self, status: int) -> int | None:
         """When it was first answered so."""
         return min((at for at, got in self.answers if got == status), default=None)
+
+    def last_answered_at(self, status: int) -> int | None:
+        """Return when it was last answered so."""
+        return max((at for at, got in self.answers if got == status), default=None)
+
+    @property
+    def last_seen_at(self) -> int:
+        """Return when it was last sent or answered."""
+        return max(self.last_sent_at, *(at for at, _ in self.answers), 0)
+
+
+def now() -> int:
+    """Return the time as the history has it."""
+    return time.monotonic_ns() // 1000
 
 
 def read(path: Path) -> dict[int, Told]:

@@ -43,11 +43,13 @@ class Load:
         self._url = url
         self._history = history
         self._rng = rng
-        self._is_stopping = False
+        self.is_stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
         self._moved = asyncio.Condition()
         self.accepted = 0
+        #: Between two requests of one client, seconds.
+        self.pause_s = PAUSE_S
         self._known: set[int] = set()
         self.statuses: Counter[int] = Counter()
 
@@ -67,7 +69,7 @@ class Load:
 
     async def stop(self) -> None:
         """Let each client finish what it has sent."""
-        self._is_stopping = True
+        self.is_stopping = True
         await asyncio.gather(*self._tasks)
         if self._session is not None:
             await self._session.close()
@@ -98,17 +100,17 @@ class Load:
 
     async def _client(self, client: int) -> None:
         number = client
-        while not self._is_stopping:
+        while not self.is_stopping:
             wanted = callback(number)
-            while not self._is_stopping:
+            while not self.is_stopping:
                 status = await self._send(wanted)
                 if status == wanted.status and self._rng.random() >= _REPEAT_SHARE:
                     break
                 if status != wanted.status and self._rng.random() >= _RETRY_SHARE:
                     break
-                await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(self.pause_s)
             number += CLIENTS
-            await asyncio.sleep(BEHIND_PAUSE_S if self._is_behind() else PAUSE_S)
+            await asyncio.sleep(BEHIND_PAUSE_S if self._is_behind() else self.pause_s)
 
     async def _send(self, wanted: Callback) -> int:
         assert self._session is not None

@@ -19,6 +19,9 @@ NOTABLE: Final = frozenset(
         "journal.commits_lost",
         "journal.commit_dropped",
         "journal.expired",
+        "journal.moved",
+        "kafka.expired",
+        "kafka.recreated",
         "gateway.failed",
         "delivery.broke",
         "text",
@@ -118,7 +121,12 @@ class Gateway(GatewayProcess):
 
     def told(self, event: str) -> list[dict[str, Any]]:
         """Lines of a notable name, of all its lives."""
-        return [line for line in (*self.notable, *self.lines) if line.get("event") == event]
+        return [line for line in self.all_lines if line.get("event") == event]
+
+    @property
+    def all_lines(self) -> list[dict[str, Any]]:
+        """Its log: of the present life, and the notable lines of those before."""
+        return [*self.notable, *self.lines]
 
     def _keep_notable(self) -> None:
         self.notable += [line for line in self.lines if line.get("event") in NOTABLE or line.get("level") == "error"]

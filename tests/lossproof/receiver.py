@@ -46,6 +46,8 @@ class Receiver:
         prefix: of ``subject``, by its filter; empty: everything.
         is_ordered: the order of first appearances is promised: nothing passes a failing event.
         settings: more of its row in the configuration.
+        added_at: monotonic time in microseconds. It must get the events that were first sent after it.
+        not_before: the same clock. It must not get events that were last sent and answered before it.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Receiver:
     prefix: str = ""
     is_ordered: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
+    added_at: int = 0
+    not_before: int = 0
     mood: Mood = "well"
     is_gone: bool = False
     taken: list[Arrival] = field(default_factory=list)

@@ -53,7 +53,7 @@ def outcome(document: Mapping[str, Any]) -> str:
             "repeated_deliveries",
         )
         rows.append([name, kills, *(f"{sums[count]:,}" for count in numbers)])
-    head = ("mode", "SIGKILL", "accepted", "delivered", "lost", "named as damaged", "invented", "out of order",
+    head = ("mode", "SIGKILL", "accepted", "delivered", "lost", "named as gone", "invented", "out of order",
             "changed", "delivered again")  # fmt: skip
     return markdown(head, rows)
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tests.lossproof import disk, ends, machine, network, peers
+from tests.lossproof import disk, ends, folder, machine, network, newcomers, peers, topics
 from tests.lossproof.world import BROKER, ROLES, Mode, World
 
 EMBEDDED: Final[tuple[Mode, ...]] = ("embedded",)
@@ -54,6 +54,13 @@ def _points(mode: Mode) -> Iterable[str]:
     return (f"SIG{how} {point}" for points in ends.POINTS[mode].values() for point in points for how in ends.SIGNALS)
 
 
+def _recreated(mode: Mode) -> Iterable[str]:
+    fanouts = topics.WHILE[mode]
+    names = {f"topic recreated, {change} partitions, fanout {when.partition(',')[0]}" for when in fanouts
+             for change in topics.CHANGES}  # fmt: skip
+    return names | {f"topic recreated, fanout {when}" for when in fanouts}
+
+
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     "kill": Scenario("SIGKILL of every role at random, while starting, too", ALL, ends.kill, 8,
                      lambda mode: [f"SIGKILL {role}" for role in ROLES[mode]]),
@@ -85,6 +92,15 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
                         _each("network {}", network.TROUBLES), with_proxy=True),
     "journal-full": Scenario("the broker is away until the journal is full", WITH_BROKER, network.journal_full, 1,
                              _each("{}", ["journal full"]), network.small_journal),
+    "folder": Scenario("the journal's files are removed, moved, replaced, cut", APART, folder.gone, 6,
+                       _each("journal: {}", folder.WAYS)),
+    "recreated": Scenario("topics are deleted and created again", WITH_BROKER, topics.recreated, 3, _recreated),
+    "expired": Scenario("records are deleted past a stopped fanout", ("split",), topics.expired, 2,
+                        _each("{} past a stopped fanout", topics.EXPIRED), topics.short_rounds),
+    "newcomers": Scenario("subscribers are added when Kafka is away", WITH_BROKER, newcomers.added, 4,
+                          _each("{}", newcomers.FAULTS), newcomers.fresh),
+    "newcomers-disk": Scenario("subscribers are added when the disk fails", EMBEDDED, newcomers.added_on_a_bad_disk, 2,
+                               _each(f"{newcomers.BAD_DISK}{{}}", ("", ", then SIGKILL")), with_shim=True),
     "rolling": Scenario("one process after the other is replaced", ("split",), ends.rolling, 3,
                         _each("{}", ["rolling upgrade"])),
 }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -47,26 +47,50 @@ def rows(folder: Path) -> list[Row]:
     return found
 
 
-async def topics(bootstrap: str, prefix: str, names: Sequence[str]) -> dict[str, list[Arrival]]:
-    """Every event of the topics, by partition."""
-    found: dict[str, list[Arrival]] = {}
+class Partition(NamedTuple):
+    """One partition as a client reads it.
+
+    Args:
+        first: offset of the first record kept.
+        end: offset behind the last record.
+        arrivals: the events read, by offset.
+    """
+
+    first: int
+    end: int
+    arrivals: dict[int, Arrival]
+
+
+async def partitions(
+    bootstrap: str, prefix: str, names: Sequence[str], behind: Mapping[str, int] | None = None
+) -> dict[str, Partition]:
+    """Read the topics up to their present ends.
+
+    Args:
+        behind: by partition (``sms.dr-0``), the offset to begin at; missing: from the first record kept.
+    """
+    found: dict[str, Partition] = {}
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest")
     await consumer.start()
     try:
         async with asyncio.timeout(120):
             known = await consumer._client.fetch_all_metadata()
-            partitions = [
+            every = [
                 TopicPartition(prefix + name, number)
                 for name in names
                 for number in known.partitions_for_topic(prefix + name) or ()
             ]
-            consumer.assign(partitions)
-            ends = await consumer.end_offsets(partitions)
-            left = {tp for tp in partitions if ends[tp]}
+            consumer.assign(every)
+            firsts, ends = await consumer.beginning_offsets(every), await consumer.end_offsets(every)
+            called = {tp: f"{tp.topic.removeprefix(prefix)}-{tp.partition}" for tp in every}
+            for tp in every:
+                found[called[tp]] = Partition(firsts[tp], ends[tp], {})
+                consumer.seek(tp, max(firsts[tp], (behind or {}).get(called[tp], 0)))
+            left = {tp for tp in every if await consumer.position(tp) < ends[tp]}
             while left:
                 for tp, messages in (await consumer.getmany(*left, timeout_ms=500)).items():
                     name = tp.topic.removeprefix(prefix)
-                    found.setdefault(f"{name}-{tp.partition}", []).extend(arrival(m.value, name) for m in messages)
+                    found[called[tp]].arrivals.update((m.offset, arrival(m.value, name)) for m in messages)
                 left = {tp for tp in left if await consumer.position(tp) < ends[tp]}
     finally:
         await consumer.stop()

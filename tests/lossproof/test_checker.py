@@ -22,6 +22,7 @@ class Case:
     told: dict[int, Told] = field(default_factory=dict)
     log: list[Arrival] = field(default_factory=list)
     receivers: list[Receiver] = field(default_factory=list)
+    moved: dict[Item, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.receivers = [Receiver("all", TOPICS), Receiver("some", ("sms.dr",), prefix="k0-1")]
@@ -43,7 +44,7 @@ class Case:
     def verdict(self) -> Verdict:
         for receiver in self.receivers:
             receiver.items = {met.item for met in receiver.taken}
-        return check(self.told, {"events": self.log}, self.receivers)
+        return check(self.told, {"events": self.log}, self.receivers, self.moved)
 
 
 def test_a_good_run_is_clean() -> None:
@@ -99,6 +100,29 @@ def test_an_event_that_a_filter_should_have_kept_out_is_invented() -> None:
     assert case.verdict().invented == 1
 
 
+def test_a_subscriber_that_was_added_late_must_have_what_was_sent_after_that() -> None:
+    """What was sent before and answered after it may come or not."""
+    case = Case()
+    receiver = case.receivers[0]
+    middle = case.told[case.numbers[200]]
+    receiver.added_at, receiver.not_before = middle.first_sent_at + 1, middle.first_sent_at + 1
+    receiver.taken = [met for met in receiver.taken if met.item is not None and met.item.number > case.numbers[200]]
+    assert case.verdict().is_clean
+    gone = receiver.taken.pop(0)
+    verdict = case.verdict()
+    assert verdict.losses == [(gone.item, "all")]
+
+
+def test_a_subscriber_that_was_added_late_must_not_have_what_is_older() -> None:
+    case = Case()
+    receiver = case.receivers[0]
+    receiver.added_at = receiver.not_before = case.told[case.numbers[3]].last_seen_at + 1
+    verdict = case.verdict()
+    old = [met for met in receiver.taken if met.item is not None and met.item.number <= case.numbers[3]]
+    assert verdict.invented == len(old) > 3
+    assert "older than its start" in verdict.problems[0]
+
+
 def test_two_events_of_one_key_the_wrong_way_round() -> None:
     """In the log, and at a subscriber that was promised an order."""
     case = Case()
@@ -110,6 +134,19 @@ def test_two_events_of_one_key_the_wrong_way_round() -> None:
     taken = case.receivers[1].taken
     of_key = [at for at, met in enumerate(taken) if met.key == "k0-1"]
     taken[of_key[0]], taken[of_key[1]] = taken[of_key[1]], taken[of_key[0]]
+    assert case.verdict().out_of_order == 1
+
+
+def test_a_key_that_moved_to_another_partition_is_ordered_within_each() -> None:
+    """More partitions later: for a while its events are in two."""
+    case = Case()
+    taken = case.receivers[1].taken
+    first, second, third = [at for at, met in enumerate(taken) if met.key == "k0-1"][:3]
+    items = [taken[at].item for at in (first, second, third)]
+    taken[first], taken[second] = taken[second], taken[first]
+    case.moved = dict(zip(items, (("sms.dr-0", 0), ("sms.dr-1", 0), ("sms.dr-1", 0)), strict=True))  # type: ignore[arg-type]
+    assert case.verdict().is_clean
+    case.moved = dict.fromkeys(items, ("sms.dr-0", 0))  # type: ignore[arg-type]
     assert case.verdict().out_of_order == 1
 
 

@@ -96,6 +96,7 @@ def test_a_loss_that_nothing_named_stays_one() -> None:
     verdict = Verdict()
     for item, where in ((Item(7, 0), ""), (Item(7, 0), "all"), (Item(8, 0), ""), (Item(8, 0), "all")):
         verdict.lose(item, where)
-    assert verdict.excuse(in_log={Item(7, 0), Item(8, 0)}, at_subscribers={Item(7, 0)}) == 3
+    damaged = Damaged(in_log={Item(7, 0), Item(8, 0)}, at_subscribers={Item(7, 0)})
+    assert verdict.excuse(damaged.covers) == 3
     assert (verdict.lost, verdict.is_clean) == (1, False)
     assert verdict.problems == [f"{Item(8, 0)} was answered with success and never came to all"]

@@ -15,9 +15,16 @@ from tests.lossproof.shim import compiler
 from tests.lossproof.world import Mode
 
 EMBEDDED = [("kill", 2), ("points", 3), ("backlog", 1), ("term", 1), ("torn", 2), ("fsync", 3), ("disk-full", 1),
-            ("flip", 2), ("clock", 2), ("files", 1), ("subscribers", 1), ("reload", 3)]  # fmt: skip
-BROKER: list[tuple[str, Mode, int]] = [("outage", "kafka", 1), ("kill", "split", 1)]
-NEEDS_SHIM = {"torn", "fsync", "disk-full", "clock"}
+            ("flip", 2), ("clock", 2), ("files", 1), ("subscribers", 1), ("reload", 3), ("folder", 3),
+            ("newcomers-disk", 2)]  # fmt: skip
+BROKER: list[tuple[str, Mode, int]] = [
+    ("outage", "kafka", 1),
+    ("kill", "split", 1),
+    ("expired", "split", 1),
+    ("recreated", "kafka", 1),
+    ("newcomers", "kafka", 1),
+]
+NEEDS_SHIM = {"newcomers-disk", "torn", "fsync", "disk-full", "clock"}
 
 
 @pytest.mark.slow

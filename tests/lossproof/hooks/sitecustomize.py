@@ -131,10 +131,61 @@ def _commit_ahead_of_completion() -> None:
     Lane._take_in = take_in  # type: ignore[method-assign]
 
 
+def _files_not_compared() -> None:
+    """The journal believes its descriptors, whatever became of the names."""
+    from gateway.log.journal.open_files import OpenFiles
+
+    _check_exists(OpenFiles, "_different")
+    OpenFiles._different = lambda self: ("", "")  # type: ignore[method-assign]
+
+
+def _gaps_not_named() -> None:
+    """Records that went before they were read are skipped without a word."""
+    from gateway.log.kafka import gaps
+
+    _check_exists(gaps, "report")
+    gaps.report = lambda *args, **kwargs: None  # type: ignore[assignment]
+
+
+def _topic_ids_ignored() -> None:
+    """A topic that was created again is taken for the one before, and read from the old offsets."""
+    from gateway.log.kafka.incarnation import TopicIds
+
+    async def unknown(self: Any, *args: Any, **kwargs: Any) -> dict[str, str]:
+        return {}
+
+    for name in ("now", "recent"):
+        _check_exists(TopicIds, name)
+        setattr(TopicIds, name, unknown)
+
+
+def _start_when_kafka_answers() -> None:
+    """A new subscriber begins at the end of the topic, as it is when Kafka says where that is."""
+    from gateway.log.kafka.placement import Placement
+
+    async def since(
+        self: Any, consumer: Any, topic: str, begin: Any, partitions: list[Any], **kwargs: Any
+    ) -> dict[Any, int]:
+        return dict(await consumer.end_offsets(partitions))
+
+    _check_exists(Placement, "_since")
+    Placement._since = since  # type: ignore[method-assign]
+
+
+def _check_exists(owner: Any, name: str) -> None:
+    """Fail where the code has moved on: a build that is not broken would be called caught, or not."""
+    if not callable(getattr(owner, name)):
+        raise TypeError(f"{owner}.{name} is no function any more")
+
+
 BREAKS: Mapping[str, Callable[[], None]] = {
     "answer_before_commit": _answer_before_commit,
     "cursor_before_acknowledgement": _cursor_before_acknowledgement,
     "commit_ahead_of_completion": _commit_ahead_of_completion,
+    "files_not_compared": _files_not_compared,
+    "gaps_not_named": _gaps_not_named,
+    "topic_ids_ignored": _topic_ids_ignored,
+    "start_when_kafka_answers": _start_when_kafka_answers,
 }
 
 
