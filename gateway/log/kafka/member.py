@@ -148,7 +148,6 @@ class Member:
         consumer = AIOKafkaConsumer(
             **self._options.consumer(),
             **self.arguments(),
-            enable_auto_commit=False,
             auto_offset_reset="none",
             fetch_max_bytes=policy.fetch_max_bytes,
             max_partition_fetch_bytes=policy.max_partition_fetch_bytes,
