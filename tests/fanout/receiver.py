@@ -25,7 +25,8 @@ class Post:
 
     @property
     def key(self) -> str:
-        return str(orjson.loads(self.body)["partitionkey"])
+        event = orjson.loads(self.body)
+        return str(event.get("partitionkey", event["id"]))  # events of other producers may have none
 
     @property
     def number(self) -> int:

@@ -121,7 +121,9 @@ async def test_events_are_delivered_and_all_else_is_dead_lettered(
         assert all(json.loads(post.body)["id"] == post.id for post in receiver.posts)
         assert all("evil" not in post.headers and len(post.headers["traceparent"]) == 55 for post in receiver.posts)
         no_events = [letter for letter in given_up if letter.reason == "not_an_event"]
-        assert [letter.value for letter in no_events] == [value for value, _, _ in NO_EVENTS]
+        # In binary mode the attributes are put before the data, so that nothing of the record is lost.
+        assert len(no_events) == len(NO_EVENTS)
+        assert all(value in letter.value for letter, (value, *_) in zip(no_events, NO_EVENTS, strict=True))
         assert all(part in letter.last_detail for letter, (*_, part) in zip(no_events, NO_EVENTS, strict=True))
         assert len({letter.id for letter in no_events}) == len(NO_EVENTS)
         assert [letter.id for letter in given_up if letter.reason == "poison"] == UNSENDABLE
