@@ -9,6 +9,7 @@ extensions.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -28,8 +29,12 @@ ATTRIBUTES: Final = (
     "recordedtime",
     "partitionkey",
     "account",
+    "dataschema",
     "datacontenttype",
 )
+
+#: Version of the model of events: what the names in ``data`` mean. It changes when one of them does.
+MODEL_VERSION: Final = 1
 
 
 class NotAnEvent(GatewayError):
@@ -46,10 +51,11 @@ class Event(NamedTuple):
         topic: the family's topic, without the configured prefix. It routes; it is not in the bytes.
         subject: the thing the event is about; never empty.
         partitionkey: events of one key keep their order everywhere.
-        time: when it happened by the sender's word, RFC 3339 with offset.
+        time: when it happened by the sender's word, arrival where the sender gives none; RFC 3339, UTC, microseconds.
         recordedtime: arrival, RFC 3339, UTC, microseconds.
         data: normalised fields plus ``raw``. Values may be ``orjson.Fragment`` (bytes kept as they came).
         account: the account of the path it came in by, or None.
+        dataschema: address or urn of the schema of ``data``; None for webhooks of the user's own.
     """
 
     id: str
@@ -62,6 +68,7 @@ class Event(NamedTuple):
     recordedtime: str
     data: dict[str, Any]
     account: str | None = None
+    dataschema: str | None = None
 
     def to_json(self) -> bytes:
         """The event in CloudEvents JSON format: the bytes that are stored, published and delivered."""
@@ -77,6 +84,8 @@ class Event(NamedTuple):
         }
         if self.account is not None:
             attributes["account"] = self.account
+        if self.dataschema is not None:
+            attributes["dataschema"] = self.dataschema
         attributes["datacontenttype"] = "application/json"
         attributes["data"] = self.data
         return orjson.dumps(attributes)
@@ -101,6 +110,7 @@ def from_json(value: bytes, topic: str = "") -> Event:
             recordedtime=attributes["recordedtime"],
             data=attributes["data"],
             account=attributes.get("account"),
+            dataschema=attributes.get("dataschema"),
         )
     except (orjson.JSONDecodeError, KeyError, TypeError) as exc:
         raise NotAnEvent(f"not a CloudEvents JSON event: {exc}") from exc
@@ -119,3 +129,19 @@ def event_id(callback: str, account: str | None, position: int, canonical: bytes
     """
     head = f"{callback}\0{account or ''}\0{position}\0".encode()
     return hashlib.blake2b(head + canonical, digest_size=16).hexdigest()
+
+
+def schema_urn(event_type: str) -> str:
+    """Return the name of a type's schema, for events of a gateway whose schemas are published nowhere."""
+    return f"urn:nxcloud-gateway:schema:{event_type}:{MODEL_VERSION}"
+
+
+@lru_cache(maxsize=256)
+def schema_url(base_url: str, topic: str) -> str:
+    """Return the address of a topic's schema.
+
+    Args:
+        base_url: address below which the schemas of topics are published, without a slash at its end.
+        topic: without the configured prefix.
+    """
+    return f"{base_url}/v{MODEL_VERSION}/{topic}.json"

@@ -16,7 +16,7 @@ from gateway.callbacks.payload import Layout, Payload, read
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.shape import Certainty, Shape
 from gateway.errors import CallbackRejected
-from gateway.event import Event, event_id
+from gateway.event import Event, event_id, schema_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +30,17 @@ class DecodeContext:
             ``raw``, of ids, or of anything stored.
         own_numbers: our DID numbers, digits only. They tell a DID receipt from an incoming message where no signed
             header does (protocol.md, section 2).
+        country: country code, digits, of phone numbers that carry none; empty where the path names no country.
+        schema_base_url: address below which the schemas of topics are published, without a slash at its end; empty:
+            events name the urn of their type.
     """
 
     zone: tzinfo = field(default_factory=lambda: ZoneInfo("Asia/Shanghai"))
     account: str | None = None
     credential_fields: frozenset[str] = frozenset()
     own_numbers: frozenset[str] = frozenset()
+    country: str = ""
+    schema_base_url: str = ""
 
 
 class Decoded(NamedTuple):
@@ -114,26 +119,25 @@ class Callback:
         """
         try:
             payload = read(request, self.layout, context.credential_fields)
-            scope = Scope(context.zone)
+            scope = Scope(context.zone, context.country)
             items = self.split(payload, request, context, scope)
             arrival = times.recorded(request.received_at)
             if len(items) == 1:
-                event = self._event(items[0], 0, payload.canonical, arrival, scope, context.account)
+                event = self._event(items[0], 0, payload.canonical, arrival, scope, context)
                 return Decoded((event,), tuple(scope.drift))
             if not items:
                 raise CallbackRejected("no item in it is of a known shape")
             # Hashed once, else each id would hash the whole payload again.
             digest = hashlib.blake2b(payload.canonical).digest()
             events = [
-                self._event(item, position, digest, arrival, scope, context.account)
-                for position, item in enumerate(items)
+                self._event(item, position, digest, arrival, scope, context) for position, item in enumerate(items)
             ]
             return Decoded(tuple(events), tuple(scope.drift))
         except RecursionError as exc:
             raise CallbackRejected("nested too deeply") from exc
 
     def _event(
-        self, item: Item, position: int, canonical: bytes, arrival: str, scope: Scope, account: str | None
+        self, item: Item, position: int, canonical: bytes, arrival: str, scope: Scope, context: DecodeContext
     ) -> Event:
         shape, fields, raw, place = item
         try:
@@ -150,7 +154,7 @@ class Callback:
                 break
         data["raw"] = raw
         return Event(
-            event_id(self.name, account, position, canonical),
+            event_id(self.name, context.account, position, canonical),
             self.source,
             shape.type,
             shape.topic,
@@ -159,7 +163,8 @@ class Callback:
             time,
             arrival,
             data,
-            account,
+            context.account,
+            schema_url(context.schema_base_url, shape.topic) if context.schema_base_url else shape.dataschema,
         )
 
 

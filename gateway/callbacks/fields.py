@@ -13,6 +13,7 @@ A converter of one's own is a function of two arguments and a schema::
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
@@ -20,6 +21,7 @@ from typing import Any, Final
 
 from gateway.callbacks import money as _money
 from gateway.callbacks import phones, times
+from gateway.callbacks.vocabulary import Vocabulary
 
 #: Drift labels of one callback. More say nothing new, and a hostile body could hold millions.
 MOST_LABELS: Final = 16
@@ -37,11 +39,15 @@ class Scope:
 
     Args:
         zone: of times that carry none.
+        country: country code of phone numbers that carry none and whose path names one; empty: not known.
         drift: labels of what protocol.md does not know, in the order met, without repeats.
+        national: our names of flags, such as ``to_national``, for numbers just read whose country is not certain.
     """
 
     zone: tzinfo
+    country: str = ""
     drift: list[str] = field(default_factory=list)
+    national: list[str] = field(default_factory=list)
 
     def note(self, label: str) -> None:
         """Count one label, cut to a bounded length and to printable letters."""
@@ -102,12 +108,18 @@ def _text(value: Any, scope: Scope) -> str:
     return value if type(value) is str else written(value)
 
 
+#: What languages write for a value that they do not have. No id, number or currency is called so.
+NULL_WORDS: Final = frozenset({"null", "NULL", "Null", "undefined", "UNDEFINED", "Undefined"})
+
+
 def _identifier(value: Any, scope: Scope) -> str | None:
-    return (value if type(value) is str else written(value)).strip() or None
+    said = (value if type(value) is str else written(value)).strip()
+    return None if said in NULL_WORDS else said or None
 
 
-def _phone(value: Any, scope: Scope) -> str | None:
-    return phones.e164(value if type(value) is str else written(value)) or None
+def _echo(value: Any, scope: Scope) -> str | None:
+    said = value if type(value) is str else written(value)
+    return None if said in NULL_WORDS else said
 
 
 def _time(value: Any, scope: Scope) -> str | None:
@@ -116,6 +128,8 @@ def _time(value: Any, scope: Scope) -> str | None:
             return times.from_text(value, scope.zone)
         return times.rfc3339(value, scope.zone)
     except ValueError:
+        if type(value) is str and value.strip() in NULL_WORDS:
+            return None
         moment = times.salvaged(value, scope.zone)
         if moment is None:
             raise
@@ -123,7 +137,7 @@ def _time(value: Any, scope: Scope) -> str | None:
 
 
 def _money_text(value: Any, scope: Scope) -> str | None:
-    return _money.decimal(value)
+    return None if type(value) is str and value in NULL_WORDS else _money.decimal(value)
 
 
 def _integer(value: Any, scope: Scope) -> int | None:
@@ -131,7 +145,7 @@ def _integer(value: Any, scope: Scope) -> int | None:
         return int(value)
     if type(value) is not int:
         text = written(value).strip()
-        if not text:
+        if not text or text in NULL_WORDS:
             return None
         whole, _, fraction = text.partition(".")
         if len(whole) > _LONGEST_INTEGER or fraction.strip("0"):
@@ -144,7 +158,7 @@ def _integer(value: Any, scope: Scope) -> int | None:
 
 def _number(value: Any, scope: Scope) -> int | float | None:
     text = written(value).strip()
-    if not text:
+    if not text or text in NULL_WORDS:
         return None
     try:
         return _integer(text, scope)
@@ -176,6 +190,8 @@ _FLAGS: Final[dict[str, bool | None]] = {
     "0": False,
     "no": False,
     "": None,
+    "null": None,
+    "undefined": None,
 }
 
 
@@ -185,15 +201,15 @@ def _texts(value: Any, scope: Scope) -> list[str] | None:
     return [_text(value, scope)]
 
 
-def _is_set(value: Any, scope: Scope) -> bool:
-    return written(value).strip().strip("0.") != ""
+def _is_set(value: Any, scope: Scope) -> bool | None:
+    said = written(value).strip()
+    return None if said in NULL_WORDS else said.strip("0.") != ""
 
 
 text: Final = Converter("text", _text, {"type": "string"})
 identifier: Final = Converter("identifier", _identifier, {"type": "string", "minLength": 1})
-phone: Final = Converter(
-    "phone", _phone, {"type": "string", "description": "E.164 with + where the country code is known"}
-)
+code: Final = Converter("code", _identifier, {"type": "string", "minLength": 1})
+echo: Final = Converter("echo", _echo, {"type": "string"})
 money: Final = Converter("money", _money_text, {"type": "string", "pattern": r"^-?\d+(\.\d+)?$"})
 integer: Final = Converter("integer", _integer, {"type": "integer"})
 number: Final = Converter("number", _number, {"type": "number"})
@@ -210,35 +226,80 @@ millis: Final = Converter("Unix milliseconds", _time, _TIME_SCHEMA)
 micros: Final = Converter("Unix microseconds", _time, _TIME_SCHEMA)
 
 
-def words(table: Mapping[str, str]) -> Converter:
-    """A vendor code as our word. A code that the table lacks is the word ``unknown``, and drift.
+def phone(flag_name: str, read: Callable[[str, str], phones.Number]) -> Converter:
+    """Return the converter of a phone number; see :func:`gateway.callbacks.plan.phone_number`.
 
     Args:
-        table: vendor code, as text, to word. Letter case does not matter.
+        flag_name: our name of the flag beside it, set where its country is not certain.
+        read: :func:`phones.certain` where the page states that numbers have their country code, else
+            :func:`phones.uncertain`.
     """
-    folded = {code.lower(): word for code, word in table.items()}
-    exact = {**folded, **table}
 
     def convert(value: Any, scope: Scope) -> str | None:
+        text = value if type(value) is str else written(value)
+        if text in NULL_WORDS:
+            return None
+        number = read(text, scope.country)
+        if number.is_national:
+            scope.national.append(flag_name)
+        return number.text or None
+
+    return Converter("phone", convert, {"type": "string"})
+
+
+#: A code as a number: zeros in front, a sign and an empty fraction say nothing.
+_NUMERIC: Final = re.compile(r"\+?0*(\d{1,18})(?:\.0+)?", re.ASCII)
+
+
+def by_code(table: Mapping[str, Any], schema: Mapping[str, Any], otherwise: Callable[[str], Any]) -> Converter:
+    """Return a converter by a table of the vendor's codes.
+
+    Args:
+        table: vendor code, as text, to our value. Letter case, spaces around it and zeros before a number do not
+            matter.
+        schema: JSON Schema of the values.
+        otherwise: what a code that the table lacks becomes; may raise :class:`Odd`.
+    """
+    folded = {code.lower(): value for code, value in table.items()}
+    exact = {**folded, **table}
+
+    def convert(value: Any, scope: Scope) -> Any:
         code = value if type(value) is str else written(value)
-        word = exact.get(code)
-        if word is None:
-            code = code.strip()
-            if not code:
-                return None
-            word = folded.get(code.lower())
-            if word is None:
-                raise Odd("unknown", code)
-        return word
+        found = exact.get(code)
+        if found is not None:
+            return found
+        code = code.strip()
+        if not code or code in NULL_WORDS:
+            return None
+        number = _NUMERIC.fullmatch(code)
+        key = number[1] if number else code.lower()
+        return folded[key] if key in folded else otherwise(code)
 
-    return Converter("word", convert, {"type": "string", "enum": sorted({*table.values(), "unknown"})})
+    return Converter("by code", convert, schema)
 
 
-def is_one_of(*codes: str) -> Converter:
-    """True when the vendor's code is one of these, False for any other."""
-    wanted = frozenset(code.lower() for code in codes) | frozenset(codes)
+def words(table: Mapping[str, str], vocabulary: Vocabulary) -> Converter:
+    """Return a converter of a vendor code to our word. A code that the table lacks is ``unknown``, and drift.
 
-    def convert(value: Any, scope: Scope) -> bool:
-        return (type(value) is str and value in wanted) or written(value).strip().lower() in wanted
+    Args:
+        table: see :func:`by_code`.
+        vocabulary: all words that the field can have in any type; the table's are among them.
+    """
+    strangers = set(table.values()) - {*vocabulary, "unknown"}
+    if strangers:
+        raise ValueError(f"words that the vocabulary lacks: {sorted(strangers)}")
 
-    return Converter("flag", convert, {"type": "boolean"})
+    def otherwise(code: str) -> Any:
+        raise Odd("unknown", code)
+
+    return by_code(table, open_enum(vocabulary), otherwise)
+
+
+def facts(table: Mapping[str, bool]) -> Converter:
+    """Return a converter of a vendor code to what it says about a yes-no question; nothing where it does not say."""
+    return by_code(table, {"type": "boolean"}, lambda code: None)
+
+
+def open_enum(vocabulary: Vocabulary) -> dict[str, Any]:
+    """Return the JSON Schema of a word. More words may come in a minor version, so any text is valid."""
+    return {"type": "string", "anyOf": [{"enum": sorted({*vocabulary, "unknown"})}, {"type": "string"}]}

@@ -11,13 +11,16 @@ another letter case or with other separators is understood, and counted as drift
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
-from gateway.callbacks.fields import Convert, Converter, Odd, Scope
+from gateway.callbacks.fields import Convert, Converter, Odd, Scope, flag, phone
+from gateway.callbacks.fields import code as code_text
+from gateway.callbacks.meanings import MEANINGS
+from gateway.callbacks.phones import Number, certain
 
 #: What a converter may raise for a value that it cannot use.
 UNUSABLE: Final = (ValueError, TypeError, LookupError, ArithmeticError)
@@ -32,7 +35,8 @@ class Field:
         source: the vendor's name, or several in order of preference; dots descend. Empty for a field that the
             shape's ``finish`` sets, which is here for the schema's sake.
         convert: how the value is read.
-        note: for the documents, where name and converter do not say it.
+        note: for the documents: what is particular to this type. What the name means in all types stands in
+            :mod:`gateway.callbacks.meanings`.
     """
 
     name: str
@@ -45,20 +49,44 @@ class Field:
         """The vendor's names as a tuple."""
         return (self.source,) if isinstance(self.source, str) else self.source
 
-    def schema(self) -> dict[str, Any]:
-        """JSON Schema of this field, with the vendor's name in the description."""
-        schema = dict(self.convert.schema)
+    def schema(self, *, is_item: bool = False) -> dict[str, Any]:
+        """Return the JSON Schema of this field: its meaning, and in ``x-source`` where it comes from in this type.
+
+        Args:
+            is_item: it is a member of the objects of a list, where its note is what it means.
+        """
         vendor = " or ".join(f"`{source}`" for source in self.sources if source)
-        parts = [self.note, f"From {vendor}" if vendor else "", str(schema.get("description", ""))]
-        schema["description"] = ". ".join(part for part in parts if part)
-        return schema
+        meaning = (is_item and self.note) or MEANINGS.get(self.name, self.note)
+        note = "" if meaning == self.note else self.note
+        source = ". ".join(part for part in (note, f"From {vendor}" if vendor else "") if part)
+        schema = {**self.convert.schema, "description": meaning}
+        return {**schema, "x-source": source} if source else schema
 
 
 def coded(
-    name: str, code_name: str, source: str | tuple[str, ...], word: Converter, code: Converter
+    name: str, code_name: str, source: str | tuple[str, ...], word: Converter, code: Converter = code_text
 ) -> tuple[Field, Field]:
     """Two lines for one enumeration: our word, and the vendor's code beside it."""
-    return Field(name, source, word), Field(code_name, source, code, "The vendor's own code")
+    return Field(name, source, word), Field(code_name, source, code)
+
+
+def phone_number(
+    name: str,
+    source: str | tuple[str, ...],
+    note: str = "",
+    read: Callable[[str, str], Number] = certain,
+) -> tuple[Field, Field]:
+    """Two lines for one phone number: the number, and the flag of one whose country is not certain.
+
+    Args:
+        name: in ``data``.
+        source: the vendor's name, or several.
+        note: see :class:`Field`.
+        read: :func:`~gateway.callbacks.phones.certain` where the page states that these numbers have their country
+            code, else :func:`~gateway.callbacks.phones.uncertain`.
+    """
+    flag_name = f"{name}_national"
+    return Field(name, source, phone(flag_name, read), note), Field(flag_name, "", flag)
 
 
 #: Vendor name, other names for it, our object and member, how it is read, and our whole name for labels.
@@ -121,6 +149,8 @@ class Plan:
                 made = convert(value, scope)
             except UNUSABLE as exc:
                 made = self._salvaged(exc, key, label, scope)
+            if made is None and others:
+                made = self._from_others(source, others, convert, label, scope)
             if made is not None:
                 data[name] = made
         for key, others, group, name, convert, label in self._nested:
@@ -136,6 +166,8 @@ class Plan:
                 made = convert(value, scope)
             except UNUSABLE as exc:
                 made = self._salvaged(exc, key, label, scope)
+            if made is None and others:
+                made = self._from_others(source, others, convert, label, scope)
             if made is not None:
                 target[name] = made
             elif not target:
@@ -150,6 +182,24 @@ class Plan:
                     self._no_object(key, scope)
                     continue
             plan.run(inner, data, scope)
+        if scope.national:
+            _set_flags(data, scope.national)
+
+    def _from_others(
+        self, source: dict[str, Any], others: tuple[str, ...], convert: Convert, label: str, scope: Scope
+    ) -> Any:
+        """What the next names say, where the first one holds a value that says nothing."""
+        for name in others:
+            value = source.get(name)
+            if value is None or value == "":
+                continue
+            try:
+                made = convert(value, scope)
+            except UNUSABLE as exc:
+                made = self._salvaged(exc, name, label, scope)
+            if made is not None:
+                return made
+        return None
 
     def _salvaged(self, failure: Exception, key: str, label: str, scope: Scope) -> Any:
         """What is used of a value that its converter did not like: nothing, or what it says."""
@@ -183,16 +233,20 @@ def objects(fields: Iterable[Field], known: Iterable[str] = ()) -> Converter:
 
     def convert(value: Any, scope: Scope) -> list[dict[str, Any]] | None:
         made = []
-        for one in value if type(value) is list else (value,):
-            if type(one) is not dict:
-                raise ValueError("not a list of objects")
-            data: dict[str, Any] = {}
-            plan.run(one, data, scope)
-            if data:
-                made.append(data)
+        around, scope.national = scope.national, []
+        try:
+            for one in value if type(value) is list else (value,):
+                if type(one) is not dict:
+                    raise ValueError("not a list of objects")
+                data: dict[str, Any] = {}
+                plan.run(one, data, scope)
+                if data:
+                    made.append(data)
+        finally:
+            scope.national = around
         return made or None
 
-    return Converter("list of objects", convert, {"type": "array", "items": object_schema(table)})
+    return Converter("list of objects", convert, {"type": "array", "items": object_schema(table, is_item=True)})
 
 
 def opened(value: object) -> dict[str, Any] | None:
@@ -208,17 +262,34 @@ def opened(value: object) -> dict[str, Any] | None:
     return value if type(value) is dict else None
 
 
-def object_schema(table: Iterable[Field]) -> dict[str, Any]:
-    """JSON Schema of the object that a table makes. Nothing is required and more may come: vendors leave fields out."""
+def object_schema(table: Iterable[Field], *, is_item: bool = False) -> dict[str, Any]:
+    """Return the JSON Schema of the object that a table makes.
+
+    Nothing is required and more may come: vendors leave fields out.
+
+    Args:
+        table: its lines.
+        is_item: the objects stand in a list.
+    """
     properties: dict[str, Any] = {}
     for line in table:
         group, name = _target(line.name)
         if group is None:
-            properties.setdefault(name, line.schema())
+            properties.setdefault(name, line.schema(is_item=is_item))
         else:
             nested = properties.setdefault(group, {"type": "object", "properties": {}})
-            nested["properties"].setdefault(name, line.schema())
+            nested["properties"].setdefault(name, line.schema(is_item=is_item))
     return {"type": "object", "properties": properties}
+
+
+def _set_flags(data: dict[str, Any], names: list[str]) -> None:
+    """Set the flags of numbers whose country is not certain, each beside its number."""
+    for name in names:
+        group, member = _target(name)
+        holder = data if group is None else data.get(group, {})
+        if member.removesuffix("_national") in holder:
+            holder[member] = True
+    names.clear()
 
 
 def _target(name: str) -> tuple[str | None, str]:

@@ -17,7 +17,7 @@ from gateway.callbacks import CALLBACKS, form, times
 from gateway.callbacks.credentials import Credentials
 from gateway.callbacks.request import CallbackRequest
 from gateway.errors import CallbackRejected
-from gateway.event import Event, NotAnEvent, event_id
+from gateway.event import Event, NotAnEvent, event_id, schema_urn
 
 TOPIC: Final = "callbacks.rejected"
 TYPE: Final = "nxcloud.callback.rejected"
@@ -91,6 +91,7 @@ def rejected_event(
         recordedtime=arrival,
         data=data,
         account=account,
+        dataschema=schema_urn(TYPE),
     )
 
 

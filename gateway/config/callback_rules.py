@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from gateway.callbacks import CALLBACKS
 from gateway.callbacks.generic import JsonPath, load_decoder
+from gateway.callbacks.phones import is_country_code
 from gateway.config.document import KeyPath
 from gateway.config.sentences import suggestion
 from gateway.config.settings import CallbackPath, Signature
@@ -30,6 +31,8 @@ def section_problems(name: str, row: CallbackPath) -> Iterator[Problem]:
                     yield (key,), f"only other senders' callbacks have it; {name} is built in and decides by itself"
         if row.own_numbers and name != "did-sms":
             yield ("own_numbers",), "only did-sms looks at it"
+        if row.default_country is not None and not is_country_code(row.default_country.lstrip("+")):
+            yield ("default_country",), f"there is no country code {row.default_country}"
         if signature is not None:
             yield from ((("auth", "signature", *path), text) for path, text in _vendor_signature(name, signature))
         return
@@ -56,6 +59,8 @@ def _vendor_signature(name: str, signature: Signature) -> Iterator[Problem]:
 
 
 def _other_sender(row: CallbackPath) -> Iterator[Problem]:
+    if row.default_country is not None:
+        yield ("default_country",), "only built-in callbacks read phone numbers"
     if row.topic is None:
         yield ("topic",), "is needed with decoder: the events must go somewhere"
     if row.decoder in _PLAIN_DECODERS:

@@ -28,6 +28,7 @@ from gateway.config.values import (
 FAMILIES: Final = (
     "sms.dr",
     "call.event",
+    "order.status",
     "task.status",
     "message.incoming",
     "message.status",
@@ -104,6 +105,10 @@ class CallbackPath(Section):
         default_factory=list,
         description="did-sms: our DID numbers, digits only; they tell a receipt from an incoming message before the "
         "callback's own type does, which is often missing or wrong",
+    )
+    default_country: Annotated[str, Field(pattern=r"^\+?[1-9]\d{0,2}$")] | None = Field(
+        default=None,
+        description="Country code of phone numbers that carry none, such as 62; unset: such numbers stay digits",
     )
     decoder: str | None = Field(
         default=None,
@@ -363,6 +368,11 @@ class Topics(Section):
 
     prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]*$")] = Field(
         default="", description="Put before each topic's name in Kafka"
+    )
+    schema_base_url: Url | None = Field(
+        default=None,
+        description="Address below which you publish the schemas of the topics; events then name "
+        "<address>/v1/<topic>.json as their dataschema. Unset: a urn of their type",
     )
 
 
