@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from gateway.callbacks import phones
 from gateway.callbacks.call_records import OUTCOME_LINE
 from gateway.callbacks.callback import DecodeContext, Item, Split
 from gateway.callbacks.fields import (
-    NULL_WORDS,
     Scope,
     code,
     duration,
@@ -24,10 +22,10 @@ from gateway.callbacks.fields import (
     seconds,
     text,
     words,
-    written,
 )
 from gateway.callbacks.hangups import settle_record
 from gateway.callbacks.payload import Payload
+from gateway.callbacks.phones import uncertain
 from gateway.callbacks.plan import Field, coded, phone_number
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.shape import Shape, in_turn
@@ -46,14 +44,10 @@ _TASK_STATUS: Final = {
 
 def _real_number(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
     """``realPhone`` has the country code, where it is there; ``calleePhone`` is a national number."""
-    real = source.get("realPhone")
-    if real is None or real == "" or real in NULL_WORDS:
-        return
-    number = phones.certain(written(real), scope.country)
-    if number.text:
-        data["to"] = number.text
+    if "to_real" in data:
+        data["to"] = data["to_real"]
         data.pop("to_national", None)
-        if number.is_national:
+        if "to_real_national" in data:
             data["to_national"] = True
 
 
@@ -75,8 +69,8 @@ CALL: Final = Shape(
         Field("external_task_id", "userTaskId", identifier, "The customer's task id"),
         Field("contact_id", "contactId", identifier),
         Field("agent.id", "autoFlowId", identifier, "The AI Agent"),
-        *phone_number("from", "callerPhone", read=phones.uncertain),
-        *phone_number("to", ("realPhone", "calleePhone"), "With country code in `realPhone` alone", phones.uncertain),
+        *phone_number("from", "callerPhone", read=uncertain),
+        *phone_number("to", "calleePhone", "`realPhone` where it is there, with its country code", uncertain),
         *phone_number("to_real", "realPhone"),
         Field("status_code", "callStatus", code, "The vendor's list is not known"),
         Field("result_code", "callResult", code, "The vendor's list is not known"),

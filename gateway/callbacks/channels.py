@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from gateway.callbacks.callback import DecodeContext, Item
 from gateway.callbacks.fields import Scope, code, echo, identifier, local_time, millis, money, text, words
-from gateway.callbacks.messages import delivery, message_id
+from gateway.callbacks.messages import DELIVERY_LINES, message_id, settle_delivery
 from gateway.callbacks.payload import Payload
 from gateway.callbacks.phones import uncertain
 from gateway.callbacks.plan import Field, coded, phone_number
@@ -75,13 +75,13 @@ VIBER_STATUS_SHAPE: Final = Shape(
     key=("message_id",),
     constants={"channel": "viber", "product": "viber"},
     known=("appkey", "phone"),
-    finish=_failure("failed", "expired"),
+    finish=in_turn(_failure("failed", "expired"), settle_delivery),
     fields=(
         *_RECEIPT,
         _SENT_AT,
         *phone_number("to", "phone"),
         Field("status", ("status", "code"), words(VIBER_STATUS, MESSAGE_STATUS)),
-        *delivery(("status", "code"), VIBER_STATUS),
+        *DELIVERY_LINES,
         Field("status_code", "status", code),
         *_PRICE,
         _PRICE_IN_CNY,
@@ -144,7 +144,7 @@ ZALO_STATUS_SHAPE: Final = Shape(
         "phone",
         *(f"zaloRes.{name}" for name in ("sysMsg", "cusMsg", "message", "data.sending_mode", "data.quota")),
     ),
-    finish=_failure("failed"),
+    finish=in_turn(_failure("failed"), settle_delivery),
     fields=(
         *_RECEIPT,
         _SENT_AT,
@@ -155,7 +155,7 @@ ZALO_STATUS_SHAPE: Final = Shape(
         Field("platform_message_id", "zaloRes.data.msg_id", identifier, "Zalo's id"),
         *phone_number("to", "phone", read=uncertain),
         Field("status", ("status", "code"), words(ZALO_STATUS, MESSAGE_STATUS)),
-        *delivery(("status", "code"), ZALO_STATUS),
+        *DELIVERY_LINES,
         Field("status_code", "status", code),
         Field("platform_code", "zaloRes.error", code, "Zalo's; 0 is no error"),
         *_PRICE,
@@ -182,12 +182,12 @@ MESSENGER_STATUS_SHAPE: Final = Shape(
     key=("message_id",),
     constants={"channel": "messenger", "product": "messenger"},
     known=("appkey",),
-    finish=_failure("failed"),
+    finish=in_turn(_failure("failed"), settle_delivery),
     fields=(
         *_RECEIPT,
         _SENT_AT,
         Field("status", "status", words(MESSENGER_STATUS, MESSAGE_STATUS)),
-        *delivery("status", MESSENGER_STATUS),
+        *DELIVERY_LINES,
         Field("status_code", "status", code),
     ),
 )
@@ -231,14 +231,14 @@ SUPER_STATUS_SHAPE: Final = Shape(
     key=("message_id",),
     constants={"product": "super-message"},
     known=("appkey",),
-    finish=_failure("failed", "undelivered", "expired"),
+    finish=in_turn(_failure("failed", "undelivered", "expired"), settle_delivery),
     fields=(
         *_RECEIPT,
         _SENT_AT,
         Field("channel", "channel", words({"SMS": "sms", "VIBER": "viber"}, CHANNEL)),
         *phone_number("to", "phone"),
         Field("status", "code", words(SUPER_STATUS, MESSAGE_STATUS)),
-        *delivery("code", SUPER_STATUS),
+        *DELIVERY_LINES,
         Field("status_code", "code", code),
         *_PRICE,
         _PRICE_IN_CNY,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.callbacks.fields import facts, identifier, local_time, money, text, texts, words
+from gateway.callbacks.fields import identifier, local_time, money, text, texts, words
+from gateway.callbacks.messages import DELIVERY_LINES, settle_delivery
 from gateway.callbacks.plan import Field, coded
 from gateway.callbacks.shape import Shape
 from gateway.callbacks.vocabulary import EMAIL_STATUS
@@ -20,14 +21,14 @@ EMAIL_DR: Final = Shape(
     certainty="confirmed",
     required="message_id",
     key=("message_id",),
+    finish=settle_delivery,
     constants={"channel": "email", "product": "email-dr"},
     fields=(
         Field("message_id", "messageId", identifier),
         Field("from", "sender", text),
         Field("to", "receiver", texts, "A list: one receipt may cover several addresses"),
         *coded("status", "status_code", "result", words(STATUS, EMAIL_STATUS)),
-        Field("delivered", "result", facts({code: word == "delivered" for code, word in STATUS.items()})),
-        Field("final", "result", facts(dict.fromkeys(STATUS, True))),
+        *DELIVERY_LINES,
         Field("result", "result", text),
         Field("price.unit", "price", money, "Of one message; the page names no currency"),
         Field("sent_at", "sendTime", local_time),

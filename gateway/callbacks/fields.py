@@ -33,6 +33,10 @@ _INT64_MAX: Final = 2**63 - 1
 _LONGEST_INTEGER: Final = 20
 
 
+#: Our name of an object in ``data``, or empty, of a flag in it, and of the number that the flag is about.
+Flag = tuple[str, str, str]
+
+
 @dataclass(slots=True)
 class Scope:
     """What converting one callback needs and collects.
@@ -41,13 +45,14 @@ class Scope:
         zone: of times that carry none.
         country: country code of phone numbers that carry none and whose path names one; empty: not known.
         drift: labels of what protocol.md does not know, in the order met, without repeats.
-        national: our names of flags, such as ``to_national``, for numbers just read whose country is not certain.
+        national: flags to set, for numbers just read whose country is not certain; None where there are none, as a
+            list would be made for each callback.
     """
 
     zone: tzinfo
     country: str = ""
     drift: list[str] = field(default_factory=list)
-    national: list[str] = field(default_factory=list)
+    national: list[Flag] | None = None
 
     def note(self, label: str) -> None:
         """Count one label, cut to a bounded length and to printable letters."""
@@ -113,6 +118,8 @@ NULL_WORDS: Final = frozenset({"null", "NULL", "Null", "undefined", "UNDEFINED",
 
 
 def _identifier(value: Any, scope: Scope) -> str | None:
+    if type(value) is int:
+        return str(value)
     said = (value if type(value) is str else written(value)).strip()
     return None if said in NULL_WORDS else said or None
 
@@ -226,7 +233,7 @@ millis: Final = Converter("Unix milliseconds", _time, _TIME_SCHEMA)
 micros: Final = Converter("Unix microseconds", _time, _TIME_SCHEMA)
 
 
-def phone(flag_name: str, read: Callable[[str, str], phones.Number]) -> Converter:
+def phone(flag_name: str, read: phones.Read) -> Converter:
     """Return the converter of a phone number; see :func:`gateway.callbacks.plan.phone_number`.
 
     Args:
@@ -235,13 +242,25 @@ def phone(flag_name: str, read: Callable[[str, str], phones.Number]) -> Converte
             :func:`phones.uncertain`.
     """
 
+    is_stated = read is phones.certain
+    group, _, member = flag_name.rpartition(".")
+    flag = (group, member, member.removesuffix("_national"))
+
     def convert(value: Any, scope: Scope) -> str | None:
         text = value if type(value) is str else written(value)
+        if text.isdigit():
+            if is_stated and phones.has_country(text):  # nearly all
+                return "+" + text
+        elif text[:1] == "+" and text[1:].isdigit() and phones.has_country(text[1:]):
+            return text
         if text in NULL_WORDS:
             return None
         number = read(text, scope.country)
         if number.is_national:
-            scope.national.append(flag_name)
+            if scope.national is None:
+                scope.national = [flag]
+            else:
+                scope.national.append(flag)
         return number.text or None
 
     return Converter("phone", convert, {"type": "string"})
@@ -262,13 +281,13 @@ def by_code(table: Mapping[str, Any], schema: Mapping[str, Any], otherwise: Call
     """
     folded = {code.lower(): value for code, value in table.items()}
     exact = {**folded, **table}
+    numbers = {int(code): value for code, value in table.items() if code.isdecimal()}
 
     def convert(value: Any, scope: Scope) -> Any:
-        code = value if type(value) is str else written(value)
-        found = exact.get(code)
+        found = exact.get(value) if type(value) is str else numbers.get(value) if type(value) is int else None
         if found is not None:
             return found
-        code = code.strip()
+        code = (value if type(value) is str else written(value)).strip()
         if not code or code in NULL_WORDS:
             return None
         number = _NUMERIC.fullmatch(code)

@@ -169,8 +169,8 @@ def settle_record(data: dict[str, Any], source: Mapping[str, Any], scope: Scope)
 
 
 def settle_leg(hangup: dict[str, Any], scope: Scope) -> None:
-    """Complete the ``hangup`` of one leg of a call: its cause and what belongs to it."""
-    _settle_hangup(hangup, scope)
+    """Complete the ``hangup`` of one leg of a call: its cause and what belongs to it. A leg has no outcome."""
+    _settle_hangup(hangup, scope, is_answered=True)
 
 
 def outcome_of(text: str) -> str | None:
@@ -181,7 +181,7 @@ def outcome_of(text: str) -> str | None:
 def _said(data: Mapping[str, Any], scope: Scope) -> str | None:
     """Return the outcome that hang-up and status name for a call that was not answered, or None."""
     hangup = data.get("hangup")
-    said = None if hangup is None else _settle_hangup(hangup, scope)
+    said = None if hangup is None else _settle_hangup(hangup, scope, is_answered=bool(data.get("answered")))
     return _by_text(data["status_text"])[1] if said is None and "status_text" in data else said
 
 
@@ -198,12 +198,21 @@ def _set_outcome(data: dict[str, Any], said: str | None) -> None:
         data["outcome"] = said or "unknown"
 
 
-def _settle_hangup(hangup: dict[str, Any], scope: Scope) -> str | None:
-    """Bring the parts of ``hangup`` together; return the outcome that they name, or None."""
+def _settle_hangup(hangup: dict[str, Any], scope: Scope, *, is_answered: bool) -> str | None:
+    """Bring the parts of ``hangup`` together; return the outcome that they name, or None.
+
+    Args:
+        hangup: changed in place.
+        scope: of the callback.
+        is_answered: the outcome is known, so none is looked for where the cause says it all.
+    """
     cause = hangup.get("cause")
     known = None
     if cause is not None:
         known = CAUSES.get(cause)
+        if known is not None and (is_answered or known[1] is not None) and known[0] <= _HIGHEST_Q850:  # nearly all
+            hangup.setdefault("q850", known[0])
+            return known[1]
         if known is None:
             cause, known = _understood(hangup, cause, scope)
     outcome = None if known is None else known[1]

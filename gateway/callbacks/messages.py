@@ -8,43 +8,39 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.callbacks.fields import Scope, facts
+from gateway.callbacks.fields import Scope, flag
 from gateway.callbacks.plan import Field
 
-#: Status to whether the message was delivered, and whether that is final. A word that is not here says neither.
-_DELIVERED: Final[Mapping[str, bool]] = {
-    "sent": False,
-    "delivered": True,
-    "read": True,
-    "failed": False,
-    "undelivered": False,
-    "expired": False,
+#: Status to whether the message was delivered and whether that is settled. Left out is what a status does not say.
+_OUTCOMES: Final[Mapping[str, Mapping[str, bool]]] = {
+    "sent": {"delivered": False, "final": False},
+    "delivered": {"delivered": True, "final": True},
+    "read": {"delivered": True, "final": True},
+    "failed": {"delivered": False, "final": True},
+    "undelivered": {"delivered": False, "final": True},
+    "rejected": {"delivered": False, "final": True},
+    "expired": {"delivered": False, "final": True},
+    "dnd": {"delivered": False, "final": True},
+    "invalid_sender": {"delivered": False, "final": True},
+    "invalid_recipient": {"delivered": False, "final": True},
+    "deleted": {"final": True},
+    "journey_acknowledged": {"final": False},
+    "journey_timed_out": {"final": True},
 }
-_FINAL: Final[Mapping[str, bool]] = {
-    "sent": False,
-    "delivered": True,
-    "read": True,
-    "failed": True,
-    "undelivered": True,
-    "expired": True,
-    "deleted": True,
-    "journey_acknowledged": False,
-    "journey_timed_out": True,
-}
+
+#: Set by :func:`settle_delivery`.
+DELIVERY_LINES: Final = (Field("delivered", "", flag, "By the status"), Field("final", "", flag, "By the status"))
+
+
+def settle_delivery(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    """Say whether the message was delivered and whether that is settled, by its status: a finish of its shape."""
+    said = _OUTCOMES.get(data.get("status", ""))
+    if said is not None:
+        data.update(said)
+
+
 #: What tells one incoming message from another. Changing this changes ids.
 _CONTENT: Final = ("channel", "from", "to", "sent_at", "kind", "text", "media", "reply_to")
-
-
-def delivery(source: str | tuple[str, ...], words: Mapping[str, str]) -> tuple[Field, Field]:
-    """Return the lines of ``delivered`` and ``final``.
-
-    Args:
-        source: the vendor's name of the field with the status, or several.
-        words: its codes and our words for them, as for ``status``.
-    """
-    delivered = {code: _DELIVERED[word] for code, word in words.items() if word in _DELIVERED}
-    final = {code: _FINAL[word] for code, word in words.items() if word in _FINAL}
-    return Field("delivered", source, facts(delivered)), Field("final", source, facts(final))
 
 
 def message_id(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:

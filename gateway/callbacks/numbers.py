@@ -188,6 +188,8 @@ def _first(legs: Sequence[Mapping[str, Any]], name: str) -> Any:
 
 def _agreed(legs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """The hang-up of these legs where they say the same of it; who hung up is a code of the leg's own."""
+    if len(legs) == 1:
+        return {name: value for name, value in legs[0].get("hangup", {}).items() if name != "by_code"} or None
     said = [{name: value for name, value in leg.get("hangup", {}).items() if name != "by_code"} for leg in legs]
     return said[0] if said[0] and all(one == said[0] for one in said) else None
 

@@ -9,6 +9,7 @@ so beside them. What is no number (SIP addresses, sender names, masked numbers) 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from gateway.callbacks.country_codes import NATIONAL_LENGTHS
@@ -34,22 +35,23 @@ class Number(NamedTuple):
     is_national: bool
 
 
-def _tables() -> tuple[dict[str, int], dict[str, tuple[str, dict[str, int]]]]:
-    """Return the lengths that a number may have in all, by its first three digits: as bits, then by first digit too."""
-    any_length: dict[str, int] = {}
-    by_digit: dict[str, tuple[str, dict[str, int]]] = {}
+#: How a number is read: :func:`certain` or :func:`uncertain`.
+Read = Callable[[str, str], Number]
+_Lengths = frozenset[int]
+
+
+def _tables() -> tuple[dict[str, _Lengths], dict[str, tuple[str, dict[str, _Lengths]]]]:
+    """Return the lengths of whole numbers: by their first three digits, and then by the digit behind the code, too."""
+    any_length: dict[str, _Lengths] = {}
+    by_digit: dict[str, tuple[str, dict[str, _Lengths]]] = {}
     for line in NATIONAL_LENGTHS.splitlines():
         code, *groups = line.split()
-        lengths: dict[str, int] = {}
+        lengths: dict[str, _Lengths] = {}
         for digits, _, ranges in (group.partition(":") for group in groups):
-            bits = 0
-            for low, _, high in (one.partition("-") for one in ranges.split(",")):
-                for national in range(int(low), int(high or low) + 1):
-                    bits |= 1 << (national + len(code))
-            lengths |= dict.fromkeys(digits, bits)
-        union = 0
-        for bits in lengths.values():
-            union |= bits
+            bounds = [one.partition("-") for one in ranges.split(",")]
+            nationals = (range(int(low), int(high or low) + 1) for low, _, high in bounds)
+            lengths |= dict.fromkeys(digits, frozenset(len(code) + one for row in nationals for one in row))
+        union = frozenset().union(*lengths.values())
         for rest in range(10 ** (3 - len(code))):
             prefix = (code + str(rest).zfill(3 - len(code)))[:3]
             any_length[prefix] = union
@@ -62,7 +64,7 @@ _LENGTHS, _BY_DIGIT = _tables()
 
 def has_country(digits: str) -> bool:
     """Whether these digits begin with a country code that exists and have a length of that country."""
-    return bool(_LENGTHS.get(digits[:3], 0) >> len(digits) & 1)
+    return len(digits) in _LENGTHS.get(digits[:3], ())
 
 
 def is_country_code(code: str) -> bool:
@@ -77,13 +79,15 @@ def certain(text: str, country: str = "") -> Number:
         text: as the vendor wrote it.
         country: country code of the path's ``default_country``, for a number that has none after all.
     """
-    if text.isdigit() and text.isascii() and _LENGTHS.get(text[:3], 0) >> len(text) & 1:
-        return Number("+" + text, is_national=False)
+    if text.isdigit() and has_country(text):
+        return Number("+" + text, False)
     return _read(text, country, is_stated=True)
 
 
 def uncertain(text: str, country: str = "") -> Number:
     """Return a number of which no page says that it has its country code; arguments as :func:`certain`."""
+    if not country and text.isdigit() and text.isascii() and not text.startswith("00"):
+        return Number(text, True)
     return _read(text, country, is_stated=False)
 
 
@@ -95,6 +99,8 @@ def with_country(text: str, code: str, *, is_stated: bool = False) -> Number:
         code: the country code, digits; anything else counts as none.
         is_stated: the page says that the number has its code: decides where both readings have a right length.
     """
+    if text.startswith(code) and text.isdigit() and _fits(text) and (is_stated or not _fits(code + text)):
+        return Number("+" + text, False)
     code = code.strip().lstrip("+").lstrip("0")
     return _read(text, code if is_country_code(code) else "", is_stated=is_stated)
 
@@ -102,7 +108,7 @@ def with_country(text: str, code: str, *, is_stated: bool = False) -> Number:
 def _read(text: str, country: str, *, is_stated: bool) -> Number:
     bare = text.strip()
     if len(bare) > _LONGEST:
-        return Number(bare, is_national=False)
+        return Number(bare, False)
     digits = bare if bare.isdigit() else bare.replace(_TRUNK_ZERO, "", 1).translate(_FILLING)
     is_marked = text[:1] == " "  # a bare + of a form
     if digits.startswith("+"):
@@ -110,11 +116,11 @@ def _read(text: str, country: str, *, is_stated: bool) -> Number:
     elif digits.startswith("00") and has_country(digits[2:]):
         digits, is_marked = digits[2:], True
     if not (digits.isdigit() and digits.isascii()):
-        return Number(bare, is_national=False)
+        return Number(bare, False)
     whole = "" if is_marked or not country else _in_country(digits, country, is_stated=is_stated)
     if not whole and (is_marked or is_stated) and has_country(digits):
         whole = digits
-    return Number("+" + whole, is_national=False) if whole else Number(digits, is_national=True)
+    return Number("+" + whole, False) if whole else Number(digits, True)
 
 
 def _in_country(digits: str, country: str, *, is_stated: bool) -> str:
@@ -128,4 +134,4 @@ def _in_country(digits: str, country: str, *, is_stated: bool) -> str:
 def _fits(digits: str) -> bool:
     """:func:`has_country`, by the first digit of the national number too."""
     code, lengths = _BY_DIGIT.get(digits[:3], ("", {}))
-    return len(digits) > len(code) and bool(lengths.get(digits[len(code)], 0) >> len(digits) & 1)
+    return len(digits) > len(code) and len(digits) in lengths.get(digits[len(code)], ())

@@ -1,4 +1,4 @@
-"""A table of fields, compiled once into nested lists that a decode walks through.
+"""A table of fields, compiled once into a function (:mod:`gateway.callbacks.plan_code`).
 
 A table line says: our name <- vendor name(s), by which converter. Dots descend on the vendor's side
 (``callInfoDetail.callID``) and make one nested object on ours (``hangup.cause``). Where the vendor's side has
@@ -11,16 +11,17 @@ another letter case or with other separators is understood, and counted as drift
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
-from gateway.callbacks.fields import Convert, Converter, Odd, Scope, flag, phone
+from gateway.callbacks.fields import Convert, Converter, Flag, Odd, Scope, flag, phone
 from gateway.callbacks.fields import code as code_text
 from gateway.callbacks.meanings import MEANINGS
-from gateway.callbacks.phones import Number, certain
+from gateway.callbacks.phones import Read, certain
+from gateway.callbacks.plan_code import Leaf, Run, compiled
 
 #: What a converter may raise for a value that it cannot use.
 UNUSABLE: Final = (ValueError, TypeError, LookupError, ArithmeticError)
@@ -74,7 +75,7 @@ def phone_number(
     name: str,
     source: str | tuple[str, ...],
     note: str = "",
-    read: Callable[[str, str], Number] = certain,
+    read: Read = certain,
 ) -> tuple[Field, Field]:
     """Two lines for one phone number: the number, and the flag of one whose country is not certain.
 
@@ -89,12 +90,8 @@ def phone_number(
     return Field(name, source, phone(flag_name, read), note), Field(flag_name, "", flag)
 
 
-#: Vendor name, other names for it, our object and member, how it is read, and our whole name for labels.
-_Leaf = tuple[str, tuple[str, ...], str, str, Convert, str]
-
-
 class Plan:
-    """A compiled table.
+    """A table, compiled when the first callback comes that it reads.
 
     Lines are kept in two lists: those that make a member of ``data`` from one place, nearly all of them, and
     those that make a member of an object in it or look in several places. The first need no look at what is there.
@@ -104,11 +101,11 @@ class Plan:
         known: vendor names, with dots, that are documented and have no line of their own: no drift, ``raw`` has them.
     """
 
-    __slots__ = ("_children", "_folded", "_nested", "_path", "_plain", "known")
+    __slots__ = ("_children", "_folded", "_nested", "_path", "_plain", "known", "run")
 
     def __init__(self, fields: Iterable[Field], known: Iterable[str] = (), *, path: str = "") -> None:
-        plain: list[_Leaf] = []
-        nested: list[_Leaf] = []
+        plain: list[Leaf] = []
+        nested: list[Leaf] = []
         named: set[str] = set()
         below: dict[str, list[Field]] = {}
         for line in fields:
@@ -133,57 +130,29 @@ class Plan:
         )
         self.known = frozenset(named | known_below.keys())
         self._folded = {_fold(name): name for name in sorted(self.known)}
+        #: Convert what a source holds into ``data``; what was never seen before goes to the scope.
+        self.run: Run = self._first_run
 
-    def run(self, source: dict[str, Any], data: dict[str, Any], scope: Scope) -> None:
-        """Convert what ``source`` holds into ``data``; what was never seen before goes to ``scope``."""
-        if not self.known.issuperset(source):
-            source = self._understood(source, scope)
-        get = source.get
-        for key, others, _, name, convert, label in self._plain:
-            value = get(key)
-            if not value and (value is None or value == ""):
-                value = _first(source, others)
-                if value is None:
-                    continue
-            try:
-                made = convert(value, scope)
-            except UNUSABLE as exc:
-                made = self._salvaged(exc, key, label, scope)
-            if made is None and others:
-                made = self._from_others(source, others, convert, label, scope)
-            if made is not None:
-                data[name] = made
-        for key, others, group, name, convert, label in self._nested:
-            value = get(key)
-            if not value and (value is None or value == ""):
-                value = _first(source, others)
-                if value is None:
-                    continue
-            target = data.setdefault(group, {}) if group else data
-            if name in target:
-                continue
-            try:
-                made = convert(value, scope)
-            except UNUSABLE as exc:
-                made = self._salvaged(exc, key, label, scope)
-            if made is None and others:
-                made = self._from_others(source, others, convert, label, scope)
-            if made is not None:
-                target[name] = made
-            elif not target:
-                del data[group]
-        for key, plan in self._children:
-            inner = get(key)
-            if inner is None or inner == "":
-                continue
-            if type(inner) is not dict:
-                inner = opened(inner)
-                if inner is None:
-                    self._no_object(key, scope)
-                    continue
-            plan.run(inner, data, scope)
-        if scope.national:
-            _set_flags(data, scope.national)
+    def _first_run(self, source: dict[str, Any], data: dict[str, Any], scope: Scope) -> None:
+        self.compile()(source, data, scope)
+
+    def compile(self) -> Run:
+        """Write the walk out as a function, once, and keep it as :attr:`run`."""
+        if self.run == self._first_run:
+            names = {
+                "known": self.known,
+                "understood": self._understood,
+                "first": _first,
+                "from_others": self._from_others,
+                "salvaged": self._salvaged,
+                "as_object": self._as_object,
+                "set_flags": _set_flags,
+                "UNUSABLE": UNUSABLE,
+            }
+            self.run = compiled(
+                self._plain, self._nested, [(key, plan.compile()) for key, plan in self._children], names
+            )
+        return self.run
 
     def _from_others(
         self, source: dict[str, Any], others: tuple[str, ...], convert: Convert, label: str, scope: Scope
@@ -209,10 +178,12 @@ class Plan:
         scope.note(f"value:{self._path}{key}")
         return None
 
-    def _no_object(self, key: str, scope: Scope) -> None:
-        """A scalar where an object is documented, unless a line of its own has read it."""
-        if not any(key == leaf[0] for leaf in (*self._plain, *self._nested)):
+    def _as_object(self, key: str, value: object, scope: Scope) -> dict[str, Any] | None:
+        """The object in what stands in its place, or None: a scalar is drift, unless a line of its own has read it."""
+        inner = opened(value)
+        if inner is None and not any(key == leaf[0] for leaf in (*self._plain, *self._nested)):
             scope.note(f"value:{self._path}{key}")
+        return inner
 
     def _understood(self, source: dict[str, Any], scope: Scope) -> dict[str, Any]:
         """The same fields, with a known name in place of another spelling of it; the rest is unknown."""
@@ -233,7 +204,7 @@ def objects(fields: Iterable[Field], known: Iterable[str] = ()) -> Converter:
 
     def convert(value: Any, scope: Scope) -> list[dict[str, Any]] | None:
         made = []
-        around, scope.national = scope.national, []
+        around, scope.national = scope.national, None
         try:
             for one in value if type(value) is list else (value,):
                 if type(one) is not dict:
@@ -282,14 +253,12 @@ def object_schema(table: Iterable[Field], *, is_item: bool = False) -> dict[str,
     return {"type": "object", "properties": properties}
 
 
-def _set_flags(data: dict[str, Any], names: list[str]) -> None:
+def _set_flags(data: dict[str, Any], flags: list[Flag]) -> None:
     """Set the flags of numbers whose country is not certain, each beside its number."""
-    for name in names:
-        group, member = _target(name)
-        holder = data if group is None else data.get(group, {})
-        if member.removesuffix("_national") in holder:
-            holder[member] = True
-    names.clear()
+    for group, flag_name, number in flags:
+        holder = data.get(group, {}) if group else data
+        if number in holder:
+            holder[flag_name] = True
 
 
 def _target(name: str) -> tuple[str | None, str]:
@@ -297,7 +266,7 @@ def _target(name: str) -> tuple[str | None, str]:
     return group or None, member
 
 
-def _scalars_only(leaf: _Leaf) -> _Leaf:
+def _scalars_only(leaf: Leaf) -> Leaf:
     """For a name that is an object on some pages and a scalar on others: the object is read by its own lines."""
     key, others, group, name, convert, label = leaf
 

@@ -38,6 +38,14 @@ Finish = Callable[[dict[str, Any], Mapping[str, Any], Scope], None]
 
 def in_turn(*finishes: Finish) -> Finish:
     """One finish of several."""
+    if len(finishes) == 2:
+        first, second = finishes
+
+        def both(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+            first(data, source, scope)
+            second(data, source, scope)
+
+        return both
 
     def finish(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
         for one in finishes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway.callbacks import money as _money
@@ -11,10 +11,9 @@ from gateway.callbacks.callback import DecodeContext, Item
 from gateway.callbacks.fields import (
     Converter,
     Scope,
-    by_code,
     code,
     echo,
-    facts,
+    flag,
     identifier,
     integer,
     local_time,
@@ -22,10 +21,11 @@ from gateway.callbacks.fields import (
     text,
     words,
 )
+from gateway.callbacks.messages import DELIVERY_LINES, settle_delivery
 from gateway.callbacks.payload import Payload
 from gateway.callbacks.plan import Field, coded, phone_number
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import Shape
+from gateway.callbacks.shape import Shape, in_turn
 from gateway.callbacks.vocabulary import SMS_STATUS
 
 #: ``status`` of section 1, then the words of ``result`` and of ``smsStatus``: some accounts send only those.
@@ -51,13 +51,6 @@ STATUS: Final[Mapping[str, str]] = {
     "UNKNOWN": "unknown",
 }
 
-#: Whether it was delivered, by the vendor's code. "2 success, all other means fail", 12 (UNKNOWN) included; the word
-#: alone says nothing.
-_DELIVERED: Final[Mapping[str, bool]] = {
-    code: word == "delivered" for code, word in STATUS.items() if code != "UNKNOWN"
-}
-_FINAL: Final[Mapping[str, bool]] = {code: True for code, word in STATUS.items() if word != "unknown"}
-
 _MULTI_SEND_DIGITS: Final = 10
 
 
@@ -71,19 +64,24 @@ def _parent(value: Any, scope: Scope) -> str | None:
 _parent_id: Final = Converter("id before - and ten digits", _parent, {"type": "string"})
 
 
-def _not_two(code: str) -> bool | None:
-    """A number that the page does not list means that the message was not delivered; a text says nothing."""
-    return False if code.isdecimal() else None
-
-
-_delivered: Final = by_code(_DELIVERED, {"type": "boolean"}, _not_two)
-
-
 def _add_total(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
     """The price is that of one part."""
     price = data.get("price")
     if price is not None:
         _money.add_total(price, data.get("segments"))
+
+
+def _settle(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    """A receipt names the final state of an SMS, and "2 success, all other means fail".
+
+    So 12 (UNKNOWN) and numbers that the page does not list mean that it was not delivered; another text says nothing.
+    """
+    status = data.get("status")
+    if status is not None:
+        data["final"] = True
+        if status != "unknown" or data.get("status_code", "").isdecimal():
+            data["delivered"] = status == "delivered"
+    _add_total(data, source, scope)
 
 
 SMS_DR: Final = Shape(
@@ -96,9 +94,8 @@ SMS_DR: Final = Shape(
     required="message_id",
     key=("message_id",),
     time=("done_at",),
-    # The page: "final state of one sent SMS".
-    constants={"channel": "sms", "product": "sms-dr", "final": True},
-    finish=_add_total,
+    constants={"channel": "sms", "product": "sms-dr"},
+    finish=_settle,
     fields=(
         Field("message_id", "messageid", identifier, "As returned by the send call"),
         Field("parent_message_id", "messageid", _parent_id),
@@ -106,7 +103,8 @@ SMS_DR: Final = Shape(
         # `status` decides; `result` speaks only where an account sends no status.
         Field("status", ("status", "result"), words(STATUS, SMS_STATUS)),
         Field("status_code", "status", code),
-        Field("delivered", ("status", "result"), _delivered),
+        Field("delivered", "", flag, "By the status"),
+        Field("final", "", flag, "A receipt names the final state"),
         Field("result", "result", text),
         Field("segments", "size", integer),
         Field("price.unit", "price", money, "Of one part"),
@@ -121,13 +119,12 @@ SMS_DR: Final = Shape(
 
 _RECEIPT: Final = (
     *coded("status", "status_code", "smsStatus", words(STATUS, SMS_STATUS)),
-    Field("delivered", "smsStatus", facts(_DELIVERED)),
-    Field("final", "smsStatus", facts(_FINAL)),
+    *DELIVERY_LINES,
     Field("result", "smsStatus", text),
 )
 
 
-def _shared(read: Callable[[str, str], phones.Number]) -> tuple[Field, ...]:
+def _shared(read: phones.Read) -> tuple[Field, ...]:
     return (
         Field("message_id", "messageId", identifier),
         *phone_number("from", "fromPhone", read=read),
@@ -139,7 +136,7 @@ def _shared(read: Callable[[str, str], phones.Number]) -> tuple[Field, ...]:
     )
 
 
-def _receipt(read: Callable[[str, str], phones.Number]) -> Shape:
+def _receipt(read: phones.Read) -> Shape:
     return Shape(
         "nxcloud.did.dr",
         "sms.dr",
@@ -151,12 +148,12 @@ def _receipt(read: Callable[[str, str], phones.Number]) -> Shape:
         key=("message_id",),
         constants={"channel": "sms", "product": "did-sms"},
         known=("type", "content"),
-        finish=_add_total,
+        finish=in_turn(settle_delivery, _add_total),
         fields=(*_shared(read), *_RECEIPT),
     )
 
 
-def _incoming(read: Callable[[str, str], phones.Number]) -> Shape:
+def _incoming(read: phones.Read) -> Shape:
     return Shape(
         "nxcloud.did.mo",
         "message.incoming",

@@ -23,7 +23,7 @@ from gateway.callbacks.fields import (
     text,
     words,
 )
-from gateway.callbacks.messages import delivery
+from gateway.callbacks.messages import DELIVERY_LINES, settle_delivery
 from gateway.callbacks.phones import uncertain
 from gateway.callbacks.plan import Field, coded, objects, phone_number
 from gateway.callbacks.shape import Shape, in_turn
@@ -74,13 +74,16 @@ KINDS: Final = {
 }
 _MEDIA: Final = ("image", "video", "voice", "audio", "document", "sticker")
 
+#: Of a cost. The pages number it in two ways, and examples of messages disagree with their own.
+COST_DIRECTION: Final = "The platform's own code: of a message 1 downlink, 2 uplink, of a call 1 out, 0 in"
+
 _COST_FIELDS: Final = (
     Field("amount", "foreign_price", money, "In `currency`, the customer's"),
     Field("currency", "currency", code, "Of `amount`"),
     Field("amount_cny", "price", money, "The same in the platform's own currency, CNY"),
     *coded("category", "category_code", "cdr_type", words(COST_CATEGORY, CATEGORY)),
     Field("message_id", "message_id", identifier),
-    Field("direction_code", "direction", code, "1 downlink, 2 uplink by the page; its examples disagree"),
+    Field("direction_code", "direction", code, COST_DIRECTION),
 )
 
 #: The fields around the items, in all their versions.
@@ -151,7 +154,7 @@ STATUS_SHAPE: Final = Shape(
     time=("at",),
     constants={"channel": "whatsapp", "product": "whatsapp"},
     known=(*_ENVELOPE, "statuses.type", "statuses.message", "statuses.conversation", "statuses.pricing"),
-    finish=_add_up,
+    finish=in_turn(_add_up, settle_delivery),
     fields=(
         Field("message_id", "statuses.id", identifier, "As returned by the send call, or the customer's own id"),
         Field("platform_message_id", "statuses.meta_message_id", identifier, "Meta's; use it to quote the message"),
@@ -161,7 +164,7 @@ STATUS_SHAPE: Final = Shape(
         Field("to_user_id", _USER_ID, identifier),
         Field("to_name", "contacts.profile.name", text),
         *coded("status", "status_code", "statuses.status", words(STATUS, MESSAGE_STATUS)),
-        *delivery("statuses.status", STATUS),
+        *DELIVERY_LINES,
         Field("error.code", "statuses.errors.code", code),
         Field("error.title", "statuses.errors.title", text),
         Field("error.platform_code", "statuses.errors.meta_code", code, "Meta's code"),

@@ -39,6 +39,7 @@ from gateway.callbacks.vocabulary import (
     TEMPLATE_CATEGORY,
     Vocabulary,
 )
+from gateway.callbacks.whatsapp import COST_DIRECTION
 
 _TEMPLATE: Final = ("message_template_status_update", "message_template_quality_update", "template_category_update")
 _ACCOUNT: Final = (
@@ -345,7 +346,7 @@ CALL: Final = Shape(
                 (
                     Field("amount", "price", money, "In `currency`, the customer's"),
                     Field("currency", "currency", code, "Of `amount`"),
-                    Field("direction_code", "direction", code, "1 out, 0 in"),
+                    Field("direction_code", "direction", code, COST_DIRECTION),
                 )
             ),
         ),
