@@ -159,7 +159,7 @@ def _refusal(credentials: Credentials, request: CallbackRequest) -> str | None:
 
 _EVENT: Final = {
     "id": "0" * 32, "source": "/nxcloud/sms-dr", "type": "nxcloud.sms.dr", "subject": "m-1", "partitionkey": "m-1",
-    "data": {"to": "+6281", "delivered": True, "segments": 2, "price": {"amount": "0.5"}, "list": [1, {"a": "b"}]},
+    "data": {"to": "+6281", "delivered": True, "segments": 2, "price": {"total": "0.5"}, "list": [1, {"a": "b"}]},
 }  # fmt: skip
 
 
