@@ -270,6 +270,12 @@ def phone(flag_name: str, read: phones.Read) -> Converter:
 _NUMERIC: Final = re.compile(r"\+?0*(\d{1,18})(?:\.0+)?", re.ASCII)
 
 
+def canonical(code: str) -> str:
+    """Return a code as tables have it: a number without what says nothing about it, else lower case."""
+    number = _NUMERIC.fullmatch(code)
+    return number[1] if number else code.lower()
+
+
 def by_code(table: Mapping[str, Any], schema: Mapping[str, Any], otherwise: Callable[[str], Any]) -> Converter:
     """Return a converter by a table of the vendor's codes.
 
@@ -290,8 +296,7 @@ def by_code(table: Mapping[str, Any], schema: Mapping[str, Any], otherwise: Call
         code = (value if type(value) is str else written(value)).strip()
         if not code or code in NULL_WORDS:
             return None
-        number = _NUMERIC.fullmatch(code)
-        key = number[1] if number else code.lower()
+        key = canonical(code)
         return folded[key] if key in folded else otherwise(code)
 
     return Converter("by code", convert, schema)
