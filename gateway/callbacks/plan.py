@@ -257,7 +257,7 @@ def _set_flags(data: dict[str, Any], flags: list[Flag]) -> None:
     """Set the flags of numbers whose country is not certain, each beside its number."""
     for group, flag_name, number in flags:
         holder = data.get(group, {}) if group else data
-        if number in holder:
+        if holder.get(number, "+")[:1] != "+":  # not where another line gave a number that is certain
             holder[flag_name] = True
 
 
