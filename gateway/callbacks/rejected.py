@@ -17,7 +17,7 @@ from gateway.callbacks import CALLBACKS, form, times
 from gateway.callbacks.credentials import Credentials
 from gateway.callbacks.request import CallbackRequest
 from gateway.errors import CallbackRejected
-from gateway.event import Event, NotAnEvent, event_id, schema_urn
+from gateway.event import Event, NotAnEvent, event_id, schema_url, schema_urn
 
 TOPIC: Final = "callbacks.rejected"
 TYPE: Final = "nxcloud.callback.rejected"
@@ -54,6 +54,7 @@ def rejected_event(
     request: CallbackRequest,
     error: CallbackRejected,
     credentials: Credentials | None = None,
+    schema_base_url: str = "",
 ) -> Event:
     """The whole request with the reason. The same request again gives the same id.
 
@@ -63,6 +64,7 @@ def rejected_event(
         request: as it came.
         error: why it was rejected.
         credentials: of the path: its tokens are cut out of path, query, headers and body.
+        schema_base_url: see :class:`~gateway.callbacks.callback.DecodeContext`.
     """
     if credentials is not None and credentials.tokens:
         request = _without_tokens(request, credentials)
@@ -91,7 +93,7 @@ def rejected_event(
         recordedtime=arrival,
         data=data,
         account=account,
-        dataschema=schema_urn(TYPE),
+        dataschema=schema_url(schema_base_url, TOPIC) if schema_base_url else schema_urn(TYPE),
     )
 
 

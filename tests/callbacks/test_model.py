@@ -207,6 +207,15 @@ def test_costs_in_two_currencies() -> None:
     assert {"amount_cny": "0.2"} == decode("whatsapp", {"messages": [message]})["data"]["price"]
 
 
+def test_a_call_with_several_costs() -> None:
+    """The price of a call is the sum of its costs, and none where they have two currencies."""
+    call = {"call_id": "c", "costs": [{"direction": 1, "currency": "EUR", "price": 0.12}] * 2}
+    data = decode("whatsapp", {"calls": [call]})["data"]
+    assert ({"total": "0.24", "currency": "EUR"}, "outbound") == (data["price"], data["direction"])
+    call["costs"] = [{"currency": "EUR", "price": 0.12}, {"currency": "USD", "price": 0.12}]
+    assert "price" not in decode("whatsapp", {"calls": [call]})["data"]
+
+
 def test_an_id_made_of_the_content() -> None:
     """A reply without an id has one: the same reply the same, another text or time another."""
     reply = {"phone": "628110000001", "message": {"text": "hi"}, "sendTime": "2023-07-17 14:40:50"}
