@@ -248,9 +248,15 @@ def phone(flag_name: str, read: phones.Read) -> Converter:
 
     def convert(value: Any, scope: Scope) -> str | None:
         text = value if type(value) is str else written(value)
-        if text.isdigit():
-            if is_stated and phones.has_country(text):  # nearly all
+        if text.isdigit():  # nearly all; what is said here saves two calls and says what `read` says
+            if is_stated and phones.has_country(text):
                 return "+" + text
+            if not (is_stated or scope.country or text[:2] == "00") and text.isascii():
+                if scope.national is None:
+                    scope.national = [flag]
+                else:
+                    scope.national.append(flag)
+                return text
         elif text[:1] == "+" and text[1:].isdigit() and phones.has_country(text[1:]):
             return text
         if text in NULL_WORDS:

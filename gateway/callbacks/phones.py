@@ -86,8 +86,6 @@ def certain(text: str, country: str = "") -> Number:
 
 def uncertain(text: str, country: str = "") -> Number:
     """Return a number of which no page says that it has its country code; arguments as :func:`certain`."""
-    if not country and text.isdigit() and text.isascii() and not text.startswith("00"):
-        return Number(text, True)
     return _read(text, country, is_stated=False)
 
 

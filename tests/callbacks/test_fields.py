@@ -232,3 +232,13 @@ def test_drift_is_bounded() -> None:
         scope.note(f"field:{number}" + "x" * 1000 + "\x00")
     assert fields.MOST_LABELS == len(scope.drift)
     assert all(len(label) <= fields.LABEL_LETTERS and label.isprintable() for label in scope.drift)
+
+
+@given(st.from_regex(r"[+ ]?[0-9]{1,16}|\w{1,5}", fullmatch=True), st.sampled_from(["", "62"]))
+@pytest.mark.parametrize("read", [phones.certain, phones.uncertain])
+def test_a_field_reads_numbers_as_the_module_does(read: phones.Read, text: str, country: str) -> None:
+    """The short way for plain digits gives what the whole reading gives, and the flag with it."""
+    scope = Scope(ZoneInfo("Asia/Shanghai"), country)
+    number = read(text, country)
+    assert (number.text or None) == fields.phone("to_national", read).convert(text, scope)
+    assert number.is_national == (scope.national is not None)
