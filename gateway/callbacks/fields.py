@@ -237,7 +237,7 @@ def phone(flag_name: str, read: phones.Read) -> Converter:
     """Return the converter of a phone number; see :func:`gateway.callbacks.plan.phone_number`.
 
     Args:
-        flag_name: our name of the flag beside it, set where its country is not certain.
+        flag_name: our name of the flag of the number, set where its country is not certain.
         read: :func:`phones.certain` where the page states that numbers have their country code, else
             :func:`phones.uncertain`.
     """

@@ -103,7 +103,7 @@ _ENVELOPE: Final = (
 _BUSINESS_PHONE: Final = ("business_phone", "merchant_phone", "metadata.display_phone_number")
 #: BSUID of a user who hides the number.
 _USER_ID: Final = "contacts.user_id"
-#: The number of a contact is as the sender saved it; a WhatsApp id beside it, which comes last, has its country code.
+#: The number of a contact is as the sender saved it; its WhatsApp id, which comes last, has its country code.
 _CONTACT_PHONE: Final = (*phone_number("phone", "phone", read=uncertain), *phone_number("phone", "wa_id"))
 _WABA: Final = Field("waba_id", "wabaId", identifier)
 _APP: Final = Field("app_id", "app_id", identifier)

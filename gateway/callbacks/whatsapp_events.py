@@ -101,7 +101,7 @@ def _words_and_code(name: str, source: str, table: Mapping[str, str], vocabulary
 
 
 def _reinstated(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """``DISABLED_UPDATE`` says that a ban began or ended; the state beside it says which."""
+    """``DISABLED_UPDATE`` says that a ban began or ended; the state of the ban says which."""
     if data.get("status_code") == "DISABLED_UPDATE":
         ban = data.get("ban", {}).get("state")
         data["status"] = ban if ban in CHANNEL_STATUS else "unknown"

@@ -1,7 +1,7 @@
 """Facts that are certain from the vendor's pages, and inputs that once went wrong, field by field.
 
 ``certain/cases.json`` and ``certain/reported.json``: a request, and under ``expect`` paths into the event with the
-value that must stand there; ``__absent__`` where none may. Times compare as moments.
+value that must be there; ``__absent__`` where none may be. Times compare as moments.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ABSENT = "__absent__"
 
 
 def member(event: dict[str, Any], path: str) -> Any:
-    """What stands at ``a.b[0].c`` in an event."""
+    """Return what is at ``a.b[0].c`` in an event."""
     found: Any = event
     for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
         if index:

@@ -79,7 +79,7 @@ def test_numbers_of_which_no_page_says_anything(text: str) -> None:
     ],
 )
 def test_a_country_code_of_its_own_makes_the_number_whole(number: str, code: str, expected: str) -> None:
-    """A number beside its country code becomes whole, with the code or without; where both may be, digits stay."""
+    """A number whose code is in another field becomes whole, with it or without; where both may be, digits stay."""
     found = phones.with_country(number, code)
     assert expected == found.text
     assert found.is_national == (expected[:1] != "+")

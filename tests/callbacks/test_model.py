@@ -34,7 +34,7 @@ def decode(callback: str, body: Any, context: DecodeContext | None = None) -> di
 
 @pytest.mark.parametrize("word", sorted(NULL_WORDS))
 @pytest.mark.parametrize("sample", [*OBJECTS, *FORMS], ids=str)
-def test_a_word_for_nothing_is_nobodys_id(sample: Sample, word: str) -> None:
+def test_a_word_for_nothing_is_no_id(sample: Sample, word: str) -> None:
     """With a word for nothing in place of each scalar at the top, no event is about it, and no id or number is it."""
     if sample in OBJECTS:
         body = json.loads(sample.request.body)
@@ -159,7 +159,7 @@ def test_legs_that_disagree_give_the_call_no_hangup() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "entered", "left", "expected"),
+    ("sent", "entered", "left", "expected"),
     [
         (5, 1690442492861, 1690442498000, 5),
         (5139, 1690442492861, 1690442498000, 5.139),
@@ -168,9 +168,9 @@ def test_legs_that_disagree_give_the_call_no_hangup() -> None:
         (77, 1690442492861, 1690442498000, None),
     ],
 )
-def test_seconds_of_a_queue(told: int, entered: int | None, left: int | None, expected: float | None) -> None:
+def test_seconds_of_a_queue(sent: int, entered: int | None, left: int | None, expected: float | None) -> None:
     """Milliseconds in a field of seconds are recognised by the times of the queue, or left out."""
-    data = decode("nxlink-call", {"callId": "c", "queueDuration": told, "inQueueTime": entered, "outQueueTime": left})
+    data = decode("nxlink-call", {"callId": "c", "queueDuration": sent, "inQueueTime": entered, "outQueueTime": left})
     assert expected == data["data"].get("queue_duration_s")
 
 
@@ -235,7 +235,7 @@ def test_unit_and_total() -> None:
 
 
 def test_what_a_path_adds() -> None:
-    """A path's country makes numbers whole that carry none, and the schemas' address stands in events."""
+    """A path's country makes numbers whole that carry none, and events name the schemas' address."""
     settings = loads(
         "ingest: {callbacks: {nxlink-call: {default_country: '62'}}}\n"
         "topics: {schema_base_url: 'https://schemas.example.com/x/'}\n",
