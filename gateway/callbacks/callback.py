@@ -119,7 +119,7 @@ class Callback:
         """
         try:
             payload = read(request, self.layout, context.credential_fields)
-            scope = Scope(context.zone, context.country)
+            scope = Scope(context.zone, country=context.country)
             items = self.split(payload, request, context, scope)
             arrival = times.recorded(request.received_at)
             if len(items) == 1:

@@ -238,7 +238,7 @@ def test_drift_is_bounded() -> None:
 @pytest.mark.parametrize("read", [phones.certain, phones.uncertain])
 def test_a_field_reads_numbers_as_the_module_does(read: phones.Read, text: str, country: str) -> None:
     """The short way for plain digits gives what the whole reading gives, and the flag with it."""
-    scope = Scope(ZoneInfo("Asia/Shanghai"), country)
+    scope = Scope(ZoneInfo("Asia/Shanghai"), country=country)
     number = read(text, country)
     assert (number.text or None) == fields.phone("to_national", read).convert(text, scope)
     assert number.is_national == (scope.national is not None)
