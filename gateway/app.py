@@ -238,7 +238,7 @@ class App:
         settings = self.settings.ingest
         known = KnownIds(settings.dedup_window)
         known.update(await self.journal.newest_ids(settings.dedup_window))
-        paths = endpoints(settings)
+        paths = endpoints(settings, self.settings.topics.schema_base_url)
         self._parts.endpoints, self._parts.known = paths, known
         intake = Intake(self.journal, known, clock=_utc_now, max_waiting=settings.max_waiting, spans=self._spans)
         self.ingest = IngestServer(settings, paths, intake, clock=_utc_now)

@@ -12,6 +12,7 @@ from gateway.search.keys import callback_of, parsed
 _TELLING: Final = (
     "status",
     "state",
+    "outcome",
     "kind",
     "channel",
     "direction",

@@ -6,19 +6,33 @@ are passed on as they are; that a task's status is ``taskStatus`` is inferred fr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from gateway.callbacks.call_records import tell_answered
+from gateway.callbacks.call_records import OUTCOME_LINE
 from gateway.callbacks.callback import DecodeContext, Item, Split
-from gateway.callbacks.fields import Scope, duration, flag, identifier, integer, is_set, phone, seconds, text, words
+from gateway.callbacks.fields import (
+    Scope,
+    code,
+    duration,
+    echo,
+    flag,
+    identifier,
+    is_set,
+    seconds,
+    text,
+    words,
+)
+from gateway.callbacks.hangups import settle_record
 from gateway.callbacks.payload import Payload
-from gateway.callbacks.plan import Field, coded
+from gateway.callbacks.phones import uncertain
+from gateway.callbacks.plan import Field, coded, phone_number
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import Shape
+from gateway.callbacks.shape import Shape, in_turn
+from gateway.callbacks.vocabulary import TASK_STATUS
 
 #: "AI Agent Task List".
-TASK_STATUS: Final = {
+_TASK_STATUS: Final = {
     "1": "waiting",
     "2": "running",
     "3": "completed",
@@ -26,6 +40,16 @@ TASK_STATUS: Final = {
     "5": "paused",
     "6": "paused_no_balance",
 }
+
+
+def _real_number(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    """``realPhone`` has the country code, where it is there; ``calleePhone`` is a national number."""
+    if "to_real" in data:
+        data["to"] = data["to_real"]
+        data.pop("to_national", None)
+        if "to_real_national" in data:
+            data["to_national"] = True
+
 
 CALL: Final = Shape(
     "nxcloud.ai-agent.call",
@@ -37,19 +61,19 @@ CALL: Final = Shape(
     required="call_id",
     key=("call_id",),
     time=("ended_at", "answered_at", "started_at", "updated_at"),
-    constants={"product": "ai-agent-call", "state": "ended", "direction": "outbound"},
-    finish=tell_answered,
+    constants={"channel": "voice", "product": "ai-agent-call", "state": "ended", "direction": "outbound"},
+    finish=in_turn(_real_number, settle_record),
     fields=(
         Field("call_id", "callId", identifier),
         Field("task_id", "taskId", identifier, "The vendor's task id"),
         Field("external_task_id", "userTaskId", identifier, "The customer's task id"),
         Field("contact_id", "contactId", identifier),
         Field("agent.id", "autoFlowId", identifier, "The AI Agent"),
-        Field("from", "callerPhone", phone),
-        Field("to", ("calleePhone", "realPhone"), phone),
-        Field("to_real", "realPhone", phone),
-        Field("status_code", "callStatus", integer, "The vendor's list is not known"),
-        Field("result_code", "callResult", integer, "The vendor's list is not known"),
+        *phone_number("from", "callerPhone", read=uncertain),
+        *phone_number("to", "calleePhone", "`realPhone` where it is there, with its country code", uncertain),
+        *phone_number("to_real", "realPhone"),
+        Field("status_code", "callStatus", code, "The vendor's list is not known"),
+        Field("result_code", "callResult", code, "The vendor's list is not known"),
         Field("first_of_contact", "orderHead", flag),
         Field("last_of_contact", "orderTail", flag),
         Field("created_at", "createTs", seconds),
@@ -59,7 +83,8 @@ CALL: Final = Shape(
         Field("ended_at", "callEnd", seconds),
         Field("answered", "callAnswer", is_set, "Whether it names the time of an answer"),
         Field("ring_duration_s", "callRingTime", duration),
-        Field("ext", "other", text),
+        Field("ext", "other", echo),
+        OUTCOME_LINE,
     ),
 )
 
@@ -79,8 +104,8 @@ TASK: Final = Shape(
         Field("name", "taskName", text),
         Field("agent.id", "autoFlowId", identifier, "The AI Agent"),
         Field("agent.name", "autoFlowName", text),
-        *coded("status", "status_code", "taskStatus", words(TASK_STATUS), integer),
-        Field("ext", "other", text),
+        *coded("status", "status_code", "taskStatus", words(_TASK_STATUS, TASK_STATUS)),
+        Field("ext", "other", echo),
     ),
 )
 

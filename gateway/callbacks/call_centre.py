@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
-from gateway.callbacks.call_records import tell_answered
+from gateway.callbacks.call_records import DIRECTION_LINE, OUTCOME_LINE, hangup
 from gateway.callbacks.fields import (
+    NULL_WORDS,
     Converter,
     Scope,
     duration,
+    echo,
     flag,
     identifier,
-    integer,
     is_set,
     micros,
     millis,
     money,
-    phone,
     seconds,
     text,
     words,
     written,
 )
-from gateway.callbacks.plan import Field, coded
+from gateway.callbacks.hangups import settle, settle_record
+from gateway.callbacks.phones import uncertain
+from gateway.callbacks.plan import Field, coded, phone_number
 from gateway.callbacks.shape import Shape, in_turn
-from gateway.callbacks.voice import prefixed, q850_code
+from gateway.callbacks.vocabulary import CALL_STATE, DIRECTION, HANGUP_BY, LEG
+from gateway.callbacks.voice import prefixed
 
-DIRECTION: Final = {"0": "inbound", "1": "outbound", "2": "outbound"}
-_STATE_TIME: Final = {"ringing": "started_at", "created": "started_at", "answered": "answered_at", "ended": "ended_at"}
+DIRECTIONS: Final = {"0": "inbound", "1": "outbound", "2": "outbound"}
+#: A queue lasts less than this in seconds and, in milliseconds, more.
+_SURE_SECONDS: Final = 100
+_DIAL_STATES: Final = {
+    "0": "agent_ended",
+    "1": "created",
+    "2": "agent_waiting",
+    "3": "answered",
+    "4": "ended",
+}
+_STATE_TIME: Final = {"created": "started_at", "answered": "answered_at", "ended": "ended_at"}
 
 
 def _time_of_state(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
@@ -48,15 +61,15 @@ WEBCALL_CDR: Final = Shape(
     required="call_id",
     key=("call_id",),
     time=("ended_at", "answered_at", "started_at"),
-    constants={"product": "webcall-cdr", "state": "ended"},
+    constants={"channel": "voice", "product": "webcall-cdr", "state": "ended"},
     known=("code",),
-    finish=in_turn(prefixed("phone", "code"), tell_answered),
+    finish=in_turn(prefixed("phone", "code"), settle_record),
     fields=(
         Field("call_id", "sessionid", identifier),
         Field("order_id", "orderid", identifier, "As passed when the call was started"),
-        *coded("direction", "direction_code", "direction", words({"0": "inbound", "1": "outbound"}), integer),
-        Field("from", "show_phone", phone, "Displayed number"),
-        Field("to", ("phone", "effective_called_number"), phone),
+        *coded("direction", "direction_code", "direction", words({"0": "inbound", "1": "outbound"}, DIRECTION)),
+        *phone_number("from", "show_phone", "Displayed number", uncertain),
+        *phone_number("to", ("phone", "effective_called_number"), read=uncertain),
         Field("to_formatted", "effective_called_number", text, "Callee after formatting"),
         Field("agent.name", "username", text),
         Field("agent.nickname", "mobile_name", text),
@@ -66,8 +79,8 @@ WEBCALL_CDR: Final = Shape(
         Field("ended_at", "end_time", seconds),
         Field("answered", "answer_time", is_set, "Whether it names the time of an answer"),
         Field("duration_s", "duration", duration),
-        Field("hangup.cause", "hangup_cause", text),
-        Field("hangup.code", "hangup_cause", q850_code),
+        *hangup("hangup_cause"),
+        OUTCOME_LINE,
         Field("recorded", "record", flag),
         Field("recording_url", "record_url", text, "Answers with a redirect to the file"),
     ),
@@ -84,19 +97,18 @@ PREDICTIVE: Final = Shape(
     required=("call_id", "agent.id", "agent.sip_id", "queue"),
     key=("call_id", "agent.id", "agent.sip_id", "queue"),
     time=("at",),
-    constants={"product": "predictive-dial", "direction": "outbound"},
-    finish=_time_of_state,
+    constants={"channel": "voice", "product": "predictive-dial", "direction": "outbound"},
+    finish=in_turn(_time_of_state, settle),
     fields=(
         Field("call_id", "uuid", identifier),
-        *coded("leg", "leg_code", "type", words({"1": "agent", "2": "call"}), integer),
+        *coded("leg", "leg_code", "type", words({"1": "agent", "2": "call"}, LEG)),
         *coded(
             "state",
             "state_code",
             "state",
-            words({"0": "agent_ended", "1": "created", "2": "agent_waiting", "3": "answered", "4": "ended"}),
-            integer,
+            words(_DIAL_STATES, CALL_STATE),
         ),
-        Field("to", "callphone", phone),
+        *phone_number("to", "callphone", read=uncertain),
         Field("queue", "callid", identifier, "Access number of the queue"),
         Field("agent.id", "agentid", identifier),
         Field("agent.sip_id", "sipid", identifier),
@@ -106,6 +118,7 @@ PREDICTIVE: Final = Shape(
         Field("started_at", "", micros, "Where the state says so"),
         Field("answered_at", "", micros, "Where the state says so"),
         Field("ended_at", "", micros, "Where the state says so"),
+        OUTCOME_LINE,
     ),
 )
 
@@ -119,33 +132,63 @@ CALL_STATUS: Final = Shape(
     required="call_id",
     key=("call_id",),
     time=("at",),
-    constants={"product": "call-status"},
-    finish=_time_of_state,
+    constants={"channel": "voice", "product": "call-status"},
+    finish=in_turn(_time_of_state, settle),
     fields=(
         Field("call_id", "sessionid", identifier),
         *coded(
             "state",
             "state_code",
             "state",
-            words({"1": "ringing", "2": "answered", "3": "in_call", "4": "ended"}),
-            integer,
+            words({"1": "created", "2": "answered", "3": "in_call", "4": "ended"}, CALL_STATE),
         ),
         Field("info", "info", text),
         Field("at", "time", seconds),
         Field("started_at", "", seconds, "Where the state says so"),
         Field("answered_at", "", seconds, "Where the state says so"),
         Field("ended_at", "", seconds, "Where the state says so"),
+        DIRECTION_LINE,
+        OUTCOME_LINE,
     ),
 )
 
-HANGUP_BY: Final = {"0": "agent", "1": "user", "2": "unknown"}
+_HANGUP_BY: Final = {"0": "agent", "1": "customer", "2": "unknown"}
 
 #: Callbot sends a list of intents with ids and tags; here there is the name of one.
 _INTENT: Final = Converter(
     "list of intents",
-    lambda value, scope: [{"name": written(value)}],
-    {"type": "array", "items": {"type": "object", "properties": {"name": {"type": "string"}}}},
+    lambda value, scope: [{"name": written(value)}] if value not in NULL_WORDS else None,
+    {
+        "type": "array",
+        "items": {"type": "object", "properties": {"name": {"type": "string", "description": "Name of the intent"}}},
+    },
 )
+
+
+def _queue_seconds(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    """The table of the page says seconds, its example has milliseconds: the two times of the queue decide.
+
+    Without both times, or where they contradict it in either unit, nothing certain can be said; a value below
+    :data:`_SURE_SECONDS` is no number of milliseconds that a queue is measured in.
+    """
+    sent = data.get("queue_duration_s")
+    if not sent:
+        return
+    lasted = None
+    if "queued_at" in data and "dequeued_at" in data:
+        left, entered = (datetime.fromisoformat(data[name]) for name in ("dequeued_at", "queued_at"))
+        lasted = (left - entered).total_seconds()
+    if lasted is None:
+        if sent < _SURE_SECONDS:
+            return
+    elif abs(sent - lasted) <= 1:
+        return
+    elif abs(sent / 1000 - lasted) <= 1:
+        data["queue_duration_s"] = sent / 1000
+        return
+    del data["queue_duration_s"]
+    scope.note("value", "queueDuration")
+
 
 NXLINK_CALL: Final = Shape(
     "nxcloud.nxlink.call",
@@ -157,16 +200,15 @@ NXLINK_CALL: Final = Shape(
     required="call_id",
     key=("call_id",),
     time=("ended_at", "answered_at", "started_at"),
-    constants={"product": "nxlink-call", "state": "ended"},
-    finish=tell_answered,
+    constants={"channel": "voice", "product": "nxlink-call", "state": "ended"},
+    finish=in_turn(_queue_seconds, settle_record),
     fields=(
         Field("call_id", "callId", identifier),
         Field("order_id", "orderId", identifier),
         Field("task_id", "taskId", identifier, "Of automatic dialling"),
-        Field("direction", "direction", words(DIRECTION), "Automatic dialling (2) is outbound"),
-        Field("direction_code", "direction", integer, "0 inbound, 1 outbound, 2 automatic dialling"),
-        Field("from", "caller", phone),
-        Field("to", "callee", phone),
+        *coded("direction", "direction_code", "direction", words(DIRECTIONS, DIRECTION)),
+        *phone_number("from", "caller", "Or a SIP address", uncertain),
+        *phone_number("to", "callee", "Or a SIP address", uncertain),
         Field("agent.name", "agentName", text),
         Field("agent.nickname", "agentNickName", text),
         Field("answered", "answered", flag, "Without this flag: whether it names the time of an answer"),
@@ -180,14 +222,14 @@ NXLINK_CALL: Final = Shape(
         Field("duration_s", "callDuration", duration),
         Field("ring_duration_s", "ringDuration", duration),
         Field("queue_duration_s", "queueDuration", duration),
-        *coded("hangup.by", "hangup.by_code", "hangupBy", words(HANGUP_BY), integer),
-        Field("hangup.code", "hangupCode", integer, "The vendor's own code"),
-        Field("hangup.cause", "hangupReason", text),
+        *coded("hangup.by", "hangup.by_code", "hangupBy", words(_HANGUP_BY, HANGUP_BY)),
+        *hangup(reason="hangupReason", vendor_code="hangupCode"),
+        OUTCOME_LINE,
         Field("dtmf", "dtmfKeys", text, "Keys, comma separated"),
         Field("intents", "intent", _INTENT, "One, by its name"),
         Field("recording_url", "recordUrl", text),
         Field("voicemail_url", "leaveMsgUrl", text),
-        Field("price.amount", "totalCustomerPrice", money),
-        Field("ext", "other", text),
+        Field("price.total", "totalCustomerPrice", money),
+        Field("ext", "other", echo),
     ),
 )

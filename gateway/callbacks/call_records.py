@@ -1,25 +1,44 @@
-"""What the records of finished calls have in common, whichever product they come from."""
+"""Lines that the tables of all calls have in common, whichever product they come from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-from gateway.callbacks.fields import Scope
+from gateway.callbacks.fields import Converter, Scope, code, integer, open_enum, text, words, written
+from gateway.callbacks.hangups import CAUSES
+from gateway.callbacks.plan import Field
+from gateway.callbacks.vocabulary import DIRECTION, OUTCOME
 
 
-def tell_answered(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """Whether the call was answered, where its record does not say so itself: a finish of its shape.
+def _cause(value: Any, scope: Scope) -> str | None:
+    """As the vendor wrote it; :func:`gateway.callbacks.hangups.settle` brings it into the vocabulary."""
+    said = value if type(value) is str else written(value)
+    return said if said.strip() else None
 
-    With the time of an answer it was. Without one it was not, if the record tells of its end: the vendor leaves the
-    time empty, null or out as often as it sends 0. A call that lasted and names no time contradicts itself (in the
-    pages' examples the duration is that of the conversation), so nothing is said of it; nor of a record cut short.
 
-    For shapes that have ``answered_at`` only: a record that never names that time would always be "not answered".
+_CAUSE: Final = Converter("hang-up cause", _cause, open_enum(frozenset(CAUSES)))
+
+#: Set by ``settle``.
+OUTCOME_LINE: Final = Field("outcome", "", words({}, OUTCOME), "Derived from answer, cause and reason")
+DIRECTION_LINE: Final = Field("direction", "", words({}, DIRECTION), "The page does not say")
+
+
+def hangup(
+    cause: str = "", reason: str = "", q850: str = "", sip: str = "", vendor_code: str = ""
+) -> tuple[Field, ...]:
+    """Return the lines of ``hangup``, with the vendor's names; empty for what the product does not send.
+
+    Args:
+        cause: field with a name of the list of causes; any other text in it becomes the reason.
+        reason: field with free text.
+        q850: field with a Q.850 number.
+        sip: field with a SIP status.
+        vendor_code: field with a code of the vendor's own.
     """
-    if "answered" in data:
-        return
-    if "answered_at" in data:
-        data["answered"] = True
-    elif not data.get("duration_s") and ("duration_s" in data or "ended_at" in data):
-        data["answered"] = False
+    return (
+        Field("hangup.cause", cause, _CAUSE),
+        Field("hangup.reason", reason, text, "" if reason else "A cause that is not in the list"),
+        Field("hangup.q850", q850, integer, "" if q850 else "By the cause"),
+        Field("hangup.sip", sip, integer),
+        Field("hangup.vendor_code", vendor_code, code, "" if vendor_code else "Of a cause that Q.850 does not have"),
+    )

@@ -16,7 +16,7 @@ from gateway.callbacks.payload import Layout, Payload, read
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.shape import Certainty, Shape
 from gateway.errors import CallbackRejected
-from gateway.event import Event, event_id
+from gateway.event import Event, event_id, schema_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,9 @@ class DecodeContext:
             header does (protocol.md, section 2).
         max_items: items of one callback; more reject it.
         max_event_bytes: bytes of the events of one callback together; more reject it.
+        country: country code, digits, of phone numbers that carry none; empty where the path names no country.
+        schema_base_url: address below which the schemas of topics are published, without a slash at its end; empty:
+            events name the urn of their type.
     """
 
     zone: tzinfo = field(default_factory=lambda: ZoneInfo("Asia/Shanghai"))
@@ -40,6 +43,8 @@ class DecodeContext:
     own_numbers: frozenset[str] = frozenset()
     max_items: int = bounds.MAX_ITEMS
     max_event_bytes: int = bounds.MAX_EVENT_BYTES
+    country: str = ""
+    schema_base_url: str = ""
 
 
 class Decoded(NamedTuple):
@@ -119,13 +124,13 @@ class Callback:
         """
         try:
             payload = read(request, self.layout, context.credential_fields)
-            scope = Scope(context.zone, context.max_items)
+            scope = Scope(context.zone, max_items=context.max_items, country=context.country)
             for name in payload.duplicates:
                 scope.note("duplicate", name)
             items = self.split(payload, request, context, scope)
             arrival = times.recorded(request.received_at)
             if len(items) == 1:
-                event = self._event(items[0], 0, payload.canonical, arrival, scope, context.account)
+                event = self._event(items[0], 0, payload.canonical, arrival, scope, context)
                 return Decoded((event,), tuple(scope.drift))
             if not items:
                 raise CallbackRejected("no item in it is of a known shape")
@@ -133,15 +138,14 @@ class Callback:
             # Hashed once, else each id would hash the whole payload again.
             digest = hashlib.blake2b(payload.canonical).digest()
             events = [
-                self._event(item, position, digest, arrival, scope, context.account)
-                for position, item in enumerate(items)
+                self._event(item, position, digest, arrival, scope, context) for position, item in enumerate(items)
             ]
             return Decoded(tuple(events), tuple(scope.drift))
         except RecursionError as exc:
             raise CallbackRejected("nested too deeply") from exc
 
     def _event(
-        self, item: Item, position: int, canonical: bytes, arrival: str, scope: Scope, account: str | None
+        self, item: Item, position: int, canonical: bytes, arrival: str, scope: Scope, context: DecodeContext
     ) -> Event:
         shape, fields, raw, place = item
         try:
@@ -158,7 +162,7 @@ class Callback:
                 break
         data["raw"] = raw
         return Event(
-            event_id(self.name, account, position, canonical),
+            event_id(self.name, context.account, position, canonical),
             self.source,
             shape.type,
             shape.topic,
@@ -167,7 +171,8 @@ class Callback:
             time,
             arrival,
             data,
-            account,
+            context.account,
+            schema_url(context.schema_base_url, shape.topic) if context.schema_base_url else shape.dataschema,
         )
 
 

@@ -9,63 +9,70 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.callbacks.call_records import tell_answered
+from gateway.callbacks.call_records import OUTCOME_LINE, hangup
 from gateway.callbacks.callback import DecodeContext, Item, Split
 from gateway.callbacks.fields import (
     Scope,
+    code,
     duration,
+    echo,
     flag,
     identifier,
     integer,
     is_set,
     money,
-    phone,
     seconds,
     text,
     words,
 )
+from gateway.callbacks.hangups import settle_record
 from gateway.callbacks.payload import Payload
-from gateway.callbacks.plan import Field, coded, objects
+from gateway.callbacks.phones import uncertain
+from gateway.callbacks.plan import Field, coded, objects, phone_number
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.shape import Shape
-from gateway.callbacks.voice import q850_code
+from gateway.callbacks.vocabulary import TASK_STATUS
 
 #: "Callbot API taskList". The end of the page's table was not seen.
-TASK_STATUS: Final = {"1": "waiting", "2": "running", "3": "completed", "4": "failed", "5": "paused"}
+_TASK_STATUS: Final = {"1": "waiting", "2": "running", "3": "completed", "4": "failed", "5": "paused"}
 
 _IDS: Final = (
     Field("order_id", "orderID", identifier),
     Field("task_id", "taskID", identifier, "The vendor's task id"),
     Field("external_task_id", "userTaskID", identifier, "The customer's task id"),
-    Field("scene_id", "sceneID", text, "Script template"),
+    Field("scene_id", "sceneID", identifier),
+)
+
+_PARAMS: Final = (
+    Field("name", "name", text, "Name of the parameter"),
+    Field("value", "value", text, "Its value"),
 )
 
 _CALL_FIELDS: Final = (
     Field("call_id", "callInfoDetail.callID", identifier),
     *_IDS,
-    Field("from", "callInfoDetail.callingNumber", phone),
-    Field("to", "userPhone", phone),
+    *phone_number("from", "callInfoDetail.callingNumber", read=uncertain),
+    *phone_number("to", "userPhone", read=uncertain),
     Field("to_name", "userName", text),
-    Field("status_code", "callInfoDetail.callStatus", integer, "The vendor's list is not known"),
+    Field("status_code", "callInfoDetail.callStatus", code, "The vendor's list is not known"),
     Field("started_at", "callInfoDetail.callStartTs", seconds),
     Field("answered_at", "callInfoDetail.callAnswerTs", seconds),
     Field("ended_at", "callInfoDetail.callEndTs", seconds),
     Field("answered", "callInfoDetail.callAnswerTs", is_set, "Whether it names the time of an answer"),
     Field("duration_s", "callInfoDetail.callDuration", duration),
     Field("recording_url", "callInfoDetail.callAudioUrl", text),
-    Field("hangup.cause", "callInfoDetail.hangupCause", text),
-    Field("hangup.code", "callInfoDetail.hangupCause", q850_code),
-    Field("hangup.sip_code", "callInfoDetail.termSipCode", integer),
+    *hangup("callInfoDetail.hangupCause", sip="callInfoDetail.termSipCode"),
+    OUTCOME_LINE,
     Field("line_address", "callInfoDetail.lineAddress", text),
     Field(
         "intents",
         "callInfoDetail.intents",
         objects(
             (
-                Field("id", "intentID", text),
-                Field("tag", "intentTag", text),
-                Field("name", "intentName", text),
-                Field("level", "intentLevel", integer),
+                Field("id", "intentID", identifier, "Id of the intent"),
+                Field("tag", "intentTag", text, "Tag of the intent"),
+                Field("name", "intentName", text, "Name of the intent"),
+                Field("level", "intentLevel", integer, "Level of the intent"),
             )
         ),
     ),
@@ -75,7 +82,7 @@ _CALL_FIELDS: Final = (
         objects(
             (
                 Field("message_id", "sysMessageID", identifier),
-                Field("text", "smsContent", text),
+                Field("text", "smsContent", text, "Text of the message"),
                 Field("sent_at", "smsSendTs", seconds),
             )
         ),
@@ -83,15 +90,19 @@ _CALL_FIELDS: Final = (
     Field("agent.name", "callInfoDetail.agent.agentName", text),
     Field("agent.group", "callInfoDetail.agent.agentGroup", text),
     Field("agent.label", "callInfoDetail.agent.agentLabel", text),
-    Field("agent.status_code", "callInfoDetail.agent.agentCallStatus", integer, "The vendor's list is not known"),
+    Field("agent.status_code", "callInfoDetail.agent.agentCallStatus", code, "The vendor's list is not known"),
     Field("agent.elapsed_s", "callInfoDetail.agent.agentCallElapsed", duration),
     Field("agent.started_at", "callInfoDetail.agent.manualCallStart", seconds),
     Field("agent.answered_at", "callInfoDetail.agent.manualCallAnswer", seconds),
     Field("agent.ended_at", "callInfoDetail.agent.manualCallEnd", seconds),
-    Field("agent.hangup_by_code", "callInfoDetail.agent.manualHangupBy", integer, "The vendor's list is not known"),
-    Field("params", "callInfoDetail.params", objects((Field("name", "name", text), Field("value", "value", text)))),
+    Field("agent.hangup_by_code", "callInfoDetail.agent.manualHangupBy", code, "The vendor's list is not known"),
+    Field(
+        "params",
+        "callInfoDetail.params",
+        objects(_PARAMS),
+    ),
     Field("order_finished", "finish", flag),
-    Field("ext", "other", text),
+    Field("ext", "other", echo),
 )
 
 CALL: Final = Shape(
@@ -104,15 +115,15 @@ CALL: Final = Shape(
     required="call_id",
     key=("call_id",),
     time=("ended_at", "answered_at", "started_at"),
-    constants={"product": "callbot-call", "state": "ended", "direction": "outbound"},
+    constants={"channel": "voice", "product": "callbot-call", "state": "ended", "direction": "outbound"},
     known=("callbackType",),
-    finish=tell_answered,
+    finish=settle_record,
     fields=_CALL_FIELDS,
 )
 
 ORDER: Final = Shape(
     "nxcloud.callbot.order",
-    "call.event",
+    "order.status",
     "Callbot order",
     page="Callbot API orderCallback",
     section="12",
@@ -120,9 +131,16 @@ ORDER: Final = Shape(
     required="order_id",
     key=("order_id",),
     time=("ended_at", "answered_at", "started_at"),
-    constants={"product": "callbot-order", "state": "ended", "direction": "outbound"},
+    # Its last call comes by call, too: a topic of its own, so that sums over calls count none twice.
+    constants={
+        "channel": "voice",
+        "product": "callbot-order",
+        "state": "ended",
+        "direction": "outbound",
+        "summary_of": "nxcloud.callbot.call",
+    },
     known=("callbackType",),
-    finish=tell_answered,
+    finish=settle_record,
     fields=_CALL_FIELDS,
 )
 
@@ -139,7 +157,7 @@ TASK: Final = Shape(
     known=("callbackType",),
     fields=(
         *_IDS[1:],
-        *coded("status", "status_code", "taskStatus", words(TASK_STATUS), integer),
+        *coded("status", "status_code", "taskStatus", words(_TASK_STATUS, TASK_STATUS)),
         Field("counters.total_orders", "taskStat.totalOrderCount", integer),
         Field("counters.finished_orders", "taskStat.finishOrderCount", integer),
         Field("counters.answered_orders", "taskStat.answerOrderCount", integer),
@@ -148,7 +166,7 @@ TASK: Final = Shape(
         Field("counters.answered_calls", "taskStat.totalAnswerCall", integer),
         Field("counters.answer_rate", "taskStat.answerRate", money, "Answered of all calls, 0 to 1"),
         Field("created_at", "createTs", seconds),
-        Field("ext", "other", text),
+        Field("ext", "other", echo),
     ),
 )
 

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway.callbacks.callback import DecodeContext, Item
-from gateway.callbacks.fields import Scope, identifier, integer, local_time, millis, money, phone, text, words
+from gateway.callbacks.fields import Scope, code, echo, identifier, local_time, millis, money, text, words
+from gateway.callbacks.messages import DELIVERY_LINES, message_id, settle_delivery
 from gateway.callbacks.payload import Payload
-from gateway.callbacks.plan import Field
+from gateway.callbacks.phones import uncertain
+from gateway.callbacks.plan import Field, coded, phone_number
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import Finish, Shape
+from gateway.callbacks.shape import Finish, Shape, in_turn
+from gateway.callbacks.vocabulary import CHANNEL, KIND, MESSAGE_STATUS
 
 
 def _failure(*statuses: str) -> Finish:
@@ -24,18 +27,25 @@ def _failure(*statuses: str) -> Finish:
     return finish
 
 
+def _kind(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    """The kind of a reply whose page names none: what is in it."""
+    if "kind" not in data:
+        data["kind"] = "file" if "media" in data else "text"
+
+
 _RECEIPT: Final = (
     Field("message_id", "requestId", identifier, "As returned by the send call"),
-    Field("result_code", "code", integer, "The vendor's own code"),
+    Field("result_code", "code", code),
     Field("result", "message", text),
-    Field("error.code", "", integer, "The result code, where it failed"),
+    Field("error.code", "", code, "The result code, where it failed"),
     Field("error.title", "", text, "The result text, where it failed"),
-    Field("ext", "ext", text),
+    Field("ext", "ext", echo),
 )
-_AT: Final = Field("at", "sendTime", local_time)
+#: "Message send time": the states of one message carry the same one, so no page says when a state was reached.
+_SENT_AT: Final = Field("sent_at", "sendTime", local_time)
 _PRICE: Final = (
-    Field("price.amount", "cost.originalPrice", money),
-    Field("price.currency", "cost.currency", text),
+    Field("price.total", "cost.originalPrice", money),
+    Field("price.currency", "cost.currency", code),
 )
 #: Pages "Super Message API webhook" and "SAAS Viber API webhook": the local price is in CNY.
 _PRICE_IN_CNY: Final = Field("price.amount_cny", "cost.localPrice", money)
@@ -63,16 +73,16 @@ VIBER_STATUS_SHAPE: Final = Shape(
     certainty="confirmed",
     required="message_id",
     key=("message_id",),
-    time=("at",),
-    constants={"channel": "viber"},
+    constants={"channel": "viber", "product": "viber"},
     known=("appkey", "phone"),
-    finish=_failure("failed", "expired"),
+    finish=in_turn(_failure("failed", "expired"), settle_delivery),
     fields=(
         *_RECEIPT,
-        _AT,
-        Field("to", "phone", phone),
-        Field("status", ("status", "code"), words(VIBER_STATUS)),
-        Field("status_code", "status", text, "The vendor's own code"),
+        _SENT_AT,
+        *phone_number("to", "phone"),
+        Field("status", ("status", "code"), words(VIBER_STATUS, MESSAGE_STATUS)),
+        *DELIVERY_LINES,
+        Field("status_code", "status", code),
         *_PRICE,
         _PRICE_IN_CNY,
         Field("rate_type", "cost.rateType", text, "Such as Transactional"),
@@ -89,12 +99,13 @@ VIBER_MESSAGE: Final = Shape(
     required="from",
     key=("from",),
     time=("sent_at",),
-    constants={"channel": "viber"},
+    constants={"channel": "viber", "product": "viber"},
     known=("appkey",),
-    finish=lambda data, source, scope: _kind(data),
+    finish=in_turn(_kind, message_id),
     fields=(
-        Field("from", "phone", phone),
-        Field("kind", "", text, "text or file"),
+        Field("message_id", "", identifier, "Made of the content"),
+        *phone_number("from", "phone"),
+        Field("kind", "", words({}, KIND), "By what is in it"),
         Field("text", ("message.text", "message"), text),
         Field("media.url", "message.media", text),
         Field("media.filename", "message.fileName", text),
@@ -103,12 +114,18 @@ VIBER_MESSAGE: Final = Shape(
     ),
 )
 
+#: ``status``; then the codes that say the same.
 ZALO_STATUS: Final = {
     "success": "sent",
     "failed": "failed",
     "delivered": "delivered",
     "journey_acknowledged": "journey_acknowledged",
     "journey_time_out": "journey_timed_out",
+    "0": "sent",
+    "17003": "delivered",
+    "17004": "failed",
+    "17006": "journey_acknowledged",
+    "17007": "journey_timed_out",
 }
 
 ZALO_STATUS_SHAPE: Final = Shape(
@@ -122,23 +139,25 @@ ZALO_STATUS_SHAPE: Final = Shape(
     required=("message_id", "journey_id"),
     key=("message_id", "journey_id"),
     time=("at",),
-    constants={"channel": "zalo"},
+    constants={"channel": "zalo", "product": "zalo"},
     known=(
         "phone",
         *(f"zaloRes.{name}" for name in ("sysMsg", "cusMsg", "message", "data.sending_mode", "data.quota")),
     ),
-    finish=_failure("failed"),
+    finish=in_turn(_failure("failed"), settle_delivery),
     fields=(
         *_RECEIPT,
-        Field("at", ("sendTime", "timestamp"), local_time, "Events of a journey have a timestamp"),
+        _SENT_AT,
+        Field("at", "timestamp", millis, "Of an event of a journey"),
         Field("journey_id", "journeyId", identifier),
         Field("oa_id", "oaId", identifier, "Zalo Official Account"),
         Field("app_id", "appId", identifier, "Zalo app"),
         Field("platform_message_id", "zaloRes.data.msg_id", identifier, "Zalo's id"),
-        Field("to", "phone", phone),
-        Field("status", "status", words(ZALO_STATUS)),
-        Field("status_code", "status", text, "The vendor's own code"),
-        Field("platform_code", "zaloRes.error", integer, "Zalo's own code; 0 is no error"),
+        *phone_number("to", "phone", read=uncertain),
+        Field("status", ("status", "code"), words(ZALO_STATUS, MESSAGE_STATUS)),
+        *DELIVERY_LINES,
+        Field("status_code", "status", code),
+        Field("platform_code", "zaloRes.error", code, "Zalo's; 0 is no error"),
         *_PRICE,
         Field("platform_sent_at", "zaloRes.data.sent_time", millis),
     ),
@@ -161,15 +180,15 @@ MESSENGER_STATUS_SHAPE: Final = Shape(
     certainty="confirmed",
     required="message_id",
     key=("message_id",),
-    time=("at",),
-    constants={"channel": "messenger"},
+    constants={"channel": "messenger", "product": "messenger"},
     known=("appkey",),
-    finish=_failure("failed"),
+    finish=in_turn(_failure("failed"), settle_delivery),
     fields=(
         *_RECEIPT,
-        _AT,
-        Field("status", "status", words(MESSENGER_STATUS)),
-        Field("status_code", "status", text, "The vendor's own code"),
+        _SENT_AT,
+        Field("status", "status", words(MESSENGER_STATUS, MESSAGE_STATUS)),
+        *DELIVERY_LINES,
+        Field("status_code", "status", code),
     ),
 )
 
@@ -183,14 +202,15 @@ MESSENGER_MESSAGE: Final = Shape(
     required="from",
     key=("from",),
     time=("sent_at",),
-    constants={"channel": "messenger"},
+    constants={"channel": "messenger", "product": "messenger"},
     known=("appkey",),
-    finish=lambda data, source, scope: _kind(data),
+    finish=in_turn(_kind, message_id),
     fields=(
+        Field("message_id", "", identifier, "Made of the content"),
         # Ids of people within one page, not telephone numbers, though they are digits.
         Field("from", "sender.id", identifier),
         Field("to", "recipient.id", identifier),
-        Field("kind", "message.type", text, "text, image, audio, video"),
+        *coded("kind", "kind_code", "message.type", words({kind: kind for kind in KIND}, KIND)),
         Field("text", ("message.text", "message"), text),
         Field("media.url", "message.url", text),
         Field("sent_at", "sendTime", millis),
@@ -209,16 +229,17 @@ SUPER_STATUS_SHAPE: Final = Shape(
     certainty="confirmed",
     required="message_id",
     key=("message_id",),
-    time=("at",),
+    constants={"product": "super-message"},
     known=("appkey",),
-    finish=_failure("failed", "undelivered", "expired"),
+    finish=in_turn(_failure("failed", "undelivered", "expired"), settle_delivery),
     fields=(
         *_RECEIPT,
-        _AT,
-        Field("channel", "channel", words({"SMS": "sms", "VIBER": "viber"})),
-        Field("to", "phone", phone),
-        Field("status", "code", words(SUPER_STATUS)),
-        Field("status_code", "code", text, "The vendor's own code"),
+        _SENT_AT,
+        Field("channel", "channel", words({"SMS": "sms", "VIBER": "viber"}, CHANNEL)),
+        *phone_number("to", "phone"),
+        Field("status", "code", words(SUPER_STATUS, MESSAGE_STATUS)),
+        *DELIVERY_LINES,
+        Field("status_code", "code", code),
         *_PRICE,
         _PRICE_IN_CNY,
     ),
@@ -235,9 +256,3 @@ def split_messenger(payload: Payload, request: CallbackRequest, context: DecodeC
     """A reply has a ``sender``, a receipt a ``requestId``."""
     shape = MESSENGER_MESSAGE if payload.has("sender") else MESSENGER_STATUS_SHAPE
     return ((shape, payload.fields, payload.raw, ""),)
-
-
-def _kind(data: dict[str, Any]) -> None:
-    """The kind of a reply whose page names none: what is in it."""
-    if "kind" not in data:
-        data["kind"] = "file" if "media" in data else "text"

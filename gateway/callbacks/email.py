@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.callbacks.fields import identifier, is_one_of, local_time, money, text, texts, words
+from gateway.callbacks.fields import identifier, local_time, money, text, texts, words
+from gateway.callbacks.messages import DELIVERY_LINES, settle_delivery
 from gateway.callbacks.plan import Field, coded
 from gateway.callbacks.shape import Shape
+from gateway.callbacks.vocabulary import EMAIL_STATUS
 
 STATUS: Final = {"DELIVRD": "delivered", "UNDELIV": "undelivered", "UNDELIVR": "undelivered"}
 
@@ -19,15 +21,16 @@ EMAIL_DR: Final = Shape(
     certainty="confirmed",
     required="message_id",
     key=("message_id",),
-    time=("sent_at",),
+    finish=settle_delivery,
+    constants={"channel": "email", "product": "email-dr"},
     fields=(
         Field("message_id", "messageId", identifier),
         Field("from", "sender", text),
-        Field("to", "receiver", texts, "Addresses"),
-        *coded("status", "status_code", "result", words(STATUS), text),
-        Field("delivered", "result", is_one_of("DELIVRD")),
+        Field("to", "receiver", texts, "A list: one receipt may cover several addresses"),
+        *coded("status", "status_code", "result", words(STATUS, EMAIL_STATUS)),
+        *DELIVERY_LINES,
         Field("result", "result", text),
-        Field("price.amount", "price", money),
+        Field("price.unit", "price", money, "Of one message; the page names no currency"),
         Field("sent_at", "sendTime", local_time),
     ),
 )

@@ -13,6 +13,7 @@ A converter of one's own is a function of two arguments and a schema::
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
@@ -20,6 +21,7 @@ from typing import Any, Final
 
 from gateway.callbacks import bounds, phones, times
 from gateway.callbacks import money as _money
+from gateway.callbacks.vocabulary import Vocabulary
 from gateway.telemetry import redaction
 
 #: Drift labels of one callback. More say nothing new, and a hostile body could hold millions.
@@ -30,6 +32,10 @@ _INT64_MAX: Final = 2**63 - 1
 _LONGEST_INTEGER: Final = 20
 
 
+#: Our name of an object in ``data``, or empty, of a flag in it, and of the number that the flag is about.
+Flag = tuple[str, str, str]
+
+
 @dataclass(slots=True)
 class Scope:
     """What converting one callback needs and collects.
@@ -37,13 +43,18 @@ class Scope:
     Args:
         zone: of times that carry none.
         max_items: items of the callback; a multiple of it bounds the objects in lists inside them.
+        country: country code of phone numbers that carry none and whose path names one; empty: not known.
         drift: labels of what protocol.md does not know, in the order met, without repeats.
+        national: flags to set, for numbers just read whose country is not certain; None where there are none, as a
+            list would be made for each callback.
         members: objects in lists inside the items, so far.
     """
 
     zone: tzinfo
     max_items: int = bounds.MAX_ITEMS
+    country: str = ""
     drift: list[str] = field(default_factory=list)
+    national: list[Flag] | None = None
     members: int = 0
 
     def count_members(self, count: int) -> None:
@@ -119,12 +130,20 @@ def _text(value: Any, scope: Scope) -> str:
     return value if type(value) is str else written(value)
 
 
+#: What languages write for a value that they do not have. No id, number or currency is called so.
+NULL_WORDS: Final = frozenset({"null", "NULL", "Null", "undefined", "UNDEFINED", "Undefined"})
+
+
 def _identifier(value: Any, scope: Scope) -> str | None:
-    return (value if type(value) is str else written(value)).strip() or None
+    if type(value) is int:
+        return str(value)
+    said = (value if type(value) is str else written(value)).strip()
+    return None if said in NULL_WORDS else said or None
 
 
-def _phone(value: Any, scope: Scope) -> str | None:
-    return phones.e164(value if type(value) is str else written(value)) or None
+def _echo(value: Any, scope: Scope) -> str | None:
+    said = value if type(value) is str else written(value)
+    return None if said in NULL_WORDS else said
 
 
 def _time(value: Any, scope: Scope) -> str | None:
@@ -133,6 +152,8 @@ def _time(value: Any, scope: Scope) -> str | None:
             return times.from_text(value, scope.zone)
         return times.rfc3339(value, scope.zone)
     except ValueError:
+        if type(value) is str and value.strip() in NULL_WORDS:
+            return None
         moment = times.salvaged(value, scope.zone)
         if moment is None:
             raise
@@ -140,7 +161,7 @@ def _time(value: Any, scope: Scope) -> str | None:
 
 
 def _money_text(value: Any, scope: Scope) -> str | None:
-    return _money.decimal(value)
+    return None if type(value) is str and value in NULL_WORDS else _money.decimal(value)
 
 
 def _integer(value: Any, scope: Scope) -> int | None:
@@ -148,7 +169,7 @@ def _integer(value: Any, scope: Scope) -> int | None:
         return int(value)
     if type(value) is not int:
         text = written(value).strip()
-        if not text:
+        if not text or text in NULL_WORDS:
             return None
         whole, _, fraction = text.partition(".")
         if len(whole) > _LONGEST_INTEGER or fraction.strip("0"):
@@ -161,7 +182,7 @@ def _integer(value: Any, scope: Scope) -> int | None:
 
 def _number(value: Any, scope: Scope) -> int | float | None:
     text = written(value).strip()
-    if not text:
+    if not text or text in NULL_WORDS:
         return None
     try:
         return _integer(text, scope)
@@ -193,6 +214,8 @@ _FLAGS: Final[dict[str, bool | None]] = {
     "0": False,
     "no": False,
     "": None,
+    "null": None,
+    "undefined": None,
 }
 
 
@@ -202,15 +225,15 @@ def _texts(value: Any, scope: Scope) -> list[str] | None:
     return [_text(value, scope)]
 
 
-def _is_set(value: Any, scope: Scope) -> bool:
-    return written(value).strip().strip("0.") != ""
+def _is_set(value: Any, scope: Scope) -> bool | None:
+    said = written(value).strip()
+    return None if said in NULL_WORDS else said.strip("0.") != ""
 
 
 text: Final = Converter("text", _text, {"type": "string"})
 identifier: Final = Converter("identifier", _identifier, {"type": "string", "minLength": 1})
-phone: Final = Converter(
-    "phone", _phone, {"type": "string", "description": "E.164 with + where the country code is known"}
-)
+code: Final = Converter("code", _identifier, {"type": "string", "minLength": 1})
+echo: Final = Converter("echo", _echo, {"type": "string"})
 money: Final = Converter("money", _money_text, {"type": "string", "pattern": r"^-?\d+(\.\d+)?$"})
 integer: Final = Converter("integer", _integer, {"type": "integer"})
 number: Final = Converter("number", _number, {"type": "number"})
@@ -227,35 +250,103 @@ millis: Final = Converter("Unix milliseconds", _time, _TIME_SCHEMA)
 micros: Final = Converter("Unix microseconds", _time, _TIME_SCHEMA)
 
 
-def words(table: Mapping[str, str]) -> Converter:
-    """A vendor code as our word. A code that the table lacks is the word ``unknown``, and drift.
+def phone(flag_name: str, read: phones.Read) -> Converter:
+    """Return the converter of a phone number; see :func:`gateway.callbacks.plan.phone_number`.
 
     Args:
-        table: vendor code, as text, to word. Letter case does not matter.
+        flag_name: our name of the flag of the number, set where its country is not certain.
+        read: :func:`phones.certain` where the page states that numbers have their country code, else
+            :func:`phones.uncertain`.
     """
-    folded = {code.lower(): word for code, word in table.items()}
-    exact = {**folded, **table}
+
+    is_stated = read is phones.certain
+    group, _, member = flag_name.rpartition(".")
+    flag = (group, member, member.removesuffix("_national"))
 
     def convert(value: Any, scope: Scope) -> str | None:
-        code = value if type(value) is str else written(value)
-        word = exact.get(code)
-        if word is None:
-            code = code.strip()
-            if not code:
-                return None
-            word = folded.get(code.lower())
-            if word is None:
-                raise Odd("unknown", code)
-        return word
+        text = value if type(value) is str else written(value)
+        if text.isdigit():  # nearly all; what is said here saves two calls and says what `read` says
+            if is_stated and phones.has_country(text):
+                return "+" + text
+            if not (is_stated or scope.country or text[:2] == "00") and text.isascii():
+                if scope.national is None:
+                    scope.national = [flag]
+                else:
+                    scope.national.append(flag)
+                return text
+        elif text[:1] == "+" and text[1:].isdigit() and phones.has_country(text[1:]):
+            return text
+        if text in NULL_WORDS:
+            return None
+        number = read(text, scope.country)
+        if number.is_national:
+            if scope.national is None:
+                scope.national = [flag]
+            else:
+                scope.national.append(flag)
+        return number.text or None
 
-    return Converter("word", convert, {"type": "string", "enum": sorted({*table.values(), "unknown"})})
+    return Converter("phone", convert, {"type": "string"})
 
 
-def is_one_of(*codes: str) -> Converter:
-    """True when the vendor's code is one of these, False for any other."""
-    wanted = frozenset(code.lower() for code in codes) | frozenset(codes)
+#: A code as a number: zeros in front, a sign and an empty fraction say nothing.
+_NUMERIC: Final = re.compile(r"\+?0*(\d{1,18})(?:\.0+)?", re.ASCII)
 
-    def convert(value: Any, scope: Scope) -> bool:
-        return (type(value) is str and value in wanted) or written(value).strip().lower() in wanted
 
-    return Converter("flag", convert, {"type": "boolean"})
+def canonical(code: str) -> str:
+    """Return a code as tables have it: a number without what says nothing about it, else lower case."""
+    number = _NUMERIC.fullmatch(code)
+    return number[1] if number else code.lower()
+
+
+def by_code(table: Mapping[str, Any], schema: Mapping[str, Any], otherwise: Callable[[str], Any]) -> Converter:
+    """Return a converter by a table of the vendor's codes.
+
+    Args:
+        table: vendor code, as text, to our value. Letter case, spaces around it and zeros before a number do not
+            matter.
+        schema: JSON Schema of the values.
+        otherwise: what a code that the table lacks becomes; may raise :class:`Odd`.
+    """
+    folded = {code.lower(): value for code, value in table.items()}
+    exact = {**folded, **table}
+    numbers = {int(code): value for code, value in table.items() if code.isdecimal()}
+
+    def convert(value: Any, scope: Scope) -> Any:
+        found = exact.get(value) if type(value) is str else numbers.get(value) if type(value) is int else None
+        if found is not None:
+            return found
+        code = (value if type(value) is str else written(value)).strip()
+        if not code or code in NULL_WORDS:
+            return None
+        key = canonical(code)
+        return folded[key] if key in folded else otherwise(code)
+
+    return Converter("by code", convert, schema)
+
+
+def words(table: Mapping[str, str], vocabulary: Vocabulary) -> Converter:
+    """Return a converter of a vendor code to our word. A code that the table lacks is ``unknown``, and drift.
+
+    Args:
+        table: see :func:`by_code`.
+        vocabulary: all words that the field can have in any type; the table's are among them.
+    """
+    strangers = set(table.values()) - {*vocabulary, "unknown"}
+    if strangers:
+        raise ValueError(f"words that the vocabulary lacks: {sorted(strangers)}")
+
+    def otherwise(code: str) -> Any:
+        raise Odd("unknown", code)
+
+    return by_code(table, open_enum(vocabulary), otherwise)
+
+
+def facts(table: Mapping[str, bool]) -> Converter:
+    """Return a converter of a vendor code to what it says about a yes-no question; nothing where it does not say."""
+    return by_code(table, {"type": "boolean"}, lambda code: None)
+
+
+def open_enum(vocabulary: Vocabulary) -> dict[str, Any]:
+    """Return the JSON Schema of a word. More words may come in a minor version, so any text is valid."""
+    return {"type": "string", "anyOf": [{"enum": sorted({*vocabulary, "unknown"})}, {"type": "string"}]}

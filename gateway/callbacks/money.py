@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal, InvalidOperation, localcontext
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
 _PLAIN: Final = re.compile(r"-?\d{1,40}(?:\.\d{1,40})?", re.ASCII)
 
 #: Digits on either side of the point. No amount has more; ten times more would let 12 bytes (``1e-400``)
 #: become a text of hundreds.
 _MOST_DIGITS: Final = 40
+#: Units of one message or call; more are a mistake, and no total is made of them.
+_MOST_UNITS: Final = 10**9
 
 
 def decimal(value: object) -> str | None:
@@ -50,3 +53,22 @@ def total(amounts: list[str]) -> str:
     """The sum of amounts made by :func:`decimal`, exact."""
     with localcontext(prec=4 * _MOST_DIGITS):
         return format(sum(map(Decimal, amounts), Decimal(0)), "f")
+
+
+@lru_cache(maxsize=1024)
+def times(unit: str, count: int) -> str:
+    """Return the amount of so many units, exact; remembered, as there are few prices."""
+    with localcontext(prec=4 * _MOST_DIGITS):
+        return format(Decimal(unit) * count, "f")
+
+
+def add_total(price: dict[str, Any], count: object) -> None:
+    """Add ``total`` to a price whose ``unit`` is known, where the number of units is known too.
+
+    Args:
+        price: member ``price`` of an event's ``data``.
+        count: of billed units; anything but a positive integer says nothing.
+    """
+    unit = price.get("unit")
+    if unit is not None and type(count) is int and 0 < count < _MOST_UNITS:
+        price["total"] = unit if count == 1 else times(unit, count)

@@ -6,26 +6,32 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
-from gateway.callbacks.call_records import tell_answered
+from gateway.callbacks import phones
+from gateway.callbacks.call_records import OUTCOME_LINE, hangup
 from gateway.callbacks.callback import DecodeContext, Item
 from gateway.callbacks.fields import (
     Scope,
+    code,
     duration,
+    echo,
+    facts,
     identifier,
-    integer,
-    is_one_of,
     is_set,
     local_time,
     money,
-    phone,
     seconds,
     text,
     words,
+    written,
 )
+from gateway.callbacks.hangups import settle_leg, settle_record
 from gateway.callbacks.payload import Payload
-from gateway.callbacks.plan import Field, coded, objects
+from gateway.callbacks.phones import uncertain
+from gateway.callbacks.plan import Field, coded, objects, phone_number
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.shape import Shape, in_turn
+from gateway.callbacks.vocabulary import CALL_STATUS, HANGUP_BY, NUMBER_TYPE, VERIFY_STATUS, YES_NO
+from gateway.callbacks.vocabulary import CHECK_STATUS as CHECK_WORDS
 
 #: ``code`` of section 25, and the one failure that the newer page shows.
 CHECK_STATUS: Final = {
@@ -40,7 +46,7 @@ CHECK_STATUS: Final = {
     "266": "not_charged",
 }
 #: ``numberType``: codes on the older page, words on the newer one.
-NUMBER_KIND: Final = {
+NUMBER_TYPES: Final = {
     "0": "other",
     "1": "fixed",
     "2": "mobile",
@@ -54,7 +60,18 @@ NUMBER_KIND: Final = {
     "others": "other",
     "invalid": "invalid",
 }
-_YES_NO: Final = words({"YES": "yes", "NO": "no", "UNKNOWN": "unknown"})
+_YES_NO: Final = words({"YES": "yes", "NO": "no", "UNKNOWN": "unknown"}, YES_NO)
+
+
+def _with_country(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    """The answer names the country code of the number that was asked about."""
+    code = data.get("basic", {}).get("country_code")
+    if code and "phone_national" in data:
+        number = phones.with_country(written(source["phone"]), code)
+        data["phone"] = number.text
+        if not number.is_national:
+            del data["phone_national"]
+
 
 #: Two layouts. The older has ``messageId`` and parts ``basic``, ``live`` and ``dial`` in ``data``; the newer one
 #: (page "Number Check API callback" in Chinese, 12 June 2024) has ``requestId`` and says the same in ``data`` itself.
@@ -68,27 +85,29 @@ NUMBER_CHECK: Final = Shape(
     certainty="confirmed",
     required="message_id",
     key=("message_id",),
+    constants={"product": "number-check"},
+    finish=_with_country,
     fields=(
         Field("message_id", ("messageId", "requestId"), identifier, "As returned by the submission"),
         Field("batch_id", "batchNo", identifier),
-        Field("phone", "phone", phone),
-        *coded("status", "status_code", "code", words(CHECK_STATUS), integer),
+        *phone_number("phone", "phone", read=uncertain),
+        *coded("status", "status_code", "code", words(CHECK_STATUS, CHECK_WORDS)),
         Field("result", ("msg", "message"), text),
-        Field("basic.valid", "data.basic.preCheck", is_one_of("YES")),
+        Field("basic.valid", "data.basic.preCheck", facts({"YES": True, "NO": False})),
         Field("basic.region", ("data.basic.regionCode", "data.country"), text),
-        Field("basic.country_code", "data.basic.countryCode", text),
-        Field("basic.national_number", "data.basic.nationalNumber", text),
-        Field("basic.number", "data.basic.standNumber", phone),
-        Field("basic.kind", ("data.basic.numberType", "data.numberType"), words(NUMBER_KIND)),
-        Field("basic.kind_code", "data.basic.numberType", integer, "The vendor's own code; the newer layout has words"),
+        Field("basic.country_code", "data.basic.countryCode", code),
+        Field("basic.national_number", "data.basic.nationalNumber", identifier),
+        *phone_number("basic.number", "data.basic.standNumber"),
+        Field("basic.number_type", ("data.basic.numberType", "data.numberType"), words(NUMBER_TYPES, NUMBER_TYPE)),
+        Field("basic.number_type_code", "data.basic.numberType", code, "The newer layout has words"),
         Field("basic.carrier", ("data.basic.carrier", "data.operator"), text),
         Field("live.valid", "data.live.validity", _YES_NO),
         Field("live.reachable", "data.live.reachable", _YES_NO),
         Field("live.roaming", "data.live.roaming", _YES_NO),
         Field("live.active", "data.active", _YES_NO),
         Field("live.ported", "data.ported", _YES_NO, "To another carrier"),
-        Field("live.mcc", "data.mcc", text, "Mobile country code"),
-        Field("live.mnc", "data.mnc", text, "Mobile network code"),
+        Field("live.mcc", "data.mcc", code, "Mobile country code"),
+        Field("live.mnc", "data.mnc", code, "Mobile network code"),
         Field("dial.early", ("data.dial.early", "data.ring"), _YES_NO, "Whether it rang"),
         Field("dial.answered", ("data.dial.answered", "data.answer"), _YES_NO),
         Field(
@@ -97,8 +116,8 @@ NUMBER_CHECK: Final = Shape(
             text,
             "Such as bell, busy, power_off, voicemail",
         ),
-        Field("price.amount", "cost.price", money),
-        Field("price.currency", "cost.currency", text),
+        Field("price.total", "cost.price", money),
+        Field("price.currency", "cost.currency", code),
     ),
 )
 
@@ -107,9 +126,9 @@ _PNS_STATUS: Final = {"0": "unknown", "1": "ended", "2": "ended_abnormally"}
 #: A leg of the newer version; the meanings table of that version was not read, so its codes stay codes.
 _LEG: Final = objects(
     (
-        Field("leg_code", "callType", integer),
-        Field("from", "caller", phone),
-        Field("to", "callee", phone),
+        Field("leg_code", "callType", code),
+        *phone_number("from", "caller", read=uncertain),
+        *phone_number("to", "callee", read=uncertain),
         Field("started_at", "callStartAt", seconds),
         Field("ringing_at", "callRingAt", seconds),
         Field("answered_at", "callAnswerAt", seconds),
@@ -117,11 +136,10 @@ _LEG: Final = objects(
         Field("duration_s", "duration", duration),
         Field("ring_duration_s", "ringDuration", duration),
         Field("recording_url", "callRecordFile", text),
-        Field("hangup.by_code", "hangupType", integer),
-        Field("hangup.cause", "hangupCause", text),
-        Field("hangup.code", "hangupCode", integer, "Q.850"),
-        Field("uuid", "uuid", identifier),
-        Field("status_code", "fsCallStatus", integer),
+        Field("hangup.by_code", "hangupType", code),
+        *hangup("hangupCause", q850="hangupCode"),
+        Field("uuid", "uuid", identifier, "Id of the leg"),
+        Field("status_code", "fsCallStatus", code),
         Field("status_text", "fsCallStatusMsg", text),
         Field("vos_call_id", "vosCallId", identifier),
         Field("extension", "allExtension", text),
@@ -137,6 +155,9 @@ def _from_legs(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) ->
     call, from the latest of those times on. How long, and the recording of it, is told by the leg answered last, or
     by the one before it where that one is silent. A call with a leg that was not answered has the duration of that
     leg, and no answer. It lasts from the first start to the last end in any case; one leg alone is the call.
+
+    Why it ended is what the legs agree on, or what the one leg that was not answered says: no page says which of
+    several ended the call, so nothing is said of one that was chosen by its place.
     """
     legs = data.get("legs")
     if not legs:
@@ -144,13 +165,16 @@ def _from_legs(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) ->
     unanswered = [leg for leg in legs if "answered_at" not in leg]
     # Of legs answered in the same second the later in the list, as the examples list them in the order dialled.
     telling = unanswered or sorted(legs, key=itemgetter("answered_at"))[::-1]
+    for leg in legs:
+        if "hangup" in leg:
+            settle_leg(leg["hangup"], scope)
     told = {
         "started_at": min((leg["started_at"] for leg in legs if "started_at" in leg), default=None),
         "answered_at": None if unanswered else telling[0]["answered_at"],
         "ended_at": max((leg["ended_at"] for leg in legs if "ended_at" in leg), default=None),
         "duration_s": _first(telling, "duration_s"),
         "recording_url": _first(telling, "recording_url"),
-        "hangup": _first(legs, "hangup"),
+        "hangup": _agreed(unanswered or legs),
         "answered": not unanswered,
     }
     for name, value in told.items():
@@ -160,6 +184,14 @@ def _from_legs(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) ->
 
 def _first(legs: Sequence[Mapping[str, Any]], name: str) -> Any:
     return next((leg[name] for leg in legs if name in leg), None)
+
+
+def _agreed(legs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The hang-up of these legs where they say the same of it; who hung up is a code of the leg's own."""
+    if len(legs) == 1:
+        return {name: value for name, value in legs[0].get("hangup", {}).items() if name != "by_code"} or None
+    said = [{name: value for name, value in leg.get("hangup", {}).items() if name != "by_code"} for leg in legs]
+    return said[0] if said[0] and all(one == said[0] for one in said) else None
 
 
 PNS_CALL: Final = Shape(
@@ -172,37 +204,38 @@ PNS_CALL: Final = Shape(
     required="call_id",
     key=("call_id",),
     time=("ended_at", "answered_at", "started_at"),
-    constants={"product": "pns", "state": "ended"},
+    # The caller dials the privacy number, which the platform joins to the callee.
+    constants={"channel": "voice", "product": "pns", "state": "ended", "direction": "inbound"},
     known=("businessId", "pnsType", "id"),
-    finish=in_turn(_from_legs, tell_answered),
+    finish=in_turn(_from_legs, settle_record),
     fields=(
         Field("call_id", ("callId", "id"), identifier),
         Field("record_id", "id", identifier, "Older version"),
         Field("business_id", "businessId", identifier),
         Field("bind_id", "bindId", identifier),
         Field("external_bind_id", "customerBindId", identifier, "The customer's id of the binding"),
-        Field("from", "caller", phone),
-        Field("to", "callee", phone),
-        Field("did", "did", phone, "The privacy number"),
-        Field("did_x", "didX", phone),
-        Field("did_y", "didY", phone),
-        Field("extension", "extensionX", text),
-        Field("extension_from", "extensionCaller", text),
-        Field("extension_to", "extensionCallee", text),
-        Field("kind", "pnsType", text, "Such as axeyb"),
-        *coded("status", "status_code", "callStatus", words(_PNS_STATUS), integer),
+        *phone_number("from", "caller", read=uncertain),
+        *phone_number("to", "callee", read=uncertain),
+        *phone_number("did", "did", read=uncertain),
+        *phone_number("did_x", "didX", read=uncertain),
+        *phone_number("did_y", "didY", read=uncertain),
+        Field("extension", "extensionX", identifier),
+        Field("extension_from", "extensionCaller", identifier),
+        Field("extension_to", "extensionCallee", identifier),
+        Field("binding_type", "pnsType", text, "Such as axeyb"),
+        *coded("status", "status_code", "callStatus", words(_PNS_STATUS, CALL_STATUS)),
         Field("status_text", "callStatusMsg", text),
         Field("started_at", "startAt", seconds),
         Field("answered_at", "answerAt", seconds),
         Field("ended_at", "hangupAt", seconds),
         Field("answered", "answerAt", is_set, "Whether it names the time of an answer, and all of its legs do"),
         Field("duration_s", "duration", duration),
-        Field("hangup.cause", "hangupCause", text),
-        Field("hangup.code", "hangupCode", integer, "Q.850"),
-        *coded("hangup.by", "hangup.by_code", "hangup", words({"0": "caller", "1": "callee"}), integer),
+        *hangup("hangupCause", q850="hangupCode"),
+        *coded("hangup.by", "hangup.by_code", "hangup", words({"0": "caller", "1": "callee"}, HANGUP_BY)),
+        OUTCOME_LINE,
         Field("recording_url", "recordFile", text),
         Field("legs", "legList", _LEG, "Newer version"),
-        Field("ext", "ext", text),
+        Field("ext", "ext", echo),
     ),
 )
 
@@ -216,14 +249,21 @@ PNS_ERROR: Final = Shape(
     required="request_id",
     key=("request_id",),
     time=("at",),
-    constants={"product": "pns", "kind": "pns.error", "state": "failed", "direction": "inbound", "answered": False},
+    constants={
+        "channel": "voice",
+        "product": "pns",
+        "state": "ended",
+        "outcome": "failed",
+        "direction": "inbound",
+        "answered": False,
+    },
     fields=(
         Field("request_id", "requestId", identifier),
-        Field("error.code", "code", integer, "10013: the binding does not exist"),
+        Field("error.code", "code", code, "10013: the binding does not exist"),
         Field("error.title", "msg", text),
         Field("action", "data.action", text),
-        Field("from", "data.requestParams.caller", phone),
-        Field("to", "data.requestParams.did", phone),
+        *phone_number("from", "data.requestParams.caller", read=uncertain),
+        *phone_number("to", "data.requestParams.did", read=uncertain),
         Field("at", "data.occurrenceTime", local_time),
     ),
 )
@@ -236,7 +276,7 @@ def split_pns(payload: Payload, request: CallbackRequest, context: DecodeContext
     return ((shape, payload.fields, payload.raw, ""),)
 
 
-VERIFY_STATUS: Final = {
+_VERIFY_STATUS: Final = {
     "SUCCESS": "success",
     "PENDING": "pending",
     "MISMATCH": "mismatch",
@@ -254,11 +294,13 @@ OTA: Final = Shape(
     required="request_id",
     key=("request_id",),
     time=("at",),
+    constants={"product": "ota"},
     fields=(
         Field("request_id", "requestId", identifier),
-        Field("phone", "phone", phone),
-        *coded("status", "status_code", "status", words(VERIFY_STATUS), text),
-        Field("verified", "status", is_one_of("SUCCESS")),
+        *phone_number("phone", "phone", read=uncertain),
+        *coded("status", "status_code", "status", words(_VERIFY_STATUS, VERIFY_STATUS)),
+        Field("verified", "status", facts({"SUCCESS": True, "MISMATCH": False, "FAILURE": False})),
+        Field("final", "status", facts({"SUCCESS": True, "MISMATCH": True, "FAILURE": True, "PENDING": False})),
         Field("at", ("drTime", "drtime"), local_time),
     ),
 )

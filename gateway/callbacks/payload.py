@@ -12,13 +12,14 @@ from typing import Any, Final, Literal, NamedTuple
 import orjson
 
 from gateway.callbacks import form, jsontext
+from gateway.callbacks.fields import NULL_WORDS
 from gateway.callbacks.request import CallbackRequest
 from gateway.errors import CallbackRejected
 
 Layout = Literal["form", "json"]
 
 #: Values that say as little as an absent field. A tuple made once, as every callback of two shapes asks.
-_NOTHING: Final[tuple[Any, ...]] = (None, "", {}, [])
+_NOTHING: Final[tuple[Any, ...]] = (None, "", {}, [], *NULL_WORDS)
 _ESCAPED_BRACE: Final = frozenset({b"%7B", b"%7b"})
 _BOUNDARY: Final = b"--"
 _LINE_ENDS: Final = b"\r\n\t"

@@ -1,4 +1,4 @@
-"""A table of fields, compiled once into nested lists that a decode walks through.
+"""A table of fields, compiled once into a function (:mod:`gateway.callbacks.plan_code`).
 
 A table line says: our name <- vendor name(s), by which converter. Dots descend on the vendor's side
 (``callInfoDetail.callID``) and make one nested object on ours (``hangup.cause``). Where the vendor's side has
@@ -17,7 +17,11 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.callbacks.fields import Convert, Converter, Odd, Scope
+from gateway.callbacks.fields import Convert, Converter, Flag, Odd, Scope, flag, phone
+from gateway.callbacks.fields import code as code_text
+from gateway.callbacks.meanings import MEANINGS
+from gateway.callbacks.phones import Read, certain
+from gateway.callbacks.plan_code import Leaf, Run, compiled
 
 #: What a converter may raise for a value that it cannot use.
 UNUSABLE: Final = (ValueError, TypeError, LookupError, ArithmeticError)
@@ -32,7 +36,8 @@ class Field:
         source: the vendor's name, or several in order of preference; dots descend. Empty for a field that the
             shape's ``finish`` sets, which is here for the schema's sake.
         convert: how the value is read.
-        note: for the documents, where name and converter do not say it.
+        note: for the documents: what is particular to this type. What the name means in all types is in
+            :mod:`gateway.callbacks.meanings`.
     """
 
     name: str
@@ -45,28 +50,48 @@ class Field:
         """The vendor's names as a tuple."""
         return (self.source,) if isinstance(self.source, str) else self.source
 
-    def schema(self) -> dict[str, Any]:
-        """JSON Schema of this field, with the vendor's name in the description."""
-        schema = dict(self.convert.schema)
+    def schema(self, *, is_item: bool = False) -> dict[str, Any]:
+        """Return the JSON Schema of this field: its meaning, and in ``x-source`` where it comes from in this type.
+
+        Args:
+            is_item: it is a member of the objects of a list, where its note is what it means.
+        """
         vendor = " or ".join(f"`{source}`" for source in self.sources if source)
-        parts = [self.note, f"From {vendor}" if vendor else "", str(schema.get("description", ""))]
-        schema["description"] = ". ".join(part for part in parts if part)
-        return schema
+        meaning = (is_item and self.note) or MEANINGS.get(self.name, self.note)
+        note = "" if meaning == self.note else self.note
+        source = ". ".join(part for part in (note, f"From {vendor}" if vendor else "") if part)
+        schema = {**self.convert.schema, "description": meaning}
+        return {**schema, "x-source": source} if source else schema
 
 
 def coded(
-    name: str, code_name: str, source: str | tuple[str, ...], word: Converter, code: Converter
+    name: str, code_name: str, source: str | tuple[str, ...], word: Converter, code: Converter = code_text
 ) -> tuple[Field, Field]:
     """Two lines for one enumeration: our word, and the vendor's code beside it."""
-    return Field(name, source, word), Field(code_name, source, code, "The vendor's own code")
+    return Field(name, source, word), Field(code_name, source, code)
 
 
-#: Vendor name, other names for it, our object and member, how it is read, and our whole name for labels.
-_Leaf = tuple[str, tuple[str, ...], str, str, Convert, str]
+def phone_number(
+    name: str,
+    source: str | tuple[str, ...],
+    note: str = "",
+    read: Read = certain,
+) -> tuple[Field, Field]:
+    """Two lines for one phone number: the number, and the flag of one whose country is not certain.
+
+    Args:
+        name: in ``data``.
+        source: the vendor's name, or several.
+        note: see :class:`Field`.
+        read: :func:`~gateway.callbacks.phones.certain` where the page states that these numbers have their country
+            code, else :func:`~gateway.callbacks.phones.uncertain`.
+    """
+    flag_name = f"{name}_national"
+    return Field(name, source, phone(flag_name, read), note), Field(flag_name, "", flag)
 
 
 class Plan:
-    """A compiled table.
+    """A table, compiled when the first callback comes that it reads.
 
     Lines are kept in two lists: those that make a member of ``data`` from one place, nearly all of them, and
     those that make a member of an object in it or look in several places. The first need no look at what is there.
@@ -76,11 +101,11 @@ class Plan:
         known: vendor names, with dots, that are documented and have no line of their own: no drift, ``raw`` has them.
     """
 
-    __slots__ = ("_children", "_folded", "_nested", "_path", "_plain", "known")
+    __slots__ = ("_children", "_folded", "_nested", "_path", "_plain", "known", "run")
 
     def __init__(self, fields: Iterable[Field], known: Iterable[str] = (), *, path: str = "") -> None:
-        plain: list[_Leaf] = []
-        nested: list[_Leaf] = []
+        plain: list[Leaf] = []
+        nested: list[Leaf] = []
         named: set[str] = set()
         below: dict[str, list[Field]] = {}
         for line in fields:
@@ -105,51 +130,45 @@ class Plan:
         )
         self.known = frozenset(named | known_below.keys())
         self._folded = {_fold(name): name for name in sorted(self.known)}
+        #: Convert what a source holds into ``data``; what was never seen before goes to the scope.
+        self.run: Run = self._first_run
 
-    def run(self, source: dict[str, Any], data: dict[str, Any], scope: Scope) -> None:
-        """Convert what ``source`` holds into ``data``; what was never seen before goes to ``scope``."""
-        if not self.known.issuperset(source):
-            source = self._understood(source, scope)
-        get = source.get
-        for key, others, _, name, convert, label in self._plain:
-            value = get(key)
-            if not value and (value is None or value == ""):
-                value = _first(source, others)
-                if value is None:
-                    continue
-            try:
-                made = convert(value, scope)
-            except UNUSABLE as exc:
-                made = self._salvaged(exc, key, label, scope)
-            if made is not None:
-                data[name] = made
-        for key, others, group, name, convert, label in self._nested:
-            value = get(key)
-            if not value and (value is None or value == ""):
-                value = _first(source, others)
-                if value is None:
-                    continue
-            target = data.setdefault(group, {}) if group else data
-            if name in target:
+    def _first_run(self, source: dict[str, Any], data: dict[str, Any], scope: Scope) -> None:
+        self.compile()(source, data, scope)
+
+    def compile(self) -> Run:
+        """Write the walk out as a function, once, and keep it as :attr:`run`."""
+        if self.run == self._first_run:
+            names = {
+                "known": self.known,
+                "understood": self._understood,
+                "first": _first,
+                "from_others": self._from_others,
+                "salvaged": self._salvaged,
+                "as_object": self._as_object,
+                "set_flags": _set_flags,
+                "UNUSABLE": UNUSABLE,
+            }
+            self.run = compiled(
+                self._plain, self._nested, [(key, plan.compile()) for key, plan in self._children], names
+            )
+        return self.run
+
+    def _from_others(
+        self, source: dict[str, Any], others: tuple[str, ...], convert: Convert, label: str, scope: Scope
+    ) -> Any:
+        """What the next names say, where the first one holds a value that says nothing."""
+        for name in others:
+            value = source.get(name)
+            if value is None or value == "":
                 continue
             try:
                 made = convert(value, scope)
             except UNUSABLE as exc:
-                made = self._salvaged(exc, key, label, scope)
+                made = self._salvaged(exc, name, label, scope)
             if made is not None:
-                target[name] = made
-            elif not target:
-                del data[group]
-        for key, plan in self._children:
-            inner = get(key)
-            if inner is None or inner == "":
-                continue
-            if type(inner) is not dict:
-                inner = opened(inner)
-                if inner is None:
-                    self._no_object(key, scope)
-                    continue
-            plan.run(inner, data, scope)
+                return made
+        return None
 
     def documented(self, source: dict[str, Any], scope: Scope) -> dict[str, Any]:
         """Return the documented fields of ``source`` alone, at every level; the others are noted as drift.
@@ -176,10 +195,12 @@ class Plan:
         scope.note("value", key, below=self._path)
         return None
 
-    def _no_object(self, key: str, scope: Scope) -> None:
-        """A scalar where an object is documented, unless a line of its own has read it."""
-        if not any(key == leaf[0] for leaf in (*self._plain, *self._nested)):
+    def _as_object(self, key: str, value: object, scope: Scope) -> dict[str, Any] | None:
+        """The object in what came in its place, or None: a scalar is drift, unless a line of its own has read it."""
+        inner = opened(value)
+        if inner is None and not any(key == leaf[0] for leaf in (*self._plain, *self._nested)):
             scope.note("value", key, below=self._path)
+        return inner
 
     def _understood(self, source: dict[str, Any], scope: Scope) -> dict[str, Any]:
         """The same fields, with a known name in place of another spelling of it; the rest is unknown."""
@@ -202,16 +223,20 @@ def objects(fields: Iterable[Field], known: Iterable[str] = ()) -> Converter:
         made = []
         listed = value if type(value) is list else (value,)
         scope.count_members(len(listed))
-        for one in listed:
-            if type(one) is not dict:
-                raise ValueError("not a list of objects")
-            data: dict[str, Any] = {}
-            plan.run(one, data, scope)
-            if data:
-                made.append(data)
+        around, scope.national = scope.national, None
+        try:
+            for one in listed:
+                if type(one) is not dict:
+                    raise ValueError("not a list of objects")
+                data: dict[str, Any] = {}
+                plan.run(one, data, scope)
+                if data:
+                    made.append(data)
+        finally:
+            scope.national = around
         return made or None
 
-    return Converter("list of objects", convert, {"type": "array", "items": object_schema(table)})
+    return Converter("list of objects", convert, {"type": "array", "items": object_schema(table, is_item=True)})
 
 
 def opened(value: object) -> dict[str, Any] | None:
@@ -227,17 +252,32 @@ def opened(value: object) -> dict[str, Any] | None:
     return value if type(value) is dict else None
 
 
-def object_schema(table: Iterable[Field]) -> dict[str, Any]:
-    """JSON Schema of the object that a table makes. Nothing is required and more may come: vendors leave fields out."""
+def object_schema(table: Iterable[Field], *, is_item: bool = False) -> dict[str, Any]:
+    """Return the JSON Schema of the object that a table makes.
+
+    Nothing is required and more may come: vendors leave fields out.
+
+    Args:
+        table: its lines.
+        is_item: the objects are items of a list.
+    """
     properties: dict[str, Any] = {}
     for line in table:
         group, name = _target(line.name)
         if group is None:
-            properties.setdefault(name, line.schema())
+            properties.setdefault(name, line.schema(is_item=is_item))
         else:
             nested = properties.setdefault(group, {"type": "object", "properties": {}})
-            nested["properties"].setdefault(name, line.schema())
+            nested["properties"].setdefault(name, line.schema(is_item=is_item))
     return {"type": "object", "properties": properties}
+
+
+def _set_flags(data: dict[str, Any], flags: list[Flag]) -> None:
+    """Set the flags of numbers whose country is not certain, each next to its number."""
+    for group, flag_name, number in flags:
+        holder = data.get(group, {}) if group else data
+        if holder.get(number, "+")[:1] != "+":  # not where another line gave a number that is certain
+            holder[flag_name] = True
 
 
 def _target(name: str) -> tuple[str | None, str]:
@@ -245,7 +285,7 @@ def _target(name: str) -> tuple[str | None, str]:
     return group or None, member
 
 
-def _scalars_only(leaf: _Leaf) -> _Leaf:
+def _scalars_only(leaf: Leaf) -> Leaf:
     """For a name that is an object on some pages and a scalar on others: the object is read by its own lines."""
     key, others, group, name, convert, label = leaf
 

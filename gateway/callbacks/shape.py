@@ -7,9 +7,9 @@ A shape of one's own is its table and a line in ``CALLBACKS``::
         certainty="confirmed", required="fax_id", key=("fax_id",), time=("done_at",),
         fields=(
             Field("fax_id", "faxId", identifier),
-            Field("to", "phone", phone),
-            *coded("status", "status_code", "status", words({"1": "delivered", "2": "failed"}), integer),
-            Field("price.amount", "price", money),
+            *phone_number("to", "phone"),
+            *coded("status", "status_code", "status", words({"1": "delivered", "2": "failed"}, MESSAGE_STATUS)),
+            Field("price.unit", "price", money),
             Field("done_at", "finishTime", local_time),
         ),
     )
@@ -22,8 +22,10 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final, Literal
 
 from gateway.callbacks.fields import Scope
+from gateway.callbacks.meanings import MEANINGS
 from gateway.callbacks.plan import Field, Plan, object_schema
 from gateway.errors import CallbackRejected
+from gateway.event import schema_urn
 
 #: How sure we are of a shape, as protocol.md says of its section.
 Certainty = Literal["confirmed", "partial", "inferred"]
@@ -36,6 +38,14 @@ Finish = Callable[[dict[str, Any], Mapping[str, Any], Scope], None]
 
 def in_turn(*finishes: Finish) -> Finish:
     """One finish of several."""
+    if len(finishes) == 2:
+        first, second = finishes
+
+        def both(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+            first(data, source, scope)
+            second(data, source, scope)
+
+        return both
 
     def finish(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
         for one in finishes:
@@ -79,9 +89,11 @@ class Shape:
     known: tuple[str, ...] = ()
     finish: Finish | None = None
     plan: Plan = field(init=False, repr=False, compare=False)
+    dataschema: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "plan", Plan(self.fields, self.known))
+        object.__setattr__(self, "dataschema", schema_urn(self.type))
 
     def normalise(self, source: dict[str, Any], scope: Scope) -> dict[str, Any]:
         """The fields of ``data``, without ``raw``.
@@ -109,19 +121,24 @@ class Shape:
     def schema(self) -> dict[str, Any]:
         """JSON Schema of ``data``."""
         made = object_schema(self.fields)
-        fixed = {name: {"const": value} for name, value in self.constants.items()}
+        fixed = {name: _constant(name, value) for name, value in self.constants.items()}
         required = [self.required] if isinstance(self.required, str) else []
         return {
             "title": self.title,
             "description": f'{self.title}. Vendor page: "{self.page}".',
             "type": "object",
-            "properties": {**fixed, **made["properties"], "raw": {"description": "The vendor's fields as received"}},
+            "properties": {**made["properties"], **fixed, "raw": {"description": MEANINGS["raw"]}},
             "required": [*fixed, *required, "raw"],
         }
 
     def _vendor_name(self) -> str:
         names = (self.required,) if isinstance(self.required, str) else self.required
         return next(line.sources[0] for line in self.fields if line.name in names and line.sources[0])
+
+
+def _constant(name: str, value: Any) -> dict[str, Any]:
+    kind = "boolean" if isinstance(value, bool) else "string"
+    return {"type": kind, "const": value, "description": MEANINGS[name]}
 
 
 def lookup(data: Mapping[str, Any], name: str) -> Any:

@@ -5,23 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from gateway.callbacks import money as _money
+from gateway.callbacks import phones
 from gateway.callbacks.callback import DecodeContext, Item
 from gateway.callbacks.fields import (
     Converter,
     Scope,
+    canonical,
+    code,
+    echo,
+    flag,
     identifier,
     integer,
-    is_one_of,
     local_time,
     money,
-    phone,
     text,
     words,
 )
+from gateway.callbacks.messages import DELIVERY_LINES, settle_delivery
 from gateway.callbacks.payload import Payload
-from gateway.callbacks.plan import Field, coded
+from gateway.callbacks.plan import Field, coded, phone_number
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import Shape
+from gateway.callbacks.shape import Shape, in_turn
+from gateway.callbacks.vocabulary import SMS_STATUS
 
 #: ``status`` of section 1, then the words of ``result`` and of ``smsStatus``: some accounts send only those.
 STATUS: Final[Mapping[str, str]] = {
@@ -58,6 +64,27 @@ def _parent(value: Any, scope: Scope) -> str | None:
 
 _parent_id: Final = Converter("id before - and ten digits", _parent, {"type": "string"})
 
+
+def _add_total(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    """The price is that of one part."""
+    price = data.get("price")
+    if price is not None:
+        _money.add_total(price, data.get("segments"))
+
+
+def _settle(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    """A receipt names the final state of an SMS, and "2 success, all other means fail".
+
+    So 12 (UNKNOWN) and numbers that the page does not list mean that it was not delivered; another text says nothing.
+    """
+    status = data.get("status")
+    if status is not None:
+        data["final"] = True
+        if status != "unknown" or canonical(data.get("status_code", "")).isdecimal():
+            data["delivered"] = status == "delivered"
+    _add_total(data, source, scope)
+
+
 SMS_DR: Final = Shape(
     "nxcloud.sms.dr",
     "sms.dr",
@@ -67,70 +94,88 @@ SMS_DR: Final = Shape(
     certainty="confirmed",
     required="message_id",
     key=("message_id",),
-    time=("done_at", "sent_at"),
-    constants={"channel": "sms"},
+    time=("done_at",),
+    constants={"channel": "sms", "product": "sms-dr"},
+    finish=_settle,
     fields=(
         Field("message_id", "messageid", identifier, "As returned by the send call"),
-        Field("parent_message_id", "messageid", _parent_id, "The id that a send to several numbers returned"),
-        Field("to", "phone", phone),
+        Field("parent_message_id", "messageid", _parent_id),
+        *phone_number("to", "phone"),
         # `status` decides; `result` speaks only where an account sends no status.
-        Field("status", ("status", "result"), words(STATUS)),
-        Field("status_code", "status", text, "The vendor's own code"),
-        Field("delivered", ("status", "result"), is_one_of("2", "DELIVRD")),
+        Field("status", ("status", "result"), words(STATUS, SMS_STATUS)),
+        Field("status_code", "status", code),
+        Field("delivered", "", flag, "By the status"),
+        Field("final", "", flag, "A receipt names the final state"),
         Field("result", "result", text),
-        Field("segments", "size", integer, "Billed parts"),
-        Field("price.amount", "price", money),
-        Field("price.currency", "currency", text),
+        Field("segments", "size", integer),
+        Field("price.unit", "price", money, "Of one part"),
+        Field("price.total", "", money, "Unit price times parts"),
+        Field("price.currency", "currency", code),
         Field("price.rate_to_cny", "rate", money),
         Field("sent_at", "sendtime", local_time),
         Field("done_at", "drtime", local_time),
-        Field("ext", "ext", text, "Echo of the send call"),
+        Field("ext", "ext", echo, "Echo of the send call"),
     ),
 )
 
-_DID_FIELDS: Final = (
-    Field("message_id", "messageId", identifier),
-    Field("from", "fromPhone", phone),
-    Field("to", "toPhone", phone),
-    Field("segments", "size", integer, "Billed parts"),
-    Field("price.amount", "price", money),
-    Field("sent_at", "receiveTime", local_time),
+_RECEIPT: Final = (
+    *coded("status", "status_code", "smsStatus", words(STATUS, SMS_STATUS)),
+    *DELIVERY_LINES,
+    Field("result", "smsStatus", text),
 )
 
-DID_DR: Final = Shape(
-    "nxcloud.did.dr",
-    "sms.dr",
-    "DID SMS delivery receipt",
-    page="DID SMS Result Callback",
-    section="2, 3",
-    certainty="confirmed",
-    required="message_id",
-    key=("message_id",),
-    time=("sent_at",),
-    constants={"channel": "did"},
-    known=("type", "content"),
-    fields=(
-        *_DID_FIELDS,
-        *coded("status", "status_code", "smsStatus", words(STATUS), text),
-        Field("delivered", "smsStatus", is_one_of("DELIVRD")),
-        Field("result", "smsStatus", text),
-    ),
-)
 
-DID_MO: Final = Shape(
-    "nxcloud.did.mo",
-    "message.incoming",
-    "Incoming SMS on a DID number",
-    page="SMS Upstream via DID Number",
-    section="2, 3",
-    certainty="confirmed",
-    required="message_id",
-    key=("from", "message_id"),
-    time=("sent_at",),
-    constants={"channel": "sms", "kind": "text"},
-    known=("type", "smsStatus"),
-    fields=(*_DID_FIELDS, Field("text", "content", text)),
-)
+def _shared(read: phones.Read) -> tuple[Field, ...]:
+    return (
+        Field("message_id", "messageId", identifier),
+        *phone_number("from", "fromPhone", read=read),
+        *phone_number("to", "toPhone", read=read),
+        Field("segments", "size", integer),
+        Field("price.unit", "price", money, "Of one part"),
+        Field("price.total", "", money, "Unit price times parts"),
+        Field("sent_at", "receiveTime", local_time),
+    )
+
+
+def _receipt(read: phones.Read) -> Shape:
+    return Shape(
+        "nxcloud.did.dr",
+        "sms.dr",
+        "DID SMS delivery receipt",
+        page="DID SMS Result Callback",
+        section="2, 3",
+        certainty="confirmed",
+        required="message_id",
+        key=("message_id",),
+        constants={"channel": "sms", "product": "did-sms"},
+        known=("type", "content"),
+        finish=in_turn(settle_delivery, _add_total),
+        fields=(*_shared(read), *_RECEIPT),
+    )
+
+
+def _incoming(read: phones.Read) -> Shape:
+    return Shape(
+        "nxcloud.did.mo",
+        "message.incoming",
+        "Incoming SMS on a DID number",
+        page="SMS Upstream via DID Number",
+        section="2, 3",
+        certainty="confirmed",
+        required="message_id",
+        key=("from", "message_id"),
+        time=("sent_at",),
+        constants={"channel": "sms", "product": "did-sms", "kind": "text"},
+        known=("type", "smsStatus"),
+        finish=_add_total,
+        fields=(*_shared(read), Field("text", "content", text)),
+    )
+
+
+#: In the form, numbers with a country code have their ``+``; in the signed JSON the same numbers come without it.
+DID_DR: Final = _receipt(phones.uncertain)
+DID_MO: Final = _incoming(phones.uncertain)
+_IN_JSON: Final = {shape.type: shape for shape in (_receipt(phones.certain), _incoming(phones.certain))}
 
 _BY_ACTION: Final = {"dr": DID_DR, "mo": DID_MO}
 _BY_TYPE: Final = {"0": DID_MO, "1": DID_DR}
@@ -145,12 +190,14 @@ def split_did(payload: Payload, request: CallbackRequest, context: DecodeContext
     one of ours; anything else is taken for incoming, whose text nobody else would tell us.
     """
     fields = payload.fields
-    by_type = _BY_TYPE.get(str(fields.get("type")).strip())
+    by_type = _BY_TYPE.get(canonical(str(fields.get("type")).strip()))
     shape = _BY_ACTION.get(request.headers.get("action", "").lower())
     if shape is None:
         if by_type is None:
             scope.note("type", str(fields.get("type") or "missing"))
         shape = _by_numbers(fields, context.own_numbers) or by_type or _by_status(fields)
+    if payload.text is not None:
+        shape = _IN_JSON[shape.type]
     return ((shape, fields, payload.raw, ""),)
 
 

@@ -1,9 +1,16 @@
-"""Vendor time to RFC 3339, the one place for it (protocol.md, E2: five forms, and no page names a zone).
+"""Vendor time to RFC 3339 in UTC, the one place for it (protocol.md, E2: five forms, and no page names a zone).
 
-- ``yyyy-MM-dd HH:mm:ss`` with a blank or a ``T``, with or without fraction: read in the configured zone;
-- ISO 8601 with an offset or ``Z``: kept;
+All results have one form, ``2024-01-02T03:04:05.000000Z``, so that they sort as text. Read are
+
+- ``yyyy-MM-dd HH:mm:ss`` with a space or a ``T``, with or without fraction and seconds, with AM or PM: in the
+  configured zone;
+- the same with a zone behind it: an offset, also one whose ``+`` a form turned into a space, ``Z``, ``UTC``, ``GMT``;
+- calendar digits without separators: 8, 12, 14 or 17 (``yyyyMMddHHmmssSSS``);
 - Unix time as number or digits: seconds (also with a fraction), milliseconds, microseconds, nanoseconds,
-  told apart by magnitude; written with ``Z``.
+  distinguished by magnitude.
+
+A time before 2000 or from 2100 on is none that a telephone network sends: it is refused, never shown (a wrong
+unit or a wrong number of digits gives such years).
 
 In the hour that a clock shows twice the first one is meant; in the hour that it skips, the offset before
 the change is used. Both are instants, neither is an error.
@@ -12,13 +19,32 @@ the change is used. Both are instants, neither is an error.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from typing import Final
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
+
 _NUMBER: Final = re.compile(r"(\d{1,20})(?:\.(\d{0,20}))?", re.ASCII)
-_CALENDAR: Final = re.compile(r"\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d", re.ASCII)
+_DATE: Final = r"\d{4}[-/]\d\d[-/]\d\d"
+_CLOCK: Final = r"\d\d:\d\d(?::\d\d(?:[.,]\d{1,12})?)?"
+#: A zone behind a clock time. A ``+`` that became a space is seen by two digits of hours and two of minutes.
+_ZONED: Final = re.compile(
+    rf"(?P<date>{_DATE})[T ]+(?P<clock>{_CLOCK})"
+    r"(?:\s*(?P<half>[AP]M))?"
+    r"(?:\s*(?P<utc>Z|UTC|GMT))?"
+    r"(?:\s*(?P<sign>[+-])(?P<hours>\d{1,2}):?(?P<minutes>\d\d)?|\s(?P<lost>\d\d:?\d\d))?"
+    r"(?:\[[A-Za-z_/+-]+\])?",
+    re.ASCII | re.IGNORECASE,
+)
+_HEAD: Final = re.compile(rf"({_DATE}[ T]\d\d:\d\d:\d\d)(?P<behind>.*)", re.ASCII | re.DOTALL)
+#: Behind a time these begin a zone or more of the time itself, so what they say must not be left out.
+_MAY_BE_ZONE: Final = re.compile(r"\s*[\w+\-.,:]", re.ASCII)
+
+#: Lengths of ``yyyyMMdd…`` without separators, with what makes each whole. No Unix time of our years has them.
+_DIGITS: Final = {8: "000000000", 12: "00000", 14: "000", 17: ""}
 
 #: Times remembered by their text. Pushes come in bursts about the same seconds: at 1,000 receipts a second
 #: nearly every time was met before, and the zone's rules cost ten times the look-up. A tenth would still do.
@@ -26,6 +52,9 @@ _REMEMBERED: Final = 8192
 #: Longer texts are no times; remembering them would let a hostile sender fill the memory.
 MOST_LETTERS: Final = 64
 _OFFSET_LETTERS: Final = len("+08:00")
+_PLAIN_LETTERS: Final = len("2024-01-02 03:04:05")
+_WIDEST_OFFSET: Final = timedelta(hours=14)
+_NOON: Final = 12
 
 #: Upper borders of the four precisions. Seconds below 10^11 reach the year 5138, milliseconds from 10^11 on
 #: begin in 1973: no time of a phone network falls on the wrong side.
@@ -35,43 +64,47 @@ _MICROS: Final = 10**17
 
 
 def rfc3339(value: object, zone: tzinfo) -> str | None:
-    """The moment in RFC 3339 with its offset; None where the vendor says "none" (0 or a blank).
+    """Return the moment in UTC; None where the vendor says "none" (0 or an empty text).
 
     Raises:
-        ValueError: not a time, or a year that has no RFC 3339 form.
+        ValueError: not a time, or one that cannot be right.
     """
     if type(value) is str:
         if len(value) > MOST_LETTERS:
             raise ValueError("not a time")
         return from_text(value, zone)
     if type(value) is int:
-        return _from_number(value)
+        return from_text(str(value), zone)
     if type(value) is float:
         return from_text(format(value, ".6f"), zone)
     raise ValueError("not a time")
 
 
 def salvaged(value: object, zone: tzinfo) -> str | None:
-    """The time at the head of a text with something behind it, as in the ``¤cy`` examples of protocol.md, E4.
+    """Return the time at the head of a text with something behind it, as in the ``¤cy`` examples of protocol.md, E4.
+
+    Something that may be a zone is never cut off: a time in another zone than the sender's would be wrong.
 
     Raises:
         ValueError: what looks like a time is none.
     """
-    found = _CALENDAR.match(value.strip()) if isinstance(value, str) else None
-    return rfc3339(found.group().replace("/", "-"), zone) if found else None
+    found = _HEAD.match(value.strip()) if isinstance(value, str) else None
+    if found is None or _MAY_BE_ZONE.match(found["behind"]):
+        return None
+    return rfc3339(found[1], zone)
 
 
 def recorded(moment: datetime) -> str:
-    """An aware moment in UTC with microseconds, ending in ``Z``."""
+    """Return an aware moment in UTC with microseconds, ending in ``Z``."""
     # A double holds seconds of our century to a quarter of a microsecond, so the whole second is never rounded up.
     return f"{_second(int(moment.timestamp()))}.{moment.microsecond:06}Z"
 
 
 def utc(moment: datetime) -> str:
-    """An aware moment in UTC, ending in ``Z``, with microseconds where it has any."""
+    """Return an aware moment in UTC, ending in ``Z``, always with microseconds."""
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
-    return moment.isoformat()[:-_OFFSET_LETTERS] + "Z"
+    return moment.isoformat(timespec="microseconds")[:-_OFFSET_LETTERS] + "Z"
 
 
 @lru_cache(maxsize=8)
@@ -87,23 +120,53 @@ def from_text(text: str, zone: tzinfo) -> str | None:
         return None
     number = _NUMBER.fullmatch(text)
     if number is None:
-        return _written(datetime.fromisoformat(text.replace("/", "-")), zone)
+        return _written(_calendar(text), zone)
     whole, fraction = number.groups(default="")
-    if len(whole) in (8, 14) and whole[0] in "12":  # 20240102 or 20240102030405: no Unix time has 14 digits
-        return _written(datetime.fromisoformat(f"{whole[:8]}T{whole[8:] or '00'}"), zone)
+    rest = _DIGITS.get(len(whole))
+    if rest is not None and not fraction and whole[:2] in ("19", "20"):
+        return _written(datetime.fromisoformat(f"{whole[:8]}T{(whole[8:] + rest)[:6]}.{(whole[8:] + rest)[6:]}"), zone)
     return _from_epoch(int(whole), fraction)
 
 
-@lru_cache(maxsize=_REMEMBERED)
-def _from_number(number: int) -> str | None:
-    return _from_epoch(number, "")
+def _calendar(text: str) -> datetime:
+    """Return a time written with separators; without a zone where it names none."""
+    if len(text) == _PLAIN_LETTERS:
+        return datetime.fromisoformat(text.replace("/", "-"))
+    found = _ZONED.fullmatch(text)
+    if found is None:
+        return datetime.fromisoformat(text.replace("/", "-"))
+    moment = datetime.fromisoformat(f"{found['date'].replace('/', '-')}T{found['clock'].replace(',', '.')}")
+    if found["half"] is not None:
+        moment = _on_24_hours(moment, found["half"].upper() == "PM")
+    offset = _offset(found)
+    return moment if offset is None else moment.replace(tzinfo=timezone(offset))
+
+
+def _on_24_hours(moment: datetime, is_afternoon: bool) -> datetime:
+    if moment.hour > _NOON:
+        if not is_afternoon:
+            raise ValueError("an hour that is not before noon")
+        return moment
+    return moment.replace(hour=moment.hour % _NOON + (_NOON if is_afternoon else 0))
+
+
+def _offset(found: re.Match[str]) -> timedelta | None:
+    """Return the offset that a time names, or None."""
+    if found["lost"] is not None:
+        hours, minutes = int(found["lost"][:2]), int(found["lost"][-2:])
+    elif found["sign"] is not None:
+        hours, minutes = int(found["hours"]), int(found["minutes"] or 0)
+    else:
+        return timedelta(0) if found["utc"] is not None else None
+    offset = timedelta(hours=hours, minutes=minutes)
+    if offset > _WIDEST_OFFSET or minutes >= 60:
+        raise ValueError("no offset of any zone")
+    return -offset if found["sign"] == "-" else offset
 
 
 def _from_epoch(number: int, fraction: str) -> str | None:
     if number == 0:
         return None
-    if number < 0:
-        raise ValueError("a time before 1970")
     if number < _SECONDS:
         micros = number * 1_000_000 + int(fraction[:6].ljust(6, "0"))
     elif number < _MILLIS:
@@ -113,7 +176,7 @@ def _from_epoch(number: int, fraction: str) -> str | None:
     else:
         micros = number // 1_000
     try:
-        return utc(_EPOCH + timedelta(microseconds=micros))
+        return _checked(_EPOCH + timedelta(microseconds=micros))
     except OverflowError as exc:
         raise ValueError("a time past the year 9999") from exc
 
@@ -121,11 +184,13 @@ def _from_epoch(number: int, fraction: str) -> str | None:
 def _written(moment: datetime, zone: tzinfo) -> str:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=zone)
-    text = moment.isoformat()
-    if text[-_OFFSET_LETTERS] in "+-":
-        return text if not text.endswith("+00:00") else text[:-_OFFSET_LETTERS] + "Z"
-    # Local mean time before about 1900 has seconds in its offset, which RFC 3339 cannot write.
     try:
-        return utc(moment.astimezone(UTC))
+        return _checked(moment.astimezone(UTC))
     except OverflowError as exc:
         raise ValueError("a time before the year 1") from exc
+
+
+def _checked(moment: datetime) -> str:
+    if not _EARLIEST <= moment < _LATEST:
+        raise ValueError("a time that cannot be right")
+    return utc(moment)

@@ -7,27 +7,32 @@ in the place of its list: ``statuses.id`` is ``statuses[].id``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway.callbacks import money as _money
 from gateway.callbacks.fields import (
     Scope,
+    code,
+    echo,
     identifier,
     integer,
     money,
     number,
-    phone,
     seconds,
     text,
     words,
 )
-from gateway.callbacks.plan import Field, coded, objects
-from gateway.callbacks.shape import Shape
+from gateway.callbacks.messages import DELIVERY_LINES, settle_delivery
+from gateway.callbacks.phones import uncertain
+from gateway.callbacks.plan import Field, coded, objects, phone_number
+from gateway.callbacks.shape import Shape, in_turn
+from gateway.callbacks.vocabulary import CATEGORY, KIND, MESSAGE_STATUS
 
 STATUS: Final = {word: word for word in ("sent", "delivered", "read", "failed", "deleted")}
 
-#: ``cdr_type`` of a cost: what kind of conversation was billed.
-COST_KIND: Final = {
+#: ``cdr_type`` of a cost: what was billed.
+COST_CATEGORY: Final = {
     "1": "message",
     "4": "marketing",
     "5": "utility",
@@ -69,13 +74,16 @@ KINDS: Final = {
 }
 _MEDIA: Final = ("image", "video", "voice", "audio", "document", "sticker")
 
+#: Of a cost. The pages number it in two ways, and examples of messages disagree with their own.
+COST_DIRECTION: Final = "The platform's own code: of a message 1 downlink, 2 uplink, of a call 1 out, 0 in"
+
 _COST_FIELDS: Final = (
-    Field("amount", ("foreign_price", "price"), money, "In the customer's currency"),
-    Field("currency", "currency", text),
-    Field("amount_cny", "price", money),
-    *coded("kind", "kind_code", "cdr_type", words(COST_KIND), integer),
+    Field("amount", "foreign_price", money, "In `currency`, the customer's"),
+    Field("currency", "currency", code, "Of `amount`"),
+    Field("amount_cny", "price", money, "The same in the platform's own currency, CNY"),
+    *coded("category", "category_code", "cdr_type", words(COST_CATEGORY, CATEGORY)),
     Field("message_id", "message_id", identifier),
-    Field("direction_code", "direction", integer, "1 downlink, 2 uplink by the page; its examples disagree"),
+    Field("direction_code", "direction", code, COST_DIRECTION),
 )
 
 #: The fields around the items, in all their versions.
@@ -93,18 +101,51 @@ _ENVELOPE: Final = (
     "merchant_phone",
 )
 _BUSINESS_PHONE: Final = ("business_phone", "merchant_phone", "metadata.display_phone_number")
-_WABA: Final = Field("waba_id", "wabaId", identifier, "WhatsApp Business account")
+#: BSUID of a user who hides the number.
+_USER_ID: Final = "contacts.user_id"
+#: The number of a contact is as the sender saved it; its WhatsApp id, which comes last, has its country code.
+_CONTACT_PHONE: Final = (*phone_number("phone", "phone", read=uncertain), *phone_number("phone", "wa_id"))
+_WABA: Final = Field("waba_id", "wabaId", identifier)
 _APP: Final = Field("app_id", "app_id", identifier)
 
 
-def _add_up(data: dict[str, Any], source: object, scope: Scope) -> None:
-    """``costs`` may hold several entries for one message: their sum, where they have one currency."""
-    costs = data.get("costs", ())
-    amounts = [cost["amount"] for cost in costs if "amount" in cost]
+def sum_of(costs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the price that several costs make: each of their sums where all of them say the same thing."""
+    price: dict[str, str] = {}
     currencies = {cost.get("currency") for cost in costs}
-    if amounts and len(currencies) == 1:
+    if len(currencies) == 1 and all("amount" in cost for cost in costs):
+        price["total"] = _money.total([cost["amount"] for cost in costs])
         (currency,) = currencies
-        data["price"] = {"amount": _money.total(amounts)} | ({"currency": currency} if currency else {})
+        if currency:
+            price["currency"] = currency
+    if all("amount_cny" in cost for cost in costs):
+        price["amount_cny"] = _money.total([cost["amount_cny"] for cost in costs])
+    return price
+
+
+def _add_up(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    """``costs`` may hold several entries for one message.
+
+    A currency belongs to ``foreign_price``: an entry without that has an amount in CNY and no currency of its own.
+    """
+    costs = data.get("costs")
+    if not costs:
+        return
+    for cost in costs:
+        if "amount" not in cost:
+            cost.pop("currency", None)
+    price = sum_of(costs)
+    if price:
+        data["price"] = price
+
+
+def _foreign_only(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    """The currency of a message's price belongs to ``foreign_price``."""
+    price = data.get("price")
+    if price is not None and "total" not in price:
+        price.pop("currency", None)
+        if not price:
+            del data["price"]
 
 
 STATUS_SHAPE: Final = Shape(
@@ -117,33 +158,36 @@ STATUS_SHAPE: Final = Shape(
     required="message_id",
     key=("message_id",),
     time=("at",),
-    constants={"channel": "whatsapp"},
+    constants={"channel": "whatsapp", "product": "whatsapp"},
     known=(*_ENVELOPE, "statuses.type", "statuses.message", "statuses.conversation", "statuses.pricing"),
-    finish=_add_up,
+    finish=in_turn(_add_up, settle_delivery),
     fields=(
         Field("message_id", "statuses.id", identifier, "As returned by the send call, or the customer's own id"),
-        Field("platform_message_id", "statuses.meta_message_id", identifier, "Meta's id; use it to quote the message"),
-        Field("from", _BUSINESS_PHONE, phone),
-        Field("to", ("statuses.recipient_id", "statuses.message.recipient_id", "contacts.wa_id"), phone),
+        Field("platform_message_id", "statuses.meta_message_id", identifier, "Meta's; use it to quote the message"),
+        *phone_number("from", _BUSINESS_PHONE),
+        *phone_number("to", ("statuses.recipient_id", "statuses.message.recipient_id", "contacts.wa_id")),
+        Field("to", _USER_ID, identifier, "Of an anonymous user, who shows no number"),
+        Field("to_user_id", _USER_ID, identifier),
         Field("to_name", "contacts.profile.name", text),
-        *coded("status", "status_code", "statuses.status", words(STATUS), text),
-        Field("error.code", "statuses.errors.code", integer),
+        *coded("status", "status_code", "statuses.status", words(STATUS, MESSAGE_STATUS)),
+        *DELIVERY_LINES,
+        Field("error.code", "statuses.errors.code", code),
         Field("error.title", "statuses.errors.title", text),
-        Field("error.platform_code", "statuses.errors.meta_code", integer, "Meta's code"),
+        Field("error.platform_code", "statuses.errors.meta_code", code, "Meta's code"),
         Field("conversation.id", "statuses.conversation.id", identifier),
         *coded(
-            "conversation.kind",
-            "conversation.kind_code",
+            "conversation.category",
+            "conversation.category_code",
             "statuses.conversation.origin.type",
-            words(CONVERSATION),
-            text,
+            words(CONVERSATION, CATEGORY),
         ),
         Field("conversation.expires_at", "statuses.conversation.expiration_timestamp", seconds),
         Field("costs", "statuses.costs", objects(_COST_FIELDS)),
-        Field("price.amount", "", money, "Sum of the costs, where they have one currency"),
-        Field("price.currency", "", text, "The one currency of the costs"),
+        Field("price.total", "", money, "Sum of the costs, where they have one currency"),
+        Field("price.currency", "", code, "The one currency of the costs"),
+        Field("price.amount_cny", "", money, "Sum of the costs"),
         Field("at", "statuses.timestamp", seconds),
-        Field("ext", "statuses.biz_opaque_callback_data", text, "Tracking data of the send call"),
+        Field("ext", "statuses.biz_opaque_callback_data", echo, "Tracking data of the send call"),
         _WABA,
         _APP,
     ),
@@ -170,7 +214,7 @@ MESSAGE_SHAPE: Final = Shape(
     required="message_id",
     key=("from", "message_id"),
     time=("sent_at",),
-    constants={"channel": "whatsapp"},
+    constants={"channel": "whatsapp", "product": "whatsapp"},
     known=(
         *_ENVELOPE,
         "messages.referral",
@@ -181,13 +225,15 @@ MESSAGE_SHAPE: Final = Shape(
         "messages.cost.message_id",
         "messages.cost.direction",
     ),
-    finish=_kind_of_content,
+    finish=in_turn(_kind_of_content, _foreign_only),
     fields=(
         Field("message_id", "messages.id", identifier, "Use it to mark the message as read"),
-        Field("from", ("messages.from", "contacts.wa_id", "contacts.user_id"), phone),
-        Field("to", _BUSINESS_PHONE, phone),
+        *phone_number("from", ("messages.from", "contacts.wa_id")),
+        Field("from", _USER_ID, identifier, "Of an anonymous user"),
+        Field("from_user_id", _USER_ID, identifier),
+        *phone_number("to", _BUSINESS_PHONE),
         Field("sender_name", ("contacts.profile.name", "contacts.profile.username"), text),
-        *coded("kind", "kind_code", "messages.type", words(KINDS), text),
+        *coded("kind", "kind_code", "messages.type", words(KINDS, KIND)),
         Field("text", "messages.text.body", text),
         *(
             Field(f"media.{ours}", tuple(f"messages.{kind}.{vendor}" for kind in _MEDIA), text)
@@ -232,10 +278,10 @@ MESSAGE_SHAPE: Final = Shape(
             "messages.order.product_items",
             objects(
                 (
-                    Field("product_id", "product_retailer_id", identifier),
-                    Field("quantity", "quantity", integer),
-                    Field("price", "item_price", money),
-                    Field("currency", "currency", text),
+                    Field("product_id", "product_retailer_id", identifier, "The shop's id of the product"),
+                    Field("quantity", "quantity", integer, "Pieces"),
+                    Field("price", "item_price", money, "Of one piece"),
+                    Field("currency", "currency", code, "Of the price"),
                 )
             ),
         ),
@@ -244,20 +290,21 @@ MESSAGE_SHAPE: Final = Shape(
             "messages.contacts",
             objects(
                 (
-                    Field("name", ("name.formatted_name", "name.first_name"), text),
+                    Field("name", ("name.formatted_name", "name.first_name"), text, "Name of the contact"),
                     Field(
                         "phones",
                         "phones",
-                        objects((Field("phone", ("wa_id", "phone"), phone), Field("kind", "type", text))),
+                        objects((*_CONTACT_PHONE, Field("label", "type", text, "Such as CELL, WORK"))),
+                        "Numbers of the contact",
                     ),
                 ),
                 known=("emails", "addresses", "org", "urls", "birthday", "name"),
             ),
         ),
         Field("reply_to.message_id", "messages.context.id", identifier),
-        Field("reply_to.from", "messages.context.from", phone),
-        Field("price.amount", ("messages.cost.foreign_price", "messages.cost.price"), money),
-        Field("price.currency", "messages.cost.currency", text),
+        *phone_number("reply_to.from", "messages.context.from"),
+        Field("price.total", "messages.cost.foreign_price", money),
+        Field("price.currency", "messages.cost.currency", code),
         Field("price.amount_cny", "messages.cost.price", money),
         Field("tag", "messages.tag_name", text),
         Field("template.id", "messages.wa_ext.templateId", identifier),

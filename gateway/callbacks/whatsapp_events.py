@@ -10,9 +10,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.callbacks.fields import Scope, duration, flag, identifier, integer, money, phone, seconds, text, words
-from gateway.callbacks.plan import Field, coded, objects
+from gateway.callbacks.call_records import OUTCOME_LINE, hangup
+from gateway.callbacks.fields import (
+    Converter,
+    Scope,
+    code,
+    duration,
+    flag,
+    identifier,
+    money,
+    seconds,
+    text,
+    words,
+    written,
+)
+from gateway.callbacks.hangups import outcome_of, settle
+from gateway.callbacks.phones import uncertain
+from gateway.callbacks.plan import Field, coded, objects, phone_number
 from gateway.callbacks.shape import Certainty, Finish, Shape, in_turn
+from gateway.callbacks.vocabulary import (
+    BAN,
+    CHANNEL_STATUS,
+    CONTACT_ACTION,
+    DIRECTION,
+    HANGUP_BY,
+    PREFERENCE,
+    QUALITY,
+    TEMPLATE_CATEGORY,
+    Vocabulary,
+)
+from gateway.callbacks.whatsapp import COST_DIRECTION, sum_of
 
 _TEMPLATE: Final = ("message_template_status_update", "message_template_quality_update", "template_category_update")
 _ACCOUNT: Final = (
@@ -23,10 +50,66 @@ _ACCOUNT: Final = (
     "user_preferences",
 )
 _SYNC: Final = ("smb_app_state_sync", "history", "smb_message_echoes")
+_OTHER: Final = ("flows",)
+
+#: The vendor's names of events are words already; they are ours, too.
+_EVENTS: Final = {name: name for name in (*_TEMPLATE, *_ACCOUNT, *_SYNC, *_OTHER)}
+
+#: ``event`` of a template, an account or a number, and ``decision`` of a review.
+_STATUS: Final = {
+    "APPROVED": "approved",
+    "REJECTED": "rejected",
+    "PAUSED": "paused",
+    "DISABLED": "disabled",
+    "PENDING": "pending",
+    "PENDING_DELETION": "pending_deletion",
+    "DELETED": "deleted",
+    "FLAGGED": "flagged",
+    "IN_APPEAL": "in_appeal",
+    "REINSTATED": "reinstated",
+    "ARCHIVED": "archived",
+    "UNARCHIVED": "unarchived",
+    "LIMIT_EXCEEDED": "limit_exceeded",
+    "LOCKED": "locked",
+    "UNLOCKED": "unlocked",
+    "DISABLED_UPDATE": "disabled",
+    "ACCOUNT_VIOLATION": "violation",
+    "ACCOUNT_RESTRICTION": "restricted",
+    "ACCOUNT_DELETED": "deleted",
+    "PARTNER_ADDED": "partner_added",
+    "PARTNER_REMOVED": "partner_removed",
+    "VERIFIED_ACCOUNT": "verified",
+    "DEFERRED": "deferred",
+}
+_QUALITIES: Final = {"GREEN": "green", "YELLOW": "yellow", "RED": "red", "UNKNOWN": "unknown"}
+_CATEGORIES: Final = {"MARKETING": "marketing", "UTILITY": "utility", "AUTHENTICATION": "authentication"}
+_BANS: Final = {"DISABLE": "disabled", "REINSTATE": "reinstated", "SCHEDULE_FOR_DISABLE": "scheduled"}
+_PREFERENCES: Final = {"stop": "stop", "resume": "resume"}
+_ACTIONS: Final = {"add": "add", "remove": "remove"}
+
+
+#: An open list, in lower case as our words are.
+_REASON: Final = Converter(
+    "reason",
+    lambda value, scope: written(value).strip().lower().replace(" ", "_") or None,
+    {"type": "string"},
+)
+
+
+def _words_and_code(name: str, source: str, table: Mapping[str, str], vocabulary: Vocabulary) -> tuple[Field, Field]:
+    return coded(name, f"{name}_code", source, words(table, vocabulary))
+
+
+def _reinstated(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    """``DISABLED_UPDATE`` says that a ban began or ended; the state of the ban says which."""
+    if data.get("status_code") == "DISABLED_UPDATE":
+        ban = data.get("ban", {}).get("state")
+        data["status"] = ban if ban in CHANNEL_STATUS else "unknown"
+
 
 _COMMON: Final = (
-    Field("event", "field", text, "The vendor's name of the event"),
-    Field(
+    *_words_and_code("event", "field", _EVENTS, frozenset(_EVENTS)),
+    *phone_number(
         "business_phone",
         (
             "value.business_phone",
@@ -34,9 +117,8 @@ _COMMON: Final = (
             "value.display_phone_number",
             "value.metadata.display_phone_number",
         ),
-        phone,
     ),
-    Field("waba_id", "value.wabaId", identifier, "WhatsApp Business account"),
+    Field("waba_id", "value.wabaId", identifier),
     Field("at", ("value.time", "value.timestamp"), seconds, "Or that of the first entry of a list in it"),
 )
 _COMMON_KNOWN: Final = ("value.messaging_product", "value.metadata.phone_number_id")
@@ -62,9 +144,9 @@ def _shape(
         section=section,
         certainty=certainty,
         required="event",
-        key=(*key, "waba_id", "business_phone", "event"),
+        key=(*key, "waba_id", "business_phone", "event_code"),
         time=("at",),
-        constants={"channel": "whatsapp"},
+        constants={"channel": "whatsapp", "product": "whatsapp"},
         known=(*_COMMON_KNOWN, *known),
         finish=finish,
         fields=(*_COMMON, *fields),
@@ -95,12 +177,12 @@ TEMPLATE: Final = _shape(
     Field("template.id", "value.message_template_id", identifier),
     Field("template.name", "value.message_template_name", text),
     Field("template.language", "value.message_template_language", text),
-    Field("status", "value.event", text, "Such as APPROVED, REJECTED, PAUSED, PENDING_DELETION"),
-    Field("reason", "value.reason", text),
-    Field("quality.new", "value.new_quality_score", text),
-    Field("quality.previous", "value.previous_quality_score", text),
-    Field("category.new", "value.new_category", text),
-    Field("category.previous", "value.previous_category", text),
+    *_words_and_code("status", "value.event", _STATUS, CHANNEL_STATUS),
+    Field("reason", "value.reason", _REASON),
+    *_words_and_code("quality.new", "value.new_quality_score", _QUALITIES, QUALITY),
+    *_words_and_code("quality.previous", "value.previous_quality_score", _QUALITIES, QUALITY),
+    *_words_and_code("category.new", "value.new_category", _CATEGORIES, TEMPLATE_CATEGORY),
+    *_words_and_code("category.previous", "value.previous_category", _CATEGORIES, TEMPLATE_CATEGORY),
     page="template webhook",
     section="16",
     certainty="confirmed",
@@ -110,17 +192,17 @@ TEMPLATE: Final = _shape(
 ACCOUNT: Final = _shape(
     "account",
     "WhatsApp account or number event",
-    Field("status", ("value.event", "value.decision"), text, "Such as DISABLED_UPDATE, ACCOUNT_DELETED, APPROVED"),
-    Field("ban.state", "value.ban_info.waba_ban_state", text),
+    *coded("status", "status_code", ("value.event", "value.decision"), words(_STATUS, CHANNEL_STATUS)),
+    *_words_and_code("ban.state", "value.ban_info.waba_ban_state", _BANS, BAN),
     Field("ban.date", "value.ban_info.waba_ban_date", text, "In words"),
     Field(
         "preferences",
         "value.user_preferences",
         objects(
             (
-                Field("phone", "wa_id", phone),
-                Field("category", "category", text, "Such as marketing_messages"),
-                Field("value", "value", text, "Such as stop, resume"),
+                *phone_number("phone", "wa_id"),
+                Field("category", "category", text, "What it is about, such as marketing_messages"),
+                Field("value", "value", words(_PREFERENCES, PREFERENCE), "What the customer wants"),
                 Field("at", "timestamp", seconds),
             ),
             known=("detail", "user_id", "parent_user_id"),
@@ -144,7 +226,7 @@ ACCOUNT: Final = _shape(
             "waba_info",
         )
     ),
-    finish=_time_of_first("preferences"),
+    finish=in_turn(_time_of_first("preferences"), _reinstated),
 )
 
 SYNC: Final = _shape(
@@ -152,16 +234,16 @@ SYNC: Final = _shape(
     "WhatsApp Business app sync",
     Field("phone_number_id", ("value.phone_number_id", "value.metadata.phone_number_id"), identifier),
     Field("contact.name", "value.full_name", text, "Absent on removal. Of a list, where it has one contact alone"),
-    Field("contact.phone", "value.phone_number", phone),
-    Field("contact.action", "value.action", text, "add (also for edits) or remove"),
+    *phone_number("contact.phone", "value.phone_number", read=uncertain),
+    Field("contact.action", "value.action", words(_ACTIONS, CONTACT_ACTION)),
     Field(
         "contacts",
         "value.state_sync",
         objects(
             (
-                Field("name", ("contact.full_name", "contact.first_name"), text, "Absent on removal"),
-                Field("phone", "contact.phone_number", phone),
-                Field("action", "action", text, "add (also for edits) or remove"),
+                Field("name", ("contact.full_name", "contact.first_name"), text, "Name of the contact"),
+                *phone_number("phone", "contact.phone_number", read=uncertain),
+                Field("action", "action", words(_ACTIONS, CONTACT_ACTION), "add (also for edits) or remove"),
                 Field("at", ("metadata.timestamp", "timestamp"), seconds),
             ),
             known=("type", "contact.user_id", "contact.parent_user_id", "contact.username"),
@@ -193,21 +275,40 @@ BY_NAME: Final[Mapping[str, Shape]] = {
     **dict.fromkeys(_SYNC, SYNC),
 }
 
-_HANGUP_BY: Final = {"0": "caller", "1": "callee", "2": "server", "3": "unknown"}
-
+_HANGUP_BY: Final = {"0": "caller", "1": "callee", "2": "system", "3": "unknown"}
 
 #: In the costs of a call; the costs of messages number it 1 downlink, 2 uplink.
 _DIRECTION: Final = {"0": "inbound", "1": "outbound"}
 
 
-def _from_costs(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """A call that lasted was answered; its first cost tells direction and price."""
-    if "duration_s" in data:
+def _answered(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    """A call that lasted and ended as calls do was answered; ``Busy Here`` rings for some seconds, too."""
+    reason = data.get("hangup", {}).get("reason", "normal")
+    if outcome_of(reason) is not None:
+        data["answered"] = False
+    elif "duration_s" in data and (reason.strip().lower() in _NORMAL or not data["duration_s"]):
         data["answered"] = data["duration_s"] > 0
-    for cost in data.get("costs", ())[:1]:
-        if "direction_code" in cost:
-            data["direction"] = _DIRECTION.get(str(cost["direction_code"]), "unknown")
-        data["price"] = {name: cost[name] for name in ("amount", "currency") if name in cost}
+
+
+#: Texts of an end that say that two people talked.
+_NORMAL: Final = frozenset({"normal", "normal clearing", "normal_clearing", "ok", "success"})
+
+
+def _from_costs(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    """Its costs say direction and price of a call; without them, which side is the business does."""
+    costs = data.get("costs", ())
+    directions = {_DIRECTION.get(cost["direction_code"], "unknown") for cost in costs if "direction_code" in cost}
+    if directions:
+        data["direction"] = directions.pop() if len(directions) == 1 else "unknown"
+    price = sum_of(costs) if costs else None
+    if price:
+        data["price"] = price
+    business = data.get("business_phone")
+    if "direction" not in data and business is not None and data.get("from") != data.get("to"):
+        if business == data.get("from"):
+            data["direction"] = "outbound"
+        elif business == data.get("to"):
+            data["direction"] = "inbound"
 
 
 CALL: Final = Shape(
@@ -220,21 +321,22 @@ CALL: Final = Shape(
     required="call_id",
     key=("call_id",),
     time=("ended_at", "started_at"),
-    constants={"product": "whatsapp", "state": "ended"},
+    constants={"channel": "whatsapp", "product": "whatsapp", "state": "ended"},
     known=("channel", "messaging_product", "metadata", "contacts"),
-    finish=_from_costs,
+    finish=in_turn(_from_costs, _answered, settle),
     fields=(
         Field("call_id", "calls.call_id", identifier),
-        Field("from", "calls.from", phone),
-        Field("to", "calls.to", phone),
-        Field("direction", "", words(_DIRECTION), "Of its first cost; the call itself names none"),
-        Field("business_phone", ("business_phone", "merchant_phone"), phone),
+        *phone_number("from", "calls.from"),
+        *phone_number("to", "calls.to"),
+        Field("direction", "", words(_DIRECTION, DIRECTION), "Of its costs, else by which side is the business"),
+        *phone_number("business_phone", ("business_phone", "merchant_phone")),
         Field("started_at", "calls.start_time", seconds),
         Field("ended_at", "calls.end_time", seconds),
         Field("duration_s", "calls.call_duration", duration, "Not always the difference of the two times"),
-        Field("answered", "", flag, "Whether it lasted"),
-        *coded("hangup.by", "hangup.by_code", "calls.end_direction", words(_HANGUP_BY), integer),
-        Field("hangup.cause", "calls.end_reason", text),
+        Field("answered", "", flag, "Whether it lasted and ended normally"),
+        *coded("hangup.by", "hangup.by_code", "calls.end_direction", words(_HANGUP_BY, HANGUP_BY)),
+        *hangup(reason="calls.end_reason"),
+        OUTCOME_LINE,
         Field("recording_url", "calls.record", text),
         Field("billing.seconds", "calls.fee_duration", duration),
         Field("billing.rule", "calls.bill_type", text, "Such as 6+6"),
@@ -243,15 +345,15 @@ CALL: Final = Shape(
             "calls.costs",
             objects(
                 (
-                    Field("amount", "price", money),
-                    Field("currency", "currency", text),
-                    Field("direction_code", "direction", integer, "1 out, 0 in"),
+                    Field("amount", "price", money, "In `currency`, the customer's"),
+                    Field("currency", "currency", code, "Of `amount`"),
+                    Field("direction_code", "direction", code, COST_DIRECTION),
                 )
             ),
         ),
-        Field("price.amount", "", money, "Of the first cost"),
-        Field("price.currency", "", text, "Of the first cost"),
-        Field("waba_id", "wabaId", identifier, "WhatsApp Business account"),
+        Field("price.total", "", money, "Sum of the costs, where they have one currency"),
+        Field("price.currency", "", code, "The one currency of the costs"),
+        Field("waba_id", "wabaId", identifier),
         Field("app_id", "app_id", identifier),
     ),
 )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from gateway.callbacks import CALLBACKS
 from gateway.callbacks.generic import JsonPath, load_decoder
+from gateway.callbacks.phones import is_country_code
 from gateway.config.document import KeyPath
 from gateway.config.settings import CallbackPath, Signature
 from gateway.config.values import suggestion
@@ -32,6 +33,8 @@ def section_problems(name: str, row: CallbackPath) -> Iterator[Problem]:
             yield ("own_numbers",), "only did-sms looks at it"
         if row.backfill is not None:
             yield from _backfill(name, row)
+        if row.default_country is not None and not is_country_code(row.default_country.lstrip("+")):
+            yield ("default_country",), f"there is no country code {row.default_country}"
         if signature is not None:
             yield from ((("auth", "signature", *path), text) for path, text in _vendor_signature(name, signature))
         return
@@ -78,6 +81,8 @@ def _backfill(name: str, row: CallbackPath) -> Iterator[Problem]:
 
 
 def _other_sender(row: CallbackPath) -> Iterator[Problem]:
+    if row.default_country is not None:
+        yield ("default_country",), "only built-in callbacks read phone numbers"
     if row.topic is None:
         yield ("topic",), "is needed with decoder: the events must go somewhere"
     if row.decoder in _PLAIN_DECODERS:

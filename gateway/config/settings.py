@@ -28,6 +28,7 @@ from gateway.config.values import (
 FAMILIES: Final = (
     "sms.dr",
     "call.event",
+    "order.status",
     "task.status",
     "message.incoming",
     "message.status",
@@ -123,6 +124,11 @@ class CallbackPath(Section):
     )
     backfill: Backfill | None = Field(
         default=None, description="whatsapp: lets gateway backfill ask the platform for callbacks that were lost"
+    )
+    default_country: Annotated[str, Field(pattern=r"^\+?[1-9]\d{0,2}$")] | None = Field(
+        default=None,
+        description="Country code of phone numbers without a mark, such as 62: they are numbers of that country; "
+        "unset: what may be national stays digits",
     )
     decoder: str | None = Field(
         default=None,
@@ -400,6 +406,11 @@ class Topics(Section):
 
     prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]*$")] = Field(
         default="", description="Put before each topic's name in Kafka"
+    )
+    schema_base_url: Url | None = Field(
+        default=None,
+        description="Address below which you publish the schemas of the topics; events then name "
+        "<address>/v1/<topic>.json as their dataschema. Unset: a urn of their type",
     )
 
 

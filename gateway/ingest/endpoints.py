@@ -72,20 +72,25 @@ class Endpoints:
         return [row.path for row in self if row.credentials.is_open]
 
 
-def endpoints(settings: Ingest) -> Endpoints:
-    """Every built-in callback at its default path unless configured otherwise, then the other senders'."""
-    return Endpoints(_rows(settings))
+def endpoints(settings: Ingest, schema_base_url: str | None = None) -> Endpoints:
+    """Every built-in callback at its default path unless configured otherwise, then the other senders'.
+
+    Args:
+        settings: of the ingest.
+        schema_base_url: see ``topics.schema_base_url``.
+    """
+    return Endpoints(_rows(settings, (schema_base_url or "").rstrip("/")))
 
 
-def _rows(settings: Ingest) -> Iterator[Endpoint]:
+def _rows(settings: Ingest, schema_base_url: str) -> Iterator[Endpoint]:
     for name, callback in CALLBACKS.items():
         for row in settings.callbacks.get(name, [CallbackPath()]):
             if row.enabled:
-                yield _endpoint(settings, name, row, callback, callback.signature)
+                yield _endpoint(settings, name, row, callback, callback.signature, schema_base_url)
     for name, rows in settings.callbacks.items():
         for row in rows:
             if name not in CALLBACKS and row.enabled:
-                yield _endpoint(settings, name, row, _other_sender(name, row), "hmac")
+                yield _endpoint(settings, name, row, _other_sender(name, row), "hmac", schema_base_url)
 
 
 def _other_sender(name: str, row: CallbackPath) -> Decodes:
@@ -104,7 +109,9 @@ def _other_sender(name: str, row: CallbackPath) -> Decodes:
     return DecoderCallback(name, load_decoder(row.decoder or ""), topic, type=row.type or "")
 
 
-def _endpoint(settings: Ingest, name: str, row: CallbackPath, callback: Decodes, scheme: str | None) -> Endpoint:
+def _endpoint(
+    settings: Ingest, name: str, row: CallbackPath, callback: Decodes, scheme: str | None, schema_base_url: str
+) -> Endpoint:
     credentials = _credentials(row.auth, scheme)
     return Endpoint(
         path=(row.path or BASE_PATH + name).rstrip("/") or "/",
@@ -116,6 +123,8 @@ def _endpoint(settings: Ingest, name: str, row: CallbackPath, callback: Decodes,
             own_numbers=frozenset(number.lstrip("+") for number in row.own_numbers),
             max_items=settings.max_items,
             max_event_bytes=int(settings.max_event_bytes),
+            country=(row.default_country or "").lstrip("+"),
+            schema_base_url=schema_base_url,
         ),
         credentials=credentials,
     )

@@ -249,7 +249,10 @@ def prepare(endpoint: Endpoint, request: CallbackRequest) -> Prepared:
         decoded = endpoint.callback.decode(authentic, endpoint.context)
         values = written(decoded.events, endpoint.context.max_event_bytes)
     except CallbackRejected as exc:
-        event = rejected_event(endpoint.callback.name, endpoint.context.account, request, exc, endpoint.credentials)
+        context = endpoint.context
+        event = rejected_event(
+            endpoint.callback.name, context.account, request, exc, endpoint.credentials, context.schema_base_url
+        )
         answer = answers.failure(exc.status_hint, str(exc), request, signing, now)
         return Prepared("rejected", answer, (event,), (event.to_json(),), error=_bare(exc))
     return Prepared("accepted", answers.success(request, signing, now), decoded.events, values, decoded.drift)

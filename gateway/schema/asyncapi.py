@@ -12,6 +12,7 @@ from gateway.schema.events import event_schemas, topics
 _DESCRIPTIONS = {
     "sms.dr": "Final states of sent SMS",
     "call.event": "Calls: records and live states",
+    "order.status": "Finished orders, each with its last call, which `call.event` has, too: do not add both up",
     "task.status": "Dialling tasks changing state",
     "message.incoming": "Messages from customers",
     "message.status": "Progress of sent messages",

@@ -65,10 +65,18 @@ def _event(event_type: str, title: str, sources: list[str] | None, data: Schema)
         "source": source,
         "type": {"const": event_type},
         "subject": {"type": "string", "minLength": 1, "description": "What it is about"},
-        "time": {**_TIME, "description": "When it happened, by the sender's word"},
+        "time": {
+            **_TIME,
+            "description": "When it happened, by the sender's word; arrival where the sender gives none. UTC",
+        },
         "recordedtime": {**_TIME, "description": "When it arrived, UTC"},
         "partitionkey": {"type": "string", "minLength": 1, "description": "Events of one key keep their order"},
         "account": {"type": "string", "description": "The vendor account, where one is configured for the path"},
+        "dataschema": {
+            "type": "string",
+            "format": "uri",
+            "description": "Names the schema: an address below `topics.schema_base_url`, else a urn",
+        },
         "datacontenttype": {"const": "application/json"},
         "data": data,
     }

@@ -44,7 +44,7 @@ def _fields(schema: Schema, path: str = "") -> Iterator[tuple[str, str, str]]:
         for name, field in one.get("properties", {}).items():
             here = f"{path}{name}"
             value = f"{_value(field)}{', always' if name in required else ''}"
-            yield here, value, _cell(field.get("description", ""))
+            yield here, value, _cell(". ".join(filter(None, (field.get("description"), field.get("x-source")))))
             yield from _fields(field, f"{here}.")
             items = field.get("items", {})
             if isinstance(items, dict):
@@ -54,10 +54,11 @@ def _fields(schema: Schema, path: str = "") -> Iterator[tuple[str, str, str]]:
 def _value(field: Schema) -> str:
     if "const" in field:
         return f"`{field['const']}`"
-    if "enum" in field:
-        return " ".join(f"`{one}`" for one in field["enum"])
+    words = field.get("anyOf", [{}])[0].get("enum")
+    if words is not None:
+        return " ".join(f"`{one}`" for one in words)
     if field.get("format") == "date-time":
-        return "time, RFC 3339 with offset"
+        return "time, UTC"
     if field.get("pattern") == _DECIMAL:
         return "decimal number as text"
     kind = field.get("type")

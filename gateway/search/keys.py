@@ -24,16 +24,21 @@ _ID_FIELDS: Final = (
     "parent_message_id",
     "platform_message_id",
     "call_id",
-    "vos_call_id",
     "task_id",
     "external_task_id",
+    "contact_id",
+    "journey_id",
+    "bind_id",
+    "external_bind_id",
+    "to_user_id",
+    "from_user_id",
     "order_id",
     "request_id",
     "batch_id",
     "record_id",
 )
 #: Fields of ``data`` that hold phone numbers.
-_PHONE_FIELDS: Final = ("to", "from", "phone", "number", "business_phone", "show_phone", "effective_called_number")
+_PHONE_FIELDS: Final = ("to", "from", "to_real", "phone", "business_phone")
 #: Whether a field is a phone number; one look for each field there is costs half of a look for each that may be.
 _IS_PHONE: Final = {**dict.fromkeys(_ID_FIELDS, False), **dict.fromkeys(_PHONE_FIELDS, True)}
 #: Digits that are enough to look for; eight tell numbers of one country apart well enough for an index.

@@ -443,7 +443,7 @@ def test_long_numbers_keep_every_digit() -> None:
     body = b'{"callId":12345678901234567890123,"totalCustomerPrice":0.123456789012345678901,"callDuration":7}'
     event = CALLBACKS["nxlink-call"].decode(request(body), CONTEXT).events[0]
     assert "12345678901234567890123" == event.data["call_id"]
-    assert "0.123456789012345678901" == event.data["price"]["amount"]
+    assert "0.123456789012345678901" == event.data["price"]["total"]
     assert 7 == event.data["duration_s"]
     assert body in event.to_json()
 
@@ -520,8 +520,9 @@ def test_a_stranger_adds_a_shape() -> None:
     """A shape is a table: names, converters, and it decodes."""
     from gateway.callbacks.answers import TEXT_ANSWERS
     from gateway.callbacks.callback import only
-    from gateway.callbacks.fields import identifier, integer, local_time, money, phone, words
-    from gateway.callbacks.plan import coded
+    from gateway.callbacks.fields import identifier, local_time, money, words
+    from gateway.callbacks.plan import coded, phone_number
+    from gateway.callbacks.vocabulary import MESSAGE_STATUS
 
     fax = Shape(
         "nxcloud.fax.dr",
@@ -535,9 +536,9 @@ def test_a_stranger_adds_a_shape() -> None:
         time=("done_at",),
         fields=(
             Field("fax_id", "faxId", identifier),
-            Field("to", ("phone", "number"), phone),
-            *coded("status", "status_code", "status", words({"1": "delivered"}), integer),
-            Field("price.amount", "price", money),
+            *phone_number("to", ("phone", "number")),
+            *coded("status", "status_code", "status", words({"1": "delivered"}, MESSAGE_STATUS)),
+            Field("price.unit", "price", money),
             Field("done_at", "detail.finishTime", local_time),
         ),
     )
@@ -549,8 +550,8 @@ def test_a_stranger_adds_a_shape() -> None:
         CONTEXT,
     )
     event = decoded.events[0]
-    assert ("nxcloud.fax.dr", "7", "2024-01-02T03:04:05+08:00") == (event.type, event.subject, event.time)
-    assert {"amount": "1"} == event.data["price"]
+    assert ("nxcloud.fax.dr", "7", "2024-01-01T19:04:05.000000Z") == (event.type, event.subject, event.time)
+    assert {"unit": "1"} == event.data["price"]
     assert ("field:Price",) == decoded.drift
 
 

@@ -18,7 +18,7 @@ def entry(
         topic=topic,
         subject=key,
         partitionkey=key,
-        time="2026-01-02T03:04:05+08:00",
+        time="2026-01-01T19:04:05.000000Z",
         recordedtime="2026-01-01T19:04:06.000001Z",
         data={"number": number, "to": "+6281200000000", "raw": {"to": "6281200000000"}, **data},
     )

@@ -163,7 +163,7 @@ def _checked(credentials: Credentials, request: CallbackRequest) -> CallbackRequ
 
 _EVENT: Final = {
     "id": "0" * 32, "source": "/nxcloud/sms-dr", "type": "nxcloud.sms.dr", "subject": "m-1", "partitionkey": "m-1",
-    "data": {"to": "+6281", "delivered": True, "segments": 2, "price": {"amount": "0.5"}, "list": [1, {"a": "b"}]},
+    "data": {"to": "+6281", "delivered": True, "segments": 2, "price": {"total": "0.5"}, "list": [1, {"a": "b"}]},
 }  # fmt: skip
 
 

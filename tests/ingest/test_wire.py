@@ -26,7 +26,7 @@ async def test_blank_in_the_query_is_accepted_however_it_is_written(serve: Serve
     (event,) = await gateway.events()
     assert "2024-01-02 03:04:09" == event["data"]["raw"]["drtime"]
     assert "成功接通 a b" == event["data"]["ext"]
-    assert "2024-01-02T03:04:09+08:00" == event["data"]["done_at"]
+    assert "2024-01-01T19:04:09.000000Z" == event["data"]["done_at"]
 
 
 async def test_absolute_target_says_the_same_as_its_path(serve: Serve) -> None:

@@ -253,7 +253,9 @@ async def test_a_journal_that_cannot_be_read_for_a_while(kafka: str, prefix: str
         await published(publisher)
     await publisher.stop()
     await failing.stop()
-    assert [line["error"] for line in lines if line["event"] == "journal.read_failed"] == ["OperationalError: disk I/O error"] * 3
+    assert [line["error"] for line in lines if line["event"] == "journal.read_failed"] == [
+        "OperationalError: disk I/O error"
+    ] * 3
     assert compare(given, await stored(options)).missing == 0
 
 

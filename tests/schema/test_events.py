@@ -50,9 +50,16 @@ def test_schemas_are_schemas() -> None:
 def test_wrong_event_does_not_fit() -> None:
     """A schema that takes everything would be no promise."""
     validator = Draft202012Validator(SCHEMAS["nxcloud.sms.dr"])
-    event = {"specversion": "1.0", "type": "nxcloud.did.dr", "data": {"status": "eaten", "delivered": "yes"}}
+    event = {"specversion": "1.0", "type": "nxcloud.did.dr", "data": {"status": 5, "delivered": "yes"}}
     found = {error.json_path for error in validator.iter_errors(event)}
     assert {"$", "$.type", "$.data", "$.data.status", "$.data.delivered"} <= found
+
+
+def test_words_may_be_added() -> None:
+    """A word of a later minor version fits the schema of this one, which names the words of today."""
+    status = SCHEMAS["nxcloud.sms.dr"]["properties"]["data"]["properties"]["status"]
+    assert [] == list(Draft202012Validator(status).iter_errors("blocked"))
+    assert "delivered" in status["anyOf"][0]["enum"]
 
 
 def test_every_type_of_every_callback_has_a_schema_and_a_topic() -> None:

@@ -21,7 +21,7 @@ def entry(
         "type": type_,
         "subject": subject,
         "partitionkey": subject,
-        "time": "2026-01-02T03:04:05+08:00",
+        "time": "2026-01-01T19:04:05.000000Z",
         "recordedtime": "2026-01-01T19:04:05.000000Z",
         "data": data,
     }

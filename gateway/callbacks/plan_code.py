@@ -1,0 +1,109 @@
+"""A table's walk as one Python function, written out and compiled once, as ``dataclasses`` does for ``__init__``.
+
+Walking through lists of lines costs a third of a decode: unpacking each line and asking for what is known when the
+table is. The function that is written here is the same walk with these questions answered. It is made when the first
+callback of its kind comes, not at import: a command that decodes nothing should not wait for it.
+
+For a line ``Field("status", "smsStatus", words(…))`` it reads::
+
+    v = get('smsStatus')
+    if v or (v is not None and v != ''):
+        try: m = c3(v, scope)
+        except UNUSABLE as e: m = salvaged(e, 'smsStatus', 'status', scope)
+        if m is not None: data['status'] = m
+
+Nothing but names of the tables, quoted by ``repr``, goes into the text: no value of a callback does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from gateway.callbacks.fields import Convert, Scope, text
+
+#: Vendor name, other names for it, our object and member, how it is read, and our whole name for labels.
+Leaf = tuple[str, tuple[str, ...], str, str, Convert, str]
+Run = Callable[[dict[str, Any], dict[str, Any], Scope], None]
+
+_HEAD: Final = """\
+def run(source, data, scope):
+ if not known.issuperset(source): source = understood(source, scope)
+ get = source.get"""
+_CHILD: Final = """\
+ v = get({key!r})
+ if v is not None and v != '':
+  if type(v) is not dict: v = as_object({key!r}, v, scope)
+  if v is not None: child{index}(v, data, scope)"""
+_TAIL: Final = """\
+ if scope.national is not None:
+  set_flags(data, scope.national)
+  scope.national = None"""
+
+
+def compiled(
+    plain: Sequence[Leaf], nested: Sequence[Leaf], children: Sequence[tuple[str, Run]], names: Mapping[str, Any]
+) -> Run:
+    """Return the walk of one table.
+
+    Args:
+        plain: lines that make a member of ``data`` and look in one object.
+        nested: lines that make a member of an object in it, or give way to a line before them.
+        children: vendor's names of objects, and the walks of the tables below them.
+        names: what the text calls: ``known``, ``understood``, ``first``, ``from_others``, ``salvaged``, ``as_object``,
+            ``set_flags`` and ``UNUSABLE``.
+    """
+    scope: dict[str, Any] = dict(names)
+    lines = [_HEAD]
+    before: Leaf | None = None
+    for index, leaf in enumerate((*plain, *nested)):
+        scope[f"c{index}"], scope[f"others{index}"] = leaf[4], leaf[1]
+        if before is None or before[0] != leaf[0] or before[1] or leaf[1]:
+            lines += _value(index, leaf)
+        lines += _conversion(index, leaf, gives_way=index >= len(plain))
+        before = leaf
+    for index, (key, run) in enumerate(children):
+        scope[f"child{index}"] = run
+        lines.append(_CHILD.format(key=key, index=index))
+    lines.append(_TAIL)
+    exec("\n".join(lines), scope)  # noqa: S102 - made of the tables' own names; see the module's head
+    made: Run = scope["run"]
+    return made
+
+
+def _value(index: int, leaf: Leaf) -> list[str]:
+    key, others, *_ = leaf
+    if not others:
+        return [f" v = get({key!r})", " if v or (v is not None and v != ''):"]
+    return [
+        f" v = get({key!r})",
+        f" if not v and (v is None or v == ''): v = first(source, others{index})",
+        " if v is not None:",
+    ]
+
+
+def _conversion(index: int, leaf: Leaf, *, gives_way: bool) -> list[str]:
+    key, others, group, name, convert, label = leaf
+    lines = []
+    indent = "  "
+    if group:
+        lines = [f"  t = data.get({group!r})", f"  if t is None or {name!r} not in t:"]
+    elif gives_way:
+        lines = [f"  if {name!r} not in data:"]
+    if lines:
+        indent = "   "
+    call = f"v if type(v) is str else c{index}(v, scope)" if convert is text.convert else f"c{index}(v, scope)"
+    lines += [
+        f"{indent}try: m = {call}",
+        f"{indent}except UNUSABLE as e: m = salvaged(e, {key!r}, {label!r}, scope)",
+    ]
+    if others:
+        lines.append(f"{indent}if m is None: m = from_others(source, others{index}, c{index}, {label!r}, scope)")
+    if not group:
+        return [*lines, f"{indent}if m is not None: data[{name!r}] = m"]
+    return [
+        *lines,
+        f"{indent}if m is not None:",
+        f"{indent} if t is None: data[{group!r}] = {{{name!r}: m}}",
+        f"{indent} else: t[{name!r}] = m",
+    ]
