@@ -108,11 +108,14 @@ def _topics(settings: Settings, topic: str | None, dialect: Dialect | None, regi
 
 
 def _register(registry: Registry, prefix: str, wanted: dict[str, Schema]) -> None:
-    done = [registry.register(prefix + name, found) for name, found in wanted.items()]
+    done = {name: registry.register(prefix + name, found) for name, found in wanted.items()}
     print_table(
         ("subject", "version", "id", ""),
-        [(one.subject, one.version, one.id, "registered" if one.is_new else "was there") for one in done],
+        [(one.subject, one.version, one.id, "registered" if one.is_new else "was there") for one in done.values()],
     )
+    click.echo("\nFor records that carry the id of their schema, in config.yaml:\n\nkafka:\n  schema_ids:")
+    for name, one in done.items():
+        click.echo(f"    {name}: {one.guid or one.id}")
 
 
 def _one(found: dict[str, Schema], name: str, option: str) -> Schema:

@@ -74,6 +74,8 @@ def problems(parts: Parts) -> Iterator[Problem]:
     yield from _names_twice(parts.subscribers)
     yield from _topics_nobody_fills(parts)
     yield from _kafka(parts.kafka)
+    if parts.kafka is not None and parts.has_all_callbacks:
+        yield from _schema_ids(parts.kafka, parts)
     yield from _admin(parts)
 
 
@@ -136,12 +138,25 @@ def _topics_nobody_fills(parts: Parts) -> Iterator[Problem]:
 
 def unknown_topics(parts: Parts) -> Iterator[Problem]:
     """Topics of subscribers that are neither a family nor the topic of another sender's callback."""
-    known = [*FAMILIES, *(row.topic for name, _, row in parts.callbacks if row.topic and name not in CALLBACKS)]
+    known = _known_topics(parts)
     for position, subscriber in parts.subscribers:
         for index, topic in enumerate(subscriber.topics):
             if topic not in known:
                 hint = suggestion(topic, known) or f"; there are {', '.join(known)}"
                 yield ("subscribers", position, "topics", index), f"no callback has the topic {topic!r}{hint}"
+
+
+def _known_topics(parts: Parts) -> list[str]:
+    """Return the families, and the topics of other senders' callbacks."""
+    return [*FAMILIES, *(row.topic for name, _, row in parts.callbacks if row.topic and name not in CALLBACKS)]
+
+
+def _schema_ids(kafka: Kafka, parts: Parts) -> Iterator[Problem]:
+    known = _known_topics(parts)
+    for topic in kafka.schema_ids:
+        if topic not in known:
+            hint = suggestion(topic, known) or f"; there are {', '.join(known)}"
+            yield ("kafka", "schema_ids", topic), f"no callback has the topic {topic!r}{hint}"
 
 
 def _kafka(kafka: Kafka | None) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ more than one value are in :mod:`gateway.config.rules`. The reference in README 
 from __future__ import annotations
 
 from typing import Annotated, Final, Literal
+from uuid import UUID
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
@@ -386,6 +387,11 @@ class Kafka(Section):
     )
     isolation_level: Literal["read_committed", "read_uncommitted"] = Field(
         default="read_committed", description="Whether records of aborted transactions of other producers are left out"
+    )
+    schema_ids: dict[Name, Annotated[int, Field(ge=1, le=2**31 - 1)] | UUID] = Field(
+        default_factory=dict,
+        description="Id, or GUID, of a topic's schema in a schema registry, by topic; its records then carry it in the "
+        "header __value_schema_id. gateway schema --register prints them",
     )
     partitions: int = Field(default=6, ge=1, description="Of topics that the gateway creates")
     replication_factor: int = Field(default=1, ge=1, description="Of topics that the gateway creates")

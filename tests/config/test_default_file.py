@@ -15,7 +15,7 @@ from gateway.config.settings import Settings
 
 FILE = Path(__file__).parents[2] / "config.yaml"
 #: Sections that are examples: what they set is not the default.
-EXAMPLES = ("ingest.callbacks", "kafka.bootstrap_servers", "kafka.security", "kafka.topic_config", "subscribers")
+EXAMPLES = ("ingest.callbacks", "kafka.bootstrap_servers", "kafka.security", "kafka.topic_config", "kafka.schema_ids", "subscribers")
 #: A callback's value is a list of paths, or one path alone.
 LIST_OF_PATHS, ONE_PATH = "ingest.callbacks.<name>[]", "ingest.callbacks.<name>"
 #: Keys of examples that show their default all the same.
@@ -64,7 +64,7 @@ def test_every_key_is_in_the_file_and_every_key_of_the_file_exists() -> None:
     wanted = {key.path.replace(LIST_OF_PATHS, ONE_PATH) for key in keys()}
     written = {path.replace(LIST_OF_PATHS, ONE_PATH) for path in paths(yaml.safe_load(everything()))}
     free = re.compile(
-        r"\[\]$|\.<name>$|^subscribers\[\]\.(filter|headers)\.|^kafka\.topic_config\.|^ingest\.callbacks\.<name>$"
+        r"\[\]$|\.<name>$|^subscribers\[\]\.(filter|headers)\.|^kafka\.topic_config\.|^kafka\.schema_ids\.|^ingest\.callbacks\.<name>$"
     )
     assert sorted(wanted) == sorted(path for path in written if not free.search(path))
 

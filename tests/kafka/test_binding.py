@@ -6,9 +6,13 @@ import asyncio
 import json
 from types import SimpleNamespace
 from typing import Any, Literal
+from uuid import UUID
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from confluent_kafka.schema_registry import dual_schema_id_deserializer
+from confluent_kafka.schema_registry.serde import SchemaId
+from confluent_kafka.serialization import MessageField, SerializationContext
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -135,3 +139,36 @@ async def _first(options: KafkaOptions, topic: str) -> SimpleNamespace:
     finally:
         await consumer.stop()
     return SimpleNamespace(key=found.key, value=found.value, headers=found.headers)
+
+
+@pytest.mark.parametrize("mode", ["structured", "binary"])
+@pytest.mark.parametrize("registered", [4711, UUID("01234567-89ab-cdef-0123-456789abcdef")], ids=["id", "guid"])
+async def test_records_carry_the_id_of_their_schema(
+    kafka: str, prefix: str, mode: Literal["structured", "binary"], registered: int | UUID
+) -> None:
+    """Confluent's own deserializer finds it in the header; we and others read the event as without it."""
+    options = KafkaOptions(
+        (kafka,), prefix=prefix, cloudevents=mode, schema_ids={"sms.dr": binding.schema_id_header(registered)}
+    )
+    log = KafkaLog(options)
+    event = _event()
+    plain = Entry("sms.dr", event.partitionkey, event.id, event.to_json())
+    await log.append([plain, plain._replace(headers=(("attempts", "2"),)), plain._replace(topic="email.dr")])
+    reader = await log.browse("all", ["sms.dr", "email.dr"], start="earliest")
+    found = await read(reader, 3)
+    assert {(record.value, record.id, record.flaw) for record in found} == {(event.to_json(), event.id, "")}
+    assert sorted(record.headers for record in found) == [(), (), (("attempts", "2"),)]
+    await log.stop()
+    consumer = AIOKafkaConsumer(
+        f"{prefix}sms.dr", f"{prefix}email.dr", bootstrap_servers=kafka, auto_offset_reset="earliest"
+    )
+    async with consumer:
+        records = [await asyncio.wait_for(consumer.getone(), 20) for _ in range(3)]
+    for record in records:
+        schema_id = SchemaId("JSON")
+        context = SerializationContext(record.topic, MessageField.VALUE, list(record.headers))
+        if record.topic.endswith("sms.dr"):
+            assert record.value == dual_schema_id_deserializer(record.value, context, schema_id).read()
+            assert registered == (schema_id.id if isinstance(registered, int) else schema_id.guid)
+        else:
+            assert binding.SCHEMA_ID not in dict(record.headers)

@@ -51,6 +51,7 @@ def test_every_topic_is_registered_once(url: str, tmp_path: Path) -> None:
     assert (0, len(SCHEMAS)) == (again.exit_code, again.output.count("was there\n")), again.output
     assert {f"prod.{topic}-value" for topic in SCHEMAS} <= set(ask(f"{url}/subjects"))
     latest = ask(f"{url}/subjects/prod.sms.dr-value/versions/latest")
+    assert f"    sms.dr: {latest['id']}\n" in again.output
     assert (1, SCHEMAS["sms.dr"]) == (latest["version"], json.loads(latest["schema"]))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from gateway.log import Entry, Record
 from gateway.log.kafka.lane import OVERHEAD_BYTES, Batch, Lane, Ticket, Topic
@@ -15,10 +15,12 @@ class Backlog:
 
     Args:
         max_bytes: past it there is no room until a quarter of it is free again.
+        registered: the header with the id of a topic's schema, by topic.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, registered: Mapping[str, tuple[str, bytes]] | None = None) -> None:
         self._max_bytes = max_bytes
+        self._registered = registered or {}
         self.topics: dict[str, Topic] = {}
         #: Lanes that may have something to send, in the order in which they got it.
         self.ready: dict[tuple[str, int], Lane] = {}
@@ -36,7 +38,7 @@ class Backlog:
         for entry, key, hashed in zip(entries, keys, hashes_of(keys), strict=True):
             size += len(entry.value)
             if entry.topic != topic.name:
-                topic = self.topics.get(entry.topic) or self.topics.setdefault(entry.topic, Topic(entry.topic))
+                topic = self.topics.get(entry.topic) or self.topics.setdefault(entry.topic, self._made(entry.topic))
             if lanes := topic.lanes:
                 lane = lanes[hashed % len(lanes)]
                 if not lane.pending:
@@ -48,6 +50,9 @@ class Backlog:
         if self.bytes >= self._max_bytes:
             self.has_room.clear()
         self.is_empty.clear()
+
+    def _made(self, name: str) -> Topic:
+        return Topic(name, [self._registered[name]] if name in self._registered else [])
 
     def release(self, size: int) -> None:
         """So much is done."""

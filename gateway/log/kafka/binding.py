@@ -21,6 +21,7 @@ import base64
 import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
+from uuid import UUID
 
 import orjson
 
@@ -39,6 +40,9 @@ _ID_START: Final = len(_ID_HEAD)
 _ID_END: Final = _ID_START + 32
 #: Carries the id of an entry whose value does not begin as our events do.
 _ID: Final = "gateway-id"
+#: Carries the id of the value's schema in a registry. Confluent's deserializers look for it (HeaderSchemaIdSerializer):
+#: 0 and the id in four bytes, or 1 and the schema's GUID.
+SCHEMA_ID: Final = "__value_schema_id"
 _STRUCTURED_HEADER: Final = (_TYPE, _STRUCTURED)
 #: Names of attributes (specification, section 3.1), behind the prefix.
 _ATTRIBUTE: Final = re.compile(r"[a-z0-9]+")
@@ -53,6 +57,17 @@ _TYPE_SEAM: Final = b',"datacontenttype":"application/json","data":'
 def is_plain(value: bytes, id_: str, headers: Headers) -> bool:
     """Whether a structured-mode record needs no header of its own: its id is where our events have it."""
     return not headers and value[_ID_START:_ID_END] == id_.encode()
+
+
+def schema_id_header(registered: int | UUID) -> tuple[str, bytes]:
+    """Return the header of records whose topic has a registered schema.
+
+    Args:
+        registered: the schema's id in the registry, or its GUID.
+    """
+    if isinstance(registered, int):
+        return SCHEMA_ID, b"\0" + registered.to_bytes(4, "big")
+    return SCHEMA_ID, b"\1" + registered.bytes
 
 
 def structured(value: bytes, id_: str, headers: Headers) -> tuple[bytes, KafkaHeaders]:
@@ -106,7 +121,7 @@ def read(value: bytes | None, headers: Sequence[tuple[str, bytes | None]], *, ho
     Args:
         holds_events: False for topics of ours that hold something else, such as the states of subscribers.
     """
-    if len(headers) == 1 and headers[0] == _STRUCTURED_HEADER:
+    if headers and headers[0] == _STRUCTURED_HEADER and (len(headers) == 1 or _has_schema_id_only(headers)):
         return _found(value, (), "", holds_events)
     content_type = b""
     id_ = ""
@@ -117,6 +132,8 @@ def read(value: bytes | None, headers: Sequence[tuple[str, bytes | None]], *, ho
             content_type = raw or b""
         elif name == _ID:
             id_ = _text(raw)
+        elif name == SCHEMA_ID:
+            continue  # of this record in this topic; it says nothing of the event
         elif name.startswith(_PREFIX) and _ATTRIBUTE.fullmatch(name, len(_PREFIX)) and name not in _NOT_ATTRIBUTES:
             attributes[name.removeprefix(_PREFIX)] = raw or b""
         else:
@@ -128,6 +145,10 @@ def read(value: bytes | None, headers: Sequence[tuple[str, bytes | None]], *, ho
     except UnicodeDecodeError:
         return Found(value or b"", tuple(beside), id_, "a ce_ header is not UTF-8")
     return _found(joined, tuple(beside), id_, holds_events)
+
+
+def _has_schema_id_only(headers: Sequence[tuple[str, bytes | None]]) -> bool:
+    return len(headers) == 2 and headers[1][0] == SCHEMA_ID
 
 
 def _found(value: bytes | None, headers: Headers, id_: str, holds_events: bool) -> Found:

@@ -75,6 +75,8 @@ class Lane:
         taken: list[Item] = []
         pending = self.pending
         append = builder.append
+        registered = self.topic.registered
+        plain = [*STRUCTURED_ONLY, *registered] if registered else STRUCTURED_ONLY
         limit = self.topic.max_batch_bytes
         size = dropped = 0
         now_ms = int(time.time() * 1000)
@@ -92,9 +94,11 @@ class Lane:
             if encode is not None:
                 value, headers = encode(value, entry.id, entry.headers)
             elif is_plain(value, entry.id, entry.headers):
-                headers = STRUCTURED_ONLY
+                headers = plain
             else:
                 value, headers = structured(value, entry.id, entry.headers)
+            if registered and headers is not plain:
+                headers = [*headers, *registered]
             # Kafka's time is that of the journal: a seek to a time means the same on both logs. But not one that is
             # still to come, of a clock that was ahead: brokers refuse more than an hour of that, until it has come.
             timestamp = min(int(entry.appended_at * 1000), now_ms) if isinstance(entry, Record) else now_ms
@@ -119,12 +123,14 @@ class Topic:
 
     Args:
         name: without the prefix.
+        registered: the header with the id of the topic's schema in a registry; empty where none is configured.
         unplaced: records that came before the partitions were known.
         max_batch_bytes: learned from a broker that refused a batch for its size; 0: no limit but ours.
         retry_at: the monotonic time before which nothing is sent to it.
     """
 
     name: str
+    registered: KafkaHeaders = field(default_factory=list)
     lanes: list[Lane] = field(default_factory=list)
     unplaced: list[Item] = field(default_factory=list)
     max_batch_bytes: int = 0

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from gateway.config.settings import Kafka, Topics
+from gateway.log.kafka.binding import schema_id_header
 from gateway.log.kafka.metadata import forbid_topic_creation
 from gateway.log.kafka.security import client_arguments
 
@@ -39,6 +40,7 @@ class KafkaOptions:
         topic_config: settings of topics we create, in Kafka's names.
         compression: codec of the record batches that we write; None for none.
         isolation_level: of consumers, in Kafka's words.
+        schema_ids: the header with the id of a topic's schema, by topic; none for others.
         client_id: how brokers name us in their logs and quotas.
         session_s: without a heartbeat for this long a group takes a member for dead, and its partitions go to others.
     """
@@ -53,6 +55,7 @@ class KafkaOptions:
     cloudevents: Literal["structured", "binary"] = "structured"
     compression: Literal["gzip", "snappy", "lz4", "zstd"] | None = None
     isolation_level: Literal["read_committed", "read_uncommitted"] = "read_committed"
+    schema_ids: Mapping[str, tuple[str, bytes]] = field(default_factory=dict)
     client_id: str = "nxcloud-gateway"
     session_s: float = 15.0
 
@@ -77,6 +80,7 @@ class KafkaOptions:
             cloudevents=kafka.cloudevents,
             compression=None if kafka.compression == "none" else kafka.compression,
             isolation_level=kafka.isolation_level,
+            schema_ids={topic: schema_id_header(registered) for topic, registered in kafka.schema_ids.items()},
             session_s=kafka.session_timeout,
         )
 

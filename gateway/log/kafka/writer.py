@@ -86,7 +86,7 @@ class Writer:
         self._on_written = on_written
         self._encode = binding.binary if options.cloudevents == "binary" else None
         self._availability = Availability(name)
-        self._backlog = Backlog(self._policy.max_buffer_bytes)
+        self._backlog = Backlog(self._policy.max_buffer_bytes, options.schema_ids)
         self._poisoned: list[tuple[Item, str]] = []
         self._resolving: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
