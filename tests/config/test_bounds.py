@@ -102,6 +102,7 @@ def test_what_is_no_file_of_text_is_refused_at_once(tmp_path: Path, kind: str) -
     assert str(path) in refusal.value.problems[0]
 
 
+@pytest.mark.quiet
 async def test_a_reload_never_holds_up_the_event_loop(tmp_path: Path) -> None:
     """While the largest files are read and refused, the loop turns; then a good one takes effect."""
     path = tmp_path / "config.yaml"

@@ -15,7 +15,14 @@ from gateway.config.settings import Settings
 
 FILE = Path(__file__).parents[2] / "config.yaml"
 #: Sections that are examples: what they set is not the default.
-EXAMPLES = ("ingest.callbacks", "kafka.bootstrap_servers", "kafka.security", "kafka.topic_config", "kafka.schema_ids", "subscribers")
+EXAMPLES = (
+    "ingest.callbacks",
+    "kafka.bootstrap_servers",
+    "kafka.security",
+    "kafka.topic_config",
+    "kafka.schema_ids",
+    "subscribers",
+)
 #: A callback's value is a list of paths, or one path alone.
 LIST_OF_PATHS, ONE_PATH = "ingest.callbacks.<name>[]", "ingest.callbacks.<name>"
 #: Keys of examples that show their default all the same.

@@ -155,7 +155,7 @@ def test_every_regular_expression_is_linear(name: str) -> None:
         for _ in pattern.finditer(text):
             pass
 
-    problems = [text for shape in NAMES for text in slow(work, shape)]
+    problems = [text for shape in NAMES for text in slow(work, shape, SIZES[:-1])]
     source = pattern.pattern if is_bytes else pattern.pattern.encode()
     for character in sorted({bytes([byte]) for byte in source} | {b" ", b"\n", b"0", b"a", b"=", b"\xe9"}):
         for head, tail in ((b"", b""), (b"", b"!"), (source[:1], b"\0"), (b":", b"x"), (b",", b":")):

@@ -151,6 +151,7 @@ async def test_records_carry_the_id_of_their_schema(
         (kafka,), prefix=prefix, cloudevents=mode, schema_ids={"sms.dr": binding.schema_id_header(registered)}
     )
     log = KafkaLog(options)
+    await log.start()
     event = _event()
     plain = Entry("sms.dr", event.partitionkey, event.id, event.to_json())
     await log.append([plain, plain._replace(headers=(("attempts", "2"),)), plain._replace(topic="email.dr")])
