@@ -48,7 +48,7 @@ from gateway.ingest.intake import Intake
 from gateway.ingest.known import KnownIds
 from gateway.ingest.server import IngestServer
 from gateway.log import EventLog
-from gateway.log.journal import Journal, Retention
+from gateway.log.journal import Journal, Retention, newest_ids
 from gateway.log.kafka import KafkaLog, KafkaOptions
 from gateway.log.kafka.options import within
 from gateway.orphans import Orphanage
@@ -237,7 +237,7 @@ class App:
     async def _start_ingest(self) -> dict[str, object]:
         settings = self.settings.ingest
         known = KnownIds(settings.dedup_window)
-        known.update(await self.journal.newest_ids(settings.dedup_window))
+        known.update(await newest_ids(self.journal, settings.dedup_window))
         paths = endpoints(settings, self.settings.topics.schema_base_url)
         self._parts.endpoints, self._parts.known = paths, known
         intake = Intake(self.journal, known, clock=_utc_now, max_waiting=settings.max_waiting, spans=self._spans)

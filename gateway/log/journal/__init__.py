@@ -14,7 +14,8 @@ hand-off between threads costs more than the write, and SQLite's recovery has be
 from gateway.log.journal.journal import Journal
 from gateway.log.journal.losses import Expired
 from gateway.log.journal.reader import JournalReader
+from gateway.log.journal.recent_ids import newest_ids
 from gateway.log.journal.retention import Retention
 from gateway.log.journal.streams import EVENTS
 
-__all__ = ["EVENTS", "Expired", "Journal", "JournalReader", "Retention"]
+__all__ = ["EVENTS", "Expired", "Journal", "JournalReader", "Retention", "newest_ids"]

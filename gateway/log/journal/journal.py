@@ -165,11 +165,14 @@ class Journal:
         Raises:
             ValueError: an id is not 32 hex digits, or a text is not Unicode.
         """
-        if not self._is_open:
-            raise JournalUnavailable("the journal is closed: the gateway is stopping")
+        self._check_open()
         if self._commits.pending_bytes > _MAX_PENDING_BYTES:
             raise JournalUnavailable("the disk does not keep up: too much waits for it")
         return self._commits.add(entries)
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise JournalUnavailable("the journal is closed: the gateway is stopping")
 
     async def flush(self) -> None:
         """Make all appends and positions so far durable; after :meth:`stop` they are."""
@@ -294,8 +297,7 @@ class Journal:
         Raises:
             JournalUnavailable: the journal is closed.
         """
-        if not self._is_open:
-            raise JournalUnavailable("the journal is closed: the gateway is stopping")
+        self._check_open()
         await self._writer.submit(lambda: None)  # its thread trims, and tells before it does anything else
 
     def _read(self, stream: str, position: int, max_bytes: int, head: int) -> list[Segment]:
@@ -311,24 +313,6 @@ class Journal:
             return self._read_store.offset_at(stream, unix_s)
 
         return await self._in_read_pool(look)
-
-    async def newest_ids(self, limit: int) -> list[str]:
-        """Ids of the newest ``limit`` vendor events, oldest first: what a window of known ids is rebuilt from."""
-        head = self.head(EVENTS)
-        position = max(self.floor(EVENTS), head - limit)
-        ids: list[str] = []
-        while position < head:
-            segments = await self.read_file(EVENTS, position, 4 * 1024 * 1024)
-            if not segments:
-                break
-            for item in segments:
-                info = item[0] if isinstance(item, tuple) else item
-                if isinstance(item, tuple):
-                    ids += [record.id for record in item[1] if record.offset >= position]
-                else:
-                    losses.damaged(EVENTS, info, "start")
-                position = info.end
-        return ids
 
     def forget(self, reader: JournalReader) -> None:
         """A reader was closed."""

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from gateway.errors import JournalDamaged, JournalFull, JournalInUse, JournalUnavailable, NotNow, Transient
 from gateway.log import Entry
-from gateway.log.journal import EVENTS, Expired, Journal, Retention
+from gateway.log.journal import EVENTS, Expired, Journal, Retention, newest_ids
 from gateway.log.journal.store import FILE_NAME
 
 ROOMY = Retention(1 << 30, 3600.0)
@@ -275,7 +275,7 @@ async def test_flipped_bit_is_told_and_stepped_over_never_served(tmp_path: Path)
         while records := await reader.fetch(max_records=10, wait_s=0):
             offsets += [record.offset for record in records]
         assert [0, 1, 3, 4] == offsets
-        ids = await journal.newest_ids(100)
+        ids = await newest_ids(journal, 100)
         assert [f"{number:032x}" for number in (0, 1, 3, 4)] == ids
 
 
@@ -318,7 +318,7 @@ async def main():
     await journal.stop()
     again = Journal(Path(sys.argv[1]), Retention(1 << 30, 3600.0))
     await again.start()
-    kept = [int(event_id, 16) for event_id in await again.newest_ids(1000)]
+    kept = [int(event_id, 16) for event_id in await newest_ids(again, 1000)]
     await again.stop()
     assert refused > 20, refused
     assert set(stored) <= set(kept), (stored, kept)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from gateway.errors import JournalUnavailable, NotNow
-from gateway.log.journal import Journal
+from gateway.log.journal import Journal, newest_ids
 from gateway.log.journal.inspection import inspect
 from gateway.log.journal.open_files import CHECK_INTERVAL_S, JournalMoved
 from gateway.log.journal.salvaging import salvage
@@ -226,7 +226,7 @@ async def test_what_was_answered_can_be_copied_from_the_open_files(tmp_path: Pat
         for source, name in zip(sources, (FILE_NAME, WAL), strict=True):
             shutil.copyfile(source, saved / name)
         async with opened(saved) as found:
-            assert 20 == len(await found.newest_ids(100))
+            assert 20 == len(await newest_ids(found, 100))
 
 
 async def test_stop_does_not_spread_the_damage_of_a_log_to_the_database(tmp_path: Path) -> None:
