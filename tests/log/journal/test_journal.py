@@ -297,7 +297,7 @@ import asyncio, resource, signal, sys
 from pathlib import Path
 from gateway.errors import JournalUnavailable
 from gateway.log import Entry
-from gateway.log.journal import Journal, Retention
+from gateway.log.journal import Journal, Retention, newest_ids
 
 async def main():
     journal = Journal(Path(sys.argv[1]), Retention(1 << 30, 3600.0))
