@@ -25,9 +25,9 @@ from gateway.fanout.clock import Clock
 from gateway.fanout.deadlines import Deadlines
 from gateway.fanout.guard import Allowed, is_refusal, socket_factory
 from gateway.fanout.retry import retry_after_s
-from gateway.fanout.signing import Signer
 from gateway.fanout.transform import Transform
 from gateway.log import Record
+from gateway.signing import Signer
 
 #: More than this is not an answer to a webhook; the connection is closed instead of read on.
 MAX_RESPONSE_BYTES: Final = 16 * 1024

@@ -26,8 +26,8 @@ import hmac
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from gateway import ed25519
 from gateway.errors import ConfigError, Unauthenticated
-from gateway.fanout import ed25519
 
 #: Below this a secret can be guessed; the specification advises 24.
 MIN_SECRET_BYTES: Final = 16
