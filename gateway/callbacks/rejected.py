@@ -32,6 +32,8 @@ from gateway.event import Event, NotAnEvent, event_id
 
 TOPIC: Final = "callbacks.rejected"
 TYPE: Final = "nxcloud.callback.rejected"
+#: Name that a request to an unknown path is kept under, in place of a callback's.
+UNKNOWN_PATH: Final = "unknown-path"
 
 #: Parts of names of headers that hold secrets, ours or others'.
 _SECRET_PARTS: Final = frozenset({"auth", "authorization", "cookie", "token", "secret", "password", "apikey"})
