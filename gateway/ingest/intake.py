@@ -99,6 +99,10 @@ class Intake:
         answer = endpoint.callback.answers.success(request, endpoint.signing, now)
         return self._store(endpoint, request, decoded.events, answer, "accepted")
 
+    def keep(self, endpoint: Endpoint, request: CallbackRequest, event: Event, answer: Answer) -> Answer | Pending:
+        """Store an event that keeps a request as it came; the answer may leave when it is durable."""
+        return self._store(endpoint, request, (event,), answer, "rejected")
+
     def not_stored(self, endpoint: Endpoint, request: CallbackRequest, error: NotNow) -> Answer:
         """The answer when the log refused: 503 with ``Retry-After``. The sender may try again."""
         self.count(endpoint, "unavailable")

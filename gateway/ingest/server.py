@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import datetime
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote
 
@@ -18,13 +19,14 @@ from aiohttp.web_request import BaseRequest
 from gateway.callbacks.answers import Answer
 from gateway.callbacks.request import CallbackRequest
 from gateway.config.settings import Ingest
-from gateway.errors import Broken, NotNow
+from gateway.errors import Broken, NotNow, SenderError
 from gateway.ingest.coding import BodyTooLarge, unfolded
 from gateway.ingest.connection import Connection
 from gateway.ingest.endpoints import Endpoint, Endpoints
 from gateway.ingest.fast_connections import FastConnections
 from gateway.ingest.intake import Intake, Pending
 from gateway.ingest.peer import caller
+from gateway.ingest.unknown_paths import UNKNOWN, UnknownPaths
 from gateway.ingest.waiters import Waiters
 from gateway.telemetry.metrics import METRICS
 
@@ -57,6 +59,9 @@ class IngestServer:
         self._fast: FastConnections | None = None
         self._is_leaving = False
         self._waiters = Waiters()
+        self._unknown_paths = UnknownPaths(
+            endpoints, most_kept=-(-settings.keep_unknown_paths // settings.workers), clock=clock
+        )
         self._listener: asyncio.Server | None = None
 
     @property
@@ -132,11 +137,14 @@ class IngestServer:
         path, query = _target(request)
         endpoint = self._endpoints.find(path)
         if endpoint is None:
-            _REFUSED.labels("not_found").inc()
-            return _plain(404)
+            return await self._not_found(request, path, query)
+        if request.method in endpoint.handshake.methods:
+            answer = self._handshake(endpoint, request, path, query)
+            if answer is not None:
+                return _response(answer)
         if request.method not in endpoint.callback.methods:
             _REFUSED.labels("method").inc()
-            return _plain(405, {"Allow": ", ".join(sorted(endpoint.callback.methods))})
+            return _plain(405, {"Allow": ", ".join(sorted(endpoint.callback.methods | endpoint.handshake.methods))})
         try:
             body = await self._body(request)
         except BodyTooLarge:
@@ -152,6 +160,39 @@ class IngestServer:
         if self._is_leaving:
             response.force_close()
         return response
+
+    def _handshake(self, endpoint: Endpoint, request: BaseRequest, path: str, query: bytes) -> Answer | None:
+        """Answer a sender that asks whether it may send; None for another request. The allowed addresses count."""
+        asked = self._callback_request(request, path, query, b"")
+        answer = endpoint.handshake.answer(asked.method, asked.query, asked.headers)
+        if answer is None:
+            return None
+        try:
+            endpoint.credentials.check_address(asked)
+        except SenderError as exc:
+            answer = endpoint.callback.answers.failure(exc.status_hint, str(exc), asked, None, asked.received_at)
+        is_granted = answer.status == HTTPStatus.OK
+        _log.info("callback.handshake", callback=endpoint.callback.name, peer=asked.peer, is_granted=is_granted)
+        return answer
+
+    async def _not_found(self, request: BaseRequest, path: str, query: bytes) -> web.StreamResponse:
+        """Keep a request to an unknown path below ``/callbacks/`` within the day's bound, then answer 404."""
+        _REFUSED.labels("not_found").inc()
+        if not self._unknown_paths.may_keep(request.method, path):
+            return _plain(404)
+        try:
+            body = await self._body(request)
+        except (BodyTooLarge, TimeoutError, HttpProcessingError, web.RequestPayloadError):
+            response = _plain(404)
+            response.force_close()
+            return response
+        callback = self._callback_request(request, path, query, body)
+        event = self._unknown_paths.kept(callback)
+        if event is None:
+            return _plain(404)
+        answer = UNKNOWN.callback.answers.failure(404, "unknown path", callback, None, callback.received_at)
+        taken = self._intake.keep(UNKNOWN, callback, event, answer)
+        return _response(taken if isinstance(taken, Answer) else await self._when_durable(UNKNOWN, callback, taken))
 
     async def _answer(self, endpoint: Endpoint, callback: CallbackRequest) -> Answer:
         taken = self._intake.take(endpoint, callback)
