@@ -1,7 +1,7 @@
 """POSTs to unknown paths below ``/callbacks/``: kept whole, within a bound, and reported with the nearest path.
 
 A mistyped address in a sender's console must not lose what is sent once. A scanner must not fill the journal, the log
-or the memory: a day has a number of requests and of bytes that are kept, and of paths that are logged; what is beyond is
+or the memory: a day has a number of requests and of bytes that are kept, and of paths that are logged. The rest is
 counted (``gateway_http_refused_total`` with ``not_found``), and its body is not read.
 
 Nothing authenticates such a request, so it is kept as not authenticated, without any token of any path, and with the
