@@ -105,7 +105,7 @@ class UnknownPaths:
     def nearest(self, path: str) -> str:
         """Return the known path that was probably meant; empty where none is similar."""
         known = {row.path.removeprefix(BASE_PATH).lower(): row.path for row in self._endpoints}
-        name = path.rstrip("/").removeprefix(BASE_PATH)[:_MOST_COMPARED].lower()
+        name = path.removeprefix(BASE_PATH).rstrip("/")[:_MOST_COMPARED].lower()
         for one in (name, name.rpartition("/")[0]):  # the last segment may be a token
             found = get_close_matches(one, known, n=1, cutoff=_LIKENESS) if one else []
             if found:
