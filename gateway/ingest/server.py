@@ -138,7 +138,7 @@ class IngestServer:
         endpoint = self._endpoints.find(path)
         if endpoint is None:
             return await self._not_found(request, path, query)
-        if request.method in endpoint.handshake.methods:
+        if request.method != "POST" and request.method in endpoint.handshake.methods:
             answer = self._handshake(endpoint, request, path, query)
             if answer is not None:
                 return _response(answer)

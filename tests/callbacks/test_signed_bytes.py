@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import gzip
-import hmac
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,14 +17,13 @@ from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
 from gateway.callbacks.credentials import Credentials
 from gateway.callbacks.generic import DecoderCallback, Found, GenericCallback, JsonPath
 from gateway.callbacks.rejected import TOPIC, rejected_event, request_from
-from gateway.callbacks.sender_signatures import slack_signature, stripe_signature, twilio_signature
 from gateway.callbacks.signature import SignaturePolicy, callbot_signature, general_signature, verify
 from gateway.errors import CallbackRejected, SenderError, Unauthenticated
 from gateway.event import Event, from_json
 from gateway.ingest.coding import unfolded
 from gateway.ingest.endpoints import Decodes
-from gateway.signing import Signer
 from tests.callbacks.samples import all_samples
+from tests.senders.signing import signed_headers
 
 NOW = datetime(2025, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 POLICIES = {
@@ -95,21 +92,7 @@ def signed(policy: SignaturePolicy, body: bytes, action: str = "mo", ts: str = "
     if policy.scheme == "callbot":
         sign = callbot_signature(secret, request_id="r", uuid="u", create_ts=ts, body=body)
         return {"requestid": "r", "uuid": "u", "createts": ts, "sign": sign}
-    if policy.scheme == "standard-webhooks":
-        sign = Signer([secret]).sign("msg_1", int(ts), body)
-        return {"webhook-id": "msg_1", "webhook-timestamp": ts, "webhook-signature": sign}
-    if policy.scheme == "stripe":
-        return {"stripe-signature": f"t={ts},v1={stripe_signature(secret, ts, body)}"}
-    if policy.scheme == "slack":
-        return {"x-slack-request-timestamp": ts, "x-slack-signature": slack_signature(secret, ts, body)}
-    if policy.scheme == "twilio":
-        try:
-            return {"x-twilio-signature": twilio_signature(secret, policy.url, body)}
-        except Unauthenticated:  # Twilio sends no such form
-            return {"x-twilio-signature": "none"}
-    digest = hmac.digest(secret.encode(), body, policy.digest)
-    text = digest.hex() if policy.encoding == "hex" else base64.b64encode(digest).decode()
-    return {policy.header.lower(): policy.prefix + text}
+    return signed_headers(policy, body, ts=int(ts))
 
 
 def can_sign(policy: SignaturePolicy, body: bytes) -> bool:

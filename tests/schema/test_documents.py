@@ -83,7 +83,7 @@ def test_openapi_is_valid() -> None:
 
 
 def test_openapi_of_other_senders() -> None:
-    """Signature headers, the questions before the first event, and answers, as the documented configuration has them."""
+    """Signature headers, questions before the first event, and answers, as the documented configuration has them."""
     document = json.loads(orjson.dumps(openapi(Settings(ingest=documented()))))
     assert [] == list(OpenAPIV31SpecValidator(document).iter_errors())
     paths = {path.rpartition("/")[2]: operations for path, operations in document["paths"].items()}
