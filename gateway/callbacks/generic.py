@@ -125,23 +125,26 @@ class GenericCallback:
             CallbackRejected: not the declared layout, no list at ``each``, or no value at ``key``, ``id`` or the path
                 of the type: then none of the items becomes an event.
         """
-        payload, items = self._read(request, context)
+        payload = self._read(request, context)
         scope = Scope(context.zone)
         for name in payload.duplicates:
             scope.note(f"duplicate:{name}")
-        # Hashed once, else each id would hash the whole payload again.
-        canonical = payload.canonical if self.each is None else hashlib.blake2b(payload.canonical).digest()
         arrival = times.recorded(request.received_at)
+        if self.each is None:
+            item = _Item(payload.fields, payload.raw, "")
+            event = self._event(item, 0, payload.fields, payload.canonical, arrival, context)
+            return Decoded((event,), tuple(scope.drift))
+        # Hashed once, else each id would hash the whole payload again.
+        digest = hashlib.blake2b(payload.canonical).digest()
         events: dict[str, Event] = {}
-        for position, item in enumerate(items):
-            event = self._event(item, position, payload.fields, canonical, arrival, context)
+        for position, item in enumerate(self._items(payload)):
+            event = self._event(item, position, payload.fields, digest, arrival, context)
             if event.id in events:  # only by an id of the sender's own, which says that it is the same event
                 scope.note(f"duplicate:{self.id.name if self.id else ''}")
             events.setdefault(event.id, event)
         return Decoded(tuple(events.values()), tuple(scope.drift))
 
-    def _read(self, request: CallbackRequest, context: DecodeContext) -> tuple[Payload, Sequence[_Item]]:
-        """Return the payload, and what becomes events: all of it, or the items of its list."""
+    def _read(self, request: CallbackRequest, context: DecodeContext) -> Payload:
         if self.each == "$":
             body = request.body.removeprefix(codecs.BOM_UTF8).strip()
             if not body.startswith(b"["):
@@ -152,16 +155,18 @@ class GenericCallback:
             raise CallbackRejected("a JSON object is expected")
         if self.each == "$" and (len(payload.fields) != 1 or not {"$", "?"}.isdisjoint(payload.duplicates)):
             raise CallbackRejected("not JSON: more behind the array")
-        if self.each is None:
-            return payload, (_Item(payload.fields, payload.raw, ""),)
-        path, name = (_BODY, "") if self.each == "$" else (self.each, self.each.name)
+        return payload
+
+    def _items(self, payload: Payload) -> Sequence[_Item]:
+        """Return what becomes events, in the order sent."""
+        path, name = (self.each, self.each.name) if isinstance(self.each, JsonPath) else (_BODY, "")
         fields = path.value(payload.fields)
         if not isinstance(fields, list):
             raise CallbackRejected("a list is expected", name)
         if not fields:
             raise CallbackRejected("the list is empty", name)
         raws = path.value(payload.lossless())
-        return payload, [
+        return [
             _Item(item, raw, f"{name}[{position}].")
             for position, (item, raw) in enumerate(zip(fields, raws, strict=True))
         ]

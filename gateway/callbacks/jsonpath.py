@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -49,7 +48,7 @@ class JsonPath:
         for step in self.steps:
             if isinstance(step, int) and isinstance(fields, list):
                 fields = fields[step] if step < len(fields) else None
-            elif isinstance(fields, Mapping):
+            elif isinstance(fields, dict):
                 fields = fields.get(str(step))
             else:
                 return None

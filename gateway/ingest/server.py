@@ -60,7 +60,7 @@ class IngestServer:
         self._is_leaving = False
         self._waiters = Waiters()
         self._unknown_paths = UnknownPaths(
-            endpoints, most_kept=-(-settings.keep_unknown_paths // settings.workers), clock=clock
+            endpoints, most_kept=settings.keep_unknown_paths, processes=settings.workers, clock=clock
         )
         self._listener: asyncio.Server | None = None
 

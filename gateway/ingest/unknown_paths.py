@@ -59,12 +59,16 @@ class UnknownPaths:
     Args:
         endpoints: the known paths.
         most_kept: requests a day.
+        processes: that share the port. Each has its part of the bounds, of the requests at least one.
         clock: now, timezone-aware UTC.
     """
 
-    def __init__(self, endpoints: Endpoints, *, most_kept: int, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, endpoints: Endpoints, *, most_kept: int, processes: int = 1, clock: Callable[[], datetime]
+    ) -> None:
         self._endpoints = endpoints
-        self._most_kept = most_kept
+        self._most_kept = max(1, most_kept // processes) if most_kept else 0
+        self._most_bytes = _MOST_BYTES // processes
         self._clock = clock
         self._day: date | None = None
         self._kept = 0
@@ -83,7 +87,7 @@ class UnknownPaths:
         if today != self._day:
             self._day, self._kept, self._bytes = today, 0, 0
             self._logged.clear()
-        if self._kept >= self._most_kept or self._bytes >= _MOST_BYTES:
+        if self._kept >= self._most_kept or self._bytes >= self._most_bytes:
             self._report(path, None)
             return False
         self._kept += 1
@@ -95,7 +99,7 @@ class UnknownPaths:
             request, self._secrets, nearest=self.nearest(request.path), authentic_for=self._accepting(request)
         )
         size = len(event.to_json())
-        if self._bytes + size > _MOST_BYTES:
+        if self._bytes + size > self._most_bytes:
             self._report(request.path, None)
             return None
         self._bytes += size

@@ -18,7 +18,7 @@ from gateway.event import from_json
 from gateway.ingest import unknown_paths
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.unknown_paths import UnknownPaths
-from tests.ingest.conftest import request_bytes
+from tests.ingest.conftest import Serve, request_bytes
 from tests.ingest.wire import Outcome, talk
 
 BODY = b"messageid=m-1&phone=6281234567890&result=DELIVRD&status=1"
@@ -175,6 +175,21 @@ async def test_a_body_that_is_too_large_is_not_kept() -> None:
     """As on known paths, but the answer is that of an unknown one."""
     outcome = await talk(PATHS, [post("/callbacks/smsdr", b"x" * 2000)], is_fast=True, max_body_bytes=1000)
     assert (True, [], True) == (outcome.answered.startswith(b"HTTP/1.1 404"), outcome.stored, outcome.is_closed)
+
+
+async def test_a_body_that_does_not_come_is_not_kept(serve: Serve) -> None:
+    """404 after ``ingest.read_timeout``, and the connection ends."""
+    running = await serve(read_timeout=0.2)
+    reply = await running.raw(post("/callbacks/smsdr", b"x" * 100)[:-50])
+    assert (404, "close") == (reply.status, reply.headers["connection"])
+    assert [] == await running.stored()
+
+
+@pytest.mark.parametrize(("most", "processes", "expected"), [(1000, 3, 333), (2, 4, 1), (0, 4, 0), (7, 1, 7)])
+def test_processes_share_the_bound(most: int, processes: int, expected: int) -> None:
+    """Each has its part, and of a bound that is not 0 at least one request."""
+    paths = UnknownPaths(PATHS, most_kept=most, processes=processes, clock=lambda: datetime(2026, 1, 2, tzinfo=UTC))
+    assert expected == [paths.may_keep("POST", "/callbacks/x") for _ in range(1200)].count(True)
 
 
 async def test_a_full_journal_says_so() -> None:
