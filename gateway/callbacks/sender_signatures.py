@@ -75,7 +75,7 @@ PRESETS: Final[Mapping[str, HmacHeader]] = {
     "shopify": HmacHeader("x-shopify-hmac-sha256", encoding="base64"),
 }
 
-_SLACK_TIME: Final = "x-slack-request-timestamp"
+SLACK_TIME: Final = "x-slack-request-timestamp"
 #: Parts of Stripe's header. It has two signatures while a secret is rotated.
 _MOST_PARTS: Final = 16
 _TWILIO_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]*")
@@ -140,9 +140,9 @@ def _check_stripe(policy: SignaturePolicy, request: CallbackRequest, now: dateti
 
 
 def _check_slack(policy: SignaturePolicy, request: CallbackRequest, now: datetime) -> CallbackRequest:
-    given, time = given_signature(policy, request), request.headers.get(_SLACK_TIME, "").strip()
+    given, time = given_signature(policy, request), request.headers.get(SLACK_TIME, "").strip()
     if not is_number(time):
-        raise Unauthenticated(f"header {_SLACK_TIME} is not a number")
+        raise Unauthenticated(f"header {SLACK_TIME} is not a number")
     refuse_unless_any([slack_signature(secret, time, request.body) for secret in policy.secrets], [given])
     refuse_outside_window(policy, time, 1, now)
     return signed_part(request, policy.signed_headers)

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from gateway.config.loading import loads
 from gateway.config.settings import Ingest
 from gateway.ingest.endpoints import Endpoints, endpoints
@@ -66,12 +68,23 @@ def all_samples() -> list[Sample]:
     ]
 
 
-def documented() -> Ingest:
-    """The configuration of other senders, as the documentation has it."""
+def _snippet() -> str:
     page = (ROOT / "deploy/docs/interface.md").read_text("utf-8")
     found = re.search(r"<!-- senders -->\n```yaml\n(.*?)```", page, re.DOTALL)
     assert found is not None
-    return loads(found[1], SECRETS).ingest
+    return found[1]
+
+
+def documented() -> Ingest:
+    """The configuration of other senders, as the documentation has it."""
+    return loads(_snippet(), SECRETS).ingest
+
+
+def documented_callbacks() -> dict[str, Any]:
+    """The same as plain values, for a gateway that is started with them."""
+    quoted = re.sub(r"\"?\$\{(\w+):-\}\"?", lambda name: json.dumps(SECRETS[name[1]]), _snippet())
+    callbacks: dict[str, Any] = yaml.safe_load(quoted)["ingest"]["callbacks"]
+    return callbacks
 
 
 def documented_paths() -> Endpoints:

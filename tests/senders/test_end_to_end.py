@@ -8,11 +8,13 @@ from typing import Any
 
 import orjson
 import pytest
+import yaml
 
 from gateway.callbacks.signature import general_signature
 from gateway.event import from_json
 from tests.admin.running import Running, running, webhook
-from tests.senders.samples import SECRETS, documented
+from tests.admin.test_commands import run
+from tests.senders.samples import SECRETS, documented, documented_callbacks
 
 SECRET = SECRETS["OTHER_GATEWAY_SECRET"]
 FORM = {"messageid": "m-1", "phone": "6281234567890", "result": "DELIVRD", "status": "1"}
@@ -32,9 +34,7 @@ async def events(gateway: Running, topic: str, count: int = 1) -> list[dict[str,
 
 async def test_one_gateway_verifies_anothers_deliveries(tmp_path: Path) -> None:
     """With the documented section: the event of the first is the raw of the second's, with type, time, subject."""
-    rows = documented().model_dump()["callbacks"]["other-gateway"]
-    auth = {"signature": {"scheme": "standard-webhooks", "secrets": [SECRET]}}
-    section = {name: rows[0][name] for name in ("decoder", "topic", "type", "key", "id", "time")} | {"auth": auth}
+    section = documented_callbacks()["other-gateway"]
     (tmp_path / "b").mkdir()
     (tmp_path / "a").mkdir()
     async with running(tmp_path / "b", ingest={"callbacks": {"other-gateway": section}}) as second:
@@ -53,6 +53,20 @@ async def test_one_gateway_verifies_anothers_deliveries(tmp_path: Path) -> None:
     )
     assert ("/callbacks/other-gateway", "other.events") == (got["source"], "other.events")
     assert got["id"] != sent["id"]
+
+
+@pytest.mark.parametrize("name", sorted(documented().callbacks))
+async def test_a_body_is_sent_as_its_sender_would(tmp_path: Path, name: str) -> None:
+    """``gateway send NAME --body FILE`` signs for each documented section, and knows the word for success."""
+    body = next(Path(__file__).parent.glob(f"{name}/[!u]*/body"))
+    section = documented_callbacks()
+    async with running(tmp_path, ingest={"callbacks": section}) as gateway:
+        config = {"ingest": {"callbacks": section, "port": gateway.app.ingest.port}}
+        (tmp_path / "send.yaml").write_text(yaml.safe_dump(config))
+        sent = await run(tmp_path / "send.yaml", "send", name, "--body", str(body))
+        assert 0 == sent.exit_code, sent.output
+        assert 1 <= len(await events(gateway, section[name]["topic"]))
+        assert 2 == (await run(tmp_path / "send.yaml", "send", name)).exit_code
 
 
 async def replayed(gateway: Running, **more: object) -> dict[str, Any]:
