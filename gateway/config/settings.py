@@ -46,6 +46,10 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+#: How other senders sign.
+SenderScheme = Literal["hmac", "github", "meta", "shopify", "slack", "standard-webhooks", "stripe", "twilio"]
+
+
 class Signature(Section):
     """How the sender signs. Without a secret nothing is checked."""
 
@@ -57,10 +61,24 @@ class Signature(Section):
         "or the length of the signature",
     )
     access_key: str | None = Field(default=None, description="Refuse other access keys than this (general scheme)")
-    window: Duration | None = Field(default=None, gt=0, description="Refuse time stamps further off than this")
-    header: str | None = Field(default=None, description="Other senders: the header that carries an HMAC of the body")
-    encoding: Literal["hex", "base64"] = Field(default="hex", description="Other senders: how the HMAC is written")
-    prefix: str = Field(default="", description="Other senders: text before the HMAC, such as 'sha256='")
+    window: Duration | None = Field(
+        default=None,
+        gt=0,
+        description="Refuse time stamps further off than this; unset: any; standard-webhooks, stripe, slack: 5m",
+    )
+    scheme: SenderScheme | None = Field(
+        default=None, description="Other senders: how they sign; unset: hmac, an HMAC of the body as described below"
+    )
+    url: Url | None = Field(
+        default=None,
+        description="twilio: the address as it is set there, with https and the query; it is part of what is signed",
+    )
+    header: str | None = Field(
+        default=None,
+        description="hmac: the header that carries it; standard-webhooks: svix where its headers are named svix-id …",
+    )
+    encoding: Literal["hex", "base64"] = Field(default="hex", description="hmac: how it is written")
+    prefix: str = Field(default="", description="hmac: text before it, such as 'sha256='")
 
     @property
     def all_secrets(self) -> list[str]:
@@ -80,6 +98,14 @@ class Auth(Section):
     tokens: Secrets = Field(default_factory=list, description="More tokens, while one is being rotated")
     allow_ips: Networks = Field(default_factory=list, description="Addresses or networks (CIDR) that may call")
     signature: Signature | None = Field(default=None, description="For senders that sign what they send")
+    verify_token: SecretStr = Field(
+        default=SecretStr(""),
+        description="Meta: the verify token set there; GET with it is answered with hub.challenge. Protects no POST",
+    )
+    allowed_origins: Texts = Field(
+        default_factory=list,
+        description="CloudEvents senders that ask by OPTIONS whether they may send: their WebHook-Request-Origin, or *",
+    )
 
     @property
     def all_tokens(self) -> list[str]:
@@ -135,7 +161,15 @@ class CallbackPath(Section):
         description="Other senders: json, form, or the name of an entry point of the group gateway.decoders",
     )
     topic: Name | None = Field(default=None, description="Other senders: where the events go")
-    type: str | None = Field(default=None, description="Other senders: type of the events; unset: the topic's name")
+    type: str | None = Field(
+        default=None,
+        description="Other senders: type of the events, or its path such as $.type; unset: the topic's name",
+    )
+    each: str | None = Field(
+        default=None,
+        description="Other senders with JSON: path of a list whose items become events, such as $.events; $: the body "
+        "is the list. The paths below are then relative to the item, with $$ for the whole body",
+    )
     key: str | None = Field(
         default=None, description="Other senders: path of the ordering key in the payload, such as $.order.id"
     )
@@ -172,6 +206,13 @@ class Ingest(Section):
     )
     max_waiting: int = Field(default=10_000, ge=1, description="Callbacks waiting for a commit; more are answered 503")
     dedup_window: int = Field(default=100_000, ge=0, description="Known event ids; a repeat of one is not stored twice")
+    keep_unknown_paths: int = Field(
+        default=1000,
+        ge=0,
+        le=1_000_000,
+        description="POSTs to unknown paths below /callbacks/ kept in callbacks.rejected, a day at most (and 16 MiB); "
+        "0: none",
+    )
     timezone: Zone = Field(default="Asia/Shanghai", description="Of vendor times that carry no zone")
     trusted_proxies: Networks = Field(
         default_factory=list, description="Addresses or networks whose X-Forwarded-For is believed"
