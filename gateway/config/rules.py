@@ -17,7 +17,8 @@ from gateway.callbacks import CALLBACKS
 from gateway.config import callback_rules
 from gateway.config.callback_rules import Problem, Row
 from gateway.config.document import KeyPath, index_in
-from gateway.config.settings import FAMILIES, Admin, Ingest, Kafka, Settings, Subscriber
+from gateway.config.kafka_settings import Kafka
+from gateway.config.settings import FAMILIES, Admin, Ingest, Settings, Subscriber
 from gateway.config.values import suggestion
 from gateway.errors import ConfigError
 from gateway.fanout.filters import compile_filter
