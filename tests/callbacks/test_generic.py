@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -289,6 +290,18 @@ def test_times_and_ids_of_the_decoders_own_are_used() -> None:
 ITEMS = GenericCallback(
     "stock", "json", "t", JsonPath("$.order.id"), time=JsonPath("$$.sent"), each=JsonPath("$.data.events")
 )
+
+
+def test_a_list_has_no_more_items_than_allowed() -> None:
+    """``ingest.max_items`` counts for lists of other senders, and before any item is read."""
+    context = replace(CONTEXT, max_items=3)
+    for count, item in ((3, b'{"order":{"id":7}}'), (4, b'{"order":{"id":7}}'), (4, b"{}")):
+        sent = request(b'{"data":{"events":[%s]}}' % b",".join([item] * count))
+        if count <= 3:
+            assert count == len(ITEMS.decode(sent, context).events)
+        else:
+            with pytest.raises(CallbackRejected, match=r"ingest\.max_items"):
+                ITEMS.decode(sent, context)
 
 
 def test_a_list_becomes_one_event_for_each_item() -> None:

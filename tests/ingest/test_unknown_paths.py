@@ -171,6 +171,25 @@ def test_nothing_is_near_to_something_else() -> None:
     assert ["", "", ""] == [unknown().nearest(f"/callbacks/{name}") for name in ("qqqqqq", "", "4a7d")]
 
 
+async def test_a_large_body_is_kept_whole(serve: Serve) -> None:
+    """Also one that is worked on in the thread, without the token of another path."""
+    running = await serve(callbacks=AUTH)
+    body = b"x=" + b"x" * 500_000 + b"&token=token-of-sms"
+    assert 404 == (await running.post("/callbacks/smsdr", body)).status
+    (event,) = await running.events()
+    assert event["data"]["body"].startswith("x=" + "x" * 500_000)
+    assert "token-of-sms" not in event["data"]["body"]
+
+
+def test_the_event_names_its_schema() -> None:
+    """The published one, where an address is configured."""
+    paths = UnknownPaths(
+        endpoints(SECTION, "https://schemas.example.com/"), most_kept=1, clock=lambda: datetime(2026, 1, 2, tzinfo=UTC)
+    )
+    event = paths.event(CallbackRequest("POST", "/callbacks/x", b"", {}, BODY, datetime.now(UTC), ""))
+    assert "https://schemas.example.com/v1/callbacks.rejected.json" == event.dataschema
+
+
 async def test_a_body_that_is_too_large_is_not_kept() -> None:
     """As on known paths, but the answer is that of an unknown one."""
     outcome = await talk(PATHS, [post("/callbacks/smsdr", b"x" * 2000)], is_fast=True, max_body_bytes=1000)
