@@ -15,8 +15,16 @@ ROOT = Path(gateway.__file__).parent
 #: From the ground up. A module belongs to the longest prefix that fits; it may import its own prefix and lower rows.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("gateway", "gateway.errors", "gateway.config.webhook_url"),
-    ("gateway.event", "gateway.telemetry", "gateway.config.units", "gateway.config.values", "gateway.descriptors"),
-    ("gateway.connections",),
+    (
+        "gateway.event",
+        "gateway.telemetry",
+        "gateway.ed25519",
+        "gateway.config.section",
+        "gateway.config.units",
+        "gateway.config.values",
+        "gateway.descriptors",
+    ),
+    ("gateway.config.kafka_settings", "gateway.connections", "gateway.signing"),
     ("gateway.config.settings",),
     ("gateway.callbacks", "gateway.log"),
     ("gateway.publisher", "gateway.fanout", "gateway.ingest"),

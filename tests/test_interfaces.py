@@ -88,6 +88,7 @@ def test_callback_paths_in_documents_exist(page: str) -> None:
     """``/callbacks/<name>`` of a built-in callback, or one that the page's own example configures."""
     named = set(re.findall(r"/callbacks/([a-z][a-z0-9-]*)", PAGES[page]))
     configured = set(re.findall(r"path: /callbacks/([a-z0-9-]+)", PAGES[page]))
+    configured |= set(re.findall(r"(?m)^    ([a-z0-9-]+):\n      decoder: ", PAGES[page]))
     assert set() == named - set(CALLBACKS) - configured
 
 

@@ -101,7 +101,7 @@ def test_configuration_of_accounts_and_other_senders_is_valid() -> None:
     snippets = re.findall(r"```yaml\n(ingest:.*?)```", README, re.DOTALL)
     assert len(snippets) == 2
     names = [name for snippet in snippets for name in loads(snippet, {}).ingest.callbacks]
-    assert names == ["callbot-task", "shop-orders"]
+    assert names == ["callbot-task", "shop-orders", "stripe"]
 
 
 @pytest.mark.kafka

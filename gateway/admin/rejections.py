@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 from aiohttp import web
@@ -17,9 +17,10 @@ from gateway.admin import answers
 from gateway.admin.answers import answer
 from gateway.admin.brief import brief
 from gateway.admin.parts import NotHere, Parts
-from gateway.callbacks.rejected import TOPIC, request_from
+from gateway.callbacks.rejected import TOPIC, UNKNOWN_PATH, request_from
+from gateway.callbacks.request import signed_part
 from gateway.errors import CallbackRejected
-from gateway.event import NotAnEvent, from_json
+from gateway.event import Event, NotAnEvent, from_json
 from gateway.fanout.scan import scan
 from gateway.ingest.endpoints import Endpoint
 from gateway.ingest.intake import written
@@ -28,7 +29,7 @@ from gateway.search.keys import callback_of, parsed
 
 #: Looked at by one request: counted for a list, or decoded again; that answer says whether there is more.
 _MOST: Final = 10_000
-_FIELDS: Final = frozenset({"callback", "since", "until", "ids", "dry_run"})
+_FIELDS: Final = frozenset({"callback", "since", "until", "ids", "dry_run", "as", "unauthenticated"})
 
 _log = structlog.get_logger("gateway.admin")
 
@@ -51,6 +52,18 @@ class Decoded:
     still_rejected: Counter[str] = field(default_factory=Counter)
     is_more: bool = False
     last_at: float = 0.0
+
+
+class _Unknown(NamedTuple):
+    """How requests to unknown paths are decoded.
+
+    Args:
+        decode_as: name or path of the callback; empty: by their own path, which may be configured since.
+        is_trusted: also those that did not show what the callback's path asks for.
+    """
+
+    decode_as: str
+    is_trusted: bool
 
 
 class Rejections:
@@ -97,6 +110,9 @@ class Rejections:
                 answers.number(given.get("since"), "since") or 0.0,
                 answers.number(given.get("until"), "until"),
                 ids,
+                _Unknown(
+                    answers.text(given.get("as"), "as"), answers.flag(given.get("unauthenticated"), "unauthenticated")
+                ),
                 is_dry_run=is_dry_run,
             )
         if not is_dry_run:
@@ -116,7 +132,14 @@ class Rejections:
         )
 
     async def _again(
-        self, callback: str, since: float, until: float | None, ids: frozenset[str], *, is_dry_run: bool
+        self,
+        callback: str,
+        since: float,
+        until: float | None,
+        ids: frozenset[str],
+        unknown: _Unknown,
+        *,
+        is_dry_run: bool,
     ) -> Decoded:
         found = Decoded()
         async with aclosing(self._records(callback, since, until)) as records:
@@ -130,7 +153,7 @@ class Rejections:
                 found.last_at = record.appended_at
                 try:
                     # A large one that is hostile takes a second: the platform's callbacks are answered meanwhile.
-                    entries = await asyncio.to_thread(self._decoded, record)
+                    entries = await asyncio.to_thread(self._decoded, record, unknown)
                 except (CallbackRejected, NotAnEvent, NotHere) as exc:
                     found.still_rejected[f"{callback_of(parsed(record.value))}: {exc}"] += 1
                     continue
@@ -142,15 +165,45 @@ class Rejections:
                     await self._store(fresh)
         return found
 
-    def _decoded(self, record: Record) -> list[Entry]:
+    def _decoded(self, record: Record, unknown: _Unknown) -> list[Entry]:
         event = from_json(record.value, record.topic)
         request = request_from(event)
-        endpoint = self._endpoint(str(event.data.get("callback")), event.account, str(event.data.get("path")))
+        if event.data.get("callback") == UNKNOWN_PATH:
+            endpoint = self._meant(event, unknown)
+            if endpoint.signing is not None:
+                request = signed_part(request, endpoint.signing.signed_headers)
+        else:
+            endpoint = self._endpoint(str(event.data.get("callback")), event.account, str(event.data.get("path")))
         events = endpoint.callback.decode(request, endpoint.context).events
         values = written(events, endpoint.context.max_event_bytes)
         return [
             Entry(event.topic, event.partitionkey, event.id, value) for event, value in zip(events, values, strict=True)
         ]
+
+    def _meant(self, event: Event, unknown: _Unknown) -> Endpoint:
+        """Return the endpoint that a request to an unknown path is decoded by: the one named, else its path's own.
+
+        Raises:
+            NotHere: none is named and the path is still unknown, the name fits none or several, or the request did not
+                show what the endpoint asks for.
+        """
+        endpoints, data = self._parts.endpoints or (), event.data
+        if unknown.decode_as:
+            fitting = [row for row in endpoints if unknown.decode_as in (row.path, row.callback.name)]
+            if len(fitting) != 1:
+                raise NotHere(f"{len(fitting)} paths are configured for {unknown.decode_as}; name one path with --as")
+            endpoint = fitting[0]
+        else:
+            found = self._parts.endpoints.find(str(data.get("path"))) if self._parts.endpoints is not None else None
+            if found is None:
+                nearest = data.get("nearest")
+                hint = f", perhaps {nearest}" if nearest else ""
+                raise NotHere(f"its path is unknown; say with --as which callback it is{hint}")
+            endpoint = found
+        is_authentic = endpoint.credentials.is_open or endpoint.path in data.get("authentic_for", ())
+        if not (is_authentic or unknown.is_trusted):
+            raise NotHere(f"it did not show what {endpoint.path} asks for; --unauthenticated decodes it all the same")
+        return endpoint
 
     def _endpoint(self, callback: str, account: str | None, path: str) -> Endpoint:
         """The one of the callback and account; of several, the one whose path it came by.

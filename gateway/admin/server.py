@@ -11,7 +11,7 @@
 ``POST /api/replay``                ``subscriber`` and ``since until ids types from_dlq reasons all``; ``dry_run rate``
 ``GET /api/replays``                replays of this process; ``/<number>`` one
 ``GET /api/rejected``               callbacks that were not understood; ``?callback= &since= &limit=``
-``POST /api/rejected/replay``       decodes them again: ``callback since until ids dry_run``
+``POST /api/rejected/replay``       decodes them again: ``callback since until ids as unauthenticated dry_run``
 ``GET /api/doctor/events``          what the platform changed, by callback; ``?since= &callback=``
 ``GET /api/streams/<subscriber>``   the events of a subscriber of kind ``stream``; ``Last-Event-ID`` resumes
 ==================================  =========================================================================

@@ -23,6 +23,8 @@ _JSON: Final = "application/json"
 
 #: Letters of a request header that are sent back; a longer value is no id.
 _ECHOED_LETTERS: Final = 200
+_REJECTED: Final = 400
+_URL_VERIFICATION: Final = b"url_verification"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +62,15 @@ class Answers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TextAnswers:
-    """One word of plain text: SMS, DID, voice, OTA (``success``/``error``) and email (``success``/``failure``)."""
+    """One constant text: SMS, DID, voice, OTA (``success``/``error``), email (``success``/``failure``), and Twilio."""
 
     accepted: str
     refused: str
+    content_type: str = _TEXT
     _success: Answer = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_success", Answer(200, _TEXT, self.accepted.encode()))
+        object.__setattr__(self, "_success", Answer(200, self.content_type, self.accepted.encode()))
 
     def success(self, request: CallbackRequest, signing: SignaturePolicy | None, now: datetime) -> Answer:
         """The constant word."""
@@ -77,7 +80,7 @@ class TextAnswers:
         self, status: int, reason: str, request: CallbackRequest, signing: SignaturePolicy | None, now: datetime
     ) -> Answer:
         """The constant word; the vendor's form has no room for a reason."""
-        return Answer(status, _TEXT, self.refused.encode())
+        return Answer(status, self.content_type, self.refused.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,28 @@ class CodeAnswers:
     ) -> Answer:
         """The status as code, the reason as message."""
         return Answer(status, _JSON, orjson.dumps({"code": status, "message": _printable(reason)}))
+
+
+@dataclass(frozen=True, slots=True)
+class SlackAnswers(CodeAnswers):
+    """As of other senders, and the challenge of Slack's URL verification, a signed request that holds no event.
+
+    Source: Slack, "url_verification event". The request has no key, so it is rejected and kept, once; what was not
+    authentic never gets here with status 400.
+    """
+
+    def failure(
+        self, status: int, reason: str, request: CallbackRequest, signing: SignaturePolicy | None, now: datetime
+    ) -> Answer:
+        """The challenge, for a request that is one."""
+        if status == _REJECTED and _URL_VERIFICATION in request.body:
+            try:
+                fields = orjson.loads(request.body)
+            except orjson.JSONDecodeError:
+                fields = None
+            if isinstance(fields, dict) and fields.get("type") == _URL_VERIFICATION.decode():
+                return Answer(200, _TEXT, _printable(str(fields.get("challenge", "")))[:_ECHOED_LETTERS].encode())
+        return CodeAnswers.failure(self, status, reason, request, signing, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +180,9 @@ _GENERAL_ERROR: Final = 1
 TEXT_ANSWERS: Final = TextAnswers("success", "error")
 EMAIL_ANSWERS: Final = TextAnswers("success", "failure")
 CODE_ANSWERS: Final = CodeAnswers()
+SLACK_ANSWERS: Final = SlackAnswers()
+#: Twilio runs the answer as TwiML, and reports any other type as an error (12300): no instructions.
+TWILIO_ANSWERS: Final = TextAnswers("<Response/>", "<Response/>", "text/xml; charset=utf-8")
 CALLBOT_ANSWERS: Final = CallbotAnswers()
 
 

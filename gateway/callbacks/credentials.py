@@ -63,8 +63,7 @@ class Credentials:
             Unauthenticated: no right token, no right signature, or a right one over no body: then nothing that is
                 signed could make an event.
         """
-        if self.allow_ips and not self._is_allowed(request.peer):
-            raise Forbidden("the sender's address is not allowed")
+        self.check_address(request)
         if self.tokens and not any(map(self.is_token, _candidates(request))):
             raise Unauthenticated("the token is missing or wrong")
         if self.signature is None:
@@ -73,6 +72,15 @@ class Credentials:
         if not signed.body:
             raise Unauthenticated("the body is empty: fields in the query are not signed")
         return signed
+
+    def check_address(self, request: CallbackRequest) -> None:
+        """Check the sender's address alone.
+
+        Raises:
+            Forbidden: it is in none of ``allow_ips``.
+        """
+        if self.allow_ips and not self._is_allowed(request.peer):
+            raise Forbidden("the sender's address is not allowed")
 
     def is_token(self, candidate: bytes) -> bool:
         """Whether these bytes are one of the tokens; takes the same time whichever it is."""

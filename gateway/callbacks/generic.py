@@ -4,6 +4,11 @@ By configuration, a sender's JSON or form becomes one event, its fields kept who
 
     shop-orders: {decoder: json, topic: shop.order, key: $.order.id}
 
+A body that holds a list of items becomes one event for each, with the item in ``data.raw``; the paths are relative to
+the item, and ``$$`` is the whole body::
+
+    shop-stock: {decoder: json, topic: shop.stock, each: $.changes, key: $.sku, time: $$.sent_at}
+
 A decoder of one's own is a function in any installed package, named in the entry point group
 ``gateway.decoders``::
 
@@ -35,12 +40,13 @@ It is called in the accept path, so it must be pure and quick. Whatever it raise
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
@@ -49,7 +55,7 @@ from gateway.callbacks.answers import CODE_ANSWERS, Answers
 from gateway.callbacks.callback import DecodeContext, Decoded
 from gateway.callbacks.fields import Scope
 from gateway.callbacks.jsonpath import JsonPath
-from gateway.callbacks.payload import Layout, read
+from gateway.callbacks.payload import Layout, Payload, read
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.shape import MISSING, Certainty
 from gateway.errors import CallbackRejected
@@ -58,11 +64,13 @@ from gateway.event import Event, event_id
 __all__ = ["ENTRY_POINTS", "Decoder", "DecoderCallback", "Found", "GenericCallback", "JsonPath", "load_decoder"]
 
 ENTRY_POINTS: Final = "gateway.decoders"
+#: Where a body that is a list is put, to be read as an object.
+_BODY: Final = JsonPath("$['$']")
 
 
 @dataclass(frozen=True, slots=True)
 class GenericCallback:
-    """A sender known by configuration alone: one request, one event.
+    """A sender known by configuration alone: one request, one event, or one for each item of a list in it.
 
     Args:
         name: of the callback; ``source`` is ``/callbacks/<name>``.
@@ -71,8 +79,10 @@ class GenericCallback:
         type: of its events; the topic's name where none is given.
         key: path of the field that events are ordered by and found by; for a form ``$.<field>``.
         id: path of the sender's own id of the event: the same id again is the same event, whatever else differs.
-            Without it the whole payload makes the id.
+            Without it the whole payload makes the id, together with the item's position.
         time: path of the time it happened; arrival without it.
+        type_path: path of the type, in place of ``type``.
+        each: path of the list in a JSON body whose items become events; ``$`` where the body is the list.
         answers: what the sender is told.
     """
 
@@ -83,6 +93,8 @@ class GenericCallback:
     type: str = ""
     id: JsonPath | None = None
     time: JsonPath | None = None
+    type_path: JsonPath | None = None
+    each: JsonPath | Literal["$"] | None = None
     answers: Answers = CODE_ANSWERS
     signature: None = None
     certainty: Certainty = "confirmed"
@@ -104,37 +116,100 @@ class GenericCallback:
 
     @property
     def types(self) -> tuple[str, ...]:
-        """The one type."""
+        """The type of events that name none."""
         return (self.type or self.topic,)
 
     def decode(self, request: CallbackRequest, context: DecodeContext) -> Decoded:
-        """One event that holds the sender's fields in ``data.raw``.
+        """Make events that hold the sender's fields in ``data.raw``, in the order sent.
 
         Raises:
-            CallbackRejected: not the declared layout, or no value at ``key`` or ``id``.
+            CallbackRejected: not the declared layout, no list at ``each``, or no value at ``key``, ``id`` or the path
+                of the type: then none of the items becomes an event.
         """
-        payload = read(request, self.decoder, context.credential_fields)
-        if self.decoder == "json" and payload.text is None:
-            raise CallbackRejected("a JSON object is expected")
-        subject = _needed(self.key, payload.fields)
-        canonical = b"id\0" + _needed(self.id, payload.fields).encode() if self.id else payload.canonical
-        arrival = times.recorded(request.received_at)
-        event = Event(
-            id=event_id(self.name, context.account, 0, canonical),
-            source=f"/callbacks/{self.name}",
-            type=self.type or self.topic,
-            topic=self.topic,
-            subject=subject,
-            partitionkey=subject,
-            time=_time(self.time.find(payload.fields) if self.time else "", context) or arrival,
-            recordedtime=arrival,
-            data={"raw": payload.raw},
-            account=context.account,
-        )
+        payload = self._read(request, context)
         scope = Scope(context.zone)
         for name in payload.duplicates:
             scope.note("duplicate", name)
-        return Decoded((event,), tuple(scope.drift))
+        arrival = times.recorded(request.received_at)
+        if self.each is None:
+            item = _Item(payload.fields, payload.raw, "")
+            event = self._event(item, 0, payload.fields, payload.canonical, arrival, context)
+            return Decoded((event,), tuple(scope.drift))
+        # Hashed once, else each id would hash the whole payload again.
+        digest = hashlib.blake2b(payload.canonical).digest()
+        events: dict[str, Event] = {}
+        for position, item in enumerate(self._items(payload, context)):
+            event = self._event(item, position, payload.fields, digest, arrival, context)
+            if event.id in events:  # only by an id of the sender's own, which says that it is the same event
+                scope.note("duplicate", self.id.name if self.id else "")
+            events.setdefault(event.id, event)
+        return Decoded(tuple(events.values()), tuple(scope.drift))
+
+    def _read(self, request: CallbackRequest, context: DecodeContext) -> Payload:
+        if self.each == "$":
+            body = request.body.removeprefix(codecs.BOM_UTF8).strip()
+            if not body.startswith(b"["):
+                raise CallbackRejected("a JSON array is expected")
+            request = request._replace(body=b'{"$":' + body + b"}")
+        payload = read(request, self.decoder, context.credential_fields)
+        if self.decoder == "json" and payload.text is None:
+            raise CallbackRejected("a JSON object is expected")
+        if self.each == "$" and (len(payload.fields) != 1 or not {"$", "?"}.isdisjoint(payload.duplicates)):
+            raise CallbackRejected("not JSON: more behind the array")
+        return payload
+
+    def _items(self, payload: Payload, context: DecodeContext) -> Sequence[_Item]:
+        """Return what becomes events, in the order sent."""
+        path, name = (self.each, self.each.name) if isinstance(self.each, JsonPath) else (_BODY, "")
+        fields = path.value(payload.fields)
+        if not isinstance(fields, list):
+            raise CallbackRejected("a list is expected", name)
+        if not fields:
+            raise CallbackRejected("the list is empty", name)
+        bounds.check_items(len(fields), context.max_items)
+        raws = path.value(payload.lossless())
+        return [
+            _Item(item, raw, f"{name}[{position}].")
+            for position, (item, raw) in enumerate(zip(fields, raws, strict=True))
+        ]
+
+    def _event(
+        self, item: _Item, position: int, body: Any, canonical: bytes, arrival: str, context: DecodeContext
+    ) -> Event:
+        subject = _needed(self.key, item, body)
+        own_id = _needed(self.id, item, body) if self.id else ""
+        time = self.time.find(body if self.time.is_of_body else item.fields) if self.time else ""
+        return Event(
+            id=event_id(
+                self.name,
+                context.account,
+                0 if own_id else position,
+                b"id\0" + own_id.encode() if own_id else canonical,
+            ),
+            source=f"/callbacks/{self.name}",
+            type=_needed(self.type_path, item, body) if self.type_path else self.type or self.topic,
+            topic=self.topic,
+            subject=subject,
+            partitionkey=subject,
+            time=_time(time, context) or arrival,
+            recordedtime=arrival,
+            data={"raw": item.raw},
+            account=context.account,
+        )
+
+
+class _Item(NamedTuple):
+    """What becomes one event.
+
+    Args:
+        fields: parsed.
+        raw: as received, for ``data.raw``.
+        place: where in the body it was, such as ``events[3].``, for errors; empty for the whole body.
+    """
+
+    fields: Any
+    raw: Any
+    place: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,10 +375,10 @@ def _storable(text: object) -> str:
     return str(text).encode("utf-8", "backslashreplace").decode()
 
 
-def _needed(path: JsonPath, fields: Mapping[str, Any]) -> str:
-    value = path.find(fields).strip()
+def _needed(path: JsonPath, item: _Item, body: Any) -> str:
+    value = path.find(body if path.is_of_body else item.fields).strip()
     if not value:
-        raise CallbackRejected(MISSING, path.text)
+        raise CallbackRejected(MISSING, item.place + path.name if item.place and not path.is_of_body else path.text)
     return value
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,16 +15,20 @@ _STEP: Final = re.compile(r"""\.([^.\[\]'"\s]+)|\[(\d{1,6})\]|\['([^']+)'\]|\["(
 class JsonPath:
     """A path to one value: ``$.order.id``, ``$.items[0].sku``, ``$['order id']``. No wildcards, no filters.
 
+    Where a body holds a list of items (``each``), ``$`` is the item and ``$$`` the whole body: ``$$.account``.
+
     Raises:
         ValueError: not such a path.
     """
 
     text: str
     steps: tuple[str | int, ...] = field(init=False, repr=False)
+    is_of_body: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         steps: list[str | int] = []
-        at = 1
+        is_of_body = self.text.startswith("$$")
+        at = 2 if is_of_body else 1
         while at < len(self.text) and (step := _STEP.match(self.text, at)):
             name, index, single, double = step.groups()
             steps.append(int(index) if index is not None else name or single or double)
@@ -33,17 +36,27 @@ class JsonPath:
         if not self.text.startswith("$") or at != len(self.text) or not steps:
             raise ValueError(f"{self.text!r} is not a path such as $.order.id")
         object.__setattr__(self, "steps", tuple(steps))
+        object.__setattr__(self, "is_of_body", is_of_body)
 
-    def find(self, fields: Any) -> str:
-        """The value as text; empty where it is absent, null, an object or a list."""
+    @property
+    def name(self) -> str:
+        """The path as the sender would write it, without the root: ``order.id``."""
+        return self.text.lstrip("$").removeprefix(".")
+
+    def value(self, fields: Any) -> Any:
+        """Return the value as it is; None where it is absent."""
         for step in self.steps:
             if isinstance(step, int) and isinstance(fields, list):
                 fields = fields[step] if step < len(fields) else None
-            elif isinstance(fields, Mapping):
+            elif isinstance(fields, dict):
                 fields = fields.get(str(step))
             else:
-                return ""
+                return None
+        return fields
+
+    def find(self, fields: Any) -> str:
+        """The value as text; empty where it is absent, null, an object or a list."""
         try:
-            return written(fields)
+            return written(self.value(fields))
         except ValueError:
             return ""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, Final
@@ -32,6 +33,8 @@ from gateway.event import Event, NotAnEvent, event_id, schema_url, schema_urn
 
 TOPIC: Final = "callbacks.rejected"
 TYPE: Final = "nxcloud.callback.rejected"
+#: Name that a request to an unknown path is kept under, in place of a callback's.
+UNKNOWN_PATH: Final = "unknown-path"
 
 #: Parts of names of headers that hold secrets, ours or others'.
 _SECRET_PARTS: Final = frozenset({"auth", "authorization", "cookie", "token", "secret", "password", "apikey"})
@@ -50,7 +53,7 @@ SCHEMA: Final[dict[str, Any]] = {
     "description": "The whole request and why it was rejected. Decode it again with `gateway replay --rejected`.",
     "type": "object",
     "properties": {
-        "callback": {"type": "string"},
+        "callback": {"type": "string", "description": f"Of a request to an unknown path: {UNKNOWN_PATH}"},
         "reason": {"type": "string"},
         "field": {"type": "string", "description": "Path of the field at fault, in the vendor's names"},
         "method": {"type": "string"},
@@ -70,6 +73,16 @@ SCHEMA: Final[dict[str, Any]] = {
         },
         "body": {"type": "string"},
         "body_base64": {"type": "string", "description": "In place of body where it is not UTF-8"},
+        "authenticated": {
+            "type": "boolean",
+            "description": "Only of a request to an unknown path, where it is false: nothing was checked",
+        },
+        "authentic_for": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "The same: paths whose token, address or signature it has shown",
+        },
+        "nearest": {"type": "string", "description": "The same: the known path that was probably meant"},
         "peer": {"type": "string"},
         "received_at": {"type": "string", "format": "date-time"},
     },
@@ -130,6 +143,30 @@ def rejected_event(
         account=account,
         dataschema=schema_url(schema_base_url, TOPIC) if schema_base_url else schema_urn(TYPE),
     )
+
+
+def unknown_path_event(
+    request: CallbackRequest,
+    secrets: Credentials,
+    *,
+    nearest: str,
+    authentic_for: Sequence[str],
+    schema_base_url: str = "",
+) -> Event:
+    """Keep a request to an unknown path, which nothing has authenticated.
+
+    Args:
+        request: as it came.
+        secrets: the tokens of all paths; they are cut out.
+        nearest: the known path that was probably meant; empty where there is none.
+        authentic_for: paths whose checks it would have passed.
+        schema_base_url: see :class:`~gateway.callbacks.callback.DecodeContext`.
+    """
+    event = rejected_event(UNKNOWN_PATH, None, request, CallbackRejected("unknown path"), secrets, schema_base_url)
+    event.data.update(authenticated=False, authentic_for=list(authentic_for))
+    if nearest:
+        event.data["nearest"] = nearest
+    return event
 
 
 def request_from(event: Event) -> CallbackRequest:

@@ -1,4 +1,5 @@
-"""The two vendor signatures, and the plain HMAC of other senders: what they cover, and how they are compared.
+"""The two vendor signatures: what they cover, and how they are compared. Those of other senders stand in
+:mod:`gateway.callbacks.sender_signatures`; :func:`verify` checks all.
 
 Only signed bytes make an event. :func:`verify` returns the part of the request that the signature covers
 (:func:`gateway.callbacks.request.signed_part`), and that part alone is decoded:
@@ -8,7 +9,6 @@ scheme    covered                                         text that is hashed
 ========  ==============================================  =========================================================
 general   ``accessKey action bizType ts``, body           ``accessKey=…&action=…&bizType=…&ts=…&body=…&accessSecret=…``
 callbot   body, ``createTs requestID uuid``               ``<secret>&body=…&createTs=…&requestID=…&uuid=…``
-hmac      body                                            the body
 ========  ==============================================  =========================================================
 
 Not covered, and therefore without effect on the event: method, path, query, every other header
@@ -37,28 +37,29 @@ All secrets are tried, without stopping at the first that fits, and compared in 
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import hmac
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final
 
 from gateway.callbacks.request import CallbackRequest, signed_part
+from gateway.callbacks.sender_signatures import CHECKS, Check
+from gateway.callbacks.signature_policy import (
+    Algorithm,
+    Scheme,
+    SignaturePolicy,
+    encoded,
+    equal,
+    given_signature,
+    is_number,
+    refuse_outside_window,
+    refuse_unless_any,
+)
 from gateway.errors import Unauthenticated
 
-Scheme = Literal["general", "callbot", "hmac"]
-Algorithm = Literal["md5", "sha256"]
-HmacDigest = Literal["md5", "sha1", "sha256", "sha512"]
+__all__ = ["Algorithm", "SignaturePolicy", "algorithm_of", "callbot_signature", "general_signature", "verify"]
 
-#: The headers that each scheme covers, in lower case.
-SIGNED_HEADERS: Final[Mapping[Scheme, tuple[str, ...]]] = {
-    "general": ("accesskey", "action", "biztype", "ts"),
-    "callbot": ("requestid", "uuid", "createts"),
-    "hmac": (),
-}
 _HASHES: Final[Mapping[Algorithm, Callable[[bytes], hashlib._Hash]]] = {
     "md5": lambda data: hashlib.md5(data, usedforsecurity=False),
     "sha256": hashlib.sha256,
@@ -67,50 +68,6 @@ _HASHES: Final[Mapping[Algorithm, Callable[[bytes], hashlib._Hash]]] = {
 _MEMBER: Final = re.compile(r"&(?:accessKey|action|bizType|ts|body|accessSecret|createTs|requestID|uuid)=")
 #: Hex digits of a SHA-256; MD5 has 32.
 _SHA256_DIGITS: Final = 64
-#: More digits than any time stamp has; int() of a hostile header stays cheap.
-_MOST_TIME_DIGITS: Final = 16
-
-
-@dataclass(frozen=True, slots=True)
-class SignaturePolicy:
-    """How the signature of one path is checked.
-
-    Args:
-        scheme: ``general`` (part A), ``callbot`` (part B), or ``hmac`` for other senders.
-        secrets: any of them may have signed; several while one is being rotated. At least one, none empty.
-        algorithm: pins the hash of a vendor scheme, whatever the request says. None: see :func:`algorithm_of`.
-        access_key: the only ``accessKey`` accepted; None accepts any.
-        window_s: how far the signed time may be from arrival, in seconds. None accepts any time: no page promises a
-            window on callbacks, and a redelivery may carry its first time.
-        header: ``hmac`` only: name of the header with the signature.
-        digest: ``hmac`` only.
-        encoding: ``hmac`` only.
-        prefix: ``hmac`` only: the text before the signature in the header, such as ``sha256=``.
-    """
-
-    scheme: Scheme
-    secrets: tuple[str, ...]
-    algorithm: Algorithm | None = None
-    access_key: str | None = None
-    window_s: float | None = None
-    header: str = "x-signature"
-    digest: HmacDigest = "sha256"
-    encoding: Literal["hex", "base64"] = "hex"
-    prefix: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.secrets or not all(self.secrets):
-            raise ValueError("a signature needs at least one secret, and none may be empty")
-
-    @property
-    def signature_header(self) -> str:
-        """The header with the signature itself, in lower case."""
-        return self.header.lower() if self.scheme == "hmac" else "sign"
-
-    @property
-    def signed_headers(self) -> tuple[str, ...]:
-        """The headers that the signature covers, in lower case."""
-        return SIGNED_HEADERS[self.scheme]
 
 
 def general_signature(
@@ -126,7 +83,7 @@ def general_signature(
     """Signature 1 in lower-case hex. An empty body is left out of the text."""
     text = f"accessKey={access_key}&action={action}&bizType={biz_type}&ts={ts}"
     tail = b"&body=" + body if body else b""
-    return _HASHES[algorithm](_bytes(text) + tail + _bytes(f"&accessSecret={secret}")).hexdigest()
+    return _HASHES[algorithm](encoded(text) + tail + encoded(f"&accessSecret={secret}")).hexdigest()
 
 
 def callbot_signature(
@@ -134,7 +91,7 @@ def callbot_signature(
 ) -> str:
     """Signature 2 in upper-case hex. The text begins with the bare secret; nothing is left out."""
     tail = f"&createTs={create_ts}&requestID={request_id}&uuid={uuid}"
-    return _HASHES[algorithm](_bytes(secret) + b"&body=" + body + _bytes(tail)).hexdigest().upper()
+    return _HASHES[algorithm](encoded(secret) + b"&body=" + body + encoded(tail)).hexdigest().upper()
 
 
 def verify(policy: SignaturePolicy, request: CallbackRequest, now: datetime) -> CallbackRequest:
@@ -163,7 +120,7 @@ def algorithm_of(policy: SignaturePolicy, headers: Mapping[str, str]) -> Algorit
 def _check_general(policy: SignaturePolicy, request: CallbackRequest, now: datetime) -> CallbackRequest:
     signed = signed_part(request, policy.signed_headers)
     access_key, action, biz_type, ts = _members(signed, policy.signed_headers, time="ts")
-    if policy.access_key is not None and not _equal(policy.access_key, access_key):
+    if policy.access_key is not None and not equal(policy.access_key, access_key):
         raise Unauthenticated("accessKey is not the one configured")
     algorithm = algorithm_of(policy, request.headers)
     made = (
@@ -178,15 +135,15 @@ def _check_general(policy: SignaturePolicy, request: CallbackRequest, now: datet
         )
         for secret in policy.secrets
     )
-    _refuse_unless_any(made, _given(policy, request).lower())
-    _refuse_outside_window(policy, ts, 1000, now)
+    refuse_unless_any(made, [given_signature(policy, request).lower()])
+    refuse_outside_window(policy, ts, 1000, now)
     return signed
 
 
 def _check_callbot(policy: SignaturePolicy, request: CallbackRequest, now: datetime) -> CallbackRequest:
     signed = signed_part(request, policy.signed_headers)
     request_id, uuid, create_ts = _members(signed, policy.signed_headers, time="createts")
-    if policy.access_key is not None and not _equal(policy.access_key, uuid):
+    if policy.access_key is not None and not equal(policy.access_key, uuid):
         raise Unauthenticated("uuid is not the one configured")
     if b"\0" in signed.body or "\0" in request_id + uuid:
         raise Unauthenticated("a NUL byte in a signed request")
@@ -197,37 +154,12 @@ def _check_callbot(policy: SignaturePolicy, request: CallbackRequest, now: datet
         )
         for secret in policy.secrets
     )
-    _refuse_unless_any((one.lower() for one in made), _given(policy, request).lower())
-    _refuse_outside_window(policy, create_ts, 1, now)
+    refuse_unless_any((one.lower() for one in made), [given_signature(policy, request).lower()])
+    refuse_outside_window(policy, create_ts, 1, now)
     return signed
 
 
-def _check_hmac(policy: SignaturePolicy, request: CallbackRequest, now: datetime) -> CallbackRequest:
-    given = _given(policy, request)
-    if not given.startswith(policy.prefix):
-        raise Unauthenticated(f"{policy.header} does not begin as configured")
-    given = given.removeprefix(policy.prefix).strip()
-    digests = [hmac.digest(_bytes(secret), request.body, policy.digest) for secret in policy.secrets]
-    if policy.encoding == "base64":
-        _refuse_unless_any([base64.b64encode(digest).decode() for digest in digests], given)
-    else:
-        _refuse_unless_any([digest.hex() for digest in digests], given.lower())
-    return signed_part(request, policy.signed_headers)
-
-
-_CHECKS: Final[Mapping[Scheme, Callable[[SignaturePolicy, CallbackRequest, datetime], CallbackRequest]]] = {
-    "general": _check_general,
-    "callbot": _check_callbot,
-    "hmac": _check_hmac,
-}
-
-
-def _given(policy: SignaturePolicy, request: CallbackRequest) -> str:
-    """The signature that the request carries."""
-    given = request.headers.get(policy.signature_header, "").strip()
-    if not given:
-        raise Unauthenticated(f"header {policy.signature_header} is missing")
-    return given
+_CHECKS: Final[Mapping[Scheme, Check]] = {"general": _check_general, "callbot": _check_callbot, **CHECKS}
 
 
 def _members(signed: CallbackRequest, names: Iterable[str], *, time: str) -> list[str]:
@@ -239,32 +171,7 @@ def _members(signed: CallbackRequest, names: Iterable[str], *, time: str) -> lis
             raise Unauthenticated(f"header {name} is missing")
         if "&" in value and _MEMBER.search(value):
             raise Unauthenticated(f"header {name} holds the beginning of another member of the signed text")
-        if name == time and not (value.isascii() and value.isdigit()):
+        if name == time and not is_number(value):
             raise Unauthenticated(f"header {name} is not a number")
         values.append(value)
     return values
-
-
-def _refuse_unless_any(made: Iterable[str], given: str) -> None:
-    fits = False
-    for one in made:
-        fits |= _equal(one, given)
-    if not fits:
-        raise Unauthenticated("the signature is wrong")
-
-
-def _refuse_outside_window(policy: SignaturePolicy, text: str, per_second: int, now: datetime) -> None:
-    """Checked last: only a time that was signed says anything."""
-    if policy.window_s is None:
-        return
-    if len(text) > _MOST_TIME_DIGITS or abs(now.timestamp() - int(text) / per_second) > policy.window_s:
-        raise Unauthenticated("the signed time is out of the window")
-
-
-def _equal(one: str, other: str) -> bool:
-    return hmac.compare_digest(_bytes(one), _bytes(other))
-
-
-def _bytes(text: str) -> bytes:
-    """As on the wire: a header byte that is not UTF-8 arrives as a surrogate escape."""
-    return text.encode("utf-8", "surrogateescape")

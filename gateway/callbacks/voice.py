@@ -70,8 +70,12 @@ def prefixed(number_field: str, code_field: str, *, is_stated: bool = False) -> 
     def finish(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
         number, code = source.get(number_field), source.get(code_field)
         if number and code and "to" in data:
-            text = number if type(number) is str else written(number)
-            read = phones.with_country(text, code if type(code) is str else written(code), is_stated=is_stated)
+            try:
+                text, prefix = written(number), written(code)
+            except ValueError:  # an object or a list
+                scope.note("value", code_field)
+                return
+            read = phones.with_country(text, prefix, is_stated=is_stated)
             data["to"] = read.text
             if read.is_national:
                 data["to_national"] = True

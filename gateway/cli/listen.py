@@ -16,7 +16,7 @@ from gateway.cli.eventlines import event_lines
 from gateway.cli.loop import run_async
 from gateway.cli.options import Number, Seconds, config_option
 from gateway.errors import Broken, ConfigError
-from gateway.fanout.signing import problem
+from gateway.signing import problem
 from gateway.traffic.receiver import Delivery, Manners, Receiver
 
 EXAMPLES = """

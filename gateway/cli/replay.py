@@ -23,6 +23,7 @@ Examples
   gateway replay --subscriber billing --id 0f2a4c6e8091a2b3c4d5e6f708192a3b
   gateway replay --subscriber billing --dlq --reason attempts
   gateway replay --rejected --callback callbot-task --dry-run
+  gateway replay --rejected --callback unknown-path --as callbot-task
 """
 _LOOK_S: Final = 0.3
 
@@ -38,6 +39,12 @@ _LOOK_S: Final = 0.3
 @click.option("--all", "is_all", is_flag=True, help="Also what the subscriber's filter leaves out.")
 @click.option("--rejected", is_flag=True, help="Decode rejected callbacks again instead; after a fix or an upgrade.")
 @click.option("--callback", help="With --rejected: only of this callback.")
+@click.option("--as", "decode_as", metavar="CALLBACK", help="With --rejected: requests to unknown paths are these.")
+@click.option(
+    "--unauthenticated",
+    is_flag=True,
+    help="With --rejected: also requests to unknown paths that did not show the token, signature or address.",
+)
 @click.option("--dry-run", is_flag=True, help="Count, and change nothing.")
 @click.option("--rate", type=Number(min=0, min_open=True), help="At most so many a second.")
 @json_option
@@ -54,6 +61,8 @@ def replay(
     is_all: bool,
     rejected: bool,
     callback: str | None,
+    decode_as: str | None,
+    unauthenticated: bool,
     dry_run: bool,
     rate: float | None,
     as_json: bool,
@@ -65,12 +74,22 @@ def replay(
     They go the normal way: in order per key, retried, with the same id and bytes, and gateway-replay: true. Asks the
     running gateway. The command ends when everything is stored for the subscriber; delivery goes on by itself.
     """
+    if not rejected and (decode_as or unauthenticated):
+        raise click.UsageError("--as and --unauthenticated go with --rejected")
     _check(subscriber, since, ids, dlq=dlq, reasons=reasons, rejected=rejected, callback=callback)
     api = AdminApi(config_path, admin_url)
     if rejected:
         found = api.post(
             "/api/rejected/replay",
-            {"callback": callback, "since": since, "until": until, "ids": list(ids), "dry_run": dry_run},
+            {
+                "callback": callback,
+                "since": since,
+                "until": until,
+                "ids": list(ids),
+                "as": decode_as,
+                "unauthenticated": unauthenticated,
+                "dry_run": dry_run,
+            },
         )
         print_json(found) if as_json else _print_rejected(found)
         return

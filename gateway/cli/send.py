@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 import orjson
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -22,13 +23,15 @@ from gateway.cli.options import Number, config_option, json_option, settings_or_
 from gateway.config.callbacks import ConfiguredPath, configured_paths
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError
+from gateway.ingest.endpoints import endpoints
 from gateway.traffic import GENERATORS, requests
 from gateway.traffic.client import Target, encode
 from gateway.traffic.credentials import Credentials
 from gateway.traffic.load import Plan, Prepared, Tally, drive, is_success, percentile
+from gateway.traffic.request import FORM, JSON, TrafficRequest
 
 EPILOG = f"""
-CALLBACK is one of {", ".join(GENERATORS)}, or all.
+CALLBACK is one of {", ".join(GENERATORS)}, or all; with --body also a configured callback of another sender.
 
 \b
 Examples
@@ -37,13 +40,29 @@ Examples
   gateway send whatsapp --count 500 --rate 50 --repeat-rate 0.05 --seed 7
   gateway send all --url http://gateway.internal:8080
   gateway send callbot-task --account main
+  gateway send stripe --body event.json
 """
 
 _SHARES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0))
 
 
+class _CallbackName(click.Choice[str]):
+    """A callback whose traffic is known, or with ``--body`` any name."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        has_body = ctx is not None and isinstance(ctx.params.get("body_path"), Path)
+        return value if has_body else super().convert(value, param, ctx)
+
+
 @click.command(epilog=EPILOG)
-@click.argument("callback", type=click.Choice([*GENERATORS, "all"]), metavar="CALLBACK")
+@click.option(
+    "--body",
+    "body_path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    is_eager=True,
+    help="Send this file's bytes, once unless --count is given, as another sender would.",
+)
+@click.argument("callback", type=_CallbackName([*GENERATORS, "all"]), metavar="CALLBACK")
 @click.option("-n", "--count", type=click.IntRange(1), default=100, show_default=True, help="Requests in all.")
 @click.option("--rate", type=Number(0, min_open=True), help="Requests a second; left out: as many as go.")
 @click.option("--url", help="The gateway's address; left out: where the configuration has it listen.")
@@ -57,6 +76,7 @@ _SHARES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 
 @click.pass_context
 def send(
     ctx: click.Context,
+    body_path: Path | None,
     callback: str,
     count: int,
     rate: float | None,
@@ -78,8 +98,14 @@ def send(
     settings = settings_or_defaults(config_path)
     rng = Random(seed)
     target = target_of(url, settings)
-    names = list(GENERATORS) if callback == "all" else [callback]
-    rows = [_prepared(_path_of(name, settings, account, path), settings, target, rng) for name in names]
+    names = list(GENERATORS) if callback == "all" and body_path is None else [callback]
+    paths = [_path_of(name, settings, account, path) for name in names]
+    if body_path is None:
+        rows = [_prepared(row, target, rng) for row in paths]
+    else:
+        rows = [_repeated(paths[0], settings, target, rng, body_path.read_bytes())]
+        if ctx.get_parameter_source("count") is ParameterSource.DEFAULT:
+            count = 1
     tally = Tally()
     plan = Plan(count, concurrency, rate, repeat_rate)
     work = _drive(target, _mixed(rows, rng), plan, rng, tally, show=not as_json)
@@ -124,13 +150,27 @@ def _path_of(name: str, settings: Settings, account: str | None, path: str | Non
     raise ConfigError([f"{name} has no such path in the configuration; there are: {known}"])
 
 
-def _prepared(row: ConfiguredPath, settings: Settings, target: Target, rng: Random) -> Iterator[Prepared]:
+def _prepared(row: ConfiguredPath, target: Target, rng: Random) -> Iterator[Prepared]:
     callback = CALLBACKS[row.callback]
     credentials = Credentials(row.config.auth, callback.signature, rng, _now)
-    blank = CallbackRequest("POST", row.path, b"", {}, b"", _now())
-    judge = is_success(callback.answers.success(blank, None, _now()).body)
+    judge = is_success(callback.answers.success(_blank(row), None, _now()).body)
     for request in requests(row.callback, rng, _now):
         yield Prepared(row.callback, encode(target, row.path, request, credentials.headers(request)), judge)
+
+
+def _repeated(row: ConfiguredPath, settings: Settings, target: Target, rng: Random, body: bytes) -> Iterator[Prepared]:
+    """One body again and again, each time signed anew, as the callback's sender does."""
+    endpoint = next(one for one in endpoints(settings.ingest) if one.callback.name == row.callback)
+    scheme = CALLBACKS[row.callback].signature if row.is_builtin else "hmac"
+    credentials = Credentials(row.config.auth, scheme, rng, _now)
+    judge = is_success(endpoint.callback.answers.success(_blank(row), None, _now()).body)
+    request = TrafficRequest(row.callback, b"", FORM if row.config.decoder == "form" else JSON, body)
+    while True:
+        yield Prepared(row.callback, encode(target, row.path, request, credentials.headers(request)), judge)
+
+
+def _blank(row: ConfiguredPath) -> CallbackRequest:
+    return CallbackRequest("POST", row.path, b"", {}, b"", _now())
 
 
 def _mixed(rows: list[Iterator[Prepared]], rng: Random) -> Iterator[Prepared]:

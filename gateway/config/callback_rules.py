@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from gateway import signing
 from gateway.callbacks import CALLBACKS
 from gateway.callbacks.generic import JsonPath, load_decoder
 from gateway.callbacks.phones import is_country_code
+from gateway.callbacks.rejected import UNKNOWN_PATH
+from gateway.callbacks.signature_policy import TIMED_SCHEMES
 from gateway.config.document import KeyPath
 from gateway.config.settings import CallbackPath, Signature
 from gateway.config.values import suggestion
@@ -26,7 +29,7 @@ def section_problems(name: str, row: CallbackPath) -> Iterator[Problem]:
         if row.decoder is not None:
             yield ("decoder",), f"{name} is built in; give a webhook of another sender another name"
         else:
-            for key in ("topic", "type", "key", "id", "time"):
+            for key in ("topic", "type", "key", "id", "time", "each"):
                 if getattr(row, key) is not None:
                     yield (key,), f"only other senders' callbacks have it; {name} is built in and decides by itself"
         if row.own_numbers and name != "did-sms":
@@ -44,13 +47,13 @@ def section_problems(name: str, row: CallbackPath) -> Iterator[Problem]:
         hint = hint or f"; the built-in ones are {', '.join(known)}."
         yield (), f"unknown callback{hint} For another sender set decoder, topic and key"
         return
+    if name == UNKNOWN_PATH:
+        yield (), "the name is kept for requests to unknown paths; give the callback another one"
     yield from _other_sender(row)
     if row.backfill is not None:
         yield ("backfill",), "only whatsapp has it; the platform returns no other callbacks"
-    if signature is not None and signature.access_key is not None:
-        yield ("auth", "signature", "access_key"), "only the platform's own signatures have one"
-    if signature is not None and signature.window is not None:
-        yield ("auth", "signature", "window"), "only the platform's own signatures hold a time; leave it out"
+    if signature is not None:
+        yield from ((("auth", "signature", *path), text) for path, text in _sender_signature(signature))
 
 
 def _vendor_signature(name: str, signature: Signature) -> Iterator[Problem]:
@@ -63,6 +66,8 @@ def _vendor_signature(name: str, signature: Signature) -> Iterator[Problem]:
         "header": signature.header is not None,
         "encoding": signature.encoding != "hex",
         "prefix": signature.prefix,
+        "scheme": signature.scheme,
+        "url": signature.url,
     }
     for key in filter(given.get, given):
         yield (key,), "only for other senders; the platform's headers are fixed"
@@ -80,6 +85,43 @@ def _backfill(name: str, row: CallbackPath) -> Iterator[Problem]:
         yield ("backfill", "secret"), "is needed: the platform asks for a signature; auth.signature has no secret"
 
 
+def _sender_signature(signature: Signature) -> Iterator[Problem]:
+    scheme = signature.scheme or "hmac"
+    if signature.access_key is not None:
+        yield ("access_key",), "only the platform's own signatures have one"
+    if signature.window is not None and scheme not in TIMED_SCHEMES:
+        yield ("window",), f"{scheme} signs no time; leave it out"
+    given = {
+        "algorithm": signature.algorithm,
+        "encoding": signature.encoding != "hex",
+        "prefix": signature.prefix,
+        "header": signature.header is not None and scheme != "standard-webhooks",
+    }
+    if scheme != "hmac":
+        for key in filter(given.get, given):
+            yield (key,), f"only with scheme: hmac; {scheme} has its own"
+    if scheme == "twilio":
+        if signature.url is None:
+            yield (
+                ("url",),
+                "is needed with scheme: twilio, as it is part of what is signed; copy it from Twilio's console",
+            )
+    elif signature.url is not None:
+        yield ("url",), "only with scheme: twilio"
+    if scheme == "standard-webhooks":
+        yield from _standard_webhooks(signature)
+
+
+def _standard_webhooks(signature: Signature) -> Iterator[Problem]:
+    if signature.header is not None and signature.header.lower() not in ("webhook", "svix"):
+        yield ("header",), "the names of the three headers begin with webhook (the default) or svix"
+    rows: list[tuple[KeyPath, str]] = [(("secret",), signature.secret.get_secret_value())]
+    rows += [(("secrets", position), secret.get_secret_value()) for position, secret in enumerate(signature.secrets)]
+    for path, secret in rows:
+        if secret and (problem := signing.problem_of_verifying(secret)):
+            yield path, problem
+
+
 def _other_sender(row: CallbackPath) -> Iterator[Problem]:
     if row.default_country is not None:
         yield ("default_country",), "only built-in callbacks read phone numbers"
@@ -88,18 +130,32 @@ def _other_sender(row: CallbackPath) -> Iterator[Problem]:
     if row.decoder in _PLAIN_DECODERS:
         if row.key is None:
             yield ("key",), f"is needed with decoder: {row.decoder}; events of one key keep their order"
-        for name in ("key", "id", "time"):
-            text = getattr(row, name)
-            if text is not None and (problem := _json_path_problem(text)):
-                yield (name,), problem
+        yield from _paths_in_payload(row)
         return
     assert row.decoder is not None
+    if row.each is not None:
+        yield ("each",), "only with decoder: json; your own decoder finds the items itself"
     try:
         load_decoder(row.decoder)
     except (LookupError, TypeError) as exc:
         yield ("decoder",), f"{str(exc).strip(chr(34))}; or use json or form"
     except Exception as exc:  # the module is somebody else's code, and it runs when it is loaded
         yield ("decoder",), f"the decoder {row.decoder!r} cannot be loaded: {type(exc).__name__}"
+
+
+def _paths_in_payload(row: CallbackPath) -> Iterator[Problem]:
+    if row.each is not None and row.decoder != "json":
+        yield ("each",), "only with decoder: json"
+    elif row.each is not None and row.each != "$" and (row.each.startswith("$$") or _json_path_problem(row.each)):
+        yield ("each",), "not a path such as $.events, nor $ for a body that is a list"
+    for name in ("key", "id", "time", "type"):
+        text = getattr(row, name)
+        if text is None or (name == "type" and not text.startswith("$")):
+            continue
+        if problem := _json_path_problem(text):
+            yield (name,), problem
+        elif text.startswith("$$") and row.each is None:
+            yield (name,), "$$ is the body around the items of each; without each write $"
 
 
 def _json_path_problem(text: str) -> str | None:

@@ -12,14 +12,15 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from gateway import signing
 from gateway.callbacks import CALLBACKS
 from gateway.config import callback_rules
 from gateway.config.callback_rules import Problem, Row
 from gateway.config.document import KeyPath, index_in
-from gateway.config.settings import FAMILIES, Admin, Ingest, Kafka, Settings, Subscriber
+from gateway.config.kafka_settings import Kafka
+from gateway.config.settings import FAMILIES, Admin, Ingest, Settings, Subscriber
 from gateway.config.values import suggestion
 from gateway.errors import ConfigError
-from gateway.fanout import signing
 from gateway.fanout.filters import compile_filter
 from gateway.fanout.guard import Allowed
 

@@ -1,4 +1,6 @@
-"""``config.yaml`` as types. Every key, its default, its unit, its limits and what it means stand here and nowhere else.
+"""``config.yaml`` as types: every key, its default, its unit, its limits and what it means.
+
+The sections ``kafka`` and ``topics`` are in :mod:`gateway.config.kafka_settings`.
 
 The loader (:mod:`gateway.config.loading`) turns what pydantic finds into sentences with key paths; rules that look at
 more than one value are in :mod:`gateway.config.rules`. The reference in README is made from the descriptions.
@@ -7,10 +9,11 @@ more than one value are in :mod:`gateway.config.rules`. The reference in README 
 from __future__ import annotations
 
 from typing import Annotated, Final, Literal
-from uuid import UUID
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
+from gateway.config.kafka_settings import Kafka, Topics
+from gateway.config.section import Section
 from gateway.config.units import Duration, Size
 from gateway.config.values import (
     HttpPath,
@@ -41,10 +44,8 @@ FAMILIES: Final = (
 )
 
 
-class Section(BaseModel):
-    """Base of all sections: unknown keys are refused, values cannot be changed after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+#: How other senders sign.
+SenderScheme = Literal["hmac", "github", "meta", "shopify", "slack", "standard-webhooks", "stripe", "twilio"]
 
 
 class Signature(Section):
@@ -58,10 +59,24 @@ class Signature(Section):
         "or the length of the signature",
     )
     access_key: str | None = Field(default=None, description="Refuse other access keys than this (general scheme)")
-    window: Duration | None = Field(default=None, gt=0, description="Refuse time stamps further off than this")
-    header: str | None = Field(default=None, description="Other senders: the header that carries an HMAC of the body")
-    encoding: Literal["hex", "base64"] = Field(default="hex", description="Other senders: how the HMAC is written")
-    prefix: str = Field(default="", description="Other senders: text before the HMAC, such as 'sha256='")
+    window: Duration | None = Field(
+        default=None,
+        gt=0,
+        description="Refuse time stamps further off than this; unset: any; standard-webhooks, stripe, slack: 5m",
+    )
+    scheme: SenderScheme | None = Field(
+        default=None, description="Other senders: how they sign; unset: hmac, an HMAC of the body as described below"
+    )
+    url: Url | None = Field(
+        default=None,
+        description="twilio: the address as it is set there, with https and the query; it is part of what is signed",
+    )
+    header: str | None = Field(
+        default=None,
+        description="hmac: the header that carries it; standard-webhooks: svix where its headers are named svix-id …",
+    )
+    encoding: Literal["hex", "base64"] = Field(default="hex", description="hmac: how it is written")
+    prefix: str = Field(default="", description="hmac: text before it, such as 'sha256='")
 
     @property
     def all_secrets(self) -> list[str]:
@@ -81,6 +96,14 @@ class Auth(Section):
     tokens: Secrets = Field(default_factory=list, description="More tokens, while one is being rotated")
     allow_ips: Networks = Field(default_factory=list, description="Addresses or networks (CIDR) that may call")
     signature: Signature | None = Field(default=None, description="For senders that sign what they send")
+    verify_token: SecretStr = Field(
+        default=SecretStr(""),
+        description="Meta: the verify token set there; GET with it is answered with hub.challenge. Protects no POST",
+    )
+    allowed_origins: Texts = Field(
+        default_factory=list,
+        description="CloudEvents senders that ask by OPTIONS whether they may send: their WebHook-Request-Origin, or *",
+    )
 
     @property
     def all_tokens(self) -> list[str]:
@@ -136,7 +159,15 @@ class CallbackPath(Section):
         description="Other senders: json, form, or the name of an entry point of the group gateway.decoders",
     )
     topic: Name | None = Field(default=None, description="Other senders: where the events go")
-    type: str | None = Field(default=None, description="Other senders: type of the events; unset: the topic's name")
+    type: str | None = Field(
+        default=None,
+        description="Other senders: type of the events, or its path such as $.type; unset: the topic's name",
+    )
+    each: str | None = Field(
+        default=None,
+        description="Other senders with JSON: path of a list whose items become events, such as $.events; $: the body "
+        "is the list. The paths below are then relative to the item, with $$ for the whole body",
+    )
     key: str | None = Field(
         default=None, description="Other senders: path of the ordering key in the payload, such as $.order.id"
     )
@@ -173,6 +204,13 @@ class Ingest(Section):
     )
     max_waiting: int = Field(default=10_000, ge=1, description="Callbacks waiting for a commit; more are answered 503")
     dedup_window: int = Field(default=100_000, ge=0, description="Known event ids; a repeat of one is not stored twice")
+    keep_unknown_paths: int = Field(
+        default=1000,
+        ge=0,
+        le=1_000_000,
+        description="POSTs to unknown paths below /callbacks/ kept in callbacks.rejected, a day at most (and 16 MiB); "
+        "0: none",
+    )
     timezone: Zone = Field(default="Asia/Shanghai", description="Of vendor times that carry no zone")
     trusted_proxies: Networks = Field(
         default_factory=list, description="Addresses or networks whose X-Forwarded-For is believed"
@@ -296,128 +334,6 @@ class Subscriber(Section):
         if self.kind == "file" and not self.path:
             raise ValueError("path: a file needs a name")
         return self
-
-
-class OAuth(Section):
-    """Where tokens for OAUTHBEARER come from: a file that others keep fresh, or a token endpoint."""
-
-    token_file: str = Field(default="", description="Read anew for every connection")
-    token_url: str = Field(default="", description="Token endpoint (OAuth 2 client credentials)")
-    client_id: str = Field(default="", description="At the token endpoint")
-    client_secret: SecretStr = Field(default=SecretStr(""), description="At the token endpoint")
-    scope: str = Field(default="", description="At the token endpoint")
-
-    @model_validator(mode="after")
-    def _one_source(self) -> OAuth:
-        if bool(self.token_file) == bool(self.token_url):
-            raise ValueError("set token_file, or token_url with client_id and client_secret")
-        if self.token_url and not (self.client_id and self.client_secret.get_secret_value()):
-            raise ValueError("token_url needs client_id and client_secret")
-        return self
-
-
-class Security(Section):
-    """How to speak to the brokers. aiokafka's own names of the keys are understood too."""
-
-    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        default="PLAINTEXT",
-        description="TLS, SASL, both or none",
-        validation_alias=AliasChoices("protocol", "security_protocol"),
-    )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = Field(
-        default=None,
-        description="How to log in, with SASL",
-        validation_alias=AliasChoices("sasl_mechanism", "mechanism"),
-    )
-    username: str | None = Field(
-        default=None, description="SASL user", validation_alias=AliasChoices("username", "sasl_plain_username")
-    )
-    password: SecretStr | None = Field(
-        default=None, description="SASL password", validation_alias=AliasChoices("password", "sasl_plain_password")
-    )
-    ca_file: str | None = Field(
-        default=None,
-        description="Certificates (PEM) that the brokers' are checked against; unset: the system's",
-        validation_alias=AliasChoices("ca_file", "ssl_cafile"),
-    )
-    cert_file: str | None = Field(
-        default=None,
-        description="Our own certificate (PEM), where brokers ask for one",
-        validation_alias=AliasChoices("cert_file", "ssl_certfile"),
-    )
-    key_file: str | None = Field(
-        default=None, description="Its key (PEM)", validation_alias=AliasChoices("key_file", "ssl_keyfile")
-    )
-    key_password: SecretStr | None = Field(
-        default=None,
-        description="Password of the key's file",
-        validation_alias=AliasChoices("key_password", "ssl_password"),
-    )
-    check_hostname: bool = Field(default=True, description="Whether a broker's certificate must carry its host name")
-    oauth: OAuth | None = Field(default=None, description="Tokens, with sasl_mechanism OAUTHBEARER")
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Security:
-        with_sasl = self.protocol.startswith("SASL_")
-        if with_sasl and self.sasl_mechanism is None:
-            raise ValueError(f"protocol {self.protocol} needs sasl_mechanism")
-        if not with_sasl and self.sasl_mechanism is not None:
-            raise ValueError(f"sasl_mechanism needs protocol SASL_SSL or SASL_PLAINTEXT, not {self.protocol}")
-        if self.sasl_mechanism == "OAUTHBEARER":
-            if self.oauth is None:
-                raise ValueError("sasl_mechanism OAUTHBEARER needs oauth")
-        elif with_sasl and not (self.username and self.password and self.password.get_secret_value()):
-            raise ValueError(f"sasl_mechanism {self.sasl_mechanism} needs username and password")
-        if not self.protocol.endswith("SSL") and (self.ca_file or self.cert_file):
-            raise ValueError(f"ca_file and cert_file need protocol SSL or SASL_SSL, not {self.protocol}")
-        return self
-
-
-class Kafka(Section):
-    """The brokers. Leave the section out for the embedded log."""
-
-    bootstrap_servers: Texts = Field(min_length=1, description="host:port of one or more brokers")
-    security: Security = Field(default=Security(), description="TLS and SASL")
-    cloudevents: Literal["structured", "binary"] = Field(
-        default="structured", description="How an event becomes a record: whole, or attributes as ce_ headers"
-    )
-    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
-        default="none",
-        description="Of the record batches that the gateway writes. Consumers need the codec: see kafka-consumers.md",
-    )
-    isolation_level: Literal["read_committed", "read_uncommitted"] = Field(
-        default="read_committed", description="Whether records of aborted transactions of other producers are left out"
-    )
-    schema_ids: dict[Name, Annotated[int, Field(ge=1, le=2**31 - 1)] | UUID] = Field(
-        default_factory=dict,
-        description="Id, or GUID, of a topic's schema in a schema registry, by topic; its records then carry it in the "
-        "header __value_schema_id. gateway schema --register prints them",
-    )
-    partitions: int = Field(default=6, ge=1, description="Of topics that the gateway creates")
-    replication_factor: int = Field(default=1, ge=1, description="Of topics that the gateway creates")
-    create_topics: bool = Field(
-        default=True, description="Create the gateway's own topics where they are missing; others are never created"
-    )
-    topic_config: dict[str, str | int] = Field(
-        default_factory=dict,
-        description="Settings of topics that the gateway creates, in Kafka's names, such as max.message.bytes",
-    )
-    session_timeout: Duration = Field(
-        default=15.0, ge=1, le=1800, description="A fan-out process that says nothing for so long counts as dead"
-    )
-
-
-class Topics(Section):
-    """Names of the topics."""
-
-    prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]*$")] = Field(
-        default="", description="Put before each topic's name in Kafka"
-    )
-    schema_base_url: Url | None = Field(
-        default=None,
-        description="Address below which you publish the schemas of the topics; events then name "
-        "<address>/v1/<topic>.json as their dataschema. Unset: a urn of their type",
-    )
 
 
 class Admin(Section):

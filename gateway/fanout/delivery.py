@@ -27,10 +27,10 @@ from gateway.fanout.deadlines import Deadlines
 from gateway.fanout.guard import Allowed, is_refusal
 from gateway.fanout.http_answer import Answer, NotHttp
 from gateway.fanout.retry import retry_after_s
-from gateway.fanout.signing import Signer
 from gateway.fanout.transform import Transform
 from gateway.fanout.webhook_client import WebhookClient
 from gateway.log import Record
+from gateway.signing import Signer
 from gateway.telemetry.traceparent import caller, trace_id
 
 #: An id that a header carries as it is: printable ASCII, no spaces around it, a length that every server takes. Ours

@@ -21,10 +21,10 @@ from gateway.fanout.filters import Filter, compile_filter
 from gateway.fanout.guard import Allowed
 from gateway.fanout.reader import Plan
 from gateway.fanout.retry import RetryPolicy
-from gateway.fanout.signing import Signer
 from gateway.fanout.tls import context
 from gateway.fanout.transform import Transform
 from gateway.log import Record
+from gateway.signing import Signer
 
 
 def problems(subscribers: Iterable[Subscriber]) -> list[str]:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 from zoneinfo import ZoneInfo
 
 from gateway.callbacks import CALLBACKS, DecodeContext, Decoded
-from gateway.callbacks.answers import Answers
+from gateway.callbacks.answers import CODE_ANSWERS, SLACK_ANSWERS, TWILIO_ANSWERS, Answers
 from gateway.callbacks.credentials import Credentials
 from gateway.callbacks.generic import DecoderCallback, GenericCallback, JsonPath, load_decoder
+from gateway.callbacks.handshake import Handshake
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.signature import SignaturePolicy
+from gateway.callbacks.sender_signatures import PRESETS
+from gateway.callbacks.signature_policy import DEFAULT_WINDOW_S, TIMED_SCHEMES, Scheme, SignaturePolicy
 from gateway.config.settings import Auth, CallbackPath, Ingest, Signature
 
 BASE_PATH: Final = "/callbacks/"
+_NO_HANDSHAKE: Final = Handshake()
+#: Answers by scheme of other senders; the rest get :data:`gateway.callbacks.answers.CODE_ANSWERS`.
+_ANSWERS: Final[Mapping[str, Answers]] = {"slack": SLACK_ANSWERS, "twilio": TWILIO_ANSWERS}
 
 
 class Decodes(Protocol):
@@ -38,6 +43,7 @@ class Endpoint:
     callback: Decodes
     context: DecodeContext
     credentials: Credentials
+    handshake: Handshake = _NO_HANDSHAKE
 
     @property
     def signing(self) -> SignaturePolicy | None:
@@ -46,10 +52,16 @@ class Endpoint:
 
 
 class Endpoints:
-    """All paths, found by a request's path."""
+    """All paths, found by a request's path.
 
-    def __init__(self, rows: Iterator[Endpoint]) -> None:
+    Args:
+        rows: the paths.
+        disabled: paths that the configuration switches off.
+    """
+
+    def __init__(self, rows: Iterator[Endpoint], disabled: frozenset[str] = frozenset()) -> None:
         self._by_path: Mapping[str, Endpoint] = {row.path: row for row in rows}
+        self._disabled = disabled
 
     def __iter__(self) -> Iterator[Endpoint]:
         return iter(self._by_path.values())
@@ -66,6 +78,11 @@ class Endpoints:
         found = self._by_path.get(path.rpartition("/")[0])
         return found if found is not None and found.credentials.tokens else None
 
+    def is_disabled(self, path: str) -> bool:
+        """Whether the configuration switches a path off, as opposed to not knowing it."""
+        path = path.rstrip("/")
+        return path in self._disabled or path.rpartition("/")[0] in self._disabled
+
     @property
     def open_paths(self) -> list[str]:
         """Paths that check nothing: whoever knows the address can write events."""
@@ -79,7 +96,13 @@ def endpoints(settings: Ingest, schema_base_url: str | None = None) -> Endpoints
         settings: of the ingest.
         schema_base_url: see ``topics.schema_base_url``.
     """
-    return Endpoints(_rows(settings, (schema_base_url or "").rstrip("/")))
+    rows = [(name, row) for name, rows in settings.callbacks.items() for row in rows]
+    disabled = frozenset(_path(name, row) for name, row in rows if not row.enabled)
+    return Endpoints(_rows(settings, (schema_base_url or "").rstrip("/")), disabled)
+
+
+def _path(name: str, row: CallbackPath) -> str:
+    return (row.path or BASE_PATH + name).rstrip("/") or "/"
 
 
 def _rows(settings: Ingest, schema_base_url: str) -> Iterator[Endpoint]:
@@ -90,23 +113,30 @@ def _rows(settings: Ingest, schema_base_url: str) -> Iterator[Endpoint]:
     for name, rows in settings.callbacks.items():
         for row in rows:
             if name not in CALLBACKS and row.enabled:
-                yield _endpoint(settings, name, row, _other_sender(name, row), "hmac", schema_base_url)
+                scheme = row.auth.signature.scheme if row.auth.signature else None
+                yield _endpoint(settings, name, row, _other_sender(name, row), scheme or "hmac", schema_base_url)
 
 
 def _other_sender(name: str, row: CallbackPath) -> Decodes:
     """A sender known by configuration, or by a decoder of one's own; the loader has checked the row."""
     topic = row.topic or name
+    scheme = row.auth.signature.scheme if row.auth.signature else None
+    answers = _ANSWERS.get(scheme or "", CODE_ANSWERS)
+    type_path = row.type if row.type and row.type.startswith("$") else ""
     if row.decoder in ("json", "form"):
         return GenericCallback(
             name,
             "json" if row.decoder == "json" else "form",
             topic,
             JsonPath(row.key or "$.id"),
-            type=row.type or "",
+            type="" if type_path else row.type or "",
             id=JsonPath(row.id) if row.id else None,
             time=JsonPath(row.time) if row.time else None,
+            type_path=JsonPath(type_path) if type_path else None,
+            each=JsonPath(row.each) if row.each and row.each != "$" else "$" if row.each else None,
+            answers=answers,
         )
-    return DecoderCallback(name, load_decoder(row.decoder or ""), topic, type=row.type or "")
+    return DecoderCallback(name, load_decoder(row.decoder or ""), topic, type=row.type or "", answers=answers)
 
 
 def _endpoint(
@@ -114,7 +144,7 @@ def _endpoint(
 ) -> Endpoint:
     credentials = _credentials(row.auth, scheme)
     return Endpoint(
-        path=(row.path or BASE_PATH + name).rstrip("/") or "/",
+        path=_path(name, row),
         callback=callback,
         context=DecodeContext(
             zone=ZoneInfo(row.timezone or settings.timezone),
@@ -127,6 +157,9 @@ def _endpoint(
             schema_base_url=schema_base_url,
         ),
         credentials=credentials,
+        handshake=Handshake(
+            row.auth.verify_token.get_secret_value(), frozenset(map(str.lower, row.auth.allowed_origins))
+        ),
     )
 
 
@@ -140,6 +173,20 @@ def _credentials(auth: Auth, scheme: str | None) -> Credentials:
 
 def _policy(signature: Signature, scheme: str) -> SignaturePolicy:
     secrets = tuple(signature.all_secrets)
+    if scheme not in ("general", "callbot"):
+        return sender_policy(signature)
+    return SignaturePolicy(
+        "callbot" if scheme == "callbot" else "general",
+        secrets,
+        algorithm="sha256" if signature.algorithm == "sha256" else "md5" if signature.algorithm == "md5" else None,
+        access_key=signature.access_key,
+        window_s=signature.window,
+    )
+
+
+def sender_policy(signature: Signature) -> SignaturePolicy:
+    """Return how the signature of another sender is checked; the loader has checked the section."""
+    secrets, scheme = tuple(signature.all_secrets), signature.scheme or "hmac"
     if scheme == "hmac":
         return SignaturePolicy(
             "hmac",
@@ -149,10 +196,13 @@ def _policy(signature: Signature, scheme: str) -> SignaturePolicy:
             encoding=signature.encoding,
             prefix=signature.prefix,
         )
+    if scheme in PRESETS:
+        header, digest, encoding, prefix = PRESETS[scheme]
+        return SignaturePolicy("hmac", secrets, header=header, digest=digest, encoding=encoding, prefix=prefix)
     return SignaturePolicy(
-        "callbot" if scheme == "callbot" else "general",
+        cast("Scheme", scheme),  # all but those of PRESETS
         secrets,
-        algorithm="sha256" if signature.algorithm == "sha256" else "md5" if signature.algorithm == "md5" else None,
-        access_key=signature.access_key,
-        window_s=signature.window,
+        window_s=(signature.window or DEFAULT_WINDOW_S) if scheme in TIMED_SCHEMES else None,
+        header=(signature.header or "webhook").lower(),
+        url=signature.url or "",
     )

@@ -120,6 +120,10 @@ class Intake:
             self._tell_drift(endpoint, prepared)
         return self._store(endpoint, request, prepared)
 
+    def keep(self, endpoint: Endpoint, request: CallbackRequest, event: Event, answer: Answer) -> Answer | Pending:
+        """Store an event that keeps a request as it came; the answer may leave when it is durable."""
+        return self._store(endpoint, request, Prepared("rejected", answer, (event,), (event.to_json(),)))
+
     def not_stored(self, endpoint: Endpoint, request: CallbackRequest, error: NotNow) -> Answer:
         """The answer when the log refused: 503 with ``Retry-After``. The sender may try again."""
         self.count(endpoint, "unavailable")

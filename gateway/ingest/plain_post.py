@@ -27,7 +27,8 @@ from gateway.ingest.request_line import mended
 MOST_HEAD_BYTES: Final = 4096
 #: Heads remembered, at most 4 MiB of them. A sender's head is the same each time but for the length.
 _REMEMBERED: Final = 1024
-#: Unless the platform signs (protocol.md, parts A and B): such a head never comes again.
+#: Unless the platform signs (protocol.md, parts A and B), or the path asks for a signature of any kind: such a head
+#: never comes again.
 _SIGNATURE: Final = "sign"
 #: As aiohttp's limit, and far above what senders of callbacks have.
 _MOST_HEADERS: Final = 64
@@ -83,7 +84,7 @@ class PlainHeads:
         found = self._read.get(head)
         if found is None:
             found = self._parsed(head)
-            if found is not None and _SIGNATURE not in found.headers:
+            if found is not None and _SIGNATURE not in found.headers and found.endpoint.signing is None:
                 if len(self._read) >= _REMEMBERED:
                     self._read.clear()
                 self._read[head] = found

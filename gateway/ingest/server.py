@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote
 
@@ -20,7 +21,8 @@ from gateway.callbacks.answers import Answer
 from gateway.callbacks.request import CallbackRequest
 from gateway.config.settings import Ingest
 from gateway.connections import ConnectionLimit, LimitedServer
-from gateway.errors import Broken, NotNow
+from gateway.errors import Broken, NotNow, SenderError
+from gateway.event import Event
 from gateway.ingest.coding import BodyTooLarge, most_unfolded, unfolded
 from gateway.ingest.connection import Connection
 from gateway.ingest.endpoints import Endpoint, Endpoints
@@ -28,6 +30,7 @@ from gateway.ingest.fast_connections import FastConnections
 from gateway.ingest.intake import Intake, Pending, prepare
 from gateway.ingest.large_bodies import MOST_BYTES, PATIENCE_S, SMALL_BYTES, LargeBodies, Share
 from gateway.ingest.peer import caller
+from gateway.ingest.unknown_paths import UNKNOWN, UnknownPaths
 from gateway.ingest.waiters import Waiters
 from gateway.telemetry.metrics import METRICS
 
@@ -66,6 +69,9 @@ class IngestServer:
         # Less than a read may take: it is our room that is waited for, not the sender.
         self._large = LargeBodies(
             max(MOST_BYTES, self._max_body), patience_s=min(PATIENCE_S, settings.read_timeout / 2)
+        )
+        self._unknown_paths = UnknownPaths(
+            endpoints, most_kept=settings.keep_unknown_paths, processes=settings.workers, clock=clock
         )
         self._listener: asyncio.Server | None = None
 
@@ -150,11 +156,14 @@ class IngestServer:
         path, query = _target(request)
         endpoint = self._endpoints.find(path)
         if endpoint is None:
-            _REFUSED.labels("not_found").inc()
-            return _plain(404)
+            return await self._not_found(request, path, query)
+        if request.method != "POST" and request.method in endpoint.handshake.methods:
+            answer = self._handshake(endpoint, request, path, query)
+            if answer is not None:
+                return _response(answer)
         if request.method not in endpoint.callback.methods:
             _REFUSED.labels("method").inc()
-            return _plain(405, {"Allow": ", ".join(sorted(endpoint.callback.methods))})
+            return _plain(405, {"Allow": ", ".join(sorted(endpoint.callback.methods | endpoint.handshake.methods))})
         with self._large.share() as share:
             response = await self._take(request, endpoint, path, query, share)
         self._intake.tally.took(endpoint.callback.name, time.perf_counter() - started)
@@ -185,6 +194,54 @@ class IngestServer:
             prepared = await self._large.work(partial(prepare, endpoint, callback))
             taken = self._intake.finish(endpoint, callback, prepared)
             return _response(await self._when_durable(endpoint, callback, taken))
+
+    def _handshake(self, endpoint: Endpoint, request: BaseRequest, path: str, query: bytes) -> Answer | None:
+        """Answer a sender that asks whether it may send; None for another request. The allowed addresses count."""
+        asked = self._callback_request(request, path, query, b"")
+        answer = endpoint.handshake.answer(asked.method, asked.query, asked.headers)
+        if answer is None:
+            return None
+        try:
+            endpoint.credentials.check_address(asked)
+        except SenderError as exc:
+            answer = endpoint.callback.answers.failure(exc.status_hint, str(exc), asked, None, asked.received_at)
+        is_granted = answer.status == HTTPStatus.OK
+        _log.info("callback.handshake", callback=endpoint.callback.name, peer=asked.peer, is_granted=is_granted)
+        return answer
+
+    async def _not_found(self, request: BaseRequest, path: str, query: bytes) -> web.StreamResponse:
+        """Keep a request to an unknown path below ``/callbacks/`` within the day's bound, then answer 404."""
+        _REFUSED.labels("not_found").inc()
+        if not self._unknown_paths.may_keep(request.method, path):
+            return _plain(404)
+        with self._large.share() as share:
+            return await self._keep(request, path, query, share)
+
+    async def _keep(self, request: BaseRequest, path: str, query: bytes, share: Share) -> web.StreamResponse:
+        try:
+            body = await self._body(request, share)
+        except NotNow as exc:
+            callback = self._callback_request(request, path, query, b"")
+            response = _response(self._intake.not_stored(UNKNOWN, callback, exc))
+            response.force_close()
+            return response
+        except (BodyTooLarge, TimeoutError, HttpProcessingError, web.RequestPayloadError):
+            response = _plain(404)
+            response.force_close()
+            return response
+        callback = self._callback_request(request, path, query, body)
+        if len(body) <= SMALL_BYTES:
+            return await self._keep_event(callback, self._unknown_paths.event(callback))
+        async with self._large.turn():
+            event = await self._large.work(partial(self._unknown_paths.event, callback))
+            return await self._keep_event(callback, event)
+
+    async def _keep_event(self, callback: CallbackRequest, event: Event) -> web.StreamResponse:
+        if not self._unknown_paths.takes(callback.path, event):
+            return _plain(404)
+        answer = UNKNOWN.callback.answers.failure(404, "unknown path", callback, None, callback.received_at)
+        taken = self._intake.keep(UNKNOWN, callback, event, answer)
+        return _response(await self._when_durable(UNKNOWN, callback, taken))
 
     async def _when_durable(self, endpoint: Endpoint, callback: CallbackRequest, pending: Answer | Pending) -> Answer:
         if isinstance(pending, Answer):

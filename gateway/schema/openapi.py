@@ -11,12 +11,13 @@ from typing import Any, Final
 
 from gateway import __version__
 from gateway.callbacks import CALLBACKS
-from gateway.callbacks.answers import CALLBOT_ANSWERS, Answers, TextAnswers
+from gateway.callbacks.answers import CALLBOT_ANSWERS, TWILIO_ANSWERS, Answers, TextAnswers
 from gateway.callbacks.callback import Callback
 from gateway.callbacks.generic import ENTRY_POINTS
 from gateway.config.callbacks import ConfiguredPath, configured_paths
 from gateway.config.settings import Settings
 from gateway.event import CONTENT_TYPE
+from gateway.ingest.endpoints import sender_policy
 from gateway.schema.events import event_schemas
 
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -83,9 +84,9 @@ _CALLBOT_ANSWER: Final = {
 
 def _path(row: ConfiguredPath, examples: Examples) -> dict[str, Any]:
     if not row.is_builtin:
-        return {"post": _other_sender(row)}
+        return {"post": _other_sender(row), **_handshakes(row)}
     callback = CALLBACKS[row.callback]
-    operations: dict[str, Any] = {"post": _post(callback, row, examples(callback.name))}
+    operations: dict[str, Any] = {**_handshakes(row), "post": _post(callback, row, examples(callback.name))}
     if "GET" in callback.methods:
         operations["get"] = {
             **_operation(callback, row, "get"),
@@ -99,7 +100,7 @@ def _path(row: ConfiguredPath, examples: Examples) -> dict[str, Any]:
 def _operation(callback: Callback, row: ConfiguredPath, method: str) -> dict[str, Any]:
     pages = list(dict.fromkeys(shape.page for shape in callback.shapes))
     operation: dict[str, Any] = {
-        "operationId": f"{method}-{row.callback}" + (f"-{row.position}" if row.position else ""),
+        "operationId": _operation_id(method, row),
         "tags": ["callbacks"],
         "summary": callback.title,
         "description": f"Becomes {', '.join(f'`{one}`' for one in callback.types)}. Vendor pages: {'; '.join(pages)}. "
@@ -181,23 +182,79 @@ def _responses(answers: Answers) -> dict[str, Any]:
 
 
 def _other_sender(row: ConfiguredPath) -> dict[str, Any]:
-    layout = _FORM if row.config.decoder == "form" else _JSON
-    return {
-        "operationId": f"post-{row.callback}" + (f"-{row.position}" if row.position else ""),
+    config, signature = row.config, row.config.auth.signature
+    layout = _FORM if config.decoder == "form" else _JSON
+    content: dict[str, Any] = {_JSON: {"schema": {"$ref": "#/components/schemas/Answer"}}}
+    if signature is not None and signature.scheme == "twilio":
+        content = {"text/xml": {"schema": {"const": TWILIO_ANSWERS.accepted}}}
+    policy = sender_policy(signature) if signature is not None and signature.all_secrets else None
+    operation: dict[str, Any] = {
+        "operationId": _operation_id("post", row),
         "tags": ["callbacks"],
         "summary": f"Webhook {row.callback}",
-        "description": f"Becomes `{row.config.type or row.config.topic}`; decoder {row.config.decoder} "
-        f"(json, form, or of {ENTRY_POINTS}).",
-        "requestBody": {"content": {layout: {"schema": {"type": "object"}}}},
+        "description": f"Becomes `{config.type or config.topic}`"
+        + (f", one event for each item of `{config.each}`" if config.each else "")
+        + f"; decoder {config.decoder} (json, form, or of {ENTRY_POINTS}).",
+        "requestBody": {
+            "required": policy is not None,
+            "content": {layout: {"schema": {"type": "array" if config.each == "$" else "object"}}},
+        },
         "responses": {
-            "200": {
-                "description": "Stored durably, or known already",
-                "content": {_JSON: {"schema": {"$ref": "#/components/schemas/Answer"}}},
-            },
-            "4XX": {"description": "Refused", "content": {_JSON: {"schema": {"$ref": "#/components/schemas/Answer"}}}},
+            "200": {"description": "Stored durably, or known already", "content": content},
+            "4XX": {"description": "Refused", "content": content},
             "503": {"description": "Not stored; try again"},
         },
     }
+    if policy is not None:
+        names = dict.fromkeys((*policy.signed_headers, policy.signature_header))
+        operation["parameters"] = [
+            {"name": name, "in": "header", "required": True, "schema": {"type": "string"}} for name in names
+        ]
+    if config.auth.all_tokens:
+        operation["security"] = [{"token": []}, {"tokenInQuery": []}, {"bearer": []}]
+    return operation
+
+
+def _handshakes(row: ConfiguredPath) -> dict[str, Any]:
+    """What a path answers to senders that ask whether they may send."""
+    auth, text = row.config.auth, {"type": "string"}
+    found: dict[str, Any] = {}
+    if auth.verify_token.get_secret_value():
+        found["get"] = {
+            "operationId": _operation_id("verify", row),
+            "tags": ["callbacks"],
+            "summary": "Verification request of Meta",
+            "parameters": [
+                {"name": f"hub.{name}", "in": "query", "required": True, "schema": text}
+                for name in ("mode", "challenge", "verify_token")
+            ],
+            "responses": {
+                "200": {"description": "The challenge", "content": {"text/plain": {"schema": text}}},
+                "403": {"description": "Another verify token"},
+            },
+        }
+    if auth.allowed_origins:
+        found["options"] = {
+            "operationId": _operation_id("permission", row),
+            "tags": ["callbacks"],
+            "summary": "Validation request of CloudEvents web hooks",
+            "parameters": [
+                {"name": name, "in": "header", "required": is_required, "schema": text}
+                for name, is_required in (("WebHook-Request-Origin", True), ("WebHook-Request-Rate", False))
+            ],
+            "responses": {
+                "200": {
+                    "description": "The origin may send",
+                    "headers": {name: {"schema": text} for name in ("WebHook-Allowed-Origin", "WebHook-Allowed-Rate")},
+                },
+                "403": {"description": "The origin may not send"},
+            },
+        }
+    return found
+
+
+def _operation_id(verb: str, row: ConfiguredPath) -> str:
+    return f"{verb}-{row.callback}" + (f"-{row.position}" if row.position else "")
 
 
 def _delivery() -> dict[str, Any]:

@@ -68,7 +68,8 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "counter",
         ("reason",),
         "Requests refused before any callback was known: not_found, method, too_large, malformed, timeout.",
-        "not_found: a wrong address is set at the vendor. The rest: someone probes, or limits are too tight.",
+        "not_found: a wrong address is set at the sender; the log names the nearest path, and callbacks.rejected keeps "
+        "the first of a day. The rest: someone probes, or limits are too tight.",
     ),
     Metric(
         "gateway_connections_closed",

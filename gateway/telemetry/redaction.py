@@ -28,10 +28,10 @@ _CODE: Final = re.compile(r"[A-Za-z0-9_.:-]+")
 #: Six digits or more, with single separators between them: a phone number, in any way of writing it.
 _MANY_DIGITS: Final = re.compile(r"\d(?:[ ._:()/-]{0,2}\d){5}")
 _SEPARATOR: Final = re.compile(r"([./]|\[\d{0,5}\])")
-_NUMBER: Final = re.compile(r"[\d +().,/-]*\d[\d +().,/-]*")
+_NUMBER: Final = re.compile(r"(?=\D*\d)[\d +().,/-]+")
 _EVENT_ID: Final = re.compile(r"[0-9a-f]{32}")
 _QUOTED: Final = re.compile(r"""(?<!\w)(?:b|r)?(?P<quote>['"])(?P<text>.*?)(?P=quote)(?!\w)""", re.DOTALL)
-_PERSONAL: Final = re.compile(r"\S*@\S*|\+?\d(?:[ ._:()/-]{0,2}\d){5,}|[^\x00-\x7f]+")
+_PERSONAL: Final = re.compile(r"(?<!\S)\S*@\S*|\+?\d(?:[ ._:()/-]{0,2}\d){5,}|[^\x00-\x7f]+")
 #: Errors whose messages are made of our own words, of names of files and of SQL.
 _TRUSTED: Final = (GatewayError, OSError, sqlite3.Error)
 #: Exceptions of one chain that are shown.

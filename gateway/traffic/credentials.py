@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
 from typing import Final
 
-from gateway.callbacks.signature import Algorithm, callbot_signature, general_signature
+from gateway.callbacks.sender_signatures import (
+    SLACK_TIME,
+    hmac_signature,
+    slack_signature,
+    stripe_signature,
+    twilio_signature,
+)
+from gateway.callbacks.signature import Algorithm, SignaturePolicy, callbot_signature, general_signature
 from gateway.config.settings import Auth, Signature
+from gateway.ingest.endpoints import sender_policy
+from gateway.signing import Signer
 from gateway.traffic.draw import millis, unix
 from gateway.traffic.request import TrafficRequest
 
@@ -28,7 +35,8 @@ class Credentials:
 
     Args:
         auth: of the path; its first secret and token are used.
-        scheme: ``general``, ``callbot``, ``hmac``, or None where the callback carries no signature.
+        scheme: ``general``, ``callbot``, ``hmac`` for another sender, whose section says more, or None where the
+            callback carries no signature.
         rng: makes request ids.
         clock: the time that is signed.
     """
@@ -55,8 +63,9 @@ class Credentials:
                 found += self._general(request, self.auth.signature)
             elif self.scheme == "callbot":
                 found += self._callbot(request, self.auth.signature)
-            elif self.scheme == "hmac":
-                found.append(_hmac(request, self.auth.signature, self._secrets[0]))
+            else:
+                own_id = f"msg_{self.rng.getrandbits(96):024x}"
+                found += sender_headers(sender_policy(self.auth.signature), request.body, unix(self.clock()), own_id)
         return found
 
     def _general(self, request: TrafficRequest, signature: Signature) -> Headers:
@@ -92,7 +101,28 @@ def _algorithm(signature: Signature) -> Algorithm:
     return "sha256" if signature.algorithm == "sha256" else "md5"
 
 
-def _hmac(request: TrafficRequest, signature: Signature, secret: str) -> tuple[str, str]:
-    digest = hmac.digest(secret.encode(), request.body, signature.algorithm or "sha256")
-    text = digest.hex() if signature.encoding == "hex" else base64.b64encode(digest).decode()
-    return (signature.header or "x-signature").lower(), signature.prefix + text
+def sender_headers(policy: SignaturePolicy, body: bytes, time: int, own_id: str) -> Headers:
+    """Return the headers with which another sender signs a body, by the first secret.
+
+    Args:
+        policy: of the path.
+        body: what is signed.
+        time: Unix seconds, for schemes that sign one.
+        own_id: of the message, for schemes that sign one.
+
+    Raises:
+        ConfigError: the secret is a public key.
+        Unauthenticated: a body that Twilio would not send.
+    """
+    secret, stamp = policy.secrets[0], str(time)
+    if policy.scheme == "standard-webhooks":
+        sign = Signer([secret]).sign(own_id, time, body)
+        names = (f"{policy.header}-{part}" for part in ("id", "timestamp", "signature"))
+        return list(zip(names, (own_id, stamp, sign), strict=True))
+    if policy.scheme == "stripe":
+        return [(policy.signature_header, f"t={stamp},v1={stripe_signature(secret, stamp, body)}")]
+    if policy.scheme == "slack":
+        return [(SLACK_TIME, stamp), (policy.signature_header, slack_signature(secret, stamp, body))]
+    if policy.scheme == "twilio":
+        return [(policy.signature_header, twilio_signature(secret, policy.url, body))]
+    return [(policy.signature_header, policy.prefix + hmac_signature(policy, secret, body))]

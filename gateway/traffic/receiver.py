@@ -14,7 +14,7 @@ import orjson
 from aiohttp import web
 
 from gateway.errors import Unauthenticated
-from gateway.fanout.signing import verify
+from gateway.signing import verify
 
 #: As the specification's libraries have it.
 _TOLERANCE_S: Final = 300.0

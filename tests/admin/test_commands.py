@@ -83,6 +83,8 @@ async def test_replays_that_make_no_sense(tmp_path: Path) -> None:
         ["--rejected", *broken],
         [*broken, "--since", "lately"],
         [*broken, "--since", "1h", "--callback", "sms-dr"],
+        [*broken, "--since", "1h", "--as", "sms-dr"],
+        [*broken, "--since", "1h", "--unauthenticated"],
     ):
         assert (await run(tmp_path / "none.yaml", "replay", *arguments)).exit_code == 2
 

@@ -32,9 +32,9 @@ from gateway.fanout.filters import compile_filter
 from gateway.fanout.guard import Allowed
 from gateway.fanout.planning import wants as asks
 from gateway.fanout.reader import Plan, SubscriberReader
-from gateway.fanout.signing import Signer
 from gateway.fanout.telling import Telling
 from gateway.log import Entry
+from gateway.signing import Signer
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.events import entry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from gateway.callbacks import CallbackRequest, DecodeContext
 from gateway.callbacks.generic import DecoderCallback, Found, GenericCallback, JsonPath, load_decoder
 from gateway.callbacks.rejected import rejected_event
+from gateway.callbacks.shape import MISSING
 from gateway.errors import CallbackRejected
 from gateway.event import Event
 
@@ -283,3 +285,90 @@ def test_times_and_ids_of_the_decoders_own_are_used() -> None:
     assert one.id == other.id
     assert ("t.one", "2024-12-24T00:26:40.000000Z") == (one.type, one.time)
     orjson.loads(one.to_json())
+
+
+ITEMS = GenericCallback(
+    "stock", "json", "t", JsonPath("$.order.id"), time=JsonPath("$$.sent"), each=JsonPath("$.data.events")
+)
+
+
+def test_a_list_has_no_more_items_than_allowed() -> None:
+    """``ingest.max_items`` counts for lists of other senders, and before any item is read."""
+    context = replace(CONTEXT, max_items=3)
+    for count, item in ((3, b'{"order":{"id":7}}'), (4, b'{"order":{"id":7}}'), (4, b"{}")):
+        sent = request(b'{"data":{"events":[%s]}}' % b",".join([item] * count))
+        if count <= 3:
+            assert count == len(ITEMS.decode(sent, context).events)
+        else:
+            with pytest.raises(CallbackRejected, match=r"ingest\.max_items"):
+                ITEMS.decode(sent, context)
+
+
+def test_a_list_becomes_one_event_for_each_item() -> None:
+    """In order, each with the item's own digits in ``raw``, and an id of its own even for equal items."""
+    item = b'{"order":{"id":7},"total":10.00,"n":12345678901234567890}'
+    body = b'{"sent":"2024-01-02T03:04:05Z","data":{"events":[%s,%s,{"order":{"id":"8"}}]}}' % (item, item)
+    decoded = ITEMS.decode(request(body), CONTEXT)
+    assert ["7", "7", "8"] == [event.subject for event in decoded.events]
+    assert {"2024-01-02T03:04:05.000000Z"} == {event.time for event in decoded.events}
+    assert 3 == len({event.id for event in decoded.events})
+    assert item in decoded.events[0].to_json()
+    assert item in decoded.events[1].to_json()
+    again = ITEMS.decode(request(b" " + body), CONTEXT)
+    assert [event.id for event in decoded.events] == [event.id for event in again.events]
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "reason"),
+    [
+        (b'{"data":{"events":[{"order":{"id":1}},{},{"order":{"id":1}}]}}', "data.events[1].order.id", MISSING),
+        (b'{"data":{"events":[7]}}', "data.events[0].order.id", MISSING),
+        (b'{"data":{"events":[null]}}', "data.events[0].order.id", MISSING),
+        (b'{"data":{"events":[]}}', "data.events", "the list is empty"),
+        (b'{"data":{"events":{"order":{"id":1}}}}', "data.events", "a list is expected"),
+        (b'{"data":[]}', "data.events", "a list is expected"),
+        (b"{}", "data.events", "a list is expected"),
+    ],
+)
+def test_an_item_without_its_key_rejects_the_whole_request(body: bytes, field: str, reason: str) -> None:
+    """Nothing of it becomes an event, and the error says which item."""
+    with pytest.raises(CallbackRejected) as refusal:
+        ITEMS.decode(request(body), CONTEXT)
+    assert (field, reason) == (refusal.value.field, refusal.value.reason)
+
+
+def test_an_id_in_an_item() -> None:
+    """The sender's id makes the event's, wherever the item stands; twice in one body is one event, and drift."""
+    callback = GenericCallback("g", "json", "t", JsonPath("$$.account"), id=JsonPath("$.id"), each=JsonPath("$.e"))
+    decoded = callback.decode(request(b'{"account":"a","e":[{"id":1},{"id":2},{"id":1}]}'), CONTEXT)
+    other = callback.decode(request(b'{"account":"a","e":[{"id":2,"x":0}]}'), CONTEXT)
+    assert (2, ("duplicate:id",), ["a", "a"]) == (
+        len(decoded.events),
+        decoded.drift,
+        [event.subject for event in decoded.events],
+    )
+    assert decoded.events[1].id == other.events[0].id
+    with pytest.raises(CallbackRejected, match=r"\$\$\.account"):
+        callback.decode(request(b'{"e":[{"id":1}]}'), CONTEXT)
+
+
+def test_a_body_that_is_a_list() -> None:
+    """``each: $``; anything else than one JSON array is rejected."""
+    callback = GenericCallback("g", "json", "t", JsonPath("$.id"), each="$")
+    for body in (b'[{"id":1,"p":1.10},{"id":2}]', b'\xef\xbb\xbf [{"id":1,"p":1.10},{"id":2}]\n'):
+        decoded = callback.decode(request(body), CONTEXT)
+        assert ["1", "2"] == [event.subject for event in decoded.events]
+        assert b'"raw":{"id":1,"p":1.10}' in decoded.events[0].to_json()
+    for body in (b"{}", b"", b"[", b"[]", b'[{"id":1}],"x":2', b'[{"id":1}],"$":[{"id":2}]', b"[1]", b"id=1", b"[{}"):
+        with pytest.raises(CallbackRejected):
+            callback.decode(request(body), CONTEXT)
+    with pytest.raises(CallbackRejected, match=r"^\[1\]\.id: "):
+        callback.decode(request(b'[{"id":1},{}]'), CONTEXT)
+
+
+def test_a_type_of_the_senders_own() -> None:
+    """With a path the type comes from the payload; without a value there the request is rejected."""
+    callback = GenericCallback("g", "json", "t", JsonPath("$.id"), type_path=JsonPath("$.type"))
+    assert ("a.b",) == tuple(event.type for event in callback.decode(request(b'{"id":1,"type":"a.b"}'), CONTEXT).events)
+    with pytest.raises(CallbackRejected, match=r"\$\.type"):
+        callback.decode(request(b'{"id":1}'), CONTEXT)

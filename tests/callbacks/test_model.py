@@ -32,6 +32,21 @@ def decode(callback: str, body: Any, context: DecodeContext | None = None) -> di
     return orjson.loads(event.to_json())
 
 
+@pytest.mark.parametrize("sample", [*OBJECTS, *FORMS], ids=str)
+def test_an_object_or_a_list_in_place_of_any_field(sample: Sample) -> None:
+    """The callback becomes an event without that value or is rejected; no other error escapes, as it would be a 500."""
+    fields = form.pairs(sample.request.query) + form.pairs(sample.request.body)
+    body = json.loads(sample.request.body) if sample in OBJECTS else dict(fields)
+    for name in body:
+        for planted in ([], {}, ["+6281122334455"], {"a": "b"}, [[1]], [{"a": [None]}], True, 1.5, -1):
+            changed = sample.request._replace(query=b"", body=json.dumps({**body, name: planted}).encode())
+            try:
+                events = CALLBACKS[sample.callback].decode(changed, sample.context).events
+            except CallbackRejected:
+                continue
+            assert events
+
+
 @pytest.mark.parametrize("word", sorted(NULL_WORDS))
 @pytest.mark.parametrize("sample", [*OBJECTS, *FORMS], ids=str)
 def test_a_word_for_nothing_is_no_id(sample: Sample, word: str) -> None:

@@ -20,7 +20,7 @@ from aiohttp import web
 from gateway.callbacks import CALLBACKS
 from gateway.cli.send import _mixed, _path_of, _prepared
 from gateway.config.loading import loads
-from gateway.fanout.signing import Signer
+from gateway.signing import Signer
 from gateway.traffic.client import Answer, Target
 from gateway.traffic.load import Plan, Prepared, Tally, drive, is_success, percentile
 from gateway.traffic.receiver import Delivery, Manners, Receiver

@@ -200,7 +200,7 @@ PROBLEMS = [
     ("ingest: {callbacks: {whatsapp: {auth: {signature: {secret: x, encoding: base64}}}}}", "encoding: only for other"),
     (
         "ingest: {callbacks: {x: {decoder: json, topic: t, key: $.a, auth: {signature: {secret: x, window: 1m}}}}}",
-        "signatures hold a time",
+        "window: hmac signs no time",
     ),
     ("ingest: {callbacks: {whatsapp: {auth: {signature: {secret: x, algorithm: sha1}}}}}", "signs with md5 or sha256"),
     ("ingest: {callbacks: {sms-dr: {path: /callbacks/whatsapp/}}}", "/callbacks/whatsapp is taken by whatsapp"),

@@ -13,9 +13,9 @@ from gateway.fanout.clock import Clock, SystemClock
 from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.guard import Allowed
 from gateway.fanout.reader import Plan, SubscriberReader
-from gateway.fanout.signing import Signer
 from gateway.fanout.telling import OnAttempt, Telling
 from gateway.log import EventLog
+from gateway.signing import Signer
 from gateway.telemetry.metrics import Metrics
 
 PRIVATE = Allowed(private=True)

@@ -15,8 +15,8 @@ from gateway.errors import ConfigError
 from gateway.fanout.clock import SystemClock
 from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.guard import Allowed, refusal, socket_factory
-from gateway.fanout.signing import Signer
 from gateway.log import Record
+from gateway.signing import Signer
 from tests.fanout.events import entry
 from tests.fanout.receiver import Receiver, status
 

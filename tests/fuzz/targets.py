@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hmac
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -25,6 +23,7 @@ from gateway.ingest.plain_post import PlainHeads
 from gateway.ingest.request_line import mended
 from gateway.log import Entry
 from gateway.log.journal import segment
+from tests.senders.signing import signed_headers
 
 NOW: Final = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
 _CONTEXT: Final = DecodeContext(credential_fields=frozenset({"token"}), own_numbers=frozenset({"15550100001"}))
@@ -90,17 +89,23 @@ _POLICIES: Final = (
     SignaturePolicy("general", ("secret", "another"), algorithm=None, access_key="key", window_s=3600),
     SignaturePolicy("hmac", ("secret",), header="x-signature", digest="sha256", encoding="hex", prefix="sha256="),
     SignaturePolicy("hmac", ("secret",), header="x-signature", digest="sha1", encoding="base64", prefix=""),
+    SignaturePolicy("standard-webhooks", ("whsec_" + "c2VjcmV0" * 4,), header="webhook", window_s=300),
+    SignaturePolicy("stripe", ("secret",), window_s=300),
+    SignaturePolicy("slack", ("secret",), window_s=300),
+    SignaturePolicy("twilio", ("secret",), url="https://hooks.example.com/callbacks/x"),
 )
 _HEADERS: Final = (
     "authorization", "token", "x-gateway-token", "x-signature", "sign", "accesskey", "action", "biztype", "ts",
-    "requestid", "uuid", "createts", "algorithm", "content-type",
+    "requestid", "uuid", "createts", "algorithm", "content-type", "webhook-id", "webhook-timestamp",
+    "webhook-signature", "stripe-signature", "x-slack-signature", "x-slack-request-timestamp", "x-twilio-signature",
 )  # fmt: skip
 
 
 def signatures(data: bytes) -> None:
     """Any headers, query, path and body against every scheme: refused as the sender's fault, and by nothing else.
 
-    Layout: a byte of choices (2 bits scheme, then: all credentials, the peer from the path, signed rightly), lines
+    Layout: a byte of choices (2 bits scheme, then: all credentials, the peer from the path, signed rightly, the second
+    four schemes), lines
     ``n:value`` of the headers above by number, then path, query and body, separated by NUL. What is signed rightly by
     us may pass, and then the signed part comes out; nothing else ever does.
     """
@@ -114,7 +119,7 @@ def signatures(data: bytes) -> None:
     for line in head.split(b"\n"):
         if len(line) > 1:
             headers[_HEADERS[line[0] % len(_HEADERS)]] = line[1:].decode("utf-8", "surrogateescape")
-    policy = _POLICIES[choice % len(_POLICIES)]
+    policy = _POLICIES[choice & 3 | choice >> 3 & 4]
     if choice & 16:
         _sign(policy, headers, body)
     credentials = (
@@ -138,10 +143,8 @@ def _sign(policy: SignaturePolicy, headers: dict[str, str], body: bytes) -> None
     def of(name: str) -> str:
         return headers.get(name, "")
 
-    if policy.scheme == "hmac":
-        digest = hmac.digest(b"secret", body, policy.digest)
-        text = base64.b64encode(digest).decode() if policy.encoding == "base64" else digest.hex()
-        headers["x-signature"] = policy.prefix + text
+    if policy.scheme not in ("callbot", "general"):
+        headers |= signed_headers(policy, body, ts=int(NOW.timestamp()))
     elif policy.scheme == "callbot":
         headers["sign"] = callbot_signature(
             "secret", request_id=of("requestid"), uuid=of("uuid"), create_ts=of("createts"), body=body, algorithm="md5"

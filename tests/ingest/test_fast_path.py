@@ -15,6 +15,7 @@ from gateway.ingest.endpoints import Endpoints, endpoints
 from gateway.ingest.plain_post import PlainHeads
 from tests.ingest.test_contract import DR, NXLINK, TASK, TASK_HEADERS
 from tests.ingest.wire import Outcome, talk
+from tests.senders.samples import documented_paths
 
 SETTINGS = Ingest.model_validate(
     {
@@ -216,3 +217,13 @@ def test_remembered_heads_are_bounded() -> None:
     for number in range(5000):
         assert heads.read(post(b"/callbacks/sms-dr?n=%d" % number, b"").rstrip()) is not None
     assert len(heads._read) <= 1024
+
+
+def test_heads_of_signed_paths_are_not_remembered() -> None:
+    """A signature makes each head another one: remembering them would push out those that come again."""
+    paths = documented_paths()
+    heads = PlainHeads(paths, 2000)
+    for row in paths:
+        assert heads.read(post(row.path.encode(), b"").rstrip()) is not None
+        assert (row.credentials.signature is None) is bool(heads._read), row.path
+        heads._read.clear()

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from gateway.config.settings import Kafka, Subscriber
+from gateway.config.kafka_settings import Kafka
+from gateway.config.settings import Subscriber
 from gateway.log.kafka import KafkaOptions, KafkaReader, ReaderPolicy
 from gateway.log.kafka.incarnation import TopicIds
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.config.settings import Kafka, Topics
+from gateway.config.kafka_settings import Kafka, Topics
 from gateway.errors import Transient
 from gateway.log.kafka import KafkaLog, KafkaOptions, topics
 from tests.log.contract import entry, read

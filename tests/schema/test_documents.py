@@ -25,6 +25,7 @@ from gateway.traffic.examples import examples
 from tests.components import missing, needed
 from tests.config.test_default_file import everything
 from tests.config.test_loading import DESIGN_EXAMPLE
+from tests.senders.samples import documented
 
 KAFKA = loads("kafka: {bootstrap_servers: 'a:9092,b:9092'}\ntopics: {prefix: prod.}", {})
 
@@ -79,6 +80,19 @@ def test_openapi_is_valid() -> None:
     for settings in (Settings(), design()):
         document = json.loads(orjson.dumps(openapi(settings, examples)))
         assert [] == list(OpenAPIV31SpecValidator(document).iter_errors())
+
+
+def test_openapi_of_other_senders() -> None:
+    """Signature headers, questions before the first event, and answers, as the documented configuration has them."""
+    document = json.loads(orjson.dumps(openapi(Settings(ingest=documented()))))
+    assert [] == list(OpenAPIV31SpecValidator(document).iter_errors())
+    paths = {path.rpartition("/")[2]: operations for path, operations in document["paths"].items()}
+    assert ["webhook-id", "webhook-signature"] == [
+        one["name"] for one in paths["other-gateway"]["post"]["parameters"] if one["required"]
+    ]
+    assert {"post", "get"} == set(paths["meta"])
+    assert {"post", "options"} == set(paths["cloud-events"])
+    assert ["text/xml"] == [*paths["twilio"]["post"]["responses"]["200"]["content"]]
 
 
 def design() -> Settings:

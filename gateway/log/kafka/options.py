@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from gateway.config.settings import Kafka, Topics
+from gateway.config.kafka_settings import Kafka, Topics
 from gateway.log.kafka.binding import schema_id_header
 from gateway.log.kafka.metadata import forbid_topic_creation
 from gateway.log.kafka.security import client_arguments

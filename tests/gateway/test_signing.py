@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from gateway import ed25519
 from gateway.errors import ConfigError, Unauthenticated
-from gateway.fanout import ed25519
-from gateway.fanout.signing import Signer, problem, verify
+from gateway.signing import Signer, problem, verify
 
 OLD = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NEW = "whsec_" + base64.b64encode(bytes(range(32))).decode()

@@ -8,6 +8,10 @@ installed anyway. Install it with ``pip install nxcloud-gateway[ed25519]``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
+
+#: RFC 8032, section 5.1.5.
+PUBLIC_KEY_BYTES: Final = 32
 
 try:
     from cryptography.exceptions import InvalidSignature

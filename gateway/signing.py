@@ -28,11 +28,15 @@ import hmac
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from gateway import ed25519
 from gateway.errors import ConfigError, Unauthenticated
-from gateway.fanout import ed25519
 
 #: Below this a secret can be guessed; the specification advises 24.
 MIN_SECRET_BYTES: Final = 16
+#: More digits than any time stamp has: int() of a hostile header stays cheap.
+_MOST_TIME_DIGITS: Final = 16
+#: In one header. Senders have two while a secret is rotated; each costs an ed25519 check with a public key.
+_MOST_SIGNATURES: Final = 16
 
 _Sign = Callable[[bytes], str]
 
@@ -65,6 +69,20 @@ def problem(secret: str) -> str | None:
     """One sentence on what is wrong with a secret for signing, without showing it; None when it is good."""
     if secret.startswith("whpk_"):
         return "whpk_ is a public key, it cannot sign; give the whsk_ key and hand the whpk_ key to the receiver"
+    return _problem(secret)
+
+
+def problem_of_verifying(secret: str) -> str | None:
+    """Return what is wrong with a secret that received webhooks are verified with; None when it is good."""
+    if secret.startswith("whpk_"):
+        raw = _decode(secret)
+        if raw is None or len(raw) != ed25519.PUBLIC_KEY_BYTES:
+            return "whpk_ must be followed by base64 of an ed25519 public key of 32 bytes"
+        return ed25519.missing()
+    return _problem(secret)
+
+
+def _problem(secret: str) -> str | None:
     raw = _decode(secret)
     if secret.startswith("whsk_"):
         if raw is None or len(raw) not in {32, 64}:
@@ -92,12 +110,14 @@ def verify(secrets: Sequence[str], headers: Mapping[str, str], body: bytes, now:
     event_id, stamp, given = (headers.get(f"webhook-{part}") for part in ("id", "timestamp", "signature"))
     if not event_id or not stamp or not given:
         raise Unauthenticated("webhook-id, webhook-timestamp or webhook-signature is missing")
-    if not (stamp.isascii() and stamp.isdigit()):
+    if "." in event_id:
+        raise Unauthenticated("webhook-id holds a full stop, so the signed text could be read in two ways")
+    if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= _MOST_TIME_DIGITS):
         raise Unauthenticated("webhook-timestamp is not a number of seconds")
     if abs(now - int(stamp)) > tolerance_s:
         raise Unauthenticated(f"webhook-timestamp is off by more than {tolerance_s:g} s")
-    content = b"%s.%s.%s" % (event_id.encode(), stamp.encode(), body)
-    signatures = given.split()
+    content = b"%s.%s.%s" % (event_id.encode("utf-8", "surrogateescape"), stamp.encode(), body)
+    signatures = given.split()[:_MOST_SIGNATURES]
     if not any(_matches(secret, content, signatures) for secret in secrets):
         raise Unauthenticated("no signature matches")
 
@@ -111,7 +131,7 @@ def _matches(secret: str, content: bytes, signatures: list[str]) -> bool:
         offered = [_base64(one[4:]) for one in signatures if one.startswith("v1a,")]
         return any(one is not None and ed25519.verify(public, one, content) for one in offered)
     expected = _hmac_signer(raw)(content).encode()
-    return any(hmac.compare_digest(expected, one.encode()) for one in signatures)
+    return any(hmac.compare_digest(expected, one.encode("utf-8", "surrogateescape")) for one in signatures)
 
 
 def _signer(secret: str) -> _Sign:

@@ -1,0 +1,73 @@
+"""Senders that ask whether they may send, before they do: Meta by GET, CloudEvents senders by OPTIONS.
+
+Sources: Meta, "Webhooks: getting started", "Verification requests"; CloudEvents, "HTTP 1.1 Web Hooks for Event
+Delivery", section 4 (abuse protection). ``WebHook-Request-Callback`` asks for a later answer at an address of the
+sender's choice; the answer here is given at once, so that address is never called.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.callbacks import form
+from gateway.callbacks.answers import Answer
+
+_TEXT: Final = "text/plain; charset=utf-8"
+#: Meta's is a number. What is sent back cannot be markup.
+_CHALLENGE: Final = re.compile(r"[A-Za-z0-9._\-]{1,256}")
+_ORIGIN: Final = re.compile(r"[A-Za-z0-9.:_\-]{1,255}")
+_NO_SNIFFING: Final = ("X-Content-Type-Options", "nosniff")
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What one path answers to such questions.
+
+    Args:
+        verify_token: of Meta's verification request; empty: it is not answered.
+        allowed_origins: names in lower case that may send CloudEvents, or ``*``; none: OPTIONS is not answered.
+    """
+
+    verify_token: str = ""
+    allowed_origins: frozenset[str] = frozenset()
+
+    @property
+    def methods(self) -> frozenset[str]:
+        """The methods of the questions that are answered."""
+        asked = {"GET": self.verify_token, "OPTIONS": self.allowed_origins}
+        return frozenset(method for method, setting in asked.items() if setting)
+
+    def answer(self, method: str, query: bytes, headers: Mapping[str, str]) -> Answer | None:
+        """Answer a question: 200 or 403. None for a request that is none.
+
+        Args:
+            method: of the request.
+            query: raw bytes after ``?``.
+            headers: names in lower case.
+        """
+        if method == "GET" and self.verify_token and b"hub.mode" in query:
+            return self._challenge(dict(form.pairs(query)))
+        if method == "OPTIONS" and self.allowed_origins and "webhook-request-origin" in headers:
+            return self._permission(headers)
+        return None
+
+    def _challenge(self, fields: Mapping[str, str]) -> Answer:
+        challenge = fields.get("hub.challenge", "")
+        is_right = hmac.compare_digest(self.verify_token.encode(), fields.get("hub.verify_token", "").encode())
+        if is_right and fields.get("hub.mode") == "subscribe" and _CHALLENGE.fullmatch(challenge):
+            return Answer(200, _TEXT, challenge.encode(), (_NO_SNIFFING,))
+        return Answer(403, _TEXT, b"error", (_NO_SNIFFING,))
+
+    def _permission(self, headers: Mapping[str, str]) -> Answer:
+        origin = headers["webhook-request-origin"].strip()
+        is_allowed = "*" in self.allowed_origins or origin.lower() in self.allowed_origins
+        if not is_allowed or not _ORIGIN.fullmatch(origin):
+            return Answer(403, _TEXT, b"error", (("Allow", "POST"),))
+        found = [("Allow", "POST"), ("WebHook-Allowed-Origin", origin)]
+        if "webhook-request-rate" in headers:
+            found.append(("WebHook-Allowed-Rate", "*"))
+        return Answer(200, _TEXT, b"", tuple(found))
