@@ -142,7 +142,7 @@ class Rejections:
     def _decoded(self, record: Record) -> tuple[Event, ...]:
         event = from_json(record.value, record.topic)
         request = request_from(event)
-        endpoint = self._endpoint(str(event.data.get("callback")), event.account, request.path)
+        endpoint = self._endpoint(str(event.data.get("callback")), event.account, str(event.data.get("path")))
         return endpoint.callback.decode(request, endpoint.context).events
 
     def _endpoint(self, callback: str, account: str | None, path: str) -> Endpoint:

@@ -17,7 +17,6 @@ import orjson
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.shape import MISSING
 from gateway.callbacks.signature import SignaturePolicy, algorithm_of, callbot_signature
-from gateway.errors import Unauthenticated
 
 _TEXT: Final = "text/plain; charset=utf-8"
 _JSON: Final = "application/json"
@@ -52,7 +51,8 @@ class Answers(Protocol):
             status: the HTTP status, from ``status_hint`` of the error.
             reason: one sentence without payload text; told where the vendor's form has room for it.
             request: what is answered.
-            signing: the path's signature policy, for families that sign answers.
+            signing: the path's signature policy, for families that sign answers; None for a request that is not
+                known to be authentic: a signature over values that it chose would pass as its own.
             now: for families that date answers.
         """
         ...
@@ -133,17 +133,13 @@ class CallbotAnswers:
         create_ts = str(int(now.timestamp()))
         headers = [("requestID", request_id), ("uuid", uuid), ("createTs", create_ts)]
         if signing is not None and signing.scheme == "callbot":
-            try:
-                algorithm = algorithm_of(signing, received)
-            except Unauthenticated:
-                algorithm = "md5"
             sign = callbot_signature(
                 signing.secrets[0],
                 request_id=request_id,
                 uuid=uuid,
                 create_ts=create_ts,
                 body=body,
-                algorithm=algorithm,
+                algorithm=algorithm_of(signing, received),
             )
             headers.append(("sign", sign))
         if received.get("algorithm"):

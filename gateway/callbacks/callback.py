@@ -49,7 +49,8 @@ class Decoded(NamedTuple):
     Args:
         events: at least one, in the order sent; stored and answered as one unit.
         drift: short labels of what protocol.md does not know: ``field:<name>``, ``<our field>:<code>``,
-            ``value:<name>`` for a value that could not be read. At most 16.
+            ``value:<name>`` for a value that could not be read, ``duplicate:<name>`` for a name that one JSON
+            object has more than once. At most 16.
     """
 
     events: tuple[Event, ...]
@@ -120,6 +121,8 @@ class Callback:
         try:
             payload = read(request, self.layout, context.credential_fields)
             scope = Scope(context.zone, context.country)
+            for name in payload.duplicates:
+                scope.note(f"duplicate:{name}")
             items = self.split(payload, request, context, scope)
             arrival = times.recorded(request.received_at)
             if len(items) == 1:

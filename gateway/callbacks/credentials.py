@@ -7,7 +7,6 @@ of the gateway warns of that.
 from __future__ import annotations
 
 import hmac
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -15,6 +14,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from gateway.callbacks import form
+from gateway.callbacks.redaction import redacted
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.signature import SignaturePolicy, verify
 from gateway.errors import Forbidden, Unauthenticated
@@ -23,11 +23,6 @@ from gateway.errors import Forbidden, Unauthenticated
 TOKEN_FIELD: Final = "token"  # noqa: S105 - a name
 #: Headers that may hold the token; NXLink sends ``token`` (protocol.md, section 8).
 _TOKEN_HEADERS: Final = ("token", "x-gateway-token")
-
-#: Stands in what is kept of a request where a token stood.
-TOKEN_MARK: Final = b"***"
-#: A token of less bytes is not looked for; ten times more and no token would be.
-_SHORTEST: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +53,26 @@ class Credentials:
         """For ``DecodeContext.credential_fields``: query and form fields that hold our token."""
         return frozenset({TOKEN_FIELD}) if self.tokens else frozenset()
 
-    def check(self, request: CallbackRequest, now: datetime) -> None:
-        """Let an authentic request pass. The address first: it costs the least.
+    def check(self, request: CallbackRequest, now: datetime) -> CallbackRequest:
+        """Return the authentic part of a request: all of it, or what the signature covers where one is configured.
+
+        The address is checked first: it costs the least.
 
         Raises:
             Forbidden: the peer's address is in none of ``allow_ips``.
-            Unauthenticated: no right token, or no right signature.
+            Unauthenticated: no right token, no right signature, or a right one over no body: then nothing that is
+                signed could make an event.
         """
         if self.allow_ips and not self._is_allowed(request.peer):
             raise Forbidden("the sender's address is not allowed")
         if self.tokens and not any(map(self.is_token, _candidates(request))):
             raise Unauthenticated("the token is missing or wrong")
-        if self.signature is not None:
-            verify(self.signature, request, now)
+        if self.signature is None:
+            return request
+        signed = verify(self.signature, request, now)
+        if not signed.body:
+            raise Unauthenticated("the body is empty: fields in the query are not signed")
+        return signed
 
     def is_token(self, candidate: bytes) -> bool:
         """Whether these bytes are one of the tokens; takes the same time whichever it is."""
@@ -80,20 +82,8 @@ class Credentials:
         return fits
 
     def without_tokens(self, data: bytes, *, is_text: bool = False) -> bytes:
-        """The same bytes with a mark where a token stands, as it is or percent-encoded, in part or as a whole.
-
-        Tokens of less than six bytes stay: they stand in numbers and words by chance, and whoever wants one guesses it.
-
-        Args:
-            is_text: tokens are no place's own there, so one that is part of a longer word or number is none.
-        """
-        tokens = sorted((token.encode() for token in self.tokens if len(token.encode()) >= _SHORTEST), key=len)
-        if not tokens:
-            return data
-        pattern = b"|".join(b"".join(map(_either_way, token)) for token in reversed(tokens))
-        if is_text:
-            pattern = rb"(?<![0-9A-Za-z])(?:" + pattern + rb")(?![0-9A-Za-z])"
-        return re.sub(pattern, TOKEN_MARK, data)
+        """Return the same bytes with a mark in place of each token (:func:`gateway.callbacks.redaction.redacted`)."""
+        return redacted(data, self.tokens, is_text=is_text)
 
     def _is_allowed(self, peer: str) -> bool:
         try:
@@ -103,12 +93,6 @@ class Credentials:
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         return any(address in network for network in self.allow_ips)
-
-
-def _either_way(byte: int) -> bytes:
-    """Matches a byte as it is, and percent-encoded; a blank may be a plus (URL standard, forms)."""
-    plus = rb"|\+" if byte == ord(" ") else b""
-    return rb"(?:%b%b|%%(?i:%02x))" % (re.escape(bytes([byte])), plus, byte)
 
 
 def _candidates(request: CallbackRequest) -> list[bytes]:

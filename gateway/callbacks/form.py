@@ -16,7 +16,10 @@ from urllib.parse import unquote_to_bytes
 #: Name and value of one part that is not empty.
 _PART: Final = re.compile(r"(?=[^&])([^&=]*)=?([^&]*)")
 
-_PART_NAME: Final = re.compile(rb'\bname="([^"\n]*)"', re.IGNORECASE)
+#: The header of a part that names its field (RFC 7578, 4.2), folded or not, and its parameters (RFC 2045, 5.1), quoted
+#: or not.
+_DISPOSITION: Final = re.compile(rb"^content-disposition:(.*+(?:\n[ \t].*+)*+)", re.IGNORECASE | re.MULTILINE)
+_PARAMETER: Final = re.compile(rb';\s*+([^\s=;]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s;]*+))')
 #: A comma or a line's end with a name and a colon behind it; in a text there is none behind them, or an address.
 _LISTED: Final = re.compile(r"[,\r\n]\s*(?=([A-Za-z_]+):(?!//))")
 #: The field of a listing that people write, and what may stand behind it: in a text all else is the text's.
@@ -71,16 +74,52 @@ def _unescaped(part: bytes) -> tuple[str, str]:
 
 
 def multipart(body: bytes) -> list[tuple[str, str]]:
-    """The fields of ``multipart/form-data``, another way to submit a form; the first line is the boundary."""
-    boundary = body.partition(b"\n")[0].rstrip(b"\r")
+    """The fields of ``multipart/form-data``, another way to submit a form; the first line is the boundary.
+
+    The boundary separates parts where it fills a line (RFC 2046, 5.1.1). In the middle of a line, or with more behind
+    it, it is text.
+    """
     found = []
-    for part in body.split(boundary)[1:]:
+    for part in _parts(body):
         head, _, value = part.replace(b"\r\n", b"\n").partition(b"\n\n")
-        name = _PART_NAME.search(head)
-        if name:
-            text = value.removesuffix(b"\n").decode("utf-8", "backslashreplace")
-            found.append((name[1].decode("utf-8", "backslashreplace"), text))
+        name = _part_name(head)
+        if name is not None:
+            found.append((name.decode("utf-8", "backslashreplace"), value.decode("utf-8", "backslashreplace")))
     return found
+
+
+def _parts(body: bytes) -> Iterator[bytes]:
+    """Yield the bytes between boundaries. The last part may lack a boundary behind it."""
+    delimiter = b"\n" + body.partition(b"\n")[0].rstrip()
+    body = b"\n" + body
+    begins, at = -1, 0
+    while (at := body.find(delimiter, at)) >= 0:
+        line_end = body.find(b"\n", at + 1)
+        if line_end < 0:
+            line_end = len(body)
+        behind = body[at + len(delimiter) : line_end].rstrip(b" \t\r")
+        if behind in (b"", b"--"):
+            if begins >= 0:
+                yield body[begins:at].removesuffix(b"\r")
+            if behind:
+                return
+            begins = line_end
+        at = line_end
+    if begins >= 0:
+        yield body[begins:].removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _part_name(head: bytes) -> bytes | None:
+    """Return the field that a part is for; None where its head does not say."""
+    disposition = _DISPOSITION.search(head)
+    if disposition is None:
+        return None
+    for parameter in _PARAMETER.finditer(disposition[1]):
+        name, quoted, plain = parameter.groups(default=b"")
+        if name.lower() == b"name":
+            found: bytes = quoted.replace(b'\\"', b'"') or plain
+            return found
+    return None
 
 
 def is_listing(body: bytes) -> bool:

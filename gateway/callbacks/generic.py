@@ -26,6 +26,9 @@ A decoder of one's own is a function in any installed package, named in the entr
     # config.yaml
     parcels: {decoder: parcels, topic: parcel.status}
 
+The function gets the authentic part of the request. Where the path has a signature, that is the body alone: method,
+path, query, headers and address are empty, as a signature does not cover them.
+
 It is called in the accept path, so it must be pure and quick. Whatever it raises puts the request into
 ``callbacks.rejected``; ids, times and the rest of the event are made here, so a repeat gets the same ids.
 """
@@ -43,6 +46,7 @@ import orjson
 from gateway.callbacks import jsontext, times
 from gateway.callbacks.answers import CODE_ANSWERS, Answers
 from gateway.callbacks.callback import DecodeContext, Decoded
+from gateway.callbacks.fields import Scope
 from gateway.callbacks.jsonpath import JsonPath
 from gateway.callbacks.payload import Layout, read
 from gateway.callbacks.request import CallbackRequest
@@ -126,7 +130,10 @@ class GenericCallback:
             data={"raw": payload.raw},
             account=context.account,
         )
-        return Decoded((event,))
+        scope = Scope(context.zone)
+        for name in payload.duplicates:
+            scope.note(f"duplicate:{name}")
+        return Decoded((event,), tuple(scope.drift))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +147,7 @@ class Found:
         key: what it is about; events of one key keep their order. Never empty.
         data: the event's ``data``, anything that JSON can hold.
         type: of the event; the topic's name where none is given. Text.
-        id: the sender's own id of it; without one the request and the position make the id.
+        id: the sender's own id of it; without one the request, the position, the key and the type make the id.
         time: RFC 3339, or any form that vendors use; arrival without it.
     """
 
@@ -205,12 +212,13 @@ class DecoderCallback:
         key, own_id = _text(found.key, "key"), _text(found.id, "id")
         if not key:
             raise CallbackRejected(MISSING, "key")
+        type_ = _text(found.type, "type") or self.type or self.topic
+        # Key and type may come from headers, in which two requests can differ alone.
+        canonical = b"id\0" + own_id.encode() if own_id else digest + orjson.dumps([key, type_])
         return Event(
-            id=event_id(
-                self.name, context.account, 0 if own_id else position, b"id\0" + own_id.encode() if own_id else digest
-            ),
+            id=event_id(self.name, context.account, 0 if own_id else position, canonical),
             source=f"/callbacks/{self.name}",
-            type=_text(found.type, "type") or self.type or self.topic,
+            type=type_,
             topic=self.topic,
             subject=key,
             partitionkey=key,

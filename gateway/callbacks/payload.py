@@ -34,12 +34,15 @@ class Payload(NamedTuple):
         raw: the fields as received, for ``data.raw`` of a callback with one event.
         canonical: equal for equal fields, for the event's id.
         text: the JSON object's bytes; None for a form.
+        duplicates: names that one JSON object has more than once; the last one counts. (Of a form's fields with one
+            name the first that is not empty counts, and ``raw`` has all of them.)
     """
 
     fields: dict[str, Any]
     raw: Any
     canonical: bytes
     text: bytes | None
+    duplicates: tuple[str, ...] = ()
 
     def lossless(self) -> dict[str, Any]:
         """The fields for taking them apart and writing parts again."""
@@ -67,7 +70,9 @@ def read(request: CallbackRequest, layout: Layout, credential_fields: frozenset[
         parsed = _escaped_object(body)
     if parsed is not None:
         if layout == "json" or not request.query:
-            return Payload(parsed.fields, orjson.Fragment(parsed.text), parsed.canonical, parsed.text)
+            return Payload(
+                parsed.fields, orjson.Fragment(parsed.text), parsed.canonical, parsed.text, parsed.duplicates
+            )
         return _with_query(parsed, request.query, credential_fields)
     if body and (layout == "json" or (body.lstrip()[:1] == b"[" and not request.query)):
         _refuse_other_json(body, layout)
@@ -126,7 +131,7 @@ def _with_query(parsed: jsontext.JsonText, query: bytes, credential_fields: froz
     """A JSON body on a form callback: fields of the query count where the body lacks them."""
     more = {name: value for name, value in form.pairs(query) if name not in credential_fields}
     if not more:
-        return Payload(parsed.fields, orjson.Fragment(parsed.text), parsed.canonical, parsed.text)
+        return Payload(parsed.fields, orjson.Fragment(parsed.text), parsed.canonical, parsed.text, parsed.duplicates)
     text = orjson.dumps({**more, **jsontext.lossless(parsed.text)})
     canonical = parsed.canonical + orjson.dumps(sorted(more.items()))
-    return Payload({**more, **parsed.fields}, orjson.Fragment(text), canonical, text)
+    return Payload({**more, **parsed.fields}, orjson.Fragment(text), canonical, text, parsed.duplicates)

@@ -1,21 +1,32 @@
 """An authentic callback that was not understood, kept whole as an event of ``callbacks.rejected``.
 
-After a fix the same request is decoded again from it. What opens the gateway (tokens) is cut out, wherever it stands:
-a proxy in front of us may repeat the whole address in headers of its own. Signatures stay, they are no secrets. Bytes
-that are not UTF-8 are kept in base64.
+After a fix the same request is decoded again from it, by the same rule: where a signature was checked,
+``signed_headers`` names the headers that it covers, and these and the body are all that is decoded
+(:mod:`gateway.callbacks.signature`). The other parts are kept for people.
+
+Everything that authenticates a request is cut out, so that its readers cannot send it again: tokens wherever they
+occur, as a proxy in front of us may repeat the whole address in headers of its own, and the headers with signatures,
+configured here or not. Bytes that are not UTF-8 are kept in base64.
+
+The id is made of what is decoded, all headers included, since a decoder may look at any of them: two requests are one
+only if they would always be decoded alike.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
+import orjson
+
 from gateway.callbacks import CALLBACKS, form, times
 from gateway.callbacks.credentials import Credentials
-from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.redaction import MARK
+from gateway.callbacks.request import CallbackRequest, signed_part
 from gateway.errors import CallbackRejected
 from gateway.event import Event, NotAnEvent, event_id, schema_urn
 
@@ -24,6 +35,14 @@ TYPE: Final = "nxcloud.callback.rejected"
 
 #: Parts of names of headers that hold secrets, ours or others'.
 _SECRET_PARTS: Final = frozenset({"auth", "authorization", "cookie", "token", "secret", "password", "apikey"})
+#: Names of headers that hold a signature: ``sign``, ``x-hub-signature-256``, ``webhook-signature``, ``x-hmac``, …
+_SIGNATURE_NAME: Final = re.compile(r"signature|hmac|(?<!de)(?<!as)sign(?:\d|[-_]|\Z)|(?:\A|[-_])sig(?:\d|[-_]|\Z)")
+#: The part of such a header that is looked for elsewhere: shorter ones occur by chance.
+_SIGNATURE_TEXT: Final = re.compile(r"[0-9A-Za-z+/_\-]{16,}")
+#: Such parts of one request. Senders have four at most (two signatures while a secret is rotated, in two headers).
+_MOST_TEXTS: Final = 16
+#: They belong to one transfer of a request: a proxy makes new ones for each.
+_OF_THE_TRANSFER: Final = frozenset({"traceparent", "tracestate"})
 
 #: JSON Schema of ``data``.
 SCHEMA: Final[dict[str, Any]] = {
@@ -38,7 +57,17 @@ SCHEMA: Final[dict[str, Any]] = {
         "path": {"type": "string"},
         "query": {"type": "string"},
         "query_base64": {"type": "string", "description": "In place of query where it is not UTF-8"},
-        "headers": {"type": "object", "additionalProperties": {"type": "string"}},
+        "headers": {
+            "type": "object",
+            "description": "Names in lower case; without those that hold a token or a signature",
+            "additionalProperties": {"type": "string"},
+        },
+        "signed_headers": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Only where a signature was checked: the headers that it covers. They and the body are "
+            "authentic; method, path, query and the other headers are not",
+        },
         "body": {"type": "string"},
         "body_base64": {"type": "string", "description": "In place of body where it is not UTF-8"},
         "peer": {"type": "string"},
@@ -62,11 +91,13 @@ def rejected_event(
         account: the account of the path.
         request: as it came.
         error: why it was rejected.
-        credentials: of the path: its tokens are cut out of path, query, headers and body.
+        credentials: of the path: its tokens are cut out of path, query, headers and body, its signature of all but the
+            body, and the event says which headers it covers.
     """
+    signature = credentials.signature if credentials is not None else None
+    request = _without_signatures(request, signature.signature_header if signature is not None else "")
     if credentials is not None and credentials.tokens:
         request = _without_tokens(request, credentials)
-    query, body = request.query, request.body
     arrival = times.recorded(request.received_at)
     data: dict[str, Any] = {
         "callback": callback,
@@ -74,14 +105,18 @@ def rejected_event(
         "field": error.field,
         "method": request.method,
         "path": _clean(request.path),
-        **_text_or_base64("query", query),
-        "headers": {_clean(name): _clean(value) for name, value in request.headers.items() if not _is_secret(name)},
-        **_text_or_base64("body", body),
+        **_text_or_base64("query", request.query),
+        "headers": {_clean(name): _clean(value) for name, value in request.headers.items()},
+        **_text_or_base64("body", request.body),
         "peer": request.peer,
         "received_at": arrival,
     }
+    decoded = request
+    if signature is not None:
+        data["signed_headers"] = list(signature.signed_headers)
+        decoded = signed_part(request, signature.signed_headers)
     return Event(
-        id=event_id(callback, account, 0, b"rejected\0" + query + b"\0" + body),
+        id=event_id(callback, account, 0, _canonical(decoded)),
         source=f"/nxcloud/{callback}" if callback in CALLBACKS else f"/callbacks/{callback}",
         type=TYPE,
         topic=TOPIC,
@@ -96,14 +131,14 @@ def rejected_event(
 
 
 def request_from(event: Event) -> CallbackRequest:
-    """The request again, to decode it once more.
+    """Return the part of the request that was decoded, to decode it once more.
 
     Raises:
         NotAnEvent: not an event made by :func:`rejected_event`.
     """
     data = event.data
     try:
-        return CallbackRequest(
+        request = CallbackRequest(
             method=data["method"],
             path=data["path"],
             query=_bytes_of(data, "query"),
@@ -112,6 +147,7 @@ def request_from(event: Event) -> CallbackRequest:
             received_at=datetime.fromisoformat(data["received_at"]),
             peer=data.get("peer", ""),
         )
+        return signed_part(request, data["signed_headers"]) if "signed_headers" in data else request
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise NotAnEvent("not a rejected callback") from exc
 
@@ -138,6 +174,36 @@ def _without_tokens(request: CallbackRequest, credentials: Credentials) -> Callb
     )
 
 
+def _without_signatures(request: CallbackRequest, configured: str) -> CallbackRequest:
+    """The request without the headers that hold secrets or signatures, and with a mark where one is repeated.
+
+    Args:
+        configured: name of the header that holds the path's own signature, in lower case; empty where none does.
+    """
+    signatures = {name for name in request.headers if name == configured or _SIGNATURE_NAME.search(name)}
+    headers = {
+        name: value for name, value in request.headers.items() if name not in signatures and not _is_secret(name)
+    }
+    texts = [text for name in signatures for text in _SIGNATURE_TEXT.findall(request.headers[name])][:_MOST_TEXTS]
+    kept = "\n".join((request.path, request.query.decode("latin-1"), *headers.values())).lower()
+    kept = kept.replace("%2b", "+").replace("%2f", "/")
+    repeated = {text for text in texts if text.lower() in kept}
+    if not repeated:
+        return request._replace(headers=headers)
+    pattern = re.compile("|".join(map(_in_address, repeated)), re.IGNORECASE)
+    mark = MARK.decode()
+    return request._replace(
+        path=pattern.sub(mark, request.path),
+        query=pattern.sub(mark, request.query.decode("latin-1")).encode("latin-1"),
+        headers={name: pattern.sub(mark, value) for name, value in headers.items()},
+    )
+
+
+def _in_address(signature: str) -> str:
+    """Match a signature in hex or base64, its characters percent-encoded or not."""
+    return re.escape(signature).replace(r"\+", r"(?:\+|%2B)").replace("/", "(?:/|%2F)")
+
+
 def _is_secret(name: str) -> bool:
     parts = name.replace("_", "-").split("-")
     return (
@@ -145,6 +211,14 @@ def _is_secret(name: str) -> bool:
         or ("api", "key") in pairwise(parts)
         or (name.startswith("x-") and "token" in name)
     )
+
+
+def _canonical(request: CallbackRequest) -> bytes:
+    """Equal for requests that every decoder understands alike."""
+    headers = sorted((_clean(name), _clean(value)) for name, value in request.headers.items())
+    kept = [pair for pair in headers if pair[0] not in _OF_THE_TRANSFER]
+    head = orjson.dumps([request.method, _clean(request.path), kept])
+    return b"rejected\0" + head + b"\0" + request.query + b"\0" + request.body
 
 
 def _text_or_base64(name: str, value: bytes) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
@@ -28,3 +28,18 @@ class CallbackRequest(NamedTuple):
     body: bytes
     received_at: datetime
     peer: str = ""
+
+
+def signed_part(request: CallbackRequest, signed_headers: Iterable[str]) -> CallbackRequest:
+    """Return what a signature over the body and these headers covers, and nothing else of the request.
+
+    Method, path, query, the other headers and the address are replaced by constants, so a decoder that is given the
+    result cannot depend on bytes that were not authenticated.
+
+    Args:
+        request: as received.
+        signed_headers: names in lower case; a header that is missing is left out.
+    """
+    received = request.headers
+    headers = {name: received[name].strip(" \t") for name in signed_headers if name in received}
+    return CallbackRequest("POST", "", b"", headers, request.body, request.received_at)

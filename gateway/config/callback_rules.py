@@ -45,6 +45,8 @@ def section_problems(name: str, row: CallbackPath) -> Iterator[Problem]:
     yield from _other_sender(row)
     if signature is not None and signature.access_key is not None:
         yield ("auth", "signature", "access_key"), "only the platform's own signatures have one"
+    if signature is not None and signature.window is not None:
+        yield ("auth", "signature", "window"), "only the platform's own signatures hold a time; leave it out"
 
 
 def _vendor_signature(name: str, signature: Signature) -> Iterator[Problem]:
@@ -53,8 +55,12 @@ def _vendor_signature(name: str, signature: Signature) -> Iterator[Problem]:
         return
     if signature.algorithm in ("sha1", "sha512"):
         yield ("algorithm",), "the platform signs with md5 or sha256"
-    if signature.header is not None or signature.prefix:
-        key = "header" if signature.header is not None else "prefix"
+    given = {
+        "header": signature.header is not None,
+        "encoding": signature.encoding != "hex",
+        "prefix": signature.prefix,
+    }
+    for key in filter(given.get, given):
         yield (key,), "only for other senders; the platform's headers are fixed"
 
 

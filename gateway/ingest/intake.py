@@ -87,11 +87,11 @@ class Intake:
         """Decide about one callback. The one place where errors become answers, with :meth:`not_stored`."""
         now = request.received_at
         try:
-            endpoint.credentials.check(request, now)
+            authentic = endpoint.credentials.check(request, now)
         except SenderError as exc:
             return self._refused(endpoint, request, exc, now)
         try:
-            decoded = endpoint.callback.decode(request, endpoint.context)
+            decoded = endpoint.callback.decode(authentic, endpoint.context)
         except CallbackRejected as exc:
             return self._rejected(endpoint, request, exc, now)
         if decoded.drift:
@@ -112,7 +112,8 @@ class Intake:
         outcome = "forbidden" if exc.status_hint == 403 else "unauthenticated"
         self.count(endpoint, outcome)
         _log.warning(f"callback.{outcome}", callback=endpoint.callback.name, peer=request.peer, reason=str(exc))
-        return endpoint.callback.answers.failure(exc.status_hint, str(exc), request, endpoint.signing, now)
+        # Unsigned: our signature over values of a stranger's choice would open the path to that stranger.
+        return endpoint.callback.answers.failure(exc.status_hint, str(exc), request, None, now)
 
     def _rejected(
         self, endpoint: Endpoint, request: CallbackRequest, exc: CallbackRejected, now: datetime

@@ -222,13 +222,14 @@ class IngestServer:
     def _refused(
         self, endpoint: Endpoint, request: BaseRequest, path: str, query: bytes, status: int, reason: str
     ) -> web.Response:
-        """The vendor's failure body for a request that was not read whole; the connection ends with it."""
+        """The vendor's failure body for a request that was not read whole; the connection ends with it.
+
+        It is not signed, as nothing shows that the request is authentic.
+        """
         _REFUSED.labels({413: "too_large", 408: "timeout"}.get(status, "malformed")).inc()
         _log.warning("callback.refused", callback=endpoint.callback.name, status=status, reason=reason)
         callback = self._callback_request(request, path, query, b"")
-        response = _response(
-            endpoint.callback.answers.failure(status, reason, callback, endpoint.signing, self._clock())
-        )
+        response = _response(endpoint.callback.answers.failure(status, reason, callback, None, self._clock()))
         response.force_close()
         return response
 

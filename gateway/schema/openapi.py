@@ -118,8 +118,9 @@ def _post(callback: Callback, row: ConfiguredPath, examples: Mapping[str, list[A
         "properties": {name: {"description": what} for name, what in _vendor_fields(callback).items()},
     }
     layouts = ("form", "json") if callback.layout == "form" else ("json",)
+    is_signed = bool(row.config.auth.signature and row.config.auth.signature.all_secrets)
     operation["requestBody"] = {
-        "required": callback.layout == "json",
+        "required": is_signed or callback.layout == "json",
         "content": {
             _TYPES[layout]: {
                 "schema": schema,
@@ -130,12 +131,11 @@ def _post(callback: Callback, row: ConfiguredPath, examples: Mapping[str, list[A
     }
     headers = _SIGNED.get(callback.signature or "", ())
     if headers:
-        is_required = bool(row.config.auth.signature and row.config.auth.signature.all_secrets)
         operation["parameters"] = [
             {
                 "name": name,
                 "in": "header",
-                "required": is_required and name != "algorithm",
+                "required": is_signed and name != "algorithm",
                 "schema": {"type": "string"},
             }
             for name in headers

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import orjson
 import pytest
 
+from gateway.callbacks import CALLBACKS, Callback, CallbackRequest, DecodeContext, Decoded
+from gateway.callbacks.signature import general_signature
 from gateway.event import from_json
-from tests.admin.running import Running
+from tests.admin.running import Running, running
 from tests.gateway.subscriber import Subscriber, accept
 
 
@@ -190,9 +193,41 @@ async def test_rejected_callbacks_are_decoded_again(gateway: Running, monkeypatc
     assert (again["decoded"], again["events"], again["already_stored"]) == (1, 0, 1)
 
 
+async def test_a_signed_request_is_decoded_again_by_what_was_signed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its signature, which was not kept; its query counts as little as before, its signed action as much."""
+    auth = {"signature": {"secret": "s3cret"}}
+    paths = [{"auth": auth}, {"path": "/second", "timezone": "UTC", "auth": auth}]
+    async with running(tmp_path, ingest={"callbacks": {"did-sms": paths}}) as gateway:
+        body = b'{"messageId":"","toPhone":"1","fromPhone":"2","receiveTime":"2025-01-02 03:04:05"}'
+        sign = general_signature("s3cret", access_key="k", action="dr", biz_type="4", ts="1", body=body)
+        headers = {"accessKey": "k", "action": "dr", "bizType": "4", "ts": "1", "sign": sign}
+        url = f"{gateway.ingest_url}/second?messageId=EVIL&receiveTime=2000-01-01"
+        async with gateway.session.post(url, data=body, headers=headers) as response:
+            assert response.status == 400
+        await gateway.indexed()
+        still = await gateway.post("/api/rejected/replay", {})
+        assert (still["looked_at"], still["decoded"], still["still_rejected"]) == (1, 0, 1)
+        ordinary = type(CALLBACKS["did-sms"]).decode
+
+        def decode(self: Callback, request: CallbackRequest, context: DecodeContext) -> Decoded:
+            assert (b"", {"accesskey", "action", "biztype", "ts"}) == (request.query, set(request.headers))
+            mended = request.body.replace(b'"messageId":""', b'"messageId":"mended"')
+            return ordinary(self, request._replace(body=mended), context)
+
+        monkeypatch.setattr(type(CALLBACKS["did-sms"]), "decode", decode)
+        done = await gateway.post("/api/rejected/replay", {})
+        assert (done["decoded"], done["events"]) == (1, 1)
+        await gateway.indexed()
+        assert (await gateway.get("/api/search", q="EVIL"))["events"] == []
+        (event,) = (await gateway.get("/api/search", q="mended"))["events"]
+        assert ("sms.dr", "nxcloud.did.dr") == (event["topic"], event["type"])
+        assert event["time"] in ("2025-01-02T03:04:05+00:00", "2025-01-02T03:04:05Z")
+
+
 def _fix(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> str:
     """A later version that understands receipts without a message id; what the event is then about."""
-    from gateway.callbacks import Decoded
 
     endpoint = next(one for one in gateway.app._parts.endpoints or () if one.callback.name == "sms-dr")
     ordinary = type(endpoint.callback).decode

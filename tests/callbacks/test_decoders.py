@@ -553,3 +553,16 @@ def test_a_stranger_adds_a_shape() -> None:
     assert ("nxcloud.fax.dr", "7", "2024-01-01T19:04:05.000000Z") == (event.type, event.subject, event.time)
     assert {"unit": "1"} == event.data["price"]
     assert ("field:Price",) == decoded.drift
+
+
+@pytest.mark.parametrize("sample", JSON_SAMPLES, ids=str)
+def test_a_name_that_is_there_twice_is_drift(sample: Sample) -> None:
+    """Of every callback: the event is that of the last value, and the name is counted."""
+    callback, rest = CALLBACKS[sample.callback], sample.request.body.lstrip()[1:]
+    once, twice = (
+        callback.decode(sample.request._replace(body=b"{" + first + b'"ext0":"b",' + rest), sample.context)
+        for first in (b"", b'"ext0":"a",')
+    )
+    assert normalised(once) == normalised(twice)
+    assert "duplicate:ext0" in twice.drift
+    assert "duplicate:ext0" not in once.drift

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from urllib.parse import parse_qsl, unquote_to_bytes, urlencode
 
 import pytest
@@ -75,6 +76,84 @@ def test_a_multipart_form() -> None:
         b'--x\r\nContent-Disposition: form-data; name="text"\r\nContent-Type: text/plain\r\n\r\na\r\nb\xff\r\n--x--\r\n'
     )
     assert [("phone", "15550100200"), ("text", "a\nb\\xff")] == form.multipart(body)
+
+
+@pytest.mark.parametrize(
+    "text", ["hello --Bob, bye", "--B.", "--Bob\nx", "a\n--Bob", "a\n --B\nb", "a--B--", "--b\n--", "x --B"]
+)
+@pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
+def test_a_boundary_fills_a_line(text: str, line_end: bytes) -> None:
+    """In the middle of a line, with more behind it, or in another letter case, it is text."""
+    body = b"\n".join(
+        [b"--B", b'Content-Disposition: form-data; name="id"', b"", b"7", b"--B \t",
+         b'Content-Disposition: form-data; name="content"', b"", text.encode(), b"--B--", b"not a part", b"--B", b""]
+    )  # fmt: skip
+    assert [("id", "7"), ("content", text)] == form.multipart(body.replace(b"\n", line_end))
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (b"Content-Disposition: form-data; name=id", "id"),
+        (b"content-disposition:form-data;NAME=id", "id"),
+        (b'Content-Disposition: form-data; name = "id" ; filename="x"', "id"),
+        (b'Content-Disposition: form-data; filename="; name=x"; name=id', "id"),
+        (b'Content-Disposition: form-data; filename="a\\"; name=\\"x"; name="i\\"d"', 'i"d'),
+        (b"Content-Type: text/plain; name=x\r\nContent-Disposition: form-data; name=id", "id"),
+        (b"Content-Disposition: form-data;\r\n name=id", "id"),
+        (b'Content-Disposition: form-data; name=""', ""),
+        (b'Content-Disposition: form-data; name="a b;c"', "a b;c"),
+        (b'Content-Disposition: form-data; filename="id"', None),
+        (b"Content-Type: text/plain; name=id", None),
+        (b"X: y", None),
+        (b"", None),
+    ],
+)
+def test_the_name_of_a_part(head: bytes, name: str | None) -> None:
+    """Quoted or not, in any place of its own header and of no other."""
+    body = b"--B\r\n" + head + b"\r\n\r\n7\r\n--B--\r\n"
+    assert ([] if name is None else [(name, "7")]) == form.multipart(body)
+
+
+PLAIN = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1, max_size=5)
+LINES = st.lists(PLAIN | st.sampled_from(["--", "--Bx", "-B", "", " --B"]), max_size=4).map("\n".join)
+
+
+@given(st.lists(st.tuples(PLAIN, LINES), min_size=1, max_size=4), st.booleans(), st.sampled_from(["\r\n", "\n"]))
+def test_what_was_written_as_multipart_is_read(fields: list[tuple[str, str]], quoted: bool, line_end: str) -> None:
+    """Any fields, empty ones and texts of several lines included, come back."""
+    mark = '"' if quoted else ""
+    lines = [f"--B\nContent-Disposition: form-data; name={mark}{name}{mark}\n\n{text}" for name, text in fields]
+    body = "\n".join([*lines, "--B--"]).replace("\n", line_end)
+    assert fields == form.multipart(body.encode())
+
+
+@pytest.mark.parametrize(
+    "piece", [b";a", b';a="', b';a="\\"', b"; ", b"\n --B", b"\n--B", b"\n--B-", b"\n \n", b"\t", b"\r"]
+)
+def test_multipart_takes_time_in_proportion_to_its_size(piece: bytes) -> None:
+    """Whatever it is made of, 256 KiB take less than 16 times as long as 32 KiB do."""
+
+    def seconds(size: int) -> float:
+        body = b"--B\r\nContent-Disposition: form-data" + piece * (size // len(piece)) + b"\r\n\r\nx\r\n--B--"
+        return min(_timed(body) for _ in range(3))
+
+    assert seconds(256 * 1024) < 16 * max(seconds(32 * 1024), 0.002)
+
+
+def test_a_boundary_of_any_length_costs_little() -> None:
+    """A first line of a mebibyte is a boundary as any other."""
+    boundary = b"--" + b"x" * (1 << 20)
+    assert _timed(boundary) < 0.5
+    assert [("a", "1")] == form.multipart(
+        boundary + b"\nContent-Disposition: form-data; name=a\n\n1\n" + boundary + b"--"
+    )
+
+
+def _timed(body: bytes) -> float:
+    started = time.process_time()
+    form.multipart(body)
+    return time.process_time() - started
 
 
 @given(st.binary(max_size=60))

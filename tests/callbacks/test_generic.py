@@ -40,6 +40,18 @@ def test_a_json_webhook_by_configuration() -> None:
     assert event.id == ORDERS.decode(request(b" " + body), CONTEXT).events[0].id
 
 
+def test_names_that_a_sender_sends_twice_are_drift() -> None:
+    """The last one counts for key, id and time, as in the fields of built-in callbacks; ``raw`` keeps the bytes."""
+    body = b'{"id":"first","id":"second","order":{"id":1,"id":2}}'
+    callback = GenericCallback("g", "json", "t", JsonPath("$.order.id"), id=JsonPath("$.id"))
+    decoded, last = (callback.decode(request(one), CONTEXT) for one in (body, b'{"id":"second","order":{"id":2}}'))
+    assert ("2", last.events[0].id) == (decoded.events[0].subject, decoded.events[0].id)
+    assert (("duplicate:id",), ()) == (decoded.drift, last.drift)
+    assert body in decoded.events[0].to_json()
+    in_a_form = GenericCallback("f", "form", "t", JsonPath("$.id")).decode(request(body), CONTEXT)
+    assert ("second", ("duplicate:id",)) == (in_a_form.events[0].subject, in_a_form.drift)
+
+
 def test_a_form_webhook_by_configuration() -> None:
     """A form's fields are found by name, in the query or in the body."""
     callback = GenericCallback("f", "form", "t", JsonPath("$.id"), type="shop.paid", time=JsonPath("$.when"))
@@ -247,6 +259,21 @@ def test_a_refusal_in_any_words_is_kept() -> None:
         DecoderCallback("d", refuses, "t").decode(request(b"x"), CONTEXT)
     assert ("7", "\\ud83d") == (refusal.value.reason, refusal.value.field)
     orjson.loads(rejected_event("d", None, request(b"x"), refusal.value).to_json())
+
+
+def test_what_a_header_says_tells_two_events_apart() -> None:
+    """A decoder that takes type or key from a header, with one body: two events, each of them once."""
+
+    def decode(request: CallbackRequest, context: DecodeContext) -> list[Found]:
+        return [Found(request.headers["x-key"], {}, type=request.headers["x-event"])]
+
+    callback = DecoderCallback("d", decode, "t")
+    ids = [
+        callback.decode(request(b"x")._replace(headers={"x-event": event, "x-key": key}), CONTEXT).events[0].id
+        for event, key in (("a", "1"), ("b", "1"), ("a", "2"), ("a", "1"))
+    ]
+    assert ids[0] == ids[3]
+    assert 3 == len(set(ids))
 
 
 def test_times_and_ids_of_the_decoders_own_are_used() -> None:

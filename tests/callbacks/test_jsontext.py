@@ -116,3 +116,90 @@ def test_what_is_no_object_is_refused(body: bytes) -> None:
     with pytest.raises(CallbackRejected) as refusal:
         jsontext.parse(body)
     assert refusal.value.reason
+
+
+NAMES = st.sampled_from(["a", "b", "id", 'q"', "u\\", "é", "\U0001f600"])
+SCALARS = st.sampled_from(
+    [1, 1.5, "x", 'say "x"', "\\", '\\"', "", None, True, "\n", "é", 1e-7, 12345678901234567890123]
+)
+
+
+class Pairs(list[tuple[str, Any]]):
+    """An object by its members, whose names may repeat."""
+
+
+DOCUMENTS = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.lists(st.tuples(NAMES, inner), max_size=4).map(Pairs),
+    max_leaves=8,
+)
+
+
+def written(value: Any, comma: str, colon: str, *, is_ascii: bool) -> str:
+    """The JSON of a document, its repeated names included."""
+    if isinstance(value, Pairs):
+        members = (
+            json.dumps(name, ensure_ascii=is_ascii) + colon + written(one, comma, colon, is_ascii=is_ascii)
+            for name, one in value
+        )
+        return "{" + comma.join(members) + "}"
+    if isinstance(value, list):
+        return "[" + comma.join(written(one, comma, colon, is_ascii=is_ascii) for one in value) + "]"
+    return json.dumps(value, ensure_ascii=is_ascii)
+
+
+def repeated(value: Any) -> set[str]:
+    """The names that some object of a document has more than once."""
+    if not isinstance(value, list):
+        return set()
+    names = [name for name, _ in value] if isinstance(value, Pairs) else []
+    inner = [one for _, one in value] if isinstance(value, Pairs) else value
+    return {name for name in names if names.count(name) > 1}.union(*map(repeated, inner))
+
+
+@given(
+    st.lists(st.tuples(NAMES, DOCUMENTS), max_size=4).map(Pairs),
+    st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t:")]),
+    st.booleans(),
+)
+def test_names_that_an_object_has_twice_are_found(document: Pairs, between: tuple[str, str], is_ascii: bool) -> None:
+    """At any depth, however the text is set; and none is found that is not there twice."""
+    parsed = jsontext.parse(written(document, *between, is_ascii=is_ascii).encode())
+    assert repeated(document) == set(parsed.duplicates)
+    if document:
+        text, name = written(document, *between, is_ascii=is_ascii), document[-1][0]
+        as_text = json.loads(text, parse_int=str, parse_float=str)
+        assert parsed.fields[name] in (json.loads(text)[name], as_text[name]), "the last one counts"
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        (b'{"id":"first","id":"second","amount":1,"amount":999}', ("id", "amount")),
+        (b'{"a":1,"\\u0061":2}', ("a",)),
+        (b'{"a":"\\u0022\\u0022","b":1,"b":"\\u0022\\u0022"}', ("b",)),
+        (b'{"a":"\\u0022\\u0022","b":1}', ()),
+        (b'{"x":[{"a":1},{"a":1}],"a":1}', ()),
+        (b'{"x":[[{"a":1,"a":1}]]}', ("a",)),
+        (b'{"a":1e5,"b":[],"b":[]}', ("b",)),
+        (b'\xef\xbb\xbf { "n" : 12345678901234567890123 , "n" : 1 }', ("n",)),
+        (b'{"t":"\\ud83d","t":"\\ud83d"}', ("t",)),
+        (b'{"":1,"":2}', ("",)),
+    ],
+)
+def test_duplicate_names(body: bytes, names: tuple[str, ...]) -> None:
+    """Escaped names are names, escaped quotes are none; long numbers and half pairs change nothing."""
+    assert names == jsontext.parse(body).duplicates
+
+
+def test_many_duplicates_are_bounded() -> None:
+    """Sixteen names are enough; of a long body only the fact is known."""
+    body = ",".join(f'"n{number % 40}":1' for number in range(80)).join("{}").encode()
+    assert tuple(f"n{number}" for number in range(16)) == jsontext.parse(body).duplicates
+    assert ("?",) == jsontext.parse(b'{"a":"' + b"x" * 70_000 + b'","a":1}').duplicates
+
+
+@given(OBJECTS, st.sampled_from([None, 2]))
+def test_an_ordinary_object_has_no_duplicates(value: dict[str, Any], indent: int | None) -> None:
+    """Whatever its values, compact or not."""
+    assert () == jsontext.parse(json.dumps(value, indent=indent).encode()).duplicates

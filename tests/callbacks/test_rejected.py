@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from urllib.parse import quote, unquote
 
 import orjson
 import pytest
@@ -11,7 +17,9 @@ from hypothesis import strategies as st
 
 from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
 from gateway.callbacks.credentials import Credentials
+from gateway.callbacks.redaction import redacted
 from gateway.callbacks.rejected import SCHEMA, TOPIC, TYPE, rejected_event, request_from
+from gateway.callbacks.signature import SignaturePolicy
 from gateway.errors import CallbackRejected
 from gateway.event import Event, NotAnEvent, from_json
 
@@ -76,7 +84,7 @@ def test_after_a_fix_it_decodes() -> None:
 
 
 def test_no_credential_is_stored() -> None:
-    """Tokens of headers, path, query and form body are cut out; the signature's headers stay."""
+    """Tokens of headers, path, query and form body are cut out, and the header with the signature."""
     secret = "s3cret"
     sent = request(
         b"a=1&token=s3cret&b=2",
@@ -88,12 +96,13 @@ def test_no_credential_is_stored() -> None:
         authorization=f"Bearer {secret}",
         cookie=secret,
         sign="abc",
+        ts="1735787045000",
         content_type="text/plain",
     )
     event = rejected_event("sms-dr", None, sent, ERROR, Credentials(tokens=(secret,)))
     assert secret.encode() not in event.to_json()
     assert ("a=1&b=2", "c=3", "/callbacks/sms-dr/") == (event.data["body"], event.data["query"], event.data["path"])
-    assert {"sign": "abc", "content-type": "text/plain"} == event.data["headers"]
+    assert {"ts": "1735787045000", "content-type": "text/plain"} == event.data["headers"]
 
 
 SECRET = "TOP/S3CRET wörd"
@@ -112,6 +121,118 @@ def test_no_credential_is_stored_by_a_side_door(name: str, form_of_it: str) -> N
         assert "/callbacks/sms-dr?token=***&a=1" == event.data["headers"][name]
         assert ("/callbacks/x***y", "from=***") == (event.data["path"], event.data["query"])
         assert body.replace(form_of_it, "***") == event.data["body"]
+
+
+def spellings(secret: str) -> Iterator[bytes]:
+    """Other ways to write a secret."""
+    data = secret.encode()
+    yield from (data, secret.upper().encode(), secret.lower().encode(), secret.swapcase().encode())
+    yield from (quote(secret, safe="").encode(), quote(quote(secret, safe=""), safe="").encode())
+    yield b"".join(b"%%%02X" % byte for byte in data)
+    yield "".join(f"\\u{ord(letter):04x}" for letter in secret).encode()
+    yield json.dumps(secret)[1:-1].encode()
+    yield from (data.hex().encode(), data.hex().upper().encode())
+    for before in (b"", b"u", b"us", b"user:"):
+        for behind in (b"", b":", b":p", b":pw"):
+            for encode in (base64.b64encode, base64.urlsafe_b64encode):
+                yield encode(before + data + behind)
+                yield encode(before + data + behind).rstrip(b"=")
+                yield quote(encode(before + data + behind), safe="").encode()
+
+
+@pytest.mark.parametrize("secret", ["s3cret", SECRET, "tok+en/ab==", "ÄÖÜ-tökén", "a" * 40, "a.b*c[d]"])
+def test_a_token_is_cut_out_however_it_is_written(secret: str) -> None:
+    """In any letter case, percent-encoded once or twice, as JSON escapes, in hex, and in base64 at any offset."""
+    for text in spellings(secret):
+        for around in (b"%b", b"http://x/?q=%b&a=1", b"Basic %b", b"[%b]"):
+            left = redacted(around % text, ("another-token", secret))
+            assert b"***" in left, text
+            assert redacted(left, (secret,)) == left
+            assert not any(part in left for part in (text, secret.encode()))
+            # Of base64 the neighbours of the secret are left.
+            assert len(left) <= len(around % b"***") + 20
+
+
+@given(st.text(min_size=6, max_size=12), st.binary(max_size=60), st.booleans())
+def test_cutting_out_leaves_no_secret_and_no_more_than_once(secret: str, data: bytes, is_text: bool) -> None:
+    """Of any secret in any bytes, also twice in a row."""
+    token = secret.encode("utf-8", "replace")
+    left = redacted(data + b" " + token + b" " + token, (token.decode(),), is_text=is_text)
+    assert left.endswith(b" *** ***")
+    assert redacted(data, ()) == data
+
+
+def test_a_kept_request_cannot_be_sent_again() -> None:
+    """No header with a signature is kept, the platform's or another sender's, configured or not; nor a copy of it."""
+    digest = base64.b64encode(bytes(range(200, 232))).decode()
+    names = ["sign", "webhook-signature", "svix-signature", "x-hub-signature", "x-hub-signature-256", "x-sign-256",
+             "x-twilio-signature", "stripe-signature", "x-slack-signature", "x-shopify-hmac-sha256", "signature",
+             "x-signature", "paypal-transmission-sig", "x-line-signature", "x_sign", "x-hmac",
+             "xsign"]  # fmt: skip
+    for name in names:
+        for value in (digest, "sha256=" + "5f" * 32, f"t=1,v1={digest}", "7550759DA06333F20D0640BE09355E34"):
+            copies = {"referer": f"https://p/?sign={quote(value, safe='')}", "x-copy": f"{name}: {value.lower()}"}
+            kept = {"ts": "1", "accesskey": "k", "action": "mo", "webhook-id": "7", "x-design": "d", "x-signal": "s"}
+            sent = request(b"a=1", f"q={quote(value)}".encode(), f"/callbacks/{value}")
+            event = rejected_event("sms-dr", None, sent._replace(headers={name: value, **copies, **kept}), ERROR)
+            assert kept == {key: text for key, text in event.data["headers"].items() if key not in copies}
+            secret = max(re.findall(r"[0-9A-Za-z+/]{16,}", value), key=len)
+            for text in (*event.data["headers"].values(), event.data["query"], event.data["path"]):
+                assert secret.lower() not in unquote(text).lower()
+
+
+def test_the_configured_header_is_not_kept_whatever_its_name() -> None:
+    """Of another sender, whose signature may be called anything."""
+    policy = SignaturePolicy("hmac", ("s",), header="X-Check")
+    sent = request(b"a=1", x_check="0" * 64, x_other="kept")
+    event = rejected_event("shop", None, sent, ERROR, Credentials(signature=policy))
+    assert ({"x-other": "kept"}, []) == (event.data["headers"], event.data["signed_headers"])
+
+
+def test_hostile_signature_headers_cost_little() -> None:
+    """A signature of 16 kB that is repeated everywhere is kept in a moment."""
+    value = ",".join(f"{number:016d}" for number in range(900))
+    sent = request(b"", value.encode(), "/" + value, **{f"x_sign_{n}": value for n in range(30)}, referer=value)
+    started = time.process_time()
+    rejected_event("sms-dr", None, sent, ERROR)
+    assert time.process_time() - started < 0.5
+
+
+def test_two_that_a_decoder_may_tell_apart_are_two() -> None:
+    """What differs in a header, the method, the query or the body is kept; what only a proxy adds is no difference."""
+    base = request(b"a=1", b"b=2", action="dr", x_event="one", ts="1")
+    others = [
+        base._replace(headers={**base.headers, "action": "mo"}),
+        base._replace(headers={**base.headers, "x-event": "two"}),
+        base._replace(headers={**base.headers, "x-more": ""}),
+        base._replace(headers={"action": "dr", "ts": "1"}),
+        base._replace(method="GET"),
+        base._replace(query=b""),
+        base._replace(body=b"a=1b=2", query=b""),
+        base._replace(body=b"a=2"),
+    ]
+    ids = [rejected_event("did-sms", None, one, ERROR).id for one in (base, *others)]
+    assert len(set(ids)) == len(ids)
+    secret = Credentials(tokens=("s3cret-token",))
+    for same in (
+        base,
+        base._replace(headers={**base.headers, "traceparent": "00-1", "sign": "a", "token": "s3cret-token"}),
+        base._replace(query=b"b=2&token=s3cret-token"),
+        base._replace(headers=dict(reversed(base.headers.items()))),
+    ):
+        assert ids[0] == rejected_event("did-sms", None, same, ERROR, secret).id
+
+
+def test_under_a_signature_only_what_is_signed_tells_two_apart() -> None:
+    """One captured request with many queries takes the disk of one; two signed ones are two."""
+    credentials = Credentials(signature=SignaturePolicy("general", ("s",)))
+    base = request(b"a=1", accesskey="k", action="dr", biztype="4", ts="1", sign="0" * 32)
+    first = rejected_event("did-sms", None, base, ERROR, credentials)
+    noise = base._replace(method="GET", path="/x", query=b"c=3", headers={**base.headers, "x-more": "1"}, peer="")
+    assert first.id == rejected_event("did-sms", None, noise, ERROR, credentials).id
+    for name in ("accesskey", "action", "biztype", "ts"):
+        other = base._replace(headers={**base.headers, name: "2"})
+        assert first.id != rejected_event("did-sms", None, other, ERROR, credentials).id
 
 
 def test_a_token_is_no_part_of_a_number_or_a_word_in_json() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -76,6 +77,25 @@ def test_the_whatsapp_vector() -> None:
     verify(SignaturePolicy("general", ("demoAS01",), access_key="demoAK01"), request, NOW)
 
 
+@pytest.mark.parametrize(
+    ("case", "algorithm", "sign"),
+    [
+        ("upper-hex-sha256", "sha256", "A31966C1594F5D0B1DA954BC4189513570CA0577CA0576D9C4F5309772DB4F14"),
+        ("other-algorithm", "default", "e29c04e8251432abde7b96972759df40"),
+    ],
+)
+def test_whatsapp_as_its_verifier_takes_it(case: str, algorithm: str, sign: str) -> None:
+    """Upper-case hex, and a word for the algorithm that is none: the vendor's own verifier accepts both."""
+    body = (
+        b'{"business_phone":"85230000001","statuses":[{"id":"sgn-sign-CASE","status":"sent","timestamp":"1660019986",'
+        b'"recipient_id":"628110000001"}]}'
+    ).replace(b"CASE", case.encode())
+    headers = {"accesskey": "demoAK01", "action": "webhook", "biztype": "2", "ts": "1735000011000"}
+    headers |= {"sign": sign, "algorithm": algorithm}
+    request = CallbackRequest("POST", "/", b"", headers, body, NOW)
+    verify(SignaturePolicy("general", ("demoAS01",)), request, NOW)
+
+
 def signed() -> Iterator[tuple[SignaturePolicy, CallbackRequest, tuple[str, ...]]]:
     """One rightly signed request of each scheme, with the headers that the signature covers."""
     general = load(FOLDER / "did-sms" / "signed-incoming").request
@@ -128,12 +148,27 @@ def test_a_flipped_bit_in_the_body_refuses(
 def test_a_flipped_bit_in_a_header_refuses(
     policy: SignaturePolicy, request_: CallbackRequest, covered: tuple[str, ...]
 ) -> None:
-    """Every single bit of every covered header counts, that of a letter's case included."""
+    """Every single bit of every covered header counts, except the letter case of a signature in hex."""
     for name in covered:
+        is_hex = name == covered[-1] and policy.encoding == "hex"
         for value in flipped(request_.headers[name].encode()):
-            headers = {**request_.headers, name: value.decode("utf-8", "surrogateescape")}
+            text = value.decode("utf-8", "surrogateescape")
+            headers = {**request_.headers, name: text}
+            prefix, given = text[: len(policy.prefix)], text[len(policy.prefix) :]
+            if is_hex and policy.prefix + given.lower() == request_.headers[name].lower() and prefix == policy.prefix:
+                verify(policy, request_._replace(headers=headers), NOW)
+                continue
             with pytest.raises(Unauthenticated):
                 verify(policy, request_._replace(headers=headers), NOW)
+
+
+@SIGNED
+def test_spaces_around_a_header_do_not_count(
+    policy: SignaturePolicy, request_: CallbackRequest, covered: tuple[str, ...]
+) -> None:
+    """They are no part of a header's value (RFC 9110, 5.5)."""
+    for name in covered:
+        verify(policy, request_._replace(headers={**request_.headers, name: f" \t{request_.headers[name]} "}), NOW)
 
 
 @SIGNED
@@ -170,43 +205,93 @@ def test_the_window() -> None:
 
 
 def test_a_signed_time_that_is_no_number() -> None:
-    """A rightly signed text in the place of the time is refused where a window is set."""
+    """A rightly signed text in the place of the time is refused, with a window and without: it could hold a body."""
     body = b"{}"
     sign = callbot_signature("s", request_id="r", uuid="u", create_ts="soon", body=body)
     headers = {"requestid": "r", "uuid": "u", "createts": "soon", "sign": sign}
     request = CallbackRequest("POST", "/", b"", headers, body, NOW)
-    verify(SignaturePolicy("callbot", ("s",)), request, NOW)
-    with pytest.raises(Unauthenticated, match="number"):
-        verify(SignaturePolicy("callbot", ("s",), window_s=60), request, NOW)
+    for window_s in (None, 60.0):
+        with pytest.raises(Unauthenticated, match="number"):
+            verify(SignaturePolicy("callbot", ("s",), window_s=window_s), request, NOW)
 
 
-@pytest.mark.parametrize("content_type", [None, "multipart/form-data; boundary=x"])
-def test_no_body_in_the_text(content_type: str | None) -> None:
-    """The general scheme leaves the body out when it is empty, and for multipart forms."""
+def test_a_signed_time_past_all_time() -> None:
+    """More digits than a time has are outside of any window, and nothing else."""
+    sign = general_signature("s", access_key="k", action="a", biz_type="1", ts="9" * 5000, body=b"{}")
+    headers = {"accesskey": "k", "action": "a", "biztype": "1", "ts": "9" * 5000, "sign": sign}
+    request = CallbackRequest("POST", "/", b"", headers, b"{}", NOW)
+    verify(SignaturePolicy("general", ("s",)), request, NOW)
+    with pytest.raises(Unauthenticated, match="window"):
+        verify(SignaturePolicy("general", ("s",), window_s=60), request, NOW)
+
+
+@pytest.mark.parametrize("content_type", [None, "multipart/form-data; boundary=x", "MULTIPART/FORM-DATA"])
+@pytest.mark.parametrize("body", [b"", b"--x--", b"{}"])
+def test_the_body_is_left_out_of_the_text_only_when_it_is_empty(content_type: str | None, body: bytes) -> None:
+    """Whatever the content type says, a body that is there must be signed."""
     text = b"accessKey=k&action=dr&bizType=4&ts=1&accessSecret=s"
     headers = {"accesskey": "k", "action": "dr", "biztype": "4", "ts": "1", "sign": hashlib.md5(text).hexdigest()}
     if content_type:
         headers["content-type"] = content_type
-    body = b"--x--" if content_type else b""
-    verify(SignaturePolicy("general", ("s",)), CallbackRequest("POST", "/", b"", headers, body, NOW), NOW)
+    request = CallbackRequest("POST", "/", b"", headers, body, NOW)
+    if not body:
+        verify(SignaturePolicy("general", ("s",)), request, NOW)
+        return
+    with pytest.raises(Unauthenticated, match="signature is wrong"):
+        verify(SignaturePolicy("general", ("s",)), request, NOW)
 
 
 @pytest.mark.parametrize("digest", ["md5", "sha1", "sha256", "sha512"])
-@pytest.mark.parametrize("upper", [False, True])
-def test_every_digest_of_other_senders(digest: str, upper: bool) -> None:
-    """The four digests verify, in lower-case and in upper-case hex."""
-    sign = hmac.new(b"s", b"body", digest).hexdigest()
-    headers = {"x-signature": sign.upper() if upper else sign}
+@pytest.mark.parametrize("written", [str.lower, str.upper, str.title])
+def test_every_digest_of_other_senders(digest: str, written: Callable[[str], str]) -> None:
+    """The four digests verify, in hex of any letter case."""
+    headers = {"x-signature": written(hmac.new(b"s", b"body", digest).hexdigest())}
     policy = SignaturePolicy("hmac", ("s",), digest=digest)  # type: ignore[arg-type]
     verify(policy, CallbackRequest("POST", "/", b"", headers, b"body", NOW), NOW)
 
 
-def test_an_algorithm_that_is_not_documented() -> None:
-    """An announced hash that no page names is refused; a pinned hash is not to be talked out of."""
+@pytest.mark.parametrize("written", [str.lower, str.upper, str.title])
+@pytest.mark.parametrize(
+    ("announced", "algorithm"),
+    [("sha256", "sha256"), ("Sha256", "sha256"), ("SHA256 ", "sha256"), ("sHA256", "sha256"), ("md5", "md5"),
+     ("MD5", "md5"), ("default", "md5"), ("sha1", "md5"), ("sha-256", "md5"), ("", "md5"), (None, "md5"),
+     (None, "sha256"), ("SHA-256", "sha256")],
+)  # fmt: skip
+@pytest.mark.parametrize("scheme", ["general", "callbot"])
+def test_the_vendors_own_verifier_is_no_more_lenient(
+    scheme: str, announced: str | None, algorithm: Any, written: Callable[[str], str]
+) -> None:
+    """SHA-256 in any letter case, MD5 for any other word, and the signature in any letter case; as long as SHA-256 is
+    by its length alone nothing else, it is that whatever the word.
+    """
+    if scheme == "general":
+        headers = {"accesskey": "k", "action": "a", "biztype": "2", "ts": "1"}
+        sign = general_signature("s", access_key="k", action="a", biz_type="2", ts="1", body=b"{}", algorithm=algorithm)
+    else:
+        headers = {"requestid": "r", "uuid": "u", "createts": "1"}
+        sign = callbot_signature("s", request_id="r", uuid="u", create_ts="1", body=b"{}", algorithm=algorithm)
+    headers |= {"sign": written(sign)} | ({"algorithm": announced} if announced is not None else {})
+    request = CallbackRequest("POST", "/", b"", headers, b"{}", NOW)
+    verify(SignaturePolicy(scheme, ("s",)), request, NOW)  # type: ignore[arg-type]
+    other = "md5" if algorithm == "sha256" else "sha256"
+    verify(SignaturePolicy(scheme, ("s",), algorithm=algorithm), request, NOW)  # type: ignore[arg-type]
+    with pytest.raises(Unauthenticated):
+        verify(SignaturePolicy(scheme, ("s",), algorithm=other), request, NOW)  # type: ignore[arg-type]
+
+
+def test_an_announced_sha256_is_not_an_md5() -> None:
+    """As in the vendor's own verifier."""
     policy, request, _ = next(signed())
-    with pytest.raises(Unauthenticated, match="algorithm"):
-        verify(policy, request._replace(headers={**request.headers, "algorithm": "md4"}), NOW)
-    verify(replace(policy, algorithm="md5"), request._replace(headers={**request.headers, "algorithm": "sha256"}), NOW)
+    with pytest.raises(Unauthenticated):
+        verify(policy, request._replace(headers={**request.headers, "algorithm": "sha256"}), NOW)
+
+
+@pytest.mark.parametrize("sign", ["", " ", "0" * 32, "0" * 64, "é" * 32, "\udcff", "ﬀ" * 16])
+def test_what_is_no_signature_is_refused(sign: str) -> None:
+    """Any text in its place is a refusal, not a fault of ours."""
+    for policy, request, covered in signed():
+        with pytest.raises(Unauthenticated):
+            verify(policy, request._replace(headers={**request.headers, covered[-1]: sign}), NOW)
 
 
 def test_another_access_key() -> None:

@@ -187,6 +187,11 @@ PROBLEMS = [
     ("ingest: {callbacks: {sms-dr: {path: 'x'}}}", "sms-dr.path: a path begins with /"),
     ("ingest: {callbacks: {sms-dr: {auth: {signature: {secret: x}}}}}", "does not sign sms-dr"),
     ("ingest: {callbacks: {whatsapp: {auth: {signature: {secret: x, header: y}}}}}", "platform's headers are fixed"),
+    ("ingest: {callbacks: {whatsapp: {auth: {signature: {secret: x, encoding: base64}}}}}", "encoding: only for other"),
+    (
+        "ingest: {callbacks: {x: {decoder: json, topic: t, key: $.a, auth: {signature: {secret: x, window: 1m}}}}}",
+        "signatures hold a time",
+    ),
     ("ingest: {callbacks: {whatsapp: {auth: {signature: {secret: x, algorithm: sha1}}}}}", "signs with md5 or sha256"),
     ("ingest: {callbacks: {sms-dr: {path: /callbacks/whatsapp/}}}", "/callbacks/whatsapp is taken by whatsapp"),
     ("ingest: {callbacks: {sms-dr: [{}, {account: b}]}}", "sms-dr[1].path: /callbacks/sms-dr is taken by sms-dr"),

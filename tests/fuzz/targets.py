@@ -102,7 +102,7 @@ def signatures(data: bytes) -> None:
 
     Layout: a byte of choices (2 bits scheme, then: all credentials, the peer from the path, signed rightly), lines
     ``n:value`` of the headers above by number, then path, query and body, separated by NUL. What is signed rightly by
-    us may pass; nothing else ever does.
+    us may pass, and then the signed part comes out; nothing else ever does.
     """
     if not data:
         return
@@ -122,9 +122,14 @@ def signatures(data: bytes) -> None:
     )
     peer = path.decode("latin-1")[:64] if choice & 8 else "10.1.2.3"
     request = CallbackRequest("POST", path.decode("utf-8", "surrogateescape"), query, headers, body, NOW, peer)
-    refusal = _refusal(credentials, request)
-    assert refusal is not None or choice & 16, "forged"
-    assert "secret" not in (refusal or "")
+    checked = _checked(credentials, request)
+    if isinstance(checked, str):
+        assert "secret" not in checked
+        return
+    assert choice & 16, "forged"
+    assert body == checked.body, "a body that is not the signed one"
+    assert (b"", "", "") == (checked.query, checked.path, checked.peer)
+    assert set(policy.signed_headers) == set(checked.headers)
 
 
 def _sign(policy: SignaturePolicy, headers: dict[str, str], body: bytes) -> None:
@@ -142,19 +147,18 @@ def _sign(policy: SignaturePolicy, headers: dict[str, str], body: bytes) -> None
             "secret", request_id=of("requestid"), uuid=of("uuid"), create_ts=of("createts"), body=body, algorithm="md5"
         )
     else:
-        signed = b"" if of("content-type").lower().startswith("multipart/form-data") else body
         headers["sign"] = general_signature(
             "secret", access_key=of("accesskey"), action=of("action"), biz_type=of("biztype"), ts=of("ts"),
-            body=signed, algorithm="sha256" if of("algorithm") == "sha256" else "md5",
+            body=body, algorithm="sha256" if of("algorithm") == "sha256" else "md5",
         )  # fmt: skip
 
 
-def _refusal(credentials: Credentials, request: CallbackRequest) -> str | None:
+def _checked(credentials: Credentials, request: CallbackRequest) -> CallbackRequest | str:
+    """The signed part, or why the request is refused."""
     try:
-        credentials.check(request, NOW)
+        return credentials.check(request, NOW)
     except SenderError as exc:
         return str(exc)
-    return None
 
 
 _EVENT: Final = {
