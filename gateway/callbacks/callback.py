@@ -78,6 +78,8 @@ class Callback:
         signature: the vendor's signature scheme that it can carry, or None.
         shapes: all kinds of items that may come.
         split: decides by content which of them came.
+        identity: what an item's id is made of, where a repeat does not have all bytes of the first; None for the whole
+            payload and the item's position in it.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Callback:
     signature: Literal["general", "callbot"] | None
     shapes: tuple[Shape, ...]
     split: Split
+    identity: Callable[[Item], bytes] | None = None
     source: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -125,6 +128,10 @@ class Callback:
                 scope.note(f"duplicate:{name}")
             items = self.split(payload, request, context, scope)
             arrival = times.recorded(request.received_at)
+            if self.identity is not None:
+                own = [self._event(item, 0, self.identity(item), arrival, scope, context) for item in items]
+                if own:
+                    return Decoded(tuple(own), tuple(scope.drift))
             if len(items) == 1:
                 event = self._event(items[0], 0, payload.canonical, arrival, scope, context)
                 return Decoded((event,), tuple(scope.drift))

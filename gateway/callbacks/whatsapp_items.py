@@ -18,7 +18,8 @@ from gateway.callbacks.plan import opened
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.shape import Shape
 from gateway.callbacks.whatsapp import MESSAGE_SHAPE, STATUS_SHAPE
-from gateway.callbacks.whatsapp_events import BY_NAME, CALL, OTHER
+from gateway.callbacks.whatsapp_events import CALL, OTHER
+from gateway.callbacks.whatsapp_flows import BY_NAME, ECHO, ECHO_LISTS, ECHOES
 from gateway.errors import CallbackRejected
 
 #: List in the body to shape of its items.
@@ -26,6 +27,11 @@ _LISTS: Final[Mapping[str, Shape]] = {"statuses": STATUS_SHAPE, "messages": MESS
 
 #: The two fields of an event.
 _EVENT: Final = frozenset({"field", "value"})
+
+#: What the events of several messages share; the vendor's fields around them are few.
+_AROUND_ECHOES: Final = frozenset(
+    {"messaging_product", "metadata", "business_phone", "merchant_phone", "wabaId", "time"}
+)
 
 #: Bytes of envelope that the events of one callback may repeat in all. Real envelopes have some hundred bytes;
 #: past this only the first event carries it, else a hostile body would grow with the square of its size.
@@ -150,9 +156,48 @@ def _event(payload: Payload, request: CallbackRequest, context: DecodeContext, s
     if not _is_known(name) and any(_items(value.get(items)) for items in _LISTS):
         text = orjson.dumps(opened(payload.lossless()["value"]))
         return split(Payload(value, payload.raw, payload.canonical, text), request, context, scope)
+    if name == ECHOES:
+        echoes = _echoes(value, payload)
+        if echoes:
+            return echoes
     if name not in BY_NAME:
         scope.note(f"event:{name}")
     return ((BY_NAME.get(name, OTHER), fields, payload.raw, ""),)
+
+
+def _echoes(value: dict[str, Any], payload: Payload) -> Sequence[Item]:
+    """The messages sent from the phone app, each with what is around all of them; none where the value has no list."""
+    name = next((name for name in ECHO_LISTS if _items(value.get(name))), None)
+    if name is None:
+        return ()
+    echoes = _items(value[name])
+    around = {key: inner for key, inner in value.items() if key not in ECHO_LISTS}
+    if len(echoes) == 1:
+        raws = [payload.raw]
+    else:
+        around = {key: inner for key, inner in around.items() if key in _AROUND_ECHOES}
+        raws = _echo_raws(name, len(echoes), payload)
+    items: list[Item] = []
+    for index, (echo, raw) in enumerate(zip(echoes, raws, strict=True)):
+        if type(echo) is not dict:
+            raise CallbackRejected("an object is expected", f"value.{name}[{index}]")
+        fields = {"field": ECHOES, "value": around, "messages": echo}
+        items.append((ECHO, fields, raw, f"value.{name}[{index}]"))
+    return items
+
+
+def _echo_raws(name: str, count: int, payload: Payload) -> list[Any]:
+    """The body of each echo: all that is around the messages, and a list of that one alone."""
+    whole = payload.lossless()
+    value = opened(whole["value"] if "value" in whole else whole) or {}
+    echoes = _items(value.pop(name))
+    repeats = len(orjson.dumps(value)) * count <= ENVELOPES_BYTES
+    return [
+        orjson.Fragment(
+            orjson.dumps({"field": ECHOES, "value": {**(value if repeats or not index else {}), name: [echoes[index]]}})
+        )
+        for index in range(count)
+    ]
 
 
 def _bare(fields: dict[str, Any], payload: Payload) -> Sequence[Item]:
