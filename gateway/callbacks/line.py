@@ -60,7 +60,7 @@ _EVENTS: Final = {
 }
 
 
-def _seconds_of(value: Any, scope: Scope) -> int | float | None:
+def _seconds_of(value: Any, scope: Scope) -> Any:
     thousands = duration.convert(value, scope)
     if thousands is None:
         return None

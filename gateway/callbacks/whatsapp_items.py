@@ -189,7 +189,7 @@ def _echoes(value: dict[str, Any], payload: Payload) -> Sequence[Item]:
 def _echo_raws(name: str, count: int, payload: Payload) -> list[Any]:
     """The body of each echo: all that is around the messages, and a list of that one alone."""
     whole = payload.lossless()
-    value = opened(whole["value"] if "value" in whole else whole) or {}
+    value = opened(whole.get("value", whole)) or {}
     echoes = _items(value.pop(name))
     repeats = len(orjson.dumps(value)) * count <= ENVELOPES_BYTES
     return [
