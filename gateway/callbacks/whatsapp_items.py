@@ -13,6 +13,7 @@ import orjson
 
 from gateway.callbacks.callback import DecodeContext, Item
 from gateway.callbacks.fields import Scope
+from gateway.callbacks.jsontext import parse
 from gateway.callbacks.payload import Payload
 from gateway.callbacks.plan import opened
 from gateway.callbacks.request import CallbackRequest
@@ -27,6 +28,12 @@ _LISTS: Final[Mapping[str, Shape]] = {"statuses": STATUS_SHAPE, "messages": MESS
 
 #: The two fields of an event.
 _EVENT: Final = frozenset({"field", "value"})
+
+#: What Meta's own webhooks call themselves; what the platform passes on of them is flat.
+META_OBJECT: Final = "whatsapp_business_account"
+#: What an entry of Meta's says of its changes: of items, and of other events.
+_ENTRY: Final = ((("wabaId", "id"),), (("wabaId", "id"), ("time", "time")))
+_SCALARS: Final = (str, int, orjson.Fragment)
 
 #: What the events of several messages share; the vendor's fields around them are few.
 _AROUND_ECHOES: Final = frozenset(
@@ -43,6 +50,8 @@ def split(payload: Payload, request: CallbackRequest, context: DecodeContext, sc
     fields = payload.fields
     if _is_known(fields.get("field")):
         return _events(payload, request, context, scope)
+    if "entry" in fields and fields.get("object") == META_OBJECT:
+        return _of_meta(payload, request, context, scope)
     found = [(name, _items(fields[name])) for name in fields if name in _LISTS]
     count = sum(len(items) for _, items in found)
     if count == 0:
@@ -163,6 +172,48 @@ def _event(payload: Payload, request: CallbackRequest, context: DecodeContext, s
     if name not in BY_NAME:
         scope.note(f"event:{name}")
     return ((BY_NAME.get(name, OTHER), fields, payload.raw, ""),)
+
+
+def _of_meta(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+    """The items in Meta's own envelope: entries of one account each, with changes, each a ``field`` and a ``value``."""
+    scope.note("layout:meta")
+    items: list[Item] = []
+    for entry in _items(payload.lossless()["entry"]):
+        for change in _items(entry.get("changes")) if type(entry) is dict else []:
+            items += _of_change(payload, entry, change, request, context, scope)
+    if len(items) == 1:
+        shape, fields, _, place = items[0]
+        return ((shape, fields, payload.raw, place),)
+    return items
+
+
+def _of_change(
+    payload: Payload,
+    entry: dict[str, Any],
+    change: object,
+    request: CallbackRequest,
+    context: DecodeContext,
+    scope: Scope,
+) -> Sequence[Item]:
+    """The items of one change, each with its part of the body in Meta's envelope."""
+    value = opened(change.get("value")) if type(change) is dict else None
+    if type(change) is not dict or value is None:
+        scope.note("value:entry.changes.value")
+        return ()
+    name = change.get("field")
+    text = orjson.dumps(change)
+    fields = {**parse(text).fields}
+    # An entry has the account's id and, of an event, the time.
+    around = {ours: entry[theirs] for ours, theirs in _ENTRY[_is_known(name)] if type(entry.get(theirs)) in _SCALARS}
+    fields["value"] = {**orjson.loads(orjson.dumps(around)), **(opened(fields["value"]) or {})}
+    found = split(Payload(fields, orjson.Fragment(text), payload.canonical, text), request, context, scope)
+    is_whole = len(found) == 1 or _is_known(name)
+    made: list[Item] = []
+    for shape, view, raw, place in found:
+        part = raw if is_whole else {"field": name, "value": raw}
+        outer = {"object": META_OBJECT, "entry": [{"id": entry.get("id"), "changes": [part]}]}
+        made.append((shape, view, orjson.Fragment(orjson.dumps(outer)), place))
+    return made
 
 
 def _echoes(value: dict[str, Any], payload: Payload) -> Sequence[Item]:

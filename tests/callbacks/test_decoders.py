@@ -328,9 +328,13 @@ def test_the_same_bytes_give_the_same_ids(sample: Sample) -> None:
 
 
 def test_other_payloads_give_other_ids() -> None:
-    """No two samples of one callback share an id, unless their payload is the same written differently."""
+    """No two samples of one callback share an id, unless their payload is the same written differently, or the callback
+    says itself what makes an id.
+    """
     seen: dict[tuple[str, str], object] = {}
     for sample in SAMPLES:
+        if CALLBACKS[sample.callback].identity is not None:
+            continue
         decoded = CALLBACKS[sample.callback].decode(sample.request, sample.context)
         for event in decoded.events:
             said = (event.account, orjson.loads(event.to_json())["data"]["raw"])
