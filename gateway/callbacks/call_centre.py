@@ -171,20 +171,20 @@ def _queue_seconds(data: dict[str, Any], source: Mapping[str, Any], scope: Scope
     Without both times, or where they contradict it in either unit, nothing certain can be said; a value below
     :data:`_SURE_SECONDS` is no number of milliseconds that a queue is measured in.
     """
-    told = data.get("queue_duration_s")
-    if not told:
+    sent = data.get("queue_duration_s")
+    if not sent:
         return
     lasted = None
     if "queued_at" in data and "dequeued_at" in data:
         left, entered = (datetime.fromisoformat(data[name]) for name in ("dequeued_at", "queued_at"))
         lasted = (left - entered).total_seconds()
     if lasted is None:
-        if told < _SURE_SECONDS:
+        if sent < _SURE_SECONDS:
             return
-    elif abs(told - lasted) <= 1:
+    elif abs(sent - lasted) <= 1:
         return
-    elif abs(told / 1000 - lasted) <= 1:
-        data["queue_duration_s"] = told / 1000
+    elif abs(sent / 1000 - lasted) <= 1:
+        data["queue_duration_s"] = sent / 1000
         return
     del data["queue_duration_s"]
     scope.note("value:queueDuration")

@@ -139,7 +139,7 @@ class Callback:
             raise CallbackRejected("nested too deeply") from exc
 
     def _decoded(self, payload: Payload, request: CallbackRequest, context: DecodeContext) -> Decoded:
-        scope = Scope(context.zone, context.country)
+        scope = Scope(context.zone, country=context.country)
         for name in payload.duplicates:
             scope.note(f"duplicate:{name}")
         for kind, value in payload.notes:

@@ -45,7 +45,7 @@ _SETS: Final[dict[str, Codecs]] = {
         _GB18030,
     ),
     **dict.fromkeys(("big5", "big5hkscs", "cp950", "ms950", "windows950", "950", "cnbig5", "xxbig5", "csbig5"), _BIG5),
-    **dict.fromkeys(("iso88591", "iso8859", "latin1", "l1", "88591", "isoir100", "ibm819", "cp819", "csisolatin1"), _LATIN_1),
+    **dict.fromkeys(("iso88591", "iso8859", "latin1", "l1", "88591", "ibm819", "cp819", "csisolatin1"), _LATIN_1),
     **dict.fromkeys(("utf16", "unicode", "utf16be", "ucs2", "iso10646ucs2", "unicodebig", "xutf16be"), _UTF_16),
     **dict.fromkeys(("utf16le", "unicodelittle", "xutf16le", "xutf16lebom"), _UTF_16_LE),
     **{f"{prefix}{page}": (f"cp{page}", "latin-1") for page in range(1250, 1259)
@@ -140,15 +140,22 @@ class Decoding:
         own = _CHARSET_FIELD.search(data)
         if own is not None:
             self.codecs = named(own[1].decode("latin-1")) or self.codecs
-        self.is_chinese = self.codecs is None and _is_chinese(unquote_to_bytes(data))
+        self._look_at(unquote_to_bytes(data))
 
     def parts(self, parts: list[tuple[bytes, bytes, bytes]]) -> None:
         """Look at all parts of a multipart form before their values: their heads, names and values."""
         own = next((value for _, name, value in parts if name == b"_charset_"), None)
         if own is not None:
             self.codecs = named(own.decode("latin-1")) or self.codecs
-        if self.codecs is None and not all(value.isascii() for *_, value in parts):
-            self.is_chinese = _is_chinese(b"&".join(value for *_, value in parts))
+        self._look_at(b"&".join(value for *_, value in parts))
+
+    def _look_at(self, data: bytes) -> None:
+        """See whether all values together are Chinese. What can be UTF-8 as a whole is UTF-8."""
+        if self.codecs is None:
+            try:
+                data.decode()
+            except UnicodeDecodeError:
+                self.is_chinese = _is_chinese(data)
 
     def concerns(self, text: str) -> bool:
         """Whether a text that is UTF-8 has to be decoded again, in the declared set."""

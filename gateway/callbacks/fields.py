@@ -237,7 +237,7 @@ def phone(flag_name: str, read: phones.Read) -> Converter:
     """Return the converter of a phone number; see :func:`gateway.callbacks.plan.phone_number`.
 
     Args:
-        flag_name: our name of the flag beside it, set where its country is not certain.
+        flag_name: our name of the flag of the number, set where its country is not certain.
         read: :func:`phones.certain` where the page states that numbers have their country code, else
             :func:`phones.uncertain`.
     """
@@ -248,9 +248,15 @@ def phone(flag_name: str, read: phones.Read) -> Converter:
 
     def convert(value: Any, scope: Scope) -> str | None:
         text = value if type(value) is str else written(value)
-        if text.isdigit():
-            if is_stated and phones.has_country(text):  # nearly all
+        if text.isdigit():  # nearly all; what is said here saves two calls and says what `read` says
+            if is_stated and phones.has_country(text):
                 return "+" + text
+            if not (is_stated or scope.country or text[:2] == "00") and text.isascii():
+                if scope.national is None:
+                    scope.national = [flag]
+                else:
+                    scope.national.append(flag)
+                return text
         elif text[:1] == "+" and text[1:].isdigit() and phones.has_country(text[1:]):
             return text
         if text in NULL_WORDS:
@@ -268,6 +274,12 @@ def phone(flag_name: str, read: phones.Read) -> Converter:
 
 #: A code as a number: zeros in front, a sign and an empty fraction say nothing.
 _NUMERIC: Final = re.compile(r"\+?0*(\d{1,18})(?:\.0+)?", re.ASCII)
+
+
+def canonical(code: str) -> str:
+    """Return a code as tables have it: a number without what says nothing about it, else lower case."""
+    number = _NUMERIC.fullmatch(code)
+    return number[1] if number else code.lower()
 
 
 def by_code(table: Mapping[str, Any], schema: Mapping[str, Any], otherwise: Callable[[str], Any]) -> Converter:
@@ -290,8 +302,7 @@ def by_code(table: Mapping[str, Any], schema: Mapping[str, Any], otherwise: Call
         code = (value if type(value) is str else written(value)).strip()
         if not code or code in NULL_WORDS:
             return None
-        number = _NUMERIC.fullmatch(code)
-        key = number[1] if number else code.lower()
+        key = canonical(code)
         return folded[key] if key in folded else otherwise(code)
 
     return Converter("by code", convert, schema)

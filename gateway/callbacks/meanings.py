@@ -1,6 +1,6 @@
 """What each name in ``data`` means: one sentence for one name, in all types of events (design.md 6).
 
-Where a name comes from in one type, and what is particular to it there, stands in that type's table. A table whose
+The table of a type says where a name comes from in that type, and what is particular to it there. A table whose
 name is missing here is refused by a test, and so is a name here that no table has.
 """
 

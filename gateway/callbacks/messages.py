@@ -39,7 +39,7 @@ def settle_delivery(data: dict[str, Any], source: Mapping[str, Any], scope: Scop
         data.update(said)
 
 
-#: What tells one incoming message from another. Changing this changes ids.
+#: What distinguishes one incoming message from another. Changing this changes ids.
 _CONTENT: Final = ("channel", "from", "to", "sent_at", "kind", "text", "media", "reply_to")
 
 

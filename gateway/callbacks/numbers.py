@@ -156,8 +156,8 @@ def _from_legs(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) ->
     by the one before it where that one is silent. A call with a leg that was not answered has the duration of that
     leg, and no answer. It lasts from the first start to the last end in any case; one leg alone is the call.
 
-    Why it ended is told where the legs agree, or by the one leg that was not answered: no page says which of several
-    ended the call, so nothing is said of one that was chosen by its place.
+    Why it ended is what the legs agree on, or what the one leg that was not answered says: no page says which of
+    several ended the call, so nothing is said of one that was chosen by its place.
     """
     legs = data.get("legs")
     if not legs:

@@ -4,7 +4,7 @@ A number gets its ``+`` only where the country code is certain: a mark says so (
 that arrives as a space), the vendor's page states it, a field of the callback carries the code, or the path's
 ``default_country`` is configured. Then the code must exist and the number must have a length of that country, so
 that a short code or a national number is not taken for one abroad. Any other digits stay digits, and the event says
-so beside them. What is no number (SIP addresses, sender names, masked numbers) is kept as the text it is.
+so in a flag. What is no number (SIP addresses, sender names, masked numbers) is kept as the text it is.
 """
 
 from __future__ import annotations
@@ -86,13 +86,11 @@ def certain(text: str, country: str = "") -> Number:
 
 def uncertain(text: str, country: str = "") -> Number:
     """Return a number of which no page says that it has its country code; arguments as :func:`certain`."""
-    if not country and text.isdigit() and text.isascii() and not text.startswith("00"):
-        return Number(text, True)
     return _read(text, country, is_stated=False)
 
 
 def with_country(text: str, code: str, *, is_stated: bool = False) -> Number:
-    """Return a number beside which a field names the country code; the number may have it already or not.
+    """Return a number whose country code a field of its own names; the number may have it already or not.
 
     Args:
         text: as the vendor wrote it.

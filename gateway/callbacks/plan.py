@@ -36,7 +36,7 @@ class Field:
         source: the vendor's name, or several in order of preference; dots descend. Empty for a field that the
             shape's ``finish`` sets, which is here for the schema's sake.
         convert: how the value is read.
-        note: for the documents: what is particular to this type. What the name means in all types stands in
+        note: for the documents: what is particular to this type. What the name means in all types is in
             :mod:`gateway.callbacks.meanings`.
     """
 
@@ -179,7 +179,7 @@ class Plan:
         return None
 
     def _as_object(self, key: str, value: object, scope: Scope) -> dict[str, Any] | None:
-        """The object in what stands in its place, or None: a scalar is drift, unless a line of its own has read it."""
+        """The object in what came in its place, or None: a scalar is drift, unless a line of its own has read it."""
         inner = opened(value)
         if inner is None and not any(key == leaf[0] for leaf in (*self._plain, *self._nested)):
             scope.note(f"value:{self._path}{key}")
@@ -240,7 +240,7 @@ def object_schema(table: Iterable[Field], *, is_item: bool = False) -> dict[str,
 
     Args:
         table: its lines.
-        is_item: the objects stand in a list.
+        is_item: the objects are items of a list.
     """
     properties: dict[str, Any] = {}
     for line in table:
@@ -254,10 +254,10 @@ def object_schema(table: Iterable[Field], *, is_item: bool = False) -> dict[str,
 
 
 def _set_flags(data: dict[str, Any], flags: list[Flag]) -> None:
-    """Set the flags of numbers whose country is not certain, each beside its number."""
+    """Set the flags of numbers whose country is not certain, each next to its number."""
     for group, flag_name, number in flags:
         holder = data.get(group, {}) if group else data
-        if number in holder:
+        if holder.get(number, "+")[:1] != "+":  # not where another line gave a number that is certain
             holder[flag_name] = True
 
 

@@ -28,7 +28,7 @@ from gateway.callbacks.credentials import Credentials
 from gateway.callbacks.redaction import MARK
 from gateway.callbacks.request import CallbackRequest, signed_part
 from gateway.errors import CallbackRejected
-from gateway.event import Event, NotAnEvent, event_id, schema_urn
+from gateway.event import Event, NotAnEvent, event_id, schema_url, schema_urn
 
 TOPIC: Final = "callbacks.rejected"
 TYPE: Final = "nxcloud.callback.rejected"
@@ -83,6 +83,7 @@ def rejected_event(
     request: CallbackRequest,
     error: CallbackRejected,
     credentials: Credentials | None = None,
+    schema_base_url: str = "",
 ) -> Event:
     """The whole request with the reason. The same request again gives the same id.
 
@@ -93,6 +94,7 @@ def rejected_event(
         error: why it was rejected.
         credentials: of the path: its tokens are cut out of path, query, headers and body, its signature of all but the
             body, and the event says which headers it covers.
+        schema_base_url: see :class:`~gateway.callbacks.callback.DecodeContext`.
     """
     signature = credentials.signature if credentials is not None else None
     request = _without_signatures(request, signature.signature_header if signature is not None else "")
@@ -126,7 +128,7 @@ def rejected_event(
         recordedtime=arrival,
         data=data,
         account=account,
-        dataschema=schema_urn(TYPE),
+        dataschema=schema_url(schema_base_url, TOPIC) if schema_base_url else schema_urn(TYPE),
     )
 
 

@@ -11,6 +11,7 @@ from gateway.callbacks.callback import DecodeContext, Item
 from gateway.callbacks.fields import (
     Converter,
     Scope,
+    canonical,
     code,
     echo,
     flag,
@@ -79,7 +80,7 @@ def _settle(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> No
     status = data.get("status")
     if status is not None:
         data["final"] = True
-        if status != "unknown" or data.get("status_code", "").isdecimal():
+        if status != "unknown" or canonical(data.get("status_code", "")).isdecimal():
             data["delivered"] = status == "delivered"
     _add_total(data, source, scope)
 
@@ -178,7 +179,6 @@ _IN_JSON: Final = {shape.type: shape for shape in (_receipt(phones.certain), _in
 
 _BY_ACTION: Final = {"dr": DID_DR, "mo": DID_MO}
 _BY_TYPE: Final = {"0": DID_MO, "1": DID_DR}
-_MOST_TYPE_DIGITS: Final = 4
 
 
 def split_did(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
@@ -190,8 +190,7 @@ def split_did(payload: Payload, request: CallbackRequest, context: DecodeContext
     one of ours; anything else is taken for incoming, whose text nobody else would tell us.
     """
     fields = payload.fields
-    said = str(fields.get("type")).strip()
-    by_type = _BY_TYPE.get(str(int(said)) if said.isdecimal() and len(said) <= _MOST_TYPE_DIGITS else said)
+    by_type = _BY_TYPE.get(canonical(str(fields.get("type")).strip()))
     shape = _BY_ACTION.get(request.headers.get("action", "").lower())
     if shape is None:
         if by_type is None:

@@ -6,8 +6,8 @@ All results have one form, ``2024-01-02T03:04:05.000000Z``, so that they sort as
   configured zone;
 - the same with a zone behind it: an offset, also one whose ``+`` a form turned into a space, ``Z``, ``UTC``, ``GMT``;
 - calendar digits without separators: 8, 12, 14 or 17 (``yyyyMMddHHmmssSSS``);
-- Unix time as number or digits: seconds (also with a fraction), milliseconds, microseconds, nanoseconds, told
-  apart by magnitude.
+- Unix time as number or digits: seconds (also with a fraction), milliseconds, microseconds, nanoseconds,
+  distinguished by magnitude.
 
 A time before 2000 or from 2100 on is none that a telephone network sends: it is refused, never shown (a wrong
 unit or a wrong number of digits gives such years).
@@ -64,7 +64,7 @@ _MICROS: Final = 10**17
 
 
 def rfc3339(value: object, zone: tzinfo) -> str | None:
-    """Return the moment in UTC; None where the vendor says "none" (0 or a blank).
+    """Return the moment in UTC; None where the vendor says "none" (0 or an empty text).
 
     Raises:
         ValueError: not a time, or one that cannot be right.

@@ -1,4 +1,4 @@
-"""The words of the model: one vocabulary for each name, whatever type of event it stands in (design.md 6).
+"""The words of the model: one vocabulary for each name, whatever type of event has it (design.md 6).
 
 A table of codes (``words`` in :mod:`gateway.callbacks.fields`) is refused when it has a word that is not here, so
 that two products cannot call one thing by two words. Words may be added in minor versions, never renamed.

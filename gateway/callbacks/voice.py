@@ -70,7 +70,8 @@ def prefixed(number_field: str, code_field: str, *, is_stated: bool = False) -> 
     def finish(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
         number, code = source.get(number_field), source.get(code_field)
         if number and code and "to" in data:
-            read = phones.with_country(written(number), written(code), is_stated=is_stated)
+            text = number if type(number) is str else written(number)
+            read = phones.with_country(text, code if type(code) is str else written(code), is_stated=is_stated)
             data["to"] = read.text
             if read.is_national:
                 data["to_national"] = True

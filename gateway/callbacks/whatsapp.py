@@ -7,7 +7,7 @@ in the place of its list: ``statuses.id`` is ``statuses[].id``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -110,23 +110,14 @@ _ENVELOPE: Final = (
 _BUSINESS_PHONE: Final = ("business_phone", "merchant_phone", "metadata.display_phone_number")
 #: BSUID of a user who hides the number.
 _USER_ID: Final = "contacts.user_id"
-#: The WhatsApp id of a contact has its country code; the number beside it is as the sender saved it.
-_CONTACT_PHONE: Final = phone_number("phone", ("wa_id", "phone"), read=uncertain)
+#: The number of a contact is as the sender saved it; its WhatsApp id, which comes last, has its country code.
+_CONTACT_PHONE: Final = (*phone_number("phone", "phone", read=uncertain), *phone_number("phone", "wa_id"))
 _WABA: Final = Field("waba_id", "wabaId", identifier)
 _APP: Final = Field("app_id", "app_id", identifier)
 
 
-def _add_up(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """``costs`` may hold several entries for one message: their sums, where all of them say the same thing.
-
-    A currency belongs to ``foreign_price``: an entry without that has an amount in CNY and no currency of its own.
-    """
-    costs = data.get("costs")
-    if not costs:
-        return
-    for cost in costs:
-        if "amount" not in cost:
-            cost.pop("currency", None)
+def sum_of(costs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the price that several costs make: each of their sums where all of them say the same thing."""
     price: dict[str, str] = {}
     currencies = {cost.get("currency") for cost in costs}
     if len(currencies) == 1 and all("amount" in cost for cost in costs):
@@ -136,6 +127,21 @@ def _add_up(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> No
             price["currency"] = currency
     if all("amount_cny" in cost for cost in costs):
         price["amount_cny"] = _money.total([cost["amount_cny"] for cost in costs])
+    return price
+
+
+def _add_up(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    """``costs`` may hold several entries for one message.
+
+    A currency belongs to ``foreign_price``: an entry without that has an amount in CNY and no currency of its own.
+    """
+    costs = data.get("costs")
+    if not costs:
+        return
+    for cost in costs:
+        if "amount" not in cost:
+            cost.pop("currency", None)
+    price = sum_of(costs)
     if price:
         data["price"] = price
 

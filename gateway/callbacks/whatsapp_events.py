@@ -40,7 +40,7 @@ from gateway.callbacks.vocabulary import (
     TEMPLATE_CATEGORY,
     Vocabulary,
 )
-from gateway.callbacks.whatsapp import COST_DIRECTION
+from gateway.callbacks.whatsapp import COST_DIRECTION, sum_of
 
 _TEMPLATE: Final = ("message_template_status_update", "message_template_quality_update", "template_category_update")
 _ACCOUNT: Final = (
@@ -102,7 +102,7 @@ def _words_and_code(name: str, source: str, table: Mapping[str, str], vocabulary
 
 
 def _reinstated(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """``DISABLED_UPDATE`` says that a ban began or ended; the state beside it says which."""
+    """``DISABLED_UPDATE`` says that a ban began or ended; the state of the ban says which."""
     if data.get("status_code") == "DISABLED_UPDATE":
         ban = data.get("ban", {}).get("state")
         data["status"] = ban if ban in CHANNEL_STATUS else "unknown"
@@ -297,13 +297,14 @@ _NORMAL: Final = frozenset({"normal", "normal clearing", "normal_clearing", "ok"
 
 
 def _from_costs(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """Its first cost tells direction and price of a call; without one, which side is the business does."""
-    for cost in data.get("costs", ())[:1]:
-        if "direction_code" in cost:
-            data["direction"] = _DIRECTION.get(cost["direction_code"], "unknown")
-        price = {ours: cost[name] for name, ours in (("amount", "total"), ("currency", "currency")) if name in cost}
-        if price:
-            data["price"] = price
+    """Its costs say direction and price of a call; without them, which side is the business does."""
+    costs = data.get("costs", ())
+    directions = {_DIRECTION.get(cost["direction_code"], "unknown") for cost in costs if "direction_code" in cost}
+    if directions:
+        data["direction"] = directions.pop() if len(directions) == 1 else "unknown"
+    price = sum_of(costs) if costs else None
+    if price:
+        data["price"] = price
     business = data.get("business_phone")
     if "direction" not in data and business is not None and data.get("from") != data.get("to"):
         if business == data.get("from"):
@@ -329,7 +330,7 @@ CALL: Final = Shape(
         Field("call_id", "calls.call_id", identifier),
         *phone_number("from", "calls.from"),
         *phone_number("to", "calls.to"),
-        Field("direction", "", words(_DIRECTION, DIRECTION), "Of its first cost, else by which side is the business"),
+        Field("direction", "", words(_DIRECTION, DIRECTION), "Of its costs, else by which side is the business"),
         *phone_number("business_phone", ("business_phone", "merchant_phone")),
         Field("started_at", "calls.start_time", seconds),
         Field("ended_at", "calls.end_time", seconds),
@@ -352,8 +353,8 @@ CALL: Final = Shape(
                 )
             ),
         ),
-        Field("price.total", "", money, "Of the first cost"),
-        Field("price.currency", "", code, "Of the first cost"),
+        Field("price.total", "", money, "Sum of the costs, where they have one currency"),
+        Field("price.currency", "", code, "The one currency of the costs"),
         Field("waba_id", "wabaId", identifier),
         Field("app_id", "app_id", identifier),
     ),

@@ -108,7 +108,8 @@ class CallbackPath(Section):
     )
     default_country: Annotated[str, Field(pattern=r"^\+?[1-9]\d{0,2}$")] | None = Field(
         default=None,
-        description="Country code of phone numbers that carry none, such as 62; unset: such numbers stay digits",
+        description="Country code of phone numbers without a mark, such as 62: they are numbers of that country; "
+        "unset: what may be national stays digits",
     )
     decoder: str | None = Field(
         default=None,

@@ -119,7 +119,10 @@ class Intake:
         self, endpoint: Endpoint, request: CallbackRequest, exc: CallbackRejected, now: datetime
     ) -> Answer | Pending:
         """Authentic but not understood: kept whole, then told to the sender."""
-        event = rejected_event(endpoint.callback.name, endpoint.context.account, request, exc, endpoint.credentials)
+        context = endpoint.context
+        event = rejected_event(
+            endpoint.callback.name, context.account, request, exc, endpoint.credentials, context.schema_base_url
+        )
         _log.warning(
             "callback.rejected", callback=endpoint.callback.name, id=event.id, reason=exc.reason, field=exc.field
         )

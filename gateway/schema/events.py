@@ -75,7 +75,7 @@ def _event(event_type: str, title: str, sources: list[str] | None, data: Schema)
         "dataschema": {
             "type": "string",
             "format": "uri",
-            "description": "Names the schema: an address below `topics.schema_base_url`, else a urn of type and version",
+            "description": "Names the schema: an address below `topics.schema_base_url`, else a urn",
         },
         "datacontenttype": {"const": "application/json"},
         "data": data,

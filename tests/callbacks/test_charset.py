@@ -67,7 +67,7 @@ def forms(text: bytes) -> list[bytes]:
 
 @pytest.mark.parametrize("name", SETS)
 def test_a_declared_set_is_honoured(name: str) -> None:
-    """Each set that senders declare, in forms with raw and escaped bytes, in JSON, and in a part of a multipart form."""
+    """Each set that senders declare, in forms with raw and escaped bytes, in JSON, in a part of a multipart form."""
     codec = SETS[name]
     text = SAID.get(codec, "Olá, José")
     if codec in ("cp1250", "iso8859-15"):

@@ -79,7 +79,7 @@ def test_numbers_of_which_no_page_says_anything(text: str) -> None:
     ],
 )
 def test_a_country_code_of_its_own_makes_the_number_whole(number: str, code: str, expected: str) -> None:
-    """A number beside its country code becomes whole, with the code or without; where both may be, digits stay."""
+    """A number whose code is in another field becomes whole, with it or without; where both may be, digits stay."""
     found = phones.with_country(number, code)
     assert expected == found.text
     assert found.is_national == (expected[:1] != "+")
@@ -232,3 +232,13 @@ def test_drift_is_bounded() -> None:
         scope.note(f"field:{number}" + "x" * 1000 + "\x00")
     assert fields.MOST_LABELS == len(scope.drift)
     assert all(len(label) <= fields.LABEL_LETTERS and label.isprintable() for label in scope.drift)
+
+
+@given(st.from_regex(r"[+ ]?[0-9]{1,16}|\w{1,5}", fullmatch=True), st.sampled_from(["", "62"]))
+@pytest.mark.parametrize("read", [phones.certain, phones.uncertain])
+def test_a_field_reads_numbers_as_the_module_does(read: phones.Read, text: str, country: str) -> None:
+    """The short way for plain digits gives what the whole reading gives, and the flag with it."""
+    scope = Scope(ZoneInfo("Asia/Shanghai"), country=country)
+    number = read(text, country)
+    assert (number.text or None) == fields.phone("to_national", read).convert(text, scope)
+    assert number.is_national == (scope.national is not None)

@@ -144,7 +144,7 @@ NAMES_IN_DATA = sorted({path for shape in SHAPES.values() for path, _ in members
 
 @pytest.mark.parametrize("name", NAMES_IN_DATA)
 def test_a_name_means_one_thing(name: str) -> None:
-    """A name that stands in several types has one JSON type, one description and one vocabulary in all of them."""
+    """A name that several types have has one JSON type, one description and one vocabulary in all of them."""
     found = {place: inner for place, inner in said_of(name).items() if (place[0], name) not in OTHER_TYPE}
     assert 1 == len({inner["type"] for inner in found.values()})
     if "object" not in {inner["type"] for inner in found.values()}:
@@ -213,7 +213,7 @@ UTC_FORM = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 
 def values(data: Any, path: str) -> Iterator[Any]:
-    """Everything that stands at ``a.b`` or ``a[].b``."""
+    """Return everything at ``a.b`` or ``a[].b``."""
     head, _, rest = path.partition(".")
     inner = data.get(head.removesuffix("[]"), ...) if isinstance(data, dict) else ...
     if inner is ...:

@@ -142,7 +142,7 @@ def test_anything_is_a_time_or_refused(value: object, zone: ZoneInfo) -> None:
 
 @given(st.lists(CLOCK_TIMES, min_size=2, max_size=5), ZONES)
 def test_times_sort_as_text(moments: list[datetime], zone: ZoneInfo) -> None:
-    """Sorted as text they stand in the order in which they happened, arrivals among them."""
+    """Sorted as text they are in the order in which they happened, arrivals among them."""
     texts = [times.rfc3339(moment.isoformat(), zone) for moment in moments]
     texts += [times.recorded(moment.replace(tzinfo=UTC)) for moment in moments]
     assert sorted(texts, key=str) == sorted(texts, key=lambda text: datetime.fromisoformat(text or ""))

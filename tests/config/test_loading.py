@@ -184,6 +184,11 @@ PROBLEMS = [
     ("ingest: {callbacks: {sms-dr: {decoder: json}}}", "sms-dr.decoder: sms-dr is built in"),
     ("ingest: {callbacks: {sms-dr: {topic: x}}}", "sms-dr.topic: only other senders' callbacks have it"),
     ("ingest: {callbacks: {sms-dr: {own_numbers: ['1']}}}", "sms-dr.own_numbers: only did-sms looks at it"),
+    ("ingest: {callbacks: {ota: {default_country: '999'}}}", "ota.default_country: there is no country code 999"),
+    (
+        "ingest: {callbacks: {shop: {decoder: json, topic: s, key: $.a, default_country: '62'}}}",
+        "shop.default_country: only built-in callbacks read phone numbers",
+    ),
     ("ingest: {callbacks: {sms-dr: {path: 'x'}}}", "sms-dr.path: a path begins with /"),
     ("ingest: {callbacks: {sms-dr: {auth: {signature: {secret: x}}}}}", "does not sign sms-dr"),
     ("ingest: {callbacks: {whatsapp: {auth: {signature: {secret: x, header: y}}}}}", "platform's headers are fixed"),
