@@ -18,6 +18,7 @@ import structlog
 
 from gateway.callbacks import Decoded
 from gateway.callbacks.answers import Answer
+from gateway.callbacks.meant import explained
 from gateway.callbacks.rejected import rejected_event
 from gateway.callbacks.request import CallbackRequest
 from gateway.errors import CallbackRejected, NotNow, SenderError
@@ -93,7 +94,8 @@ class Intake:
         try:
             decoded = endpoint.callback.decode(authentic, endpoint.context)
         except CallbackRejected as exc:
-            return self._rejected(endpoint, request, exc, now)
+            meant = explained(exc, endpoint.callback, authentic, endpoint.context)
+            return self._rejected(endpoint, request, meant, now)
         if decoded.drift:
             self._tell_drift(endpoint, decoded)
         answer = endpoint.callback.answers.success(request, endpoint.signing, now)

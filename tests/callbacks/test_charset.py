@@ -160,7 +160,7 @@ def test_chinese_text_is_recognised(text: str, content_type: str) -> None:
 
 
 def test_a_form_is_in_one_set() -> None:
-    """A short value whose bytes could be UTF-8 is read as the rest of the form is; a value in UTF-8 beside GBK stays."""
+    """A short value that could be UTF-8 is read as the rest of the form is; a value in UTF-8 beside GBK stays."""
     head = b"messageId=m&fromPhone=15550100200&toPhone=15550100100&type=0&"
     event, _ = decode("did-sms", head + b"x=" + "目录".encode("gbk") + b"&content=" + "请看下面的内容".encode("gbk"))
     assert ("目录", "请看下面的内容") == (event.data["raw"]["x"], event.data["text"])
