@@ -146,10 +146,11 @@ def _refuse_other_json(body: bytes, layout: Layout) -> None:
 def _out_of_strings(body: bytes, decoding: Decoding, notes: list[tuple[str, str]]) -> bytes:
     """The text in a JSON string, where the body is one: a callback that was written as JSON twice."""
     for _ in range(_MOST_STRINGS):
-        if body.removeprefix(UTF_8_MARK).lstrip()[:1] != b'"':
+        text = body.removeprefix(UTF_8_MARK).strip()
+        if text[:1] != b'"':
             break
         try:
-            inner = orjson.loads(decoding.json(body).strip())
+            inner = orjson.loads(decoding.json(text))
         except orjson.JSONDecodeError:
             break
         body, decoding.codecs = inner.encode(), None
@@ -263,12 +264,14 @@ def enclosed(payload: Payload) -> Payload | None:
         inner = _inner(fields[name] if payload.text is None else payload.lossless()[name])
         if inner is None:
             continue
-        note = ("layout", "json-in-a-field")
-        if len(fields) == 1:
-            return _of_object(inner)._replace(notes=(*payload.notes, note))
-        beside = {key: value for key, value in payload.lossless().items() if key != name}
-        text = orjson.dumps({**beside, **jsontext.lossless(inner.text)})
-        return _of_object(jsontext.parse(text))._replace(notes=(*payload.notes, note))
+        text = inner.text
+        if len(fields) > 1:
+            beside = {key: value for key, value in payload.lossless().items() if key != name}
+            text = orjson.dumps({**beside, **jsontext.lossless(inner.text)})
+        return _of_object(jsontext.parse(text))._replace(
+            duplicates=payload.duplicates or inner.duplicates,
+            notes=(*payload.notes, ("layout", "json-in-a-field")),
+        )
     return None
 
 
