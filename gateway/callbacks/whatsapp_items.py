@@ -29,9 +29,8 @@ _LISTS: Final[Mapping[str, Shape]] = {"statuses": STATUS_SHAPE, "messages": MESS
 #: The two fields of an event.
 _EVENT: Final = frozenset({"field", "value"})
 
-#: What Meta's own webhooks call themselves; what the platform passes on of them is flat.
-META_OBJECT: Final = "whatsapp_business_account"
-#: What an entry of Meta's says of its changes: of items, and of other events.
+#: What an entry of Meta's own envelope says of its changes: of items, and of other events. (What the platform passes on
+#: of it is flat.)
 _ENTRY: Final = ((("wabaId", "id"),), (("wabaId", "id"), ("time", "time")))
 _SCALARS: Final = (str, int, orjson.Fragment)
 
@@ -50,7 +49,7 @@ def split(payload: Payload, request: CallbackRequest, context: DecodeContext, sc
     fields = payload.fields
     if _is_known(fields.get("field")):
         return _events(payload, request, context, scope)
-    if "entry" in fields and fields.get("object") == META_OBJECT:
+    if "entry" in fields:
         return _of_meta(payload, request, context, scope)
     found = [(name, _items(fields[name])) for name in fields if name in _LISTS]
     count = sum(len(items) for _, items in found)
@@ -176,11 +175,11 @@ def _event(payload: Payload, request: CallbackRequest, context: DecodeContext, s
 
 def _of_meta(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
     """The items in Meta's own envelope: entries of one account each, with changes, each a ``field`` and a ``value``."""
-    scope.note("layout:meta")
     items: list[Item] = []
     for entry in _items(payload.lossless()["entry"]):
         for change in _items(entry.get("changes")) if type(entry) is dict else []:
             items += _of_change(payload, entry, change, request, context, scope)
+    scope.note("layout:meta")
     if len(items) == 1:
         shape, fields, _, place = items[0]
         return ((shape, fields, payload.raw, place),)
@@ -211,7 +210,7 @@ def _of_change(
     made: list[Item] = []
     for shape, view, raw, place in found:
         part = raw if is_whole else {"field": name, "value": raw}
-        outer = {"object": META_OBJECT, "entry": [{"id": entry.get("id"), "changes": [part]}]}
+        outer = {"object": payload.fields.get("object"), "entry": [{"id": entry.get("id"), "changes": [part]}]}
         made.append((shape, view, orjson.Fragment(orjson.dumps(outer)), place))
     return made
 
