@@ -52,12 +52,14 @@ def pairs(data: bytes, decoding: Decoding | None = None) -> list[tuple[str, str]
 def mapping(data: bytes) -> dict[str, str] | None:
     """Return the fields by name, in two thirds of the time.
 
-    None where a name repeats, a part has no ``=``, or the form is not plain UTF-8.
+    None where a name repeats, a part has no ``=``, the form is not plain UTF-8 or its separators went through HTML.
     """
     text = _unescaped_at_once(data)
     if text is None:
         return None
     parts = text.split("&")
+    if parts[-1][:4] == "amp;":
+        return None
     try:
         fields = dict([part.split("=", 1) for part in parts])
     except ValueError:

@@ -33,7 +33,7 @@ _BOUNDARY: Final = b"--"
 _LINE_ENDS: Final = b"\r\n\t"
 #: First bytes of what is neither a plain form nor a JSON object: escaped JSON, JSON in a string, an array, a mark of
 #: UTF-16. A look at one byte spares all others the question.
-_UNUSUAL: Final = frozenset({b"%", b'"', b"[", b"\xfe", b"\xff"})
+_UNUSUAL: Final = frozenset({b"%", b'"', b"[", b"\0", b"\xfe", b"\xff"})
 #: A separator of fields that went through HTML. In a form that was written by its rules nothing looks like it.
 _ESCAPED_SEPARATOR: Final = re.compile(rb"&amp;(?=[A-Za-z_][\w.-]*+=)")
 #: How often a JSON text may be in a string of another.
@@ -84,16 +84,19 @@ def read(request: CallbackRequest, layout: Layout, credential_fields: frozenset[
     body, query = request.body, request.query
     codecs = declared(request.headers.get("content-type", ""))
     first = body[:1]
-    if codecs is None and first not in _UNUSUAL and b"\0" not in body[:2]:  # nearly all: plain UTF-8
+    if codecs is None and first not in _UNUSUAL and body[1:2] != b"\0":  # nearly all: plain UTF-8
         if first in jsontext.BEFORE_OBJECT:
             if (layout == "json" or not query) and jsontext.is_object(body):
                 try:
-                    return _of_object(jsontext.parse(body))
+                    parsed = jsontext.parse(body)
+                    return Payload(
+                        parsed.fields, orjson.Fragment(parsed.text), parsed.canonical, parsed.text, parsed.duplicates
+                    )
                 except NotUtf8:
                     pass
         elif layout == "form" and not (query and body) and first != b"-" and not form.is_listing(body):
             body = query or body.strip(_LINE_ENDS)
-            single = form.mapping(body) if b"&amp;" not in body else None
+            single = form.mapping(body)
             if single and credential_fields.isdisjoint(single):
                 return Payload(single, single, orjson.dumps(single, option=orjson.OPT_SORT_KEYS), None)
     decoding = Decoding(codecs)
