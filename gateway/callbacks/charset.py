@@ -41,7 +41,7 @@ _UTF_16_LE: Final[Codecs] = ("utf-16-le",)
 _SETS: Final[dict[str, Codecs]] = {
     **dict.fromkeys(
         ("gbk", "xgbk", "gb2312", "gb231280", "gb18030", "gb180302000", "gb180302005", "gb180302022", "cp936", "ms936",
-         "windows936", "936", "euccn", "hzgb2312", "chinese", "csgb2312", "isoir58"),
+         "windows936", "936", "euccn", "chinese", "csgb2312", "isoir58"),
         _GB18030,
     ),
     **dict.fromkeys(("big5", "big5hkscs", "cp950", "ms950", "windows950", "950", "cnbig5", "xxbig5", "csbig5"), _BIG5),

@@ -133,6 +133,8 @@ class GenericCallback:
         scope = Scope(context.zone)
         for name in payload.duplicates:
             scope.note(f"duplicate:{name}")
+        for kind, value in payload.notes:
+            scope.note(f"{kind}:{value}")
         return Decoded((event,), tuple(scope.drift))
 
 

@@ -91,6 +91,19 @@ def kind(body: bytes) -> str | None:
         return None
 
 
+def in_text(text: str) -> Any:
+    """Return the value of a JSON text that stands in a field; None where it is none, or could not be written again.
+
+    Such a value is nested on its own, so a callback with it may be deeper than the limit of :func:`parse`.
+    """
+    try:
+        value = orjson.loads(text)
+        orjson.dumps([[[[[[[[[[[[value]]]]]]]]]]]])  # as deep as any path to such a field
+    except (orjson.JSONDecodeError, TypeError):
+        return None
+    return value
+
+
 def parse(body: bytes) -> JsonText:
     """Read one JSON object.
 

@@ -31,6 +31,7 @@ from gateway.callbacks.fields import (
     text,
     words,
 )
+from gateway.callbacks.jsontext import in_text
 from gateway.callbacks.messages import DELIVERY_LINES, message_id, settle_delivery
 from gateway.callbacks.payload import Payload
 from gateway.callbacks.plan import Field, coded, opened, phone_number
@@ -234,10 +235,7 @@ def _shape_of(event: Mapping[str, Any]) -> Shape:
 def _listed(value: object) -> list[Any]:
     """A list as it is; one object alone, or in a string of JSON, as a list of it."""
     if type(value) is str and value[:1] in ("[", "{"):
-        try:
-            value = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            return []
+        value = in_text(value)
     if type(value) is list:
         return value
     return [value] if type(value) is dict else []

@@ -262,14 +262,17 @@ def enclosed(payload: Payload) -> Payload | None:
     one counts.
     """
     fields = payload.fields
-    names = fields if len(fields) == 1 else [name for name in _ENCLOSING if name in fields]
+    names = list(fields) if len(fields) == 1 else [name for name in _ENCLOSING if name in fields]
+    if not any(type(fields[name]) in (dict, str) for name in names):
+        return None
+    whole = payload.lossless()
     for name in names:
-        inner = _inner(fields[name] if payload.text is None else payload.lossless()[name])
+        inner = _inner(whole[name])
         if inner is None:
             continue
         text = inner.text
         if len(fields) > 1:
-            beside = {key: value for key, value in payload.lossless().items() if key != name}
+            beside = {key: value for key, value in whole.items() if key != name}
             text = orjson.dumps({**beside, **jsontext.lossless(inner.text)})
         return _of_object(jsontext.parse(text))._replace(
             duplicates=payload.duplicates or inner.duplicates,

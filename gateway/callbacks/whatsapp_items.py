@@ -13,7 +13,7 @@ import orjson
 
 from gateway.callbacks.callback import DecodeContext, Item
 from gateway.callbacks.fields import Scope
-from gateway.callbacks.jsontext import parse
+from gateway.callbacks.jsontext import in_text, parse
 from gateway.callbacks.payload import Payload
 from gateway.callbacks.plan import opened
 from gateway.callbacks.request import CallbackRequest
@@ -70,10 +70,7 @@ def split(payload: Payload, request: CallbackRequest, context: DecodeContext, sc
 def _items(value: object) -> list[Any]:
     """A list as it is; one object alone as a list of it; a string of JSON as what it holds."""
     if type(value) is str and value[:1] in ("[", "{"):
-        try:
-            value = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            return []
+        value = in_text(value)
     if type(value) is list:
         return value
     return [value] if type(value) is dict else []

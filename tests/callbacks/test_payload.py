@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext, Decoded
+from gateway.callbacks.generic import GenericCallback, JsonPath
 from gateway.errors import CallbackRejected
 from tests.callbacks.samples import Sample, all_samples
 
@@ -152,3 +153,38 @@ def test_a_line_delivered_again() -> None:
     assert first[1].id == again[1].id == decode("line", body(("b", True))).events[0].id
     assert 3 == len({event.id for event in (*first, *again)})
     assert [False, True] == [event.data["redelivered"] for event in again]
+
+
+DEEP = "[" * 400 + "]" * 400
+STATUS = '{"id":"1","status":"sent","x":%s}' % DEEP  # noqa: UP031 - braces
+TWO = f'[{STATUS},{{"id":"2","status":"sent"}}]'
+
+
+@pytest.mark.parametrize(
+    ("callback", "body"),
+    [
+        ("line", {"events": f'[{{"type":"message","source":{{"userId":"u"}},"message":{{"id":"1","x":{DEEP}}}}}]'}),
+        ("whatsapp", {"statuses": TWO}),
+        ("whatsapp", {"entry": f'[{{"changes":[{{"field":"messages","value":{{"statuses":{TWO}}}}}]}}]'}),
+        ("whatsapp", {"entry": [{"changes": [{"field": "messages", "value": f'{{"statuses":{TWO}}}'}]}]}),
+        ("whatsapp", {"field": "x", "value": f'{{"statuses":{TWO}}}'}),
+        ("whatsapp", {"field": "x", "value": f'[{{"statuses":{TWO}}},{{"statuses":[]}}]'}),
+        ("sms-dr", {"data": f'{{"messageid":"1","x":{DEEP}}}'}),
+        ("sms-dr", {"data": f'{{"messageid":"1","x":{DEEP}}}', "a": 1}),
+    ],
+)
+def test_a_text_of_json_that_is_nested_too_deeply(callback: str, body: dict[str, object]) -> None:
+    """JSON in a string has a nesting of its own: what no event can hold is rejected, as it is outside of strings."""
+    with pytest.raises(CallbackRejected):
+        decode(callback, json.dumps(body).encode())
+
+
+def test_other_senders_are_decoded_by_the_same_rules() -> None:
+    """A webhook of another sender: its character set is honoured, and what was not declared is drift."""
+    for decoder, body in (("json", '{"id":"7","text":"你好，世界"}'), ("form", "id=7&text=你好，世界")):
+        callback = GenericCallback("shop", decoder, "shop.order", JsonPath("$.id"))
+        for content_type, drift in (("text/plain; charset=gbk", ()), ("", ("charset:gb18030",))):
+            request = CallbackRequest("POST", "/", b"", {"content-type": content_type}, body.encode("gbk"), NOW)
+            (event,), found = callback.decode(request, DecodeContext())
+            assert "你好，世界" == orjson.loads(orjson.dumps(event.data["raw"]))["text"]
+            assert drift == found
