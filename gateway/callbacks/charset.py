@@ -124,15 +124,11 @@ class Decoding:
         """Return a body in UTF-16 as UTF-8; any other as it is."""
         if not may_be_utf16(body):
             return body
-        declared_le = self.codecs == _UTF_16_LE
         if self.codecs in (_UTF_16, _UTF_16_LE):
             self.codecs = None
         else:
             self._note("utf-16")
-        if body[:2] in _UTF_16_MARKS:
-            codec = "utf-16"
-        else:
-            codec = "utf-16-le" if body[1] == 0 or (declared_le and body[0] != 0) else "utf-16-be"
+        codec = "utf-16" if body[:2] in _UTF_16_MARKS else "utf-16-le" if body[1] == 0 else "utf-16-be"
         return body.decode(codec, "backslashreplace").encode("utf-8", "backslashreplace")
 
     def form(self, data: bytes) -> None:

@@ -129,12 +129,20 @@ def _read(
     if body and (layout == "json" or (body.lstrip()[:1] == b"[" and not query)):
         _refuse_other_json(body, layout)
     body = body.removeprefix(UTF_8_MARK).strip(_LINE_ENDS)
-    if b"&amp;" in body or b"&amp;" in query:
-        as_sent = body, query
-        body, query = _ESCAPED_SEPARATOR.sub(b"&", body), _ESCAPED_SEPARATOR.sub(b"&", query)
-        if as_sent != (body, query):
-            notes.append(("layout", "escaped-form"))
+    if body[:2] != _BOUNDARY and not form.is_listing(body):
+        body = _separated(body, notes)
+    query = _separated(query, notes)
     return _of_pairs(_body_pairs(body, decoding), _query_pairs(query, decoding), credential_fields, notes)
+
+
+def _separated(data: bytes, notes: list[tuple[str, str]]) -> bytes:
+    """A form with ``&`` between its fields, where they went through HTML."""
+    if b"&amp;" not in data:
+        return data
+    separated = _ESCAPED_SEPARATOR.sub(b"&", data)
+    if separated != data and ("layout", "escaped-form") not in notes:
+        notes.append(("layout", "escaped-form"))
+    return separated
 
 
 def _refuse_other_json(body: bytes, layout: Layout) -> None:

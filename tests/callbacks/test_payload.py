@@ -90,6 +90,12 @@ def test_a_text_with_an_entity_stays() -> None:
     (event,), drift = decode("sms-dr", body)
     assert ("a &amp; b", "x&amp;y=1") == (event.data["ext"], event.data["raw"]["remark"])
     assert ("field:remark",) == drift
+    multipart = "".join(
+        f'--B\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in (("messageid", "m"), ("ext", "a&amp;status=3"))
+    )
+    (event,), drift = decode("sms-dr", f"{multipart}--B--\r\n".encode())
+    assert ("a&amp;status=3", ()) == (event.data["ext"], drift)
 
 
 def test_fields_beside_the_enclosed_callback() -> None:
