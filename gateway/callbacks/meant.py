@@ -6,7 +6,7 @@ was decoded, so under a signature of signed bytes alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from gateway.callbacks import CALLBACKS, Callback, CallbackRequest, DecodeContext
@@ -14,8 +14,9 @@ from gateway.callbacks.fields import Scope
 from gateway.callbacks.payload import Payload, enclosed, read
 from gateway.errors import CallbackRejected
 
-#: Bytes of a request that is tried as other callbacks: with a longer one that would cost more than its decoding may.
-_MOST_BYTES: Final = 16_384
+#: Bytes of a request that is tried as other callbacks, each of which may cost as much as decoding it: 10 ms at the worst.
+#: Callbacks have some hundred bytes, seldom two thousand.
+_MOST_BYTES: Final = 4096
 #: Fields that another callback must find, so that a chance likeness is not called one.
 _LEAST_FIELDS: Final = 3
 #: Other callbacks that are named, where several fit equally well: Viber's and Messenger's receipts are alike.
@@ -49,9 +50,9 @@ def _hints(callback: Callback, request: CallbackRequest, context: DecodeContext)
         return
     names = likely(callback, payload, request, context)
     if names:
-        yield f"it looks like the callback {' or '.join(names)}: is this address entered for the wrong callback?"
+        yield f"it looks like the callback {_either(names)}: is this address entered for the wrong callback?"
     elif callback.layout == "json" and payload.text is None:
-        yield f"the body looks like a form, but this callback takes JSON with {' or '.join(_identifying(callback))}"
+        yield f"the body looks like a form, but this callback takes JSON with {_either(_identifying(callback))}"
 
 
 def likely(callback: Callback, payload: Payload, request: CallbackRequest, context: DecodeContext) -> list[str]:
@@ -92,6 +93,11 @@ def _score(callback: Callback, payload: Payload, request: CallbackRequest, conte
 
 def _leaves(value: Any) -> int:
     return sum(map(_leaves, value.values())) if type(value) is dict else 1
+
+
+def _either(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _identifying(callback: Callback) -> tuple[str, ...]:
