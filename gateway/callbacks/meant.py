@@ -14,7 +14,7 @@ from gateway.callbacks.fields import Scope
 from gateway.callbacks.payload import Payload, enclosed, read
 from gateway.errors import CallbackRejected
 
-#: Bytes of a request that is tried as other callbacks, each of which may cost as much as decoding it: 10 ms at the worst.
+#: Bytes of a request that is tried as other callbacks, each of which may cost as much as decoding: 10 ms at the worst.
 #: Callbacks have some hundred bytes, seldom two thousand.
 _MOST_BYTES: Final = 4096
 #: Fields that another callback must find, so that a chance likeness is not called one.
