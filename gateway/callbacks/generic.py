@@ -134,6 +134,8 @@ class GenericCallback:
         scope = Scope(context.zone)
         for name in payload.duplicates:
             scope.note("duplicate", name)
+        for kind, value in payload.notes:
+            scope.note(kind, value)
         return Decoded((event,), tuple(scope.drift))
 
 

@@ -37,7 +37,7 @@ def decode(callback: str, body: Any, context: DecodeContext | None = None) -> di
 def test_a_word_for_nothing_is_no_id(sample: Sample, word: str) -> None:
     """With a word for nothing in place of each scalar at the top, no event is about it, and no id or number is it."""
     if sample in OBJECTS:
-        body = json.loads(sample.request.body)
+        body = json.loads(sample.request.body.decode("utf-8", "replace"))
         nothing = {name: value if isinstance(value, (dict, list)) else word for name, value in body.items()}
         request = sample.request._replace(body=json.dumps(nothing).encode())
     else:
