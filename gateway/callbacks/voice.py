@@ -69,7 +69,9 @@ def prefixed(number_field: str, code_field: str, *, is_stated: bool = False) -> 
 
     def finish(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
         number, code = source.get(number_field), source.get(code_field)
-        if number and code and "to" in data:
+        if type(code) in (dict, list):
+            scope.note("value", code_field)
+        elif number and code and type(number) not in (dict, list) and "to" in data:
             text = number if type(number) is str else written(number)
             read = phones.with_country(text, code if type(code) is str else written(code), is_stated=is_stated)
             data["to"] = read.text
