@@ -73,6 +73,9 @@ UTF_8_MARK: Final = b"\xef\xbb\xbf"
 PIECE: Final = 32 * 1024
 #: Characters that are looked at to see whether a text is Chinese. A message has some hundred at most.
 _LOOKED_AT: Final = 4096
+#: Values of one request that are looked at one by one to see what they are in; each costs some microseconds. A callback
+#: has some dozen fields.
+_MOST_GUESSES: Final = 1000
 
 #: The 3755 characters of GB2312's first level: nearly all that Chinese texts consist of.
 _FIRST_LEVEL: Final = frozenset(
@@ -118,11 +121,13 @@ class Decoding:
         codecs: of the declared set; None where none is.
         is_chinese: all of it together was seen to be GB18030.
         found: sets that were found and not declared, without repeats; ``unknown`` where bytes are shown as ``\\xNN``.
+        guesses: values so far that neither the declared set nor UTF-8 could read.
     """
 
     codecs: Codecs | None = None
     is_chinese: bool = False
     found: list[str] = field(default_factory=list)
+    guesses: int = 0
 
     def body(self, body: bytes) -> bytes:
         """Return a body in UTF-16 as UTF-8; any other as it is."""
@@ -176,6 +181,8 @@ class Decoding:
 
     def text(self, data: bytes) -> str:
         """Return the text of one name or value."""
+        if self.guesses > _MOST_GUESSES and not data.isascii():
+            return as_text(data, self.codecs[0] if self.codecs is not None else "utf-8")
         text = self._known(data)
         if text is not None:
             return text
@@ -226,6 +233,8 @@ class Decoding:
             if self.codecs is not None:
                 self._note("utf-8")
             return text
+        if not self.is_chinese:
+            self.guesses += 1
         chinese = _gb18030(data) if self.is_chinese or _is_chinese(data) else None
         if chinese is None:
             return text
