@@ -44,6 +44,7 @@ _ADVICE: Final = {
     "field": "a field that this version does not know; data.raw has it. Look for a newer version",
     "value": "a value that could not be read; it is left out, and data.raw has it. Look at the sample",
     "duplicate": "one object has the name twice; the last value counts, and data.raw has both",
+    "layout": "packed as no page describes; it was read all the same. Look at what sends it",
 }
 #: Arrival does not matter here.
 _NO_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -15,11 +15,13 @@ from gateway.callbacks import (
     callbot,
     channels,
     email,
+    line,
     numbers,
     sms,
     voice,
     whatsapp,
     whatsapp_events,
+    whatsapp_flows,
     whatsapp_items,
 )
 from gateway.callbacks.answers import CALLBOT_ANSWERS, CODE_ANSWERS, EMAIL_ANSWERS, TEXT_ANSWERS, Answer, Answers
@@ -162,6 +164,8 @@ _TABLE: Final = (
             whatsapp_events.TEMPLATE,
             whatsapp_events.ACCOUNT,
             whatsapp_events.SYNC,
+            whatsapp_flows.FLOW,
+            whatsapp_flows.ECHO,
             whatsapp_events.OTHER,
             whatsapp_events.CALL,
         ),
@@ -199,6 +203,20 @@ _TABLE: Final = (
             channels.MESSENGER_STATUS_SHAPE,
         ),
         channels.split_messenger,
+    ),
+    Callback(
+        "line",
+        "LINE: incoming message, event, receipt",
+        "json",
+        CODE_ANSWERS,
+        None,
+        (
+            line.MESSAGE,
+            line.EVENT,
+            line.STATUS_SHAPE,
+        ),
+        line.split,
+        line.identity,
     ),
     Callback(
         "super-message",

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from gateway.callbacks import bounds, times
 from gateway.callbacks.answers import Answers
 from gateway.callbacks.fields import Scope
-from gateway.callbacks.payload import Layout, Payload, read
+from gateway.callbacks.payload import Layout, Payload, enclosed, read
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.shape import Certainty, Shape
 from gateway.errors import CallbackRejected
@@ -54,7 +54,9 @@ class Decoded(NamedTuple):
         events: at least one, in the order sent; stored and answered as one unit.
         drift: short labels of what protocol.md does not know: ``field:<name>``, ``<our field>:<code>``,
             ``value:<name>`` for a value that could not be read, ``duplicate:<name>`` for a name that one JSON
-            object has more than once. At most 16.
+            object has more than once, ``query:<name>`` for one whose value in the query is another than in the body,
+            ``charset:<name>`` for a character set that is not declared, ``layout:<word>`` for a callback that is packed
+            as no page describes. At most 16.
     """
 
     events: tuple[Event, ...]
@@ -82,6 +84,8 @@ class Callback:
         signature: the vendor's signature scheme that it can carry, or None.
         shapes: all kinds of items that may come.
         split: decides by content which of them came.
+        identity: what an item's id is made of, where a repeat does not have all bytes of the first; None for the whole
+            payload and the item's position in it.
     """
 
     name: str
@@ -91,6 +95,7 @@ class Callback:
     signature: Literal["general", "callbot"] | None
     shapes: tuple[Shape, ...]
     split: Split
+    identity: Callable[[Item], bytes] | None = None
     source: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -124,25 +129,40 @@ class Callback:
         """
         try:
             payload = read(request, self.layout, context.credential_fields)
-            scope = Scope(context.zone, max_items=context.max_items, country=context.country)
-            for name in payload.duplicates:
-                scope.note("duplicate", name)
-            items = self.split(payload, request, context, scope)
-            arrival = times.recorded(request.received_at)
-            if len(items) == 1:
-                event = self._event(items[0], 0, payload.canonical, arrival, scope, context)
-                return Decoded((event,), tuple(scope.drift))
-            if not items:
-                raise CallbackRejected("no item in it is of a known shape")
-            bounds.check_items(len(items), context.max_items)
-            # Hashed once, else each id would hash the whole payload again.
-            digest = hashlib.blake2b(payload.canonical).digest()
-            events = [
-                self._event(item, position, digest, arrival, scope, context) for position, item in enumerate(items)
-            ]
-            return Decoded(tuple(events), tuple(scope.drift))
+            try:
+                return self._decoded(payload, request, context)
+            except CallbackRejected as exc:
+                inner = enclosed(payload)
+                if inner is None:
+                    raise
+                try:
+                    return self._decoded(inner, request, context)
+                except CallbackRejected:
+                    raise exc from None
         except RecursionError as exc:
             raise CallbackRejected("nested too deeply") from exc
+
+    def _decoded(self, payload: Payload, request: CallbackRequest, context: DecodeContext) -> Decoded:
+        scope = Scope(context.zone, max_items=context.max_items, country=context.country)
+        for name in payload.duplicates:
+            scope.note("duplicate", name)
+        for kind, value in payload.notes:
+            scope.note(kind, value)
+        items = self.split(payload, request, context, scope)
+        if not items:
+            raise CallbackRejected("no item in it is of a known shape")
+        bounds.check_items(len(items), context.max_items)
+        arrival = times.recorded(request.received_at)
+        if self.identity is not None:
+            events = [self._event(item, 0, self.identity(item), arrival, scope, context) for item in items]
+            return Decoded(tuple(events), tuple(scope.drift))
+        if len(items) == 1:
+            event = self._event(items[0], 0, payload.canonical, arrival, scope, context)
+            return Decoded((event,), tuple(scope.drift))
+        # Hashed once, else each id would hash the whole payload again.
+        digest = hashlib.blake2b(payload.canonical).digest()
+        events = [self._event(item, position, digest, arrival, scope, context) for position, item in enumerate(items)]
+        return Decoded(tuple(events), tuple(scope.drift))
 
     def _event(
         self, item: Item, position: int, canonical: bytes, arrival: str, scope: Scope, context: DecodeContext

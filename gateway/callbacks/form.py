@@ -1,18 +1,18 @@
 """Form fields from raw bytes: ``application/x-www-form-urlencoded``, in a body or in a query.
 
-The result is what the standard library gives (``+`` is a blank, ``%XX`` a byte, then UTF-8, blank values
-kept), several times faster. Vendors write raw blanks, raw UTF-8 and wrong escapes into queries (protocol.md,
-E3): all of them are text here, nothing is an error. Bytes that are not UTF-8 become ``\\xNN`` so that a
-receipt is never lost for one letter.
+The result is what the standard library gives (``+`` is a space, ``%XX`` a byte, then UTF-8, empty values
+kept), several times faster. Vendors write raw spaces, raw UTF-8 and wrong escapes into queries (protocol.md,
+E3): all of them are text here, nothing is an error. Bytes that are not UTF-8 are what the :class:`Decoding` makes of
+them; without one they become ``\\xNN``.
 """
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Iterator
 from typing import Final
-from urllib.parse import unquote_to_bytes
+
+from gateway.callbacks.charset import PIECE, Decoding, as_text, unescaped_bytes
 
 #: Name and value of one part that is not empty.
 _PART: Final = re.compile(r"(?=[^&])([^&=]*)=?([^&]*)")
@@ -30,36 +30,51 @@ _WRITTEN: Final = "content"
 _BEHIND_TEXT: Final = frozenset({"type", "toPhone", "fromPhone", "size", "price", "receiveTime", "smsStatus"})
 #: How the listing of a DID callback begins. Nothing else does: a form's name has no colon.
 _LISTING: Final = b"messageId:"
-#: Bytes decoded at once. Each wrong byte costs a fifth of a microsecond, and the interpreter is held meanwhile: in a
-#: body of 1 MiB for a quarter of a second, in a piece of it for some milliseconds.
-_PIECE: Final = 32 * 1024
 
 
-def pairs(data: bytes) -> list[tuple[str, str]]:
-    """The fields in the order sent; a part without ``=`` is a name with an empty value; empty parts are skipped."""
+def pairs(data: bytes, decoding: Decoding | None = None) -> list[tuple[str, str]]:
+    """Return the fields in the order sent; a part without ``=`` is a name with an empty value, empty parts are skipped.
+
+    Args:
+        data: the form.
+        decoding: of what is not UTF-8.
+    """
     text = _unescaped_at_once(data)
-    if text is None:
-        return [_unescaped(part) for part in data.replace(b"+", b" ").split(b"&") if part]
+    if text is None or (decoding is not None and decoding.concerns(text)):
+        return _part_by_part(data, decoding)
     if "&&" in text:  # a match is tried at each; empty parts are sooner left out like this
         text = "&".join(filter(None, text.split("&")))
     found: list[tuple[str, str]] = []
     at = 0
     while at < len(text):  # in pieces that end before a "&": the interpreter is held during each
-        end = text.find("&", at + _PIECE)
+        end = text.find("&", at + PIECE)
         end = len(text) if end < 0 else end
         found += _PART.findall(text, at, end)
         at = end
     return found
 
 
+def _part_by_part(data: bytes, decoding: Decoding | None) -> list[tuple[str, str]]:
+    parts = (part.partition(b"=") for part in data.replace(b"+", b" ").split(b"&") if part)
+    if decoding is None:
+        return [(_unescaped(name), _unescaped(value)) for name, _, value in parts]
+    decoding.form(data)
+    return [(decoding.unescaped(name), decoding.unescaped(value)) for name, _, value in parts]
+
+
 def mapping(data: bytes) -> dict[str, str] | None:
-    """The fields by name, in two thirds of the time; None where a name repeats or a part has no ``=``."""
+    """Return the fields by name, in two thirds of the time.
+
+    None where a name repeats, a part has no ``=``, the form is not plain UTF-8 or its separators went through HTML.
+    """
     text = _unescaped_at_once(data)
     if text is None:
         return None
-    if len(text) > _PIECE and text.count("=") <= text.count("&"):  # fewer than parts, so one has none
+    if len(text) > PIECE and text.count("=") <= text.count("&"):  # fewer than parts, so one has none
         return None
     parts = text.split("&")
+    if parts[-1][:4] == "amp;":
+        return None
     try:
         fields = dict([part.split("=", 1) for part in parts])
     except ValueError:
@@ -68,67 +83,49 @@ def mapping(data: bytes) -> dict[str, str] | None:
 
 
 def _unescaped_at_once(data: bytes) -> str | None:
-    """The text of a whole form; None where an escape stands for ``&`` or ``=`` and would move a field's border."""
+    """The text of a whole form; None where it is not plain UTF-8, or an escape stands for ``&`` or ``=`` and would move
+    a field's border.
+    """
     if b"+" in data:
         data = data.replace(b"+", b" ")
     if b"%" in data:
-        # The escapes of a date first, cheaply: a colon or a blank cannot complete another escape.
+        # The escapes of a date first, cheaply: a colon or a space cannot complete another escape.
         data = data.replace(b"%3A", b":").replace(b"%20", b" ")
         if b"%" in data:
             if b"%26" in data or b"%3D" in data or b"%3d" in data:
                 return None
             data = unescaped_bytes(data)
-    return data.decode("utf-8", "backslashreplace") if len(data) <= _PIECE else as_text(data)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if text.isascii() or "_charset_=" not in text else None
 
 
-def _unescaped(part: bytes) -> tuple[str, str]:
-    name, _, value = part.partition(b"=")
-    if b"%" in name:
-        name = unescaped_bytes(name)
-    if b"%" in value:
-        value = unescaped_bytes(value)
-    return as_text(name), as_text(value)
+def _unescaped(part: bytes) -> str:
+    return as_text(unescaped_bytes(part) if b"%" in part else part)
 
 
-def unescaped_bytes(data: bytes) -> bytes:
-    """Return the bytes with each ``%XX`` replaced by the byte it stands for; wrong escapes stay."""
-    if len(data) <= _PIECE:
-        return unquote_to_bytes(data)
-    # It takes two hundred times the memory of a text of percent signs; in pieces, of a piece.
-    pieces: list[bytes] = []
-    at = 0
-    while at < len(data):
-        end = at + _PIECE
-        escape = data.rfind(b"%", end - 2, end)
-        if escape >= 0 and end < len(data):
-            end = escape
-        pieces.append(unquote_to_bytes(data[at:end]))
-        at = end
-    return b"".join(pieces)
-
-
-def as_text(data: bytes) -> str:
-    """Decode UTF-8, with ``\\xNN`` for each byte that is not."""
-    if len(data) <= _PIECE:
-        return data.decode("utf-8", "backslashreplace")
-    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
-    pieces = [decoder.decode(data[at : at + _PIECE]) for at in range(0, len(data), _PIECE)]
-    return "".join([*pieces, decoder.decode(b"", final=True)])
-
-
-def multipart(body: bytes) -> list[tuple[str, str]]:
-    """The fields of ``multipart/form-data``, another way to submit a form; the first line is the boundary.
+def multipart(body: bytes, decoding: Decoding | None = None) -> list[tuple[str, str]]:
+    """Return the fields of ``multipart/form-data``, another way to submit a form; the first line is the boundary.
 
     The boundary separates parts where it fills a line (RFC 2046, 5.1.1). In the middle of a line, or with more behind
-    it, it is text.
+    it, it is text. A part's head may declare a character set of its own (RFC 7578, 4.4), and a part named
+    ``_charset_`` that of all others (4.6).
+
+    Args:
+        body: the form.
+        decoding: of what is not UTF-8.
     """
-    found = []
+    decoding = decoding or Decoding()
+    parts = []
     for part in _parts(body):
         head, _, value = part.replace(b"\r\n", b"\n").partition(b"\n\n")
         name = _part_name(head)
         if name is not None:
-            found.append((as_text(name), as_text(value)))
-    return found
+            parts.append((head, name, value))
+    decoding.parts(parts)
+    return [(decoding.text(name), decoding.of_part(head).text(value)) for head, name, value in parts]
 
 
 def _parts(body: bytes) -> Iterator[bytes]:
@@ -170,13 +167,18 @@ def is_listing(body: bytes) -> bool:
     return body.startswith(_LISTING)
 
 
-def listing(body: bytes) -> list[tuple[str, str]]:
-    """``name:value,name:value``, as some DID pages print their example (protocol.md, section 2); ``+`` is a plus.
+def listing(body: bytes, decoding: Decoding | None = None) -> list[tuple[str, str]]:
+    """Return the fields of ``name:value,name:value``; ``+`` is a plus.
 
-    Or with each in a line of its own. Blanks around a value are the listing's, not the value's. A line or a clause of
-    the text that looks like a field is one only where the page lists it and it has not come yet.
+    Some DID pages print their example like this (protocol.md, section 2), or with each in a line of its own. Spaces
+    around a value are the listing's, not the value's. A line or a clause of the text that looks like a field is one
+    only where the page lists it and it has not come yet.
+
+    Args:
+        body: the listing.
+        decoding: of what is not UTF-8.
     """
-    text = as_text(unescaped_bytes(body))
+    text = decoding.unescaped(body) if decoding is not None else _unescaped(body)
     parts = (part.partition(":") for part in _listed(text))
     return [(name.strip(), value.strip()) for name, _, value in parts if name.strip()]
 
@@ -206,6 +208,6 @@ def without(data: bytes, names: frozenset[str]) -> bytes:
 
     def is_named(part: bytes) -> bool:
         name = part.partition(b"=")[0]
-        return shortest <= len(name) <= longest and _unescaped(name.replace(b"+", b" "))[0] in names
+        return shortest <= len(name) <= longest and _unescaped(name.replace(b"+", b" ")) in names
 
     return b"&".join([part for part in data.split(b"&") if not is_named(part)])

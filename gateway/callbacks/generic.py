@@ -130,6 +130,8 @@ class GenericCallback:
         scope = Scope(context.zone)
         for name in payload.duplicates:
             scope.note("duplicate", name)
+        for kind, value in payload.notes:
+            scope.note(kind, value)
         arrival = times.recorded(request.received_at)
         if self.each is None:
             item = _Item(payload.fields, payload.raw, "")

@@ -24,9 +24,10 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.callbacks.charset import UTF_8_MARK as _BOM
+from gateway.callbacks.charset import NotUtf8
 from gateway.errors import CallbackRejected
 
-_BOM: Final = b"\xef\xbb\xbf"
 _BLANK: Final = b" \t\r\n"
 #: First bytes of a body that may be an object: a look at one byte spares forms the rest of the question.
 BEFORE_OBJECT: Final = frozenset({b"{", b" ", b"\t", b"\r", b"\n", b"\xef"})
@@ -90,11 +91,25 @@ def kind(body: bytes) -> str | None:
         return None
 
 
+def in_text(text: str) -> Any:
+    """Return the value of a JSON text that stands in a field; None where it is none, or could not be written again.
+
+    Such a value is nested on its own, so a callback with it may be deeper than the limit of :func:`parse`.
+    """
+    try:
+        value = orjson.loads(text)
+        orjson.dumps([[[[[[[[[[[[value]]]]]]]]]]]])  # as deep as any path to such a field
+    except (orjson.JSONDecodeError, TypeError):
+        return None
+    return value
+
+
 def parse(body: bytes) -> JsonText:
     """Read one JSON object.
 
     Raises:
-        CallbackRejected: not JSON, not UTF-8, not an object, or nested more than 250 levels deep.
+        NotUtf8: another character set.
+        CallbackRejected: not JSON, not an object, or nested more than 250 levels deep.
     """
     text = received = body.removeprefix(_BOM).strip(_BLANK)
     try:
@@ -162,6 +177,10 @@ def _halves_kept(text: bytes, failure: orjson.JSONDecodeError) -> tuple[Any, byt
             return orjson.loads(kept), kept
         except orjson.JSONDecodeError:
             pass
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        raise NotUtf8("not UTF-8") from failure
     raise CallbackRejected(f"not JSON: {failure.msg}") from failure
 
 

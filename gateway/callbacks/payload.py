@@ -2,17 +2,24 @@
 
 Senders name a wrong type or none (protocol.md, E5), put form fields into the query, the body or both
 (sections 1 and 4), and send JSON where a form is documented and the reverse. The bytes decide: what begins
-with ``{`` is JSON, anything else is a form.
+with ``{`` is JSON, anything else is a form. What was packed once more than any page says is unpacked: JSON in a JSON
+string, in a field of a form, a form whose ``&`` went through HTML. Each is drift, as is an undeclared character set.
+
+A field that is in query and body has the body's value: the query is set up once, with the address, and the body is
+made for the callback. A difference is drift.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
 from gateway.callbacks import form, jsontext
-from gateway.callbacks.fields import NULL_WORDS
+from gateway.callbacks.charset import UTF_8_MARK, Decoding, NotUtf8, declared, unescaped_bytes
+from gateway.callbacks.fields import MOST_LABELS, NULL_WORDS
 from gateway.callbacks.request import CallbackRequest
 from gateway.errors import CallbackRejected
 
@@ -23,6 +30,15 @@ _NOTHING: Final[tuple[Any, ...]] = (None, "", {}, [], *NULL_WORDS)
 _ESCAPED_BRACE: Final = frozenset({b"%7B", b"%7b"})
 _BOUNDARY: Final = b"--"
 _LINE_ENDS: Final = b"\r\n\t"
+#: First bytes of what is neither a plain form nor a JSON object: escaped JSON, JSON in a string, an array, a mark of
+#: UTF-16. A look at one byte spares all others the question.
+_UNUSUAL: Final = frozenset({b"%", b'"', b"[", b"\0", b"\xfe", b"\xff"})
+#: A separator of fields that went through HTML. In a form that was written by its rules nothing looks like it.
+_ESCAPED_SEPARATOR: Final = re.compile(rb"&amp;(?=[A-Za-z_][\w.-]*+=)")
+#: How often a JSON text may be in a string of another.
+_MOST_STRINGS: Final = 3
+#: Names of a field in which senders put the whole callback.
+_ENCLOSING: Final = ("data", "payload", "json", "body", "params", "request", "callback", "jsonData", "jsonStr")
 
 
 class Payload(NamedTuple):
@@ -42,6 +58,7 @@ class Payload(NamedTuple):
     canonical: bytes
     text: bytes | None
     duplicates: tuple[str, ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()
 
     def lossless(self) -> dict[str, Any]:
         """The fields for taking them apart and writing parts again."""
@@ -63,24 +80,68 @@ def read(request: CallbackRequest, layout: Layout, credential_fields: frozenset[
     Raises:
         CallbackRejected: the declared format does not parse.
     """
-    body = request.body
-    parsed = jsontext.parse(body) if body[:1] in jsontext.BEFORE_OBJECT and jsontext.is_object(body) else None
-    if parsed is None and body[:3] in _ESCAPED_BRACE:
-        parsed = _escaped_object(body)
+    body, query = request.body, request.query
+    codecs = declared(request.headers.get("content-type", ""))
+    first = body[:1]
+    if codecs is None and first not in _UNUSUAL and body[1:2] != b"\0":  # nearly all: plain UTF-8
+        if first in jsontext.BEFORE_OBJECT:
+            if (layout == "json" or not query) and jsontext.is_object(body):
+                try:
+                    parsed = jsontext.parse(body)
+                    return Payload(
+                        parsed.fields, orjson.Fragment(parsed.text), parsed.canonical, parsed.text, parsed.duplicates
+                    )
+                except NotUtf8:
+                    pass
+        elif layout == "form" and not (query and body) and first != b"-" and not form.is_listing(body):
+            body = query or body.strip(_LINE_ENDS)
+            single = form.mapping(body)
+            if single and credential_fields.isdisjoint(single):
+                return Payload(single, single, orjson.dumps(single, option=orjson.OPT_SORT_KEYS), None)
+    decoding = Decoding(codecs)
+    notes: list[tuple[str, str]] = []
+    payload = _read(request, layout, credential_fields, decoding, notes)
+    notes += [("charset", name) for name in decoding.found]
+    return payload._replace(notes=tuple(notes)) if notes else payload
+
+
+def _read(
+    request: CallbackRequest,
+    layout: Layout,
+    credential_fields: frozenset[str],
+    decoding: Decoding,
+    notes: list[tuple[str, str]],
+) -> Payload:
+    """Read what may be in any layout and character set."""
+    query = request.query
+    body = _out_of_strings(decoding.body(request.body), decoding, notes)
+    parsed = None
+    if jsontext.is_object(body):
+        parsed = _parsed(body, decoding)
+    elif body[:3] in _ESCAPED_BRACE:
+        parsed = _escaped_object(body, decoding)
     if parsed is not None:
-        if layout == "json" or not request.query:
-            return Payload(
-                parsed.fields, orjson.Fragment(parsed.text), parsed.canonical, parsed.text, parsed.duplicates
-            )
-        return _with_query(parsed, request.query, credential_fields)
-    if body and (layout == "json" or (body.lstrip()[:1] == b"[" and not request.query)):
+        if layout == "json" or not query:
+            return _of_object(parsed)
+        more = [pair for pair in _query_pairs(query, decoding) if pair[0] not in credential_fields]
+        return _with_query(parsed, more, notes)
+    if body and (layout == "json" or (body.lstrip()[:1] == b"[" and not query)):
         _refuse_other_json(body, layout)
-    query, body = request.query, body.strip(_LINE_ENDS)
-    if not (query and body) and body[:2] != _BOUNDARY and not form.is_listing(body):
-        single = form.mapping(query or body)
-        if single and credential_fields.isdisjoint(single):
-            return Payload(single, single, orjson.dumps(single, option=orjson.OPT_SORT_KEYS), None)
-    return _of_pairs(form.pairs(query) + _body_pairs(body), credential_fields)
+    body = body.removeprefix(UTF_8_MARK).strip(_LINE_ENDS)
+    if body[:2] != _BOUNDARY and not form.is_listing(body):
+        body = _separated(body, notes)
+    query = _separated(query, notes)
+    return _of_pairs(_body_pairs(body, decoding), _query_pairs(query, decoding), credential_fields, notes)
+
+
+def _separated(data: bytes, notes: list[tuple[str, str]]) -> bytes:
+    """A form with ``&`` between its fields, where they went through HTML."""
+    if b"&amp;" not in data:
+        return data
+    separated = _ESCAPED_SEPARATOR.sub(b"&", data)
+    if separated != data and ("layout", "escaped-form") not in notes:
+        notes.append(("layout", "escaped-form"))
+    return separated
 
 
 def _refuse_other_json(body: bytes, layout: Layout) -> None:
@@ -92,29 +153,76 @@ def _refuse_other_json(body: bytes, layout: Layout) -> None:
         raise CallbackRejected("not JSON")
 
 
-def _body_pairs(body: bytes) -> list[tuple[str, str]]:
-    if body[:2] == _BOUNDARY:
-        return form.multipart(body)
-    if form.is_listing(body):
-        return form.listing(body)
-    fields = form.pairs(body)
-    if len(fields) == 1 and not fields[0][1] and ":" in fields[0][0]:
-        return form.listing(body)
-    return fields
+def _out_of_strings(body: bytes, decoding: Decoding, notes: list[tuple[str, str]]) -> bytes:
+    """The text in a JSON string, where the body is one: a callback that was written as JSON twice."""
+    for _ in range(_MOST_STRINGS):
+        text = body.removeprefix(UTF_8_MARK).strip()
+        if text[:1] != b'"':
+            break
+        try:
+            inner = orjson.loads(decoding.json(text))
+        except orjson.JSONDecodeError:
+            break
+        body, decoding.codecs = inner.encode(), None
+        notes.append(("layout", "json-in-a-string"))
+    return body
 
 
-def _escaped_object(body: bytes) -> jsontext.JsonText | None:
+def _parsed(body: bytes, decoding: Decoding) -> jsontext.JsonText:
+    if decoding.codecs is None:
+        try:
+            return jsontext.parse(body)
+        except NotUtf8:
+            pass
+    return jsontext.parse(decoding.json(body))
+
+
+def _escaped_object(body: bytes, decoding: Decoding) -> jsontext.JsonText | None:
     """JSON that was percent-encoded as a whole; None for a form whose first name only begins like that."""
     try:
-        return jsontext.parse(form.unescaped_bytes(body.replace(b"+", b" ")))
+        return _parsed(unescaped_bytes(body.replace(b"+", b" ")), decoding)
     except CallbackRejected:
         return None
 
 
-def _of_pairs(fields: list[tuple[str, str]], credential_fields: frozenset[str]) -> Payload:
+def _body_pairs(body: bytes, decoding: Decoding) -> list[tuple[str, str]]:
+    if body[:2] == _BOUNDARY:
+        return form.multipart(body, decoding)
+    if form.is_listing(body):
+        return form.listing(body, decoding)
+    fields = form.pairs(body, decoding)
+    if len(fields) == 1 and not fields[0][1] and ":" in fields[0][0]:
+        return form.listing(body, decoding)
+    return fields
+
+
+def _query_pairs(query: bytes, decoding: Decoding) -> list[tuple[str, str]]:
+    """The fields of a query: in UTF-8 where they can be, as the content type speaks of the body."""
+    if not query:
+        return []
+    try:
+        unescaped_bytes(query).decode()
+    except UnicodeDecodeError:
+        return form.pairs(query, decoding)
+    return form.pairs(query)
+
+
+def _of_object(parsed: jsontext.JsonText) -> Payload:
+    return Payload(parsed.fields, orjson.Fragment(parsed.text), parsed.canonical, parsed.text, parsed.duplicates)
+
+
+def _of_pairs(
+    body: list[tuple[str, str]],
+    query: list[tuple[str, str]],
+    credential_fields: frozenset[str],
+    notes: list[tuple[str, str]],
+) -> Payload:
+    """The fields of body and query. Of one that is in both the body's counts, where it says anything."""
+    fields = body + query
     single = dict(fields)
     if credential_fields and not credential_fields.isdisjoint(single):
-        fields = [pair for pair in fields if pair[0] not in credential_fields]
+        body, query = ([pair for pair in pairs if pair[0] not in credential_fields] for pairs in (body, query))
+        fields = body + query
         single = dict(fields)
     if len(single) == len(fields):
         return Payload(single, single, orjson.dumps(single, option=orjson.OPT_SORT_KEYS), None)
@@ -123,14 +231,74 @@ def _of_pairs(fields: list[tuple[str, str]], credential_fields: frozenset[str]) 
         repeated.setdefault(name, []).append(value)
     raw = {name: values[0] if len(values) == 1 else values for name, values in repeated.items()}
     first = {name: next(filter(None, values), "") for name, values in repeated.items()}
+    if body and query:
+        of_body = dict(body)
+        notes += _differences([pair for pair in query if of_body.get(pair[0])], first)
     return Payload(first, raw, orjson.dumps(sorted(fields)), None)
 
 
-def _with_query(parsed: jsontext.JsonText, query: bytes, credential_fields: frozenset[str]) -> Payload:
-    """A JSON body on a form callback: fields of the query count where the body lacks them."""
-    more = {name: value for name, value in form.pairs(query) if name not in credential_fields}
-    if not more:
-        return Payload(parsed.fields, orjson.Fragment(parsed.text), parsed.canonical, parsed.text, parsed.duplicates)
-    text = orjson.dumps({**more, **jsontext.lossless(parsed.text)})
-    canonical = parsed.canonical + orjson.dumps(sorted(more.items()))
-    return Payload({**more, **parsed.fields}, orjson.Fragment(text), canonical, text, parsed.duplicates)
+def _with_query(parsed: jsontext.JsonText, query: list[tuple[str, str]], notes: list[tuple[str, str]]) -> Payload:
+    """A JSON body on a form callback: fields of the query count where the body says nothing."""
+    sent = dict(query)
+    if not sent:
+        return _of_object(parsed)
+    of_body = {name for name in sent if parsed.fields.get(name) not in (None, "")}
+    notes += _differences([pair for pair in sent.items() if pair[0] in of_body], parsed.fields)
+    more = {name: value for name, value in sent.items() if name not in of_body}
+    text = orjson.dumps({**jsontext.lossless(parsed.text), **more})
+    canonical = parsed.canonical + orjson.dumps(sorted(sent.items()))
+    return Payload({**parsed.fields, **more}, orjson.Fragment(text), canonical, text, parsed.duplicates)
+
+
+def _differences(query: list[tuple[str, str]], fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A note for each name whose value in the query is another one than the one that counts."""
+    notes = {}
+    for name, value in query:
+        counts = fields[name]
+        if value and value != (str(counts).lower() if type(counts) is bool else str(counts)):
+            notes[name] = ("query", name)
+            if len(notes) == MOST_LABELS:
+                break
+    return list(notes.values())
+
+
+def enclosed(payload: Payload) -> Payload | None:
+    """Return the callback in one field of another object or form, such as ``data={…}``; None where there is none.
+
+    For a payload that makes no event by itself. The fields beside that one are kept; where both have a name, the inner
+    one counts.
+    """
+    fields = payload.fields
+    names = list(fields) if len(fields) == 1 else [name for name in _ENCLOSING if name in fields]
+    if not any(type(fields[name]) in (dict, str) for name in names):
+        return None
+    whole = payload.lossless()
+    for name in names:
+        inner = _inner(whole[name])
+        if inner is None:
+            continue
+        text = inner.text
+        if len(fields) > 1:
+            beside = {key: value for key, value in whole.items() if key != name}
+            text = orjson.dumps({**beside, **jsontext.lossless(inner.text)})
+        return _of_object(jsontext.parse(text))._replace(
+            duplicates=payload.duplicates or inner.duplicates,
+            notes=(*payload.notes, ("layout", "json-in-a-field")),
+        )
+    return None
+
+
+def _inner(value: object) -> jsontext.JsonText | None:
+    """The JSON object in a field: itself, or its text, which may have been written as JSON twice."""
+    try:
+        if type(value) is dict:
+            return jsontext.parse(orjson.dumps(value))
+        for _ in range(_MOST_STRINGS):
+            if type(value) is not str or value.lstrip()[:1] not in ("{", '"'):
+                return None
+            if value.lstrip()[:1] == "{":
+                return jsontext.parse(value.encode())
+            value = orjson.loads(value)
+    except (CallbackRejected, ValueError):
+        pass
+    return None

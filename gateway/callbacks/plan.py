@@ -15,10 +15,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
 from gateway.callbacks.fields import Convert, Converter, Flag, Odd, Scope, flag, phone
 from gateway.callbacks.fields import code as code_text
+from gateway.callbacks.jsontext import in_text
 from gateway.callbacks.meanings import MEANINGS
 from gateway.callbacks.phones import Read, certain
 from gateway.callbacks.plan_code import Leaf, Run, compiled
@@ -244,10 +243,7 @@ def opened(value: object) -> dict[str, Any] | None:
     if type(value) is list:
         value = next(iter(value), None)
     elif type(value) is str and value.lstrip()[:1] in ("{", "["):
-        try:
-            value = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            return None
+        value = in_text(value)
         return value if type(value) is dict else opened(value)
     return value if type(value) is dict else None
 

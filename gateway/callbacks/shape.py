@@ -105,7 +105,7 @@ class Shape:
         self.plan.run(source, data, scope)
         required = self.required
         if required not in data if type(required) is str else not any(lookup(data, name) for name in required):
-            raise CallbackRejected(MISSING, self._vendor_name())
+            raise CallbackRejected(MISSING, self.vendor_name())
         if self.finish is not None:
             self.finish(data, source, scope)
         return data
@@ -116,7 +116,7 @@ class Shape:
             value = data.get(name) or lookup(data, name)
             if value:
                 return str(value)
-        raise CallbackRejected(MISSING, self._vendor_name())
+        raise CallbackRejected(MISSING, self.vendor_name())
 
     def schema(self) -> dict[str, Any]:
         """JSON Schema of ``data``."""
@@ -131,7 +131,8 @@ class Shape:
             "required": [*fixed, *required, "raw"],
         }
 
-    def _vendor_name(self) -> str:
+    def vendor_name(self) -> str:
+        """The vendor's name of the identifying field."""
         names = (self.required,) if isinstance(self.required, str) else self.required
         return next(line.sources[0] for line in self.fields if line.name in names and line.sources[0])
 

@@ -43,7 +43,7 @@ MESSAGE_STATUS: Final[Vocabulary] = frozenset(
 EMAIL_STATUS: Final[Vocabulary] = frozenset({"delivered", "undelivered"})
 VERIFY_STATUS: Final[Vocabulary] = frozenset({"success", "pending", "mismatch", "failure"})
 TASK_STATUS: Final[Vocabulary] = frozenset({"waiting", "running", "completed", "failed", "paused", "paused_no_balance"})
-#: Of a template, an account or a number.
+#: Of a template, an account, a number or a flow.
 CHANNEL_STATUS: Final[Vocabulary] = frozenset(
     {
         "approved",
@@ -67,6 +67,41 @@ CHANNEL_STATUS: Final[Vocabulary] = frozenset(
         "partner_removed",
         "verified",
         "deferred",
+        "draft",
+        "published",
+        "deprecated",
+        "blocked",
+        "throttled",
+    }
+)
+#: Of ``channel.event``: WhatsApp's names of events, which are words, and LINE's in the same spelling.
+CHANNEL_EVENT: Final[Vocabulary] = frozenset(
+    {
+        "message_template_status_update",
+        "message_template_quality_update",
+        "template_category_update",
+        "account_update",
+        "account_review_update",
+        "phone_number_name_update",
+        "phone_number_quality_update",
+        "user_preferences",
+        "smb_app_state_sync",
+        "history",
+        "smb_message_echoes",
+        "flows",
+        "follow",
+        "unfollow",
+        "join",
+        "leave",
+        "member_joined",
+        "member_left",
+        "postback",
+        "unsend",
+        "video_play_complete",
+        "beacon",
+        "account_link",
+        "things",
+        "membership",
     }
 )
 CHECK_STATUS: Final[Vocabulary] = frozenset(

@@ -12,9 +12,11 @@ from typing import Any, Final
 
 from gateway.callbacks import money as _money
 from gateway.callbacks.fields import (
+    Converter,
     Scope,
     code,
     echo,
+    flag,
     identifier,
     integer,
     money,
@@ -25,7 +27,7 @@ from gateway.callbacks.fields import (
 )
 from gateway.callbacks.messages import DELIVERY_LINES, settle_delivery
 from gateway.callbacks.phones import uncertain
-from gateway.callbacks.plan import Field, coded, objects, phone_number
+from gateway.callbacks.plan import Field, coded, objects, opened, phone_number
 from gateway.callbacks.shape import Shape, in_turn
 from gateway.callbacks.vocabulary import CATEGORY, KIND, MESSAGE_STATUS
 
@@ -43,6 +45,9 @@ COST_CATEGORY: Final = {
     "10": "marketing_lite",
 }
 CONVERSATION: Final = {
+    "authentication_international": "international_authentication",
+    "authentication-international": "international_authentication",
+} | {
     word: word
     for word in (
         "marketing",
@@ -159,7 +164,7 @@ STATUS_SHAPE: Final = Shape(
     key=("message_id",),
     time=("at",),
     constants={"channel": "whatsapp", "product": "whatsapp"},
-    known=(*_ENVELOPE, "statuses.type", "statuses.message", "statuses.conversation", "statuses.pricing"),
+    known=(*_ENVELOPE, "statuses.type", "statuses.message", "statuses.conversation"),
     finish=in_turn(_add_up, settle_delivery),
     fields=(
         Field("message_id", "statuses.id", identifier, "As returned by the send call, or the customer's own id"),
@@ -182,6 +187,15 @@ STATUS_SHAPE: Final = Shape(
             words(CONVERSATION, CATEGORY),
         ),
         Field("conversation.expires_at", "statuses.conversation.expiration_timestamp", seconds),
+        Field("pricing.billable", "statuses.pricing.billable", flag),
+        Field("pricing.model", "statuses.pricing.pricing_model", text, "Such as PMP, by message, or CBP"),
+        Field("pricing.type", "statuses.pricing.type", text, "Such as regular, free_customer_service"),
+        *coded(
+            "pricing.category",
+            "pricing.category_code",
+            "statuses.pricing.category",
+            words(CONVERSATION, CATEGORY),
+        ),
         Field("costs", "statuses.costs", objects(_COST_FIELDS)),
         Field("price.total", "", money, "Sum of the costs, where they have one currency"),
         Field("price.currency", "", code, "The one currency of the costs"),
@@ -194,14 +208,110 @@ STATUS_SHAPE: Final = Shape(
 )
 
 
-def _kind_of_content(data: dict[str, Any], source: Any, scope: Scope) -> None:
-    """Without a ``type`` the object that is there says what the message is."""
+def _answers(value: Any, scope: Scope) -> dict[str, Any]:
+    """The object in a string of JSON."""
+    found = opened(value)
+    if found is None:
+        raise ValueError("not an object")
+    return found
+
+
+_ANSWERS: Final = Converter("object", _answers, {"type": "object"})
+
+#: What a message says, whoever sent it.
+CONTENT: Final = (
+    *coded("kind", "kind_code", "messages.type", words(KINDS, KIND)),
+    Field("text", "messages.text.body", text),
+    *(
+        Field(f"media.{ours}", tuple(f"messages.{kind}.{vendor}" for kind in _MEDIA), text)
+        for ours, vendor in (
+            ("id", "id"),
+            ("mime_type", "mime_type"),
+            ("sha256", "sha256"),
+            ("caption", "caption"),
+            ("filename", "filename"),
+        )
+    ),
+    Field("location.latitude", "messages.location.latitude", number),
+    Field("location.longitude", "messages.location.longitude", number),
+    Field("location.name", "messages.location.name", text),
+    Field("location.address", "messages.location.address", text),
+    Field("location.url", "messages.location.url", text),
+    Field(
+        "reply.id",
+        (
+            "messages.button.payload",
+            "messages.interactive.button_reply.id",
+            "messages.interactive.list_reply.id",
+        ),
+        text,
+    ),
+    Field(
+        "reply.title",
+        (
+            "messages.button.text",
+            "messages.interactive.button_reply.title",
+            "messages.interactive.list_reply.title",
+        ),
+        text,
+    ),
+    Field("form_reply.name", "messages.interactive.nfm_reply.name", text, "Such as flow"),
+    Field("form_reply.text", "messages.interactive.nfm_reply.body", text),
+    Field("form_reply.token", "", text, "`flow_token` of the answers"),
+    Field("form_reply.response", "messages.interactive.nfm_reply.response_json", _ANSWERS),
+    Field("reply.description", "messages.interactive.list_reply.description", text),
+    Field("reaction.message_id", "messages.reaction.message_id", identifier),
+    Field("reaction.emoji", "messages.reaction.emoji", text, "Absent when a reaction is taken back"),
+    Field("order.catalog_id", "messages.order.catalog_id", identifier),
+    Field("order.text", "messages.order.text", text),
+    Field(
+        "order.items",
+        "messages.order.product_items",
+        objects(
+            (
+                Field("product_id", "product_retailer_id", identifier, "The shop's id of the product"),
+                Field("quantity", "quantity", integer, "Pieces"),
+                Field("price", "item_price", money, "Of one piece"),
+                Field("currency", "currency", code, "Of the price"),
+            )
+        ),
+    ),
+    Field(
+        "contacts",
+        "messages.contacts",
+        objects(
+            (
+                Field("name", ("name.formatted_name", "name.first_name"), text, "Name of the contact"),
+                Field(
+                    "phones",
+                    "phones",
+                    objects((*_CONTACT_PHONE, Field("label", "type", text, "Such as CELL, WORK"))),
+                    "Numbers of the contact",
+                ),
+            ),
+            known=("emails", "addresses", "org", "urls", "birthday", "name"),
+        ),
+    ),
+    Field("reply_to.message_id", "messages.context.id", identifier),
+    *phone_number("reply_to.from", "messages.context.from"),
+)
+#: Of a message and documented, without a line of its own.
+CONTENT_KNOWN: Final = ("messages.referral", "messages.interactive.type", "messages.sticker.metadata")
+
+
+def kind_of_content(data: dict[str, Any], source: Any, scope: Scope) -> None:
+    """Without a ``type`` the object that is there says what the message is; a form's token is among its answers."""
     message = source["messages"]
     if "kind" not in data:
         kind = next((name for name in KINDS if message.get(name) not in (None, "")), None)
         if kind is not None:
             data["kind"] = KINDS[kind]
             data["kind_code"] = kind
+    reply = data.get("form_reply")
+    if reply is not None:
+        token = reply.get("response", {}).get("flow_token")
+        if type(token) is str:
+            reply["token"] = token
 
 
 MESSAGE_SHAPE: Final = Shape(
@@ -217,15 +327,13 @@ MESSAGE_SHAPE: Final = Shape(
     constants={"channel": "whatsapp", "product": "whatsapp"},
     known=(
         *_ENVELOPE,
-        "messages.referral",
-        "messages.interactive.type",
-        "messages.sticker.metadata",
+        *CONTENT_KNOWN,
         "messages.wa_ext.components",
         "messages.cost.cdr_type",
         "messages.cost.message_id",
         "messages.cost.direction",
     ),
-    finish=in_turn(_kind_of_content, _foreign_only),
+    finish=in_turn(kind_of_content, _foreign_only),
     fields=(
         Field("message_id", "messages.id", identifier, "Use it to mark the message as read"),
         *phone_number("from", ("messages.from", "contacts.wa_id")),
@@ -233,76 +341,7 @@ MESSAGE_SHAPE: Final = Shape(
         Field("from_user_id", _USER_ID, identifier),
         *phone_number("to", _BUSINESS_PHONE),
         Field("sender_name", ("contacts.profile.name", "contacts.profile.username"), text),
-        *coded("kind", "kind_code", "messages.type", words(KINDS, KIND)),
-        Field("text", "messages.text.body", text),
-        *(
-            Field(f"media.{ours}", tuple(f"messages.{kind}.{vendor}" for kind in _MEDIA), text)
-            for ours, vendor in (
-                ("id", "id"),
-                ("mime_type", "mime_type"),
-                ("sha256", "sha256"),
-                ("caption", "caption"),
-                ("filename", "filename"),
-            )
-        ),
-        Field("location.latitude", "messages.location.latitude", number),
-        Field("location.longitude", "messages.location.longitude", number),
-        Field("location.name", "messages.location.name", text),
-        Field("location.address", "messages.location.address", text),
-        Field("location.url", "messages.location.url", text),
-        Field(
-            "reply.id",
-            (
-                "messages.button.payload",
-                "messages.interactive.button_reply.id",
-                "messages.interactive.list_reply.id",
-            ),
-            text,
-        ),
-        Field(
-            "reply.title",
-            (
-                "messages.button.text",
-                "messages.interactive.button_reply.title",
-                "messages.interactive.list_reply.title",
-            ),
-            text,
-        ),
-        Field("reply.description", "messages.interactive.list_reply.description", text),
-        Field("reaction.message_id", "messages.reaction.message_id", identifier),
-        Field("reaction.emoji", "messages.reaction.emoji", text, "Absent when a reaction is taken back"),
-        Field("order.catalog_id", "messages.order.catalog_id", identifier),
-        Field("order.text", "messages.order.text", text),
-        Field(
-            "order.items",
-            "messages.order.product_items",
-            objects(
-                (
-                    Field("product_id", "product_retailer_id", identifier, "The shop's id of the product"),
-                    Field("quantity", "quantity", integer, "Pieces"),
-                    Field("price", "item_price", money, "Of one piece"),
-                    Field("currency", "currency", code, "Of the price"),
-                )
-            ),
-        ),
-        Field(
-            "contacts",
-            "messages.contacts",
-            objects(
-                (
-                    Field("name", ("name.formatted_name", "name.first_name"), text, "Name of the contact"),
-                    Field(
-                        "phones",
-                        "phones",
-                        objects((*_CONTACT_PHONE, Field("label", "type", text, "Such as CELL, WORK"))),
-                        "Numbers of the contact",
-                    ),
-                ),
-                known=("emails", "addresses", "org", "urls", "birthday", "name"),
-            ),
-        ),
-        Field("reply_to.message_id", "messages.context.id", identifier),
-        *phone_number("reply_to.from", "messages.context.from"),
+        *CONTENT,
         Field("price.total", "messages.cost.foreign_price", money),
         Field("price.currency", "messages.cost.currency", code),
         Field("price.amount_cny", "messages.cost.price", money),

@@ -30,6 +30,7 @@ from gateway.callbacks.plan import Field, coded, objects, phone_number
 from gateway.callbacks.shape import Certainty, Finish, Shape, in_turn
 from gateway.callbacks.vocabulary import (
     BAN,
+    CHANNEL_EVENT,
     CHANNEL_STATUS,
     CONTACT_ACTION,
     DIRECTION,
@@ -108,7 +109,7 @@ def _reinstated(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -
 
 
 _COMMON: Final = (
-    *_words_and_code("event", "field", _EVENTS, frozenset(_EVENTS)),
+    *_words_and_code("event", "field", _EVENTS, CHANNEL_EVENT),
     *phone_number(
         "business_phone",
         (
@@ -124,7 +125,7 @@ _COMMON: Final = (
 _COMMON_KNOWN: Final = ("value.messaging_product", "value.metadata.phone_number_id")
 
 
-def _shape(
+def event_shape(
     name: str,
     title: str,
     *fields: Field,
@@ -133,9 +134,10 @@ def _shape(
     certainty: Certainty,
     key: tuple[str, ...],
     known: tuple[str, ...] = (),
+    time: tuple[str, ...] = ("at",),
     finish: Finish | None = None,
 ) -> Shape:
-    """A shape of ``channel.event``: its own fields after the common ones."""
+    """Return a shape of ``channel.event``: its own fields after the common ones; arguments as of :class:`Shape`."""
     return Shape(
         f"nxcloud.whatsapp.{name}",
         "channel.event",
@@ -145,7 +147,7 @@ def _shape(
         certainty=certainty,
         required="event",
         key=(*key, "waba_id", "business_phone", "event_code"),
-        time=("at",),
+        time=time,
         constants={"channel": "whatsapp", "product": "whatsapp"},
         known=(*_COMMON_KNOWN, *known),
         finish=finish,
@@ -171,7 +173,7 @@ def _alone(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> Non
         data.setdefault("contact", {name: value for name, value in contacts[0].items() if name != "at"})
 
 
-TEMPLATE: Final = _shape(
+TEMPLATE: Final = event_shape(
     "template",
     "WhatsApp template event",
     Field("template.id", "value.message_template_id", identifier),
@@ -189,7 +191,7 @@ TEMPLATE: Final = _shape(
     key=("template.id",),
 )
 
-ACCOUNT: Final = _shape(
+ACCOUNT: Final = event_shape(
     "account",
     "WhatsApp account or number event",
     *coded("status", "status_code", ("value.event", "value.decision"), words(_STATUS, CHANNEL_STATUS)),
@@ -229,7 +231,7 @@ ACCOUNT: Final = _shape(
     finish=in_turn(_time_of_first("preferences"), _reinstated),
 )
 
-SYNC: Final = _shape(
+SYNC: Final = event_shape(
     "sync",
     "WhatsApp Business app sync",
     Field("phone_number_id", ("value.phone_number_id", "value.metadata.phone_number_id"), identifier),
@@ -259,7 +261,7 @@ SYNC: Final = _shape(
     finish=in_turn(_time_of_first("contacts"), _alone),
 )
 
-OTHER: Final = _shape(
+OTHER: Final = event_shape(
     "event",
     "Other WhatsApp event",
     page="template webhook",

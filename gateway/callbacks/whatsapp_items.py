@@ -14,12 +14,14 @@ import orjson
 from gateway.callbacks import bounds
 from gateway.callbacks.callback import DecodeContext, Item
 from gateway.callbacks.fields import Scope
+from gateway.callbacks.jsontext import in_text, parse
 from gateway.callbacks.payload import Payload
 from gateway.callbacks.plan import opened
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.shape import Shape
 from gateway.callbacks.whatsapp import MESSAGE_SHAPE, STATUS_SHAPE
-from gateway.callbacks.whatsapp_events import BY_NAME, CALL, OTHER
+from gateway.callbacks.whatsapp_events import CALL, OTHER
+from gateway.callbacks.whatsapp_flows import BY_NAME, ECHO, ECHO_LISTS, ECHOES
 from gateway.errors import CallbackRejected
 
 #: List in the body to shape of its items.
@@ -27,6 +29,16 @@ _LISTS: Final[Mapping[str, Shape]] = {"statuses": STATUS_SHAPE, "messages": MESS
 
 #: The two fields of an event.
 _EVENT: Final = frozenset({"field", "value"})
+
+#: What an entry of Meta's own envelope says of its changes: of items, and of other events. (What the platform passes on
+#: of it is flat.)
+_ENTRY: Final = ((("wabaId", "id"),), (("wabaId", "id"), ("time", "time")))
+_SCALARS: Final = (str, int, orjson.Fragment)
+
+#: What the events of several messages share; the vendor's fields around them are few.
+_AROUND_ECHOES: Final = frozenset(
+    {"messaging_product", "metadata", "business_phone", "merchant_phone", "wabaId", "time"}
+)
 
 #: Bytes of envelope that the events of one callback may repeat in all. Real envelopes have some hundred bytes;
 #: past this only the first event carries it, else a hostile body would grow with the square of its size.
@@ -38,6 +50,8 @@ def split(payload: Payload, request: CallbackRequest, context: DecodeContext, sc
     fields = payload.fields
     if _is_known(fields.get("field")):
         return _events(payload, request, context, scope)
+    if "entry" in fields:
+        return _of_meta(payload, request, context, scope)
     found = [(name, _items(fields[name])) for name in fields if name in _LISTS]
     count = sum(len(items) for _, items in found)
     bounds.check_items(count, context.max_items)
@@ -63,10 +77,7 @@ def split(payload: Payload, request: CallbackRequest, context: DecodeContext, sc
 def _items(value: object) -> list[Any]:
     """A list as it is; one object alone as a list of it; a string of JSON as what it holds."""
     if type(value) is str and value[:1] in ("[", "{"):
-        try:
-            value = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            return []
+        value = in_text(value)
     if type(value) is list:
         return value
     return [value] if type(value) is dict else []
@@ -172,9 +183,103 @@ def _event(payload: Payload, request: CallbackRequest, context: DecodeContext, s
     if not _is_known(name) and any(_items(value.get(items)) for items in _LISTS):
         text = orjson.dumps(opened(payload.lossless()["value"]))
         return split(Payload(value, payload.raw, payload.canonical, text), request, context, scope)
+    if name == ECHOES:
+        echoes = _echoes(value, payload, context)
+        if echoes:
+            return echoes
     if name not in BY_NAME:
         scope.note("event", name)
     return ((BY_NAME.get(name, OTHER), fields, payload.raw, ""),)
+
+
+def _of_meta(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+    """The items in Meta's own envelope: entries of one account each, with changes, each a ``field`` and a ``value``."""
+    entries = [entry for entry in _items(payload.lossless()["entry"]) if type(entry) is dict]
+    bounds.check_items(len(entries), context.max_items)
+    kind = payload.fields.get("object")
+    kind_bytes = len(orjson.dumps(kind))
+    items: list[Item] = []
+    total = 0
+    for entry in entries:
+        changes = _items(entry.get("changes"))
+        bounds.check_items(len(items) + len(changes), context.max_items)
+        around = kind_bytes + len(orjson.dumps([entry.get("id"), entry.get("time")]))
+        bounds.check_bytes(total + around * len(changes), context.max_event_bytes)
+        for change in changes:
+            found = _of_change(payload, entry, change, request, context, scope)
+            bounds.check_items(len(items) + len(found), context.max_items)
+            name = change.get("field") if found else None
+            total += (around + len(orjson.dumps(name))) * len(found)
+            bounds.check_bytes(total, context.max_event_bytes)
+            is_whole = len(found) == 1 or _is_known(name)
+            for shape, view, raw, place in found:
+                part = raw if is_whole else {"field": name, "value": raw}
+                outer = {"object": kind, "entry": [{"id": entry.get("id"), "changes": [part]}]}
+                items.append((shape, view, orjson.Fragment(orjson.dumps(outer)), place))
+    scope.note("layout", "meta")
+    if len(items) == 1:
+        shape, fields, _, place = items[0]
+        return ((shape, fields, payload.raw, place),)
+    return items
+
+
+def _of_change(
+    payload: Payload,
+    entry: dict[str, Any],
+    change: Any,
+    request: CallbackRequest,
+    context: DecodeContext,
+    scope: Scope,
+) -> Sequence[Item]:
+    """The items of one change, each with its part of the change."""
+    value = opened(change.get("value")) if type(change) is dict else None
+    if value is None:
+        scope.note("value", "value", below="entry.changes.")
+        return ()
+    text = orjson.dumps(change)
+    fields = {**parse(text).fields}
+    # An entry has the account's id and, of an event, the time.
+    names = _ENTRY[_is_known(change.get("field"))]
+    around = {ours: entry[theirs] for ours, theirs in names if type(entry.get(theirs)) in _SCALARS}
+    fields["value"] = {**orjson.loads(orjson.dumps(around)), **(opened(fields["value"]) or {})}
+    return split(Payload(fields, orjson.Fragment(text), payload.canonical, text), request, context, scope)
+
+
+def _echoes(value: dict[str, Any], payload: Payload, context: DecodeContext) -> Sequence[Item]:
+    """The messages sent from the phone app, each with what is around all of them; none where the value has no list."""
+    name = next((name for name in ECHO_LISTS if _items(value.get(name))), None)
+    if name is None:
+        return ()
+    echoes = _items(value[name])
+    bounds.check_items(len(echoes), context.max_items)
+    around = {key: inner for key, inner in value.items() if key not in ECHO_LISTS}
+    if len(echoes) == 1:
+        raws = [payload.raw]
+    else:
+        around = {key: inner for key, inner in around.items() if key in _AROUND_ECHOES}
+        bounds.check_bytes(len(orjson.dumps(around)) * len(echoes), context.max_event_bytes)
+        raws = _echo_raws(name, len(echoes), payload)
+    items: list[Item] = []
+    for index, (echo, raw) in enumerate(zip(echoes, raws, strict=True)):
+        if type(echo) is not dict:
+            raise CallbackRejected("an object is expected", f"value.{name}[{index}]")
+        fields = {"field": ECHOES, "value": around, "messages": echo}
+        items.append((ECHO, fields, raw, f"value.{name}[{index}]"))
+    return items
+
+
+def _echo_raws(name: str, count: int, payload: Payload) -> list[Any]:
+    """The body of each echo: all that is around the messages, and a list of that one alone."""
+    whole = payload.lossless()
+    value = opened(whole.get("value", whole)) or {}
+    echoes = _items(value.pop(name))
+    repeats = len(orjson.dumps(value)) * count <= ENVELOPES_BYTES
+    return [
+        orjson.Fragment(
+            orjson.dumps({"field": ECHOES, "value": {**(value if repeats or not index else {}), name: [echoes[index]]}})
+        )
+        for index in range(count)
+    ]
 
 
 def _bare(fields: dict[str, Any], payload: Payload) -> Sequence[Item]:

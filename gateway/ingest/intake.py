@@ -20,6 +20,7 @@ import structlog
 
 from gateway.callbacks import bounds
 from gateway.callbacks.answers import Answer
+from gateway.callbacks.meant import explained
 from gateway.callbacks.rejected import rejected_event
 from gateway.callbacks.request import CallbackRequest
 from gateway.errors import CallbackRejected, NotNow, SenderError
@@ -254,11 +255,12 @@ def prepare(endpoint: Endpoint, request: CallbackRequest) -> Prepared:
         values = written(decoded.events, endpoint.context.max_event_bytes)
     except CallbackRejected as exc:
         context = endpoint.context
+        error = explained(exc, endpoint.callback, authentic, context)
         event = rejected_event(
-            endpoint.callback.name, context.account, request, exc, endpoint.credentials, context.schema_base_url
+            endpoint.callback.name, context.account, request, error, endpoint.credentials, context.schema_base_url
         )
-        answer = answers.failure(exc.status_hint, str(exc), request, signing, now)
-        return Prepared("rejected", answer, (event,), (event.to_json(),), error=_bare(exc))
+        answer = answers.failure(error.status_hint, str(error), request, signing, now)
+        return Prepared("rejected", answer, (event,), (event.to_json(),), error=_bare(error))
     return Prepared("accepted", answers.success(request, signing, now), decoded.events, values, decoded.drift)
 
 

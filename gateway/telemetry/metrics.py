@@ -60,7 +60,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "gateway_callback_drift",
         "counter",
         ("callback",),
-        "Fields and codes that the vendor's documents do not have, and names that one JSON object has twice.",
+        "What the vendor's documents do not have: fields, codes, character sets, layouts, names given twice.",
         "The vendor changed something; the log names each once. Nothing is lost: raw holds them.",
     ),
     Metric(

@@ -36,6 +36,7 @@ GENERATORS: Final[Mapping[str, Callable[[Draw], Iterator[TrafficRequest]]]] = {
     "viber": messaging.viber,
     "zalo": messaging.zalo,
     "messenger": messaging.messenger,
+    "line": messaging.line,
     "super-message": messaging.super_message,
     "number-check": messaging.number_check,
     "pns": calls.pns,

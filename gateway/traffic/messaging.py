@@ -1,4 +1,4 @@
-"""Viber, Zalo, Messenger, Super Message and number checks: sections 21 to 25 of protocol.md."""
+"""Viber, Zalo, Messenger, LINE, Super Message and number checks: sections 21 to 25 and 32 of protocol.md."""
 
 from __future__ import annotations
 
@@ -91,6 +91,41 @@ def messenger(draw: Draw) -> Iterator[TrafficRequest]:
                 "sendTime": local(draw.seconds_ago(60)),
             }
         yield _json("messenger", fields)
+
+
+def line(draw: Draw) -> Iterator[TrafficRequest]:
+    """One event in a body or several, of every kind; now and then a receipt of the older page."""
+    while True:
+        if draw.chance(0.1):
+            receipt = {"status": "delivered", "requestId": draw.hex_id(), "code": 0, "message": "ok"}
+            yield _json("line", {**receipt, "sendTime": local(draw.seconds_ago(60))})
+            continue
+        events = [_line_event(draw) for _ in range(draw.often(1, draw.number(2, 4), 0.2))]
+        yield _json("line", {"destination": "U" + "0" * 31 + "1", "events": events})
+
+
+def _line_event(draw: Draw) -> dict[str, Any]:
+    event: dict[str, Any] = {
+        "type": "message",
+        "webhookEventId": draw.hex_id(),
+        "deliveryContext": {"isRedelivery": False},
+        "timestamp": millis(draw.seconds_ago(60)),
+        "source": {"type": "user", "userId": f"U{draw.hex_id()}"},
+        "replyToken": draw.hex_id(),
+        "mode": "active",
+    }
+    if draw.chance(0.1):
+        return {**event, "type": draw.one(("follow", "unfollow"))}
+    kind = draw.one(("text", "text", "image", "video", "audio", "file", "location", "sticker"))
+    parts: dict[str, dict[str, Any]] = {
+        "text": {"text": draw.text()},
+        "video": {"duration": 61_500, "contentProvider": {"type": "line"}},
+        "audio": {"duration": 3000, "contentProvider": {"type": "line"}},
+        "file": {"fileName": "订单 42.pdf", "fileSize": 2138},
+        "location": {"title": "Monas", "address": "Jakarta", "latitude": "-6.1754", "longitude": "106.8272"},
+        "sticker": {"packageId": "446", "stickerId": "1988"},
+    }
+    return {**event, "message": {"type": kind, "id": draw.digits(18), "quoteToken": "q", **parts.get(kind, {})}}
 
 
 def super_message(draw: Draw) -> Iterator[TrafficRequest]:

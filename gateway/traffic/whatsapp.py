@@ -17,7 +17,18 @@ _WABA: Final = "200000000000001"
 
 def whatsapp(draw: Draw) -> Iterator[TrafficRequest]:
     """Sent messages with their statuses in turn, incoming ones of every kind, and now and then the other events."""
-    others = (_template, _template_quality, _account, _review, _announced, _calls, _contacts, _button_click)
+    others = (
+        _template,
+        _template_quality,
+        _account,
+        _review,
+        _announced,
+        _calls,
+        _contacts,
+        _echoes,
+        _flow,
+        _button_click,
+    )
     while True:
         message, to, moment = f"wamid.{draw.hex_id()}", draw.phone(), draw.seconds_ago(300)
         last = draw.often("read", "failed", 0.1)
@@ -71,7 +82,7 @@ def _status(draw: Draw, message: str, to: str, status: str, moment: datetime) ->
         fields["conversation"] = {"id": draw.hex_id(), "origin": {"type": origin}}
         if status == "sent":
             fields["conversation"]["expiration_timestamp"] = str(unix(moment) + 86400)
-        fields["pricing"] = {"billable": True}
+        fields["pricing"] = {"billable": True, "pricing_model": "PMP", "category": origin, "type": "regular"}
         fields["costs"] = [_cost(message, kind, 1, 0.0512) for kind in ((1, 5) if draw.chance(0.3) else (5,))]
     if draw.chance(0.2):
         fields["biz_opaque_callback_data"] = "order-42"
@@ -116,6 +127,11 @@ def _media(draw: Draw, mime_type: str, **more: str) -> dict[str, Any]:
     return {"id": draw.digits(15), "mime_type": mime_type, "sha256": draw.hex_id() * 2, **more}
 
 
+def _form(draw: Draw) -> dict[str, Any]:
+    answers = {"flow_token": draw.hex_id(), "name": draw.person()}
+    return {"name": "flow", "body": "Sent", "response_json": orjson.dumps(answers).decode()}
+
+
 _KINDS: Final[tuple[tuple[str, Callable[[Draw], Any]], ...]] = (
     ("text", lambda draw: {"body": draw.text()}),
     ("text", lambda draw: {"body": draw.text()}),
@@ -129,6 +145,7 @@ _KINDS: Final[tuple[tuple[str, Callable[[Draw], Any]], ...]] = (
     ("button", lambda draw: {"payload": "btn-1", "text": "Yes"}),
     ("interactive", lambda draw: {"type": "button_reply", "button_reply": {"id": "b1", "title": "Yes"}}),
     ("interactive", lambda draw: {"type": "list_reply", "list_reply": {"id": "r1", "title": "Red", "description": ""}}),
+    ("interactive", lambda draw: {"type": "nfm_reply", "nfm_reply": _form(draw)}),
     ("reaction", lambda draw: {"message_id": f"wamid.{draw.hex_id()}", "emoji": "👍"}),
     ("contacts", lambda draw: [{"name": {"formatted_name": draw.person()}, "phones": [{"phone": draw.phone()}]}]),
     ("order", lambda draw: {"catalog_id": "c1", "product_items": [{"product_retailer_id": "p1", "quantity": 1}]}),
@@ -194,6 +211,29 @@ def _contacts(draw: Draw) -> dict[str, Any]:
             "timestamp": str(unix(draw.seconds_ago(60))),
         },
     }
+
+
+def _echoes(draw: Draw) -> dict[str, Any]:
+    """Messages that the business sent from the phone app."""
+    messages = [
+        {
+            "from": _OURS,
+            "to": draw.phone(),
+            "id": f"wamid.{draw.hex_id()}",
+            "timestamp": str(unix(draw.seconds_ago(30))),
+            "type": "text",
+            "text": {"body": draw.text()},
+        }
+        for _ in range(draw.often(1, 2))
+    ]
+    return _field("smb_message_echoes", draw, message_echoes=messages)
+
+
+def _flow(draw: Draw) -> dict[str, Any]:
+    if draw.chance(0.5):
+        return _field("flows", draw, event="ENDPOINT_AVAILABILITY", alert_state="ACTIVATED", threshold=90)
+    change = {"flow_id": draw.digits(15), "old_status": "DRAFT", "new_status": "PUBLISHED"}
+    return _field("flows", draw, event="FLOW_STATUS_CHANGE", message="Flow test changed status", **change)
 
 
 def _calls(draw: Draw) -> dict[str, Any]:

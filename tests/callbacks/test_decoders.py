@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.callbacks import CALLBACKS, Callback, CallbackRequest, DecodeContext, Decoded, form
+from gateway.callbacks import CALLBACKS, Callback, CallbackRequest, DecodeContext, Decoded, charset, form
 from gateway.callbacks.plan import Field
 from gateway.callbacks.shape import Shape
 from gateway.errors import CallbackRejected
@@ -32,6 +32,9 @@ FORM_SAMPLES = [
     for sample in SAMPLES
     if CALLBACKS[sample.callback].layout == "form"
     and b"=" in (sample.request.query or sample.request.body.replace(b"name=", b""))
+    and (sample.request.body or sample.request.query)[:1].isalpha()
+    and b"\0" not in sample.request.body
+    and b"&amp;" not in sample.request.body
 ]
 EVERY = pytest.mark.parametrize("callback", CALLBACKS.values(), ids=lambda callback: callback.name)
 
@@ -311,8 +314,10 @@ def swapped(value: Any) -> Any:
 def test_numbers_as_strings_and_strings_as_numbers(sample: Sample) -> None:
     """The declared type and the wire type differ in the vendor's own pages: both give the same fields."""
     callback = CALLBACKS[sample.callback]
-    body = json.loads(sample.request.body.removeprefix(b"\xef\xbb\xbf"))
-    again = sample.request._replace(body=json.dumps(swapped(body)).encode())
+    decoding = charset.Decoding(charset.declared(sample.request.headers.get("content-type", "")))
+    body = json.loads(decoding.json(sample.request.body.removeprefix(charset.UTF_8_MARK)))
+    headers = {name: value for name, value in sample.request.headers.items() if name != "content-type"}
+    again = sample.request._replace(body=json.dumps(swapped(body)).encode(), headers=headers)
     expected = callback.decode(sample.request, sample.context)
     assert normalised(expected) == normalised(callback.decode(again, sample.context))
 
@@ -328,9 +333,13 @@ def test_the_same_bytes_give_the_same_ids(sample: Sample) -> None:
 
 
 def test_other_payloads_give_other_ids() -> None:
-    """No two samples of one callback share an id, unless their payload is the same written differently."""
+    """No two samples of one callback share an id, unless their payload is the same written differently, or the callback
+    says itself what makes an id.
+    """
     seen: dict[tuple[str, str], object] = {}
     for sample in SAMPLES:
+        if CALLBACKS[sample.callback].identity is not None:
+            continue
         decoded = CALLBACKS[sample.callback].decode(sample.request, sample.context)
         for event in decoded.events:
             said = (event.account, orjson.loads(event.to_json())["data"]["raw"])

@@ -52,7 +52,7 @@ def test_an_object_or_a_list_in_place_of_any_field(sample: Sample) -> None:
 def test_a_word_for_nothing_is_no_id(sample: Sample, word: str) -> None:
     """With a word for nothing in place of each scalar at the top, no event is about it, and no id or number is it."""
     if sample in OBJECTS:
-        body = json.loads(sample.request.body)
+        body = json.loads(sample.request.body.decode("utf-8", "replace"))
         nothing = {name: value if isinstance(value, (dict, list)) else word for name, value in body.items()}
         request = sample.request._replace(body=json.dumps(nothing).encode())
     else:

@@ -154,6 +154,7 @@ def test_unsigned_parts_change_nothing(name: str, scheme: str, data: st.DataObje
     """Method, path, query, address, and every header that is not signed: the same events with the same ids."""
     policy = POLICIES[scheme]
     callback, context, body = data.draw(st.sampled_from([case for case in CASES if case[0].name == name]))
+    assume(scheme != "callbot" or b"\0" not in body)  # refused; see the test of a text that was continued
     request = CallbackRequest("POST", f"/callbacks/{callback.name}", b"", signed(policy, body), body, NOW, "1.2.3.4")
     expected = made_or_refused(policy, callback, context, request)
     assert expected is not None or not can_sign(policy, body)
@@ -190,6 +191,7 @@ def test_a_coding_changes_nothing_or_is_refused(
 ) -> None:
     """Whichever bytes were signed, compressed or not, and whatever coding or hash is announced over them later."""
     policy, (callback, context, body) = POLICIES[scheme], case
+    assume(scheme != "callbot" or b"\0" not in body)
     wire = CODINGS[applied](body)
     for authentic in (body, wire):
         request = CallbackRequest("POST", "/", b"", signed(policy, authentic), authentic, NOW)

@@ -216,6 +216,13 @@ PAST_ITEMS: Final = {
     "costs": b'{"statuses":[{"id":"1","costs":[%b]}]}' % b",".join([b"{}"] * 41),
     "costs of several": b'{"statuses":[%b]}' % b",".join([b'{"id":"1","costs":[{},{},{},{},{}]}'] * 9),
     "phones": b'{"messages":[{"id":"1","from":"1","contacts":[%b]}]}' % b",".join([b'{"phones":[{},{},{},{}]}'] * 9),
+    "echoes": b'{"field":"smb_message_echoes","value":{"message_echoes":[%b]}}' % b",".join([b"{}"] * 11),
+    "entries": b'{"entry":[%b]}' % b",".join([b"{}"] * 11),
+    "changes": b'{"entry":[{"changes":[%b]}]}' % b",".join([b"{}"] * 11),
+    "items of changes": b'{"entry":[{"id":"1","changes":[%b]}]}'
+    % b",".join([b'{"field":"messages","value":{"statuses":[{"id":"1"},{"id":"2"},{"id":"3"}]}}'] * 4),
+    "events": b'{"events":[%b]}' % b",".join([b"{}"] * 11),
+    "events as text": b'{"events":"[%b]"}' % b",".join([b"{}"] * 11),
 }  # fmt: skip
 
 
@@ -223,9 +230,10 @@ PAST_ITEMS: Final = {
 def test_more_items_than_allowed_are_rejected_whole(name: str) -> None:
     """In every place where a list may stand; the reason names the bound and its setting, and the request is kept."""
     body = PAST_ITEMS[name]
-    prepared = prepare(endpoint(CALLBACKS["whatsapp"], max_items=10), request(body))
+    callback = CALLBACKS["line" if name.startswith("events") else "whatsapp"]
+    prepared = prepare(endpoint(callback, max_items=10), request(body))
     check_rejected(prepared, body, "ingest.max_items")
-    assert "ingest.max_items" not in str(prepare(endpoint(CALLBACKS["whatsapp"]), request(body)).error)
+    assert "ingest.max_items" not in str(prepare(endpoint(callback), request(body)).error)
 
 
 def check_rejected(prepared: Prepared, body: bytes, setting: str) -> None:
@@ -241,10 +249,30 @@ def check_rejected(prepared: Prepared, body: bytes, setting: str) -> None:
     [
         ("whatsapp", b'{"wabaId":"%b","statuses":[{"id":"1"},{"id":"2"}]}' % (b"w" * 900)),
         ("whatsapp", b'{"contacts":[{"wa_id":"%b"}],"statuses":[{"id":"1"},{"id":"2"}]}' % (b"w" * 900)),
+        (
+            "whatsapp",
+            b'{"field":"smb_message_echoes","value":{"wabaId":"%b","message_echoes":[{"id":"1"},{"id":"2"}]}}'
+            % (b"w" * 900),
+        ),
+        (
+            "whatsapp",
+            b'{"entry":[{"id":"%b","changes":[{"field":"messages","value":{"statuses":[{"id":"1"},{"id":"2"}]}}]}]}'
+            % (b"w" * 900),
+        ),
+        (
+            "whatsapp",
+            b'{"entry":[{"id":"1","changes":[{"field":"%b","value":{"statuses":[{"id":"1"},{"id":"2"}]}}]}]}'
+            % (b"w" * 900),
+        ),
+        (
+            "line",
+            b'{"destination":"%b","events":[{"type":"follow","source":{"userId":"1"}},{"type":"join","source":{"groupId":"2"}}]}'
+            % (b"w" * 900),
+        ),
         ("sms-dr", b"messageid=1&phone=15550100200&status=2&ext=" + b"x" * 900),
         ("own-json", b'{"id":"1","more":"%b"}' % (b"x" * 1500)),
     ],
-    ids=["an envelope", "a contact", "a form", "another sender"],
+    ids=["an envelope", "a contact", "echoes", "Meta's", "a change", "LINE's", "a form", "another sender"],
 )  # fmt: skip
 def test_more_bytes_of_events_than_allowed_are_rejected_whole(callback: str, body: bytes) -> None:
     """The reason names the bound and its setting."""

@@ -1,0 +1,306 @@
+"""Bytes to text where they are not plain UTF-8: a declared character set, UTF-16, or Chinese text that declares none.
+
+A sender declares a character set in the content type of the request, in that of one part of a multipart form, or in
+the form's field ``_charset_``. A declared set is believed. Where none is declared (or one that is not known), or the
+bytes cannot be in it, the bytes decide: UTF-8; else GB18030, which GBK and GB2312 are parts of, if the characters are
+common ones; else ``\\xNN`` stands for each byte that is not UTF-8, so that a receipt is not lost for one character.
+What was not declared is reported as drift, ``charset:gb18030``.
+
+Everything here is off the path of UTF-8: it runs after a strict decoding failed, or where another set is declared.
+
+Names mean what the WHATWG Encoding standard says: ``gb2312`` and ``gbk`` are GB18030, ``iso-8859-1`` is windows-1252.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from gateway.errors import CallbackRejected
+
+
+class NotUtf8(CallbackRejected):
+    """Bytes that are not UTF-8 where only UTF-8 was tried. See what character set the sender writes."""
+
+
+#: Python's names of a set's codecs; the first that decodes is used.
+Codecs = tuple[str, ...]
+
+_GB18030: Final[Codecs] = ("gb18030",)
+_BIG5: Final[Codecs] = ("big5", "cp950", "big5hkscs")
+_LATIN_1: Final[Codecs] = ("cp1252", "latin-1")
+_UTF_16: Final[Codecs] = ("utf-16-be",)
+_UTF_16_LE: Final[Codecs] = ("utf-16-le",)
+
+#: What senders call a set, without separators and in lower case. (``codecs.lookup`` knows more, and imports modules by
+#: names that a stranger chooses.)
+_SETS: Final[dict[str, Codecs]] = {
+    **dict.fromkeys(
+        ("gbk", "xgbk", "gb2312", "gb231280", "gb18030", "gb180302000", "gb180302005", "gb180302022", "cp936", "ms936",
+         "windows936", "936", "euccn", "chinese", "csgb2312", "isoir58"),
+        _GB18030,
+    ),
+    **dict.fromkeys(("big5", "big5hkscs", "cp950", "ms950", "windows950", "950", "cnbig5", "xxbig5", "csbig5"), _BIG5),
+    **dict.fromkeys(("iso88591", "iso8859", "latin1", "l1", "88591", "ibm819", "cp819", "csisolatin1"), _LATIN_1),
+    **dict.fromkeys(("utf16", "unicode", "utf16be", "ucs2", "iso10646ucs2", "unicodebig", "xutf16be"), _UTF_16),
+    **dict.fromkeys(("utf16le", "unicodelittle", "xutf16le", "xutf16lebom"), _UTF_16_LE),
+    **{f"{prefix}{page}": (f"cp{page}", "latin-1") for page in range(1250, 1259)
+       for prefix in ("windows", "cp", "xcp", "")},
+    **{f"iso8859{part}": (f"iso8859-{part}", "latin-1") for part in range(2, 17) if part not in (9, 12)},
+    **{f"latin{number}": (f"iso8859-{part}", "latin-1") for number, part in ((2, 2), (3, 3), (4, 4), (6, 10), (9, 15))},
+    **dict.fromkeys(("iso88599", "latin5"), ("cp1254", "latin-1")),
+    **dict.fromkeys(("windows874", "tis620", "iso885911", "cp874"), ("cp874", "latin-1")),
+    **dict.fromkeys(("shiftjis", "sjis", "xsjis", "windows31j", "ms932", "cp932", "csshiftjis"), ("cp932",)),
+    **dict.fromkeys(("eucjp", "xeucjp"), ("euc_jp",)),
+    **dict.fromkeys(("euckr", "ksc5601", "ksc56011987", "windows949", "ms949", "cp949", "uhc"), ("cp949",)),
+    "koi8r": ("koi8-r",),
+    "koi8u": ("koi8-u",),
+}  # fmt: skip
+
+_PARAMETER: Final = re.compile(r"""\bcharset\s*+=\s*+["']?([\w.:+-]{1,40})""", re.IGNORECASE | re.ASCII)
+_SEPARATORS: Final = re.compile(r"[\W_]", re.ASCII)
+_CHARSET_FIELD: Final = re.compile(rb"(?:\A|&)_charset_=([^&]{1,40})")
+_ESCAPES: Final = re.compile(rb"(?:%[0-9A-Fa-f]{2})++")
+_UTF_16_MARKS: Final = (b"\xfe\xff", b"\xff\xfe")
+UTF_8_MARK: Final = b"\xef\xbb\xbf"
+
+#: Bytes decoded at once. Each wrong byte costs a fifth of a microsecond, and the interpreter is held meanwhile: in a
+#: body of 1 MiB for a quarter of a second, in a piece of it for some milliseconds.
+PIECE: Final = 32 * 1024
+#: Characters that are looked at to see whether a text is Chinese. A message has some hundred at most.
+_LOOKED_AT: Final = 4096
+#: Values of one request that are looked at one by one to see what they are in; each costs some microseconds. A callback
+#: has some dozen fields.
+_MOST_GUESSES: Final = 1000
+
+#: The 3755 characters of GB2312's first level: nearly all that Chinese texts consist of.
+_FIRST_LEVEL: Final = frozenset(
+    "".join(bytes((row, cell)).decode("gb2312", "ignore") for row in range(0xB0, 0xD8) for cell in range(0xA1, 0xFF))
+)
+#: What stands between them: punctuation, full-width letters, dashes and quotes, arrows and pictures.
+_BETWEEN: Final = re.compile(
+    "[\\u00a0\\u00b7\\u2010-\\u2027\\u2030-\\u203b\\u20ac\\u2100-\\u23ff\\u2460-\\u27bf\\u3000-\\u303f\\ufe0f\\uff00-\\uffef"
+    "\\U0001f000-\\U0001faff]+"
+)
+_ASCII: Final = re.compile("[\\0-\\x7f]+")
+_HAN: Final = re.compile("[\\u3400-\\u9fff\\U00020000-\\U0003ffff]*")
+#: One such character between Latin letters is a letter with an accent and its neighbour, misread.
+_AMONG_LETTERS: Final = re.compile("[A-Za-z][\\u3400-\\u9fff][A-Za-z]")
+
+
+@lru_cache(maxsize=256)
+def declared(content_type: str) -> Codecs | None:
+    """Return the codecs of the character set that a content type names; None for none, UTF-8, or one not known."""
+    return _declared(content_type)
+
+
+def _declared(text: str) -> Codecs | None:
+    found = _PARAMETER.search(text)
+    return named(found[1]) if found else None
+
+
+def named(name: str) -> Codecs | None:
+    """Return the codecs of a set by a name of it; None for UTF-8, and for a name that is not known."""
+    return _SETS.get(_SEPARATORS.sub("", name).lower())
+
+
+def may_be_utf16(body: bytes) -> bool:
+    """Whether these bytes are UTF-16: a mark says so, or one of the first two is NUL, as text begins in ASCII."""
+    return body[:2] in _UTF_16_MARKS or (len(body) > 1 and (body[0] == 0) != (body[1] == 0))
+
+
+@dataclass(slots=True)
+class Decoding:
+    """Turns the bytes of one request into text.
+
+    Args:
+        codecs: of the declared set; None where none is.
+        is_chinese: all of it together was seen to be GB18030.
+        found: sets that were found and not declared, without repeats; ``unknown`` where bytes are shown as ``\\xNN``.
+        guesses: values so far that neither the declared set nor UTF-8 could read.
+    """
+
+    codecs: Codecs | None = None
+    is_chinese: bool = False
+    found: list[str] = field(default_factory=list)
+    guesses: int = 0
+
+    def body(self, body: bytes) -> bytes:
+        """Return a body in UTF-16 as UTF-8; any other as it is."""
+        if not may_be_utf16(body):
+            return body
+        if self.codecs in (_UTF_16, _UTF_16_LE):
+            self.codecs = None
+        else:
+            self._note("utf-16")
+        codec = "utf-16" if body[:2] in _UTF_16_MARKS else "utf-16-le" if body[1] == 0 else "utf-16-be"
+        return as_text(body, codec).encode("utf-8", "backslashreplace")
+
+    def form(self, data: bytes) -> None:
+        """Look at a whole form before its fields: what its own field declares, and whether it is Chinese."""
+        own = _CHARSET_FIELD.search(data)
+        if own is not None:
+            self.codecs = named(own[1].decode("latin-1")) or self.codecs
+        self._look_at(unescaped_bytes(data))
+
+    def parts(self, parts: list[tuple[bytes, bytes, bytes]]) -> None:
+        """Look at all parts of a multipart form before their values: their heads, names and values."""
+        own = next((value for _, name, value in parts if name == b"_charset_"), None)
+        if own is not None:
+            self.codecs = named(own.decode("latin-1")) or self.codecs
+        self._look_at(b"&".join(value for *_, value in parts))
+
+    def _look_at(self, data: bytes) -> None:
+        """See whether all values together are Chinese. What can be UTF-8 as a whole is UTF-8."""
+        if self.codecs is None:
+            try:
+                data.decode()
+            except UnicodeDecodeError:
+                self.is_chinese = _is_chinese(data)
+
+    def concerns(self, text: str) -> bool:
+        """Whether a text that is UTF-8 has to be decoded again, in the declared set."""
+        if self.codecs is None:
+            return False
+        return not text.isascii() or self.codecs in (_UTF_16, _UTF_16_LE)
+
+    def json(self, body: bytes) -> bytes:
+        """Return the bytes of a JSON text in UTF-8.
+
+        Raises:
+            CallbackRejected: no character set was found.
+        """
+        text = self._known(body)
+        if text is None:
+            raise CallbackRejected("not UTF-8, and no other character set is declared that it can be in")
+        return text.encode("utf-8", "backslashreplace")
+
+    def text(self, data: bytes) -> str:
+        """Return the text of one name or value."""
+        if self.guesses > _MOST_GUESSES and not data.isascii():
+            return as_text(data, self.codecs[0] if self.codecs is not None else "utf-8")
+        text = self._known(data)
+        if text is not None:
+            return text
+        self._note("unknown")
+        if self.codecs is not None:
+            return as_text(data, self.codecs[0])
+        return as_text(data)
+
+    def unescaped(self, data: bytes) -> str:
+        """Return the text of one name or value of a form, in which ``%XX`` stands for a byte."""
+        if b"%" not in data:
+            return self.text(data)
+        if self.codecs in (_UTF_16, _UTF_16_LE):
+            return _ESCAPES.sub(self._utf16_escapes, data).decode("utf-8", "backslashreplace")
+        return self.text(unescaped_bytes(data))
+
+    def of_part(self, head: bytes) -> Decoding:
+        """Return the decoding of one part of a multipart form, whose head may declare a character set of its own."""
+        codecs = _declared(head.decode("latin-1")) if b"charset" in head.lower() else None
+        return self if codecs is None else Decoding(codecs, found=self.found)
+
+    def _utf16_escapes(self, run: re.Match[bytes]) -> bytes:
+        """One run of escapes: Java's encoder writes each in UTF-16 with a mark of its own."""
+        data = unescaped_bytes(run[0])
+        if len(data) % 2 == 0:
+            codec = "utf-16" if data[:2] in _UTF_16_MARKS else (self.codecs or _UTF_16)[0]
+            try:
+                return data.decode(codec).encode()
+            except UnicodeError:
+                pass
+        return self.text(data).encode("utf-8", "backslashreplace")
+
+    def _known(self, data: bytes) -> str | None:
+        """The text in the declared set, in UTF-8 or in GB18030, in this order; None where none of them fits."""
+        if data.isascii():
+            return data.decode("ascii")
+        for codec in self.codecs or ():
+            try:
+                return data.decode(codec)
+            except UnicodeDecodeError:
+                continue
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            text = None
+        # Two bytes of GBK can be one character of UTF-8, never three of them for a whole text.
+        if text is not None and not (self.is_chinese and max(text) < "\u0800"):
+            if self.codecs is not None:
+                self._note("utf-8")
+            return text
+        if not self.is_chinese:
+            self.guesses += 1
+        chinese = _gb18030(data) if self.is_chinese or _is_chinese(data) else None
+        if chinese is None:
+            return text
+        self._note("gb18030")
+        return chinese
+
+    def _note(self, name: str) -> None:
+        if name not in self.found:
+            self.found.append(name)
+
+
+def as_text(data: bytes, codec: str = "utf-8") -> str:
+    """Decode text, with ``\\xNN`` for each byte that is not in the character set.
+
+    Args:
+        data: the bytes.
+        codec: Python's name of the character set's codec.
+    """
+    if len(data) <= PIECE:
+        return data.decode(codec, "backslashreplace")
+    decoder = codecs.getincrementaldecoder(codec)("backslashreplace")
+    pieces = [decoder.decode(data[at : at + PIECE]) for at in range(0, len(data), PIECE)]
+    return "".join([*pieces, decoder.decode(b"", final=True)])
+
+
+def unescaped_bytes(data: bytes) -> bytes:
+    """Return the bytes with each ``%XX`` replaced by the byte it stands for; wrong escapes stay."""
+    if len(data) <= PIECE:
+        return unquote_to_bytes(data)
+    # It takes two hundred times the memory of a text of percent signs; in pieces, of a piece.
+    pieces: list[bytes] = []
+    at = 0
+    while at < len(data):
+        end = at + PIECE
+        escape = data.rfind(b"%", end - 2, end)
+        if escape >= 0 and end < len(data):
+            end = escape
+        pieces.append(unquote_to_bytes(data[at:end]))
+        at = end
+    return b"".join(pieces)
+
+
+def _gb18030(data: bytes) -> str | None:
+    """The text in GB18030, where its last character may have been cut; None where it is none."""
+    decoder = codecs.getincrementaldecoder("gb18030")()
+    try:
+        text = "".join([decoder.decode(data[at : at + PIECE]) for at in range(0, len(data), PIECE)])
+    except UnicodeDecodeError:
+        return None
+    rest, _ = decoder.getstate()
+    return text + rest.decode("ascii", "backslashreplace")
+
+
+def _is_chinese(data: bytes) -> bool:
+    """Whether these bytes are GB18030 that consists of common characters."""
+    if data.isascii():
+        return False
+    text = _gb18030(data)
+    if text is None or _AMONG_LETTERS.search(text):
+        return False
+    foreign = ""
+    for at in range(0, len(text), PIECE):
+        foreign += _ASCII.sub("", text[at : at + PIECE])
+        if len(foreign) >= _LOOKED_AT:
+            break
+    foreign = _BETWEEN.sub("", foreign[:_LOOKED_AT])
+    if not foreign or not _HAN.fullmatch(foreign):
+        return False
+    return 2 * sum(map(_FIRST_LEVEL.__contains__, foreign)) >= len(foreign)

@@ -1,0 +1,270 @@
+"""LINE by NXLink SaaS: incoming messages, other events, receipts (protocol.md, section 32).
+
+One body holds any number of events; each becomes an event of its own. In the tables an event stands in the place of
+the list: ``events.timestamp`` is ``events[].timestamp``.
+
+The channel delivers an event again after a failure and then says so in ``deliveryContext.isRedelivery``, which is all
+that differs. An event's id is therefore made of the event without that object, whatever else is in the body: a
+redelivery is a repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from gateway.callbacks import bounds
+from gateway.callbacks.callback import DecodeContext, Item
+from gateway.callbacks.fields import (
+    Converter,
+    Scope,
+    code,
+    duration,
+    echo,
+    flag,
+    identifier,
+    local_time,
+    millis,
+    money,
+    number,
+    text,
+    words,
+)
+from gateway.callbacks.jsontext import in_text
+from gateway.callbacks.messages import DELIVERY_LINES, message_id, settle_delivery
+from gateway.callbacks.payload import Payload
+from gateway.callbacks.plan import Field, coded, opened, phone_number
+from gateway.callbacks.request import CallbackRequest
+from gateway.callbacks.shape import Shape, in_turn
+from gateway.callbacks.vocabulary import CHANNEL_EVENT, KIND, MESSAGE_STATUS
+from gateway.errors import CallbackRejected
+
+KINDS: Final = {kind: kind for kind in ("text", "image", "video", "audio", "file", "location", "sticker")}
+#: Kinds whose file is fetched by the message's id.
+_MEDIA: Final = frozenset({"image", "video", "audio", "file"})
+#: Of an event that is no message: the channel's own words, in lower case with underscores.
+_EVENTS: Final = {
+    "follow": "follow",
+    "unfollow": "unfollow",
+    "join": "join",
+    "leave": "leave",
+    "memberJoined": "member_joined",
+    "memberLeft": "member_left",
+    "postback": "postback",
+    "unsend": "unsend",
+    "videoPlayComplete": "video_play_complete",
+    "beacon": "beacon",
+    "accountLink": "account_link",
+    "things": "things",
+    "membership": "membership",
+}
+
+
+def _seconds_of(value: Any, scope: Scope) -> Any:
+    thousands = duration.convert(value, scope)
+    if thousands is None:
+        return None
+    return thousands // 1000 if not thousands % 1000 else thousands / 1000
+
+
+_MILLISECONDS: Final = Converter("duration in milliseconds", _seconds_of, duration.schema)
+
+#: What all events have around their own part.
+_COMMON: Final = (
+    Field("from", ("events.source.userId", "events.source.groupId", "events.source.roomId"), identifier),
+    Field("from_user_id", "events.source.userId", identifier),
+    Field("group_id", ("events.source.groupId", "events.source.roomId"), identifier, "Group or room"),
+    Field("to", "destination", identifier, "Id of the business channel"),
+    Field("event_id", "events.webhookEventId", identifier),
+    Field("reply_token", "events.replyToken", text),
+    Field("mode", "events.mode", text, "`active`, or `standby`: another system answers"),
+    Field("redelivered", "events.deliveryContext.isRedelivery", flag),
+)
+_KNOWN: Final = ("events.type", "events.source.type")
+
+
+def _media_id(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    """The id of a file is its message's."""
+    if data.get("kind") in _MEDIA and "message_id" in data:
+        data.setdefault("media", {}).setdefault("id", data["message_id"])
+
+
+MESSAGE: Final = Shape(
+    "nxcloud.line.message",
+    "message.incoming",
+    "Incoming LINE message",
+    page="SAAS Line API webhook",
+    section="32",
+    certainty="confirmed",
+    required=("message_id", "from"),
+    key=("from", "message_id"),
+    time=("sent_at",),
+    constants={"channel": "line", "product": "line"},
+    known=(
+        *_KNOWN,
+        "events.message.quoteToken",
+        "events.message.contentProvider.type",
+        "events.message.contentProvider.previewImageUrl",
+        "events.message.emojis",
+        "events.message.mention",
+        "events.message.imageSet",
+        "events.message.packageId",
+        "events.message.stickerId",
+        "events.message.stickerResourceType",
+        "events.message.keywords",
+        "events.message.fileSize",
+        "events.message.markAsReadToken",
+    ),
+    finish=in_turn(message_id, _media_id),
+    fields=(
+        Field("message_id", "events.message.id", identifier),
+        *_COMMON,
+        *coded("kind", "kind_code", "events.message.type", words(KINDS, KIND)),
+        Field("text", "events.message.text", text),
+        Field("media.id", "", identifier, "The message's"),
+        Field("media.url", "events.message.contentProvider.originalContentUrl", text),
+        Field("media.filename", "events.message.fileName", text),
+        Field("media.duration_s", "events.message.duration", _MILLISECONDS, "In milliseconds there"),
+        Field("location.latitude", "events.message.latitude", number),
+        Field("location.longitude", "events.message.longitude", number),
+        Field("location.name", "events.message.title", text),
+        Field("location.address", "events.message.address", text),
+        Field("reply_to.message_id", "events.message.quotedMessageId", identifier),
+        Field("sent_at", "events.timestamp", millis),
+    ),
+)
+
+EVENT: Final = Shape(
+    "nxcloud.line.event",
+    "channel.event",
+    "LINE event that is no message",
+    page="SAAS Line API webhook",
+    section="32",
+    certainty="partial",
+    required="event",
+    key=("from", "to", "event_code"),
+    time=("at",),
+    constants={"channel": "line", "product": "line"},
+    known=(*_KNOWN, "events.postback.params", *(f"events.{name}" for name in _EVENTS)),
+    fields=(
+        *coded("event", "event_code", "events.type", words(_EVENTS, CHANNEL_EVENT)),
+        *_COMMON,
+        Field("reply.id", "events.postback.data", text),
+        Field("message_id", "events.unsend.messageId", identifier, "Of a message that was taken back"),
+        Field("at", "events.timestamp", millis),
+    ),
+)
+
+#: The words of the Viber page, from which the older revision took them.
+STATUS: Final = {"success": "sent", "failed": "failed", "delivered": "delivered", "seen": "read", "expired": "expired"}
+
+
+def _failure(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    if data.get("status") in ("failed", "expired"):
+        error = {"code": data.get("result_code"), "title": data.get("result")}
+        data["error"] = {name: value for name, value in error.items() if value is not None}
+
+
+STATUS_SHAPE: Final = Shape(
+    "nxcloud.line.status",
+    "message.status",
+    "LINE receipt",
+    page="SAAS Line API webhook",
+    section="32",
+    certainty="partial",
+    required="message_id",
+    key=("message_id",),
+    constants={"channel": "line", "product": "line"},
+    known=("appkey", "destination"),
+    finish=in_turn(_failure, settle_delivery),
+    fields=(
+        Field("message_id", "requestId", identifier, "As returned by the send call"),
+        Field("result_code", "code", code),
+        Field("result", "message", text),
+        Field("error.code", "", code, "The result code, where it failed"),
+        Field("error.title", "", text, "The result text, where it failed"),
+        Field("ext", "ext", echo),
+        Field("sent_at", "sendTime", local_time),
+        *phone_number("to", "phone"),
+        *coded("status", "status_code", "status", words(STATUS, MESSAGE_STATUS)),
+        *DELIVERY_LINES,
+        Field("price.total", "cost.originalPrice", money),
+        Field("price.currency", "cost.currency", code),
+        Field("price.amount_cny", "cost.localPrice", money),
+    ),
+)
+
+
+def split(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+    """The events in the order sent; a receipt has a ``requestId`` instead."""
+    fields = payload.fields
+    found = _listed(fields.get("events"))
+    bounds.check_items(len(found), context.max_items)
+    if not found:
+        if payload.has("requestId"):
+            return ((STATUS_SHAPE, fields, payload.raw, ""),)
+        if fields.get("source") and fields.get("type"):  # an event without its envelope
+            return ((_shape_of(fields), {"events": fields}, payload.raw, ""),)
+        return ()
+    around = {name: value for name, value in fields.items() if name != "events"}
+    if len(found) > 1:
+        around = _documented(around, scope)
+        bounds.check_bytes(len(orjson.dumps(around)) * len(found), context.max_event_bytes)
+    raws = [payload.raw] if len(found) == 1 else _raws(payload, len(found))
+    items: list[Item] = []
+    for index, (event, raw) in enumerate(zip(found, raws, strict=True)):
+        if type(event) is not dict:
+            raise CallbackRejected("an object is expected", f"events[{index}]")
+        items.append((_shape_of(event), {**around, "events": event}, raw, f"events[{index}]"))
+    return items
+
+
+def identity(item: Item) -> bytes:
+    """Return what an event's id is made of: its fields, without what differs when it is delivered again."""
+    _, fields, _, _ = item
+    event = fields.get("events")
+    if type(event) is not dict:
+        return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
+    lasting = {name: value for name, value in event.items() if name != "deliveryContext"}
+    return orjson.dumps([fields.get("destination"), lasting], option=orjson.OPT_SORT_KEYS)
+
+
+def _shape_of(event: Mapping[str, Any]) -> Shape:
+    return MESSAGE if event.get("type") == "message" or opened(event.get("message")) is not None else EVENT
+
+
+def _listed(value: object) -> list[Any]:
+    """A list as it is; one object alone, or in a string of JSON, as a list of it."""
+    if type(value) is str and value[:1] in ("[", "{"):
+        value = in_text(value)
+    if type(value) is list:
+        return value
+    return [value] if type(value) is dict else []
+
+
+def _documented(around: dict[str, Any], scope: Scope) -> dict[str, Any]:
+    """Only the documented fields around the events: each event's fields copy them."""
+    for name in around:
+        if name not in MESSAGE.plan.known:
+            scope.note("field", name)
+    return {name: value for name, value in around.items() if name == "destination" and type(value) is str}
+
+
+def _raws(payload: Payload, count: int) -> list[orjson.Fragment]:
+    """The body of each event: the envelope and a list of that event alone, no digit changed.
+
+    The envelope has one short id. A longer one is only in the first, else a hostile body would grow with its square.
+    """
+    whole = payload.lossless()
+    events = _listed(whole.pop("events"))
+    repeats = len(orjson.dumps(whole)) * count <= _ENVELOPES_BYTES
+    return [
+        orjson.Fragment(orjson.dumps({**(whole if repeats or not index else {}), "events": [events[index]]}))
+        for index in range(count)
+    ]
+
+
+#: Bytes of envelope that the events of one body may repeat in all.
+_ENVELOPES_BYTES: Final = 1_048_576

@@ -1,0 +1,84 @@
+"""WhatsApp: events of flows, and messages sent from the phone app (protocol.md, sections 33 and 19)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from gateway.callbacks.fields import Converter, code, identifier, number, seconds, text, words, written
+from gateway.callbacks.plan import Field, coded, phone_number
+from gateway.callbacks.shape import Shape
+from gateway.callbacks.vocabulary import CHANNEL_STATUS
+from gateway.callbacks.whatsapp import CONTENT, CONTENT_KNOWN, kind_of_content
+from gateway.callbacks.whatsapp_events import BY_NAME as _OTHERS
+from gateway.callbacks.whatsapp_events import event_shape
+
+#: ``new_status`` of a flow.
+_STATUS: Final = {
+    "DRAFT": "draft",
+    "PUBLISHED": "published",
+    "DEPRECATED": "deprecated",
+    "BLOCKED": "blocked",
+    "THROTTLED": "throttled",
+}
+#: An open list, in lower case as our words are.
+_LOWER: Final = Converter(
+    "word in lower case", lambda value, scope: written(value).strip().lower() or None, {"type": "string"}
+)
+
+FLOW: Final = event_shape(
+    "flow",
+    "WhatsApp flow event",
+    Field("flow_id", "value.flow_id", identifier),
+    Field("change", "value.event", _LOWER, "Such as flow_status_change, endpoint_availability"),
+    *coded("status", "status_code", "value.new_status", words(_STATUS, CHANNEL_STATUS)),
+    Field("status_text", "value.message", text),
+    Field("new_status", "value.new_status", code),
+    Field("old_status", "value.old_status", code),
+    Field("alert.state", "value.alert_state", _LOWER, "activated or deactivated"),
+    Field("alert.threshold", "value.threshold", number, "Such as 90 (percent)"),
+    page="flows webhook",
+    section="33",
+    certainty="partial",
+    key=("flow_id",),
+    known=tuple(
+        f"value.{name}"
+        for name in (
+            "error_count",
+            "error_rate",
+            "errors",
+            "availability",
+            "p50_latency",
+            "p90_latency",
+            "requests_count",
+            "warning",
+        )
+    ),
+)
+
+#: What was sent from the phone app: nothing to answer, so it is no incoming message. In its table the message stands
+#: beside ``field`` and ``value``.
+ECHO: Final = event_shape(
+    "echo",
+    "WhatsApp message sent from the phone app",
+    Field("message_id", "messages.id", identifier),
+    *phone_number("from", ("messages.from", "value.business_phone", "value.metadata.display_phone_number")),
+    *phone_number("to", ("messages.to", "messages.recipient_id")),
+    Field("phone_number_id", ("value.phone_number_id", "value.metadata.phone_number_id"), identifier),
+    *CONTENT,
+    Field("sent_at", "messages.timestamp", seconds),
+    page="SMB",
+    section="19",
+    certainty="partial",
+    key=("to", "message_id"),
+    known=("value.contacts", *CONTENT_KNOWN),
+    time=("sent_at", "at"),
+    finish=kind_of_content,
+)
+
+#: Name of the event whose messages become events of their own, and the names of their list.
+ECHOES: Final = "smb_message_echoes"
+ECHO_LISTS: Final = ("message_echoes", "messages")
+
+#: Event name to shape. A name that is not here is accepted as another event, and drift.
+BY_NAME: Final[Mapping[str, Shape]] = {**_OTHERS, "flows": FLOW}
