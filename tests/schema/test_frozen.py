@@ -13,7 +13,7 @@ FROZEN: Names = json.loads(FILE.read_text())
 
 
 def test_no_frozen_name_is_gone_or_has_another_type() -> None:
-    """A change is a new version of the model; names that were added are frozen with ``python -m tests.schema.freeze``."""
+    """A change is a new version of the model; added names are frozen with ``python -m tests.schema.freeze``."""
     assert [] == broken(FROZEN, names())
 
 
