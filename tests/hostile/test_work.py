@@ -145,7 +145,7 @@ def test_patterns_are_found() -> None:
     assert {
         "gateway.callbacks.form._LISTED",
         "gateway.callbacks.jsontext._FRACTION",
-        "gateway.ingest.intake._TRACEPARENT",
+        "gateway.telemetry.traceparent._VALID",
         "gateway.search.keys._NOT_DIGITS",
     } <= PATTERNS.keys()
 
