@@ -56,6 +56,8 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "mib": "MiB",
     },
     "decoders": {"us": "µs an event", "per_s": "a second"},
+    "compression": {"bytes": "bytes an event", "write_us": "µs to write", "read_us": "µs to read"},
+    "hostile": {"wait_ms": "longest wait, ms", "memory_mib": "memory so far, MiB"},
 }
 #: Document → the parts whose tables stand in it.
 DOCUMENTS: Final[Mapping[str, Sequence[str]]] = {"deploy/docs/speed.md": tuple(COLUMNS), "README.md": ("by_hand",)}
