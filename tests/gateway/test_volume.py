@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from gateway.config.settings import FAMILIES
 from tests.gateway.conftest import MakeGateway, MakeSubscriber, to
 from tests.gateway.process import GatewayProcess
 
@@ -68,16 +69,13 @@ async def test_repeats_on_request_are_not_stored_twice(gateway: MakeGateway, sub
 async def test_mix_of_every_callback_is_accepted_and_delivered(
     gateway: MakeGateway, subscriber: MakeSubscriber, tmp_path: Path
 ) -> None:
-    """All 21 callbacks in the platform's own layouts: not one is refused, and drift is none."""
+    """All callbacks in the platform's own layouts: not one is refused, and only a kind that was made up is drift."""
     receiver = await subscriber()
-    topics = [
-        "sms.dr", "call.event", "task.status", "message.incoming", "message.status", "channel.event", "number.check",
-        "verify.status", "email.dr", "callbacks.rejected",
-    ]  # fmt: skip
-    running = await gateway(subscribers=[to(receiver, "all", topics=topics)])
+    running = await gateway(subscribers=[to(receiver, "all", topics=list(FAMILIES))])
     await send(running, "all", 420, "--seed", "1")
     assert await running.terminate() == 0
     names = {line["event"] for line in running.lines}
     assert "callback.rejected" not in names
-    assert "callback.drifted" not in names, [line for line in running.lines if line["event"] == "callback.drifted"]
+    drift = {line["what"] for line in running.lines if line["event"] == "callback.drifted"}
+    assert drift <= {"kind:ephemeral_poll", "field:messages.ephemeral_poll"}
     assert len(receiver.ids) >= 350

@@ -151,12 +151,15 @@ def _topic_ids_ignored() -> None:
     """A topic that was created again is taken for the one before, and read from the old offsets."""
     from gateway.log.kafka.incarnation import TopicIds
 
-    async def unknown(self: Any, *args: Any, **kwargs: Any) -> dict[str, str]:
+    async def now(self: Any, client: Any, topics: Any) -> dict[str, str]:
+        return dict.fromkeys(topics, "")
+
+    async def recent(self: Any, client: Any) -> dict[str, str]:
         return {}
 
-    for name in ("now", "recent"):
+    for name, broken in (("now", now), ("recent", recent)):
         _check_exists(TopicIds, name)
-        setattr(TopicIds, name, unknown)
+        setattr(TopicIds, name, broken)
 
 
 def _start_when_kafka_answers() -> None:
