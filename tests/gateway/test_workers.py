@@ -139,11 +139,11 @@ async def test_a_folder_that_is_taken_away_refuses_on_every_worker(workers: Work
     await workers.sms(1)
     data.rename(away)
     assert "is gone" in await workers.until_ready(503)
+    await workers.process.logged("journal.moved", count=2)  # each looks by itself, at most a second later
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
         for number in range(20):
             async with session.post(f"{workers.process.url}/callbacks/sms-dr", data=f"messageid=x-{number}") as answer:
                 assert answer.status == 503
-    await workers.process.logged("journal.moved", count=2)
     away.rename(data)
     await workers.until_ready(200)
     await workers.process.logged("journal.moved_back", count=2)
