@@ -197,7 +197,7 @@ class Ingest(Section):
     max_connections: Annotated[int, Field(ge=8)] | Literal["auto"] = Field(
         default="auto",
         description="Connections at once in each process; one more closes the longest idle one. auto: what the limit "
-        "of open files (ulimit -n) leaves beside the admin port, deliveries and the journal, at most 16384",
+        "of open files (ulimit -n) leaves after the admin port, deliveries and the journal, at most 16384",
     )
     fast_path: bool = Field(
         default=True, description="Plain callbacks are read without aiohttp's help, at a third of the cost"
