@@ -15,7 +15,6 @@ from gateway.config.settings import Settings, Subscriber
 from gateway.errors import SenderError
 from gateway.fanout.fanout import FanOut, UnknownSubscriber
 from gateway.ingest.endpoints import Endpoints
-from gateway.ingest.known import KnownIds
 from gateway.log import EventLog
 from gateway.log.journal import Journal
 from gateway.log.kafka import KafkaLog
@@ -54,7 +53,6 @@ class Parts:
     publisher: Publisher | None = None
     search: Search | None = None
     endpoints: Endpoints | None = None
-    known: KnownIds | None = None
     subscribers: Sequence[Subscriber] = ()
     started_at: float = field(default_factory=time.time)
     _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))

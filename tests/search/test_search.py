@@ -159,7 +159,7 @@ async def test_retention_takes_the_index_too(journal: Journal, search: Search) -
     await journal.append([entry("m-1")])
     await journal.append([entry("m-2")])
     assert await search.indexer.caught_up()
-    await journal._writer.submit(lambda: journal._store.trim(EVENTS, 1))
+    await journal._writer.submit(lambda: journal.writer.store.trim(EVENTS, 1))
     await search.indexer.trim()
     assert await subjects(search, text="m-1") == []
     assert await subjects(search, text="m-2") == ["m-2"]

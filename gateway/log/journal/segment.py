@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import orjson
 
@@ -39,12 +40,28 @@ class Draft:
     size: int = 0
     topics: dict[str, int] = field(default_factory=dict)
 
-    def add(self, entry: Entry, encoded: bytes) -> None:
+    def add(self, topic: str, encoded: bytes) -> None:
         """Put one encoded record behind the others."""
         self.parts.append(encoded)
         self.count += 1
         self.size += len(encoded)
-        self.topics[entry.topic] = self.topics.get(entry.topic, 0) + 1
+        self.topics[topic] = self.topics.get(topic, 0) + 1
+
+
+class Scanned(NamedTuple):
+    """One record in the bytes of several, not decoded.
+
+    Args:
+        start: its first byte.
+        end: the byte behind its last.
+        topic: its topic, UTF-8.
+        id: its id, 16 bytes.
+    """
+
+    start: int
+    end: int
+    topic: bytes
+    id: bytes
 
 
 def encode(entry: Entry) -> bytes:
@@ -61,6 +78,25 @@ def encode(entry: Entry) -> bytes:
     headers_bytes = orjson.dumps(headers) if headers else b""
     head = _HEAD.pack(len(topic_bytes), len(key_bytes), len(headers_bytes), len(value), raw_id)
     return b"".join((head, topic_bytes, key_bytes, headers_bytes, value))
+
+
+def scan(blob: bytes) -> Iterator[Scanned]:
+    """Return where each record stands, with what decides where it is stored.
+
+    Raises:
+        ValueError: the bytes are not whole records.
+    """
+    at, size = 0, len(blob)
+    while at < size:
+        if size - at < _HEAD.size:
+            raise ValueError("the bytes end within a record's head")
+        topic_len, key_len, headers_len, value_len, raw_id = _HEAD.unpack_from(blob, at)
+        topic_at = at + _HEAD.size
+        end = topic_at + topic_len + key_len + headers_len + value_len
+        if end > size:
+            raise ValueError("the bytes end within a record")
+        yield Scanned(at, end, blob[topic_at : topic_at + topic_len], raw_id)
+        at = end
 
 
 def checksum(blob: bytes, row_id: int, count: int, appended_at: float, topics: str) -> int:

@@ -44,7 +44,7 @@ class Days:
 
     async def passes(self, journal: Journal, days: float) -> None:
         self._now += days * DAY_S
-        await journal.housekeep()
+        await journal.writer.housekeep()
 
 
 async def billing(journal: Journal) -> JournalReader:
@@ -58,7 +58,7 @@ async def test_what_went_while_the_gateway_was_down_is_told_once(tmp_path: Path)
         await billing(journal)
         await days.append(journal, *["sms.dr", "call.event"] * 5)
     async with days.opened(days_later=2) as journal:
-        await journal.housekeep()
+        await journal.writer.housekeep()
         assert days.told == []
         with capture_logs() as lines:
             reader = await billing(journal)
@@ -85,11 +85,11 @@ async def test_a_subscriber_that_was_removed_is_not_told_of_and_one_that_comes_b
         await days.append(journal, *["sms.dr", "call.event"] * 3)
     for _ in range(3):
         async with days.opened(days_later=2) as journal:
-            await journal.housekeep()
+            await journal.writer.housekeep()
             await days.append(journal, "sms.dr", "call.event")
     assert days.told == []
     async with days.opened(days_later=2) as journal:
-        await journal.housekeep()
+        await journal.writer.housekeep()
         await (await billing(journal)).close()
         assert days.told == [Expired("gateway.billing", EVENTS, 0, 11, {"unknown": 10, "sms.dr": 1})]
         await billing(journal)
@@ -216,7 +216,7 @@ async def test_a_reader_that_only_looks_misses_nothing(tmp_path: Path) -> None:
             await journal.reader(group, [], start="latest")
         await days.append(journal, "sms.dr")
     async with days.opened(days_later=2) as journal:
-        await journal.housekeep()
+        await journal.writer.housekeep()
         await days.append(journal, "sms.dr")
         for group in ("console.tail.0", "scan.replay.billing"):
             reader = await journal.reader(group, [], start="latest")
