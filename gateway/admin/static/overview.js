@@ -33,7 +33,7 @@ function build(first) {
   const subscribers = subscriberList();
   const callbacks = first.intake && callbackTable();
   const topics = first.intake && topicTable(first.mode === "kafka");
-  const processes = first.processes.length && processTable();
+  const processes = first.processes.length > 0 && processTable();
   const section = (title, ...inner) => h("section", h("h2", title), ...inner);
   return {
     elements: [
