@@ -22,7 +22,6 @@ import os
 import secrets
 import signal
 import socket
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -69,6 +68,8 @@ _LAST_WORDS_S: Final = 2.0
 #: For what Kafka keeps of subscribers' states, once it answers.
 _KAFKA_LOAD_S: Final = 10.0
 
+#: For the journal's folder: after SIGKILL of a supervisor its log process stays until the others have stopped.
+_LOCK_WAIT_S: Final = 10.0
 #: The log process waits so long for the others to end before it.
 _LOG_STOP_S: Final = 20.0
 
@@ -190,7 +191,7 @@ class App:
         settings = self.settings
         assert self._shared.log_listening is not None
         writer = JournalWriter(_folder(settings), _retention(settings), known_ids=settings.ingest.dedup_window)
-        await self._begin(writer.start(), writer.stop)
+        await self._begin(writer.start(lock_wait_s=_LOCK_WAIT_S), writer.stop)
         self._checks["journal"] = lambda: Check("journal", writer.problem or writer.state.failure)
         await asyncio.to_thread(_remove_others, self._shared.log)
         server = LogServer(writer, self._shared.log_listening)
@@ -403,8 +404,6 @@ async def _run(make: Callable[[], App], ready: Callable[[Mapping[str, object]], 
     ready(facts)
     ends = [asyncio.create_task(event.wait()) for event in (stopping, app.failed)]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    started = time.monotonic()
-    _log.info("gateway.stopping")
     try:
         async with asyncio.timeout(STOP_S):
             await app.stop()
@@ -414,7 +413,6 @@ async def _run(make: Callable[[], App], ready: Callable[[Mapping[str, object]], 
         ) from exc
     if app.failed.is_set():
         raise Broken(app.failure)
-    _log.info("gateway.stopped", took_s=round(time.monotonic() - started, 3))
     return 0
 
 
