@@ -88,7 +88,7 @@ async def test_stop_may_come_before_the_start_is_over(tmp_path: Path) -> None:
     """A signal while the parts are still starting leads to a clean stop."""
     path = tmp_path / "config.yaml"
     path.write_text(f"journal: {{dir: {tmp_path}/data}}\ningest: {{port: 0}}\nadmin: {{port: 0}}\n")
-    running = asyncio.create_task(_run(App(load(path, {}), path)))
+    running = asyncio.create_task(_run(lambda: App(load(path, {}), path), lambda _: None))
     await asyncio.sleep(0)  # the handlers are set in its first step
     os.kill(os.getpid(), signal.SIGTERM)
     assert await running == 0
