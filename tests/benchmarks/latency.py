@@ -76,6 +76,25 @@ async def constant(port: int, messages: list[bytes], rate: float, seconds: float
     return done, share
 
 
+async def capacity(port: int, messages: list[bytes], seconds: float) -> float:
+    """Answers a second that this sender gets when it asks for more than there is."""
+    loop = asyncio.get_running_loop()
+    free: deque[Sender] = deque()
+    done: list[float] = []
+    senders = [Sender(free, done) for _ in range(CONNECTIONS)]
+    for sender in senders:
+        await loop.create_connection(lambda sender=sender: sender, "127.0.0.1", port)  # type: ignore[misc]
+    started, sent = time.perf_counter(), 0
+    while (now := time.perf_counter()) - started < seconds:
+        while free:
+            free.popleft().send(messages[sent % len(messages)], now)
+            sent += 1
+        await asyncio.sleep(0.0005)
+    for sender in senders:
+        sender.transport.close()
+    return len(done) / seconds
+
+
 def percentile_ms(sorted_s: list[float], share: float) -> float:
     return round(sorted_s[min(len(sorted_s) - 1, int(len(sorted_s) * share))] * 1000, 2)
 
