@@ -48,6 +48,8 @@ SLOWEST_P99_MS: Final = 100.0
 #: Answers a second, of the commit that is compared with.
 OF_BEFORE: Final = 1.6
 IN_AND_OUT: Final = 1.5
+#: p99 of answers at a constant rate, with hostile subscribers.
+BESIDE_HOSTILE: Final = 1.2
 P99_AT_70_MS: Final = 8.0
 
 

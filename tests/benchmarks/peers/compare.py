@@ -30,7 +30,7 @@ from gateway.log.kafka.options import KafkaOptions
 from tests.benchmarks import end_to_end, ingest_requests, latency, report, wrk
 from tests.benchmarks.machine import cores
 from tests.benchmarks.parts import broker
-from tests.benchmarks.peers import RUN, bars, sides, tables
+from tests.benchmarks.peers import RUN, bars, hostile_subscribers, sides, tables
 from tests.benchmarks.peers.measure import Driver, Round, SideFailed, Stored
 from tests.benchmarks.peers.sides import Place, Running, Side
 
@@ -91,7 +91,8 @@ def run(
         pinned: the sides to one processor, the load to the others.
         broker_syncs: the sides with Kafka only, with a broker that syncs before it acknowledges.
         against: commit whose gateway is measured too.
-        more: also from callback to webhook, and answers at 70 % of capacity; not with a broker that syncs.
+        more: also from callback to webhook, answers at 70 % of capacity, and answers beside hostile subscribers;
+            not with a broker that syncs.
     """
     wrk.check()
     setting = Setting(rounds, seconds, connections, pinned, broker_syncs)
@@ -103,13 +104,26 @@ def run(
         asked = {side: how for side, how in asked.items() if how.has_kafka or not broker_syncs}
         figures = _compared(setting, place, asked, against, more=more)
     if more:
-        found = end_to_end.run(rounds=rounds, seconds=seconds, pinned=pinned)
-        figures["in and out"] = found
-        figures["bars"]["HTTP in, signed HTTP out, of bare aiohttp in and out"] = bars.at_most(
-            bars.IN_AND_OUT, found["gateway"]["of_in_and_out"]
-        )
+        _add_more(figures, setting)
     print(f"\n{tables.plain(figures)}", flush=True)
     return figures
+
+
+def _add_more(figures: dict[str, Any], setting: Setting) -> None:
+    """What has no peers: from callback to webhook, and the platform's answers beside hostile subscribers."""
+    found = end_to_end.run(rounds=setting.rounds, seconds=setting.seconds, pinned=setting.pinned)
+    figures["in and out"] = found
+    figures["bars"]["HTTP in, signed HTTP out, of bare aiohttp in and out"] = bars.at_most(
+        bars.IN_AND_OUT, found["gateway"]["of_in_and_out"]
+    )
+    with tempfile.TemporaryDirectory() as name:
+        found = hostile_subscribers.run(
+            _requests(Path(name)), rounds=setting.rounds, seconds=setting.seconds, processors=setting.processors()
+        )
+    figures["hostile subscribers"] = found
+    figures["bars"]["p99 with 20 hostile subscribers, of without"] = bars.at_most(
+        bars.BESIDE_HOSTILE, found["with"]["of_without"]
+    )
 
 
 def _compared(setting: Setting, place: Place, asked: Mapping[str, Side], against: str, *, more: bool) -> dict[str, Any]:
@@ -223,14 +237,10 @@ def _figures(of: Mapping[str, Sequence[Round]]) -> dict[str, dict[str, Any]]:
 def _p99_at_a_share(setting: Setting, running: Running, requests: Path) -> dict[str, Any]:
     """Return p99 of the answers, in ms, at a share of what the side takes from the sender that measures it."""
     messages = requests.read_bytes().split(b"\0")
-    affinity = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, setting.processors()[1])
-    try:
+    with latency.sending_on(setting.processors()[1]):
         capacity = uvloop.run(latency.capacity(running.service.port, messages, setting.seconds))
         found = []
         for _ in range(setting.rounds):
             times, _ = uvloop.run(latency.constant(running.service.port, messages, capacity * _SHARE, setting.seconds))
             found.append(latency.percentile_ms(sorted(times), 0.99))
         return report.summary(found, 2)
-    finally:
-        os.sched_setaffinity(0, affinity)

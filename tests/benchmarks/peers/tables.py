@@ -75,7 +75,7 @@ def _sides(figures: Mapping[str, Any]) -> list[list[str]]:
 
 def _cell(row: Mapping[str, Any]) -> str:
     cpu, per_s, p50, p99 = (row[name]["median"] for name in ("cpu_us", "per_s", "p50_ms", "p99_ms"))
-    return f"{cpu:.0f} · {per_s:,.0f} · {p50:g} / {p99:g}"
+    return f"{cpu:.0f} · {per_s:,.0f} · {p50:,g} / {p99:,g}"
 
 
 def _kinds(figures: Mapping[str, Any]) -> list[list[str]]:
