@@ -82,7 +82,7 @@ class Driver:
             SideFailed: it did not answer.
         """
         for _ in range(10):
-            if self._drive(side, running, connections=16, seconds=2).requests:
+            if self._drive(side, running, connections=16, seconds=1).requests:
                 settle(running)
                 return
         raise SideFailed(f"it answers nothing: {running.service.last_lines()[-400:]}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,12 +20,16 @@ from tests.benchmarks.peers import (
     GRANIAN_AIOKAFKA,
     GRANIAN_CONFLUENT,
     RUN,
+    RUST,
     SERVE,
     VECTOR,
     VECTOR_DISK,
 )  # fmt: skip
+from tests.broker import assembly
 from tests.ports import free_port
 
+#: Programs that are built are kept here: Rust's takes minutes.
+CACHE: Final = assembly.cache_folder()
 FOLDER: Final = Path(__file__).parent
 ROOT: Final = FOLDER.parents[2]
 OURS: Final = "synced to the disk of the gateway, in its journal"
@@ -161,21 +165,39 @@ def _granian(module: str, *packages: str) -> Start:
     return start
 
 
-def _go(side: str, place: Place) -> Running:
-    if shutil.which("go") is None:
-        raise NotHere("`go` is not on the path.")
-    program = place.folder / "go-peer"
-    built = subprocess.run(
-        ["go", "build", "-o", str(program), "."], cwd=FOLDER / "go", capture_output=True, text=True, check=False
-    )
-    if built.returncode:
-        raise NotHere(f"`go build` failed: {built.stderr.strip().splitlines()[-1]}")
-    port, topic = free_port(), place.topic(side)
-    service = Service(
-        [f"127.0.0.1:{port}", place.bootstrap, topic], port, program=str(program),
-        log=place.folder / "go.log", processors=place.processors,
-    )  # fmt: skip
-    return Running(service, 0, topic)
+def _built(folder: str, tool: str, build: Sequence[str], program: Path) -> Start:
+    """Return what builds a program by hand and starts it.
+
+    Args:
+        folder: of its code, beside this file.
+        tool: that builds it, on the path.
+        build: arguments of the tool.
+        program: what comes of it; kept for the next time.
+    """
+
+    def start(side: str, place: Place) -> Running:
+        if shutil.which(tool) is None:
+            raise NotHere(f"`{tool}` is not on the path.")
+        program.parent.mkdir(parents=True, exist_ok=True)
+        built = subprocess.run([tool, *build], cwd=FOLDER / folder, capture_output=True, text=True, check=False)
+        if built.returncode:
+            raise NotHere(f"`{tool} build` failed: {built.stderr.strip().splitlines()[-1]}")
+        port, topic = free_port(), place.topic(side)
+        service = Service(
+            [f"127.0.0.1:{port}", place.bootstrap, topic], port, program=str(program),
+            log=place.folder / f"{tool}.log", processors=place.processors,
+        )  # fmt: skip
+        return Running(service, 0, topic)
+
+    return start
+
+
+def configuration(program: str, side: str, **values: Any) -> str:
+    """Return the configuration beside this file with its marks (``@port@``) replaced."""
+    text = (FOLDER / f"{program}.yaml").read_text()
+    for name, value in {**values, "buffer": _BUFFERS.get(side, "")}.items():
+        text = text.replace(f"@{name}@", str(value))
+    return text
 
 
 def _configured(program: str, *options: str) -> Start:
@@ -188,10 +210,7 @@ def _configured(program: str, *options: str) -> Start:
         port, topic = free_port(), place.topic(side)
         folder = place.folder / topic
         folder.mkdir()
-        text = (FOLDER / f"{program}.yaml").read_text()
-        values = {"port": port, "bootstrap": place.bootstrap, "topic": topic, "folder": folder}
-        for name, value in {**values, "buffer": _BUFFERS.get(side, "")}.items():
-            text = text.replace(f"@{name}@", str(value))
+        text = configuration(program, side, port=port, bootstrap=place.bootstrap, topic=topic, folder=folder)
         (folder / "configuration.yaml").write_text(text)
         service = Service(
             [*options, str(folder / "configuration.yaml")], port, program=found,
@@ -209,7 +228,19 @@ SIDES: Final[dict[str, Side]] = {
     AIOHTTP: Side(_python("aiohttp_aiokafka"), note="It is one process."),
     GRANIAN_AIOKAFKA: Side(_granian("granian_aiokafka"), note="It has one worker."),
     GRANIAN_CONFLUENT: Side(_granian("granian_confluent", "confluent_kafka"), note="It has one worker."),
-    GO: Side(_go, note="It uses all processors."),
+    GO: Side(
+        _built("go", "go", ("build", "-o", str(CACHE / "go-peer"), "."), CACHE / "go-peer"),
+        note="It uses all processors.",
+    ),
+    RUST: Side(
+        _built(
+            "rust",
+            "cargo",
+            ("build", "--release", "--locked", "--target-dir", str(CACHE / "rust-peer")),
+            CACHE / "rust-peer/release/peer",
+        ),
+        note="It uses all processors.",
+    ),
     BENTO: Side(_configured("bento", "-c"), note="Its mapping decodes the form."),
     VECTOR: Side(_configured("vector", "--config"), note="Its `remap` transform decodes the form."),
     VECTOR_DISK: Side(
