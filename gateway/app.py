@@ -49,7 +49,7 @@ from gateway.ingest.intake import Intake
 from gateway.ingest.server import IngestServer
 from gateway.link import LogClient, LogServer
 from gateway.log import EventLog
-from gateway.log.journal import Journal, JournalWriter, Retention
+from gateway.log.journal import Journal, JournalWriter, Retention, takeover
 from gateway.log.kafka import KafkaLog, KafkaOptions
 from gateway.log.kafka.options import within
 from gateway.publisher import Publisher
@@ -178,8 +178,10 @@ class App:
         """The log process: nothing but the journal's writer, and the socket by which the others reach it."""
         settings = self.settings
         assert self._sockets.log_listening is not None
+        takeover.adopt(_folder(settings))
         writer = JournalWriter(_folder(settings), _retention(settings), known_ids=settings.ingest.dedup_window)
         await self._begin(writer.start(), writer.stop)
+        await takeover.take_over(writer, _folder(settings))
         self._checks["journal"] = lambda: Check("journal", writer.problem or writer.state.failure)
         server = LogServer(writer, self._sockets.log_listening)
         await self._begin(server.start(), lambda: server.stop(_LOG_STOP_S))
