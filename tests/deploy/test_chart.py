@@ -267,7 +267,6 @@ def test_a_change_of_subscribers_alone_rolls_no_pod() -> None:
     "arguments",
     [
         ("--set", "config.kafka=null"),
-        ("--set", "config.ingest.workers=2"),
         ("--set", "fanout.autoscaling.enabled=true"),
         ("--set", "serve.drainOrphans[0]=0"),
     ],
