@@ -73,7 +73,7 @@ def test_not_done_in_time_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 def test_lag_of_the_one_journal_counts_while_the_log_process_is_there(
     lag: int, kafka: int, up: dict[str, int], found: tuple[bool, str]
 ) -> None:
-    """Each process reports the gauge, and only ``deliver`` sets it. An ingest worker holds nothing that was answered."""
+    """Each process reports the gauge, and only ``deliver`` sets it. Ingest holds nothing that was answered."""
     lines = [
         f'gateway_publisher_lag_records{{process="deliver"}} {lag}.0',
         'gateway_publisher_lag_records{process="ingest-0"} 0.0',
