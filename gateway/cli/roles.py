@@ -82,6 +82,6 @@ def _run(role: Literal["run", "serve", "fanout"], config_path: Path, workers: in
         ingest = settings.ingest.model_copy(update={"workers": workers})
         settings = settings.model_copy(update={"ingest": ingest})
     # The servers and the log take a while to import; --help and a wrong file do not wait for them.
-    from gateway import app
+    from gateway import processes
 
-    return app.run(settings, config_path, role=role, workers=workers or settings.ingest.processes)
+    return processes.run(settings, config_path, role=role, workers=workers or settings.ingest.processes)

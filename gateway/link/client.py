@@ -14,7 +14,6 @@ from typing import Any
 import orjson
 import structlog
 
-from gateway import unix_socket
 from gateway.errors import JournalUnavailable, NotNow
 from gateway.link.frames import (
     NUMBER,
@@ -31,6 +30,7 @@ from gateway.link.frames import (
 from gateway.log import ALL_NEW, Appended, Entry
 from gateway.log.journal import segment
 from gateway.log.journal.following import Follower, Positions, Snapshot, WriterState
+from gateway.sockets import connected
 
 _log = structlog.get_logger("gateway.link")
 
@@ -213,7 +213,7 @@ class LogClient:
         while True:
             self._welcome = self._loop.create_future()
             try:
-                connection = unix_socket.connected(self._path)
+                connection = connected(self._path)
                 transport, _ = await self._loop.create_unix_connection(partial(_Connection, self), sock=connection)
                 hello = {"version": VERSION, "name": self._name, "follows": self._follower is not None}
                 transport.write(frame(Kind.HELLO, orjson.dumps(hello)))

@@ -6,9 +6,9 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from gateway import unix_socket
 from gateway.link import LinkPolicy, LogClient, LogServer
 from gateway.log.journal import Journal, JournalWriter, Retention
+from gateway.sockets import listen_locally
 
 ROOMY = Retention(1 << 30, 86_400.0)
 
@@ -45,7 +45,7 @@ class Linked:
         """Start a log process's parts; also a second time, on the socket that the first had."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._listening is None:
-            self._listening = unix_socket.bound(self.path)
+            self._listening = listen_locally(self.path)
         self.writer = JournalWriter(self.folder, self._retention, known_ids=self._known_ids)
         await self.writer.start()
         self.server = LogServer(self.writer, self._listening.dup())

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import unix_socket
 from gateway.errors import JournalFull, JournalUnavailable
 from gateway.link import LinkPolicy, LogClient
 from gateway.link.frames import Frames, Kind, frame
 from gateway.log import ALL_NEW, Appended, Entry
 from gateway.log.journal import EVENTS, Expired, Retention
+from gateway.sockets import listen_locally
 from tests.log.linked import ROOMY, Linked
 
 QUICK = LinkPolicy(resend_s=0.3, answer_s=0.5, heartbeat_s=0.05, silent_s=0.2)
@@ -119,7 +119,7 @@ async def test_without_a_log_process_senders_are_asked_to_come_again(tmp_path: P
 async def test_a_log_process_that_hangs_is_a_problem_and_holds_nobody(tmp_path: Path) -> None:
     """It is connected, and says nothing: as when it is stopped, or its disk hangs."""
     path = tmp_path / "log.sock"
-    listening = unix_socket.bound(path)
+    listening = listen_locally(path)
     loop = asyncio.get_running_loop()
 
     async def welcome_and_hang() -> socket.socket:
