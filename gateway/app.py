@@ -1,15 +1,17 @@
 """The only wiring: every part gets what it needs here, starts in order and stops in reverse.
 
-    journal ── search ── publisher ── Kafka's log ── fan-out ── ingest ── admin
+    ingest ── log ─┬─ search
+                   ├─ publisher ── Kafka
+                   └─ fan-out ── subscribers          (without Kafka; with it fan-out reads Kafka's log)
 
-========  ===========================================================================
-``run``     all of it; without Kafka the journal is the log that fan-out reads
-``serve``   journal, search, publisher, ingest, admin (and Kafka's log, for what admin looks up there)
-``fanout``  Kafka's log, fan-out, admin
-========  ===========================================================================
+===========  =====================================================================================
+``log``      the journal's writer, and the socket by which the others reach it
+``deliver``  journal, search, publisher, Kafka's log, fan-out, admin: all that reads the log
+``ingest``   takes callbacks; holds no file
+===========  =====================================================================================
 
-What takes callbacks starts when everything behind it stands, and stops first. The journal is open longest: what was
-answered with success is in it.
+Each is a process of its own (:mod:`gateway.processes`); tests have all of it in one. ``serve`` has no fan-out;
+``fanout`` is ``deliver`` alone, on Kafka's log. The log process ends last: it waits for the others.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ import os
 import secrets
 import signal
 import socket
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -67,6 +68,8 @@ _LAST_WORDS_S: Final = 2.0
 #: For what Kafka keeps of subscribers' states, once it answers.
 _KAFKA_LOAD_S: Final = 10.0
 
+#: For the journal's folder: after SIGKILL of a supervisor its log process stays until the others have stopped.
+_LOCK_WAIT_S: Final = 10.0
 #: The log process waits so long for the others to end before it.
 _LOG_STOP_S: Final = 20.0
 
@@ -189,7 +192,7 @@ class App:
         assert self._shared.log_listening is not None
         takeover.adopt(_folder(settings))
         writer = JournalWriter(_folder(settings), _retention(settings), known_ids=settings.ingest.dedup_window)
-        await self._begin(writer.start(), writer.stop)
+        await self._begin(writer.start(lock_wait_s=_LOCK_WAIT_S), writer.stop)
         await takeover.take_over(writer, _folder(settings))
         self._checks["journal"] = lambda: Check("journal", writer.problem or writer.state.failure)
         await asyncio.to_thread(_remove_others, self._shared.log)
@@ -221,7 +224,8 @@ class App:
         if self.role != "serve":
             await self._start_fanout(log, load_wait_s=0.2 if kafka is None else _KAFKA_LOAD_S)
             told["subscribers"] = [subscriber.name for subscriber in settings.subscribers]
-        self._parts.endpoints = endpoints(settings.ingest, settings.topics.schema_base_url)
+        if self.role != "fanout":
+            self._parts.endpoints = endpoints(settings.ingest, settings.topics.schema_base_url)
         if self._part is None or self._shared.admin is not None:
             told["admin"] = await self._start_admin()
         if self._config_path is not None:
@@ -402,8 +406,6 @@ async def _run(make: Callable[[], App], ready: Callable[[Mapping[str, object]], 
     ready(facts)
     ends = [asyncio.create_task(event.wait()) for event in (stopping, app.failed)]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    started = time.monotonic()
-    _log.info("gateway.stopping")
     try:
         async with asyncio.timeout(STOP_S):
             await app.stop()
@@ -413,7 +415,6 @@ async def _run(make: Callable[[], App], ready: Callable[[Mapping[str, object]], 
         ) from exc
     if app.failed.is_set():
         raise Broken(app.failure)
-    _log.info("gateway.stopped", took_s=round(time.monotonic() - started, 3))
     return 0
 
 
