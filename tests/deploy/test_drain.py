@@ -85,7 +85,7 @@ def test_lag_of_the_one_journal_counts_while_the_log_process_is_there(
 
 
 def test_gateway_that_it_started_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Job for an orphaned journal ends by itself."""
+    """The Job for the journal of a replica that is gone ends by itself."""
     monkeypatch.setattr(sys, "argv", ["drain.py", "--", sys.executable, "-c", "import time; time.sleep(60)"])
     with MetricsServer({"/metrics": page(0)}) as server:
         monkeypatch.setenv("GATEWAY__ADMIN__PORT", str(server.port))
