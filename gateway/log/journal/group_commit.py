@@ -92,7 +92,7 @@ class GroupCommit:
         self._loop = asyncio.get_running_loop()
         self._pending = Batch()
         self._is_due = False
-        #: Why the newest commit failed; empty when it did not.
+        #: Why the newest commit failed; empty when records could be stored since.
         self.last_failure = ""
         self._may_pass = False
         self._failures = METRICS.counter("gateway_journal_failures")
@@ -109,11 +109,10 @@ class GroupCommit:
         Raises:
             ValueError: see :func:`gateway.log.journal.segment.scan`; none of them was put in.
         """
-        scanned = list(segment.scan(records))
+        scanned = [(one, *_place(one.topic)) for one in segment.scan(records)]
         batch, known = self._pending, self._known
         repeated: list[int] = []
-        for number, (start, end, topic_bytes, raw_id) in enumerate(scanned):
-            topic, stream = _place(topic_bytes)
+        for number, ((start, end, _, raw_id), topic, stream) in enumerate(scanned):
             if stream == EVENTS and known.size:
                 if raw_id in known or raw_id in batch.ids:
                     repeated.append(number)
@@ -160,7 +159,8 @@ class GroupCommit:
         except Exception as exc:  # whatever it is belongs to those who wait
             self._failed(batch, exc)
             return
-        self.last_failure = ""
+        if batch.drafts:  # repeats and positions do not show that there is room for a record
+            self.last_failure = ""
         self._known.update(batch.ids)
         for commit in commits:
             self._on_stored(commit)
