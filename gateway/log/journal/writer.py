@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from gateway.errors import JournalUnavailable
+from gateway.errors import JournalInUse, JournalUnavailable
 from gateway.log import Appended
 from gateway.log.journal import losses
 from gateway.log.journal.checkpoint import Checkpoints
@@ -33,6 +33,8 @@ from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 
 _HOUSEKEEPING_S: Final = 10
+#: Between two looks whether another process has let go of the folder; nobody can be told of that.
+_LOCK_LOOK_S: Final = 0.1
 
 _log = structlog.get_logger("gateway.journal")
 
@@ -65,15 +67,19 @@ class JournalWriter:
 
     # -- life ---------------------------------------------------------------------------------------------------
 
-    async def start(self, follower: Follower | None = None) -> None:
+    async def start(self, follower: Follower | None = None, *, lock_wait_s: float = 0.0) -> None:
         """Lock the folder and open the file. Starting an open one does nothing.
+
+        Args:
+            follower: is welcomed before this returns.
+            lock_wait_s: how long to wait for another process that holds the folder, in seconds.
 
         Raises:
             JournalInUse, JournalDamaged, JournalUnavailable: see :mod:`gateway.errors`.
         """
         if self.is_open:
             return
-        self._lock.acquire()
+        await self._take_lock(lock_wait_s)
         try:
             self._open()
         except BaseException:
@@ -83,6 +89,22 @@ class JournalWriter:
         self._housekeeper = asyncio.create_task(self._housekeep(), name="journal-housekeeping")
         if follower is not None:
             self.follow(follower)
+
+    async def _take_lock(self, wait_s: float) -> None:
+        deadline = time.monotonic() + wait_s
+        is_said = False
+        while True:
+            try:
+                self._lock.acquire()
+            except JournalInUse as exc:
+                if time.monotonic() >= deadline:
+                    raise
+                if not is_said:
+                    is_said = True
+                    _log.warning("journal.locked", reason=str(exc), waits_s=wait_s)
+                await asyncio.sleep(_LOCK_LOOK_S)
+            else:
+                return
 
     def _open(self) -> None:
         losses.leftover(self._folder)
