@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gateway.config.values",
         "gateway.descriptors",
     ),
-    ("gateway.config.kafka_settings", "gateway.connections", "gateway.signing", "gateway.unix_socket"),
+    ("gateway.config.kafka_settings", "gateway.connections", "gateway.signing"),
     ("gateway.config.settings",),
     ("gateway.callbacks", "gateway.log"),
     ("gateway.publisher", "gateway.fanout", "gateway.ingest", "gateway.link"),

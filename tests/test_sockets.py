@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from gateway import unix_socket
+from gateway.errors import Broken
+from gateway.sockets import connected, listen_locally
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="a long name needs /proc/self/fd")
 
 
 @contextmanager
 def listening(path: Path) -> Iterator[socket.socket]:
-    made = unix_socket.bound(path)
+    made = listen_locally(path)
     try:
         yield made
     finally:
@@ -28,7 +29,7 @@ def listening(path: Path) -> Iterator[socket.socket]:
 
 def talks(listener: socket.socket, path: Path) -> bool:
     """Whether a connection to the name comes out at this listener."""
-    with unix_socket.connected(path) as there:
+    with connected(path) as there:
         try:
             here, _ = listener.accept()
         except BlockingIOError:
@@ -74,13 +75,13 @@ def test_long_names_leave_no_descriptor_open(tmp_path: Path) -> None:
         assert talks(listener, path)
     for _ in range(2):
         with pytest.raises(OSError, match="refused"):
-            unix_socket.connected(path)
+            connected(path)
     assert before == set(os.listdir("/proc/self/fd"))
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o777])
 def test_only_its_user_may_connect_whatever_the_mask_is(tmp_path: Path, mask: int) -> None:
-    """From the first moment on; the process's mask is what it was."""
+    """The process's mask stays what it was."""
     before = os.umask(mask)
     try:
         with listening(tmp_path / "log.sock"):
@@ -96,7 +97,7 @@ def test_one_that_a_killed_process_left_is_replaced(tmp_path: Path) -> None:
         pass
     assert path.exists()
     with pytest.raises(ConnectionRefusedError):
-        unix_socket.connected(path)
+        connected(path)
     with listening(path) as listener:
         assert talks(listener, path)
 
@@ -104,7 +105,7 @@ def test_one_that_a_killed_process_left_is_replaced(tmp_path: Path) -> None:
 def test_a_name_that_is_taken_over_leads_to_the_new_one(tmp_path: Path) -> None:
     """Of two listeners the one that was bound last has the name; the connections of the other one stay."""
     path = tmp_path / "log.sock"
-    with listening(path) as old, unix_socket.connected(path) as there:
+    with listening(path) as old, connected(path) as there:
         here, _ = old.accept()
         with here, listening(path) as new:
             assert talks(new, path)
@@ -115,17 +116,17 @@ def test_a_name_that_is_taken_over_leads_to_the_new_one(tmp_path: Path) -> None:
                 old.accept()
 
 
-def test_nobody_there_and_no_folder_are_errors_of_the_system(tmp_path: Path) -> None:
+def test_nobody_there_and_no_folder_are_clear_errors(tmp_path: Path) -> None:
     for path in (tmp_path / "log.sock", tmp_path / "nowhere" / "log.sock", tmp_path / ("x" * 200) / "log.sock"):
         with pytest.raises(FileNotFoundError):
-            unix_socket.connected(path)
+            connected(path)
     for path in (tmp_path / "nowhere" / "log.sock", tmp_path / ("x" * 200) / "log.sock"):
-        with pytest.raises(FileNotFoundError):
-            unix_socket.bound(path)
+        with pytest.raises(Broken, match=r"no socket can be opened here: No such file"):
+            listen_locally(path)
 
 
 def test_sockets_never_block_and_are_not_inherited_by_programs(tmp_path: Path) -> None:
-    with listening(tmp_path / "log.sock") as listener, unix_socket.connected(tmp_path / "log.sock") as there:
+    with listening(tmp_path / "log.sock") as listener, connected(tmp_path / "log.sock") as there:
         for made in (listener, there):
             assert not made.getblocking()
             assert not made.get_inheritable()
