@@ -10,7 +10,7 @@ import pytest
 
 from gateway.fanout import attempts
 from gateway.log import Entry, Record
-from gateway.log.journal import EVENTS, Journal, Retention
+from gateway.log.journal import EVENTS, Journal, JournalWriter, Retention
 from gateway.search import Query, Search, keys
 from gateway.search.index import FILE_NAME
 from tests.search.made import entry
@@ -155,15 +155,26 @@ async def test_an_index_ahead_of_its_journal_is_made_again(tmp_path: Path, monke
             (tmp_path / f"journal.sqlite{suffix}").unlink(missing_ok=True)
 
 
-async def test_retention_takes_the_index_too(journal: Journal, search: Search) -> None:
+async def test_retention_takes_the_index_too(tmp_path: Path) -> None:
     """What the journal does not have any more is not found."""
+    now = 1000.0
+    writer = JournalWriter(tmp_path, Retention(1 << 30, 3600.0), clock=lambda: now)
+    journal = Journal(tmp_path, writer=writer)
+    await journal.start()
+    search = Search(journal, tmp_path, with_attempts=True)
+    await search.start()
     await journal.append([entry("m-1")])
+    now += 1800.0
     await journal.append([entry("m-2")])
     assert await search.indexer.caught_up()
-    await journal._writer.submit(lambda: journal.writer.store.trim(EVENTS, 1))
+    now += 1900.0
+    await writer.housekeep()
+    assert journal.floor(EVENTS) == 1
     await search.indexer.trim()
     assert await subjects(search, text="m-1") == []
     assert await subjects(search, text="m-2") == ["m-2"]
+    await search.stop()
+    await journal.stop()
 
 
 async def test_published_hook_takes_what_the_publisher_gives(journal: Journal, search: Search) -> None:

@@ -92,7 +92,7 @@ class GroupCommit:
         self._loop = asyncio.get_running_loop()
         self._pending = Batch()
         self._is_due = False
-        #: Why the newest commit failed; empty when it did not.
+        #: Why the newest commit failed; empty when records could be stored since.
         self.last_failure = ""
         self._may_pass = False
         self._failures = METRICS.counter("gateway_journal_failures")
@@ -109,10 +109,11 @@ class GroupCommit:
         Raises:
             ValueError: see :func:`gateway.log.journal.segment.scan`; none of them was put in.
         """
+        # All of it is looked at before any of it is put in.
+        placed = [(start, end, raw_id, *_place(topic)) for start, end, topic, raw_id in segment.scan(records)]
         batch, known, ids = self._pending, self._known, self._pending.ids
         repeated: list[int] = []
-        for number, (start, end, topic_bytes, raw_id) in enumerate(segment.scan(records)):
-            topic, stream = _place(topic_bytes)
+        for number, (start, end, raw_id, topic, stream) in enumerate(placed):
             if stream == EVENTS and known.size:
                 if raw_id in ids or raw_id in known:
                     repeated.append(number)
@@ -159,7 +160,8 @@ class GroupCommit:
         except Exception as exc:  # whatever it is belongs to those who wait
             self._failed(batch, exc)
             return
-        self.last_failure = ""
+        if batch.drafts:  # repeats and positions do not show that there is room for a record
+            self.last_failure = ""
         self._known.update(batch.ids)
         for commit in commits:
             self._on_stored(commit)
