@@ -64,11 +64,12 @@ def _linked(text: str, rules: list[dict[str, Any]]) -> str:
 
 def metrics_section() -> str:
     """The metric catalogue as a table."""
-    lines = ["| metric | labels | meaning | when it is high, or moves at all |", "|---|---|---|---|"]
+    lines = ["| metric | labels | process | meaning | when it is high, or moves at all |", "|---|---|---|---|---|"]
     for metric in CATALOGUE:
         name = f"{metric.name}_total" if metric.kind == "counter" else metric.name
         labels = ", ".join(f"`{label}`" for label in metric.labels)
-        lines.append(f"| `{name}` ({metric.kind}) | {labels} | {metric.meaning} | {metric.advice} |")
+        processes = ", ".join(f"`{process}`" for process in metric.processes)
+        lines.append(f"| `{name}` ({metric.kind}) | {labels} | {processes} | {metric.meaning} | {metric.advice} |")
     return "\n".join(lines) + "\n"
 
 

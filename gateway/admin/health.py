@@ -68,7 +68,7 @@ def own_report(
         started_at: of this life, Unix seconds.
     """
     is_ready, texts = _own(checks)
-    return Report(process, os.getpid(), started_at, is_ready, texts, families(registry))
+    return Report(process, os.getpid(), started_at, is_ready, texts, families(process, registry))
 
 
 def _own(checks: Checks) -> tuple[bool, dict[str, str]]:

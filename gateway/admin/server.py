@@ -152,7 +152,8 @@ class AdminServer:
             )
         counted = {name: one.families for name, one in others.items() if one is not None}
         merged = CollectorRegistry(auto_describe=False)
-        merged.register(Merged({reports.own: [*families(self._parts.registry), *_about(reports, others)], **counted}))
+        own = [*families(reports.own, self._parts.registry), *_about(reports, others)]
+        merged.register(Merged({reports.own: own, **counted}))
         return merged
 
 

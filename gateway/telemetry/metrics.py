@@ -13,6 +13,9 @@ from typing import Final, Literal
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
+#: Kinds of process, as their names begin.
+Kind = Literal["log", "ingest", "deliver"]
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:
@@ -20,6 +23,7 @@ class Metric:
 
     Args:
         name: without Prometheus' ``_total``.
+        processes: kinds of process that count it. No other reports it: its 0 would say what it does not know.
         kind: counter, gauge or histogram.
         labels: label names; each has few values (names of callbacks, topics, subscribers; never ids).
         meaning: one sentence.
@@ -28,6 +32,7 @@ class Metric:
     """
 
     name: str
+    processes: tuple[Kind, ...]
     kind: Literal["counter", "gauge", "histogram"]
     labels: tuple[str, ...]
     meaning: str
@@ -40,9 +45,14 @@ _ANSWER_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1
 _DELIVERY_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _BATCH: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
+_LOG: Final[tuple[Kind, ...]] = ("log",)
+_INGEST: Final[tuple[Kind, ...]] = ("ingest",)
+_DELIVER: Final[tuple[Kind, ...]] = ("deliver",)
+
 CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric(
         "gateway_callbacks",
+        _INGEST,
         "counter",
         ("callback", "outcome"),
         "Callbacks answered: accepted, repeated, rejected, unauthenticated, forbidden, refused, unavailable.",
@@ -50,6 +60,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_callback_answer_seconds",
+        _INGEST,
         "histogram",
         ("callback",),
         "Time from a request read whole to its answer, the commit included.",
@@ -58,6 +69,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_callback_drift",
+        _INGEST,
         "counter",
         ("callback",),
         "What the vendor's documents do not have: fields, codes, character sets, layouts, names given twice.",
@@ -65,6 +77,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_http_refused",
+        _INGEST,
         "counter",
         ("reason",),
         "Requests refused before any callback was known: not_found, method, too_large, malformed, timeout.",
@@ -73,6 +86,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_connections_closed",
+        ("ingest", "deliver"),
         "counter",
         ("port", "reason"),
         "Connections of a port (ingest, admin) closed by us: full (one more than it may have), silent (sent nothing).",
@@ -80,6 +94,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_admin_unauthenticated",
+        _DELIVER,
         "counter",
         (),
         "Requests at the admin port with a wrong token, or with none where one is needed.",
@@ -87,6 +102,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_journal_events",
+        _LOG,
         "counter",
         ("stream",),
         "Records made durable in the journal.",
@@ -94,6 +110,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_journal_commit_seconds",
+        _LOG,
         "histogram",
         (),
         "Time of one group commit, its sync included.",
@@ -102,6 +119,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_journal_batch_events",
+        _LOG,
         "histogram",
         (),
         "Records sharing one commit.",
@@ -110,6 +128,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_journal_used_bytes",
+        _LOG,
         "gauge",
         (),
         "Bytes of the journal's file in use.",
@@ -117,6 +136,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_journal_oldest_age_seconds",
+        _DELIVER,
         "gauge",
         (),
         "Age of the oldest record kept.",
@@ -124,6 +144,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_journal_failures",
+        _LOG,
         "counter",
         ("reason",),
         "Commits that failed: full, disk, moved (the files were deleted or changed under the gateway).",
@@ -131,6 +152,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_journal_expired_events",
+        _DELIVER,
         "counter",
         ("group",),
         "Records that retention took before this reader had read them.",
@@ -138,6 +160,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_journal_damaged_segments",
+        ("log", "deliver"),
         "counter",
         (),
         "Stored batches that were not what was written.",
@@ -145,6 +168,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_deliveries",
+        _DELIVER,
         "counter",
         ("subscriber", "outcome"),
         "Attempts by outcome: delivered, retried, parked, dead_lettered, stopped, abandoned; and events skipped, lost.",
@@ -152,6 +176,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_delivery_attempt_seconds",
+        _DELIVER,
         "histogram",
         ("subscriber",),
         "Time of one attempt, from connecting to the answer.",
@@ -160,6 +185,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_delivery_in_flight",
+        _DELIVER,
         "gauge",
         ("subscriber",),
         "Attempts under way.",
@@ -167,6 +193,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_attempts_unrecorded",
+        _DELIVER,
         "counter",
         (),
         "Attempts that explain will not tell of, as the log did not take their record in time.",
@@ -174,6 +201,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_subscriber_lag_records",
+        _DELIVER,
         "gauge",
         ("subscriber",),
         "Records between the subscriber's position and the end of its log.",
@@ -181,6 +209,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_subscriber_state",
+        _DELIVER,
         "gauge",
         ("subscriber", "state"),
         "1 for the state the subscriber is in: closed (well), open, half_open, paused, stopped.",
@@ -188,6 +217,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_process_restarts",
+        _DELIVER,
         "counter",
         ("process",),
         "Times a process of this gateway (log, deliver, ingest-0, …) died and was started again.",
@@ -195,6 +225,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_process_up",
+        _DELIVER,
         "gauge",
         ("process",),
         "1 for a process whose metrics are in this answer, 0 for one that did not answer in a second.",
@@ -202,6 +233,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_kafka_up",
+        _DELIVER,
         "gauge",
         ("client",),
         "1 while Kafka serves all clients of this name (publisher, writer, a consumer group, a stream), 0 while not.",
@@ -209,6 +241,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_kafka_written_events",
+        _DELIVER,
         "counter",
         ("topic",),
         "Records acknowledged by Kafka.",
@@ -216,6 +249,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_kafka_producer_failures",
+        _DELIVER,
         "counter",
         ("client",),
         "Batches that Kafka refused or that were lost with their producer; each was sent again.",
@@ -223,6 +257,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_publisher_lag_records",
+        _DELIVER,
         "gauge",
         (),
         "Records in the journal that Kafka has not acknowledged yet.",
@@ -230,6 +265,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_publisher_dead_letters",
+        _DELIVER,
         "counter",
         ("topic",),
         "Events that no broker takes (too large); they are in dlq.publisher with the reason.",
@@ -237,6 +273,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_kafka_rebalances",
+        _DELIVER,
         "counter",
         ("group",),
         "Times the partitions of a consumer group were dealt anew.",
@@ -244,6 +281,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_kafka_not_events",
+        _DELIVER,
         "counter",
         ("group", "kind"),
         "Records of other producers that are no CloudEvents, by reader: not_an_event, or tombstone (no value).",
@@ -251,6 +289,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_kafka_missing_topics",
+        _DELIVER,
         "gauge",
         ("group",),
         "Topics that this reader is to read and that do not exist.",
@@ -258,6 +297,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_kafka_unreadable_partitions",
+        _DELIVER,
         "gauge",
         ("group",),
         "Partitions in which this reader cannot go on, as a record batch cannot be decoded.",
@@ -265,6 +305,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_kafka_skipped_offsets",
+        _DELIVER,
         "counter",
         ("group",),
         "Offsets that were gone before this group had read them: Kafka's retention, or DeleteRecords.",
@@ -272,6 +313,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_kafka_recreated_topics",
+        _DELIVER,
         "counter",
         ("group",),
         "Times this group (or publisher) found that a topic had been deleted and created again.",
@@ -279,6 +321,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_topic_events",
+        _DELIVER,
         "counter",
         ("topic",),
         "Events stored, by topic; counted behind the accept path, a quarter of a second late.",
@@ -286,12 +329,16 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     Metric(
         "gateway_search_lag_records",
+        _DELIVER,
         "gauge",
         (),
         "Records of the journal that search and explain do not find yet.",
         "High after a start: the index is being made. All the time: the disk or the processor is busy with callbacks.",
     ),
 )
+
+
+_PROCESSES: Final = {metric.name: metric.processes for metric in CATALOGUE}
 
 
 class Metrics:
@@ -324,6 +371,17 @@ class Metrics:
         found = self._by_name[name]
         assert isinstance(found, Histogram)
         return found
+
+
+def is_counted_in(name: str, process: str) -> bool:
+    """Return whether a process reports a metric. What is not in the catalogue (``process_…``) is every process's own.
+
+    Args:
+        name: of the metric, without Prometheus' ``_total``.
+        process: its name, such as ``ingest-0``.
+    """
+    processes = _PROCESSES.get(name)
+    return processes is None or process.partition("-")[0] in processes
 
 
 def bounds(name: str) -> tuple[float, ...]:

@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
 from gateway.sockets import connected, listen_locally
-from gateway.telemetry.metrics import METRICS
+from gateway.telemetry.metrics import METRICS, is_counted_in
 
 #: A probe has 3 s, a scrape 10; a process whose event loop is busy for longer than this is what they look for.
 _PATIENCE_S: Final = 1.0
@@ -70,9 +70,13 @@ class Report:
     families: Sequence[Family]
 
 
-def families(registry: CollectorRegistry = METRICS.registry) -> list[Family]:
-    """Return what a registry has now."""
-    return [family(metric) for metric in registry.collect()]
+def families(process: str, registry: CollectorRegistry = METRICS.registry) -> list[Family]:
+    """Return what a process counts, as a registry has it now.
+
+    Args:
+        process: its name, such as ``ingest-0``.
+    """
+    return [family(metric) for metric in registry.collect() if is_counted_in(metric.name, process)]
 
 
 def family(metric: Metric) -> Family:

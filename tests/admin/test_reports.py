@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import aiohttp
 import pytest
@@ -26,7 +26,7 @@ from gateway.admin.server import AdminServer
 from gateway.config.settings import Settings
 from gateway.errors import Broken
 from gateway.sockets import connected, listen, listen_locally
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics import CATALOGUE, Kind, Metrics
 from gateway.telemetry.reports import Family, Merged, Report, Reports, ReportServer, families
 
 Start = Callable[..., Any]
@@ -166,23 +166,40 @@ def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_metrics_of_several_processes_are_one_text() -> None:
     """Each family once, each sample under its process; one about a process keeps the name of that."""
-    one, two = Metrics(CollectorRegistry()), Metrics(CollectorRegistry())
-    for number, metrics in enumerate((one, two), start=1):
-        metrics.counter("gateway_callbacks").labels("sms-dr", "accepted").inc(number)
-        metrics.histogram("gateway_journal_commit_seconds").observe(0.001)
-    one.gauge("gateway_process_up").labels("ingest-0").set(1)
+    registries = {}
+    for number, name in enumerate(("deliver", "ingest-0", "ingest-1")):
+        metrics = Metrics(CollectorRegistry())
+        metrics.counter("gateway_connections_closed").labels("any", "full").inc(number)
+        metrics.histogram("gateway_callback_answer_seconds").labels("sms-dr").observe(0.001)
+        metrics.gauge("gateway_process_up").labels("ingest-0").set(1)
+        registries[name] = metrics.registry
     registry = CollectorRegistry()
-    registry.register(Merged({"deliver": families(one.registry), "ingest-0": families(two.registry)}))
+    registry.register(Merged({name: families(name, own) for name, own in registries.items()}))
     text = generate_latest(registry).decode()
-    assert text.count("# TYPE gateway_callbacks_total counter") == 1
+    assert text.count("# TYPE gateway_connections_closed_total counter") == 1
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    found = {sample.labels["process"]: sample.value for sample in samples if sample.name == "gateway_callbacks_total"}
-    assert {"deliver": 1.0, "ingest-0": 2.0} == found
-    assert {"process": "ingest-0"} == next(one.labels for one in samples if one.name == "gateway_process_up")
+    found = {one.labels["process"]: one.value for one in samples if one.name == "gateway_connections_closed_total"}
+    assert {"deliver": 0.0, "ingest-0": 1.0, "ingest-1": 2.0} == found
+    assert [{"process": "ingest-0"}] == [one.labels for one in samples if one.name == "gateway_process_up"]
     buckets = [
-        one for one in samples if one.name == "gateway_journal_commit_seconds_bucket" and one.labels["le"] == "+Inf"
+        one for one in samples if one.name == "gateway_callback_answer_seconds_bucket" and one.labels["le"] == "+Inf"
     ]
-    assert {"deliver", "ingest-0"} == {one.labels["process"] for one in buckets}
+    assert {"ingest-0", "ingest-1"} == {one.labels["process"] for one in buckets}
+
+
+@pytest.mark.parametrize("process", ["log", "deliver", "deliver-1", "ingest-0", "ingest-12"])
+def test_a_process_reports_what_its_kind_counts_and_nothing_else(process: str) -> None:
+    """Over the whole catalogue: what another kind counts is missing, not 0; what is every process's own is there."""
+    kind = process.partition("-")[0]
+    found = {one.name for one in own_report(process, 0.0, {}).families}
+    assert {metric.name for metric in CATALOGUE if kind in metric.processes} == found & {one.name for one in CATALOGUE}
+    assert {"process_start_time_seconds", "python_info"} <= found
+
+
+def test_every_metric_belongs_to_a_kind_of_process() -> None:
+    kinds = set(get_args(Kind))
+    assert all(metric.processes and kinds.issuperset(metric.processes) for metric in CATALOGUE)
+    assert kinds == {process for metric in CATALOGUE for process in metric.processes}
 
 
 # -- readiness -----------------------------------------------------------------------------------------------------
@@ -340,7 +357,7 @@ def test_a_report_of_this_process_has_what_is_needed_and_what_is_not() -> None:
     metrics = Metrics(CollectorRegistry())
     metrics.counter("gateway_callbacks").labels("sms-dr", "accepted").inc(2)
     checks = {"kafka": lambda: Check("kafka", "away", is_needed=False), **ILL}
-    found = own_report("log", 5.0, checks, metrics.registry)
+    found = own_report("ingest-0", 5.0, checks, metrics.registry)
     assert (found.is_ready, found.checks) == (False, {"kafka": "away", "journal": "the disk is full"})
     (callbacks,) = [one for one in found.families if one.name == "gateway_callbacks"]
     assert callbacks.samples[0] == ("gateway_callbacks_total", {"callback": "sms-dr", "outcome": "accepted"}, 2.0)
