@@ -22,7 +22,16 @@ FILE: Final = Path(__file__).with_name("recorded.json")
 _MODES: Final = {"embedded": "embedded log", "kafka": "Kafka, one process", "split": "Kafka, `serve` and `fanout`"}
 #: Kinds of process, as the table has them.
 KINDS: Final = ("ingest", "log", "deliver", SUPERVISOR, BROKER)
-_COUNTS: Final = ("accepted", "delivered", "lost", "told", "invented", "out_of_order", "unstable", "repeated_deliveries")
+_COUNTS: Final = (
+    "accepted",
+    "delivered",
+    "lost",
+    "told",
+    "invented",
+    "out_of_order",
+    "unstable",
+    "repeated_deliveries",
+)
 _VERDICT: Final = tuple(count for count in _COUNTS if count != "told")
 
 
