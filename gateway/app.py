@@ -23,7 +23,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -31,12 +31,12 @@ from typing import Final, Literal
 import structlog
 
 from gateway import __version__, descriptors, publisher
-from gateway.admin.health import Check
+from gateway.admin.health import Check, own_report
 from gateway.admin.parts import Parts
 from gateway.admin.server import AdminServer
 from gateway.config.settings import FAMILIES, Settings, Subscriber
 from gateway.config.watch import watch
-from gateway.errors import Broken, ConfigError, GatewayError, NotNow
+from gateway.errors import Broken, ConfigError, NotNow
 from gateway.eventloop import loop_factory
 from gateway.fanout.beginnings import Beginnings
 from gateway.fanout.clock import SystemClock
@@ -54,8 +54,8 @@ from gateway.log.kafka import KafkaLog, KafkaOptions
 from gateway.log.kafka.options import within
 from gateway.publisher import Publisher
 from gateway.search import Search
-from gateway.telemetry import logs
 from gateway.telemetry.metrics import METRICS
+from gateway.telemetry.reports import Report, Reports, ReportServer
 from gateway.telemetry.tracing import Spans
 
 #: Kubernetes kills after 30 s; the parts together stay below this, and this below that.
@@ -79,20 +79,24 @@ _log = structlog.get_logger("gateway.app")
 
 
 @dataclass(frozen=True, slots=True)
-class Sockets:
+class Shared:
     """What the processes of one machine share.
 
     Args:
         log: name of the log process's socket.
         log_listening: the same, listening; for the log process.
-        ingest: listens on the port of callbacks; for ingest.
-        admin: listens on the admin port; for the one that has it.
+        ingest: listens on the port of callbacks.
+        admin: listens on the admin port; for the one process that has it.
+        reports: where each process serves its report, by name; see :mod:`gateway.telemetry.reports`.
+        restarts: how many times each process was started again.
     """
 
     log: Path | None = None
     log_listening: socket.socket | None = None
     ingest: socket.socket | None = None
     admin: socket.socket | None = None
+    reports: Mapping[str, Path] = field(default_factory=dict)
+    restarts: Callable[[], Mapping[str, int]] = dict
 
 
 class App:
@@ -104,7 +108,7 @@ class App:
         role: which parts the gateway has.
         part: the one that this process is; None is all of them, with no sockets between them.
         name: of this process, such as ``ingest-0``.
-        sockets: what processes of one machine share; needed with a ``part``.
+        shared: with the other processes of this machine; needed with a ``part``.
     """
 
     def __init__(
@@ -115,14 +119,14 @@ class App:
         role: Role = "run",
         part: Part | None = None,
         name: str = "gateway",
-        sockets: Sockets | None = None,
+        shared: Shared | None = None,
     ) -> None:
         self.settings = settings
         self.role = role
         self._config_path = config_path
         self._part = part
         self._name = name
-        self._sockets = sockets or Sockets()
+        self._shared = shared or Shared()
         #: Set on SIGHUP: look at the configuration file at once.
         self.reload = asyncio.Event()
         #: Set when this process cannot go on and another one in its place can; why is its ``failure``.
@@ -159,36 +163,42 @@ class App:
         self._spans = Spans.from_environment(os.environ)
         if self._spans is not None:
             self._stack.push_async_callback(asyncio.to_thread, self._spans.close)
-        match self._part:
-            case "log":
-                return await self._start_log()
-            case "ingest":
-                return await self._start_ingest(await self._reach_log())
-            case "deliver":
-                return await self._start_deliver()
-            case None:
-                told = await self._start_deliver()
-                if self.role != "fanout":
-                    told |= await self._start_ingest(self.journal)
-                    told["known_ids"] = self.journal.known_ids
-                _log.info("gateway.started", version=__version__, role=self.role, **told)
-                return told
+        if self._part is None:
+            told = await self._start_deliver()
+            if self.role != "fanout":
+                told |= await self._start_ingest(self.journal)
+                told["known_ids"] = self.journal.known_ids
+            _log.info("gateway.started", version=__version__, role=self.role, **told)
+        elif self._part == "log":
+            told = await self._start_log()
+        elif self._part == "ingest":
+            told = await self._start_ingest(await self._reach_log())
+        else:
+            told = await self._start_deliver()
+        if self._part is not None and self._shared.admin is None:
+            serving = ReportServer(self._shared.reports[self._name], self._report)
+            await self._begin(serving.start(), serving.stop)
+        return told
+
+    def _report(self) -> Report:
+        return own_report(self._name, self._parts.started_at, self._checks)
 
     async def _start_log(self) -> dict[str, object]:
         """The log process: nothing but the journal's writer, and the socket by which the others reach it."""
         settings = self.settings
-        assert self._sockets.log_listening is not None
+        assert self._shared.log_listening is not None
         writer = JournalWriter(_folder(settings), _retention(settings), known_ids=settings.ingest.dedup_window)
         await self._begin(writer.start(), writer.stop)
         self._checks["journal"] = lambda: Check("journal", writer.problem or writer.state.failure)
-        server = LogServer(writer, self._sockets.log_listening)
+        await asyncio.to_thread(_remove_others, self._shared.log)
+        server = LogServer(writer, self._shared.log_listening)
         await self._begin(server.start(), lambda: server.stop(_LOG_STOP_S))
         return {"journal": settings.journal.dir, "known_ids": writer.known_ids}
 
     async def _reach_log(self) -> LogClient:
         """The link to the log process."""
-        assert self._sockets.log is not None
-        client = LogClient(self._sockets.log, self._name)
+        assert self._shared.log is not None
+        client = LogClient(self._shared.log, self._name)
         await self._begin(client.start(), client.stop)
         self._checks["log"] = lambda: Check("log", client.problem)
         return client
@@ -210,16 +220,23 @@ class App:
             await self._start_fanout(log, load_wait_s=0.2 if kafka is None else _KAFKA_LOAD_S)
             told["subscribers"] = [subscriber.name for subscriber in settings.subscribers]
         self._parts.endpoints = endpoints(settings.ingest, settings.topics.schema_base_url)
-        self.admin = AdminServer(self._parts)
-        await self._begin(self.admin.start(), self.admin.stop)
+        if self._part is None or self._shared.admin is not None:
+            told["admin"] = await self._start_admin()
         if self._config_path is not None:
             watching = asyncio.create_task(self._follow(self._config_path), name="config-watch")
             self._stack.push_async_callback(_ended, watching)
-        told["admin"] = f"http://{settings.admin.host}:{self.admin.port}"
         return told
 
+    async def _start_admin(self) -> str:
+        others = {name: path for name, path in self._shared.reports.items() if name != self._name}
+        if self._part is not None:
+            self._parts.reports = Reports(self._name, others, self._shared.restarts)
+        self.admin = AdminServer(self._parts, self._shared.admin)
+        await self._begin(self.admin.start(), self.admin.stop)
+        return f"http://{self.settings.admin.host}:{self.admin.port}"
+
     async def _open_journal(self) -> Journal:
-        folder, log_socket = _folder(self.settings), self._sockets.log
+        folder, log_socket = _folder(self.settings), self._shared.log
         journal = Journal(
             folder,
             _retention(self.settings),
@@ -302,7 +319,7 @@ class App:
         paths = endpoints(settings, self.settings.topics.schema_base_url)
         intake = Intake(log, clock=_utc_now, max_waiting=settings.max_waiting, spans=self._spans)
         self.ingest = IngestServer(settings, paths, intake, clock=_utc_now)
-        await self._begin(self.ingest.start(self._sockets.ingest), lambda: self.ingest.stop(_INGEST_STOP_S))
+        await self._begin(self.ingest.start(self._shared.ingest), lambda: self.ingest.stop(_INGEST_STOP_S))
         if paths.open_paths and self._name in ("gateway", "ingest-0"):
             _log.warning(
                 "callbacks.open",
@@ -352,26 +369,6 @@ class App:
                 _log.info("config.applied", subscribers=[subscriber.name for subscriber in settings.subscribers])
 
 
-def run(settings: Settings, config_path: Path | None = None, *, role: Role = "run", workers: int = 1) -> int:
-    """Run the processes of this machine until SIGTERM or SIGINT; the exit code.
-
-    Args:
-        settings: the whole configuration.
-        config_path: watched for changes of subscribers.
-        role: which parts the gateway has.
-        workers: ingest processes; with ``fanout``, processes that deliver.
-    """
-    logs.configure(settings.log.level, settings.log.format)
-    descriptors.raise_limit()
-    try:
-        if role != "run" and settings.kafka is None:
-            raise ConfigError([f"kafka: 'gateway {role}' needs topics; without Kafka use 'gateway run'"])
-        return _supervised(settings, config_path, role, workers)
-    except GatewayError as exc:
-        _log.error("gateway.failed", error=str(exc))
-        return exc.exit_code
-
-
 def run_part(app: Callable[[], App], ready: Callable[[Mapping[str, object]], None]) -> int:
     """Run one process of the gateway until SIGTERM or SIGINT; the exit code.
 
@@ -416,6 +413,13 @@ async def _run(make: Callable[[], App], ready: Callable[[Mapping[str, object]], 
         raise Broken(app.failure)
     _log.info("gateway.stopped", took_s=round(time.monotonic() - started, 3))
     return 0
+
+
+def _remove_others(link: Path | None) -> None:
+    """Remove the sockets that log processes of earlier gateways left: the folder is ours, by its lock."""
+    for path in link.parent.glob("log-*.link") if link is not None else ():
+        if path != link:
+            path.unlink(missing_ok=True)
 
 
 def _folder(settings: Settings) -> Path:

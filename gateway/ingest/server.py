@@ -72,7 +72,7 @@ class IngestServer:
             max(MOST_BYTES, self._max_body), patience_s=min(PATIENCE_S, settings.read_timeout / 2)
         )
         self._unknown_paths = UnknownPaths(
-            endpoints, most_kept=settings.keep_unknown_paths, processes=settings.workers, clock=clock
+            endpoints, most_kept=settings.keep_unknown_paths, processes=settings.processes, clock=clock
         )
         self._listener: asyncio.Server | None = None
 

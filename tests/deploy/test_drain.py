@@ -66,17 +66,17 @@ def test_not_done_in_time_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         ((0, 0), (1, 1), (1, 1), (True, "0 records wait")),
         ((0, 1), (1, 1), (1, 1), (False, "1 records wait")),
         ((0, 0), (1, 0), (1, 1), (False, "Kafka is away; 0 records wait")),
-        ((0,), (1,), (1, 0), (False, "a worker is away")),
+        ((0,), (1,), (1, 0), (False, "a process does not answer")),
     ],
 )
-def test_every_worker_counts(
+def test_every_process_counts(
     lags: tuple[int, ...], kafka: tuple[int, ...], there: tuple[int, ...], found: tuple[bool, str]
 ) -> None:
     """Done is when the last of them is done; one that is away may have something left."""
     lines = [
-        *(f'gateway_publisher_lag_records{{worker="{number}"}} {lag}.0' for number, lag in enumerate(lags)),
-        *(f'gateway_kafka_up{{client="publisher",worker="{number}"}} {up}.0' for number, up in enumerate(kafka)),
-        *(f'gateway_worker_up{{worker="{number}"}} {up}.0' for number, up in enumerate(there)),
+        *(f'gateway_publisher_lag_records{{process="{number}"}} {lag}.0' for number, lag in enumerate(lags)),
+        *(f'gateway_kafka_up{{client="publisher",process="{number}"}} {up}.0' for number, up in enumerate(kafka)),
+        *(f'gateway_process_up{{process="{number}"}} {up}.0' for number, up in enumerate(there)),
     ]
     with MetricsServer({"/metrics": "\n".join(lines) + "\n"}) as server:
         assert found == drain.look(f"http://127.0.0.1:{server.port}/metrics", "")

@@ -51,21 +51,21 @@ class Commit(NamedTuple):
         base: offset of the first record.
         length: how many they are.
         appended_at: Unix seconds.
-        records: their bytes, see :mod:`.segment`; None where they are to be read from the file.
+        records: their bytes, see :mod:`.segment`.
     """
 
     stream: str
     base: int
     length: int
     appended_at: float
-    records: bytes | None
+    records: bytes
 
 
 class Follower(Protocol):
     """Is told what the writer does, in its order. Must be quick and raise nothing."""
 
     def welcomed(self, snapshot: Snapshot) -> None:
-        """Take over the journal as it is now: when following begins, and when the writer is another one."""
+        """Take over the journal as it is now: when following begins, when the writer is another one, or too fast."""
         ...
 
     def stored(self, commit: Commit) -> None:

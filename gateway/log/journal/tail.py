@@ -25,15 +25,14 @@ class _Held:
 
     __slots__ = ("_commit", "_records", "size")
 
-    def __init__(self, commit: Commit, records: bytes) -> None:
+    def __init__(self, commit: Commit) -> None:
         self._commit: Commit | None = commit
         self._records: list[Record] = []
-        self.size = len(records) + commit.length * _RECORD_BYTES
+        self.size = len(commit.records) + commit.length * _RECORD_BYTES
 
     def records(self) -> list[Record]:
         if self._commit is not None:
             stream, base, count, appended_at, records = self._commit
-            assert records is not None
             self._records = segment.decode(records, partition=stream, base=base, count=count, appended_at=appended_at)
             self._commit = None
         return self._records
@@ -57,12 +56,9 @@ class Tail:
 
     def extend(self, commit: Commit) -> None:
         """Add what one commit stored. A gap before it empties the tail: offsets here are contiguous."""
-        if commit.base != self.head or commit.records is None:
+        if commit.base != self.head:
             self.skip(commit.base)
-        if commit.records is None:
-            self.skip(commit.base + commit.length)
-            return
-        held = _Held(commit, commit.records)
+        held = _Held(commit)
         self._bases.append(commit.base)
         self._held.append(held)
         self.head = commit.base + commit.length

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
 from structlog.testing import capture_logs
 
 from gateway.log import Entry
@@ -178,34 +175,6 @@ async def test_what_a_reader_of_the_same_name_has_done_is_no_loss_and_its_positi
     assert days.told == []
     async with days.opened() as journal:
         assert 20 == journal.cursors()["gateway.billing", EVENTS]
-
-
-@pytest.mark.parametrize("is_in_memory", [True, False])
-async def test_what_goes_while_a_reader_is_about_to_read_it_is_counted_by_topic(
-    tmp_path: Path, is_in_memory: bool
-) -> None:
-    """The counts come from the thread that trims: until they are here the reader does not know, and tells nothing."""
-    days = Days(tmp_path)
-    async with days.opened() as journal:
-        reader = await billing(journal)
-        await days.append(journal, *["call.event"] * 10)
-        if is_in_memory:
-            await reads_while_it_goes(days, journal, reader)
-    if not is_in_memory:
-        async with days.opened() as journal:
-            await reads_while_it_goes(days, journal, await billing(journal))
-    assert days.told == []
-
-
-async def reads_while_it_goes(days: Days, journal: Journal, reader: JournalReader) -> None:
-    """Everything is trimmed, and the reader looks before the event loop has been told of that."""
-    passing = asyncio.create_task(days.passes(journal, 2))
-    await asyncio.sleep(0)  # the job is with the writer's thread
-    is_done = threading.Event()
-    journal._writer.submit(is_done.set)
-    is_done.wait()
-    assert [] == list(await reader.fetch(max_records=9, wait_s=0))
-    await passing
 
 
 async def test_a_reader_that_only_looks_misses_nothing(tmp_path: Path) -> None:
