@@ -1,15 +1,17 @@
 """The only wiring: every part gets what it needs here, starts in order and stops in reverse.
 
-    journal ── search ── publisher ── Kafka's log ── fan-out ── ingest ── admin
+    ingest ── log ─┬─ search
+                   ├─ publisher ── Kafka
+                   └─ fan-out ── subscribers          (without Kafka; with it fan-out reads Kafka's log)
 
-========  ===========================================================================
-``run``     all of it; without Kafka the journal is the log that fan-out reads
-``serve``   journal, search, publisher, ingest, admin (and Kafka's log, for what admin looks up there)
-``fanout``  Kafka's log, fan-out, admin
-========  ===========================================================================
+===========  =====================================================================================
+``log``      the journal's writer, and the socket by which the others reach it
+``deliver``  journal, search, publisher, Kafka's log, fan-out, admin: all that reads the log
+``ingest``   takes callbacks; holds no file
+===========  =====================================================================================
 
-What takes callbacks starts when everything behind it stands, and stops first. The journal is open longest: what was
-answered with success is in it.
+Each is a process of its own (:mod:`gateway.processes`); tests have all of it in one. ``serve`` has no fan-out;
+``fanout`` is ``deliver`` alone, on Kafka's log. The log process ends last: it waits for the others.
 """
 
 from __future__ import annotations
@@ -219,7 +221,8 @@ class App:
         if self.role != "serve":
             await self._start_fanout(log, load_wait_s=0.2 if kafka is None else _KAFKA_LOAD_S)
             told["subscribers"] = [subscriber.name for subscriber in settings.subscribers]
-        self._parts.endpoints = endpoints(settings.ingest, settings.topics.schema_base_url)
+        if self.role != "fanout":
+            self._parts.endpoints = endpoints(settings.ingest, settings.topics.schema_base_url)
         if self._part is None or self._shared.admin is not None:
             told["admin"] = await self._start_admin()
         if self._config_path is not None:

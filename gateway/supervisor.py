@@ -7,10 +7,10 @@ Stages. A child reports once that it is ready, with facts. The next stage starts
 after the first starts at the latest ``stage_s`` after the one before it. When all children are ready the gateway has
 started, and the facts of all, merged, are handed to ``on_started``.
 
-Deaths. Before that, a child that ends by an exit code of its own ends everything with that code: the port is taken, the
-journal is in use. A child that is killed by a signal, one that ends later, and one that cannot be forked is started
-again after a pause, which doubles while it keeps dying and is forgotten when it has lived for ``healthy_s``. Exit codes
-in ``final_codes`` (a configuration that cannot be used) are final always.
+Deaths. Before that, a child that fails with an exit code of its own and was never ready ends everything with that code:
+the journal is in use, a file cannot be read. A child that is killed by a signal, one that ends later, and one that
+cannot be forked is started again after a pause, which doubles while it keeps dying and is forgotten when it has lived
+for ``healthy_s``. Exit codes in ``final_codes`` (a configuration that cannot be used) are final always.
 
 Signals. SIGTERM and SIGINT: our copies of the listening sockets are closed, all children get SIGTERM at once, and those
 that are left after ``stop_s`` SIGKILL. SIGHUP: to the children whose names begin with ``reload``. Children have a
@@ -106,6 +106,7 @@ class _Process:
     pipe: int = -1
     told: bytearray = field(default_factory=bytearray)
     facts: dict[str, object] | None = None
+    was_ready: bool = False
 
 
 class Supervisor:
@@ -218,6 +219,7 @@ class Supervisor:
             if process.told:  # otherwise it has died
                 with suppress(orjson.JSONDecodeError):  # died in the middle
                     process.facts = orjson.loads(process.told)
+                    process.was_ready = True
                     took_s = round(time.monotonic() - process.started, 3)
                     _log.info("process.ready", process=process.child.name, pid=process.pid, took_s=took_s)
 
@@ -351,7 +353,7 @@ class Supervisor:
         if self._kill_at is not None:
             self._exit_code = self._exit_code or max(code, 0)
             _log.info("process.ended", process=name, pid=pid, code=code)
-        elif code in self._policy.final_codes or (code > 0 and not self._is_started):
+        elif code in self._policy.final_codes or (code > 0 and not process.was_ready and not self._is_started):
             advice = "its own lines say why; starting it again is of no use"
             _log.error("process.gave_up", process=name, pid=pid, code=code, advice=advice)
             self._exit_code = code
@@ -390,12 +392,18 @@ class Supervisor:
 
 
 def _reporter(pipe: int) -> Ready:
-    """Return what a child calls when it is ready: once."""
+    """Return what a child calls when it is ready; a second call does nothing."""
+    pipes = [pipe]
 
     def ready(facts: Mapping[str, object]) -> None:
-        with suppress(BrokenPipeError), open(pipe, "wb", buffering=0) as supervisor:
-            rest = memoryview(orjson.dumps(dict(facts)))
-            while rest:
-                rest = rest[supervisor.write(rest) :]
+        while pipes:
+            _write(pipes.pop(), orjson.dumps(dict(facts)))
 
     return ready
+
+
+def _write(pipe: int, facts: bytes) -> None:
+    with suppress(BrokenPipeError), open(pipe, "wb", buffering=0) as supervisor:
+        rest = memoryview(facts)
+        while rest:
+            rest = rest[supervisor.write(rest) :]

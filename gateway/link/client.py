@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import structlog
@@ -316,10 +316,10 @@ class _Connection(asyncio.Protocol):
     def __init__(self, client: LogClient) -> None:
         self._client = client
         self._frames = Frames()
-        self._transport: asyncio.BaseTransport | None = None
+        self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -327,8 +327,8 @@ class _Connection(asyncio.Protocol):
                 self._client.received(kind, content)
         except (ValueError, struct.error, KeyError, TypeError) as exc:
             _log.error("link.not_understood", error=str(exc))
-            assert isinstance(self._transport, asyncio.Transport)
-            self._transport.abort()
+            if self._transport is not None:
+                self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._client.lost()

@@ -67,6 +67,10 @@ def _child(name: str, behaviour: str, port: socket.socket, supervisor: Any, read
     match behaviour.split(":"):
         case ["exit", code]:
             return int(code)
+        case ["once", path]:
+            if not Path(path).exists():
+                Path(path).touch()
+                return 0
         case ["broken"]:
             raise Broken("the disk is gone")
         case ["crash"]:
@@ -83,6 +87,7 @@ def _child(name: str, behaviour: str, port: socket.socket, supervisor: Any, read
             while True:
                 port.accept()[0].sendall(str(os.getpid()).encode())
     ready({"from": name, name: os.getpid(), "many": ["x" * 1000] * 200})
+    ready({"from": "a second call, which does nothing"})
     while (got := signal.sigwait(_EXPECTED)) != signal.SIGTERM:
         if got == signal.SIGHUP:
             _log.info("child.reloaded")

@@ -117,6 +117,19 @@ async def test_a_failure_before_the_start_ends_everything(
         assert not any("6281234567890" in json.dumps(one) for one in one.lines)
 
 
+async def test_a_child_that_was_ready_or_did_not_fail_is_started_again_before_the_start(tmp_path: Path) -> None:
+    """One that somebody stopped by SIGTERM; and one that takes callbacks does not wait for the others to be useful."""
+    stages: Stages = [[("log", "ends_with_7")], [("deliver", "late"), ("other", f"once:{tmp_path}/once")]]
+    async with supervised(tmp_path, stages) as one:
+        await one.logged("process.ready", where=lambda line: line["process"] == "other")
+        os.kill(await one.child("log"), signal.SIGTERM)
+        await one.logged("process.ready", where=lambda line: line["process"] == "log", count=2)
+        os.kill(await one.child("deliver"), signal.SIGUSR1)
+        await one.logged("gateway.started")
+        died = {line["process"]: line["code"] for line in one.lines if line["event"] == "process.died"}
+        assert {"other": 0, "log": 7} == died
+
+
 async def test_a_final_code_ends_everything_at_any_time(tmp_path: Path) -> None:
     """A configuration that cannot be used does not become better by another start."""
     stages: Stages = [[("log", "well")], [("deliver", "ends_with_2"), ("ingest-0", "well")]]
