@@ -78,7 +78,8 @@ async def flip(world: World) -> None:
 
 def _copied(world: World, name: str) -> Path:
     """Of the journal as it lies there; to be looked at without a write to the original."""
-    return Path(shutil.copytree(world.data, world.folder / f"{name}-{world.cycles}"))
+    to = world.folder / f"{name}-{world.cycles}"
+    return Path(shutil.copytree(world.data, to, ignore=lambda folder, names: {"run"}))  # its sockets cannot be copied
 
 
 async def salvage(world: World) -> None:

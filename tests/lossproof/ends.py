@@ -123,8 +123,10 @@ async def reconnect(world: World) -> None:
         is_soon = time.monotonic() - since < _SOON_S
         await world.load.more(50)
         world.inject(f"log dies {point}")
-        if is_soon and (count := _refused(world) - refused):
-            world.breaches.append(f"cycle {world.cycles}: {count} callbacks were refused, and a log was back soon")
+        if is_soon:
+            world.inject("log dies, and is back soon")
+            if count := _refused(world) - refused:
+                world.breaches.append(f"cycle {world.cycles}: {count} callbacks were refused, and a log was back soon")
 
 
 def _refused(world: World) -> int:
