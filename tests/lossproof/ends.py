@@ -121,6 +121,7 @@ async def reconnect(world: World) -> None:
         since = time.monotonic()
         await gateway.whole()
         is_soon = time.monotonic() - since < _SOON_S
+        await world.load.settled()
         await world.load.more(50)
         world.inject(f"log dies {point}")
         if is_soon:
