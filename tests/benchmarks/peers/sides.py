@@ -179,6 +179,8 @@ def _built(folder: str, tool: str, build: Sequence[str], program: Path) -> Start
         if shutil.which(tool) is None:
             raise NotHere(f"`{tool}` is not on the path.")
         program.parent.mkdir(parents=True, exist_ok=True)
+        if not program.exists():
+            print(f"{side}: `{tool}` builds it; the first time takes minutes", flush=True)
         built = subprocess.run([tool, *build], cwd=FOLDER / folder, capture_output=True, text=True, check=False)
         if built.returncode:
             raise NotHere(f"`{tool} build` failed: {built.stderr.strip().splitlines()[-1]}")
