@@ -225,8 +225,8 @@ def _configured(program: str, *options: str) -> Start:
 
 SIDES: Final[dict[str, Side]] = {
     BARE: Side(_bare, False, "nowhere: nothing is kept", is_crowded=True),
-    RUN: Side(gateway("run"), False, OURS, "It decodes, types and indexes the event.", is_crowded=True),
-    SERVE: Side(gateway("serve"), True, OURS, "It does the same and publishes to Kafka behind the answer."),
+    RUN: Side(gateway("run"), False, OURS, "It also decodes, types and indexes.", is_crowded=True),
+    SERVE: Side(gateway("serve"), True, OURS, "It also decodes, types, indexes and publishes to Kafka."),
     AIOHTTP: Side(_python("aiohttp_aiokafka"), note="It is one process."),
     GRANIAN_AIOKAFKA: Side(_granian("granian_aiokafka"), note="It has one worker."),
     GRANIAN_CONFLUENT: Side(_granian("granian_confluent", "confluent_kafka"), note="It has one worker."),
