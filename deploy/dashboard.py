@@ -136,15 +136,18 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 help="What the vendor's documents do not have. Kept in data.raw.",
             ),
             Panel(
-                "Workers restarted, workers away",
+                "Processes restarted, processes away",
                 (
-                    (rate("gateway_worker_restarts_total", "instance, worker"), "restarted: {{instance}} {{worker}}"),
                     (
-                        "1 - " + gauge("gateway_worker_up", "instance, worker", "min"),
-                        "away: {{instance}} {{worker}}",
+                        rate("gateway_process_restarts_total", "instance, process"),
+                        "restarted: {{instance}} {{process}}",
+                    ),
+                    (
+                        "1 - " + gauge("gateway_process_up", "instance, process", "min"),
+                        "away: {{instance}} {{process}}",
                     ),
                 ),
-                help="With --workers.",
+                help="log, deliver, and one ingest process for each worker.",
             ),
         ),
     ),
@@ -164,7 +167,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 "Records in one commit",
                 tuple((quantile(share, "gateway_journal_batch_events"), f"p{share * 100:g}") for share in (0.5, 0.99)),
             ),
-            Panel("Bytes used", ((gauge("gateway_journal_used_bytes", "instance"), "{{instance}}"),), "bytes"),
+            Panel("Bytes used", ((gauge("gateway_journal_used_bytes", "instance", "max"), "{{instance}}"),), "bytes"),
             Panel(
                 "Age of the oldest record",
                 ((gauge("gateway_journal_oldest_age_seconds", "instance", "max"), "{{instance}}"),),

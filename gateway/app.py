@@ -1,15 +1,17 @@
 """The only wiring: every part gets what it needs here, starts in order and stops in reverse.
 
-    journal ── search ── publisher ── Kafka's log ── fan-out ── ingest ── admin
+    ingest ── log ─┬─ search
+                   ├─ publisher ── Kafka
+                   └─ fan-out ── subscribers          (without Kafka; with it fan-out reads Kafka's log)
 
-========  ===========================================================================
-``run``     all of it; without Kafka the journal is the log that fan-out reads
-``serve``   journal, search, publisher, ingest, admin (and Kafka's log, for what admin looks up there)
-``fanout``  Kafka's log, fan-out, admin
-========  ===========================================================================
+===========  =====================================================================================
+``log``      the journal's writer, and the socket by which the others reach it
+``deliver``  journal, search, publisher, Kafka's log, fan-out, admin: all that reads the log
+``ingest``   takes callbacks; holds no file
+===========  =====================================================================================
 
-What takes callbacks starts when everything behind it stands, and stops first. The journal is open longest: what was
-answered with success is in it.
+Each is a process of its own (:mod:`gateway.processes`); tests have all of it in one. ``serve`` has no fan-out;
+``fanout`` is ``deliver`` alone, on Kafka's log. The log process ends last: it waits for the others.
 """
 
 from __future__ import annotations
@@ -20,10 +22,9 @@ import os
 import secrets
 import signal
 import socket
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -31,12 +32,12 @@ from typing import Final, Literal
 import structlog
 
 from gateway import __version__, descriptors, publisher
-from gateway.admin.health import Check
+from gateway.admin.health import Check, own_report
 from gateway.admin.parts import Parts
 from gateway.admin.server import AdminServer
 from gateway.config.settings import FAMILIES, Settings, Subscriber
 from gateway.config.watch import watch
-from gateway.errors import Broken, ConfigError, GatewayError, NotNow
+from gateway.errors import Broken, ConfigError, NotNow
 from gateway.eventloop import loop_factory
 from gateway.fanout.beginnings import Beginnings
 from gateway.fanout.clock import SystemClock
@@ -44,18 +45,18 @@ from gateway.fanout.fanout import FanOut
 from gateway.fanout.reader import group_name
 from gateway.fanout.state import StateBoard
 from gateway.ingest.endpoints import endpoints
+from gateway.ingest.gathering import Log
 from gateway.ingest.intake import Intake
-from gateway.ingest.known import KnownIds
 from gateway.ingest.server import IngestServer
+from gateway.link import LogClient, LogServer
 from gateway.log import EventLog
-from gateway.log.journal import Journal, Retention, newest_ids
+from gateway.log.journal import Journal, JournalWriter, Retention, takeover
 from gateway.log.kafka import KafkaLog, KafkaOptions
 from gateway.log.kafka.options import within
-from gateway.orphans import Orphanage
 from gateway.publisher import Publisher
 from gateway.search import Search
-from gateway.telemetry import logs
 from gateway.telemetry.metrics import METRICS
+from gateway.telemetry.reports import Report, Reports, ReportServer
 from gateway.telemetry.tracing import Spans
 
 #: Kubernetes kills after 30 s; the parts together stay below this, and this below that.
@@ -67,21 +68,50 @@ _LAST_WORDS_S: Final = 2.0
 #: For what Kafka keeps of subscribers' states, once it answers.
 _KAFKA_LOAD_S: Final = 10.0
 
-#: What a process does; the commands of the same names.
+#: For the journal's folder: after SIGKILL of a supervisor its log process stays until the others have stopped.
+_LOCK_WAIT_S: Final = 10.0
+#: The log process waits so long for the others to end before it.
+_LOG_STOP_S: Final = 20.0
+
+#: What the gateway does; the commands of the same names.
 Role = Literal["run", "serve", "fanout"]
+#: Kinds of process.
+Part = Literal["log", "ingest", "deliver"]
 
 _log = structlog.get_logger("gateway.app")
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the processes of one machine share.
+
+    Args:
+        log: name of the log process's socket.
+        log_listening: the same, listening; for the log process.
+        ingest: listens on the port of callbacks.
+        admin: listens on the admin port; for the one process that has it.
+        reports: where each process serves its report, by name; see :mod:`gateway.telemetry.reports`.
+        restarts: how many times each process was started again.
+    """
+
+    log: Path | None = None
+    log_listening: socket.socket | None = None
+    ingest: socket.socket | None = None
+    admin: socket.socket | None = None
+    reports: Mapping[str, Path] = field(default_factory=dict)
+    restarts: Callable[[], Mapping[str, int]] = dict
+
+
 class App:
-    """One process of the gateway.
+    """One process of the gateway, or all of it in one process.
 
     Args:
         settings: the whole configuration.
         config_path: watched for changes of subscribers; None watches nothing.
-        role: which parts run here.
-        worker: number of this process among ``ingest.workers`` that share the port; None when it is the only one.
-        admin_socket: where a worker's admin interface listens, instead of the configuration's port.
+        role: which parts the gateway has.
+        part: the one that this process is; None is all of them, with no sockets between them.
+        name: of this process, such as ``ingest-0``.
+        shared: with the other processes of this machine; needed with a ``part``.
     """
 
     def __init__(
@@ -90,52 +120,98 @@ class App:
         config_path: Path | None = None,
         *,
         role: Role = "run",
-        worker: int | None = None,
-        admin_socket: Path | None = None,
+        part: Part | None = None,
+        name: str = "gateway",
+        shared: Shared | None = None,
     ) -> None:
         self.settings = settings
         self.role = role
         self._config_path = config_path
-        self._worker = worker
-        self._admin_socket = admin_socket
+        self._part = part
+        self._name = name
+        self._shared = shared or Shared()
         #: Set on SIGHUP: look at the configuration file at once.
         self.reload = asyncio.Event()
+        #: Set when this process cannot go on and another one in its place can; why is its ``failure``.
+        self.failed = asyncio.Event()
+        self.failure = ""
         self._stack = AsyncExitStack()
         self._checks: dict[str, Callable[[], Check]] = {}
         self._beginnings: Beginnings | None = None
         # Of this life of this process: containers of one machine may share its name, and all have the same process id.
-        own = f"{socket.gethostname()}-{worker or 0}-{secrets.token_hex(4)}"
+        own = f"{socket.gethostname()}-{name}-{secrets.token_hex(4)}"
         self._instance = own if settings.kafka is not None else "0"
         self._parts = Parts(
             settings,
             role,
             self._checks,
             METRICS.registry,
-            worker=worker,
             topics=event_topics(settings),
             subscribers=settings.subscribers,
         )
 
-    async def start(self) -> None:
-        """Start everything; on an error what was started is stopped again before it is raised.
+    async def start(self) -> dict[str, object]:
+        """Start everything and return what is worth telling; on an error what was started is stopped again.
 
         Raises:
             GatewayError: what cannot be had, and what to do.
         """
         try:
-            await self._start()
+            return await self._start()
         except BaseException:
             await self.stop()
             raise
 
-    async def _start(self) -> None:
-        settings = self.settings
-        kafka = KafkaOptions.of(settings.kafka, settings.topics) if settings.kafka is not None else None
-        if self.role != "run" and kafka is None:
-            raise ConfigError([f"kafka: 'gateway {self.role}' needs topics; without Kafka use 'gateway run'"])
+    async def _start(self) -> dict[str, object]:
         self._spans = Spans.from_environment(os.environ)
         if self._spans is not None:
             self._stack.push_async_callback(asyncio.to_thread, self._spans.close)
+        if self._part is None:
+            told = await self._start_deliver()
+            if self.role != "fanout":
+                told |= await self._start_ingest(self.journal)
+                told["known_ids"] = self.journal.known_ids
+            _log.info("gateway.started", version=__version__, role=self.role, **told)
+        elif self._part == "log":
+            told = await self._start_log()
+        elif self._part == "ingest":
+            told = await self._start_ingest(await self._reach_log())
+        else:
+            told = await self._start_deliver()
+        if self._part is not None and self._shared.admin is None:
+            serving = ReportServer(self._shared.reports[self._name], self._report)
+            await self._begin(serving.start(), serving.stop)
+        return told
+
+    def _report(self) -> Report:
+        return own_report(self._name, self._parts.started_at, self._checks)
+
+    async def _start_log(self) -> dict[str, object]:
+        """The log process: nothing but the journal's writer, and the socket by which the others reach it."""
+        settings = self.settings
+        assert self._shared.log_listening is not None
+        takeover.adopt(_folder(settings))
+        writer = JournalWriter(_folder(settings), _retention(settings), known_ids=settings.ingest.dedup_window)
+        await self._begin(writer.start(lock_wait_s=_LOCK_WAIT_S), writer.stop)
+        await takeover.take_over(writer, _folder(settings))
+        self._checks["journal"] = lambda: Check("journal", writer.problem or writer.state.failure)
+        await asyncio.to_thread(_remove_others, self._shared.log)
+        server = LogServer(writer, self._shared.log_listening)
+        await self._begin(server.start(), lambda: server.stop(_LOG_STOP_S))
+        return {"journal": settings.journal.dir, "known_ids": writer.known_ids}
+
+    async def _reach_log(self) -> LogClient:
+        """The link to the log process."""
+        assert self._shared.log is not None
+        client = LogClient(self._shared.log, self._name)
+        await self._begin(client.start(), client.stop)
+        self._checks["log"] = lambda: Check("log", client.problem)
+        return client
+
+    async def _start_deliver(self) -> dict[str, object]:
+        """Everything behind the log: search, publisher, fan-out, admin."""
+        settings = self.settings
+        kafka = KafkaOptions.of(settings.kafka, settings.topics) if settings.kafka is not None else None
         told: dict[str, object] = {}
         if self.role != "fanout":
             self.journal = await self._open_journal()
@@ -143,24 +219,37 @@ class App:
             if kafka is not None:
                 await self._start_publisher(kafka, search)
         log = self._parts.log = await self._open_kafka(kafka) if kafka is not None else self.journal
-        if self.role == "serve" and not self._worker:
+        if self.role == "serve":
             await self._start_beginnings(log)
         if self.role != "serve":
             await self._start_fanout(log, load_wait_s=0.2 if kafka is None else _KAFKA_LOAD_S)
             told["subscribers"] = [subscriber.name for subscriber in settings.subscribers]
         if self.role != "fanout":
-            told |= await self._start_ingest()
-        self.admin = AdminServer(self._parts, self._admin_socket)
-        await self._begin(self.admin.start(), self.admin.stop)
+            self._parts.endpoints = endpoints(settings.ingest, settings.topics.schema_base_url)
+        if self._part is None or self._shared.admin is not None:
+            told["admin"] = await self._start_admin()
         if self._config_path is not None:
             watching = asyncio.create_task(self._follow(self._config_path), name="config-watch")
             self._stack.push_async_callback(_ended, watching)
-        if self._admin_socket is None:
-            told["admin"] = f"http://{settings.admin.host}:{self.admin.port}"
-        _log.info("gateway.started", version=__version__, role=self.role, **told)
+        return told
+
+    async def _start_admin(self) -> str:
+        others = {name: path for name, path in self._shared.reports.items() if name != self._name}
+        if self._part is not None:
+            self._parts.reports = Reports(self._name, others, self._shared.restarts)
+        self.admin = AdminServer(self._parts, self._shared.admin)
+        await self._begin(self.admin.start(), self.admin.stop)
+        return f"http://{self.settings.admin.host}:{self.admin.port}"
 
     async def _open_journal(self) -> Journal:
-        journal = Journal(_folders(self.settings)[self._worker or 0], _retention(self.settings))
+        folder, log_socket = _folder(self.settings), self._shared.log
+        journal = Journal(
+            folder,
+            _retention(self.settings),
+            writer=None if log_socket is None else LogClient(log_socket, self._name),
+            known_ids=self.settings.ingest.dedup_window,
+            on_replaced=self._fail,
+        )
         await self._begin(journal.start(), journal.stop)
         self._checks["journal"] = lambda: Check(
             "journal", journal.last_failure if journal.is_open else "closed: the gateway is stopping"
@@ -168,9 +257,12 @@ class App:
         self._parts.journal = journal
         return journal
 
+    def _fail(self, reason: str) -> None:
+        self.failure = reason
+        self.failed.set()
+
     async def _start_search(self, journal: Journal) -> Search:
-        folder = _folders(self.settings)[self._worker or 0]
-        search = self._parts.search = Search(journal, folder, with_attempts=self.settings.kafka is None)
+        search = self._parts.search = Search(journal, _folder(self.settings), with_attempts=self.settings.kafka is None)
         await self._begin(search.start(), search.stop)
         return search
 
@@ -180,12 +272,6 @@ class App:
         )
         await self._begin(publishing.start(), lambda: publishing.stop(drain_s=_PUBLISHER_STOP_S))
         self._checks["kafka"] = lambda: Check("kafka", publishing.state.reason, is_needed=False)
-        if not self._worker:
-            # What workers that are no more have left behind; the first of a machine looks for all.
-            folders = _folders(self.settings)
-            owned = folders[:1] if self._worker is None else folders  # alone, nobody else is there for the others
-            orphanage = Orphanage(Path(self.settings.journal.dir), owned, kafka, _retention(self.settings))
-            await self._begin(orphanage.start(), orphanage.stop)
 
     async def _open_kafka(self, kafka: KafkaOptions) -> KafkaLog:
         log = KafkaLog(kafka, creates=event_topics(self.settings))
@@ -234,27 +320,19 @@ class App:
             with suppress(NotNow):
                 await self._parts.journal.flush()
 
-    async def _start_ingest(self) -> dict[str, object]:
+    async def _start_ingest(self, log: Log) -> dict[str, object]:
         settings = self.settings.ingest
-        known = KnownIds(settings.dedup_window)
-        known.update(await newest_ids(self.journal, settings.dedup_window))
         paths = endpoints(settings, self.settings.topics.schema_base_url)
-        self._parts.endpoints, self._parts.known = paths, known
-        intake = Intake(self.journal, known, clock=_utc_now, max_waiting=settings.max_waiting, spans=self._spans)
+        intake = Intake(log, clock=_utc_now, max_waiting=settings.max_waiting, spans=self._spans)
         self.ingest = IngestServer(settings, paths, intake, clock=_utc_now)
-        starting = self.ingest.start(reuse_port=self._worker is not None)
-        await self._begin(starting, lambda: self.ingest.stop(_INGEST_STOP_S))
-        if paths.open_paths:
+        await self._begin(self.ingest.start(self._shared.ingest), lambda: self.ingest.stop(_INGEST_STOP_S))
+        if paths.open_paths and self._name in ("gateway", "ingest-0"):
             _log.warning(
                 "callbacks.open",
                 paths=sorted(paths.open_paths),
                 advice="whoever knows the address can write events; set auth, or allow_ips",
             )
-        return {
-            "ingest": f"http://{settings.host}:{self.ingest.port}",
-            "journal": self.settings.journal.dir,
-            "known_ids": len(known),
-        }
+        return {"ingest": f"http://{settings.host}:{self.ingest.port}", "journal": self.settings.journal.dir}
 
     async def _claim_positions(self, journal: Journal, subscribers: Sequence[Subscriber]) -> None:
         """Fix where new subscribers begin before they are told of: "from now on" must not drift to later."""
@@ -297,39 +375,37 @@ class App:
                 _log.info("config.applied", subscribers=[subscriber.name for subscriber in settings.subscribers])
 
 
-def run(
-    settings: Settings,
-    config_path: Path | None = None,
-    *,
-    role: Role = "run",
-    worker: int | None = None,
-    admin_socket: Path | None = None,
-) -> int:
-    """Run until SIGTERM or SIGINT; the exit code. A second signal changes nothing: the stop is bounded anyway."""
-    logs.configure(settings.log.level, settings.log.format)
-    descriptors.raise_limit()
+def run_part(app: Callable[[], App], ready: Callable[[Mapping[str, object]], None]) -> int:
+    """Run one process of the gateway until SIGTERM or SIGINT; the exit code.
+
+    A second signal changes nothing: the stop is bounded anyway.
+
+    Args:
+        app: makes it, on the event loop.
+        ready: called once it serves.
+
+    Raises:
+        GatewayError: it cannot start, or cannot go on.
+    """
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        try:
-            return runner.run(_run(App(settings, config_path, role=role, worker=worker, admin_socket=admin_socket)))
-        except GatewayError as exc:
-            _log.error("gateway.failed", error=str(exc))
-            return exc.exit_code
+        return runner.run(_run(app, ready))
 
 
-async def _run(app: App) -> int:
+async def _run(make: Callable[[], App], ready: Callable[[Mapping[str, object]], None]) -> int:
+    app = make()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    # In every role and from the first moment to the last: by default the signal would kill us.
+    # In every part and from the first moment to the last: by default the signal would kill us.
     loop.add_signal_handler(signal.SIGHUP, app.reload.set)
-    await app.start()
+    facts = await app.start()
     # What lives as long as the process need not be walked by every collection.
     gc.collect()
     gc.freeze()
-    await stopping.wait()
-    started = time.monotonic()
-    _log.info("gateway.stopping")
+    ready(facts)
+    ends = [asyncio.create_task(event.wait()) for event in (stopping, app.failed)]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     try:
         async with asyncio.timeout(STOP_S):
             await app.stop()
@@ -337,14 +413,20 @@ async def _run(app: App) -> int:
         raise Broken(
             f"the stop took longer than {STOP_S:g} s; what was answered with success is in the journal"
         ) from exc
-    _log.info("gateway.stopped", took_s=round(time.monotonic() - started, 3))
+    if app.failed.is_set():
+        raise Broken(app.failure)
     return 0
 
 
-def _folders(settings: Settings) -> list[Path]:
-    """The journal of each worker: the folder itself for one, a folder below it for each of several."""
-    base, workers = Path(settings.journal.dir), settings.ingest.workers
-    return [base] if workers == 1 else [base / f"worker-{number}" for number in range(workers)]
+def _remove_others(link: Path | None) -> None:
+    """Remove the sockets that log processes of earlier gateways left: the folder is ours, by its lock."""
+    for path in link.parent.glob("log-*.link") if link is not None else ():
+        if path != link:
+            path.unlink(missing_ok=True)
+
+
+def _folder(settings: Settings) -> Path:
+    return Path(settings.journal.dir)
 
 
 def _retention(settings: Settings) -> Retention:

@@ -1,41 +1,59 @@
-"""Several worker processes as one: started together, restarted when they die, stopped together.
+"""The processes of one machine: forked in stages, started again when they die, stopped together.
 
-The supervisor knows nothing of what its workers do: it is given a command for each number. Workers of ``serve`` share
-one port by ``SO_REUSEPORT`` (the kernel deals connections to those that listen, socket(7)); each has its own journal
-folder, ``<journal.dir>/worker-<number>``, because a journal has one writer. What happens to the journal of a worker
-that does not come back is the subject of :mod:`gateway.orphans`.
+The supervisor has no event loop, no thread and no traffic: it waits for signals and for pipes. It knows nothing of what
+its children do. A child is a function that is called in the forked process; its return value is the exit code.
 
-Signals. SIGTERM and SIGINT are passed on as SIGTERM and end everything; a worker that is not gone ``stop_s`` later is
-killed. SIGHUP (take over the configuration) is passed on. Workers get a session of their own, so that Ctrl-C reaches
-them through us and not twice. Should the supervisor itself be killed, the kernel sends them SIGTERM (prctl(2),
-PR_SET_PDEATHSIG, on Linux); elsewhere they stay, and hold their journals, until somebody stops them.
+Stages. A child reports once that it is ready, with facts. The next stage starts when all of this one are ready; a stage
+after the first starts at the latest ``stage_s`` after the one before it. When all children are ready the gateway has
+started, and the facts of all, merged, are handed to ``on_started``.
 
-A worker that ends by itself, or cannot be started, is started again after a pause that grows while it keeps dying and
-is forgotten when it has lived for ``healthy_s``. Exit codes in ``final_codes`` say that starting again is of no use (a
-configuration that cannot be used): everything stops, with that code.
+Deaths. Before that, a child that fails with an exit code of its own and was never ready ends everything with that code:
+the journal is in use, a file cannot be read. A child that is killed by a signal, one that ends later, and one that
+cannot be forked is started again after a pause, which doubles while it keeps dying and is forgotten when it has lived
+for ``healthy_s``. Exit codes in ``final_codes`` (a configuration that cannot be used) are final always.
+
+Signals. SIGTERM and SIGINT: our copies of the listening sockets are closed, all children get SIGTERM at once, and those
+that are left after ``stop_s`` SIGKILL. SIGHUP: to the children whose names begin with ``reload``. Children have a
+session of their own, so Ctrl-C reaches them through us and not twice. If the supervisor is killed, the kernel sends
+them SIGTERM (prctl(2), PR_SET_PDEATHSIG, on Linux); elsewhere they stay until somebody stops them.
+
+Rejected: ``multiprocessing`` (a resource tracker, pickling, handlers at exit) and a new program for each child (150 ms
+and 60 MiB of imports, which forked children share).
 """
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
+import gc
+import mmap
 import os
+import select
 import signal
 import socket
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Final, NoReturn
 
+import orjson
 import structlog
 
-from gateway.errors import ConfigError
-from gateway.telemetry.metrics import METRICS
+from gateway.errors import GatewayError
+from gateway.telemetry import logs, redaction
+
+Ready = Callable[[Mapping[str, object]], None]
 
 _PR_SET_PDEATHSIG: Final = 1
-#: The exit code of a life that never began, as a shell has it (POSIX, "Exit Status for Commands").
-_NOT_STARTED: Final = 127
+_PR_SET_NAME: Final = 15
+#: The kernel keeps 15 bytes of a name (prctl(2)); ``gateway:ingest-0`` has one too many.
+_NAME_PREFIX: Final = "gw:"
+#: sysexits.h, EX_SOFTWARE: an error that nobody expected.
+_CRASHED: Final = 70
+_CAUGHT: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+_NEVER: Final = float("inf")
+_LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
 _log = structlog.get_logger("gateway.supervisor")
 
 
@@ -44,170 +62,348 @@ class SupervisorPolicy:
     """Numbers of the supervisor.
 
     Args:
-        first_pause_s: before the first restart of a worker; doubled with each further death.
-        last_pause_s: the longest pause; ten times more would leave a port to fewer workers for minutes.
-        healthy_s: a worker that lived for so long starts over at ``first_pause_s``.
-        stop_s: from SIGTERM to SIGKILL; more than a worker's own stop takes (25 s), less than Kubernetes' 30 s.
+        first_pause_s: before the first restart of a child; doubled with each further death.
+        last_pause_s: the longest pause; ten times more would leave callbacks to fewer processes for minutes.
+        healthy_s: a child that lived for so long starts over at ``first_pause_s``.
+        stage_s: the longest a stage waits for the one before it, unless that is the first.
+        stop_s: from SIGTERM to SIGKILL; more than a child's own stop takes (25 s), less than Kubernetes' 30 s.
         final_codes: exit codes after which nothing is started again.
     """
 
     first_pause_s: float = 0.2
     last_pause_s: float = 10.0
     healthy_s: float = 30.0
+    stage_s: float = 20.0
     stop_s: float = 28.0
     final_codes: Collection[int] = (2,)
 
 
-class Supervisor:
-    """Runs ``workers`` processes until it is told to stop.
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One process.
 
     Args:
-        command: arguments of the worker with this number, from 0; the first is the program.
-        environment: what a worker gets beside our own environment.
+        name: unique, such as ``ingest-0``; in log lines, metrics and the process list.
+        main: called in the forked process with ``ready``; returns the exit code.
+        sockets: what it inherits of the sockets that the supervisor has opened; it closes those of other children.
+    """
+
+    name: str
+    main: Callable[[Ready], int]
+    sockets: Sequence[socket.socket] = ()
+
+
+@dataclass(slots=True, eq=False)
+class _Process:
+    """What is known of a child; ``pid`` is 0 while it is not running, ``due`` when it is to be started."""
+
+    child: Child
+    number: int
+    pid: int = 0
+    started: float = 0.0
+    due: float = _NEVER
+    pause_s: float = 0.0
+    pipe: int = -1
+    told: bytearray = field(default_factory=bytearray)
+    facts: dict[str, object] | None = None
+    was_ready: bool = False
+
+
+class Supervisor:
+    """Runs children until SIGTERM, SIGINT, or an exit code that ends everything.
+
+    Args:
+        stages: children by stage; those of a stage start together.
+        policy: the numbers.
+        on_started: called once, with the merged facts, when all children are ready.
+        reload: SIGHUP goes to children whose names begin so.
     """
 
     def __init__(
         self,
-        command: Callable[[int], Sequence[str]],
-        workers: int,
+        stages: Sequence[Sequence[Child]],
         *,
-        environment: Callable[[int], Mapping[str, str]] = lambda number: {},
         policy: SupervisorPolicy | None = None,
+        on_started: Callable[[Mapping[str, object]], None],
+        reload: str,
     ) -> None:
-        self._command = command
-        self._workers = workers
-        self._environment = environment
         self._policy = policy or SupervisorPolicy()
-        self._processes: dict[int, asyncio.subprocess.Process] = {}
-        self._stopping = asyncio.Event()
+        self._on_started = on_started
+        self._reload = reload
+        numbers = iter(range(sum(len(stage) for stage in stages)))
+        self._stages = [[_Process(child, next(numbers)) for child in stage] for stage in stages if stage]
+        self._all = [process for stage in self._stages for process in stage]
+        self._sockets = {id(one): one for process in self._all for one in process.child.sockets}
+        self._next_stage = 0
+        self._stage_due = _NEVER
+        self._is_started = False
+        self._signals: list[int] = []
+        self._wakeup = (-1, -1)
+        self._kill_at: float | None = None
         self._exit_code = 0
-        restarts = METRICS.counter("gateway_worker_restarts")
-        # From the start, so that Prometheus sees the first one as a step from 0.
-        self._restarts = [restarts.labels(str(number)) for number in range(workers)]
+        # In memory that all processes share: the one with the admin port shows them.
+        self._restarts = memoryview(mmap.mmap(-1, 4 * max(1, len(self._all)))).cast("I")
 
-    async def run(self) -> int:
-        """Start the workers and return when all have ended; the exit code of the whole.
+    def restarts(self) -> dict[str, int]:
+        """Return how many times each child was started again, by name; in children too."""
+        return {process.child.name: self._restarts[process.number] for process in self._all}
 
-        0 after a stop in which every worker ended by itself, 1 if one had to be killed, or a final code of a worker.
-        Takes the signals of the process while it runs.
+    def run(self) -> int:
+        """Start the children and return the exit code of the whole when all have ended.
+
+        0 after a stop in which every child ended by itself, 1 if one had to be killed, or the code of the child that
+        ended everything. Takes the signals of the process while it runs. Call it before there are threads.
         """
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self.pass_on, signal.SIGHUP)
-        try:
-            await asyncio.gather(*(self._keep(number) for number in range(self._workers)))
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                loop.remove_signal_handler(number)
+        gc.collect()
+        gc.freeze()  # so that no collection in a child touches, and thereby copies, the pages that are shared
+        began = time.monotonic()
+        with self._caught():
+            self._start_stage()
+            while not self._is_done:
+                self._wait()
+                self._act_on_signals()
+                self._reap()
+                if self._kill_at is None:
+                    self._advance()
+                elif time.monotonic() >= self._kill_at:
+                    self._kill()
+        _log.info("gateway.stopped", code=self._exit_code, lived_s=round(time.monotonic() - began, 1))
         return self._exit_code
 
-    def stop(self) -> None:
-        """Stop all workers; :meth:`run` returns when they are gone. May be called twice."""
-        if not self._stopping.is_set():
-            _log.info("supervisor.stopping", workers=len(self._processes))
-        self._stopping.set()
+    @property
+    def _is_done(self) -> bool:
+        return self._kill_at is not None and not any(process.pid for process in self._all)
 
-    def pass_on(self, number: signal.Signals) -> None:
-        """Send a signal to every worker that is running."""
-        for process in self._processes.values():
-            with suppress(ProcessLookupError):
-                process.send_signal(number)
+    # -- waiting ------------------------------------------------------------------------------------------------
 
-    async def _keep(self, number: int) -> None:
-        """One worker, again and again."""
-        policy = self._policy
-        pause_s = policy.first_pause_s
-        while not self._stopping.is_set():
-            lived_s, code = await self._once(number)
-            if self._stopping.is_set():
-                return
-            if code in policy.final_codes:
-                _log.error(
-                    "worker.gave_up", worker=number, code=code, advice="see what it said; starting again is of no use"
-                )
-                self._exit_code = code
-                self.stop()
-                return
-            pause_s = policy.first_pause_s if lived_s >= policy.healthy_s else pause_s
-            self._restarts[number].inc()
-            _log.error("worker.died", worker=number, code=code, lived_s=round(lived_s, 1), restart_in_s=pause_s)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause_s):
-                    await self._stopping.wait()
-            pause_s = min(pause_s * 2, policy.last_pause_s)
-
-    async def _once(self, number: int) -> tuple[float, int]:
-        """One life of a worker: seconds, and exit code (negative: the signal)."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+    @contextmanager
+    def _caught(self) -> Iterator[None]:
+        """Have signals noted and wake the loop; put everything back at the end."""
+        read, write = self._wakeup = os.pipe()
+        os.set_blocking(read, False)
+        os.set_blocking(write, False)
+        before = [(number, signal.signal(number, lambda got, _: self._signals.append(got))) for number in _CAUGHT]
+        fd = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         try:
-            process = await asyncio.create_subprocess_exec(
-                *self._command(number),
-                env={**os.environ, **self._environment(number)},
-                stdin=asyncio.subprocess.DEVNULL,
-                start_new_session=True,
-                preexec_fn=_prepare,
-            )
-        except OSError as exc:  # no memory, no process, no file left, or a program that is being replaced
-            _log.error("worker.not_started", worker=number, error=str(exc))
-            return 0.0, _NOT_STARTED
-        self._processes[number] = process
-        _log.info("worker.started", worker=number, pid=process.pid)
-        ended = asyncio.create_task(process.wait(), name=f"worker-{number}")
-        stopped = asyncio.create_task(self._stopping.wait())
-        try:
-            await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
-            if not ended.done():
-                await self._end(number, process, ended)
+            yield
         finally:
-            stopped.cancel()
-            del self._processes[number]
-        code = await ended
-        _log.info("worker.ended", worker=number, code=code)
-        return loop.time() - started, code
+            signal.set_wakeup_fd(fd)
+            for number, handler in before:
+                signal.signal(number, handler)
+            os.close(read)
+            os.close(write)
 
-    async def _end(self, number: int, process: asyncio.subprocess.Process, ended: asyncio.Task[int]) -> None:
-        with suppress(ProcessLookupError):
-            process.terminate()
-        await asyncio.wait([ended], timeout=self._policy.stop_s)
-        if not ended.done():
-            _log.error("worker.killed", worker=number, advice="its own stop took too long; its journal holds the rest")
-            self._exit_code = self._exit_code or 1
-            with suppress(ProcessLookupError):
-                process.kill()
+    def _wait(self) -> None:
+        """Sleep until a signal, facts, or the next time that something is due."""
+        due = [process.due for process in self._all] if self._kill_at is None else [self._kill_at]
+        pause_s = max(0.0, min([*due, self._stage_due]) - time.monotonic())
+        pipes = {process.pipe: process for process in self._all if process.pipe >= 0}
+        waiting = select.poll()
+        for fd in (self._wakeup[0], *pipes):
+            waiting.register(fd, select.POLLIN)
+        # Rounded up: rounded down, the last part of a millisecond would be spent spinning.
+        for fd, _ in waiting.poll(None if pause_s == _NEVER else pause_s * 1000 + 1):
+            if fd in pipes:
+                self._listen_to(pipes[fd])
+            else:
+                with suppress(BlockingIOError):
+                    os.read(fd, 4096)
+
+    def _listen_to(self, process: _Process) -> None:
+        """Take what came through a child's pipe; its end completes the facts."""
+        got = os.read(process.pipe, 65536)
+        process.told += got
+        if not got:
+            os.close(process.pipe)
+            process.pipe = -1
+            if process.told:  # otherwise it has died
+                with suppress(orjson.JSONDecodeError):  # died in the middle
+                    process.facts = orjson.loads(process.told)
+                    process.was_ready = True
+                    took_s = round(time.monotonic() - process.started, 3)
+                    _log.info("process.ready", process=process.child.name, pid=process.pid, took_s=took_s)
+
+    def _act_on_signals(self) -> None:
+        signals, self._signals = self._signals, []
+        for number in signals:
+            if number in (signal.SIGTERM, signal.SIGINT):
+                self._stop()
+            elif number == signal.SIGHUP:
+                self._send(signal.SIGHUP, self._reload)
+
+    # -- starting -----------------------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Start what is due; report when all are ready."""
+        now = time.monotonic()
+        for process in self._all:
+            if process.due <= now:
+                process.due = _NEVER
+                self._start(process)
+        begun = self._stages[: self._next_stage]
+        is_ready = all(process.facts is not None for stage in begun for process in stage)
+        if self._next_stage < len(self._stages):
+            if is_ready or now >= self._stage_due:
+                self._start_stage()
+        elif is_ready and not self._is_started:
+            self._is_started = True
+            self._on_started({name: fact for process in self._all for name, fact in (process.facts or {}).items()})
+
+    def _start_stage(self) -> None:
+        stage = self._stages[self._next_stage]
+        for process in stage:
+            self._start(process)
+        self._next_stage += 1
+        is_last = self._next_stage == len(self._stages)
+        # Without the first stage the others can do nothing.
+        self._stage_due = _NEVER if is_last or self._next_stage == 1 else time.monotonic() + self._policy.stage_s
+
+    def _start(self, process: _Process) -> None:
+        supervisor = os.getpid()
+        process.started = time.monotonic()
+        process.told.clear()
+        process.facts = None
+        read = write = -1
+        # A signal to the child waits until its handlers are its own; in between ours would swallow it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _CAUGHT)
+        try:
+            read, write = os.pipe()
+            process.pid = os.fork()
+            if process.pid == 0:
+                os.close(read)
+                self._become(process.child, write, supervisor)
+        except OSError as exc:  # no memory, no process or no file left
+            if read >= 0:
+                os.close(read)
+            _log.error("process.not_started", process=process.child.name, error=str(exc))
+            self._start_later(process)
+        else:
+            process.pipe = read
+            _log.info("process.started", process=process.child.name, pid=process.pid)
+        finally:
+            if write >= 0:
+                os.close(write)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _CAUGHT)
+
+    def _start_later(self, process: _Process) -> float:
+        """Plan the next start of a child; return the pause before it in seconds."""
+        policy, now = self._policy, time.monotonic()
+        is_healthy = now - process.started >= policy.healthy_s
+        pause_s = policy.first_pause_s if is_healthy or not process.pause_s else process.pause_s
+        process.pause_s = min(pause_s * 2, policy.last_pause_s)
+        process.due = now + pause_s
+        return pause_s
+
+    # -- in the child -------------------------------------------------------------------------------------------
+
+    def _become(self, child: Child, pipe: int, supervisor: int) -> NoReturn:
+        """Be the child; nothing above this frame is ever returned to."""
+        code = _CRASHED
+        try:
+            logs.bind(process=child.name)
+            self._leave(child, supervisor)
+            code = child.main(_reporter(pipe))
+        except GatewayError as exc:
+            _log.error("gateway.failed", error=str(exc))
+            code = exc.exit_code
+        except BaseException as exc:  # the top of a process
+            _log.exception("process.crashed", error=redaction.fault(exc))
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(code)
+
+    def _leave(self, child: Child, supervisor: int) -> None:
+        """Put off what is the supervisor's: session, signals, files."""
+        os.setsid()
+        if _LIBC is not None:
+            _LIBC.prctl(_PR_SET_NAME, f"{_NAME_PREFIX}{child.name}".encode()[:15])
+            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != supervisor:  # it died before the line above
+                os._exit(0)
+        signal.set_wakeup_fd(-1)
+        for number in _CAUGHT:
+            signal.signal(number, signal.SIG_DFL)
+        # Before it has its own handler: it reads the configuration anyway, and the default would kill it.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        for fd in (*self._wakeup, *(process.pipe for process in self._all if process.pipe >= 0)):
+            os.close(fd)
+        for one in self._sockets.values():
+            if one not in child.sockets:
+                one.close()
+        with open(os.devnull) as nothing:
+            os.dup2(nothing.fileno(), 0)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _CAUGHT)
+
+    # -- ending -------------------------------------------------------------------------------------------------
+
+    def _reap(self) -> None:
+        """Note the children that have ended."""
+        for process in self._all:
+            if process.pid and (found := os.waitpid(process.pid, os.WNOHANG))[0]:
+                while process.pipe >= 0:  # what it reported just before its end is still in the pipe
+                    self._listen_to(process)
+                pid, process.pid = process.pid, 0
+                self._ended(process, pid, os.waitstatus_to_exitcode(found[1]))
+
+    def _ended(self, process: _Process, pid: int, code: int) -> None:
+        """Decide what follows the end of a child; a negative code is a signal."""
+        name = process.child.name
+        if self._kill_at is not None:
+            self._exit_code = self._exit_code or max(code, 0)
+            _log.info("process.ended", process=name, pid=pid, code=code)
+        elif code in self._policy.final_codes or (code > 0 and not process.was_ready and not self._is_started):
+            advice = "its own lines say why; starting it again is of no use"
+            _log.error("process.gave_up", process=name, pid=pid, code=code, advice=advice)
+            self._exit_code = code
+            self._stop()
+        else:
+            self._restarts[process.number] += 1
+            lived_s = round(time.monotonic() - process.started, 1)
+            pause_s = self._start_later(process)
+            process.facts = None
+            _log.error("process.died", process=name, pid=pid, code=code, lived_s=lived_s, restart_in_s=pause_s)
+
+    def _stop(self) -> None:
+        """Have all children end. May be called twice."""
+        if self._kill_at is None:
+            _log.info("gateway.stopping", processes=sum(1 for process in self._all if process.pid))
+            self._kill_at = time.monotonic() + self._policy.stop_s
+            self._stage_due = _NEVER
+            for one in self._sockets.values():
+                one.close()
+            self._send(signal.SIGTERM)
+
+    def _kill(self) -> None:
+        self._kill_at = _NEVER
+        self._exit_code = self._exit_code or 1
+        for process in self._all:
+            if process.pid:
+                advice = "its own stop took too long; what was answered with success is in the journal"
+                _log.error("process.killed", process=process.child.name, pid=process.pid, advice=advice)
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals, prefix: str = "") -> None:
+        """Send a signal to the children whose names begin so. Those that have ended are zombies until ``_reap``."""
+        for process in self._all:
+            if process.pid and process.child.name.startswith(prefix):
+                os.kill(process.pid, number)
 
 
-def reserve_port(host: str, port: int) -> socket.socket:
-    """Hold a port for workers that share it: bound, not listening, so the kernel deals it no connection.
+def _reporter(pipe: int) -> Ready:
+    """Return what a child calls when it is ready; a second call does nothing."""
+    pipes = [pipe]
 
-    Port 0 takes a free one; workers are told the number of ``getsockname()``. Keep it open while workers run, so that
-    nobody else takes the port while all of them are between two lives.
+    def ready(facts: Mapping[str, object]) -> None:
+        while pipes:
+            _write(pipes.pop(), orjson.dumps(dict(facts)))
 
-    Raises:
-        ConfigError: the address is in use by a program that does not share it, or is not ours.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    held = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind((host, port))
-    except OSError as exc:
-        held.close()
-        raise ConfigError([f"ingest.port: {host}:{port} cannot be used: {exc.strerror}"]) from exc
-    return held
+    return ready
 
 
-def _prepare() -> None:
-    """Between fork and exec, so as little as possible: the C library was loaded before.
-
-    Dies with the parent. A SIGHUP that comes before the worker has its handler is ignored: it reads the configuration
-    anyway, and would be killed by the default.
-    """
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-_LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
+def _write(pipe: int, facts: bytes) -> None:
+    with suppress(BrokenPipeError), open(pipe, "wb", buffering=0) as supervisor:
+        rest = memoryview(facts)
+        while rest:
+            rest = rest[supervisor.write(rest) :]

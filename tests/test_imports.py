@@ -14,7 +14,8 @@ ROOT = Path(gateway.__file__).parent
 
 #: From the ground up. A module belongs to the longest prefix that fits; it may import its own prefix and lower rows.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("gateway", "gateway.errors", "gateway.config.webhook_url"),
+    ("gateway", "gateway.errors", "gateway.config.webhook_url", "gateway.processors"),
+    ("gateway.sockets",),
     (
         "gateway.event",
         "gateway.telemetry",
@@ -38,7 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gateway.traffic",
     ),
     ("gateway.admin",),
-    ("gateway.app", "gateway.workers"),
+    ("gateway.app",),
     ("gateway.cli",),
     ("gateway.__main__",),
 )

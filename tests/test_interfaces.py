@@ -17,7 +17,6 @@ from prometheus_client import CollectorRegistry
 from deploy import render
 from gateway import __version__, publisher
 from gateway.admin import server
-from gateway.admin.front import Front
 from gateway.admin.parts import Parts
 from gateway.admin.server import AdminServer
 from gateway.callbacks import CALLBACKS
@@ -59,12 +58,6 @@ async def test_paths_of_the_admin_port_are_documented_and_exist() -> None:
     """Each with its method."""
     parts = Parts(Settings(), "run", {}, CollectorRegistry())
     assert routes(AdminServer(parts)._application()) == documented("paths")
-
-
-async def test_paths_of_several_workers_are_documented_and_exist() -> None:
-    """Beside a redirect to where a worker's console stands."""
-    found = routes(Front(Settings().admin, [])._application())
-    assert found - {("GET", "/workers/{number}")} == documented("worker paths")
 
 
 def test_the_interfaces_own_module_names_every_path_under_api() -> None:

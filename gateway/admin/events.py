@@ -65,9 +65,7 @@ class Events:
             raise BadRequest("an event id has 32 hex digits; search by anything else")
         story = await self._stories.tell(event_id)
         if story is None:
-            raise NotFound(
-                f"{event_id}: no such event is kept; it may be older than the journal keeps, or of another worker"
-            )
+            raise NotFound(f"{event_id}: no such event is kept; it may be older than the journal keeps")
         return answer(story)
 
     async def _live(self, request: web.Request) -> web.StreamResponse:

@@ -1,9 +1,9 @@
-"""Opening the admin port, or the socket that stands for it behind several workers."""
+"""Opening the admin port, or taking over the socket that was opened before the processes were."""
 
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+import socket
 from typing import Final
 
 from aiohttp import web
@@ -39,11 +39,11 @@ class _Runner(web.AppRunner):
         await super()._cleanup_server()
 
 
-async def listen(app: web.Application, settings: Admin, socket: Path | None = None) -> web.AppRunner:
+async def listen(app: web.Application, settings: Admin, listener: socket.socket | None = None) -> web.AppRunner:
     """Serve an application; what is returned is to be cleaned up.
 
     Args:
-        socket: a Unix socket to listen on instead of the configuration's host and port.
+        listener: listens already; None: the configuration's host and port are opened.
 
     Raises:
         Broken: the address cannot be had.
@@ -51,13 +51,11 @@ async def listen(app: web.Application, settings: Admin, socket: Path | None = No
     runner = _Runner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     host, port = settings.host, settings.port
-    site = web.UnixSite(runner, socket) if socket else web.TCPSite(runner, host, port)
-    where = (
-        f"TMPDIR: cannot listen on {socket}" if socket else f"admin.host and admin.port: cannot listen on {host}:{port}"
-    )
+    site = web.TCPSite(runner, host, port) if listener is None else web.SockSite(runner, listener)
     try:
         await site.start()
     except OSError as exc:
         await runner.cleanup()
+        where = f"admin.host and admin.port: cannot listen on {host}:{port}"
         raise Broken(f"{where}: {exc.strerror or exc}") from exc
     return runner

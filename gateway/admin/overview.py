@@ -6,11 +6,12 @@ import time
 from typing import Any
 
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from gateway import __version__
 from gateway.admin import answers
 from gateway.admin.answers import answer
-from gateway.admin.health import report
+from gateway.admin.health import UNKNOWN, own_report, report
 from gateway.admin.parts import Parts
 from gateway.admin.readings import FAILED
 from gateway.admin.watching import Watching
@@ -37,14 +38,13 @@ class Overview:
         since = answers.number(request.query.get("since"), "since") or 0.0
         if not self._watching.statuses:
             await self._watching.look_at_subscribers()
-        is_ready, checks = report(self._parts.checks)
+        is_ready, checks = report(self._parts.checks, self._watching.others)
         return answer(
             {
                 "now": time.time(),
                 "version": __version__,
                 "role": self._parts.role,
-                "worker": self._parts.worker,
-                "workers": 1 if self._parts.worker is None else self._parts.settings.ingest.workers,
+                "processes": self._processes(),
                 "mode": "embedded" if self._parts.is_embedded else "kafka",
                 "started_at": self._parts.started_at,
                 "ready": is_ready,
@@ -66,6 +66,25 @@ class Overview:
     async def _subscribers(self, _: web.Request) -> web.Response:
         await self._watching.look_at_subscribers()
         return answer({"subscribers": self.subscribers()})
+
+    def _processes(self) -> list[dict[str, Any]]:
+        """Each process of this gateway; ``pid`` and ``started_at`` are None of one that does not answer."""
+        reports = self._parts.reports
+        if reports is None:
+            return []
+        restarts = reports.restarts()
+        own = own_report(reports.own, self._parts.started_at, self._parts.checks, CollectorRegistry())
+        return [
+            {
+                "name": name,
+                "pid": one.pid if one is not None else None,
+                "started_at": one.started_at if one is not None else None,
+                "restarts": restarts.get(name),
+                "is_ready": one.is_ready if one is not None else None,
+                "problems": [text for text in one.checks.values() if text] if one is not None else [UNKNOWN],
+            }
+            for name, one in {reports.own: own, **self._watching.others}.items()
+        ]
 
     def _intake(self) -> dict[str, Any] | None:
         if self._parts.endpoints is None:

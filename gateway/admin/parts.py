@@ -15,12 +15,12 @@ from gateway.config.settings import Settings, Subscriber
 from gateway.errors import SenderError
 from gateway.fanout.fanout import FanOut, UnknownSubscriber
 from gateway.ingest.endpoints import Endpoints
-from gateway.ingest.known import KnownIds
 from gateway.log import EventLog
 from gateway.log.journal import Journal
 from gateway.log.kafka import KafkaLog
 from gateway.publisher import Publisher
 from gateway.search import Search
+from gateway.telemetry.reports import Reports
 
 
 class NotHere(SenderError):
@@ -40,13 +40,13 @@ class Parts:
         journal: where callbacks are stored.
         log: what fan-out reads, here or in other processes: the journal, or Kafka's log.
         subscribers: as in force; exchanged when the configuration changes.
+        reports: asks the other processes of this gateway; None: everything is in this one.
     """
 
     settings: Settings
     role: str
     checks: Checks
     registry: CollectorRegistry
-    worker: int | None = None
     topics: Sequence[str] = ()
     journal: Journal | None = None
     log: EventLog | None = None
@@ -54,8 +54,8 @@ class Parts:
     publisher: Publisher | None = None
     search: Search | None = None
     endpoints: Endpoints | None = None
-    known: KnownIds | None = None
     subscribers: Sequence[Subscriber] = ()
+    reports: Reports | None = None
     started_at: float = field(default_factory=time.time)
     _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 

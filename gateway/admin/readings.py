@@ -4,6 +4,10 @@ Every :data:`STEP_S` seconds the metrics are read once; the difference to the re
 series. A point holds only what is not zero, so that an idle gateway costs nothing on the way to a browser. Ten
 minutes are kept: Prometheus keeps the rest.
 
+The counters are those of all processes of this gateway. Each process counts from 0 when it starts, so what is summed is
+what each has counted since the reading before: a process that is started again takes nothing away, and one that is seen
+for the first time adds what it has counted so far to the totals only.
+
 Series are called ``<kind>:<name>:<what>``, such as ``callback:sms-dr:rate`` or ``subscriber:billing:p99``; rates are
 per second, quantiles in seconds.
 """
@@ -12,11 +16,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.telemetry.metrics import METRICS, Metrics
+from gateway.telemetry.reports import Family, Report, family
 
 #: Finer, and a callback a second is a saw; coarser, and an operator waits to see what a change did.
 STEP_S: Final = 2.0
@@ -43,11 +48,13 @@ _HISTOGRAMS: Final = (
 FAILED: Final = ("retried", "parked", "dead_lettered", "stopped", "abandoned")
 
 _Labels = tuple[str, ...]
+#: Name, labels, and of a bucket its upper bound.
+_Key = tuple[str, _Labels, float | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All counters at one moment; histograms as counts by upper bound, cumulated."""
+    """All counters at one moment, since the first reading; histograms as counts by upper bound, cumulated."""
 
     at: float
     counts: dict[str, dict[_Labels, float]]
@@ -84,16 +91,24 @@ class Readings:
 
     def __init__(self, metrics: Metrics = METRICS) -> None:
         self._metrics = metrics
+        self._sum = _Sum()
         self._readings: deque[Reading] = deque(maxlen=_MINUTE)
         self.points: deque[Point] = deque(maxlen=KEPT)
 
-    def take(self, now: float, levels: dict[str, float]) -> Point:
-        """Read the metrics; ``levels`` are values that are not counted but measured, and go in as they are."""
-        reading = Reading(
-            now,
-            {name: self._counts(name) for name in _COUNTERS},
-            {name: self._buckets(name) for name in _HISTOGRAMS},
-        )
+    def take(self, now: float, levels: dict[str, float], others: Mapping[str, Report | None] | None = None) -> Point:
+        """Read the metrics.
+
+        Args:
+            now: Unix seconds.
+            levels: values that are not counted but measured, and go in as they are.
+            others: the reports of the other processes; one that did not answer adds nothing this time.
+        """
+        self._sum.add("", 0.0, _flat(self._own()), before=None)
+        last = self._readings[-1].at if self._readings else None
+        for name, one in (others or {}).items():
+            if one is not None:
+                self._sum.add(name, one.started_at, _flat(one.families), before=last)
+        reading = self._sum.reading(now)
         values = {name: value for name, value in levels.items() if value}
         if self._readings:
             values |= _series(self._readings[-1], reading)
@@ -115,10 +130,13 @@ class Readings:
         return max(0.0, increase) / max(last.at - before.at, 1e-9)
 
     def total(self, name: str, *labels: str) -> float:
-        """Count since the start of the process."""
-        if not self._readings:
-            return 0.0
-        return sum(count for key, count in self._readings[-1].counts[name].items() if key[: len(labels)] == labels)
+        """Count since the start of each process, over all their lives that were seen."""
+        return sum(
+            count
+            for counts in (self._sum.base, self._sum.counts)
+            for (of, key, bound), count in counts.items()
+            if of == name and bound is None and key[: len(labels)] == labels
+        )
 
     def quantile(self, name: str, share: float, *labels: str) -> float | None:
         """Quantile over the last minute; None when there was nothing."""
@@ -130,22 +148,68 @@ class Readings:
         """First labels seen."""
         return sorted({key[0] for key in self._readings[-1].counts[name]}) if self._readings else []
 
-    def _counts(self, name: str) -> dict[_Labels, float]:
-        found: dict[_Labels, float] = {}
-        for family in self._metrics.counter(name).collect():
-            for sample in family.samples:
-                if sample.name.endswith("_total"):
-                    found[tuple(sample.labels.values())] = sample.value
-        return found
+    def _own(self) -> Iterable[Family]:
+        for metric in (
+            *(self._metrics.counter(name) for name in _COUNTERS),
+            *(self._metrics.histogram(name) for name in _HISTOGRAMS),
+        ):
+            yield from map(family, metric.collect())
 
-    def _buckets(self, name: str) -> dict[_Labels, list[tuple[float, float]]]:
-        found: dict[_Labels, list[tuple[float, float]]] = {}
-        for family in self._metrics.histogram(name).collect():
-            for sample in family.samples:
-                if sample.name.endswith("_bucket"):
-                    labels = tuple(value for label, value in sample.labels.items() if label != "le")
-                    found.setdefault(labels, []).append((float(sample.labels["le"]), sample.value))
-        return found
+
+class _Sum:
+    """Counts of several processes that each begin at 0 with each life."""
+
+    def __init__(self) -> None:
+        #: Counted before the first reading of a process, and since.
+        self.base: dict[_Key, float] = {}
+        self.counts: dict[_Key, float] = {}
+        self._lives: dict[str, tuple[float, Mapping[_Key, float]]] = {}
+
+    def add(self, process: str, started_at: float, found: Mapping[_Key, float], *, before: float | None) -> None:
+        """Add what a process has counted since it was seen.
+
+        Args:
+            started_at: of its present life.
+            before: when the reading before this one was taken; None: this is the first.
+        """
+        known = self._lives.get(process)
+        self._lives[process] = started_at, found
+        if known is not None:
+            seen = known[1] if known[0] == started_at else {}
+        elif before is not None and started_at > before:
+            seen = {}
+        else:
+            seen = found
+            for key, count in found.items():
+                self.base[key] = self.base.get(key, 0.0) + count
+        for key, count in found.items():
+            self.counts[key] = self.counts.get(key, 0.0) + count - seen.get(key, 0.0)
+
+    def reading(self, now: float) -> Reading:
+        """Return the counts as they are now."""
+        reading = Reading(now, {name: {} for name in _COUNTERS}, {name: {} for name in _HISTOGRAMS})
+        for (name, labels, bound), count in self.counts.items():
+            if bound is None:
+                reading.counts[name][labels] = count
+            else:
+                reading.buckets[name].setdefault(labels, []).append((bound, count))
+        return reading
+
+
+def _flat(families: Iterable[Family]) -> dict[_Key, float]:
+    """Counters and buckets of those families that are drawn."""
+    found: dict[_Key, float] = {}
+    for one in families:
+        if one.name in _COUNTERS:
+            for name, labels, value in one.samples:
+                if name.endswith("_total"):
+                    found[one.name, tuple(labels.values()), None] = value
+        elif one.name in _HISTOGRAMS:
+            for name, labels, value in one.samples:
+                if name.endswith("_bucket"):
+                    key = tuple(text for label, text in labels.items() if label != "le")
+                    found[one.name, key, float(labels["le"])] = value
+    return found
 
 
 def _summed(before: Reading, last: Reading, name: str, labels: _Labels) -> list[tuple[float, float]]:

@@ -159,10 +159,9 @@ class Rejections:
                     continue
                 found.decoded += 1
                 fresh = [entry for entry in entries if not await self._is_known(entry.id)]
-                found.known += len(entries) - len(fresh)
-                found.events += len(fresh)
-                if fresh and not is_dry_run:
-                    await self._store(fresh)
+                repeated = 0 if is_dry_run or not fresh else await self._store(fresh)
+                found.known += len(entries) - len(fresh) + repeated
+                found.events += len(fresh) - repeated
         return found
 
     def _decoded(self, record: Record, unknown: _Unknown) -> list[Entry]:
@@ -221,18 +220,15 @@ class Rejections:
         return next((endpoint for endpoint in fitting if path.startswith(endpoint.path)), fitting[0])
 
     async def _is_known(self, event_id: str) -> bool:
-        """Stored already: in the window of known ids, or in the index."""
-        known, search = self._parts.known, self._parts.search
-        if known is not None and event_id in known:
-            return True
+        """Stored already, as far as the index reaches back."""
+        search = self._parts.search
         return search is not None and await search.event(event_id) is not None
 
-    async def _store(self, entries: list[Entry]) -> None:
-        journal, known = self._parts.journal, self._parts.known
+    async def _store(self, entries: list[Entry]) -> int:
+        """Store entries; returns how many of them the log had already."""
+        journal = self._parts.journal
         assert journal is not None
-        await journal.append(entries)
-        if known is not None:
-            known.update(entry.id for entry in entries)
+        return len((await journal.append(entries)).repeated)
 
     @property
     def _is_indexed(self) -> bool:

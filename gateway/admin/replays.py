@@ -23,7 +23,7 @@ from gateway.config.settings import Subscriber
 from gateway.errors import GatewayError, NotNow
 from gateway.fanout.clock import SystemClock
 from gateway.fanout.replay import Replayed, Selection, replay
-from gateway.log import Begins, Entry, EventLog, LogReader, OnRevoked, Start
+from gateway.log import Appended, Begins, Entry, EventLog, LogReader, OnRevoked, Start
 from gateway.telemetry import redaction
 
 #: Jobs at a time; each reads the log.
@@ -193,9 +193,10 @@ class _Counting:
         self._log = log
         self._job = job
 
-    async def append(self, entries: Sequence[Entry]) -> None:
-        await self._log.append(entries)
+    async def append(self, entries: Sequence[Entry]) -> Appended:
+        appended = await self._log.append(entries)
         self._job.stored += len(entries)
+        return appended
 
     async def reader(
         self,

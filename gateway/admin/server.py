@@ -21,11 +21,13 @@ Times are Unix seconds. Errors are ``{"error": "a sentence"}``. Who may ask is s
 
 from __future__ import annotations
 
-from pathlib import Path
+import socket
+from collections.abc import Mapping
 
 import orjson
+import structlog
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from gateway.admin.answers import MAX_BODY_BYTES, Handler, answered
 from gateway.admin.control import Control
@@ -44,6 +46,9 @@ from gateway.admin.replays import Replays
 from gateway.admin.story import Storyteller
 from gateway.admin.streaming import Streams
 from gateway.admin.watching import Watching
+from gateway.telemetry.reports import Family, Merged, Report, Reports, families
+
+_log = structlog.get_logger("gateway.admin")
 
 
 class AdminServer:
@@ -51,12 +56,13 @@ class AdminServer:
 
     Args:
         parts: what there is to look at; started before, stopped after.
-        socket: a Unix socket to listen on instead of the configuration's port, for :mod:`gateway.admin.front`.
+        listener: a socket that listens already, so that the port outlives this process; None: the configuration's
+            host and port are opened.
     """
 
-    def __init__(self, parts: Parts, socket: Path | None = None) -> None:
+    def __init__(self, parts: Parts, listener: socket.socket | None = None) -> None:
         self._parts = parts
-        self._socket = socket
+        self._listener = listener
         self._settings = parts.settings.admin
         self._watching = Watching(parts)
         self._tail = LiveTail(parts)
@@ -66,7 +72,7 @@ class AdminServer:
 
     @property
     def port(self) -> int:
-        """The port that is listened on, also where 0 was configured. There is none behind a socket."""
+        """The port that is listened on, also where 0 was configured."""
         assert self._runner is not None
         return int(self._runner.addresses[0][1])
 
@@ -77,7 +83,7 @@ class AdminServer:
             Broken: the address cannot be had.
         """
         await self._watching.start()
-        self._runner = await listen(self._application(), self._settings, self._socket)
+        self._runner = await listen(self._application(), self._settings, self._listener)
 
     async def stop(self) -> None:
         """Close. May be called twice, or before :meth:`start`."""
@@ -122,7 +128,8 @@ class AdminServer:
         return web.Response(text="ok\n")
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        is_ready, found = report(self._parts.checks)
+        reports = self._parts.reports
+        is_ready, found = report(self._parts.checks, await reports.ask() if reports is not None else None)
         return web.Response(
             status=200 if is_ready else 503,
             body=orjson.dumps({"ready": is_ready, "checks": found}, option=orjson.OPT_APPEND_NEWLINE),
@@ -130,4 +137,33 @@ class AdminServer:
         )
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self._parts.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        registry, reports = self._parts.registry, self._parts.reports
+        if reports is not None:
+            registry = await self._merged(reports)
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _merged(self, reports: Reports) -> CollectorRegistry:
+        """Return what all processes count; those that do not answer are missing, and named."""
+        others = await reports.ask()
+        away = [name for name, one in others.items() if one is None]
+        if away:
+            _log.warning(
+                "process.not_scraped", processes=away, advice="see the log line process.died; kill -9 one that hangs"
+            )
+        counted = {name: one.families for name, one in others.items() if one is not None}
+        merged = CollectorRegistry(auto_describe=False)
+        merged.register(Merged({reports.own: [*families(self._parts.registry), *_about(reports, others)], **counted}))
+        return merged
+
+
+def _about(reports: Reports, others: Mapping[str, Report | None]) -> list[Family]:
+    """The two metrics about processes: who answered, and how many times each was started again."""
+    up = {reports.own: 1.0, **{name: 0.0 if one is None else 1.0 for name, one in others.items()}}
+    found = (
+        ("gateway_process_up", "gauge", "", up),
+        ("gateway_process_restarts", "counter", "_total", reports.restarts()),
+    )
+    return [
+        Family(name, "", kind, [(f"{name}{suffix}", {"process": process}, value) for process, value in values.items()])
+        for name, kind, suffix, values in found
+    ]

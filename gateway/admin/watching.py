@@ -1,10 +1,10 @@
-"""What is looked at all the time: readings of the metrics, the journal's measures, each subscriber's last error."""
+"""What is looked at all the time: metrics of all processes, the journal's measures, each subscriber's last error."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +19,7 @@ from gateway.log import Record
 from gateway.log.journal import EVENTS, Journal
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
+from gateway.telemetry.reports import Report
 
 #: Records of attempts looked at for errors from before the start.
 _LOOK_BACK: Final = 50
@@ -49,6 +50,8 @@ class Watching:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self.readings = Readings()
+        #: The last report of each other process; None: it did not answer.
+        self.others: Mapping[str, Report | None] = {}
         self.errors: dict[str, LastError] = {}
         self.statuses: dict[str, Status] = {}
         self.oldest_at: float | None = None
@@ -75,7 +78,9 @@ class Watching:
     async def _run(self) -> None:
         while True:
             try:
-                self.readings.take(time.time(), await self._measure())
+                if self._parts.reports is not None:
+                    self.others = await self._parts.reports.ask()
+                self.readings.take(time.time(), await self._measure(), self.others)
             except GatewayError as exc:
                 _log.info("admin.not_measured", error=str(exc))
             except Exception as exc:  # the top of a task: the console would show old figures for ever

@@ -9,7 +9,7 @@ them; without one they become ``\\xNN``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from gateway.callbacks.charset import PIECE, Decoding, as_text, unescaped_bytes
@@ -42,6 +42,11 @@ def pairs(data: bytes, decoding: Decoding | None = None) -> list[tuple[str, str]
     text = _unescaped_at_once(data)
     if text is None or (decoding is not None and decoding.concerns(text)):
         return _part_by_part(data, decoding)
+    return _split(text)
+
+
+def _split(text: str) -> list[tuple[str, str]]:
+    """The fields of a form's text."""
     if "&&" in text:  # a match is tried at each; empty parts are sooner left out like this
         text = "&".join(filter(None, text.split("&")))
     found: list[tuple[str, str]] = []
@@ -55,11 +60,22 @@ def pairs(data: bytes, decoding: Decoding | None = None) -> list[tuple[str, str]
 
 
 def _part_by_part(data: bytes, decoding: Decoding | None) -> list[tuple[str, str]]:
-    parts = (part.partition(b"=") for part in data.replace(b"+", b" ").split(b"&") if part)
+    parts = data.replace(b"+", b" ").split(b"&")
     if decoding is None:
-        return [(_unescaped(name), _unescaped(value)) for name, _, value in parts]
+        return [_pair(part, _unescaped) for part in parts if part]
     decoding.form(data)
-    return [(decoding.unescaped(name), decoding.unescaped(value)) for name, _, value in parts]
+    found: list[tuple[str, str]] = []
+    for at, part in enumerate(parts):
+        if decoding.is_past_guesses and decoding.codecs is None and b"%" not in data:
+            return found + _split(as_text(b"&".join(parts[at:])))  # what each part would become, in one step
+        if part:
+            found.append(_pair(part, decoding.unescaped))
+    return found
+
+
+def _pair(part: bytes, unescaped: Callable[[bytes], str]) -> tuple[str, str]:
+    name, _, value = part.partition(b"=")
+    return unescaped(name), unescaped(value) if value else ""
 
 
 def mapping(data: bytes) -> dict[str, str] | None:
@@ -203,6 +219,11 @@ def _listed(text: str) -> Iterator[str]:
 def without(data: bytes, names: frozenset[str]) -> bytes:
     """The same bytes, with the fields of these names cut out and nothing else changed."""
     if not names:
+        return data
+    # The usual form has none of them; part by part costs many times more. (A byte that is not UTF-8 is shown with a
+    # backslash in a part's name.)
+    whole = unescaped_bytes(data.replace(b"+", b" "))
+    if not any(name.encode() in whole or "\\" in name for name in names):
         return data
     shortest, longest = min(map(len, names)), 3 * max(map(len, names))  # a byte is one character, or three escaped
 

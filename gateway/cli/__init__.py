@@ -17,7 +17,7 @@ from gateway.errors import GatewayError
 #: Name of the command, and where its function stands. In the order in which people meet them.
 COMMANDS: Final = {
     "init": "gateway.cli.init:init",
-    "run": "gateway.cli.run:run",
+    "run": "gateway.cli.roles:run",
     "serve": "gateway.cli.roles:serve",
     "fanout": "gateway.cli.roles:fanout",
     "check": "gateway.cli.check:check",

@@ -49,7 +49,7 @@ class AdminApi:
 
     Args:
         config_path: address and token stand in there; where nobody named a file and there is none, the defaults count.
-        url: of another gateway, such as a worker's.
+        url: of another gateway.
     """
 
     def __init__(self, config_path: Path, url: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""``gateway serve`` and ``gateway fanout``: the two halves of the gateway as processes of their own, with workers."""
+"""``gateway run``, ``serve`` and ``fanout``: the whole gateway, and its two halves."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ import click
 
 from gateway.cli.options import config_option, settings_from
 
-_HIDDEN_WORKER: Final = click.option("--worker", type=int, hidden=True, help="Number of this worker; set by the first.")
-_HIDDEN_SOCKET: Final = click.option("--admin-socket", type=click.Path(path_type=Path), hidden=True)
+RUN_EXAMPLES: Final = """
+\b
+Examples
+  gateway run
+  gateway run --workers 2
+  GATEWAY__INGEST__PORT=9000 gateway run -c /etc/gateway/config.yaml
+"""
 
 SERVE_EXAMPLES: Final = """
 \b
@@ -26,54 +31,57 @@ Examples
   gateway fanout --workers 2
 """
 
+_ingest_workers: Final = click.option(
+    "--workers", type=click.IntRange(1, 64), help="Processes that take callbacks; left out: ingest.workers."
+)
+
+
+@click.command(epilog=RUN_EXAMPLES)
+@config_option
+@_ingest_workers
+@click.pass_context
+def run(ctx: click.Context, config_path: Path, workers: int | None) -> None:
+    """Run everything on this machine.
+
+    Takes callbacks, keeps them, delivers them to the subscribers of the configuration. One process keeps the journal,
+    one delivers and has the admin port, and the workers take callbacks; one that dies is started again. SIGTERM and
+    Ctrl-C stop them gracefully; SIGHUP, or a change of the file, takes over new subscribers.
+    """
+    ctx.exit(_run("run", config_path, workers))
+
 
 @click.command(epilog=SERVE_EXAMPLES)
 @config_option
-@click.option("--workers", type=click.IntRange(1, 64), help="Processes; left out: ingest.workers.")
-@_HIDDEN_WORKER
-@_HIDDEN_SOCKET
+@_ingest_workers
 @click.pass_context
-def serve(
-    ctx: click.Context, config_path: Path, workers: int | None, worker: int | None, admin_socket: Path | None
-) -> None:
+def serve(ctx: click.Context, config_path: Path, workers: int | None) -> None:
     """Take callbacks and publish them to Kafka.
 
-    Workers share the port; each has a journal of its own below journal.dir. The admin port tells of all of them, and
-    /workers/NUMBER/ there is the console of one. A worker that dies is started again; what it had accepted is in its
-    journal. Journals whose worker is no more are drained by the first worker.
+    One process keeps the journal, one publishes and has the admin port, and the workers take callbacks; one that dies
+    is started again. Signals as for 'gateway run'.
     """
-    ctx.exit(_run("serve", config_path, workers, worker, admin_socket))
+    ctx.exit(_run("serve", config_path, workers))
 
 
 @click.command(epilog=FANOUT_EXAMPLES)
 @config_option
-@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes.")
-@_HIDDEN_WORKER
-@_HIDDEN_SOCKET
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes that deliver.")
 @click.pass_context
-def fanout(ctx: click.Context, config_path: Path, workers: int, worker: int | None, admin_socket: Path | None) -> None:
+def fanout(ctx: click.Context, config_path: Path, workers: int) -> None:
     """Deliver events from Kafka's topics to the subscribers.
 
-    Any number of processes and machines may run it; each subscriber is one consumer group. The admin port tells of
-    all workers, and /workers/NUMBER/ there is the console of one.
+    Any number of processes and machines may run it; each subscriber is one consumer group. The first process of a
+    machine has the admin port.
     """
-    ctx.exit(_run("fanout", config_path, workers, worker, admin_socket))
+    ctx.exit(_run("fanout", config_path, workers))
 
 
-def _run(
-    role: Literal["serve", "fanout"], config_path: Path, workers: int | None, worker: int | None, socket: Path | None
-) -> int:
+def _run(role: Literal["run", "serve", "fanout"], config_path: Path, workers: int | None) -> int:
     settings = settings_from(config_path)
-    count = workers or settings.ingest.workers
-    # The servers and the log take a while to import; --help and a wrong file do not wait for them.
-    if count > 1 and worker is None:
-        from gateway import workers as several
-
-        return several.run(role, config_path, settings, count)
-    from gateway import app
-
-    if count > 1:
-        # How many there are decides which journal is whose.
-        ingest = settings.ingest.model_copy(update={"workers": count})
+    if workers is not None and role != "fanout":
+        ingest = settings.ingest.model_copy(update={"workers": workers})
         settings = settings.model_copy(update={"ingest": ingest})
-    return app.run(settings, config_path, role=role, worker=worker, admin_socket=socket)
+    # The servers and the log take a while to import; --help and a wrong file do not wait for them.
+    from gateway import processes
+
+    return processes.run(settings, config_path, role=role, workers=workers or settings.ingest.processes)

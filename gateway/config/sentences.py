@@ -48,7 +48,7 @@ def sentence(error: ErrorDetails) -> tuple[KeyPath, str]:
         return _unknown(path)
     if kind in _BOUNDS:
         name, text = _BOUNDS[kind]
-        return path, text.format(context[name])
+        return _trimmed(path), text.format(context[name])
     if kind == "literal_error":
         words = str(context["expected"]).replace("'", "").replace(" or ", ", ")
         return path, f"one of {words} is needed"

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, Tag, model_validator
 
+from gateway import processors
 from gateway.config.kafka_settings import Kafka, Topics
 from gateway.config.section import Section
 from gateway.config.units import Duration, Size
 from gateway.config.values import (
+    NUMBER_OR_AUTO,
+    Auto,
     HttpPath,
     Name,
     Networks,
@@ -182,7 +185,11 @@ class Ingest(Section):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; containers set 0.0.0.0")
     port: Port = Field(default=8080, description="Port to listen on; 0: any free one")
-    workers: int = Field(default=1, ge=1, le=64, description="Processes of gateway serve, sharing the port")
+    workers: Annotated[Annotated[int, Field(ge=1, le=64), Tag("[number]")] | Auto, NUMBER_OR_AUTO] = Field(
+        default="auto",
+        description="Processes that take callbacks. auto: one less than the processors that cgroup and affinity allow, "
+        "at least 1, at most 4",
+    )
     max_body_bytes: Size = Field(
         default=Size(1_048_576), gt=0, le=64 * 1024 * 1024, description="Larger bodies are answered 413"
     )
@@ -194,7 +201,7 @@ class Ingest(Section):
         default=15.0, gt=0, description="A request that has not arrived whole after this time is answered 408"
     )
     keepalive_timeout: Duration = Field(default=75.0, gt=0, description="An idle connection is closed after this time")
-    max_connections: Annotated[int, Field(ge=8)] | Literal["auto"] = Field(
+    max_connections: Annotated[Annotated[int, Field(ge=8), Tag("[number]")] | Auto, NUMBER_OR_AUTO] = Field(
         default="auto",
         description="Connections at once in each process; one more closes the longest idle one. auto: what the limit "
         "of open files (ulimit -n) leaves after the admin port, deliveries and the journal, at most 16384",
@@ -220,6 +227,11 @@ class Ingest(Section):
         description="Callbacks by name, each with one path or a list of paths; built-in ones are on without being "
         "named here",
     )
+
+    @property
+    def processes(self) -> int:
+        """How many processes take callbacks."""
+        return processors.ingest_workers() if self.workers == "auto" else self.workers
 
 
 class Journal(Section):

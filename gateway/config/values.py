@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, IPvAnyNetwork, SecretStr, Tag
 
 from gateway.config import webhook_url
 
@@ -75,6 +75,10 @@ Zone = Annotated[str, AfterValidator(_zone)]
 Secrets = Annotated[list[SecretStr], BeforeValidator(_without_empty)]
 Networks = Annotated[list[IPvAnyNetwork], BeforeValidator(split_at_commas)]
 Texts = Annotated[list[str], BeforeValidator(split_at_commas)]
+#: For a number, or the word ``auto``: an error is about the one that was meant. The tags stand in brackets, as other
+#: names of union members do.
+NUMBER_OR_AUTO: Final = Discriminator(lambda value: "[auto]" if value == "auto" else "[number]")
+Auto = Annotated[Literal["auto"], Tag("[auto]")]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 

@@ -65,7 +65,8 @@ class Beginning:
 
     Args:
         asked: for the times, before each opening.
-        on_opened: told which incarnations of the topics are read.
+        on_opened: called with the incarnations of the topics that are read, when the reader is open and whenever they
+            change: a topic may appear after that, or be created again.
     """
 
     asked: Callable[[], Awaitable[Begins]]
@@ -128,6 +129,7 @@ class Lane:
         self._settle_s = settle_s
         self._on_skipped = on_skipped
         self._reader: LogReader | None = None
+        self._incarnations: Mapping[str, str] = {}
         self._positions: dict[str, Position] = {}
         self._leaving: set[str] = set()
         self._events = 0
@@ -203,15 +205,20 @@ class Lane:
         if self._reader is None:
             start = self._start if self._beginning is None else await self._beginning.asked()
             self._reader = await self._log.reader(self.group, self._topics, start=start, on_revoked=self._on_revoked)
-            if self._beginning is not None:
-                self._beginning.on_opened(self._reader.incarnations())
+            self._note_incarnations(self._reader)
         room = self._room()
         if room < self._enough and self._events:
             await self._wait_for_room(self._reader)
             return
         records = await self._reader.fetch(max_records=min(room, _FETCH_RECORDS), wait_s=_FETCH_WAIT_S)
+        self._note_incarnations(self._reader)
         if records:
             self._take_in(records)
+
+    def _note_incarnations(self, reader: LogReader) -> None:
+        if self._beginning is not None and (found := reader.incarnations()) != self._incarnations:
+            self._incarnations = found
+            self._beginning.on_opened(found)
 
     def _room(self) -> int:
         if self._bytes >= self._window.max_bytes:

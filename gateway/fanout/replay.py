@@ -190,7 +190,8 @@ async def _selected(
 async def _store(log: EventLog, batch: list[Entry], clock: Clock) -> None:
     while True:
         try:
-            return await log.append(batch)
+            await log.append(batch)
+            return
         except NotNow as exc:
             await sleep(clock, exc.retry_after_s or 1.0)
 

@@ -18,6 +18,7 @@ from gateway.ingest.large_bodies import SMALL_BYTES
 from gateway.ingest.peer import Network
 from gateway.ingest.plain_post import PlainHeads
 from gateway.ingest.written import Written
+from gateway.log import ALL_NEW, Appended
 
 _log = structlog.get_logger("gateway.ingest")
 #: An idle connection is closed when this many looks found it idle: an eighth of the time late, and no timer for each.
@@ -65,7 +66,7 @@ class FastConnections:
         self.is_stopping = False
         self.looks = 0
         self.loop = asyncio.get_running_loop()
-        self._settling: tuple[asyncio.Future[None], list[FastConnection]] | None = None
+        self._settling: tuple[asyncio.Future[Appended], list[FastConnection]] | None = None
         self._emptied: asyncio.Future[None] | None = None
         self._look_every_s = keepalive_s / _LOOKS
         self._next_look = self.loop.call_later(self._look_every_s, self._look)
@@ -80,19 +81,20 @@ class FastConnections:
         if not self.connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
-    def settle_when_done(self, durable: asyncio.Future[None], connection: FastConnection) -> None:
+    def settle_when_done(self, durable: asyncio.Future[Appended], connection: FastConnection) -> None:
         """Have the connection answer; one callback of the loop for all that share the future."""
         if self._settling is None or self._settling[0] is not durable:
             self._settling = (durable, [])
             durable.add_done_callback(partial(self._settle, self._settling[1]))
         self._settling[1].append(connection)
 
-    def _settle(self, connections: list[FastConnection], durable: asyncio.Future[None]) -> None:
+    def _settle(self, connections: list[FastConnection], durable: asyncio.Future[Appended]) -> None:
         self._settling = None
         error = durable.exception()
+        appended = ALL_NEW if error is not None else durable.result()
         for connection in connections:
             try:
-                connection.settle(error)
+                connection.settle(appended, error)
             except Exception:  # one connection's trouble must not keep the others from their answers
                 _log.exception("an answer could not be written")
                 connection.abort()

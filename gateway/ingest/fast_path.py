@@ -40,6 +40,7 @@ from gateway.ingest.intake import Pending
 from gateway.ingest.large_bodies import SMALL_BYTES
 from gateway.ingest.peer import caller
 from gateway.ingest.plain_post import MOST_HEAD_BYTES, PlainHead
+from gateway.log import Appended
 
 if TYPE_CHECKING:
     from gateway.ingest.fast_connections import FastConnections
@@ -187,13 +188,13 @@ class FastConnection(asyncio.Protocol):
 
     # -- bytes out ----------------------------------------------------------------------------------------------
 
-    def settle(self, error: BaseException | None) -> None:
+    def settle(self, appended: Appended, error: BaseException | None) -> None:
         """The log has stored the events, or refused: answer."""
         assert self._answering is not None
         head, request, pending, started, data = self._answering
         self._answering = None
         if error is None:
-            self._shared.intake.count(head.endpoint, pending.outcome)
+            self._shared.intake.settled(head.endpoint, pending, appended)
             self._answer(head, pending.answer, started)
         elif isinstance(error, NotNow):
             self._answer(head, self._shared.intake.not_stored(head.endpoint, request, error), started)

@@ -9,17 +9,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from gateway.log import Entry
+from gateway.log import Appended, Entry
 
 
 class Log(Protocol):
     """Where events become durable."""
 
-    def append_soon(self, entries: Sequence[Entry]) -> asyncio.Future[None]:
-        """Store all or none; the future is done when they are durable, or failed with :class:`NotNow`."""
+    def append_soon(self, entries: Sequence[Entry]) -> asyncio.Future[Appended]:
+        """Store all or none, but for repeats; done when they are durable, or failed with :class:`NotNow`."""
         ...
+
+
+class Joined(NamedTuple):
+    """Entries that share an append with others.
+
+    Args:
+        durable: of the whole append: await it behind a shield. It fails with what the log raised.
+        first: index of the first of the entries in it.
+    """
+
+    durable: asyncio.Future[Appended]
+    first: int
 
 
 class Gathering:
@@ -32,19 +44,17 @@ class Gathering:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._entries: list[Entry] = []
-        self._durable: asyncio.Future[None] | None = None
+        self._durable: asyncio.Future[Appended] | None = None
 
-    def append_soon(self, entries: Sequence[Entry]) -> asyncio.Future[None]:
-        """Store with what else this turn brings.
-
-        The future is shared: await it behind a shield. It fails with what the log raised.
-        """
+    def append_soon(self, entries: Sequence[Entry]) -> Joined:
+        """Store with what else this turn brings."""
+        first = len(self._entries)
         self._entries += entries
         if self._durable is None:
             loop = asyncio.get_running_loop()
             self._durable = loop.create_future()
             loop.call_soon(self._append)
-        return self._durable
+        return Joined(self._durable, first)
 
     def _append(self) -> None:
         entries, self._entries = self._entries, []
@@ -58,9 +68,9 @@ class Gathering:
             stored.add_done_callback(partial(_pass_on, durable))
 
 
-def _pass_on(durable: asyncio.Future[None], stored: asyncio.Future[None]) -> None:
+def _pass_on(durable: asyncio.Future[Appended], stored: asyncio.Future[Appended]) -> None:
     error = asyncio.CancelledError() if stored.cancelled() else stored.exception()
     if error is None:
-        durable.set_result(None)
+        durable.set_result(stored.result())
     else:
         durable.set_exception(error)

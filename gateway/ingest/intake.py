@@ -1,10 +1,10 @@
-"""What happens to one callback: authenticate, decode, skip what is known, append, answer.
+"""What happens to one callback: authenticate, decode, append, answer.
 
 Free of HTTP: requests and answers are values. :meth:`Intake.take` runs to its end without waiting; when something must
 become durable first, it returns the answer together with the future to wait for. Success is never told before.
 
 It has two halves. :func:`prepare` is pure and costs what the request weighs, so that a large one is prepared in a
-thread; :meth:`Intake.finish` decides what is new and hands it to the log, on the event loop.
+thread; :meth:`Intake.finish` hands it to the log, on the event loop. The log stores what is new and knows repeats.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from gateway.errors import CallbackRejected, NotNow, SenderError
 from gateway.event import Event
 from gateway.ingest.endpoints import Endpoint
 from gateway.ingest.gathering import Gathering, Log
-from gateway.ingest.known import KnownIds
-from gateway.log import Entry, Headers
+from gateway.log import Appended, Entry, Headers
 from gateway.telemetry import redaction, traceparent
 from gateway.telemetry.metrics import METRICS
 from gateway.telemetry.tally import Tally
@@ -46,16 +45,18 @@ class Pending(NamedTuple):
     Args:
         durable: shared with other callbacks of the same turn: await it behind a shield.
         answer: of success, or of a rejection that is kept.
-        outcome: for :meth:`Intake.count`.
+        outcome: ``accepted`` or ``rejected``; for :meth:`Intake.settled`.
+        indexes: of its events in the append that they share with others.
     """
 
-    durable: asyncio.Future[None]
+    durable: asyncio.Future[Appended]
     answer: Answer
     outcome: str
+    indexes: range
 
 
 class Prepared(NamedTuple):
-    """What one request is, before anybody looks whether it is new.
+    """What one request is, before the log looks whether it is new.
 
     Args:
         outcome: ``accepted``, ``rejected``, ``unauthenticated`` or ``forbidden``.
@@ -78,8 +79,7 @@ class Intake:
     """Takes callbacks in.
 
     Args:
-        log: the journal.
-        known: window of known ids, filled from the journal at start.
+        log: where events become durable; it knows repeats.
         clock: now, timezone-aware UTC.
         max_waiting: callbacks that may wait for a commit; one more is answered 503 at once.
         spans: makes spans of what is taken in, where an exporter is configured.
@@ -88,7 +88,6 @@ class Intake:
     def __init__(
         self,
         log: Log,
-        known: KnownIds,
         *,
         clock: Callable[[], datetime],
         max_waiting: int,
@@ -96,11 +95,9 @@ class Intake:
     ) -> None:
         self._spans = spans
         self._log = Gathering(log)
-        self._known = known
         self._clock = clock
         self._max_waiting = max_waiting
-        self._storing: dict[str, asyncio.Future[None]] = {}
-        self._settling: tuple[asyncio.Future[None], list[list[Event]]] | None = None
+        self._settling: tuple[asyncio.Future[Appended], list[int]] | None = None
         self._waiting = 0
         self._seen_drift: set[tuple[str, str]] = set()
         self._tells_each = _log.is_enabled_for(logging.DEBUG)
@@ -111,7 +108,7 @@ class Intake:
         return self.finish(endpoint, request, prepare(endpoint, request))
 
     def finish(self, endpoint: Endpoint, request: CallbackRequest, prepared: Prepared) -> Answer | Pending:
-        """Store what is new of a request that was prepared, and log and count what it was."""
+        """Store the events of a request that was prepared, and log and count what it was."""
         if prepared.error is not None:
             self._tell_error(endpoint, request, prepared)
         if not prepared.events:
@@ -149,66 +146,35 @@ class Intake:
 
     def _store(self, endpoint: Endpoint, request: CallbackRequest, prepared: Prepared) -> Answer | Pending:
         outcome, answer, events, values, _, _ = prepared
-        fresh = [event for event in events if event.id not in self._known and event.id not in self._storing]
-        if not fresh:
-            return self._repeated(endpoint, events, answer, outcome)
         if self._waiting >= self._max_waiting:
             return self.not_stored(endpoint, request, NotNow("too many callbacks wait for the disk"))
         trace = _trace(request)
-        if len(fresh) < len(events):
-            new = {event.id for event in fresh}
-            values = [value for event, value in zip(events, values, strict=True) if event.id in new]
-        entries = [
-            Entry(event.topic, event.partitionkey, event.id, value, trace)
-            for event, value in zip(fresh, values, strict=True)
-        ]
-        durable = self._log.append_soon(entries)
+        durable, first = self._log.append_soon(
+            [
+                Entry(event.topic, event.partitionkey, event.id, value, trace)
+                for event, value in zip(events, values, strict=True)
+            ]
+        )
         self._waiting += 1
-        for event in fresh:
-            self._storing[event.id] = durable
-        self._settle_when_done(durable, fresh)
+        self._settle_when_done(durable)
+        pending = Pending(durable, answer, outcome, range(first, first + len(events)))
         if self._spans is not None:
-            tell = partial(self._tell_spans, self._spans, endpoint.callback.name, request, trace, fresh)
+            tell = partial(self._tell_spans, self._spans, endpoint.callback.name, request, trace, events, pending)
             durable.add_done_callback(tell)
-        if len(fresh) < len(events):
-            durable = self._all(events, durable)
         if self._tells_each:
-            _log.debug("callback.received", callback=endpoint.callback.name, ids=[event.id for event in fresh])
-        return Pending(durable, answer, outcome)
+            _log.debug("callback.received", callback=endpoint.callback.name, ids=[event.id for event in events])
+        return pending
 
-    def _repeated(
-        self, endpoint: Endpoint, events: tuple[Event, ...], answer: Answer, outcome: str
-    ) -> Answer | Pending:
-        """All of it is known. What is on its way to the disk must be there before success is answered; of what is there
-        an append of nothing confirms that the journal still has it.
-        """
-        outcome = "repeated" if outcome == "accepted" else outcome
-        if self._tells_each:
-            _log.debug("callback.repeated", callback=endpoint.callback.name, ids=[event.id for event in events])
-        on_their_way = [self._storing[event.id] for event in events if event.id in self._storing]
-        return Pending(_joined(on_their_way) if on_their_way else self._log.append_soon([]), answer, outcome)
-
-    def _all(self, events: tuple[Event, ...], durable: asyncio.Future[None]) -> asyncio.Future[None]:
-        """Some items of this callback are being stored by another request: wait for these too."""
-        others = {id(self._storing[event.id]): self._storing[event.id] for event in events if event.id in self._storing}
-        return _joined([durable, *others.values()]) if len(others) > 1 else durable
-
-    def _settle_when_done(self, durable: asyncio.Future[None], events: list[Event]) -> None:
+    def _settle_when_done(self, durable: asyncio.Future[Appended]) -> None:
         """One callback for all that share the future."""
         if self._settling is None or self._settling[0] is not durable:
-            self._settling = (durable, [])
+            self._settling = (durable, [0])
             durable.add_done_callback(partial(self._settle, self._settling[1]))
-        self._settling[1].append(events)
+        self._settling[1][0] += 1
 
-    def _settle(self, settled: list[list[Event]], durable: asyncio.Future[None]) -> None:
+    def _settle(self, settled: list[int], durable: asyncio.Future[Appended]) -> None:
         self._settling = None
-        self._waiting -= len(settled)
-        is_stored = durable.exception() is None
-        for events in settled:
-            for event in events:
-                self._storing.pop(event.id, None)
-                if is_stored:
-                    self._known.add(event.id)
+        self._waiting -= settled[0]
 
     def _tell_spans(
         self,
@@ -216,13 +182,23 @@ class Intake:
         callback: str,
         request: CallbackRequest,
         trace: Headers,
-        stored: list[Event],
-        durable: asyncio.Future[None],
+        events: tuple[Event, ...],
+        pending: Pending,
+        durable: asyncio.Future[Appended],
     ) -> None:
         if durable.exception() is None:
+            repeated = durable.result().repeated
             started, ended = request.received_at.timestamp(), self._clock().timestamp()
-            for event in stored:
-                spans.received(callback, event.id, trace, started, ended)
+            for index, event in zip(pending.indexes, events, strict=True):
+                if index not in repeated:
+                    spans.received(callback, event.id, trace, started, ended)
+
+    def settled(self, endpoint: Endpoint, pending: Pending, appended: Appended) -> None:
+        """Count one callback whose events are durable: accepted, or a repeat when the log had all of it already."""
+        outcome = pending.outcome
+        if appended.repeated and outcome == "accepted" and appended.repeated.issuperset(pending.indexes):
+            outcome = "repeated"
+        self.tally.count(endpoint.callback.name, outcome)
 
     def count(self, endpoint: Endpoint, outcome: str) -> None:
         """Count one answered callback."""
@@ -294,24 +270,3 @@ def _trace(request: CallbackRequest) -> Headers:
     """The caller's trace, carried beside the event to the subscriber; without one, the event's id is the trace."""
     given = traceparent.valid(request.headers.get(traceparent.NAME))
     return ((traceparent.NAME, given),) if given else ()
-
-
-def _joined(futures: list[asyncio.Future[None]]) -> asyncio.Future[None]:
-    """Done when all are; failed as soon as one is. Cancelling it cancels none of them."""
-    joined: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    left = len(futures)
-
-    def on_done(future: asyncio.Future[None]) -> None:
-        nonlocal left
-        left -= 1
-        if joined.done():
-            return
-        error = None if future.cancelled() else future.exception()
-        if error is not None:
-            joined.set_exception(error)
-        elif not left:
-            joined.set_result(None)
-
-    for future in futures:
-        future.add_done_callback(on_done)
-    return joined

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -71,7 +72,7 @@ class IngestServer:
             max(MOST_BYTES, self._max_body), patience_s=min(PATIENCE_S, settings.read_timeout / 2)
         )
         self._unknown_paths = UnknownPaths(
-            endpoints, most_kept=settings.keep_unknown_paths, processes=settings.workers, clock=clock
+            endpoints, most_kept=settings.keep_unknown_paths, processes=settings.processes, clock=clock
         )
         self._listener: asyncio.Server | None = None
 
@@ -81,8 +82,11 @@ class IngestServer:
         assert self._listener is not None
         return int(self._listener.sockets[0].getsockname()[1])
 
-    async def start(self, *, reuse_port: bool = False) -> None:
-        """Listen.
+    async def start(self, listening: socket.socket | None = None) -> None:
+        """Accept connections.
+
+        Args:
+            listening: a socket that listens already, shared with other processes; None opens the configuration's port.
 
         Raises:
             Broken: the address cannot be had.
@@ -102,14 +106,13 @@ class IngestServer:
                 keepalive_s=self._settings.keepalive_timeout,
                 limit=limit,
             )
+        loop = asyncio.get_running_loop()
+        factory = self._fast or self._server
+        if listening is not None:
+            self._listener = await loop.create_server(factory, sock=listening)
+            return
         try:
-            self._listener = await asyncio.get_running_loop().create_server(
-                self._fast or self._server,
-                self._settings.host,
-                self._settings.port,
-                backlog=1024,
-                reuse_port=reuse_port or None,
-            )
+            self._listener = await loop.create_server(factory, self._settings.host, self._settings.port, backlog=1024)
         except OSError as exc:
             raise Broken(
                 f"ingest.host and ingest.port: cannot listen on "
@@ -247,10 +250,10 @@ class IngestServer:
         if isinstance(pending, Answer):
             return pending
         try:
-            await self._waiters.wait(pending.durable)
+            appended = await self._waiters.wait(pending.durable)
         except NotNow as exc:
             return self._intake.not_stored(endpoint, callback, exc)
-        self._intake.count(endpoint, pending.outcome)
+        self._intake.settled(endpoint, pending, appended)
         return pending.answer
 
     def _callback_request(self, request: BaseRequest, path: str, query: bytes, body: bytes) -> CallbackRequest:

@@ -52,6 +52,20 @@ class Entry(NamedTuple):
     headers: Headers = ()
 
 
+class Appended(NamedTuple):
+    """What became of entries that were appended; all of them are durable.
+
+    Args:
+        repeated: indexes of those whose ids the log had already: they were not stored again.
+    """
+
+    repeated: frozenset[int] = frozenset()
+
+
+#: Nothing of it was a repeat.
+ALL_NEW: Final = Appended()
+
+
 class Record(NamedTuple):
     """A record as read back: an :class:`Entry` with its place and the time it was appended (Unix seconds)."""
 
@@ -160,8 +174,8 @@ class LogReader(Protocol):
 class EventLog(Protocol):
     """A log that can be appended to and read."""
 
-    async def append(self, entries: Sequence[Entry]) -> None:
-        """Store all or none; they are durable when this returns.
+    async def append(self, entries: Sequence[Entry]) -> Appended:
+        """Store all or none; they are durable when this returns. A log may know repeats, and store them once.
 
         Raises:
             NotNow: nothing was stored; the sender should try again later.

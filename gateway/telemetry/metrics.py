@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "histogram",
         ("callback",),
         "Time from a request read whole to its answer, the commit included.",
-        "High with few requests: a slow disk. High with many: more workers.",
+        "High with few requests: a slow disk. High with many: more workers (ingest.workers).",
         _ANSWER_S,
     ),
     Metric(
@@ -187,18 +187,18 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "open: it is down and its events wait in the log.",
     ),
     Metric(
-        "gateway_worker_restarts",
+        "gateway_process_restarts",
         "counter",
-        ("worker",),
-        "Times a worker process died and was started again; with --workers.",
-        "Any but at a crash: see the log line worker.died and what the worker said before.",
+        ("process",),
+        "Times a process of this gateway (log, deliver, ingest-0, …) died and was started again.",
+        "Any but at a crash: see the log line process.died and the lines of that process before it.",
     ),
     Metric(
-        "gateway_worker_up",
+        "gateway_process_up",
         "gauge",
-        ("worker",),
-        "1 for a worker whose metrics are in this answer, 0 for one that did not give them; with --workers.",
-        "0: it is between two lives (worker.died), or hangs (worker.not_scraped, with the reason).",
+        ("process",),
+        "1 for a process whose metrics are in this answer, 0 for one that did not answer in a second.",
+        "0: it has died and is being started again (process.died), or it hangs or is overloaded (process.not_scraped).",
     ),
     Metric(
         "gateway_kafka_up",
@@ -318,13 +318,6 @@ class Metrics:
         found = self._by_name[name]
         assert isinstance(found, Gauge)
         return found
-
-    def exported(self, *names: str) -> str:
-        """What Prometheus is told of the metrics of these names; errors as :meth:`counter`."""
-        chosen = CollectorRegistry(auto_describe=False)
-        for name in names:
-            chosen.register(self._by_name[name])
-        return generate_latest(chosen).decode()
 
     def histogram(self, name: str) -> Histogram:
         """The histogram of this name; errors as :meth:`counter`."""

@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.callbacks import form
+from tests.pace import best
 
 FORMISH = st.text(alphabet="ab=&%+ 0123456789ABCDEFabcdef;:/\u00a4\u6210\x00", max_size=60)
 
@@ -144,7 +145,7 @@ def test_multipart_takes_time_in_proportion_to_its_size(piece: bytes) -> None:
 def test_a_boundary_of_any_length_costs_little() -> None:
     """A first line of a mebibyte is a boundary as any other."""
     boundary = b"--" + b"x" * (1 << 20)
-    assert _timed(boundary) < 0.5
+    assert best(lambda: form.multipart(boundary), 0.5) < 0.5
     assert [("a", "1")] == form.multipart(
         boundary + b"\nContent-Disposition: form-data; name=a\n\n1\n" + boundary + b"--"
     )

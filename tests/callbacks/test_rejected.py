@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from urllib.parse import quote, unquote
@@ -22,6 +21,7 @@ from gateway.callbacks.rejected import SCHEMA, TOPIC, TYPE, rejected_event, requ
 from gateway.callbacks.signature import SignaturePolicy
 from gateway.errors import CallbackRejected
 from gateway.event import Event, NotAnEvent, from_json
+from tests.pace import best
 
 NOW = datetime(2025, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 ERROR = CallbackRejected("the identifying field is missing or empty", "messageid")
@@ -193,9 +193,7 @@ def test_hostile_signature_headers_cost_little() -> None:
     """A signature of 16 kB that is repeated everywhere is kept in a moment."""
     value = ",".join(f"{number:016d}" for number in range(900))
     sent = request(b"", value.encode(), "/" + value, **{f"x_sign_{n}": value for n in range(30)}, referer=value)
-    started = time.process_time()
-    rejected_event("sms-dr", None, sent, ERROR)
-    assert time.process_time() - started < 0.5
+    assert best(lambda: rejected_event("sms-dr", None, sent, ERROR), 0.5) < 0.5
 
 
 def test_two_that_a_decoder_may_tell_apart_are_two() -> None:

@@ -35,7 +35,7 @@ def journal_with(folder: Path, *events: tuple[str, str]) -> None:
     for number, (topic, kind) in enumerate(events):
         draft = segment.Draft()
         value = json.dumps({"type": kind, "subject": f"s{number}", "data": {"to": "+155", "raw": {"secret": "x"}}})
-        draft.add(one := Entry(topic, "k", f"{number:032x}", value.encode()), segment.encode(one))
+        draft.add((one := Entry(topic, "k", f"{number:032x}", value.encode())).topic, segment.encode(one))
         store.commit({topic if topic.startswith("dlq.") else "events": draft}, {}, 1_770_000_000.0 + number)
     store.close()
 

@@ -147,6 +147,8 @@ PROBLEMS = [
     ("admin: {token: 123}", "admin.token: a text is needed; put it in quotes"),
     ("admin: {port: 70000}", "admin.port: must be at most 65535"),
     ("ingest: {workers: 0}", "ingest.workers: must be at least 1"),
+    ("ingest: {workers: all}", "ingest.workers: a whole number is needed"),
+    ("ingest: {max_connections: 1}", "ingest.max_connections: must be at least 8"),
     ("ingest: {read_timeout: 0}", "ingest.read_timeout: must be more than 0"),
     ("ingest: {read_timeout: soon}", "ingest.read_timeout: a duration looks like 30s"),
     ("ingest: {timezone: Mars/Base}", "ingest.timezone: not a time zone of the IANA list"),

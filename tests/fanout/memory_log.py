@@ -150,7 +150,9 @@ class MemoryReader:
         return {partition: self._position(partition) for partition in self._partitions()}
 
     def incarnations(self) -> Mapping[str, str]:
-        return dict.fromkeys(self.topics, "memory/1")
+        """Of the topics that are there, as a reader of Kafka has them."""
+        known = {record.topic for records in self.log.records.values() for record in records}
+        return dict.fromkeys(self.topics & known, "memory/1")
 
     async def close(self) -> None:
         if self.log.is_silent:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from gateway.config.settings import Subscriber
 from gateway.fanout.beginnings import NOTHING, Beginnings, added, begins, merged, opened, parse
 from gateway.fanout.clock import SystemClock
+from gateway.fanout.job import Job
+from gateway.fanout.lane import Beginning, Lane, Window
 from gateway.fanout.state import TOPIC, StateBoard
 from gateway.log import Begin, Entry
 from gateway.log.journal import Journal, Retention
@@ -143,6 +145,42 @@ async def test_removed_and_added_again_it_begins_anew(boards: Callable[..., Any]
     one.apply("billing", {"sms.dr": 900.0})
     await _written(log, "billing/start", 900.0)
     assert (await one.begins("billing"))["sms.dr"].since == 900.0
+
+
+class _Taking:
+    """Is offered what a lane has read."""
+
+    def __init__(self) -> None:
+        self.offered = asyncio.Event()
+
+    def offer(self, job: Job) -> None:
+        self.offered.set()
+
+
+@pytest.mark.timeout(30)
+async def test_a_topic_that_appears_after_the_opening_is_noted_before_its_events_are_delivered() -> None:
+    """Otherwise nothing would say later that it was created again: its positions are deleted with it."""
+    log, taking = MemoryLog(), _Taking()
+    noted: list[tuple[dict[str, str], bool]] = []
+
+    async def asked() -> dict[str, Begin]:
+        return {"sms.dr": Begin(0.0)}
+
+    def on_opened(found: Mapping[str, str]) -> None:
+        noted.append((dict(found), taking.offered.is_set()))
+
+    await log.append([Entry("call.event", "k", "0" * 32, b"{}")])
+    beginning = Beginning(asked, on_opened)
+    lane = Lane(log, "g", ["sms.dr", "call.event"], taking, clock=SystemClock(), window=Window(), beginning=beginning)
+    reading = asyncio.create_task(lane.run())
+    await asyncio.wait_for(taking.offered.wait(), 10)
+    taking.offered.clear()
+    await log.append([Entry("sms.dr", "k", "1" * 32, b"{}")])
+    await asyncio.wait_for(taking.offered.wait(), 10)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    known = {"call.event": "memory/1"}
+    assert noted == [(known, False), (known | {"sms.dr": "memory/1"}, False)]
 
 
 def _subscriber(name: str, **more: Any) -> Subscriber:

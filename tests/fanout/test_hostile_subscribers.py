@@ -23,6 +23,7 @@ from tests.fanout.running import webhook
 from tests.fanout.test_fanout import running
 from tests.fanout.test_fanout import subscriber as subscriber_settings
 from tests.fanout.test_http_answer import FLAWS
+from tests.pace import slowness
 
 RECORD = Record("p", 0, 0.0, *entry(1))
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -235,7 +236,7 @@ async def test_no_endless_answer_keeps_the_loop(kind: str, hostile_port: int) ->
     found: list[float] = []
     async with Receiver() as receiver, running(log, subscriber_settings("well", receiver.url), ill):
         while len(found) < 3 and (not found or found[-1] >= MOST_LATE_S):
-            found.append(await most_held(0.3))
+            found.append(await most_held(0.3) / slowness())
         await receiver.until_delivered(400, within_s=10)
     assert found[-1] < MOST_LATE_S, found
 

@@ -88,9 +88,13 @@ class GatewayProcess:
 
     async def _spawn(self, environment: dict[str, str], folder: Path | None = None) -> None:
         """Start it in a folder and begin to read its log."""
+        await self._spawn_program("-m", "gateway", self.command, "-c", str(self.path), cwd=folder, env=environment)
+
+    async def _spawn_program(self, *arguments: str, **options: Any) -> None:
+        """Start Python with these arguments and begin to read its log."""
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", self.command, "-c", str(self.path),
-            stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, cwd=folder, env=environment, limit=2**20,
+            sys.executable, *arguments,
+            stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, limit=2**20, **options,
         )  # fmt: skip
         _RUNNING.add(self.process.pid)
         self._reading = asyncio.create_task(self._read())

@@ -11,7 +11,6 @@ import aiohttp
 import pytest
 
 from gateway.errors import ConfigError
-from gateway.log.kafka import KafkaLog, KafkaOptions
 from tests.broker.cluster import Cluster
 from tests.broker.fixtures import broker
 from tests.gateway.conftest import MakeSubscriber, to
@@ -27,7 +26,7 @@ pytestmark = pytest.mark.kafka
 async def test_nothing_accepted_is_lost_whoever_dies(
     tmp_path: Path, broker: Cluster, subscriber: MakeSubscriber
 ) -> None:
-    """SIGKILL of a serve worker, of the only broker (then restarted), and of the fan-out, all under load."""
+    """SIGKILL of an ingest process, of the only broker (then restarted), and of the fan-out, all under load."""
     receiver = await subscriber()
     shared = {
         "kafka": {"bootstrap_servers": broker.bootstrap, "partitions": 3},
@@ -42,15 +41,15 @@ async def test_nothing_accepted_is_lost_whoever_dies(
     assert started["role"] == "serve"
     load = Load(serve.url + "/callbacks/sms-dr")
     try:
-        # A new connection for each request: the kernel deals them to the workers that live.
+        # A new connection for each request: those that live accept it.
         connector = aiohttp.TCPConnector(force_close=True)
         async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=10)) as session:
             clients = [asyncio.create_task(load.run(session)) for _ in range(8)]
             await receiver.until_more(100)
 
-            worker = await serve.logged("worker.started")
+            worker = await serve.logged("process.started", where=lambda line: line["process"] == "ingest-1")
             os.kill(int(worker["pid"]), signal.SIGKILL)
-            await serve.logged("worker.died")
+            await serve.logged("process.died")
             await load.until_accepted(200)
 
             await asyncio.to_thread(broker.node(1).kill)
@@ -78,42 +77,6 @@ async def test_nothing_accepted_is_lost_whoever_dies(
     print(f"accepted {len(load.accepted)}, lost 0, delivered twice {repeats}")
 
 
-@pytest.mark.timeout(120)
-async def test_journal_of_several_workers_is_drained_by_one(tmp_path: Path, broker: Cluster) -> None:
-    """``serve`` with two workers while Kafka is away, then with one: what both had accepted reaches its topic."""
-    config = {"kafka": {"bootstrap_servers": broker.bootstrap, "partitions": 1}, "ingest": {"port": 0, "workers": 2}}
-    await asyncio.to_thread(broker.node(1).stop)
-    serve = GatewayProcess(tmp_path, config, "serve")
-    await serve.start()
-    load = Load(serve.url + "/callbacks/sms-dr")
-    connector = aiohttp.TCPConnector(force_close=True)
-    async with aiohttp.ClientSession(connector=connector) as session:
-        clients = [asyncio.create_task(load.run(session)) for _ in range(8)]
-        await load.until_accepted(300)
-        load.stop()
-        await asyncio.gather(*clients)
-    assert await serve.terminate() == 0
-    journals = sorted(path.parent.name for path in (tmp_path / "data").glob("*/journal.sqlite"))
-    assert journals == ["worker-0", "worker-1"]
-    await asyncio.to_thread(broker.node(1).start)
-    serve.config["ingest"] = {"port": 0, "workers": 1}
-    serve.write()
-    await serve.start()
-    try:
-        log = KafkaLog(KafkaOptions(bootstrap_servers=(broker.bootstrap,)))
-        await log.start()
-        reader = await log.reader("test", ["sms.dr"], start="earliest")
-        found: set[str] = set()
-        async with asyncio.timeout(60):
-            while not load.accepted <= found:
-                found |= {record.key for record in await reader.fetch(max_records=500, wait_s=1.0)}
-        await reader.close()
-        await log.stop()
-    finally:
-        assert await serve.terminate() == 0
-    assert found <= load.sent
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_serve_lives_on_after_a_hang_up(tmp_path: Path, workers: int) -> None:
     """SIGHUP means "look at the configuration" in every role, also where a change of it waits for a restart."""
@@ -126,7 +89,7 @@ async def test_serve_lives_on_after_a_hang_up(tmp_path: Path, workers: int) -> N
     os.kill(serve.pid, signal.SIGHUP)
     await serve.logged("config.restart_needed", where=lambda line: "journal" in line["sections"])
     assert await serve.terminate() == 0
-    assert not any(line.get("event") == "worker.died" for line in serve.lines)
+    assert not any(line.get("event") == "process.died" for line in serve.lines)
 
 
 @pytest.mark.parametrize("command", ["serve", "fanout"])

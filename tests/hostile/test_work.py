@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,11 +21,12 @@ from gateway.callbacks.rejected import rejected_event
 from gateway.errors import CallbackRejected
 from gateway.ingest.endpoints import Decodes, Endpoint
 from gateway.ingest.intake import Prepared, prepare
-from gateway.ingest.large_bodies import without_collections
 from tests.hostile.shapes import SIZES, shapes
+from tests.pace import best
 
 NOW: Final = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
-#: CPU seconds that 64 KiB may cost. A busy machine counts some of the others' time as ours: the best of some runs.
+#: CPU seconds that 64 KiB may cost on the reference machine, see :mod:`tests.pace`. A busy machine counts some of the
+#: others' time as ours: the best of some runs.
 _MOST_S: Final = 0.05
 #: 16 times the size may cost so many times as much; the square of 16 is 256.
 _MOST_RATIO: Final = 64
@@ -34,7 +34,6 @@ _MOST_RATIO: Final = 64
 _AT_ALL_SIZES: Final = ("whatsapp", "sms-dr", "own-json")
 #: Shorter times are noise.
 _LEAST_S: Final = 0.002
-_RUNS: Final = 5
 
 GENERIC: Final[tuple[Decodes, ...]] = (
     GenericCallback("own-json", "json", "own.topic", JsonPath("$.id")),
@@ -51,18 +50,6 @@ def endpoint(callback: Decodes, credentials: Credentials = TOKENS, **bounds: int
 
 def request(body: bytes, path: str = "/callbacks/x") -> CallbackRequest:
     return CallbackRequest("POST", path, b"", {"token": "secret-token-1"}, body, NOW)
-
-
-def best(work: Callable[[], Any], most_s: float) -> float:
-    """CPU seconds of the best of some runs; the first that is quick enough ends them."""
-    took = float("inf")
-    for _ in range(_RUNS):
-        started = time.thread_time()
-        without_collections(work)
-        took = min(took, time.thread_time() - started)
-        if took < most_s:
-            break
-    return took
 
 
 def slow(work: Callable[[bytes], Any], name: str, sizes: Sequence[int] = SIZES) -> list[str]:

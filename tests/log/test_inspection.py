@@ -42,7 +42,7 @@ def filled(folder: Path, commits: int = 200, each: int = 5, *, stream: str = "ev
     for commit in range(commits):
         draft = segment.Draft()
         for number in range(start + commit * each, start + (commit + 1) * each):
-            draft.add(one := entry(number, topic), segment.encode(one))
+            draft.add((one := entry(number, topic)).topic, segment.encode(one))
         store.commit({stream: draft}, {("fanout.a", stream): commit * each // 2}, NOW + commit)
     store.close()
 
@@ -99,7 +99,7 @@ def test_salvage_of_a_sound_journal_is_the_same_journal(thousand: Path, tmp_path
     store = Store(tmp_path / "new", is_writer=True)
     assert {("fanout.a", "events"): 497, ("fanout.a", "retry.a.60"): 5} == store.cursors()
     draft = segment.Draft()
-    draft.add(one := entry(1000), segment.encode(one))
+    draft.add((one := entry(1000)).topic, segment.encode(one))
     assert {"events": 1000} == store.commit({"events": draft}, {}, NOW)
     store.close()
 
@@ -276,7 +276,7 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
     filled(tmp_path / "a", 20)
     live = Store(tmp_path / "a", is_writer=True)
     draft = segment.Draft()
-    draft.add(one := entry(100), segment.encode(one))
+    draft.add((one := entry(100)).topic, segment.encode(one))
     live.commit({"events": draft}, {}, NOW)
     shutil.copytree(tmp_path / "a", tmp_path / "crashed")  # as a killed process leaves it
     live.close()
@@ -322,7 +322,7 @@ def test_commits_lost_behind_a_flipped_bit_in_the_log_are_told(tmp_path: Path) -
     live = Store(folder, is_writer=True)
     for number in range(30):
         draft = segment.Draft()
-        draft.add(one := entry(number), segment.encode(one))
+        draft.add((one := entry(number)).topic, segment.encode(one))
         live.commit({"events": draft}, {}, NOW)
     shutil.copytree(folder, tmp_path / "crashed")
     live.close()
@@ -369,5 +369,5 @@ def commit(store: Store, *numbers: int, stream: str = "events", size: int = 0) -
     for number in numbers:
         one = entry(number, stream if stream != "events" else "sms.dr")
         one = one._replace(value=one.value.ljust(size))
-        draft.add(one, segment.encode(one))
+        draft.add(one.topic, segment.encode(one))
     store.commit({stream: draft}, {}, NOW)

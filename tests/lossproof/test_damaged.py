@@ -32,7 +32,7 @@ def journal(tmp_path: Path) -> Path:
             id_ = f"{number * EACH + place:032x}"
             value = orjson.dumps({"specversion": "1.0", "id": id_, "partitionkey": "k", "ext": f"lp.{number}.{place}."})
             one = Entry("sms.dr", "k", id_, value)
-            draft.add(one, segment.encode(one))
+            draft.add(one.topic, segment.encode(one))
         store.commit({"events": draft}, {}, 1.0)
     shutil.copytree(tmp_path / "running", tmp_path / "crashed")
     store.close()

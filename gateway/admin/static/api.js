@@ -16,19 +16,10 @@ function headers(more = {}) {
   return token ? { Authorization: `Bearer ${token}`, ...more } : more;
 }
 
-/**
- * Relative: with several workers the page of one stands at /workers/<number>/, and what it asks is of that worker.
- * But an event is looked for everywhere.
- */
-function address(path) {
-  const isOfAll = /^\/api\/(search|events\/[0-9a-f]{32})\b/.test(path) && /^\/workers\/\d+\/$/.test(location.pathname);
-  return isOfAll ? `../..${path}` : `.${path}`;
-}
-
 async function ask(path, options = {}) {
   let response;
   try {
-    response = await fetch(address(path), { ...options, headers: headers(options.headers), cache: "no-store", redirect: "error" });
+    response = await fetch(`.${path}`, { ...options, headers: headers(options.headers), cache: "no-store", redirect: "error" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "The gateway does not answer.");

@@ -41,7 +41,7 @@ function show() {
   const { view, thing, query } = place();
   const [title, make] = VIEWS[view] ?? VIEWS[""];
   document.title = `${title} · Gateway`;
-  for (const link of document.querySelectorAll(".bar nav:not(.workers) a")) {
+  for (const link of document.querySelectorAll(".bar nav a")) {
     const target = link.getAttribute("href").replace(/^#\/?/, "");
     link.toggleAttribute("aria-current", false);
     if (target === view || (view === "event" && target === "events")) link.setAttribute("aria-current", "page");
@@ -94,22 +94,9 @@ watch(({ latest, problem, answeredAt }) => {
     status.dataset.text = text;
     fill(status, h("i.dot"), text, h("span.version", ` v${latest.version}`));
   }
-  showWorkers(latest);
   status.setAttribute("aria-label", `Gateway ${word}, role ${latest.role}, up for ${duration(latest.now - latest.started_at)}`);
   say(status.querySelector(".version"), ` v${latest.version}`);
 });
-
-/** With several workers: which one this page is of, and the way to the others. */
-function showWorkers({ worker, workers }) {
-  const bar = document.getElementById("workers");
-  bar.hidden = workers < 2;
-  if (bar.hidden || bar.dataset.of === `${worker}/${workers}`) return;
-  bar.dataset.of = `${worker}/${workers}`;
-  const links = Array.from({ length: workers }, (_, number) =>
-    h("a", { href: `/workers/${number}/${location.hash}`, "aria-current": number === worker ? "page" : null }, String(number)));
-  for (const link of links) link.addEventListener("click", () => (link.href = link.pathname + location.hash));
-  fill(bar, h("span", "Worker"), links);
-}
 
 document.querySelector(".find").addEventListener("submit", (event) => {
   event.preventDefault();

@@ -120,8 +120,7 @@ async function results(list, query, signal) {
       more.hidden = found.next === null;
       more.disabled = false;
       const kept = overview()?.journal;
-      const behind = (found.lag > 1000 ? ` The newest ${count(found.lag)} are not searched yet.` : "")
-        + (found.away?.length ? ` Worker ${found.away.join(", ")} does not answer: its events are not among these.` : "");
+      const behind = found.lag > 1000 ? ` The newest ${count(found.lag)} are not searched yet.` : "";
       say(note, total ? `${count(total)}${before ? "+" : ""} ${total === 1 ? "event" : "events"}.${behind}` : behind);
       if (total) fill(list, note, rows, more);
       else if (before) fill(list, h("p.note", "Nothing among the newest ones."), more);

@@ -33,6 +33,7 @@ function build(first) {
   const subscribers = subscriberList();
   const callbacks = first.intake && callbackTable();
   const topics = first.intake && topicTable(first.mode === "kafka");
+  const processes = first.processes.length > 0 && processTable();
   const section = (title, ...inner) => h("section", h("h2", title), ...inner);
   return {
     elements: [
@@ -40,9 +41,10 @@ function build(first) {
       traffic && h("div.pair", traffic.element),
       section("Subscribers", subscribers.element),
       callbacks && h("div.columns", section("Callbacks", callbacks.element), section("Topics", topics.element)),
+      processes && section("Processes", processes.element),
     ],
     update(now) {
-      for (const part of [tiles, traffic, subscribers, callbacks, topics]) part?.update(now);
+      for (const part of [tiles, traffic, subscribers, callbacks, topics, processes]) part && part.update(now);
     },
   };
 }
@@ -216,6 +218,29 @@ function topicRow({ name }, isKafka) {
       say(now, rate(one.rate));
       say(stored, count(one.stored));
       say(published, count(one.published));
+    },
+  };
+}
+
+function processTable() {
+  const heads = [["Process"], ["State"], ["Up for", "number"], ["Started again", "number"], ["Process id", "number"]];
+  const table = liveTable("Processes", heads, processRow, () => empty("No process is known"));
+  return { element: table.element, update: (now) => table.update(now.processes.map((one) => ({ ...one, now: now.now }))) };
+}
+
+function processRow({ name }) {
+  const state = h("td");
+  const [up, restarts, pid] = Array.from({ length: 3 }, () => h("td.number"));
+  return {
+    element: h("tr", h("th", { scope: "row" }, name), state, up, restarts, pid),
+    update(one) {
+      const isUnknown = one.is_ready === null;
+      say(state, isUnknown ? "unknown" : one.is_ready ? "ready" : "not ready");
+      state.classList.toggle("bad", !one.is_ready);
+      state.title = one.problems.join("\n");
+      say(up, isUnknown ? "unknown" : duration(one.now - one.started_at));
+      say(restarts, count(one.restarts));
+      say(pid, isUnknown ? "unknown" : one.pid);
     },
   };
 }

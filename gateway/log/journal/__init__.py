@@ -1,21 +1,23 @@
 """The embedded log: a folder on local disk with one SQLite file, written by one process.
 
-The way of an append: :meth:`Journal.append` encodes the records (``segment``) and joins the batch that gathers
-while a commit runs (``group_commit``); the writer's thread (``writer``) stores the whole batch as one row (``store``),
-makes room when the file is full (``retention``) and hands back; only then readers (``reader``) see the records, from
-memory (``tail``) while they keep up, and the waiters go on. ``checkpoint`` folds the WAL into the file beside the
-commits. ``rows`` reads what a disk may have damaged; ``unread`` tells what went before it was read. ``lock`` keeps a
-second process out. ``inspection`` looks at damage and makes a ``report``; ``salvaging`` copies what can be read.
+The way of an append: :class:`Journal` encodes the records (``segment``) and gives them to the writer (``writer``): in
+this process, or over a socket (:mod:`gateway.link`; ``following`` is what both sides say). What one turn of its event
+loop brings is stored as one row a stream (``group_commit``, ``store``) but for repeats (``known_ids``), with room made
+when the file is full (``retention``). Readers (``reader``) are shown each commit, from memory (``tail``) while they
+keep up and from the file else; how far they came goes back to the writer (``positions``). ``checkpoint`` folds the WAL
+into the file beside the commits. ``rows`` reads what a disk may have damaged; ``unread`` tells what went before it was
+read. ``lock`` keeps a second writer out. ``inspection`` looks at damage and makes a ``report``; ``salvaging`` copies
+what can be read. ``takeover`` moves the records of journals that older versions kept for each worker.
 
-Rejected: one row per event (three times the cost per event); a hand-written file format (no cheaper, as the
-hand-off between threads costs more than the write, and SQLite's recovery has been proven by others).
+Rejected: one row per event (three times the cost per event); a hand-written file format (no cheaper, and
+SQLite's recovery has been proven by others).
 """
 
 from gateway.log.journal.journal import Journal
 from gateway.log.journal.losses import Expired
 from gateway.log.journal.reader import JournalReader
-from gateway.log.journal.recent_ids import newest_ids
 from gateway.log.journal.retention import Retention
 from gateway.log.journal.streams import EVENTS
+from gateway.log.journal.writer import JournalWriter
 
-__all__ = ["EVENTS", "Expired", "Journal", "JournalReader", "Retention", "newest_ids"]
+__all__ = ["EVENTS", "Expired", "Journal", "JournalReader", "JournalWriter", "Retention"]

@@ -15,7 +15,6 @@ from gateway.background import give_way
 from gateway.errors import GatewayError
 from gateway.log.journal.open_files import OpenFiles
 from gateway.log.journal.store import Store
-from gateway.log.journal.writer import WriterThread
 
 #: Bytes in the WAL that are worth a checkpoint. At ten times more a start after a crash reads for seconds.
 _WORTH_BYTES: Final = 8 * 1024 * 1024
@@ -32,14 +31,12 @@ class Checkpoints:
     Args:
         folder: the journal's, open and locked.
         store: the writing connection.
-        writer: its thread.
         files: compared with their names before each: a checkpoint spreads the damage of a WAL to the file.
     """
 
-    def __init__(self, folder: Path, store: Store, writer: WriterThread, files: OpenFiles) -> None:
+    def __init__(self, folder: Path, store: Store, files: OpenFiles) -> None:
         self._folder = folder
         self._store = store
-        self._writer = writer
         self._files = files
         self._pool = ThreadPoolExecutor(1, "journal-checkpoint", initializer=give_way)
         self._beside: Store | None = None
@@ -69,11 +66,11 @@ class Checkpoints:
         starts over. In one piece a commit would wait tens of milliseconds behind it.
         """
         try:
-            await self._writer.submit(self._files.check)
+            self._files.check()
             if self._beside is None:
                 self._beside = await self._in_pool(partial(Store, self._folder, is_writer=False))
             await self._in_pool(self._beside.checkpoint)
-            await self._writer.submit(self._finish)
+            self._finish()
         except GatewayError as exc:
             _log.warning("journal.checkpoint_failed", error=str(exc))
         finally:

@@ -1,41 +1,40 @@
-"""Group commit: what one turn of the event loop brings, and all that comes while a commit runs, shares the next one.
+"""Group commit: what one turn of the event loop brings shares one commit.
 
-One transaction is under way at most, in the writer's thread. Its outcome is told on the loop: to the journal first, so
-that readers see the records, then to those who wait.
+The commit runs on the event loop, which does nothing else that anybody waits for: while it runs, the next batch gathers
+in the sockets. So there is one commit under way at most, and nothing to lock.
+
+Rejected: committing in a thread. Loop and thread take the interpreter lock from each other at each call of SQLite,
+which costs as much processor time as the commit itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Final
+from functools import lru_cache
+from typing import Final, TypeVar
 
 import structlog
 
 from gateway.errors import JournalFull, JournalUnavailable, NotNow
-from gateway.log import Entry
+from gateway.log import ALL_NEW, Appended
 from gateway.log.journal import segment, sqlite_errors
+from gateway.log.journal.following import Commit, Positions
+from gateway.log.journal.known_ids import KnownIds
 from gateway.log.journal.open_files import JournalMoved, OpenFiles
 from gateway.log.journal.retention import Enforcer
 from gateway.log.journal.store import Store
-from gateway.log.journal.streams import stream_of
-from gateway.log.journal.writer import WriterThread
+from gateway.log.journal.streams import EVENTS, stream_of
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
-
-#: A crash repeats what was done in this time; ten times less doubles the commits of an idle gateway.
-_POSITIONS_INTERVAL_S: Final = 0.25
 
 #: Room that must be free after a commit found none: some callbacks. Ten times more never comes in a small journal.
 _TRIAL_BYTES: Final = 16 * 1024
 
+_Result = TypeVar("_Result")
 _log = structlog.get_logger("gateway.journal")
-
-#: Positions by (group, stream).
-Positions = dict[tuple[str, str], int]
 
 
 @dataclass(slots=True)
@@ -43,111 +42,101 @@ class Batch:
     """What shares one commit.
 
     Args:
-        drafts: the bytes of the records, by stream.
-        entries: the same records as they were given.
-        waiters: done when it is durable.
+        drafts: the records, by stream.
+        ids: of its vendor events.
+        appends: the future of each append, and what it is done with.
+        positions: to be stored.
+        notes: done when the positions are durable.
         size: bytes of the records.
     """
 
     drafts: dict[str, segment.Draft] = field(default_factory=dict)
-    entries: dict[str, list[Entry]] = field(default_factory=dict)
-    waiters: list[asyncio.Future[None]] = field(default_factory=list)
+    ids: dict[bytes, None] = field(default_factory=dict)
+    appends: list[tuple[asyncio.Future[Appended], Appended]] = field(default_factory=list)
+    positions: dict[tuple[str, str], int] = field(default_factory=dict)
+    notes: list[asyncio.Future[None]] = field(default_factory=list)
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What became of a batch.
-
-    Args:
-        bases: offset of the first record, by stream.
-        appended_at: Unix seconds.
-        took_s: in the writer's thread.
-    """
-
-    bases: Mapping[str, int]
-    appended_at: float
-    took_s: float
-
-
 class GroupCommit:
-    """Gathers records and positions, and commits them.
+    """Gathers records and positions, drops repeats of vendor events, and commits the rest.
 
     Args:
         store: the writing connection.
-        writer: its thread.
         enforcer: makes room in the file.
         files: compared with their names before a commit.
+        known: ids of the newest vendor events.
         clock: Unix seconds.
-        on_stored: told on the event loop what has become durable, before those who wait for it.
+        on_stored: called with each stream's records once they are durable, before those who wait for them go on.
+        on_settled: called after each commit, whether it succeeded or failed, with the bytes that were stored.
     """
 
     def __init__(
         self,
         store: Store,
-        writer: WriterThread,
         enforcer: Enforcer,
         files: OpenFiles,
+        known: KnownIds,
         *,
         clock: Callable[[], float],
-        on_stored: Callable[[Batch, Stored], None],
+        on_stored: Callable[[Commit], None],
+        on_settled: Callable[[int], None],
     ) -> None:
         self._store = store
-        self._writer = writer
         self._enforcer = enforcer
         self._files = files
+        self._known = known
         self._clock = clock
         self._on_stored = on_stored
+        self._on_settled = on_settled
         self._loop = asyncio.get_running_loop()
         self._pending = Batch()
-        self._positions: Positions = {}
-        self._are_positions_due = False
-        self._positions_timer: asyncio.TimerHandle | None = None
-        self._is_submit_due = False
-        self._is_committing = False
-        self._is_closing = False
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._is_due = False
+        #: Why the newest commit failed; empty when it did not.
         self.last_failure = ""
         self._may_pass = False
-
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes of the records that wait for the commit after the one under way."""
-        return self._pending.size
+        self._failures = METRICS.counter("gateway_journal_failures")
+        self._commit_seconds = METRICS.histogram("gateway_journal_commit_seconds")
+        self._batch_events = METRICS.histogram("gateway_journal_batch_events")
 
     # -- what comes in ------------------------------------------------------------------------------------------
 
-    def add(self, entries: Sequence[Entry]) -> asyncio.Future[None]:
-        """Put records into the next commit, all of them; the future is done when they are durable.
+    def append(self, records: bytes) -> asyncio.Future[Appended]:
+        """Put records into the next commit, all of them but repeats; the future is done when they are durable.
+
+        An append of nothing confirms that the journal is still there.
 
         Raises:
-            ValueError: see :func:`gateway.log.journal.segment.encode`; none of them was put in.
+            ValueError: see :func:`gateway.log.journal.segment.scan`; none of them was put in.
         """
-        encoded = [segment.encode(entry) for entry in entries]
-        batch = self._pending
-        for entry, record in zip(entries, encoded, strict=True):
-            stream = stream_of(entry.topic)
+        batch, known, ids = self._pending, self._known, self._pending.ids
+        repeated: list[int] = []
+        for number, (start, end, topic_bytes, raw_id) in enumerate(segment.scan(records)):
+            topic, stream = _place(topic_bytes)
+            if stream == EVENTS and known.size:
+                if raw_id in ids or raw_id in known:
+                    repeated.append(number)
+                    continue
+                ids[raw_id] = None
             draft = batch.drafts.get(stream)
             if draft is None:
                 draft = batch.drafts[stream] = segment.Draft()
-                batch.entries[stream] = []
-            draft.add(entry, record)
-            batch.entries[stream].append(entry)
-            batch.size += len(record)
-        return self._wait()
+            draft.add(topic, records[start:end])
+        batch.size += len(records)
+        future: asyncio.Future[Appended] = self._loop.create_future()
+        batch.appends.append((future, Appended(frozenset(repeated)) if repeated else ALL_NEW))
+        self._commit_soon()
+        return future
 
-    def note(self, group: str, stream: str, position: int) -> None:
-        """Store a position with the commit that comes next when its time has come."""
-        self._positions[group, stream] = position
-        self._store_positions_soon()
+    def note(self, positions: Positions) -> asyncio.Future[None]:
+        """Put positions into the next commit; the future is done when they are durable."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._pending.positions.update(positions)
+        self._pending.notes.append(future)
+        self._commit_soon()
+        return future
 
-    def flush(self) -> asyncio.Future[None]:
-        """Commit all records and positions so far; done when they are durable."""
-        self._are_positions_due = True
-        return self._wait()
-
-    async def try_again(self) -> None:
+    def try_again(self) -> None:
         """After a commit that failed for want of room or for a fault of the disk, look whether one would succeed now.
 
         A gateway that is not ready gets no callbacks that would show it.
@@ -155,124 +144,100 @@ class GroupCommit:
         Raises:
             GatewayError: it would fail, too.
         """
-        if not self.last_failure or not self._may_pass:
-            return
-        if await self._writer.submit(self._try):
+        if self.last_failure and self._may_pass and self._enforcer.make_room(_TRIAL_BYTES):
+            self._store.probe()
             self.last_failure = ""
 
-    def _try(self) -> bool:
-        """In the writer's thread."""
-        if not self._enforcer.make_room(_TRIAL_BYTES):
-            return False
-        self._store.probe()
-        return True
-
-    async def close(self) -> None:
-        """Commit what waits. Nothing more may come."""
-        self._is_closing = True
-        if self._positions_timer is not None:
-            self._positions_timer.cancel()
-        self._are_positions_due = True
-        self._submit_soon()
-        await self._idle.wait()
-
-    def _wait(self) -> asyncio.Future[None]:
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._pending.waiters.append(waiter)
-        self._submit_soon()
-        return waiter
-
-    def _store_positions_soon(self) -> None:
-        if self._positions_timer is None and not self._is_closing:
-            self._positions_timer = self._loop.call_later(_POSITIONS_INTERVAL_S, self._store_positions)
-
-    def _store_positions(self) -> None:
-        self._positions_timer = None
-        self._are_positions_due = True
-        self._submit_soon()
-
-    # -- one commit after the other -----------------------------------------------------------------------------
-
-    def _submit_soon(self) -> None:
-        """Once per turn of the loop, so that all requests read in one turn share a commit."""
-        self._idle.clear()
-        if not self._is_submit_due and not self._is_committing:
-            self._is_submit_due = True
-            self._loop.call_soon(self._submit)
-
-    def _submit(self) -> None:
-        self._is_submit_due = False
-        if self._is_committing:
-            return
+    def commit(self) -> None:
+        """Commit what waits, now."""
+        self._is_due = False
         batch, self._pending = self._pending, Batch()
-        positions: Positions = {}
-        if self._are_positions_due:
-            positions, self._positions = self._positions, {}
-            self._are_positions_due = False
-        if not batch.waiters and not positions:
-            self._idle.set()
+        if not batch.appends and not batch.notes:
             return
-        self._is_committing = True
-        job = self._writer.submit(partial(self._commit, batch, positions))
-        job.add_done_callback(partial(self._committed, batch, positions))
+        try:
+            commits = self._store_batch(batch)
+        except Exception as exc:  # whatever it is belongs to those who wait
+            self._failed(batch, exc)
+            return
+        self.last_failure = ""
+        self._known.update(batch.ids)
+        for commit in commits:
+            self._on_stored(commit)
+        for note in batch.notes:
+            _succeed(note, None)
+        for future, appended in batch.appends:
+            _succeed(future, appended)
+        self._on_settled(batch.size)
 
-    def _commit(self, batch: Batch, positions: Positions) -> Stored:
-        """In the writer's thread."""
+    def _commit_soon(self) -> None:
+        """Once per turn of the loop, so that all that was read in one turn shares a commit."""
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self.commit)
+
+    def _store_batch(self, batch: Batch) -> list[Commit]:
         self._files.check_due()
         started = time.perf_counter()
         has_room = not batch.drafts or self._enforcer.make_room(batch.size, batch.drafts)
-        bases: Mapping[str, int] = {}
-        if has_room and (batch.drafts or positions):
-            bases = self._store.commit(batch.drafts, positions, self._clock())
-        elif positions:
-            self._store.commit({}, positions, self._clock())  # positions may be what frees room
-        self._enforcer.passed(positions)
+        drafts = batch.drafts if has_room else {}
+        bases: dict[str, int] = {}
+        if drafts or batch.positions:  # positions may be what frees room
+            bases = self._store.commit(drafts, batch.positions, self._clock())
+        self._enforcer.passed(batch.positions)
         self._files.committed()
         if not has_room:
+            for note in batch.notes:
+                _succeed(note, None)
             raise JournalFull(
                 f"{self._store.path.parent}: {self._enforcer.max_bytes} bytes are taken by events that Kafka has not "
                 "acknowledged"
             )
-        return Stored(bases, self._store.last_appended_at, time.perf_counter() - started)
+        if drafts:
+            self._commit_seconds.observe(time.perf_counter() - started)
+            self._batch_events.observe(sum(draft.count for draft in drafts.values()))
+        appended_at = self._store.last_appended_at
+        return [
+            Commit(stream, bases[stream], draft.count, appended_at, b"".join(draft.parts))
+            for stream, draft in drafts.items()
+        ]
 
-    def _committed(self, batch: Batch, positions: Positions, job: asyncio.Future[Stored]) -> None:
-        """Back on the loop."""
-        self._is_committing = False
-        error = job.exception()
-        if error is not None:
-            self._failed(batch, positions, error)
-        else:
-            self.last_failure = ""
-            self._on_stored(batch, job.result())
-            for waiter in batch.waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
-        if self._pending.waiters or (self._are_positions_due and self._positions):
-            self._submit()
-        if not self._is_committing:
-            self._idle.set()
-
-    def _failed(self, batch: Batch, positions: Positions, error: BaseException) -> None:
+    def _failed(self, batch: Batch, error: Exception) -> None:
         if isinstance(error, JournalMoved):  # counted, logged and shown by who found it, until it is over
-            METRICS.counter("gateway_journal_failures").labels("moved").inc()
+            self._failures.labels("moved").inc()
         else:
             self.last_failure = str(error)
             self._may_pass = isinstance(error, JournalFull) or sqlite_errors.may_pass(error.__cause__)
             reason = "full" if isinstance(error, JournalFull) else "disk"
-            METRICS.counter("gateway_journal_failures").labels(reason).inc()
-            _log.error("journal.commit_failed", reason=reason, error=redaction.fault(error), waiting=len(batch.waiters))
-        for key, position in positions.items():
-            self._positions.setdefault(key, position)
-        self._store_positions_soon()
-        told = error if isinstance(error, NotNow) else _not_now(error)
-        for waiter in batch.waiters:
-            if not waiter.done():
-                waiter.set_exception(told)
-                waiter.exception()  # one whose caller has gone is not worth a warning of asyncio
+            self._failures.labels(reason).inc()
+            _log.error("journal.commit_failed", reason=reason, error=redaction.fault(error), waiting=len(batch.appends))
+        answer = error if isinstance(error, NotNow) else _not_now(error)
+        for future, _ in batch.appends:
+            _fail(future, answer)
+        for note in batch.notes:
+            _fail(note, answer)
+        self._on_settled(0)
 
 
-def _not_now(error: BaseException) -> JournalUnavailable:
+@lru_cache(4096)
+def _place(topic: bytes) -> tuple[str, str]:
+    """Return a topic as text, and the stream that holds it."""
+    text = topic.decode()
+    return text, stream_of(text)
+
+
+def _succeed(future: asyncio.Future[_Result], result: _Result) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[_Result], error: NotNow) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # one whose caller has gone is not worth a warning of asyncio
+
+
+def _not_now(error: Exception) -> JournalUnavailable:
     """Whatever it was, nothing was stored: the sender is to try again, and the log has the rest."""
-    told = JournalUnavailable(str(error) or repr(error))
-    told.__cause__ = error
-    return told
+    answer = JournalUnavailable(str(error) or repr(error))
+    answer.__cause__ = error
+    return answer

@@ -33,7 +33,7 @@ class Expired:
 
 
 def leftover(folder: Path) -> None:
-    """In the writer's thread, before the file is opened: what SQLite's recovery drops without a word."""
+    """Report, before the file is opened, what SQLite's recovery drops without a word."""
     examined = wal.examine(folder / FILE_NAME)
     if examined is None:
         return

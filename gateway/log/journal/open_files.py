@@ -14,9 +14,6 @@ file system knows of holes. A file that was overwritten in place shows in those 
 
 The ``-shm`` file is left out: it holds nothing that the next start does not make again. So are modes: they keep nothing
 from being stored here, and a start that they stop says so.
-
-Rejected: checking after each commit as well. Each system call gives the interpreter lock away, and a thread gets it
-back after up to 5 ms when the event loop is busy.
 """
 
 from __future__ import annotations
@@ -95,7 +92,7 @@ class OpenFile:
 
 
 class OpenFiles:
-    """Compares the files of one open journal with their names. Used in the writer's thread, but for :attr:`problem`.
+    """Compares the files of one open journal with their names.
 
     Args:
         database: the database file, opened by SQLite already, with its log.

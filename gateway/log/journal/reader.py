@@ -120,7 +120,7 @@ class JournalReader:
         position = self.position
         segments = await self._journal.read_file(self.stream, position, _READ_BYTES)
         if not segments or _info(segments[0]).base > position:  # trimmed away just now, or not to be found
-            await self._journal.trims_told()
+            await self._journal.sync()
             if self._journal.floor(self.stream) <= position:
                 raise Transient(
                     f"{self.stream} offset {position}: in the journal's range, but not in its file; "

@@ -56,11 +56,11 @@ class Trimmed:
 
 
 class Enforcer:
-    """Applies a policy to a store. Used by the writer's thread only.
+    """Applies a policy to a store.
 
     Args:
         events_stream: name of the stream that a protected cursor holds back.
-        on_trimmed: called in the same thread, whenever something went, whatever becomes of the commit it went for.
+        on_trimmed: called whenever something went, whatever becomes of the commit it went for.
     """
 
     def __init__(

@@ -39,12 +39,12 @@ class Draft:
     size: int = 0
     topics: dict[str, int] = field(default_factory=dict)
 
-    def add(self, entry: Entry, encoded: bytes) -> None:
+    def add(self, topic: str, encoded: bytes) -> None:
         """Put one encoded record behind the others."""
         self.parts.append(encoded)
         self.count += 1
         self.size += len(encoded)
-        self.topics[entry.topic] = self.topics.get(entry.topic, 0) + 1
+        self.topics[topic] = self.topics.get(topic, 0) + 1
 
 
 def encode(entry: Entry) -> bytes:
@@ -61,6 +61,31 @@ def encode(entry: Entry) -> bytes:
     headers_bytes = orjson.dumps(headers) if headers else b""
     head = _HEAD.pack(len(topic_bytes), len(key_bytes), len(headers_bytes), len(value), raw_id)
     return b"".join((head, topic_bytes, key_bytes, headers_bytes, value))
+
+
+def scan(blob: bytes) -> list[tuple[int, int, bytes, bytes]]:
+    """Return of each record its first byte, the byte behind its last, its topic (UTF-8) and its id (16 bytes).
+
+    Nothing else is looked at: the log process does this to every event.
+
+    Raises:
+        ValueError: the bytes are not whole records.
+    """
+    found: list[tuple[int, int, bytes, bytes]] = []
+    unpack, head_size = _HEAD.unpack_from, _HEAD.size
+    at, size = 0, len(blob)
+    try:
+        while at < size:
+            topic_len, key_len, headers_len, value_len, raw_id = unpack(blob, at)
+            topic_end = at + head_size + topic_len
+            end = topic_end + key_len + headers_len + value_len
+            found.append((at, end, blob[topic_end - topic_len : topic_end], raw_id))
+            at = end
+    except struct.error as exc:
+        raise ValueError("the bytes end within a record's head") from exc
+    if at != size:
+        raise ValueError("the bytes end within a record")
+    return found
 
 
 def checksum(blob: bytes, row_id: int, count: int, appended_at: float, topics: str) -> int:

@@ -209,6 +209,7 @@ class Store:
 
     def _insert(self, stream: Stream, draft: segment.Draft, now: float) -> None:
         blob = b"".join(draft.parts)
+        draft.parts = [blob]
         row_id = stream.low | stream.head
         topics = orjson.dumps(draft.topics).decode()
         crc = segment.checksum(blob, row_id, draft.count, now, topics)

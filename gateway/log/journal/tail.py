@@ -1,20 +1,41 @@
 """The newest records of a stream in memory, shared by all its readers.
 
-Readers that keep up never touch the disk; one that fell behind reads from the file until it is back here.
+Readers that keep up never touch the disk; one that fell behind reads from the file until it is back here. A commit is
+decoded when the first reader comes to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
 from typing import Final
 
-from gateway.log import Entry, Record
+from gateway.log import Record
+from gateway.log.journal import segment
+from gateway.log.journal.following import Commit
 
 #: Some thousand events. Ten times less and a subscriber that pauses for a tenth of a second reads from disk; ten times
 #: more is memory that buys nothing: reading back costs two microseconds an event, from the page cache.
 MAX_BYTES: Final = 4 * 1024 * 1024
-#: What a record costs in memory beside its value: the tuple, its texts, the time.
+#: What a record costs in memory beside its bytes once it is decoded: the tuple, its texts, the time.
 _RECORD_BYTES: Final = 500
+
+
+class _Held:
+    """One commit, decoded once."""
+
+    __slots__ = ("_commit", "_records", "size")
+
+    def __init__(self, commit: Commit) -> None:
+        self._commit: Commit | None = commit
+        self._records: list[Record] = []
+        self.size = len(commit.records) + commit.length * _RECORD_BYTES
+
+    def records(self) -> list[Record]:
+        if self._commit is not None:
+            stream, base, count, appended_at, records = self._commit
+            self._records = segment.decode(records, partition=stream, base=base, count=count, appended_at=appended_at)
+            self._commit = None
+        return self._records
 
 
 class Tail:
@@ -27,36 +48,45 @@ class Tail:
 
     def __init__(self, first: int, max_bytes: int = MAX_BYTES) -> None:
         self.first = first
-        self._records: list[Record] = []
+        self.head = first
+        self._bases: list[int] = []
+        self._held: list[_Held] = []
         self._bytes = 0
         self._max_bytes = max_bytes
 
-    @property
-    def head(self) -> int:
-        """Offset behind the newest record."""
-        return self.first + len(self._records)
-
-    def extend(self, partition: str, base: int, appended_at: float, entries: Sequence[Entry]) -> None:
-        """Add what one commit stored. A gap before ``base`` empties the tail: offsets here are contiguous."""
-        if base != self.head:
-            self._records.clear()
-            self._bytes = 0
-            self.first = base
-        append = self._records.append
-        for offset, (topic, key, event_id, value, headers) in enumerate(entries, base):
-            append(Record(partition, offset, appended_at, topic, key, event_id, value, headers))
-            self._bytes += len(value) + _RECORD_BYTES
+    def extend(self, commit: Commit) -> None:
+        """Add what one commit stored. A gap before it empties the tail: offsets here are contiguous."""
+        if commit.base != self.head:
+            self.skip(commit.base)
+        held = _Held(commit)
+        self._bases.append(commit.base)
+        self._held.append(held)
+        self.head = commit.base + commit.length
+        self._bytes += held.size
         if self._bytes > self._max_bytes:
             self._drop_oldest_half()
 
+    def skip(self, head: int) -> None:
+        """Forget all records: the next one gets another offset than the one behind them."""
+        self._bases.clear()
+        self._held.clear()
+        self._bytes = 0
+        self.first = self.head = head
+
     def slice(self, position: int, limit: int) -> list[Record]:
-        """At most ``limit`` records from ``position``, which must lie in the tail."""
-        start = position - self.first
-        return self._records[start : start + limit]
+        """Return at most ``limit`` records from ``position``, which must lie in the tail."""
+        if position >= self.head:
+            return []
+        number = bisect_right(self._bases, position) - 1
+        start = position - self._bases[number]
+        found = self._held[number].records()[start : start + limit]
+        while len(found) < limit and (number := number + 1) < len(self._held):
+            found += self._held[number].records()[: limit - len(found)]
+        return found
 
     def _drop_oldest_half(self) -> None:
-        """Half at once, so that the list is moved seldom."""
-        count = max(1, len(self._records) // 2)
-        self._bytes -= sum(len(record.value) + _RECORD_BYTES for record in self._records[:count])
-        del self._records[:count]
-        self.first += count
+        """Half at once, so that the lists are moved seldom."""
+        count = max(1, len(self._held) // 2)
+        self._bytes -= sum(held.size for held in self._held[:count])
+        del self._held[:count], self._bases[:count]
+        self.first = self._bases[0] if self._bases else self.head

@@ -1,57 +1,284 @@
-"""The thread that owns the writing connection, and the jobs it is given, one at a time.
+"""The one writer of a journal: its file, its window of known ids, retention, and the folder's lock.
 
-All state of the journal lives on the event loop; the thread gets a job, runs it and hands the result back. So
-there is nothing to lock, and one commit is under way at most: what arrives meanwhile shares the next one.
+It is the log process, or a part of the process that has the readers, too (see :mod:`.following`). Everything runs on
+its event loop, commits as well; only checkpoints have a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import queue
-import threading
+import itertools
+import os
+import time
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from typing import Final
 
-_Result = TypeVar("_Result")
-_Job = tuple[Callable[[], object], "asyncio.Future[object]"]
+import structlog
+
+from gateway.errors import JournalInUse, JournalUnavailable
+from gateway.log import Appended
+from gateway.log.journal import losses
+from gateway.log.journal.checkpoint import Checkpoints
+from gateway.log.journal.following import Commit, Follower, Positions, Snapshot, WriterState
+from gateway.log.journal.group_commit import GroupCommit
+from gateway.log.journal.known_ids import KnownIds
+from gateway.log.journal.lock import FolderLock
+from gateway.log.journal.open_files import JournalMoved, OpenFiles
+from gateway.log.journal.recent_ids import newest_ids
+from gateway.log.journal.retention import Enforcer, Retention, Trimmed
+from gateway.log.journal.store import Store
+from gateway.log.journal.streams import EVENTS
+from gateway.telemetry import redaction
+from gateway.telemetry.metrics import METRICS
+
+_HOUSEKEEPING_S: Final = 10
+#: Between two looks whether another process has let go of the folder; nobody can be told of that.
+_LOCK_LOOK_S: Final = 0.1
+
+_log = structlog.get_logger("gateway.journal")
 
 
-class WriterThread:
-    """Runs functions in order in one thread; each gives an asyncio future."""
+class JournalWriter:
+    """Writes a journal. Implements :class:`gateway.log.journal.following.Writer` for followers in this process.
 
-    def __init__(self, name: str) -> None:
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._loop = asyncio.get_running_loop()
-        self._thread.start()
+    Args:
+        folder: made if it is not there; one process at a time.
+        retention: what is kept.
+        known_ids: of so many newest vendor events repeats are known; 0 stores each.
+        clock: Unix seconds.
+    """
 
-    def submit(self, function: Callable[[], _Result]) -> asyncio.Future[_Result]:
-        """Queue a function behind the others; its result or error arrives in the future."""
-        future: asyncio.Future[_Result] = self._loop.create_future()
-        self._jobs.put((function, future))  # type: ignore[arg-type]  # a future of its own result
-        return future
+    def __init__(
+        self, folder: Path, retention: Retention, *, known_ids: int = 0, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._folder = folder
+        self._retention = retention
+        self._clock = clock
+        self._lock = FolderLock(folder)
+        self._known = KnownIds(known_ids)
+        self._followers: list[Follower] = []
+        self._opened: Store | None = None
+        self._files: OpenFiles | None = None
+        self._state = WriterState()
+        self._housekeeper: asyncio.Task[None] | None = None
+        self.is_open = False
+        self._events = METRICS.counter("gateway_journal_events")
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    async def start(self, follower: Follower | None = None, *, lock_wait_s: float = 0.0) -> None:
+        """Lock the folder and open the file. Starting an open one does nothing.
+
+        Args:
+            follower: is welcomed before this returns.
+            lock_wait_s: how long to wait for another process that holds the folder, in seconds.
+
+        Raises:
+            JournalInUse, JournalDamaged, JournalUnavailable: see :mod:`gateway.errors`.
+        """
+        if self.is_open:
+            return
+        await self._take_lock(lock_wait_s)
+        try:
+            self._open()
+        except BaseException:
+            self._release()
+            raise
+        self.is_open = True
+        self._housekeeper = asyncio.create_task(self._housekeep(), name="journal-housekeeping")
+        if follower is not None:
+            self.follow(follower)
+
+    async def _take_lock(self, wait_s: float) -> None:
+        deadline = time.monotonic() + wait_s
+        is_said = False
+        while True:
+            try:
+                self._lock.acquire()
+            except JournalInUse as exc:
+                if time.monotonic() >= deadline:
+                    raise
+                if not is_said:
+                    is_said = True
+                    _log.warning("journal.locked", reason=str(exc), waits_s=wait_s)
+                await asyncio.sleep(_LOCK_LOOK_S)
+            else:
+                return
+
+    def _open(self) -> None:
+        losses.leftover(self._folder)
+        self._opened = Store(self._folder, is_writer=True)
+        self._files = OpenFiles(self.store.path, self._lock.path, self._lock.fd, fold=self.store.checkpoint)
+        found = os.stat(self.store.path)
+        self._identity = (found.st_dev, found.st_ino)
+        self._enforcer = Enforcer(self.store, self._retention, EVENTS, self._trimmed)
+        self._enforcer.passed(self.store.cursors())
+        if self._known.size:
+            self._known.update(newest_ids(self.store, self._known.size))
+        self._state = WriterState("", self._enforcer.used_bytes)
+        self._commits = GroupCommit(
+            self.store,
+            self._enforcer,
+            self._files,
+            self._known,
+            clock=self._clock,
+            on_stored=self._stored,
+            on_settled=self._settled,
+        )
+        self._checkpoints = Checkpoints(self._folder, self.store, self._files)
 
     async def stop(self) -> None:
-        """Finish what is queued, then end the thread."""
-        self._jobs.put(None)
-        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+        """Store what waits, then close. May be called twice, or before :meth:`start`."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        if self._housekeeper is not None:
+            self._housekeeper.cancel()
+            await asyncio.gather(self._housekeeper, return_exceptions=True)
+        self._commits.commit()
+        await self._checkpoints.close()
+        self._release()
 
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            function, future = job
+    def _release(self) -> None:
+        """Close the file, then the descriptors beside it, and let go of the folder."""
+        try:
+            store, self._opened = self._opened, None
+            if store is not None:
+                is_damaged = self._files is not None and self._files.is_damaged
+                (store.abandon if is_damaged else store.close)()
+        finally:
+            if self._files is not None:
+                self._files.close()
+                self._files = None
+            self._lock.release()
+
+    @property
+    def store(self) -> Store:
+        """The writing connection, while it is open."""
+        assert self._opened is not None
+        return self._opened
+
+    # -- what is asked of it ------------------------------------------------------------------------------------
+
+    @property
+    def problem(self) -> str:
+        """See :attr:`gateway.log.journal.following.Writer.problem`."""
+        return "" if self.is_open else "the journal is closed: the gateway is stopping"
+
+    @property
+    def known_ids(self) -> int:
+        """Ids in the window of known ones."""
+        return len(self._known)
+
+    def append(self, records: bytes) -> asyncio.Future[Appended]:
+        """See :meth:`gateway.log.journal.following.Writer.append`."""
+        self._check_open()
+        return self._commits.append(records)
+
+    def note(self, positions: Positions) -> asyncio.Future[None]:
+        """See :meth:`gateway.log.journal.following.Writer.note`."""
+        self._check_open()
+        return self._commits.note(positions)
+
+    async def sync(self) -> None:
+        """See :meth:`gateway.log.journal.following.Writer.sync`: followers are called at once."""
+        self._check_open()
+
+    def follow(self, follower: Follower) -> None:
+        """Call a follower with a snapshot now, and with all that comes."""
+        follower.welcomed(self.snapshot())
+        self._followers.append(follower)
+
+    def snapshot(self) -> Snapshot:
+        """Return the journal as it is now.
+
+        Raises:
+            JournalUnavailable: it is closed.
+        """
+        self._check_open()
+        bounds = {stream.name: (stream.floor, stream.head) for stream in self.store.streams.values()}
+        return Snapshot(bounds, self.store.cursors(), self.state, self._identity, len(self._known))
+
+    def unfollow(self, follower: Follower) -> None:
+        """Call a follower no more."""
+        if follower in self._followers:
+            self._followers.remove(follower)
+
+    @property
+    def state(self) -> WriterState:
+        """How it is now."""
+        failure = (self._files.problem or self._commits.last_failure) if self.is_open and self._files else ""
+        return WriterState(failure, self._enforcer.used_bytes)
+
+    def _check_open(self) -> None:
+        if not self.is_open:
+            raise JournalUnavailable(self.problem)
+
+    # -- what it does -------------------------------------------------------------------------------------------
+
+    def _stored(self, commit: Commit) -> None:
+        self._events.labels(commit.stream).inc(commit.length)
+        for follower in self._followers:
+            follower.stored(commit)
+
+    def _settled(self, size: int) -> None:
+        if size:
+            self._checkpoints.wrote(size)
+        self._report()
+
+    def _trimmed(self, gone: Trimmed) -> None:
+        for follower in self._followers:
+            follower.trimmed(gone)
+
+    def _report(self) -> None:
+        """Call followers when the writer is not as it was."""
+        state = self.state
+        if state != self._state:
+            self._state = state
+            for follower in self._followers:
+                follower.state_changed(state)
+
+    # -- housekeeping -------------------------------------------------------------------------------------------
+
+    async def _housekeep(self) -> None:
+        for second in itertools.count():
+            is_round = second % _HOUSEKEEPING_S == 0
             try:
-                result = function()
-            except BaseException as exc:  # whatever it is belongs to the one who waits
-                self._loop.call_soon_threadsafe(_fail, future, exc)
-            else:
-                self._loop.call_soon_threadsafe(_succeed, future, result)
+                if is_round:
+                    await self.housekeep()
+                self.check()
+            except Exception as exc:  # the top of a task
+                if is_round and not isinstance(exc, JournalMoved):  # that one is in the log already, once
+                    _log.error("journal.housekeeping_failed", error=redaction.fault(exc))
+            await asyncio.sleep(1.0)
 
+    def check(self) -> None:
+        """Compare the open files with their names, and try again after a commit that failed; runs every second.
 
-def _succeed(future: asyncio.Future[object], result: object) -> None:
-    if not future.done():
-        future.set_result(result)
+        Raises: as :meth:`append`.
+        """
+        try:
+            if self._files is not None:
+                self._files.check()
+            self._commits.try_again()
+        finally:
+            self._report()
 
+    async def housekeep(self) -> None:
+        """Drop what is too old and measure the file; runs by itself every ten seconds.
 
-def _fail(future: asyncio.Future[object], exc: BaseException) -> None:
-    if not future.done():
-        future.set_exception(exc)
+        Raises:
+            JournalUnavailable, JournalDamaged: not all of it could be looked at; the next round tries again.
+        """
+        is_more = True
+        while is_more:
+            is_more = self._drop_old()
+            await asyncio.sleep(0)  # commits go in between
+        METRICS.gauge("gateway_journal_used_bytes").set(self._enforcer.used_bytes)
+        self._report()
+
+    def _drop_old(self) -> bool:
+        if self._files is not None:
+            self._files.check_due()
+        return self._enforcer.by_age(self._clock())

@@ -155,19 +155,27 @@ class TopicIds:
     async def now(self, client: Any, topics: Collection[str]) -> Mapping[str, str]:
         """As :func:`incarnations`."""
         found = await incarnations(client, topics)
-        self._wanted.update(topics)
-        self._recent |= found
+        self._keep(topics, found)
         return found
 
+    def knows(self, topic: str) -> bool:
+        """Return whether a broker has said which incarnation the topic is, or that it cannot say."""
+        return topic in self._recent
+
     async def changed(self, client: Any, topics: Collection[str]) -> list[str]:
-        """Return those that were deleted and created again since this was last asked.
+        """Return those that were deleted and created again since this was last asked: each time to one of its callers.
 
         Raises:
             KafkaError: no answer.
         """
-        before = dict(self._recent)
-        found = await self.now(client, topics)
-        return [topic for topic, now in found.items() if is_another(before.get(topic, ""), now)]
+        found = await incarnations(client, topics)
+        changed = [topic for topic, now in found.items() if is_another(self._recent.get(topic, ""), now)]
+        self._keep(topics, found)
+        return changed
+
+    def _keep(self, topics: Collection[str], found: Mapping[str, str]) -> None:
+        self._wanted.update(topics)
+        self._recent |= found
 
     async def recent(self, client: Any) -> Mapping[str, str]:
         """Return what was found at most ``MAX_AGE_S`` ago for all topics that were ever asked for, or before an outage.

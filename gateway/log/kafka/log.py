@@ -11,7 +11,7 @@ import structlog
 
 from gateway.config.settings import FAMILIES
 from gateway.errors import Poison
-from gateway.log import Begins, Entry, OnRevoked, Record, Start
+from gateway.log import ALL_NEW, Appended, Begins, Entry, OnRevoked, Record, Start
 from gateway.log.kafka import faults, topics
 from gateway.log.kafka.availability import State, both
 from gateway.log.kafka.incarnation import TopicIds
@@ -109,7 +109,7 @@ class KafkaLog:
         away = [f"{name or 'writer'}: {state.reason}" for name, state in states.items() if not state.is_ready]
         return f"{away[0]} ({len(away)} of {len(states)})" if away else ""
 
-    async def append(self, entries: Sequence[Entry]) -> None:
+    async def append(self, entries: Sequence[Entry]) -> Appended:
         """Store entries, each durable on all in-sync replicas when this returns.
 
         Kafka takes batches by partition, so an append that fails may have stored some, and a repeat stores them twice:
@@ -120,7 +120,7 @@ class KafkaLog:
             Poison: an entry is larger than the broker takes.
         """
         if not entries:
-            return
+            return ALL_NEW
         if self._is_stopped:
             raise faults.KafkaNotNow("Kafka: the gateway is stopping")
         ticket = _Append(len(entries), asyncio.get_running_loop().create_future())
@@ -135,6 +135,7 @@ class KafkaLog:
             raise faults.KafkaNotNow(f"Kafka did not confirm in {self._append_s:.0f} s: {reason}") from exc
         finally:
             ticket.is_cancelled = True
+        return ALL_NEW
 
     async def reader(
         self,

@@ -1,4 +1,8 @@
-"""What a writer says when one of its topics was deleted and created again. Its work goes on without that."""
+"""What a writer says when one of its topics was deleted and created again.
+
+It learns which incarnation a topic is before it writes the first record: learned later, it could be that of a topic
+that has taken the first one's place. After that it looks now and then, and its work goes on without an answer.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,8 @@ _ADVICE: Final = (
     "events that were written to the deleted topic are gone, but for those that its readers had read; "
     "what is accepted from now on is written to the new topic"
 )
+#: Between two questions after a topic that one broker has created and another one does not know yet.
+_AGAIN_S: Final = 0.05
 
 
 class Recreations:
@@ -29,6 +35,21 @@ class Recreations:
         self._name = name
         self._ids = TopicIds()
         self._looking: asyncio.Task[None] | None = None
+
+    async def learn(self, client: Any, topic: str) -> None:
+        """Return when it is known which incarnation a topic is.
+
+        Args:
+            client: aiokafka's.
+            topic: one that exists; without end while no broker knows it.
+
+        Raises:
+            KafkaError: no answer.
+        """
+        await self._check(client, [topic])
+        while not self._ids.knows(self._options.kafka_name(topic)):
+            await asyncio.sleep(_AGAIN_S)
+            await self._check(client, [topic])
 
     def look(self, client: Any, topics: Collection[str]) -> None:
         """Begin to look, unless the last look is still under way or was just now.
@@ -47,6 +68,9 @@ class Recreations:
 
     async def _look(self, client: Any, topics: Collection[str]) -> None:
         with suppress(*faults.CLIENT_ERRORS):
-            for changed in await self._ids.changed(client, [self._options.kafka_name(topic) for topic in topics]):
-                gaps.recreated(self._name, self._options.own_name(changed), {}, _ADVICE)
+            await self._check(client, topics)
         await asyncio.sleep(MAX_AGE_S)
+
+    async def _check(self, client: Any, topics: Collection[str]) -> None:
+        for changed in await self._ids.changed(client, [self._options.kafka_name(topic) for topic in topics]):
+            gaps.recreated(self._name, self._options.own_name(changed), {}, _ADVICE)

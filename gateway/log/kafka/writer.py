@@ -326,7 +326,7 @@ class Writer:
     # -- topics -------------------------------------------------------------------------------------------------
 
     async def _resolve(self, topic: Topic) -> None:
-        """Learn a topic's partitions, creating it if need be, and give its records their lanes."""
+        """Learn a topic's partitions and incarnation, creating it if need be, and give its records their lanes."""
         kafka_name = self._options.kafka_name(topic.name)
         client = self._producer.client
         try:
@@ -339,6 +339,7 @@ class Writer:
                 await topics.create(self._options, [topic.name])
             async with asyncio.timeout(self._policy.resolve_s):
                 found: Collection[int] = await self._producer.partitions_for(kafka_name)
+                await self._recreations.learn(client, topic.name)
         except (*faults.CLIENT_ERRORS, faults.KafkaAway) as exc:
             topic.retry_at = time.monotonic() + topic.resolving.next_s()
             self._availability.problem(

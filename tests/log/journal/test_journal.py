@@ -14,8 +14,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.errors import JournalDamaged, JournalFull, JournalInUse, JournalUnavailable, NotNow, Transient
-from gateway.log import Entry
-from gateway.log.journal import EVENTS, Expired, Journal, Retention, newest_ids
+from gateway.log import ALL_NEW, Entry
+from gateway.log.journal import EVENTS, Expired, Journal, Retention
+from gateway.log.journal.recent_ids import newest_ids
 from gateway.log.journal.store import FILE_NAME
 
 ROOMY = Retention(1 << 30, 3600.0)
@@ -77,7 +78,7 @@ async def test_stop_stores_what_still_waits(tmp_path: Path) -> None:
     await journal.start()
     waiting = [journal.append_soon([entry(number)]) for number in range(100)]
     await journal.stop()
-    assert [None] * 100 == [future.result() for future in waiting]
+    assert [ALL_NEW] * 100 == [future.result() for future in waiting]
     async with opened(tmp_path) as again:
         assert again.head(EVENTS) == 100
 
@@ -158,7 +159,7 @@ async def test_dead_letters_of_the_protected_reader_outlast_a_full_journal(tmp_p
         assert (40, 0) == (journal.floor(EVENTS), journal.floor("dlq.publisher"))
 
         now += 120
-        await journal.housekeep()
+        await journal.writer.housekeep()
         assert (40, 1) == (journal.floor(EVENTS), journal.floor("dlq.publisher"))
 
 
@@ -170,11 +171,11 @@ async def test_old_segments_go_by_age_but_not_what_is_protected(tmp_path: Path) 
         for number in range(10):
             await journal.append([entry(number)])
         now += 120
-        await journal.housekeep()
+        await journal.writer.housekeep()
         assert journal.floor(EVENTS) == 0
         publisher.commit(EVENTS, 4)
         await publisher.flush()
-        await journal.housekeep()
+        await journal.writer.housekeep()
         assert journal.floor(EVENTS) == 4
 
 
@@ -183,7 +184,7 @@ async def test_offsets_never_come_back_when_everything_was_trimmed(tmp_path: Pat
     async with opened(tmp_path, Retention(1 << 30, 60.0), clock=lambda: now) as journal:
         await journal.append([entry(1), entry(2)])
         now += 120
-        await journal.housekeep()
+        await journal.writer.housekeep()
         assert (2, 2) == (journal.floor(EVENTS), journal.head(EVENTS))
     async with opened(tmp_path, Retention(1 << 30, 60.0), clock=lambda: now) as journal:
         await journal.append([entry(3)])
@@ -275,8 +276,8 @@ async def test_flipped_bit_is_told_and_stepped_over_never_served(tmp_path: Path)
         while records := await reader.fetch(max_records=10, wait_s=0):
             offsets += [record.offset for record in records]
         assert [0, 1, 3, 4] == offsets
-        ids = await newest_ids(journal, 100)
-        assert [f"{number:032x}" for number in (0, 1, 3, 4)] == ids
+        ids = newest_ids(journal.writer.store, 100)
+        assert [number.to_bytes(16) for number in (0, 1, 3, 4)] == list(ids)
 
 
 @pytest.mark.parametrize("content", [b"not a database at all" * 500, b"SQLite format 3\x00" + b"\xff" * 5000])
@@ -297,7 +298,8 @@ import asyncio, resource, signal, sys
 from pathlib import Path
 from gateway.errors import JournalUnavailable
 from gateway.log import Entry
-from gateway.log.journal import Journal, Retention, newest_ids
+from gateway.log.journal import Journal, Retention
+from gateway.log.journal.recent_ids import newest_ids
 
 async def main():
     journal = Journal(Path(sys.argv[1]), Retention(1 << 30, 3600.0))
@@ -318,7 +320,7 @@ async def main():
     await journal.stop()
     again = Journal(Path(sys.argv[1]), Retention(1 << 30, 3600.0))
     await again.start()
-    kept = [int(event_id, 16) for event_id in await newest_ids(again, 1000)]
+    kept = [int.from_bytes(event_id) for event_id in newest_ids(again.writer.store, 1000)]
     await again.stop()
     assert refused > 20, refused
     assert set(stored) <= set(kept), (stored, kept)
@@ -355,7 +357,7 @@ async def test_housekeeping_goes_on_after_a_round_that_failed(tmp_path: Path) ->
         (keeper,) = (task for task in asyncio.all_tasks() if task.get_name() == "journal-housekeeping")
         for _ in range(2):  # the second is behind the keeper's own first round
             with pytest.raises(JournalDamaged):
-                await journal.housekeep()
+                await journal.writer.housekeep()
         assert not keeper.done()
 
 
@@ -393,7 +395,7 @@ async def test_opening_that_fails_leaves_no_reader(tmp_path: Path) -> None:
         await journal.append([entry(1)])
         with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")  # nobody else may write
-            journal._store._db.execute("PRAGMA busy_timeout=0")
+            journal.writer.store._db.execute("PRAGMA busy_timeout=0")
             with pytest.raises(JournalUnavailable):
                 await journal.reader("new", [], start="earliest")
         assert journal.tail(EVENTS) is None
@@ -427,7 +429,7 @@ async def test_clock_that_was_far_ahead_does_not_stop_retention_nor_searches_for
                 for at in (1_000_001.0, 1_000_060.0, 1_000_061.0, 1_000_070.0, 1_000_160.0, 1_000_250.0, 2_000_000.0)
             ]
             now = 1_000_000.0 + 661.0  # older than 600 s: what was stored at 60, and all before it
-            await journal.housekeep()
+            await journal.writer.housekeep()
             assert 21 == journal.floor(EVENTS)
     (told,) = (line for line in lines if line["event"] == "journal.clock_set_back")
     assert told["seconds"] == 10 * 365 * 86_400 - 60
@@ -449,7 +451,7 @@ async def test_age_takes_everything_that_is_old_however_much_it_is(tmp_path: Pat
         for number in range(1500):
             await journal.append([entry(number)])
         now += 120
-        keeping = asyncio.create_task(journal.housekeep())
+        keeping = asyncio.create_task(journal.writer.housekeep())
         await journal.append([entry(5000)])
         await keeping
         assert journal.floor(EVENTS) == 1500
@@ -464,7 +466,7 @@ async def test_published_events_go_early_but_for_the_window_of_known_ids(tmp_pat
         while records := await publisher.fetch(max_records=400, wait_s=0):
             publisher.commit(EVENTS, records[-1].offset + 1)
         await publisher.flush()
-        await journal.housekeep()
+        await journal.writer.housekeep()
         assert journal.floor(EVENTS) == 900
 
 

@@ -119,7 +119,7 @@ class JournalModel(RuleBasedStateMachine):
     def time_passes(self, by: float) -> None:
         """Retention drops from the old end only, never what is young, and readers go on behind it."""
         self.now += by
-        self.runner.run(self.journal.housekeep())
+        self.runner.run(self.journal.writer.housekeep())
         floor = self.journal.floor(EVENTS)
         assert floor >= self.floor
         young = next((n for n, at in enumerate(self.times) if at >= self.now - 3600.0), len(self.times))

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from gateway.errors import JournalUnavailable, NotNow
-from gateway.log.journal import Journal, newest_ids
+from gateway.log.journal import Journal
 from gateway.log.journal.inspection import inspect
 from gateway.log.journal.open_files import CHECK_INTERVAL_S, JournalMoved
+from gateway.log.journal.recent_ids import newest_ids
 from gateway.log.journal.salvaging import salvage
 from gateway.log.journal.sqlite_errors import ADVICE, advice, translated
 from gateway.log.journal.store import FILE_NAME
@@ -122,7 +123,7 @@ async def test_first_append_after_a_pause_is_refused(tmp_path: Path, damage: Cal
                 with pytest.raises(JournalMoved) as refused:
                     await journal.append([entry(number)])
             with pytest.raises(JournalMoved):
-                await journal.check()
+                journal.writer.check()
         assert refused.value.retry_after_s
         assert str(folder) in journal.last_failure
         assert [("journal.moved", "error")] == [(line["event"], line["log_level"]) for line in lines]
@@ -170,10 +171,10 @@ async def test_what_costs_the_next_start_nothing_refuses_nothing(
     async with opened(folder) as journal:
         await filled(journal)
         change(folder)
-        await journal.check()
+        journal.writer.check()
         for number in range(20, 30):
             await journal.append([entry(number)])
-        await journal.check()
+        journal.writer.check()
         assert not journal.last_failure
     folder.chmod(0o700)
     assert 30 == inspect(folder).streams[0].records
@@ -186,10 +187,10 @@ async def test_folder_that_is_put_back_continues_by_itself(tmp_path: Path) -> No
         await filled(journal)
         folder.rename(tmp_path / "away")
         with pytest.raises(JournalMoved):
-            await journal.check()
+            journal.writer.check()
         (tmp_path / "away").rename(folder)
         with capture_logs() as lines:
-            await journal.check()
+            journal.writer.check()
         assert not journal.last_failure
         assert ["journal.moved_back"] == [line["event"] for line in lines]
         await journal.append([entry(20)])
@@ -204,7 +205,7 @@ async def test_commits_of_a_log_that_lost_its_name_are_saved_in_the_database(tmp
         await filled(journal)
         DAMAGES[damage](folder)
         with pytest.raises(JournalMoved, match="are saved in the database"):
-            await journal.check()
+            journal.writer.check()
         saved.mkdir()
         shutil.copyfile(folder / FILE_NAME, saved / FILE_NAME)  # what a start after SIGKILL opens
         assert 20 == inspect(saved).streams[0].records
@@ -219,14 +220,14 @@ async def test_what_was_answered_can_be_copied_from_the_open_files(tmp_path: Pat
         await filled(journal)
         DAMAGES[damage](folder)
         with pytest.raises(JournalMoved) as refused:
-            await journal.check()
+            journal.writer.check()
         words = str(refused.value).replace(",", "").split()
         sources = [word for word in words if word.startswith(f"/proc/{os.getpid()}/fd/")]
         saved.mkdir()
         for source, name in zip(sources, (FILE_NAME, WAL), strict=True):
             shutil.copyfile(source, saved / name)
         async with opened(saved) as found:
-            assert 20 == len(await newest_ids(found, 100))
+            assert 20 == len(list(newest_ids(found.writer.store, 100)))
 
 
 async def test_stop_does_not_spread_the_damage_of_a_log_to_the_database(tmp_path: Path) -> None:
@@ -237,7 +238,7 @@ async def test_stop_does_not_spread_the_damage_of_a_log_to_the_database(tmp_path
         size = (folder / WAL).stat().st_size
         os.truncate(folder / WAL, size - 8000)
         with pytest.raises(JournalMoved, match="was cut from"):
-            await journal.check()
+            journal.writer.check()
     saved = tmp_path / "saved"
     saved.mkdir()
     for name in (FILE_NAME, WAL):
@@ -253,14 +254,14 @@ async def test_ready_again_without_a_callback_when_the_disk_takes_commits_again(
     """A gateway that is not ready gets no callbacks: it tries by itself."""
     async with opened(tmp_path) as journal:
         with monkeypatch.context() as broken:
-            broken.setattr(journal._store, "commit", failing)
-            broken.setattr(journal._store, "probe", failing)
+            broken.setattr(journal.writer.store, "commit", failing)
+            broken.setattr(journal.writer.store, "probe", failing)
             with pytest.raises(JournalUnavailable):
                 await journal.append([entry(1)])
             with pytest.raises(JournalUnavailable):
-                await journal.check()
+                journal.writer.check()
             assert journal.last_failure
-        await journal.check()
+        journal.writer.check()
         assert not journal.last_failure
         await journal.append([entry(1)])
 
@@ -427,5 +428,5 @@ async def test_constraint_that_fails_does_not_advise_to_free_space(tmp_path: Pat
         with pytest.raises(JournalUnavailable, match=r"SQLITE_CONSTRAINT.*no other program writes") as error:
             await journal.append([entry(2)])
         assert "space" not in str(error.value)
-        await journal.check()
+        journal.writer.check()
         assert journal.last_failure  # only a restart helps: not ready until then

@@ -67,9 +67,9 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         draft, parked = segment.Draft(), segment.Draft()
         for number in range(size):
             one = Entry("sms.dr" if number % 3 else "call.event", "k", f"{commit * 100 + number:032x}", b'{"n":1}')
-            draft.add(one, segment.encode(one))
+            draft.add(one.topic, segment.encode(one))
         one = Entry("retry.a.60s", "k", f"{commit:032x}", b"{}")
-        parked.add(one, segment.encode(one))
+        parked.add(one.topic, segment.encode(one))
         store.commit({EVENTS: draft, "retry.a.60s": parked}, {}, NOW + commit)
     store.close()
     return folder
@@ -178,7 +178,7 @@ def test_one_flip_costs_the_events_of_its_row_and_names_them(
     async def expires() -> None:
         async with opened(folder, NOW + 7200, 3600.0) as journal:
             await journal.append([Entry("sms.dr", "k", f"{10000:032x}", b"{}")])
-            await journal.housekeep()
+            await journal.writer.housekeep()
             assert journal.floor(EVENTS) == journal.head(EVENTS) - 1
 
     asyncio.run(reads())
@@ -262,7 +262,7 @@ async def test_refresh_sees_what_was_stored_and_trimmed(tmp_path: Path) -> None:
         for number in range(3):
             draft = segment.Draft()
             one = Entry("sms.dr", "k", f"{number:032x}", b"{}")
-            draft.add(one, segment.encode(one))
+            draft.add(one.topic, segment.encode(one))
             writer.commit({EVENTS: draft}, {}, NOW + number)
             reader.refresh()
             assert writer.streams == reader.streams

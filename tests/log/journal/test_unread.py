@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
 from structlog.testing import capture_logs
 
 from gateway.log import Entry
@@ -44,7 +41,7 @@ class Days:
 
     async def passes(self, journal: Journal, days: float) -> None:
         self._now += days * DAY_S
-        await journal.housekeep()
+        await journal.writer.housekeep()
 
 
 async def billing(journal: Journal) -> JournalReader:
@@ -58,7 +55,7 @@ async def test_what_went_while_the_gateway_was_down_is_told_once(tmp_path: Path)
         await billing(journal)
         await days.append(journal, *["sms.dr", "call.event"] * 5)
     async with days.opened(days_later=2) as journal:
-        await journal.housekeep()
+        await journal.writer.housekeep()
         assert days.told == []
         with capture_logs() as lines:
             reader = await billing(journal)
@@ -85,11 +82,11 @@ async def test_a_subscriber_that_was_removed_is_not_told_of_and_one_that_comes_b
         await days.append(journal, *["sms.dr", "call.event"] * 3)
     for _ in range(3):
         async with days.opened(days_later=2) as journal:
-            await journal.housekeep()
+            await journal.writer.housekeep()
             await days.append(journal, "sms.dr", "call.event")
     assert days.told == []
     async with days.opened(days_later=2) as journal:
-        await journal.housekeep()
+        await journal.writer.housekeep()
         await (await billing(journal)).close()
         assert days.told == [Expired("gateway.billing", EVENTS, 0, 11, {"unknown": 10, "sms.dr": 1})]
         await billing(journal)
@@ -180,34 +177,6 @@ async def test_what_a_reader_of_the_same_name_has_done_is_no_loss_and_its_positi
         assert 20 == journal.cursors()["gateway.billing", EVENTS]
 
 
-@pytest.mark.parametrize("is_in_memory", [True, False])
-async def test_what_goes_while_a_reader_is_about_to_read_it_is_counted_by_topic(
-    tmp_path: Path, is_in_memory: bool
-) -> None:
-    """The counts come from the thread that trims: until they are here the reader does not know, and tells nothing."""
-    days = Days(tmp_path)
-    async with days.opened() as journal:
-        reader = await billing(journal)
-        await days.append(journal, *["call.event"] * 10)
-        if is_in_memory:
-            await reads_while_it_goes(days, journal, reader)
-    if not is_in_memory:
-        async with days.opened() as journal:
-            await reads_while_it_goes(days, journal, await billing(journal))
-    assert days.told == []
-
-
-async def reads_while_it_goes(days: Days, journal: Journal, reader: JournalReader) -> None:
-    """Everything is trimmed, and the reader looks before the event loop has been told of that."""
-    passing = asyncio.create_task(days.passes(journal, 2))
-    await asyncio.sleep(0)  # the job is with the writer's thread
-    is_done = threading.Event()
-    journal._writer.submit(is_done.set)
-    is_done.wait()
-    assert [] == list(await reader.fetch(max_records=9, wait_s=0))
-    await passing
-
-
 async def test_a_reader_that_only_looks_misses_nothing(tmp_path: Path) -> None:
     """The console and a replay's scan begin where they are sent; what is gone by then is no loss to them."""
     days = Days(tmp_path)
@@ -216,7 +185,7 @@ async def test_a_reader_that_only_looks_misses_nothing(tmp_path: Path) -> None:
             await journal.reader(group, [], start="latest")
         await days.append(journal, "sms.dr")
     async with days.opened(days_later=2) as journal:
-        await journal.housekeep()
+        await journal.writer.housekeep()
         await days.append(journal, "sms.dr")
         for group in ("console.tail.0", "scan.replay.billing"):
             reader = await journal.reader(group, [], start="latest")

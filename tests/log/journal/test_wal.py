@@ -29,7 +29,7 @@ def crashed(folder: Path, commits: int = 20) -> Path:
     for number in range(commits):
         draft = segment.Draft()
         entry = Entry("sms.dr", "k", f"{number:032x}", b"x" * 3000)
-        draft.add(entry, segment.encode(entry))
+        draft.add(entry.topic, segment.encode(entry))
         store.commit({"events": draft}, {}, float(number))
     left = folder / "crashed"
     shutil.copytree(running, left)

@@ -1,0 +1,204 @@
+"""The log process's end of the link."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, TypeVar, cast
+
+import orjson
+import structlog
+
+from gateway.errors import GatewayError, NotNow
+from gateway.link.frames import (
+    VERSION,
+    Frames,
+    Kind,
+    commit_out,
+    frame,
+    positions_in,
+    refused_out,
+    snapshot_out,
+    state_out,
+    trimmed_out,
+)
+from gateway.log.journal.following import Commit, Snapshot, WriterState
+from gateway.log.journal.retention import Trimmed
+from gateway.log.journal.writer import JournalWriter
+
+#: Bytes that may wait in the log process for a follower that does not read. Some thousand events; the rest is read from
+#: the file, which costs little more.
+_MOST_PUSHED: Final = 4 * 1024 * 1024
+
+_Pushed = TypeVar("_Pushed")
+_log = structlog.get_logger("gateway.link")
+
+
+class LogServer:
+    """Serves a journal's writer to the other processes.
+
+    Args:
+        writer: started.
+        listening: a Unix socket that listens; it stays open, as a new log process goes on with it.
+    """
+
+    def __init__(self, writer: JournalWriter, listening: socket.socket) -> None:
+        self._writer = writer
+        self._listening = listening
+        self._peers: set[_Peer] = set()
+        self._gone: asyncio.Event = asyncio.Event()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Take connections."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(
+            lambda: _Peer(self._writer, self._peers, self._gone), sock=self._listening
+        )
+
+    async def stop(self, wait_s: float) -> None:
+        """Wait until the others have gone, at most ``wait_s`` seconds; then close. May be called before the start."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                while self._peers:
+                    self._gone.clear()
+                    await self._gone.wait()
+        if self._server is not None:
+            self._server.close()
+        for peer in list(self._peers):
+            peer.abort()
+
+
+class _Peer(asyncio.Protocol):
+    """One process at the other end. As a follower it is given what the writer does."""
+
+    def __init__(self, writer: JournalWriter, peers: set[_Peer], gone: asyncio.Event) -> None:
+        self._writer = writer
+        self._peers = peers
+        self._gone = gone
+        self._frames = Frames()
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._out: list[bytes] = []
+        self._is_paused = False
+        self._has_missed = False
+        self._name = "?"
+
+    # -- asyncio.Protocol ---------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
+        self._transport.set_write_buffer_limits(high=_MOST_PUSHED)
+        self._peers.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._writer.unfollow(self)
+        self._peers.discard(self)
+        self._gone.set()
+
+    def pause_writing(self) -> None:
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_paused = False
+        if self._has_missed:
+            self._has_missed = False
+            self.welcomed(self._writer.snapshot())
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for kind, content in self._frames.cut(data):
+                self._received(kind, content)
+        except (ValueError, struct.error, KeyError, TypeError) as exc:
+            _log.error("link.not_understood", peer=self._name, error=str(exc))
+            self.abort()
+
+    # -- requests -----------------------------------------------------------------------------------------------
+
+    def _received(self, kind: int, content: bytes) -> None:
+        if kind == Kind.APPEND:
+            self._append(content)
+        elif kind == Kind.NOTE:
+            number = content[:4]
+            self._answer_when_done(number, partial(self._writer.note, positions_in(orjson.loads(content[4:]))))
+        elif kind == Kind.SYNC:
+            self._write(frame(Kind.DONE, content[:4]))
+        elif kind == Kind.HELLO:
+            self._hello(orjson.loads(content))
+        else:
+            raise ValueError(f"a frame of kind {kind}")
+
+    def _hello(self, said: dict[str, Any]) -> None:
+        self._name = str(said["name"])
+        if said["version"] != VERSION:
+            raise ValueError(f"it speaks version {said['version']} of the link, this process {VERSION}")
+        if said["follows"]:
+            self._writer.follow(self)
+        else:
+            self._write(frame(Kind.WELCOME, snapshot_out(self._writer.snapshot())))
+
+    def _append(self, content: bytes) -> None:
+        self._answer_when_done(content[:4], partial(self._writer.append, content[4:]))
+
+    def _answer_when_done(self, number: bytes, ask: Callable[[], asyncio.Future[Any]]) -> None:
+        try:
+            future = ask()
+        except NotNow as exc:
+            self._write(frame(Kind.REFUSED, number, refused_out(exc)))
+        else:
+            future.add_done_callback(partial(self._answer, number))
+
+    def _answer(self, number: bytes, future: asyncio.Future[Any]) -> None:
+        error = future.exception()
+        if isinstance(error, GatewayError):
+            self._write(frame(Kind.REFUSED, number, refused_out(error)))
+            return
+        appended = future.result()
+        if appended is None:
+            self._write(frame(Kind.DONE, number))
+        else:
+            repeated = appended.repeated
+            self._write(frame(Kind.APPENDED, number, struct.pack(f">{len(repeated)}I", *repeated)))
+
+    # -- as a follower ------------------------------------------------------------------------------------------
+
+    def welcomed(self, snapshot: Snapshot) -> None:
+        self._write(frame(Kind.WELCOME, snapshot_out(snapshot)))
+
+    def stored(self, commit: Commit) -> None:
+        self._push(Kind.STORED, commit_out, commit)
+
+    def trimmed(self, gone: Trimmed) -> None:
+        self._push(Kind.TRIMMED, trimmed_out, gone)
+
+    def state_changed(self, state: WriterState) -> None:
+        self._push(Kind.STATE, state_out, state)
+
+    def _push(self, kind: Kind, content: Callable[[_Pushed], bytes], pushed: _Pushed) -> None:
+        """Send what the writer did, or, while the other end does not read, a snapshot instead when it reads again."""
+        if self._is_paused:
+            self._has_missed = True
+        else:
+            self._write(frame(kind, content(pushed)))
+
+    # -- out ----------------------------------------------------------------------------------------------------
+
+    def _write(self, data: bytes) -> None:
+        """With what else this turn of the loop brings."""
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(data)
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if self._transport is not None:
+            self._transport.write(b"".join(out))
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,33 @@
+"""The window of known event ids: a repeat of one of them is answered without being stored again.
+
+Two generations: new ids go to the young one; when it is full it becomes the old one and the old one goes. So the
+window holds between ``size`` and twice ``size`` ids, at about 90 bytes each, with no bookkeeping per id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class KnownIds:
+    """Remembers at least the newest ``size`` ids of 16 bytes; 0 remembers none."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._young: set[bytes] = set()
+        self._old: set[bytes] = set()
+
+    def __contains__(self, event_id: bytes) -> bool:
+        return event_id in self._young or event_id in self._old
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def update(self, event_ids: Iterable[bytes]) -> None:
+        """Remember ids, oldest first."""
+        if not self.size:
+            return
+        for event_id in event_ids:
+            self._young.add(event_id)
+            if len(self._young) >= self.size:
+                self._old, self._young = self._young, set()

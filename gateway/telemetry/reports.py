@@ -1,0 +1,208 @@
+"""What each process knows of itself, asked by the one that has the admin port.
+
+Every other process serves its report on a Unix socket in a folder of this gateway: whoever connects gets one JSON
+document behind its length (four bytes, the most significant first), and the connection is closed. There is no hub, and
+nobody keeps a copy: a process that does not answer in a second is unknown, never 0 and never well.
+
+Rejected: the multiprocess mode of prometheus_client, in which processes share files. It knows no gauge that goes away
+(``gateway_kafka_up`` of a client that was closed), keeps files of the dead, and slows the counting in hot paths.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.registry import Collector
+
+from gateway.sockets import connected, listen_locally
+from gateway.telemetry.metrics import METRICS
+
+#: A probe has 3 s, a scrape 10; a process whose event loop is busy for longer than this is what they look for.
+_PATIENCE_S: Final = 1.0
+#: Some 300 bytes a series: ten times what 100 subscribers have. More is not ours.
+_MOST_BYTES: Final = 16 * 1024 * 1024
+_LENGTH: Final = struct.Struct(">I")
+
+#: Name of the sample, labels, value.
+Sample = tuple[str, dict[str, str], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric of one process.
+
+    Args:
+        name: as in the catalogue.
+        kind: Prometheus' type.
+    """
+
+    name: str
+    documentation: str
+    kind: str
+    samples: Sequence[Sample]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One process.
+
+    Args:
+        process: its name, such as ``ingest-0``.
+        started_at: Unix seconds; a counter began at 0 then.
+        is_ready: everything that it needs holds.
+        checks: what each of its checks says; empty where all is well.
+        families: what it counts.
+    """
+
+    process: str
+    pid: int
+    started_at: float
+    is_ready: bool
+    checks: Mapping[str, str]
+    families: Sequence[Family]
+
+
+def families(registry: CollectorRegistry = METRICS.registry) -> list[Family]:
+    """Return what a registry has now."""
+    return [family(metric) for metric in registry.collect()]
+
+
+def family(metric: Metric) -> Family:
+    """Return a metric of the library as one that can be sent, without when each series began: nobody reads that."""
+    samples = [(one.name, one.labels, one.value) for one in metric.samples if not one.name.endswith("_created")]
+    return Family(metric.name, metric.documentation, metric.type, samples)
+
+
+class ReportServer:
+    """Serves the report of this process.
+
+    Args:
+        path: of the socket; its folder is there.
+        make_report: called for each that asks.
+    """
+
+    def __init__(self, path: Path, make_report: Callable[[], Report]) -> None:
+        self._path = path
+        self._make_report = make_report
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            Broken: the socket cannot be opened.
+        """
+        self._server = await asyncio.start_unix_server(self._answer, sock=listen_locally(self._path))
+
+    async def stop(self) -> None:
+        """Close. May be called twice, or before :meth:`start`."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+            self._path.unlink(missing_ok=True)
+
+    async def _answer(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            document = orjson.dumps(self._make_report())
+            writer.write(_LENGTH.pack(len(document)) + document)
+            with suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(_PATIENCE_S):
+                    await writer.drain()
+        finally:
+            writer.close()
+
+
+class Reports:
+    """Asks the other processes of this gateway.
+
+    Args:
+        own: name of this process.
+        sockets: where each of the others serves its report, by name.
+        restarts: how many times each process was started again, this one included, as the supervisor has it.
+    """
+
+    def __init__(self, own: str, sockets: Mapping[str, Path], restarts: Callable[[], Mapping[str, int]] = dict) -> None:
+        self.own = own
+        self.restarts = restarts
+        self._sockets = sockets
+        self._asking: asyncio.Task[dict[str, Report | None]] | None = None
+
+    async def ask(self) -> Mapping[str, Report | None]:
+        """Return the report of each process by name, None where it does not answer in a second.
+
+        Those who ask at the same time share one answer.
+        """
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask_all(), name="reports")
+            self._asking.add_done_callback(self._asked)
+        return await asyncio.shield(self._asking)
+
+    def _asked(self, _: asyncio.Task[dict[str, Report | None]]) -> None:
+        self._asking = None
+
+    async def _ask_all(self) -> dict[str, Report | None]:
+        found = await asyncio.gather(*(_ask(path) for path in self._sockets.values()))
+        return dict(zip(self._sockets, found, strict=True))
+
+
+async def _ask(path: Path) -> Report | None:
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            reader, writer = await asyncio.open_unix_connection(sock=connected(path), limit=_MOST_BYTES)
+            try:
+                (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+                return _report(await reader.readexactly(length)) if length <= _MOST_BYTES else None
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, EOFError, ValueError, KeyError, TypeError):
+        # It is gone, hangs, was killed in the middle, or is of another version.
+        return None
+
+
+def _report(document: bytes) -> Report:
+    given: dict[str, Any] = orjson.loads(document)
+    found = [
+        Family(
+            one["name"],
+            one["documentation"],
+            one["kind"],
+            # JSON has no NaN: a value that is none comes as null.
+            [(name, labels, value) for name, labels, value in one["samples"] if value is not None],
+        )
+        for one in given["families"]
+    ]
+    return Report(given["process"], given["pid"], given["started_at"], given["is_ready"], given["checks"], found)
+
+
+class Merged(Collector):
+    """Families of several processes, each once; every sample has the label ``process``.
+
+    A collector of the metrics library.
+
+    Args:
+        by_process: what each process counts, by its name.
+    """
+
+    def __init__(self, by_process: Mapping[str, Iterable[Family]]) -> None:
+        self._families: dict[str, Metric] = {}
+        for process, several in by_process.items():
+            for one in several:
+                self._add(process, one)
+
+    def collect(self) -> Iterator[Metric]:
+        """The families."""
+        yield from self._families.values()
+
+    def _add(self, process: str, one: Family) -> None:
+        merged = self._families.setdefault(one.name, Metric(one.name, one.documentation, one.kind))
+        for name, labels, value in one.samples:
+            # One that has the label already is about that process, whoever counts it.
+            merged.add_sample(name, {"process": process, **labels}, value)
