@@ -92,7 +92,7 @@ def _all_delivered(admin_port: int, wanted: float, timeout_s: float = 300.0) -> 
         if now >= wanted and now == last:
             return now
         last = now
-        time.sleep(0.3)
+        time.sleep(0.5)
     raise RuntimeError(f"{last:.0f} of {wanted:.0f} events were delivered in time")
 
 

@@ -194,6 +194,8 @@ def _rounds(
     found: dict[int, dict[str, list[Round]]] = {}
     for connections in setting.connections:
         taking = [side for side in ready if connections <= CROWD or asked[side].is_crowded]
+        if not taking:
+            continue
         found[connections] = {side: [] for side in taking}
         for number in range(setting.rounds):
             # Another one begins each round: who comes after whom is part of the noise.

@@ -179,6 +179,8 @@ def _built(folder: str, tool: str, build: Sequence[str], program: Path) -> Start
         if shutil.which(tool) is None:
             raise NotHere(f"`{tool}` is not on the path.")
         program.parent.mkdir(parents=True, exist_ok=True)
+        if not program.exists():
+            print(f"{side}: `{tool}` builds it; the first time takes minutes", flush=True)
         built = subprocess.run([tool, *build], cwd=FOLDER / folder, capture_output=True, text=True, check=False)
         if built.returncode:
             raise NotHere(f"`{tool} build` failed: {built.stderr.strip().splitlines()[-1]}")
@@ -223,8 +225,8 @@ def _configured(program: str, *options: str) -> Start:
 
 SIDES: Final[dict[str, Side]] = {
     BARE: Side(_bare, False, "nowhere: nothing is kept", is_crowded=True),
-    RUN: Side(gateway("run"), False, OURS, "It decodes, types and indexes the event.", is_crowded=True),
-    SERVE: Side(gateway("serve"), True, OURS, "It does the same and publishes to Kafka behind the answer."),
+    RUN: Side(gateway("run"), False, OURS, "It also decodes, types and indexes.", is_crowded=True),
+    SERVE: Side(gateway("serve"), True, OURS, "It also decodes, types, indexes and publishes to Kafka."),
     AIOHTTP: Side(_python("aiohttp_aiokafka"), note="It is one process."),
     GRANIAN_AIOKAFKA: Side(_granian("granian_aiokafka"), note="It has one worker."),
     GRANIAN_CONFLUENT: Side(_granian("granian_confluent", "confluent_kafka"), note="It has one worker."),
