@@ -281,7 +281,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "gateway_topic_events",
         "counter",
         ("topic",),
-        "Events stored, by topic; counted behind the accept path, a quarter of a second late.",
+        "Events stored, by topic; counted behind the accept path, up to a second late.",
         "What the platform sends most.",
     ),
     Metric(
