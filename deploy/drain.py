@@ -9,9 +9,9 @@ And to empty a journal that nobody runs any more: start the gateway on it, wait,
     python drain.py --timeout 3600 -- gateway serve
 
 Asks ``/metrics`` of the admin port on loopback for ``gateway_publisher_lag_records`` and ``gateway_kafka_up``. A gauge
-that nobody has set yet reads 0, so drained means: Kafka up and lag 0, at several looks in a row. The port and the token
-come from ``GATEWAY__ADMIN__PORT``, ``GATEWAY__ADMIN__TOKEN`` or ``ADMIN_TOKEN``, as the gateway's own. The
-answer is of all processes of that gateway, and ``gateway_process_up`` says whether one is missing from it.
+that nobody has set yet reads 0, so drained means: Kafka up and lag 0, at several looks in a row. While the log process
+is away (``gateway_process_up``) the lag is that of before, so that looks at such a time do not count. The port and the
+token come from ``GATEWAY__ADMIN__PORT``, ``GATEWAY__ADMIN__TOKEN`` or ``ADMIN_TOKEN``, as the gateway's own.
 
 Nothing but the standard library, as it runs in the image. Ends with 0 when drained, 1 when not in time, 2 when the
 gateway that it started ended by itself.
@@ -38,7 +38,7 @@ STOP_S = 35.0
 
 
 def samples(text: str, name: str, labels: str = "") -> list[float]:
-    """A metric's samples in Prometheus' text format: one for each process."""
+    """A metric's samples in Prometheus' text format: one for each process that reports it."""
     found = re.findall(rf"^{name}(?:\{{([^}}]*)\}})? (\S+)$", text, re.MULTILINE)
     return [float(value) for shown, value in found if labels in shown]
 
@@ -51,12 +51,12 @@ def look(url: str, token: str) -> tuple[bool, str]:
             text = response.read().decode()
     except OSError as exc:
         return False, f"{url}: {exc}"
-    if not all(samples(text, "gateway_process_up")):
-        return False, "a process does not answer"
+    if not all(samples(text, "gateway_process_up", 'process="log"')):
+        return False, "the log process is away"
     lags = samples(text, "gateway_publisher_lag_records")
     up = samples(text, "gateway_kafka_up", 'client="publisher"')
     if not lags or not up:
-        return False, "the gateway tells no gateway_publisher_lag_records: it has no kafka section"
+        return False, "the gateway reports no gateway_publisher_lag_records: it has no kafka section"
     if not all(up):
         return False, f"Kafka is away; {sum(lags):.0f} records wait"
     return not any(lags), f"{sum(lags):.0f} records wait"

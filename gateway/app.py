@@ -50,7 +50,7 @@ from gateway.ingest.intake import Intake
 from gateway.ingest.server import IngestServer
 from gateway.link import LogClient, LogServer
 from gateway.log import EventLog
-from gateway.log.journal import Journal, JournalWriter, Retention
+from gateway.log.journal import Journal, JournalWriter, Retention, takeover
 from gateway.log.kafka import KafkaLog, KafkaOptions
 from gateway.log.kafka.options import within
 from gateway.publisher import Publisher
@@ -190,8 +190,10 @@ class App:
         """The log process: nothing but the journal's writer, and the socket by which the others reach it."""
         settings = self.settings
         assert self._shared.log_listening is not None
+        takeover.adopt(_folder(settings))
         writer = JournalWriter(_folder(settings), _retention(settings), known_ids=settings.ingest.dedup_window)
         await self._begin(writer.start(lock_wait_s=_LOCK_WAIT_S), writer.stop)
+        await takeover.take_over(writer, _folder(settings))
         self._checks["journal"] = lambda: Check("journal", writer.problem or writer.state.failure)
         await asyncio.to_thread(_remove_others, self._shared.log)
         server = LogServer(writer, self._shared.log_listening)

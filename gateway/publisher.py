@@ -104,7 +104,6 @@ class Publisher:
             the records in order. Must be quick.
         create: topics to create as soon as Kafka is there, unless ``kafka.create_topics`` is off; others are created
             with their first event.
-        name: label in metrics and logs.
     """
 
     def __init__(
@@ -117,15 +116,13 @@ class Publisher:
         writer_policy: WriterPolicy | None = None,
         on_published: Callable[[str, int, int, Sequence[Entry | Record]], None] | None = None,
         create: Collection[str] = (),
-        name: str = GROUP,
     ) -> None:
         self._journal = journal
-        self._name = name
         self._options = options
         self._create = create if options.create_topics else ()
         self._families = families
         self._policy = policy or PublisherPolicy()
-        self._writer = Writer(options, writer_policy, name=name, on_poison=self._dead_letter, on_written=on_published)
+        self._writer = Writer(options, writer_policy, name=GROUP, on_poison=self._dead_letter, on_written=on_published)
         self._reader: LogReader | None = None
         self._progress: dict[str, _Progress] = {}
         self._runner: asyncio.Task[None] | None = None
@@ -197,8 +194,7 @@ class Publisher:
                 _log.error("journal.read_failed", error=redaction.fault(exc), exc_info=not is_expected)
                 await asyncio.sleep(policy.retry_s)
                 continue
-            if self._name == GROUP:  # that of an orphan is not the gateway's
-                gauge.set(sum((await reader.lag()).values()))
+            gauge.set(sum((await reader.lag()).values()))
             if not records:
                 continue
             self._submit(reader, records)

@@ -28,11 +28,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gateway.config.kafka_settings", "gateway.connections", "gateway.signing"),
     ("gateway.config.settings",),
     ("gateway.callbacks", "gateway.log"),
-    ("gateway.publisher", "gateway.fanout", "gateway.ingest"),
+    ("gateway.publisher", "gateway.fanout", "gateway.ingest", "gateway.link"),
     ("gateway.config",),
     (
         "gateway.backfill",
-        "gateway.orphans",
         "gateway.schema",
         "gateway.search",
         "gateway.supervisor",
@@ -40,6 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("gateway.admin",),
     ("gateway.app",),
+    ("gateway.processes",),
     ("gateway.cli",),
     ("gateway.__main__",),
 )

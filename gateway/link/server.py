@@ -106,9 +106,7 @@ class _Peer(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_paused = False
-        if self._has_missed:
-            self._has_missed = False
-            self.welcomed(self._writer.snapshot())
+        self._catch_up()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -127,6 +125,7 @@ class _Peer(asyncio.Protocol):
             number = content[:4]
             self._answer_when_done(number, partial(self._writer.note, positions_in(orjson.loads(content[4:]))))
         elif kind == Kind.SYNC:
+            self._catch_up()  # the answer says that the other end knows all that was done before it
             self._write(frame(Kind.DONE, content[:4]))
         elif kind == Kind.HELLO:
             self._hello(orjson.loads(content))
@@ -185,6 +184,12 @@ class _Peer(asyncio.Protocol):
             self._has_missed = True
         else:
             self._write(frame(kind, content(pushed)))
+
+    def _catch_up(self) -> None:
+        """Send a snapshot in place of what was not sent while the other end did not read."""
+        if self._has_missed:
+            self._has_missed = False
+            self.welcomed(self._writer.snapshot())
 
     # -- out ----------------------------------------------------------------------------------------------------
 

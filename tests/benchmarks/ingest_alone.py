@@ -20,7 +20,6 @@ from gateway.config.loading import load
 from gateway.config.settings import Settings
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.intake import Intake
-from gateway.ingest.known import KnownIds
 from gateway.ingest.server import IngestServer
 from gateway.log.journal import Journal, Retention
 from gateway.telemetry import logs
@@ -28,16 +27,16 @@ from gateway.telemetry import logs
 
 async def serve(settings: Settings) -> None:
     journal = Journal(
-        Path(settings.journal.dir), Retention(int(settings.journal.max_bytes), settings.journal.retention)
+        Path(settings.journal.dir),
+        Retention(int(settings.journal.max_bytes), settings.journal.retention),
+        known_ids=settings.ingest.dedup_window,
     )
     await journal.start()
 
     def clock() -> datetime:
         return datetime.now(UTC)
 
-    intake = Intake(
-        journal, KnownIds(settings.ingest.dedup_window), clock=clock, max_waiting=settings.ingest.max_waiting
-    )
+    intake = Intake(journal, clock=clock, max_waiting=settings.ingest.max_waiting)
     server = IngestServer(settings.ingest, endpoints(settings.ingest), intake, clock=clock)
     await server.start()
     gc.collect()

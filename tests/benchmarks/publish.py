@@ -26,7 +26,7 @@ import uvloop
 from aiokafka import AIOKafkaProducer
 from confluent_kafka import Producer
 
-from gateway.log import Entry, Record
+from gateway.log import Appended, Entry, Record
 from gateway.log.journal import Journal, Retention
 from gateway.log.kafka import topics
 from gateway.log.kafka.options import KafkaOptions
@@ -65,7 +65,7 @@ class ListLog:
         self._position = 0
         self.done = asyncio.Event()
 
-    async def append(self, entries: Sequence[Entry]) -> None:
+    async def append(self, entries: Sequence[Entry]) -> Appended:
         raise AssertionError("no dead letters in a benchmark")
 
     async def reader(self, group: str, topics: Collection[str], **_: object) -> ListLog:

@@ -19,7 +19,7 @@ from tests.components import missing
 
 ROOT: Final = Path(__file__).parents[2]
 DEPLOY: Final = ROOT / "deploy"
-#: The gateway is gone so many seconds after SIGTERM: 25 s of each process, 28 s in all (gateway.supervisor).
+#: The gateway is gone so many seconds after SIGTERM: each process within 25 s, else it is killed (gateway.supervisor).
 STOP_S: Final = 28
 _SUFFIXES: Final = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 

@@ -16,6 +16,7 @@ from gateway.cli import COMMANDS
 from gateway.config.loading import loads
 from gateway.config.settings import Settings
 from gateway.fanout.reader import group_name
+from gateway.supervisor import SupervisorPolicy
 from tests.deploy.artefacts import DEPLOY, ROOT, STOP_S, documents, run, walk
 
 CHART = DEPLOY / "helm/nxcloud-gateway"
@@ -132,6 +133,16 @@ def test_probes_ask_what_needs_no_token(name: str) -> None:
         asked = {probe: container[probe]["httpGet"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
         assert {"admin"} == {get["port"] for get in asked.values()}
         assert ["/healthz", "/healthz", "/readyz"] == [get["path"] for get in asked.values()]
+
+
+@BOTH
+def test_a_process_that_is_being_started_again_costs_no_pod(name: str) -> None:
+    """The probes are answered by ``deliver``: while it is away the platform is answered all the same."""
+    longest_s = SupervisorPolicy().last_pause_s
+    for document in of_kind(name, "StatefulSet", "Deployment"):
+        container = document["spec"]["template"]["spec"]["containers"][0]
+        for probe in (container["livenessProbe"], container["readinessProbe"]):
+            assert probe["periodSeconds"] * (probe["failureThreshold"] - 1) > 2 * longest_s
 
 
 @BOTH
@@ -267,7 +278,6 @@ def test_a_change_of_subscribers_alone_rolls_no_pod() -> None:
     "arguments",
     [
         ("--set", "config.kafka=null"),
-        ("--set", "config.ingest.workers=2"),
         ("--set", "fanout.autoscaling.enabled=true"),
         ("--set", "serve.drainOrphans[0]=0"),
     ],

@@ -61,29 +61,31 @@ def test_not_done_in_time_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lags", "kafka", "there", "found"),
+    ("lag", "kafka", "up", "found"),
     [
-        ((0, 0), (1, 1), (1, 1), (True, "0 records wait")),
-        ((0, 1), (1, 1), (1, 1), (False, "1 records wait")),
-        ((0, 0), (1, 0), (1, 1), (False, "Kafka is away; 0 records wait")),
-        ((0,), (1,), (1, 0), (False, "a process does not answer")),
+        (0, 1, {"log": 1, "deliver": 1, "ingest-0": 1}, (True, "0 records wait")),
+        (0, 1, {"log": 1, "deliver": 1, "ingest-0": 0}, (True, "0 records wait")),
+        (1, 1, {"log": 1, "deliver": 1, "ingest-0": 1}, (False, "1 records wait")),
+        (0, 0, {"log": 1, "deliver": 1, "ingest-0": 1}, (False, "Kafka is away; 0 records wait")),
+        (0, 1, {"log": 0, "deliver": 1, "ingest-0": 1}, (False, "the log process is away")),
     ],
 )
-def test_every_process_counts(
-    lags: tuple[int, ...], kafka: tuple[int, ...], there: tuple[int, ...], found: tuple[bool, str]
+def test_lag_of_the_one_journal_counts_while_the_log_process_is_there(
+    lag: int, kafka: int, up: dict[str, int], found: tuple[bool, str]
 ) -> None:
-    """Done is when the last of them is done; one that is away may have something left."""
+    """Each process reports the gauge, and only ``deliver`` sets it. Ingest holds nothing that was answered."""
     lines = [
-        *(f'gateway_publisher_lag_records{{process="{number}"}} {lag}.0' for number, lag in enumerate(lags)),
-        *(f'gateway_kafka_up{{client="publisher",process="{number}"}} {up}.0' for number, up in enumerate(kafka)),
-        *(f'gateway_process_up{{process="{number}"}} {up}.0' for number, up in enumerate(there)),
+        f'gateway_publisher_lag_records{{process="deliver"}} {lag}.0',
+        'gateway_publisher_lag_records{process="ingest-0"} 0.0',
+        f'gateway_kafka_up{{client="publisher",process="deliver"}} {kafka}.0',
+        *(f'gateway_process_up{{process="{name}"}} {value}.0' for name, value in up.items()),
     ]
     with MetricsServer({"/metrics": "\n".join(lines) + "\n"}) as server:
         assert found == drain.look(f"http://127.0.0.1:{server.port}/metrics", "")
 
 
 def test_gateway_that_it_started_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Job for an orphaned journal ends by itself."""
+    """The Job for the journal of a replica that is gone ends by itself."""
     monkeypatch.setattr(sys, "argv", ["drain.py", "--", sys.executable, "-c", "import time; time.sleep(60)"])
     with MetricsServer({"/metrics": page(0)}) as server:
         monkeypatch.setenv("GATEWAY__ADMIN__PORT", str(server.port))

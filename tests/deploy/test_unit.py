@@ -48,6 +48,11 @@ def test_it_is_given_time_to_stop_and_always_started_again() -> None:
     assert ["2"] == settings()["RestartPreventExitStatus"]  # ConfigError: a person is needed
 
 
+def test_the_supervisor_decides_what_becomes_of_its_processes() -> None:
+    """It alone gets SIGTERM, and one that the kernel kills for memory does not end the others."""
+    assert (["mixed"], ["continue"]) == (settings()["KillMode"], settings()["OOMPolicy"])
+
+
 @pytest.fixture
 def unit(tmp_path: Path) -> Path:
     """The unit with a program that is there, as systemd-analyze looks for it."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 from gateway.errors import JournalUnavailable, Poison, Transient
-from gateway.log import Begins, Entry, OnRevoked, Record, Start
+from gateway.log import ALL_NEW, Appended, Begins, Entry, OnRevoked, Record, Start
 
 _INTERNAL = ("retry.", "dlq.", "replay.", "fanout.", "attempts")
 
@@ -35,7 +35,7 @@ class MemoryLog:
         self.appends = 0
         self._browsing = 0
 
-    async def append(self, entries: Sequence[Entry]) -> None:
+    async def append(self, entries: Sequence[Entry]) -> Appended:
         self.appends += 1
         if self.is_silent:
             await asyncio.Event().wait()
@@ -50,6 +50,7 @@ class MemoryLog:
             records.append(Record(partition, len(records), self.now(), *entry))
         for reader in self.readers:
             reader.news.set()
+        return ALL_NEW
 
     async def reader(
         self,

@@ -13,7 +13,7 @@ import pytest
 from gateway.fanout.clock import Clock, SystemClock
 from gateway.fanout.gate import Lasting
 from gateway.fanout.state import TOPIC, StateBoard
-from gateway.log import Entry, EventLog
+from gateway.log import Appended, Entry, EventLog
 from gateway.log.journal import Journal, Retention
 from tests.fanout.manual_clock import ManualClock
 from tests.fanout.memory_log import MemoryLog
@@ -29,10 +29,10 @@ class SlowLog(MemoryLog):
         self.is_asked = asyncio.Event()
         self.may_go = asyncio.Event()
 
-    async def append(self, entries: Sequence[Entry]) -> None:
+    async def append(self, entries: Sequence[Entry]) -> Appended:
         self.is_asked.set()
         await self.may_go.wait()
-        await super().append(entries)
+        return await super().append(entries)
 
 
 @pytest.mark.timeout(20)

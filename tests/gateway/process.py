@@ -7,6 +7,7 @@ import atexit
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -24,10 +25,36 @@ _RUNNING: set[int] = set()
 
 @atexit.register
 def _kill_what_is_left() -> None:
-    """Of the supervisors; their processes end with them."""
     for pid in _RUNNING:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        kill_all(pid)
+
+
+def kill_all(supervisor: int) -> None:
+    """SIGKILL of a supervisor and its children. It is stopped before, so that it starts none in between."""
+    with suppress(ProcessLookupError):
+        os.kill(supervisor, signal.SIGSTOP)
+        for _ in range(1000):
+            if _state(supervisor) in "TZX":
+                break
+            time.sleep(0.001)  # it runs on another processor; a stop has no event for those who are not its parent
+        for pid in (*children_of(supervisor), supervisor):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _state(pid: int) -> str:
+    """Of a process as proc(5) has it: T is stopped, Z has ended, X is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+
+
+def children_of(pid: int) -> list[int]:
+    """Process ids of the children that have not been waited for."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
 
 
 class GatewayProcess:
@@ -74,8 +101,7 @@ class GatewayProcess:
 
     def pids(self) -> list[int]:
         """Of all its processes, the supervisor first."""
-        found = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
-        return [self.pid, *map(int, found.split())]
+        return [self.pid, *children_of(self.pid)]
 
     @property
     def url(self) -> str:
@@ -143,14 +169,17 @@ class GatewayProcess:
                 line = {"event": "text", "text": raw.decode(errors="replace")}
             self.lines.append(line)
             del self.lines[:-5000]
+            self._noted(line)
             self._said.set()
 
+    def _noted(self, line: dict[str, Any]) -> None:
+        """A line was read. For those that follow what it says."""
+
     async def kill(self) -> None:
-        """SIGKILL to all of it, as when the machine goes down: nothing is finished, nothing is flushed."""
+        """SIGKILL of all its processes at once: nothing is finished, nothing is flushed."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)  # it starts none again in between
-        for pid in reversed(self.pids()):
-            os.kill(pid, signal.SIGKILL)
+        if self.process.returncode is None:
+            kill_all(self.process.pid)
         await self._ended()
 
     async def terminate(self) -> int:

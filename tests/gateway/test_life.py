@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import aiohttp
@@ -88,8 +89,10 @@ async def test_stop_may_come_before_the_start_is_over(tmp_path: Path) -> None:
     """A signal while the parts are still starting leads to a clean stop."""
     path = tmp_path / "config.yaml"
     path.write_text(f"journal: {{dir: {tmp_path}/data}}\ningest: {{port: 0}}\nadmin: {{port: 0}}\n")
-    running = asyncio.create_task(_run(lambda: App(load(path, {}), path), lambda _: None))
+    ready: list[Mapping[str, object]] = []
+    running = asyncio.create_task(_run(lambda: App(load(path, {}), path), ready.append))
     await asyncio.sleep(0)  # the handlers are set in its first step
+    assert not ready
     os.kill(os.getpid(), signal.SIGTERM)
     assert await running == 0
 

@@ -15,7 +15,6 @@ import pytest
 from gateway.config.settings import Ingest
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.intake import Intake
-from gateway.ingest.known import KnownIds
 from gateway.ingest.server import IngestServer
 from gateway.log import Record
 from gateway.log.journal import Journal, Retention
@@ -89,11 +88,11 @@ async def serve(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
     started: list[Running] = []
 
     async def start(*, retention: Retention | None = None, **settings: Any) -> Running:
-        journal = Journal(tmp_path / f"journal-{len(started)}", retention or Retention(1 << 30, 3600.0))
-        await journal.start()
         section = Ingest.model_validate({"port": 0, "fast_path": request.param, **settings})
-        known = KnownIds(section.dedup_window)
-        intake = Intake(journal, known, clock=lambda: datetime.now(UTC), max_waiting=section.max_waiting)
+        folder, kept = tmp_path / f"journal-{len(started)}", retention or Retention(1 << 30, 3600.0)
+        journal = Journal(folder, kept, known_ids=section.dedup_window)
+        await journal.start()
+        intake = Intake(journal, clock=lambda: datetime.now(UTC), max_waiting=section.max_waiting)
         server = IngestServer(section, endpoints(section), intake, clock=lambda: datetime.now(UTC))
         await server.start()
         running = Running(server.port, journal, server)

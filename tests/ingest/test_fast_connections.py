@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -12,10 +13,12 @@ from gateway.connections import ConnectionLimit
 from gateway.errors import JournalUnavailable
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.fast_connections import FastConnections
+from gateway.ingest.gathering import Log
 from gateway.ingest.intake import Intake
-from gateway.ingest.known import KnownIds
 from gateway.ingest.server import IngestServer
-from gateway.log import Entry
+from gateway.log import ALL_NEW, Appended, Entry
+from gateway.log.journal import EVENTS, Journal, Retention
+from gateway.telemetry.metrics import METRICS
 from tests.ingest.conftest import Serve, read_reply, request_bytes
 from tests.ingest.wire import NOW, Wire, turns
 
@@ -29,9 +32,9 @@ class SlowLog:
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
-        self.waiting: list[asyncio.Future[None]] = []
+        self.waiting: list[asyncio.Future[Appended]] = []
 
-    def append_soon(self, entries: Sequence[Entry]) -> asyncio.Future[None]:
+    def append_soon(self, entries: Sequence[Entry]) -> asyncio.Future[Appended]:
         self.entries += entries
         self.waiting.append(asyncio.get_running_loop().create_future())
         return self.waiting[-1]
@@ -39,7 +42,7 @@ class SlowLog:
     async def done(self, error: Exception | None = None) -> None:
         for future in self.waiting:
             if error is None:
-                future.set_result(None)
+                future.set_result(ALL_NEW)
             else:
                 future.set_exception(error)
         self.waiting.clear()
@@ -47,12 +50,12 @@ class SlowLog:
 
 
 class Gateway:
-    """Fast connections over a slow log."""
+    """Fast connections over a log, a slow one where none is given."""
 
-    def __init__(self, keepalive_s: float = 75.0) -> None:
+    def __init__(self, log: Log | None = None, keepalive_s: float = 75.0) -> None:
         self.log = SlowLog()
         paths = endpoints(SECTION)
-        intake = Intake(self.log, KnownIds(100), clock=lambda: NOW, max_waiting=100)
+        intake = Intake(log or self.log, clock=lambda: NOW, max_waiting=100)
         limit = ConnectionLimit("ingest", 1000, 15.0)
         ordinary = IngestServer(SECTION, paths, intake, clock=lambda: NOW).ordinary(limit)
         self.connections = FastConnections(
@@ -71,6 +74,17 @@ class Gateway:
         wire.set_protocol(self.connections())
         wire.get_protocol().connection_made(wire)
         return wire
+
+
+def counted(outcome: str) -> float:
+    """Callbacks of this outcome, so far."""
+    families = METRICS.counter("gateway_callbacks").collect()
+    return sum(
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name.endswith("_total") and sample.labels["outcome"] == outcome
+    )
 
 
 @pytest.fixture
@@ -132,20 +146,35 @@ async def test_sender_that_does_not_read_its_answers_is_not_read(gateway: Gatewa
 
 
 async def test_sender_that_goes_away_is_counted_and_nothing_is_written(gateway: Gateway) -> None:
-    """Its event is stored and known: when it comes again on another connection it is not stored twice."""
     wire = gateway.connect()
     wire.get_protocol().data_received(RECEIPT)
     await turns()
     wire.close()
     await turns()
+    before = counted("accepted")
     await gateway.log.done()
+    assert counted("accepted") == before + 1
     assert not wire.sent
-    again = gateway.connect()
+
+
+async def test_event_of_a_sender_that_went_away_is_stored_and_known(tmp_path: Path) -> None:
+    """When it comes again on another connection it is answered with success, and not stored twice."""
+    journal = Journal(tmp_path, Retention(1 << 30, 3600.0), known_ids=100)
+    await journal.start()
+    gateway = Gateway(journal)
+    wire = gateway.connect()
+    wire.get_protocol().data_received(RECEIPT)
+    wire.close()
+    await turns()
+    assert not wire.sent
+    assert journal.head(EVENTS) == 1
+    again, before = gateway.connect(), counted("repeated")
     again.get_protocol().data_received(RECEIPT)
     await turns()
-    await gateway.log.done()
-    assert len(again.sent) == 1
-    assert len(gateway.log.entries) == 1
+    assert b"".join(again.sent).startswith(b"HTTP/1.1 200 OK\r\n")
+    assert counted("repeated") == before + 1
+    assert journal.head(EVENTS) == 1
+    await journal.stop()
 
 
 async def test_sender_that_closes_its_side_is_still_answered(gateway: Gateway) -> None:

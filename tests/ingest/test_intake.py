@@ -14,7 +14,6 @@ from gateway.callbacks.credentials import Credentials
 from gateway.callbacks.generic import DecoderCallback, Found
 from gateway.ingest.endpoints import Decodes, Endpoint
 from gateway.ingest.intake import Intake, Pending
-from gateway.ingest.known import KnownIds
 from gateway.log.journal import Journal, Retention
 
 NOW = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -33,7 +32,7 @@ async def test_what_a_decoder_gives_fails_nobody_else(tmp_path: Path, key: Any) 
     """A key that cannot be stored rejects its own callback, which is kept; those of the same turn are accepted."""
     journal = Journal(tmp_path, Retention(1 << 30, 3600.0))
     await journal.start()
-    intake = Intake(journal, KnownIds(100), clock=lambda: NOW, max_waiting=100)
+    intake = Intake(journal, clock=lambda: NOW, max_waiting=100)
     parcels = endpoint(DecoderCallback("parcels", lambda request, context: [Found(key, {})], "parcel.status"))
     calls = endpoint(CALLBACKS["nxlink-call"])
     taken = [

@@ -20,7 +20,6 @@ from gateway.callbacks.jsonpath import JsonPath
 from gateway.errors import CallbackRejected
 from gateway.ingest.endpoints import Decodes, Endpoint
 from gateway.ingest.intake import Intake, Pending
-from gateway.ingest.known import KnownIds
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 from tests.callbacks.samples import Sample, all_samples
@@ -96,7 +95,7 @@ class Capture:
 
     def __init__(self) -> None:
         self.lines: list[Any] = []
-        self._intake = Intake(ListLog(), KnownIds(10), clock=lambda: NOW, max_waiting=10**6)
+        self._intake = Intake(ListLog(), clock=lambda: NOW, max_waiting=10**6)
 
     async def take(self, callback: Decodes, query: bytes, body: bytes, **headers: str) -> int:
         request = CallbackRequest("POST", f"/callbacks/{callback.name}", query, headers, body, NOW)

@@ -8,9 +8,10 @@ import pytest
 
 from gateway.errors import NotNow
 from gateway.ingest.waiters import Waiters
+from gateway.log import ALL_NEW, Appended
 
 
-def _future() -> asyncio.Future[None]:
+def _future() -> asyncio.Future[Appended]:
     return asyncio.get_running_loop().create_future()
 
 
@@ -18,7 +19,7 @@ async def test_all_are_told_when_it_is_done() -> None:
     """Whoever came before it was done, and who came after."""
     waiters, shared = Waiters(), _future()
     early = [waiters.wait(shared) for _ in range(3)]
-    shared.set_result(None)
+    shared.set_result(ALL_NEW)
     late = waiters.wait(shared)
     async with asyncio.timeout(5):
         await asyncio.gather(*early, late)
@@ -33,7 +34,7 @@ async def test_one_that_is_cancelled_takes_nobody_with_it() -> None:
     with pytest.raises(asyncio.CancelledError):
         await gone
     assert not shared.done()
-    shared.set_result(None)
+    shared.set_result(ALL_NEW)
     async with asyncio.timeout(5):
         await stays
 
@@ -51,11 +52,11 @@ async def test_futures_do_not_mix() -> None:
     """Two commits under way: each waiter belongs to its own."""
     waiters, one, two = Waiters(), _future(), _future()
     of_one, of_two, again = waiters.wait(one), waiters.wait(two), waiters.wait(one)
-    two.set_result(None)
+    two.set_result(ALL_NEW)
     async with asyncio.timeout(5):
         await of_two
     assert not of_one.done()
     assert not again.done()
-    one.set_result(None)
+    one.set_result(ALL_NEW)
     async with asyncio.timeout(5):
         await asyncio.gather(of_one, again)

@@ -15,9 +15,9 @@ from gateway.errors import JournalFull
 from gateway.ingest.endpoints import Endpoints
 from gateway.ingest.fast_connections import FastConnections
 from gateway.ingest.intake import Intake
-from gateway.ingest.known import KnownIds
 from gateway.ingest.server import IngestServer
-from gateway.log import Entry
+from gateway.log import Appended, Entry
+from gateway.log.journal.known_ids import KnownIds
 from gateway.telemetry.metrics import METRICS
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -27,22 +27,33 @@ _DATE = re.compile(rb"Date: [^\r]*\r\n")
 
 
 class ListLog:
-    """A log in a list: done in the next turn; full for events that say so."""
+    """A log in a list: done in the next turn; full for events that say so. It knows repeats as the journal does."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
+        self._known = KnownIds(100)
 
-    def append_soon(self, entries: Sequence[Entry]) -> asyncio.Future[None]:
+    def append_soon(self, entries: Sequence[Entry]) -> asyncio.Future[Appended]:
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
+        future: asyncio.Future[Appended] = loop.create_future()
         if any(b"log-is-full" in entry.value for entry in entries):
             future.set_exception(JournalFull("full"))
         elif any(b"log-is-broken" in entry.value for entry in entries):
             raise RuntimeError("broken")
         else:
-            self.entries += entries
-            loop.call_soon(future.set_result, None)
+            loop.call_soon(future.set_result, self._stored(entries))
         return future
+
+    def _stored(self, entries: Sequence[Entry]) -> Appended:
+        repeated: list[int] = []
+        for index, entry in enumerate(entries):
+            event_id = bytes.fromhex(entry.id)
+            if event_id in self._known:
+                repeated.append(index)
+            else:
+                self.entries.append(entry)
+                self._known.update([event_id])
+        return Appended(frozenset(repeated))
 
 
 @dataclass(eq=False)
@@ -102,7 +113,7 @@ def connection(
 ) -> tuple[asyncio.Protocol, FastConnections | None]:
     """The protocol of a new connection, on one of the two ways."""
     section = Ingest.model_validate({"port": 0, **settings})
-    intake = Intake(log, KnownIds(100), clock=lambda: NOW, max_waiting=100)
+    intake = Intake(log, clock=lambda: NOW, max_waiting=100)
     server = IngestServer(section, endpoints, intake, clock=lambda: NOW)
     limit = ConnectionLimit("ingest", 1000, section.read_timeout)
     ordinary = server.ordinary(limit)

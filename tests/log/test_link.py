@@ -183,6 +183,35 @@ async def test_a_follower_that_does_not_read_is_spared_the_records_and_misses_no
         assert found == list(range(number))
 
 
+async def test_a_sync_shows_a_follower_that_did_not_read_what_was_done_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what it was spared: the answer comes behind that."""
+    heads: list[int] = []
+    async with linked(tmp_path, policy=LinkPolicy(heartbeat_s=60.0)) as made, client(made) as sender:
+        transport = made.client._transport
+        assert transport is not None
+        transport.pause_reading()
+        (peer,) = (one for one in made.server._peers if one._name == "deliver")
+        number = 0
+        while not peer._has_missed:
+            await sender.append_soon([entry(number, size=256 * 1024)])
+            number += 1
+        received = made.client.received
+
+        def watched(kind: int, content: bytes) -> None:
+            received(kind, content)
+            if kind == Kind.DONE:
+                heads.append(made.journal.head(EVENTS))
+
+        monkeypatch.setattr(made.client, "received", watched)
+        synced = asyncio.create_task(made.journal.sync())
+        await sender.append_soon([])  # the other request was sent before this one
+        transport.resume_reading()
+        await synced
+        assert heads[0] == number
+
+
 @pytest.mark.parametrize("is_in_memory", [True, False])
 async def test_what_goes_while_a_reader_is_about_to_read_it_is_counted_by_topic(
     tmp_path: Path, is_in_memory: bool

@@ -5,15 +5,18 @@
     python -m tests.lossproof --record --kills 100 --jobs 2 --seed 2026     # an hour: all of it, as the README tells
 
 One *scenario* is one kind of fault, repeated in cycles while load goes on, in one *mode* (``embedded``: ``gateway run``
-with its own log; ``kafka``: ``gateway run`` with a broker; ``split``: ``serve`` and ``fanout`` as processes of their
-own). The gateway is the program that users start, as its own processes, unchanged. The parts, in the order of a run:
+with its own log; ``kafka``: ``gateway run`` with a broker; ``split``: ``gateway serve`` and ``gateway fanout``). The
+gateway is the program that users start, unchanged: a supervisor over processes of three kinds, ``log``, ``deliver`` and
+two of ``ingest``. Each kind is killed, stopped, asked to end and made to end at chosen points by itself, and the
+supervisor has to start it again; the supervisor is killed alone, and with all its children. The parts, in the order of
+a run:
 
 ===============  =========================================================================================
 ``callbacks``    request number n → its bytes and what must come of it; nothing but n and the seed decides
 ``history``      what was sent and what was answered, in a file that is written before and fsynced
 ``load``         clients that send, and write the history
 ``receiver``     real subscribers, well-behaved or as bad as they come
-``process``      the gateway's processes; ``hooks`` end one at a chosen point, or break it on purpose
+``process``      a supervisor and its children; ``hooks`` end one at a chosen point, or break it on purpose
 ``shim``         a disk that fails and a clock that jumps, between the process and its C library
 ``damage``       torn and flipped bytes in the journal's files while nothing runs
 ``proxy``        the network between gateway and broker: cut, slow
@@ -37,15 +40,20 @@ What is proven of each scenario, from the history file, the log's files and the 
 2. nothing is in the log or at a subscriber that was not sent, and nothing at one that it did not ask for;
 3. of two events of one key, where the first was answered before the second was sent, the first appears first;
 4. an event has the same id and the same bytes wherever and whenever it appears;
-5. repeats are counted. Delivery is at least once: they are no breach;
+5. repeats are counted. Delivery is at least once: they are no breach. In the journal each event is once, also when
+   the log process died after the commit and before its acknowledgement, and got the same again. Where a disk fails, a
+   commit that failed may be there all the same: the sender's next attempt is stored once more;
 6. where the test destroyed what the gateway holds, the gateway named it: what is missing beyond that is lost, and what
-   it named and still has is a breach.
+   it named and still has is a breach;
+7. no process ends but those that the test ended. A log process that is back soon costs no callback: what waited for it
+   is answered with success.
 
 A seed decides every draw of a scenario: which process, which fault, after how many callbacks. What the machine makes
 of it (which instruction a kill hits) differs from run to run, which is why cycles are repeated. Every fault that was
 really made is counted, and a scenario that is played whole is a failure when one of its faults was not made.
 
-The proof can fail: ``--break`` starts a gateway that answers before the commit, moves a cursor before the
-acknowledgement, commits ahead of completion, does not compare its files, does not name a gap, does not see that a topic
-is a new one, or begins a subscriber when Kafka answers; and the checker must report it. Tests see to that.
+The proof can fail: ``--break`` starts a gateway that acknowledges before the commit, drops what waits for a new log
+process or takes it for stored, forgets which events are stored, moves a cursor before the acknowledgement, commits
+ahead of completion, does not compare its files, does not name a gap, does not see that a topic is a new one, or begins
+a subscriber when Kafka answers; and the checker must report it. Tests see to that.
 """

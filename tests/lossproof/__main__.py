@@ -69,8 +69,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         epilog=f"scenarios:\n{lines}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--record", action="store_true", help="everything in all modes, and --kills of each role")
-    parser.add_argument("--kills", type=int, default=100, help="with --record: of each role, embedded and in two")
+    parser.add_argument("--record", action="store_true", help="everything in all modes, and --kills of each kind")
+    parser.add_argument(
+        "--kills", type=int, default=100, help="with --record: of each kind of process, embedded and split"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="so many scenarios at a time; most of one is waiting")
     parser.add_argument("--scenario", action="append", choices=list(SCENARIOS), help="may be given several times")
     parser.add_argument("--mode", action="append", choices=ALL, help="left out: all that the scenario knows")

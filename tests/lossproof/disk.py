@@ -26,7 +26,7 @@ FAILURES: Final = {
 
 
 async def torn(world: World) -> None:
-    """A write is cut in the middle and the process with it; or a half page stands behind the WAL after a kill."""
+    """A write is cut in the middle and the log process with it; or a half page stands behind the WAL after a kill."""
     assert world.shim is not None
     rng = world.rng
     for kind in world.deal(TORN):
@@ -35,15 +35,16 @@ async def torn(world: World) -> None:
             return
         if by_write:
             world.shim.set(torn_write=writes)
-            await world.ingest.ended(60)
+            await world.ingest.died("log")
             world.shim.calm()
+            await world.ingest.whole()
         else:
             await world.load.more(writes)
             await world.ingest.kill()
             if not damage.torn_end(world.data, rng):
                 raise AssertionError("there is no WAL to tear")
+            await world.bring_up(world.ingest)
         world.inject(f"torn: {kind}")
-        await world.bring_up(world.ingest)
 
 
 async def flip(world: World) -> None:
@@ -77,7 +78,8 @@ async def flip(world: World) -> None:
 
 def _copied(world: World, name: str) -> Path:
     """Of the journal as it lies there; to be looked at without a write to the original."""
-    return Path(shutil.copytree(world.data, world.folder / f"{name}-{world.cycles}"))
+    to = world.folder / f"{name}-{world.cycles}"
+    return Path(shutil.copytree(world.data, to, ignore=lambda folder, names: {"run"}))  # its sockets cannot be copied
 
 
 async def salvage(world: World) -> None:

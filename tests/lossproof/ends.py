@@ -1,127 +1,205 @@
-"""Processes that end: killed, asked to, at chosen points; and one that does not move for a while."""
+"""Processes that end: killed, asked to, at chosen points; and some that do not move for a while."""
 
 from __future__ import annotations
 
 import asyncio
+import signal
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
 from tests.lossproof.process import Gateway
-from tests.lossproof.world import BROKER, Mode, World
+from tests.lossproof.world import BROKER, CHILDREN, COMMANDS, ROLES, SUPERVISOR, Mode, World
 
-#: Where a process can be made to end, by what it runs.
+_LOG: Final = ("before_commit", "after_commit", "before_acknowledgement", "torn_acknowledgement", "torn_push")
+_INGEST: Final = ("torn_frame", "after_frame", "before_answer")
+#: Where a process can be made to end, by its kind. See ``hooks``.
 POINTS: Final[Mapping[Mode, Mapping[str, tuple[str, ...]]]] = {
-    "embedded": {"run": ("before_commit", "after_commit", "after_delivery")},
-    "kafka": {"run": ("before_commit", "after_commit", "after_publish", "after_delivery")},
-    "split": {"serve": ("before_commit", "after_commit", "after_publish"), "fanout": ("after_delivery",)},
+    "embedded": {"run/log": _LOG, "run/ingest": _INGEST, "run/deliver": ("after_delivery", "torn_note")},
+    "kafka": {"run/log": _LOG, "run/ingest": _INGEST, "run/deliver": ("after_publish", "after_delivery", "torn_note")},
+    "split": {
+        "serve/log": _LOG,
+        "serve/ingest": _INGEST,
+        "serve/deliver": ("after_publish", "torn_note"),
+        "fanout/deliver": ("after_delivery",),
+    },
 }
 SIGNALS: Final = ("KILL", "TERM")
-#: Past every time-out of the clients, of the subscribers and of Kafka's sessions.
+#: How the log process dies while the others wait for it.
+AT_RANDOM: Final = "at random"
+RECONNECTS: Final = (AT_RANDOM, *_LOG[:-1])
+#: Past every time-out of the clients, of the link, of the subscribers and of Kafka's sessions.
 LONG_S: Final = 30.0
+#: What waits for a log process that is back within this is not refused: ingest keeps it for 2 s.
+_SOON_S: Final = 1.2
+
+
+def frozen(mode: Mode) -> tuple[str, ...]:
+    """What is stopped. A supervisor alone does nothing for as long as nothing ends."""
+    return tuple(role for role in ROLES[mode] if not role.endswith(SUPERVISOR))
+
+
+def terminated(mode: Mode) -> tuple[str, ...]:
+    """What gets SIGTERM: one child, or the supervisor, which sends it to all of its own."""
+    return (*CHILDREN[mode], *COMMANDS[mode])
 
 
 async def kill(world: World) -> None:
-    """SIGKILL of every role in each cycle: one after the other under load, or all together; some while they start."""
+    """SIGKILL of every kind of process and of the broker in each cycle: one after the other under load, or together.
+
+    Then of the supervisors: alone, so that their children have to end and be started again by another one, or with all
+    their children at once. Some are killed again while they start.
+    """
     rng = world.rng
+    tops = {command: world.deal((command, f"{command}/{SUPERVISOR}")) for command in COMMANDS[world.mode]}
     while True:
-        order = rng.sample(world.roles, len(world.roles))
-        is_together = len(order) > 1 and rng.random() < 0.25
-        by_delivery, counts = rng.random() < 0.5, [rng.randint(1, 150) for _ in order]
-        again, again_s = rng.choice(order), rng.uniform(0, 1.5) if rng.random() < 0.2 else 0.0
-        how = (
-            " + ".join(order)
-            if is_together
-            else ", ".join(f"{c} events, {r}" for r, c in zip(order, counts, strict=True))
-        )
-        twice = f", {again} again {again_s:.2f} s into its start" if again_s and again != BROKER else ""
-        if not world.cycle(f"SIGKILL {how}{' by deliveries' if by_delivery else ''}{twice}"):
+        lasts = [next(of) for of in tops.values()]
+        order = [*rng.sample(world.children, len(world.children)), *rng.sample(lasts, len(lasts))]
+        if world.mode != "embedded":
+            order.insert(rng.randrange(len(order)), BROKER)
+        is_together, by_delivery = rng.random() < 0.25, rng.random() < 0.5
+        counts = {role: rng.randint(1, 150) for role in order}
+        draws = {role: rng.random() for role in order}
+        again = rng.choice([role for role in order if role != BROKER])
+        again_s = rng.uniform(0, 1.5 if again in lasts else 0.5) if rng.random() < 0.3 else 0.0
+        what = " + ".join(order) if is_together else ", ".join(f"{counts[role]} events, {role}" for role in order)
+        twice = f", {again} again {again_s:.2f} s into its start" if again_s else ""
+        if not world.cycle(f"SIGKILL {what}{' by deliveries' if by_delivery else ''}{twice}"):
             return
-        await (world.delivered_more(counts[0], 120) if by_delivery else world.load.more(counts[0]))
+        first = counts[order[0]]
+        await (world.delivered_more(first, 120) if by_delivery else world.load.more(first))
         async with asyncio.TaskGroup() as starting:
             if is_together:
-                for role in order:
-                    await world.kill(role)
-            for role, count in zip(order, counts, strict=True):
-                if not is_together:
-                    if role != order[0]:
-                        await world.load.more(count)
-                    await world.kill(role)
-                restart = _restart(world, role, again_s if twice and role == again else 0.0)
-                if role == world.ingest.command:
-                    await restart  # the load has to flow for what comes next
-                else:
+                await asyncio.gather(*(world.kill(role, draws[role]) for role in order if role not in lasts))
+            for role in order:
+                if role != order[0]:
+                    await world.load.more(counts[role])
+                if role in lasts:
+                    await world.gateway(role).whole()
+                if role in lasts or not is_together:
+                    await world.kill(role, draws[role])
+                restart = _restart(world, role, again_s if role == again else 0.0)
+                if role == BROKER or (role in lasts and world.gateway(role) is not world.ingest):
                     starting.create_task(restart)
+                else:
+                    await restart  # the load has to flow for what comes next
+        for gateway in world.gateways:
+            await gateway.whole()
         await world.delivered_more(20, 120)
 
 
 async def _restart(world: World, role: str, again_s: float) -> None:
-    if again_s:
-        gateway = world.gateway(role)
+    gateway = world.gateway(role) if role != BROKER else None
+    if role in world.children:  # which its supervisor starts while the next is killed
+        if again_s:
+            await asyncio.sleep(again_s)
+            await world.kill(role)
+        return
+    if gateway is not None and again_s:
         await gateway.launch(broken=world.broken)
         await asyncio.sleep(again_s)
-        await world.kill(role)
+        await world.kill(gateway.command)
     await world.restart(role)
+
+
+async def reconnect(world: World) -> None:
+    """The log process dies around a commit and its acknowledgement. What waits is stored once, and not refused."""
+    gateway = world.ingest
+    for point in world.deal(RECONNECTS):
+        passages, draw = world.rng.randint(20, 80), world.rng.random()
+        if not world.cycle(f"log dies {point}, {passages} passages later"):
+            return
+        await _terminate(world, gateway)
+        await world.bring_up(gateway, "" if point == AT_RANDOM else f"{point}:{passages}:KILL")
+        refused = _refused(world)
+        if point == AT_RANDOM:
+            await world.load.more(passages)
+            await gateway.end_child("log", signal.SIGKILL, draw)
+        else:
+            await gateway.died("log")
+        since = time.monotonic()
+        await gateway.whole()
+        is_soon = time.monotonic() - since < _SOON_S
+        await world.load.settled()
+        await world.load.more(50)
+        world.inject(f"log dies {point}")
+        if is_soon:
+            world.inject("log dies, and is back soon")
+            if count := _refused(world) - refused:
+                world.breaches.append(f"cycle {world.cycles}: {count} callbacks were refused, and a log was back soon")
+
+
+def _refused(world: World) -> int:
+    """Callbacks that were answered 503, or not at all."""
+    return world.load.statuses[503] + world.load.statuses[0]
 
 
 async def backlog(world: World) -> None:
     """SIGKILL while every subscriber is slow, so that much is read and little delivered."""
     rng = world.rng
-    while True:
+    for role in world.deal((f"{world.fanout.command}/deliver", world.fanout.command)):
         count = rng.randint(50, 200)
-        if not world.cycle(f"SIGKILL {world.fanout.command} while subscribers are slow, {count} events behind"):
+        if not world.cycle(f"SIGKILL {role} while subscribers are slow, {count} events behind"):
             return
         for receiver in world.receivers:
             receiver.mood = "slow"
         await world.load.more(count)
         await asyncio.sleep(0.5)  # positions are stored four times a second; one that ran ahead must be
-        await world.kill(world.fanout.command)
+        await world.kill(role)
         world.inject("SIGKILL with a backlog")
         for receiver in world.receivers:
             receiver.mood = "well"
-        await world.bring_up(world.fanout)
+        await world.restart(role)
 
 
 async def points(world: World) -> None:
-    """Each process ends by itself at each of its points, by either signal."""
+    """Each process ends by itself at each of its points: killed alone, or with all others when it all is stopped."""
     rng = world.rng
     places = [(role, point, how) for role, of in POINTS[world.mode].items() for point in of for how in SIGNALS]
-    down: Gateway | None = None
     for role, name, how in world.deal(places):
         point = f"{name}:{rng.randint(1, 60)}:{how}"
         if not world.cycle(f"{role} ends at {point}"):
-            break
-        gateway = world.gateway(role)
-        if gateway is not down:
-            if down is not None:
-                await world.bring_up(down)
-            await gateway.kill()
+            return
+        gateway, kind = world.gateway(role), role.partition("/")[2]
+        await gateway.kill()
         await gateway.launch(point, world.broken)
-        await gateway.ended(90)
-        world.inject(f"SIG{how} {name}")
-        down = gateway
-    if down is not None:
-        await world.bring_up(down)
+        if how == "KILL":
+            await gateway.died(kind)
+            await gateway.whole()
+        else:
+            await gateway.ended(90)
+            await world.bring_up(gateway)
+        world.inject(f"SIG{how} {role} {name}")
 
 
 async def term(world: World) -> None:
-    """SIGTERM under load: what was read is answered, what was answered is there."""
+    """SIGTERM under load: what was read is answered, what was answered is there. Of one child, or of all."""
     rng = world.rng
-    for gateway in world.deal(world.gateways):
-        count = rng.randint(1, 300)
-        if not world.cycle(f"SIGTERM {gateway.command} after {count} events"):
+    for role in world.deal(terminated(world.mode)):
+        count, draw = rng.randint(1, 300), rng.random()
+        if not world.cycle(f"SIGTERM {role} after {count} events"):
             return
         await world.load.more(count)
-        await _terminate(world, gateway)
-        await world.bring_up(gateway)
+        gateway = world.gateway(role)
+        if role in world.children:
+            code = await gateway.end_child(role.partition("/")[2], signal.SIGTERM, draw)
+            world.inject(f"SIGTERM {role}")
+            if code:
+                world.breaches.append(f"{role} ended with {code} after SIGTERM, and not with 0")
+            await gateway.whole()
+        else:
+            await _terminate(world, gateway)
+            await world.bring_up(gateway)
 
 
 async def freeze(world: World) -> None:
-    """SIGSTOP: of each role for 30 s in a whole run, then for short times."""
+    """SIGSTOP: of each for 30 s in a whole run, then for short times."""
     rng = world.rng
-    for role in world.deal(world.roles):
-        is_long = world.is_long and world.cycles < len(world.roles)
-        seconds = LONG_S if is_long else rng.uniform(0.5, 3.0)
+    roles = frozen(world.mode)
+    for role in world.deal(roles):
+        is_long = world.is_long and world.cycles < len(roles)
+        seconds, draw = LONG_S if is_long else rng.uniform(0.5, 3.0), rng.random()
         if not world.cycle(f"SIGSTOP {role} for {seconds:.1f} s"):
             return
         await world.load.more(50)
@@ -130,7 +208,9 @@ async def freeze(world: World) -> None:
             await asyncio.sleep(seconds)
             await world.broker_back("SIGSTOP")
         else:
-            await world.gateway(role).stop_for(seconds)
+            gateway, kind = world.gateway(role), role.partition("/")[2]
+            pids = [(await gateway.child(kind, draw))[1]] if kind else gateway.pids
+            await gateway.stop_for(seconds, pids)
         world.inject(f"SIGSTOP {'30 s ' if is_long else ''}{role}")
         await world.load.more(50)
         await world.delivered_more(20, 120)

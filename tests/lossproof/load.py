@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from random import Random
@@ -47,6 +48,9 @@ class Load:
         self._tasks: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
         self._moved = asyncio.Condition()
+        #: Requests that wait for their answers, each by a number of its own.
+        self._under_way: set[int] = set()
+        self._attempts = itertools.count()
         self.accepted = 0
         #: Between two requests of one client, seconds.
         self.pause_s = PAUSE_S
@@ -98,6 +102,12 @@ class Load:
         async with asyncio.timeout(within_s), self._moved:
             await self._moved.wait_for(lambda: self.statuses[status] >= target)
 
+    async def settled(self, within_s: float = 60.0) -> None:
+        """Wait until every request that is under way now has its answer, or none."""
+        waiting = set(self._under_way)
+        async with asyncio.timeout(within_s), self._moved:
+            await self._moved.wait_for(lambda: not waiting & self._under_way)
+
     async def _client(self, client: int) -> None:
         number = client
         while not self.is_stopping:
@@ -115,6 +125,8 @@ class Load:
     async def _send(self, wanted: Callback) -> int:
         assert self._session is not None
         self._history.sent(wanted.number)
+        attempt = next(self._attempts)
+        self._under_way.add(attempt)
         headers = {"Content-Type": wanted.content_type}
         try:
             async with self._session.post(self._url() + wanted.path, data=wanted.body, headers=headers) as answer:
@@ -123,6 +135,7 @@ class Load:
         except (aiohttp.ClientError, OSError, TimeoutError):
             status = 0
         self._history.answered(wanted.number, status)
+        self._under_way.discard(attempt)
         self.statuses[status] += 1
         if status == wanted.status:
             self.accepted += len(wanted.expected)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -36,26 +37,36 @@ async def clock(world: World) -> None:
 
 
 async def files(world: World) -> None:
-    """Connections that nobody needs take every descriptor the process may have; it goes on when they leave."""
+    """Connections that nobody needs take every descriptor the processes may have; it goes on when they leave."""
     gateway = world.ingest
     while True:
         room = world.rng.randint(0, 3)
         if not world.cycle(f"all but {room} file descriptors taken"):
             return
         await world.load.more(50)
-        most = gateway.open_files() + room + 20
-        before = resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, (most, before[1]))
+        children = {name: child.pid for name, child in gateway.children.items()}
+        before = {pid: resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in children.values()}
+        taking = [pid for name, pid in children.items() if name.startswith("ingest")]
+        # The others open files and connections of their own, and take what is left by themselves.
+        most = {pid: _open_files(pid) + room + (20 if pid in taking else 0) for pid in children.values()}
+        for pid, count in most.items():
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (count, before[pid][1]))
         port = urlsplit(gateway.url).port
-        # The kernel accepts into the backlog, so that more can connect than the process may have.
-        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(room + 40)]
+        # The kernel accepts into the backlog, so that more can connect than the processes may have.
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range((room + 40) * len(taking))]
         with suppress(TimeoutError):
             async with asyncio.timeout(20):
-                while gateway.open_files() < most:
+                while any(_open_files(pid) < most[pid] for pid in taking):
                     await asyncio.sleep(0.02)  # its table of files has no event
             await asyncio.sleep(1.0)  # time for what fails without a descriptor: accepting, opening, connecting
             world.inject("out of file descriptors")
         for _, writer in idle:
             writer.transport.abort()
-        resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, before)
+        for pid, limits in before.items():
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
         await world.load.more(50)
+
+
+def _open_files(pid: int) -> int:
+    """File descriptors in use."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))

@@ -9,7 +9,7 @@ from typing import Final
 from tests.lossproof.scenarios import SCENARIOS
 from tests.lossproof.world import Mode
 
-#: Where every role is killed ``--kills`` times; ``gateway run`` with a broker is the same two halves in one process.
+#: Where every kind of process is killed ``--kills`` times; ``gateway run`` with a broker has the same kinds.
 _KILLED_OFTEN: Final[tuple[Mode, ...]] = ("split", "embedded")
 
 
@@ -35,7 +35,7 @@ class Play:
 
 
 def record(kills: int) -> list[Play]:
-    """Everything in every mode, each role killed so often. The longest first, so that two at a time end together."""
+    """Everything in every mode, each kind of process killed so often. The longest first: two at a time end together."""
     often = [Play("kill", mode, kills, is_whole=True) for mode in _KILLED_OFTEN]
     rest = [
         Play(name, mode, scenario.cycles, is_whole=True)

@@ -1,17 +1,26 @@
-"""The gateway's processes as the loss proof needs them: ended at any moment, with hooks, limits and a shim."""
+"""The gateway as the loss proof needs it: any of its processes ended at any moment, with hooks, limits and a shim."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.gateway.process import GatewayProcess
+from tests.gateway.process import GatewayProcess, children_of
 
 _ROOT: Final = Path(__file__).parents[2]
 _HOOKS: Final = Path(__file__).with_name("hooks")
+#: Kinds of process below the supervisor of each command: what their names begin with.
+KINDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "run": ("log", "deliver", "ingest"),
+    "serve": ("log", "deliver", "ingest"),
+    "fanout": ("deliver",),
+}
 #: Lines that are kept over restarts: what the gateway said of damage and of itself.
 NOTABLE: Final = frozenset(
     {
@@ -24,13 +33,24 @@ NOTABLE: Final = frozenset(
         "kafka.recreated",
         "gateway.failed",
         "delivery.broke",
+        "link.not_understood",
+        "process.crashed",
+        "process.killed",
         "text",
     }
 )
 
 
+@dataclass(slots=True)
+class Child:
+    """One process below the supervisor, in one of its lives."""
+
+    pid: int
+    is_ready: bool = False
+
+
 class Gateway(GatewayProcess):
-    """One process, on a port that stays.
+    """One supervisor and its children, on ports that stay.
 
     Args:
         folder: kept over restarts.
@@ -48,16 +68,25 @@ class Gateway(GatewayProcess):
         self.notable: list[dict[str, Any]] = []
         self.starts = 0
         self._is_asked_to_end = False
+        #: The children that live, by name.
+        self.children: dict[str, Child] = {}
+        #: Ends of children that the supervisor noted and nobody here asked for.
+        self._ends: list[dict[str, Any]] = []
+        self._asked: set[int] = set()
+        self._names: set[str] = set()
+
+    # -- all of it ----------------------------------------------------------------------------------------------
 
     async def launch(self, point: str = "", broken: str = "") -> None:
-        """Start the process and return at once.
+        """Start the supervisor and return at once.
 
         Args:
-            point: where it ends by itself, see ``hooks``.
+            point: where one of its processes, or all of it, ends by itself, see ``hooks``.
             broken: what is broken on purpose.
         """
         self._keep_notable()
         self.lines.clear()
+        self.children.clear()
         self.starts += 1
         self._is_asked_to_end = bool(point)
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self.environment}
@@ -67,7 +96,7 @@ class Gateway(GatewayProcess):
         await self._spawn(environment, _ROOT)
 
     async def ready(self, within_s: float = 60.0) -> dict[str, Any]:
-        """Wait until it says that it stands.
+        """Wait until it says that it has started.
 
         Raises:
             AssertionError: it ended, or the time did.
@@ -75,14 +104,32 @@ class Gateway(GatewayProcess):
         return await self.logged("gateway.started", within_s)
 
     async def start(self) -> dict[str, Any]:
-        """Start it and wait until it says that it stands."""
+        """Start it and wait until it says that it has started."""
         await self.launch()
         return await self.ready()
 
     async def kill(self) -> None:
-        """SIGKILL: nothing is finished, nothing is flushed."""
+        """SIGKILL of all its processes at once: nothing is finished, nothing is flushed."""
         self._is_asked_to_end = True
         await super().kill()
+
+    async def kill_supervisor(self, within_s: float = 40.0) -> None:
+        """SIGKILL of the supervisor alone; returns when its children have ended by themselves.
+
+        Raises:
+            TimeoutError: they have not; they hold the ports and the journal.
+        """
+        self._is_asked_to_end = True
+        os.kill(self.pid, signal.SIGKILL)
+        left = [child.pid for child in self.children.values()]
+        try:
+            async with asyncio.timeout(within_s):
+                await self._ended()  # which reads what they log to its end
+        except TimeoutError:
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            raise
 
     async def terminate(self) -> int:
         """SIGTERM; the exit code."""
@@ -95,17 +142,117 @@ class Gateway(GatewayProcess):
         async with asyncio.timeout(within_s):
             return await self._ended()
 
-    async def stop_for(self, seconds: float) -> None:
+    # -- its children -------------------------------------------------------------------------------------------
+
+    async def child(
+        self, kind: str, draw: float = 0.0, within_s: float = 60.0, *, is_ready: bool = True
+    ) -> tuple[str, int]:
+        """Wait until the children of a kind are ready; the name and process id of one of them.
+
+        Args:
+            kind: the beginning of its name.
+            draw: from 0 to 1, which of several.
+            within_s: for that.
+            is_ready: otherwise one that lives is enough, also one that is just starting.
+        """
+
+        def are_there() -> bool:
+            own = self._of(kind).values()
+            return bool(own) and (not is_ready or all(child.is_ready for child in own))
+
+        await self._until(are_there, within_s)
+        own = self._of(kind)
+        name = sorted(own)[int(draw * len(own))]
+        return name, own[name].pid
+
+    async def end_child(self, kind: str, number: signal.Signals, draw: float = 0.0) -> int:
+        """End a child of this kind by a signal; its exit code, when the supervisor has noted the end.
+
+        SIGKILL may meet it while it starts.
+        """
+        _, pid = await self.child(kind, draw, is_ready=number != signal.SIGKILL)
+        self._asked.add(pid)
+        os.kill(pid, number)
+        await self._until(lambda: any(line["pid"] == pid for line in self._ends), 40.0)
+        return next(int(line["code"]) for line in self._ends if line["pid"] == pid)
+
+    async def died(self, kind: str, within_s: float = 90.0) -> None:
+        """Wait until a child of this kind has ended by itself, and do not mind."""
+        await self._until(lambda: self._unasked(kind), within_s)
+        self.excuse(kind)
+
+    def excuse(self, kind: str) -> None:
+        """Do not mind that children of this kind ended by themselves so far."""
+        self._asked.update(line["pid"] for line in self._unasked(kind))
+
+    async def whole(self, within_s: float = 60.0) -> None:
+        """Wait until every child is there and ready.
+
+        Raises:
+            AssertionError: the supervisor ended, or the time did.
+        """
+        names = {name for kind in KINDS[self.command] for name in self._names if name.startswith(kind)}
+
+        def is_whole() -> bool:
+            return names <= self.children.keys() and all(child.is_ready for child in self.children.values())
+
+        await self._until(is_whole, within_s)
+
+    @property
+    def strange_ends(self) -> list[str]:
+        """Ends of children that nobody here asked for, one sentence each."""
+        return [
+            f"{self.command}: {line['process']} ended with {line['code']}, which the test did not ask for"
+            for line in self._ends
+            if line["pid"] not in self._asked
+        ]
+
+    def _of(self, kind: str) -> dict[str, Child]:
+        return {name: child for name, child in self.children.items() if name.startswith(kind)}
+
+    def _unasked(self, kind: str) -> list[dict[str, Any]]:
+        return [line for line in self._ends if line["process"].startswith(kind) and line["pid"] not in self._asked]
+
+    async def _until(self, condition: Callable[[], object], within_s: float) -> None:
+        try:
+            async with asyncio.timeout(within_s):
+                while not condition():
+                    if self._reading is not None and self._reading.done():
+                        raise AssertionError(f"{self.command} ended: {self.lines[-20:]}")
+                    self._said.clear()
+                    await self._said.wait()
+        except TimeoutError as exc:
+            raise AssertionError(f"{self.command} has {self.children}: {self.lines[-20:]}") from exc
+
+    def _noted(self, line: dict[str, Any]) -> None:
+        name, pid = line.get("process"), line.get("pid")
+        match line.get("event"):
+            case "process.started":
+                self.children[name] = Child(pid)
+                self._names.add(name)
+            case "process.ready" if name in self.children:
+                self.children[name].is_ready = True
+            case "process.died" | "process.ended" | "process.gave_up":
+                self.children.pop(name, None)
+                if line["event"] == "process.died":
+                    self._ends.append(line)
+
+    # -- as the kernel has it -----------------------------------------------------------------------------------
+
+    @property
+    def pids(self) -> list[int]:
+        """The supervisor and its children."""
+        return [self.pid, *children_of(self.pid)]
+
+    async def stop_for(self, seconds: float, pids: Sequence[int]) -> None:
         """SIGSTOP, and SIGCONT after a while: connections stay and nothing answers."""
-        os.kill(self.pid, signal.SIGSTOP)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
         try:
             await asyncio.sleep(seconds)
         finally:
-            os.kill(self.pid, signal.SIGCONT)
-
-    def open_files(self) -> int:
-        """File descriptors in use."""
-        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
 
     @property
     def is_running(self) -> bool:
@@ -114,7 +261,7 @@ class Gateway(GatewayProcess):
 
     @property
     def strange_end(self) -> str:
-        """It ended and nobody here asked for that: a crash, or somebody else on this machine. Empty when not."""
+        """It (not a child) ended and nobody here asked for that: a crash, or somebody else here. Empty when not."""
         if self.process is None or self.process.returncode is None or self._is_asked_to_end:
             return ""
         return f"{self.command} ended with {self.process.returncode}, which the test did not ask for"

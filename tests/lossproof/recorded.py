@@ -14,13 +14,25 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.lossproof.report import markdown
-from tests.lossproof.world import ROLES
+from tests.lossproof.world import BROKER, ROLES, SUPERVISOR
 
 ROOT: Final = Path(__file__).parents[2]
 FILE: Final = Path(__file__).with_name("recorded.json")
 
 _MODES: Final = {"embedded": "embedded log", "kafka": "Kafka, one process", "split": "Kafka, `serve` and `fanout`"}
-_COUNTS: Final = ("accepted", "delivered", "lost", "invented", "out_of_order", "unstable", "repeated_deliveries")
+#: Kinds of process, as the table has them.
+KINDS: Final = ("ingest", "log", "deliver", SUPERVISOR, BROKER)
+_COUNTS: Final = (
+    "accepted",
+    "delivered",
+    "lost",
+    "told",
+    "invented",
+    "out_of_order",
+    "unstable",
+    "repeated_deliveries",
+)
+_VERDICT: Final = tuple(count for count in _COUNTS if count != "told")
 
 
 def run(document: Mapping[str, Any]) -> str:
@@ -34,28 +46,27 @@ def run(document: Mapping[str, Any]) -> str:
 
 
 def outcome(document: Mapping[str, Any]) -> str:
-    """By mode: how often each role was killed, and what came of the events."""
+    """By mode: how often each kind of process was killed, and what came of the events."""
     rows: list[list[str]] = []
     for mode, name in _MODES.items():
         sums: Counter[str] = Counter()
         for row in document["rows"]:
             if row["mode"] == mode:
-                sums.update({count: row["verdict"][count] for count in _COUNTS} | {"told": row["told_lost"]})
-        kills = ", ".join(f"{role} {document['injected'][mode][f'SIGKILL {role}']}" for role in ROLES[mode])  # type: ignore[index]
-        numbers = (
-            "accepted",
-            "delivered",
-            "lost",
-            "told",
-            "invented",
-            "out_of_order",
-            "unstable",
-            "repeated_deliveries",
-        )
-        rows.append([name, kills, *(f"{sums[count]:,}" for count in numbers)])
-    head = ("mode", "SIGKILL", "accepted", "delivered", "lost", "named as gone", "invented", "out of order",
-            "changed", "delivered again")  # fmt: skip
+                sums.update({count: row["verdict"][count] for count in _VERDICT} | {"told": row["told_lost"]})
+        times = kills(document, mode)
+        rows.append([name, *(f"{times[kind] or '–'}" for kind in KINDS), *(f"{sums[count]:,}" for count in _COUNTS)])
+    head = ("mode", *(f"SIGKILL {kind}" for kind in KINDS), "accepted", "delivered", "lost", "named as gone",
+            "invented", "out of order", "changed", "delivered again")  # fmt: skip
     return markdown(head, rows)
+
+
+def kills(document: Mapping[str, Any], mode: str) -> Counter[str]:
+    """How often each kind of process was killed. All processes of a command at once count for its supervisor alone."""
+    found: Counter[str] = Counter()
+    for role in ROLES[mode]:  # type: ignore[index]
+        kind = role if role == BROKER else role.partition("/")[2] or SUPERVISOR
+        found[kind] += document["injected"][mode].get(f"SIGKILL {role}", 0)
+    return found
 
 
 def faults(document: Mapping[str, Any]) -> str:

@@ -38,6 +38,7 @@ async def play(what: Play, *, seed: int = 1, broken: str = "", say: Callable[[st
     world = World(
         folder, what.mode, Random(f"{seed} {what.scenario} {what.mode}"), goes_on, say, broken=broken,
         is_long=what.is_whole or what.minutes >= 1, with_shim=scenario.with_shim, with_proxy=scenario.with_proxy,
+        stores_once=scenario.stores_once,
     )  # fmt: skip
     row = Row(what.scenario, what.mode, str(seed))
     try:

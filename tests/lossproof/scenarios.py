@@ -27,6 +27,7 @@ class Scenario:
         faults: by mode, what must have been injected when it was played whole; names as in ``World.injected``.
         prepare: before anything starts.
         with_shim, with_proxy: what it needs beside the gateway.
+        stores_once: no event may be twice in the journal. Where a disk fails, a commit may be there that failed.
     """
 
     what: str
@@ -37,6 +38,7 @@ class Scenario:
     prepare: Callable[[World], None] = lambda world: None
     with_shim: bool = False
     with_proxy: bool = False
+    stores_once: bool = True
 
 
 def _each(form: str, kinds: Iterable[str]) -> Callable[[Mode], Iterable[str]]:
@@ -45,13 +47,14 @@ def _each(form: str, kinds: Iterable[str]) -> Callable[[Mode], Iterable[str]]:
     return lambda mode: names
 
 
-def _gateways(form: str) -> Callable[[Mode], Iterable[str]]:
-    """``form`` with each process of the gateway in it."""
-    return lambda mode: [form.format(role) for role in ROLES[mode] if role != BROKER]
+def _roles(form: str, of: Callable[[Mode], Iterable[str]]) -> Callable[[Mode], Iterable[str]]:
+    """``form`` with each role in it."""
+    return lambda mode: [form.format(role) for role in of(mode)]
 
 
 def _points(mode: Mode) -> Iterable[str]:
-    return (f"SIG{how} {point}" for points in ends.POINTS[mode].values() for point in points for how in ends.SIGNALS)
+    of = ends.POINTS[mode].items()
+    return (f"SIG{how} {role} {point}" for role, points in of for point in points for how in ends.SIGNALS)
 
 
 def _recreated(mode: Mode) -> Iterable[str]:
@@ -62,21 +65,24 @@ def _recreated(mode: Mode) -> Iterable[str]:
 
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
-    "kill": Scenario("SIGKILL of every role at random, while starting, too", ALL, ends.kill, 8,
-                     lambda mode: [f"SIGKILL {role}" for role in ROLES[mode]]),
-    "points": Scenario("ends at chosen points of commit, publishing and delivery", ALL, ends.points, 8, _points),
+    "kill": Scenario("SIGKILL of every kind of process at random, while starting, too", ALL, ends.kill, 8,
+                     _roles("SIGKILL {}", lambda mode: ROLES[mode])),
+    "reconnect": Scenario("the log process dies around a commit, and the others reconnect", APART, ends.reconnect, 5,
+                          _each("log dies {}", ends.RECONNECTS)),
+    "points": Scenario("ends at chosen points of commit, publishing and delivery", ALL, ends.points, 22, _points),
     "backlog": Scenario("SIGKILL while subscribers lag behind", ALL, ends.backlog, 4,
                         _each("{}", ["SIGKILL with a backlog"])),
-    "term": Scenario("SIGTERM at random, and a new process at once", ALL, ends.term, 4, _gateways("SIGTERM {}")),
-    "freeze": Scenario("SIGSTOP: connections stay, nothing answers", ALL, ends.freeze, 4,
-                       lambda mode: [f"SIGSTOP 30 s {role}" for role in ROLES[mode]]),
+    "term": Scenario("SIGTERM at random, and a new process at once", ALL, ends.term, 6,
+                     _roles("SIGTERM {}", ends.terminated)),
+    "freeze": Scenario("SIGSTOP: connections stay, nothing answers", ALL, ends.freeze, 7,
+                       _roles("SIGSTOP 30 s {}", ends.frozen)),
     "torn": Scenario("a page of the WAL half written", APART, disk.torn, 4, _each("torn: {}", disk.TORN),
                      with_shim=True),
     "flip": Scenario("a bit flipped in WAL or file", APART, disk.flip, 4, _each("bit flipped in the {}", disk.FLIPPED)),
     "disk-full": Scenario("no space left", APART, disk.full, 2, _each("{}", ["disk full"]), disk.small_disk,
-                          with_shim=True),
+                          with_shim=True, stores_once=False),
     "fsync": Scenario("writes and syncs fail, or take long", APART, disk.refuses, 6, _each("{}", disk.FAILURES),
-                      with_shim=True),
+                      with_shim=True, stores_once=False),
     "clock": Scenario("the clock jumps an hour both ways, and two ahead", ALL, machine.clock, 4,
                       _each("clock {} h", ["+1", "-1", "+2"]), with_shim=True),
     "files": Scenario("out of file descriptors", ALL, machine.files, 2, _each("{}", ["out of file descriptors"])),
@@ -100,7 +106,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "newcomers": Scenario("subscribers are added when Kafka is away", WITH_BROKER, newcomers.added, 4,
                           _each("{}", newcomers.FAULTS), newcomers.fresh),
     "newcomers-disk": Scenario("subscribers are added when the disk fails", EMBEDDED, newcomers.added_on_a_bad_disk, 2,
-                               _each(f"{newcomers.BAD_DISK}{{}}", ("", ", then SIGKILL")), with_shim=True),
+                               _each(f"{newcomers.BAD_DISK}{{}}", ("", ", then SIGKILL")),
+                               with_shim=True, stores_once=False),
     "rolling": Scenario("one process after the other is replaced", ("split",), ends.rolling, 3,
                         _each("{}", ["rolling upgrade"])),
 }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +22,12 @@ _MASK: Final = (1 << _SHIFT) - 1
 def journal(folder: Path) -> dict[str, list[Arrival]]:
     """Every vendor event of a journal that nobody has open, in order. Rows with a wrong checksum are left out."""
     return {"events": [arrival for row in rows(folder) for arrival in row.arrivals]}
+
+
+def twice(folder: Path) -> list[str]:
+    """Ids of vendor events that a journal that nobody has open holds more than once."""
+    counts = Counter(arrival.id for arrival in journal(folder)["events"])
+    return [id_ for id_, count in counts.items() if count > 1]
 
 
 class Row(NamedTuple):

@@ -26,21 +26,42 @@ def needs_broker(test: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[
     )
 
 
-async def caught(broken: str, scenario: str, mode: Mode, cycles: int, seed: int = 1) -> Row:
+async def caught(broken: str, scenario: str, mode: Mode, cycles: int, seed: int = 1, by: str = "") -> Row:
+    """Play a scenario with a broken build, which must lose events, or breach what ``by`` says."""
     started = time.monotonic()
     row = await play(Play(scenario, mode, cycles), seed=seed, broken=broken)
     print(table([row]))
     assert not row.failure, row.failure
-    assert row.verdict.lost, f"{broken} was not caught"
+    assert any(by in text for text in row.verdict.problems) if by else row.verdict.lost, f"{broken} was not caught"
     assert time.monotonic() - started < CAUGHT_S
     return row
 
 
 @pytest.mark.slow
-async def test_an_answer_before_the_commit_is_caught() -> None:
-    """Killed between the two, it has told success of what is nowhere: the log itself lacks it."""
+async def test_an_acknowledgement_before_the_commit_is_caught() -> None:
+    """When the log process is killed between the two, success was told of what is nowhere: the log itself lacks it."""
     row = await caught("answer_before_commit", "kill", "embedded", cycles=2)
     assert any("is not in the log" in text for text in row.verdict.problems)
+
+
+@pytest.mark.slow
+async def test_what_waits_for_a_new_log_process_and_is_taken_for_stored_is_caught() -> None:
+    """It was never committed."""
+    row = await caught("acknowledged_on_reconnect", "reconnect", "embedded", cycles=2)
+    assert any("is not in the log" in text for text in row.verdict.problems)
+
+
+@pytest.mark.slow
+async def test_what_waits_and_is_not_sent_to_a_new_log_process_is_caught() -> None:
+    """Nothing is lost, as nobody was told of success; but the platform sends most callbacks once."""
+    row = await caught("resend_dropped", "reconnect", "embedded", cycles=2, by="were refused, and a log was back soon")
+    assert row.verdict.lost == 0
+
+
+@pytest.mark.slow
+async def test_a_log_process_that_does_not_know_what_is_stored_is_caught() -> None:
+    """What the one before it had committed, and not acknowledged, is sent again and stored again."""
+    await caught("ids_forgotten", "reconnect", "embedded", cycles=5, by="events more than once")
 
 
 @pytest.mark.slow

@@ -14,8 +14,8 @@ from tests.lossproof.run import play
 from tests.lossproof.shim import compiler
 from tests.lossproof.world import Mode
 
-EMBEDDED = [("kill", 2), ("points", 3), ("backlog", 1), ("term", 1), ("torn", 2), ("fsync", 3), ("disk-full", 1),
-            ("flip", 2), ("clock", 2), ("files", 1), ("subscribers", 1), ("reload", 3), ("folder", 3),
+EMBEDDED = [("kill", 2), ("reconnect", 5), ("points", 4), ("backlog", 1), ("term", 2), ("torn", 2), ("fsync", 3),
+            ("disk-full", 1), ("flip", 2), ("clock", 2), ("files", 1), ("subscribers", 1), ("reload", 3), ("folder", 3),
             ("newcomers-disk", 2)]  # fmt: skip
 BROKER: list[tuple[str, Mode, int]] = [
     ("outage", "kafka", 1),
@@ -31,7 +31,7 @@ NEEDS_SHIM = {"newcomers-disk", "torn", "fsync", "disk-full", "clock"}
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(("name", "cycles"), EMBEDDED)
 async def test_what_was_answered_with_success_arrives(name: str, cycles: int) -> None:
-    """One process, no broker: nothing lost, invented or out of order whatever breaks; repeats are counted."""
+    """Without a broker: nothing lost, invented or out of order whatever breaks; repeats are counted."""
     if name in NEEDS_SHIM and compiler() is None:
         missing("a C compiler for the failing disk", install="apt-get install gcc")
     row = await play(Play(name, "embedded", cycles))
@@ -47,7 +47,7 @@ async def test_what_was_answered_with_success_arrives(name: str, cycles: int) ->
                     reason="needs Java 17 and Maven")  # fmt: skip
 @pytest.mark.parametrize(("name", "mode", "cycles"), BROKER)
 async def test_what_was_answered_with_success_arrives_through_kafka(name: str, mode: Mode, cycles: int) -> None:
-    """With a broker, in one process and in two."""
+    """With a broker, by ``gateway run``, and by ``serve`` and ``fanout``."""
     row = await play(Play(name, mode, cycles))
     print(table([row]))
     assert row.is_clean, table([row])

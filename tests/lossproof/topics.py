@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -200,8 +201,10 @@ async def _miscounted(world: World, gone: Mapping[tuple[str, str], int]) -> list
     breaches = []
     for receiver in world.receivers:
         wanted = sum(count for (name, _), count in gone.items() if name == receiver.name)
-        label = f'gateway_kafka_skipped_offsets_total{{group="gateway.{receiver.name}"}} '
-        counted = next((float(line.removeprefix(label)) for line in text.splitlines() if line.startswith(label)), 0.0)
+        sample = (
+            rf'gateway_kafka_skipped_offsets_total{{[^}}]*group="gateway\.{re.escape(receiver.name)}"[^}}]*}} (\S+)'
+        )
+        counted = sum(map(float, re.findall(sample, text)))
         if counted != wanted:
             breaches.append(f"{receiver.name} lost {wanted} records unread, and the metric says {counted:.0f}")
     return breaches

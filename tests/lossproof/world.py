@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from tests.lossproof.destroyed import Destroyed
 from tests.lossproof.gaps import Gaps
 from tests.lossproof.history import History, Told
 from tests.lossproof.load import Load
-from tests.lossproof.process import Gateway
+from tests.lossproof.process import KINDS, Gateway
 from tests.lossproof.proxy import Proxy
 from tests.lossproof.receiver import Receiver
 from tests.lossproof.shim import Shim
@@ -34,11 +35,32 @@ Kind = TypeVar("Kind")
 BROKER: Final = "broker"
 #: Of the topics' names.
 PREFIX: Final = "lp."
-ROLES: Final[Mapping[Mode, tuple[str, ...]]] = {
+SUPERVISOR: Final = "supervisor"
+COMMANDS: Final[Mapping[Mode, tuple[str, ...]]] = {
     "embedded": ("run",),
-    "kafka": ("run", BROKER),
-    "split": ("serve", "fanout", BROKER),
+    "kafka": ("run",),
+    "split": ("serve", "fanout"),
 }
+#: Kinds of process below the supervisors: ``run/log``.
+CHILDREN: Final[Mapping[Mode, tuple[str, ...]]] = {
+    mode: tuple(f"{command}/{kind}" for command in commands for kind in KINDS[command])
+    for mode, commands in COMMANDS.items()
+}
+#: What is killed: each kind of process, the supervisor alone (``run/supervisor``), all processes of a command at once
+#: (``run``), and the broker.
+ROLES: Final[Mapping[Mode, tuple[str, ...]]] = {
+    mode: (
+        *CHILDREN[mode],
+        *(f"{command}/{SUPERVISOR}" for command in commands),
+        *commands,
+        *((BROKER,) if mode != "embedded" else ()),
+    )
+    for mode, commands in COMMANDS.items()
+}
+#: Two share the port: repeats and keys meet both.
+_WORKERS: Final = 2
+#: Lines of the gateway that are a breach wherever they are.
+_NEVER: Final = ("delivery.broke", "link.not_understood", "process.crashed", "process.killed")
 #: Nobody delivers until the session of a killed process is over: with the default of 15 s most of a run is waiting.
 _SESSION_S: Final = 4
 
@@ -88,6 +110,8 @@ class World:
     broken: str = ""
     with_shim: bool = False
     with_proxy: bool = False
+    #: No event may be twice in the journal.
+    stores_once: bool = True
     journal_folder: Path | None = None
     #: Lines for ``server.properties`` of the broker.
     broker_settings: dict[str, str] = field(default_factory=dict)
@@ -187,24 +211,23 @@ class World:
             common["topics"] = {"prefix": PREFIX}
         common |= self.config
         environment = self.shim.environment if self.shim is not None else {}
-        commands = ["serve", "fanout"] if self.mode == "split" else ["run"]
-        for command in commands:
+        for command in COMMANDS[self.mode]:
             config = {**common, "admin": {"port": free_port()}}
             self.gateways.append(Gateway(self.folder / command, config, command, environment))
 
     @staticmethod
     def ingest_config() -> dict[str, Any]:
         """Section ``ingest``."""
-        return {"port": free_port(), "callbacks": {"shop": SHOP}}
+        return {"port": free_port(), "callbacks": {"shop": SHOP}, "workers": _WORKERS}
 
     @property
     def ingest(self) -> Gateway:
-        """The process that takes callbacks."""
+        """Those processes that take callbacks."""
         return self.gateways[0]
 
     @property
     def fanout(self) -> Gateway:
-        """The process that delivers."""
+        """Those processes that deliver."""
         return self.gateways[-1]
 
     @property
@@ -213,27 +236,38 @@ class World:
         return Path(self.ingest.config["journal"]["dir"])
 
     async def bring_up(self, gateway: Gateway, point: str = "") -> None:
-        """Start a process and wait for it."""
+        """Start all processes of a command and wait for them."""
         await gateway.launch(point, self.broken)
         await gateway.ready()
 
     # -- for scenarios ------------------------------------------------------------------------------------------
 
     @property
-    def roles(self) -> tuple[str, ...]:
-        """What can be killed: the gateway's processes by their commands, and the broker."""
-        return ROLES[self.mode]
+    def children(self) -> tuple[str, ...]:
+        """Kinds of process below the supervisors."""
+        return CHILDREN[self.mode]
 
     def gateway(self, role: str) -> Gateway:
-        """The process that runs this command."""
-        return next(gateway for gateway in self.gateways if gateway.command == role)
+        """The command that a role belongs to."""
+        return next(gateway for gateway in self.gateways if gateway.command == role.partition("/")[0])
 
-    async def kill(self, role: str) -> None:
-        """SIGKILL."""
+    async def kill(self, role: str, draw: float = 0.0) -> None:
+        """SIGKILL.
+
+        Args:
+            role: see ``ROLES``.
+            draw: from 0 to 1, which of several of a kind.
+        """
         if role == BROKER:
             await self.broker_away("SIGKILL")
             return
-        await self.gateway(role).kill()
+        gateway, kind = self.gateway(role), role.partition("/")[2]
+        if not kind:
+            await gateway.kill()
+        elif kind == SUPERVISOR:
+            await gateway.kill_supervisor()
+        else:
+            await gateway.end_child(kind, signal.SIGKILL, draw)
         self.inject(f"SIGKILL {role}")
 
     async def end(self, gateway: Gateway, how: str, *, is_well: bool = True) -> None:
@@ -256,8 +290,13 @@ class World:
         self.receivers.append(receiver)
 
     async def restart(self, role: str) -> None:
-        """Start what was killed, and wait for it."""
-        await (self.broker_back("SIGKILL") if role == BROKER else self.bring_up(self.gateway(role)))
+        """Start what was killed, and wait for it. The supervisor starts its children."""
+        if role == BROKER:
+            await self.broker_back("SIGKILL")
+        elif role in self.children:
+            await self.gateway(role).whole()
+        else:
+            await self.bring_up(self.gateway(role))
 
     async def broker_away(self, how: str) -> None:
         """SIGKILL, SIGTERM (an orderly stop) or SIGSTOP."""
@@ -311,10 +350,13 @@ class World:
         log = await self._read_log()
         verdict = checker.check(told, log, present, self.witness.places(self.repartitioned))
         verdict.breaches += self.gaps.breaches()
+        if self.stores_once and (twice := await asyncio.to_thread(stored.twice, self.data)):
+            verdict.breaches.append(f"the journal has {len(twice)} events more than once: {twice[:3]}")
         if any(codes):
             verdict.breaches.append(f"the gateway ended with {codes} after SIGTERM, and not with 0")
         for gateway in self.gateways:
-            for event in ("delivery.broke",):
+            verdict.breaches += gateway.strange_ends
+            for event in _NEVER:
                 if lines := gateway.told(event):
                     verdict.breaches.append(f"the gateway's log has {event}: {lines[0]}")
         if broken := [line for gateway in self.gateways for line in gateway.told("text") if _is_trace(line)]:

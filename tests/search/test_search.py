@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
 from gateway.fanout import attempts
 from gateway.log import Entry, Record
-from gateway.log.journal import EVENTS, Journal, Retention
-from gateway.search import Query, Search
+from gateway.log.journal import EVENTS, Journal, JournalWriter, Retention
+from gateway.search import Query, Search, keys
 from gateway.search.index import FILE_NAME
-from gateway.search.keys import Keys
 from tests.search.made import entry
 
 
@@ -154,15 +155,26 @@ async def test_an_index_ahead_of_its_journal_is_made_again(tmp_path: Path, monke
             (tmp_path / f"journal.sqlite{suffix}").unlink(missing_ok=True)
 
 
-async def test_retention_takes_the_index_too(journal: Journal, search: Search) -> None:
+async def test_retention_takes_the_index_too(tmp_path: Path) -> None:
     """What the journal does not have any more is not found."""
+    now = 1000.0
+    writer = JournalWriter(tmp_path, Retention(1 << 30, 3600.0), clock=lambda: now)
+    journal = Journal(tmp_path, writer=writer)
+    await journal.start()
+    search = Search(journal, tmp_path, with_attempts=True)
+    await search.start()
     await journal.append([entry("m-1")])
+    now += 1800.0
     await journal.append([entry("m-2")])
     assert await search.indexer.caught_up()
-    await journal._writer.submit(lambda: journal.writer.store.trim(EVENTS, 1))
+    now += 1900.0
+    await writer.housekeep()
+    assert journal.floor(EVENTS) == 1
     await search.indexer.trim()
     assert await subjects(search, text="m-1") == []
     assert await subjects(search, text="m-2") == ["m-2"]
+    await search.stop()
+    await journal.stop()
 
 
 async def test_published_hook_takes_what_the_publisher_gives(journal: Journal, search: Search) -> None:
@@ -180,16 +192,14 @@ async def test_a_record_that_cannot_be_understood_keeps_nobody_out(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fault of ours in one event: it is found by its id, and the ones behind it as always."""
-    from gateway.search import search as module
+    ordinary = keys._texts_of
 
-    ordinary = module.keys_of
-
-    def keys_of(record: Record) -> Keys:
-        if record.key == "m-1":
+    def texts_of(event: Mapping[str, Any]) -> set[str]:
+        if event["subject"] == "m-1":
             raise RuntimeError("a fault")
-        return ordinary(record)
+        return ordinary(event)
 
-    monkeypatch.setattr(module, "keys_of", keys_of)
+    monkeypatch.setattr(keys, "_texts_of", texts_of)
     one = entry("m-1")
     search = Search(journal, tmp_path, with_attempts=True)
     await search.start()

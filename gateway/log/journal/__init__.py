@@ -7,7 +7,7 @@ when the file is full (``retention``). Readers (``reader``) are shown each commi
 keep up and from the file else; how far they came goes back to the writer (``positions``). ``checkpoint`` folds the WAL
 into the file beside the commits. ``rows`` reads what a disk may have damaged; ``unread`` tells what went before it was
 read. ``lock`` keeps a second writer out. ``inspection`` looks at damage and makes a ``report``; ``salvaging`` copies
-what can be read.
+what can be read. ``takeover`` moves the records of journals that older versions kept for each worker.
 
 Rejected: one row per event (three times the cost per event); a hand-written file format (no cheaper, and
 SQLite's recovery has been proven by others).

@@ -92,7 +92,7 @@ class GroupCommit:
         self._loop = asyncio.get_running_loop()
         self._pending = Batch()
         self._is_due = False
-        #: Why the newest commit failed; empty when it did not.
+        #: Why the newest commit failed; empty when records could be stored since.
         self.last_failure = ""
         self._may_pass = False
         self._failures = METRICS.counter("gateway_journal_failures")
@@ -109,21 +109,21 @@ class GroupCommit:
         Raises:
             ValueError: see :func:`gateway.log.journal.segment.scan`; none of them was put in.
         """
-        scanned = list(segment.scan(records))
-        batch, known = self._pending, self._known
+        # All of it is looked at before any of it is put in.
+        placed = [(start, end, raw_id, *_place(topic)) for start, end, topic, raw_id in segment.scan(records)]
+        batch, known, ids = self._pending, self._known, self._pending.ids
         repeated: list[int] = []
-        for number, (start, end, topic_bytes, raw_id) in enumerate(scanned):
-            topic, stream = _place(topic_bytes)
+        for number, (start, end, raw_id, topic, stream) in enumerate(placed):
             if stream == EVENTS and known.size:
-                if raw_id in known or raw_id in batch.ids:
+                if raw_id in ids or raw_id in known:
                     repeated.append(number)
                     continue
-                batch.ids[raw_id] = None
+                ids[raw_id] = None
             draft = batch.drafts.get(stream)
             if draft is None:
                 draft = batch.drafts[stream] = segment.Draft()
             draft.add(topic, records[start:end])
-            batch.size += end - start
+        batch.size += len(records)
         future: asyncio.Future[Appended] = self._loop.create_future()
         batch.appends.append((future, Appended(frozenset(repeated)) if repeated else ALL_NEW))
         self._commit_soon()
@@ -160,7 +160,8 @@ class GroupCommit:
         except Exception as exc:  # whatever it is belongs to those who wait
             self._failed(batch, exc)
             return
-        self.last_failure = ""
+        if batch.drafts:  # repeats and positions do not show that there is room for a record
+            self.last_failure = ""
         self._known.update(batch.ids)
         for commit in commits:
             self._on_stored(commit)

@@ -63,7 +63,7 @@ class Tail:
         self._held.append(held)
         self.head = commit.base + commit.length
         self._bytes += held.size
-        if self._bytes > self._max_bytes:
+        while self._bytes > self._max_bytes:
             self._drop_oldest_half()
 
     def skip(self, head: int) -> None:

@@ -3,42 +3,76 @@
 The gateway itself has no hooks: what users run is what is tested. A test that wants a process to end at a chosen
 point, or to be broken on purpose, puts this folder on the path and says so:
 
-``LOSSPROOF_POINT=after_commit:37:KILL``  the signal, when that point is passed for the 37th time
+``LOSSPROOF_POINT=after_commit:37:KILL``  the process that passes this point for the 37th time is killed, once
+``LOSSPROOF_POINT=after_commit:37:TERM``  its supervisor gets SIGTERM then, so that the whole gateway ends in order
 ``LOSSPROOF_BREAK=answer_before_commit``  see :data:`BREAKS`
+
+The supervisor loads this; its children are forked from it. Passages are counted in memory that all of them share, so a
+process that is started again after its point does not end there again.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
-import time
+import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-
-def _at(owner: Any, name: str, *, before: Callable[[], None] | None = None, after: Callable[[], None] | None = None):
-    """Run something around a method. A name that is gone is an error: the points must follow the code."""
-    real = getattr(owner, name)
-
-    def around(*args: Any, **kwargs: Any) -> Any:
-        if before is not None:
-            before()
-        result = real(*args, **kwargs)
-        if after is not None:
-            after()
-        return result
-
-    setattr(owner, name, around)
+#: Past its commit by so much is an acknowledgement that does not wait for it: a disk slow enough that this shows.
+_SLOW_COMMIT_S = 0.02
 
 
-def _before_commit(passed: Callable[[], None]) -> None:
+class Countdown:
+    """A point's passages in all processes of one gateway, and what happens at the last."""
+
+    def __init__(self, passages: int, number: signal.Signals) -> None:
+        self._left = mmap.mmap(-1, mmap.PAGESIZE)
+        struct.pack_into("q", self._left, 0, passages)
+        self.kills = number == signal.SIGKILL
+
+    def is_due(self) -> bool:
+        """Count a passage; true at the last one alone."""
+        left = struct.unpack_from("q", self._left)[0] - 1
+        struct.pack_into("q", self._left, 0, left)
+        return bool(left == 0)
+
+    def end(self) -> None:
+        """End this process by SIGKILL, or the whole gateway by SIGTERM."""
+        if self.kills:
+            os.kill(os.getpid(), signal.SIGKILL)
+        else:
+            os.kill(os.getppid(), signal.SIGTERM)
+
+    def passed(self) -> None:
+        """Count a passage, and end at the last."""
+        if self.is_due():
+            self.end()
+
+    def sent(self, transport: Any, data: bytes, share: float) -> None:
+        """Count a passage; at the last, have a share of the bytes reach the kernel, and end.
+
+        Through the descriptor, as a transport may keep them until the loop's next turn. Not while it keeps others: they
+        would come behind these, which no death does.
+        """
+        if transport is not None and not transport.get_write_buffer_size() and self.is_due():
+            if self.kills:
+                os.write(transport.get_extra_info("socket").fileno(), data[: int(len(data) * share)])
+            self.end()
+
+
+# -- in the log process --------------------------------------------------------------------------------------------
+
+
+def _before_commit(countdown: Countdown) -> None:
     """Callbacks wait, nothing of them is durable."""
-    _around_commits(before=passed)
+    _around_commits(before=countdown.passed)
 
 
-def _after_commit(passed: Callable[[], None]) -> None:
-    """Durable, and nobody has been answered."""
-    _around_commits(after=passed)
+def _after_commit(countdown: Countdown) -> None:
+    """Durable, and nobody knows: neither those who wait for it nor those who follow."""
+    _around_commits(after=countdown.passed)
 
 
 def _around_commits(*, before: Callable[[], None] | None = None, after: Callable[[], None] | None = None) -> None:
@@ -58,7 +92,87 @@ def _around_commits(*, before: Callable[[], None] | None = None, after: Callable
     Store.commit = commit  # type: ignore[method-assign]
 
 
-def _after_publish(passed: Callable[[], None]) -> None:
+def _before_acknowledgement(countdown: Countdown) -> None:
+    """Durable and about to be acknowledged; deliver may know, or not."""
+    _leaving("APPENDED", countdown, 0.0)
+
+
+def _torn_acknowledgement(countdown: Countdown) -> None:
+    """Half of an acknowledgement has left."""
+    _leaving("APPENDED", countdown, 0.5)
+
+
+def _torn_push(countdown: Countdown) -> None:
+    """Half of what is pushed to deliver has left."""
+    _leaving("STORED", countdown, 0.5)
+
+
+def _leaving(kind: str, countdown: Countdown, share: float) -> None:
+    """Around what leaves the log process with a frame of this kind in it."""
+    from gateway.link.frames import Kind
+    from gateway.link.server import _Peer
+
+    wanted, real = Kind[kind], _Peer._flush
+
+    def flush(self: Any) -> None:
+        if any(_kind_of(frame) == wanted for frame in self._out):
+            countdown.sent(self._transport, b"".join(self._out), share)
+        real(self)
+
+    _Peer._flush = flush  # type: ignore[method-assign]
+
+
+# -- in the others -------------------------------------------------------------------------------------------------
+
+
+def _after_frame(countdown: Countdown) -> None:
+    """The log process gets the callbacks, and whoever sent them is gone."""
+    _asking("ingest", "APPEND", countdown, 1.0)
+
+
+def _torn_frame(countdown: Countdown) -> None:
+    """The log process gets half of a frame."""
+    _asking("ingest", "APPEND", countdown, 0.5)
+
+
+def _torn_note(countdown: Countdown) -> None:
+    """The log process gets half of some positions."""
+    _asking("deliver", "NOTE", countdown, 0.5)
+
+
+def _asking(name: str, kind: str, countdown: Countdown, share: float) -> None:
+    """Around what a process of this name sends to the log process."""
+    from gateway.link.client import LogClient
+
+    real = LogClient._ask
+
+    def ask(self: Any, what: Any, content: bytes) -> Any:
+        if what.name == kind and self._name.startswith(name):
+            from gateway.link.frames import frame
+
+            countdown.sent(self._transport, frame(what, bytes(4), content), share)
+        return real(self, what, content)
+
+    LogClient._ask = ask  # type: ignore[method-assign]
+
+
+def _before_answer(countdown: Countdown) -> None:
+    """The log process has acknowledged, the platform has no answer."""
+    from gateway.link.client import LogClient
+
+    real = LogClient.received
+
+    def received(self: Any, kind: int, content: bytes) -> None:
+        from gateway.link.frames import Kind
+
+        real(self, kind, content)
+        if kind == Kind.APPENDED and self._name.startswith("ingest"):
+            countdown.passed()
+
+    LogClient.received = received  # type: ignore[method-assign]
+
+
+def _after_publish(countdown: Countdown) -> None:
     """Kafka has acknowledged, the cursor has not moved."""
     from gateway.log.journal.reader import JournalReader
     from gateway.publisher import GROUP
@@ -67,41 +181,109 @@ def _after_publish(passed: Callable[[], None]) -> None:
 
     def commit(self: Any, partition: str, offset: int) -> None:
         if self.group == GROUP:
-            passed()
+            countdown.passed()
         real(self, partition, offset)
 
     JournalReader.commit = commit  # type: ignore[method-assign]
 
 
-def _after_delivery(passed: Callable[[], None]) -> None:
+def _after_delivery(countdown: Countdown) -> None:
     """The subscriber has it, the position has not moved."""
     from gateway.fanout.lane import Lane
 
-    _at(Lane, "done", before=passed)
+    real = Lane.done
+
+    def done(self: Any, job: Any) -> None:
+        countdown.passed()
+        real(self, job)
+
+    Lane.done = done  # type: ignore[method-assign]
 
 
-POINTS: Mapping[str, Callable[[Callable[[], None]], None]] = {
+def _kind_of(frame: bytes) -> int:
+    """Of a whole frame: behind the length."""
+    return frame[4]
+
+
+POINTS: Mapping[str, Callable[[Countdown], None]] = {
     "before_commit": _before_commit,
     "after_commit": _after_commit,
+    "before_acknowledgement": _before_acknowledgement,
+    "torn_acknowledgement": _torn_acknowledgement,
+    "torn_push": _torn_push,
+    "after_frame": _after_frame,
+    "torn_frame": _torn_frame,
+    "before_answer": _before_answer,
+    "torn_note": _torn_note,
     "after_publish": _after_publish,
     "after_delivery": _after_delivery,
 }
 
 
+# -- broken on purpose ---------------------------------------------------------------------------------------------
+
+
 def _answer_before_commit() -> None:
-    """Success is told while the commit is still to come; on a disk slow enough that this shows."""
-    _around_commits(before=lambda: time.sleep(0.02))
-    from gateway.log.journal import Journal
+    """The log process acknowledges while the commit is still to come."""
+    from gateway.log.journal.group_commit import GroupCommit
 
-    real = Journal.append_soon
+    real = GroupCommit.append
 
-    def append_soon(self: Any, entries: Any) -> Any:
-        real(self, entries)
+    def append(self: Any, records: bytes) -> Any:
+        durable = real(self, records)
         told = self._loop.create_future()
-        told.set_result(None)
+        told.set_result(self._pending.appends[-1][1])
+        durable.add_done_callback(lambda done: done.exception())
         return told
 
-    Journal.append_soon = append_soon  # type: ignore[method-assign]
+    def commit_soon(self: Any) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_later(_SLOW_COMMIT_S, self.commit)
+
+    for name, broken in (("append", append), ("_commit_soon", commit_soon)):
+        _check_exists(GroupCommit, name)
+        setattr(GroupCommit, name, broken)
+
+
+def _resend_dropped() -> None:
+    """What waits when the log process dies is not sent to the new one."""
+    from gateway.link.client import LogClient
+
+    _around_lost(LogClient, lambda client: client._requests.clear())
+
+
+def _acknowledged_on_reconnect() -> None:
+    """What waits when the log process dies is taken for stored."""
+    from gateway.link.client import LogClient
+    from gateway.log import ALL_NEW
+
+    def settle(client: Any) -> None:
+        for number in list(client._requests):
+            future = client._settle(number)
+            if future is not None:
+                future.set_result(ALL_NEW)
+
+    _around_lost(LogClient, settle)
+
+
+def _around_lost(client: Any, first: Callable[[Any], None]) -> None:
+    """Do something when a connection to the log process breaks."""
+    real = client.lost
+
+    def lost(self: Any) -> None:
+        first(self)
+        real(self)
+
+    client.lost = lost
+
+
+def _ids_forgotten() -> None:
+    """A new log process does not know what the one before it stored."""
+    from gateway.log.journal import writer
+
+    _check_exists(writer, "newest_ids")
+    writer.newest_ids = lambda *args: []  # type: ignore[assignment]
 
 
 def _cursor_before_acknowledgement() -> None:
@@ -183,6 +365,9 @@ def _check_exists(owner: Any, name: str) -> None:
 
 BREAKS: Mapping[str, Callable[[], None]] = {
     "answer_before_commit": _answer_before_commit,
+    "resend_dropped": _resend_dropped,
+    "acknowledged_on_reconnect": _acknowledged_on_reconnect,
+    "ids_forgotten": _ids_forgotten,
     "cursor_before_acknowledgement": _cursor_before_acknowledgement,
     "commit_ahead_of_completion": _commit_ahead_of_completion,
     "files_not_compared": _files_not_compared,
@@ -192,21 +377,10 @@ BREAKS: Mapping[str, Callable[[], None]] = {
 }
 
 
-class _Countdown:
-    def __init__(self, passages: int, number: signal.Signals) -> None:
-        self._left = passages
-        self._number = number
-
-    def __call__(self) -> None:
-        self._left -= 1
-        if self._left == 0:
-            os.kill(os.getpid(), self._number)
-
-
 def _install() -> None:
     if point := os.environ.get("LOSSPROOF_POINT"):
         name, passages, number = point.split(":")
-        POINTS[name](_Countdown(int(passages), signal.Signals[f"SIG{number}"]))
+        POINTS[name](Countdown(int(passages), signal.Signals[f"SIG{number}"]))
     if broken := os.environ.get("LOSSPROOF_BREAK"):
         BREAKS[broken]()
 

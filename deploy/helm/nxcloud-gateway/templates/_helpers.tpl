@@ -57,9 +57,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if not (hasKey .Values.config "kafka") -}}
 {{- fail "config.kafka is needed: serve and fanout meet in Kafka. Without Kafka run one container with `gateway run`." -}}
 {{- end -}}
-{{- if gt (int (dig "ingest" "workers" 1 .Values.config)) 1 -}}
-{{- fail "config.ingest.workers: a pod is one process here; raise serve.replicas instead." -}}
-{{- end -}}
 {{- if and .Values.fanout.autoscaling.enabled .Values.fanout.keda.enabled -}}
 {{- fail "fanout.autoscaling and fanout.keda both set the number of replicas: enable one of them." -}}
 {{- end -}}
@@ -107,7 +104,10 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
-{{- /* Probes ask the admin port: /healthz and /readyz need no token. */ -}}
+{{- /*
+Probes ask the admin port: /healthz and /readyz need no token. The process deliver answers them. When it dies, the
+supervisor starts it again within 10 s, and the platform is answered meanwhile: so a pod is unready only after 30 s.
+*/ -}}
 {{- define "gateway.probes" -}}
 startupProbe:
   httpGet: {path: /healthz, port: admin}
@@ -122,7 +122,7 @@ readinessProbe:
   httpGet: {path: /readyz, port: admin}
   periodSeconds: 5
   timeoutSeconds: 3
-  failureThreshold: 2
+  failureThreshold: 6
 {{- end }}
 
 {{- define "gateway.placement" -}}
