@@ -18,8 +18,9 @@ from typing import Final
 
 from gateway.errors import Broken, ConfigError
 
-#: Connections that wait while a process is started again; the kernel cuts it to net.core.somaxconn.
-_BACKLOG: Final = 1024
+#: Connections that wait while a process is started again; the kernel cuts it to net.core.somaxconn. A server that goes
+#: on with such a socket must be given it too: event loops set it anew.
+BACKLOG: Final = 1024
 #: Between two attempts to open a port that is in use; nobody can be asked to report when it is not.
 _PORT_LOOK_S: Final = 0.05
 #: Of ``sun_path``, without the zero at its end; 103 on macOS and the BSDs.
@@ -63,7 +64,7 @@ def listen(key: str, host: str, port: int) -> socket.socket:
             if family == socket.AF_INET6:  # as asyncio does: "::" leaves IPv4 to a socket of its own
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listener.bind(address)
-            listener.listen(_BACKLOG)
+            listener.listen(BACKLOG)
             listener.setblocking(False)
         except OSError:
             listener.close()
@@ -87,7 +88,7 @@ def listen_locally(path: Path) -> socket.socket:
             listener.bind(address)
         # Before it listens, so that nobody else can have connected.
         path.chmod(0o600)
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
         listener.setblocking(False)
     except OSError as exc:
         listener.close()

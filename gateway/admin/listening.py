@@ -12,6 +12,7 @@ from gateway import descriptors
 from gateway.config.settings import Admin
 from gateway.connections import ConnectionLimit, LimitedServer
 from gateway.errors import Broken
+from gateway.sockets import BACKLOG
 
 #: A probe, a page or a command sends its request at once.
 _FIRST_BYTE_S: Final = 15.0
@@ -51,7 +52,7 @@ async def listen(app: web.Application, settings: Admin, listener: socket.socket 
     runner = _Runner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     host, port = settings.host, settings.port
-    site = web.TCPSite(runner, host, port) if listener is None else web.SockSite(runner, listener)
+    site = web.TCPSite(runner, host, port) if listener is None else web.SockSite(runner, listener, backlog=BACKLOG)
     try:
         await site.start()
     except OSError as exc:

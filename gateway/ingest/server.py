@@ -33,6 +33,7 @@ from gateway.ingest.large_bodies import MOST_BYTES, PATIENCE_S, SMALL_BYTES, Lar
 from gateway.ingest.peer import caller
 from gateway.ingest.unknown_paths import UNKNOWN, UnknownPaths
 from gateway.ingest.waiters import Waiters
+from gateway.sockets import BACKLOG
 from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.ingest")
@@ -109,10 +110,12 @@ class IngestServer:
         loop = asyncio.get_running_loop()
         factory = self._fast or self._server
         if listening is not None:
-            self._listener = await loop.create_server(factory, sock=listening)
+            self._listener = await loop.create_server(factory, sock=listening, backlog=BACKLOG)
             return
         try:
-            self._listener = await loop.create_server(factory, self._settings.host, self._settings.port, backlog=1024)
+            self._listener = await loop.create_server(
+                factory, self._settings.host, self._settings.port, backlog=BACKLOG
+            )
         except OSError as exc:
             raise Broken(
                 f"ingest.host and ingest.port: cannot listen on "

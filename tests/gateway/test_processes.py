@@ -21,6 +21,7 @@ from gateway.log.journal import EVENTS, Journal, Retention
 from gateway.telemetry.metrics import CATALOGUE
 from tests.gateway.conftest import MakeGateway, MakeSubscriber, to
 from tests.gateway.process import GatewayProcess, memory_bytes
+from tests.hostile.test_neighbours import healthy
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -336,6 +337,24 @@ async def test_connections_of_other_ingest_processes_go_on(gateway: MakeGateway)
         one.labels["process"]: one.value for one in await samples(running) if one.name == "gateway_callbacks_total"
     }
     assert {"ingest-0": 1.0, "ingest-1": 3.0} == counted
+    assert await running.terminate() == 0
+
+
+async def test_connections_wait_while_the_only_ingest_process_is_away(gateway: MakeGateway) -> None:
+    """Some hundred senders that connect meanwhile are answered by the next one; none is refused."""
+    running = await gateway()
+    port = running.config["ingest"]["port"]
+    with stopped(running.pid):  # it starts none
+        os.kill(running.pid_of("ingest-0"), signal.SIGKILL)
+        async with asyncio.timeout(30):
+            opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(300)]
+        for number, (_, writer) in enumerate(opened):
+            writer.write(healthy(number))
+    async with asyncio.timeout(60):
+        for reader, writer in opened:
+            assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+            writer.close()
+    assert died(running) == {"ingest-0": 1}
     assert await running.terminate() == 0
 
 
