@@ -129,6 +129,8 @@ async def test_a_used_connection_outlives_strangers(tmp_path: Path) -> None:
     """A sender that keeps its connection keeps it while strangers come and go."""
     async with restricted(tmp_path) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", port_of(gateway))
+        writer.write(healthy(100))
+        assert b"200" in await reader.readuntil(b"success")
         for number in range(3):
             async with strangers(port_of(gateway), STRANGERS):
                 writer.write(healthy(number))
