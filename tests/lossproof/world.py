@@ -59,6 +59,8 @@ ROLES: Final[Mapping[Mode, tuple[str, ...]]] = {
 }
 #: Two share the port: repeats and keys meet both.
 _WORKERS: Final = 2
+#: Of a stack trace, so many are shown.
+_TRACE_LINES: Final = 60
 #: Lines of the gateway that are a breach wherever they are.
 _NEVER: Final = ("delivery.broke", "link.not_understood", "process.crashed", "process.killed")
 #: Nobody delivers until the session of a killed process is over: with the default of 15 s most of a run is waiting.
@@ -359,8 +361,10 @@ class World:
             for event in _NEVER:
                 if lines := gateway.told(event):
                     verdict.breaches.append(f"the gateway's log has {event}: {lines[0]}")
-        if broken := [line for gateway in self.gateways for line in gateway.told("text") if _is_trace(line)]:
-            verdict.breaches.append(f"the gateway's log has a stack trace: {broken[:3]}")
+            texts = [str(line.get("text", "")) for line in gateway.told("text")]
+            if traces := [number for number, text in enumerate(texts) if "Traceback" in text]:
+                trace = "".join(texts[traces[0] : traces[0] + _TRACE_LINES])
+                verdict.breaches.append(f"{gateway.command}: {len(traces)} stack traces, the first is\n{trace}")
         return verdict
 
     def excuse(self, verdict: Verdict) -> int:
@@ -429,7 +433,3 @@ class World:
             await asyncio.to_thread(self.broker.remove)
         for undo in self.undo:
             undo()
-
-
-def _is_trace(line: dict[str, Any]) -> bool:
-    return "Traceback" in str(line.get("text", ""))
