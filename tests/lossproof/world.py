@@ -356,15 +356,7 @@ class World:
             verdict.breaches.append(f"the journal has {len(twice)} events more than once: {twice[:3]}")
         if any(codes):
             verdict.breaches.append(f"the gateway ended with {codes} after SIGTERM, and not with 0")
-        for gateway in self.gateways:
-            verdict.breaches += gateway.strange_ends
-            for event in _NEVER:
-                if lines := gateway.told(event):
-                    verdict.breaches.append(f"the gateway's log has {event}: {lines[0]}")
-            texts = [str(line.get("text", "")) for line in gateway.told("text")]
-            if traces := [number for number, text in enumerate(texts) if "Traceback" in text]:
-                trace = "".join(texts[traces[0] : traces[0] + _TRACE_LINES])
-                verdict.breaches.append(f"{gateway.command}: {len(traces)} stack traces, the first is\n{trace}")
+        verdict.breaches += [breach for gateway in self.gateways for breach in _in_the_log_of(gateway)]
         return verdict
 
     def excuse(self, verdict: Verdict) -> int:
@@ -433,3 +425,16 @@ class World:
             await asyncio.to_thread(self.broker.remove)
         for undo in self.undo:
             undo()
+
+
+def _in_the_log_of(gateway: Gateway) -> list[str]:
+    """What no gateway may log, whatever the fault: one sentence each."""
+    breaches = gateway.strange_ends
+    for event in _NEVER:
+        if lines := gateway.told(event):
+            breaches.append(f"the log of {gateway.command} has {event}: {lines[0]}")
+    texts = [str(line.get("text", "")) for line in gateway.told("text")]
+    if traces := [number for number, text in enumerate(texts) if "Traceback" in text]:
+        trace = "".join(texts[traces[0] : traces[0] + _TRACE_LINES])
+        breaches.append(f"the log of {gateway.command} has {len(traces)} stack traces, the first is\n{trace}")
+    return breaches

@@ -257,7 +257,6 @@ def _resend_dropped() -> None:
 def _acknowledged_on_reconnect() -> None:
     """What waits when the log process dies is taken for stored."""
     from gateway.link.client import LogClient
-
     from gateway.log import ALL_NEW
 
     def settle(client: Any) -> None:
