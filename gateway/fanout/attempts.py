@@ -124,6 +124,14 @@ def read(record: Record) -> list[Attempt]:
         return []
 
 
+def event_ids(record: Record) -> set[str]:
+    """The events that one record of :data:`TOPIC` is about; costs a third of :func:`read`."""
+    try:
+        return {str(row[0]) for row in orjson.loads(record.value)["attempts"]}
+    except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
+        return set()
+
+
 async def attempts_of(
     log: EventLog, event_id: str, *, clock: Clock, since: float = 0.0, silence_s: float = QUIET_S
 ) -> list[Attempt]:

@@ -1,16 +1,13 @@
 """The index's file: SQLite beside the journal, used from one thread. Nothing here knows of asyncio.
 
-Layout: a log-structured merge tree without the merges. The newest keys are in memory (:mod:`gateway.search.recent`);
-when there are enough of them they become a run, sorted, a row of about two kilobytes in each of 64 buckets. Nothing is
-ever rewritten: an event costs about 32 bytes of disk, once. A look-up reads the one bucket of every run, newest first:
-ten microseconds for each 4,000 events, which a person does not notice at ten million. CRCs collide now and then;
-whoever asks compares the event itself. Each :data:`GENERATION` of offsets is a table, so that retention drops tables.
+The newest records are in memory, as a run (:mod:`gateway.search.run`); when it is full its columns are stored, each as
+one row, and never touched again: an event costs about 30 bytes of disk, once. A look-up goes over the hashes of every
+run, newest first: a tenth of a millisecond for each 20,000 events, which a person does not notice at ten million.
+Retention deletes runs.
 
 Rejected: a row for each key (each lands on another page: a million events wrote seven kilobytes for every event, and
-cost twice the time), SQLite's full-text search (five times the size and the work), merging runs (a merge holds the
-interpreter lock for tens of milliseconds, and saves what nobody notices).
-
-What thousands of records share (a topic, a type) is noted once for each :data:`BLOCK` of offsets, at its first one.
+cost ten times the time), SQLite's full-text search (five times the size and the work), sorted runs in buckets (a
+look-up was three times as fast, an event cost twice as much).
 
 A position is stored with the run that it covers, in one transaction. What was only in memory when the process died is
 made again from the journal: some thousand records, in a moment. So it is where a run could not be stored.
@@ -25,32 +22,47 @@ from __future__ import annotations
 import sqlite3
 import time
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from gateway.log import Record
 from gateway.log.journal import files
-from gateway.search.recent import GENERATION, Keyed, Recent, bucket_and_rest, places_in
+from gateway.search.run import (
+    HASHES,
+    KINDS,
+    NAMES,
+    PLACES,
+    RECORDS,
+    KeysOf,
+    Kind,
+    Read,
+    Run,
+    hashed,
+    of_kind,
+    with_hash,
+)
 
 FILE_NAME: Final = "search.sqlite"
-#: Offsets that share a note of their kinds. Ten times more and a page of rare events reads ten times as many records.
-BLOCK: Final = 64
 _APPLICATION_ID: Final = 0x4E585349  # "NXSI"
 #: Raise it when keys change: an index of another version is made again.
-_VERSION: Final = 3
-#: Entries of a run, about 4,000 events. Ten times more is memory, and a longer stretch to make again after a crash; ten
-#: times less and a look-up reads ten times as many rows.
-_RUN_ENTRIES: Final = 16_384
+_VERSION: Final = 4
+#: Records whose keys are made at once, with the interpreter lock held.
+_SLICE: Final = 128
 #: Batches looked at for one offset; they overlap only as far as partitions progress unequally.
 _MAX_BATCHES: Final = 5000
+#: Columns of one run lie side by side; more of them than this has room for need another version.
+_COLUMNS: Final = 8
+_NO_END: Final = 1 << 62
 
 _SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS position (stream TEXT PRIMARY KEY, next INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS generation (
-  stream TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (stream, number)
-) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS run (
+  number INTEGER PRIMARY KEY, stream TEXT NOT NULL, first INTEGER NOT NULL, next INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS part (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS published (
   topic TEXT NOT NULL, first INTEGER NOT NULL, partition INTEGER NOT NULL, last INTEGER NOT NULL,
   kafka_offset INTEGER NOT NULL, places BLOB NOT NULL, PRIMARY KEY (topic, first, partition)
@@ -82,7 +94,7 @@ class Index:
             files.make_database(self.path)
         address = files.uri(self.path, "rw")
         self._db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
-        self._recent: dict[str, Recent] = {}
+        self._recent: dict[str, Run] = {}
         try:
             self._prepare()
         except BaseException:
@@ -101,7 +113,6 @@ class Index:
             db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
             db.execute(f"PRAGMA user_version={_VERSION}")
         db.executescript(_SCHEMA)
-        self._generations = {(stream, number) for stream, number in db.execute("SELECT * FROM generation")}
 
     def close(self) -> None:
         """Store what is in memory, if that can be done now, and close the file."""
@@ -114,52 +125,37 @@ class Index:
         """Offset of the first record not indexed; None when nothing of the stream was."""
         if stream in self._recent:
             return self._recent[stream].position
-        row = self._db.execute("SELECT next FROM position WHERE stream = ?", (stream,)).fetchone()
-        return None if row is None else int(row[0])
+        row = self._db.execute("SELECT max(next) FROM run WHERE stream = ?", (stream,)).fetchone()
+        return None if row[0] is None else int(row[0])
 
     # -- filling ------------------------------------------------------------------------------------------------
 
-    def add(self, stream: str, slices: Iterable[Sequence[Keyed]], position: int) -> None:
-        """Index records, slice by slice, and remember that everything below ``position`` is in.
+    def add(self, stream: str, records: Sequence[Record], keys_of: KeysOf, position: int) -> None:
+        """Index some records, and remember that everything below ``position`` is in.
 
         When this fails, the position is where it was when a run was stored last, and what came since must come again.
-
-        Args:
-            slices: drawn one after the other; each holds the interpreter lock, and lets go of it then.
         """
-        recent = self._recent.pop(stream, None)  # comes back when all is well
-        for keyed in slices:
-            if recent is None:
-                recent = Recent(keyed[0][0])
-            recent.add(keyed)
+        run = self._recent.pop(stream, None) or Run(records[0].offset)  # comes back when all is well
+        for start in range(0, len(records), _SLICE):
+            run.add(keys_of(records[start : start + _SLICE], run.first))
             time.sleep(0)
-        if recent is not None:
-            recent.position = position
-            self._recent[stream] = recent
-            if recent.count >= _RUN_ENTRIES:
-                self.flush(stream)
+        run.position = position
+        self._recent[stream] = run
+        if run.is_full:
+            self.flush(stream)
 
     def flush(self, stream: str) -> None:
-        """Make a run of what is in memory. When this fails it is forgotten: see :meth:`add`."""
-        recent = self._recent.pop(stream, None)
-        if recent is None:
+        """Store the run that is in memory. When this fails it is forgotten: see :meth:`add`."""
+        run = self._recent.pop(stream, None)
+        if run is None:
             return
-        before = set(self._generations)
-        try:
-            with _transaction(self._db):
-                for number, bucket, run in recent.runs():
-                    first = max(0, recent.start - number * GENERATION)
-                    self._db.execute(
-                        f"INSERT INTO {self._table(stream, number)} VALUES (?, ?)",  # noqa: S608
-                        (bucket << 32 | first, run),
-                    )
-                self._db.execute(
-                    "INSERT INTO position VALUES (?, ?) ON CONFLICT (stream) DO UPDATE SET next = excluded.next",
-                    (stream, recent.position),
-                )
-        except BaseException:
-            self._generations = before  # their tables went with the rest
-            raise
+        with _transaction(self._db):
+            made = self._db.execute(
+                "INSERT INTO run (stream, first, next) VALUES (?, ?, ?)", (stream, run.first, run.position)
+            )
+            base = (made.lastrowid or 0) * _COLUMNS
+            columns = (HASHES, PLACES, NAMES, KINDS, RECORDS)
+            self._db.executemany("INSERT INTO part VALUES (?, ?)", [(base + one, run.read(one)) for one in columns])
 
     def add_published(self, batches: Iterable[Published]) -> None:
         """Remember where in Kafka records stand."""
@@ -180,13 +176,13 @@ class Index:
             )
 
     def trim(self, stream: str, below: int) -> int:
-        """Drop generations that lie whole below an offset; how many."""
-        gone = sorted(number for name, number in self._generations if name == stream and number < below // GENERATION)
-        for number in gone:
-            with _transaction(self._db):
-                self._db.execute(f"DROP TABLE IF EXISTS {_name(stream, number)}")
-                self._db.execute("DELETE FROM generation WHERE stream = ? AND number = ?", (stream, number))
-            self._generations.discard((stream, number))
+        """Delete runs that lie whole below an offset; how many."""
+        with _transaction(self._db):
+            gone = self._db.execute("SELECT number FROM run WHERE stream = ? AND next <= ?", (stream, below)).fetchall()
+            for (number,) in gone:
+                ids = (number * _COLUMNS, (number + 1) * _COLUMNS - 1)
+                self._db.execute("DELETE FROM part WHERE id BETWEEN ? AND ?", ids)
+                self._db.execute("DELETE FROM run WHERE number = ?", (number,))
         return len(gone)
 
     def trim_published(self, below: int) -> None:
@@ -194,52 +190,44 @@ class Index:
         with _transaction(self._db):
             self._db.execute("DELETE FROM published WHERE last < ?", (below,))
 
-    def _table(self, stream: str, number: int) -> str:
-        name = _name(stream, number)
-        if (stream, number) not in self._generations:
-            self._db.execute(f"CREATE TABLE IF NOT EXISTS {name} (id INTEGER PRIMARY KEY, run BLOB NOT NULL)")
-            self._db.execute("INSERT OR IGNORE INTO generation VALUES (?, ?)", (stream, number))
-            self._generations.add((stream, number))
-        return name
-
     # -- asking -------------------------------------------------------------------------------------------------
 
-    def find(self, stream: str, key: str, *, floor: int = 0, below: int | None = None, limit: int = 1000) -> list[int]:
+    def find(self, stream: str, key: str, *, floor: int = 0, below: int = _NO_END, limit: int = 1000) -> list[int]:
         """Offsets of records that (all but certainly) have a key, newest first.
 
         Args:
             floor: not below this offset.
             below: only before this offset.
         """
-        recent = self._recent.get(stream)
-        numbers = {number for name, number in self._generations if name == stream}
+        return self._look(stream, partial(with_hash, wanted=hashed(key)), floor, below, limit)
+
+    def of_kind(self, stream: str, kind: Kind, *, floor: int = 0, below: int = _NO_END, limit: int = 1000) -> list[int]:
+        """Offsets of records of a kind, newest first; arguments as of :meth:`find`."""
+        return self._look(stream, partial(of_kind, wanted=kind), floor, below, limit)
+
+    def _look(self, stream: str, look: Callable[[Read], list[int]], floor: int, below: int, limit: int) -> list[int]:
         found: list[int] = []
-        for number in sorted(numbers | (recent.generations() if recent else set()), reverse=True):
-            base = number * GENERATION
-            first, end = max(0, floor - base), GENERATION if below is None else below - base
-            if first >= GENERATION or end <= 0:
-                continue
-            places = set(recent.places(number, key)) if recent else set()
-            if number in numbers:
-                places |= self._places(_name(stream, number), key, end, limit)
-            found += [base + place for place in sorted(places, reverse=True) if first <= place < end]
+        for first, read in self._runs(stream, floor, below):
+            offsets = {first + place for place in look(read)}
+            found += sorted((offset for offset in offsets if floor <= offset < below), reverse=True)
             if len(found) >= limit:
                 break
         return found[:limit]
 
-    def _places(self, table: str, key: str, end: int, limit: int) -> set[int]:
-        """The newest places of a key that the runs of a generation have, at least ``limit`` if there are so many."""
-        bucket, rest = bucket_and_rest(key)
-        places: set[int] = set()
-        runs = self._db.execute(
-            f"SELECT run FROM {table} WHERE id BETWEEN ? AND ? ORDER BY id DESC",  # noqa: S608
-            (bucket << 32, bucket << 32 | min(end, GENERATION)),
-        )
-        for (run,) in runs:
-            places.update(place for place in places_in(run, rest) if place < end)
-            if len(places) >= limit:
-                break
-        return places
+    def _runs(self, stream: str, floor: int, below: int) -> Iterator[tuple[int, Read]]:
+        """First offset and columns of the runs between two offsets, newest first."""
+        recent = self._recent.get(stream)
+        if recent is not None:
+            yield recent.first, recent.read
+        for number, first in self._db.execute(
+            "SELECT number, first FROM run WHERE stream = ? AND next > ? AND first < ? ORDER BY number DESC",
+            (stream, floor, below),
+        ):
+            yield first, partial(self._column, number)
+
+    def _column(self, number: int, column: int) -> bytes:
+        row = self._db.execute("SELECT data FROM part WHERE id = ?", (number * _COLUMNS + column,)).fetchone()
+        return bytes(row[0])
 
     def published(self, topic: str, place: int) -> tuple[int, int] | None:
         """Partition and offset in Kafka (-1: not known) of the record at an offset of the journal."""
@@ -266,10 +254,6 @@ class _transaction:  # noqa: N801  # reads as a statement
             self._db.execute("COMMIT")
         elif self._db.in_transaction:
             self._db.execute("ROLLBACK")
-
-
-def _name(stream: str, number: int) -> str:
-    return f"runs_{''.join(letter if letter.isalnum() else '_' for letter in stream)}_{number}"
 
 
 def _packed(places: Sequence[int]) -> bytes:

@@ -1,10 +1,11 @@
-"""Journal → index, behind the accept path: an ordinary reader, in a thread, in small slices, with pauses.
+"""Journal → index, behind the accept path: a reader that only looks, in a thread, with pauses.
 
-What it costs the others is bounded: making the keys of a slice holds the interpreter lock for a fifth of a
-millisecond; while it is behind it works a quarter of the time; and it stores once for some thousand events. Its
+What it costs the others is bounded: making the keys of a slice holds the interpreter lock for a quarter of a
+millisecond; while it is behind it works a quarter of the time; and while it is not, it waits until some hundred records
+have come, or for a second. Who asks a question does not wait for that: what is not indexed yet is indexed first. The
 position stands in the index itself, in the same transaction, so that the two agree after any crash; what was not
 stored is read from the journal again. An index that is missing, of another version or broken is deleted and made
-again, while the gateway runs; what is not indexed yet is told as lag.
+again, while the gateway runs; what is not indexed then is told as lag.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -26,20 +27,19 @@ from gateway.errors import GatewayError, Transient
 from gateway.log import Entry, Record
 from gateway.log.journal import EVENTS, Journal, JournalReader
 from gateway.search import index as files
-from gateway.search.index import BLOCK, Index, Published
-from gateway.search.keys import Keys
-from gateway.search.recent import Keyed
+from gateway.search.index import Index, Published
+from gateway.search.run import KeysOf
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 
-#: Name of the cursor in the journal.
-GROUP: Final = "search"
-#: Records worked on without a rest. At ten times as many the answers' p99 at 70 % of capacity is three times as long.
-_BATCH: Final = 256
-#: Records whose keys are made at once, with the interpreter lock held.
-_SLICE: Final = 32
-#: So that what comes meanwhile shares a transaction; it is also how long an event cannot be found.
-_LINGER_S: Final = 0.25
+#: Records worked on without a rest. A rest is so long that about half as many come; ten times as many are no longer in
+#: the journal's memory by then, and reading them from the file costs as much as indexing them.
+_BATCH: Final = 2048
+_REST_S: Final = 0.01
+#: The longest rest: how late an event can be found by those who do not ask here.
+_LINGER_S: Final = 1.0
+#: Records that a question waits for; past it the answer is of what is indexed, and the lag is told.
+_WORTH_WAITING: Final = 20_000
 #: Rest after work, as a multiple of it, while behind: a quarter of one core at the most.
 _REST: Final = 3.0
 _WAIT_S: Final = 1.0
@@ -48,7 +48,6 @@ _TRIM_S: Final = 30.0
 #: Records published and not noted yet. Past it their place in Kafka is not kept; that they were published still is.
 _MAX_PUBLISHED: Final = 200_000
 
-KeysOf = Callable[[Record], Keys]
 _T = TypeVar("_T")
 _log = structlog.get_logger("gateway.search")
 
@@ -70,12 +69,11 @@ class Indexer:
         self._index: Index | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._readers: dict[str, JournalReader] = {}
-        self._published: deque[Published] = deque()
+        self._published: list[Published] = []
         self._published_records = 0
         self._moved = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._started_at = time.time()
-        #: Vendor events stored since the start, by topic.
-        self.by_topic: Counter[str] = Counter()
         #: Called with each batch of a stream, on the event loop, after it was indexed. Must be quick.
         self.on_batch: Callable[[str, Sequence[Record]], None] = lambda stream, records: None
 
@@ -108,34 +106,36 @@ class Indexer:
     @property
     def lag(self) -> int:
         """Records of the journal that cannot be found yet."""
-        return sum(max(0, self._journal.head(name) - reader.committed) for name, reader in self._readers.items())
+        return sum(max(0, self._journal.head(stream) - self._indexed(stream)) for stream in self._streams)
+
+    def _indexed(self, stream: str) -> int:
+        """Everything below can be found."""
+        reader = self._readers.get(stream)
+        return self._journal.floor(stream) if reader is None else reader.committed
 
     async def caught_up(self, timeout_s: float = 10.0) -> bool:
         """Wait until everything that is in the journal now can be found; False when it takes longer."""
         heads = {stream: self._journal.head(stream) for stream in self._streams}
         try:
             async with asyncio.timeout(timeout_s):
-                while not all(
-                    stream in self._readers and self._readers[stream].committed >= head
-                    for stream, head in heads.items()
-                ):
+                while any(stream not in self._readers or self._indexed(stream) < heads[stream] for stream in heads):
                     self._moved.clear()
+                    self._hurry.set()
                     await self._moved.wait()
         except TimeoutError:
             return False
         return True
 
     async def ask(self, question: Callable[[Index], _T]) -> _T:
-        """Put a question to the index, in its thread.
+        """Put a question to the index, in its thread, when the newest events are in it.
 
         Raises:
             Transient: it cannot be read now; it is being made again.
         """
-        opened = self._index
-        if opened is None:
-            raise Transient("the search index is being made again; try in a while")
+        if 0 < self.lag <= _WORTH_WAITING:
+            await self.caught_up(_LINGER_S)
         try:
-            return await self._in_pool(partial(question, opened))
+            return await self._do(question)
         except sqlite3.Error as exc:
             raise Transient(f"the search index cannot be read: {exc}") from exc
 
@@ -150,13 +150,16 @@ class Indexer:
 
     async def _run(self, stream: str, keys_of: KeysOf) -> None:
         gauge = METRICS.gauge("gateway_search_lag_records")
+        linger_s = _LINGER_S
         while True:
             try:
                 reader = self._readers.get(stream) or await self._open(stream)
                 records = await reader.fetch(max_records=_BATCH, wait_s=_WAIT_S)
-                if records:
-                    await self._take(stream, reader, records, keys_of)
                 gauge.set(self.lag)
+                if records:
+                    took_s = await self._take(stream, reader, records, keys_of)
+                    linger_s = min(_LINGER_S, max(_REST_S, linger_s) * _BATCH / 2 / len(records))
+                    await self._rest(took_s * _REST if len(records) == _BATCH else linger_s)
             except Exception as exc:  # the top of a task
                 if isinstance(exc, (GatewayError, sqlite3.Error)):
                     await self._trouble(exc)
@@ -175,8 +178,8 @@ class Indexer:
     async def _open(self, stream: str) -> JournalReader:
         """A reader at the place that the index has come to; both may be older than the journal's oldest record."""
         topics = [] if stream == EVENTS else [stream]
-        reader = await self._journal.reader(GROUP, topics, start="earliest")
-        position = await self.ask(lambda opened: opened.position(stream))
+        reader = await self._journal.browse("search", topics, start="earliest")
+        position = await self._do(lambda opened: opened.position(stream))
         if position is not None and position > self._journal.head(stream):
             # Another journal than the one that the index was made from.
             await reader.close()
@@ -186,29 +189,35 @@ class Indexer:
         self._moved.set()
         return reader
 
-    async def _take(self, stream: str, reader: JournalReader, records: Sequence[Record], keys_of: KeysOf) -> None:
+    async def _take(self, stream: str, reader: JournalReader, records: Sequence[Record], keys_of: KeysOf) -> float:
+        """Index records; how many seconds it took."""
         started = time.perf_counter()
         end = reader.position
-        await self._write(lambda opened: opened.add(stream, _slices(records, keys_of), end))
+        await self._do(lambda opened: opened.add(stream, records, keys_of, end))
         took_s = time.perf_counter() - started
         reader.commit(stream, end)
         self._moved.set()
         if stream == EVENTS:
             self._count(records)
         self.on_batch(stream, records)
-        await asyncio.sleep(_LINGER_S if len(records) < _BATCH // 4 else took_s * _REST)
+        return took_s
+
+    async def _rest(self, seconds: float) -> None:
+        """Unless somebody waits for what is not indexed yet."""
+        self._hurry.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurry.wait()
 
     def _count(self, records: Sequence[Record]) -> None:
-        by_topic = Counter(record.topic for record in records if record.appended_at >= self._started_at)
         counter = METRICS.counter("gateway_topic_events")
-        for topic, count in by_topic.items():
+        for topic, count in Counter(one.topic for one in records if one.appended_at >= self._started_at).items():
             counter.labels(topic).inc(count)
-        self.by_topic.update(by_topic)
 
-    async def _write(self, work: Callable[[Index], None]) -> None:
+    async def _do(self, work: Callable[[Index], _T]) -> _T:
         if self._index is None:
-            raise Transient("the search index is being made again")
-        await self._in_pool(partial(work, self._index))
+            raise Transient("the search index is being made again; try in a while")
+        return await self._in_pool(partial(work, self._index))
 
     async def _trouble(self, exc: Exception) -> None:
         """A full or failing disk is waited out; anything else that is wrong with the file means a new one."""
@@ -236,7 +245,7 @@ class Indexer:
         while True:
             await asyncio.sleep(_LINGER_S)
             try:
-                await self._note_published()
+                await self.note_published()
                 if time.monotonic() - trimmed_at >= _TRIM_S:
                     trimmed_at = time.monotonic()
                     await self.trim()
@@ -244,19 +253,21 @@ class Indexer:
                 _log.warning("search.not_now", error=str(exc))
                 await asyncio.sleep(_RETRY_S)
 
-    async def _note_published(self) -> None:
-        batches = list(self._published)
-        if batches:
-            await self._write(lambda opened: opened.add_published(batches))
-            for batch in batches:
-                self._published.popleft()
-                self._published_records -= len(batch.places)
+    async def note_published(self) -> None:
+        """Store what the publisher said; runs by itself every second."""
+        batches, self._published, self._published_records = self._published, [], 0
+        try:
+            await self._do(lambda opened: opened.add_published(batches))
+        except BaseException:
+            self._published[:0] = batches
+            self._published_records = sum(len(batch.places) for batch in self._published)
+            raise
 
     async def trim(self) -> None:
         """Forget what the journal does not have any more; runs by itself."""
         for stream in self._streams:
             floor = self._journal.floor(stream)
-            await self._write(partial(_trim, stream=stream, floor=floor))
+            await self._do(partial(_trim, stream=stream, floor=floor))
 
     def _in_pool(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
         return asyncio.get_running_loop().run_in_executor(self._pool, work)
@@ -271,27 +282,6 @@ def _opened(folder: Path) -> Index:
         _log.warning("search.rebuilt", reason=str(exc))
         files.remove(folder)
         return Index(folder)
-
-
-def _slices(records: Sequence[Record], keys_of: KeysOf) -> Iterator[list[Keyed]]:
-    for start in range(0, len(records), _SLICE):
-        keyed: list[Keyed] = []
-        kinds: dict[int, set[str]] = {}
-        for record in records[start : start + _SLICE]:
-            keys = _safe(keys_of, record)
-            keyed.append((record.offset, keys.ids))
-            if keys.kinds:
-                kinds.setdefault(record.offset - record.offset % BLOCK, set()).update(keys.kinds)
-        yield keyed + list(kinds.items())
-
-
-def _safe(keys_of: KeysOf, record: Record) -> Keys:
-    """One record that cannot be understood must not keep the ones behind it out: it is found by its id."""
-    try:
-        return keys_of(record)
-    except Exception as exc:
-        _log.exception("search.no_keys", stream=record.partition, offset=record.offset, error=redaction.fault(exc))
-        return Keys({record.id})
 
 
 def _trim(opened: Index, *, stream: str, floor: int) -> None:

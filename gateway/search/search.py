@@ -6,7 +6,7 @@ with what was asked, so that a collision of hashes shows nothing wrong.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -17,14 +17,15 @@ from gateway.fanout import attempts
 from gateway.fanout.attempts import Attempt
 from gateway.log import Record
 from gateway.log.journal import EVENTS, Journal
-from gateway.search.index import BLOCK, Index
+from gateway.search.index import Index
 from gateway.search.indexer import Indexer
-from gateway.search.keys import Keys, asked, callback_of, keys_of, matches, parsed
+from gateway.search.keys import asked, callback_of, keys_of_attempts, keys_of_events, matches, parsed
+from gateway.search.run import Kind
 
 #: Records looked at for one answer; past it the answer says where it stopped.
 _MAX_LOOKED_AT: Final = 5000
-#: Offsets asked for at once; so many that the index never has more blocks of them than it gives.
-_STRETCH: Final = BLOCK * _MAX_LOOKED_AT
+#: Offsets of a topic that are asked for at once, when all are wanted.
+_STRETCH: Final = 65_536
 _READ_BYTES: Final = 1024 * 1024
 
 
@@ -73,9 +74,9 @@ class Search:
     def __init__(self, journal: Journal, folder: Path, *, with_attempts: bool) -> None:
         self._journal = journal
         self.has_attempts = with_attempts
-        streams = {EVENTS: keys_of}
+        streams = {EVENTS: keys_of_events}
         if with_attempts:
-            streams[attempts.TOPIC] = _event_ids
+            streams[attempts.TOPIC] = keys_of_attempts
         self.indexer = Indexer(journal, folder, streams)
 
     async def start(self) -> None:
@@ -117,11 +118,10 @@ class Search:
             Transient: the index or the journal cannot be read now.
         """
         floor, below = await self._range(Query(since=since, until=until))
-        stretches = range(floor - floor % BLOCK, below, _STRETCH)
+        stretches = range(floor, below, _STRETCH)
         for start in reversed(stretches) if is_newest_first else stretches:
-            blocks = await self._offsets([f"topic:{topic}"], start, min(start + _STRETCH, below))
-            offsets = _in_blocks(blocks, floor, below)
-            async for record in self._at(offsets if is_newest_first else reversed(list(offsets))):
+            offsets = await self._of_kind(Kind(topic), start, min(start + _STRETCH, below), _STRETCH)
+            async for record in self._at(offsets if is_newest_first else reversed(offsets)):
                 if record.topic == topic:
                     yield record
 
@@ -148,6 +148,7 @@ class Search:
 
     async def published(self, record: Record) -> tuple[int, int] | None:
         """Partition and offset in Kafka, where they were noted."""
+        await self.indexer.note_published()
         return await self.indexer.ask(lambda index: index.published(record.topic, record.offset))
 
     async def _range(self, query: Query) -> tuple[int, int]:
@@ -160,12 +161,11 @@ class Search:
 
     async def _candidates(self, query: Query, floor: int, below: int) -> AsyncGenerator[Record, None]:
         """Records that may be meant, newest first."""
-        offsets: Iterable[int]
-        kind = _kind(query)
+        kind = Kind(query.topic, query.type, query.callback)
         if query.text.strip():
-            offsets = await self._offsets(asked(query.text), floor, below)
-        elif kind:
-            offsets = _in_blocks(await self._offsets([kind], floor - floor % BLOCK, below), floor, below)
+            offsets = await self._with_keys(asked(query.text), floor, below)
+        elif any(kind):
+            offsets = await self._of_kind(kind, floor, below, _MAX_LOOKED_AT)
         else:
             async for record in self._backward(floor, below):
                 yield record
@@ -182,12 +182,18 @@ class Search:
             if offset in cached:
                 yield cached[offset]
 
-    async def _offsets(self, keys: Sequence[str], floor: int, below: int) -> Sequence[int]:
+    async def _with_keys(self, keys: Sequence[str], floor: int, below: int) -> Sequence[int]:
         """Where the index has one of these keys, newest first."""
         offsets: set[int] = set()
         for key in keys:
-            offsets.update(await self.indexer.ask(partial(_find, key=key, floor=floor, below=below)))
+            find = partial(Index.find, stream=EVENTS, key=key, floor=floor, below=below, limit=_MAX_LOOKED_AT)
+            offsets.update(await self.indexer.ask(find))
         return sorted(offsets, reverse=True)[:_MAX_LOOKED_AT]
+
+    async def _of_kind(self, kind: Kind, floor: int, below: int, limit: int) -> Sequence[int]:
+        """Where the index has events of a kind, newest first."""
+        find = partial(Index.of_kind, stream=EVENTS, kind=kind, floor=floor, below=below, limit=limit)
+        return await self.indexer.ask(find)
 
     async def _backward(self, floor: int, below: int) -> AsyncGenerator[Record, None]:
         """All records from the newest back, a stretch at a time."""
@@ -221,24 +227,6 @@ class Search:
         return found[0][1] if found and isinstance(found[0], tuple) else []
 
 
-def _in_blocks(blocks: Iterable[int], floor: int, below: int) -> Iterator[int]:
-    """Every offset of these blocks of the index, newest first as they are."""
-    return (at for block in blocks for at in reversed(range(max(floor, block), min(block + BLOCK, below))))
-
-
-def _find(index: Index, *, key: str, floor: int, below: int) -> list[int]:
-    return index.find(EVENTS, key, floor=floor, below=below, limit=_MAX_LOOKED_AT)
-
-
-def _kind(query: Query) -> str:
-    """The rarest kind that is asked for, as the index has it; empty: any."""
-    if query.type:
-        return f"type:{query.type}"
-    if query.callback:
-        return f"callback:{query.callback}"
-    return f"topic:{query.topic}" if query.topic else ""
-
-
 def _is_asked(record: Record, query: Query) -> bool:
     if query.topic and record.topic != query.topic:
         return False
@@ -253,8 +241,3 @@ def _is_asked(record: Record, query: Query) -> bool:
 
 def _is_of_callback(record: Record, callback: str) -> bool:
     return callback_of(parsed(record.value)) == callback
-
-
-def _event_ids(record: Record) -> Keys:
-    """Keys of a record of attempts."""
-    return Keys({attempt.event_id for attempt in attempts.read(record)})

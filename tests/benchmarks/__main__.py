@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from tests.benchmarks import plot
+from tests.benchmarks import peers, plot
 
 #: Part, its function, and what a run of a few seconds is called with.
 PARTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -37,9 +37,15 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "hostile": ("tests.benchmarks.hostile:run", {"size": 64 * 1024, "rounds": 1, "together": 4}),
     "by_hand": ("tests.benchmarks.by_hand:run", {"rounds": 1, "seconds": 1.0}),
+    "peers": (
+        "tests.benchmarks.peers.compare:run",
+        {"rounds": 1, "seconds": 1.0, "connections": (16,), "chosen": peers.SHORT, "more": False},
+    ),
 }
 #: Parts that start a Kafka broker, or use the one of KAFKA_BOOTSTRAP_SERVERS.
-NEED_KAFKA = frozenset({"publish", "by_hand"})
+NEED_KAFKA = frozenset({"publish", "by_hand", "peers"})
+#: Options that change what a part measures, and so the name of its file.
+FLAGS = ("pinned", "broker_syncs")
 
 
 def function_of(part: str) -> Callable[..., dict[str, Any]]:
@@ -64,15 +70,23 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rounds", type=int, help="times that the sides take turns")
     parser.add_argument("--seconds", type=float, help="of load, each round and side")
     parser.add_argument("--up-to", type=int, help="largest backlog of the part growth (default 10^6)")
+    parser.add_argument("--pinned", action="store_true", default=None, help="peers: one processor for each side")
+    parser.add_argument(
+        "--broker-syncs", action="store_true", default=None, help="peers: a broker that syncs before it acknowledges"
+    )
+    parser.add_argument("--against", metavar="COMMIT", help="peers: the gateway of this commit too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file of the figures of one part, instead of --out")
     asked = parser.parse_args(arguments)
     if unknown := set(asked.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    if asked.json and len(asked.parts) != 1:
+        parser.error("--json is for one part")
     asked.out.mkdir(parents=True, exist_ok=True)
     for part in asked.parts or PARTS:
         print(f"== {part}", flush=True)
         function = function_of(part)
         options = dict(PARTS[part][1]) if asked.smoke else {}
-        for name in ("rounds", "seconds", "up_to"):
+        for name in ("rounds", "seconds", "up_to", *FLAGS, "against"):
             if getattr(asked, name) is not None and name in inspect.signature(function).parameters:
                 options[name] = getattr(asked, name)
         started = time.monotonic()
@@ -84,8 +98,9 @@ def main(arguments: list[str]) -> int:
             "took_s": round(time.monotonic() - started, 1),
             "figures": figures,
         }
-        (asked.out / f"{part}.json").write_bytes(orjson.dumps(written, option=orjson.OPT_INDENT_2))
-        (asked.out / f"{part}.svg").write_bytes(plot.svg(part, figures))
+        name = part + "".join(f"-{flag.replace('_', '-')}" for flag in FLAGS if options.get(flag))
+        (asked.json or asked.out / f"{name}.json").write_bytes(orjson.dumps(written, option=orjson.OPT_INDENT_2))
+        (asked.out / f"{name}.svg").write_bytes(plot.svg(part, figures))
     return 0
 
 

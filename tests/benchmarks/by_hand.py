@@ -8,10 +8,7 @@ everything is published. ``bare`` is the yardstick of the other parts. Bars (iss
 
 from __future__ import annotations
 
-import re
 import tempfile
-import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +16,12 @@ import uvloop
 
 from gateway.log.kafka import topics
 from gateway.log.kafka.options import KafkaOptions
-from tests.benchmarks import ingest, ingest_requests, report, wrk
+from tests.benchmarks import ingest, ingest_requests, report, scrape, wrk
 from tests.benchmarks.machine import Service, cores, running
 from tests.benchmarks.parts import broker
 from tests.ports import free_port
 
 SIDES = ("bare", "gateway", "aiohttp", "fastapi")
-_LAG = re.compile(r"^gateway_publisher_lag_records(?:\{\})? ([\d.e+]+)$", re.MULTILINE)
 
 
 def by_hand(kind: str, bootstrap: str, folder: Path) -> Service:
@@ -88,13 +84,6 @@ def _warm_up(service: Service, requests: Path, folder: Path) -> None:
     raise RuntimeError("a side does not answer")
 
 
-def _published(admin_port: int, timeout_s: float = 120.0) -> None:
+def _published(admin_port: int) -> None:
     """Wait until the publisher has nothing left."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        with urllib.request.urlopen(f"http://127.0.0.1:{admin_port}/metrics") as answer:
-            lag = _LAG.search(answer.read().decode())
-        if lag is not None and float(lag[1]) == 0:
-            return
-        time.sleep(0.1)
-    raise RuntimeError("the gateway did not publish everything in time")
+    scrape.wait_for_zero(admin_port, "gateway_publisher_lag_records")

@@ -8,27 +8,25 @@ is the least that Python can do: the bare aiohttp handler's cost plus that of a 
 from __future__ import annotations
 
 import asyncio
-import re
+import os
 import statistics
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
-from tests.benchmarks import fanout, ingest, ingest_requests, report, wrk
+from tests.benchmarks import fanout, ingest, ingest_requests, report, scrape, wrk
 from tests.benchmarks.machine import Service, cores, running
 from tests.fanout.events import entry
 from tests.ports import free_port
 
-_DELIVERED = re.compile(r'^gateway_deliveries_total\{outcome="delivered",subscriber="all"\} ([\d.e+]+)$', re.MULTILINE)
 
-
-def run(*, rounds: int = 5, seconds: float = 5.0, connections: int = 64) -> dict[str, Any]:
+def run(*, rounds: int = 5, seconds: float = 5.0, connections: int = 64, pinned: bool = True) -> dict[str, Any]:
     wrk.check()
+    measured, loading = cores() if pinned else (os.sched_getaffinity(0), os.sched_getaffinity(0))
     cpu: dict[str, list[float]] = {"bare": [], "gateway": []}
     posts, per_s = [], []
     with tempfile.TemporaryDirectory() as name:
@@ -39,27 +37,32 @@ def run(*, rounds: int = 5, seconds: float = 5.0, connections: int = 64) -> dict
             ["-m", "tests.benchmarks.end_to_end", str(receiver_port)],
             receiver_port,
             log=folder / "receiver.log",
-            processors=cores()[1],
+            processors=loading,
         )
         url = f"http://127.0.0.1:{receiver_port}/hook"
         subscriber = {
             "name": "all", "topics": ["sms.dr"], "url": url, "allow_private": True, "start": "earliest",
             "secrets": [fanout.SECRET],
         }  # fmt: skip
-        gateway = ingest.gateway(folder, "gateway", subscribers=[subscriber], admin={"port": admin_port})
-        bare = ingest.bare(folder)
+        gateway = ingest.gateway(
+            folder, "gateway", processors=measured, subscribers=[subscriber], admin={"port": admin_port}
+        )
+        bare = ingest.bare(folder, measured)
         with running(receiver, gateway, bare):
             sent = 0.0
             for number in range(rounds):
                 before, wall = gateway.cpu_s(), time.monotonic()
                 load, _ = ingest.measure(
-                    gateway, requests, folder, connections=connections, seconds=seconds, start=number * 4001
-                )
+                    gateway, requests, folder, connections=connections, seconds=seconds, start=number * 4001,
+                    processors=loading,
+                )  # fmt: skip
                 count = _all_delivered(admin_port, sent + load.requests) - sent
                 sent += count
                 cpu["gateway"].append((gateway.cpu_s() - before) / count * 1e6)
                 per_s.append(count / (time.monotonic() - wall))
-                _, spent = ingest.measure(bare, requests, folder, connections=connections, seconds=seconds, start=0)
+                _, spent = ingest.measure(
+                    bare, requests, folder, connections=connections, seconds=seconds, start=0, processors=loading
+                )
                 cpu["bare"].append(spent)
                 bodies = [entry(at, f"key-{at % 997}", text="x" * 400) for at in range(2000)]
                 posts.append(1e6 / uvloop.run(fanout.bare(url, bodies, 32)))
@@ -85,9 +88,7 @@ def _all_delivered(admin_port: int, wanted: float, timeout_s: float = 300.0) -> 
     """Wait for the deliveries that are due, and for stragglers that wrk did not wait for."""
     deadline, last = time.monotonic() + timeout_s, -1.0
     while time.monotonic() < deadline:
-        with urllib.request.urlopen(f"http://127.0.0.1:{admin_port}/metrics") as answer:
-            found = _DELIVERED.search(answer.read().decode())
-        now = float(found[1]) if found is not None else 0.0
+        now = scrape.value(admin_port, "gateway_deliveries_total", outcome="delivered", subscriber="all") or 0.0
         if now >= wanted and now == last:
             return now
         last = now

@@ -28,8 +28,27 @@ CASES = (
 )
 
 
-def gateway(folder: Path, name: str, *, is_alone: bool = False, **sections: Any) -> Service:
-    """A gateway of its own folder, with the settings of the benchmarks; whole, or its accept path alone."""
+def gateway(
+    folder: Path,
+    name: str,
+    *,
+    is_alone: bool = False,
+    command: str = "run",
+    processors: set[int] | None = None,
+    source: Path | None = None,
+    **sections: Any,
+) -> Service:
+    """A gateway of its own folder, with the settings of the benchmarks; whole, or its accept path alone.
+
+    Args:
+        folder: for its configuration, its journal and its output.
+        name: of all of these.
+        is_alone: the accept path without anything that reads.
+        command: of the whole gateway, ``run`` or ``serve``.
+        processors: to run on; None for those of what is measured.
+        source: folder of the code; this repository by default.
+        sections: of the configuration.
+    """
     port = free_port()
     ingest: dict[str, Any] = {
         "port": port,
@@ -48,13 +67,14 @@ def gateway(folder: Path, name: str, *, is_alone: bool = False, **sections: Any)
     }
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(config))
-    program = ["tests.benchmarks.ingest_alone", str(path)] if is_alone else ["gateway", "run", "-c", str(path)]
-    return Service(["-m", *program], port, log=folder / f"{name}.log")
+    program = ["tests.benchmarks.ingest_alone", str(path)] if is_alone else ["gateway", command, "-c", str(path)]
+    return Service(["-m", *program], port, log=folder / f"{name}.log", processors=processors, folder=source)
 
 
-def bare(folder: Path) -> Service:
+def bare(folder: Path, processors: set[int] | None = None) -> Service:
     port = free_port()
-    return Service(["-m", "tests.benchmarks.ingest_bare", str(port)], port, log=folder / "bare.log")
+    arguments = ["-m", "tests.benchmarks.ingest_bare", str(port)]
+    return Service(arguments, port, log=folder / "bare.log", processors=processors)
 
 
 def start(side: str, folder: Path) -> Service:
@@ -63,10 +83,21 @@ def start(side: str, folder: Path) -> Service:
     return gateway(folder, side, is_alone=side != "run", ingest={"fast_path": side != "ordinary"})
 
 
-def measure(service: Service, requests: Path, folder: Path, *, connections: int, seconds: float, start: int) -> Any:
+def measure(
+    service: Service,
+    requests: Path,
+    folder: Path,
+    *,
+    connections: int,
+    seconds: float,
+    start: int,
+    processors: set[int] | None = None,
+) -> Any:
     """Load on one side: what wrk saw, and processor µs of the side for each request."""
     before = service.cpu_s()
-    load = wrk.drive(service.url, requests, folder, connections=connections, seconds=seconds, start=start)
+    load = wrk.drive(
+        service.url, requests, folder, connections=connections, seconds=seconds, start=start, processors=processors
+    )
     spent = service.cpu_s() - before
     if load.other_answers or not load.requests:
         raise RuntimeError(

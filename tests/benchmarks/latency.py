@@ -11,11 +11,14 @@ higher than in the others at the same rate had less of the machine, and nearer t
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import os
 import statistics
 import tempfile
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,7 +37,7 @@ class Sender(asyncio.Protocol):
     def __init__(self, free: deque[Sender], done: list[float]) -> None:
         self._free = free
         self._done = done
-        self._due = 0.0
+        self.due = 0.0
         self.failed = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -42,18 +45,28 @@ class Sender(asyncio.Protocol):
         self._free.append(self)
 
     def send(self, message: bytes, due: float) -> None:
-        self._due = due
+        self.due = due
         self.transport.write(message)
 
     def data_received(self, data: bytes) -> None:
-        self._done.append(time.perf_counter() - self._due)
+        self._done.append(time.perf_counter() - self.due)
         if not data.startswith(b"HTTP/1.1 200"):
             self.failed += 1
         self._free.append(self)
 
 
-async def constant(port: int, messages: list[bytes], rate: float, seconds: float) -> tuple[list[float], float]:
-    """Latencies at this rate, and the share of a processor that sending took."""
+async def constant(
+    port: int, messages: list[bytes], rate: float, seconds: float, patience_s: float = math.inf
+) -> tuple[list[float], float]:
+    """Return the latencies at this rate, and the share of a processor that sending took.
+
+    Args:
+        port: of the service.
+        messages: whole HTTP requests.
+        rate: requests a second.
+        seconds: how long requests are due.
+        patience_s: for those that are late then; what has no answer after that counts as if it came at the end.
+    """
     loop = asyncio.get_running_loop()
     free: deque[Sender] = deque()
     done: list[float] = []
@@ -62,18 +75,51 @@ async def constant(port: int, messages: list[bytes], rate: float, seconds: float
         await loop.create_connection(lambda sender=sender: sender, "127.0.0.1", port)  # type: ignore[misc]
     spent, started = time.process_time(), time.perf_counter()
     total, sent = int(rate * seconds), 0
-    while len(done) < total:
+    while len(done) < total and time.perf_counter() - started < seconds + patience_s:
         due_by_now = min(total, int((time.perf_counter() - started) * rate) + 1)
         while sent < due_by_now and free:
             free.popleft().send(messages[sent % len(messages)], started + sent / rate)
             sent += 1
         await asyncio.sleep(0.0005)
-    share = (time.process_time() - spent) / (time.perf_counter() - started)
+    now = time.perf_counter()
+    share = (time.process_time() - spent) / (now - started)
+    done += [now - sender.due for sender in senders if sender not in free]
+    done += [now - started - number / rate for number in range(sent, total)]
     for sender in senders:
         sender.transport.close()
     if failed := sum(sender.failed for sender in senders):
         raise RuntimeError(f"{failed} of {total} answers are not 200")
     return done, share
+
+
+async def capacity(port: int, messages: list[bytes], seconds: float) -> float:
+    """Answers a second that this sender gets when it asks for more than there is."""
+    loop = asyncio.get_running_loop()
+    free: deque[Sender] = deque()
+    done: list[float] = []
+    senders = [Sender(free, done) for _ in range(CONNECTIONS)]
+    for sender in senders:
+        await loop.create_connection(lambda sender=sender: sender, "127.0.0.1", port)  # type: ignore[misc]
+    started, sent = time.perf_counter(), 0
+    while (now := time.perf_counter()) - started < seconds:
+        while free:
+            free.popleft().send(messages[sent % len(messages)], now)
+            sent += 1
+        await asyncio.sleep(0.0005)
+    for sender in senders:
+        sender.transport.close()
+    return len(done) / seconds
+
+
+@contextlib.contextmanager
+def sending_on(processors: set[int]) -> Iterator[None]:
+    """This process, which sends, runs on these processors inside."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, processors)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def percentile_ms(sorted_s: list[float], share: float) -> float:
@@ -107,9 +153,7 @@ def run(*, seconds: float = 15.0, rounds: int = 3, shares: tuple[float, ...] = (
             )
             found["capacity_per_s"] = round(load.per_s)
             print(report.line("capacity and disk", found), flush=True)
-            before = os.sched_getaffinity(0)
-            os.sched_setaffinity(0, cores()[1])
-            try:
+            with sending_on(cores()[1]):
                 for number in range(rounds):
                     for share in shares:
                         rate = load.per_s * share
@@ -129,6 +173,4 @@ def run(*, seconds: float = 15.0, rounds: int = 3, shares: tuple[float, ...] = (
                             "sender_cpu": round(spent, 2),
                         }
                         print(report.line(label, found[label]), flush=True)
-            finally:
-                os.sched_setaffinity(0, before)
     return found

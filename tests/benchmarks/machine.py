@@ -20,6 +20,8 @@ from typing import Self
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _OPEN_FILES = 20_000
+#: Before the names that the supervisor's children give themselves (``gateway.supervisor``).
+_OUR_PREFIX = "gw:"
 
 
 def cores() -> tuple[set[int], set[int]]:
@@ -42,8 +44,10 @@ class Service:
     """A process that listens and is measured.
 
     Args:
-        arguments: of the Python interpreter.
+        arguments: of the program.
         port: connected to until it answers.
+        program: what is started; this Python interpreter by default.
+        folder: where it runs; here by default.
         env: added to ours.
         processors: to run on; None for those of what is measured.
         log: gets its output.
@@ -55,6 +59,8 @@ class Service:
         port: int,
         *,
         log: Path,
+        program: str = sys.executable,
+        folder: Path | None = None,
         env: dict[str, str] | None = None,
         processors: set[int] | None = None,
     ) -> None:
@@ -63,7 +69,8 @@ class Service:
         chosen = cores()[0] if processors is None else processors
         with log.open("wb") as out:
             self._process = subprocess.Popen(
-                [sys.executable, *arguments],
+                [program, *arguments],
+                cwd=folder,
                 stdout=out,
                 stderr=out,
                 env={**os.environ, **(env or {})},
@@ -97,6 +104,15 @@ class Service:
         """Processor time so far, of the process and its children."""
         return sum(_cpu_s(pid) for pid in _tree(self._process.pid))
 
+    def cpu_by_process_s(self) -> dict[str, float]:
+        """Processor time so far by the names of the processes; see :func:`process_name`."""
+        found: dict[str, float] = {}
+        for pid in _tree(self._process.pid):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                name = process_name(pid)
+                found[name] = found.get(name, 0.0) + _cpu_s(pid)
+        return found
+
     def resident_bytes(self) -> int:
         """Memory now, of the process and its children."""
         return sum(resident_bytes(pid) for pid in _tree(self._process.pid))
@@ -126,6 +142,12 @@ def running(*services: Service) -> Iterator[None]:
 def resident_bytes(pid: int) -> int:
     """Memory of one process as the kernel counts it."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def process_name(pid: int) -> str:
+    """What a process is called: the gateway's own name for it (``ingest-0``, ``log``), else the kernel's."""
+    name = Path(f"/proc/{pid}/comm").read_text().strip()
+    return name.removeprefix(_OUR_PREFIX)
 
 
 def _tree(pid: int) -> list[int]:

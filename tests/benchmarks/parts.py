@@ -58,13 +58,17 @@ def publish(events: int = 100_000, rounds: int = 3) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def broker() -> Iterator[str]:
-    """The address of a broker: of KAFKA_BOOTSTRAP_SERVERS, or of one that is started for us."""
+def broker(extra: dict[str, str] | None = None) -> Iterator[str]:
+    """The address of a broker: of KAFKA_BOOTSTRAP_SERVERS, or of one that is started for us.
+
+    Args:
+        extra: settings of the broker; with them one is started in any case.
+    """
     named = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
-    if named:
+    if named and not extra:
         yield named
         return
-    made = cluster.create()
+    made = cluster.create(extra=extra)
     try:
         made.start()
         yield made.bootstrap

@@ -1,18 +1,20 @@
 """The recorded figures as the documents show them: tables out of ``recorded/*.json``, pictures beside them.
 
 python -m tests.benchmarks --out tests/benchmarks/recorded
-python -m tests.benchmarks.recorded       # writes the tables into deploy/docs/speed.md, and the pictures
+python -m tests.benchmarks.recorded       # writes the tables into the documents, and the pictures
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from tests.benchmarks import plot
+from tests.benchmarks.peers import tables
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = Path(__file__).with_name("recorded")
@@ -59,15 +61,29 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
     "compression": {"bytes": "bytes an event", "write_us": "µs to write", "read_us": "µs to read"},
     "hostile": {"wait_ms": "longest wait, ms", "memory_mib": "memory so far, MiB"},
 }
-#: Document → the parts whose tables stand in it.
-DOCUMENTS: Final[Mapping[str, Sequence[str]]] = {"deploy/docs/speed.md": tuple(COLUMNS), "README.md": ("by_hand",)}
+#: Name of a table → file of the figures, and what makes the table of them.
+RENDERED: Final[Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]]] = {
+    "peers": ("peers", tables.markdown),
+    "peers-broker-syncs": ("peers-broker-syncs", tables.markdown),
+    "peers-pinned": ("peers-pinned", tables.markdown),
+    "peers-sides": ("peers", tables.sides),
+}
+#: Files that are not recorded yet: their tables say so.
+UNRECORDED: Final = frozenset({"peers", "peers-broker-syncs", "peers-pinned"})
+#: Document → the tables that it has.
+DOCUMENTS: Final[Mapping[str, Sequence[str]]] = {
+    "deploy/docs/speed.md": tuple(COLUMNS),
+    "deploy/docs/comparison.md": ("peers", "peers-broker-syncs", "peers-pinned"),
+    "README.md": ("by_hand",),
+}
 #: Parts whose picture goes into the document.
 DRAWN: Final = ("ingest", "by_hand", "growth")
 
 
 def recorded() -> dict[str, dict[str, Any]]:
-    """The recorded parts, in the order of the command."""
-    return {part: json.loads(path.read_text()) for part in COLUMNS if (path := FOLDER / f"{part}.json").exists()}
+    """The recorded files by their names, in the order of the command."""
+    names = dict.fromkeys([*COLUMNS, *(name for name, _ in RENDERED.values())])
+    return {name: json.loads(path.read_text()) for name in names if (path := FOLDER / f"{name}.json").exists()}
 
 
 def table(part: str, figures: Mapping[str, Any]) -> str:
@@ -113,9 +129,13 @@ def filled(text: str, parts: Sequence[str]) -> str:
     """A document with its tables as recorded."""
     runs = recorded()
     for part in parts:
-        run = runs[part]
-        machine = f"Python {run['python']}, {run['machine']}, {run['took_s']:.0f} s."
-        content = f"{machine}\n\n{table(part, run['figures'])}\n"
+        name, render = RENDERED.get(part, (part, partial(table, part)))
+        if name in UNRECORDED:
+            content = "Not recorded yet.\n"
+        else:
+            run = runs[name]
+            machine = f"Python {run['python']}, {run['machine']}, {run['took_s']:.0f} s."
+            content = f"{machine}\n\n{render(run['figures'])}\n"
         pattern = re.compile(rf"(<!-- {part} -->\n).*?(<!-- end -->)", re.DOTALL)
         text, count = pattern.subn(lambda match, content=content: f"{match[1]}{content}{match[2]}", text)
         assert count == 1, part

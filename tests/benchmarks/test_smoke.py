@@ -11,7 +11,7 @@ from tests.benchmarks import plot
 from tests.benchmarks.__main__ import NEED_KAFKA, PARTS, main, smoke
 from tests.components import missing, needed
 
-NEED_WRK = {"ingest", "workers", "latency", "end_to_end", "by_hand"}
+NEED_WRK = {"ingest", "workers", "latency", "end_to_end", "by_hand", "peers"}
 
 
 @pytest.mark.slow

@@ -57,7 +57,16 @@ def check() -> None:
         raise WrkIsMissing(f"wrk is not installed. {WrkIsMissing.__doc__}")
 
 
-def drive(url: str, requests: Path, folder: Path, *, connections: int, seconds: float, start: int = 0) -> Load:
+def drive(
+    url: str,
+    requests: Path,
+    folder: Path,
+    *,
+    connections: int,
+    seconds: float,
+    start: int = 0,
+    processors: set[int] | None = None,
+) -> Load:
     """Send for so long.
 
     Args:
@@ -67,10 +76,11 @@ def drive(url: str, requests: Path, folder: Path, *, connections: int, seconds: 
         connections: open at the same time, each with one request under way.
         seconds: how long; wrk counts whole seconds.
         start: index of the first request, so that rounds do not begin with the same ones.
+        processors: to run on; None for those of the load.
     """
     script = folder / "requests.lua"
     script.write_text(_SCRIPT.replace("FILE", str(requests)).replace("START", str(start)))
-    processors = cores()[1]
+    processors = cores()[1] if processors is None else processors
     threads = max(1, min(len(processors), connections))
     before, wall = os.times(), time.monotonic()
     done = subprocess.run(

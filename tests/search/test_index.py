@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from unittest.mock import patch
 
@@ -10,8 +10,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.log import Record
 from gateway.search.index import FILE_NAME, Index, Published
-from gateway.search.recent import GENERATION
+from gateway.search.run import Keys, Kind, hashed
+
+FAR = 1 << 40
+
+
+def record(offset: int, *texts: str, topic: str = "") -> Record:
+    return Record("events", offset, 0.0, topic, "", "0" * 32, ",".join(texts).encode())
+
+
+def keys_of(records: Sequence[Record], first: int) -> Keys:
+    """The value of a record has its texts."""
+    found = [(hashed(text), one.offset - first) for one in records for text in one.value.decode().split(",")]
+    hashes, of = [one for one, _ in found], [place for _, place in found]
+    return Keys([one.offset - first for one in records], hashes, of, [Kind(one.topic, "t", "c") for one in records])
+
+
+def add(index: Index, *records: Record) -> None:
+    index.add("events", records, keys_of, records[-1].offset + 1)
 
 
 @pytest.fixture
@@ -19,26 +37,36 @@ def index(tmp_path: Path) -> Index:
     return Index(tmp_path)
 
 
-def test_newest_first_over_generations_within_bounds(index: Index) -> None:
-    """A look-up goes through all generations, and keeps to the offsets that are asked for."""
-    offsets = [5, GENERATION - 1, GENERATION, GENERATION + 7, 3 * GENERATION]
-    index.add("events", [[(offset, ["a", f"only-{offset}"]) for offset in offsets]], 3 * GENERATION + 1)
+def test_newest_first_over_runs_within_bounds(index: Index) -> None:
+    """A look-up goes through all runs, and keeps to the offsets that are asked for; so for kinds."""
+    offsets = [5, 6, FAR, FAR + 7, 3 * FAR]
+    for offset in offsets:
+        add(index, record(offset, "a", f"only-{offset}", topic="even" if offset % 2 == 0 else "odd"))
+        index.flush("events")
+    add(index, record(3 * FAR + 1, "b"))
     assert index.find("events", "a") == offsets[::-1]
     assert index.find("events", "a", limit=2) == offsets[:2:-1]
-    assert index.find("events", "a", floor=6, below=GENERATION + 7) == [GENERATION, GENERATION - 1]
+    assert index.find("events", "a", floor=6, below=FAR + 7) == [FAR, 6]
     assert index.find("events", "only-5") == [5]
     assert index.find("fanout.attempts", "a") == []
+    assert index.of_kind("events", Kind("odd")) == [FAR + 7, 5]
+    assert index.of_kind("events", Kind("even", "t", "c"), below=FAR + 1, limit=1) == [FAR]
+    assert index.of_kind("events", Kind("even", "other")) == []
 
 
-def test_trimming_drops_whole_generations(index: Index) -> None:
-    index.add("events", [[(offset, ["a"]) for offset in (1, GENERATION, 2 * GENERATION)]], 2 * GENERATION + 1)
-    index.flush("events")
-    assert index.trim("events", GENERATION + 1) == 1
-    assert index.find("events", "a") == [2 * GENERATION, GENERATION]
+def test_trimming_deletes_whole_runs(index: Index, tmp_path: Path) -> None:
+    for offset in range(0, 30, 10):
+        add(index, record(offset, "a"), record(offset + 9, "b"))
+        index.flush("events")
+    assert index.trim("events", 19) == 1
+    assert index.find("events", "a") == [20, 10]
+    assert index.trim("events", 30) == 2
+    rows = sqlite3.connect(tmp_path / FILE_NAME).execute("SELECT count(*) FROM part").fetchone()
+    assert (index.find("events", "b"), rows) == ([], (0,))
 
 
 def test_position_and_rows_survive_reopening(index: Index, tmp_path: Path) -> None:
-    index.add("events", [[(1, ["a"])]], 2)
+    add(index, record(1, "a"))
     index.close()
     again = Index(tmp_path)
     assert (again.position("events"), again.find("events", "a"), again.position("other")) == (2, [1], None)
@@ -46,9 +74,9 @@ def test_position_and_rows_survive_reopening(index: Index, tmp_path: Path) -> No
 
 def test_what_was_only_in_memory_comes_again_after_a_crash(index: Index, tmp_path: Path) -> None:
     """The position never covers what is not stored."""
-    index.add("events", [[(1, ["a"])]], 2)
+    add(index, record(1, "a"))
     index.flush("events")
-    index.add("events", [[(2, ["a"]), (3, ["b"])]], 4)
+    add(index, record(2, "a"), record(3, "b"))
     assert (index.find("events", "a"), index.position("events")) == ([2, 1], 4)
     crashed = Index(tmp_path)
     assert (crashed.find("events", "a"), crashed.position("events")) == ([1], 2)
@@ -57,17 +85,17 @@ def test_what_was_only_in_memory_comes_again_after_a_crash(index: Index, tmp_pat
 
 def test_a_run_that_cannot_be_stored_comes_again(index: Index, tmp_path: Path) -> None:
     """As on a full disk: what was in memory goes with it, and the position is the one before."""
-    index.add("events", [[(1, ["a"])]], 2)
+    add(index, record(1, "a"))
     index.flush("events")
     other = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     index._db.execute("PRAGMA busy_timeout=0")
-    index.add("events", [[(2, ["a"])]], 3)
+    add(index, record(2, "a"))
     with pytest.raises(sqlite3.OperationalError):
         index.flush("events")
     other.execute("ROLLBACK")
     assert (index.find("events", "a"), index.position("events")) == ([1], 2)
-    index.add("events", [[(2, ["a"])]], 3)
+    add(index, record(2, "a"))
     index.flush("events")
     assert (index.find("events", "a"), index.position("events")) == ([2, 1], 3)
 
@@ -76,16 +104,17 @@ def test_a_run_that_cannot_be_stored_comes_again(index: Index, tmp_path: Path) -
 @given(st.data())
 def test_against_a_plain_table(data: st.DataObject) -> None:
     """However the records are cut into batches and runs, and wherever the file is closed or the process dies."""
-    with tempfile.TemporaryDirectory() as name, patch("gateway.search.index._RUN_ENTRIES", 12):
+    with tempfile.TemporaryDirectory() as name, patch("gateway.search.run.FULL", 12):
         index = Index(Path(name))
-        start = data.draw(st.sampled_from([0, GENERATION - 20, 2 * GENERATION - 3]))
-        keys = st.lists(st.sampled_from("abcdefgh"), unique=True, max_size=4)
-        records = [(offset, data.draw(keys)) for offset in range(start, start + data.draw(st.integers(0, 60)))]
-        indexed = start
-        while indexed < start + len(records):
-            batch = records[indexed - start : indexed - start + data.draw(st.integers(1, 9))]
-            indexed = batch[-1][0] + 1
-            index.add("events", [batch[:4], batch[4:]] if len(batch) > 4 else [batch], indexed)
+        start = data.draw(st.sampled_from([0, FAR]))
+        texts = st.lists(st.sampled_from("abcdefgh"), unique=True, max_size=4)
+        steps = data.draw(st.lists(st.sampled_from([1, 1, 1, 1, 1000]), max_size=60))  # what is gone leaves holes
+        offsets = [start + sum(steps[:count]) for count in range(len(steps))]
+        records = [record(at, *data.draw(texts), topic=data.draw(st.sampled_from("xyz"))) for at in offsets]
+        left = records
+        while left:
+            batch = left[: data.draw(st.integers(1, 9))]
+            add(index, *batch)
             match data.draw(st.sampled_from(["go on", "go on", "close", "die"])):
                 case "close":
                     index.close()
@@ -93,29 +122,33 @@ def test_against_a_plain_table(data: st.DataObject) -> None:
                 case "die":
                     index._db.close()
                     index = Index(Path(name))
-            indexed = index.position("events") or start
-        floor, below = sorted(data.draw(st.tuples(*[st.integers(start - 1, start + 61)] * 2)))
-        floor = max(0, floor)
+            left = [one for one in records if one.offset >= (index.position("events") or start)]
+        floor, below = sorted(data.draw(st.tuples(*[st.sampled_from([start, *offsets, start + 100_000])] * 2)))
         for key in "abcdefghi":
-            there = [offset for offset, texts in reversed(records) if key in texts]
+            there = [one.offset for one in reversed(records) if key in one.value.decode()]
             assert index.find("events", key) == there
             assert index.find("events", key, limit=3) == there[:3]
             bounded = [offset for offset in there if floor <= offset < below]
             assert index.find("events", key, floor=floor, below=below) == bounded
+        for topic in "wxyz":
+            there = [one.offset for one in reversed(records) if one.topic == topic and floor <= one.offset < below]
+            assert index.of_kind("events", Kind(topic), floor=floor, below=below) == there
         index.close()
 
 
 def test_a_failed_batch_leaves_nothing(index: Index) -> None:
     """Rows and position go in together or not at all."""
 
-    def broken() -> Iterator[list[tuple[int, list[str]]]]:
-        yield [(1, ["a"])]
-        raise RuntimeError
+    def broken(records: Sequence[Record], first: int) -> Keys:
+        if records[0].offset > 1:
+            raise RuntimeError
+        return keys_of(records, first)
 
+    records = [record(offset, "a") for offset in range(1, 300)]
     with pytest.raises(RuntimeError):
-        index.add("events", broken(), 2)
+        index.add("events", records, broken, 300)
     assert (index.find("events", "a"), index.position("events")) == ([], None)
-    index.add("events", [[(1, ["a"])]], 2)
+    add(index, records[0])
     assert index.find("events", "a") == [1]
 
 

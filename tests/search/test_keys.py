@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from itertools import count, islice, product
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
+from gateway.callbacks.shape import Shape
+from gateway.event import Event
 from gateway.log import Record
-from gateway.search.keys import asked, digits_of, keys_of, matches
+from gateway.search.keys import _IS_PHONE, asked, callback_of, digits_of, keys_of_events, matches, parsed, texts_of
+from gateway.search.run import Kind, hashed
+from gateway.traffic import requests
 from tests.search.made import entry
 
 
@@ -31,29 +40,83 @@ def record(subject: str = "m-1", **data: object) -> Record:
 def test_phone_numbers_are_found_however_they_are_written(typed: str, is_found: bool) -> None:
     """With and without country code, with blanks, with the zero before a national number; never another number."""
     one = record(to="+6281234567890")
-    assert is_found == (matches(one, typed) and not keys_of(one).ids.isdisjoint(asked(typed)))
+    assert is_found == (matches(one, typed) and not texts_of(one).isdisjoint(asked(typed)))
 
 
 @pytest.mark.parametrize("field", ["message_id", "call_id", "task_id", "order_id", "external_task_id"])
 def test_ids_of_any_kind_are_found_without_case(field: str) -> None:
     one = record(**{field: "AbC-42"})
-    assert keys_of(one).ids.issuperset(asked(" abc-42 "))
+    assert texts_of(one).issuperset(asked(" abc-42 "))
     assert matches(one, "ABC-42")
 
 
 def test_callback_type_topic_and_subject_are_keys() -> None:
-    found = keys_of(record("m-9"))
-    assert set(found.kinds) == {"callback:sms-dr", "type:nxcloud.sms.dr", "topic:sms.dr"}
-    assert "m-9" in found.ids
+    one = record("m-9")
+    assert list(keys_of_events([one], 0).kinds) == [Kind("sms.dr", "nxcloud.sms.dr", "sms-dr")]
+    assert "m-9" in texts_of(one)
+
+
+def has_all(one: Record) -> bool:
+    """What is looked for in the bytes is what a parser finds, and perhaps what is only in raw."""
+    keys = keys_of_events([one], 0)
+    event = parsed(one.value)
+    kind = Kind(one.topic, str(event.get("type")), callback_of(event))
+    return set(keys.hashes) >= set(map(hashed, texts_of(one))) and set(keys.of) == {7} and list(keys.kinds) == [kind]
+
+
+@pytest.mark.parametrize("callback", list(CALLBACKS))
+def test_every_event_has_all_of_its_keys(callback: str) -> None:
+    """Those of simulated callbacks of every kind: in the bytes of known types, and parsed."""
+    ticks = count()
+    made = requests(callback, Random(7), lambda: datetime(2026, 1, 2, tzinfo=UTC) + timedelta(seconds=next(ticks)))
+    for request, context in product(islice(made, 150), (DecodeContext(), DecodeContext(account="a-1", country="62"))):
+        headers = {"content-type": request.content_type} if request.content_type else {}
+        method = "POST" if request.body else "GET"
+        got = CallbackRequest(method, "/x", request.query, headers, request.body, datetime(2026, 1, 2, tzinfo=UTC))
+        for event in CALLBACKS[callback].decode(got, context).events:
+            assert has_all(Record("events", 7, 0.0, event.topic, event.partitionkey, event.id, event.to_json()))
+
+
+NUMBERS = st.one_of(st.text(), st.from_regex(r"[+0]{0,3}[0-9 ()./-]{0,22}", fullmatch=True))
+
+
+@given(
+    st.sampled_from([shape for callback in CALLBACKS.values() for shape in callback.shapes]),
+    st.text(min_size=1),
+    st.dictionaries(
+        st.sampled_from([*_IS_PHONE, "state", "ext"]),
+        st.one_of(
+            NUMBERS, st.lists(NUMBERS, max_size=2), st.integers(), st.none(), st.dictionaries(st.text(), NUMBERS)
+        ),
+    ),
+    st.booleans(),
+)
+def test_keys_in_the_bytes_are_those_of_a_parser(
+    shape: Shape, subject: str, data: dict[str, object], has_raw: bool
+) -> None:
+    """Whatever text stands in a member of a table: a number in any form, an escape, a name of another member."""
+    properties = shape.schema()["properties"]
+    data = {
+        name: value
+        for name, value in data.items()
+        if name in properties and (isinstance(value, str) or properties[name]["type"] != "string")
+    }
+    if len(shape.key) == 1:
+        data[shape.key[0]] = subject
+    if has_raw:
+        data["raw"] = {"to": "1", "raw": {"order_id": "x"}}
+    event = Event(
+        "0" * 32, "/nxcloud/x", shape.type, shape.topic, subject, subject, "t", "t", data, dataschema=shape.dataschema
+    )
+    assert has_all(Record("events", 7, 0.0, event.topic, subject, event.id, event.to_json()))
 
 
 @given(st.binary())
 def test_whatever_a_record_holds_has_keys(value: bytes) -> None:
     """An event is found by its id at least, be its bytes what they may."""
-    one = Record("events", 0, 0.0, "sms.dr", "key", "0" * 32, value)
-    found = keys_of(one)
-    assert {"0" * 32, "key"} <= found.ids
-    assert "topic:sms.dr" in found.kinds
+    one = Record("events", 7, 0.0, "sms.dr", "key", "0" * 32, value)
+    assert {"0" * 32, "key"} <= texts_of(one)
+    assert has_all(one)
 
 
 @given(st.text())

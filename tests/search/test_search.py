@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -9,9 +11,8 @@ import pytest
 from gateway.fanout import attempts
 from gateway.log import Entry, Record
 from gateway.log.journal import EVENTS, Journal, JournalWriter, Retention
-from gateway.search import Query, Search
+from gateway.search import Query, Search, keys
 from gateway.search.index import FILE_NAME
-from gateway.search.keys import Keys
 from tests.search.made import entry
 
 
@@ -191,16 +192,14 @@ async def test_a_record_that_cannot_be_understood_keeps_nobody_out(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fault of ours in one event: it is found by its id, and the ones behind it as always."""
-    from gateway.search import search as module
+    ordinary = keys._texts_of
 
-    ordinary = module.keys_of
-
-    def keys_of(record: Record) -> Keys:
-        if record.key == "m-1":
+    def texts_of(event: Mapping[str, Any]) -> set[str]:
+        if event["subject"] == "m-1":
             raise RuntimeError("a fault")
-        return ordinary(record)
+        return ordinary(event)
 
-    monkeypatch.setattr(module, "keys_of", keys_of)
+    monkeypatch.setattr(keys, "_texts_of", texts_of)
     one = entry("m-1")
     search = Search(journal, tmp_path, with_attempts=True)
     await search.start()

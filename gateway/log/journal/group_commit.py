@@ -109,20 +109,21 @@ class GroupCommit:
         Raises:
             ValueError: see :func:`gateway.log.journal.segment.scan`; none of them was put in.
         """
-        scanned = [(one, *_place(one.topic)) for one in segment.scan(records)]
-        batch, known = self._pending, self._known
+        scanned = segment.scan(records)
+        places = [_place(topic) for _, _, topic, _ in scanned]  # before any is put in: one that is no text is refused
+        batch, known, ids = self._pending, self._known, self._pending.ids
         repeated: list[int] = []
-        for number, ((start, end, _, raw_id), topic, stream) in enumerate(scanned):
+        for number, ((start, end, _, raw_id), (topic, stream)) in enumerate(zip(scanned, places, strict=True)):
             if stream == EVENTS and known.size:
-                if raw_id in known or raw_id in batch.ids:
+                if raw_id in ids or raw_id in known:
                     repeated.append(number)
                     continue
-                batch.ids[raw_id] = None
+                ids[raw_id] = None
             draft = batch.drafts.get(stream)
             if draft is None:
                 draft = batch.drafts[stream] = segment.Draft()
             draft.add(topic, records[start:end])
-            batch.size += end - start
+        batch.size += len(records)
         future: asyncio.Future[Appended] = self._loop.create_future()
         batch.appends.append((future, Appended(frozenset(repeated)) if repeated else ALL_NEW))
         self._commit_soon()
