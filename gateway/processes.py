@@ -32,6 +32,8 @@ from gateway.telemetry import logs
 
 #: The folder of sockets, in the journal's.
 _RUN: Final = "run"
+#: For the ports: after SIGKILL of a supervisor its processes have them for the time that it takes to begin a stop.
+_PORT_WAIT_S: Final = 3.0
 
 _log = structlog.get_logger("gateway.app")
 
@@ -84,12 +86,21 @@ class _Machine:
         self._config_path = config_path
         self._role: Role = role
         self._folder = folder
+        # A name of its own: another gateway may be using the folder, which the log process finds out.
+        self._link = folder / f"log-{secrets.token_hex(4)}.link"
         self._supervisor: Supervisor | None = None
 
     def run(self, workers: int) -> int:
         """Run them all; the exit code."""
+        try:
+            return self._run(workers)
+        finally:
+            self._link.unlink(missing_ok=True)
+
+    def _run(self, workers: int) -> int:
         admin = self._settings.admin
-        shared = Shared(admin=sockets.listen("admin.port", admin.host, admin.port), restarts=self._restarts)
+        port = sockets.listen_when_free("admin.port", admin.host, admin.port, _PORT_WAIT_S)
+        shared = Shared(admin=port, restarts=self._restarts)
         stages = self._deliverers if self._role == "fanout" else self._around_a_log
         self._supervisor = Supervisor(stages(shared, workers), on_started=self._started, reload="deliver")
         return self._supervisor.run()
@@ -108,11 +119,9 @@ class _Machine:
         """``run`` and ``serve``: who follows the log knows where it ends before anything is taken."""
         ingest = self._settings.ingest
         names = [f"ingest-{number}" for number in range(workers)]
-        # A name of its own: another gateway may be using the folder, which the log process finds out.
-        log = self._folder / f"log-{secrets.token_hex(4)}.link"
-        listening = sockets.listen_locally(log)
-        taking = sockets.listen("ingest.port", ingest.host, ingest.port)
-        shared = replace(shared, log=log, reports=self._reports(["log", "deliver", *names]))
+        listening = sockets.listen_locally(self._link)
+        taking = sockets.listen_when_free("ingest.port", ingest.host, ingest.port, _PORT_WAIT_S)
+        shared = replace(shared, log=self._link, reports=self._reports(["log", "deliver", *names]))
         inner = replace(shared, admin=None)
         return [
             [self._child("log", "log", replace(inner, log_listening=listening))],

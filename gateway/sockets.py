@@ -6,9 +6,11 @@ Linux a longer path is reached through its folder, ``/proc/self/fd/<folder>/<nam
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,8 +20,27 @@ from gateway.errors import Broken, ConfigError
 
 #: Connections that wait while a process is started again; the kernel cuts it to net.core.somaxconn.
 _BACKLOG: Final = 1024
+#: Between two attempts to open a port that is in use; nobody can be asked to report when it is not.
+_PORT_LOOK_S: Final = 0.05
 #: Of ``sun_path``, without the zero at its end; 103 on macOS and the BSDs.
 _MOST_BYTES: Final = 107 if sys.platform == "linux" else 103
+
+
+def listen_when_free(key: str, host: str, port: int, wait_s: float) -> socket.socket:
+    """As :func:`listen`, for a port that another process may be about to leave.
+
+    Args:
+        wait_s: how long to try, in seconds.
+    """
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            return listen(key, host, port)
+        except ConfigError as exc:
+            is_in_use = isinstance(exc.__cause__, OSError) and exc.__cause__.errno == errno.EADDRINUSE
+            if not is_in_use or time.monotonic() >= deadline:
+                raise
+        time.sleep(_PORT_LOOK_S)
 
 
 def listen(key: str, host: str, port: int) -> socket.socket:

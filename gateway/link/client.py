@@ -92,7 +92,8 @@ class LogClient:
         self._requests: dict[int, _Request] = {}
         self._number = 0
         self._bytes = 0
-        self._broken_since = 0.0
+        self._has_given_up = False
+        self._resending: asyncio.TimerHandle | None = None
         self._heard_at = 0.0
         self._welcome: asyncio.Future[Snapshot] | None = None
         self._connector: asyncio.Task[None] | None = None
@@ -110,7 +111,6 @@ class LogClient:
         """
         self._loop = asyncio.get_running_loop()
         self._follower = follower
-        self._broken_since = self._loop.time()
         self._connector = asyncio.create_task(self._connect(), name="link")
         try:
             async with asyncio.timeout(self._policy.start_s):
@@ -128,6 +128,8 @@ class LogClient:
         if waiting and self._transport is not None:
             await asyncio.wait(waiting, timeout=self._policy.resend_s)
         self._is_closed = True
+        if self._resending is not None:
+            self._resending.cancel()
         for task in (self._connector, self._heart):
             if task is not None:
                 task.cancel()
@@ -189,7 +191,7 @@ class LogClient:
     def _is_given_up(self, now: float) -> bool:
         """There is no hope for an answer soon: fail at once instead of letting everybody wait."""
         if self._transport is None:
-            return now - self._broken_since > self._policy.resend_s
+            return self._has_given_up
         return now - self._heard_at > self._policy.answer_s
 
     def _settle(self, number: int) -> asyncio.Future[Any] | None:
@@ -219,11 +221,13 @@ class LogClient:
                 transport.write(frame(Kind.HELLO, orjson.dumps(hello)))
                 snapshot = await self._welcome
             except (OSError, JournalUnavailable):
-                self._give_up_if_due()
                 await asyncio.sleep(self._policy.again_s)
                 continue
             self._welcome = None
             self._transport = transport
+            self._has_given_up = False
+            if self._resending is not None:
+                self._resending.cancel()
             self._heard_at = self._loop.time()
             self.known_ids = snapshot.known_ids
             for request in self._requests.values():
@@ -245,13 +249,15 @@ class LogClient:
         if self._transport is None or self._is_closed:
             return
         self._transport = None
-        self._broken_since = self._loop.time()
+        # Not by the attempts to connect: a connection that nobody accepts yet is made, and waits in the socket's queue.
+        self._resending = self._loop.call_later(self._policy.resend_s, self._give_up)
         _log.warning("link.broken", waiting=len(self._requests))
         self._connector = asyncio.create_task(self._connect(), name="link")
 
-    def _give_up_if_due(self) -> None:
-        if self._is_given_up(self._loop.time()):
-            self._fail(self._requests, JournalUnavailable(self.problem))
+    def _give_up(self) -> None:
+        """Fail what waits, and what comes until there is a connection: the log process is away for too long."""
+        self._has_given_up = True
+        self._fail(self._requests, JournalUnavailable(self.problem))
 
     async def _beat(self) -> None:
         """Look whether the log process answers, and give up what waits too long."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -56,8 +57,12 @@ class LogServer:
     async def start(self) -> None:
         """Take connections."""
         loop = asyncio.get_running_loop()
+        options: dict[str, Any] = {}
+        if sys.version_info >= (3, 13) and isinstance(loop, asyncio.SelectorEventLoop):
+            # Otherwise the socket loses its name when this server is closed, and the next one could not be reached.
+            options["cleanup_socket"] = False
         self._server = await loop.create_unix_server(
-            lambda: _Peer(self._writer, self._peers, self._gone), sock=self._listening
+            lambda: _Peer(self._writer, self._peers, self._gone), sock=self._listening, **options
         )
 
     async def stop(self, wait_s: float) -> None:

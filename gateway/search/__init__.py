@@ -5,7 +5,8 @@ answer nothing. All in it is derived from the journal: it may be deleted at any 
 
 ===========  =====================================================================================
 ``keys``     pure: an event → the texts it can be found by; what was typed → the texts to look for
-``index``    the file: texts → offsets in the journal, where a batch stands in Kafka. Blocks
+``run``      pure: what some thousand records can be found by, as columns
+``index``    the file: texts and kinds → offsets in the journal, where a batch stands in Kafka. Blocks
 ``indexer``  journal → index, in small slices with pauses; lag; retention; rebuilt when it is broken
 ``search``   what the console, the API and ``gateway explain`` ask
 ===========  =====================================================================================

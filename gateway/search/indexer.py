@@ -1,7 +1,7 @@
 """Journal → index, behind the accept path: a reader that only looks, in a thread, with pauses.
 
-What it costs the others is bounded: making the keys of a slice holds the interpreter lock for a quarter of a
-millisecond; while it is behind it works a quarter of the time; and while it is not, it waits until some hundred records
+What it costs the others is bounded: making the keys of a slice holds the interpreter lock for a third of a
+millisecond; while it is behind it works a quarter of the time; and while it is not, it waits until a thousand records
 have come, or for a second. Who asks a question does not wait for that: what is not indexed yet is indexed first. The
 position stands in the index itself, in the same transaction, so that the two agree after any crash; what was not
 stored is read from the journal again. An index that is missing, of another version or broken is deleted and made
@@ -35,6 +35,7 @@ from gateway.telemetry.metrics import METRICS
 #: Records worked on without a rest. A rest is so long that about half as many come; ten times as many are no longer in
 #: the journal's memory by then, and reading them from the file costs as much as indexing them.
 _BATCH: Final = 2048
+#: The shortest rest.
 _REST_S: Final = 0.01
 #: The longest rest: how late an event can be found by those who do not ask here.
 _LINGER_S: Final = 1.0
@@ -160,6 +161,9 @@ class Indexer:
                     took_s = await self._take(stream, reader, records, keys_of)
                     linger_s = min(_LINGER_S, max(_REST_S, linger_s) * _BATCH / 2 / len(records))
                     await self._rest(took_s * _REST if len(records) == _BATCH else linger_s)
+                else:
+                    reader.commit(stream, reader.position)  # what could not be read at the end was passed over
+                    self._moved.set()
             except Exception as exc:  # the top of a task
                 if isinstance(exc, (GatewayError, sqlite3.Error)):
                     await self._trouble(exc)

@@ -324,7 +324,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         _DELIVER,
         "counter",
         ("topic",),
-        "Events stored, by topic; counted behind the accept path, a quarter of a second late.",
+        "Events stored, by topic; counted behind the accept path, up to a second late.",
         "What the platform sends most.",
     ),
     Metric(

@@ -36,6 +36,7 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"backlogs": (1_000,), "subscribers": (2,), "keys": (10,), "up_to": 1_000, "events": 200},
     ),
     "hostile": ("tests.benchmarks.hostile:run", {"size": 64 * 1024, "rounds": 1, "together": 4}),
+    "search": ("tests.benchmarks.search:run", {"rounds": 1, "count": 3000}),
     "by_hand": ("tests.benchmarks.by_hand:run", {"rounds": 1, "seconds": 1.0}),
     "peers": (
         "tests.benchmarks.peers.compare:run",

@@ -82,7 +82,7 @@ class Service:
         return f"http://127.0.0.1:{self.port}"
 
     def wait_ready(self, timeout_s: float = 60.0) -> Self:
-        """Wait until the port is open.
+        """Wait until the port answers. That it is open says little: the gateway's is before it has processes behind it.
 
         Raises:
             RuntimeError: the process ended, or the time did.
@@ -91,10 +91,22 @@ class Service:
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 break
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            if self._answers():
                 return self
             time.sleep(0.05)
         raise RuntimeError(f"a side did not start:\n{self.last_lines()}")
+
+    def _answers(self) -> bool:
+        """Send what is no request of any callback; an answer, or an end of the connection, comes from a process."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
+                connection.sendall(b"?\r\n\r\n")
+                connection.recv(1)
+        except ConnectionResetError:
+            return True
+        except OSError:
+            return False
+        return True
 
     def last_lines(self) -> str:
         """The end of its output, for errors."""

@@ -59,6 +59,11 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "decoders": {"us": "µs an event", "per_s": "a second"},
     "compression": {"bytes": "bytes an event", "write_us": "µs to write", "read_us": "µs to read"},
+    "search": {
+        "index_us": "µs an event",
+        "of_parsing": "of parsing it",
+        "find_us": "a look-up, µs",
+    },
     "hostile": {"wait_ms": "longest wait, ms", "memory_mib": "memory so far, MiB"},
 }
 #: Name of a table → file of the figures, and what makes the table of them.

@@ -1,9 +1,9 @@
-"""Two workers beside one: ``python -m tests.benchmarks workers``.
+"""Two ingest processes beside one: ``python -m tests.benchmarks workers``.
 
-``gateway serve`` on one port with one worker process and with two, each with a journal of its own, without Kafka to
-write to (its broker is away, so that publishing is no part of it) and without fan-out. Load comes by a connection for
-each 64. Bar (issue 7): two take 1.8 × what one does where the load leaves two processors free; where it does not, as
-on two processors in all, what counts is that an event costs the same within 5 %.
+``gateway serve`` on one port with one ingest process and with two, which share the log process, without Kafka to write
+to (its broker is away, so that publishing is no part of it) and without fan-out. What is measured is all processes.
+Load comes by a connection for each 64. An event should cost the same with two, within 5 %; how many more events two
+take depends on the processors that load and log process leave to them: on two processors in all, hardly any.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The gateway as users run it: a process of its own, started by the command line, watched by its log."""
+"""The gateway as users run it: processes of its own, started by the command line, watched by their log."""
 
 from __future__ import annotations
 
@@ -90,9 +90,18 @@ class GatewayProcess:
 
     @property
     def pid(self) -> int:
-        """Of the running process."""
+        """Of the supervisor."""
         assert self.process is not None
         return self.process.pid
+
+    def pid_of(self, name: str) -> int:
+        """Of one of its processes, as it was started last."""
+        started = [line for line in self.lines if line["event"] == "process.started" and line["process"] == name]
+        return int(started[-1]["pid"])
+
+    def pids(self) -> list[int]:
+        """Of all its processes, the supervisor first."""
+        return [self.pid, *children_of(self.pid)]
 
     @property
     def url(self) -> str:
@@ -112,7 +121,8 @@ class GatewayProcess:
                 self.config[section] = {**self.config[section], "port": free_port()}
         self.write()
         await self._spawn({**os.environ, "PYTHONUNBUFFERED": "1"})
-        return await self.logged("gateway.started")
+        # A machine that is busy with other tests takes its time.
+        return await self.logged("gateway.started", 120)
 
     async def _spawn(self, environment: dict[str, str], folder: Path | None = None) -> None:
         """Start it in a folder and begin to read its log."""
@@ -179,6 +189,11 @@ class GatewayProcess:
             self.process.send_signal(signal.SIGTERM)
         return await self._ended()
 
+    async def ended(self, within_s: float = 60.0) -> int:
+        """Wait until it ends by itself, all of it; the exit code, negative for a signal."""
+        async with asyncio.timeout(within_s):
+            return await self._ended()
+
     async def _ended(self) -> int:
         assert self.process is not None
         assert self._reading is not None
@@ -188,6 +203,11 @@ class GatewayProcess:
         return code
 
     def resident_bytes(self) -> int:
-        """Memory of the process as the kernel counts it."""
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        """Memory of all its processes; each page once, also where they share it."""
+        return sum(memory_bytes(pid) for pid in self.pids())
+
+
+def memory_bytes(pid: int) -> int:
+    """A process's share of the memory that it uses (PSS, proc(5))."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return 1024 * int(next(line for line in rollup.splitlines() if line.startswith("Pss:")).split()[1])

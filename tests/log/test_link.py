@@ -161,7 +161,7 @@ async def test_a_refusal_arrives_as_what_it_was(tmp_path: Path) -> None:
 
 async def test_a_follower_that_does_not_read_is_spared_the_records_and_misses_none(tmp_path: Path) -> None:
     """What waits for it in the log process is bounded; the rest comes from the file."""
-    async with linked(tmp_path) as made, client(made) as sender:
+    async with linked(tmp_path, policy=LinkPolicy(heartbeat_s=60.0)) as made, client(made) as sender:
         reader = await made.journal.reader("any", [], start="earliest")
         transport = made.client._transport
         assert transport is not None

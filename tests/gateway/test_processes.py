@@ -1,0 +1,475 @@
+"""The processes of one machine: each is killed, stopped and started again while callbacks flow."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.errors import JournalInUse
+from gateway.log.journal import EVENTS, Journal, Retention
+from gateway.telemetry.metrics import CATALOGUE
+from tests.gateway.conftest import MakeGateway, MakeSubscriber, to
+from tests.gateway.process import GatewayProcess, memory_bytes
+
+pytestmark = pytest.mark.timeout(180)
+
+CLIENTS = 16
+#: A busy machine adds this to what a process takes for anything.
+BUSY_S = 4.0
+
+
+class Answer(NamedTuple):
+    """What came back, and after how many seconds; a status of 0 is a broken connection."""
+
+    status: int
+    retry_after: str
+    took_s: float
+
+
+class Senders:
+    """Clients that send callbacks until they are asked to stop; each is sent until it is answered 200."""
+
+    def __init__(self, gateway: GatewayProcess, text: str = "") -> None:
+        self._url = f"{gateway.url}/callbacks/sms-dr"
+        self._text = text
+        self._is_stopping = False
+        self._next = 0
+        self._answered = asyncio.Condition()
+        self.accepted: set[str] = set()
+        self.answers: list[Answer] = []
+
+    async def until_more(self, count: int) -> None:
+        """Wait until so many more were answered 200."""
+        target = len(self.accepted) + count
+        async with asyncio.timeout(90), self._answered:
+            await self._answered.wait_for(lambda: len(self.accepted) >= target)
+
+    async def until_answered(self, status: int) -> None:
+        """Wait for an answer with this status that has not come yet."""
+        seen = len(self.answers)
+        async with asyncio.timeout(60), self._answered:
+            await self._answered.wait_for(lambda: any(one.status == status for one in self.answers[seen:]))
+
+    def stop(self) -> None:
+        """Have each client end after the callback that it is sending."""
+        self._is_stopping = True
+
+    async def run(self, session: aiohttp.ClientSession) -> None:
+        """One client."""
+        while not self._is_stopping:
+            self._next += 1
+            name = f"m-{self._next}"
+            while (await self._send(session, name)).status != 200:
+                await asyncio.sleep(0.02)  # not synchronisation: a client that waits before it tries again
+            self.accepted.add(name)
+            async with self._answered:
+                self._answered.notify_all()
+
+    async def _send(self, session: aiohttp.ClientSession, name: str) -> Answer:
+        answer = await post(session, self._url, name, self._text)
+        self.answers.append(answer)
+        async with self._answered:
+            self._answered.notify_all()
+        return answer
+
+
+async def post(session: aiohttp.ClientSession, url: str, name: str, text: str = "") -> Answer:
+    """Send one receipt."""
+    began = time.monotonic()
+    try:
+        async with session.post(url, data=f"messageid={name}&phone=1&status=2&ext={text}".encode()) as answer:
+            await answer.read()
+            return Answer(answer.status, answer.headers.get("Retry-After", ""), time.monotonic() - began)
+    except aiohttp.ClientError:
+        return Answer(0, "", time.monotonic() - began)
+
+
+@asynccontextmanager
+async def sending(gateway: GatewayProcess, text: str = "", clients: int = CLIENTS) -> AsyncIterator[Senders]:
+    """Have callbacks flow; at the end each was answered 200."""
+    senders = Senders(gateway, text)
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
+        running = [asyncio.create_task(senders.run(session)) for _ in range(clients)]
+        try:
+            yield senders
+        finally:
+            senders.stop()
+            async with asyncio.timeout(60):
+                await asyncio.gather(*running)
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Hold a process, as a debugger or a disk that hangs does."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def ready(gateway: GatewayProcess, name: str, count: int) -> None:
+    """Wait until a process has been ready so many times."""
+    await gateway.logged("process.ready", where=lambda line: line["process"] == name, count=count)
+
+
+def is_there(pid: int) -> bool:
+    """Whether a process runs; a zombie that nobody has collected yet does not."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def died(gateway: GatewayProcess) -> Counter[str]:
+    """How many times each process died."""
+    return Counter(line["process"] for line in gateway.lines if line["event"] == "process.died")
+
+
+async def stored(gateway: GatewayProcess) -> Counter[str]:
+    """Keys of what a stopped gateway has in its log."""
+    journal = Journal(gateway.folder / "data", Retention(1 << 30, 3600.0))
+    await journal.start()
+    try:
+        reader = await journal.reader("test", [], start="earliest")
+        keys, ids = Counter[str](), Counter[str]()
+        while records := await reader.fetch(max_records=1000, wait_s=0):
+            keys.update(record.key for record in records)
+            ids.update(record.id for record in records)
+        assert sum(keys.values()) == journal.head(EVENTS)
+        assert set(ids.values()) <= {1}
+        return keys
+    finally:
+        await journal.stop()
+
+
+async def readiness(gateway: GatewayProcess, status: int) -> dict[str, str]:
+    """Ask until the gateway is as ready as this; what each check says."""
+    async with asyncio.timeout(30), aiohttp.ClientSession() as session:
+        while True:
+            async with session.get(f"{gateway.admin_url}/readyz") as answer:
+                found: dict[str, str] = (await answer.json())["checks"]
+                if answer.status == status:
+                    return found
+            await asyncio.sleep(0.1)
+
+
+async def samples(gateway: GatewayProcess) -> list[Any]:
+    """What ``/metrics`` has."""
+    async with aiohttp.ClientSession() as session, session.get(f"{gateway.admin_url}/metrics") as answer:
+        families = text_string_to_metric_families(await answer.text())
+        return [sample for family in families for sample in family.samples]
+
+
+# -- the log process -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+async def test_killed_log_process_loses_nothing_and_stores_nothing_twice(
+    gateway: MakeGateway, subscriber: MakeSubscriber
+) -> None:
+    """What waits is sent to the new one: 200, or 503 after two seconds. The other processes live on."""
+    receiver = await subscriber()
+    running = await gateway(subscribers=[to(receiver, "all")], ingest={"port": 0, "workers": 2})
+    others = {name: running.pid_of(name) for name in ("deliver", "ingest-0", "ingest-1")}
+    async with sending(running) as senders:
+        for number in range(3):
+            await senders.until_more(200)
+            os.kill(running.pid_of("log"), signal.SIGKILL)
+            await ready(running, "log", number + 2)
+        await senders.until_more(200)
+    assert {one.status for one in senders.answers} <= {200, 503}
+    assert all(one.retry_after == "5" for one in senders.answers if one.status == 503)
+    # Two seconds for what waits; a new process takes some tenths.
+    assert max(one.took_s for one in senders.answers) < 2 + BUSY_S
+    await receiver.until(lambda: senders.accepted <= receiver.subjects.keys())
+    assert others == {name: running.pid_of(name) for name in others}
+    assert died(running) == {"log": 3}
+    assert await running.terminate() == 0
+    assert senders.accepted == (await stored(running)).keys()
+
+
+async def test_without_a_log_process_callbacks_are_answered_503_in_two_seconds(gateway: MakeGateway) -> None:
+    """Also where one that is being started has the connection already, and does not answer yet."""
+    running = await gateway()
+    url = f"{running.url}/callbacks/sms-dr"
+    async with aiohttp.ClientSession() as session:
+        assert (await post(session, url, "m-1")).status == 200
+        with stopped(running.pid):  # it starts none
+            os.kill(running.pid_of("log"), signal.SIGKILL)
+            await running.logged("link.broken", count=2)
+            waited = await post(session, url, "m-2")
+            assert (waited.status, waited.retry_after) == (503, "5")
+            assert waited.took_s < 2 + BUSY_S
+            at_once = await post(session, url, "m-3")
+            assert at_once.status == 503
+            assert at_once.took_s < 2
+            assert "log process is away" in (await readiness(running, 503))["journal"]
+        await readiness(running, 200)
+        assert (await post(session, url, "m-2")).status == 200
+    assert await running.terminate() == 0
+    assert {"m-1", "m-2"} <= (await stored(running)).keys() <= {"m-1", "m-2", "m-3"}
+
+
+@pytest.mark.slow
+async def test_stopped_log_process_is_answered_503_and_explained(
+    gateway: MakeGateway, subscriber: MakeSubscriber
+) -> None:
+    """After ten seconds, not for ever; when it goes on, so does everything, and nothing answered 200 is lost."""
+    receiver = await subscriber()
+    running = await gateway(subscribers=[to(receiver, "all")])
+    async with sending(running) as senders:
+        await senders.until_more(100)
+        with stopped(running.pid_of("log")):
+            assert "has not answered" in (await readiness(running, 503))["journal"]
+            await senders.until_answered(503)
+        await senders.until_more(100)
+    assert {one.status for one in senders.answers} == {200, 503}
+    assert 9 < max(one.took_s for one in senders.answers) < 11 + BUSY_S
+    await readiness(running, 200)
+    await receiver.until(lambda: senders.accepted <= receiver.subjects.keys())
+    assert died(running) == {}
+    assert await running.terminate() == 0
+    assert senders.accepted == (await stored(running)).keys()
+
+
+# -- deliver -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+async def test_killed_deliver_process_is_not_noticed_by_the_platform(
+    gateway: MakeGateway, subscriber: MakeSubscriber
+) -> None:
+    """Each callback is answered 200 as quickly as before; the admin port waits for the new process and answers."""
+    receiver = await subscriber()
+    running = await gateway(subscribers=[to(receiver, "all")])
+    async with sending(running) as senders:
+        for number in range(3):
+            await senders.until_more(200)
+            os.kill(running.pid_of("deliver"), signal.SIGKILL)
+            await running.logged("process.died", count=number + 1)
+            await readiness(running, 200)  # this request waits in the port's queue
+            await ready(running, "deliver", number + 2)
+    assert {one.status for one in senders.answers} == {200}
+    assert max(one.took_s for one in senders.answers) < BUSY_S
+    await receiver.until(lambda: senders.accepted <= receiver.subjects.keys())
+    assert died(running) == {"deliver": 3}
+    assert await running.terminate() == 0
+    assert senders.accepted == (await stored(running)).keys()
+
+
+@pytest.mark.slow
+async def test_stopped_deliver_process_holds_up_nothing_and_fills_no_memory(
+    gateway: MakeGateway, subscriber: MakeSubscriber
+) -> None:
+    """The log process keeps little for a follower that does not read; that one reads the file when it goes on."""
+    receiver = await subscriber()
+    running = await gateway(subscribers=[to(receiver, "all")])
+    async with sending(running, text="x" * 20_000) as senders:
+        await senders.until_more(200)
+        before = memory_bytes(running.pid_of("log"))
+        with stopped(running.pid_of("deliver")):
+            await senders.until_more(2000)  # 40 MB at least
+            grown = memory_bytes(running.pid_of("log")) - before
+            assert grown < 24e6, f"{grown / 1e6:.0f} MB more"
+    assert {one.status for one in senders.answers} == {200}
+    assert max(one.took_s for one in senders.answers) < BUSY_S
+    await receiver.until(lambda: senders.accepted <= receiver.subjects.keys())
+    assert died(running) == {}
+
+
+# -- ingest --------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def one_connection() -> AsyncIterator[aiohttp.ClientSession]:
+    """A session with one connection, which stays."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
+        yield session
+
+
+async def test_connections_of_other_ingest_processes_go_on(gateway: MakeGateway) -> None:
+    """Those of the one that was killed are broken; new ones are accepted at once, and later by the new one too."""
+    running = await gateway(ingest={"port": 0, "workers": 2})
+    url = f"{running.url}/callbacks/sms-dr"
+    pids = {name: running.pid_of(name) for name in ("log", "deliver", "ingest-1")}
+    async with one_connection() as first, one_connection() as second, one_connection() as third:
+        with stopped(running.pid_of("ingest-1")):
+            assert (await post(first, url, "m-1")).status == 200
+        with stopped(running.pid_of("ingest-0")):
+            assert (await post(second, url, "m-2")).status == 200
+        os.kill(running.pid_of("ingest-0"), signal.SIGKILL)
+        await running.logged("process.died")
+        assert (await post(second, url, "m-3")).status == 200
+        assert (await post(third, url, "m-4")).status == 200
+        await ready(running, "ingest-0", 2)
+        with stopped(running.pid_of("ingest-1")):
+            assert (await post(first, url, "m-5")).status == 200
+    assert pids == {name: running.pid_of(name) for name in pids}
+    counted = {
+        one.labels["process"]: one.value for one in await samples(running) if one.name == "gateway_callbacks_total"
+    }
+    assert {"ingest-0": 1.0, "ingest-1": 3.0} == counted
+    assert await running.terminate() == 0
+
+
+async def test_a_repeat_is_known_by_every_ingest_process(gateway: MakeGateway) -> None:
+    """The log process knows the ids of all."""
+    running = await gateway(ingest={"port": 0, "workers": 2})
+    url = f"{running.url}/callbacks/sms-dr"
+    async with one_connection() as first, one_connection() as second:
+        with stopped(running.pid_of("ingest-1")):
+            assert (await post(first, url, "m-1")).status == 200
+        with stopped(running.pid_of("ingest-0")):
+            assert (await post(second, url, "m-1")).status == 200
+    counted = {
+        (one.labels["process"], one.labels["outcome"]): one.value
+        for one in await samples(running)
+        if one.name == "gateway_callbacks_total"
+    }
+    assert {("ingest-0", "accepted"): 1.0, ("ingest-1", "repeated"): 1.0} == counted
+    assert await running.terminate() == 0
+    assert {"m-1": 1} == await stored(running)
+
+
+async def test_events_of_a_key_keep_their_order_with_several_ingest_processes(
+    gateway: MakeGateway, subscriber: MakeSubscriber
+) -> None:
+    """As one connection sends them, while others keep all processes busy."""
+    order: list[str] = []
+
+    async def note(event: dict[str, Any]) -> int:
+        if event["subject"] == "one":
+            order.append(event["data"]["ext"])
+        return 200
+
+    receiver = await subscriber(note)
+    running = await gateway(subscribers=[to(receiver, "all")], ingest={"port": 0, "workers": 2})
+    sent = [str(number) for number in range(60)]
+    async with sending(running, clients=8) as senders, one_connection() as session:
+        await senders.until_more(50)
+        for number in sent:
+            assert (await post(session, f"{running.url}/callbacks/sms-dr", "one", number)).status == 200
+    await receiver.until(lambda: len(order) >= len(sent))
+    assert order == sent
+    assert await running.terminate() == 0
+
+
+# -- the supervisor ------------------------------------------------------------------------------------------------
+
+
+async def test_a_new_gateway_comes_up_at_once_after_the_supervisor_was_killed(
+    gateway: MakeGateway, subscriber: MakeSubscriber
+) -> None:
+    """Its processes end by themselves; the new one waits for its ports and for the journal's folder."""
+    receiver = await subscriber()
+    running = await gateway(subscribers=[to(receiver, "all")])
+    old = running.pids()
+    async with sending(running) as senders:
+        await senders.until_more(100)
+        os.kill(running.pid, signal.SIGKILL)
+        new = GatewayProcess(running.folder, running.config)
+        try:
+            await new.start()
+            await senders.until_more(100)
+        finally:
+            senders.stop()
+    await running.ended()  # the last process that has its standard error
+    assert not any(is_there(pid) for pid in old)
+    await receiver.until(lambda: senders.accepted <= receiver.subjects.keys())
+    assert await new.terminate() == 0
+    assert senders.accepted == (await stored(new)).keys()
+
+
+async def test_a_second_gateway_on_the_folder_is_refused_and_harms_nothing(
+    gateway: MakeGateway, tmp_path: Path
+) -> None:
+    """Exit code and sentence of a journal in use; the first one's sockets are as they were."""
+    running = await gateway()
+    folder = tmp_path / "second"
+    folder.mkdir()
+    second = GatewayProcess(folder, {"journal": running.config["journal"]})
+    with pytest.raises(AssertionError, match="the process ended"):
+        await second.start()
+    assert await second.ended() == JournalInUse.exit_code
+    (failed,) = [line for line in second.lines if line["event"] == "gateway.failed"]
+    assert f"in use by another gateway (process {running.pid_of('log')})" in failed["error"]
+    assert not any("Traceback" in str(line) for line in second.lines)
+    url = f"{running.url}/callbacks/sms-dr"
+    async with aiohttp.ClientSession() as session:
+        assert (await post(session, url, "m-1")).status == 200
+        os.kill(running.pid_of("log"), signal.SIGKILL)
+        await ready(running, "log", 2)
+        assert (await post(session, url, "m-2")).status == 200
+    await readiness(running, 200)
+    assert await running.terminate() == 0
+    assert {"m-1", "m-2"} == (await stored(running)).keys()
+    assert list((running.folder / "data/run").iterdir()) == []
+
+
+# -- what all of it says and takes ---------------------------------------------------------------------------------
+
+
+async def test_start_and_stop_are_one_line_each(gateway: MakeGateway) -> None:
+    """Of the supervisor: which names no process."""
+    running = await gateway(ingest={"port": 0, "workers": 2})
+    assert await running.terminate() == 0
+    for event in ("gateway.started", "gateway.stopped"):
+        (line,) = [line for line in running.lines if line["event"] == event]
+        assert "process" not in line
+    (line,) = [line for line in running.lines if line["event"] == "gateway.started"]
+    assert {"version", "role", "ingest", "admin", "journal", "known_ids", "subscribers"} <= line.keys()
+    assert line["ingest"] == running.url
+    assert line["admin"] == running.admin_url
+
+
+async def test_metrics_come_from_the_processes_that_count_them(
+    gateway: MakeGateway, subscriber: MakeSubscriber
+) -> None:
+    """Over the whole catalogue: no 0 of a process that does not know."""
+    receiver = await subscriber()
+    running = await gateway(subscribers=[to(receiver, "all")], ingest={"port": 0, "workers": 2})
+    async with sending(running) as senders:
+        await senders.until_more(20)
+    await receiver.until(lambda: senders.accepted <= receiver.subjects.keys())
+    found: dict[str, set[str]] = {}
+    for one in await samples(running):
+        found.setdefault(one.name, set()).add(one.labels["process"])
+    everyone = {"log", "deliver", "ingest-0", "ingest-1"}
+    assert found["process_start_time_seconds"] == found["gateway_process_up"] == everyone
+    assert found["gateway_process_restarts_total"] == everyone
+    for metric in CATALOGUE:
+        name = metric.name + {"counter": "_total", "gauge": "", "histogram": "_count"}[metric.kind]
+        of_kind = {one for one in everyone if one.partition("-")[0] in metric.processes}
+        if not metric.labels:
+            assert found[name] == of_kind, name
+        elif not name.startswith("gateway_process_"):
+            assert found.get(name, set()) <= of_kind, name
+    assert await running.terminate() == 0
+
+
+async def test_one_ingest_process_needs_less_than_150_mib_in_all(
+    gateway: MakeGateway, subscriber: MakeSubscriber
+) -> None:
+    """Supervisor, log, deliver and ingest, each page once where they share it."""
+    receiver = await subscriber()
+    running = await gateway(subscribers=[to(receiver, "all")], ingest={"port": 0, "workers": 1})
+    async with sending(running) as senders:
+        await senders.until_more(1000)
+    await receiver.until(lambda: senders.accepted <= receiver.subjects.keys())
+    each = {pid: memory_bytes(pid) / 2**20 for pid in running.pids()}
+    print("MiB:", {pid: round(size, 1) for pid, size in each.items()})
+    assert len(each) == 4
+    assert sum(each.values()) < 150
+    assert await running.terminate() == 0
