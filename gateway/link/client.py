@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -176,13 +175,15 @@ class LogClient:
         await self._ask(Kind.SYNC, b"")
 
     def _ask(self, kind: Kind, content: bytes) -> asyncio.Future[Any]:
-        now = self._loop.time()
-        if self._is_closed or self._is_given_up(now):
+        if self._is_closed or self._is_given_up(self._loop.time()):
             raise JournalUnavailable(self.problem)
+        return self._send(kind, content)
+
+    def _send(self, kind: Kind, content: bytes) -> asyncio.Future[Any]:
         self._number = (self._number + 1) & 0xFFFFFFFF
         data = frame(kind, NUMBER.pack(self._number), content)
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._requests[self._number] = _Request(data, future, now)
+        self._requests[self._number] = _Request(data, future, self._loop.time())
         self._bytes += len(data)
         if self._transport is not None:
             self._transport.write(data)
@@ -260,14 +261,17 @@ class LogClient:
         self._fail(self._requests, JournalUnavailable(self.problem))
 
     async def _beat(self) -> None:
-        """Look whether the log process answers, and give up what waits too long."""
+        """Look whether the log process answers, and give up what waits too long.
+
+        Also where no request is sent any more: after a pause of this process (``SIGSTOP``, a frozen container) longer
+        than ``answer_s`` nothing else would find out that the log process answers.
+        """
         asked: asyncio.Future[Any] | None = None
         while True:
             await asyncio.sleep(self._policy.heartbeat_s)
             now = self._loop.time()
             if self._transport is not None and (asked is None or asked.done()):
-                with suppress(JournalUnavailable):
-                    asked = self._ask(Kind.SYNC, b"")
+                asked = self._send(Kind.SYNC, b"")
             late = {
                 number: request
                 for number, request in self._requests.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -143,6 +144,20 @@ async def test_a_log_process_that_hangs_is_a_problem_and_holds_nobody(tmp_path: 
         connection.close()
         await sender.stop()
         listening.close()
+
+
+async def test_a_process_that_was_paused_for_long_goes_on(tmp_path: Path) -> None:
+    """As one that was suspended, or whose container was frozen: nothing but it was silent."""
+    async with linked(tmp_path) as made, client(made, QUICK) as sender:
+        await sender.append_soon([entry(1)])
+        while sender._requests:  # a heartbeat that is under way would be answered after the pause
+            await asyncio.sleep(0)
+        time.sleep(2 * QUICK.answer_s)  # noqa: ASYNC251
+        assert "has not answered" in sender.problem
+        async with asyncio.timeout(10):
+            while sender.problem:
+                await asyncio.sleep(0.01)
+        assert await sender.append_soon([entry(2)]) == ALL_NEW
 
 
 async def test_nobody_there_is_an_error_that_says_so(tmp_path: Path) -> None:
