@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -19,6 +19,8 @@ from gateway.link import LinkPolicy, LogClient
 from gateway.link.frames import Frames, Kind, frame
 from gateway.log import ALL_NEW, Appended, Entry
 from gateway.log.journal import EVENTS, Expired, Retention
+from gateway.log.journal.following import Positions, Writer
+from gateway.log.journal.positions import PositionKeeper
 from gateway.sockets import listen_locally
 from tests.log.linked import ROOMY, Linked
 
@@ -269,6 +271,34 @@ async def test_another_file_in_its_place_is_noticed(tmp_path: Path) -> None:
             while not replaced:
                 await asyncio.sleep(0.01)
         assert str(tmp_path) in replaced[0]
+
+
+async def test_a_position_that_could_not_be_stored_does_not_replace_a_newer_one(tmp_path: Path) -> None:
+    """Its answer may come after that of a position that was sent behind it."""
+    async with linked(tmp_path) as made:
+        late: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        keeper = PositionKeeper(cast("Writer", _Late(made.client, late)))
+        keeper.note("any", EVENTS, 10)
+        older = asyncio.create_task(keeper.flush())
+        await asyncio.sleep(0)
+        keeper.note("any", EVENTS, 20)
+        await keeper.flush()
+        late.set_exception(JournalUnavailable("it has not answered"))
+        with pytest.raises(JournalUnavailable):
+            await older
+        await keeper.flush()
+        assert made.writer.store.cursors()["any", EVENTS] == 20
+
+
+class _Late:
+    """A writer whose first answer comes late."""
+
+    def __init__(self, writer: LogClient, late: asyncio.Future[None]) -> None:
+        self._writer = writer
+        self._late = [late]
+
+    def note(self, positions: Positions) -> asyncio.Future[None]:
+        return self._late.pop() if self._late else self._writer.note(positions)
 
 
 async def test_positions_outlast_a_log_process(tmp_path: Path) -> None:
