@@ -58,8 +58,9 @@ class LogServer:
         """Take connections."""
         loop = asyncio.get_running_loop()
         options: dict[str, Any] = {}
-        if sys.version_info >= (3, 13) and isinstance(loop, asyncio.SelectorEventLoop):
+        if sys.version_info >= (3, 13):
             # Otherwise the socket loses its name when this server is closed, and the next one could not be reached.
+            # uvloop, too, does so from this version on (0.22, which is the least that we take).
             options["cleanup_socket"] = False
         self._server = await loop.create_unix_server(
             lambda: _Peer(self._writer, self._peers, self._gone), sock=self._listening, **options

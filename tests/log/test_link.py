@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import JournalFull, JournalUnavailable
+from gateway.eventloop import loop_factory
 from gateway.link import LinkPolicy, LogClient
 from gateway.link.frames import Frames, Kind, frame
 from gateway.log import ALL_NEW, Appended, Entry
@@ -312,6 +313,22 @@ async def test_positions_outlast_a_log_process(tmp_path: Path) -> None:
         await made.start_log()
         await reader.flush()
         assert made.writer.store.cursors()["any", EVENTS] == 4
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, loop_factory()])
+def test_the_socket_keeps_its_name_when_a_log_process_ends_by_itself(
+    tmp_path: Path, make_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """The next one has the same socket, and the others look for it by its name."""
+
+    async def end_and_begin() -> None:
+        async with linked(tmp_path) as made:
+            await made.stop_log()
+            await made.start_log()
+            assert await made.journal.append([entry(1)]) == ALL_NEW
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(end_and_begin())
 
 
 async def test_the_log_process_stays_until_the_others_have_gone(tmp_path: Path) -> None:
