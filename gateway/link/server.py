@@ -194,8 +194,8 @@ class _Peer(asyncio.Protocol):
     def _catch_up(self) -> None:
         """Send a snapshot in place of what was not sent while the other end did not read."""
         if self._has_missed:
+            self.welcomed(self._writer.snapshot())  # may fail, as it reads the file: then it is still to be sent
             self._has_missed = False
-            self.welcomed(self._writer.snapshot())
 
     # -- out ----------------------------------------------------------------------------------------------------
 

@@ -230,6 +230,24 @@ async def test_a_sync_shows_a_follower_that_did_not_read_what_was_done_before_it
         assert heads[0] == number
 
 
+async def test_a_snapshot_that_could_not_be_made_is_made_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk may fail just when a follower that did not read begins to read again."""
+    async with linked(tmp_path) as made, client(made) as sender:
+        (peer,) = (one for one in made.server._peers if one._name == "deliver")
+        peer.pause_writing()
+        await sender.append_soon([entry(1)])
+        with monkeypatch.context() as disk:
+            disk.setattr(made.writer.store, "cursors", _unreadable)
+            with pytest.raises(JournalUnavailable):
+                peer.resume_writing()
+        await made.journal.sync()
+        assert made.journal.head(EVENTS) == 1
+
+
+def _unreadable() -> dict[tuple[str, str], int]:
+    raise JournalUnavailable("the disk failed")
+
+
 @pytest.mark.parametrize("is_in_memory", [True, False])
 async def test_what_goes_while_a_reader_is_about_to_read_it_is_counted_by_topic(
     tmp_path: Path, is_in_memory: bool
