@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -147,6 +148,30 @@ async def test_a_log_process_that_hangs_is_a_problem_and_holds_nobody(tmp_path: 
         connection.close()
         await sender.stop()
         listening.close()
+
+
+async def test_what_was_given_up_counts_until_the_log_process_has_read_it(tmp_path: Path) -> None:
+    """A log process that answers others, and reads this one too slowly: memory is bounded by bytes, not by time."""
+    policy = replace(QUICK, most_bytes=MIB)
+    async with linked(tmp_path, policy=policy) as made, client(made) as sender:
+        (peer,) = (one for one in made.server._peers if one._name == "deliver")
+        assert peer._transport is not None
+        assert made.client._transport is not None
+        peer._transport.pause_reading()
+        given_up = 0
+        with pytest.raises(JournalUnavailable, match="does not keep up"):
+            while made.client._transport.get_write_buffer_size() < 8 * MIB:
+                waiting = made.journal.append_soon([entry(given_up, size=512 * 1024)])
+                while not waiting.done():
+                    await sender.append_soon([entry(1000 + given_up)])  # deliver hears of it
+                    await asyncio.sleep(0.02)
+                given_up += 1
+        assert given_up > 1
+        peer._transport.resume_reading()
+        async with asyncio.timeout(10):
+            while made.client._transport.get_write_buffer_size():
+                await asyncio.sleep(0.01)
+        assert await made.journal.append([entry(5000)]) == ALL_NEW
 
 
 async def test_a_process_that_was_paused_for_long_goes_on(tmp_path: Path) -> None:
