@@ -154,12 +154,15 @@ def event_id(callback: str, account: str | None, position: int, canonical: bytes
 
     A 128-bit BLAKE2b. Two different payloads of a window of 10^9 events collide with odds below 10^-20.
     """
-    return hashlib.blake2b(_id_head(callback, account, position) + canonical, digest_size=16).hexdigest()
+    found = _id_begun(callback, account, position).copy()
+    found.update(canonical)
+    return found.hexdigest()
 
 
 @lru_cache(maxsize=1024)
-def _id_head(callback: str, account: str | None, position: int) -> bytes:
-    return f"{callback}\0{account or ''}\0{position}\0".encode()
+def _id_begun(callback: str, account: str | None, position: int) -> hashlib.blake2b:
+    """Return the hash as it is before the payload; to be copied, as making one with a size costs more."""
+    return hashlib.blake2b(f"{callback}\0{account or ''}\0{position}\0".encode(), digest_size=16)
 
 
 def schema_urn(event_type: str) -> str:

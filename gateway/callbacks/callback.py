@@ -143,7 +143,7 @@ class Callback:
             raise CallbackRejected("nested too deeply") from exc
 
     def _decoded(self, payload: Payload, request: CallbackRequest, context: DecodeContext) -> Decoded:
-        scope = Scope(context.zone, max_items=context.max_items, country=context.country)
+        scope = Scope(context.zone, context.max_items, context.country)
         for name in payload.duplicates:
             scope.note("duplicate", name)
         for kind, value in payload.notes:

@@ -150,6 +150,8 @@ def _time(value: Any, scope: Scope) -> str | None:
     try:
         if type(value) is str and len(value) <= times.MOST_LETTERS:
             return times.from_text(value, scope.zone)
+        if type(value) is int:
+            return times.from_text(str(value), scope.zone)
         return times.rfc3339(value, scope.zone)
     except ValueError:
         if type(value) is str and value.strip() in NULL_WORDS:
@@ -181,9 +183,7 @@ def _integer(value: Any, scope: Scope) -> int | None:
 
 
 def _number(value: Any, scope: Scope) -> int | float | None:
-    text = written(value).strip()
-    if not text or text in NULL_WORDS:
-        return None
+    text = value if type(value) is str else written(value)
     try:
         return _integer(text, scope)
     except ValueError:

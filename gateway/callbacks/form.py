@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
+import orjson
+
 from gateway.callbacks.charset import PIECE, Decoding, as_text, unescaped_bytes
 
 #: Name and value of one part that is not empty.
@@ -39,7 +41,8 @@ def pairs(data: bytes, decoding: Decoding | None = None) -> list[tuple[str, str]
         data: the form.
         decoding: of what is not UTF-8.
     """
-    text = _unescaped_at_once(data)
+    plain = _unescaped_at_once(data)
+    text = None if plain is None else _decoded(plain)
     if text is None or (decoding is not None and decoding.concerns(text)):
         return _part_by_part(data, decoding)
     return _split(text)
@@ -79,28 +82,27 @@ def _pair(part: bytes, unescaped: Callable[[bytes], str]) -> tuple[str, str]:
 
 
 def mapping(data: bytes) -> dict[str, str] | None:
-    """Return the fields by name, in two thirds of the time.
+    """Return the fields by name, in a third of the time: the form is rewritten as JSON, for a parser in C.
 
-    None where a name repeats, a part has no ``=``, the form is not plain UTF-8 or its separators went through HTML.
+    None where a name repeats, a part has no ``=`` or two, the form is not plain UTF-8, is longer than a piece, or its
+    separators went through HTML.
     """
-    text = _unescaped_at_once(data)
-    if text is None:
+    plain = _unescaped_at_once(data) if len(data) <= PIECE else None
+    if plain is None:
         return None
-    if len(text) > PIECE and text.count("=") <= text.count("&"):  # fewer than parts, so one has none
-        return None
-    parts = text.split("&")
-    if parts[-1][:4] == "amp;":
-        return None
+    if b'"' in plain or b"\\" in plain:
+        plain = plain.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
     try:
-        fields = dict([part.split("=", 1) for part in parts])
-    except ValueError:
+        fields: dict[str, str] = orjson.loads(b'{"' + plain.replace(b"=", b'":"').replace(b"&", b'","') + b'"}')
+    except orjson.JSONDecodeError:
         return None
-    return fields if len(fields) == len(parts) else None
+    is_whole = len(fields) == plain.count(b"&") + 1 and next(reversed(fields))[:4] != "amp;"
+    return fields if is_whole else None
 
 
-def _unescaped_at_once(data: bytes) -> str | None:
-    """The text of a whole form; None where it is not plain UTF-8, or an escape stands for ``&`` or ``=`` and would move
-    a field's border.
+def _unescaped_at_once(data: bytes) -> bytes | None:
+    """Return a whole form; None where an escape stands for ``&`` or ``=`` and would move a field's border, or where a
+    field may name another character set.
     """
     if b"+" in data:
         data = data.replace(b"+", b" ")
@@ -111,11 +113,14 @@ def _unescaped_at_once(data: bytes) -> str | None:
             if b"%26" in data or b"%3D" in data or b"%3d" in data:
                 return None
             data = unescaped_bytes(data)
+    return data if data.isascii() or b"_charset_=" not in data else None
+
+
+def _decoded(plain: bytes) -> str | None:
     try:
-        text = data.decode()
+        return plain.decode()
     except UnicodeDecodeError:
         return None
-    return text if text.isascii() or "_charset_=" not in text else None
 
 
 def _unescaped(part: bytes) -> str:

@@ -18,9 +18,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -61,9 +60,8 @@ _MOST_DUPLICATES: Final = 16
 _MOST_NAMED_BYTES: Final = 65_536
 
 
-@dataclass(frozen=True, slots=True)
-class JsonText:
-    """One parsed body.
+class JsonText(NamedTuple):
+    """One parsed body. (A tuple: a frozen dataclass takes three times as long to make.)
 
     Args:
         fields: the object. Numbers that a double cannot hold are text, in that case all numbers are.

@@ -27,7 +27,7 @@ def decimal(value: object) -> str | None:
         ValueError: not a finite number, or one with more digits than any amount has.
     """
     if type(value) is str:
-        if _PLAIN.fullmatch(value):
+        if _is_plain(value) if len(value) <= _MOST_DIGITS else _PLAIN.fullmatch(value):
             return value
         text = value.strip()
         if not text:
@@ -47,6 +47,12 @@ def decimal(value: object) -> str | None:
     if not number.is_finite() or abs(number.adjusted()) > _MOST_DIGITS:
         raise ValueError("not an amount")
     return format(number, "f")
+
+
+@lru_cache(maxsize=1024)
+def _is_plain(text: str) -> bool:
+    """Whether a short text is an amount; remembered, as there are few prices."""
+    return _PLAIN.fullmatch(text) is not None
 
 
 def total(amounts: list[str]) -> str:

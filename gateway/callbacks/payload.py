@@ -26,7 +26,8 @@ from gateway.errors import CallbackRejected
 Layout = Literal["form", "json"]
 
 #: Values that say as little as an absent field. A tuple made once, as every callback of two shapes asks.
-_NOTHING: Final[tuple[Any, ...]] = (None, "", {}, [], *NULL_WORDS)
+_NOTHING: Final[tuple[Any, ...]] = (None, {}, [])
+_NO_WORDS: Final = frozenset({"", *NULL_WORDS})
 _ESCAPED_BRACE: Final = frozenset({b"%7B", b"%7b"})
 _BOUNDARY: Final = b"--"
 _LINE_ENDS: Final = b"\r\n\t"
@@ -66,7 +67,8 @@ class Payload(NamedTuple):
 
     def has(self, name: str) -> bool:
         """Whether the field has a value: absent, null and empty say the same (protocol.md, E6)."""
-        return self.fields.get(name) not in _NOTHING
+        value = self.fields.get(name)
+        return value not in _NO_WORDS if type(value) is str else value not in _NOTHING
 
 
 def read(request: CallbackRequest, layout: Layout, credential_fields: frozenset[str]) -> Payload:
@@ -85,7 +87,7 @@ def read(request: CallbackRequest, layout: Layout, credential_fields: frozenset[
     first = body[:1]
     if codecs is None and first not in _UNUSUAL and body[1:2] != b"\0":  # nearly all: plain UTF-8
         if first in jsontext.BEFORE_OBJECT:
-            if (layout == "json" or not query) and jsontext.is_object(body):
+            if (layout == "json" or not query) and (first == b"{" or jsontext.is_object(body)):
                 try:
                     parsed = jsontext.parse(body)
                     return Payload(

@@ -190,9 +190,9 @@ def split_did(payload: Payload, request: CallbackRequest, context: DecodeContext
     one of ours; anything else is taken for incoming, whose text nobody else would tell us.
     """
     fields = payload.fields
-    by_type = _BY_TYPE.get(canonical(str(fields.get("type")).strip()))
     shape = _BY_ACTION.get(request.headers.get("action", "").lower())
     if shape is None:
+        by_type = _BY_TYPE.get(canonical(str(fields.get("type")).strip()))
         if by_type is None:
             scope.note("type", str(fields.get("type") or "missing"))
         shape = _by_numbers(fields, context.own_numbers) or by_type or _by_status(fields)

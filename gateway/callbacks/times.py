@@ -97,7 +97,7 @@ def salvaged(value: object, zone: tzinfo) -> str | None:
 def recorded(moment: datetime) -> str:
     """Return an aware moment in UTC with microseconds, ending in ``Z``."""
     # A double holds seconds of our century to a quarter of a microsecond, so the whole second is never rounded up.
-    return f"{_second(int(moment.timestamp()))}.{moment.microsecond:06}Z"
+    return f"{_second(int(moment.timestamp()))}.{str(moment.microsecond).zfill(6)}Z"
 
 
 def utc(moment: datetime) -> str:

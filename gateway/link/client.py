@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -46,7 +45,8 @@ class LinkPolicy:
         again_s: between two attempts to connect.
         heartbeat_s: between two looks whether it answers.
         silent_s: no answer for so long is a problem, told by :attr:`LogClient.problem`.
-        most_bytes: of records that wait. Past it a disk that hangs is answered 503 instead of filling the memory.
+        most_bytes: of records that wait, and of those given up that the log process has not read. Past it a disk that
+            hangs is answered 503 instead of filling the memory.
     """
 
     start_s: float = 20.0
@@ -92,6 +92,7 @@ class LogClient:
         self._requests: dict[int, _Request] = {}
         self._number = 0
         self._bytes = 0
+        self._is_behind = False
         self._has_given_up = False
         self._resending: asyncio.TimerHandle | None = None
         self._heard_at = 0.0
@@ -163,7 +164,7 @@ class LogClient:
 
     def append(self, records: bytes) -> asyncio.Future[Appended]:
         """See :meth:`gateway.log.journal.following.Writer.append`."""
-        if self._bytes > self._policy.most_bytes:
+        if self._is_behind or self._bytes > self._policy.most_bytes:
             raise JournalUnavailable("the disk does not keep up: too much waits for it")
         return self._ask(Kind.APPEND, records)
 
@@ -176,13 +177,15 @@ class LogClient:
         await self._ask(Kind.SYNC, b"")
 
     def _ask(self, kind: Kind, content: bytes) -> asyncio.Future[Any]:
-        now = self._loop.time()
-        if self._is_closed or self._is_given_up(now):
+        if self._is_closed or self._is_given_up(self._loop.time()):
             raise JournalUnavailable(self.problem)
+        return self._send(kind, content)
+
+    def _send(self, kind: Kind, content: bytes) -> asyncio.Future[Any]:
         self._number = (self._number + 1) & 0xFFFFFFFF
         data = frame(kind, NUMBER.pack(self._number), content)
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._requests[self._number] = _Request(data, future, now)
+        self._requests[self._number] = _Request(data, future, self._loop.time())
         self._bytes += len(data)
         if self._transport is not None:
             self._transport.write(data)
@@ -217,6 +220,7 @@ class LogClient:
             try:
                 connection = connected(self._path)
                 transport, _ = await self._loop.create_unix_connection(partial(_Connection, self), sock=connection)
+                transport.set_write_buffer_limits(high=self._policy.most_bytes)
                 hello = {"version": VERSION, "name": self._name, "follows": self._follower is not None}
                 transport.write(frame(Kind.HELLO, orjson.dumps(hello)))
                 snapshot = await self._welcome
@@ -249,10 +253,15 @@ class LogClient:
         if self._transport is None or self._is_closed:
             return
         self._transport = None
+        self._is_behind = False
         # Not by the attempts to connect: a connection that nobody accepts yet is made, and waits in the socket's queue.
         self._resending = self._loop.call_later(self._policy.resend_s, self._give_up)
         _log.warning("link.broken", waiting=len(self._requests))
         self._connector = asyncio.create_task(self._connect(), name="link")
+
+    def filled(self, is_behind: bool) -> None:
+        """The log process reads so slowly that what was sent fills the connection, or has caught up."""
+        self._is_behind = is_behind
 
     def _give_up(self) -> None:
         """Fail what waits, and what comes until there is a connection: the log process is away for too long."""
@@ -260,14 +269,17 @@ class LogClient:
         self._fail(self._requests, JournalUnavailable(self.problem))
 
     async def _beat(self) -> None:
-        """Look whether the log process answers, and give up what waits too long."""
+        """Look whether the log process answers, and give up what waits too long.
+
+        Also where no request is sent any more: after a pause of this process (``SIGSTOP``, a frozen container) longer
+        than ``answer_s`` nothing else would find out that the log process answers.
+        """
         asked: asyncio.Future[Any] | None = None
         while True:
             await asyncio.sleep(self._policy.heartbeat_s)
             now = self._loop.time()
             if self._transport is not None and (asked is None or asked.done()):
-                with suppress(JournalUnavailable):
-                    asked = self._ask(Kind.SYNC, b"")
+                asked = self._send(Kind.SYNC, b"")
             late = {
                 number: request
                 for number, request in self._requests.items()
@@ -335,6 +347,12 @@ class _Connection(asyncio.Protocol):
             _log.error("link.not_understood", error=str(exc))
             if self._transport is not None:
                 self._transport.abort()
+
+    def pause_writing(self) -> None:
+        self._client.filled(True)
+
+    def resume_writing(self) -> None:
+        self._client.filled(False)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._client.lost()

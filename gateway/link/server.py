@@ -58,8 +58,9 @@ class LogServer:
         """Take connections."""
         loop = asyncio.get_running_loop()
         options: dict[str, Any] = {}
-        if sys.version_info >= (3, 13) and isinstance(loop, asyncio.SelectorEventLoop):
+        if sys.version_info >= (3, 13):
             # Otherwise the socket loses its name when this server is closed, and the next one could not be reached.
+            # uvloop, too, does so from this version on (0.22, which is the least that we take).
             options["cleanup_socket"] = False
         self._server = await loop.create_unix_server(
             lambda: _Peer(self._writer, self._peers, self._gone), sock=self._listening, **options
@@ -193,8 +194,8 @@ class _Peer(asyncio.Protocol):
     def _catch_up(self) -> None:
         """Send a snapshot in place of what was not sent while the other end did not read."""
         if self._has_missed:
+            self.welcomed(self._writer.snapshot())  # may fail, as it reads the file: then it is still to be sent
             self._has_missed = False
-            self.welcomed(self._writer.snapshot())
 
     # -- out ----------------------------------------------------------------------------------------------------
 

@@ -107,17 +107,18 @@ async def test_app_can_be_stopped_twice_and_before_its_start(tmp_path: Path) -> 
     await app.stop()
 
 
-async def test_port_in_use_is_one_clear_sentence(gateway: MakeGateway, tmp_path: Path) -> None:
-    """The second gateway says which keys to change and exits non-zero, leaving nothing half-open."""
+@pytest.mark.parametrize(("taken", "other"), [("ingest.port", "ADMIN"), ("admin.port", "INGEST")])
+async def test_port_in_use_is_one_clear_sentence(gateway: MakeGateway, tmp_path: Path, taken: str, other: str) -> None:
+    """The second gateway says which key to change and exits non-zero, leaving nothing half-open."""
     running = await gateway()
     second = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway", "run", "-c", str(running.path),
-        env={**os.environ, "GATEWAY__JOURNAL__DIR": str(tmp_path / "other")},
+        env={**os.environ, "GATEWAY__JOURNAL__DIR": str(tmp_path / "other"), f"GATEWAY__{other}__PORT": "0"},
         stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     _, stderr = await second.communicate()
     assert second.returncode not in (0, None)
-    assert b"ingest.port" in stderr
+    assert f"{taken}: " in stderr.decode()
     assert b"Traceback" not in stderr
 
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import JournalFull, JournalUnavailable
+from gateway.eventloop import loop_factory
 from gateway.link import LinkPolicy, LogClient
 from gateway.link.frames import Frames, Kind, frame
 from gateway.log import ALL_NEW, Appended, Entry
 from gateway.log.journal import EVENTS, Expired, Retention
+from gateway.log.journal.following import Positions, Writer
+from gateway.log.journal.positions import PositionKeeper
 from gateway.sockets import listen_locally
 from tests.log.linked import ROOMY, Linked
 
@@ -145,6 +150,44 @@ async def test_a_log_process_that_hangs_is_a_problem_and_holds_nobody(tmp_path: 
         listening.close()
 
 
+async def test_what_was_given_up_counts_until_the_log_process_has_read_it(tmp_path: Path) -> None:
+    """A log process that answers others, and reads this one too slowly: memory is bounded by bytes, not by time."""
+    policy = replace(QUICK, most_bytes=MIB)
+    async with linked(tmp_path, policy=policy) as made, client(made) as sender:
+        (peer,) = (one for one in made.server._peers if one._name == "deliver")
+        assert peer._transport is not None
+        assert made.client._transport is not None
+        peer._transport.pause_reading()
+        given_up = 0
+        with pytest.raises(JournalUnavailable, match="does not keep up"):
+            while made.client._transport.get_write_buffer_size() < 8 * MIB:
+                waiting = made.journal.append_soon([entry(given_up, size=512 * 1024)])
+                while not waiting.done():
+                    await sender.append_soon([entry(1000 + given_up)])  # deliver hears of it
+                    await asyncio.sleep(0.02)
+                given_up += 1
+        assert given_up > 1
+        peer._transport.resume_reading()
+        async with asyncio.timeout(10):
+            while made.client._transport.get_write_buffer_size():
+                await asyncio.sleep(0.01)
+        assert await made.journal.append([entry(5000)]) == ALL_NEW
+
+
+async def test_a_process_that_was_paused_for_long_goes_on(tmp_path: Path) -> None:
+    """As one that was suspended, or whose container was frozen: nothing but it was silent."""
+    async with linked(tmp_path) as made, client(made, QUICK) as sender:
+        await sender.append_soon([entry(1)])
+        while sender._requests:  # a heartbeat that is under way would be answered after the pause
+            await asyncio.sleep(0)
+        time.sleep(2 * QUICK.answer_s)  # noqa: ASYNC251
+        assert "has not answered" in sender.problem
+        async with asyncio.timeout(10):
+            while sender.problem:
+                await asyncio.sleep(0.01)
+        assert await sender.append_soon([entry(2)]) == ALL_NEW
+
+
 async def test_nobody_there_is_an_error_that_says_so(tmp_path: Path) -> None:
     with pytest.raises(JournalUnavailable, match="log process does not answer"):
         await LogClient(tmp_path / "none", "ingest-0", LinkPolicy(start_s=0.2)).start()
@@ -161,7 +204,7 @@ async def test_a_refusal_arrives_as_what_it_was(tmp_path: Path) -> None:
 
 async def test_a_follower_that_does_not_read_is_spared_the_records_and_misses_none(tmp_path: Path) -> None:
     """What waits for it in the log process is bounded; the rest comes from the file."""
-    async with linked(tmp_path) as made, client(made) as sender:
+    async with linked(tmp_path, policy=LinkPolicy(heartbeat_s=60.0)) as made, client(made) as sender:
         reader = await made.journal.reader("any", [], start="earliest")
         transport = made.client._transport
         assert transport is not None
@@ -213,6 +256,24 @@ async def test_a_sync_shows_a_follower_that_did_not_read_what_was_done_before_it
         assert heads[0] == number
 
 
+async def test_a_snapshot_that_could_not_be_made_is_made_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk may fail just when a follower that did not read begins to read again."""
+    async with linked(tmp_path) as made, client(made) as sender:
+        (peer,) = (one for one in made.server._peers if one._name == "deliver")
+        peer.pause_writing()
+        await sender.append_soon([entry(1)])
+        with monkeypatch.context() as disk:
+            disk.setattr(made.writer.store, "cursors", _unreadable)
+            with pytest.raises(JournalUnavailable):
+                peer.resume_writing()
+        await made.journal.sync()
+        assert made.journal.head(EVENTS) == 1
+
+
+def _unreadable() -> dict[tuple[str, str], int]:
+    raise JournalUnavailable("the disk failed")
+
+
 @pytest.mark.parametrize("is_in_memory", [True, False])
 async def test_what_goes_while_a_reader_is_about_to_read_it_is_counted_by_topic(
     tmp_path: Path, is_in_memory: bool
@@ -257,6 +318,34 @@ async def test_another_file_in_its_place_is_noticed(tmp_path: Path) -> None:
         assert str(tmp_path) in replaced[0]
 
 
+async def test_a_position_that_could_not_be_stored_does_not_replace_a_newer_one(tmp_path: Path) -> None:
+    """Its answer may come after that of a position that was sent behind it."""
+    async with linked(tmp_path) as made:
+        late: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        keeper = PositionKeeper(cast("Writer", _Late(made.client, late)))
+        keeper.note("any", EVENTS, 10)
+        older = asyncio.create_task(keeper.flush())
+        await asyncio.sleep(0)
+        keeper.note("any", EVENTS, 20)
+        await keeper.flush()
+        late.set_exception(JournalUnavailable("it has not answered"))
+        with pytest.raises(JournalUnavailable):
+            await older
+        await keeper.flush()
+        assert made.writer.store.cursors()["any", EVENTS] == 20
+
+
+class _Late:
+    """A writer whose first answer comes late."""
+
+    def __init__(self, writer: LogClient, late: asyncio.Future[None]) -> None:
+        self._writer = writer
+        self._late = [late]
+
+    def note(self, positions: Positions) -> asyncio.Future[None]:
+        return self._late.pop() if self._late else self._writer.note(positions)
+
+
 async def test_positions_outlast_a_log_process(tmp_path: Path) -> None:
     """What was on its way when it died goes to the next."""
     async with linked(tmp_path) as made:
@@ -268,6 +357,22 @@ async def test_positions_outlast_a_log_process(tmp_path: Path) -> None:
         await made.start_log()
         await reader.flush()
         assert made.writer.store.cursors()["any", EVENTS] == 4
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, loop_factory()])
+def test_the_socket_keeps_its_name_when_a_log_process_ends_by_itself(
+    tmp_path: Path, make_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """The next one has the same socket, and the others look for it by its name."""
+
+    async def end_and_begin() -> None:
+        async with linked(tmp_path) as made:
+            await made.stop_log()
+            await made.start_log()
+            assert await made.journal.append([entry(1)]) == ALL_NEW
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(end_and_begin())
 
 
 async def test_the_log_process_stays_until_the_others_have_gone(tmp_path: Path) -> None:

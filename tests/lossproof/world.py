@@ -59,6 +59,8 @@ ROLES: Final[Mapping[Mode, tuple[str, ...]]] = {
 }
 #: Two share the port: repeats and keys meet both.
 _WORKERS: Final = 2
+#: Of a stack trace, so many are shown.
+_TRACE_LINES: Final = 60
 #: Lines of the gateway that are a breach wherever they are.
 _NEVER: Final = ("delivery.broke", "link.not_understood", "process.crashed", "process.killed")
 #: Nobody delivers until the session of a killed process is over: with the default of 15 s most of a run is waiting.
@@ -354,13 +356,7 @@ class World:
             verdict.breaches.append(f"the journal has {len(twice)} events more than once: {twice[:3]}")
         if any(codes):
             verdict.breaches.append(f"the gateway ended with {codes} after SIGTERM, and not with 0")
-        for gateway in self.gateways:
-            verdict.breaches += gateway.strange_ends
-            for event in _NEVER:
-                if lines := gateway.told(event):
-                    verdict.breaches.append(f"the gateway's log has {event}: {lines[0]}")
-        if broken := [line for gateway in self.gateways for line in gateway.told("text") if _is_trace(line)]:
-            verdict.breaches.append(f"the gateway's log has a stack trace: {broken[:3]}")
+        verdict.breaches += [breach for gateway in self.gateways for breach in _in_the_log_of(gateway)]
         return verdict
 
     def excuse(self, verdict: Verdict) -> int:
@@ -431,5 +427,14 @@ class World:
             undo()
 
 
-def _is_trace(line: dict[str, Any]) -> bool:
-    return "Traceback" in str(line.get("text", ""))
+def _in_the_log_of(gateway: Gateway) -> list[str]:
+    """What no gateway may log, whatever the fault: one sentence each."""
+    breaches = gateway.strange_ends
+    for event in _NEVER:
+        if lines := gateway.told(event):
+            breaches.append(f"the log of {gateway.command} has {event}: {lines[0]}")
+    texts = [str(line.get("text", "")) for line in gateway.told("text")]
+    if traces := [number for number, text in enumerate(texts) if "Traceback" in text]:
+        trace = "".join(texts[traces[0] : traces[0] + _TRACE_LINES])
+        breaches.append(f"the log of {gateway.command} has {len(traces)} stack traces, the first is\n{trace}")
+    return breaches

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection
 from functools import partial
 from typing import Final
 
@@ -77,9 +77,10 @@ class PositionKeeper:
         saved.add_done_callback(partial(self._saved, unsaved))
         return saved
 
-    def _saved(self, positions: Mapping[tuple[str, str], int], saved: asyncio.Future[None]) -> None:
+    def _saved(self, positions: Collection[tuple[str, str]], saved: asyncio.Future[None]) -> None:
         if not saved.cancelled() and saved.exception() is None:
             return
-        self._unsaved = {**positions, **self._unsaved}
+        # As they are now: newer ones may have been stored since, and must not go back.
+        self._unsaved.update((place, self._positions[place]) for place in positions)
         if self._unsaved:
             self._save_soon()

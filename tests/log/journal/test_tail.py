@@ -15,7 +15,6 @@ sizes = st.sampled_from([0, 1, 40, 700, 3000, 20_000])
 shares = st.floats(0, 1)
 steps = st.one_of(
     st.tuples(st.just("stored"), st.lists(sizes, min_size=1, max_size=8)),
-    st.tuples(st.just("stored elsewhere"), st.integers(1, 5)),
     st.tuples(st.just("missed"), st.integers(1, 5)),
     st.tuples(st.just("skipped"), st.integers(0, 5)),
     st.tuples(st.just("slice"), st.tuples(shares, st.integers(1, 40))),
@@ -49,14 +48,8 @@ class Model:
         assert self.tail.head == self.head
         self.is_kept_as_far_as_it_fits()
 
-    def stored_elsewhere(self, count: int) -> None:
-        """A commit whose records are to be read from the file."""
-        self.tail.extend(Commit("events", self.head, count, NOW, None))
-        self._lack(count)
-        assert self.tail.first == self.tail.head == self.head
-
     def missed(self, count: int) -> None:
-        """A commit that the tail was not called with: the next one has a gap before it."""
+        """A commit that the tail was not given: the next one has a gap before it."""
         self._lack(count)
 
     def skipped(self, count: int) -> None:
@@ -100,8 +93,6 @@ def test_any_sequence_of_commits_gaps_and_slices_is_a_list(
         match step:
             case "stored":
                 model.stored(argument)  # type: ignore[arg-type]
-            case "stored elsewhere":
-                model.stored_elsewhere(argument)  # type: ignore[arg-type]
             case "missed":
                 model.missed(argument)  # type: ignore[arg-type]
             case "skipped":

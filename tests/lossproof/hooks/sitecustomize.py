@@ -76,16 +76,17 @@ def _after_commit(countdown: Countdown) -> None:
 
 
 def _around_commits(*, before: Callable[[], None] | None = None, after: Callable[[], None] | None = None) -> None:
-    """Of events, not of positions alone."""
+    """Of callbacks: not of positions alone, or of what deliver notes of its attempts."""
     from gateway.log.journal.store import Store
+    from gateway.log.journal.streams import EVENTS
 
     real = Store.commit
 
     def commit(self: Any, appends: Any, *rest: Any) -> Any:
-        if appends and before is not None:
+        if EVENTS in appends and before is not None:
             before()
         result = real(self, appends, *rest)
-        if appends and after is not None:
+        if EVENTS in appends and after is not None:
             after()
         return result
 
@@ -104,18 +105,18 @@ def _torn_acknowledgement(countdown: Countdown) -> None:
 
 def _torn_push(countdown: Countdown) -> None:
     """Half of what is pushed to deliver has left."""
-    _leaving("STORED", countdown, 0.5)
+    _leaving("STORED", countdown, 0.5, to="deliver")
 
 
-def _leaving(kind: str, countdown: Countdown, share: float) -> None:
-    """Around what leaves the log process with a frame of this kind in it."""
+def _leaving(kind: str, countdown: Countdown, share: float, to: str = "ingest") -> None:
+    """Around what leaves the log process with a frame of this kind in it, for a process of this name."""
     from gateway.link.frames import Kind
     from gateway.link.server import _Peer
 
     wanted, real = Kind[kind], _Peer._flush
 
     def flush(self: Any) -> None:
-        if any(_kind_of(frame) == wanted for frame in self._out):
+        if self._name.startswith(to) and any(_kind_of(frame) == wanted for frame in self._out):
             countdown.sent(self._transport, b"".join(self._out), share)
         real(self)
 
