@@ -234,8 +234,11 @@ class LogClient:
                 self._resending.cancel()
             self._heard_at = self._loop.time()
             self.known_ids = snapshot.known_ids
-            for request in self._requests.values():
-                transport.write(request.data)
+            for number, request in list(self._requests.items()):
+                if request.future.done():  # nobody waits for it, or its caller took it back
+                    self._settle(number)
+                else:
+                    transport.write(request.data)
             return
 
     def welcomed(self, snapshot: Snapshot) -> None:

@@ -345,6 +345,30 @@ class _Late:
         return self._late.pop() if self._late else self._writer.note(positions)
 
 
+async def test_positions_in_a_file_do_not_go_to_another_in_its_place(tmp_path: Path) -> None:
+    """Neither those that are on their way, nor those to come: what is at these offsets there was never read."""
+    replaced = asyncio.Event()
+    async with linked(tmp_path, on_replaced=lambda _: replaced.set()) as made:
+        await made.journal.append([entry(number) for number in range(50)])
+        reader = await made.journal.reader("any", [], start="earliest")
+        await reader.fetch(max_records=50, wait_s=5)
+        await made.stop_log()
+        for path in list(tmp_path.glob("journal.sqlite*")):  # noqa: ASYNC240
+            path.rename(tmp_path / f"old-{path.name}")
+        reader.commit(EVENTS, 30)
+        asked = asyncio.create_task(reader.flush())
+        await asyncio.sleep(0)
+        await made.start_log()
+        await replaced.wait()
+        reader.commit(EVENTS, 40)
+        with pytest.raises(JournalUnavailable, match="replaced"):
+            await asked
+        with pytest.raises(JournalUnavailable, match="replaced"):
+            await reader.close()
+        await made.journal.stop()
+        assert made.writer.store.cursors() == {}
+
+
 async def test_positions_outlast_a_log_process(tmp_path: Path) -> None:
     """What was on its way when it died goes to the next."""
     async with linked(tmp_path) as made:
