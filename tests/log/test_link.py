@@ -188,6 +188,19 @@ async def test_a_process_that_was_paused_for_long_goes_on(tmp_path: Path) -> Non
         assert await sender.append_soon([entry(2)]) == ALL_NEW
 
 
+async def test_what_is_no_record_is_refused_by_itself(tmp_path: Path) -> None:
+    """Others of the same process are not held up by it, and it is not sent again."""
+    async with linked(tmp_path) as made, client(made) as sender:
+        before, wrong, behind = (
+            sender.append_soon([entry(1)]),
+            sender.append(b"no record"),
+            sender.append_soon([entry(2)]),
+        )
+        with pytest.raises(JournalUnavailable, match="within a record"):
+            await wrong
+        assert [await before, await behind] == [ALL_NEW, ALL_NEW]
+
+
 async def test_nobody_there_is_an_error_that_says_so(tmp_path: Path) -> None:
     with pytest.raises(JournalUnavailable, match="log process does not answer"):
         await LogClient(tmp_path / "none", "ingest-0", LinkPolicy(start_s=0.2)).start()
