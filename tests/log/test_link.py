@@ -181,10 +181,7 @@ async def test_a_process_that_was_paused_for_long_goes_on(tmp_path: Path) -> Non
         while sender._requests:  # a heartbeat that is under way would be answered after the pause
             await asyncio.sleep(0)
         time.sleep(2 * QUICK.answer_s)  # noqa: ASYNC251
-        assert "has not answered" in sender.problem
-        async with asyncio.timeout(10):
-            while sender.problem:
-                await asyncio.sleep(0.01)
+        assert not sender.problem
         assert await sender.append_soon([entry(2)]) == ALL_NEW
 
 
