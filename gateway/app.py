@@ -192,7 +192,7 @@ class App:
         assert self._shared.log_listening is not None
         takeover.adopt(_folder(settings))
         writer = JournalWriter(_folder(settings), _retention(settings), known_ids=settings.ingest.dedup_window)
-        await self._begin(writer.start(lock_wait_s=_LOCK_WAIT_S), writer.stop)
+        await self._begin(writer.start(lock_wait_s=_LOCK_WAIT_S), lambda: _stop(writer))
         await takeover.take_over(writer, _folder(settings))
         self._checks["journal"] = lambda: Check("journal", writer.problem or writer.state.failure)
         await asyncio.to_thread(_remove_others, self._shared.log)
@@ -435,6 +435,18 @@ async def _started(app: App, stopping: asyncio.Event) -> dict[str, object] | Non
     if starting.done() and not starting.cancelled() and (error := starting.exception()) is not None:
         _log.warning("gateway.start_broken_off", error=str(error))
     return None
+
+
+async def _stop(writer: JournalWriter) -> None:
+    """Stop a writer.
+
+    Raises:
+        Broken: the next start would not find what was stored.
+    """
+    moved = writer.moved
+    await writer.stop()
+    if moved:
+        raise Broken(moved)
 
 
 def _remove_others(link: Path | None) -> None:

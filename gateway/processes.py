@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -75,6 +76,10 @@ def _run_folder(settings: Settings, role: Role) -> Iterator[Path]:
     yield folder
 
 
+def _listen(key: str, host: str, port: int) -> socket.socket:
+    return sockets.listen_when_free(key, host, port, _PORT_WAIT_S)
+
+
 class _Machine:
     """Opens what is shared, and makes the children.
 
@@ -99,9 +104,9 @@ class _Machine:
             self._link.unlink(missing_ok=True)
 
     def _run(self, workers: int) -> int:
-        admin = self._settings.admin
-        port = sockets.listen_when_free("admin.port", admin.host, admin.port, _PORT_WAIT_S)
-        shared = Shared(admin=port, restarts=self._restarts)
+        ingest, admin = self._settings.ingest, self._settings.admin
+        taking = None if self._role == "fanout" else _listen("ingest.port", ingest.host, ingest.port)
+        shared = Shared(ingest=taking, admin=_listen("admin.port", admin.host, admin.port), restarts=self._restarts)
         stages = self._deliverers if self._role == "fanout" else self._around_a_log
         self._supervisor = Supervisor(stages(shared, workers), on_started=self._started, reload="deliver")
         return self._supervisor.run()
@@ -118,16 +123,14 @@ class _Machine:
 
     def _around_a_log(self, shared: Shared, workers: int) -> list[list[Child]]:
         """``run`` and ``serve``: who follows the log knows where it ends before anything is taken."""
-        ingest = self._settings.ingest
         names = [f"ingest-{number}" for number in range(workers)]
         listening = sockets.listen_locally(self._link)
-        taking = sockets.listen_when_free("ingest.port", ingest.host, ingest.port, _PORT_WAIT_S)
         shared = replace(shared, log=self._link, reports=self._reports(["log", "deliver", *names]))
-        inner = replace(shared, admin=None)
+        inner = replace(shared, ingest=None, admin=None)
         return [
             [self._child("log", "log", replace(inner, log_listening=listening))],
-            [self._child("deliver", "deliver", shared)],
-            [self._child("ingest", name, replace(inner, ingest=taking)) for name in names],
+            [self._child("deliver", "deliver", replace(inner, admin=shared.admin))],
+            [self._child("ingest", name, replace(inner, ingest=shared.ingest)) for name in names],
         ]
 
     def _reports(self, names: Sequence[str]) -> Mapping[str, Path]:

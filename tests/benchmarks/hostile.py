@@ -109,7 +109,17 @@ async def post(running: GatewayProcess, path: str, body: bytes) -> bytes:
 
 
 def memory(running: GatewayProcess) -> float:
-    """Most memory that the process ever held, MiB."""
-    text = Path(f"/proc/{running.pid}/status").read_text()
-    peak = next(line for line in text.splitlines() if line.startswith("VmHWM"))
-    return round(int(peak.split()[1]) / 1024, 1)
+    """Most memory that its processes ever held, MiB, each at its own time; what they share now is counted once."""
+    peaks = shared = 0
+    for pid in running.pids():
+        status = Path(f"/proc/{pid}/status").read_text()
+        peaks += kibibytes(status, "VmHWM")
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        shared += kibibytes(rollup, "Rss") - kibibytes(rollup, "Pss")
+    return round((peaks - shared) / 1024, 1)
+
+
+def kibibytes(text: str, name: str) -> int:
+    """One figure of a file that proc(5) describes."""
+    line = next(line for line in text.splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1])

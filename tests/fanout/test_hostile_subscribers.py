@@ -81,7 +81,7 @@ def saying(*parts: bytes, then_close: bool = False) -> Handler:
 async def test_the_status_line_decides(status: int, flaw: bytes) -> None:
     """Over a real connection; a success is known at once where its end is not worth waiting for."""
     async with subscriber(saying(b"HTTP/1.1 %d Said\r\n" % status + flaw)) as url:
-        sink = webhook(url, timeout_s=1)
+        sink = webhook(url, timeout_s=2)
         results = [await sink.attempt(RECORD, is_replay=False) for _ in range(2)]
         await sink.close()
     assert [status, status] == [result.status for result in results]

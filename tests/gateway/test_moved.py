@@ -67,7 +67,7 @@ async def test_callbacks_are_refused_and_the_reason_is_shown(gateway: MakeGatewa
     line = await running.logged("journal.moved")
     assert line["advice"]
     assert 1 == sum(line["level"] == "error" for line in running.lines)
-    assert await running.terminate() == 1  # the last positions could not be stored
+    assert await running.terminate() == 1  # the next start finds nothing of it
 
 
 async def test_folder_that_is_put_back_loses_nothing_that_was_answered(gateway: MakeGateway) -> None:

@@ -244,6 +244,21 @@ async def test_stopped_log_process_is_answered_503_and_explained(
     assert senders.accepted == (await stored(running)).keys()
 
 
+@pytest.mark.slow
+async def test_log_process_that_is_asked_to_end_is_replaced(gateway: MakeGateway) -> None:
+    """By itself, as some watchers of memory do: it serves until its time is over, and the next one has its socket."""
+    running = await gateway()
+    async with sending(running, clients=4) as senders:
+        os.kill(running.pid_of("log"), signal.SIGTERM)
+        await ready(running, "log", 2)
+        await senders.until_more(50)
+    assert {one.status for one in senders.answers} <= {200, 503}
+    assert max(one.took_s for one in senders.answers) < 2 + BUSY_S
+    assert died(running) == {"log": 1}
+    assert await running.terminate() == 0
+    assert senders.accepted == (await stored(running)).keys()
+
+
 # -- deliver -------------------------------------------------------------------------------------------------------
 
 

@@ -228,7 +228,8 @@ async def test_a_follower_that_does_not_read_is_spared_the_records_and_misses_no
         for _ in range(50):
             await sender.append_soon([entry(number + more, size=64 * 1024) for more in range(4)])
             number += 4
-        assert peer._transport.get_write_buffer_size() == held  # type: ignore[union-attr]
+        # Less than one record more: answers to the heartbeat, and how full the journal is.
+        assert peer._transport.get_write_buffer_size() < held + 16 * 1024  # type: ignore[union-attr]
         transport.resume_reading()
         found: list[int] = []
         while len(found) < number:

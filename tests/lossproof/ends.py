@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 from tests.lossproof.process import Gateway
@@ -45,48 +46,92 @@ def terminated(mode: Mode) -> tuple[str, ...]:
     return (*CHILDREN[mode], *COMMANDS[mode])
 
 
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """One cycle of kills, drawn before the first.
+
+    Args:
+        order: the roles.
+        tops: those of them that end a supervisor.
+        counts: events before each.
+        draws: from 0 to 1, which of several of a kind.
+        is_together: all but the tops at once.
+        by_delivery: the first after so many deliveries.
+        again: is killed once more, ``again_s`` after its start began; 0 is never.
+    """
+
+    order: tuple[str, ...]
+    tops: tuple[str, ...]
+    counts: Mapping[str, int]
+    draws: Mapping[str, float]
+    is_together: bool
+    by_delivery: bool
+    again: str
+    again_s: float
+
+    @classmethod
+    def of(cls, world: World, tops: tuple[str, ...]) -> _Round:
+        """Draw one."""
+        rng = world.rng
+        order = [*rng.sample(world.children, len(world.children)), *rng.sample(tops, len(tops))]
+        again = rng.choice(order)
+        if world.mode != "embedded":
+            order.insert(rng.randrange(len(order)), BROKER)
+        return cls(
+            tuple(order),
+            tops,
+            {role: rng.randint(1, 150) for role in order},
+            {role: rng.random() for role in order},
+            rng.random() < 0.25,
+            rng.random() < 0.5,
+            again,
+            rng.uniform(0, 1.5 if again in tops else 0.5) if rng.random() < 0.3 else 0.0,
+        )
+
+    def __str__(self) -> str:
+        counted = [f"{self.counts[role]} events, {role}" for role in self.order]
+        each = " + ".join(self.order) if self.is_together else ", ".join(counted)
+        again = f", {self.again} again {self.again_s:.2f} s into its start" if self.again_s else ""
+        return f"{each}{' by deliveries' if self.by_delivery else ''}{again}"
+
+
 async def kill(world: World) -> None:
     """SIGKILL of every kind of process and of the broker in each cycle: one after the other under load, or together.
 
     Then of the supervisors: alone, so that their children have to end and be started again by another one, or with all
     their children at once. Some are killed again while they start.
     """
-    rng = world.rng
-    tops = {command: world.deal((command, f"{command}/{SUPERVISOR}")) for command in COMMANDS[world.mode]}
+    tops = [world.deal((command, f"{command}/{SUPERVISOR}")) for command in COMMANDS[world.mode]]
     while True:
-        lasts = [next(of) for of in tops.values()]
-        order = [*rng.sample(world.children, len(world.children)), *rng.sample(lasts, len(lasts))]
-        if world.mode != "embedded":
-            order.insert(rng.randrange(len(order)), BROKER)
-        is_together, by_delivery = rng.random() < 0.25, rng.random() < 0.5
-        counts = {role: rng.randint(1, 150) for role in order}
-        draws = {role: rng.random() for role in order}
-        again = rng.choice([role for role in order if role != BROKER])
-        again_s = rng.uniform(0, 1.5 if again in lasts else 0.5) if rng.random() < 0.3 else 0.0
-        what = " + ".join(order) if is_together else ", ".join(f"{counts[role]} events, {role}" for role in order)
-        twice = f", {again} again {again_s:.2f} s into its start" if again_s else ""
-        if not world.cycle(f"SIGKILL {what}{' by deliveries' if by_delivery else ''}{twice}"):
+        drawn = _Round.of(world, tuple(next(of) for of in tops))
+        if not world.cycle(f"SIGKILL {drawn}"):
             return
-        first = counts[order[0]]
-        await (world.delivered_more(first, 120) if by_delivery else world.load.more(first))
-        async with asyncio.TaskGroup() as starting:
-            if is_together:
-                await asyncio.gather(*(world.kill(role, draws[role]) for role in order if role not in lasts))
-            for role in order:
-                if role != order[0]:
-                    await world.load.more(counts[role])
-                if role in lasts:
-                    await world.gateway(role).whole()
-                if role in lasts or not is_together:
-                    await world.kill(role, draws[role])
-                restart = _restart(world, role, again_s if role == again else 0.0)
-                if role == BROKER or (role in lasts and world.gateway(role) is not world.ingest):
-                    starting.create_task(restart)
-                else:
-                    await restart  # the load has to flow for what comes next
-        for gateway in world.gateways:
-            await gateway.whole()
+        first = drawn.counts[drawn.order[0]]
+        await (world.delivered_more(first, 120) if drawn.by_delivery else world.load.more(first))
+        await _kill_each(world, drawn)
         await world.delivered_more(20, 120)
+
+
+async def _kill_each(world: World, drawn: _Round) -> None:
+    """Kill and start again; the first now. All are there when this returns."""
+    async with asyncio.TaskGroup() as starting:
+        if drawn.is_together:
+            at_once = [role for role in drawn.order if role not in drawn.tops]
+            await asyncio.gather(*(world.kill(role, drawn.draws[role]) for role in at_once))
+        for role in drawn.order:
+            if role != drawn.order[0]:
+                await world.load.more(drawn.counts[role])
+            if role in drawn.tops:
+                await world.gateway(role).whole()
+            if role in drawn.tops or not drawn.is_together:
+                await world.kill(role, drawn.draws[role])
+            restart = _restart(world, role, drawn.again_s if role == drawn.again else 0.0)
+            if role == BROKER or (role in drawn.tops and world.gateway(role) is not world.ingest):
+                starting.create_task(restart)
+            else:
+                await restart  # the load has to flow for what comes next
+    for gateway in world.gateways:
+        await gateway.whole()
 
 
 async def _restart(world: World, role: str, again_s: float) -> None:

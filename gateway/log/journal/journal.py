@@ -193,6 +193,8 @@ class Journal:
         position = self.cursors().get((group, stream))
         is_new = position is None
         if position is None:
+            if start == "latest":  # what was answered before this call is not from now on
+                await self.sync()
             position = await self._origin(stream, start)
         reader = JournalReader(self, group, stream, wanted, min(position, self.head(stream)))
         floor = self.floor(stream)

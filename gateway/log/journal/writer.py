@@ -167,6 +167,11 @@ class JournalWriter:
         return "" if self.is_open else "the journal is closed: the gateway is stopping"
 
     @property
+    def moved(self) -> str:
+        """Why the next start would not find what is stored, and what to do; empty when it would."""
+        return self._files.problem if self._files is not None else ""
+
+    @property
     def known_ids(self) -> int:
         """Ids in the window of known ones."""
         return len(self._known)
