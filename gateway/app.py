@@ -399,13 +399,14 @@ async def _run(make: Callable[[], App], ready: Callable[[Mapping[str, object]], 
         loop.add_signal_handler(number, stopping.set)
     # In every part and from the first moment to the last: by default the signal would kill us.
     loop.add_signal_handler(signal.SIGHUP, app.reload.set)
-    facts = await app.start()
-    # What lives as long as the process need not be walked by every collection.
-    gc.collect()
-    gc.freeze()
-    ready(facts)
-    ends = [asyncio.create_task(event.wait()) for event in (stopping, app.failed)]
-    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    facts = await _started(app, stopping)
+    if facts is not None:
+        # What lives as long as the process need not be walked by every collection.
+        gc.collect()
+        gc.freeze()
+        ready(facts)
+        ends = [asyncio.create_task(event.wait()) for event in (stopping, app.failed)]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     try:
         async with asyncio.timeout(STOP_S):
             await app.stop()
@@ -416,6 +417,24 @@ async def _run(make: Callable[[], App], ready: Callable[[Mapping[str, object]], 
     if app.failed.is_set():
         raise Broken(app.failure)
     return 0
+
+
+async def _started(app: App, stopping: asyncio.Event) -> dict[str, object] | None:
+    """Start it, and break that off when it is to stop: a start may wait for a lock, the log process, or an old journal.
+
+    Returns what the start does; None when it was broken off.
+    """
+    starting = asyncio.create_task(app.start(), name="start")
+    asked = asyncio.create_task(stopping.wait())
+    await asyncio.wait([starting, asked], return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if starting.done():
+        return starting.result()
+    starting.cancel()
+    await asyncio.wait([starting], timeout=STOP_S)
+    if starting.done() and not starting.cancelled() and (error := starting.exception()) is not None:
+        _log.warning("gateway.start_broken_off", error=str(error))
+    return None
 
 
 async def _stop(writer: JournalWriter) -> None:

@@ -13,6 +13,7 @@ everything else :data:`_OWN`: journal, search, Kafka, listening sockets, event l
 
 from __future__ import annotations
 
+import os
 import resource
 from contextlib import suppress
 from typing import Final, Literal
@@ -38,6 +39,16 @@ def raise_limit() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def fill_standard() -> None:
+    """Open what is closed of standard input, output and error, so that no socket of ours gets such a number.
+
+    Children have their standard input replaced; a program that was started with ``<&-`` would lose a port with it.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
 
 
 def limit() -> int:

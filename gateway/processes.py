@@ -50,6 +50,7 @@ def run(settings: Settings, config_path: Path | None = None, *, role: Role = "ru
     """
     logs.configure(settings.log.level, settings.log.format)
     descriptors.raise_limit()
+    descriptors.fill_standard()
     try:
         if role != "run" and settings.kafka is None:
             raise ConfigError([f"kafka: 'gateway {role}' needs topics; without Kafka use 'gateway run'"])

@@ -146,8 +146,8 @@ class LogClient:
             return "the journal is closed: the gateway is stopping"
         if self._transport is None:
             return "the log process is away; it is started again when it has died"
-        if self._loop.time() - self._heard_at > self._policy.silent_s:
-            silent_s = self._loop.time() - self._heard_at
+        silent_s = self._silent_s()
+        if silent_s > self._policy.silent_s:
             return f"the log process has not answered for {silent_s:.0f} s: it hangs, or its disk does"
         return ""
 
@@ -177,25 +177,33 @@ class LogClient:
         await self._ask(Kind.SYNC, b"")
 
     def _ask(self, kind: Kind, content: bytes) -> asyncio.Future[Any]:
-        if self._is_closed or self._is_given_up(self._loop.time()):
+        if self._is_closed or self._is_given_up:
             raise JournalUnavailable(self.problem)
         return self._send(kind, content)
 
     def _send(self, kind: Kind, content: bytes) -> asyncio.Future[Any]:
+        now = self._loop.time()
+        if not self._requests:
+            self._heard_at = now  # it owed no answer until now
         self._number = (self._number + 1) & 0xFFFFFFFF
         data = frame(kind, NUMBER.pack(self._number), content)
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._requests[self._number] = _Request(data, future, self._loop.time())
+        self._requests[self._number] = _Request(data, future, now)
         self._bytes += len(data)
         if self._transport is not None:
             self._transport.write(data)
         return future
 
-    def _is_given_up(self, now: float) -> bool:
+    @property
+    def _is_given_up(self) -> bool:
         """There is no hope for an answer soon: fail at once instead of letting everybody wait."""
         if self._transport is None:
             return self._has_given_up
-        return now - self._heard_at > self._policy.answer_s
+        return self._silent_s() > self._policy.answer_s
+
+    def _silent_s(self) -> float:
+        """How long the log process owes an answer and has sent nothing. It owes none while this process is paused."""
+        return self._loop.time() - self._heard_at if self._requests else 0.0
 
     def _settle(self, number: int) -> asyncio.Future[Any] | None:
         request = self._requests.pop(number, None)
@@ -234,8 +242,11 @@ class LogClient:
                 self._resending.cancel()
             self._heard_at = self._loop.time()
             self.known_ids = snapshot.known_ids
-            for request in self._requests.values():
-                transport.write(request.data)
+            for number, request in list(self._requests.items()):
+                if request.future.done():  # nobody waits for it, or its caller took it back
+                    self._settle(number)
+                else:
+                    transport.write(request.data)
             return
 
     def welcomed(self, snapshot: Snapshot) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar, cast
 import orjson
 import structlog
 
-from gateway.errors import GatewayError, NotNow
+from gateway.errors import GatewayError, JournalUnavailable, NotNow
 from gateway.link.frames import (
     VERSION,
     Frames,
@@ -155,6 +155,11 @@ class _Peer(asyncio.Protocol):
             future = ask()
         except NotNow as exc:
             self._write(frame(Kind.REFUSED, number, refused_out(exc)))
+        except (
+            ValueError
+        ) as exc:  # of this request alone: the end of the connection would send it again, with all others
+            _log.error("link.refused", peer=self._name, error=str(exc))
+            self._write(frame(Kind.REFUSED, number, refused_out(JournalUnavailable(str(exc)))))
         else:
             future.add_done_callback(partial(self._answer, number))
 

@@ -8,15 +8,18 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 import orjson
 import pytest
 
-from gateway.app import App, _run
+from gateway.app import App, Shared, _run
 from gateway.config.loading import load
 from gateway.log.journal import EVENTS, Journal, Retention
+from gateway.log.journal.lock import FolderLock
+from gateway.sockets import listen_locally
 from tests.gateway.conftest import MakeGateway, MakeSubscriber, to
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -95,6 +98,27 @@ async def test_stop_may_come_before_the_start_is_over(tmp_path: Path) -> None:
     assert not ready
     os.kill(os.getpid(), signal.SIGTERM)
     assert await running == 0
+
+
+async def test_start_that_waits_for_another_process_is_broken_off(tmp_path: Path) -> None:
+    """For the folder of another gateway it would wait ten seconds, and fail then."""
+    path = tmp_path / "config.yaml"
+    path.write_text(f"journal: {{dir: {tmp_path}/data}}\n")
+    link = tmp_path / "log.link"
+    shared = Shared(log=link, log_listening=listen_locally(link), reports={"log": tmp_path / "log.report"})
+    lock = FolderLock(tmp_path / "data")
+    lock.acquire()
+    try:
+        make = partial(App, load(path, {}), path, part="log", name="log", shared=shared)
+        running = asyncio.create_task(_run(make, lambda facts: pytest.fail(f"it is ready: {facts}")))
+        async with asyncio.timeout(5):
+            while not any(task.get_name() == "start" for task in asyncio.all_tasks()):
+                await asyncio.sleep(0)
+            await asyncio.sleep(0)  # its first step ends where it waits for the lock
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert await running == 0
+    finally:
+        lock.release()
 
 
 async def test_app_can_be_stopped_twice_and_before_its_start(tmp_path: Path) -> None:

@@ -178,3 +178,19 @@ async def test_subscribers_that_want_more_connections_than_there_are_descriptors
     async with restricted(tmp_path, subscribers=subscribers) as gateway:
         line = await gateway.logged("subscribers.many_connections")
         assert (96, DESCRIPTORS // 4) == (line["configured"], line["share"])
+
+
+class WithoutInput(GatewayProcess):
+    """A gateway that was started with its standard input closed, as ``<&-`` does."""
+
+    async def _spawn(self, environment: dict[str, str], folder: Path | None = None) -> None:
+        closing = "import os, sys; os.close(0); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+        arguments = ("-m", "gateway", self.command, "-c", str(self.path))
+        await self._spawn_program("-c", closing, *arguments, cwd=folder, env=environment)
+
+
+async def test_without_standard_input_no_port_is_taken_for_it(tmp_path: Path) -> None:
+    """The first socket would have its number, and children replace their standard input."""
+    gateway = WithoutInput(tmp_path, {})
+    await gateway.start()
+    assert await gateway.terminate() == 0

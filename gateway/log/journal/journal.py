@@ -115,8 +115,10 @@ class Journal:
         """See :meth:`gateway.log.journal.following.Follower.welcomed`."""
         is_same = self._database in (None, snapshot.database)
         lost = [name for name, (_, head) in self._bounds.items() if head > snapshot.bounds.get(name, (0, 0))[1]]
-        if (not is_same or lost) and self._on_replaced is not None:
-            self._on_replaced(f"{self._folder}: the journal's file is another one than before, or was cut: {lost}")
+        if not is_same or lost:
+            self._keeper.abandon()
+            if self._on_replaced is not None:
+                self._on_replaced(f"{self._folder}: the journal's file is another one than before, or was cut: {lost}")
         self._database = snapshot.database
         self._bounds = dict(snapshot.bounds)
         self._state = snapshot.state

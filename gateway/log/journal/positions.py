@@ -7,7 +7,7 @@ from collections.abc import Collection
 from functools import partial
 from typing import Final
 
-from gateway.errors import NotNow
+from gateway.errors import JournalUnavailable, NotNow
 from gateway.log.journal.following import Positions, Writer
 
 #: A crash repeats what was done in this time; ten times less doubles the commits of an idle gateway.
@@ -25,8 +25,10 @@ class PositionKeeper:
         self._writer = writer
         self._positions: dict[tuple[str, str], int] = {}
         self._unsaved: dict[tuple[str, str], int] = {}
+        self._saving: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self._is_abandoned = False
 
     @property
     def positions(self) -> Positions:
@@ -39,8 +41,18 @@ class PositionKeeper:
 
     def note(self, group: str, stream: str, position: int) -> None:
         """Store a position soon."""
-        self._positions[group, stream] = self._unsaved[group, stream] = position
-        self._save_soon()
+        self._positions[group, stream] = position
+        if not self._is_abandoned:
+            self._unsaved[group, stream] = position
+            self._save_soon()
+
+    def abandon(self) -> None:
+        """Store nothing any more, nor what is on its way to a writer that has not answered: its file is another one."""
+        self._is_abandoned = True
+        self._unsaved.clear()
+        for saved in self._saving:
+            if not saved.done():
+                saved.set_exception(_abandoned())
 
     async def flush(self) -> None:
         """Store what is here, and whatever the writer was given before; returns when it is durable.
@@ -70,17 +82,25 @@ class PositionKeeper:
     def _save(self) -> asyncio.Future[None]:
         unsaved, self._unsaved = self._unsaved, {}
         try:
+            if self._is_abandoned:
+                raise _abandoned()
             saved = self._writer.note(unsaved)
         except NotNow as exc:
             saved = asyncio.get_running_loop().create_future()
             saved.set_exception(exc)
+        self._saving.add(saved)
         saved.add_done_callback(partial(self._saved, unsaved))
         return saved
 
     def _saved(self, positions: Collection[tuple[str, str]], saved: asyncio.Future[None]) -> None:
-        if not saved.cancelled() and saved.exception() is None:
+        self._saving.discard(saved)
+        if self._is_abandoned or (not saved.cancelled() and saved.exception() is None):
             return
         # As they are now: newer ones may have been stored since, and must not go back.
         self._unsaved.update((place, self._positions[place]) for place in positions)
         if self._unsaved:
             self._save_soon()
+
+
+def _abandoned() -> JournalUnavailable:
+    return JournalUnavailable("the journal's file was replaced; these positions are of the one before")
