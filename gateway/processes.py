@@ -5,7 +5,7 @@
 
 Ports are opened here, before there is a process that accepts on them, so that they outlive each of these: while one is
 started again, connections wait. Unix sockets stand in the folder ``run`` of the journal's folder, which only our user
-can enter; ``fanout`` has no journal and takes a temporary one.
+can enter. ``fanout`` has no journal and takes a temporary one, as does a folder on a file system without sockets.
 """
 
 from __future__ import annotations
@@ -63,17 +63,30 @@ def run(settings: Settings, config_path: Path | None = None, *, role: Role = "ru
 
 @contextmanager
 def _run_folder(settings: Settings, role: Role) -> Iterator[Path]:
-    if role == "fanout":
-        with TemporaryDirectory(prefix="gateway-") as made:
-            yield Path(made)
-        return
     folder = Path(settings.journal.dir) / _RUN
+    if role != "fanout":
+        try:
+            files.make_folder(folder)
+            os.chmod(folder, files.FOLDER_MODE)
+        except OSError as exc:
+            raise Broken(f"{folder}: cannot be made: {exc.strerror or exc}; journal.dir must be writable") from exc
+        if _takes_sockets(folder):
+            yield folder
+            return
+    with TemporaryDirectory(prefix="gateway-") as made:
+        yield Path(made)
+
+
+def _takes_sockets(folder: Path) -> bool:
+    """Return whether a socket can be opened here: some file systems that containers mount have none."""
+    probe = folder / f"probe-{secrets.token_hex(4)}"
     try:
-        files.make_folder(folder)
-        os.chmod(folder, files.FOLDER_MODE)
-    except OSError as exc:
-        raise Broken(f"{folder}: cannot be made: {exc.strerror or exc}; journal.dir must be writable") from exc
-    yield folder
+        sockets.listen_locally(probe).close()
+    except Broken as exc:
+        _log.warning("sockets.elsewhere", reason=str(exc), advice="the processes meet in a temporary folder instead")
+        return False
+    probe.unlink(missing_ok=True)
+    return True
 
 
 def _listen(key: str, host: str, port: int) -> socket.socket:

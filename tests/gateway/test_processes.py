@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
+import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +17,10 @@ from typing import Any, NamedTuple
 import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
+from gateway import processes
+from gateway.config.settings import Settings
 from gateway.errors import JournalInUse
 from gateway.log.journal import EVENTS, Journal, Retention
 from gateway.telemetry.metrics import CATALOGUE
@@ -507,3 +512,24 @@ async def test_one_ingest_process_needs_less_than_150_mib_in_all(
     assert len(each) == 4
     assert sum(each.values()) < 150
     assert await running.terminate() == 0
+
+
+@pytest.mark.parametrize("takes_sockets", [True, False])
+def test_a_folder_without_sockets_is_replaced_by_a_temporary_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes_sockets: bool
+) -> None:
+    """Some file systems that containers mount refuse them; the journal is well there all the same."""
+
+    class Refusing(socket.socket):
+        def bind(self, address: Any) -> None:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported", address)
+
+    if not takes_sockets:
+        monkeypatch.setattr(socket, "socket", Refusing)
+    settings = Settings.model_validate({"journal": {"dir": str(tmp_path)}})
+    with capture_logs() as lines, processes._run_folder(settings, "run") as folder:
+        assert folder.is_dir()
+        assert (folder == tmp_path / "run") == takes_sockets
+        assert list(folder.iterdir()) == []
+    assert [line["event"] for line in lines] == ([] if takes_sockets else ["sockets.elsewhere"])
+    assert folder.exists() == takes_sockets
