@@ -9,9 +9,8 @@ EVENTS: Final = "events"
 #: Topics that get a stream of their own; ``internal.`` are those that :mod:`gateway.log.journal.inspection` names.
 INTERNAL: Final = ("retry.", "dlq.", "replay.", "fanout.", "internal.")
 
-#: Readers that only look: they go where they are sent, and where they stood last is no promise to anybody. Of these
-#: only ``search`` still keeps a position; those of ``console.``, ``scan.``, ``state.`` and ``stream.``, which browse,
-#: were left behind by older versions.
+#: Readers that only look: they go where they are sent, and where they stood last is no promise to anybody. They browse;
+#: positions of these names were left behind by older versions.
 LOOKING: Final = ("console.", "scan.", "search", "state.", "stream.")
 
 #: 2^44 records in one stream is 500 years at a thousand a second; 2^19 streams are left.
