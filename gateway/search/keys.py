@@ -160,7 +160,7 @@ def _known(topic: str, head: bytes) -> _Plan | None:
 
 @cache
 def _names() -> Mapping[str, Set[str]]:
-    """Members that are keys, by type of event, but for the one that is always the record's key.
+    """Members that are keys, by type of event, but for the id that is always the record's key.
 
     Without types in which one may be a list or stand further inside, or where a member has names that no table knows.
     """
@@ -173,7 +173,8 @@ def _names() -> Mapping[str, Set[str]]:
         is_plain = all(members[name]["type"] == "string" and text.count(f'"{name}":{{') == 1 for name in names)
         if not is_plain or text.count('"type":"object"') > text.count('"properties":'):
             odd.add(shape.type)
-        found.setdefault(shape.type, set()).update(names - set(shape.key if len(shape.key) == 1 else ()))
+        is_key = {name for name in names if shape.key == (name,) and not _IS_PHONE[name]}
+        found.setdefault(shape.type, set()).update(names - is_key)
     return {type_: names for type_, names in found.items() if type_ not in odd}
 
 

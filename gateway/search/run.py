@@ -1,8 +1,7 @@
 """A run: what the records of a stretch can be found by, as columns. Pure.
 
-Nothing is sorted: a look-up lets ``bytes.find`` go over the column of hashes, 256 KiB for some 20,000 events. To sort
-them, or to spread them over buckets, costs an event more than everything else. Hashes are CRC-32 and collide now and
-then; whoever asks compares the event itself.
+Nothing is sorted: a look-up lets ``bytes.find`` go over the column of hashes, 256 KiB for some 20,000 events. Hashes
+are CRC-32 and collide now and then; whoever asks compares the event itself.
 """
 
 from __future__ import annotations
