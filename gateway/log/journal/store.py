@@ -15,7 +15,7 @@ from __future__ import annotations
 import ctypes
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -61,6 +61,7 @@ class Store:
 
     def __init__(self, folder: Path, *, is_writer: bool) -> None:
         self.path = folder / FILE_NAME
+        self._is_writer = is_writer
         self.streams: dict[str, Stream] = {}
         self._last_keys: dict[str, int | None] = {}
         self.last_appended_at = 0.0
@@ -81,7 +82,7 @@ class Store:
                 else:
                     self._db.execute("PRAGMA query_only=1")
                     self._db.execute("PRAGMA synchronous=FULL")  # of what checkpoints through it write
-                    self._read_streams()
+                    self.refresh()
         except BaseException:
             self._db.close()
             raise
@@ -93,6 +94,23 @@ class Store:
             yield
         except sqlite3.Error as exc:
             raise translated(exc, self.path) from exc
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Around several questions of which each builds on the one before: all see the file as it is now.
+
+        Another process may trim in between. The writer sees its own changes anyway.
+        """
+        with self._translated():
+            if self._is_writer or self._db.in_transaction:
+                yield
+                return
+            self._db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                with suppress(sqlite3.Error):  # reading has nothing to lose
+                    self._db.execute("ROLLBACK")
 
     def _prepare(self) -> None:
         db = self._db
@@ -121,7 +139,7 @@ class Store:
 
         Raises: as :meth:`commit`.
         """
-        with self._translated():
+        with self._reading():
             self._read_streams()
 
     def _read_streams(self) -> None:
@@ -303,7 +321,7 @@ class Store:
         stream = self.streams.get(name)
         if stream is None:
             return []
-        with self._translated():
+        with self._reading():
             return self._rows(stream).read(position, max_bytes, stream.head if head is None else head)
 
     def infos(self, name: str, position: int, below: int) -> Iterator[SegmentInfo]:
@@ -319,7 +337,7 @@ class Store:
         stream = self.streams.get(name)
         if stream is None:
             return 0
-        with self._translated():
+        with self._reading():
             return self._rows(stream).offset_at(unix_s)
 
     def oldest(self, name: str) -> SegmentInfo | None:

@@ -274,3 +274,24 @@ async def test_refresh_sees_what_was_stored_and_trimmed(tmp_path: Path) -> None:
     finally:
         reader.close()
         writer.close()
+
+
+def test_a_reader_sees_one_state_of_the_file_while_the_writer_trims(tmp_path: Path) -> None:
+    """Its questions build on each other: a row that the first one found is there for the next."""
+    writer = Store(tmp_path, is_writer=True)
+    for number in range(50):
+        draft = segment.Draft()
+        one = Entry("sms.dr", "k", f"{number:032x}", b"{}")
+        draft.add(one.topic, segment.encode(one))
+        writer.commit({EVENTS: draft}, {}, NOW)
+    reader = Store(tmp_path, is_writer=False)
+    with reader._reading():
+        before = reader.read(EVENTS, 0, 1 << 20)
+        writer.trim(EVENTS, 50)
+        assert reader.read(EVENTS, 0, 1 << 20) == before
+        reader.refresh()
+        assert reader.streams[EVENTS].floor == 0
+    reader.refresh()
+    assert reader.streams[EVENTS].floor == 50
+    writer.close()
+    reader.close()
