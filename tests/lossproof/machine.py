@@ -52,15 +52,17 @@ async def files(world: World) -> None:
         for pid, count in most.items():
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (count, before[pid][1]))
         port = urlsplit(gateway.url).port
-        # The kernel accepts into the backlog, so that more can connect than the processes may have.
-        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range((room + 40) * len(taking))]
+        idle: list[asyncio.StreamWriter] = []
         with suppress(TimeoutError):
             async with asyncio.timeout(20):
+                # One process may get most connections, and closes those for which it has no descriptor: more come until
+                # each is full. The kernel accepts into the backlog; the table of files of a process has no event.
                 while any(_open_files(pid) < most[pid] for pid in taking):
-                    await asyncio.sleep(0.02)  # its table of files has no event
+                    idle += [(await asyncio.open_connection("127.0.0.1", port))[1] for _ in range(10)]
+                    await asyncio.sleep(0.05)
             await asyncio.sleep(1.0)  # time for what fails without a descriptor: accepting, opening, connecting
             world.inject("out of file descriptors")
-        for _, writer in idle:
+        for writer in idle:
             writer.transport.abort()
         for pid, limits in before.items():
             resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)

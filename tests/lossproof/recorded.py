@@ -41,8 +41,8 @@ def run(document: Mapping[str, Any]) -> str:
     return (
         f"`{command}`, begun {document['began'][:16].replace('T', ' ')} UTC on commit `{document['commit']}`, "
         f"{document['seconds'] / 60:.0f} minutes, {document['played']} of {document['planned']} scenarios played, "
-        f"{document['totals']['cycles']} faults in turn under load."
-    )
+        f"{document['totals']['cycles']} faults in turn under load. {document.get('again', '')}"
+    ).strip()
 
 
 def outcome(document: Mapping[str, Any]) -> str:

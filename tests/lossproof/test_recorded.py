@@ -23,11 +23,13 @@ def test_documents_say_what_was_recorded(name: str, document: dict[str, Any]) ->
     assert recorded.filled(name, text, document) == text
 
 
-@pytest.mark.parametrize("mode", ["embedded", "split"])
-def test_every_kind_of_process_was_killed_a_hundred_times(mode: Mode, document: dict[str, Any]) -> None:
-    """And everything that was planned was played, with every fault it was to make, and nothing was broken."""
+def test_every_kind_of_process_was_killed_a_hundred_times(document: dict[str, Any]) -> None:
+    """Over both modes, half of it in each at least; all that was planned was played, and nothing was broken."""
     assert document["is_clean"]
     assert document["planned"] == document["played"] == len(document["rows"])
-    kills = recorded.kills(document, mode)
+    modes: tuple[Mode, ...] = ("embedded", "split")
+    kills = {mode: recorded.kills(document, mode) for mode in modes}
     for kind in recorded.KINDS:
-        assert kills[kind] >= 100 or (kind == BROKER and mode == "embedded")
+        counts = [kills[mode][kind] for mode in modes if (kind, mode) != (BROKER, "embedded")]
+        assert all(count >= 50 for count in counts), (kind, counts)
+        assert kind == BROKER or sum(counts) >= 100, (kind, counts)
