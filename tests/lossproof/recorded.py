@@ -19,7 +19,7 @@ from tests.lossproof.world import BROKER, ROLES, SUPERVISOR
 ROOT: Final = Path(__file__).parents[2]
 FILE: Final = Path(__file__).with_name("recorded.json")
 
-_MODES: Final = {"embedded": "embedded log", "kafka": "Kafka, one process", "split": "Kafka, `serve` and `fanout`"}
+_MODES: Final = {"embedded": "embedded log", "kafka": "Kafka, `run`", "split": "Kafka, `serve` and `fanout`"}
 #: Kinds of process, as the table has them.
 KINDS: Final = ("ingest", "log", "deliver", SUPERVISOR, BROKER)
 _COUNTS: Final = (
