@@ -237,8 +237,9 @@ async def test_children_do_not_outlive_a_supervisor_that_is_killed(tmp_path: Pat
         await one.logged("gateway.started")
         pids = [await one.child(name) for name in ("log", "deliver", "ingest-0", "ingest-1")]
         async with asyncio.timeout(10):
-            await one.kill()  # its standard error ends when the last child has
-        assert [] == [pid for pid in pids if _state(pid) not in "ZX"]
+            await one.kill()  # its standard error ends when the last child has closed it
+            for pid in pids:
+                await _ended(pid)
 
 
 @linux
@@ -298,6 +299,21 @@ def _port(pid: int) -> int:
     inode = link.removeprefix("socket:[").removesuffix("]")
     rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()]
     return next(int(row[1].rpartition(":")[2], 16) for row in rows if row[9] == inode)
+
+
+async def _ended(pid: int) -> None:
+    """Return when a process has ended, whoever its parent is (pidfd_open(2))."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_reader(fd, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        asyncio.get_running_loop().remove_reader(fd)
+        os.close(fd)
 
 
 def _state(pid: int) -> str:
