@@ -17,10 +17,8 @@ Each is a process of its own (:mod:`gateway.processes`); tests have all of it in
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import secrets
-import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -38,7 +36,6 @@ from gateway.admin.server import AdminServer
 from gateway.config.settings import FAMILIES, Settings, Subscriber
 from gateway.config.watch import watch
 from gateway.errors import Broken, ConfigError, NotNow
-from gateway.eventloop import loop_factory
 from gateway.fanout.beginnings import Beginnings
 from gateway.fanout.clock import SystemClock
 from gateway.fanout.fanout import FanOut
@@ -59,8 +56,7 @@ from gateway.telemetry.metrics import METRICS
 from gateway.telemetry.reports import Report, Reports, ReportServer
 from gateway.telemetry.tracing import Spans
 
-#: Kubernetes kills after 30 s; the parts together stay below this, and this below that.
-STOP_S: Final = 25.0
+#: The parts together stay below what a process has for its stop, see :mod:`gateway.process`.
 _INGEST_STOP_S: Final = 8.0
 _FANOUT_STOP_S: Final = 8.0
 _PUBLISHER_STOP_S: Final = 2.0
@@ -373,68 +369,6 @@ class App:
                     with suppress(NotNow):  # their readers do it as soon as the disk lets them
                         await self._claim_positions(self._parts.log, settings.subscribers)
                 _log.info("config.applied", subscribers=[subscriber.name for subscriber in settings.subscribers])
-
-
-def run_part(app: Callable[[], App], ready: Callable[[Mapping[str, object]], None]) -> int:
-    """Run one process of the gateway until SIGTERM or SIGINT; the exit code.
-
-    A second signal changes nothing: the stop is bounded anyway.
-
-    Args:
-        app: makes it, on the event loop.
-        ready: called once it serves.
-
-    Raises:
-        GatewayError: it cannot start, or cannot go on.
-    """
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_run(app, ready))
-
-
-async def _run(make: Callable[[], App], ready: Callable[[Mapping[str, object]], None]) -> int:
-    app = make()
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    # In every part and from the first moment to the last: by default the signal would kill us.
-    loop.add_signal_handler(signal.SIGHUP, app.reload.set)
-    facts = await _started(app, stopping)
-    if facts is not None:
-        # What lives as long as the process need not be walked by every collection.
-        gc.collect()
-        gc.freeze()
-        ready(facts)
-        ends = [asyncio.create_task(event.wait()) for event in (stopping, app.failed)]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    try:
-        async with asyncio.timeout(STOP_S):
-            await app.stop()
-    except TimeoutError as exc:
-        raise Broken(
-            f"the stop took longer than {STOP_S:g} s; what was answered with success is in the journal"
-        ) from exc
-    if app.failed.is_set():
-        raise Broken(app.failure)
-    return 0
-
-
-async def _started(app: App, stopping: asyncio.Event) -> dict[str, object] | None:
-    """Start it, and break that off when it is to stop: a start may wait for a lock, the log process, or an old journal.
-
-    Returns what the start does; None when it was broken off.
-    """
-    starting = asyncio.create_task(app.start(), name="start")
-    asked = asyncio.create_task(stopping.wait())
-    await asyncio.wait([starting, asked], return_when=asyncio.FIRST_COMPLETED)
-    asked.cancel()
-    if starting.done():
-        return starting.result()
-    starting.cancel()
-    await asyncio.wait([starting], timeout=STOP_S)
-    if starting.done() and not starting.cancelled() and (error := starting.exception()) is not None:
-        _log.warning("gateway.start_broken_off", error=str(error))
-    return None
 
 
 async def _stop(writer: JournalWriter) -> None:

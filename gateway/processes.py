@@ -24,10 +24,11 @@ from typing import Final
 import structlog
 
 from gateway import __version__, descriptors, sockets
-from gateway.app import App, Part, Role, Shared, run_part
+from gateway.app import App, Part, Role, Shared
 from gateway.config.settings import Settings
 from gateway.errors import Broken, ConfigError, GatewayError
 from gateway.log.journal import files
+from gateway.process import run_part
 from gateway.supervisor import Child, Supervisor
 from gateway.telemetry import logs
 

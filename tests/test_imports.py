@@ -39,6 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("gateway.admin",),
     ("gateway.app",),
+    ("gateway.process",),
     ("gateway.processes",),
     ("gateway.cli",),
     ("gateway.__main__",),

@@ -196,7 +196,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         _DELIVER,
         "counter",
         (),
-        "Attempts that explain will not tell of, as the log did not take their record in time.",
+        "Delivery attempts missing from explain, because the log did not store their records in time.",
         "The log refuses appends: see gateway_journal_failures. Deliveries do not depend on it.",
     ),
     Metric(

@@ -15,10 +15,11 @@ import aiohttp
 import orjson
 import pytest
 
-from gateway.app import App, Shared, _run
+from gateway.app import App, Shared
 from gateway.config.loading import load
 from gateway.log.journal import EVENTS, Journal, Retention
 from gateway.log.journal.lock import FolderLock
+from gateway.process import _run
 from gateway.sockets import listen_locally
 from tests.gateway.conftest import MakeGateway, MakeSubscriber, to
 

@@ -134,7 +134,7 @@ async def incarnations(client: Any, topics: Collection[str]) -> dict[str, str]:
         raise errors.NodeNotReadyError("no broker is known")
     try:
         answer = await client.send(node, _Request(topics))
-    except (NotImplementedError, errors.IncompatibleBrokerVersion):
+    except (NotImplementedError, errors.IncompatibleBrokerVersion):  # what aiokafka raises for a broker too old for it
         return dict.fromkeys(topics, "")
     return {
         name: "" if topic_id == _NONE else f"{answer.cluster_id}/{urlsafe_b64encode(topic_id).decode().rstrip('=')}"
