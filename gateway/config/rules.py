@@ -8,11 +8,9 @@ once. Of callbacks: :mod:`gateway.config.callback_rules`. What works but should 
 from __future__ import annotations
 
 import ipaddress
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from gateway import signing
 from gateway.callbacks import CALLBACKS
 from gateway.config import callback_rules
 from gateway.config.callback_rules import Problem, Row
@@ -20,14 +18,7 @@ from gateway.config.document import KeyPath, index_in
 from gateway.config.kafka_settings import Kafka
 from gateway.config.settings import FAMILIES, Admin, Ingest, Settings, Subscriber
 from gateway.config.values import suggestion
-from gateway.errors import ConfigError
-from gateway.fanout.filters import compile_filter
-from gateway.fanout.guard import Allowed
-
-#: Headers that every delivery carries; a subscriber's own must not replace them.
-_OUR_HEADERS = frozenset(
-    {"content-type", "content-length", "host", "user-agent", "traceparent", "gateway-replay", "transfer-encoding"}
-)
+from gateway.fanout import subscriber_rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +62,7 @@ def problems(parts: Parts) -> Iterator[Problem]:
         yield from _under(("ingest", "callbacks", name, position), callback_rules.section_problems(name, row))
     yield from callback_rules.paths_twice(parts.callbacks)
     for position, subscriber in parts.subscribers:
-        yield from _under(("subscribers", position), _subscriber(subscriber))
+        yield from _under(("subscribers", position), subscriber_rules.problems(subscriber))
     yield from _names_twice(parts.subscribers)
     yield from _topics_nobody_fills(parts)
     yield from _kafka(parts.kafka)
@@ -82,43 +73,6 @@ def problems(parts: Parts) -> Iterator[Problem]:
 
 def _under(path: KeyPath, found: Iterator[Problem]) -> Iterator[Problem]:
     return ((path + below, text) for below, text in found)
-
-
-def _subscriber(subscriber: Subscriber) -> Iterator[Problem]:
-    for position, secret in enumerate(subscriber.secrets):
-        if found := signing.problem(secret.get_secret_value()):
-            yield ("secrets", position), found
-    yield from _said(lambda: compile_filter(subscriber.filter))
-    yield from _said(lambda: Allowed.parse(subscriber.allow))
-    for name, value in subscriber.headers.items():
-        if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
-            yield ("headers", name), "not a name of an HTTP header"
-        elif name.lower() in _OUR_HEADERS or name.lower().startswith("webhook-"):
-            yield ("headers", name), "this header is the gateway's own"
-        elif not value.get_secret_value().isprintable():
-            yield ("headers", name), "a header's value is one line of printable letters"
-    token = subscriber.token.get_secret_value()
-    if token and subscriber.kind != "stream":
-        yield ("token",), f"only a stream is fetched with one, and this is a {subscriber.kind}"
-    elif not token.isascii() or not token.isprintable() or " " in token:
-        yield ("token",), "goes in a header: printable ASCII letters without blanks"
-    if subscriber.retry.first_delay_s > subscriber.retry.max_delay_s:
-        yield ("retry", "first_delay_s"), "must not be more than max_delay_s"
-
-
-def _said(check: Callable[[], object]) -> Iterator[Problem]:
-    """The problems of a check that raises ConfigError; its sentences begin with key paths below the subscriber."""
-    try:
-        check()
-    except ConfigError as exc:
-        for text in exc.problems:
-            path, _, sentence = text.partition(": ")
-            yield tuple(map(_step, re.findall(r"[^.\[\]]+", path))), sentence
-
-
-def _step(text: str) -> str | int:
-    index = index_in(text)
-    return text if index is None else index
 
 
 def _names_twice(subscribers: list[tuple[int, Subscriber]]) -> Iterator[Problem]:

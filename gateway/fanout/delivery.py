@@ -36,21 +36,6 @@ from gateway.telemetry.traceparent import caller, trace_id
 #: An id that a header carries as it is: printable ASCII, no spaces around it, a length that every server takes. Ours
 #: are 32 hex digits; CloudEvents of other producers may have any text.
 _SENDABLE_ID: Final = re.compile(r"[!-~](?:[ -~]{0,1022}[!-~])?")
-#: Set by us; ``headers`` of a subscriber may not name them.
-RESERVED_HEADERS: Final = frozenset(
-    {
-        "connection",
-        "content-length",
-        "content-type",
-        "gateway-replay",
-        "host",
-        "traceparent",
-        "transfer-encoding",
-        "webhook-id",
-        "webhook-signature",
-        "webhook-timestamp",
-    }
-)
 
 
 class WebhookSink:
@@ -58,7 +43,7 @@ class WebhookSink:
 
     Args:
         url: http or https.
-        headers: sent with every attempt; none of :data:`RESERVED_HEADERS`.
+        headers: sent with every attempt; none that :mod:`gateway.fanout.subscriber_rules` refuses.
         timeout_s: from the start of an attempt to the end of the answer; a body that is not whole by then is cut.
         connections: how many at most.
         tls: context for https; None: the system's certificate authorities.

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable
 from random import Random
 
 from gateway.config.settings import Subscriber
-from gateway.errors import ConfigError
 from gateway.event import NotAnEvent, parse
+from gateway.fanout import subscriber_rules
 from gateway.fanout.attempt import Sink
 from gateway.fanout.breaker import BreakerPolicy
 from gateway.fanout.clock import Clock
-from gateway.fanout.delivery import RESERVED_HEADERS, WebhookSink
+from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.filesink import FileSink
 from gateway.fanout.filters import Filter, compile_filter
 from gateway.fanout.guard import Allowed
@@ -28,19 +28,19 @@ from gateway.signing import Signer
 
 
 def problems(subscribers: Iterable[Subscriber]) -> list[str]:
-    """Everything wrong with these subscribers that their types alone do not tell, with key paths.
+    """Return everything that is wrong with these subscribers beyond their types, with key paths.
 
-    Reads certificate files; does not touch the network.
+    Reads certificate files; does not touch the network. See :mod:`gateway.fanout.subscriber_rules`.
     """
-    found: list[str] = []
-    for subscriber in subscribers:
-        where = f"subscribers[{subscriber.name}]"
-        for check in (_filter, _signer, _allowed, transform, _tls, _headers):
-            try:
-                check(subscriber)
-            except ConfigError as exc:
-                found += [f"{where}.{problem}" for problem in exc.problems]
-    return found
+    return [
+        f"subscribers[{subscriber.name}]{_below(path)}: {text}"
+        for subscriber in subscribers
+        for path, text in (*subscriber_rules.problems(subscriber), *subscriber_rules.file_problems(subscriber))
+    ]
+
+
+def _below(path: Iterable[str | int]) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
 
 
 def plan(subscriber: Subscriber) -> Plan:
@@ -150,20 +150,3 @@ def transform(subscriber: Subscriber) -> Transform | None:
     fields = subscriber.transform
     made = Transform(fields.include, fields.exclude)
     return made if fields.include or fields.exclude else None
-
-
-def _tls(subscriber: Subscriber) -> None:
-    context(subscriber.tls)
-
-
-def _headers(subscriber: Subscriber) -> None:
-    found: list[str] = []
-    for name, value in subscriber.headers.items():
-        if name.lower() in RESERVED_HEADERS:
-            found.append(f"headers.{name}: the gateway sets this header itself")
-        elif not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
-            found.append(f"headers.{name}: not a name of a header")
-        elif any(ord(letter) < 32 or ord(letter) == 127 for letter in value.get_secret_value()):
-            found.append(f"headers.{name}: line breaks and control characters cannot be sent")
-    if found:
-        raise ConfigError(found)
