@@ -14,7 +14,14 @@ ROOT = Path(gateway.__file__).parent
 
 #: From the ground up. A module belongs to the longest prefix that fits; it may import its own prefix and lower rows.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("gateway", "gateway.errors", "gateway.config.webhook_url", "gateway.processors"),
+    (
+        "gateway",
+        "gateway.errors",
+        "gateway.config.webhook_url",
+        "gateway.connectivity",
+        "gateway.finding",
+        "gateway.processors",
+    ),
     ("gateway.sockets",),
     (
         "gateway.event",

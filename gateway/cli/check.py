@@ -2,54 +2,92 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 import orjson
 
 from gateway.cli.loop import run_async
 from gateway.cli.options import config_option, json_option, settings_from
-from gateway.cli.reach import Finding, look, problems_of
 from gateway.config.advice import warnings
+from gateway.config.settings import Settings
 from gateway.errors import ConfigError
+from gateway.finding import Finding
 
-_MARKS: Final = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "problem": ("problem", "red")}
+if TYPE_CHECKING:
+    from gateway.app import Role
+    from gateway.log.kafka.options import KafkaOptions
+
+_COLOURS: Final = {"ok": "green", "unknown": "yellow", "warning": "yellow", "problem": "red"}
+_EXAMPLES: Final = """
+\b
+Examples
+  gateway check
+  gateway check --role fanout
+  gateway check -c /etc/gateway/config.yaml --json
+"""
 
 
-@click.command(epilog="\b\nExamples\n  gateway check\n  gateway check -c /etc/gateway/config.yaml --json")
+@click.command(epilog=_EXAMPLES)
 @json_option
-@click.option("--offline", is_flag=True, help="Only the file: reach nothing.")
+@click.option("--offline", is_flag=True, help="Only the file, and the files that it names: reach nothing.")
+@click.option(
+    "--role",
+    type=click.Choice(["run", "serve", "fanout"]),
+    default="run",
+    show_default=True,
+    help="The command that is to be started with it: what only another one needs is not looked at.",
+)
 @config_option
 @click.pass_context
-def check(ctx: click.Context, as_json: bool, offline: bool, config_path: Path) -> None:
+def check(ctx: click.Context, as_json: bool, offline: bool, role: Role, config_path: Path) -> None:
     """Check the configuration and reach what it names.
 
-    Tells all problems at once, with key paths and lines: 2 when the file is wrong, 1 when Kafka, a subscriber's host or
-    the journal's folder cannot be reached. A subscriber's host is looked up, held against the guard, and connected to;
-    no webhook is sent.
+    Tells all problems at once, with key paths and what to do: exit code 2 when the file is wrong, 1 when something that
+    it names is. Kafka is connected to as the gateway would: protocol, certificate, login, each broker's advertised
+    address, rights on topics and groups, settings of topics and brokers, clock. A subscriber's host is looked up, held
+    against the rule for private addresses, connected to, and sent a HEAD for the time that it has; no webhook is sent,
+    and nothing is changed anywhere. What could not be asked is 'unknown', never 'ok'. It takes ten seconds at most.
     """
     try:
-        settings = settings_from(config_path)
+        findings = _findings(config_path, role, is_offline=offline)
     except ConfigError as exc:
         if as_json:
             click.echo(orjson.dumps({"is_ok": False, "problems": exc.problems, "findings": []}))
             ctx.exit(exc.exit_code)
         raise
-    findings = [_warning(text) for text in warnings(settings)]
-    if not offline:
-        findings += run_async(look(settings))
-    problems = problems_of(findings)
+    has_problem = any(finding.level == "problem" for finding in findings)
     if as_json:
-        document = {"is_ok": not problems, "problems": [], "findings": [asdict(finding) for finding in findings]}
+        document = {"is_ok": not has_problem, "problems": [], "findings": [asdict(finding) for finding in findings]}
         click.echo(orjson.dumps(document))
     else:
-        click.echo(f"{click.style('ok', fg='green'):<{_width('green')}}{config_path}: no mistakes")
+        _line("ok", str(config_path), "no mistakes")
         for finding in findings:
-            word, colour = _MARKS[finding.level]
-            click.echo(f"{click.style(word, fg=colour):<{_width(colour)}}{finding.path}: {finding.text}")
-    ctx.exit(1 if problems else 0)
+            _line(finding.level, finding.path, "; ".join(filter(None, (finding.text, finding.advice))))
+    ctx.exit(1 if has_problem else 0)
+
+
+def _findings(config_path: Path, role: Role, *, is_offline: bool) -> list[Finding]:
+    settings = settings_from(config_path)
+    # The clients take a while to import; a wrong file does not wait for them.
+    from gateway.cli import checking
+
+    options = checking.built(settings, role)
+    findings = [_warning(text) for text in warnings(settings)]
+    if not is_offline:
+        findings += _looked(settings, role, options)
+    return checking.in_order(findings)
+
+
+def _looked(settings: Settings, role: Role, options: KafkaOptions | None) -> list[Finding]:
+    from gateway.cli import checking
+
+    # What aiokafka logs of a failure stands in the finding.
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+    return run_async(checking.look(settings, role, options))
 
 
 def _warning(text: str) -> Finding:
@@ -57,6 +95,6 @@ def _warning(text: str) -> Finding:
     return Finding("warning", path, sentence)
 
 
-def _width(colour: str) -> int:
-    """A column of ten letters, with what colours add to the text."""
-    return 10 + len(click.style("", fg=colour))
+def _line(level: str, path: str, text: str) -> None:
+    word = click.style(level, fg=_COLOURS[level])
+    click.echo(f"{word}{' ' * (10 - len(level))}{path}: {text}")

@@ -25,6 +25,8 @@ _REQUEST_S: Final = 15.0
 _CLOSE_S: Final = 2.0
 #: Topics of the gateway itself that hold no events: attempts, states of subscribers.
 OWN_STATE: Final = "fanout."
+#: Of these the last record of a key counts, whatever its age.
+COMPACTED: Final = frozenset({"fanout.state"})
 #: What names of the gateway's own topics begin with, beside those of events.
 OWN_PREFIXES: Final = ("retry.", "replay.", "dlq.", OWN_STATE)
 
@@ -84,7 +86,7 @@ async def create(options: KafkaOptions, topics: Collection[str]) -> list[str]:
             options.kafka_name(topic),
             options.partitions,
             options.replication_factor,
-            topic_configs=dict(options.topic_config),
+            topic_configs=config_of(options, is_compacted=topic in COMPACTED),
         )
         for topic in sorted(topics)
     ]
@@ -105,6 +107,11 @@ async def create(options: KafkaOptions, topics: Collection[str]) -> list[str]:
     if refused:
         raise faults.KafkaAway("; ".join(refused))
     return created
+
+
+def config_of(options: KafkaOptions, *, is_compacted: bool) -> dict[str, str]:
+    """Return the settings of a topic that we create: ``kafka.topic_config``, and what it cannot do without."""
+    return dict(options.topic_config) | ({"cleanup.policy": "compact"} if is_compacted else {})
 
 
 async def describe(options: KafkaOptions) -> list[TopicInfo]:

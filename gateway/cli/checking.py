@@ -1,0 +1,134 @@
+"""What ``gateway check`` looks at: what a start would refuse, then everything that the configuration names.
+
+All looks run at once and have a bounded time together; findings come in the order of the configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+from collections.abc import Awaitable, Iterable
+from pathlib import Path
+from typing import Final
+
+from gateway.app import Role
+from gateway.cli import subscriber_hosts
+from gateway.cli.kafka_needs import needs_of
+from gateway.config.settings import Journal, Settings, Subscriber
+from gateway.errors import ConfigError
+from gateway.fanout import planning
+from gateway.finding import Finding
+from gateway.ingest.endpoints import endpoints
+from gateway.log.journal.store import FILE_NAME
+from gateway.log.kafka.diagnosis import diagnose
+from gateway.log.kafka.options import KafkaOptions
+
+#: For everything. A person waits for it, and so does a deployment.
+CHECK_S: Final = 10.0
+#: Hosts looked at in the same moment: each takes a thread for its name, and a descriptor.
+_AT_ONCE: Final = 128
+_INDEX: Final = re.compile(r"^(\w+)(?:\[(\d+)\])?")
+
+
+def built(settings: Settings, role: Role) -> KafkaOptions | None:
+    """Make what a start would make of the configuration, and return the options for Kafka; reads files, no network.
+
+    Raises:
+        ConfigError: a start would refuse it; all problems at once.
+    """
+    problems: list[str] = []
+    options = None
+    try:
+        options = KafkaOptions.of(settings.kafka, settings.topics) if settings.kafka is not None else None
+    except ConfigError as exc:
+        problems += exc.problems
+    if role != "fanout":
+        try:
+            endpoints(settings.ingest, settings.topics.schema_base_url)
+        except ConfigError as exc:
+            problems += exc.problems
+    if role != "serve":
+        problems += planning.problems(settings.subscribers)
+    if problems:
+        raise ConfigError(problems)
+    return options
+
+
+async def look(settings: Settings, role: Role, options: KafkaOptions | None) -> list[Finding]:
+    """Look at everything that the role reaches; takes ``CHECK_S`` at most."""
+    looks: list[Awaitable[list[Finding]]] = []
+    if role != "fanout":
+        looks.append(asyncio.to_thread(_disk, settings.journal))
+    if options is not None:
+        looks.append(diagnose(options, needs_of(settings, role), CHECK_S))
+    if role != "serve":
+        gate = asyncio.Semaphore(_AT_ONCE)
+        looks += [_subscriber(position, one, gate) for position, one in enumerate(settings.subscribers)]
+    return [finding for findings in await asyncio.gather(*looks) for finding in findings]
+
+
+async def _subscriber(position: int, subscriber: Subscriber, gate: asyncio.Semaphore) -> list[Finding]:
+    path = f"subscribers[{position}]"
+    if subscriber.kind == "stream":
+        return [Finding("ok", path, f"{subscriber.name} is a stream: it is fetched, and nothing is to be reached")]
+    if subscriber.path is not None and subscriber.kind == "file":
+        return [await asyncio.to_thread(_writable, f"{path}.path", Path(subscriber.path).parent)]
+    try:
+        async with asyncio.timeout(CHECK_S), gate:
+            return await subscriber_hosts.look(position, subscriber)
+    except TimeoutError:
+        return [Finding("unknown", f"{path}.url", f"not checked to the end within {CHECK_S:g} s")]
+
+
+def _disk(journal: Journal) -> list[Finding]:
+    found = _writable("journal.dir", Path(journal.dir))
+    return [found, _room(journal)]
+
+
+def _writable(path: str, folder: Path) -> Finding:
+    existing = _existing(folder)
+    if not existing.is_dir():
+        return Finding("problem", path, f"{existing} is not a folder", "name another one")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return Finding("problem", path, f"{existing} cannot be written by this user", "give it to the gateway's user")
+    return Finding("ok", path, f"{folder} can be {'written' if folder.exists() else 'made'}")
+
+
+def _room(journal: Journal) -> Finding:
+    folder = Path(journal.dir)
+    free = shutil.disk_usage(_existing(folder)).free
+    used = sum(_size(one) for one in (folder / FILE_NAME, folder / f"{FILE_NAME}-wal"))
+    wanted = int(journal.max_bytes) - used
+    if wanted > free:
+        return Finding(
+            "warning",
+            "journal.max_bytes",
+            f"the journal may still grow by {wanted / 1e9:.1f} GB, and the disk has {free / 1e9:.1f} GB left; "
+            "a full disk answers callbacks 503",
+            "lower it, or give it a larger disk",
+        )
+    return Finding("ok", "journal.max_bytes", f"{free / 1e9:.1f} GB are free")
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    return next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings in the order of the configuration: by section, of subscribers by their place."""
+    sections = list(Settings.model_fields)
+
+    def place(finding: Finding) -> tuple[int, int]:
+        found = _INDEX.match(finding.path)
+        section, index = (found[1], found[2]) if found else ("", None)
+        number = int(index) if index and section == "subscribers" else 0
+        return (sections.index(section) if section in sections else len(sections)), number
+
+    return sorted(findings, key=place)

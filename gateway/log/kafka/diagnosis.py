@@ -1,0 +1,276 @@
+"""``gateway check`` and Kafka: connect as the gateway would, ask what it would need, change nothing.
+
+Each bootstrap server is connected to, then each broker under the address that the cluster advertises for it. Then the
+brokers are asked: topics, groups and cluster with what the user may do (KIP-430), settings of topics and brokers, and
+the controller's clock. What cannot be asked is said to be not known, with the reason; nothing is written, created or
+joined.
+
+A group's rights are said by its coordinator only. A cluster in which no group has ever committed has no coordinators;
+there a heartbeat of a member that does not exist tells: it is refused for the right, or for the member.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aiokafka import errors
+from aiokafka.protocol.admin import DescribeConfigsRequest
+from aiokafka.protocol.group import HeartbeatRequest
+
+from gateway.finding import Finding
+from gateway.log.kafka import connecting, rights, topic_settings
+from gateway.log.kafka.connecting import Broker
+from gateway.log.kafka.needs import Answers, Gathered, Needs, TopicState, operations_of
+from gateway.log.kafka.options import KafkaOptions
+from gateway.log.kafka.quiet import quieten
+from gateway.log.kafka.requests import GroupsAndRights, Quorum, TopicsAndRights
+
+#: For one question to a broker that was reached.
+_ASK_S: Final = 2.5
+#: Clocks closer than this are as one: what goes by them (beginnings, due times) is meant in seconds.
+_CLOCK_S: Final = 1.0
+_GROUP_REFUSED: Final = 30
+_LEADERLESS: Final = 5
+_SERVERS: Final = "kafka.bootstrap_servers"
+#: Kafka 2.8 has DescribeCluster, and asks no IDEMPOTENT_WRITE of producers that may write.
+_DESCRIBE_CLUSTER: Final = 60
+_TOPIC, _BROKER = 2, 4
+
+
+async def diagnose(options: KafkaOptions, needs: Needs, seconds: float) -> list[Finding]:
+    """Return what was found; takes ``seconds`` at most."""
+    quieten()
+    found = Gathered()
+    try:
+        async with asyncio.timeout(seconds), AsyncExitStack() as stack:
+            cluster = await _reach(options, found, stack)
+            if cluster is None:
+                found.add("unknown", "kafka", "rights, settings and clock not checked: no broker can be asked")
+                return found.findings()
+            answers = await _ask(options, needs, cluster)
+    except TimeoutError:
+        found.add("unknown", "kafka", f"not checked to the end: the brokers took more than {seconds:g} s in all")
+        return found.findings()
+    rights.judge(options, needs, answers, found)
+    topic_settings.judge(options, needs, answers, found)
+    _clock(answers, found)
+    return found.findings()
+
+
+@dataclass(frozen=True, slots=True)
+class _Cluster:
+    """Brokers that were reached: the first of all, and those by node id."""
+
+    first: Broker
+    nodes: Mapping[int, Any] = field(default_factory=dict)
+
+
+async def _reach(options: KafkaOptions, found: Gathered, stack: AsyncExitStack) -> _Cluster | None:
+    """Connect to every bootstrap server, then to every broker that is advertised under another address."""
+    addresses = [_address(server) for server in options.bootstrap_servers]
+    tried = await asyncio.gather(*(connecting.connect(options, host, port) for host, port in addresses))
+    _in_clear(options, found)
+    reached: dict[tuple[str, int], Broker] = {}
+    for position, (address, outcome) in enumerate(zip(addresses, tried, strict=True)):
+        path = f"{_SERVERS}[{position}]"
+        if isinstance(outcome, Broker):
+            stack.push_async_callback(connecting.close, outcome.connection)
+            reached[address] = outcome
+            found.add("ok", path, f"{outcome.where} answers{_login(options)}")
+        else:
+            found.add("problem", path, *outcome)
+    if not reached:
+        return None
+    first = next(iter(reached.values()))
+    if len({broker.metadata.cluster_id for broker in reached.values()}) > 1:
+        found.add("problem", _SERVERS, "they belong to different clusters", "name brokers of one cluster only")
+    nodes = {node: (host, port) for node, host, port, _ in first.metadata.brokers}
+    connected = {node: reached[address].connection for node, address in nodes.items() if address in reached}
+    # Those that were tried under their own address are told of already.
+    others = {node: address for node, address in nodes.items() if address not in addresses}
+    return _Cluster(first, connected | await _advertised(options, others, found, stack))
+
+
+def _in_clear(options: KafkaOptions, found: Gathered) -> None:
+    protocol, mechanism = options.security.get("security_protocol"), options.security.get("sasl_mechanism")
+    if protocol == "SASL_PLAINTEXT" and mechanism in ("PLAIN", "OAUTHBEARER"):
+        text = f"with {mechanism}, whoever is on the way to Kafka can read the password or token"
+        found.add("warning", "kafka.security.protocol", text, "use SASL_SSL where Kafka has such a listener")
+
+
+async def _advertised(
+    options: KafkaOptions, others: Mapping[int, tuple[str, int]], found: Gathered, stack: AsyncExitStack
+) -> dict[int, Any]:
+    """Connect to brokers under the addresses that the cluster gives out; return the connections by node id."""
+    tried = await asyncio.gather(*(connecting.connect(options, host, port) for host, port in others.values()))
+    connected: dict[int, Any] = {}
+    for node, outcome in zip(others, tried, strict=True):
+        host, port = others[node]
+        if isinstance(outcome, Broker):
+            stack.push_async_callback(connecting.close, outcome.connection)
+            connected[node] = outcome.connection
+            found.add("ok", _SERVERS, f"broker {node} answers as {host}:{port}, as it is advertised")
+        else:
+            found.add(
+                "problem",
+                _SERVERS,
+                f"broker {node} is advertised as {host}:{port}, and events go there: {outcome.text}",
+                f"{outcome.advice}; or correct its advertised.listeners",
+            )
+    return connected
+
+
+def _address(server: str) -> tuple[str, int]:
+    host, _, port = server.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _login(options: KafkaOptions) -> str:
+    security = options.security
+    with_tls = " by TLS" if str(security.get("security_protocol", "")).endswith("SSL") else ""
+    mechanism = security.get("sasl_mechanism")
+    if mechanism is None:
+        return with_tls
+    user = security.get("sasl_plain_username")
+    return f"{with_tls}, and the login {f'of {user} ' if user else ''}by {mechanism} is accepted"
+
+
+async def _ask(options: KafkaOptions, needs: Needs, cluster: _Cluster) -> Answers:
+    first = cluster.first
+    answers = Answers(
+        brokers=len(first.metadata.brokers),
+        cluster_operations=operations_of(first.metadata.authorized_operations),
+        needs_idempotent_write=_DESCRIBE_CLUSTER not in first.connection._versions,
+    )
+    names = [options.kafka_name(need.name) for need in needs.topics]
+    groups = [options.kafka_name(name) for name in needs.groups]
+    await asyncio.gather(
+        _topics(first.connection, names, answers),
+        _topic_settings(first.connection, names, answers),
+        *(_broker_settings(node, connection, answers) for node, connection in cluster.nodes.items()),
+        _groups(cluster, groups, answers),
+        _time(first.connection, answers),
+    )
+    return answers
+
+
+async def _answer(connection: Any, request: Any, about: str, answers: Answers) -> Any:
+    """Ask, and return the answer; None, with the reason kept, where there is none."""
+    try:
+        async with asyncio.timeout(_ASK_S):
+            return await connection.send(request)
+    except TimeoutError:
+        answers.unasked[about] = f"no answer within {_ASK_S:g} s"
+    except (NotImplementedError, errors.IncompatibleBrokerVersion):
+        answers.unasked[about] = "the brokers are too old to be asked"
+    except (errors.KafkaError, OSError, ValueError) as exc:
+        answers.unasked[about] = f"the question failed: {exc}"
+    return None
+
+
+async def _topics(connection: Any, names: Collection[str], answers: Answers) -> None:
+    answer = await _answer(connection, TopicsAndRights(names), "topics", answers)
+    for code, name, _, partitions, operations in answer.topics if answer is not None else ():
+        answers.topics[name] = TopicState(
+            0 if code == _LEADERLESS else code,
+            tuple(len(replicas) for *_, replicas, _, _ in partitions),
+            tuple(len(in_sync) for *_, in_sync, _ in partitions),
+            sum(leader < 0 for _, _, leader, *_ in partitions),
+            operations_of(operations),
+        )
+
+
+async def _topic_settings(connection: Any, names: Collection[str], answers: Answers) -> None:
+    resources = [(_TOPIC, name, list(topic_settings.TOPIC_SETTINGS)) for name in names]
+    answer = await _answer(connection, DescribeConfigsRequest(resources), "topic_settings", answers)
+    for code, _, _, name, entries in answer.resources if answer is not None else ():
+        if code == 0:
+            answers.topic_settings[name] = _settings(entries)
+        elif code != rights.MISSING:
+            answers.unasked["topic_settings"] = (
+                f"{_said(code)}; grant DESCRIBE_CONFIGS on the topics to have it checked"
+            )
+
+
+async def _broker_settings(node: int, connection: Any, answers: Answers) -> None:
+    request = DescribeConfigsRequest([(_BROKER, str(node), list(topic_settings.BROKER_SETTINGS))])
+    answer = await _answer(connection, request, "broker_settings", answers)
+    for code, _, _, _, entries in answer.resources if answer is not None else ():
+        if code == 0:
+            answers.broker_settings[node] = _settings(entries)
+        else:
+            answers.unasked["broker_settings"] = (
+                f"{_said(code)}; grant DESCRIBE_CONFIGS on the cluster to have it checked"
+            )
+
+
+def _settings(entries: Collection[Any]) -> dict[str, str]:
+    return {name: value for name, value, *_ in entries if value is not None}
+
+
+async def _groups(cluster: _Cluster, groups: Collection[str], answers: Answers) -> None:
+    """Ask every broker about all groups: each answers for those that it coordinates."""
+    if not groups:
+        return
+    asked = [_answer(connection, GroupsAndRights(groups), "groups", answers) for connection in cluster.nodes.values()]
+    for answer in await asyncio.gather(*asked):
+        for code, name, *_, operations in answer.groups if answer is not None else ():
+            if code == _GROUP_REFUSED:
+                answers.groups[name] = frozenset()
+            elif code == 0 and (said := operations_of(operations)) is not None:
+                answers.groups[name] = said
+    left = [name for name in groups if name not in answers.groups]
+    await asyncio.gather(*(_group_by_heartbeat(cluster.first.connection, name, answers) for name in left))
+
+
+async def _group_by_heartbeat(connection: Any, name: str, answers: Answers) -> None:
+    answer = await _answer(connection, HeartbeatRequest(name, -1, "nobody"), "groups", answers)
+    if answer is not None:
+        answers.groups[name] = frozenset() if answer.error_code == _GROUP_REFUSED else frozenset({"READ"})
+
+
+async def _time(connection: Any, answers: Answers) -> None:
+    """Ask for the controller's clock: between sending and answer it was what it says, to the millisecond."""
+    sent = time.time()
+    answer = await _answer(connection, Quorum(), "clock", answers)
+    came = time.time()
+    if answer is None:
+        return
+    if answer.error_code:
+        answers.unasked["clock"] = f"{_said(answer.error_code)}; grant DESCRIBE on the cluster to have it checked"
+        return
+    for _, partitions, _ in answer.topics:
+        for _, _, leader, _, _, voters, _, _ in partitions:
+            for node, _, _, caught_up_ms, _ in voters:
+                if node == leader and caught_up_ms > 0:
+                    answers.clock = caught_up_ms / 1000 - came, (caught_up_ms + 1) / 1000 - sent
+    if answers.clock is None:
+        answers.unasked["clock"] = "the controller does not say it"
+
+
+def _clock(answers: Answers, found: Gathered) -> None:
+    if answers.clock is None:
+        why = answers.unasked.get("clock", "nobody says it")
+        found.add("unknown", _SERVERS, f"whether its clock agrees with this machine's is not known: {why}")
+        return
+    least, most = answers.clock
+    apart = max(least, -most, 0.0)
+    if apart < _CLOCK_S:
+        found.add("ok", _SERVERS, "the clock of Kafka's controller agrees with this machine's")
+        return
+    found.add(
+        "warning",
+        _SERVERS,
+        f"the clock of Kafka's controller is {apart:.1f} s {'ahead of' if least > 0 else 'behind'} this machine's",
+        "set both by a time service: where new subscribers begin and when retries are due goes by clocks",
+    )
+
+
+def _said(code: int) -> str:
+    name = errors.for_code(code).__name__.removesuffix("Error")
+    return f"the broker says {name}"
