@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -32,6 +33,8 @@ from gateway.finding import Finding
 _RESOLVE_S: Final = 4.0
 _CONNECT_S: Final = 3.0
 _ANSWER_S: Final = 2.0
+#: A server that has nothing against us waits longer than this for a request.
+_LISTEN_S: Final = 1.0
 #: Addresses of a name that are tried, one after the other.
 _MOST_ADDRESSES: Final = 2
 _MOST_HEAD: Final = 64 * 1024
@@ -41,9 +44,10 @@ _MIN_DAYS: Final = 14
 _TOLERANCE_S: Final = 300.0
 #: A clock that is so far off is not kept by a time service.
 _CLOCK_S: Final = 5.0
+#: How a server that expects TLS answers something else, where it answers (RFC 8446, section 5.1).
+_TLS_ALERT: Final = b"\x15\x03"
 _STATUS: Final = re.compile(rb"HTTP/\d\.\d \d{3}\b")
 _DATE: Final = re.compile(rb"\r\ndate:[ \t]*([^\r\n]+)", re.IGNORECASE)
-_PLAIN: Final = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ async def look(position: int, subscriber: Subscriber) -> list[Finding]:
         findings = list(_certificate(path, url, writer.get_extra_info("peercert")))
     finally:
         writer.transport.abort()
-    reason = await _not_http(url, address, answer)
+    reason = await _not_http(url, address, answer) or await _certificate_wanted(subscriber, url, address, answer)
     if reason is not None:
         return [Finding("problem", path, *reason)]
     return [*findings, _clock(path, url, subscriber, answer)]
@@ -113,15 +117,72 @@ async def _open(
                     address, url.port, limit=_MOST_HEAD, **_tls(subscriber, url)
                 )
             return reader, writer, address
-        except TimeoutError:
-            reason = connectivity.silent(where, _CONNECT_S)
         except ssl.SSLCertVerificationError as exc:
             return connectivity.untrusted(where, exc, "tls.ca_file")
-        except ssl.SSLError as exc:
-            return _no_handshake(where, exc)
-        except OSError as exc:
-            reason = connectivity.unreachable(where, exc)
+        except (OSError, TimeoutError) as exc:
+            if url.scheme == "https" and await _speaks_plain(url, address):
+                return Reason(f"{where} speaks without TLS", "write http:// in the url, or switch TLS on there")
+            reason = _not_opened(where, exc)
     return reason
+
+
+def _not_opened(where: str, exc: OSError | TimeoutError) -> Reason:
+    if isinstance(exc, TimeoutError):
+        return connectivity.silent(where, _CONNECT_S)
+    if not isinstance(exc, ssl.SSLError):
+        return connectivity.unreachable(where, exc)
+    if connectivity.is_alert(exc):
+        return _no_certificate(where, exc.reason)
+    return Reason(f"no TLS connection to {where}: {exc.reason or exc}", "see what its server logs")
+
+
+async def _speaks_plain(url: WebhookUrl, address: str) -> bool:
+    with suppress(OSError, TimeoutError):
+        async with asyncio.timeout(_ANSWER_S):
+            reader, writer = await asyncio.open_connection(address, url.port, limit=_MOST_HEAD)
+        try:
+            answer = await _head(reader, writer, url)
+        finally:
+            writer.transport.abort()
+        return isinstance(answer, _Answer) and bool(_STATUS.match(answer.head))
+    return False
+
+
+def _tls(subscriber: Subscriber, url: WebhookUrl) -> dict[str, Any]:
+    if url.scheme != "https":
+        return {}
+    context = None
+    with suppress(ConfigError):  # a file went away since it was read for the configuration
+        context = tls.context(subscriber.tls)
+    return {"ssl": context or _default_context(), "server_hostname": url.host}
+
+
+@lru_cache(maxsize=1)
+def _default_context() -> ssl.SSLContext:
+    """Return one for all: the system's authorities take some 30 ms to read."""
+    return ssl.create_default_context()
+
+
+def _not_opened(where: str, exc: OSError | TimeoutError) -> Reason:
+    if isinstance(exc, TimeoutError):
+        return connectivity.silent(where, _CONNECT_S)
+    if not isinstance(exc, ssl.SSLError):
+        return connectivity.unreachable(where, exc)
+    if connectivity.is_alert(exc):
+        return _no_certificate(where, exc.reason)
+    return Reason(f"no TLS connection to {where}: {exc.reason or exc}", "see what its server logs")
+
+
+async def _speaks_plain(url: WebhookUrl, address: str) -> bool:
+    with suppress(OSError, TimeoutError):
+        async with asyncio.timeout(_ANSWER_S):
+            reader, writer = await asyncio.open_connection(address, url.port, limit=_MOST_HEAD)
+        try:
+            answer = await _head(reader, writer, url)
+        finally:
+            writer.transport.abort()
+        return isinstance(answer, _Answer) and bool(_STATUS.match(answer.head))
+    return False
 
 
 def _tls(subscriber: Subscriber, url: WebhookUrl) -> dict[str, Any]:
@@ -132,17 +193,10 @@ def _tls(subscriber: Subscriber, url: WebhookUrl) -> dict[str, Any]:
     return {"ssl": ssl.create_default_context(), "server_hostname": url.host}
 
 
-def _no_handshake(where: str, exc: ssl.SSLError) -> Reason:
-    if exc.reason in _PLAIN:
-        return Reason(f"{where} speaks without TLS", "write http:// in the url, or switch TLS on there")
-    if connectivity.is_alert(exc):
-        return _no_certificate(where, exc)
-    return Reason(f"no TLS connection to {where}: {exc.reason or exc}", "see what its server logs")
-
-
-def _no_certificate(where: str, exc: ssl.SSLError) -> Reason:
+def _no_certificate(where: str, said: str) -> Reason:
     return Reason(
-        f"{where} refuses our side of TLS: {exc.reason}", "set tls.cert_file and tls.key_file to what it accepts"
+        f"{where} ends the connection once TLS stands: {said}",
+        "it may ask for our certificate: set tls.cert_file and tls.key_file to one that it accepts",
     )
 
 
@@ -167,18 +221,42 @@ async def _head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, url:
 async def _not_http(url: WebhookUrl, address: str, answer: _Answer | BaseException) -> Reason | None:
     """Return why webhooks cannot be sent to what answered like this; None where they can, or nothing is known."""
     where = _where(url)
-    if isinstance(answer, ssl.SSLError):
-        return _no_certificate(where, answer)
     if isinstance(answer, _Answer) and _STATUS.match(answer.head):
         return None
+    if isinstance(answer, _Answer) and answer.head and not answer.head.startswith(_TLS_ALERT):
+        return Reason(f"{where} answers with something that is not HTTP", "correct host and port")
     if url.scheme == "http":
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(_ANSWER_S):
                 if await connectivity.speaks_tls(address, url.port):
                     return Reason(f"{where} speaks TLS, and the url says http", "write https:// in the url")
-    if isinstance(answer, _Answer) and answer.head:
-        return Reason(f"{where} answers with something that is not HTTP", "correct host and port")
     return None
+
+
+async def _certificate_wanted(
+    subscriber: Subscriber, url: WebhookUrl, address: str, answer: _Answer | BaseException
+) -> Reason | None:
+    """Return whether a server that closed without a word wants a certificate of ours.
+
+    TLS 1.3 says so behind the handshake, and what was sent meanwhile makes the system throw its words away: so this
+    connects again and only listens.
+    """
+    if url.scheme != "https" or (isinstance(answer, _Answer) and answer.head) or isinstance(answer, TimeoutError):
+        return None
+    opened = await _open(subscriber, url, [address])
+    if isinstance(opened, Reason):
+        return opened
+    reader, writer, _ = opened
+    try:
+        async with asyncio.timeout(_LISTEN_S):
+            said = "closed the connection" if not await reader.read(1) else ""
+    except TimeoutError:
+        return None  # it waits for a request, as it should
+    except OSError as exc:
+        said = exc.reason if isinstance(exc, ssl.SSLError) else connectivity.os_reason(exc)
+    finally:
+        writer.transport.abort()
+    return _no_certificate(_where(url), said) if said else None
 
 
 def _certificate(path: str, url: WebhookUrl, certificate: dict[str, Any] | None) -> Iterator[Finding]:
