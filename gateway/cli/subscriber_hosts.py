@@ -154,43 +154,13 @@ def _tls(subscriber: Subscriber, url: WebhookUrl) -> dict[str, Any]:
     context = None
     with suppress(ConfigError):  # a file went away since it was read for the configuration
         context = tls.context(subscriber.tls)
-    return {"ssl": context or _default_context(), "server_hostname": url.host}
+    return {"ssl": context or _default_context(), "server_hostname": url.host.rstrip(".")}
 
 
 @lru_cache(maxsize=1)
 def _default_context() -> ssl.SSLContext:
     """Return one for all: the system's authorities take some 30 ms to read."""
     return ssl.create_default_context()
-
-
-def _not_opened(where: str, exc: OSError | TimeoutError) -> Reason:
-    if isinstance(exc, TimeoutError):
-        return connectivity.silent(where, _CONNECT_S)
-    if not isinstance(exc, ssl.SSLError):
-        return connectivity.unreachable(where, exc)
-    if connectivity.is_alert(exc):
-        return _no_certificate(where, exc.reason)
-    return Reason(f"no TLS connection to {where}: {exc.reason or exc}", "see what its server logs")
-
-
-async def _speaks_plain(url: WebhookUrl, address: str) -> bool:
-    with suppress(OSError, TimeoutError):
-        async with asyncio.timeout(_ANSWER_S):
-            reader, writer = await asyncio.open_connection(address, url.port, limit=_MOST_HEAD)
-        try:
-            answer = await _head(reader, writer, url)
-        finally:
-            writer.transport.abort()
-        return isinstance(answer, _Answer) and bool(_STATUS.match(answer.head))
-    return False
-
-
-def _tls(subscriber: Subscriber, url: WebhookUrl) -> dict[str, Any]:
-    if url.scheme != "https":
-        return {}
-    with suppress(ConfigError):  # files that went away since they were read for the configuration
-        return {"ssl": tls.context(subscriber.tls) or ssl.create_default_context(), "server_hostname": url.host}
-    return {"ssl": ssl.create_default_context(), "server_hostname": url.host}
 
 
 def _no_certificate(where: str, said: str) -> Reason:

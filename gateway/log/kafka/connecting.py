@@ -57,7 +57,7 @@ async def connect(options: KafkaOptions, host: str, port: int) -> Broker | Reaso
     try:
         async with asyncio.timeout(_LOGIN_S):
             await connection.connect()
-            return Broker(where, connection, await connection.send(TopicsAndRights([])))
+            metadata = await connection.send(TopicsAndRights([]))
     except (NotImplementedError, errors.IncompatibleBrokerVersion):
         connection.close()
         return Reason(f"{where} is a Kafka older than 2.3, which cannot be asked", "update Kafka")
@@ -67,6 +67,12 @@ async def connect(options: KafkaOptions, host: str, port: int) -> Broker | Reaso
     except BaseException:
         connection.close()
         raise
+    if not metadata.brokers and options.security.get("sasl_mechanism") == "OAUTHBEARER":
+        # The broker says no in a success (RFC 7628, section 3.2.2), which aiokafka 0.14 does not read, and answers the
+        # next request as an error: without brokers.
+        connection.close()
+        return Reason(f"{where} refuses the login by OAUTHBEARER", "check the token (kafka.security.oauth)")
+    return Broker(where, connection, metadata)
 
 
 async def close(connection: Any) -> None:
