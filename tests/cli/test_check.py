@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.cli import main
@@ -101,6 +101,7 @@ _SUBSCRIBER = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=50)  # each reads the file twice
 @given(subscriber=_SUBSCRIBER)
 @example(subscriber={"headers": {"connection": "close"}})
 @example(subscriber={"headers": {"user-agent": "mine"}})
