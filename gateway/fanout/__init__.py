@@ -30,7 +30,8 @@ The files, in the order an event meets them:
 ``attempts``         what ``explain`` tells of each attempt; ``telling``: metrics and log lines
 ``replay``           delivering again, looking at dead letters; ``scan`` reads a stretch of the log
 ``stream``           subscribers that fetch: server-sent events
-``planning``         an entry of ``config.yaml`` → a plan and a sink, or what is wrong with it
+``subscriber_rules`` what is wrong with an entry of ``config.yaml``, for check, start and reload alike
+``planning``         an entry of ``config.yaml`` → a plan and a sink
 ===================  =================================================================================
 
 Invariants, each with a property test:

@@ -7,7 +7,9 @@ that is in none), ``placement`` and ``gaps`` (where they read, and what is gone 
 ``security`` (how clients are made), ``topics`` (create, list), ``incarnation`` and ``recreations`` (is it still the
 same topic),
 ``availability`` (what is the matter, told once), ``staleness`` (away, or moved?), ``faults`` (aiokafka's errors in our
-words), ``quiet`` (its log).
+words), ``quiet`` (its log). For ``gateway check``: ``needs`` (what a role uses, what the cluster says), ``connecting``
+(one broker, or why not), ``requests`` (what aiokafka does not ask), ``diagnosis`` (all of it), ``rights`` and
+``topic_settings`` (rules).
 """
 
 from gateway.log.kafka.availability import State
