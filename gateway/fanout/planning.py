@@ -1,7 +1,7 @@
 """A ``subscribers`` entry of ``config.yaml`` → a plan and a sink, or sentences on what is wrong with it.
 
-Everything that can be wrong is found by :mod:`gateway.fanout.subscriber_rules`, before anything runs: ``gateway check``,
-start-up and a reload all ask :func:`problems` first.
+Everything that can be wrong is found by :mod:`gateway.fanout.subscriber_rules`, before anything runs:
+``gateway check``, start-up and a reload all ask :func:`problems` first.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ Kept as records of the internal topic :data:`TOPIC`, the same on both logs; the 
     <subscriber>/start     {"topics": {...}}    when a configuration named it first, see gateway.fanout.beginnings
 
 Several keys, as with several processes each has a breaker of its own, and its word on that must not undo a pause
-that another has just written. In Kafka the topic is compacted where we create it. In the journal it falls under retention
-like everything, so a state that is not the normal one is written again every :data:`REFRESH_S`. Every process
+that another has just written. In Kafka the topic is compacted where we create it. In the journal it falls under
+retention like everything, so a state that is not the normal one is written again every :data:`REFRESH_S`. Every process
 follows the topic: a pause asked of one holds in all.
 
 The log decides: the last record of a key counts, whoever wrote it and whatever the clocks say. What stands in the log
