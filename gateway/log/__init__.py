@@ -112,8 +112,8 @@ class FlawedRecord(Record):
         return self._flaw
 
 
-#: Why records are missing: retention took them before they were read; they cannot be read; the topic was deleted and made
-#: again; the partition lost its end (a replica that lacked it became leader); a person passed over them.
+#: Why records are missing: retention took them before they were read; they cannot be read; the topic was deleted and
+#: made again; the partition lost its end (a replica that lacked it became leader); a person passed over them.
 GapReason = Literal["expired", "damaged", "deleted", "truncated", "skipped"]
 
 
