@@ -20,11 +20,10 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-#: A build that acknowledges before its commit gathers so many events for one. The load's twelve clients have one
-#: request of three events at the most under way each: the first of these are answered before the last is sent.
+#: Events for one commit where each is acknowledged before it. The load's twelve clients have one request under way each,
+#: of three events at the most: the first of these are answered before the last is sent.
 _LATE_EVENTS = 48
-#: And waits for them no longer.
-_LATE_S = 1.0
+_LATE_S = 1.0  # it waits for them no longer
 
 
 class Countdown:
