@@ -20,7 +20,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-#: Events for one commit where each is acknowledged before it. The load's twelve clients have one request each under way,
+#: Events for one commit, each acknowledged before it. The load's twelve clients have one request each under way,
 #: of three events at most: the first are answered before the last is sent.
 _LATE_EVENTS = 48
 _LATE_S = 1.0  # it waits for them no longer
