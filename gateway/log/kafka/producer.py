@@ -13,12 +13,15 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from gateway.log.kafka import faults
+from gateway.log.kafka.availability import Availability
+from gateway.log.kafka.errors import CLIENT_ERRORS, away
 from gateway.log.kafka.options import OPEN_S, KafkaOptions, within
 
 
-async def open_producer(options: KafkaOptions, *, max_batch_bytes: int, close_s: float) -> Any:
-    """A producer that is connected and has its producer id: idempotent, ``acks=all``.
+async def open_producer(
+    options: KafkaOptions, availability: Availability, *, max_batch_bytes: int, close_s: float
+) -> Any:
+    """A producer that is connected and has its producer id: idempotent, ``acks=all``; its quotas are reported.
 
     Raises:
         KafkaAway: Kafka cannot be reached within ``OPEN_S``, or refuses.
@@ -33,12 +36,13 @@ async def open_producer(options: KafkaOptions, *, max_batch_bytes: int, close_s:
     # aiokafka fails a batch whose partition has no leader for longer than the request time-out, also an idempotent
     # one, and so makes a repeat of it (a broker that hung is fenced and leaderless for a moment). It may wait.
     producer._message_accumulator._batch_ttl = math.inf
+    availability.watch(producer.client.health)
     try:
         async with asyncio.timeout(OPEN_S):
             await producer.start()
-    except faults.CLIENT_ERRORS as exc:
+    except CLIENT_ERRORS as exc:
         await within(close_s, producer.stop())
-        raise faults.KafkaAway(faults.reason(exc)) from exc
+        raise away(exc, "producer", producer.client) from exc
     except BaseException:
         await within(close_s, producer.stop())
         raise
@@ -62,6 +66,6 @@ async def close_producer(producer: Any, seconds: float) -> None:
                 sender.cancel()
     finally:
         if closing.done():
-            with suppress(*faults.CLIENT_ERRORS, asyncio.CancelledError):
+            with suppress(*CLIENT_ERRORS, asyncio.CancelledError):
                 closing.result()
         closing.cancel()
