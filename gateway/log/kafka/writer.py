@@ -370,13 +370,16 @@ class Writer:
         in_flight = self._backlog.in_flight()
         if not in_flight or self._failure is not None:
             return
-        client = self._producer.client
-        refused = self._availability.look(client.health, self._options.own_name)
-        if client.health.is_throttled or refused.issuperset(batch.items[0][0].topic for batch in in_flight):
-            return  # brokers answer: a quota holds us up, or each topic has a problem of its own
-        waited_s = now - max(self._last_answer, min(batch.sent_at for batch in in_flight))
+        health = self._producer.client.health
+        refused = self._availability.look(health, self._options.own_name)
+        waited_s = now - max(self._last_answer, min(batch.sent_at for batch in in_flight), health.throttled_until)
+        if waited_s <= 0 or refused.issuperset(batch.items[0][0].topic for batch in in_flight):
+            self._availability.solved(
+                CONNECTION
+            )  # brokers answer: a quota delays us, or each topic has its own problem
+            return
         if waited_s > self._policy.stalled_s:
             stalled = TimeoutError(f"nothing acknowledged for {waited_s:.0f} s")
-            self._availability.problem(CONNECTION, problem_of(stalled, client))
+            self._availability.problem(CONNECTION, problem_of(stalled, self._producer.client))
         if self._staleness.is_stale(waited_s, now):
             self._failure = "a fresh client gets through and this one does not: its addresses are stale"
