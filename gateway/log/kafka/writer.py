@@ -374,9 +374,8 @@ class Writer:
         refused = self._availability.look(health, self._options.own_name)
         waited_s = now - max(self._last_answer, min(batch.sent_at for batch in in_flight), health.throttled_until)
         if waited_s <= 0 or refused.issuperset(batch.items[0][0].topic for batch in in_flight):
-            self._availability.solved(
-                CONNECTION
-            )  # brokers answer: a quota delays us, or each topic has its own problem
+            # Brokers answer: a quota delays us, or each topic has a problem of its own.
+            self._availability.solved(CONNECTION)
             return
         if waited_s > self._policy.stalled_s:
             stalled = TimeoutError(f"nothing acknowledged for {waited_s:.0f} s")
