@@ -6,10 +6,11 @@ in order through every failure), ``member``, ``positions`` and ``reader`` (a con
 that is in none), ``placement`` and ``gaps`` (where they read, and what is gone before that). Beside it: ``options`` and
 ``security`` (how clients are made), ``topics`` (create, list), ``incarnation`` and ``recreations`` (is it still the
 same topic),
-``availability`` (what is the matter, told once), ``staleness`` (away, or moved?), ``faults`` (aiokafka's errors in our
-words), ``quiet`` (its log). For ``gateway check``: ``needs`` (what a role uses, what the cluster says), ``connecting``
-(one broker, or why not), ``requests`` (what aiokafka does not ask), ``diagnosis`` (all of it), ``rights`` and
-``topic_settings`` (rules).
+``errors`` (what may be the matter, in our words), ``observed_client`` (what one client met), ``availability`` (what is
+the matter with it), ``outage`` (what is logged of that), ``log_rate_limit`` (aiokafka's own log), ``staleness`` (away,
+or moved?). For ``gateway check``: ``needs`` (what a role uses, what the cluster says), ``connecting`` (one broker,
+or why not), ``requests`` (what aiokafka does not ask), ``diagnosis`` (all of it), ``rights`` and ``topic_settings``
+(rules).
 """
 
 from gateway.log.kafka.availability import State

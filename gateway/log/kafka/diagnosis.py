@@ -25,9 +25,9 @@ from aiokafka.protocol.group import HeartbeatRequest
 from gateway.finding import Finding
 from gateway.log.kafka import connecting, rights, topic_settings
 from gateway.log.kafka.connecting import Broker
+from gateway.log.kafka.log_rate_limit import quieten
 from gateway.log.kafka.needs import Answers, Gathered, Needs, TopicState, operations_of
 from gateway.log.kafka.options import KafkaOptions
-from gateway.log.kafka.quiet import quieten
 from gateway.log.kafka.requests import GroupsAndRights, Quorum, TopicsAndRights
 
 #: For one question to a broker that was reached.
