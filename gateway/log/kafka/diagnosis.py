@@ -25,7 +25,7 @@ from aiokafka.protocol.group import HeartbeatRequest
 from gateway.finding import Finding
 from gateway.log.kafka import connecting, rights, topic_settings
 from gateway.log.kafka.connecting import Broker
-from gateway.log.kafka.log_rate_limit import quieten
+from gateway.log.kafka.log_rate_limit import limit_logs
 from gateway.log.kafka.needs import Answers, Gathered, Needs, TopicState, operations_of
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.requests import GroupsAndRights, Quorum, TopicsAndRights
@@ -44,7 +44,7 @@ _TOPIC, _BROKER = 2, 4
 
 async def diagnose(options: KafkaOptions, needs: Needs, seconds: float) -> list[Finding]:
     """Return what was found; takes ``seconds`` at most."""
-    quieten()
+    limit_logs()
     found = Gathered()
     try:
         async with asyncio.timeout(seconds), AsyncExitStack() as stack:
