@@ -19,10 +19,9 @@ from typing import Any
 from aiokafka import errors
 
 from gateway.errors import Transient
-from gateway.log import Begins, OnRevoked, Record, Start
+from gateway.log import Begins, Gap, OnRevoked, Record, Start
 from gateway.log.kafka import binding, faults, foreign, gaps
 from gateway.log.kafka.availability import CONNECTION, MISSING, UNREADABLE, Availability, State, both
-from gateway.log.kafka.gaps import Gap
 from gateway.log.kafka.incarnation import TopicIds
 from gateway.log.kafka.member import Background, Member
 from gateway.log.kafka.missing import MissingTopics
