@@ -54,12 +54,12 @@ class Place(NamedTuple):
 
     Args:
         incarnation: of the topic.
-        is_stored: Kafka has this very position.
+        is_new: Kafka has no position here, so that this one is a beginning.
     """
 
     placed: Placed
     incarnation: str
-    is_stored: bool
+    is_new: bool
 
 
 class CursorPlacement:
@@ -178,8 +178,7 @@ class _OfTopic:
         return None if own is None else (own, was)
 
     def _place(self, tp: Any, offset: int, gap: Gap | None) -> Place:
-        kept = self.kept.get(tp)
-        return Place(Placed(offset, gap), self.now, kept is not None and kept.offset == offset)
+        return Place(Placed(offset, gap), self.now, tp not in self.kept)
 
     def _say(self, since: float, positions: Mapping[str, int], *, is_gone: bool) -> None:
         known: dict[str, Any] = {"group": self.cursor, "topic": self.topic, "since": since, "positions": positions}

@@ -76,10 +76,12 @@ class _Cursor(Remembered):
     Args:
         dirty: partitions whose position Kafka does not have yet.
         renew_at: everything is committed again then.
+        is_forgotten: it goes on no more in this process, once what it has is stored.
     """
 
     dirty: set[str] = field(default_factory=set)
     renew_at: float = 0.0
+    is_forgotten: bool = False
     storing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -130,7 +132,9 @@ class KafkaCursors:
 
     # -- positions ----------------------------------------------------------------------------------------------
 
-    async def load(self, cursor: str, partitions: Collection[str], *, start: Start | Begins) -> Mapping[str, Placed]:
+    async def load(
+        self, cursor: str, topics: Collection[str], partitions: Collection[str], *, start: Start | Begins
+    ) -> Mapping[str, Placed]:
         """See :meth:`gateway.log.CursorStore.load`. Partitions of a topic that does not exist now are left out.
 
         Raises:
@@ -139,13 +143,16 @@ class KafkaCursors:
         """
         availability = self._begin()
         known = self._cursors.get(cursor)
-        if known is None:
+        if known is not None:
+            known.is_forgotten = False
+        else:
             known = self._cursors[cursor] = _Cursor(renew_at=self._clock() + self._policy.first_renew_s)
+        mine = [name for name in partitions if name.rpartition("-")[0] in topics]
         try:
             async with known.storing:
-                found = await self._placement.place(cursor, known, partitions, start)
-                self._take(known, found)
-                await self._commit(cursor, known, {name for name, place in found.items() if not place.is_stored})
+                found = await self._placement.place(cursor, known, mine, start)
+                self._take(cursor, known, found)
+                await self._commit(cursor, known, {name for name, place in found.items() if place.is_new})
         except GroupInUse as exc:
             availability.problem(cursor, str(exc))
             raise
@@ -155,17 +162,21 @@ class KafkaCursors:
         availability.solved(CONNECTION)
         return {name: place.placed for name, place in found.items()}
 
-    @staticmethod
-    def _take(known: _Cursor, found: Mapping[str, Place]) -> None:
-        """Go on from there, also where that is further back: the topic, or its end, is another one."""
-        for name, (placed, incarnation, is_stored) in found.items():
+    def _take(self, cursor: str, known: _Cursor, found: Mapping[str, Place]) -> None:
+        """Go on from there, also where that is further back: the topic, or its end, is another one then."""
+        for name, (placed, incarnation, _) in found.items():
             known.incarnations[name.rpartition("-")[0]] = incarnation
-            known.done[name] = placed.offset
             known.before.pop(name, None)
-            if is_stored:
+            gap = placed.gap
+            if gap is not None and gap.reason == "expired" and gap.first is not None:
+                known.done.setdefault(name, gap.first)  # passed by its owner, when it has reported it
+                continue
+            if known.done.get(name) != placed.offset:
+                known.done[name] = placed.offset
                 known.dirty.discard(name)
-            else:
+            if gap is not None:
                 known.dirty.add(name)
+                self._changed(cursor)
 
     def commit(self, cursor: str, partition: str, offset: int) -> None:
         """See :meth:`gateway.log.CursorStore.commit`. Ignored for a partition that is not loaded."""
@@ -173,8 +184,11 @@ class KafkaCursors:
         if known is not None and offset > known.done.get(partition, offset):
             known.done[partition] = offset
             known.dirty.add(partition)
-            self._dirty[cursor] = None
-            self._is_dirty.set()
+            self._changed(cursor)
+
+    def _changed(self, cursor: str) -> None:
+        self._dirty[cursor] = None
+        self._is_dirty.set()
 
     def committed(self, cursor: str) -> Mapping[str, int]:
         """See :meth:`gateway.log.CursorStore.committed`."""
@@ -187,6 +201,16 @@ class KafkaCursors:
                 if (offset := known.done.pop(name, None)) is not None:
                     known.before[name] = offset
             known.dirty.difference_update(partitions)
+
+    def forget(self, cursor: str) -> None:
+        """See :meth:`gateway.log.CursorStore.forget`."""
+        known = self._cursors.get(cursor)
+        if known is not None:
+            known.is_forgotten = True
+            if not known.dirty:
+                del self._cursors[cursor]
+                if self._availability is not None:
+                    self._availability.solved(cursor)
 
     # -- storing ------------------------------------------------------------------------------------------------
 
@@ -208,9 +232,12 @@ class KafkaCursors:
         at_once = asyncio.Semaphore(self._policy.at_once)
 
         async def store(cursor: str) -> None:
-            known = self._cursors[cursor]
-            async with at_once, known.storing:
-                await self._commit(cursor, known, set(known.dirty))
+            known = self._cursors.get(cursor)
+            if known is not None:
+                async with at_once, known.storing:
+                    await self._commit(cursor, known, set(known.dirty))
+                if known.is_forgotten:
+                    self.forget(cursor)
 
         tasks = {asyncio.create_task(store(cursor), name=f"kafka-commit-{cursor}"): cursor for cursor in cursors}
         try:
@@ -222,8 +249,7 @@ class KafkaCursors:
                 task.cancel()
             failed |= {cursor: task for task, cursor in tasks.items() if task.done() and _error(task) is not None}
             for cursor in failed:
-                self._dirty[cursor] = None
-                self._is_dirty.set()
+                self._changed(cursor)
         if failed:
             raise self._away(failed)
 
