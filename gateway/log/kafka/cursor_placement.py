@@ -99,7 +99,8 @@ class CursorPlacement:
         ids = await self._answers.incarnations(by_topic.keys())
         there = [tp for topic in ids for tp in by_topic[topic]]
         beginnings = await self._answers.beginnings(there, ids)
-        ends = await self._answers.ends([tp for tp in there if tp in self._truncated])
+        short = [tp for tp in there if tp in self._truncated]
+        ends = await self._answers.ends(short) if short else {}
         found: dict[str, Place] = {}
         for topic in ids:
             tps = [tp for tp in by_topic[topic] if tp in beginnings]
@@ -109,6 +110,10 @@ class CursorPlacement:
             found |= of_topic.known_places(tps)
             if new := [tp for tp in tps if of_topic.name(tp) not in found]:
                 found |= await of_topic.new_places(self._answers, new, start)
+        begun = {name: place.placed.offset for name, place in found.items() if place.is_new}
+        if begun:
+            topics = sorted({name.rpartition("-")[0] for name in begun})
+            _log.info("kafka.cursor_begins", group=cursor, topics=topics, partitions=len(begun))
         return found
 
 
@@ -166,7 +171,15 @@ class _OfTopic:
             starts = dict(self.beginnings)
         else:
             starts = await answers.since(tps, {tps[0].topic: self.now}, begin.since)
-            self._say(begin.since, {self.name(tp): starts[tp] for tp in tps if tp in starts}, is_gone=origin.is_gone)
+            if origin.is_gone:
+                _log.warning(
+                    "kafka.positions_gone",
+                    group=self.cursor,
+                    topic=self.topic,
+                    since=begin.since,
+                    positions={self.name(tp): starts[tp] for tp in tps if tp in starts},
+                    advice=_GONE,
+                )
         return {self.name(tp): self._place(tp, starts[tp], None) for tp in tps if tp in starts}
 
     def _position(self, tp: Any) -> tuple[int, str] | None:
@@ -179,10 +192,3 @@ class _OfTopic:
 
     def _place(self, tp: Any, offset: int, gap: Gap | None) -> Place:
         return Place(Placed(offset, gap), self.now, tp not in self.kept)
-
-    def _say(self, since: float, positions: Mapping[str, int], *, is_gone: bool) -> None:
-        known: dict[str, Any] = {"group": self.cursor, "topic": self.topic, "since": since, "positions": positions}
-        if is_gone:
-            _log.warning("kafka.positions_gone", **known, advice=_GONE)
-        else:
-            _log.info("kafka.group_begins", **known)
