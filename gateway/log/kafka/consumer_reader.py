@@ -217,6 +217,7 @@ class ConsumerReader(ABC):
         Raises:
             KafkaAway: Kafka cannot be asked now; the next fetch is refused again.
         """
+        await self._ask(self._ids.now(consumer._client, {tp.topic for tp in refused}))
         if await self._is_another(consumer):
             return ()  # the next fetch begins anew
         beginnings = await self._ask(consumer.beginning_offsets(list(refused)))

@@ -24,6 +24,7 @@ from gateway.log import Batch, Gap, Start
 from gateway.log.kafka import faults, gaps
 from gateway.log.kafka.availability import CONNECTION
 from gateway.log.kafka.consumer_reader import ConsumerReader
+from gateway.log.kafka.incarnation import is_another
 from gateway.log.kafka.options import OPEN_S
 from gateway.log.kafka.quiet import quieten
 from gateway.log.kafka.truncated import Truncated
@@ -103,24 +104,36 @@ class StandaloneReader(ConsumerReader):
         return consumer
 
     async def _assign(self, consumer: Any) -> None:
-        """Take all partitions at once, each at its place."""
+        """Take all partitions at once, each at its place; those of a topic that was made again at their beginnings."""
         partitions = set(self._given) if self._is_given else await self._partitions(consumer)
         ids = await self._ids.now(consumer._client, {tp.topic for tp in partitions})
+        lost = self._drop_other(ids)
         places = {tp: self._placed.get(tp, self._given.get(tp)) for tp in partitions}
         new = [tp for tp, place in places.items() if place is None]
         begin = consumer.end_offsets if self._start == "latest" else consumer.beginning_offsets
         starts = await begin(new) if new else {}
         consumer.assign(partitions)
         for topic in self._missing.of(self._kafka_names()):
-            consumer._client.add_topic(
-                topic
-            )  # :meth:`_has_more` sees when it is there; assign() keeps only what it got
+            # :meth:`_has_more` sees when it is there; assign() keeps only what it got.
+            consumer._client.add_topic(topic)
         self._placed = {tp: starts[tp] if place is None else place for tp, place in places.items()}
         for tp, place in self._placed.items():
             consumer.seek(tp, place)
         self._note({tp.topic for tp in partitions}, ids)
+        for topic, found in lost.items():
+            self._report(topic, found)
         self._start = "earliest"  # partitions that come after the first ones are added ones
         self._turn += 1
+
+    def _drop_other(self, ids: Mapping[str, str]) -> dict[str, list[Gap]]:
+        """Forget where topics were read that were deleted and made again; return what that says, by topic."""
+        lost: dict[str, list[Gap]] = {}
+        for tp, place in list(self._placed.items()):
+            topic = self._options.own_name(tp.topic)
+            if is_another(self._incarnations.get(topic, ""), ids.get(tp.topic, "")):
+                del self._placed[tp]
+                lost.setdefault(topic, []).append(Gap(self._name(tp), place, None, "deleted"))
+        return lost
 
     async def _partitions(self, consumer: Any) -> set[Any]:
         names = self._kafka_names()
@@ -147,16 +160,8 @@ class StandaloneReader(ConsumerReader):
         """
         if self._is_given:
             raise faults.KafkaAway(f"{self._called}: a topic was deleted and made again")
-        before, had = dict(self._incarnations), dict(self._placed)
-        ids = await self._ask(self._ids.now(consumer._client, set(self._kafka_names())))
-        name = self._options.kafka_name
-        lost = {topic for topic, was in before.items() if was != ids.get(name(topic), was)}
-        self._placed = {tp: place for tp, place in had.items() if self._options.own_name(tp.topic) not in lost}
         await self._ask(consumer._client.force_metadata_update())
         await self._ask(self._assign(consumer))
-        for topic in lost:
-            found = {self._name(tp): place for tp, place in had.items() if tp.topic == name(topic)}
-            self._report(topic, [Gap(part, place, None, "deleted") for part, place in found.items()])
 
     async def _lost_end(self, consumer: Any, partitions: Collection[Any]) -> None:
         if self._is_given:
