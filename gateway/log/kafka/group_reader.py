@@ -112,6 +112,14 @@ class GroupReader(ConsumerReader):
         self._wanted |= set(topics) - self._topics
         self._changed.set()
 
+    def is_certain(self) -> bool:
+        """Return whether the partitions that the owner has are still ours for sure; to be asked before an attempt.
+
+        A process that was suspended is asked this before it has noticed anything else.
+        """
+        membership = self._membership
+        return membership is not None and time.monotonic() < membership.beat_at + self._policy.lease_s
+
     # -- joining ------------------------------------------------------------------------------------------------
 
     async def _ready(self) -> Any:
