@@ -26,15 +26,14 @@ from typing import Any, Final
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition, errors
 
-from gateway.errors import Transient
 from gateway.log import OnAssigned, OnRevoked
-from gateway.log.kafka import faults
 from gateway.log.kafka.availability import CONNECTION
 from gateway.log.kafka.consumer_reader import ConsumerReader
+from gateway.log.kafka.errors import AWAY, CLIENT_ERRORS, INSTANCE_IN_USE, KafkaAway, Problem, away
+from gateway.log.kafka.log_rate_limit import limit_logs
 from gateway.log.kafka.membership import Assignor, Membership, is_fence
 from gateway.log.kafka.offsets import OffsetClient
 from gateway.log.kafka.options import OPEN_S, within
-from gateway.log.kafka.quiet import quieten
 from gateway.log.kafka.truncated import Truncated
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
@@ -45,10 +44,6 @@ _LOOK_S: Final = 5.0
 _RENEW_S: Final = 5.0
 #: A static member's id is its instance id, a hyphen and a UUID.
 _UUID_LENGTH: Final = 37
-_ADVICE: Final = (
-    "give each fan-out process a kafka.instance_id of its own, which it keeps over restarts; this one reads nothing "
-    "until the other one has gone"
-)
 
 _log = structlog.get_logger("gateway.kafka")
 
@@ -99,12 +94,12 @@ class GroupReader(ConsumerReader):
         Raises:
             KafkaAway: Kafka cannot be reached, or refuses; call again later.
         """
-        quieten()
+        limit_logs()
         try:
             self._missing.found(await self._ensure(self._topics))
             await self._join()
-        except Transient as exc:
-            self._availability.problem(CONNECTION, str(exc))
+        except KafkaAway as exc:
+            self._availability.problem(CONNECTION, exc.problem)
             raise
 
     def subscribe(self, topics: Collection[str]) -> None:
@@ -135,8 +130,8 @@ class GroupReader(ConsumerReader):
                 await self._anew(consumer)
             if self._unplaced:
                 await self._place(consumer)
-        except faults.KafkaAway as exc:
-            self._availability.problem(CONNECTION, str(exc))
+        except KafkaAway as exc:
+            self._availability.problem(CONNECTION, exc.problem)
             raise
         self._renew()
         return consumer
@@ -145,7 +140,7 @@ class GroupReader(ConsumerReader):
         """See whether the group has refused us, also while nothing is fetched."""
         try:
             consumer._coordinator.check_errors()
-        except faults.CLIENT_ERRORS as exc:
+        except CLIENT_ERRORS as exc:
             await self._trouble(consumer, exc)
 
     async def _widen(self) -> None:
@@ -183,12 +178,13 @@ class GroupReader(ConsumerReader):
             fetch_max_bytes=policy.fetch_max_bytes,
             max_partition_fetch_bytes=policy.max_partition_fetch_bytes,
         )
+        self._availability.watch(consumer._client.health)
         try:
             async with asyncio.timeout(OPEN_S):
                 await consumer.start()
-        except faults.CLIENT_ERRORS as exc:
+        except CLIENT_ERRORS as exc:
             await self._end(consumer)
-            raise faults.away(exc, self._called) from exc
+            raise away(exc, self._called, consumer._client) from exc
         except BaseException:
             self._end(consumer)
             raise
@@ -323,7 +319,7 @@ class GroupReader(ConsumerReader):
                 await asyncio.sleep(max(left_s, lease_s / 10))
                 continue
             reason = f"the group's coordinator has not answered for {lease_s:.0f} s"
-            self._availability.problem(CONNECTION, reason)
+            self._availability.problem(CONNECTION, consumer._client.health.failure or Problem(AWAY, reason))
             _log.warning("kafka.partitions_given_up", group=self.group, reason=reason, partitions=sorted(self._held))
             self._begin_to_retire(consumer)
 
@@ -331,15 +327,16 @@ class GroupReader(ConsumerReader):
         """Called by aiokafka's task, which ends: another process has our id."""
         self._is_fenced = True
         self._look_at = time.monotonic() + _LOOK_S
-        self._availability.problem(CONNECTION, self._fenced_reason)
-        _log.error("kafka.instance_fenced", group=self.group, instance_id=self._instance_id, advice=_ADVICE)
+        self._availability.problem(CONNECTION, self._fenced)
+        advice = self._fenced.advice
+        _log.error("kafka.instance_fenced", group=self.group, instance_id=self._instance_id, advice=advice)
         self._changed.set()
         if self.consumer is consumer:
             self._begin_to_retire(consumer)
 
     @property
-    def _fenced_reason(self) -> str:
-        return f"another process reads with kafka.instance_id {self._instance_id}; {_ADVICE}"
+    def _fenced(self) -> Problem:
+        return Problem(INSTANCE_IN_USE, f"another process reads with kafka.instance_id {self._instance_id}")
 
     async def _look(self) -> None:
         """Has the other process of our id gone?
@@ -353,13 +350,13 @@ class GroupReader(ConsumerReader):
             if all(member[:-_UUID_LENGTH] != self._instance_id for member in members):
                 self._is_fenced = False
                 return
-        raise faults.KafkaAway(f"{self._called}: {self._fenced_reason}")
+        raise KafkaAway(f"{self._called}: {self._fenced}", self._fenced)
 
     async def _trouble(self, consumer: Any, exc: BaseException) -> None:
         if is_fence(exc):
             if not self._is_fenced:  # said by the answer to a join, and not to a heartbeat
                 self._fence(consumer)
-            raise faults.KafkaAway(f"{self._called}: {self._fenced_reason}") from exc
+            raise KafkaAway(f"{self._called}: {self._fenced}", self._fenced) from exc
         await super()._trouble(consumer, exc)
 
 
