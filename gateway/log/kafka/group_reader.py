@@ -40,6 +40,8 @@ from gateway.telemetry.metrics import METRICS
 
 #: Between looks whether the other process of our id is still there.
 _LOOK_S: Final = 5.0
+#: Between looks at whether the assignment still fits.
+_CHECK_S: Final = 1.0
 #: Between two demands of a new assignment: whoever leads needs a moment to see the partitions that we see.
 _RENEW_S: Final = 5.0
 #: A static member's id is its instance id, a hyphen and a UUID.
@@ -84,7 +86,7 @@ class GroupReader(ConsumerReader):
         self._retiring: asyncio.Task[None] | None = None
         self._is_fenced = False
         self._look_at = 0.0
-        self._renewed_at = 0.0
+        self._renew_at = 0.0
         self._wanted: set[str] = set()
         self._rebalances = METRICS.counter("gateway_kafka_rebalances").labels(self.group)
 
@@ -202,11 +204,12 @@ class GroupReader(ConsumerReader):
 
     def _renew(self) -> None:
         """Demand a new assignment where the present one was made for other topics, or other partitions."""
-        membership = self._membership
-        if membership is None or not self._held or time.monotonic() - self._renewed_at < _RENEW_S:
+        now, membership = time.monotonic(), self._membership
+        if membership is None or now < self._renew_at:
             return
-        if not membership.is_current(self._kafka_names()):
-            self._renewed_at = time.monotonic()
+        self._renew_at = now + _CHECK_S
+        if membership.has_assignment and not membership.is_current(self._kafka_names()):
+            self._renew_at = now + _RENEW_S
             membership.renew()
 
     # -- what the owner gets and gives up -----------------------------------------------------------------------
