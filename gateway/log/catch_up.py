@@ -199,4 +199,5 @@ class CatchUps:
 
 
 def _is_ready(cursor: Cursor) -> bool:
-    return cursor.consumer.is_hungry() and cursor.consumer.is_willing()
+    consumer = cursor.consumer
+    return consumer.is_hungry() and consumer.is_willing() and consumer.room() > 0

@@ -257,27 +257,35 @@ class SharedReader:
         if not batch and not batch.gaps and not ends:
             return
         parts: dict[frozenset[str], Batch] = {}
-        for cursor in list(self._attached.values()):
+        takers: list[tuple[Cursor, Batch]] = []
+        left: list[Cursor] = []
+        for cursor in self._attached.values():
             part = parts.get(cursor.topics)
             if part is None:
                 part = parts[cursor.topics] = _part(batch, ends, cursor)
             if cursor.next:
                 part = cursor.beyond(part)
             if len(part) > cursor.consumer.room():
-                self._detach(cursor)
+                left.append(cursor)
             elif part or part.gaps or part.ends:
-                self._give(cursor, part)
-        if batch.gaps:
-            self._report(batch.gaps)
-        self._shared.update(ends)
+                takers.append((cursor, part))
+        for cursor in left:
+            self._detach(cursor)
+        if batch.gaps:  # before they are taken: what is taken may be committed at once
+            self._report({cursor: cursor.positions(self._shared) for cursor, _ in takers}, batch.gaps)
+        self._shared.update(ends)  # before anybody takes: who takes may say that something has changed
+        for cursor, part in takers:
+            self._give(cursor, part)
         for cursor in self._attached.values():
             if cursor.next and all(self._shared[name] >= at for name, at in cursor.next.items()):
                 cursor.next = {}
+        if left:
+            self._catch_ups.look(left)
 
     def _caught(self, cursor: Cursor, batch: Batch) -> bool:
         """Give what was read for one cursor alone; returns False when it failed."""
         if batch.gaps:
-            self._report_to({cursor: cursor.next}, batch.gaps)
+            self._report({cursor: cursor.next}, batch.gaps)
         if not self._give(cursor, batch):
             return False
         cursor.next.update(batch.ends)
@@ -294,10 +302,7 @@ class SharedReader:
             return False
         return True
 
-    def _report(self, gaps: Collection[Gap]) -> None:
-        self._report_to({cursor: cursor.positions(self._shared) for cursor in self._attached.values()}, gaps)
-
-    def _report_to(self, cursors: Mapping[Cursor, Mapping[str, int]], gaps: Collection[Gap]) -> None:
+    def _report(self, cursors: Mapping[Cursor, Mapping[str, int]], gaps: Collection[Gap]) -> None:
         """Report gaps once, each as far as cursors had not passed it and the log has not reported it by itself."""
         for gap in gaps:
             names: dict[Gap, list[str]] = {}
