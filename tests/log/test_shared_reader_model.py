@@ -102,18 +102,7 @@ class SharedReading(RuleBasedStateMachine):
                 if due is None or due - self.clock.time >= POLICY.keep_alive_s:
                     return
                 self.clock.advance_to(due)
-        raise AssertionError(f"it does not come to rest: {before} {self._state()} {self.DEBUG()}")
-
-    def DEBUG(self):
-        out = []
-        for n, p in enumerate(self.processes):
-            r = p.reader
-            out.append((n, p.log.mine, r._shared, r._assigned, p.log.joined and p.log.joined.at))
-            for c in p.consumers.values():
-                cur = r._cursors[c.name]
-                out.append((c.name, c.next, len(c.outstanding), c.is_hungry(), cur.is_attached, cur.is_placed, cur.next, cur.partitions, c.objections))
-            out.append((r._catch_ups._queue, r._catch_ups._running, r._catch_ups._resting))
-        return "\n".join(map(str, out))
+        raise AssertionError("it does not come to rest")
 
     def _state(self) -> object:
         return [
@@ -351,4 +340,4 @@ class SharedReading(RuleBasedStateMachine):
 
 
 TestSharedReading = SharedReading.TestCase
-TestSharedReading.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestSharedReading.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
