@@ -108,11 +108,22 @@ _MEANINGS: Final[tuple[tuple[str, tuple[type[BaseException], ...]], ...]] = (
             errors.InvalidRequestError,
             errors.PolicyViolationError,
             errors.SecurityDisabled,
+            errors.UnknownError,
         ),
     ),
 )
 #: aiokafka puts number and name of the error before each text.
-_OWN_NAME: Final = re.compile(r"^(\[Error \d+\] )?\w+(Error|Exception|Failed): ")
+_OWN_NAME: Final = re.compile(r"^(\[Error \d+\] )?\w+(Error|Exception|Failed): |^\[Error \d+\] \w+$")
+#: Of errors that come as a number and without a text.
+_TEXTS: Final[Mapping[type[BaseException], str]] = {
+    errors.UnknownTopicOrPartitionError: "the topic does not exist",
+    errors.TopicAuthorizationFailedError: "the user lacks a right on the topic",
+    errors.GroupAuthorizationFailedError: "the user lacks a right on the consumer group",
+    errors.NotEnoughReplicasError: "fewer replicas are in sync than the topic's min.insync.replicas",
+    errors.NotEnoughReplicasAfterAppendError: "fewer replicas are in sync than the topic's min.insync.replicas",
+    errors.UnknownError: "a broker answers with an error of its own, or with one that this version does not know",
+    errors.GroupCoordinatorNotAvailableError: "the coordinator of the consumer group is not available",
+}
 #: Exceptions of one chain that are looked at.
 _MOST_CAUSES: Final = 5
 
@@ -224,4 +235,4 @@ def _text(exc: BaseException) -> str:
         return os.strerror(exc.errno).lower()
     if isinstance(exc, TimeoutError):
         return text or "no answer in time"
-    return f"{name}: {text}" if text else name
+    return f"{name}: {text}" if text else _TEXTS.get(type(exc), name)
