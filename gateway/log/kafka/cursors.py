@@ -124,11 +124,15 @@ class KafkaCursors:
         if committer is not None:
             committer.cancel()
             await asyncio.wait([committer])
-            if self.state is not None and self.state.is_ready:
-                with suppress(Transient):
-                    await self.flush()
+            await self.settle()
         if self._availability is not None:
             self._availability.close()
+
+    async def settle(self) -> None:
+        """Make commits durable before partitions are given back, unless Kafka is away: the next owner goes on there."""
+        if self.state is not None and CONNECTION not in self.state.problems:
+            with suppress(Transient):
+                await self.flush()
 
     # -- positions ----------------------------------------------------------------------------------------------
 

@@ -107,6 +107,7 @@ class KafkaLog:
     async def stop(self) -> None:
         """Close the readers that are open, then the writer. Twice, or before :meth:`start`, is well."""
         self._is_stopped = True
+        await self.cursors.settle()
         await asyncio.gather(*(reader.close() for reader in list(self._readers)))
         while self._leaving:  # one may begin another
             await asyncio.wait(self._leaving)
