@@ -63,13 +63,7 @@ class SharedReader:
         self._one_places = asyncio.Lock()
         self._change = Change()
         self._catch_ups = CatchUps(
-            log,
-            clock,
-            policy,
-            shared=self._shared,
-            change=self._change,
-            meet=self._attach,
-            take=self._caught,
+            log, clock, policy, shared=self._shared, change=self._change, meet=self._attach, take=self._caught
         )
 
     # -- what owners and consumers call -------------------------------------------------------------------------
@@ -84,10 +78,10 @@ class SharedReader:
 
         Consumers are not told: end them before, or after. What they commit until the log stops becomes durable.
         """
-        task, self._task = self._task, None
-        ending = [*self._placing, *([task] if task is not None else [])]
-        for one in ending:
-            one.cancel()
+        ending = [task for task in (*self._placing, self._task) if task is not None]
+        self._task = None
+        for task in ending:
+            task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
         await self._catch_ups.close()
         reader, self._reader = self._reader, None
@@ -200,12 +194,9 @@ class SharedReader:
 
     def _step_size(self) -> int:
         """Return how many records all who are attached can take, without those who hold up the hungry; 0: none."""
-        full = [cursor for cursor in self._attached.values() if cursor.consumer.room() <= 0]
-        if full:
-            is_anyone_hungry = any(
-                cursor.consumer.is_hungry() for cursor in self._attached.values() if cursor.consumer.room() > 0
-            )
-            if not is_anyone_hungry:
+        if full := [cursor for cursor in self._attached.values() if cursor.consumer.room() <= 0]:
+            others = [cursor.consumer for cursor in self._attached.values() if cursor.consumer.room() > 0]
+            if not any(one.is_hungry() for one in others):
                 return 0
             for cursor in full:
                 self._detach(cursor)
@@ -364,9 +355,9 @@ class SharedReader:
     async def _admit(self, cursor: Cursor) -> None:
         """Place a cursor that came, or failed, after partitions were assigned."""
         async with self._one_places:
-            if cursor.is_placed or self._cursors.get(cursor.name) is not cursor:
+            if self._cursors.get(cursor.name) is not cursor:
                 return
-            places = await self._load([cursor], set(self._assigned))
+            places = await self._load([cursor], self._assigned - cursor.partitions)
             placed = places.get(cursor, {})
             if not placed.keys() <= self._shared.keys() and placed.keys() <= self._assigned:
                 # Nobody has read these partitions so far, so the log's reader stands nowhere in them.
