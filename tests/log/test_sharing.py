@@ -1,4 +1,4 @@
-"""The contract of :mod:`tests.log.sharing`, kept by the journal, in this process and behind the link."""
+"""The contract of :mod:`tests.log.sharing`, kept by the journal, in this process and behind the link, and by Kafka."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 
 from gateway.log import EventLog
 from gateway.log.journal import Journal, JournalWriter, Retention
+from gateway.log.kafka import KafkaLog, KafkaOptions
+from tests.kafka.surgery import delete_records
 from tests.log.linked import Linked
 from tests.log.sharing import SharingContract, SharingSubject
 
@@ -75,9 +77,37 @@ class LinkSubject:
         await self._open.journal.sync()
 
 
-@pytest.fixture(params=["journal", "link"])
+class KafkaSubject:
+    """Topics of this test's own on a real broker."""
+
+    def __init__(self, bootstrap: str, prefix: str) -> None:
+        self._options = KafkaOptions((bootstrap,), prefix=prefix, partitions=3, instance_id="contract")
+        self._open: KafkaLog | None = None
+
+    async def open(self) -> EventLog:
+        self._open = KafkaLog(self._options)
+        await self._open.start()
+        return self._open
+
+    async def close(self) -> None:
+        if self._open is not None:
+            await self._open.stop()
+
+    async def expire(self, topic: str) -> None:
+        assert self._open is not None
+        reader = await self._open.browse("ends", [topic])
+        for name, end in (await reader.ends()).items():
+            await delete_records(self._options, topic, int(name.rpartition("-")[2]), end)
+        await reader.close()
+
+
+@pytest.fixture(params=["journal", "link", pytest.param("kafka", marks=pytest.mark.kafka)])
 async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SharingSubject]:
-    made: JournalSubject | LinkSubject = {"journal": JournalSubject, "link": LinkSubject}[request.param](tmp_path)
+    made: JournalSubject | LinkSubject | KafkaSubject
+    if request.param == "kafka":
+        made = KafkaSubject(request.getfixturevalue("kafka"), request.getfixturevalue("prefix"))
+    else:
+        made = {"journal": JournalSubject, "link": LinkSubject}[request.param](tmp_path)
     yield made
     await made.close()
 
