@@ -16,7 +16,7 @@ from gateway.errors import Transient
 from gateway.log import Batch, Gap, Record
 from gateway.log.kafka import CursorPolicy, GroupReader, KafkaLog, KafkaOptions, ReaderPolicy, topics
 from tests.broker.cluster import Cluster
-from tests.kafka.surgery import delete_records, recreate
+from tests.kafka.surgery import create, delete_records, recreate
 from tests.kafka.traffic import TOPIC, add_partitions, compare, event, until
 
 pytestmark = pytest.mark.kafka
@@ -325,6 +325,24 @@ async def test_topics_are_added_while_it_reads(kafka: str, prefix: str) -> None:
     process.reader.subscribe(["call.event"])
     await until(lambda: len(process.arrived) == 2)
     assert len(process.held) == 4
+    await process.stop()
+
+
+async def test_a_topic_that_a_broker_did_not_know_yet_is_read_soon(
+    kafka: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Created just before the group was joined, by one broker and not known to the next: no minute passes."""
+    process = Process(_options(kafka, prefix, 2, "one"), [], [TOPIC, "call.event"])
+    await create(_options(kafka, prefix), TOPIC, 2)
+
+    async def all_are_there(names: Collection[str]) -> dict[str, str]:
+        return {}
+
+    monkeypatch.setattr(process.log, "missing", all_are_there)
+    await process.start()
+    await until(lambda: len(process.held) == 2)
+    await create(_options(kafka, prefix), "call.event", 2)
+    await until(lambda: len(process.held) == 4, within_s=40)
     await process.stop()
 
 

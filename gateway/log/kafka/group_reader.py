@@ -135,7 +135,7 @@ class GroupReader(ConsumerReader):
         except KafkaAway as exc:
             self._availability.problem(CONNECTION, exc.problem)
             raise
-        self._renew()
+        self._renew(consumer)
         return consumer
 
     async def _check(self, consumer: Any) -> None:
@@ -202,12 +202,16 @@ class GroupReader(ConsumerReader):
             async with asyncio.timeout(policy.join_s):
                 await listener.joined.wait()
 
-    def _renew(self) -> None:
+    def _renew(self, consumer: Any) -> None:
         """Demand a new assignment where the present one was made for other topics, or other partitions."""
         now, membership = time.monotonic(), self._membership
         if membership is None or now < self._renew_at:
             return
         self._renew_at = now + _CHECK_S
+        names = self._missing.others(self._kafka_names())
+        if not all(map(consumer.partitions_for_topic, names)):
+            # A topic that was created just now, and a broker that did not know it yet: aiokafka would look in a minute.
+            consumer._client.force_metadata_update()
         if membership.has_assignment and not membership.is_current(self._kafka_names()):
             self._renew_at = now + _RENEW_S
             membership.renew()
