@@ -170,9 +170,8 @@ class SharedReader:
                 await self._step()
                 backoff_s = self._policy.first_backoff_s
             except Exception as exc:  # the top of a task
-                is_expected = isinstance(exc, GatewayError) and exc.retriable
-                error = redaction.fault(exc)
-                _log.warning("reading.failed", group=self.group, error=error, exc_info=not is_expected)
+                is_ours = not (isinstance(exc, GatewayError) and exc.retriable)
+                _log.warning("reading.failed", group=self.group, error=redaction.fault(exc), exc_info=is_ours)
                 self._is_whole = self._is_whole and isinstance(exc, GatewayError)
                 await sleep(self._clock, backoff_s)
                 backoff_s = min(self._policy.max_backoff_s, backoff_s * 2)
@@ -194,14 +193,14 @@ class SharedReader:
 
     def _step_size(self) -> int:
         """Return how many records all who are attached can take, without those who hold up the hungry; 0: none."""
-        if full := [cursor for cursor in self._attached.values() if cursor.consumer.room() <= 0]:
-            others = [cursor.consumer for cursor in self._attached.values() if cursor.consumer.room() > 0]
-            if not any(one.is_hungry() for one in others):
+        rooms = {cursor: cursor.consumer.room() for cursor in self._attached.values()}
+        if any(room <= 0 for room in rooms.values()):
+            if not any(room > 0 and cursor.consumer.is_hungry() for cursor, room in rooms.items()):
                 return 0
-            for cursor in full:
+            for cursor in [cursor for cursor, room in rooms.items() if room <= 0]:
                 self._detach(cursor)
-        rooms = [cursor.consumer.room() for cursor in self._attached.values()]
-        return min(self._policy.max_records, *rooms) if rooms else 0
+                del rooms[cursor]
+        return min(self._policy.max_records, *rooms.values()) if rooms else 0
 
     async def _wait(self, reader: AssignedReader) -> None:
         """Wait until somebody can take something; the log is asked now and then, so that it does not give us up."""
