@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from gateway.log import Entry
 from gateway.log.kafka import KafkaLog, KafkaOptions, Writer, WriterPolicy, topics
 from gateway.log.kafka.lane import Topic, weight
+from gateway.log.kafka.observed_client import ClientHealth
 from tests.kafka.traffic import event, until
 
 _STEPS = st.one_of(
@@ -59,6 +61,7 @@ class Client:
     """Takes aiokafka's place: batches wait for an answer, or are refused at once."""
 
     is_refusing: bool = False
+    client: Any = field(default_factory=lambda: SimpleNamespace(health=ClientHealth()))
     asked: list[asyncio.Future[RecordMetadata]] = field(default_factory=list)
 
     def create_batch(self) -> Builder:
