@@ -31,11 +31,17 @@ CODEC: Final = "codec"
 UNREADABLE: Final = "unreadable"
 UNKNOWN_TOPIC: Final = "unknown_topic"
 THROTTLED: Final = "throttled"
+GROUP_IN_USE: Final = "group_in_use"
+INSTANCE_IN_USE: Final = "instance_in_use"
 
 #: Word → advice. The first is what a person should look at first.
 WORDS: Final[Mapping[str, str]] = {
     AUTHENTICATION: "check kafka.security: mechanism, user name, password or token, certificates; then restart",
     AUTHORISATION: "grant the right in Kafka's ACLs; the gateway goes on by itself",
+    INSTANCE_IN_USE: "give each fan-out process a kafka.instance_id of its own, which it keeps over restarts; this one "
+    "reads nothing until the other one has gone",
+    GROUP_IN_USE: "stop it (kafka-consumer-groups.sh --describe --members shows where it runs); the group's positions "
+    "are then taken over",
     AWAY: "check the brokers, kafka.bootstrap_servers and the network; the gateway connects again by itself",
     NOT_ENOUGH_REPLICAS: "start the brokers that are missing; or lower the topic's min.insync.replicas, or "
     "kafka.replication_factor",
