@@ -15,7 +15,7 @@ from gateway.log import ALL_NEW, Appended, Begins, Entry, OnRevoked, Record, Sta
 from gateway.log.kafka import faults, topics
 from gateway.log.kafka.availability import State, both
 from gateway.log.kafka.incarnation import TopicIds
-from gateway.log.kafka.lane import Ticket
+from gateway.log.kafka.partition_queue import Ticket
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.reader import KafkaReader
 from gateway.log.kafka.reader_policy import ReaderPolicy
@@ -127,7 +127,7 @@ class KafkaLog:
         try:
             async with asyncio.timeout(self._append_s):
                 await self.ensure({entry.topic for entry in entries})
-                await self._writer.room()
+                await self._writer.wait_for_room({entry.topic for entry in entries})
                 self._writer.submit(entries, ticket)
                 await ticket.future
         except (TimeoutError, faults.KafkaAway) as exc:
