@@ -26,8 +26,8 @@ from gateway.errors import GatewayError, NotNow, Transient
 from gateway.log import Entry, EventLog, LogReader, Record
 from gateway.log.kafka import topics
 from gateway.log.kafka.availability import State
-from gateway.log.kafka.partition_queue import Ticket
 from gateway.log.kafka.options import Backoff, KafkaOptions
+from gateway.log.kafka.partition_queue import Ticket
 from gateway.log.kafka.writer import Writer
 from gateway.log.kafka.writer_policy import WriterPolicy
 from gateway.telemetry import redaction

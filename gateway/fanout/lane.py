@@ -157,8 +157,10 @@ class Lane:
                 await self._step()
                 backoff_s = _FIRST_BACKOFF_S
             except Exception as exc:  # the top of a task: a reader that ends would be a subscriber forgotten
-                is_expected = isinstance(exc, GatewayError) and exc.retriable
-                _log.warning("lane.read_failed", group=self.group, error=redaction.fault(exc), exc_info=not is_expected)
+                if not (isinstance(exc, GatewayError) and exc.is_logged):
+                    is_expected = isinstance(exc, GatewayError) and exc.retriable
+                    error = redaction.fault(exc)
+                    _log.warning("lane.read_failed", group=self.group, error=error, exc_info=not is_expected)
                 self._is_whole = self._is_whole and isinstance(exc, GatewayError)
                 await sleep(self._clock, backoff_s)
                 backoff_s = min(_MAX_BACKOFF_S, backoff_s * 2)
@@ -195,7 +197,8 @@ class Lane:
             try:
                 await reader.close()
             except GatewayError as exc:
-                _log.warning("lane.close_failed", group=self.group, error=str(exc))
+                if not exc.is_logged:
+                    _log.warning("lane.close_failed", group=self.group, error=str(exc))
 
     async def _step(self) -> None:
         if not self._is_whole:

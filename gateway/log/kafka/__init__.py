@@ -6,8 +6,9 @@ in order through every failure), ``member``, ``positions`` and ``reader`` (a con
 that is in none), ``placement`` and ``gaps`` (where they read, and what is gone before that). Beside it: ``options`` and
 ``security`` (how clients are made), ``topics`` (create, list), ``incarnation`` and ``recreations`` (is it still the
 same topic),
-``availability`` (what is the matter, told once), ``staleness`` (away, or moved?), ``faults`` (aiokafka's errors in our
-words), ``quiet`` (its log).
+``errors`` (what may be the matter, in our words), ``observed_client`` (what one client met), ``availability`` (what is
+the matter with it), ``outage`` (what is logged of that), ``log_rate_limit`` (aiokafka's own log), ``staleness`` (away,
+or moved?).
 """
 
 from gateway.log.kafka.availability import State

@@ -1,12 +1,12 @@
 """One producer of aiokafka's: made, opened, refused, rewound, closed by force.
 
-What reaches into its private parts stands here and nowhere else; the tests of hung and killed brokers and of topics that
-cannot be written notice when a new version of aiokafka no longer fits.
+What reaches into its private parts stands here and nowhere else; the tests of hung and killed brokers, and of topics
+that cannot be written, notice when a new version of aiokafka no longer fits.
 
 Refusals. aiokafka 0.14 retries a batch by itself for some errors, and while it does, nothing is sent to the broker that
 gave the error: 0.1 s and new metadata for each answer that has such a batch in it. For a topic that is missing, or has
 too few replicas in sync, that is each request, and all topics wait. So such a batch is handed back at once
-(:class:`Refused`), as is one with an error that aiokafka takes for final, and its owner sends it again when it thinks fit.
+(:class:`Refused`), as is one with an error that aiokafka takes for final; its owner sends it again when it thinks fit.
 
 Numbers. aiokafka gives a batch its numbers when it is first sent. One that is handed back has used them, and the broker
 would refuse the next one as out of order. So they are taken back (:func:`rewind`): the next batch of the partition has
@@ -25,7 +25,8 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer, TopicPartition, errors
 from aiokafka.producer.sender import SendProduceReqHandler
 
-from gateway.log.kafka import faults
+from gateway.log.kafka.availability import Availability
+from gateway.log.kafka.errors import CLIENT_ERRORS, TOO_LARGE, away
 from gateway.log.kafka.options import OPEN_S, KafkaOptions, within
 
 #: What a broker answers before it stores anything.
@@ -37,7 +38,7 @@ _BEFORE_STORING: Final = (
     errors.PolicyViolationError,
     errors.InvalidTimestampError,
     errors.UnsupportedForMessageFormatError,
-    *faults.TOO_LARGE,
+    *TOO_LARGE,
 )
 #: Errors of the producer itself, not of a topic: only another producer goes on after one of these.
 _OF_THE_PRODUCER: Final = (
@@ -94,7 +95,7 @@ class _ProduceHandler(SendProduceReqHandler):  # type: ignore[misc]
 
 def _answer(response: Any, place: Any) -> tuple[int, str]:
     """Return the error's number for a partition, and the broker's words on it; empty where it has none."""
-    answers = {name: partitions for name, partitions in response.topics}
+    answers = dict(response.topics)
     (answer,) = (one for one in answers[place.topic] if one[0] == place.partition)
     return answer[1], (answer[-1] or "") if response.API_VERSION >= 8 else ""
 
@@ -106,8 +107,10 @@ def _explained(error: Any, code: int, said: str, topic: str) -> Any:
     return type(error)(topic if isinstance(error, errors.TopicAuthorizationFailedError) else said)
 
 
-async def open_producer(options: KafkaOptions, *, max_batch_bytes: int, close_s: float) -> Any:
-    """A producer that is connected and has its producer id: idempotent, ``acks=all``.
+async def open_producer(
+    options: KafkaOptions, availability: Availability, *, max_batch_bytes: int, close_s: float
+) -> Any:
+    """A producer that is connected and has its producer id: idempotent, ``acks=all``; its quotas are reported.
 
     Raises:
         KafkaAway: Kafka cannot be reached within ``OPEN_S``, or refuses.
@@ -122,6 +125,7 @@ async def open_producer(options: KafkaOptions, *, max_batch_bytes: int, close_s:
     # aiokafka fails a batch whose partition has no leader for longer than the request time-out, also an idempotent
     # one, and so makes a repeat of it (a broker that hung is fenced and leaderless for a moment). It may wait.
     producer._message_accumulator._batch_ttl = math.inf
+    availability.watch(producer.client.health)
     sender = producer._sender
 
     async def send(node_id: int, batches: Any) -> None:
@@ -133,9 +137,9 @@ async def open_producer(options: KafkaOptions, *, max_batch_bytes: int, close_s:
     try:
         async with asyncio.timeout(OPEN_S):
             await producer.start()
-    except faults.CLIENT_ERRORS as exc:
+    except CLIENT_ERRORS as exc:
         await within(close_s, producer.stop())
-        raise faults.KafkaAway(faults.reason(exc)) from exc
+        raise away(exc, "producer", producer.client) from exc
     except BaseException:
         await within(close_s, producer.stop())
         raise
@@ -171,6 +175,6 @@ async def close_producer(producer: Any, seconds: float) -> None:
                 sender.cancel()
     finally:
         if closing.done():
-            with suppress(*faults.CLIENT_ERRORS, asyncio.CancelledError):
+            with suppress(*CLIENT_ERRORS, asyncio.CancelledError):
                 closing.result()
         closing.cancel()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.log.kafka.binding import KafkaHeaders
+from gateway.log.kafka.errors import Problem, first_word
 from gateway.log.kafka.options import Backoff
 from gateway.log.kafka.partition_queue import PartitionQueue, Waiting, without_cancelled
 
@@ -36,7 +37,7 @@ class TopicQueue:
     bytes: int = 0
     is_full: bool = False
     max_batch_bytes: int = 0
-    troubles: dict[int, str] = field(default_factory=dict)
+    troubles: dict[int, Problem] = field(default_factory=dict)
     troubled_at: float = 0.0
     resolve_at: float = 0.0
     #: Between looks for its partitions, which cost nobody else anything.
@@ -48,16 +49,17 @@ class TopicQueue:
         return not self.unplaced and all(queue.is_idle for queue in self.partitions)
 
     @property
-    def trouble(self) -> str:
-        """One sentence on why not all of it can be written; empty when it can."""
+    def trouble(self) -> Problem | None:
+        """Why not all of it can be written; None when it can."""
         if not self.troubles:
-            return ""
-        sentences = list(dict.fromkeys(self.troubles.values()))
-        numbers = sorted(self.troubles)
+            return None
+        first = first_word(problem.word for problem in self.troubles.values())
+        numbers = sorted(number for number, problem in self.troubles.items() if problem.word == first)
+        problem = self.troubles[numbers[0]]
         if numbers[0] == WHOLE or len(numbers) == len(self.partitions):
-            return sentences[0]
+            return problem
         which = f"partition {numbers[0]}" if len(numbers) == 1 else f"partitions {', '.join(map(str, numbers))}"
-        return f"{which}: {sentences[0]}"
+        return Problem(first, f"{which}: {problem.text}")
 
     def drop_cancelled(self) -> int:
         """Forget what waits and whose senders have given up; return how much that was in bytes."""

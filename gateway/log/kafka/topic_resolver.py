@@ -1,4 +1,4 @@
-"""Learns the partitions of topics that are written to, each in a task of its own: a missing one holds up nobody else."""
+"""Learns the partitions of topics that are written to, each in a task of its own: a missing one holds up nobody."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 from aiokafka import errors
 
-from gateway.log.kafka import faults, topics
+from gateway.log.kafka import topics
 from gateway.log.kafka.backlog import Backlog
+from gateway.log.kafka.errors import CLIENT_ERRORS, KafkaAway, problem_of
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.recreations import Recreations
 from gateway.log.kafka.topic_queue import WHOLE, TopicQueue
@@ -85,10 +86,9 @@ class TopicResolver:
     async def _resolve(self, topic: TopicQueue) -> None:
         try:
             found = await self._ask(topic)
-        except (*faults.CLIENT_ERRORS, faults.KafkaAway) as exc:
+        except (*CLIENT_ERRORS, KafkaAway) as exc:
             topic.resolve_at = time.monotonic() + topic.resolving.next_s()
-            reason = str(exc) if isinstance(exc, faults.KafkaAway) else faults.reason(exc)
-            self._troubles.begin(topic, WHOLE, reason)
+            self._troubles.begin(topic, WHOLE, problem_of(exc, self._producer.client))
         else:
             topic.resolving.reset()
             if not topic.partitions:

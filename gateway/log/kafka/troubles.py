@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from gateway.log.kafka.availability import Availability
+from gateway.log.kafka.errors import Problem
 from gateway.log.kafka.topic_queue import TopicQueue
 
 
@@ -21,12 +22,12 @@ class Troubles:
         self._availability = availability
         self._on_change = on_change
 
-    def begin(self, topic: TopicQueue, partition: int, sentence: str) -> None:
+    def begin(self, topic: TopicQueue, partition: int, problem: Problem) -> None:
         """Take notice of why a partition, or the topic as a whole (:data:`.WHOLE`), is not written."""
         is_new = not topic.troubles
-        topic.troubles[partition] = sentence
+        topic.troubles[partition] = problem
         topic.troubled_at = time.monotonic()
-        self._availability.problem(topic.name, topic.trouble)
+        self._show(topic)
         if is_new:
             self._on_change(topic.name)
 
@@ -38,8 +39,12 @@ class Troubles:
             topic.troubles.clear()
         else:
             topic.troubles.pop(partition, None)
-        if topic.troubles:
-            self._availability.problem(topic.name, topic.trouble)
+        self._show(topic)
+        if not topic.troubles:
+            self._on_change(topic.name)
+
+    def _show(self, topic: TopicQueue) -> None:
+        if (trouble := topic.trouble) is not None:
+            self._availability.problem(topic.name, trouble)
         else:
             self._availability.solved(topic.name)
-            self._on_change(topic.name)

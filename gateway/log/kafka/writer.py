@@ -34,25 +34,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
 import structlog
-from aiokafka import errors
-from aiokafka.structs import RecordMetadata
 
 from gateway.log import Entry, Record
-from gateway.log.kafka import binding, faults
+from gateway.log.kafka import binding
+from gateway.log.kafka.answers import Answers, OnPoison, OnWritten
 from gateway.log.kafka.availability import CONNECTION, Availability, State
 from gateway.log.kafka.backlog import Backlog
+from gateway.log.kafka.errors import AWAY, CLIENT_ERRORS, NOT_ENOUGH_REPLICAS, KafkaAway, Problem, problem_of
+from gateway.log.kafka.log_rate_limit import limit_logs
 from gateway.log.kafka.options import Backoff, KafkaOptions
-from gateway.log.kafka.partition_queue import InFlight, PartitionQueue, Ticket, weight
-from gateway.log.kafka.producer import Refused, close_producer, open_producer, rewind
-from gateway.log.kafka.quiet import QUIET, quieten
+from gateway.log.kafka.partition_queue import PartitionQueue, Ticket
+from gateway.log.kafka.producer import close_producer, open_producer
 from gateway.log.kafka.recreations import Recreations
 from gateway.log.kafka.staleness import Staleness
 from gateway.log.kafka.topic_queue import TopicQueue
@@ -60,12 +58,8 @@ from gateway.log.kafka.topic_resolver import TopicResolver
 from gateway.log.kafka.troubles import Troubles
 from gateway.log.kafka.writer_policy import WriterPolicy
 from gateway.telemetry import redaction
-from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.kafka")
-
-#: Told of one record that no broker will ever take, and why; when it returns, the record is safe elsewhere.
-OnPoison = Callable[[Entry | Record, Ticket, str], Awaitable[None]]
 
 
 class Writer:
@@ -88,14 +82,12 @@ class Writer:
         *,
         name: str = "writer",
         on_poison: OnPoison | None = None,
-        on_written: Callable[[str, int, int, Sequence[Entry | Record]], None] | None = None,
+        on_written: OnWritten | None = None,
         on_change: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._options = options
         self._policy = policy or WriterPolicy()
         self._name = name
-        self._on_poison = on_poison
-        self._on_written = on_written
         self._on_change = on_change
         self._encode = binding.binary if options.cloudevents == "binary" else None
         self._availability = Availability(name)
@@ -111,6 +103,18 @@ class Writer:
             resolve_s=self._policy.resolve_s,
             on_resolved=self._wake.set,
         )
+        self._answers = Answers(
+            options,
+            self._policy,
+            self._backlog,
+            self._troubles,
+            name,
+            on_poison=on_poison,
+            on_written=on_written,
+            on_heard=self._heard,
+            on_lost=self._give_up,
+            wake=self._wake.set,
+        )
         self._staleness = Staleness(options, away_s=self._policy.rebootstrap_s, grace_s=self._policy.grace_s)
         self._producer: Any = None
         self._failure: str | None = None
@@ -118,15 +122,13 @@ class Writer:
         self._up_since = 0.0
         self._is_stopping = False
         self._runner: asyncio.Task[None] | None = None
-        self._poisoned: set[asyncio.Task[None]] = set()
-        self._failures = METRICS.counter("gateway_kafka_producer_failures").labels(name)
 
     # -- life ---------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Begin to connect, in the background: Kafka may be away. Starting a started writer does nothing."""
         if self._runner is None and not self._is_stopping:
-            quieten()
+            limit_logs()
             self._runner = asyncio.create_task(self._run(), name=f"kafka-{self._name}")
 
     async def stop(self, *, drain_s: float = 5.0) -> None:
@@ -140,12 +142,11 @@ class Writer:
                 async with asyncio.timeout(drain_s):
                     await self._backlog.wait_until_written()
         self._is_stopping = True
-        tasks = [*self._poisoned, *([self._runner] if self._runner is not None else [])]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        self._runner = None
+        if self._runner is not None:
+            self._runner.cancel()
+            await asyncio.wait([self._runner])
+            self._runner = None
+        await self._answers.stop()
         self._availability.close()
 
     @property
@@ -169,11 +170,11 @@ class Writer:
         await self._backlog.wait_for_room(names)
 
     def held(self, topic: str) -> int:
-        """Return the bytes of a topic that wait or are on their way, with what they cost in memory beside themselves."""
+        """Return the bytes of a topic that wait or are on their way, with what they cost in memory besides."""
         return self._backlog.topic(topic).bytes
 
-    def trouble(self, topic: str) -> str:
-        """Return why not all of a topic can be written; empty when it can, or nothing is known."""
+    def trouble(self, topic: str) -> Problem | None:
+        """Return why not all of a topic can be written; None when it can, or nothing is known."""
         return self._backlog.topic(topic).trouble
 
     def submit(self, entries: Sequence[Entry | Record], ticket: Ticket) -> None:
@@ -205,10 +206,10 @@ class Writer:
         policy = self._policy
         try:
             producer = await open_producer(
-                self._options, max_batch_bytes=policy.max_batch_bytes, close_s=policy.close_s
+                self._options, self._availability, max_batch_bytes=policy.max_batch_bytes, close_s=policy.close_s
             )
-        except faults.KafkaAway as exc:
-            self._away(str(exc))
+        except KafkaAway as exc:
+            self._away(exc.problem)
             return None
         self._failure = None
         self._staleness.reset()
@@ -231,11 +232,16 @@ class Writer:
             self._availability.solved(CONNECTION)
             self._changed("")
 
-    def _away(self, reason: str) -> None:
+    def _away(self, problem: Problem) -> None:
         was_up = self.is_up
-        self._availability.problem(CONNECTION, reason)
+        self._availability.problem(CONNECTION, problem)
         if was_up:
             self._changed("")
+
+    def _give_up(self, reason: str) -> None:
+        """Send nothing more with this producer."""
+        self._failure = reason
+        self._wake.set()
 
     def _changed(self, topic: str) -> None:
         self._backlog.changed()
@@ -289,114 +295,32 @@ class Writer:
         """See :meth:`.TopicResolver.fit`. False: this producer was given up."""
         if self._resolver.fit(topic):
             return True
-        self._failure = f"{topic.name} was created again with fewer partitions"
+        self._give_up(f"{topic.name} was created again with fewer partitions")
         return False
 
     async def _send(self, queue: PartitionQueue, now: float) -> None:
         topic = self._backlog.topic(queue.topic)
-        exactly = queue.exactly
-        batch = queue.fill(self._producer.create_batch(), self._encode, now, topic.max_batch_bytes)
+        producer, exactly = self._producer, queue.exactly
+        batch = queue.fill(producer.create_batch(), self._encode, now, topic.max_batch_bytes)
         if batch.dropped:
             self._backlog.release(topic, batch.dropped)
         if not batch.items:
             return
         queue.in_flight = batch
         if len(batch.items) < exactly:
-            self._lost(queue, batch, errors.KafkaError("a batch that may be written cannot be made again as it was"))
+            self._answers.lost(
+                queue, batch, Problem(AWAY, "a batch that may be written cannot be made again as it was")
+            )
             return
         try:
             async with asyncio.timeout(self._policy.resolve_s):
-                future = await self._producer.send_batch(
+                future = await producer.send_batch(
                     batch.builder, self._options.kafka_name(topic.name), partition=queue.partition
                 )
-        except faults.CLIENT_ERRORS as exc:  # it has no numbers yet
-            self._wait(queue, batch, faults.reason(exc), is_exact=batch.is_exact)
+        except CLIENT_ERRORS as exc:  # it has no numbers yet
+            self._answers.wait(queue, batch, problem_of(exc, producer.client), is_exact=batch.is_exact)
         else:
-            future.add_done_callback(partial(self._answered, queue, batch))
-
-    # -- answers ------------------------------------------------------------------------------------------------
-
-    def _answered(self, queue: PartitionQueue, batch: InFlight, future: asyncio.Future[RecordMetadata]) -> None:
-        exc = asyncio.CancelledError() if future.cancelled() else future.exception()
-        if batch.is_abandoned:
-            return
-        if exc is None:
-            self._acknowledged(queue, batch, future.result())
-        elif isinstance(exc, Refused):
-            self._refused(queue, batch, exc)
-        else:
-            self._lost(queue, batch, exc)
-
-    def _acknowledged(self, queue: PartitionQueue, batch: InFlight, metadata: RecordMetadata) -> None:
-        queue.in_flight = None
-        topic = self._backlog.topic(queue.topic)
-        if queue.pending:
-            self._backlog.make_ready(queue)
-            self._wake.set()
-        self._heard()
-        if topic.troubles:
-            self._troubles.end(topic, queue.partition)
-        queue.backoff.reset()
-        METRICS.counter("gateway_kafka_written_events").labels(topic.name).inc(len(batch.items))
-        if self._on_written is not None:
-            records = [item[0] for item in batch.items]
-            self._on_written(topic.name, queue.partition, metadata.offset, records)
-        for ticket, items in groupby(batch.items, key=itemgetter(2)):
-            ticket.done(sum(1 for _ in items))
-        self._backlog.release(topic, batch.size)
-
-    def _refused(self, queue: PartitionQueue, batch: InFlight, refused: Refused) -> None:
-        """The broker did not write the batch: its place is kept, and its numbers are the next one's."""
-        self._heard()
-        topic = self._backlog.topic(queue.topic)
-        is_exact = batch.is_exact or not refused.is_certain
-        is_too_large = isinstance(refused.error, faults.TOO_LARGE)
-        if is_too_large and is_exact:  # it may be written, and can be sent again only in parts
-            self._lost(queue, batch, refused.error)
-            return
-        rewind(self._producer, self._options.kafka_name(topic.name), queue.partition, len(batch.items))
-        if is_too_large and len(batch.items) > 1:
-            topic.max_batch_bytes = max(1, (topic.max_batch_bytes or self._policy.max_batch_bytes) // 2)
-            _log.info("kafka.batch_too_large", topic=topic.name, records=len(batch.items), next=topic.max_batch_bytes)
-            self._put_back(queue, batch, is_exact=False)
-        elif is_too_large and self._on_poison is not None:
-            queue.in_flight = None
-            queue.poison = batch.items[0]
-            self._failures.inc()
-            task = asyncio.create_task(self._dead_letter(queue, self._on_poison), name=f"kafka-poison-{topic.name}")
-            self._poisoned.add(task)
-            task.add_done_callback(self._poisoned.discard)
-        else:
-            self._wait(queue, batch, faults.reason(refused.error), is_exact=is_exact)
-
-    def _wait(self, queue: PartitionQueue, batch: InFlight, reason: str, *, is_exact: bool) -> None:
-        """Put a batch back and try it again after a pause."""
-        queue.retry_at = time.monotonic() + queue.backoff.next_s()
-        self._put_back(queue, batch, is_exact=is_exact)
-        self._troubles.begin(self._backlog.topic(queue.topic), queue.partition, reason)
-
-    def _lost(self, queue: PartitionQueue, batch: InFlight, exc: BaseException) -> None:
-        """It is not known whether the batch is written: its place is kept, this producer ends."""
-        self._failure = faults.reason(exc)
-        self._wait(queue, batch, self._failure, is_exact=False)
-
-    def _put_back(self, queue: PartitionQueue, batch: InFlight, *, is_exact: bool) -> None:
-        queue.in_flight = None
-        queue.put_back(batch, is_exact=is_exact)
-        self._backlog.make_ready(queue)
-        self._failures.inc()
-        self._wake.set()
-
-    async def _dead_letter(self, queue: PartitionQueue, on_poison: OnPoison) -> None:
-        """Give a record that is too large for any broker its place elsewhere, before anything behind it is sent."""
-        assert queue.poison is not None
-        entry, _, ticket = queue.poison
-        await on_poison(entry, ticket, f"{len(entry.value)} bytes are more than the broker takes")
-        queue.poison = None
-        ticket.done(1)
-        self._backlog.release(self._backlog.topic(queue.topic), weight(entry))
-        self._backlog.make_ready(queue)
-        self._wake.set()
+            future.add_done_callback(partial(self._answers.answered, producer, queue, batch))
 
     # -- watching -----------------------------------------------------------------------------------------------
 
@@ -411,26 +335,37 @@ class Writer:
                 # What it had was given up, so no acknowledgement will tell that it works again.
                 self._troubles.end(topic)
         self._recreations.look(self._producer.client, list(self._backlog.topics))
-        in_flight = self._backlog.in_flight()
-        if not in_flight or self._failure is not None:
-            return
-        waited_s = now - max(self._last_answer, min(batch.sent_at for batch in in_flight))
-        if waited_s > self._policy.stalled_s:
-            said = f": {QUIET.last_warning}" if QUIET.last_warning else ""
-            self._away(f"nothing acknowledged for {waited_s:.0f} s{said}")
-        else:
+        if self._failure is None:
             self._find_stalled(now)
-        if self._staleness.is_stale(waited_s, now):
-            self._failure = "a fresh client gets through and this one does not: its addresses are stale"
 
     def _find_stalled(self, now: float) -> None:
-        """Name topics that get no answer while others do, such as one whose partition has no leader."""
+        """Name what gets no answer: Kafka, or single topics while others get some, as one that has no leader."""
+        in_flight = self._backlog.in_flight()
+        health = self._producer.client.health
+        if not in_flight or health.is_throttled:
+            return
+        refused = {self._options.own_name(name): problem for name, problem in health.refused().items()}
+        waited_s = now - max(self._last_answer, min(batch.sent_at for batch in in_flight))
+        if waited_s > self._policy.stalled_s and not refused.keys() >= {batch.items[0][0].topic for batch in in_flight}:
+            stalled = TimeoutError(f"nothing acknowledged for {waited_s:.0f} s")
+            self._away(problem_of(stalled, self._producer.client))
+        else:
+            self._name_stalled(now, refused)
+        if self._staleness.is_stale(waited_s, now):
+            self._give_up("a fresh client gets through and this one does not: its addresses are stale")
+
+    def _name_stalled(self, now: float, refused: Mapping[str, Problem]) -> None:
         for topic in self._backlog.topics.values():
             for queue in topic.partitions:
                 if queue.in_flight is None:
                     continue
                 waited_s = now - max(self._up_since, queue.in_flight.sent_at)
                 if waited_s > self._policy.stalled_s:
-                    is_headless = queue.partition in self._resolver.leaderless(topic)
-                    reason = ": it has no leader, its brokers are away" if is_headless else ""
-                    self._troubles.begin(topic, queue.partition, f"nothing acknowledged for {waited_s:.0f} s{reason}")
+                    self._troubles.begin(
+                        topic, queue.partition, refused.get(topic.name) or self._stalled(queue, waited_s)
+                    )
+
+    def _stalled(self, queue: PartitionQueue, waited_s: float) -> Problem:
+        if queue.partition in self._resolver.leaderless(self._backlog.topic(queue.topic)):
+            return Problem(NOT_ENOUGH_REPLICAS, f"nothing acknowledged for {waited_s:.0f} s: it has no leader")
+        return Problem(AWAY, f"{queue.topic}: nothing acknowledged for {waited_s:.0f} s")
