@@ -24,7 +24,7 @@ from gateway.fanout.dispatch import Dispatcher
 from gateway.fanout.job import Job
 from gateway.fanout.schedule import Place
 from gateway.fanout.watermark import Watermark
-from gateway.log import TOMBSTONE, Begins, EventLog, LogReader, Record, Start
+from gateway.log import TOMBSTONE, Begins, EventLog, LogReader, Record, Start, gaps
 from gateway.telemetry import redaction
 
 #: How long one fetch waits for records. Shorter wakes idle readers for nothing; it never delays a record.
@@ -215,6 +215,8 @@ class Lane:
             return
         records = await self._reader.fetch(max_records=min(room, _FETCH_RECORDS), wait_s=_FETCH_WAIT_S)
         self._note_incarnations(self._reader)
+        for gap in records.gaps:
+            gaps.report(self._log.kind, [self.group], gap)
         if records:
             self._take_in(records)
 
