@@ -7,7 +7,8 @@ aiokafka 0.14
 * retries in silence what a broker refuses (not enough replicas, a group's coordinator that is not there);
 * pays no heed to ``throttle_time_ms``. A broker whose quota is exceeded answers at once, and then reads nothing more
   from the connection for so long (KIP-219). A request that is sent meanwhile runs into its time-out, the connection is
-  closed, and Kafka seems to be away.
+  closed, and Kafka seems to be away;
+* leaves a connection behind when a start is cancelled, and complains of it later.
 
 So each client has a :class:`ClientHealth`, by which its owner tells what is the matter with *this* client, and sends
 nothing on a connection while a quota mutes it, as Kafka's own client does. The names of aiokafka are replaced in its
@@ -23,6 +24,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
+from weakref import WeakSet
 
 import aiokafka.admin.client
 import aiokafka.client
@@ -134,15 +136,36 @@ class ObservedClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has no t
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.health = ClientHealth()
+        self._made: WeakSet[_Connection] = WeakSet()
 
     async def bootstrap(self) -> None:
         """See :class:`AIOKafkaClient`."""
-        with _observed_by(self.health):
+        with _making(self):
             await super().bootstrap()
 
+    async def close(self) -> None:
+        """See :class:`AIOKafkaClient`. Connections too that it lost sight of, as when its start was cancelled."""
+        try:
+            await super().close()
+        finally:
+            for connection in self._made:
+                connection.close()
+
     async def _get_conn(self, node_id: Any, **how: Any) -> Any:
-        with _observed_by(self.health):
+        with _making(self):
             return await super()._get_conn(node_id, **how)
+
+    async def connect(self, host: str, port: int, **arguments: Any) -> _Connection:
+        """Return a new connection."""
+        connection = _Connection(host, port, self.health, **arguments)
+        self._made.add(connection)
+        try:
+            await connection.connect()
+        except (OSError, TimeoutError, errors.KafkaError) as exc:
+            self.health.failed(f"{host}:{port}", exc)
+            raise
+        self.health.connected(f"{host}:{port}")
+        return connection
 
 
 class _Connection(AIOKafkaConnection):  # type: ignore[misc]
@@ -167,28 +190,22 @@ class _Connection(AIOKafkaConnection):  # type: ignore[misc]
         return response
 
 
-_HEALTH: ContextVar[ClientHealth] = ContextVar("kafka_client_health")
+#: The client that makes a connection.
+_MAKER: ContextVar[ObservedClient] = ContextVar("kafka_client")
 
 
 @contextmanager
-def _observed_by(health: ClientHealth) -> Iterator[None]:
-    token = _HEALTH.set(health)
+def _making(client: ObservedClient) -> Iterator[None]:
+    token = _MAKER.set(client)
     try:
         yield
     finally:
-        _HEALTH.reset(token)
+        _MAKER.reset(token)
 
 
 async def _create_conn(host: str, port: int, **arguments: Any) -> _Connection:
-    health = _HEALTH.get()
-    connection = _Connection(host, port, health, **arguments)
-    try:
-        await connection.connect()
-    except (OSError, TimeoutError, errors.KafkaError) as exc:
-        health.failed(f"{host}:{port}", exc)
-        raise
-    health.connected(f"{host}:{port}")
-    return connection
+    """In place of aiokafka's function, which is not told for whom."""
+    return await _MAKER.get().connect(host, port, **arguments)
 
 
 def observe_clients() -> None:
