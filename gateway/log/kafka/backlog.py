@@ -45,20 +45,21 @@ class Backlog:
     # -- room ---------------------------------------------------------------------------------------------------
 
     def room(self, name: str) -> int:
-        """Return the bytes that a topic may take now; 0 or less while it is full, until ``on_room`` is called."""
+        """Return the bytes that a topic may take now; 0 while it is full, until ``on_room`` is called."""
         topic = self.topic(name)
-        left = self._limit(topic) - topic.bytes
-        topic.is_full = topic.is_full or left <= 0
+        left = self._left(topic)
+        topic.is_full = topic.is_full or not left
         return left
 
-    def _limit(self, topic: TopicQueue) -> int:
-        policy = self._policy
-        limit = policy.topic_bytes if self.bytes < policy.total_bytes else policy.least_bytes
-        return limit * 3 // 4 if topic.is_full else limit
+    def _left(self, topic: TopicQueue) -> int:
+        """What is left of the budget, if it is worth the name. One that is full has none before much of it is free."""
+        limit = self._policy.topic_bytes if self.bytes < self._policy.total_bytes else self._policy.least_bytes
+        left = (limit * 3 // 4 if topic.is_full else limit) - topic.bytes
+        return left if left > limit // 8 else 0
 
     async def wait_for_room(self, names: Collection[str]) -> None:
         """Return when all of these topics have room."""
-        while any(self.room(name) <= 0 for name in names):
+        while not all(map(self.room, names)):
             await self._wait()
 
     async def wait_until_written(self) -> None:
@@ -83,7 +84,7 @@ class Backlog:
         # When the total is below its bound again, there is room for topics of which nothing was released just now.
         is_enough = was_short and self.bytes < self._policy.total_bytes
         for one in self.topics.values() if is_enough else (topic,):
-            if one.is_full and one.bytes < self._limit(one):
+            if one.is_full and self._left(one):
                 one.is_full = False
                 self._on_room(one.name)
 
@@ -119,7 +120,7 @@ class Backlog:
                 topic.unplaced.append((entry, key, ticket))
         topic.bytes += size
         self.bytes += size
-        topic.is_full = topic.is_full or topic.bytes >= self._limit(topic)
+        topic.is_full = topic.is_full or not self._left(topic)
 
     def drop_cancelled(self) -> None:
         """Forget records whose senders have given up: nobody waits for them, and they take the room of others."""
