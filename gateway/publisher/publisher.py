@@ -281,7 +281,8 @@ class Publisher:
         }
         if not full_since:
             return False
-        left_s = self._policy.patience_s - (time.monotonic() - min(full_since.values()))
+        since = max(self._writer.up_since, min(full_since.values()))
+        left_s = self._policy.patience_s - (time.monotonic() - since)
         if left_s <= 0 or any(self._writer.trouble(topic) for topic in full_since):
             return True
         if self._patience is None:

@@ -278,8 +278,8 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "gauge",
         ("topic",),
         "Records of this topic in the journal that Kafka has not acknowledged yet, whether they were read or not.",
-        "Growing: the topic cannot be written (gateway_publisher_topic_up), or Kafka is away or slower than the intake. "
-        "When the journal is full, callbacks are answered 503.",
+        "Growing: the topic cannot be written (gateway_publisher_topic_up), or Kafka is away or too slow; "
+        "once the journal is full, callbacks are answered 503.",
     ),
     Metric(
         "gateway_publisher_queue_bytes",

@@ -101,9 +101,9 @@ class Answers:
         METRICS.counter("gateway_kafka_written_events").labels(topic.name).inc(len(batch.items))
         if self._on_written is not None:
             self._on_written(topic.name, queue.partition, offset, [item[0] for item in batch.items])
+        self._backlog.release(topic, batch.size)  # before tickets are called, who may ask what is held
         for ticket, items in groupby(batch.items, key=itemgetter(2)):
             ticket.done(sum(1 for _ in items))
-        self._backlog.release(topic, batch.size)
 
     def _refused(self, producer: Any, queue: PartitionQueue, batch: InFlight, refused: Refused) -> None:
         """The broker did not write the batch: its place is kept, and its numbers are the next one's."""
@@ -159,7 +159,7 @@ class Answers:
         entry, _, ticket = queue.poison
         await on_poison(entry, ticket, f"{len(entry.value)} bytes are more than the broker takes")
         queue.poison = None
-        ticket.done(1)
         self._backlog.make_ready(queue)
         self._backlog.release(self._backlog.topic(queue.topic), weight(entry))
+        ticket.done(1)
         self._wake()

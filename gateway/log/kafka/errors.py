@@ -106,7 +106,7 @@ _MEANINGS: Final[tuple[tuple[str, tuple[type[BaseException], ...]], ...]] = (
     ),
 )
 #: aiokafka puts number and name of the error before each text.
-_OWN_NAME: Final = re.compile(r"^(\[Error \d+\] )?\w+(Error|Exception|Failed): ")
+_OWN_NAME: Final = re.compile(r"^(\[Error \d+\] )?\w+(Error|Exception|Failed)(: |$)")
 #: Exceptions of one chain that are looked at.
 _MOST_CAUSES: Final = 5
 

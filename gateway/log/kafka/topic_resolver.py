@@ -109,7 +109,7 @@ class TopicResolver:
             if kafka_name in client.cluster.unauthorized_topics:
                 raise errors.TopicAuthorizationFailedError(kafka_name)
             if not self._options.create_topics:
-                raise errors.UnknownTopicOrPartitionError
+                raise errors.UnknownTopicOrPartitionError("the topic does not exist")
             await topics.create(self._options, [topic.name])
         async with asyncio.timeout(self._resolve_s):
             found: Collection[int] = await self._producer.partitions_for(kafka_name)

@@ -119,7 +119,8 @@ class Writer:
         self._producer: Any = None
         self._failure: str | None = None
         self._last_answer = 0.0
-        self._up_since = 0.0
+        #: The monotonic time since when Kafka as a whole can be reached, while it can.
+        self.up_since = 0.0
         self._is_stopping = False
         self._runner: asyncio.Task[None] | None = None
 
@@ -228,7 +229,7 @@ class Writer:
         """A broker answered."""
         self._last_answer = time.monotonic()
         if not self.is_up:
-            self._up_since = self._last_answer
+            self.up_since = self._last_answer
             self._availability.solved(CONNECTION)
             self._changed("")
 
@@ -359,7 +360,7 @@ class Writer:
             for queue in topic.partitions:
                 if queue.in_flight is None:
                     continue
-                waited_s = now - max(self._up_since, queue.in_flight.sent_at)
+                waited_s = now - max(self.up_since, queue.in_flight.sent_at)
                 if waited_s > self._policy.stalled_s:
                     self._troubles.begin(
                         topic, queue.partition, refused.get(topic.name) or self._stalled(queue, waited_s)
