@@ -310,7 +310,7 @@ class Member:
         self._availability.look(health, self._options.own_name)
         silent_s = time.monotonic() - self._heard_at
         is_away = CONNECTION in self._availability.state.problems
-        if (silent_s < self._policy.probe_s and not is_away) or health.is_throttled:
+        if (silent_s < self._policy.probe_s and not is_away) or time.monotonic() < health.throttled_until:
             return
         try:
             async with asyncio.timeout(self._policy.request_s / 2):
@@ -336,12 +336,8 @@ class Member:
         Raises:
             KafkaAway: always.
         """
-        if isinstance(exc, errors.TopicAuthorizationFailedError):
-            # Of one topic, which make_sure() reports; the others are read.
-            self._availability.look(consumer._client.health, self._options.own_name)
-            raise away(exc, self.called) from exc
         failed = self._failed(exc, self.called, consumer)
-        if not isinstance(exc, errors.GroupAuthorizationFailedError):
+        if not isinstance(exc, errors.TopicAuthorizationFailedError | errors.GroupAuthorizationFailedError):
             await self.replace(consumer)
         raise failed from exc
 
@@ -360,7 +356,11 @@ class Member:
     def _failed(self, exc: BaseException, doing: str, consumer: Any) -> KafkaAway:
         """Report what aiokafka raised; the error to raise from it."""
         failed = away(exc, doing, None if consumer is None else consumer._client)
-        self._availability.problem(CONNECTION, failed.problem)
+        if isinstance(exc, errors.TopicAuthorizationFailedError) and consumer is not None and consumer.assignment():
+            # Of one topic, while the others are read: reported by its name, and until a broker no longer refuses it.
+            self._availability.look(consumer._client.health, self._options.own_name)
+        else:
+            self._availability.problem(CONNECTION, failed.problem)
         return failed
 
 

@@ -33,6 +33,7 @@ import aiokafka.producer.producer
 from aiokafka import errors
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection
+from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.group import JoinGroupRequest
@@ -45,10 +46,13 @@ _GRACE_S: Final = 3.0
 #: An address that failed longer ago explains nothing: its broker may have left the cluster. aiokafka tries one that is
 #: needed several times a second.
 _FAILURE_S: Final = 60.0
+#: What was not asked for again within this is no matter any more: a partition may have gone to another process.
+_REFUSAL_S: Final = 30.0
 #: Subject of what concerns the whole consumer group, in :meth:`ClientHealth.refused`.
 GROUP: Final = "consumer group"
 #: The end of what is kept was passed: handled by the reader.
 _OUT_OF_RANGE: Final = errors.OffsetOutOfRangeError.errno
+_NO_RIGHT: Final = errors.TopicAuthorizationFailedError.errno
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +61,12 @@ class _Refusal:
 
     Args:
         since: monotonic seconds of the first such answer.
+        last: of the last one.
     """
 
     code: int
     since: float
+    last: float
 
 
 class ClientHealth:
@@ -69,7 +75,8 @@ class ClientHealth:
     def __init__(self) -> None:
         self._failures: dict[str, tuple[float, Problem]] = {}
         self._refusals: dict[tuple[type[Any], str], _Refusal] = {}
-        self._throttled_until = 0.0
+        #: Monotonic seconds; until then a quota delays this client, and answers that do not come say nothing.
+        self.throttled_until = 0.0
         self._on_throttled: Callable[[float], None] = lambda _: None
 
     def report_throttling(self, report: Callable[[float], None]) -> None:
@@ -83,18 +90,13 @@ class ClientHealth:
         failures = [problem for at, problem in self._failures.values() if at >= oldest]
         return next((one for one in failures if one.word == AUTHENTICATION), failures[-1] if failures else None)
 
-    @property
-    def is_throttled(self) -> bool:
-        """A quota delays this client now: answers that do not come say nothing."""
-        return time.monotonic() < self._throttled_until
-
     def refused(self) -> dict[str, Problem]:
         """Return what brokers have refused for seconds: topic in Kafka's name, or :data:`GROUP` → problem."""
-        oldest = time.monotonic() - _GRACE_S
+        now = time.monotonic()
         return {
             subject: problem_of(errors.for_code(one.code)())
             for (_, subject), one in self._refusals.items()
-            if one.since <= oldest
+            if one.since <= now - _GRACE_S and one.last >= now - _REFUSAL_S
         }
 
     def failed(self, address: str, exc: BaseException) -> None:
@@ -112,12 +114,16 @@ class ClientHealth:
         if kind is ProduceRequest or kind is FetchRequest:
             for topic, partitions in response.topics:
                 self._note(kind, topic, [partition[1] for partition in partitions])
+        elif kind is OffsetCommitRequest:
+            # Other errors of commits are of the whole group, and normal while it assigns its partitions anew.
+            for topic, partitions in response.topics:
+                self._note(kind, topic, [code for _, code in partitions if code == _NO_RIGHT])
         elif kind is FindCoordinatorRequest or kind is JoinGroupRequest:
             self._note(kind, GROUP, [response.error_code])
 
     def throttled(self, seconds: float) -> None:
         """Note that a quota delays us."""
-        self._throttled_until = max(self._throttled_until, time.monotonic() + seconds)
+        self.throttled_until = max(self.throttled_until, time.monotonic() + seconds)
         self._on_throttled(seconds)
 
     def _note(self, kind: type[Any], subject: str, codes: Collection[int]) -> None:
@@ -126,8 +132,10 @@ class ClientHealth:
         if not code:
             if known is not None:
                 del self._refusals[kind, subject]
-        elif known is None or known.code != code:
-            self._refusals[kind, subject] = _Refusal(code, known.since if known else time.monotonic())
+        else:
+            now = time.monotonic()
+            is_same = known is not None and now - known.last < _REFUSAL_S
+            self._refusals[kind, subject] = _Refusal(code, known.since if known and is_same else now, now)
 
 
 class ObservedClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has no types

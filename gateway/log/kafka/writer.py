@@ -228,8 +228,11 @@ class Writer:
     def _heard(self) -> None:
         """A broker answered."""
         self._last_answer = time.monotonic()
+        self._reached()
+
+    def _reached(self) -> None:
         if not self.is_up:
-            self.up_since = self._last_answer
+            self.up_since = time.monotonic()
             self._availability.solved(CONNECTION)
             self._changed("")
 
@@ -342,29 +345,30 @@ class Writer:
     def _find_stalled(self, now: float) -> None:
         """Name what gets no answer: Kafka, or single topics while others get some, as one that has no leader."""
         in_flight = self._backlog.in_flight()
-        health = self._producer.client.health
-        if not in_flight or health.is_throttled:
+        if not in_flight:
             return
+        health = self._producer.client.health
         refused = {self._options.own_name(name): problem for name, problem in health.refused().items()}
-        waited_s = now - max(self._last_answer, min(batch.sent_at for batch in in_flight))
-        if waited_s > self._policy.stalled_s and not refused.keys() >= {batch.items[0][0].topic for batch in in_flight}:
+        waited_s = now - max(self._last_answer, min(batch.sent_at for batch in in_flight), health.throttled_until)
+        if waited_s <= 0 or refused.keys() >= {batch.items[0][0].topic for batch in in_flight}:
+            self._reached()  # brokers answer: a quota delays us, or each topic has its own problem
+        elif waited_s > self._policy.stalled_s:
             stalled = TimeoutError(f"nothing acknowledged for {waited_s:.0f} s")
             self._away(problem_of(stalled, self._producer.client))
-        else:
-            self._name_stalled(now, refused)
-        if self._staleness.is_stale(waited_s, now):
+        if self.is_up:
+            self._name_stalled(now, max(self.up_since, health.throttled_until), refused)
+        elif self._staleness.is_stale(waited_s, now):
             self._give_up("a fresh client gets through and this one does not: its addresses are stale")
 
-    def _name_stalled(self, now: float, refused: Mapping[str, Problem]) -> None:
+    def _name_stalled(self, now: float, since: float, refused: Mapping[str, Problem]) -> None:
         for topic in self._backlog.topics.values():
             for queue in topic.partitions:
                 if queue.in_flight is None:
                     continue
-                waited_s = now - max(self.up_since, queue.in_flight.sent_at)
+                waited_s = now - max(since, queue.in_flight.sent_at)
                 if waited_s > self._policy.stalled_s:
-                    self._troubles.begin(
-                        topic, queue.partition, refused.get(topic.name) or self._stalled(queue, waited_s)
-                    )
+                    problem = refused.get(topic.name) or self._stalled(queue, waited_s)
+                    self._troubles.begin(topic, queue.partition, problem)
 
     def _stalled(self, queue: PartitionQueue, waited_s: float) -> Problem:
         if queue.partition in self._resolver.leaderless(self._backlog.topic(queue.topic)):
