@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -16,11 +19,17 @@ from gateway.eventloop import loop_factory
 
 #: Kubernetes kills after 30 s; the parts together stay below this, and this below that.
 STOP_S: Final = 25.0
+#: While processors are short, taking and storing callbacks go first: by Linux' weights a process of this niceness gets
+#: a third of what one of 0 gets. Delivering later costs nothing but time; the log is the buffer.
+DELIVER_NICENESS: Final = 5
+#: Where Linux groups processes by session, niceness counts inside a session only, and the group's own counts between
+#: them (``sched(7)``, "The autogroup feature").
+_AUTOGROUP: Final = Path("/proc/self/autogroup")
 
 _log = structlog.get_logger("gateway.app")
 
 
-def run_part(app: Callable[[], App], ready: Callable[[Mapping[str, object]], None]) -> int:
+def run_part(app: Callable[[], App], ready: Callable[[Mapping[str, object]], None], *, niceness: int = 0) -> int:
     """Run one process of the gateway until SIGTERM or SIGINT; the exit code.
 
     A second signal changes nothing: the stop is bounded anyway.
@@ -28,12 +37,21 @@ def run_part(app: Callable[[], App], ready: Callable[[Mapping[str, object]], Non
     Args:
         app: makes it, on the event loop.
         ready: called once it serves.
+        niceness: added to the process' own; more than 0 lets others go first.
 
     Raises:
         GatewayError: it cannot start, or cannot go on.
     """
+    if niceness:
+        _let_others_go_first(niceness)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_run(app, ready))
+
+
+def _let_others_go_first(niceness: int) -> None:
+    with suppress(OSError):  # a sandbox may forbid it; then all have the same share
+        os.nice(niceness)
+        _AUTOGROUP.write_text(str(niceness))
 
 
 async def _run(make: Callable[[], App], ready: Callable[[Mapping[str, object]], None]) -> int:

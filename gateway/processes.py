@@ -28,7 +28,7 @@ from gateway.app import App, Part, Role, Shared
 from gateway.config.settings import Settings
 from gateway.errors import Broken, ConfigError, GatewayError
 from gateway.log.journal import files
-from gateway.process import run_part
+from gateway.process import DELIVER_NICENESS, run_part
 from gateway.supervisor import Child, Supervisor
 from gateway.telemetry import logs
 
@@ -155,7 +155,9 @@ class _Machine:
             return App(self._settings, self._config_path, role=self._role, part=part, name=name, shared=shared)
 
         inherited = [one for one in (shared.log_listening, shared.ingest, shared.admin) if one is not None]
-        return Child(name, partial(run_part, make), inherited)
+        is_beside_ingest = part == "deliver" and self._role != "fanout"
+        niceness = DELIVER_NICENESS if is_beside_ingest else 0
+        return Child(name, partial(run_part, make, niceness=niceness), inherited)
 
     def _restarts(self) -> Mapping[str, int]:
         return {} if self._supervisor is None else self._supervisor.restarts()

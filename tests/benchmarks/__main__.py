@@ -37,14 +37,13 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "hostile": ("tests.benchmarks.hostile:run", {"size": 64 * 1024, "rounds": 1, "together": 4}),
     "search": ("tests.benchmarks.search:run", {"rounds": 1, "count": 3000}),
-    "by_hand": ("tests.benchmarks.by_hand:run", {"rounds": 1, "seconds": 1.0}),
     "peers": (
         "tests.benchmarks.peers.compare:run",
         {"rounds": 1, "seconds": 1.0, "connections": (16,), "chosen": peers.SHORT, "more": False},
     ),
 }
 #: Parts that start a Kafka broker, or use the one of KAFKA_BOOTSTRAP_SERVERS.
-NEED_KAFKA = frozenset({"publish", "by_hand", "peers"})
+NEED_KAFKA = frozenset({"publish", "peers"})
 #: Options that change what a part measures, and so the name of its file.
 FLAGS = ("pinned", "broker_syncs")
 

@@ -24,7 +24,6 @@ CHARTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
         "Cost of an event as work grows, µs",
         ("append_us", "read_from_start_us", "read_all_us", "us_each", "us"),
     ),
-    "by_hand": ("The same job by hand, µs of processor time for each event", ("cpu_us",)),
     "peers": ("Beside its peers, µs of processor time for each event", ("cpu_us",)),
     "hostile": ("While a hostile body is taken in: wait of others, ms, and memory, MiB", ("wait_ms", "memory_mib")),
     "search": ("The search index, µs of processor time for each event", ("index_us",)),

@@ -23,13 +23,6 @@ PICTURES: Final = ROOT / "deploy/docs/images"
 #: Part → the figures shown, and how their columns are called.
 COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
     "ingest": {"cpu_us": "µs an event", "of_bare": "of bare", "per_s": "a second", "p99_ms": "p99 ms"},
-    "by_hand": {
-        "cpu_us": "µs an event",
-        "of_bare": "of bare",
-        "gateway_is_times": "the gateway does … times as much",
-        "per_s": "a second",
-        "p99_ms": "p99 ms",
-    },
     "latency": {
         "per_s": "a second",
         "p50_ms": "p50 ms",
@@ -82,7 +75,7 @@ DOCUMENTS: Final[Mapping[str, Sequence[str]]] = {
     "README.md": ("peers-sides",),
 }
 #: Parts whose picture goes into the document.
-DRAWN: Final = ("ingest", "by_hand", "growth")
+DRAWN: Final = ("ingest", "growth")
 
 
 def recorded() -> dict[str, dict[str, Any]]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import orjson
 import pytest
 
 from tests.benchmarks import plot
 from tests.benchmarks.__main__ import NEED_KAFKA, PARTS, main, smoke
-from tests.components import missing, needed
+from tests.components import needed
 
-NEED_WRK = {"ingest", "workers", "latency", "end_to_end", "by_hand", "peers"}
+NEED_WRK = {"ingest", "workers", "latency", "end_to_end", "peers"}
 
 
 @pytest.mark.slow
@@ -22,8 +20,6 @@ def test_part_runs(part: str) -> None:
     """Every part gives figures; what they are says nothing here."""
     if part in NEED_WRK:
         needed("wrk", install="apt-get install wrk")
-    if part == "by_hand" and importlib.util.find_spec("fastapi") is None:
-        missing("the extra 'bench'", install="pip install -e .[bench]")
     figures = smoke(part)
     assert figures
     assert orjson.dumps(figures)

@@ -154,17 +154,17 @@ HOSTILE = {
 
 
 @EVERY
-@pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_bodies(callback: Callback, name: str) -> None:
+def test_hostile_bodies(callback: Callback) -> None:
     """Nesting, numbers, surrogates, NUL and masses of fields give events or a typed refusal, with the id or without."""
-    body = HOSTILE[name]
-    attempt(callback, request(body))
-    if body[:1] == b"{":
-        identified = minimal(callback)
-        identified[:1] = b"{"
-        attempt(callback, request(bytes(identified[:-1]) + b"," + body[1:]))
-    else:
-        attempt(callback, request(body, urlencode({"messageid": "m", "messageId": "m", "requestId": "r"}).encode()))
+    ids = urlencode({"messageid": "m", "messageId": "m", "requestId": "r"}).encode()
+    for body in HOSTILE.values():
+        attempt(callback, request(body))
+        if body[:1] == b"{":
+            identified = minimal(callback)
+            identified[:1] = b"{"
+            attempt(callback, request(bytes(identified[:-1]) + b"," + body[1:]))
+        else:
+            attempt(callback, request(body, ids))
 
 
 def minimal(callback: Callback) -> bytearray:
@@ -241,12 +241,8 @@ EMPTY = {
 }
 
 
-@pytest.mark.parametrize(
-    ("sample", "name"),
-    [(sample, name) for sample in JSON_SAMPLES for name in EMPTY if b'"%s"' % name.encode() not in sample.request.body],
-    ids=str,
-)
-def test_an_empty_field_of_the_other_shape_decides_nothing(sample: Sample, name: str) -> None:
+@pytest.mark.parametrize("sample", JSON_SAMPLES, ids=str)
+def test_an_empty_field_of_the_other_shape_decides_nothing(sample: Sample) -> None:
     """A sender that writes out one object for both kinds, with nulls where a field is not its own."""
     callback = CALLBACKS[sample.callback]
 
@@ -257,8 +253,9 @@ def test_an_empty_field_of_the_other_shape_decides_nothing(sample: Sample, name:
     body = sample.request.body.lstrip()
     assert body.startswith(b"{")
     before = told(body)
-    for value in EMPTY[name]:
-        assert told(b"{" + orjson.dumps({name: value})[1:-1] + b"," + body[1:]) == before
+    absent = [name for name in EMPTY if b'"%s"' % name.encode() not in body]
+    planted = [orjson.dumps({name: value})[1:-1] for name in absent for value in EMPTY[name]]
+    assert [] == [field for field in planted if told(b"{" + field + b"," + body[1:]) != before]
 
 
 @pytest.mark.parametrize(

@@ -51,10 +51,14 @@ def test_an_object_or_a_list_in_place_of_any_field(sample: Sample) -> None:
             assert events
 
 
-@pytest.mark.parametrize("word", sorted(NULL_WORDS))
 @pytest.mark.parametrize("sample", [*OBJECTS, *FORMS], ids=str)
-def test_a_word_for_nothing_is_no_id(sample: Sample, word: str) -> None:
+def test_a_word_for_nothing_is_no_id(sample: Sample) -> None:
     """With a word for nothing in place of each scalar at the top, no event is about it, and no id or number is it."""
+    assert {} == {word: names for word in NULL_WORDS if (names := taken_for_an_id(sample, word))}
+
+
+def taken_for_an_id(sample: Sample, word: str) -> set[str]:
+    """What is this word in the events of a sample that has it everywhere, and must not be."""
     if sample in OBJECTS:
         body = json.loads(sample.request.body.decode("utf-8", "replace"))
         nothing = {name: value if isinstance(value, (dict, list)) else word for name, value in body.items()}
@@ -65,11 +69,10 @@ def test_a_word_for_nothing_is_no_id(sample: Sample, word: str) -> None:
     try:
         events = CALLBACKS[sample.callback].decode(request, sample.context).events
     except CallbackRejected:
-        return
-    for event in events:
-        assert word not in (event.subject, event.partitionkey)
-        said = {name for name, value in event.data.items() if value == word}
-        assert not {name for name in said if name.endswith(("_id", "_at", "code", "to", "from", "phone", "ext"))}
+        return set()
+    found = {name for event in events for name in ("subject", "partitionkey") if getattr(event, name) == word}
+    said = {name for event in events for name, value in event.data.items() if value == word}
+    return found | {name for name in said if name.endswith(("_id", "_at", "code", "to", "from", "phone", "ext"))}
 
 
 @pytest.mark.parametrize(

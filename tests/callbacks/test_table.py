@@ -129,17 +129,13 @@ def members(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Ma
             yield from members(inner["items"], f"{path}{name}[].")
 
 
+MEMBERS = [(shape, dict(members(shape.schema()))) for shape in SHAPES.values()]
+NAMES_IN_DATA = sorted({path for _, inner in MEMBERS for path in inner} - {"raw"})
+
+
 def said_of(name: str) -> dict[tuple[str, str], Mapping[str, Any]]:
     """What each type says of a name, by topic and type."""
-    return {
-        (shape.topic, shape.type): inner
-        for shape in SHAPES.values()
-        for path, inner in members(shape.schema())
-        if path == name
-    }
-
-
-NAMES_IN_DATA = sorted({path for shape in SHAPES.values() for path, _ in members(shape.schema())} - {"raw"})
+    return {(shape.topic, shape.type): inner[name] for shape, inner in MEMBERS if name in inner}
 
 
 @pytest.mark.parametrize("name", NAMES_IN_DATA)

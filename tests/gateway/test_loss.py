@@ -11,7 +11,7 @@ import pytest
 
 from tests.gateway.conftest import MakeGateway, MakeSubscriber, to
 
-KILLS = int(os.environ.get("GATEWAY_TEST_KILLS", "20"))
+KILLS = int(os.environ.get("GATEWAY_TEST_KILLS", "10"))
 CLIENTS = 16
 
 

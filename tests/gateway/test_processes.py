@@ -23,6 +23,7 @@ from gateway import processes
 from gateway.config.settings import Settings
 from gateway.errors import JournalInUse
 from gateway.log.journal import EVENTS, Journal, Retention
+from gateway.process import DELIVER_NICENESS
 from gateway.telemetry.metrics import CATALOGUE
 from tests.gateway.conftest import MakeGateway, MakeSubscriber, to
 from tests.gateway.process import GatewayProcess, memory_bytes
@@ -496,6 +497,23 @@ async def test_metrics_come_from_the_processes_that_count_them(
         elif not name.startswith("gateway_process_"):
             assert found.get(name, set()) <= of_kind, name
     assert await running.terminate() == 0
+
+
+async def test_while_processors_are_short_the_platform_goes_before_the_subscribers(gateway: MakeGateway) -> None:
+    """The kernel gives the process that delivers a smaller share, also where it counts sessions before processes."""
+    running = await gateway(ingest={"port": 0, "workers": 1})
+    niceness = {name: os.getpriority(os.PRIO_PROCESS, running.pid_of(name)) for name in ("ingest-0", "log", "deliver")}
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    assert niceness == {"ingest-0": ours, "log": ours, "deliver": min(19, ours + DELIVER_NICENESS)}
+    assert autogroup_niceness(running.pid_of("deliver")) in {DELIVER_NICENESS, None}
+
+
+def autogroup_niceness(pid: int) -> int | None:
+    """Niceness of the process' session; None where the kernel does not group by session."""
+    try:
+        return int(Path(f"/proc/{pid}/autogroup").read_text().split()[-1])
+    except FileNotFoundError:
+        return None
 
 
 async def test_one_ingest_process_needs_less_than_150_mib_in_all(

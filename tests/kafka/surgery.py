@@ -1,4 +1,4 @@
-"""What an administrator does to topics: settings changed, records deleted, topics deleted and created again."""
+"""What an administrator does to topics (settings, records, topics made again), and sees of groups."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
+from aiokafka.structs import OffsetAndMetadata
 
 from gateway.log.kafka import KafkaOptions, topics
 from gateway.log.kafka.incarnation import incarnations
@@ -59,3 +60,16 @@ async def recreate(options: KafkaOptions, topic: str, partitions: int) -> None:
     """Delete a topic and create it again."""
     await delete(options, topic)
     await create(options, topic, partitions)
+
+
+async def stored_positions(options: KafkaOptions, group: str) -> dict[TopicPartition, OffsetAndMetadata]:
+    """Return the offsets that a group has committed, with their metadata.
+
+    Not by ``confluent_kafka``: it takes the metadata for text that ends with a zero byte, which librdkafka does not
+    write behind it, and reads on in memory that is not its own.
+    """
+    async with topics.admin(options) as client:
+        found: dict[TopicPartition, OffsetAndMetadata] = await client.list_consumer_group_offsets(
+            options.prefix + group
+        )
+        return found

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import structlog
-from confluent_kafka import ConsumerGroupTopicPartitions
 from confluent_kafka.admin import AdminClient
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +20,7 @@ from gateway.log.kafka.incarnation import mark, marked
 from gateway.log.kafka.partitioner import partition_of
 from gateway.log.kafka.positions import Positions
 from gateway.telemetry.metrics import METRICS
-from tests.kafka.surgery import create, delete, delete_records, recreate
+from tests.kafka.surgery import create, delete, delete_records, recreate, stored_positions
 from tests.kafka.traffic import TOPIC, event
 from tests.log.contract import a_new_moment, commit_all, read
 
@@ -332,9 +331,7 @@ async def test_the_start_of_a_group_is_durable_when_it_is_open(kafka: str, prefi
     await log.start()
     await _appended(log, 0, 10)
     reader = await log.reader(group, [TOPIC], start={TOPIC: Begin(time.time() + 3600)})
-    admin = AdminClient({"bootstrap.servers": kafka})
-    found = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(prefix + group)])
-    kept = (await asyncio.to_thread(found[prefix + group].result, 20)).topic_partitions
+    kept = (await stored_positions(options, group)).values()
     assert sum(item.offset for item in kept) == 10
     assert {item.metadata for item in kept} == {mark(reader.incarnations()[TOPIC])}
     assert len(kept) == 3

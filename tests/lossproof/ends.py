@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.fanout.reader import group_name
 from tests.lossproof.process import Gateway
 from tests.lossproof.world import BROKER, CHILDREN, COMMANDS, ROLES, SUPERVISOR, Mode, World
 
@@ -157,7 +158,7 @@ async def reconnect(world: World) -> None:
             return
         await _terminate(world, gateway)
         await world.bring_up(gateway, "" if point == AT_RANDOM else f"{point}:{passages}:KILL")
-        refused = _refused(world)
+        refused, silent = world.load.statuses[503], world.load.statuses[0]
         if point == AT_RANDOM:
             await world.load.more(passages)
             await gateway.end_child("log", signal.SIGKILL, draw)
@@ -169,15 +170,12 @@ async def reconnect(world: World) -> None:
         await world.load.settled()
         await world.load.more(50)
         world.inject(f"log dies {point}")
+        if count := world.load.statuses[0] - silent:
+            world.breaches.append(f"cycle {world.cycles}: {count} callbacks were not answered when the log died")
         if is_soon:
             world.inject("log dies, and is back soon")
-            if count := _refused(world) - refused:
+            if count := world.load.statuses[503] - refused:
                 world.breaches.append(f"cycle {world.cycles}: {count} callbacks were refused, and a log was back soon")
-
-
-def _refused(world: World) -> int:
-    """Callbacks that were answered 503, or not at all."""
-    return world.load.statuses[503] + world.load.statuses[0]
 
 
 async def backlog(world: World) -> None:
@@ -189,8 +187,9 @@ async def backlog(world: World) -> None:
             return
         for receiver in world.receivers:
             receiver.mood = "slow"
+        world.receivers[0].mood = "hang"  # it takes nothing: a backlog that does not depend on the machine's speed
         await world.load.more(count)
-        await asyncio.sleep(0.5)  # positions are stored four times a second; one that ran ahead must be
+        await world.positions_stored(group_name(world.receivers[0].name))
         await world.kill(role)
         world.inject("SIGKILL with a backlog")
         for receiver in world.receivers:

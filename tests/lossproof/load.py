@@ -21,9 +21,7 @@ PAUSE_S: Final = 0.04
 BEHIND_PAUSE_S: Final = 0.5
 #: How long a client waits for an answer.
 ANSWER_S: Final = 10.0
-#: One request in so many is sent again though it was answered: a repeat must change nothing.
-_REPEAT_SHARE: Final = 0.02
-#: And of those without an answer, or refused for now, so many are tried again; the platform itself sends once.
+#: Of requests without an answer, or refused for now, so many are tried again; the platform itself sends once.
 _RETRY_SHARE: Final = 0.5
 
 
@@ -35,11 +33,19 @@ class Load:
         history: written before and after each request.
         rng: what is repeated, what is given up.
         is_behind: whether the subscribers are so far behind that the load goes slow.
+        repeat_share: of requests, which are sent again though they were answered. A repeat must change nothing.
     """
 
     def __init__(
-        self, url: Callable[[], str], history: History, rng: Random, is_behind: Callable[[], bool] = lambda: False
+        self,
+        url: Callable[[], str],
+        history: History,
+        rng: Random,
+        is_behind: Callable[[], bool] = lambda: False,
+        *,
+        repeat_share: float = 0.02,
     ) -> None:
+        self._repeat_share = repeat_share
         self._is_behind = is_behind
         self._url = url
         self._history = history
@@ -114,7 +120,7 @@ class Load:
             wanted = callback(number)
             while not self.is_stopping:
                 status = await self._send(wanted)
-                if status == wanted.status and self._rng.random() >= _REPEAT_SHARE:
+                if status == wanted.status and self._rng.random() >= self._repeat_share:
                     break
                 if status != wanted.status and self._rng.random() >= _RETRY_SHARE:
                     break

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from gateway.publisher import GROUP
 from tests.lossproof.world import World
 
 ENDS: Final = ("SIGKILL", "SIGTERM", "SIGSTOP")
@@ -34,7 +35,7 @@ async def outage(world: World) -> None:
             return
         await world.broker_away(how)
         await world.load.more(count)
-        await asyncio.sleep(0.5)  # positions are stored four times a second; one that ran ahead must be
+        await world.positions_stored(GROUP)
         await world.kill(world.ingest.command)
         world.inject("SIGKILL while the broker is away")
         await world.broker_back(how)

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,6 +17,11 @@ from tests.lossproof.receiver import Arrival, arrival
 
 _SHIFT: Final = 44
 _MASK: Final = (1 << _SHIFT) - 1
+_POSITION: Final = "SELECT position FROM cursor WHERE stream = 'events' AND name = ?"
+_END: Final = (
+    f"SELECT (segment.id & {_MASK}) + count FROM segment JOIN stream ON segment.id >> {_SHIFT} = stream.id "
+    "WHERE name = 'events' ORDER BY segment.id DESC LIMIT 1"
+)
 
 
 def journal(folder: Path) -> dict[str, list[Arrival]]:
@@ -52,6 +57,27 @@ def rows(folder: Path) -> list[Row]:
                 records = segment.decode(blob, partition="events", base=0, count=count, appended_at=appended_at)
                 found.append(Row(row_id & _MASK, [arrival(record.value, record.topic) for record in records]))
     return found
+
+
+async def position_reached(folder: Path, group: str, within_s: float) -> None:
+    """Wait until a group's durable position is the present end of the vendor events, or until the time is over.
+
+    Args:
+        folder: of a journal that the gateway has open.
+        group: by its name in the journal.
+        within_s: seconds.
+    """
+    end = await asyncio.to_thread(_asked, folder, _END)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            while await asyncio.to_thread(_asked, folder, _POSITION, group) < end:
+                await asyncio.sleep(0.02)
+
+
+def _asked(folder: Path, question: str, *values: str) -> int:
+    with closing(sqlite3.connect(f"{(folder / 'journal.sqlite').as_uri()}?mode=ro", uri=True)) as db:
+        found = db.execute(question, values).fetchone()
+    return found[0] if found else 0
 
 
 class Partition(NamedTuple):

@@ -16,6 +16,7 @@ from tests.benchmarks.peers import (
     AIOHTTP,
     BARE,
     BENTO,
+    FASTAPI,
     GO,
     GRANIAN_AIOKAFKA,
     GRANIAN_CONFLUENT,
@@ -137,8 +138,9 @@ def gateway(command: str, source: Path | None = None) -> Start:
     return start
 
 
-def _python(module: str) -> Start:
+def _python(module: str, *packages: str) -> Start:
     def start(side: str, place: Place) -> Running:
+        _need(packages)
         port, topic = free_port(), place.topic(side)
         arguments = ["-m", f"{__package__}.{module}", str(port), place.bootstrap, topic]
         return Running(
@@ -148,11 +150,15 @@ def _python(module: str) -> Start:
     return start
 
 
+def _need(packages: Sequence[str]) -> None:
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise NotHere(f"{package} is not installed (the extra 'bench').")
+
+
 def _granian(module: str, *packages: str) -> Start:
     def start(side: str, place: Place) -> Running:
-        for package in ("granian", *packages):
-            if importlib.util.find_spec(package) is None:
-                raise NotHere(f"{package} is not installed (the extra 'bench').")
+        _need(("granian", *packages))
         port, topic = free_port(), place.topic(side)
         service = Service(
             ["-m", "granian", "--interface", "rsgi", "--loop", "uvloop", "--no-ws", "--backlog", "4096",
@@ -228,6 +234,7 @@ SIDES: Final[dict[str, Side]] = {
     RUN: Side(gateway("run"), False, OURS, "It also decodes, types and indexes.", is_crowded=True),
     SERVE: Side(gateway("serve"), True, OURS, "It also decodes, types, indexes and publishes to Kafka."),
     AIOHTTP: Side(_python("aiohttp_aiokafka"), note="It is one process."),
+    FASTAPI: Side(_python("fastapi_aiokafka", "fastapi", "uvicorn"), note="It is one process."),
     GRANIAN_AIOKAFKA: Side(_granian("granian_aiokafka"), note="It has one worker."),
     GRANIAN_CONFLUENT: Side(_granian("granian_confluent", "confluent_kafka"), note="It has one worker."),
     GO: Side(

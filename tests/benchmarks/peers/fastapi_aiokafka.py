@@ -1,6 +1,6 @@
-"""The same job by hand: FastAPI, uvicorn with uvloop and httptools, ``await producer.send_and_wait()``.
+"""By hand: FastAPI, uvicorn with uvloop and httptools, ``await producer.send_and_wait()``, as its tutorial has it.
 
-python -m tests.benchmarks.by_hand_fastapi PORT BOOTSTRAP
+python -m tests.benchmarks.peers.fastapi_aiokafka PORT BOOTSTRAP TOPIC
 """
 
 # No "from __future__ import annotations": FastAPI reads the types of the form's fields at run time.
@@ -11,9 +11,11 @@ from typing import Annotated
 
 import uvicorn
 from aiokafka import AIOKafkaProducer
-from fastapi import FastAPI, Form
+from fastapi import FastAPI, Form, HTTPException
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
+
+from tests.benchmarks.peers import receipt
 
 producer: AIOKafkaProducer
 
@@ -31,7 +33,7 @@ class Receipt(BaseModel):
     price: str
     rate: str
     size: str
-    ext: str | None = None
+    ext: str = ""
 
 
 @asynccontextmanager
@@ -46,14 +48,18 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(lifespan=lifespan)
 
 
-@app.post("/callbacks/sms-dr", response_class=PlainTextResponse)
-async def receipt(body: Annotated[Receipt, Form()]) -> str:
-    await producer.send_and_wait("by-hand.fastapi", body.model_dump_json().encode(), key=body.messageid.encode())
+@app.post(receipt.PATH, response_class=PlainTextResponse)
+async def accept(body: Annotated[Receipt, Form()]) -> str:
+    try:
+        key, value = receipt.event(body.model_dump())
+    except (KeyError, ValueError) as exc:
+        raise HTTPException(400, "error") from exc
+    await producer.send_and_wait(sys.argv[3], value, key=key)
     return "success"
 
 
 if __name__ == "__main__":
     uvicorn.run(
         app, host="127.0.0.1", port=int(sys.argv[1]), loop="uvloop", http="httptools", log_level="warning",
-        access_log=False,
+        access_log=False, backlog=4096,
     )  # fmt: skip
