@@ -104,7 +104,8 @@ def _explained(error: Any, code: int, said: str, topic: str) -> Any:
     """Return the error with the broker's words in it."""
     if isinstance(error, errors.UnknownError):
         return errors.UnknownError(f"error {code}: {said}" if said else f"error {code}")
-    return type(error)(topic if isinstance(error, errors.TopicAuthorizationFailedError) else said)
+    words = topic if isinstance(error, errors.TopicAuthorizationFailedError) else said
+    return type(error)(words) if words else type(error)()
 
 
 async def open_producer(
