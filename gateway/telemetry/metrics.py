@@ -269,7 +269,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         _DELIVER,
         "counter",
         ("client",),
-        "Batches that Kafka refused or that were lost with their producer; each was sent again.",
+        "Batches that Kafka refused, or whose answer was lost with their producer; each was sent again.",
         "Many: see kafka.unavailable for the reason (rights, size, leaderless partitions).",
     ),
     Metric(
