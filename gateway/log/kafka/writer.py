@@ -366,7 +366,7 @@ class Writer:
                 if queue.in_flight is None:
                     continue
                 waited_s = now - max(since, queue.in_flight.sent_at)
-                if waited_s > self._policy.stalled_s:
+                if waited_s > 2 * self._policy.stalled_s:  # it may have waited for the request before its own
                     problem = refused.get(topic.name) or self._stalled(queue, waited_s)
                     self._troubles.begin(topic, queue.partition, problem)
 
