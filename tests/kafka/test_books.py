@@ -151,7 +151,7 @@ class Books:
             else:
                 future.set_exception(_ANSWERS[outcome])
         await asyncio.sleep(0)  # the futures' callbacks
-        await asyncio.gather(*self.writer._answers._poisoned)
+        await asyncio.gather(*self.writer._outcomes._poisoned)
         if self.writer._failure is not None:
             self._retire()
 

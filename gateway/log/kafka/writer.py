@@ -43,12 +43,12 @@ import structlog
 
 from gateway.log import Entry, Record
 from gateway.log.kafka import binding
-from gateway.log.kafka.answers import Answers, OnPoison, OnWritten
 from gateway.log.kafka.availability import CONNECTION, Availability, State
 from gateway.log.kafka.backlog import Backlog
 from gateway.log.kafka.errors import AWAY, CLIENT_ERRORS, NOT_ENOUGH_REPLICAS, KafkaAway, Problem, problem_of
 from gateway.log.kafka.log_rate_limit import limit_logs
 from gateway.log.kafka.options import Backoff, KafkaOptions
+from gateway.log.kafka.outcomes import OnPoison, OnWritten, Outcomes
 from gateway.log.kafka.partition_queue import PartitionQueue, Ticket
 from gateway.log.kafka.producer import close_producer, open_producer
 from gateway.log.kafka.recreations import Recreations
@@ -103,7 +103,7 @@ class Writer:
             resolve_s=self._policy.resolve_s,
             on_resolved=self._wake.set,
         )
-        self._answers = Answers(
+        self._outcomes = Outcomes(
             options,
             self._policy,
             self._backlog,
@@ -147,7 +147,7 @@ class Writer:
             self._runner.cancel()
             await asyncio.wait([self._runner])
             self._runner = None
-        await self._answers.stop()
+        await self._outcomes.stop()
         self._availability.close()
 
     @property
@@ -312,7 +312,7 @@ class Writer:
             return
         queue.in_flight = batch
         if len(batch.items) < exactly:
-            self._answers.lost(
+            self._outcomes.lost(
                 queue, batch, Problem(AWAY, "a batch that may be written cannot be made again as it was")
             )
             return
@@ -322,9 +322,9 @@ class Writer:
                     batch.builder, self._options.kafka_name(topic.name), partition=queue.partition
                 )
         except CLIENT_ERRORS as exc:  # it has no numbers yet
-            self._answers.wait(queue, batch, problem_of(exc, producer.client), is_exact=batch.is_exact)
+            self._outcomes.wait(queue, batch, problem_of(exc, producer.client), is_exact=batch.is_exact)
         else:
-            future.add_done_callback(partial(self._answers.answered, producer, queue, batch))
+            future.add_done_callback(partial(self._outcomes.answered, producer, queue, batch))
 
     # -- watching -----------------------------------------------------------------------------------------------
 

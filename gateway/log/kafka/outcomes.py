@@ -30,7 +30,7 @@ OnPoison = Callable[[Entry | Record, Ticket, str], Awaitable[None]]
 OnWritten = Callable[[str, int, int, Sequence[Entry | Record]], None]
 
 
-class Answers:
+class Outcomes:
     """Settles batches.
 
     Args:
