@@ -245,7 +245,8 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "gauge",
         ("client", "word"),
         "What is the matter with the clients of this name: topics (or the connection) by word: authentication, "
-        "authorisation, away, not_enough_replicas, refused, codec, unreadable, unknown_topic, throttled.",
+        "authorisation, instance_in_use, group_in_use, away, not_enough_replicas, refused, codec, unreadable, "
+        "unknown_topic, throttled.",
         "The word says what to look at; /readyz and the log line kafka.unavailable have the reason and the advice.",
     ),
     Metric(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka import errors as aiokafka_errors
 from confluent_kafka.admin import (
     AclBinding,
@@ -284,6 +285,26 @@ async def test_a_topic_that_does_not_exist(kafka: str, prefix: str, tmp_path: Pa
         await until(lambda: publisher.state.word == UNKNOWN_TOPIC)
         assert "kafka.create_topics" in publisher.state.reason
         await topics.create(options, [TOPIC])
+        await published(publisher)
+        await publisher.stop()
+
+
+@pytest.mark.kafka
+async def test_a_codec_that_is_not_installed(
+    kafka: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The publisher names it and what to install, and publishes when it is there; see test_codecs for readers."""
+    options = KafkaOptions((kafka,), prefix=prefix, partitions=1, compression="zstd")
+    known = AIOKafkaProducer._COMPRESSORS
+    async with journal(tmp_path) as events:
+        publisher = Publisher(events, options, writer_policy=_IMPATIENT)
+        with monkeypatch.context() as patch:
+            patch.setattr(AIOKafkaProducer, "_COMPRESSORS", {**known, "zstd": (lambda: False, known["zstd"][1])})
+            await publisher.start()
+            await events.append([event(1, "k")])
+            await until(lambda: publisher.state.word == CODEC)
+            assert "zstd" in publisher.state.reason
+            assert "cramjam" in publisher.state.reason
         await published(publisher)
         await publisher.stop()
 

@@ -31,11 +31,17 @@ CODEC: Final = "codec"
 UNREADABLE: Final = "unreadable"
 UNKNOWN_TOPIC: Final = "unknown_topic"
 THROTTLED: Final = "throttled"
+GROUP_IN_USE: Final = "group_in_use"
+INSTANCE_IN_USE: Final = "instance_in_use"
 
 #: Word → advice. The first is what a person should look at first.
 WORDS: Final[Mapping[str, str]] = {
     AUTHENTICATION: "check kafka.security: mechanism, user name, password or token, certificates; then restart",
     AUTHORISATION: "grant the right in Kafka's ACLs; the gateway goes on by itself",
+    INSTANCE_IN_USE: "give each fan-out process a kafka.instance_id of its own, which it keeps over restarts; this one "
+    "reads nothing until the other one has gone",
+    GROUP_IN_USE: "stop it (kafka-consumer-groups.sh --describe --members shows where it runs); the group's positions "
+    "are then taken over",
     AWAY: "check the brokers, kafka.bootstrap_servers and the network; the gateway connects again by itself",
     NOT_ENOUGH_REPLICAS: "start the brokers that are missing; or lower the topic's min.insync.replicas, or "
     "kafka.replication_factor",
@@ -102,11 +108,22 @@ _MEANINGS: Final[tuple[tuple[str, tuple[type[BaseException], ...]], ...]] = (
             errors.InvalidRequestError,
             errors.PolicyViolationError,
             errors.SecurityDisabled,
+            errors.UnknownError,
         ),
     ),
 )
 #: aiokafka puts number and name of the error before each text.
-_OWN_NAME: Final = re.compile(r"^(\[Error \d+\] )?\w+(Error|Exception|Failed)(: |$)")
+_OWN_NAME: Final = re.compile(r"^(\[Error \d+\] )?\w+(Error|Exception|Failed): |^\[Error \d+\] \w+$")
+#: Of errors that come as a number and without a text.
+_TEXTS: Final[Mapping[type[BaseException], str]] = {
+    errors.UnknownTopicOrPartitionError: "the topic does not exist",
+    errors.TopicAuthorizationFailedError: "the user lacks a right on the topic",
+    errors.GroupAuthorizationFailedError: "the user lacks a right on the consumer group",
+    errors.NotEnoughReplicasError: "fewer replicas are in sync than the topic's min.insync.replicas",
+    errors.NotEnoughReplicasAfterAppendError: "fewer replicas are in sync than the topic's min.insync.replicas",
+    errors.UnknownError: "a broker answers with an error of its own, or with one that this version does not know",
+    errors.GroupCoordinatorNotAvailableError: "the coordinator of the consumer group is not available",
+}
 #: Exceptions of one chain that are looked at.
 _MOST_CAUSES: Final = 5
 
@@ -218,4 +235,4 @@ def _text(exc: BaseException) -> str:
         return os.strerror(exc.errno).lower()
     if isinstance(exc, TimeoutError):
         return text or "no answer in time"
-    return f"{name}: {text}" if text else name
+    return f"{name}: {text}" if text else _TEXTS.get(type(exc), name)

@@ -26,7 +26,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition, errors
 from aiokafka.producer.sender import SendProduceReqHandler
 
 from gateway.log.kafka.availability import Availability
-from gateway.log.kafka.errors import CLIENT_ERRORS, TOO_LARGE, away
+from gateway.log.kafka.errors import CLIENT_ERRORS, CODEC, TOO_LARGE, KafkaAway, Problem, away
 from gateway.log.kafka.options import OPEN_S, KafkaOptions, within
 
 #: What a broker answers before it stores anything.
@@ -114,15 +114,19 @@ async def open_producer(
     """A producer that is connected and has its producer id: idempotent, ``acks=all``; its quotas are reported.
 
     Raises:
-        KafkaAway: Kafka cannot be reached within ``OPEN_S``, or refuses.
+        KafkaAway: Kafka cannot be reached within ``OPEN_S``, or refuses; or a library for the codec is missing.
     """
-    producer = AIOKafkaProducer(
-        **options.client(),
-        acks="all",
-        enable_idempotence=True,
-        max_batch_size=max_batch_bytes,
-        compression_type=options.compression,
-    )
+    try:
+        producer = AIOKafkaProducer(
+            **options.client(),
+            acks="all",
+            enable_idempotence=True,
+            max_batch_size=max_batch_bytes,
+            compression_type=options.compression,
+        )
+    except RuntimeError as exc:
+        problem = Problem(CODEC, " ".join(str(exc).split()))
+        raise KafkaAway(f"producer: {problem}", problem) from exc
     # aiokafka fails a batch whose partition has no leader for longer than the request time-out, also an idempotent
     # one, and so makes a repeat of it (a broker that hung is fenced and leaderless for a moment). It may wait.
     producer._message_accumulator._batch_ttl = math.inf
