@@ -18,7 +18,7 @@ _MOST_PARTS: Final = 256
 
 
 @dataclass(slots=True)
-class Backlog:
+class TopicLag:
     """Of one topic: numbers of records, by the offset behind them."""
 
     records: int = 0
@@ -57,7 +57,7 @@ class Lag:
         #: The offset from which on nothing is counted yet.
         self.seen = seen
         self._positions = dict(positions)
-        self._topics: dict[str, Backlog] = {}
+        self._topics: dict[str, TopicLag] = {}
 
     def add(self, end: int, topics: Mapping[str, int]) -> None:
         """Count one commit of the journal, beyond all that was added before.
@@ -69,7 +69,7 @@ class Lag:
         self.seen = max(self.seen, end)
         for topic, count in topics.items():
             if end > self._positions.get(topic, 0):
-                self._topics.setdefault(topic, Backlog()).add(end, count)
+                self._topics.setdefault(topic, TopicLag()).add(end, count)
 
     def passed(self, topic: str, offset: int) -> None:
         """Take off what a topic's position has passed."""

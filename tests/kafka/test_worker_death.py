@@ -92,4 +92,5 @@ async def _life(options: KafkaOptions, folder: Path, first: int, names: Sequence
     asyncio.get_running_loop().call_later(lasts_s, process.kill)
     said += [line async for line in process.stdout]
     await process.wait()
-    return [int(line) for line in said if line.endswith(b"\n")]
+    # The log is among them, and the last line may be cut.
+    return [int(line) for line in said if line.endswith(b"\n") and line.strip().isdigit()]
