@@ -269,11 +269,11 @@ class Publisher:
     # -- what cursors and the writer say ------------------------------------------------------------------------
 
     def has_attached(self, topic: str) -> bool:
-        """See :class:`.topic_cursor.Reading`."""
+        """See :class:`.topic_cursor.CursorOwner`."""
         return self._reader.is_attached(cursor_name(topic))
 
     def is_held_up(self) -> bool:
-        """See :class:`.topic_cursor.Reading`."""
+        """See :class:`.topic_cursor.CursorOwner`."""
         full_since = {
             topic: cursor.full_since
             for topic, cursor in self._cursors.items()

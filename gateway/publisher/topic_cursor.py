@@ -20,7 +20,7 @@ _TYPICAL_BYTES: Final = 1500
 _LOW_BYTES: Final = 128 * 1024
 
 
-class Reading(Protocol):
+class CursorOwner(Protocol):
     """What a cursor asks of its publisher."""
 
     def has_attached(self, topic: str) -> bool:
@@ -57,13 +57,13 @@ class TopicCursor:
     """
 
     def __init__(
-        self, topic: str, writer: Writer, reading: Reading, on_passed: Callable[[TopicCursor, int], None]
+        self, topic: str, writer: Writer, owner: CursorOwner, on_passed: Callable[[TopicCursor, int], None]
     ) -> None:
         self.topic = topic
         self.name = cursor_name(topic)
         self.topics = frozenset({topic})
         self._writer = writer
-        self._reading = reading
+        self._owner = owner
         self._on_passed = on_passed
         self._open: deque[_Chunk] = deque()
         self._mean_bytes: float = _TYPICAL_BYTES
@@ -90,7 +90,7 @@ class TopicCursor:
         """
         if not self._writer.is_up or self._writer.held(self.topic) > _LOW_BYTES:
             return False
-        return not self._reading.has_attached(self.topic) or self._reading.is_held_up()
+        return not self._owner.has_attached(self.topic) or self._owner.is_held_up()
 
     def is_willing(self) -> bool:
         """See :meth:`gateway.log.cursor.Consumer.is_willing`."""
