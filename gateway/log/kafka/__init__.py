@@ -1,9 +1,9 @@
 """The log on Kafka: :class:`KafkaLog` behind the interface of :mod:`gateway.log`.
 
 In the order of an event's way: ``binding`` (event ⇄ Kafka record), ``partitioner`` (key → partition),
-``partition_queue``, ``topic_queue`` and ``backlog`` (what waits for a partition, for a topic, for all), ``producer`` (one
-of aiokafka's) and ``writer`` (one after another, in order through every failure), ``topic_resolver`` (which partitions a
-topic has), ``outcomes`` (what an answer means), ``troubles`` (why a topic cannot be written).
+``partition_queue``, ``topic_queue`` and ``backlog`` (what waits for a partition, for a topic, for all), ``producer``
+(one of aiokafka's) and ``writer`` (one after another, in order through every failure), ``topic_resolver`` (which
+partitions a topic has), ``outcomes`` (what an answer means), ``troubles`` (why a topic cannot be written).
 Reading: ``group_reader`` and ``membership`` (the partitions that a group gives us),
 ``standalone_reader`` (whole topics or given partitions, in no group), ``consumer_reader`` (what both share). Positions:
 ``cursors`` (kept under groups without members), ``cursor_placement``, ``answers`` and ``gaps`` (where they go on, and
