@@ -200,7 +200,12 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 ((rate("gateway_kafka_throttled_seconds_total", "client"), "{{client}}"),),
             ),
             Panel("Records acknowledged", ((rate("gateway_kafka_written_events_total", "topic"), "{{topic}}"),), "cps"),
-            Panel("Waiting in the journal", ((gauge("gateway_publisher_lag_records", "instance"), "{{instance}}"),)),
+            Panel("Waiting in the journal", ((gauge("gateway_publisher_lag_records", "topic"), "{{topic}}"),)),
+            Panel(
+                "Topics that can be written",
+                ((gauge("gateway_publisher_topic_up", "topic", "min"), "{{topic}}"),),
+                "bool_yes_no",
+            ),
             Panel(
                 "Batches sent again, events too large",
                 (

@@ -8,10 +8,11 @@ And to empty a journal that nobody runs any more: start the gateway on it, wait,
 
     python drain.py --timeout 3600 -- gateway serve
 
-Asks ``/metrics`` of the admin port on loopback for ``gateway_publisher_lag_records`` and ``gateway_kafka_up``. A gauge
-that nobody has set yet reads 0, so drained means: Kafka up and lag 0, at several looks in a row. While the log process
-is away (``gateway_process_up``) the lag is that of before, so that looks at such a time do not count. The port and the
-token come from ``GATEWAY__ADMIN__PORT``, ``GATEWAY__ADMIN__TOKEN`` or ``ADMIN_TOKEN``, as the gateway's own.
+Asks ``/metrics`` of the admin port on loopback for ``gateway_publisher_lag_records`` of all topics and
+``gateway_kafka_up``. A gauge that nobody has set yet reads 0, so drained means: Kafka up and lag 0, at several looks in
+a row. A topic that cannot be written (``gateway_publisher_topic_up``) is named. While the log process is away
+(``gateway_process_up``) the lag is that of before, so that looks at such a time do not count. The port and the token
+come from ``GATEWAY__ADMIN__PORT``, ``GATEWAY__ADMIN__TOKEN`` or ``ADMIN_TOKEN``, as the gateway's own.
 
 Nothing but the standard library, as it runs in the image. Ends with 0 when drained, 1 when not in time, 2 when the
 gateway that it started ended by itself.
@@ -43,6 +44,12 @@ def samples(text: str, name: str, labels: str = "") -> list[float]:
     return [float(value) for shown, value in found if labels in shown]
 
 
+def stuck(text: str) -> list[str]:
+    """Topics that cannot be written."""
+    found = re.findall(r'^gateway_publisher_topic_up\{[^}]*topic="([^"]*)"[^}]*\} 0(?:\.0)?$', text, re.MULTILINE)
+    return sorted(set(found))
+
+
 def look(url: str, token: str) -> tuple[bool, str]:
     """Whether the journal is drained, and a sentence."""
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})  # noqa: S310
@@ -57,6 +64,8 @@ def look(url: str, token: str) -> tuple[bool, str]:
     up = samples(text, "gateway_kafka_up", 'client="publisher"')
     if not lags or not up:
         return False, "the gateway reports no gateway_publisher_lag_records: it has no kafka section"
+    if topics := stuck(text):
+        return False, f"{', '.join(topics)} cannot be written, /readyz says why; {sum(lags):.0f} records wait"
     if not all(up):
         return False, f"Kafka is away; {sum(lags):.0f} records wait"
     return not any(lags), f"{sum(lags):.0f} records wait"

@@ -125,7 +125,9 @@ class Overview:
     def _topics(self) -> list[dict[str, Any]]:
         readings = self._watching.readings
         names = set(readings.names("gateway_topic_events")) | set(readings.names("gateway_kafka_written_events"))
-        own = set(self._parts.topics) & names
+        published = self._watching.published
+        stuck = {name for name, topic in published.items() if topic.problem is not None}
+        own = (set(self._parts.topics) & names) | stuck
         return [
             {
                 "name": name,
@@ -133,6 +135,8 @@ class Overview:
                 "stored": int(readings.total("gateway_topic_events", name)),
                 "published_rate": readings.rate("gateway_kafka_written_events", name),
                 "published": int(readings.total("gateway_kafka_written_events", name)),
+                "lag": published[name].lag if name in published else None,
+                "problem": str(published[name].problem) if name in stuck else "",
             }
             for name in sorted(own)
         ]

@@ -104,8 +104,8 @@ class Storyteller:
                 "partition": partition,
                 "offset": offset if offset >= 0 else None,
             }
-        position = parts.journal.positions().get((publisher.GROUP, EVENTS), 0)
-        return {"state": "published" if record.offset < position else "waiting", "topic": topic}
+        is_published = publisher.is_published(parts.journal.positions(), record.topic, record.offset)
+        return {"state": "published" if is_published else "waiting", "topic": topic}
 
     async def _subscriber(self, one: Subscriber, record: Record, attempts: Sequence[Attempt]) -> dict[str, Any]:
         told = self._verdict(one, record, attempts)

@@ -17,6 +17,7 @@ from gateway.fanout import attempts
 from gateway.fanout.fanout import Status
 from gateway.log import Record
 from gateway.log.journal import EVENTS, Journal
+from gateway.publisher import TopicState
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 from gateway.telemetry.reports import Report
@@ -55,7 +56,7 @@ class Watching:
         self.errors: dict[str, LastError] = {}
         self.statuses: dict[str, Status] = {}
         self.oldest_at: float | None = None
-        self.publisher_lag = 0
+        self.published: Mapping[str, TopicState] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -97,13 +98,18 @@ class Watching:
             levels["journal:all:bytes"] = parts.journal.used_bytes
             levels["journal:all:records"] = parts.journal.head(EVENTS) - parts.journal.floor(EVENTS)
         if parts.publisher is not None:
-            self.publisher_lag = await parts.publisher.lag()
+            self.published = {topic.name: topic for topic in await parts.publisher.topics()}
             levels["publisher:all:lag"] = self.publisher_lag
         if parts.fanout is not None:
             await self.look_at_subscribers()
             for status in self.statuses.values():
                 levels[f"subscriber:{status.name}:lag"] = status.lag or 0
         return levels
+
+    @property
+    def publisher_lag(self) -> int:
+        """Records in the journal that Kafka has not acknowledged, at the last measurement."""
+        return sum(topic.lag for topic in self.published.values())
 
     async def look_at_subscribers(self) -> None:
         """Take the states of the subscribers now: after one was paused nobody waits for the next reading."""

@@ -27,6 +27,9 @@ class ReadingPolicy:
         max_records: of one step. More hold the event loop for milliseconds.
         fetch_wait_s: how long one fetch waits for records. Shorter wakes an idle reading for nothing; it never delays
             a record.
+        linger_s: pause after a step that brought fewer records than could be taken, so that those that come meanwhile
+            are handed out together; 0 where each record is worth more than the processor time.
+        busy_linger_s: the same where a step brought at least ``busy_records``.
         catch_up_wait_s: likewise, of one that catches up: when it has looked at all there is without finding anything
             for itself, it must notice soon.
         keep_alive_s: while nobody takes anything the log is still asked this often: Kafka takes partitions from a
@@ -42,6 +45,9 @@ class ReadingPolicy:
 
     max_records: int = 500
     fetch_wait_s: float = 5.0
+    linger_s: float = 0.0
+    busy_linger_s: float = 0.0
+    busy_records: int = 1
     catch_up_wait_s: float = 0.2
     keep_alive_s: float = 30.0
     spread: int = 20_000

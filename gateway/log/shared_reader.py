@@ -21,7 +21,7 @@ Nothing is kept here: positions are the store's (:class:`gateway.log.CursorStore
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from typing import Any, Final
 
 import structlog
@@ -44,11 +44,21 @@ class SharedReader:
 
     Args:
         group: whose members share the partitions, where processes share the work.
-        policy: numbers, for tests.
+        policy: numbers.
+        before: awaited with each batch of the shared reading before it is handed to anybody. It raises nothing; only
+            for a log that takes no partitions away.
     """
 
-    def __init__(self, log: EventLog, group: str, clock: Clock, policy: ReadingPolicy = _POLICY) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        group: str,
+        clock: Clock,
+        policy: ReadingPolicy = _POLICY,
+        before: Callable[[Batch], Awaitable[None]] | None = None,
+    ) -> None:
         self.group = group
+        self._before = before
         self._log = log
         self._clock = clock
         self._policy = policy
@@ -188,7 +198,13 @@ class SharedReader:
         if room <= 0:
             await self._wait(self._reader)
             return
-        self._hand_out(await self._reader.fetch(max_records=room, wait_s=self._policy.fetch_wait_s))
+        batch = await self._reader.fetch(max_records=room, wait_s=self._policy.fetch_wait_s)
+        if self._before is not None:
+            await self._before(batch)
+        self._hand_out(batch)
+        if 0 < len(batch) < room:
+            is_busy = len(batch) >= self._policy.busy_records
+            await sleep(self._clock, self._policy.busy_linger_s if is_busy else self._policy.linger_s)
 
     def _step_size(self) -> int:
         """Return how many records all who are attached can take, without those who hold up the hungry; 0: none."""

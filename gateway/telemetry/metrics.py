@@ -270,16 +270,34 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         _DELIVER,
         "counter",
         ("client",),
-        "Batches that Kafka refused or that were lost with their producer; each was sent again.",
+        "Batches that Kafka refused, or whose answer was lost with their producer; each was sent again.",
         "Many: see kafka.unavailable for the reason (rights, size, leaderless partitions).",
     ),
     Metric(
         "gateway_publisher_lag_records",
         _DELIVER,
         "gauge",
-        (),
-        "Records in the journal that Kafka has not acknowledged yet.",
-        "Growing: Kafka is away or slower than the intake; full, callbacks are answered 503.",
+        ("topic",),
+        "Records of this topic in the journal that Kafka has not acknowledged yet, whether they were read or not.",
+        "Growing: the topic cannot be written (gateway_publisher_topic_up), or Kafka is away or too slow; "
+        "once the journal is full, callbacks are answered 503.",
+    ),
+    Metric(
+        "gateway_publisher_queue_bytes",
+        _DELIVER,
+        "gauge",
+        ("topic",),
+        "Memory of what was read of this topic and is not acknowledged.",
+        "Bounded: 4 MiB a topic, and 256 KiB where all topics together have more than 16 MiB.",
+    ),
+    Metric(
+        "gateway_publisher_topic_up",
+        _DELIVER,
+        "gauge",
+        ("topic",),
+        "1 while Kafka takes this topic, or nothing else is known; 0 while not all of it can be written.",
+        "0: /readyz and the log line kafka.unavailable say why and what to do. Its events wait in the journal; other "
+        "topics go on.",
     ),
     Metric(
         "gateway_publisher_dead_letters",

@@ -28,6 +28,7 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "workers": ("tests.benchmarks.workers:run", {"rounds": 1, "seconds": 1}),
     "latency": ("tests.benchmarks.latency:run", {"seconds": 1.0, "rounds": 1, "shares": (0.25,)}),
     "publish": ("tests.benchmarks.parts:publish", {"events": 500, "rounds": 1}),
+    "stuck-topic": ("tests.benchmarks.stuck_topic:run", {"minutes": 0.1, "rate": 500.0}),
     "compression": ("tests.benchmarks.compression:run", {"rounds": 1}),
     "fanout": ("tests.benchmarks.fanout:run", {"count": 200, "rounds": 1}),
     "cursors": ("tests.benchmarks.cursors:run", {"events": 500, "rounds": 1}),
@@ -44,7 +45,7 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 #: Parts that start a Kafka broker, or use the one of KAFKA_BOOTSTRAP_SERVERS.
-NEED_KAFKA = frozenset({"publish", "peers"})
+NEED_KAFKA = frozenset({"publish", "stuck-topic", "peers"})
 #: Options that change what a part measures, and so the name of its file.
 FLAGS = ("pinned", "broker_syncs")
 
@@ -70,6 +71,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--smoke", action="store_true", help="each part in a few seconds: does it still run?")
     parser.add_argument("--rounds", type=int, help="times that the sides take turns")
     parser.add_argument("--seconds", type=float, help="of load, each round and side")
+    parser.add_argument("--minutes", type=float, help="stuck-topic: for which a topic cannot be written (default 10)")
     parser.add_argument("--up-to", type=int, help="largest backlog of the part growth (default 10^6)")
     parser.add_argument("--pinned", action="store_true", default=None, help="peers: one processor for each side")
     parser.add_argument(
@@ -87,7 +89,7 @@ def main(arguments: list[str]) -> int:
         print(f"== {part}", flush=True)
         function = function_of(part)
         options = dict(PARTS[part][1]) if asked.smoke else {}
-        for name in ("rounds", "seconds", "up_to", *FLAGS, "against"):
+        for name in ("rounds", "seconds", "minutes", "up_to", *FLAGS, "against"):
             if getattr(asked, name) is not None and name in inspect.signature(function).parameters:
                 options[name] = getattr(asked, name)
         started = time.monotonic()

@@ -16,6 +16,7 @@ CHARTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "compression": ("Record batches, µs of processor time for each event", ("write_us", "read_us")),
     "publish": ("Publishing, µs of processor time for each event", ("cpu_us",)),
     "cursors": ("A reading shared by many, µs of processor time for each event", ("us",)),
+    "stuck-topic": ("Lag of nine topics while a tenth cannot be written, milliseconds", ("p50_ms", "p99_ms")),
     "fanout": (
         "Deliveries for each second of processor time",
         ("bare_per_cpu_s", "fanout_per_cpu_s", "fanout_with_filter_per_cpu_s"),

@@ -5,8 +5,8 @@
 All publish the same events (about 650 bytes, a key, one header) to a topic of six partitions with idempotence and
 ``acks=all``, and end when the last is acknowledged. The figure is processor time of this process, all its threads
 included (confluent-kafka works in threads of its own), the median of the rounds; the contenders take
-turns, so that a busy machine is busy for all. ``publisher`` reads from a list behind the LogReader interface, as the
-loops do; ``publisher, journal`` reads the SQLite journal, cursor included.
+turns, so that a busy machine is busy for all. ``publisher`` is its writer, which takes from a list as the loops do;
+``publisher, journal`` reads the SQLite journal, position included.
 """
 
 from __future__ import annotations
@@ -19,21 +19,23 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import uvloop
 from aiokafka import AIOKafkaProducer
 from confluent_kafka import Producer
 
-from gateway.log import Appended, Entry, Record
+from gateway.log import Entry, Record
 from gateway.log.journal import Journal, Retention
-from gateway.log.kafka import topics
+from gateway.log.kafka import Writer, topics
 from gateway.log.kafka.options import KafkaOptions
 from gateway.publisher import GROUP, Publisher
 from tests.broker import cluster
 
 _RUNS = itertools.count()
+#: Events that are taken from the list at a time.
+_STEP = 1000
 _TYPE = b"application/cloudevents+json; charset=utf-8"
 Run = Callable[[str, list[Entry]], Awaitable[None]]
 
@@ -56,44 +58,33 @@ def events(count: int, topic: str) -> list[Entry]:
     return made
 
 
-class ListLog:
-    """A log in a list: what reading costs the loops, too."""
+class Ticket:
+    """Of all events."""
 
-    def __init__(self, entries: list[Entry]) -> None:
-        now = time.time()
-        self._records = [Record("list", i, now, *entry) for i, entry in enumerate(entries)]
-        self._position = 0
-        self.done = asyncio.Event()
+    is_cancelled = False
 
-    async def append(self, entries: Sequence[Entry]) -> Appended:
-        raise AssertionError("no dead letters in a benchmark")
+    def __init__(self, count: int) -> None:
+        self._left = count
+        self.all_done = asyncio.Event()
 
-    async def reader(self, group: str, topics: Collection[str], **_: object) -> ListLog:
-        return self
-
-    async def fetch(self, *, max_records: int, wait_s: float) -> Sequence[Record]:
-        records = self._records[self._position : self._position + max_records]
-        self._position += len(records)
-        if not records:
-            await asyncio.sleep(wait_s)
-        return records
-
-    def commit(self, partition: str, offset: int) -> None:
-        if offset == len(self._records):
-            self.done.set()
-
-    async def lag(self) -> Mapping[str, int]:
-        return {"list": len(self._records) - self._position}
-
-    async def close(self) -> None: ...
+    def done(self, count: int) -> None:
+        self._left -= count
+        if not self._left:
+            self.all_done.set()
 
 
 async def publisher(bootstrap: str, entries: list[Entry]) -> None:
-    log = ListLog(entries)
-    ours = Publisher(log, KafkaOptions((bootstrap,)))  # type: ignore[arg-type]
-    await ours.start()
-    await log.done.wait()
-    await ours.stop()
+    """The publisher's writer, which takes from a list as the loops do."""
+    now, ticket = time.time(), Ticket(len(entries))
+    writer = Writer(KafkaOptions((bootstrap,)), name=GROUP)
+    await writer.start()
+    for start in range(0, len(entries), _STEP):
+        await writer.wait_for_room([entries[0].topic])
+        step = entries[start : start + _STEP]
+        writer.submit([Record("list", start + i, now, *entry) for i, entry in enumerate(step)], ticket)
+        await asyncio.sleep(0)
+    await ticket.all_done.wait()
+    await writer.stop()
 
 
 async def publisher_journal(bootstrap: str, entries: list[Entry]) -> None:

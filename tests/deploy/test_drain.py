@@ -26,7 +26,9 @@ def page(lag: float, up: float = 1.0) -> str:
     """What /metrics says, with lines around it that must not be mistaken for it."""
     return (
         "# TYPE gateway_publisher_lag_records gauge\n"
-        f"gateway_publisher_lag_records {lag}\n"
+        'gateway_publisher_lag_records{topic="call.event"} 0.0\n'
+        f'gateway_publisher_lag_records{{topic="sms.dr"}} {lag}\n'
+        'gateway_publisher_topic_up{topic="sms.dr"} 1.0\n'
         f'gateway_kafka_up{{client="publisher"}} {up}\n'
         'gateway_kafka_up{client="gateway.billing"} 0.0\n'
         "gateway_publisher_lag_records_created 1.7e9\n"
@@ -73,15 +75,29 @@ def test_not_done_in_time_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 def test_lag_of_the_one_journal_counts_while_the_log_process_is_there(
     lag: int, kafka: int, up: dict[str, int], found: tuple[bool, str]
 ) -> None:
-    """Each process reports the gauge, and only ``deliver`` sets it. Ingest holds nothing that was answered."""
+    """All topics together. Ingest holds nothing that was answered."""
     lines = [
-        f'gateway_publisher_lag_records{{process="deliver"}} {lag}.0',
-        'gateway_publisher_lag_records{process="ingest-0"} 0.0',
+        f'gateway_publisher_lag_records{{process="deliver",topic="sms.dr"}} {lag}.0',
+        'gateway_publisher_lag_records{process="deliver",topic="call.event"} 0.0',
         f'gateway_kafka_up{{client="publisher",process="deliver"}} {kafka}.0',
         *(f'gateway_process_up{{process="{name}"}} {value}.0' for name, value in up.items()),
     ]
     with MetricsServer({"/metrics": "\n".join(lines) + "\n"}) as server:
         assert found == drain.look(f"http://127.0.0.1:{server.port}/metrics", "")
+
+
+def test_topics_that_cannot_be_written_are_named() -> None:
+    """Kafka is there, and would be waited for in vain."""
+    lines = [
+        'gateway_publisher_lag_records{process="deliver",topic="sms.dr"} 5.0',
+        'gateway_publisher_lag_records{process="deliver",topic="call.event"} 0.0',
+        'gateway_publisher_topic_up{process="deliver",topic="sms.dr"} 0.0',
+        'gateway_publisher_topic_up{process="deliver",topic="call.event"} 1.0',
+        'gateway_kafka_up{client="publisher",process="deliver"} 0.0',
+    ]
+    with MetricsServer({"/metrics": "\n".join(lines) + "\n"}) as server:
+        found = drain.look(f"http://127.0.0.1:{server.port}/metrics", "")
+    assert (False, "sms.dr cannot be written, /readyz says why; 5 records wait") == found
 
 
 def test_gateway_that_it_started_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

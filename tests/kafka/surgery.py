@@ -1,4 +1,4 @@
-"""What an administrator does to topics, and sees of groups."""
+"""What an administrator does to topics (settings, records, topics made again), and sees of groups."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 from aiokafka.structs import OffsetAndMetadata
 
@@ -38,6 +39,21 @@ async def create(options: KafkaOptions, topic: str, partitions: int, **config: A
         assert [for_code(code).__name__ for _, code, *_ in answer.topic_errors] == ["NoError"]
         while not await incarnations(client._client, [name]):
             await asyncio.sleep(0.05)
+
+
+async def configure(options: KafkaOptions, topic: str, settings: dict[str, str]) -> None:
+    """Give a topic these settings, and the others their defaults; wait until its broker says so."""
+    resource = ConfigResource(ConfigResourceType.TOPIC, options.kafka_name(topic), configs=settings)
+    async with topics.admin(options) as client, asyncio.timeout(30):
+        await client.alter_configs([resource])
+        while not settings.items() <= (await _settings(client, resource.name)).items():
+            await asyncio.sleep(0.05)
+
+
+async def _settings(client: Any, name: str) -> dict[str, str]:
+    (answer,) = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+    ((*_, entries),) = answer.resources
+    return {entry[0]: entry[1] for entry in entries}
 
 
 async def recreate(options: KafkaOptions, topic: str, partitions: int) -> None:

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections import defaultdict
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 import pytest
-from aiokafka import errors
+from aiokafka import TopicPartition, errors
 from aiokafka.structs import RecordMetadata
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.log import Entry
 from gateway.log.kafka import KafkaLog, KafkaOptions, Writer, WriterPolicy, topics
-from gateway.log.kafka.lane import Topic, weight
-from gateway.log.kafka.observed_client import ClientHealth
+from gateway.log.kafka.errors import Problem
+from gateway.log.kafka.partition_queue import weight
+from gateway.log.kafka.producer import Refused
 from tests.kafka.traffic import event, until
 
 _STEPS = st.one_of(
     st.tuples(st.just("submit"), st.sampled_from(["a", "b", "later"]), st.integers(1, 5)),
     st.tuples(st.just("give up"), st.integers(0, 3)),
     st.tuples(st.just("send"), st.sampled_from(["taken", "refused"])),
-    st.tuples(st.just("answer"), st.sampled_from(["well", "failed", "too large"])),
+    st.tuples(st.just("answer"), st.sampled_from(["well", "lost", "too large", "refused", "perhaps written"])),
     st.tuples(st.just("sweep")),
     st.tuples(st.just("place")),
     st.tuples(st.just("retire")),
@@ -58,28 +60,55 @@ class Builder:
 
 @dataclass(slots=True)
 class Client:
-    """Takes aiokafka's place: batches wait for an answer, or are refused at once."""
+    """Takes the place of aiokafka's producer and its client: batches wait for an answer, or are refused at once."""
 
     is_refusing: bool = False
-    client: Any = field(default_factory=lambda: SimpleNamespace(health=ClientHealth()))
-    asked: list[asyncio.Future[RecordMetadata]] = field(default_factory=list)
+    asked: list[tuple[TopicPartition, Builder, asyncio.Future[RecordMetadata]]] = field(default_factory=list)
+    numbers: dict[TopicPartition, int] = field(default_factory=lambda: defaultdict(int))
+    failure: Problem | None = None
+
+    @property
+    def client(self) -> Client:
+        return self
+
+    @property
+    def health(self) -> Client:
+        return self
+
+    @property
+    def _txn_manager(self) -> Client:
+        return self
+
+    @property
+    def _sequence_numbers(self) -> dict[TopicPartition, int]:
+        return self.numbers
 
     def create_batch(self) -> Builder:
         return Builder()
 
-    async def send_batch(self, *_: Any, **__: Any) -> asyncio.Future[RecordMetadata]:
+    async def send_batch(self, batch: Builder, topic: str, *, partition: int) -> asyncio.Future[RecordMetadata]:
         if self.is_refusing:
             raise errors.TopicAuthorizationFailedError
-        self.asked.append(asyncio.get_running_loop().create_future())
-        return self.asked[-1]
+        place = TopicPartition(topic, partition)
+        self.numbers[place] += min(batch.count, 3)
+        self.asked.append((place, batch, asyncio.get_running_loop().create_future()))
+        return self.asked[-1][2]
 
 
 async def _stored_elsewhere(*_: object) -> None:
     """A dead letter."""
 
 
+_ANSWERS: Final[dict[str, Exception]] = {
+    "lost": OSError(),
+    "too large": Refused(errors.MessageSizeTooLargeError(), is_certain=True),
+    "refused": Refused(errors.TopicAuthorizationFailedError("a"), is_certain=True),
+    "perhaps written": Refused(errors.NotEnoughReplicasAfterAppendError(), is_certain=False),
+}
+
+
 class Books:
-    """A writer, driven step by step, beside a count of what it holds."""
+    """A writer, driven step by step, beside a count of what it holds and of the numbers that a broker expects."""
 
     def __init__(self) -> None:
         self.client = Client()
@@ -87,8 +116,9 @@ class Books:
         self.writer._producer = self.client
         self.backlog = self.writer._backlog
         self.tickets: list[Waiting] = []
+        self.expected: dict[TopicPartition, int] = defaultdict(int)
         for name, partitions in (("a", 1), ("b", 2), ("later", 0)):
-            self.backlog.place(self.backlog.topics.setdefault(name, Topic(name)), partitions)
+            self.backlog.place(self.backlog.topic(name), partitions)
 
     async def step(self, what: str, *how: Any) -> None:
         match what, how:
@@ -101,8 +131,8 @@ class Books:
                     ticket.is_cancelled = True
             case "send", (outcome,):
                 self.client.is_refusing = outcome == "refused"
-                for lane in self.backlog.take_ready():
-                    await self.writer._send(lane, 0.0)
+                for queue in self.backlog.take_ready(math.inf):
+                    await self.writer._send(queue, 0.0)
             case "answer", (outcome,):
                 await self._answer(outcome)
             case "sweep", ():
@@ -110,39 +140,59 @@ class Books:
             case "place", ():
                 self.backlog.place(self.backlog.topics["later"], 2)
             case "retire", ():
-                self.backlog.take_back()
+                self._retire()
 
     async def _answer(self, outcome: str) -> None:
-        for future in self.client.asked:
+        asked, self.client.asked = self.client.asked, []
+        for place, batch, future in asked:
             if outcome == "well":
+                self.expected[place] += min(batch.count, 3)
                 future.set_result(RecordMetadata("a", 0, None, 0, 0, 0, 0))
             else:
-                future.set_exception(errors.MessageSizeTooLargeError() if outcome == "too large" else OSError())
-        self.client.asked.clear()
+                future.set_exception(_ANSWERS[outcome])
         await asyncio.sleep(0)  # the futures' callbacks
-        await self.writer._dead_letter()
+        await asyncio.gather(*self.writer._outcomes._poisoned)
+        if self.writer._failure is not None:
+            self._retire()
+
+    def _retire(self) -> None:
+        """Another producer, whose numbers begin anew."""
+        self.backlog.take_back()
+        self.client.asked.clear()
+        self.client.numbers.clear()
+        self.expected.clear()
+        self.writer._failure = None
 
     @property
-    def held(self) -> int:
-        items = [item for topic in self.backlog.topics.values() for item in topic.unplaced]
+    def held(self) -> dict[str, int]:
+        held = {}
         for topic in self.backlog.topics.values():
-            for lane in topic.lanes:
-                items += [*lane.pending, *(lane.in_flight.items if lane.in_flight else ())]
-        return sum(weight(entry) for entry, _, _ in items)
+            items = list(topic.unplaced)
+            for queue in topic.partitions:
+                items += [*queue.pending, *(queue.in_flight.items if queue.in_flight else ())]
+            held[topic.name] = sum(weight(entry) for entry, _, _ in items)
+        return held
 
 
 @settings(max_examples=300)
 @given(st.lists(_STEPS, min_size=10, max_size=40))
 def test_the_books_of_a_writer_are_what_it_holds(steps: list[tuple[Any, ...]]) -> None:
-    """After any order of submits, time-outs, answers and lost producers: no byte too much, none forgotten."""
+    """After any order of submits, time-outs, answers and lost producers: no byte too much, none forgotten.
+
+    And each batch has the numbers that its partition's broker expects: those behind what it has acknowledged.
+    """
 
     async def run() -> None:
         books = Books()
         try:
             for step in steps:
                 await books.step(*step)
-                assert books.backlog.bytes == books.held
-                assert books.backlog.is_empty.is_set() == (books.held == 0)
+                held = books.held
+                assert {name: topic.bytes for name, topic in books.backlog.topics.items()} == held
+                assert books.backlog.bytes == sum(held.values())
+                in_flight = {place: min(batch.count, 3) for place, batch, _ in books.client.asked}
+                for place, number in books.client.numbers.items():
+                    assert books.expected[place] == number - in_flight.get(place, 0)
         finally:
             await books.writer.stop()
 
@@ -154,7 +204,7 @@ async def test_appends_to_a_topic_that_is_missing_take_no_room_once_they_have_fa
     """Others go on beside it, and its problem is forgotten when nothing waits for it."""
     options = KafkaOptions((kafka,), prefix=prefix, partitions=1, create_topics=False)
     await topics.create(options, ["sms.dr"])
-    policy = WriterPolicy(max_buffer_bytes=50_000, look_s=0.05, forget_s=0.5)
+    policy = WriterPolicy(topic_bytes=50_000, look_s=0.05, forget_s=0.5)
     log = KafkaLog(options, writer_policy=policy, append_s=0.3)
     await log.start()
     await until(lambda: log.states[""].is_ready)

@@ -11,6 +11,7 @@ import structlog
 from gateway.log.kafka import KafkaOptions
 from gateway.log.kafka.backlog import Backlog
 from gateway.log.kafka.partitioner import partition_of
+from gateway.log.kafka.writer_policy import WriterPolicy
 from gateway.publisher import Publisher
 from gateway.telemetry.metrics import METRICS
 from tests.kafka.surgery import create, delete, recreate
@@ -27,16 +28,16 @@ class _Ticket:
 @pytest.mark.parametrize("partitions", [1, 2, 5])
 def test_what_waits_moves_to_the_partitions_of_its_keys(partitions: int) -> None:
     """With fewer partitions nothing is lost or doubled, and each key keeps its order."""
-    backlog = Backlog(2**20)
+    backlog = Backlog(WriterPolicy())
     entries = [event(number, f"key-{number % 13}") for number in range(200)]
     backlog.submit(entries[:100], _Ticket())
     topic = backlog.topics[TOPIC]
     assert backlog.place(topic, 6)
     backlog.submit(entries[100:], _Ticket())
-    held = backlog.take_ready()
+    held = backlog.take_ready(0.0)
     assert backlog.place(topic, partitions)
     assert [lane.pending for lane in held if lane.pending] == []
-    waiting = {lane.partition: [entry for entry, _, _ in lane.pending] for lane in backlog.take_ready()}
+    waiting = {lane.partition: [entry for entry, _, _ in lane.pending] for lane in backlog.take_ready(0.0)}
     assert sorted(entry.id for lane in waiting.values() for entry in lane) == sorted(entry.id for entry in entries)
     for number, lane in waiting.items():
         assert {partition_of(entry.key.encode(), partitions) for entry in lane} == {number}

@@ -208,8 +208,9 @@ function topicTable(isKafka) {
 function topicRow({ name }, isKafka) {
   const chart = spark(`${name} per second`, rate, "tint2");
   const [now, stored, published] = Array.from({ length: 3 }, () => h("td.number"));
+  const problem = h("div.bad");
   const target = name === "callbacks.rejected" ? "#/rejected" : `#/events?topic=${encodeURIComponent(name)}`;
-  const element = h("tr", h("th", { scope: "row" }, h("a", { href: target }, name)), h("td.wide", chart.element), now, stored, isKafka && published);
+  const element = h("tr", h("th", { scope: "row" }, h("a", { href: target }, name), problem), h("td.wide", chart.element), now, stored, isKafka && published);
   return {
     element,
     update(one) {
@@ -217,6 +218,9 @@ function topicRow({ name }, isKafka) {
       say(now, rate(one.rate));
       say(stored, count(one.stored));
       say(published, count(one.published));
+      published.title = one.lag ? `${count(one.lag)} wait in the journal` : "";
+      say(problem, one.problem ? `${short(one.lag)} wait: ${one.problem}` : "");
+      problem.hidden = !one.problem;
     },
   };
 }

@@ -299,6 +299,15 @@ class Journal:
 
         return await self._in_read_pool(look)
 
+    async def heads(self, stream: str, first: int, below: int) -> list[tuple[int, Mapping[str, int]]]:
+        """Return the offset behind each commit that overlaps a range, and its records by topic; without their bytes."""
+
+        def look() -> list[tuple[int, Mapping[str, int]]]:
+            self._reading.refresh()
+            return [(info.end, info.topics) for info in self._reading.infos(stream, first, below)]
+
+        return await self._in_read_pool(look) if first < below else []
+
     @property
     def _reading(self) -> Store:
         if self._read_store is None:

@@ -1,117 +1,196 @@
-"""What was submitted and is not acknowledged: topics, their lanes, and how much it is. No I/O."""
+"""What was submitted and is not acknowledged: a queue and a budget for each topic. No I/O.
+
+Budgets. A topic may hold ``topic_bytes`` while all of them together hold less than ``total_bytes``, and ``least_bytes``
+whatever the others hold. So a topic that cannot be written takes no room from another one, and all together are at most
+``total_bytes`` and ``least_bytes`` for each topic, and what is submitted at once.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 
 from gateway.log import Entry, Record
-from gateway.log.kafka.lane import OVERHEAD_BYTES, Batch, Lane, Ticket, Topic
+from gateway.log.kafka.partition_queue import OVERHEAD_BYTES, InFlight, PartitionQueue, Ticket
 from gateway.log.kafka.partitioner import hashes_of, partition_of
+from gateway.log.kafka.topic_queue import TopicQueue
+from gateway.log.kafka.writer_policy import WriterPolicy
 
 
 class Backlog:
-    """Records in their lanes, bounded by whoever submits: it waits for :attr:`has_room` before.
+    """Records in their queues, bounded by whoever submits: it looks at :meth:`room` before.
 
     Args:
-        max_bytes: past it there is no room until a quarter of it is free again.
         registered: the header with the id of a topic's schema, by topic.
+        on_room: called when a topic that was full has room again.
     """
 
-    def __init__(self, max_bytes: int, registered: Mapping[str, tuple[str, bytes]] | None = None) -> None:
-        self._max_bytes = max_bytes
+    def __init__(
+        self,
+        policy: WriterPolicy,
+        registered: Mapping[str, tuple[str, bytes]] | None = None,
+        on_room: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._policy = policy
         self._registered = registered or {}
-        self.topics: dict[str, Topic] = {}
-        #: Lanes that may have something to send, in the order in which they got it.
-        self.ready: dict[tuple[str, int], Lane] = {}
+        self._on_room = on_room
+        self.topics: dict[str, TopicQueue] = {}
+        #: Queues that may have something to send, in the order in which they got it.
+        self.ready: dict[tuple[str, int], PartitionQueue] = {}
         self.bytes = 0
-        self.has_room = asyncio.Event()
-        self.has_room.set()
-        self.is_empty = asyncio.Event()
-        self.is_empty.set()
+        self._freed = asyncio.Event()
+
+    # -- room ---------------------------------------------------------------------------------------------------
+
+    def room(self, name: str) -> int:
+        """Return the bytes that a topic may take now; 0 while it is full, until ``on_room`` is called."""
+        topic = self.topic(name)
+        left = self._left(topic)
+        topic.is_full = topic.is_full or not left
+        return left
+
+    def _left(self, topic: TopicQueue) -> int:
+        """What is left of the budget, if it is worth the name. One that is full has none before much of it is free."""
+        limit = self._policy.topic_bytes if self.bytes < self._policy.total_bytes else self._policy.least_bytes
+        left = (limit * 3 // 4 if topic.is_full else limit) - topic.bytes
+        return left if left > limit // 8 else 0
+
+    async def wait_for_room(self, names: Collection[str]) -> None:
+        """Return when all of these topics have room."""
+        while not all(map(self.room, names)):
+            await self._wait()
+
+    async def wait_until_written(self) -> None:
+        """Return when nothing is left but what belongs to topics that cannot be written."""
+        while any(topic.bytes and not topic.troubles for topic in self.topics.values()):
+            await self._wait()
+
+    async def _wait(self) -> None:
+        self._freed.clear()
+        await self._freed.wait()
+
+    def changed(self) -> None:
+        """Let those who wait look again."""
+        self._freed.set()
+
+    def release(self, topic: TopicQueue, size: int) -> None:
+        """So many bytes of a topic are done."""
+        was_short = self.bytes >= self._policy.total_bytes
+        topic.bytes -= size
+        self.bytes -= size
+        self._freed.set()
+        # When the total is below its bound again, there is room for topics of which nothing was released just now.
+        is_enough = was_short and self.bytes < self._policy.total_bytes
+        for one in self.topics.values() if is_enough else (topic,):
+            if one.is_full and self._left(one):
+                one.is_full = False
+                self._on_room(one.name)
+
+    # -- records ------------------------------------------------------------------------------------------------
+
+    def topic(self, name: str) -> TopicQueue:
+        """Return a topic's queue, made if it is not there."""
+        topic = self.topics.get(name)
+        if topic is None:
+            registered = [self._registered[name]] if name in self._registered else []
+            topic = self.topics[name] = TopicQueue(name, registered)
+        return topic
 
     def submit(self, entries: Sequence[Entry | Record], ticket: Ticket) -> None:
-        """Take entries in, in order. The hot path: hashes are made for all keys at once."""
+        """Take entries in, in order. The hot path: hashes are made for all keys of a topic at once."""
+        for name, run in groupby(entries, key=attrgetter("topic")):
+            self._submit(self.topic(name), list(run), ticket)
+
+    def _submit(self, topic: TopicQueue, entries: Sequence[Entry | Record], ticket: Ticket) -> None:
         keys = [entry.key.encode() for entry in entries]
         size = len(entries) * OVERHEAD_BYTES
-        topic = Topic("")
-        for entry, key, hashed in zip(entries, keys, hashes_of(keys), strict=True):
-            size += len(entry.value)
-            if entry.topic != topic.name:
-                topic = self.topics.get(entry.topic) or self.topics.setdefault(entry.topic, self._made(entry.topic))
-            if lanes := topic.lanes:
-                lane = lanes[hashed % len(lanes)]
-                if not lane.pending:
-                    self.ready[topic.name, lane.partition] = lane
-                lane.pending.append((entry, key, ticket))
-            else:
+        if queues := topic.partitions:
+            count = len(queues)
+            for entry, key, hashed in zip(entries, keys, hashes_of(keys), strict=True):
+                size += len(entry.value)
+                queue = queues[hashed % count]
+                if not queue.pending:
+                    self.make_ready(queue)
+                queue.pending.append((entry, key, ticket))
+        else:
+            for entry, key in zip(entries, keys, strict=True):
+                size += len(entry.value)
                 topic.unplaced.append((entry, key, ticket))
+        topic.bytes += size
         self.bytes += size
-        if self.bytes >= self._max_bytes:
-            self.has_room.clear()
-        self.is_empty.clear()
-
-    def _made(self, name: str) -> Topic:
-        return Topic(name, [self._registered[name]] if name in self._registered else [])
-
-    def release(self, size: int) -> None:
-        """So much is done."""
-        self.bytes -= size
-        if self.bytes < self._max_bytes * 3 // 4:
-            self.has_room.set()
-        if self.bytes <= 0:
-            self.is_empty.set()
+        topic.is_full = topic.is_full or not self._left(topic)
 
     def drop_cancelled(self) -> None:
         """Forget records whose senders have given up: nobody waits for them, and they take the room of others."""
-        if size := sum(topic.drop_cancelled() for topic in self.topics.values()):
-            self.release(size)
+        for topic in self.topics.values():
+            if size := topic.drop_cancelled():
+                self.release(topic, size)
 
-    def place(self, topic: Topic, partitions: int) -> bool:
-        """Lanes for all partitions. With more of them than before, what waits stays where it is.
+    # -- partitions ---------------------------------------------------------------------------------------------
+
+    def place(self, topic: TopicQueue, partitions: int) -> bool:
+        """Make queues for all partitions. With more of them than before, what waits stays where it is.
 
         With fewer (the topic was deleted and created again) what waits goes to the partitions of its keys, in order.
         That cannot be while something is on its way: returns False then, and nothing has changed.
         """
-        if partitions < len(topic.lanes):
-            if any(lane.in_flight for lane in topic.lanes):
+        if partitions < len(topic.partitions):
+            if any(queue.in_flight or queue.poison for queue in topic.partitions):
                 return False
-            topic.unplaced = [item for lane in topic.lanes for item in lane.pending] + topic.unplaced
-            for lane in topic.lanes:
-                lane.pending.clear()  # somebody may be about to send it
-            topic.lanes = []
-        for number in range(len(topic.lanes), partitions):
-            topic.lanes.append(Lane(topic, number))
+            topic.unplaced = [item for queue in topic.partitions for item in queue.pending] + topic.unplaced
+            for queue in topic.partitions:
+                queue.pending.clear()  # somebody may be about to send it
+            topic.partitions = []
+            topic.troubles.clear()
+        for number in range(len(topic.partitions), partitions):
+            topic.partitions.append(PartitionQueue(topic.name, number, topic.registered))
         unplaced, topic.unplaced = topic.unplaced, []
         for item in unplaced:
-            lane = topic.lanes[partition_of(item[1], len(topic.lanes))]
-            lane.pending.append(item)
-            self.make_ready(lane)
+            queue = topic.partitions[partition_of(item[1], len(topic.partitions))]
+            queue.pending.append(item)
+            self.make_ready(queue)
         return True
 
-    def make_ready(self, lane: Lane) -> None:
-        """Look at this lane again."""
-        self.ready[lane.topic.name, lane.partition] = lane
+    def make_ready(self, queue: PartitionQueue) -> None:
+        """Look at this queue again."""
+        self.ready[queue.topic, queue.partition] = queue
 
-    def take_ready(self) -> list[Lane]:
-        """Lanes with something to send and nothing on its way; they are forgotten until :meth:`make_ready`."""
+    def take_ready(self, now: float) -> list[PartitionQueue]:
+        """Return queues with something to send and nothing on its way; they are forgotten until :meth:`make_ready`.
+
+        Those whose time has not come stay.
+
+        Args:
+            now: monotonic time.
+        """
         ready, self.ready = self.ready, {}
-        return [lane for lane in ready.values() if lane.is_ready]
+        due = []
+        for key, queue in ready.items():
+            if queue.retry_at > now:
+                self.ready[key] = queue
+            elif queue.is_ready:
+                due.append(queue)
+        return due
 
-    def in_flight(self) -> list[Batch]:
-        """Batches with the client."""
-        return [lane.in_flight for lane in self._lanes() if lane.in_flight is not None]
+    def next_due(self) -> float | None:
+        """Return the monotonic time at which a queue or a topic is to be tried again; None: none waits for one."""
+        times = [queue.retry_at for queue in self.ready.values()]
+        times += [topic.resolve_at for topic in self.topics.values() if topic.unplaced]
+        return min(times, default=None)
+
+    def in_flight(self) -> list[InFlight]:
+        """Return the batches that are with the client."""
+        return [queue.in_flight for queue in self._queues() if queue.in_flight is not None]
 
     def take_back(self) -> None:
-        """The client is given up: what it did not answer comes first again, in every lane."""
-        for lane in self._lanes():
-            if (batch := lane.in_flight) is not None:
-                batch.is_abandoned = True
-                lane.in_flight = None
-                lane.put_back(batch.items)
-            if lane.pending:
-                self.make_ready(lane)
+        """Put back what the client did not answer: it is given up."""
+        for queue in self._queues():
+            queue.take_back()
+            if queue.pending:
+                self.make_ready(queue)
 
-    def _lanes(self) -> Iterator[Lane]:
+    def _queues(self) -> Iterator[PartitionQueue]:
         for topic in self.topics.values():
-            yield from topic.lanes
+            yield from topic.partitions

@@ -21,9 +21,9 @@ from gateway.log.kafka.cursors import CursorPolicy, KafkaCursors
 from gateway.log.kafka.errors import KafkaAway, KafkaNotNow, first_word
 from gateway.log.kafka.group_reader import GroupReader
 from gateway.log.kafka.incarnation import TopicIds
-from gateway.log.kafka.lane import Ticket
 from gateway.log.kafka.offsets import OffsetClient
 from gateway.log.kafka.options import KafkaOptions
+from gateway.log.kafka.partition_queue import Ticket
 from gateway.log.kafka.reader import KafkaReader
 from gateway.log.kafka.reader_policy import ReaderPolicy
 from gateway.log.kafka.standalone_reader import StandaloneReader
@@ -161,7 +161,7 @@ class KafkaLog:
         try:
             async with asyncio.timeout(self._append_s):
                 await self.ensure({entry.topic for entry in entries})
-                await self._writer.room()
+                await self._writer.wait_for_room({entry.topic for entry in entries})
                 self._writer.submit(entries, ticket)
                 await ticket.future
         except (TimeoutError, KafkaAway) as exc:

@@ -176,18 +176,16 @@ def _before_answer(countdown: Countdown) -> None:
 
 
 def _after_publish(countdown: Countdown) -> None:
-    """Kafka has acknowledged, the cursor has not moved."""
-    from gateway.log.journal.reader import JournalReader
-    from gateway.publisher import GROUP
+    """Kafka has acknowledged, the topic's position has not moved."""
+    from gateway.publisher.publisher import Publisher
 
-    real = JournalReader.commit
+    real = Publisher._passed
 
-    def commit(self: Any, partition: str, offset: int) -> None:
-        if self.group == GROUP:
-            countdown.passed()
-        real(self, partition, offset)
+    def passed(self: Any, cursor: Any, offset: int) -> None:
+        countdown.passed()
+        real(self, cursor, offset)
 
-    JournalReader.commit = commit  # type: ignore[method-assign]
+    Publisher._passed = passed  # type: ignore[method-assign]
 
 
 def _after_delivery(countdown: Countdown) -> None:
@@ -301,16 +299,17 @@ def _ids_forgotten() -> None:
 
 
 def _cursor_before_acknowledgement() -> None:
-    """The publisher's cursor moves when records are submitted."""
-    from gateway.publisher import Publisher
+    """A topic's position moves when its records are submitted."""
+    from gateway.publisher.topic_cursor import TopicCursor
 
-    real = Publisher._submit
+    real = TopicCursor.take
 
-    def submit(self: Any, reader: Any, records: Any) -> None:
-        reader.commit(records[-1].partition, records[-1].offset + 1)
-        real(self, reader, records)
+    def take(self: Any, batch: Any) -> None:
+        if batch:
+            self._on_passed(self, batch[-1].offset + 1)
+        real(self, batch)
 
-    Publisher._submit = submit  # type: ignore[method-assign]
+    TopicCursor.take = take  # type: ignore[method-assign]
 
 
 def _commit_ahead_of_completion() -> None:
