@@ -43,6 +43,7 @@ from gateway.fanout.rate import TokenBucket
 from gateway.fanout.retry import Delivered, GiveUp, Retry, RetryPolicy, Stop, decide
 from gateway.fanout.schedule import Place
 from gateway.fanout.telling import Telling
+from gateway.fanout.workers import Workers
 from gateway.log import Entry, EventLog, Record, Start
 from gateway.telemetry import redaction
 
@@ -116,7 +117,10 @@ class SubscriberReader:
         self._telling = telling
         self._adaptive = AdaptiveLimit(plan.concurrency)
         bucket = None if plan.rate_per_s is None else TokenBucket(plan.rate_per_s)
-        self._dispatcher = Dispatcher(clock, by_key=plan.ordering == "key", limit=0, bucket=bucket)
+        self._dispatcher = Dispatcher(
+            clock, by_key=plan.ordering == "key", limit=0, give=lambda job: self._workers.give(job), bucket=bucket
+        )
+        self._workers = Workers(plan.name, self._dispatcher, self._deliver, self._abandon)
         self.gate = Gate(
             Breaker(plan.breaker, rng), self._adaptive, self._dispatcher, clock, telling=telling, on_state=on_state
         )
@@ -124,7 +128,6 @@ class SubscriberReader:
         self._max_waiting = max(1, int(plan.window.max_events * _WAITING_SHARE))
         self._lanes = self._make_lanes()
         self._readers: list[asyncio.Task[None]] = []
-        self._workers: list[asyncio.Task[None]] = []
         self._is_stopped = False
 
     @property
@@ -139,14 +142,9 @@ class SubscriberReader:
 
     def start(self) -> None:
         """Begin to read and deliver. Once; after :meth:`stop` it does nothing."""
-        if self._is_stopped or self._workers:
+        if self._is_stopped or self._readers:
             return
-        name = self.plan.name
         self.gate.open()
-        self._workers = [
-            asyncio.create_task(self._work(), name=f"fanout:{name}:worker-{number}")
-            for number in range(self.plan.concurrency)
-        ]
         self._readers = [asyncio.create_task(lane.run(), name=f"fanout:{lane.group}") for lane in self._lanes]
 
     async def stop(self, deadline_s: float) -> None:
@@ -156,7 +154,6 @@ class SubscriberReader:
         """
         self._is_stopped = True
         readers, self._readers = self._readers, []
-        workers, self._workers = self._workers, []
         self.gate.close()  # first, as a reader of a log that is away takes a while to end
         await _cancel(readers)
         if self._dispatcher.in_flight:
@@ -165,7 +162,7 @@ class SubscriberReader:
                     await self._dispatcher.drained()
             except TimeoutError:
                 _log.warning("subscriber.stop_cut_short", subscriber=self.plan.name, in_flight=self.in_flight)
-        await _cancel(workers)
+        await self._workers.stop()
         self._dispatcher.close()
         await self._sink.close()
         await asyncio.gather(*(lane.close() for lane in self._lanes))  # last, as it may wait for the log
@@ -200,40 +197,42 @@ class SubscriberReader:
             *(lane(topic, (topic,), is_parked=True) for topic in inner),
         ]
 
-    async def _work(self) -> None:
-        dispatcher, sink, adaptive, clock = self._dispatcher, self._sink, self._adaptive, self._clock
-        while True:
-            job = await dispatcher.take()
-            try:
-                if job.entry is not None:
-                    await self._put_away(job, job.entry)
-                    continue
-                if job.record.flaw:
-                    await self._give_up(job, AttemptResult(error=NOT_AN_EVENT, detail=job.record.flaw), NOT_AN_EVENT)
-                    continue
-                counts = self.gate.is_closed  # attempts made to probe are not the event's
-                number = adaptive.begin()
-                try:
-                    result = await sink.attempt(job.record, is_replay=job.is_replay)
-                except Poison as exc:
-                    await self._give_up(job, AttemptResult(error="poison", detail=str(exc)), "poison")
-                    continue
-                except Exception as exc:  # a fault of ours is a failed attempt, so that it ends like one
-                    _log.exception("delivery.broke", subscriber=self.plan.name, id=redaction.event_id(job.record.id))
-                    result = AttemptResult(error="internal", detail=type(exc).__name__)
-                if result.is_success:
-                    job.attempts += 1
-                    self._telling.delivered(job, result)
-                    self._finish(job)
-                    self.gate.delivered(job.record.id, number, result.duration_s)
-                    continue
-                job.note(clock.now(), result, counts=counts)
-                self.gate.failed(job.record.id, number, result)
-                await self._act(job, result)
-            except Exception:  # the top of a task: one event's trouble must not cost a worker
-                _log.exception("delivery.broke", subscriber=self.plan.name, id=redaction.event_id(job.record.id))
-                if job.place is Place.FLIGHT:
-                    dispatcher.postpone(job, _APPEND_BACKOFF_S)
+    async def _deliver(self, job: Job) -> None:
+        """Do what an event needs next, and hand it back to the dispatcher."""
+        try:
+            if not job.position.is_ours:
+                self._abandon(job)
+            elif job.entry is not None:
+                await self._put_away(job, job.entry)
+            elif job.record.flaw:
+                await self._give_up(job, AttemptResult(error=NOT_AN_EVENT, detail=job.record.flaw), NOT_AN_EVENT)
+            else:
+                await self._attempt(job)
+        except Exception:  # one event's trouble must not cost a worker
+            _log.exception("delivery.broke", subscriber=self.plan.name, id=redaction.event_id(job.record.id))
+            if job.place is Place.FLIGHT:
+                self._dispatcher.postpone(job, _APPEND_BACKOFF_S)
+
+    async def _attempt(self, job: Job) -> None:
+        counts = self.gate.is_closed  # attempts made to probe are not the event's
+        number = self._adaptive.begin()
+        try:
+            result = await self._sink.attempt(job.record, is_replay=job.is_replay)
+        except Poison as exc:
+            await self._give_up(job, AttemptResult(error="poison", detail=str(exc)), "poison")
+            return
+        except Exception as exc:  # a fault of ours is a failed attempt, so that it ends like one
+            _log.exception("delivery.broke", subscriber=self.plan.name, id=redaction.event_id(job.record.id))
+            result = AttemptResult(error="internal", detail=type(exc).__name__)
+        if result.is_success:
+            job.attempts += 1
+            self._telling.delivered(job, result)
+            self._finish(job)
+            self.gate.delivered(job.record.id, number, result.duration_s)
+            return
+        job.note(self._clock.now(), result, counts=counts)
+        self.gate.failed(job.record.id, number, result)
+        await self._act(job, result)
 
     async def _act(self, job: Job, result: AttemptResult) -> None:
         """Decide what becomes of an event whose attempt failed, and do it."""

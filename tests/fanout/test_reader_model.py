@@ -162,9 +162,9 @@ class ReaderMachine(RuleBasedStateMachine):
         """A crash: tasks and memory are gone, attempts in flight have an unknown outcome. Else a stop in order."""
 
         async def crash() -> None:
-            for task in [*self.reader._readers, *self.reader._workers]:
+            for task in self.reader._readers:
                 task.cancel()
-            await asyncio.gather(*self.reader._readers, *self.reader._workers, return_exceptions=True)
+            await asyncio.gather(*self.reader._readers, self.reader._workers.stop(), return_exceptions=True)
             self.log.readers.clear()
 
         self.run(crash() if is_crash else self.reader.stop(0.0))
