@@ -25,6 +25,7 @@ from gateway.fanout.gate import Lasting, Seen
 from gateway.fanout.job import Job
 from gateway.fanout.lane import Beginning
 from gateway.fanout.reader import SubscriberReader
+from gateway.fanout.retry_topics import RetryTopics
 from gateway.fanout.state import StateBoard
 from gateway.fanout.telling import OnAttempt, Telling, forget
 from gateway.log import EventLog
@@ -116,6 +117,9 @@ class FanOut:
         self._beginnings = Beginnings(self._board, self._clock, notes) if keeps_times else None
         if self._beginnings is not None:
             self._beginnings.apply(subscribers)
+        self._retry_topics = RetryTopics(
+            log, find=self._find, is_known=self._is_known, clock=self._clock, metrics=metrics
+        )
         self._attempts = AttemptLog(log, clock=self._clock, metrics=metrics)
         self._exchange = asyncio.Lock()
         self._watcher: asyncio.Task[None] | None = None
@@ -147,6 +151,7 @@ class FanOut:
         async with self._exchange:
             running, self._running = self._running, {}
             await asyncio.gather(*(reader.stop(deadline_s) for _, reader in running.values()))
+            await self._retry_topics.stop()
 
     async def apply(self, subscribers: Sequence[Subscriber], *, deadline_s: float = 10.0) -> None:
         """Take up a changed configuration: stop what is gone, start what is new, restart what differs.
@@ -167,10 +172,13 @@ class FanOut:
             leaving = [name for name, (before, _) in self._running.items() if self._wanted.get(name) != before]
             stopped = {name: self._running.pop(name) for name in leaving}
             await asyncio.gather(*(reader.stop(deadline_s) for _, reader in stopped.values()))
+            for _, reader in stopped.values():
+                self._retry_topics.left(reader)
             for name, (before, reader) in stopped.items():
                 if name in self._wanted and self._wanted[name].url != before.url:
                     # What the old address answered says nothing about the new one.
                     self._board.put(name, Lasting(paused=reader.gate.lasting.paused))
+            self._retry_topics.apply(self._tiers())
             self._start_missing()
             for name in stopped.keys() - self._running.keys():
                 forget(name, self._metrics)
@@ -207,6 +215,8 @@ class FanOut:
     def _on_loaded(self) -> None:
         if not self._is_stopped:
             self._start_missing()
+            self._retry_topics.apply(self._tiers())
+            self._retry_topics.start()
             self.is_started.set()
 
     def _on_change(self, name: str) -> None:
@@ -218,8 +228,18 @@ class FanOut:
             if name not in self._running and subscriber.kind != "stream":
                 try:
                     self._running[name] = (subscriber, self._start(subscriber))
+                    self._retry_topics.came(name)
                 except ConfigError as exc:  # a certificate file that went away since it was checked
                     _log.error("subscriber.not_started", subscriber=name, problems=exc.problems)
+
+    def _find(self, name: str) -> SubscriberReader | None:
+        return self._running[name][1] if name in self._running else None
+
+    def _is_known(self, name: str) -> bool:
+        return name in self._wanted and self._wanted[name].kind != "stream"
+
+    def _tiers(self) -> set[float]:
+        return {tier for one in self._wanted.values() if one.kind != "stream" for tier in one.retry.tiers}
 
     def _start(self, subscriber: Subscriber) -> SubscriberReader:
         name = subscriber.name

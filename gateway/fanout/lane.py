@@ -1,7 +1,6 @@
-"""One topic of one subscriber: log → filter → dispatcher, and completions → watermark → commit.
+"""The main topics of one subscriber: log → filter → dispatcher, and completions → watermark → commit.
 
-The main topics are a lane, and so is each retry tier and the replay topic; they differ in what they read and
-in that parked records carry a due time. A lane's task reads and nothing else; what is done with an event is
+A lane's task reads and nothing else; what is done with an event is
 the workers' business, who report back by :meth:`Lane.done`.
 
 Bounds (:class:`Window`), each with its consequence: at any of them the lane stops reading until something is
@@ -18,7 +17,6 @@ from typing import Final
 import structlog
 
 from gateway.errors import GatewayError, Transient
-from gateway.fanout import parking
 from gateway.fanout.clock import Clock, sleep
 from gateway.fanout.dispatch import Dispatcher
 from gateway.fanout.job import Job
@@ -88,13 +86,12 @@ class Position:
 
 
 class Lane:
-    """Reads one topic, or all main topics, under a durable group name.
+    """Reads the main topics under a durable group name.
 
     Args:
         group: name of the cursor.
         topics: what to read.
         wants: the filter; False passes a record over.
-        is_parked: records carry a due time and a trail in their headers.
         beginning: where it begins in each topic, instead of ``start``.
         settle_s: how long a revoked partition waits for what is in flight, if the log does; longer than an attempt.
         on_skipped: told how many records of a batch the filter passed over.
@@ -110,7 +107,6 @@ class Lane:
         clock: Clock,
         window: Window,
         wants: Callable[[Record], bool] | None = None,
-        is_parked: bool = False,
         start: Start = "earliest",
         beginning: Beginning | None = None,
         settle_s: float = 15.0,
@@ -123,7 +119,6 @@ class Lane:
         self._clock = clock
         self._window = window
         self._wants = wants
-        self._is_parked = is_parked
         self._start: Start = start
         self._beginning = beginning
         self._settle_s = settle_s
@@ -259,7 +254,7 @@ class Lane:
                 position.mark.pass_over(record.offset)
                 moved[record.partition] = position
                 continue
-            job = self._parked(record, position) if self._is_parked else Job(record, self, position)
+            job = Job(record, self, position)
             position.mark.track(record.offset)
             position.jobs[record.offset] = job
             self._events += 1
@@ -269,11 +264,6 @@ class Lane:
             self._commit(position)
         if skipped:
             self._on_skipped(skipped)
-
-    def _parked(self, record: Record, position: Position) -> Job:
-        trail, due, is_replay = parking.read(record)
-        delay_s = max(0.0, due - self._clock.now())
-        return Job(record, self, position, trail=trail, due=self._clock.monotonic() + delay_s, is_replay=is_replay)
 
     def _forget(self, job: Job) -> None:
         if job.position.jobs.pop(job.record.offset, None) is not None:

@@ -5,11 +5,14 @@ A worker takes a job, attempts it, and acts on the outcome:
 =================  ==========================================================================================
 delivered          done
 retry, soon        waits in memory and blocks its key (not a worker): delays below the first tier
-retry, later       parked: appended to ``retry.<subscriber>.<delay>``, then done; its key goes on (``pass``)
+retry, later       parked: appended to ``retry.<delay>``, then done; its key goes on (``pass``)
 retry, ``block``   waits in memory whatever the delay; its key waits behind it
 give up            appended to ``dlq.<subscriber>``, then done
 stop               the subscriber is stopped, the event stays uncommitted
 =================  ==========================================================================================
+
+A parked event holds the position of a topic that all subscribers share, so it waits in memory for seconds only and is
+parked again else (:mod:`.retry_topics`), whatever ``on_failure`` says.
 
 While the subscriber is down (breaker not closed) or asked for a pause (``Retry-After``), nothing is parked:
 then it is not the event's trouble, and the log is the buffer. Only a wait beyond the longest pause is parked all the
@@ -22,7 +25,7 @@ what is refused even so is counted as lost.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final, Literal
@@ -36,8 +39,8 @@ from gateway.fanout.breaker import Breaker, BreakerPolicy
 from gateway.fanout.clock import Clock
 from gateway.fanout.concurrency import AdaptiveLimit
 from gateway.fanout.dispatch import Dispatcher
-from gateway.fanout.gate import Gate
-from gateway.fanout.job import Job
+from gateway.fanout.gate import Gate, Seen
+from gateway.fanout.job import Job, ParkedJob, Standing
 from gateway.fanout.lane import Beginning, Lane, Window
 from gateway.fanout.rate import TokenBucket
 from gateway.fanout.retry import Delivered, GiveUp, Retry, RetryPolicy, Stop, decide
@@ -52,8 +55,18 @@ _APPEND_BACKOFF_S: Final = 5.0
 #: Share of the window that may wait in memory for retry; beyond it even short waits are parked, so that many
 #: failing events do not keep the others out.
 _WAITING_SHARE: Final = 0.25
+#: So long a parked event that failed waits in memory, holding the position of all; longer, to keep the order of a key.
+_PARKED_WAIT_S: Final[dict[str, float]] = {"pass": 5.0, "block": 30.0}
 #: Beyond one attempt's time-out, for a revoked partition to settle.
 _SETTLE_MARGIN_S: Final = 2.0
+
+_STANDINGS: Final[Mapping[Seen, Standing]] = {
+    "closed": Standing.WELL,
+    "open": Standing.DOWN,
+    "half_open": Standing.DOWN,
+    "paused": Standing.HELD,
+    "stopped": Standing.HELD,
+}
 
 _log = structlog.get_logger("gateway.fanout")
 
@@ -126,7 +139,8 @@ class SubscriberReader:
         )
         self._beginning = beginning
         self._max_waiting = max(1, int(plan.window.max_events * _WAITING_SHARE))
-        self._lanes = self._make_lanes()
+        self._lane = self._make_lane()
+        self._parked = 0  # events of retry topics that are here
         self._readers: list[asyncio.Task[None]] = []
         self._is_stopped = False
 
@@ -138,14 +152,14 @@ class SubscriberReader:
     @property
     def outstanding(self) -> int:
         """Events taken from the log and not done."""
-        return sum(lane.outstanding for lane in self._lanes)
+        return self._lane.outstanding + self._parked
 
     def start(self) -> None:
         """Begin to read and deliver. Once; after :meth:`stop` it does nothing."""
         if self._is_stopped or self._readers:
             return
         self.gate.open()
-        self._readers = [asyncio.create_task(lane.run(), name=f"fanout:{lane.group}") for lane in self._lanes]
+        self._readers = [asyncio.create_task(self._lane.run(), name=f"fanout:{self._lane.group}")]
 
     async def stop(self, deadline_s: float) -> None:
         """Stop reading, let attempts in flight end for at most ``deadline_s``, make commits durable.
@@ -165,37 +179,48 @@ class SubscriberReader:
         await self._workers.stop()
         self._dispatcher.close()
         await self._sink.close()
-        await asyncio.gather(*(lane.close() for lane in self._lanes))  # last, as it may wait for the log
+        await self._lane.close()  # last, as it may wait for the log
 
     async def lag(self) -> int:
         """Records of the main topics not yet committed."""
-        return sum((await self._lanes[0].lag()).values())
+        return sum((await self._lane.lag()).values())
 
-    def _make_lanes(self) -> list[Lane]:
+    # -- for retry topics, see gateway.fanout.job.Recipient -----------------------------------------------------
+
+    @property
+    def standing(self) -> Standing:
+        """See :attr:`gateway.fanout.job.Recipient.standing`."""
+        return _STANDINGS[self.gate.seen]
+
+    def offer(self, job: Job) -> None:
+        """See :meth:`gateway.fanout.job.Recipient.offer`."""
+        self._parked += 1
+        self._dispatcher.offer(job)
+
+    def withdraw(self, job: Job) -> None:
+        """See :meth:`gateway.fanout.job.Recipient.withdraw`."""
+        self._parked -= 1
+        self._dispatcher.discard(job)
+
+    def cut(self, jobs: Collection[Job]) -> None:
+        """See :meth:`gateway.fanout.job.Recipient.cut`."""
+        self._workers.cut(jobs)
+
+    def _make_lane(self) -> Lane:
         plan = self.plan
-        settle_s = plan.timeout_s + _SETTLE_MARGIN_S
-
-        def lane(group: str, topics: tuple[str, ...], *, is_parked: bool) -> Lane:
-            return Lane(
-                self._log,
-                group,
-                topics,
-                self._dispatcher,
-                clock=self._clock,
-                window=plan.window,
-                wants=None if is_parked else plan.wants,
-                is_parked=is_parked,
-                start="earliest" if is_parked else plan.start,
-                beginning=None if is_parked else self._beginning,
-                settle_s=settle_s,
-                on_skipped=self._telling.skipped,
-            )
-
-        inner = [parking.replay_topic(plan.name), *(parking.retry_topic(plan.name, tier) for tier in plan.tiers)]
-        return [
-            lane(group_name(plan.name), plan.topics, is_parked=False),
-            *(lane(topic, (topic,), is_parked=True) for topic in inner),
-        ]
+        return Lane(
+            self._log,
+            group_name(plan.name),
+            plan.topics,
+            self._dispatcher,
+            clock=self._clock,
+            window=plan.window,
+            wants=plan.wants,
+            start=plan.start,
+            beginning=self._beginning,
+            settle_s=plan.timeout_s + _SETTLE_MARGIN_S,
+            on_skipped=self._telling.skipped,
+        )
 
     async def _deliver(self, job: Job) -> None:
         """Do what an event needs next, and hand it back to the dispatcher."""
@@ -243,10 +268,10 @@ class SubscriberReader:
             return
         age_s = self._clock.now() - _stored_at(job)
         match decide(plan.retry, max(1, job.attempts), result, self._rng, age_s=age_s):
-            case Retry(delay_s) if (tier := self._tier(delay_s)) is not None:
+            case Retry(delay_s) if (topic := self._retry_topic(job, delay_s)) is not None:
                 telling.failed(job, result, "parked", delay_s=delay_s)
-                topic = parking.retry_topic(plan.name, tier)
-                await self._put_away(job, parking.parked(job.record, topic, job.trail, self._clock.now() + delay_s))
+                due = self._clock.now() + delay_s
+                await self._put_away(job, parking.parked(job.record, topic, job.trail, due, plan.name))
             case Retry(delay_s):
                 delay_s = self._in_memory(delay_s)
                 telling.failed(job, result, "retried", delay_s=delay_s)
@@ -272,15 +297,18 @@ class SubscriberReader:
         topic = parking.dlq_topic(self.plan.name)
         await self._put_away(job, parking.dead_letter(job.record, topic, job.trail, reason))
 
-    def _tier(self, delay_s: float) -> float | None:
-        """The tier to park in, or None to wait in memory."""
+    def _retry_topic(self, job: Job, delay_s: float) -> str | None:
+        """Return the topic to park in, or None to wait in memory."""
         plan = self.plan
+        if isinstance(job, ParkedJob):
+            waits_here = self.gate.is_closed and delay_s <= _PARKED_WAIT_S[plan.on_failure]
+            return None if waits_here else job.lane.again(delay_s)
         if plan.on_failure == "block" or not plan.tiers or not self.gate.lets_park(delay_s):
             return None
         tier = parking.tier(plan.tiers, delay_s)
         if tier is None and self._dispatcher.waiting >= self._max_waiting:
-            return plan.tiers[0]
-        return tier
+            tier = plan.tiers[0]
+        return None if tier is None else parking.retry_topic(tier)
 
     def _in_memory(self, delay_s: float) -> float:
         """While the subscriber is down, no event waits longer than its breaker."""
@@ -321,10 +349,12 @@ class SubscriberReader:
             self._finish(job)
 
     def _finish(self, job: Job) -> None:
+        self._parked -= isinstance(job, ParkedJob)
         job.lane.done(job)
         self._dispatcher.finish(job)
 
     def _abandon(self, job: Job) -> None:
+        self._parked -= isinstance(job, ParkedJob)
         job.lane.abandon(job)
         self._dispatcher.finish(job)
 

@@ -1,6 +1,6 @@
 """Delivering again, and looking at what was given up.
 
-A replay copies the chosen events to ``replay.<subscriber>``, which the subscriber's reader delivers like
+A replay copies the chosen events to the topic ``replay``, from which they are delivered like
 everything else: in order per key, at the subscriber's rate, with retries and dead letters, and with the same
 id and bytes and ``gateway-replay: true``. So a replay survives restarts and needs no process that waits for it;
 on Kafka any machine can ask for one. A rate cap is written into the copies as the time they are due.
@@ -104,14 +104,13 @@ async def replay(
     """
     found = Replayed()
     started = clock.now()
-    topic = parking.replay_topic(subscriber.name)
     batch: list[Entry] = []
     async for record, type_ in _selected(log, subscriber, selection, started, found, silence_s):
         found.by_type[type_] += 1
         if is_dry_run:
             continue
         due = started + (found.events - 1) / rate_per_s if rate_per_s else 0.0
-        batch.append(parking.replay(record, topic, due))
+        batch.append(parking.replay(record, due, subscriber.name))
         if len(batch) == _BATCH:
             await _store(log, batch, clock)
             batch = []
@@ -146,7 +145,7 @@ async def dead_letters(
 def read_dead_letter(record: Record) -> DeadLetter:
     """A record of a ``dlq.`` topic; what its headers do not tell is left empty."""
     headers = dict(record.headers)
-    trail, _, _ = parking.read(record)
+    trail = parking.read(record).trail
     return DeadLetter(
         id=record.id,
         key=record.key,

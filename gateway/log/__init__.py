@@ -5,7 +5,7 @@ and :mod:`gateway.log.kafka` (consumer groups, any number of processes). Fan-out
 written against the interface only; one contract suite runs on both.
 
 A *partition* is a sequence with one order. The journal has one for all events (``events``) and one for each
-internal topic (``retry.<subscriber>.<delay>``, ``dlq.<subscriber>``); Kafka has ``<topic>-<number>``.
+internal topic (``retry.<delay>``, ``dlq.<subscriber>``); Kafka has ``<topic>-<number>``.
 An *offset* counts records in a partition from 0 and never comes back, whatever was trimmed.
 """
 

@@ -175,6 +175,14 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "retried: see the subscriber's last error. dead_lettered: gateway dlq list. lost: the log line delivery.lost.",
     ),
     Metric(
+        "gateway_retry_moved",
+        _DELIVER,
+        "counter",
+        ("reason",),
+        "Parked events appended again without an attempt: down, late, full, held, gone; and records not_ours.",
+        "down, late: see the subscribers' states. full: one has more to retry than it takes. not_ours: see the log.",
+    ),
+    Metric(
         "gateway_delivery_attempt_seconds",
         _DELIVER,
         "histogram",

@@ -15,7 +15,7 @@ from contextlib import suppress
 from gateway.errors import JournalUnavailable, Poison, Transient
 from gateway.log import ALL_NEW, Appended, Begins, Entry, OnRevoked, Record, Start
 
-_INTERNAL = ("retry.", "dlq.", "replay.", "fanout.", "attempts")
+_INTERNAL = ("retry.", "dlq.", "replay", "fanout.", "attempts")
 
 
 class MemoryLog:

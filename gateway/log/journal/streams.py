@@ -8,6 +8,8 @@ from typing import Final
 EVENTS: Final = "events"
 #: Topics that get a stream of their own; ``internal.`` are those that :mod:`gateway.log.journal.inspection` names.
 INTERNAL: Final = ("retry.", "dlq.", "replay.", "fanout.", "internal.")
+#: Another such topic, shared by all subscribers.
+REPLAY: Final = "replay"
 
 #: Readers that only look: they go where they are sent, and where they stood last is no promise to anybody. They browse;
 #: positions of these names were left behind by older versions.
@@ -20,7 +22,7 @@ MASK: Final = (1 << SHIFT) - 1
 
 def stream_of(topic: str) -> str:
     """The stream that holds a topic: internal topics have one each, vendor events share one."""
-    return topic if topic.startswith(INTERNAL) else EVENTS
+    return topic if topic.startswith(INTERNAL) or topic == REPLAY else EVENTS
 
 
 def is_looking(group: str) -> bool:

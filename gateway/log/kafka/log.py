@@ -207,7 +207,7 @@ class KafkaLog:
             KafkaAway: Kafka cannot be reached, or refuses.
         """
         if self._creates is not None:
-            await self.ensure([name for name in names if name in self._creates or name.startswith(topics.OWN_PREFIXES)])
+            await self.ensure([name for name in names if name in self._creates or topics.is_own(name)])
         unknown = set(names) - self._known
         absent = await topics.missing(self.options, unknown)
         self._known |= unknown - absent.keys()

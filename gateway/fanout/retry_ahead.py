@@ -1,0 +1,50 @@
+"""Does somebody wait behind a window that is full? Read once, with a reader of nobody's, and keep nothing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from gateway.fanout import parking
+from gateway.fanout.scan import has_more
+from gateway.log import EventLog
+
+_FETCH_RECORDS: Final = 500
+_FETCH_WAIT_S: Final = 1.0
+#: Read at once. Whoever stands further back is found when the window has moved on.
+_MAX_RECORDS: Final = 100_000
+
+
+async def look_ahead(
+    log: EventLog, topic: str, nexts: Mapping[str, int], now: float, is_held: Callable[[str], bool]
+) -> dict[str, int]:
+    """Return the last place, by partition, of an event that is due and whose subscriber has none in the window.
+
+    Args:
+        nexts: where the window ends, by partition.
+        now: Unix seconds.
+        is_held: whether a subscriber has events in the window.
+
+    Raises:
+        Transient: the log cannot be read now.
+    """
+    found: dict[str, int] = {}
+    reader = await log.browse(f"scan.{topic}", [topic], start="earliest")
+    try:
+        ends = {name: end for name, end in (await reader.ends()).items() if nexts.get(name, end) < end}
+        reader.pause([name for name in await reader.ends() if name not in ends])
+        for name in ends:
+            await reader.seek(name, nexts[name])
+        looked_at = 0
+        while looked_at < _MAX_RECORDS and await has_more(reader, ends):
+            records = await reader.fetch(max_records=_FETCH_RECORDS, wait_s=_FETCH_WAIT_S)
+            if not records:
+                break
+            looked_at += len(records)
+            for record in records:
+                parked = parking.read(record)
+                if parked.due <= now and not is_held(parked.subscriber):
+                    found[record.partition] = record.offset
+    finally:
+        await reader.close()
+    return found
