@@ -166,7 +166,7 @@ class Schedule:
         return found[2]
 
     def _least_probed(self) -> tuple[float, int, Job]:
-        """Return the retry that failed the fewest probes; of several, the one due for longest. Linear in their number."""
+        """Return the retry that failed the fewest probes; of several, the one that has been due for longest."""
         there = (one for one in self._retries if one[2].place is Place.READY)
         return min(there, key=lambda one: (one[2].probes, one[0], one[1]))
 

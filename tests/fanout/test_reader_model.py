@@ -20,7 +20,7 @@ from gateway.log import Record
 from tests.fanout.events import entry
 from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
-from tests.fanout.running import make, plan
+from tests.fanout.running import make, plan, retry_topics
 from tests.fanout.scripted import DOWN, OK, Asked, ScriptedSink
 
 GROUP = "gateway.billing"
@@ -86,7 +86,9 @@ class ReaderMachine(RuleBasedStateMachine):
         async def go() -> None:
             self.sink = ScriptedSink()
             self.reader = make(self.log, self.sink, self.plan, clock=self.clock, seed=self.number)
+            self.topics = retry_topics(self.log, self.reader, clock=self.clock, tiers=self.plan.tiers, max_events=36)
             self.reader.start()
+            self.topics.start()
             await turns()
 
         self.run(go())
@@ -139,12 +141,15 @@ class ReaderMachine(RuleBasedStateMachine):
 
         self.run(go())
 
-    @rule(partition=st.sampled_from(["events-0", "events-1"]), is_cut_short=st.booleans())
+    @rule(partition=st.sampled_from(["events-0", "events-1", "retry.30s", "retry.60s"]), is_cut_short=st.booleans())
     def rebalance(self, partition: str, is_cut_short: bool) -> None:
         """In flight attempts of the partition may end in time or not; then it comes back at its commit."""
 
         async def go() -> None:
-            reader = next((one for one in self.log.readers if one.group == GROUP), None)
+            topic = "sms.dr" if partition.startswith("events") else partition
+            reader = next(
+                (one for one in self.log.readers if one.group.startswith("gateway.") and topic in one.topics), None
+            )
             if reader is None:
                 return
             task = asyncio.create_task(reader.rebalance([partition], is_cut_short=is_cut_short))
@@ -162,12 +167,17 @@ class ReaderMachine(RuleBasedStateMachine):
         """A crash: tasks and memory are gone, attempts in flight have an unknown outcome. Else a stop in order."""
 
         async def crash() -> None:
-            for task in self.reader._readers:
+            tasks = asyncio.all_tasks(self.loop) - {asyncio.current_task(self.loop)}
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self.reader._readers, self.reader._workers.stop(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             self.log.readers.clear()
 
-        self.run(crash() if is_crash else self.reader.stop(0.0))
+        async def stop() -> None:
+            await self.reader.stop(0.0)
+            await self.topics.stop()
+
+        self.run(crash() if is_crash else stop())
         self.start()
 
     @rule(failing_appends=st.integers(0, 3), failing_fetches=st.integers(0, 2), is_forgetting=st.booleans())
@@ -220,16 +230,15 @@ class ReaderMachine(RuleBasedStateMachine):
     @invariant()
     def bounded(self) -> None:
         if hasattr(self, "reader"):
-            lanes = 1 + 1 + len(self.plan.tiers)
-            assert self.reader.outstanding <= self.plan.window.max_events * lanes + lanes
+            assert self.reader.outstanding <= self.plan.window.max_events + 36 + 4
 
     async def left(self) -> int:
         """Records in the main topics, the tier and the replay topic that are not committed."""
-        readers = [reader for reader in self.log.readers if reader.group.startswith(("gateway.", "retry.", "replay."))]
-        return sum([sum((await reader.lag()).values()) for reader in readers]) if len(readers) == 3 else 1
+        readers = [reader for reader in self.log.readers if reader.group.startswith("gateway.")]
+        return sum([sum((await reader.lag()).values()) for reader in readers]) if len(readers) == 4 else 1
 
     def put_away(self) -> set[int]:
-        topics = ("retry.billing.30s", "dlq.billing")
+        topics = ("retry.30s", "retry.60s", "dlq.billing")
         return {_number(record.value) for topic in topics for record in self.log.topic(topic)}
 
     def teardown(self) -> None:
@@ -249,6 +258,7 @@ class ReaderMachine(RuleBasedStateMachine):
         letters = {_number(record.value) for record in self.log.topic("dlq.billing")}
         arrived = {number for _, number in self.delivered} | letters
         self.run(self.reader.stop(0.0))
+        self.run(self.topics.stop())
         self.loop.close()
         structlog.reset_defaults()
         assert arrived == set(range(1, self.number + 1))
