@@ -25,6 +25,7 @@ from gateway.fanout.gate import Lasting, Seen
 from gateway.fanout.job import Job
 from gateway.fanout.lane import Beginning
 from gateway.fanout.reader import SubscriberReader
+from gateway.fanout.retry_takeover import Takeover
 from gateway.fanout.retry_topics import RetryTopics
 from gateway.fanout.state import StateBoard
 from gateway.fanout.telling import OnAttempt, Telling, forget
@@ -120,6 +121,10 @@ class FanOut:
         self._retry_topics = RetryTopics(
             log, find=self._find, is_known=self._is_known, clock=self._clock, metrics=metrics
         )
+        self._takeover = Takeover(
+            log, self._retry_topics, known=lambda: self._wanted, is_shared=keeps_times, clock=self._clock
+        )
+        self._taking_over: asyncio.Task[None] | None = None
         self._attempts = AttemptLog(log, clock=self._clock, metrics=metrics)
         self._exchange = asyncio.Lock()
         self._watcher: asyncio.Task[None] | None = None
@@ -141,6 +146,9 @@ class FanOut:
         again, and what ``explain`` would tell of the last second is gone. May come twice, or before the start.
         """
         self._is_stopped = True
+        if self._taking_over is not None:
+            self._taking_over.cancel()
+            await asyncio.gather(self._taking_over, return_exceptions=True)
         await _at_most(deadline_s + _CLOSE_S, self._stop_readers(deadline_s))
         if self._watcher is not None:
             self._watcher.cancel()
@@ -217,6 +225,7 @@ class FanOut:
             self._start_missing()
             self._retry_topics.apply(self._tiers())
             self._retry_topics.start()
+            self._taking_over = asyncio.create_task(self._takeover.run(), name="fanout:retry-takeover")
             self.is_started.set()
 
     def _on_change(self, name: str) -> None:

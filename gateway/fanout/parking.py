@@ -137,6 +137,12 @@ def bare(entry: Entry) -> Entry:
     return entry._replace(headers=tuple(header for header in entry.headers if header[0] in _BARE))
 
 
+def last_forms(record: Record, trail: Trail, subscriber: str) -> tuple[Entry, Entry]:
+    """Return what is kept of a parked event whose topic does not take it: a dead letter, and the least of it."""
+    letter = dead_letter(record, dlq_topic(subscriber), trail, "poison")
+    return letter, bare(letter)
+
+
 def replay(record: Record, due: float, subscriber: str) -> Entry:
     """The entry that brings an event to its subscriber again; attempts begin anew."""
     told = (

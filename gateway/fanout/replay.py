@@ -11,7 +11,7 @@ Dead letters stay where they are; the log's retention ends them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -92,12 +92,14 @@ async def replay(
     rate_per_s: float | None = None,
     is_dry_run: bool = False,
     silence_s: float = QUIET_S,
+    on_stored: Callable[[int], None] | None = None,
 ) -> Replayed:
     """Send the selected events to the subscriber again; returns when they are stored for it, not delivered.
 
     Args:
         rate_per_s: at most so many a second, whatever else the subscriber gets.
         is_dry_run: count only.
+        on_stored: called with the number of events that were stored for it since the last call.
 
     Raises:
         Transient: the log cannot be read now. What was stored for replay before that is delivered.
@@ -112,10 +114,10 @@ async def replay(
         due = started + (found.events - 1) / rate_per_s if rate_per_s else 0.0
         batch.append(parking.replay(record, due, subscriber.name))
         if len(batch) == _BATCH:
-            await _store(log, batch, clock)
+            await _store(log, batch, clock, on_stored)
             batch = []
     if batch:
-        await _store(log, batch, clock)
+        await _store(log, batch, clock, on_stored)
     return found
 
 
@@ -186,13 +188,15 @@ async def _selected(
             yield record, type_
 
 
-async def _store(log: EventLog, batch: list[Entry], clock: Clock) -> None:
+async def _store(log: EventLog, batch: list[Entry], clock: Clock, on_stored: Callable[[int], None] | None) -> None:
     while True:
         try:
             await log.append(batch)
-            return
+            break
         except NotNow as exc:
             await sleep(clock, exc.retry_after_s or 1.0)
+    if on_stored is not None:
+        on_stored(len(batch))
 
 
 def _type(record: Record) -> str:

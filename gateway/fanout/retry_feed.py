@@ -20,13 +20,14 @@ from typing import Final
 
 import structlog
 
-from gateway.errors import GatewayError, Poison
+from gateway.errors import GatewayError
 from gateway.fanout import parking
 from gateway.fanout.clock import Clock, sleep
 from gateway.fanout.job import Job, ParkedJob, Recipient, Standing
 from gateway.fanout.lane import Position, Window
 from gateway.fanout.retry_ahead import look_ahead
 from gateway.fanout.retry_moves import Move, Progress, Share, choose
+from gateway.fanout.retry_store import store
 from gateway.fanout.schedule import Place
 from gateway.log import TOMBSTONE, Batch, Entry, EventLog, Record
 from gateway.telemetry import redaction
@@ -322,16 +323,17 @@ class TopicFeed:
         return True
 
     async def _append(self, moves: Sequence[Move]) -> None:
-        now, unix_s = self._clock.monotonic(), self._clock.now()
-        entries = [self._entry(move, unix_s + move.due - now) for move in moves]
-        try:
-            await self._log.append(entries)
-        except Poison:
-            for move, entry in zip(moves, entries, strict=True):
-                await self._append_smaller(move.job, entry)
+        forms = [
+            (self._entry(move), *parking.last_forms(move.job.record, move.job.trail, move.job.subscriber))
+            for move in moves
+        ]
+        for number, error in (await store(self._log, forms)).items():
+            job = moves[number].job
+            self._lost.labels(job.subscriber, "lost").inc()
+            _log.error("delivery.lost", id=redaction.event_id(job.record.id), topic=self.topic, error=error)
 
-    def _entry(self, move: Move, due: float) -> Entry:
-        job = move.job
+    def _entry(self, move: Move) -> Entry:
+        job, delay_s = move.job, move.due - self._clock.monotonic()
         if move.is_dead:
             _log.warning(
                 "delivery.dead_lettered",
@@ -341,21 +343,9 @@ class TopicFeed:
                 reason="no_subscriber",
             )
             return parking.dead_letter(job.record, parking.dlq_topic(job.subscriber), job.trail, "no_subscriber")
-        topic = self._again(move.due - self._clock.monotonic())
+        topic, due = self._again(delay_s), self._clock.now() + delay_s
         moves = 0 if move.reason in ("held", "full") else job.moves + 1
         return parking.parked(job.record, topic, job.trail, due, job.subscriber, moves=moves)
-
-    async def _append_smaller(self, job: ParkedJob, entry: Entry) -> None:
-        """Store an event in the largest form that the log takes; in none: it is lost, and said so."""
-        letter = parking.dead_letter(job.record, parking.dlq_topic(job.subscriber), job.trail, "poison")
-        for one in (entry, letter, parking.bare(letter)):
-            try:
-                await self._log.append([one])
-                return
-            except Poison as exc:
-                error = str(exc)
-        self._lost.labels(job.subscriber, "lost").inc()
-        _log.error("delivery.lost", id=redaction.event_id(job.record.id), topic=self.topic, error=error)
 
     # -- bookkeeping --------------------------------------------------------------------------------------------
 

@@ -309,6 +309,16 @@ class EventLog(Protocol):
             on_revoked: awaited before partitions are given away.
         """
 
+    async def unfinished(self, group_of: Callable[[str], str | None]) -> Mapping[str, int]:
+        """Return internal topics that exist, each with the number of records that a group has not passed in it.
+
+        Args:
+            group_of: returns the group that reads a topic; None: the topic is not asked about.
+
+        Raises:
+            Transient: the log cannot be asked now.
+        """
+
     async def browse(self, name: str, topics: Collection[str], *, start: Start = "latest") -> LogReader:
         """Open a reading position that is nobody's: it has all partitions at once, and nothing is kept of it.
 

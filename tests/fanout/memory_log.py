@@ -69,6 +69,14 @@ class MemoryLog:
         self._browsing += 1
         return await self.reader(f"{name}#{self._browsing}", topics, start=start)
 
+    async def unfinished(self, group_of: Callable[[str], str | None]) -> Mapping[str, int]:
+        groups = {topic: group_of(topic) for topic in self.records if topic.startswith(_INTERNAL)}
+        return {
+            topic: len(self.records[topic]) - self.committed.get((group, topic), 0)
+            for topic, group in groups.items()
+            if group is not None
+        }
+
     def partition(self, topic: str, key: str) -> str:
         if topic.startswith(_INTERNAL):
             return topic

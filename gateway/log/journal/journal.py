@@ -214,6 +214,15 @@ class Journal:
         stream, wanted = _wanted(topics)
         return self._opened(JournalReader(self, name, stream, wanted, self._beginning(stream, start), is_kept=False))
 
+    async def unfinished(self, group_of: Callable[[str], str | None]) -> Mapping[str, int]:
+        """See :meth:`gateway.log.EventLog.unfinished`."""
+        cursors = self.cursors()
+        groups = {stream: group for stream in self.streams() if (group := group_of(stream)) is not None}
+        return {
+            stream: self.head(stream) - min(self.head(stream), max(self.floor(stream), cursors.get((group, stream), 0)))
+            for stream, group in groups.items()
+        }
+
     async def _origin(self, stream: str, start: Start | Begins) -> int:
         if isinstance(start, str):
             return self._beginning(stream, start)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ import structlog
 from gateway.config.settings import FAMILIES
 from gateway.errors import Poison
 from gateway.log import ALL_NEW, Appended, Begins, Entry, OnRevoked, Record, Start
-from gateway.log.kafka import faults, topics
+from gateway.log.kafka import faults, topics, unfinished
 from gateway.log.kafka.availability import State, both
 from gateway.log.kafka.incarnation import TopicIds
 from gateway.log.kafka.lane import Ticket
@@ -159,6 +159,14 @@ class KafkaLog:
             KafkaAway: Kafka cannot be reached, refuses, or a topic is missing; call again later.
         """
         return await self._open(name, topics, start=start, is_shared=False)
+
+    async def unfinished(self, group_of: Callable[[str], str | None]) -> Mapping[str, int]:
+        """See :meth:`gateway.log.EventLog.unfinished`.
+
+        Raises:
+            KafkaAway: Kafka cannot be reached, or refuses.
+        """
+        return await unfinished.unfinished(self.options, group_of)
 
     async def _open(self, group: str, topics: Collection[str], **how: Any) -> KafkaReader:
         if not topics:
