@@ -7,7 +7,7 @@ connections, breaker and rate.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -16,7 +16,7 @@ import structlog
 
 from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError, GatewayError
-from gateway.fanout import planning
+from gateway.fanout import attempts, planning, retry_topics, state
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.attempts import AttemptLog
 from gateway.fanout.beginnings import Beginnings, Notes
@@ -248,7 +248,7 @@ class FanOut:
         return name in self._wanted and self._wanted[name].kind != "stream"
 
     def _tiers(self) -> set[float]:
-        return {tier for one in self._wanted.values() if one.kind != "stream" for tier in one.retry.tiers}
+        return _tiers(self._wanted.values())
 
     def _start(self, subscriber: Subscriber) -> SubscriberReader:
         name = subscriber.name
@@ -304,6 +304,15 @@ class FanOut:
                 in_flight.labels(status.name).set(status.in_flight)
                 if status.lag is not None:
                     lag.labels(status.name).set(status.lag)
+
+
+def own_topics(subscribers: Iterable[Subscriber]) -> list[str]:
+    """Return the topics that fan-out itself needs from its start on; those of dead letters come with the first."""
+    return [*retry_topics.topics(_tiers(subscribers)), state.TOPIC, attempts.TOPIC]
+
+
+def _tiers(subscribers: Iterable[Subscriber]) -> set[float]:
+    return {tier for one in subscribers if one.kind != "stream" for tier in one.retry.tiers}
 
 
 async def _at_most(seconds: float, ending: Awaitable[object]) -> None:

@@ -25,7 +25,7 @@ from gateway.fanout import parking
 from gateway.fanout.clock import Clock, sleep
 from gateway.fanout.job import Job, ParkedJob, Recipient, Standing
 from gateway.fanout.lane import Position, Window
-from gateway.fanout.retry_ahead import look_ahead
+from gateway.fanout.retry_ahead import Ahead
 from gateway.fanout.retry_moves import Move, Progress, Share, choose
 from gateway.fanout.retry_store import store
 from gateway.fanout.schedule import Place
@@ -37,8 +37,6 @@ from gateway.telemetry.metrics import Metrics
 CURSOR: Final = "retry"
 #: Reading on as soon as there is room for one would cost a fetch for each event.
 _ENOUGH: Final = 500
-#: How long the window is full before it is looked whether others wait, and between two looks.
-_PATIENCE_S: Final = 2.0
 #: Between two looks at what is held, and between two appends of a row: ten thousand events a second, at most.
 _TEND_S: Final = 1.0
 _BETWEEN_APPENDS_S: Final = 0.05
@@ -96,9 +94,7 @@ class TopicFeed:
         self._held: Counter[str] = Counter()
         self._events = 0
         self._bytes = 0
-        #: By partition, how far somebody stands who waits behind this window.
-        self._waiting_at: dict[str, int] = {}
-        self._full_since: float | None = None
+        self._ahead = Ahead(log, topic, clock)
         #: Set whenever it is hungry again.
         self.has_room = asyncio.Event()
         self._has_work = asyncio.Event()
@@ -169,7 +165,6 @@ class TopicFeed:
     async def _settle(self, leaving: Sequence[Position]) -> None:
         for position in leaving:
             position.is_ours = False
-            self._waiting_at.pop(position.name, None)
         self._drop(leaving)
         until = self._clock.monotonic() + _SETTLE_S
         while any(position.jobs for position in leaving) and self._clock.monotonic() < until:
@@ -236,30 +231,6 @@ class TopicFeed:
         for position in leaving:
             position.is_ours = False
         self._drop(leaving)
-        self._waiting_at.clear()
-
-    # -- who waits behind ---------------------------------------------------------------------------------------
-
-    def _is_pressed(self) -> bool:
-        """Return whether somebody is known to wait behind the window; those that were reached are forgotten."""
-        for name, offset in list(self._waiting_at.items()):
-            if name not in self._positions or self._positions[name].next > offset:
-                del self._waiting_at[name]
-        return bool(self._waiting_at)
-
-    async def _look(self) -> None:
-        """Look for somebody who waits behind a window that is full, and stays so."""
-        now = self._clock.monotonic()
-        if self.is_hungry() or self._is_pressed():
-            self._full_since = None
-        elif self._full_since is None:
-            self._full_since = now
-        elif now - self._full_since >= _PATIENCE_S:
-            self._full_since = now
-            nexts = {name: position.next for name, position in self._positions.items()}
-            self._waiting_at = await look_ahead(
-                self._log, self.topic, nexts, self._clock.now(), lambda name: bool(self._held[name])
-            )
 
     # -- appending again ----------------------------------------------------------------------------------------
 
@@ -271,7 +242,7 @@ class TopicFeed:
         """
         for job in [job for job in self._jobs() if job.target is None and not job.is_moving]:
             self._assign(job)
-        await self._look()
+        await self._ahead.look(self._nexts(), lambda name: bool(self._held[name]), is_full=not self.is_hungry())
         while moves := self._chosen():
             await self._move(moves[:_PER_APPEND])
             if len(moves) <= _PER_APPEND:
@@ -280,7 +251,7 @@ class TopicFeed:
 
     def _chosen(self) -> list[Move]:
         share = None
-        if self._is_pressed() and not self.is_hungry():
+        if not self.is_hungry() and self._ahead.is_waited_for(self._nexts()):
             parts = 2 * max(1, len(self._held))
             share = Share(self._window.max_events // parts, self._window.max_bytes // parts)
         return choose(
@@ -354,6 +325,9 @@ class TopicFeed:
         if position is None:
             position = self._positions[name] = Position(name)
         return position
+
+    def _nexts(self) -> dict[str, int]:
+        return {name: position.next for name, position in self._positions.items()}
 
     def _jobs(self) -> list[ParkedJob]:
         positions = self._positions.values()
