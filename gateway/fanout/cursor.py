@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
-from gateway.fanout.clock import Clock
+from gateway.clock import Clock
 from gateway.fanout.dispatch import Dispatcher
-from gateway.fanout.job import Job
+from gateway.fanout.job import Job, Position
 from gateway.fanout.partition_queue import PartitionQueue, Window
 from gateway.fanout.schedule import Place
 from gateway.log import TOMBSTONE, Batch, Begins, CursorStore, Record, Start
@@ -35,7 +34,19 @@ _STEP: Final = 500
 #: With fewer events than this share of the window it would soon be idle.
 _LOW_SHARE: Final = 0.25
 
-_log = structlog.get_logger("gateway.fanout")
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Where a subscriber begins in topics in which it has no position.
+
+    Args:
+        asked: for the times, whenever partitions have come.
+        on_opened: called with the incarnations of the topics that are read before anything of them is delivered, and
+            again when they have changed: a topic may appear later, or be created again.
+    """
+
+    asked: Callable[[], Awaitable[Begins]]
+    on_opened: Callable[[Mapping[str, str]], None]
 
 
 class SubscriberCursor:
@@ -47,10 +58,11 @@ class SubscriberCursor:
         cursors: where its positions are kept.
         wants: the filter; False passes a record over.
         begins: where it begins in topics in which it has no position.
+        on_opened: called before anything of partitions that came is offered, until it returns True: all is noted.
         is_willing: whether to read for it what it has missed.
         cut: cancels attempts on these jobs.
         on_skipped: told how many records of a batch the filter passed over.
-        on_change: called when it has room again, or would soon be idle.
+        on_change: called when it has room again, would soon be idle, or has nothing at all.
     """
 
     def __init__(
@@ -64,6 +76,7 @@ class SubscriberCursor:
         window: Window,
         wants: Callable[[Record], bool] | None,
         begins: Callable[[], Awaitable[Start | Begins]],
+        on_opened: Callable[[], bool],
         is_willing: Callable[[], bool],
         cut: Callable[[Collection[Job]], None],
         on_skipped: Callable[[int], None],
@@ -77,6 +90,7 @@ class SubscriberCursor:
         self._window = window
         self._wants = wants
         self._begins = begins
+        self._on_opened = on_opened
         self._is_willing = is_willing
         self._cut = cut
         self._on_skipped = on_skipped
@@ -89,17 +103,15 @@ class SubscriberCursor:
         self._low = max(1, int(window.max_events * _LOW_SHARE))
         self._said_full = False
         self._said_sated = False
+        self._said_unwilling = False
+        self._is_noted = True
         self._landed = asyncio.Event()
+        self._is_closed = False
 
     @property
     def outstanding(self) -> int:
         """Events taken in and not done."""
         return self._events
-
-    @property
-    def committed(self) -> Mapping[str, int]:
-        """The offset below which everything is done, by partition that we have."""
-        return self._cursors.committed(self.name)
 
     def room(self) -> int:
         """See :class:`gateway.log.cursor.Consumer`."""
@@ -118,7 +130,9 @@ class SubscriberCursor:
 
     def is_willing(self) -> bool:
         """See :class:`gateway.log.cursor.Consumer`."""
-        return self._is_willing()
+        is_willing = self._is_willing()
+        self._said_unwilling = self._said_unwilling or not is_willing
+        return is_willing
 
     async def begin(self) -> Start | Begins:
         """See :class:`gateway.log.cursor.Consumer`."""
@@ -126,6 +140,8 @@ class SubscriberCursor:
 
     def take(self, batch: Batch) -> None:
         """See :class:`gateway.log.cursor.Consumer`."""
+        if not self._is_noted:
+            self._is_noted = self._on_opened()
         if batch:
             self._take_in(batch)
         for partition, end in batch.ends.items():
@@ -138,11 +154,12 @@ class SubscriberCursor:
         self._let_go([self._queues.pop(name) for name in positions if name in self._queues])
         for name, offset in positions.items():
             self._queues[name] = PartitionQueue(name, offset)
+        self._is_noted = False
 
     async def revoked(self, partitions: Collection[str]) -> None:
         """See :class:`gateway.log.cursor.Consumer`. Takes :data:`SETTLE_S`, and a moment for what is cancelled then.
 
-        Should a partition come back to us, an attempt that does not end holds its key: what is read again stands behind.
+        Should a partition come back to us, an attempt that did not end holds its key: what is read again waits for it.
         """
         leaving = [self._queues.pop(name) for name in partitions if name in self._queues]
         try:
@@ -167,7 +184,8 @@ class SubscriberCursor:
         self._forget(job)
 
     def close(self) -> None:
-        """Leave everything that is not done: nothing is committed any more."""
+        """Leave everything that is not done: nothing is committed any more, and nobody makes attempts land."""
+        self._is_closed = True
         self._let_go(list(self._queues.values()))
         self._queues.clear()
         self._landed.set()
@@ -208,7 +226,7 @@ class SubscriberCursor:
             return
         self._events -= 1
         self._bytes -= len(job.record.value)
-        if self._said_full or self._said_sated:
+        if self._said_full or self._said_sated or self._said_unwilling:
             self._say_change()
         if not job.position.is_ours or job.position.name not in self._queues:
             self._landed.set()
@@ -216,13 +234,14 @@ class SubscriberCursor:
     def _say_change(self) -> None:
         if self._left() < self._step:
             return
-        is_sated = self._events > self._low
-        if self._said_full or (self._said_sated and not is_sated):
+        is_sated, is_empty = self._events > self._low, not self._events
+        if self._said_full or (self._said_sated and not is_sated) or (self._said_unwilling and is_empty):
             self._said_full = False
             self._said_sated = self._said_sated and is_sated
+            self._said_unwilling = self._said_unwilling and not is_empty
             self._on_change()
 
-    def _commit(self, queue: PartitionQueue) -> None:
+    def _commit(self, queue: Position) -> None:
         offset = queue.mark.committable
         if offset is not None and offset != queue.committed:
             queue.committed = offset
@@ -232,7 +251,7 @@ class SubscriberCursor:
         """Drop what has not begun, wait for what is in flight."""
         until = self._clock.monotonic() + SETTLE_S
         self._drop(leaving)
-        while any(queue.jobs for queue in leaving) and (left_s := until - self._clock.monotonic()) > 0:
+        while self._are_under_way(leaving) and (left_s := until - self._clock.monotonic()) > 0:
             await self._until_landed(leaving, min(left_s, _SETTLE_LOOK_S))
             self._drop(leaving)  # what failed meanwhile waits for retry, and not here
 
@@ -241,11 +260,14 @@ class SubscriberCursor:
         until = self._clock.monotonic() + at_most_s
         timer = self._clock.call_later(at_most_s, self._landed.set)
         try:
-            while any(queue.jobs for queue in leaving) and self._clock.monotonic() < until:
+            while self._are_under_way(leaving) and self._clock.monotonic() < until:
                 self._landed.clear()
                 await self._landed.wait()
         finally:
             timer.cancel()
+
+    def _are_under_way(self, leaving: Sequence[PartitionQueue]) -> bool:
+        return not self._is_closed and any(queue.jobs for queue in leaving)
 
     def _let_go(self, queues: Sequence[PartitionQueue]) -> None:
         for queue in queues:

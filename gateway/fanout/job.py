@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.parking import Trail
 from gateway.fanout.schedule import Place
+from gateway.fanout.watermark import Watermark
 from gateway.log import Entry, Record
 
-if TYPE_CHECKING:
-    from gateway.fanout.lane import Lane, Position
-
 _FRESH: Final = Trail()
+
+
+class Origin(Protocol):
+    """What has read a job, and commits it."""
+
+    def done(self, job: Job) -> None:
+        """The event needs nothing more; what became of it is durable where it has to be."""
+
+    def abandon(self, job: Job) -> None:
+        """The event's partition is no longer ours: it is left to its new owner."""
+
+
+class Position(Protocol):
+    """Bookkeeping of a job's partition, see :class:`gateway.fanout.partition_queue.PartitionQueue`."""
+
+    name: str
+    mark: Watermark
+    jobs: dict[int, Job]
+    is_ours: bool
+    committed: int | None
 
 
 class Job:
@@ -31,7 +49,7 @@ class Job:
     def __init__(
         self,
         record: Record,
-        lane: Lane,
+        lane: Origin,
         position: Position,
         *,
         trail: Trail = _FRESH,

@@ -1,8 +1,7 @@
-"""One topic of one subscriber: log → filter → dispatcher, and completions → watermark → commit.
+"""One topic of one subscriber's parked events: log → dispatcher, and completions → watermark → commit.
 
-The main topics are a lane, and so is each retry tier and the replay topic; they differ in what they read and
-in that parked records carry a due time. A lane's task reads and nothing else; what is done with an event is
-the workers' business, who report back by :meth:`Lane.done`.
+Each retry tier is a lane, and so is the replay topic. A lane's task reads and nothing else; what is done with an event
+is the workers' business, who report back by :meth:`Lane.done`.
 
 Bounds (:class:`Window`), each with its consequence: at any of them the lane stops reading until something is
 done; the log keeps the rest.
@@ -11,20 +10,19 @@ done; the log keeps the rest.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import structlog
 
-from gateway.errors import GatewayError, Transient
+from gateway.clock import Clock, sleep
+from gateway.errors import GatewayError
 from gateway.fanout import parking
-from gateway.fanout.clock import Clock, sleep
 from gateway.fanout.dispatch import Dispatcher
-from gateway.fanout.job import Job
+from gateway.fanout.job import Job, Position
+from gateway.fanout.partition_queue import PartitionQueue, Window
 from gateway.fanout.schedule import Place
-from gateway.fanout.watermark import Watermark
-from gateway.log import TOMBSTONE, Begins, EventLog, LogReader, Record, Start
+from gateway.log import TOMBSTONE, EventLog, LogReader, Record
 from gateway.telemetry import redaction
 
 #: How long one fetch waits for records. Shorter wakes idle readers for nothing; it never delays a record.
@@ -42,95 +40,32 @@ _MAX_BACKOFF_S: Final = 30.0
 _log = structlog.get_logger("gateway.fanout")
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """How much of a lane may be in memory.
-
-    Args:
-        max_events: taken in and not done. A thousand keeps any concurrency busy; ten times more only costs
-            memory, ten times less lets one busy key hold up the others.
-        max_bytes: of their values.
-        max_span: records at and above the watermark, done or not: what a crash repeats at most, and how far
-            others may go on while one event waits.
-    """
-
-    max_events: int = 2000
-    max_bytes: int = 8 * 1024 * 1024
-    max_span: int = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class Beginning:
-    """Where a reader begins in topics in which it has no position.
-
-    Args:
-        asked: for the times, before each opening.
-        on_opened: called with the incarnations of the topics that are read, when the reader is open and whenever they
-            change: a topic may appear after that, or be created again.
-    """
-
-    asked: Callable[[], Awaitable[Begins]]
-    on_opened: Callable[[Mapping[str, str]], None]
-
-
-class Position:
-    """Bookkeeping of one partition for as long as it is ours."""
-
-    __slots__ = ("committed", "is_ours", "jobs", "mark", "name", "next")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.mark = Watermark()
-        self.jobs: dict[int, Job] = {}
-        self.next = 0
-        self.committed: int | None = None
-        self.is_ours = True
-
-
 class Lane:
-    """Reads one topic, or all main topics, under a durable group name.
+    """Reads one topic of parked events; its records carry a due time and a trail in their headers.
 
     Args:
-        group: name of the cursor.
-        topics: what to read.
-        wants: the filter; False passes a record over.
-        is_parked: records carry a due time and a trail in their headers.
-        beginning: where it begins in each topic, instead of ``start``.
+        topic: what to read, and name of the cursor.
         settle_s: how long a revoked partition waits for what is in flight, if the log does; longer than an attempt.
-        on_skipped: told how many records of a batch the filter passed over.
     """
 
     def __init__(
         self,
         log: EventLog,
-        group: str,
-        topics: Collection[str],
+        topic: str,
         dispatcher: Dispatcher,
         *,
         clock: Clock,
         window: Window,
-        wants: Callable[[Record], bool] | None = None,
-        is_parked: bool = False,
-        start: Start = "earliest",
-        beginning: Beginning | None = None,
         settle_s: float = 15.0,
-        on_skipped: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self.group = group
+        self.group = topic
         self._log = log
-        self._topics = topics
         self._dispatcher = dispatcher
         self._clock = clock
         self._window = window
-        self._wants = wants
-        self._is_parked = is_parked
-        self._start: Start = start
-        self._beginning = beginning
         self._settle_s = settle_s
-        self._on_skipped = on_skipped
         self._reader: LogReader | None = None
-        self._incarnations: Mapping[str, str] = {}
-        self._positions: dict[str, Position] = {}
+        self._positions: dict[str, PartitionQueue] = {}
         self._leaving: set[str] = set()
         self._events = 0
         self._bytes = 0
@@ -175,16 +110,6 @@ class Lane:
         """An event of a partition that is no longer ours is left to its new owner."""
         self._forget(job)
 
-    async def lag(self) -> Mapping[str, int]:
-        """Records not yet committed, by partition.
-
-        Raises:
-            Transient: not known now: nothing was read yet, or the log cannot be asked.
-        """
-        if self._reader is None:
-            raise Transient(f"{self.group}: the log is not open yet, so its lag is not known")
-        return await self._reader.lag()
-
     async def close(self) -> None:
         """Make commits durable and give the reader back; :meth:`run` would open it again. Twice is harmless."""
         reader, self._reader = self._reader, None
@@ -203,22 +128,16 @@ class Lane:
             await self.close()
             self._is_whole = True
         if self._reader is None:
-            start = self._start if self._beginning is None else await self._beginning.asked()
-            self._reader = await self._log.reader(self.group, self._topics, start=start, on_revoked=self._on_revoked)
-            self._note_incarnations(self._reader)
+            self._reader = await self._log.reader(
+                self.group, [self.group], start="earliest", on_revoked=self._on_revoked
+            )
         room = self._room()
         if room < self._enough and self._events:
             await self._wait_for_room(self._reader)
             return
         records = await self._reader.fetch(max_records=min(room, _FETCH_RECORDS), wait_s=_FETCH_WAIT_S)
-        self._note_incarnations(self._reader)
         if records:
             self._take_in(records)
-
-    def _note_incarnations(self, reader: LogReader) -> None:
-        if self._beginning is not None and (found := reader.incarnations()) != self._incarnations:
-            self._incarnations = found
-            self._beginning.on_opened(found)
 
     def _room(self) -> int:
         if self._bytes >= self._window.max_bytes:
@@ -238,39 +157,28 @@ class Lane:
                 reader.resume(names)
 
     def _take_in(self, records: Sequence[Record]) -> None:
-        skipped = 0
-        moved: dict[str, Position] = {}
-        wants = self._wants
+        moved: dict[str, PartitionQueue] = {}
         for record in records:
             position = self._positions.get(record.partition)
             if position is None:
                 if record.partition in self._leaving:
                     continue
-                position = self._positions[record.partition] = Position(record.partition)
+                position = self._positions[record.partition] = PartitionQueue(record.partition)
             if record.offset < position.next:
                 continue  # read a second time after trouble; it is known already
-            position.next = record.offset + 1
-            if record.flaw:
-                # Dead-lettered by a worker, whatever the filter says; what deletes a key leaves nothing to keep.
-                is_passed = record.flaw == TOMBSTONE
-            elif is_passed := wants is not None and not wants(record):
-                skipped += 1
-            if is_passed:
-                position.mark.pass_over(record.offset)
+            if record.flaw == TOMBSTONE:  # what deletes a key leaves nothing to keep
+                position.pass_to(record.offset + 1)
                 moved[record.partition] = position
                 continue
-            job = self._parked(record, position) if self._is_parked else Job(record, self, position)
-            position.mark.track(record.offset)
-            position.jobs[record.offset] = job
+            job = self._parked(record, position)
+            position.track(job)
             self._events += 1
             self._bytes += len(record.value)
             self._dispatcher.offer(job)
         for position in moved.values():
             self._commit(position)
-        if skipped:
-            self._on_skipped(skipped)
 
-    def _parked(self, record: Record, position: Position) -> Job:
+    def _parked(self, record: Record, position: PartitionQueue) -> Job:
         trail, due, is_replay = parking.read(record)
         delay_s = max(0.0, due - self._clock.now())
         return Job(record, self, position, trail=trail, due=self._clock.monotonic() + delay_s, is_replay=is_replay)
@@ -303,7 +211,7 @@ class Lane:
             self._leaving.difference_update(partitions)
         _log.info("lane.revoked", group=self.group, partitions=sorted(partitions))
 
-    async def _settle(self, leaving: Sequence[Position]) -> None:
+    async def _settle(self, leaving: Sequence[PartitionQueue]) -> None:
         """Drop what has not begun, wait for what is in flight."""
         until = self._clock.monotonic() + self._settle_s
         reader = self._reader
@@ -332,12 +240,12 @@ class Lane:
         self._let_go(self._positions.values())
         self._positions.clear()
 
-    def _let_go(self, positions: Iterable[Position]) -> None:
+    def _let_go(self, positions: Iterable[PartitionQueue]) -> None:
         for position in positions:
             position.is_ours = False
             self._drop(position)
 
-    def _drop(self, position: Position) -> None:
+    def _drop(self, position: PartitionQueue) -> None:
         """Forget what has not begun; it is still uncommitted, so that the next reader meets it."""
         # The last first: the head of a key would let its next one go, out of order.
         for job in reversed(list(position.jobs.values())):

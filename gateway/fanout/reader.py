@@ -1,4 +1,5 @@
-"""One subscriber: lanes that read, workers that attempt, and what is decided in between.
+"""One subscriber: a cursor on the shared reading, lanes that read what is parked, workers that attempt, and what is
+decided in between.
 
 A worker takes a job, attempts it, and acts on the outcome:
 
@@ -22,29 +23,32 @@ what is refused even so is counted as lost.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final, Literal
 
 import structlog
 
+from gateway.clock import Clock
 from gateway.errors import GatewayError, Poison
 from gateway.fanout import parking
 from gateway.fanout.attempt import NOT_AN_EVENT, AttemptResult, Sink
 from gateway.fanout.breaker import Breaker, BreakerPolicy
-from gateway.fanout.clock import Clock
 from gateway.fanout.concurrency import AdaptiveLimit
+from gateway.fanout.cursor import Beginning, SubscriberCursor
 from gateway.fanout.dispatch import Dispatcher
-from gateway.fanout.gate import Gate
+from gateway.fanout.gate import Gate, Lasting
 from gateway.fanout.job import Job
-from gateway.fanout.lane import Beginning, Lane, Window
+from gateway.fanout.lane import Lane
+from gateway.fanout.partition_queue import Window
 from gateway.fanout.rate import TokenBucket
 from gateway.fanout.retry import Delivered, GiveUp, Retry, RetryPolicy, Stop, decide
 from gateway.fanout.schedule import Place
 from gateway.fanout.telling import Telling
 from gateway.fanout.workers import Workers
-from gateway.log import Entry, EventLog, Record, Start
+from gateway.log import Begins, Entry, EventLog, Record, Start
+from gateway.log.shared_reader import SharedReader
 from gateway.telemetry import redaction
 
 #: Waits between appends of one parked event or dead letter.
@@ -91,6 +95,7 @@ class SubscriberReader:
         plan: numbers and names.
         log: where events come from, and where parked ones and dead letters go.
         sink: where events go to; closed by :meth:`stop`.
+        reading: of the main topics, for all subscribers; started and stopped by its owner.
         rng: jitter and span ids.
         telling: metrics, log lines and the record of attempts.
         on_state: told whenever the gate's lasting state changed, to make it durable.
@@ -103,6 +108,7 @@ class SubscriberReader:
         log: EventLog,
         sink: Sink,
         *,
+        reading: SharedReader,
         clock: Clock,
         rng: Random,
         telling: Telling,
@@ -112,6 +118,7 @@ class SubscriberReader:
         self.plan = plan
         self._log = log
         self._sink = sink
+        self._reading = reading
         self._clock = clock
         self._rng = rng
         self._telling = telling
@@ -120,11 +127,19 @@ class SubscriberReader:
         self._dispatcher = Dispatcher(
             clock, by_key=plan.ordering == "key", limit=0, give=lambda job: self._workers.give(job), bucket=bucket
         )
-        self._workers = Workers(plan.name, self._dispatcher, self._deliver, self._abandon)
+        self._workers = Workers(plan.name, self._dispatcher, self._deliver, self._cancelled)
         self.gate = Gate(
-            Breaker(plan.breaker, rng), self._adaptive, self._dispatcher, clock, telling=telling, on_state=on_state
+            Breaker(plan.breaker, rng),
+            self._adaptive,
+            self._dispatcher,
+            clock,
+            telling=telling,
+            on_state=self._state_changed,
         )
+        self._on_state = on_state
         self._beginning = beginning
+        self._incarnations: Mapping[str, str] = {}
+        self._cursor = self._make_cursor()
         self._max_waiting = max(1, int(plan.window.max_events * _WAITING_SHARE))
         self._lanes = self._make_lanes()
         self._readers: list[asyncio.Task[None]] = []
@@ -138,13 +153,23 @@ class SubscriberReader:
     @property
     def outstanding(self) -> int:
         """Events taken from the log and not done."""
-        return sum(lane.outstanding for lane in self._lanes)
+        return self._cursor.outstanding + sum(lane.outstanding for lane in self._lanes)
+
+    def restore(self, lasting: Lasting) -> None:
+        """Take up a state that was kept, or that another process has changed."""
+        self.gate.restore(lasting)
+        self._reading.changed()
+
+    def trim(self) -> None:
+        """Give back what was not needed since the last call."""
+        self._workers.trim()
 
     def start(self) -> None:
         """Begin to read and deliver. Once; after :meth:`stop` it does nothing."""
         if self._is_stopped or self._readers:
             return
         self.gate.open()
+        self._reading.add(self._cursor)
         self._readers = [asyncio.create_task(lane.run(), name=f"fanout:{lane.group}") for lane in self._lanes]
 
     async def stop(self, deadline_s: float) -> None:
@@ -155,6 +180,7 @@ class SubscriberReader:
         self._is_stopped = True
         readers, self._readers = self._readers, []
         self.gate.close()  # first, as a reader of a log that is away takes a while to end
+        await self._reading.remove(self._cursor.name)
         await _cancel(readers)
         if self._dispatcher.in_flight:
             try:
@@ -165,36 +191,57 @@ class SubscriberReader:
         await self._workers.stop()
         self._dispatcher.close()
         await self._sink.close()
+        self._cursor.close()
+        self._log.cursors.forget(self._cursor.name)
         await asyncio.gather(*(lane.close() for lane in self._lanes))  # last, as it may wait for the log
 
-    async def lag(self) -> int:
-        """Records of the main topics not yet committed."""
-        return sum((await self._lanes[0].lag()).values())
+    def _make_cursor(self) -> SubscriberCursor:
+        plan = self.plan
+        return SubscriberCursor(
+            group_name(plan.name),
+            plan.topics,
+            self._dispatcher,
+            self._log.cursors,
+            clock=self._clock,
+            window=plan.window,
+            wants=plan.wants,
+            begins=self._begins,
+            on_opened=self._note_incarnations,
+            is_willing=self._is_willing,
+            cut=self._workers.cut,
+            on_skipped=self._telling.skipped,
+            on_change=self._reading.changed,
+        )
+
+    async def _begins(self) -> Start | Begins:
+        return self.plan.start if self._beginning is None else await self._beginning.asked()
+
+    def _note_incarnations(self) -> bool:
+        """Note what is read now; returns whether that is all there is to note."""
+        if self._beginning is None:
+            return True
+        if (found := self._reading.incarnations()) != self._incarnations:
+            self._incarnations = found
+            self._beginning.on_opened(found)
+        return self._cursor.topics <= found.keys()
+
+    def _is_willing(self) -> bool:
+        """While it is down, one event is enough to see whether it is back."""
+        seen = self.gate.seen
+        return seen == "closed" or (seen in {"open", "half_open"} and not self.outstanding)
+
+    def _state_changed(self) -> None:
+        self._on_state()
+        self._reading.changed()
 
     def _make_lanes(self) -> list[Lane]:
         plan = self.plan
         settle_s = plan.timeout_s + _SETTLE_MARGIN_S
 
-        def lane(group: str, topics: tuple[str, ...], *, is_parked: bool) -> Lane:
-            return Lane(
-                self._log,
-                group,
-                topics,
-                self._dispatcher,
-                clock=self._clock,
-                window=plan.window,
-                wants=None if is_parked else plan.wants,
-                is_parked=is_parked,
-                start="earliest" if is_parked else plan.start,
-                beginning=None if is_parked else self._beginning,
-                settle_s=settle_s,
-                on_skipped=self._telling.skipped,
-            )
-
         inner = [parking.replay_topic(plan.name), *(parking.retry_topic(plan.name, tier) for tier in plan.tiers)]
         return [
-            lane(group_name(plan.name), plan.topics, is_parked=False),
-            *(lane(topic, (topic,), is_parked=True) for topic in inner),
+            Lane(self._log, topic, self._dispatcher, clock=self._clock, window=plan.window, settle_s=settle_s)
+            for topic in inner
         ]
 
     async def _deliver(self, job: Job) -> None:
@@ -323,6 +370,11 @@ class SubscriberReader:
     def _finish(self, job: Job) -> None:
         job.lane.done(job)
         self._dispatcher.finish(job)
+
+    def _cancelled(self, job: Job) -> None:
+        """Its partition went to another process during an attempt, whose outcome nobody knows."""
+        self._telling.cancelled(job)
+        self._abandon(job)
 
     def _abandon(self, job: Job) -> None:
         job.lane.abandon(job)

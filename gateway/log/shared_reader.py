@@ -27,7 +27,7 @@ from typing import Any, Final
 import structlog
 
 from gateway.clock import Clock, sleep
-from gateway.errors import GatewayError, Transient
+from gateway.errors import GatewayError
 from gateway.log import AssignedReader, Batch, EventLog, Gap, Placed
 from gateway.log import gaps as telling
 from gateway.log.catch_up import CatchUps, Change, ReadingPolicy
@@ -143,17 +143,24 @@ class SharedReader:
         cursor = self._cursors.get(name)
         return cursor.positions(self._shared) if cursor is not None else {}
 
-    async def lag(self, name: str) -> Mapping[str, int]:
-        """Return how many records a consumer has not committed yet, by partition; on the journal of all topics.
+    async def lags(self) -> dict[str, int | None]:
+        """Return how many records each consumer has not committed yet, by name; None while its positions are not known.
+
+        The log is asked once for all of them. On the journal it is an upper bound: records of all topics count.
 
         Raises:
-            Transient: not known now.
+            Transient: the log cannot be asked now.
         """
-        cursor = self._cursors.get(name)
-        if self._reader is None or cursor is None or not cursor.is_placed:
-            raise Transient(f"{name}: its position is not known yet")
-        ends, committed = await self._reader.ends(), self._log.cursors.committed(name)
-        return {part: max(0, ends[part] - at) for part, at in committed.items() if part in ends}
+        if self._reader is None:
+            return dict.fromkeys(self._cursors)
+        ends = await self._reader.ends()
+        return {name: self._lag(cursor, ends) for name, cursor in self._cursors.items()}
+
+    def _lag(self, cursor: Cursor, ends: Mapping[str, int]) -> int | None:
+        if not cursor.is_placed:
+            return None
+        committed = self._log.cursors.committed(cursor.name)
+        return sum(max(0, ends[name] - at) for name, at in committed.items() if name in ends)
 
     def incarnations(self) -> Mapping[str, str]:
         """See :meth:`gateway.log.AssignedReader.incarnations`; empty while nothing is read."""

@@ -1,20 +1,23 @@
-"""A subscriber reader around a receiver, started and stopped."""
+"""A subscriber reader around a receiver, with a shared reading of its own, started and stopped."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from gateway.clock import Clock, SystemClock
 from gateway.fanout.attempt import Sink
-from gateway.fanout.clock import Clock, SystemClock
 from gateway.fanout.delivery import WebhookSink
+from gateway.fanout.fanout import GROUP
 from gateway.fanout.guard import Allowed
-from gateway.fanout.reader import Plan, SubscriberReader
+from gateway.fanout.reader import Plan, SubscriberReader, group_name
 from gateway.fanout.telling import OnAttempt, Telling
 from gateway.log import EventLog
+from gateway.log.shared_reader import SharedReader
 from gateway.signing import Signer
 from gateway.telemetry.metrics import Metrics
 
@@ -30,6 +33,25 @@ def webhook(
     )
 
 
+class OneReader(SubscriberReader):
+    """One that nobody shares its reading with: it is started and stopped with it."""
+
+    def __init__(self, log: EventLog, plan: Plan, sink: Sink, **options: Any) -> None:
+        self.reading = SharedReader(log, GROUP, options["clock"])
+        super().__init__(plan, log, sink, reading=self.reading, **options)
+
+    def start(self) -> None:
+        super().start()
+        self.reading.start()
+
+    async def stop(self, deadline_s: float) -> None:
+        await super().stop(deadline_s)
+        await self.reading.stop()
+
+    async def lag(self) -> int | None:
+        return (await self.reading.lags())[group_name(self.plan.name)]
+
+
 def make(
     log: EventLog,
     sink: Sink,
@@ -39,10 +61,10 @@ def make(
     seed: int = 7,
     on_attempt: OnAttempt | None = None,
     metrics: Metrics | None = None,
-) -> SubscriberReader:
-    return SubscriberReader(
-        plan,
+) -> OneReader:
+    return OneReader(
         log,
+        plan,
         sink,
         clock=clock or SystemClock(),
         rng=Random(seed),
@@ -57,7 +79,7 @@ def plan(name: str = "billing", **options: object) -> Plan:
 @asynccontextmanager
 async def running(
     log: EventLog, url: str, *, timeout_s: float = 10.0, clock: Clock | None = None, **options: object
-) -> AsyncIterator[SubscriberReader]:
+) -> AsyncIterator[OneReader]:
     sink = webhook(url, clock=clock, timeout_s=timeout_s, connections=int(options.get("concurrency", 32)))
     reader = make(log, sink, plan(timeout_s=timeout_s, **options), clock=clock)
     reader.start()
