@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -23,7 +23,7 @@ from gateway.config.settings import Subscriber
 from gateway.errors import GatewayError, NotNow
 from gateway.fanout.clock import SystemClock
 from gateway.fanout.replay import Replayed, Selection, replay
-from gateway.log import Appended, Begins, Entry, EventLog, LogReader, OnRevoked, Start
+from gateway.log import Appended, Entry, EventLog, LogReader, Start
 from gateway.telemetry import redaction
 
 #: Jobs at a time; each reads the log.
@@ -198,18 +198,15 @@ class _Counting:
         self._job.stored += len(entries)
         return appended
 
-    async def reader(
+    async def browse(
         self,
-        group: str,
+        name: str,
         topics: Collection[str],
         *,
-        start: Start | Begins = "latest",
-        on_revoked: OnRevoked | None = None,
+        start: Start = "latest",
+        positions: Mapping[str, int] | None = None,
     ) -> LogReader:
-        return await self._log.reader(group, topics, start=start, on_revoked=on_revoked)
-
-    async def browse(self, name: str, topics: Collection[str], *, start: Start = "latest") -> LogReader:
-        return await self._log.browse(name, topics, start=start)
+        return await self._log.browse(name, topics, start=start, positions=positions)
 
 
 def _selection(given: dict[str, Any]) -> Selection:

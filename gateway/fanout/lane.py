@@ -22,7 +22,7 @@ from gateway.fanout.dispatch import Dispatcher
 from gateway.fanout.job import Job, Position
 from gateway.fanout.partition_queue import PartitionQueue, Window
 from gateway.fanout.schedule import Place
-from gateway.log import TOMBSTONE, EventLog, LogReader, Record
+from gateway.log import TOMBSTONE, EventLog, LogReader, Record, gaps
 from gateway.telemetry import redaction
 
 #: How long one fetch waits for records. Shorter wakes idle readers for nothing; it never delays a record.
@@ -136,6 +136,8 @@ class Lane:
             await self._wait_for_room(self._reader)
             return
         records = await self._reader.fetch(max_records=min(room, _FETCH_RECORDS), wait_s=_FETCH_WAIT_S)
+        for gap in records.gaps:
+            gaps.report(self._log.kind, [self.group], gap)
         if records:
             self._take_in(records)
 

@@ -307,8 +307,39 @@ class CursorStore(Protocol):
 LogKind = Literal["journal", "kafka"]
 
 
-class EventLog(Protocol):
-    """A log that can be appended to and read."""
+class BrowsedLog(Protocol):
+    """A log that can be appended to and looked through."""
+
+    async def append(self, entries: Sequence[Entry]) -> Appended:
+        """Store all or none; they are durable when this returns. A log may know repeats, and store them once.
+
+        Raises:
+            NotNow: nothing was stored; the sender should try again later.
+        """
+
+    async def browse(
+        self,
+        name: str,
+        topics: Collection[str],
+        *,
+        start: Start = "latest",
+        positions: Mapping[str, int] | None = None,
+    ) -> LogReader:
+        """Open a reading position that is nobody's: it has all partitions at once, and nothing is kept of it.
+
+        Any number of these read the same topics at a time, also on other machines; none disturbs another or a group.
+        Its commits go nowhere.
+
+        Args:
+            name: for logs and metrics only.
+            topics: as of :meth:`reader`.
+            start: where it begins.
+            positions: read these partitions and no others, from these offsets.
+        """
+
+
+class EventLog(BrowsedLog, Protocol):
+    """A log that can be appended to, looked through, and read under a name."""
 
     @property
     def kind(self) -> LogKind:
@@ -317,13 +348,6 @@ class EventLog(Protocol):
     @property
     def cursors(self) -> CursorStore:
         """Positions of the cursors that share a reading, see :meth:`join`."""
-
-    async def append(self, entries: Sequence[Entry]) -> Appended:
-        """Store all or none; they are durable when this returns. A log may know repeats, and store them once.
-
-        Raises:
-            NotNow: nothing was stored; the sender should try again later.
-        """
 
     async def reader(
         self,
@@ -353,24 +377,4 @@ class EventLog(Protocol):
             on_assigned: awaited when partitions have come, also within this call, and again when a topic was made anew
                 (after they were revoked). One that it leaves out of its answer is not read.
             on_revoked: awaited before partitions are given away.
-        """
-
-    async def browse(
-        self,
-        name: str,
-        topics: Collection[str],
-        *,
-        start: Start = "latest",
-        positions: Mapping[str, int] | None = None,
-    ) -> LogReader:
-        """Open a reading position that is nobody's: it has all partitions at once, and nothing is kept of it.
-
-        Any number of these read the same topics at a time, also on other machines; none disturbs another or a group.
-        Its commits go nowhere.
-
-        Args:
-            name: for logs and metrics only.
-            topics: as of :meth:`reader`.
-            start: where it begins.
-            positions: read these partitions and no others, from these offsets.
         """

@@ -139,7 +139,7 @@ async def test_a_stretch_that_was_passed_makes_place_for_the_next(tmp_path: Path
             await days.passes(journal, 2)
             reader.commit(EVENTS, records[-1].offset + 1)
         assert 20 * 3 == sum(item.count for item in days.told)
-        assert 3 == len(journal.cursors())
+        assert 3 == len(journal.positions())
     async with days.opened() as journal:
         await billing(journal)
     assert 20 * 3 == sum(item.count for item in days.told)
@@ -174,7 +174,7 @@ async def test_what_a_reader_of_the_same_name_has_done_is_no_loss_and_its_positi
         assert 10 == journal.floor(EVENTS)
     assert days.told == []
     async with days.opened() as journal:
-        assert 20 == journal.cursors()["gateway.billing", EVENTS]
+        assert 20 == journal.positions()["gateway.billing", EVENTS]
 
 
 async def test_a_reader_that_only_looks_misses_nothing(tmp_path: Path) -> None:
