@@ -60,6 +60,7 @@ class SharedReader:
         self._is_whole = True
         self._task: asyncio.Task[None] | None = None
         self._placing: set[asyncio.Task[None]] = set()
+        self._awaited: set[Cursor] = set()  # to be placed by themselves, in all partitions at once
         self._one_places = asyncio.Lock()
         self._change = Change()
         self._catch_ups = CatchUps(
@@ -113,6 +114,8 @@ class SharedReader:
         cursor = self._cursors[consumer.name] = Cursor(consumer)
         if self._reader is not None:
             self._reader.subscribe(consumer.topics)
+        if self._reader is not None or self._assigned:
+            self._awaited.add(cursor)
             self._begin(self._admit(cursor))
         self._change.happened()
 
@@ -124,6 +127,7 @@ class SharedReader:
         cursor = self._cursors.pop(name, None)
         if cursor is not None:
             self._detach(cursor)
+            self._awaited.discard(cursor)
             cursor.is_placed = False
             await self._catch_ups.drop([cursor])
             self._change.happened()
@@ -238,16 +242,17 @@ class SharedReader:
         if more:  # of those who came meanwhile
             self._reader.subscribe(more)
         for cursor in list(self._cursors.values()):
-            if not cursor.is_placed:
+            if not cursor.is_placed and cursor not in self._awaited:
+                self._awaited.add(cursor)
                 self._begin(self._admit(cursor))
 
     async def _leave(self) -> None:
         """Give all partitions back; what follows begins at what is committed."""
-        reader, self._reader = self._reader, None
         await self._on_revoked(set(self._assigned))
         self._is_whole = True
-        if reader is not None:
-            await reader.close()
+        if self._reader is not None:
+            await self._reader.close()
+            self._reader = None  # not before, as a stop in between closes it
 
     # -- handing out --------------------------------------------------------------------------------------------
 
@@ -289,6 +294,7 @@ class SharedReader:
         except Exception as exc:  # what it has taken of it is not known: it begins again
             _log.error("reading.take_failed", group=cursor.name, error=redaction.fault(exc), exc_info=True)
             self._detach(cursor)
+            self._awaited.add(cursor)
             cursor.is_placed = False
             self._begin(self._again(cursor))
             return False
@@ -334,7 +340,7 @@ class SharedReader:
         new = set(partitions)
         self._assigned |= new
         async with self._one_places:
-            places = await self._places(list(self._cursors.values()), new)
+            places = await self._places([one for one in self._cursors.values() if one not in self._awaited], new)
             new &= self._assigned
             for name in new:
                 nexts = [placed[name].offset for placed in places.values() if name in placed]
@@ -354,8 +360,8 @@ class SharedReader:
         found: dict[Cursor, Mapping[str, Placed]] = {}
 
         async def ask(cursor: Cursor) -> None:
+            start = await cursor.consumer.begin()  # may take seconds, and costs nothing
             async with limit:
-                start = await cursor.consumer.begin()
                 found[cursor] = await self._log.cursors.load(cursor.name, cursor.topics, partitions, start=start)
 
         backoff_s = self._policy.first_backoff_s
@@ -403,6 +409,7 @@ class SharedReader:
             if cursor.is_placed or self._cursors.get(cursor.name) is not cursor:
                 return
             places = await self._places([cursor], set(self._assigned))
+            self._awaited.discard(cursor)
             placed = places.get(cursor, {})
             if not placed.keys() <= self._shared.keys() and placed.keys() <= self._assigned:
                 # Nobody has read these partitions so far, so the log's reader stands nowhere in them.

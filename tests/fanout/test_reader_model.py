@@ -144,6 +144,7 @@ class ReaderMachine(RuleBasedStateMachine):
         """A crash: tasks and memory are gone, attempts in flight have an unknown outcome. Else a stop in order."""
 
         async def crash() -> None:
+            self.reader.gate.close()  # timers of a process that is no more
             for task in self.reader._readers:
                 task.cancel()
             stopping = [self.reader._workers.stop(), self.reader.reading.stop()]
