@@ -171,15 +171,19 @@ class JournalReader:
         return Batch(records, gaps, {stream: line.scan.position for stream, line in self._lines.items()})
 
     async def _look_into(self, line: _Line, limit: int) -> _Found | None:
-        """Return what comes next in a stream; None when there is nothing up to its head."""
-        while line.scan.has_more:
-            part = await line.scan.look(limit)
-            gap = self._unsaid(line, part)
-            wanted = self._wanted(part.records)
-            if wanted or gap is not None:
-                return _Found(line, wanted, () if gap is None else (gap,), part.end)
-            self._pass_over(line, part.end)
-        return None
+        """Return what comes next in a stream, behind what is missing; None when there is nothing up to its head."""
+        gaps: list[Gap] = []
+        position = line.scan.position
+        while position < self._journal.head(line.scan.stream):
+            part = await line.scan.look(position, limit)
+            position = part.end
+            if (gap := self._unsaid(line, part)) is not None:
+                gaps.append(gap)
+            elif wanted := self._wanted(part.records):
+                return _Found(line, wanted, gaps, position)
+            elif not gaps:
+                self._pass_over(line, position)
+        return _Found(line, (), gaps, position) if gaps else None
 
     def _wanted(self, records: Sequence[Record]) -> Sequence[Record]:
         return records if self.topics is None else [record for record in records if record.topic in self.topics]

@@ -55,7 +55,7 @@ class Scan:
     """A place in one stream.
 
     Args:
-        position: offset of the next record to look at. Whoever looks moves it, to the end of what was found.
+        position: offset of the next record to look at. Whoever looks moves it when what was found is handed out.
     """
 
     __slots__ = ("_read_ahead", "_streams", "position", "stream")
@@ -66,13 +66,8 @@ class Scan:
         self.position = position
         self._read_ahead: list[Record] = []
 
-    @property
-    def has_more(self) -> bool:
-        """Whether there is anything behind the position."""
-        return self.position < self._streams.head(self.stream)
-
-    async def look(self, limit: int) -> Part:
-        """Return at most ``limit`` records from the position on.
+    async def look(self, position: int, limit: int) -> Part:
+        """Return at most ``limit`` records from an offset on.
 
         Raises:
             Transient: what should be in the file is not found there.
@@ -80,27 +75,26 @@ class Scan:
         """
         # What retention took is gone, also where memory still has it.
         floor = self._streams.floor(self.stream)
-        if self.position < floor:
-            return Part((), floor, Gap(self.stream, self.position, floor - 1, "expired"))
+        if position < floor:
+            return Part((), floor, Gap(self.stream, position, floor - 1, "expired"))
         tail = self._streams.tail(self.stream)
-        if tail is not None and self.position >= tail.first:
+        if tail is not None and position >= tail.first:
             self._read_ahead = []
-            return _part(tail.slice(self.position, limit), self.position)
-        return await self._from_file(limit)
+            return _part(tail.slice(position, limit), position)
+        return await self._from_file(position, limit)
 
-    async def _from_file(self, limit: int) -> Part:
+    async def _from_file(self, position: int, limit: int) -> Part:
         ahead = self._read_ahead
-        if not ahead or not ahead[0].offset <= self.position <= ahead[-1].offset:
-            found = await self._read()
+        if not ahead or not ahead[0].offset <= position <= ahead[-1].offset:
+            found = await self._read(position)
             if isinstance(found, Part):
                 return found
             ahead = self._read_ahead = found
-        start = self.position - ahead[0].offset
-        return _part(ahead[start : start + limit], self.position)
+        start = position - ahead[0].offset
+        return _part(ahead[start : start + limit], position)
 
-    async def _read(self) -> list[Record] | Part:
+    async def _read(self, position: int) -> list[Record] | Part:
         """Records of the file, or what is to be said in their place."""
-        position = self.position
         segments = await self._streams.read_file(self.stream, position, _READ_BYTES)
         if not segments or _info(segments[0]).base > position:  # trimmed away just now, or not to be found
             await self._streams.sync()
