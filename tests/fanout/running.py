@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.clock import Clock, SystemClock
 from gateway.fanout.attempt import Sink
+from gateway.fanout.cursor import Beginning
 from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.fanout import GROUP
 from gateway.fanout.guard import Allowed
@@ -61,6 +62,7 @@ def make(
     seed: int = 7,
     on_attempt: OnAttempt | None = None,
     metrics: Metrics | None = None,
+    beginning: Beginning | None = None,
 ) -> OneReader:
     return OneReader(
         log,
@@ -69,6 +71,7 @@ def make(
         clock=clock or SystemClock(),
         rng=Random(seed),
         telling=Telling(plan.name, metrics=metrics or Metrics(CollectorRegistry()), on_attempt=on_attempt),
+        beginning=beginning,
     )
 
 
