@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import structlog
 from gateway.config.settings import FAMILIES
 from gateway.errors import Poison
 from gateway.log import ALL_NEW, Appended, Begins, Entry, OnRevoked, Record, Start
-from gateway.log.kafka import faults, topics
+from gateway.log.kafka import faults, topics, unfinished
 from gateway.log.kafka.availability import State, both
 from gateway.log.kafka.incarnation import TopicIds
 from gateway.log.kafka.lane import Ticket
@@ -54,6 +55,7 @@ class KafkaLog:
         name: label of the writer in metrics and logs.
         creates: topics of events that are created when they are read and missing, as the gateway's own topics are;
             others are waited for. None: reading creates nothing at all, for people who look on.
+        at_start: topics that are created with the first ones, in the same request, as they will be needed.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class KafkaLog:
         *,
         name: str = "writer",
         creates: Collection[str] | None = FAMILIES,
+        at_start: Collection[str] = (),
         reader_policy: ReaderPolicy | None = None,
         writer_policy: WriterPolicy | None = None,
         append_s: float = APPEND_S,
@@ -71,6 +74,7 @@ class KafkaLog:
         self._append_s = append_s
         self._writer = Writer(options, writer_policy, name=name, on_poison=self._refuse)
         self._creates = creates
+        self._at_start = frozenset(at_start)
         self._known: set[str] = set()
         self._ensuring = asyncio.Lock()
         self._ids = TopicIds()
@@ -160,6 +164,14 @@ class KafkaLog:
         """
         return await self._open(name, topics, start=start, is_shared=False)
 
+    async def unfinished(self, group_of: Callable[[str], str | None]) -> Mapping[str, int]:
+        """See :meth:`gateway.log.EventLog.unfinished`.
+
+        Raises:
+            KafkaAway: Kafka cannot be reached, or refuses.
+        """
+        return await unfinished.unfinished(self.options, group_of)
+
     async def _open(self, group: str, topics: Collection[str], **how: Any) -> KafkaReader:
         if not topics:
             raise ValueError("a reader of Kafka needs the names of its topics")
@@ -195,10 +207,20 @@ class KafkaLog:
             return
         async with self._ensuring:
             missing = set(names) - self._known
-            created = await topics.create(self.options, missing)
+            created = await self._create(missing)
             self._known |= missing
         if created:
             _log.info("kafka.topics_created", topics=created)
+
+    async def _create(self, missing: set[str]) -> list[str]:
+        first, self._at_start = self._at_start - missing, frozenset()
+        if first:
+            # Without the right to one of them the others must not wait: then each is created when it is needed.
+            with suppress(faults.KafkaAway):
+                created = await topics.create(self.options, missing | first)
+                self._known |= first
+                return created
+        return await topics.create(self.options, missing)
 
     async def missing(self, names: Collection[str]) -> dict[str, str]:
         """Create those of the topics that are ours to create; return the others that do not exist, with a hint each.
@@ -207,11 +229,16 @@ class KafkaLog:
             KafkaAway: Kafka cannot be reached, or refuses.
         """
         if self._creates is not None:
-            await self.ensure([name for name in names if name in self._creates or name.startswith(topics.OWN_PREFIXES)])
+            await self.ensure([name for name in names if self._is_created_by_reading(name)])
         unknown = set(names) - self._known
         absent = await topics.missing(self.options, unknown)
         self._known |= unknown - absent.keys()
         return absent
+
+    def _is_created_by_reading(self, name: str) -> bool:
+        if topics.is_own(name):
+            return not topics.is_created_by_writing(name)
+        return self._creates is not None and name in self._creates
 
     def _background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs to its end even if nobody waits for it; :meth:`stop` does."""
