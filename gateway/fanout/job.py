@@ -124,7 +124,7 @@ class ParkedJob(Job):
         moves: how often it was appended again without an attempt.
     """
 
-    __slots__ = ("is_moving", "moves", "subscriber", "target")
+    __slots__ = ("is_moving", "moves", "size", "subscriber", "target")
 
     lane: SharedSource
 
@@ -132,6 +132,8 @@ class ParkedJob(Job):
         super().__init__(record, lane, position)
         self.subscriber = subscriber
         self.moves = moves
+        #: Bytes in memory, about: of the value, and twice those of the headers, which are read into objects.
+        self.size = len(record.value) + 2 * sum(len(name) + len(value) for name, value in record.headers)
         #: Who has it now; None: it waits for its subscriber.
         self.target: Recipient | None = None
         #: It is being appended again.

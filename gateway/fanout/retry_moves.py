@@ -146,7 +146,7 @@ def _beyond(jobs: list[ParkedJob], share: Share) -> list[ParkedJob]:
     jobs.sort(key=lambda job: job.due)
     size = 0
     for number, job in enumerate(jobs):
-        size += len(job.record.value)
+        size += job.size
         if number >= share.max_events or size > share.max_bytes:
             return jobs[max(1, number) :]
     return []

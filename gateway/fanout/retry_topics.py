@@ -38,6 +38,9 @@ GROUP: Final = f"gateway.{CURSOR}"
 #: Of all topics together. Ten times more is a memory of its own, ten times less appends again what would soon be due.
 _ALL_EVENTS: Final = 16_000
 _ALL_BYTES: Final = 32 * 1024 * 1024
+#: Records of a partition behind the first one that is not done, which cost a number each. One attempt may take ten
+#: minutes, and nobody waits for it; ten times more is memory, ten times less holds the others up.
+_MAX_SPAN: Final = 50_000
 _FETCH_WAIT_S: Final = 5.0
 _FETCH_RECORDS: Final = 500
 #: While there is no room, the log is still asked this often: Kafka takes partitions from a consumer that does not.
@@ -132,7 +135,7 @@ class RetryTopics:
         # Topics are few and those of the configuration come at once; one that comes later gets a part like theirs.
         parts = len(topics(self._tiers))
         events = max(1, self._max_events // parts)
-        window = Window(events, max(1, self._max_bytes // parts), 4 * events)
+        window = Window(events, max(1, self._max_bytes // parts), _MAX_SPAN)
         self._readings[topic] = TopicReading(
             self._log,
             topic,
