@@ -335,7 +335,7 @@ class App:
 
     async def _claim_positions(self, journal: Journal, subscribers: Sequence[Subscriber]) -> None:
         """Fix where new subscribers begin before they are told of: "from now on" must not drift to later."""
-        known = {group for group, _ in journal.cursors()}
+        known = {group for group, _ in journal.positions()}
         for subscriber in subscribers:
             group = group_name(subscriber.name)
             if subscriber.kind != "stream" and group not in known:

@@ -23,7 +23,7 @@ from typing import Final
 import structlog
 
 from gateway.errors import GatewayError, NotNow, Transient
-from gateway.log import Entry, EventLog, LogReader, Record
+from gateway.log import Entry, EventLog, LogReader, Record, gaps
 from gateway.log.kafka import topics
 from gateway.log.kafka.availability import State
 from gateway.log.kafka.lane import Ticket
@@ -194,6 +194,8 @@ class Publisher:
                 _log.error("journal.read_failed", error=redaction.fault(exc), exc_info=not is_expected)
                 await asyncio.sleep(policy.retry_s)
                 continue
+            for gap in records.gaps:
+                gaps.report(self._journal.kind, [GROUP], gap)
             gauge.set(sum((await reader.lag()).values()))
             if not records:
                 continue

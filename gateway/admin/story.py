@@ -104,7 +104,7 @@ class Storyteller:
                 "partition": partition,
                 "offset": offset if offset >= 0 else None,
             }
-        position = parts.journal.cursors().get((publisher.GROUP, EVENTS), 0)
+        position = parts.journal.positions().get((publisher.GROUP, EVENTS), 0)
         return {"state": "published" if record.offset < position else "waiting", "topic": topic}
 
     async def _subscriber(self, one: Subscriber, record: Record, attempts: Sequence[Attempt]) -> dict[str, Any]:
@@ -142,7 +142,7 @@ class Storyteller:
     def _is_passed(self, one: Subscriber, record: Record) -> bool | None:
         if not self._parts.is_embedded or self._parts.journal is None or one.kind == "stream":
             return None
-        position = self._parts.journal.cursors().get((group_name(one.name), EVENTS))
+        position = self._parts.journal.positions().get((group_name(one.name), EVENTS))
         return None if position is None else record.offset < position
 
     async def _letter(self, one: Subscriber, record: Record) -> DeadLetter | None:

@@ -37,7 +37,7 @@ class Notes(Protocol):
     def note_cursor(self, group: str, stream: str, position: int) -> None:
         """Keep one; durable with the next commit, or after a flush."""
 
-    def cursors(self) -> Mapping[tuple[str, str], int]:
+    def positions(self) -> Mapping[tuple[str, str], int]:
         """All that are kept."""
 
 
@@ -81,7 +81,7 @@ class Beginnings:
         if self._notes is None:
             return now
         place = _GROUP + subscriber.name, _STREAM + topic
-        if not (noted := self._notes.cursors().get(place)):
+        if not (noted := self._notes.positions().get(place)):
             noted = int(now * 1000)
             self._notes.note_cursor(*place, noted)
         return min(now, noted / 1000)
@@ -89,7 +89,7 @@ class Beginnings:
     def _forget_others(self, names: Collection[str]) -> None:
         if self._notes is None:
             return
-        for (group, stream), noted in list(self._notes.cursors().items()):
+        for (group, stream), noted in list(self._notes.positions().items()):
             is_ours = group.startswith(_GROUP) and stream.startswith(_STREAM)
             if is_ours and noted and group.removeprefix(_GROUP) not in names:
                 self._notes.note_cursor(group, stream, 0)

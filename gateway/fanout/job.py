@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.parking import Trail
 from gateway.fanout.schedule import Place
+from gateway.fanout.watermark import Watermark
 from gateway.log import Entry, Record
-
-if TYPE_CHECKING:
-    from gateway.fanout.lane import Position
 
 _FRESH: Final = Trail()
 
@@ -25,6 +23,16 @@ class Source(Protocol):
 
     def abandon(self, job: Job) -> None:
         """An event of a partition that is no longer ours is left to its new owner."""
+
+
+class Position(Protocol):
+    """Bookkeeping of a job's partition, see :class:`gateway.fanout.partition_queue.PartitionQueue`."""
+
+    name: str
+    mark: Watermark
+    jobs: dict[int, Job]
+    is_ours: bool
+    committed: int | None
 
 
 class Job:

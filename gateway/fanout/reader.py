@@ -1,4 +1,4 @@
-"""One subscriber: lanes that read, workers that attempt, and what is decided in between.
+"""One subscriber: a cursor on the shared reading, workers that attempt, and what is decided in between.
 
 A worker takes a job, attempts it, and acts on the outcome:
 
@@ -32,22 +32,24 @@ from typing import Final, Literal
 
 import structlog
 
+from gateway.clock import Clock
 from gateway.errors import GatewayError, Poison
 from gateway.fanout import parking
 from gateway.fanout.attempt import NOT_AN_EVENT, AttemptResult, Sink
 from gateway.fanout.breaker import Breaker, BreakerPolicy
-from gateway.fanout.clock import Clock
 from gateway.fanout.concurrency import AdaptiveLimit
+from gateway.fanout.cursor import Beginning, SubscriberCursor
 from gateway.fanout.dispatch import Dispatcher
-from gateway.fanout.gate import Gate, Seen
+from gateway.fanout.gate import Gate, Lasting, Seen
 from gateway.fanout.job import Job, ParkedJob, Standing
-from gateway.fanout.lane import Beginning, Lane, Window
+from gateway.fanout.partition_queue import Window
 from gateway.fanout.rate import TokenBucket
 from gateway.fanout.retry import Delivered, GiveUp, Retry, RetryPolicy, Stop, decide
 from gateway.fanout.schedule import Place
 from gateway.fanout.telling import Telling
 from gateway.fanout.workers import Workers
-from gateway.log import Entry, EventLog, Record, Start
+from gateway.log import Begins, Entry, EventLog, Record, Start
+from gateway.log.shared_reader import SharedReader
 from gateway.telemetry import redaction
 
 #: Waits between appends of one parked event or dead letter.
@@ -57,8 +59,6 @@ _APPEND_BACKOFF_S: Final = 5.0
 _WAITING_SHARE: Final = 0.25
 #: So long a parked event that failed waits in memory, holding the position of all; longer, to keep the order of a key.
 _PARKED_WAIT_S: Final[dict[str, float]] = {"pass": 5.0, "block": 30.0}
-#: Beyond one attempt's time-out, for a revoked partition to settle.
-_SETTLE_MARGIN_S: Final = 2.0
 
 _STANDINGS: Final[Mapping[Seen, Standing]] = {
     "closed": Standing.WELL,
@@ -104,6 +104,7 @@ class SubscriberReader:
         plan: numbers and names.
         log: where events come from, and where parked ones and dead letters go.
         sink: where events go to; closed by :meth:`stop`.
+        reading: of the main topics, for all subscribers; started and stopped by its owner.
         rng: jitter and span ids.
         telling: metrics, log lines and the record of attempts.
         on_state: told whenever the gate's lasting state changed, to make it durable.
@@ -116,6 +117,7 @@ class SubscriberReader:
         log: EventLog,
         sink: Sink,
         *,
+        reading: SharedReader,
         clock: Clock,
         rng: Random,
         telling: Telling,
@@ -125,6 +127,7 @@ class SubscriberReader:
         self.plan = plan
         self._log = log
         self._sink = sink
+        self._reading = reading
         self._clock = clock
         self._rng = rng
         self._telling = telling
@@ -133,15 +136,22 @@ class SubscriberReader:
         self._dispatcher = Dispatcher(
             clock, by_key=plan.ordering == "key", limit=0, give=lambda job: self._workers.give(job), bucket=bucket
         )
-        self._workers = Workers(plan.name, self._dispatcher, self._deliver, self._abandon)
+        self._workers = Workers(plan.name, self._dispatcher, self._deliver, self._cancelled)
         self.gate = Gate(
-            Breaker(plan.breaker, rng), self._adaptive, self._dispatcher, clock, telling=telling, on_state=on_state
+            Breaker(plan.breaker, rng),
+            self._adaptive,
+            self._dispatcher,
+            clock,
+            telling=telling,
+            on_state=self._state_changed,
         )
+        self._on_state = on_state
         self._beginning = beginning
+        self._incarnations: Mapping[str, str] = {}
+        self._cursor = self._make_cursor()
         self._max_waiting = max(1, int(plan.window.max_events * _WAITING_SHARE))
-        self._lane = self._make_lane()
         self._parked = 0  # events of retry topics that are here
-        self._readers: list[asyncio.Task[None]] = []
+        self._is_started = False
         self._is_stopped = False
 
     @property
@@ -152,14 +162,24 @@ class SubscriberReader:
     @property
     def outstanding(self) -> int:
         """Events taken from the log and not done."""
-        return self._lane.outstanding + self._parked
+        return self._cursor.outstanding + self._parked
+
+    def restore(self, lasting: Lasting) -> None:
+        """Take up a state that was kept, or that another process has changed."""
+        self.gate.restore(lasting)
+        self._reading.changed()
+
+    def trim(self) -> None:
+        """Give back what was not needed since the last call."""
+        self._workers.trim()
 
     def start(self) -> None:
         """Begin to read and deliver. Once; after :meth:`stop` it does nothing."""
-        if self._is_stopped or self._readers:
+        if self._is_stopped or self._is_started:
             return
         self.gate.open()
-        self._readers = [asyncio.create_task(self._lane.run(), name=f"fanout:{self._lane.group}")]
+        self._is_started = True
+        self._reading.add(self._cursor)
 
     async def stop(self, deadline_s: float) -> None:
         """Stop reading, let attempts in flight end for at most ``deadline_s``, make commits durable.
@@ -167,9 +187,8 @@ class SubscriberReader:
         What is not delivered by then stays uncommitted and comes again. May come twice, or before the start.
         """
         self._is_stopped = True
-        readers, self._readers = self._readers, []
-        self.gate.close()  # first, as a reader of a log that is away takes a while to end
-        await _cancel(readers)
+        self.gate.close()
+        await self._reading.remove(self._cursor.name)
         if self._dispatcher.in_flight:
             try:
                 async with asyncio.timeout(deadline_s):
@@ -179,11 +198,8 @@ class SubscriberReader:
         await self._workers.stop()
         self._dispatcher.close()
         await self._sink.close()
-        await self._lane.close()  # last, as it may wait for the log
-
-    async def lag(self) -> int:
-        """Records of the main topics not yet committed."""
-        return sum((await self._lane.lag()).values())
+        self._cursor.close()
+        self._log.cursors.forget(self._cursor.name)
 
     # -- for retry topics, see gateway.fanout.job.Recipient -----------------------------------------------------
 
@@ -206,21 +222,44 @@ class SubscriberReader:
         """See :meth:`gateway.fanout.job.Recipient.cut`."""
         self._workers.cut(jobs)
 
-    def _make_lane(self) -> Lane:
+    def _make_cursor(self) -> SubscriberCursor:
         plan = self.plan
-        return Lane(
-            self._log,
+        return SubscriberCursor(
             group_name(plan.name),
             plan.topics,
             self._dispatcher,
+            self._log.cursors,
             clock=self._clock,
             window=plan.window,
             wants=plan.wants,
-            start=plan.start,
-            beginning=self._beginning,
-            settle_s=plan.timeout_s + _SETTLE_MARGIN_S,
+            begins=self._begins,
+            on_opened=self._note_incarnations,
+            is_willing=self._is_willing,
+            cut=self._workers.cut,
             on_skipped=self._telling.skipped,
+            on_change=self._reading.changed,
         )
+
+    async def _begins(self) -> Start | Begins:
+        return self.plan.start if self._beginning is None else await self._beginning.asked()
+
+    def _note_incarnations(self) -> bool:
+        """Note what is read now; returns whether that is all there is to note."""
+        if self._beginning is None:
+            return True
+        if (found := self._reading.incarnations()) != self._incarnations:
+            self._incarnations = found
+            self._beginning.on_opened(found)
+        return self._cursor.topics <= found.keys()
+
+    def _is_willing(self) -> bool:
+        """While it is down, one event is enough to see whether it is back."""
+        seen = self.gate.seen
+        return seen == "closed" or (seen in {"open", "half_open"} and not self._cursor.outstanding)
+
+    def _state_changed(self) -> None:
+        self._on_state()
+        self._reading.changed()
 
     async def _deliver(self, job: Job) -> None:
         """Do what an event needs next, and hand it back to the dispatcher."""
@@ -353,6 +392,11 @@ class SubscriberReader:
         job.lane.done(job)
         self._dispatcher.finish(job)
 
+    def _cancelled(self, job: Job) -> None:
+        """Its partition went to another process during an attempt, whose outcome nobody knows."""
+        self._telling.cancelled(job)
+        self._abandon(job)
+
     def _abandon(self, job: Job) -> None:
         self._parked -= isinstance(job, ParkedJob)
         job.lane.abandon(job)
@@ -366,9 +410,3 @@ def group_name(subscriber: str) -> str:
 
 def _stored_at(job: Job) -> float:
     return job.record.appended_at if job.trail.stored_at is None else job.trail.stored_at
-
-
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -22,7 +22,7 @@ from gateway.fanout import parking, planning
 from gateway.fanout.clock import Clock, sleep
 from gateway.fanout.parking import Step
 from gateway.fanout.scan import QUIET_S, scan
-from gateway.log import Entry, EventLog, Record
+from gateway.log import BrowsedLog, Entry, Record
 
 #: Copies that share one append.
 _BATCH: Final = 200
@@ -84,7 +84,7 @@ class DeadLetter:
 
 
 async def replay(
-    log: EventLog,
+    log: BrowsedLog,
     subscriber: Subscriber,
     selection: Selection,
     *,
@@ -122,7 +122,7 @@ async def replay(
 
 
 async def dead_letters(
-    log: EventLog,
+    log: BrowsedLog,
     subscriber: str,
     *,
     clock: Clock,
@@ -167,7 +167,7 @@ def read_dead_letter(record: Record) -> DeadLetter:
 
 
 async def _selected(
-    log: EventLog, subscriber: Subscriber, selection: Selection, now: float, found: Replayed, silence_s: float
+    log: BrowsedLog, subscriber: Subscriber, selection: Selection, now: float, found: Replayed, silence_s: float
 ) -> AsyncIterator[tuple[Record, str]]:
     wants = planning.plan(subscriber).wants if selection.is_filtered else None
     topics = [parking.dlq_topic(subscriber.name)] if selection.is_from_dlq else subscriber.topics
@@ -188,7 +188,7 @@ async def _selected(
             yield record, type_
 
 
-async def _store(log: EventLog, batch: list[Entry], clock: Clock, on_stored: Callable[[int], None] | None) -> None:
+async def _store(log: BrowsedLog, batch: list[Entry], clock: Clock, on_stored: Callable[[int], None] | None) -> None:
     while True:
         try:
             await log.append(batch)

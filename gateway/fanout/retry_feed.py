@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 from typing import Final
 
@@ -23,8 +23,8 @@ import structlog
 from gateway.errors import GatewayError
 from gateway.fanout import parking
 from gateway.fanout.clock import Clock, sleep
-from gateway.fanout.job import Job, ParkedJob, Recipient, Standing
-from gateway.fanout.lane import Position, Window
+from gateway.fanout.job import Job, ParkedJob, Position, Recipient, Standing
+from gateway.fanout.partition_queue import PartitionQueue, Window
 from gateway.fanout.retry_ahead import Ahead
 from gateway.fanout.retry_moves import Move, Progress, Share, choose
 from gateway.fanout.retry_store import store
@@ -89,7 +89,7 @@ class TopicFeed:
         self._clock = clock
         self._moved = metrics.counter("gateway_retry_moved")
         self._lost = metrics.counter("gateway_deliveries")
-        self._positions: dict[str, Position] = {}
+        self._positions: dict[str, PartitionQueue] = {}
         self._leaving: set[str] = set()
         self._progress: dict[str, Progress] = {}
         self._held: Counter[str] = Counter()
@@ -123,9 +123,9 @@ class TopicFeed:
         """Events in memory."""
         return self._events
 
-    def take(self, batch: Sequence[Record]) -> None:
+    def take(self, batch: Batch) -> None:
         """Take records in, and offer each to its subscriber. Gaps are passed as records are."""
-        passed: dict[str, Position] = {}
+        passed: dict[str, PartitionQueue] = {}
         for record in batch:
             if record.partition in self._leaving:
                 continue
@@ -142,8 +142,9 @@ class TopicFeed:
                 passed[position.name] = position
                 continue
             self._hold(record, position, found)
-        ends: Mapping[str, int] = batch.ends if isinstance(batch, Batch) else {}
-        for name, end in ends.items():
+        for name, end in batch.ends.items():
+            if name in self._leaving:
+                continue
             position = self._position(name)
             if end > position.next:
                 position.next = end
@@ -163,7 +164,7 @@ class TopicFeed:
         finally:
             self._leaving.difference_update(partitions)
 
-    async def _settle(self, leaving: Sequence[Position]) -> None:
+    async def _settle(self, leaving: Sequence[PartitionQueue]) -> None:
         for position in leaving:
             position.is_ours = False
         self._drop(leaving)
@@ -321,10 +322,10 @@ class TopicFeed:
 
     # -- bookkeeping --------------------------------------------------------------------------------------------
 
-    def _position(self, name: str) -> Position:
+    def _position(self, name: str) -> PartitionQueue:
         position = self._positions.get(name)
         if position is None:
-            position = self._positions[name] = Position(name)
+            position = self._positions[name] = PartitionQueue(name)
         return position
 
     def _nexts(self) -> dict[str, int]:
@@ -334,7 +335,7 @@ class TopicFeed:
         positions = self._positions.values()
         return [job for one in positions for job in one.jobs.values() if isinstance(job, ParkedJob)]
 
-    def _hold(self, record: Record, position: Position, found: parking.Parked) -> None:
+    def _hold(self, record: Record, position: PartitionQueue, found: parking.Parked) -> None:
         job = ParkedJob(record, self, position, subscriber=found.subscriber, moves=found.moves)
         job.trail, job.attempts, job.is_replay = found.trail, found.trail.attempts, found.is_replay
         job.due = self._clock.monotonic() + max(0.0, found.due - self._clock.now())
@@ -363,7 +364,7 @@ class TopicFeed:
         again = job.position.jobs[job.record.offset] = job.anew()
         return again
 
-    def _drop(self, leaving: Sequence[Position]) -> None:
+    def _drop(self, leaving: Sequence[PartitionQueue]) -> None:
         """Forget what has not begun; the last first, as the head of a key would let its next one go."""
         for job in reversed([job for position in leaving for job in list(position.jobs.values())]):
             assert isinstance(job, ParkedJob)

@@ -27,10 +27,10 @@ from gateway.errors import GatewayError
 from gateway.fanout import parking
 from gateway.fanout.clock import Clock, sleep
 from gateway.fanout.job import Recipient
-from gateway.fanout.lane import Window
+from gateway.fanout.partition_queue import Window
 from gateway.fanout.retry_feed import CURSOR, TopicFeed
 from gateway.fanout.retry_moves import FIRST_WAIT_S
-from gateway.log import EventLog, LogReader
+from gateway.log import EventLog, LogReader, gaps
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS, Metrics
 
@@ -210,8 +210,10 @@ class TopicReading:
         if not feed.is_hungry() and feed.held:
             await self._wait_for_room(reader)
             return
-        records = await reader.fetch(max_records=min(max(1, feed.room()), _FETCH_RECORDS), wait_s=_FETCH_WAIT_S)
-        feed.take(records)
+        batch = await reader.fetch(max_records=min(max(1, feed.room()), _FETCH_RECORDS), wait_s=_FETCH_WAIT_S)
+        for gap in batch.gaps:
+            gaps.report(self._log.kind, [GROUP], gap)
+        feed.take(batch)
 
     async def _wait_for_room(self, reader: LogReader) -> None:
         feed = self.feed

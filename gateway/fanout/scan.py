@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Final
 
 from gateway.errors import Transient
-from gateway.log import EventLog, LogReader, Record
+from gateway.log import BrowsedLog, LogReader, Record
 
 _BATCH: Final = 500
 #: One fetch waits for so long; then it is seen whether the end is reached without a record.
@@ -22,7 +22,7 @@ QUIET_S: Final = 0.5
 
 
 async def scan(
-    log: EventLog,
+    log: BrowsedLog,
     name: str,
     topics: Collection[str],
     *,

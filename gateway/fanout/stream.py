@@ -25,7 +25,7 @@ from gateway.event import parse as parse_event
 from gateway.fanout import planning
 from gateway.fanout.clock import Clock, sleep
 from gateway.fanout.transform import Transform
-from gateway.log import EventLog, LogReader, Record
+from gateway.log import Batch, EventLog, LogReader, Record
 
 CONTENT_TYPE: Final = "text/event-stream"
 #: A comment is sent after so long without an event that is wanted: proxies close silent connections, many after 30 s.
@@ -113,7 +113,7 @@ class EventStream:
                 try:
                     records = await reader.fetch(max_records=_BATCH, wait_s=max(0.0, due - now()))
                 except Transient:
-                    records = ()
+                    records = Batch()
                     await sleep(self._clock, _RETRY_S)
                     due = now()
                 chunks: list[bytes] = []

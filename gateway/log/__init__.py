@@ -166,7 +166,7 @@ OnRevoked = Callable[[Collection[str]], Awaitable[None]]
 class LogReader(Protocol):
     """One consumer group's reading position. Used by one task at a time."""
 
-    async def fetch(self, *, max_records: int, wait_s: float) -> Sequence[Record]:
+    async def fetch(self, *, max_records: int, wait_s: float) -> Batch:
         """The next records in order, at most ``max_records``; empty when none came within ``wait_s`` seconds.
 
         Raises:
@@ -219,14 +219,23 @@ class LogReader(Protocol):
 
 
 class AssignedReader(Protocol):
-    """One reading of the partitions that this process has, on behalf of many cursors. It keeps no position."""
+    """One reading of the partitions that this process has, on behalf of many cursors. It keeps no position.
+
+    What is fetched after a partition was taken away is never of the time before: records of a partition follow, without
+    a hole that is not a gap, the offset that ``on_assigned`` gave for it. Closing calls nobody.
+    """
 
     async def fetch(self, *, max_records: int, wait_s: float) -> Batch:
         """Return what comes next in the assigned partitions, at most ``max_records`` records.
 
+        Records of other topics may be among them where they share a partition. One task at a time.
+
         Raises:
             Transient: the log cannot be read now; call again later.
         """
+
+    def subscribe(self, topics: Collection[str]) -> None:
+        """Read these topics as well from now on: their partitions come by ``on_assigned``. Never blocks."""
 
     def pause(self, partitions: Collection[str]) -> None:
         """Stop returning records of these partitions; the position stays."""
@@ -251,11 +260,17 @@ class AssignedReader(Protocol):
 class CursorStore(Protocol):
     """Durable positions of named cursors; whoever has a partition may move them, forward only."""
 
-    async def load(self, cursor: str, partitions: Collection[str], *, start: Start | Begins) -> Mapping[str, Placed]:
-        """Return where a cursor goes on; the position of one that is new is durable when this returns.
+    async def load(
+        self, cursor: str, topics: Collection[str], partitions: Collection[str], *, start: Start | Begins
+    ) -> Mapping[str, Placed]:
+        """Return where a cursor goes on, in those of the partitions that can hold its topics.
+
+        The position of one that is new is durable when this returns. What a gap says is not committed yet.
 
         Args:
             cursor: its name, such as ``gateway.billing``.
+            topics: what it reads.
+            partitions: those that this process has.
             start: where it begins in topics in which it has no position.
 
         Raises:
@@ -265,11 +280,14 @@ class CursorStore(Protocol):
     def commit(self, cursor: str, partition: str, offset: int) -> None:
         """Everything below ``offset`` is done. Never blocks; durable within seconds, or after :meth:`flush`.
 
-        An offset below an earlier one is ignored.
+        An offset below an earlier one is ignored, and so is a partition that was not loaded, or was released.
         """
 
     def committed(self, cursor: str) -> Mapping[str, int]:
-        """Return what is committed of the partitions loaded here, durable or about to be."""
+        """Return what is committed of the partitions loaded here, durable or about to be.
+
+        It may have moved by itself: past what the log has reported as expired.
+        """
 
     async def flush(self) -> None:
         """Make all commits so far durable.
@@ -281,9 +299,16 @@ class CursorStore(Protocol):
     def release(self, partitions: Collection[str]) -> None:
         """Forget partitions that another process has from now on, for all cursors."""
 
+    def forget(self, cursor: str) -> None:
+        """Forget a cursor that goes on no more in this process; what it has committed becomes durable all the same."""
 
-class EventLog(Protocol):
-    """A log that can be appended to and read."""
+
+#: The logs that there are: names of their log lines and metrics begin so.
+LogKind = Literal["journal", "kafka"]
+
+
+class BrowsedLog(Protocol):
+    """A log that can be appended to and looked through."""
 
     async def append(self, entries: Sequence[Entry]) -> Appended:
         """Store all or none; they are durable when this returns. A log may know repeats, and store them once.
@@ -291,6 +316,38 @@ class EventLog(Protocol):
         Raises:
             NotNow: nothing was stored; the sender should try again later.
         """
+
+    async def browse(
+        self,
+        name: str,
+        topics: Collection[str],
+        *,
+        start: Start = "latest",
+        positions: Mapping[str, int] | None = None,
+    ) -> LogReader:
+        """Open a reading position that is nobody's: it has all partitions at once, and nothing is kept of it.
+
+        Any number of these read the same topics at a time, also on other machines; none disturbs another or a group.
+        Its commits go nowhere.
+
+        Args:
+            name: for logs and metrics only.
+            topics: as of :meth:`reader`.
+            start: where it begins.
+            positions: read these partitions and no others, from these offsets.
+        """
+
+
+class EventLog(BrowsedLog, Protocol):
+    """A log that can be appended to, looked through, and read under a name."""
+
+    @property
+    def kind(self) -> LogKind:
+        """Which log it is, for log lines and metrics."""
+
+    @property
+    def cursors(self) -> CursorStore:
+        """Positions of the cursors that share a reading, see :meth:`join`."""
 
     async def reader(
         self,
@@ -319,14 +376,15 @@ class EventLog(Protocol):
             Transient: the log cannot be asked now.
         """
 
-    async def browse(self, name: str, topics: Collection[str], *, start: Start = "latest") -> LogReader:
-        """Open a reading position that is nobody's: it has all partitions at once, and nothing is kept of it.
-
-        Any number of these read the same topics at a time, also on other machines; none disturbs another or a group.
-        Its commits go nowhere.
+    async def join(
+        self, group: str, topics: Collection[str], *, on_assigned: OnAssigned, on_revoked: OnRevoked
+    ) -> AssignedReader:
+        """Open the one reading of this process, of the partitions that it is given.
 
         Args:
-            name: for logs and metrics only.
-            topics: as of :meth:`reader`.
-            start: where it begins.
+            group: whose members share the partitions between them.
+            topics: what to read: vendor events and internal topics together. One that is not there yet is empty.
+            on_assigned: awaited when partitions have come, also within this call, and again when a topic was made anew
+                (after they were revoked). One that it leaves out of its answer is not read.
+            on_revoked: awaited before partitions are given away.
         """

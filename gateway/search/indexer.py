@@ -24,7 +24,7 @@ from typing import Final, TypeVar
 import structlog
 
 from gateway.errors import GatewayError, Transient
-from gateway.log import Entry, Record
+from gateway.log import Entry, Record, gaps
 from gateway.log.journal import EVENTS, Journal, JournalReader
 from gateway.search import index as files
 from gateway.search.index import Index, Published
@@ -157,6 +157,9 @@ class Indexer:
                 reader = self._readers.get(stream) or await self._open(stream)
                 records = await reader.fetch(max_records=_BATCH, wait_s=_WAIT_S)
                 gauge.set(self.lag)
+                for gap in records.gaps:
+                    if gap.reason == "damaged":  # perhaps nobody else reads it; what expired was no promise
+                        gaps.report("journal", ["search"], gap)
                 if records:
                     took_s = await self._take(stream, reader, records, keys_of)
                     linger_s = min(_LINGER_S, max(_REST_S, linger_s) * _BATCH / 2 / len(records))

@@ -1,21 +1,25 @@
-"""A subscriber reader around a receiver, started and stopped."""
+"""A subscriber reader around a receiver, with a shared reading of its own, started and stopped."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from random import Random
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from gateway.clock import Clock, SystemClock
 from gateway.fanout.attempt import Sink
-from gateway.fanout.clock import Clock, SystemClock
+from gateway.fanout.cursor import Beginning
 from gateway.fanout.delivery import WebhookSink
+from gateway.fanout.fanout import GROUP
 from gateway.fanout.guard import Allowed
-from gateway.fanout.reader import Plan, SubscriberReader
+from gateway.fanout.reader import Plan, SubscriberReader, group_name
 from gateway.fanout.retry_topics import RetryTopics
 from gateway.fanout.telling import OnAttempt, Telling
 from gateway.log import EventLog
+from gateway.log.shared_reader import SharedReader
 from gateway.signing import Signer
 from gateway.telemetry.metrics import Metrics
 
@@ -31,6 +35,25 @@ def webhook(
     )
 
 
+class OneReader(SubscriberReader):
+    """One that nobody shares its reading with: it is started and stopped with it."""
+
+    def __init__(self, log: EventLog, plan: Plan, sink: Sink, **options: Any) -> None:
+        self.reading = SharedReader(log, GROUP, options["clock"])
+        super().__init__(plan, log, sink, reading=self.reading, **options)
+
+    def start(self) -> None:
+        super().start()
+        self.reading.start()
+
+    async def stop(self, deadline_s: float) -> None:
+        await super().stop(deadline_s)
+        await self.reading.stop()
+
+    async def lag(self) -> int | None:
+        return (await self.reading.lags())[group_name(self.plan.name)]
+
+
 def make(
     log: EventLog,
     sink: Sink,
@@ -40,14 +63,16 @@ def make(
     seed: int = 7,
     on_attempt: OnAttempt | None = None,
     metrics: Metrics | None = None,
-) -> SubscriberReader:
-    return SubscriberReader(
-        plan,
+    beginning: Beginning | None = None,
+) -> OneReader:
+    return OneReader(
         log,
+        plan,
         sink,
         clock=clock or SystemClock(),
         rng=Random(seed),
         telling=Telling(plan.name, metrics=metrics or Metrics(CollectorRegistry()), on_attempt=on_attempt),
+        beginning=beginning,
     )
 
 
@@ -81,7 +106,7 @@ def retry_topics(
 @asynccontextmanager
 async def running(
     log: EventLog, url: str, *, timeout_s: float = 10.0, clock: Clock | None = None, **options: object
-) -> AsyncIterator[SubscriberReader]:
+) -> AsyncIterator[OneReader]:
     sink = webhook(url, clock=clock, timeout_s=timeout_s, connections=int(options.get("concurrency", 32)))
     reader = make(log, sink, plan(timeout_s=timeout_s, **options), clock=clock)
     topics = retry_topics(log, reader, clock=clock, tiers=reader.plan.tiers)

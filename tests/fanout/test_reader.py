@@ -14,9 +14,10 @@ from prometheus_client import CollectorRegistry
 from gateway.fanout import parking
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.breaker import BreakerPolicy
+from gateway.fanout.cursor import SETTLE_S
 from gateway.fanout.filters import compile_filter
-from gateway.fanout.lane import Window
 from gateway.fanout.parking import Trail
+from gateway.fanout.partition_queue import Window
 from gateway.fanout.planning import wants
 from gateway.fanout.retry import RetryPolicy
 from gateway.fanout.transform import Transform
@@ -513,8 +514,7 @@ async def test_revoked_partitions_are_settled_before_they_go() -> None:
     async with Receiver(slowly) as receiver, running(log, receiver.url, concurrency=8, window=Window(max_events=100)):
         for part in (50, 150, 250):
             await receiver.until_delivered(part)
-            reader = next(reader for reader in log.readers if reader.group == GROUP)
-            await reader.rebalance(["events-0", "events-2"])
+            await log.shared[0].rebalance(["events-0", "events-2"])
         await receiver.until_delivered(600)
     assert 0 == repeats([post.id for post in receiver.posts])
     assert in_order(receiver.numbers_by_key())
@@ -529,36 +529,69 @@ async def test_a_stop_ends_a_settling_whose_attempts_it_cut() -> None:
     reader = make(log, sink, plan(timeout_s=600.0))
     reader.start()
     await until(lambda: len(sink.asked) == 1)
-    main = next(reader for reader in log.readers if reader.group == GROUP)
+    main = log.shared[0]
     async with asyncio.timeout(10):
         await asyncio.gather(main.rebalance(["events-0"]), reader.stop(0.1))
-    assert (GROUP, "events-0") not in log.committed
+    assert log.committed[GROUP, "events-0"] == 0
 
 
-async def test_a_partition_that_could_not_settle_in_time_is_read_again_when_it_comes_back() -> None:
-    """An attempt outlasts the group's patience: its event and all behind it come again, in order per key."""
-    log = MemoryLog()
-    await log.append([entry(1, "slow"), entry(2, "slow"), entry(3, "quick")])
+async def test_an_attempt_that_outlasts_a_rebalance_is_cancelled_counted_and_made_again() -> None:
+    """Two seconds, then the partition goes: what is behind it comes again in order per key, and the workers go on."""
+    clock, metrics = ManualClock(), Metrics(CollectorRegistry())
+    log = MemoryLog(now=clock.now)
+    await log.append([entry(1, "slow"), entry(2, "slow"), entry(3, "quick"), entry(4, "failing")])
     sink = ScriptedSink()
-    reader = make(log, sink, plan(timeout_s=60.0))
+    reader = make(log, sink, plan(timeout_s=60.0, concurrency=3, retry=QUICK), clock=clock, metrics=metrics)
     reader.start()
-    await until(lambda: len(sink.asked) == 2)
-    before, main = list(sink.asked), next(reader for reader in log.readers if reader.group == GROUP)
-    await main.rebalance(["events-0"], is_cut_short=True)
-    await log.append([entry(4, "late")])
     await until(lambda: len(sink.asked) == 3)
-    assert ["slow", "quick", "late"] == [asked.record.key for asked in sink.asked]
-    for asked in before:  # no longer ours: it commits nothing, and lets its key go on
-        asked.answer.set_result(OK)
-    await until(lambda: not set(before) & set(sink.asked))
-    assert (GROUP, "events-0") not in log.committed
-    sink.answer = lambda _: OK
+    slow, quick, failing = sink.asked
+    rebalance = asyncio.create_task(log.shared[0].rebalance(["events-0"]))
+    await turns()
+    quick.answer.set_result(OK)  # in time, but the first one holds the position
+    failing.answer.set_result(AttemptResult(500))  # its retry is not waited for
+    await pass_by(clock, SETTLE_S - 0.1)
+    assert [slow] == sink.asked
+    await pass_by(clock, 0.2)
+    await asyncio.wait_for(rebalance, 10)
+    labels = {"subscriber": "billing", "outcome": "cancelled"}
+    assert 1 == metrics.registry.get_sample_value("gateway_deliveries_total", labels)
+    assert log.committed[GROUP, "events-0"] == 0
+    await until(lambda: len(sink.asked) == 3)
+    assert ["slow", "quick", "failing"] == [asked.record.key for asked in sink.asked]
+    assert len(reader._workers) <= 3
     for asked in sink.asked:
         asked.answer.set_result(OK)
-    await until(lambda: log.committed.get((GROUP, "events-0")) == 4)
+    sink.answer = lambda _: OK
+    await until(lambda: log.committed[GROUP, "events-0"] == 4)
     await reader.stop(1.0)
-    assert [0, 0, 1] == [record.offset for record in sink.delivered if record.key == "slow"]
+    assert [0, 1] == [record.offset for record in sink.delivered if record.key == "slow"]
     assert 0 == reader.outstanding
+
+
+async def test_workers_are_made_as_needed_and_end_when_they_are_not() -> None:
+    """Nobody waits for nothing: no task before the first event, as many as run at once, and none a while later."""
+    log = MemoryLog()
+    sink = ScriptedSink()
+    reader = make(log, sink, plan(concurrency=8))
+    reader.start()
+    await turns()
+    assert 0 == len(reader._workers)
+    await log.append(entries(3, 3))
+    await until(lambda: len(sink.asked) == 3)
+    assert 3 == len(reader._workers)
+    await log.append(entries(20, 20, first=4))
+    await until(lambda: len(sink.asked) == 8)
+    assert 8 == len(reader._workers)
+    sink.answer = lambda _: OK
+    for asked in list(sink.asked):
+        asked.answer.set_result(OK)
+    await until(lambda: log.committed[GROUP, "events-0"] == 23)
+    reader.trim()
+    reader.trim()
+    await until(lambda: len(reader._workers) == 0)
+    await log.append(entries(1, first=24))
+    await until(lambda: log.committed[GROUP, "events-0"] == 24)
+    await reader.stop(1.0)
 
 
 async def test_replays_go_the_normal_way_with_their_mark() -> None:

@@ -183,6 +183,9 @@ class RetryMachine(RuleBasedStateMachine):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self.log.readers.clear()
+            self.log.shared.clear()
+            for reader in self.readers.values():
+                reader.gate.close()  # timers of a process that is no more
             self.readers.clear()
             self.sinks.clear()
             await self.start()

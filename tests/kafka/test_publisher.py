@@ -64,7 +64,7 @@ async def test_the_cursor_is_where_kafka_has_acknowledged(kafka: str, prefix: st
         await publisher.start()
         await published(publisher)
         await publisher.stop()
-        assert log.cursors()[GROUP, "events"] == 101
+        assert log.positions()[GROUP, "events"] == 101
     result = compare(given, await stored(options))
     assert (result.missing, result.repeated) == (0, 0)
 

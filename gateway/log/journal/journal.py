@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway.errors import JournalUnavailable
-from gateway.log import Appended, Begins, Entry, OnRevoked, Start
-from gateway.log.journal import losses, segment
+from gateway.log import Appended, Begins, Entry, LogKind, OnAssigned, OnRevoked, Start
+from gateway.log.journal import segment
+from gateway.log.journal.cursors import JournalCursors
+from gateway.log.journal.expiry import Expiry
 from gateway.log.journal.following import Commit, Snapshot, Writer, WriterState
 from gateway.log.journal.positions import PositionKeeper
-from gateway.log.journal.reader import JournalReader
+from gateway.log.journal.reader import JoinedReader, JournalReader
 from gateway.log.journal.retention import Retention, Trimmed
 from gateway.log.journal.rows import Segment
 from gateway.log.journal.store import Store
-from gateway.log.journal.streams import EVENTS, is_looking, stream_of
+from gateway.log.journal.streams import EVENTS, stream_of
 from gateway.log.journal.tail import Tail
-from gateway.log.journal.unread import Unread
 from gateway.log.journal.writer import JournalWriter
 
 _T = TypeVar("_T")
@@ -36,7 +37,6 @@ class Journal:
         writer: of another process; None makes one here.
         known_ids: of the writer that is made here, see :class:`.JournalWriter`.
         clock: likewise, Unix seconds.
-        on_expired: called, on the event loop, with what went before a reader had read it; see :mod:`.unread`.
         on_replaced: called when the writer's file is another one than before, or has lost records that were read:
             nothing that this journal knows is right then.
     """
@@ -49,7 +49,6 @@ class Journal:
         writer: Writer | None = None,
         known_ids: int = 0,
         clock: Callable[[], float] = time.time,
-        on_expired: Callable[[losses.Expired], None] | None = None,
         on_replaced: Callable[[str], None] | None = None,
     ) -> None:
         if writer is None:
@@ -59,14 +58,15 @@ class Journal:
         self._folder = folder
         self._on_replaced = on_replaced
         self._keeper = PositionKeeper(writer)
-        self.unread = Unread(self.cursors, self.note_cursor, on_expired)
+        self._expiry = Expiry(self._keeper)
+        #: See :attr:`gateway.log.EventLog.cursors`.
+        self.cursors = JournalCursors(self, self._keeper, self._expiry)
         self._is_open = False
         self._database: tuple[int, int] | None = None
         self._state = WriterState()
         self._bounds: dict[str, tuple[int, int]] = {}
-        self._readers: dict[int, JournalReader] = {}
+        self._listeners: dict[str, set[JournalReader]] = {}
         self._tails: dict[str, Tail] = {}
-        self._changed: dict[str, asyncio.Future[None]] = {}
         self._read_store: Store | None = None
         self.known_ids = 0
 
@@ -96,9 +96,8 @@ class Journal:
             return
         self._is_open = False
         await self._keeper.close()
-        for future in self._changed.values():
-            if not future.done():
-                future.set_result(None)
+        for stream in list(self._listeners):
+            self.wake(stream)
         await self._release()
 
     async def _release(self) -> None:
@@ -127,7 +126,10 @@ class Journal:
         for stream, tail in self._tails.items():
             if tail.head != self.head(stream):
                 tail.skip(self.head(stream))
-        for stream in list(self._changed):
+        if is_same and not lost:
+            for stream, (floor, _) in self._bounds.items():
+                self._expiry.passed(stream, floor)
+        for stream in list(self._listeners):
             self.wake(stream)
 
     def stored(self, commit: Commit) -> None:
@@ -144,7 +146,7 @@ class Journal:
         """See :meth:`gateway.log.journal.following.Follower.trimmed`."""
         _, head = self._bounds.get(gone.stream, (0, 0))
         self._bounds[gone.stream] = (gone.below, max(head, gone.below))
-        self.unread.trimmed(gone, list(self._readers.values()))
+        self._expiry.passed(gone.stream, gone.below, gone.segments)
 
     def state_changed(self, state: WriterState) -> None:
         """See :meth:`gateway.log.journal.following.Follower.state_changed`."""
@@ -174,6 +176,11 @@ class Journal:
         if self._is_open:
             await self._keeper.flush()
 
+    @property
+    def kind(self) -> LogKind:
+        """See :attr:`gateway.log.EventLog.kind`."""
+        return "journal"
+
     # -- reading ------------------------------------------------------------------------------------------------
 
     async def reader(
@@ -186,55 +193,61 @@ class Journal:
     ) -> JournalReader:
         """See :meth:`gateway.log.EventLog.reader`. No topics at all means every vendor event.
 
-        A position that is new is made durable before this returns: a restart must not move it. One that retention has
-        overtaken goes on at the first record kept, and what it missed is told. Opening that fails leaves no reader.
+        A position that is new is made durable before this returns: a restart must not move it.
         """
-        stream, wanted = _wanted(topics)
-        position = self.cursors().get((group, stream))
-        is_new = position is None
-        if position is None:
-            if start == "latest":  # what was answered before this call is not from now on
-                await self.sync()
-            position = await self._origin(stream, start)
-        reader = JournalReader(self, group, stream, wanted, min(position, self.head(stream)))
-        floor = self.floor(stream)
-        is_overtaken = reader.position < floor
-        if is_overtaken and is_looking(group):
-            reader.step_over(floor)
-        elif is_overtaken:
-            self.unread.overtaken(reader, floor)
-        if is_new:
-            self.note_cursor(group, stream, position)
-        if is_new or is_overtaken:
+        streams, wanted = _wanted(topics)
+        new = [stream for stream in streams if (group, stream) not in self.positions()]
+        for stream in new:
+            self.note_cursor(group, stream, await self.origin(stream, start))
+        if new:
             await self.flush()
-        return self._opened(reader)
+        for stream in streams:
+            self._expiry.watch(group, stream, wanted)
+        kept = {stream: min(self.positions()[group, stream], self.head(stream)) for stream in streams}
+        return JournalReader(self, group, kept, wanted)
 
-    async def browse(self, name: str, topics: Collection[str], *, start: Start = "latest") -> JournalReader:
+    async def join(
+        self, group: str, topics: Collection[str], *, on_assigned: OnAssigned, on_revoked: OnRevoked
+    ) -> JoinedReader:
+        """See :meth:`gateway.log.EventLog.join`: all that is asked for is assigned, and stays so."""
+        reader = JoinedReader(self, group, on_assigned)
+        reader.subscribe(topics)
+        await reader.assign()
+        return reader
+
+    async def browse(
+        self,
+        name: str,
+        topics: Collection[str],
+        *,
+        start: Start = "latest",
+        positions: Mapping[str, int] | None = None,
+    ) -> JournalReader:
         """See :meth:`gateway.log.EventLog.browse`."""
-        stream, wanted = _wanted(topics)
-        return self._opened(JournalReader(self, name, stream, wanted, self._beginning(stream, start), is_kept=False))
+        streams, wanted = _wanted(topics)
+        if positions is None:
+            positions = {stream: self._beginning(stream, start) for stream in streams}
+        return JournalReader(self, name, positions, wanted, is_kept=False)
 
     async def unfinished(self, group_of: Callable[[str], str | None]) -> Mapping[str, int]:
         """See :meth:`gateway.log.EventLog.unfinished`."""
-        cursors = self.cursors()
+        kept = self.positions()
         groups = {stream: group for stream in self.streams() if (group := group_of(stream)) is not None}
         return {
-            stream: self.head(stream) - min(self.head(stream), max(self.floor(stream), cursors.get((group, stream), 0)))
+            stream: self.head(stream) - min(self.head(stream), max(self.floor(stream), kept.get((group, stream), 0)))
             for stream, group in groups.items()
         }
 
-    async def _origin(self, stream: str, start: Start | Begins) -> int:
-        if isinstance(start, str):
-            return self._beginning(stream, start)
-        return await self.offset_at(stream, min(begin.since for begin in start.values()))
+    async def origin(self, stream: str, start: Start | Begins) -> int:
+        """Return where a name begins that has no position in a stream."""
+        if not isinstance(start, str):
+            return await self.offset_at(stream, min(begin.since for begin in start.values()))
+        if start == "latest":  # what was answered before this call is not from now on
+            await self.sync()
+        return self._beginning(stream, start)
 
     def _beginning(self, stream: str, start: Start) -> int:
         return self.head(stream) if start == "latest" else self.floor(stream)
-
-    def _opened(self, reader: JournalReader) -> JournalReader:
-        self._readers[id(reader)] = reader
-        self._tails.setdefault(reader.stream, Tail(self.head(reader.stream)))
-        return reader
 
     @property
     def last_failure(self) -> str:
@@ -262,22 +275,14 @@ class Journal:
         """The newest records in memory, if anyone reads this stream."""
         return self._tails.get(stream)
 
-    def changed(self, stream: str) -> asyncio.Future[None]:
-        """Done when the stream has grown after this call. Shared: await it behind a shield or a time-out."""
-        future = self._changed.get(stream)
-        if future is None or future.done():
-            future = self._changed[stream] = self._loop.create_future()
-        return asyncio.shield(future)
-
     def wake(self, stream: str) -> None:
         """Let readers look again."""
-        future = self._changed.pop(stream, None)
-        if future is not None and not future.done():
-            future.set_result(None)
+        for reader in self._listeners.get(stream, ()):
+            reader.wake()
 
-    async def read_file(self, stream: str, position: int, max_bytes: int) -> list[Segment]:
+    def read_file(self, stream: str, position: int, max_bytes: int) -> asyncio.Future[list[Segment]]:
         """Segments from the file; see :meth:`gateway.log.journal.store.Store.read`."""
-        return await self._in_read_pool(partial(self._read, stream, position, max_bytes, self.head(stream)))
+        return self._in_read_pool(partial(self._read, stream, position, max_bytes, self.head(stream)))
 
     async def sync(self) -> None:
         """Return when all that the writer did by now is known here: :meth:`floor` is where the file has it.
@@ -309,11 +314,20 @@ class Journal:
             raise JournalUnavailable("the journal is closed: the gateway is stopping")
         return self._read_store
 
+    def listen(self, reader: JournalReader, stream: str) -> None:
+        """Wake a reader when a stream grows, and keep its newest records in memory."""
+        self._listeners.setdefault(stream, set()).add(reader)
+        self._tails.setdefault(stream, Tail(self.head(stream)))
+
     def forget(self, reader: JournalReader) -> None:
         """A reader was closed."""
-        self._readers.pop(id(reader), None)
-        if not any(other.stream == reader.stream for other in self._readers.values()):
-            self._tails.pop(reader.stream, None)
+        for stream in reader.streams:
+            others = self._listeners[stream]
+            others.discard(reader)
+            if not others:
+                del self._listeners[stream], self._tails[stream]
+            if reader.is_kept and not any(one.is_kept and one.group == reader.group for one in others):
+                self._expiry.forget(reader.group, stream)
 
     def _in_read_pool(self, function: Callable[[], _T]) -> asyncio.Future[_T]:
         return self._loop.run_in_executor(self._read_pool, function)
@@ -324,7 +338,7 @@ class Journal:
         """Remember a position; it is stored within a quarter of a second."""
         self._keeper.note(group, stream, position)
 
-    def cursors(self) -> Mapping[tuple[str, str], int]:
+    def positions(self) -> Mapping[tuple[str, str], int]:
         """All positions by (group, stream), durable or about to be."""
         return self._keeper.positions
 
@@ -334,10 +348,7 @@ class Journal:
         return self._state.used_bytes
 
 
-def _wanted(topics: Collection[str]) -> tuple[str, frozenset[str] | None]:
-    """The stream that topics are in, and those of them that are wanted there; None: all."""
-    streams = {stream_of(topic) for topic in topics} or {EVENTS}
-    if len(streams) > 1:
-        raise ValueError(f"one reader reads vendor events or one internal topic, not {sorted(topics)}")
-    stream = streams.pop()
-    return stream, frozenset(topics) if stream == EVENTS and topics else None
+def _wanted(topics: Collection[str]) -> tuple[list[str], frozenset[str] | None]:
+    """The streams that topics are in, and which topics are wanted; None: all that is in them."""
+    streams = sorted({stream_of(topic) for topic in topics} or {EVENTS})
+    return streams, frozenset(topics) if topics and EVENTS in streams else None

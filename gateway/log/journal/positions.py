@@ -1,4 +1,4 @@
-"""Positions of readers on their way to the writer: gathered for a quarter of a second, kept until they are durable."""
+"""Positions of readers on their way to the writer: gathered for a while, kept until they are durable."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from gateway.log.journal.following import Positions, Writer
 
 #: A crash repeats what was done in this time; ten times less doubles the commits of an idle gateway.
 _INTERVAL_S: Final = 0.25
+#: Likewise, for the cursors of subscribers: there may be hundreds, and each is a row.
+_LATER_S: Final = 1.0
 
 
 class PositionKeeper:
@@ -26,7 +28,9 @@ class PositionKeeper:
         self._positions: dict[tuple[str, str], int] = {}
         self._unsaved: dict[tuple[str, str], int] = {}
         self._saving: set[asyncio.Future[None]] = set()
+        self._later: set[tuple[str, str]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._later_timer: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._is_abandoned = False
 
@@ -46,10 +50,24 @@ class PositionKeeper:
             self._unsaved[group, stream] = position
             self._save_soon()
 
+    def note_later(self, group: str, stream: str, position: int) -> None:
+        """Store a position within about a second, with those of others."""
+        self._positions[group, stream] = position
+        if self._is_abandoned:
+            return
+        self._later.add((group, stream))
+        if self._later_timer is None and not self._is_closed:
+            self._later_timer = asyncio.get_running_loop().call_later(_LATER_S, self._later_due)
+
+    def _later_due(self) -> None:
+        self._later_timer = None
+        self._save()
+
     def abandon(self) -> None:
         """Store nothing any more, nor what is on its way to a writer that has not answered: its file is another one."""
         self._is_abandoned = True
         self._unsaved.clear()
+        self._later.clear()
         for saved in self._saving:
             if not saved.done():
                 saved.set_exception(_abandoned())
@@ -65,9 +83,10 @@ class PositionKeeper:
     async def close(self) -> None:
         """Store what is here if the writer takes it, and nothing any more."""
         self._is_closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._unsaved:
+        for timer in (self._timer, self._later_timer):
+            if timer is not None:
+                timer.cancel()
+        if self._unsaved or self._later:
             await asyncio.wait([self._save()])
 
     def _save_soon(self) -> None:
@@ -77,10 +96,13 @@ class PositionKeeper:
     def _save_due(self) -> None:
         self._timer = None
         if self._unsaved:
-            self._save()
+            self._save(with_later=False)
 
-    def _save(self) -> asyncio.Future[None]:
+    def _save(self, *, with_later: bool = True) -> asyncio.Future[None]:
         unsaved, self._unsaved = self._unsaved, {}
+        if with_later:
+            later, self._later = self._later, set()
+            unsaved.update((place, self._positions[place]) for place in later)
         try:
             if self._is_abandoned:
                 raise _abandoned()

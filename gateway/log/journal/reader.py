@@ -1,166 +1,229 @@
-"""A reading position in the journal."""
+"""Reading positions in the journal."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Collection, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from gateway.errors import NotNow, Transient
-from gateway.log import Record
-from gateway.log.journal import losses
-from gateway.log.journal.rows import Segment, SegmentInfo
+from gateway.log import Batch, Gap, OnAssigned, Record
+from gateway.log.gaps import clipped
+from gateway.log.journal.scan import Part, Scan, Streams
+from gateway.log.journal.streams import stream_of
 
-if TYPE_CHECKING:
-    from gateway.log.journal.journal import Journal
 
-#: Bytes read from the file at a time by a reader that fell behind.
-_READ_BYTES: Final = 1024 * 1024
+class Source(Streams, Protocol):
+    """The journal, for readers that have a name in it; see :class:`.journal.Journal`."""
+
+    def listen(self, reader: JournalReader, stream: str) -> None:
+        """Wake a reader when the stream grows."""
+
+    def forget(self, reader: JournalReader) -> None:
+        """A reader was closed."""
+
+    def positions(self) -> Mapping[tuple[str, str], int]:
+        """All kept positions by (group, stream)."""
+
+    def note_cursor(self, group: str, stream: str, position: int) -> None:
+        """Keep one."""
+
+    async def offset_at(self, stream: str, unix_s: float) -> int:
+        """Offset of the first record appended at or after a time."""
+
+    async def flush(self) -> None:
+        """Make all positions so far durable."""
+
+
+@dataclass(slots=True)
+class _Line:
+    """One stream of a reader.
+
+    Args:
+        committed: everything below is done.
+        returned_end: behind the last record handed out.
+    """
+
+    scan: Scan
+    committed: int
+    returned_end: int
+    is_paused: bool = False
+
+
+class _Found(NamedTuple):
+    """What a look into one stream found that is to be handed out, and the offset behind it."""
+
+    line: _Line
+    records: Sequence[Record]
+    gaps: Sequence[Gap]
+    end: int
 
 
 class JournalReader:
-    """Implements :class:`gateway.log.LogReader` on one stream of the journal.
+    """Implements :class:`gateway.log.LogReader` on streams of the journal.
 
     Args:
+        positions: offsets of the next records to look at, by stream.
         topics: records of other topics are passed over; None reads all.
-        position: offset of the next record to look at.
-        is_kept: how far it came is stored under the group's name.
+        is_kept: how far it came is stored under the group's name, and what is reported as expired by that position.
     """
 
     def __init__(
         self,
-        journal: Journal,
+        journal: Source,
         group: str,
-        stream: str,
-        topics: frozenset[str] | None,
-        position: int,
+        positions: Mapping[str, int],
+        topics: frozenset[str] | None = None,
         *,
         is_kept: bool = True,
     ) -> None:
         self.group = group
-        self.stream = stream
         self.topics = topics
-        self.position = position
+        self.is_kept = is_kept
         self._journal = journal
-        self._is_kept = is_kept
-        self._committed = position
-        self._returned_end = position
-        self._is_paused = False
+        self._lines: dict[str, _Line] = {}
         self._is_closed = False
-        self._read_ahead: list[Record] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_woken = False
+        for stream, position in positions.items():
+            self.begin(stream, position)
+
+    def begin(self, stream: str, position: int) -> None:
+        """Read one more stream."""
+        self._lines[stream] = _Line(Scan(self._journal, stream, position), position, position)
+        self._journal.listen(self, stream)
+        self.wake()
+
+    @property
+    def streams(self) -> Set[str]:
+        """Names of those it reads."""
+        return self._lines.keys()
+
+    @property
+    def position(self) -> int:
+        """Offset of the next record to look at; of a reader of one stream."""
+        (line,) = self._lines.values()
+        return line.scan.position
 
     @property
     def committed(self) -> int:
-        """Everything below is done."""
-        return self._committed
+        """Everything below is done; of a reader of one stream."""
+        (line,) = self._lines.values()
+        return self._passed(line)
 
-    @property
-    def position_of_group(self) -> int:
-        """Everything below was handed out here, or is done by another reader of the name."""
-        kept = self._journal.cursors().get((self.group, self.stream), 0) if self._is_kept else 0
-        return max(self.position, kept)
+    def wake(self) -> None:
+        """Look again: a stream has grown. Never blocks."""
+        self._is_woken = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
-    async def fetch(self, *, max_records: int, wait_s: float) -> Sequence[Record]:
+    async def fetch(self, *, max_records: int, wait_s: float) -> Batch:
         """See :meth:`gateway.log.LogReader.fetch`."""
-        deadline = asyncio.get_running_loop().time() + wait_s
+        now = asyncio.get_running_loop().time
+        deadline = now() + wait_s
         while True:
             if not self._journal.is_open:
                 raise Transient("the journal is closed")
+            self._is_woken = False
             try:
-                if not self._is_paused and (records := await self._scan(max_records)):
-                    return records
+                found = await self._look(max_records)
             except NotNow as exc:
                 raise Transient(str(exc)) from exc
-            # Nothing is awaited between the look at the head and this line, so no append is missed.
-            changed = self._journal.changed(self.stream)
-            remaining = deadline - asyncio.get_running_loop().time()
-            if remaining <= 0:
-                return ()
-            try:
-                async with asyncio.timeout(remaining):
-                    await changed
-            except TimeoutError:
-                return ()
+            if found or found.gaps or (left_s := deadline - now()) <= 0:
+                return found
+            # Whoever wakes it while it looks is not missed.
+            if not self._is_woken and not await self._woken(left_s):
+                return found
 
-    async def _scan(self, max_records: int) -> Sequence[Record]:
-        """Look at records from the position on until some are wanted or the head is reached."""
-        while self.position < self._journal.head(self.stream):
-            looked_at = await self._next(max_records)
-            if not looked_at:
-                continue
-            wanted = (
-                looked_at if self.topics is None else [record for record in looked_at if record.topic in self.topics]
-            )
-            everything_done = self._committed >= self._returned_end
-            self.position = looked_at[-1].offset + 1
-            if wanted:
-                self._returned_end = wanted[-1].offset + 1
-                return wanted
-            if everything_done:
-                self._note(self.position)
-        return ()
+    async def _woken(self, seconds: float) -> bool:
+        """Wait until a stream grows; returns False when none did."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._waiter
+        except TimeoutError:
+            return False
+        return True
 
-    async def _next(self, limit: int) -> list[Record]:
-        """The next records whatever their topic, from memory where possible; empty after a hole was stepped over."""
-        # What retention took is gone, also where memory still has it.
-        floor = self._journal.floor(self.stream)
-        if self.position < floor:
-            self._journal.unread.overtaken(self, floor)
-        tail = self._journal.tail(self.stream)
-        if tail is not None and self.position >= tail.first:
-            self._read_ahead = []
-            return tail.slice(self.position, limit)
-        if not self._read_ahead or self._read_ahead[0].offset != self.position:
-            self._read_ahead = await self._from_file()
-        taken = self._read_ahead[:limit]
-        self._read_ahead = self._read_ahead[limit:]
-        return taken
+    async def _look(self, limit: int) -> Batch:
+        """Look into each stream in turn until ``limit`` records are found that are wanted, or all heads are reached.
 
-    async def _from_file(self) -> list[Record]:
-        position = self.position
-        segments = await self._journal.read_file(self.stream, position, _READ_BYTES)
-        if not segments or _info(segments[0]).base > position:  # trimmed away just now, or not to be found
-            await self._journal.sync()
-            if self._journal.floor(self.stream) <= position:
-                raise Transient(
-                    f"{self.stream} offset {position}: in the journal's range, but not in its file; "
-                    "if it stays so, run 'gateway journal check'"
-                )
-            return []
+        Nothing that is handed out is passed before all is found: a caller that gives up loses nothing.
+        """
         records: list[Record] = []
-        for item in segments:
-            if isinstance(item, tuple):
-                records += item[1]
-            elif records:
-                break  # hand out what comes before the damage first
-            else:
-                losses.damaged(self.stream, item, self.group)
-                self.position = max(self.position, item.end)
-                return []
-        return [record for record in records if record.offset >= self.position]
+        gaps: list[Gap] = []
+        found: list[_Found] = []
+        try:
+            for line in list(self._lines.values()):
+                if not line.is_paused and limit > 0 and (one := await self._look_into(line, limit)):
+                    found.append(one)
+                    limit -= len(one.records)
+                    records += one.records
+                    gaps += one.gaps
+        except (Transient, NotNow):
+            if not found:
+                raise
+        for line, wanted, _, end in found:
+            self._move(line, wanted, end)
+            if len(self._lines) > 1:  # the next look begins with the others
+                self._lines[line.scan.stream] = self._lines.pop(line.scan.stream)
+        return Batch(records, gaps, {stream: line.scan.position for stream, line in self._lines.items()})
+
+    async def _look_into(self, line: _Line, limit: int) -> _Found | None:
+        """Return what comes next in a stream, behind what is missing; None when there is nothing up to its head."""
+        gaps: list[Gap] = []
+        position = line.scan.position
+        while position < self._journal.head(line.scan.stream):
+            part = await line.scan.look(position, limit)
+            position = part.end
+            if (gap := self._unsaid(line, part)) is not None:
+                gaps.append(gap)
+            elif wanted := self._wanted(part.records):
+                return _Found(line, wanted, gaps, position)
+            elif not gaps:
+                self._pass_over(line, position)
+        return _Found(line, (), gaps, position) if gaps else None
+
+    def _wanted(self, records: Sequence[Record]) -> Sequence[Record]:
+        return records if self.topics is None else [record for record in records if record.topic in self.topics]
+
+    def _unsaid(self, line: _Line, part: Part) -> Gap | None:
+        """What is missing, without what was reported when it expired."""
+        return clipped(part.gap, self._passed(line)) if part.gap is not None and self.is_kept else part.gap
+
+    def _move(self, line: _Line, wanted: Sequence[Record], end: int) -> None:
+        if wanted:
+            line.scan.position, line.returned_end = end, wanted[-1].offset + 1
+        else:
+            self._pass_over(line, end)
+
+    def _pass_over(self, line: _Line, end: int) -> None:
+        """Go on behind what nobody gets; it is done when all before it is."""
+        is_everything_done = self._passed(line) >= line.returned_end
+        line.scan.position = end
+        if is_everything_done:
+            self._note(line, end)
+
+    def _passed(self, line: _Line) -> int:
+        """Everything below is done, here or by the report of what expired."""
+        if not self.is_kept:
+            return line.committed
+        return max(line.committed, self._journal.positions().get((self.group, line.scan.stream), 0))
 
     def commit(self, partition: str, offset: int) -> None:
         """See :meth:`gateway.log.LogReader.commit`. Passing the last record handed out passes what was skipped too."""
-        self._note(max(offset, self.position) if offset >= self._returned_end else offset)
+        line = self._lines[partition]
+        self._note(line, max(offset, line.scan.position) if offset >= line.returned_end else offset)
 
-    def _note(self, offset: int) -> None:
-        if offset > self._committed:
-            self._keep(offset)
+    def _note(self, line: _Line, offset: int) -> None:
+        if offset > self._passed(line):
+            self._keep(line, offset)
 
-    def _keep(self, offset: int) -> None:
-        self._committed = offset
-        if self._is_kept:
-            self._journal.note_cursor(self.group, self.stream, offset)
-
-    def step_over(self, below: int) -> bool:
-        """Go on at ``below``: what is before it expired unread. Returns whether it is committed with that; it is not
-        while something that was handed out may still be done.
-        """
-        is_everything_done = not self._is_kept or self._committed >= self._returned_end
-        self.position = max(self.position, below)
-        if is_everything_done:
-            self._note(self.position_of_group)
-        return is_everything_done
+    def _keep(self, line: _Line, offset: int) -> None:
+        line.committed = offset
+        if self.is_kept:
+            self._journal.note_cursor(self.group, line.scan.stream, offset)
 
     async def flush(self) -> None:
         """See :meth:`gateway.log.LogReader.flush`."""
@@ -168,40 +231,42 @@ class JournalReader:
 
     def pause(self, partitions: Collection[str]) -> None:
         """See :meth:`gateway.log.LogReader.pause`."""
-        if self.stream in partitions:
-            self._is_paused = True
+        for stream in partitions:
+            if stream in self._lines:
+                self._lines[stream].is_paused = True
 
     def resume(self, partitions: Collection[str]) -> None:
         """See :meth:`gateway.log.LogReader.resume`."""
-        if self.stream in partitions and self._is_paused:
-            self._is_paused = False
-            self._journal.wake(self.stream)
+        for stream in partitions:
+            if stream in self._lines:
+                self._lines[stream].is_paused = False
+        self.wake()
 
     async def seek(self, partition: str, offset: int) -> None:
         """See :meth:`gateway.log.LogReader.seek`. Clamped to what is kept."""
-        floor, head = self._journal.floor(self.stream), self._journal.head(self.stream)
-        self.position = min(max(offset, floor), head)
-        self._read_ahead = []
-        self._returned_end = self.position
-        self._journal.unread.forget(self.group, self.stream)
-        self._keep(self.position)
-        self._journal.wake(self.stream)
+        line = self._lines[partition]
+        floor, head = self._journal.floor(partition), self._journal.head(partition)
+        line.scan = Scan(self._journal, partition, min(max(offset, floor), head))
+        line.returned_end = line.scan.position
+        self._keep(line, line.scan.position)
+        self.wake()
 
     async def seek_to_time(self, unix_s: float) -> None:
         """See :meth:`gateway.log.LogReader.seek_to_time`."""
-        await self.seek(self.stream, await self._journal.offset_at(self.stream, unix_s))
+        for stream in list(self._lines):
+            await self.seek(stream, await self._journal.offset_at(stream, unix_s))
 
     async def lag(self) -> Mapping[str, int]:
         """See :meth:`gateway.log.LogReader.lag`."""
-        return {self.stream: max(0, self._journal.head(self.stream) - self._committed)}
+        return {stream: max(0, self._journal.head(stream) - self._passed(line)) for stream, line in self._lines.items()}
 
     async def ends(self) -> Mapping[str, int]:
         """See :meth:`gateway.log.LogReader.ends`."""
-        return {self.stream: self._journal.head(self.stream)}
+        return {stream: self._journal.head(stream) for stream in self._lines}
 
     async def positions(self) -> Mapping[str, int]:
         """See :meth:`gateway.log.LogReader.positions`."""
-        return {self.stream: self.position}
+        return {stream: line.scan.position for stream, line in self._lines.items()}
 
     def incarnations(self) -> Mapping[str, str]:
         """See :meth:`gateway.log.LogReader.incarnations`. A stream of the journal is never made again."""
@@ -212,9 +277,32 @@ class JournalReader:
         if not self._is_closed:
             self._is_closed = True
             self._journal.forget(self)
-            if self._is_kept:
+            if self.is_kept:
                 await self._journal.flush()
 
 
-def _info(item: Segment) -> SegmentInfo:
-    return item[0] if isinstance(item, tuple) else item
+class JoinedReader(JournalReader):
+    """Implements :class:`gateway.log.AssignedReader`: all streams are this process's, and none is ever taken away."""
+
+    def __init__(self, journal: Source, group: str, on_assigned: OnAssigned) -> None:
+        super().__init__(journal, group, {}, is_kept=False)
+        self._on_assigned = on_assigned
+        self._arriving: set[str] = set()
+
+    def subscribe(self, topics: Collection[str]) -> None:
+        """See :meth:`gateway.log.AssignedReader.subscribe`."""
+        self._arriving |= {stream_of(topic) for topic in topics} - self.streams
+        if self._arriving:
+            self.wake()
+
+    async def assign(self) -> None:
+        """Ask where reading begins in the streams that are new."""
+        while self._arriving:
+            arriving = set(self._arriving)
+            for stream, offset in (await self._on_assigned(arriving)).items():
+                self.begin(stream, offset)
+            self._arriving -= arriving
+
+    async def _look(self, limit: int) -> Batch:
+        await self.assign()
+        return await super()._look(limit)

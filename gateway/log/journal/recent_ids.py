@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.log.journal import losses
+from gateway.log import Gap, gaps
 from gateway.log.journal.store import Store
 from gateway.log.journal.streams import EVENTS
 
@@ -32,5 +32,5 @@ def newest_ids(store: Store, limit: int) -> Iterator[bytes]:
             if isinstance(item, tuple):
                 yield from (bytes.fromhex(record.id) for record in item[1] if record.offset >= position)
             else:
-                losses.damaged(EVENTS, info, "start")
+                gaps.report("journal", ["start"], Gap(EVENTS, info.base, info.end - 1, "damaged"))
             position = info.end

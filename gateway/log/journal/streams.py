@@ -11,10 +11,6 @@ INTERNAL: Final = ("retry.", "dlq.", "replay.", "fanout.", "internal.")
 #: Another such topic, shared by all subscribers.
 REPLAY: Final = "replay"
 
-#: Readers that only look: they go where they are sent, and where they stood last is no promise to anybody. They browse;
-#: positions of these names were left behind by older versions.
-LOOKING: Final = ("console.", "scan.", "search", "state.", "stream.")
-
 #: 2^44 records in one stream is 500 years at a thousand a second; 2^19 streams are left.
 SHIFT: Final = 44
 MASK: Final = (1 << SHIFT) - 1
@@ -23,8 +19,3 @@ MASK: Final = (1 << SHIFT) - 1
 def stream_of(topic: str) -> str:
     """The stream that holds a topic: internal topics have one each, vendor events share one."""
     return topic if topic.startswith(INTERNAL) or topic == REPLAY else EVENTS
-
-
-def is_looking(group: str) -> bool:
-    """A reader of this name misses nothing by what is gone before it begins."""
-    return group.startswith(LOOKING)

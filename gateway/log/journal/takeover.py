@@ -33,8 +33,8 @@ from typing import Final
 import structlog
 
 from gateway.errors import JournalDamaged, JournalFull, JournalInUse, JournalUnavailable
-from gateway.log import Entry, Record
-from gateway.log.journal import losses, segment
+from gateway.log import Entry, Gap, Record, gaps
+from gateway.log.journal import recovery, segment
 from gateway.log.journal.lock import FolderLock
 from gateway.log.journal.store import FILE_NAME, Store
 from gateway.log.journal.streams import EVENTS
@@ -105,7 +105,7 @@ def adopt(base: Path) -> None:
     folder = folders[0]
     with ExitStack() as locks, _explained(folder):
         _lock(folder, locks)
-        losses.leftover(folder)
+        recovery.leftover(folder)
         with closing(Store(folder, is_writer=True)) as store:
             if (PUBLISHER, EVENTS) in store.cursors():
                 return
@@ -144,7 +144,7 @@ async def take_over(writer: JournalWriter, base: Path) -> None:
 
 
 async def _take(writer: JournalWriter, folder: Path) -> Taken:
-    losses.leftover(folder)
+    recovery.leftover(folder)
     taken = Taken()
     with closing(Store(folder, is_writer=True)) as old:
         waiting = {
@@ -199,7 +199,7 @@ def _read(old: Store, name: str, position: int, head: int) -> tuple[list[Record]
         if isinstance(item, tuple):
             records += [record for record in item[1] if record.offset >= position]
         else:
-            losses.damaged(name, info, TAKEOVER)
+            gaps.report("journal", [TAKEOVER], Gap(name, info.base, info.end - 1, "damaged"))
             damaged += info.end - max(info.base, position)
         end = max(end, info.end)
     return records, end, damaged

@@ -18,7 +18,7 @@ import structlog
 
 from gateway.errors import JournalInUse, JournalUnavailable
 from gateway.log import Appended
-from gateway.log.journal import losses
+from gateway.log.journal import recovery
 from gateway.log.journal.checkpoint import Checkpoints
 from gateway.log.journal.following import Commit, Follower, Positions, Snapshot, WriterState
 from gateway.log.journal.group_commit import GroupCommit
@@ -107,7 +107,7 @@ class JournalWriter:
                 return
 
     def _open(self) -> None:
-        losses.leftover(self._folder)
+        recovery.leftover(self._folder)
         self._opened = Store(self._folder, is_writer=True)
         self._files = OpenFiles(self.store.path, self._lock.path, self._lock.fd, fold=self.store.checkpoint)
         found = os.stat(self.store.path)

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from gateway.errors import JournalDamaged, JournalFull, JournalInUse, JournalUnavailable, NotNow, Transient
 from gateway.log import ALL_NEW, Entry
-from gateway.log.journal import EVENTS, Expired, Journal, Retention
+from gateway.log.journal import EVENTS, Journal, Retention
 from gateway.log.journal.recent_ids import newest_ids
 from gateway.log.journal.store import FILE_NAME
 
@@ -97,19 +97,20 @@ async def test_one_bad_entry_harms_no_other(tmp_path: Path) -> None:
 
 async def test_size_limit_drops_the_oldest_and_counts_what_a_reader_missed(tmp_path: Path) -> None:
     """A dead subscriber stops nobody: its events go, counted by topic, and it goes on at the first kept."""
-    missed: list[Expired] = []
-    async with opened(tmp_path, Retention(MIB, 3600.0), on_expired=missed.append) as journal:
-        dead = await journal.reader("dead", ["sms.dr"], start="earliest")
-        for number in range(600):
-            await journal.append([entry(2 * number, size=4000), entry(2 * number + 1, topic="call.event")])
-        floor = journal.floor(EVENTS)
-        assert floor > 0
-        assert journal.used_bytes <= MIB
-        records = await dead.fetch(max_records=5000, wait_s=0)
-        assert floor <= records[0].offset
-        assert {"dead"} == {item.group for item in missed}
-        assert {"sms.dr"} == {topic for item in missed for topic in item.by_topic}
-        assert records[0].offset // 2 == sum(item.count for item in missed)
+    with capture_logs() as lines:
+        async with opened(tmp_path, Retention(MIB, 3600.0)) as journal:
+            dead = await journal.reader("dead", ["sms.dr"], start="earliest")
+            for number in range(600):
+                await journal.append([entry(2 * number, size=4000), entry(2 * number + 1, topic="call.event")])
+            floor = journal.floor(EVENTS)
+            assert floor > 0
+            assert journal.used_bytes <= MIB
+            records = await dead.fetch(max_records=5000, wait_s=0)
+            assert floor <= records[0].offset
+    missed = [line for line in lines if line["event"] == "journal.expired"]
+    assert {"dead"} == {line["group"] for line in missed}
+    assert {"sms.dr"} == {topic for line in missed for topic in line["topics"]}
+    assert records[0].offset // 2 == sum(line["count"] for line in missed)
 
 
 async def test_unpublished_events_never_go_and_the_journal_says_that_it_is_full(tmp_path: Path) -> None:

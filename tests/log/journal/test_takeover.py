@@ -230,7 +230,7 @@ async def test_the_one_journal_of_a_gateway_without_kafka_moves_as_it_is(tmp_pat
     await taken_over(tmp_path)
     assert ([1, 2, 3], [2], [1]) == tuple(ids(tmp_path, name) for name in (EVENTS, "retry.billing.60s", "dlq.billing"))
     async with opened(tmp_path) as journal:
-        assert 2 == journal.cursors()["gateway.billing", EVENTS]
+        assert 2 == journal.positions()["gateway.billing", EVENTS]
     assert not (renamed(tmp_path, "worker-0") / FILE_NAME).exists()
 
 

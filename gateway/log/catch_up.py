@@ -1,0 +1,202 @@
+"""Cursors that were left behind read by themselves until they meet the shared reading: a few at a time, in turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from gateway.clock import Clock, sleep
+from gateway.errors import GatewayError
+from gateway.log import Batch, EventLog, LogReader
+from gateway.log.cursor import Cursor
+from gateway.telemetry import redaction
+
+_log = structlog.get_logger("gateway.reading")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingPolicy:
+    """Numbers of a shared reading.
+
+    Args:
+        max_records: of one step. More hold the event loop for milliseconds.
+        fetch_wait_s: how long one fetch waits for records. Shorter wakes an idle reading for nothing; it never delays
+            a record.
+        catch_up_wait_s: likewise, of one that catches up: when it has looked at all there is without finding anything
+            for itself, it must notice soon.
+        keep_alive_s: while nobody takes anything the log is still asked this often: Kafka takes partitions from a
+            consumer that does not (``max.poll.interval.ms``, 300 s by default).
+        spread: cursors within so many records of the foremost one start together; the others catch up. Ten times more
+            and a start reads for long what most have already.
+        catch_ups: at most so many cursors read by themselves. Each is a reading of the log of its own.
+        slot_s: one that catches up makes place for others after this time.
+        loads: at most so many positions are asked for at a time.
+        flush_s: how long a rebalance waits until commits are durable.
+        first_backoff_s, max_backoff_s: between tries while the log is in trouble.
+    """
+
+    max_records: int = 500
+    fetch_wait_s: float = 5.0
+    catch_up_wait_s: float = 0.2
+    keep_alive_s: float = 30.0
+    spread: int = 20_000
+    catch_ups: int = 4
+    slot_s: float = 1.0
+    loads: int = 16
+    flush_s: float = 1.0
+    first_backoff_s: float = 0.5
+    max_backoff_s: float = 30.0
+
+
+class Change:
+    """Lets tasks wait until somebody says that something has changed."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    async def wait(self) -> None:
+        """Return after the next :meth:`happened`."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        try:
+            await future
+        finally:
+            self._waiting.discard(future)
+
+    def happened(self) -> None:
+        """Let all go on who wait."""
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+
+
+class CatchUps:
+    """Runs the catch-ups of one shared reading.
+
+    Args:
+        shared: where the shared reading is, by partition.
+        change: when somebody has more room, or waits for a place.
+        meet: attaches a cursor that has met the shared reading.
+        take: hands a batch over and moves the cursor's ``next``; returns False when the consumer failed.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        clock: Clock,
+        policy: ReadingPolicy,
+        *,
+        shared: Mapping[str, int],
+        change: Change,
+        meet: Callable[[Cursor], None],
+        take: Callable[[Cursor, Batch], bool],
+    ) -> None:
+        self._log = log
+        self._clock = clock
+        self._policy = policy
+        self._shared = shared
+        self._change = change
+        self._meet = meet
+        self._take = take
+        self._queue: deque[Cursor] = deque()
+        self._running: dict[Cursor, asyncio.Task[None]] = {}
+        self._resting: dict[Cursor, asyncio.Task[None]] = {}
+        self._backoff_s: dict[Cursor, float] = {}
+
+    @property
+    def running(self) -> int:
+        """How many read by themselves now."""
+        return len(self._running)
+
+    def look(self, detached: Iterable[Cursor]) -> None:
+        """Give places to those who want to catch up, or let them wait for one. Never blocks."""
+        for cursor in detached:
+            if self._is_known(cursor) or not cursor.is_placed or not _is_ready(cursor):
+                continue
+            if cursor.has_met(self._shared):
+                self._meet(cursor)
+            else:
+                self._queue.append(cursor)
+                self._change.happened()
+        self._fill()
+
+    def _is_known(self, cursor: Cursor) -> bool:
+        return cursor in self._running or cursor in self._resting or cursor in self._queue
+
+    def _fill(self) -> None:
+        while self._queue and len(self._running) < self._policy.catch_ups:
+            cursor = self._queue.popleft()
+            self._running[cursor] = asyncio.create_task(self._run(cursor), name=f"catch-up:{cursor.name}")
+
+    async def drop(self, cursors: Iterable[Cursor]) -> None:
+        """End what these have; they may queue again."""
+        ending = list(cursors)
+        tasks = [
+            task for cursor in ending for tasks in (self._running, self._resting) if (task := tasks.pop(cursor, None))
+        ]
+        for cursor in ending:
+            self._backoff_s.pop(cursor, None)
+            with suppress(ValueError):
+                self._queue.remove(cursor)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._fill()
+
+    async def close(self) -> None:
+        """End all."""
+        self._queue.clear()
+        await self.drop([*self._running, *self._resting])
+
+    async def _run(self, cursor: Cursor) -> None:
+        """Read for one cursor until it has met the shared reading, cannot go on, or others wait for its place."""
+        try:
+            await self._read(cursor)
+            self._backoff_s.pop(cursor, None)
+        except Exception as exc:  # the top of a task
+            is_expected = isinstance(exc, GatewayError) and exc.retriable
+            _log.warning("catch_up.failed", group=cursor.name, error=redaction.fault(exc), exc_info=not is_expected)
+            self._resting[cursor] = asyncio.create_task(self._rest(cursor), name=f"catch-up-rest:{cursor.name}")
+        finally:
+            if self._running.get(cursor) is asyncio.current_task():
+                del self._running[cursor]
+        self.look(() if cursor.is_attached else (cursor,))
+
+    async def _rest(self, cursor: Cursor) -> None:
+        backoff_s = self._backoff_s.get(cursor, self._policy.first_backoff_s)
+        self._backoff_s[cursor] = min(self._policy.max_backoff_s, backoff_s * 2)
+        await sleep(self._clock, backoff_s)
+        del self._resting[cursor]
+        self.look((cursor,))
+
+    async def _read(self, cursor: Cursor) -> None:
+        until = self._clock.monotonic() + self._policy.slot_s
+        reader = await self._log.browse(cursor.name, cursor.topics, positions=dict(cursor.next))
+        try:
+            while not cursor.has_met(self._shared):
+                if not cursor.consumer.is_willing() or (self._queue and self._clock.monotonic() >= until):
+                    return
+                if (room := cursor.consumer.room()) > 0:
+                    if not await self._step(cursor, reader, room):
+                        return
+                elif self._queue:
+                    return
+                else:
+                    await self._change.wait()
+            self._meet(cursor)
+        finally:
+            await reader.close()
+
+    async def _step(self, cursor: Cursor, reader: LogReader, room: int) -> bool:
+        most = min(room, self._policy.max_records)
+        batch = await reader.fetch(max_records=most, wait_s=self._policy.catch_up_wait_s)
+        return self._take(cursor, batch)
+
+
+def _is_ready(cursor: Cursor) -> bool:
+    return cursor.consumer.is_hungry() and cursor.consumer.is_willing()

@@ -1,0 +1,472 @@
+"""One reading of the log for many cursors: each partition is read once, and each batch handed to all who are there.
+
+A consumer that is *attached* gets every batch. One that is full while another is hungry is *detached*: the reading goes
+on without it, and later it reads by itself (:mod:`.catch_up`) until it meets the shared reading again. So nobody waits
+for somebody else's trouble, and a consumer costs the log nothing.
+
+What must hold:
+
+* A cursor's next offset in a partition never moves but over records that were handed to its consumer, records of other
+  topics, and gaps that were reported. It is attached only while that offset is the shared one or beyond it; this is
+  looked at, and the cursor attached, without an await in between.
+* A consumer gets at most as many records as it said that it can take: what the reading has in hand when one says less
+  is not given to it at all; it is detached in front of it.
+* The shared position of a partition is where the log's reader is. It moves only when a batch is handed out, in one go
+  for all.
+* Whoever fails in :meth:`.Consumer.take` begins again at what it has committed, alone.
+
+Nothing is kept here: positions are the store's (:class:`gateway.log.CursorStore`), committed by the consumers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Coroutine, Mapping
+from typing import Any, Final
+
+import structlog
+
+from gateway.clock import Clock, sleep
+from gateway.errors import GatewayError
+from gateway.log import AssignedReader, Batch, EventLog, Gap, Placed
+from gateway.log import gaps as telling
+from gateway.log.catch_up import CatchUps, Change, ReadingPolicy
+from gateway.log.cursor import Consumer, Cursor
+from gateway.telemetry import redaction
+
+_POLICY: Final = ReadingPolicy()
+
+_log = structlog.get_logger("gateway.reading")
+
+
+class SharedReader:
+    """Reads the partitions of this process and hands what it reads to consumers.
+
+    Args:
+        group: whose members share the partitions, where processes share the work.
+        policy: numbers, for tests.
+    """
+
+    def __init__(self, log: EventLog, group: str, clock: Clock, policy: ReadingPolicy = _POLICY) -> None:
+        self.group = group
+        self._log = log
+        self._clock = clock
+        self._policy = policy
+        self._cursors: dict[str, Cursor] = {}
+        self._attached: dict[str, Cursor] = {}
+        self._shared: dict[str, int] = {}
+        self._assigned: set[str] = set()
+        self._reader: AssignedReader | None = None
+        self._is_whole = True
+        self._task: asyncio.Task[None] | None = None
+        self._placing: set[asyncio.Task[None]] = set()
+        self._awaited: set[Cursor] = set()  # to be placed by themselves, in all partitions at once
+        self._one_places = asyncio.Lock()
+        self._change = Change()
+        self._catch_ups = CatchUps(
+            log,
+            clock,
+            policy,
+            shared=self._shared,
+            change=self._change,
+            meet=self._attach,
+            take=self._caught,
+        )
+
+    # -- what owners and consumers call -------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to read, as soon as there is a consumer. Never blocks."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"reading:{self.group}")
+
+    async def stop(self) -> None:
+        """Stop reading, and give the partitions back. May come twice, or before the start.
+
+        Consumers are not told: end them before, or after. What they commit until the log stops becomes durable.
+        """
+        task, self._task = self._task, None
+        ending = [*self._placing, *([task] if task is not None else [])]
+        for one in ending:
+            one.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+        await self._catch_ups.close()
+        reader, self._reader = self._reader, None
+        for cursor in self._cursors.values():
+            self._detach(cursor)
+        self._shared.clear()
+        self._assigned.clear()
+        try:
+            await self._log.cursors.flush()
+            if reader is not None:
+                await reader.close()
+        except GatewayError as exc:
+            _log.warning("reading.close_failed", group=self.group, error=str(exc))
+
+    def add(self, consumer: Consumer) -> None:
+        """Feed a consumer from its position on. Never blocks.
+
+        Raises:
+            ValueError: there is one of its name.
+        """
+        if consumer.name in self._cursors:
+            raise ValueError(f"there is a consumer {consumer.name!r} already")
+        cursor = self._cursors[consumer.name] = Cursor(consumer)
+        if self._reader is not None:
+            self._reader.subscribe(consumer.topics)
+        if self._reader is not None or self._assigned:
+            self._awaited.add(cursor)
+            self._begin(self._admit(cursor))
+        self._change.happened()
+
+    async def remove(self, name: str) -> None:
+        """Feed a consumer no more: nothing is taken by it any more from the call on. An unknown name is ignored.
+
+        What it has taken it may still commit; then its owner calls ``log.cursors.forget``.
+        """
+        cursor = self._cursors.pop(name, None)
+        if cursor is not None:
+            self._detach(cursor)
+            self._awaited.discard(cursor)
+            cursor.is_placed = False
+            await self._catch_ups.drop([cursor])
+            self._change.happened()
+
+    def changed(self) -> None:
+        """A consumer has room again, is hungry, or is willing to catch up. Never blocks; cheap when nobody waits."""
+        if len(self._attached) < len(self._cursors):
+            self._catch_ups.look([cursor for cursor in self._cursors.values() if not cursor.is_attached])
+        self._change.happened()
+
+    def is_attached(self, name: str) -> bool:
+        """Return whether a consumer is where the shared reading is."""
+        return name in self._attached
+
+    def positions(self, name: str) -> Mapping[str, int]:
+        """Return the offset that a consumer gets next, by partition; empty while its positions are not known."""
+        cursor = self._cursors.get(name)
+        return cursor.positions(self._shared) if cursor is not None else {}
+
+    async def lags(self) -> dict[str, int | None]:
+        """Return how many records each consumer has not committed yet, by name; None while its positions are not known.
+
+        The log is asked once for all of them. On the journal it is an upper bound: records of all topics count.
+
+        Raises:
+            Transient: the log cannot be asked now.
+        """
+        if self._reader is None:
+            return dict.fromkeys(self._cursors)
+        ends = await self._reader.ends()
+        return {name: self._lag(cursor, ends) for name, cursor in self._cursors.items()}
+
+    def _lag(self, cursor: Cursor, ends: Mapping[str, int]) -> int | None:
+        if not cursor.is_placed:
+            return None
+        committed = self._log.cursors.committed(cursor.name)
+        return sum(max(0, ends[name] - at) for name, at in committed.items() if name in ends)
+
+    def incarnations(self) -> Mapping[str, str]:
+        """See :meth:`gateway.log.AssignedReader.incarnations`; empty while nothing is read."""
+        return self._reader.incarnations() if self._reader is not None else {}
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        """Read for ever. Trouble of the log is waited out, never raised; a fault of ours lets all begin again."""
+        backoff_s = self._policy.first_backoff_s
+        while True:
+            try:
+                await self._step()
+                backoff_s = self._policy.first_backoff_s
+            except Exception as exc:  # the top of a task
+                is_expected = isinstance(exc, GatewayError) and exc.retriable
+                error = redaction.fault(exc)
+                _log.warning("reading.failed", group=self.group, error=error, exc_info=not is_expected)
+                self._is_whole = self._is_whole and isinstance(exc, GatewayError)
+                await sleep(self._clock, backoff_s)
+                backoff_s = min(self._policy.max_backoff_s, backoff_s * 2)
+
+    async def _step(self) -> None:
+        if not self._is_whole or (self._reader is not None and not self._cursors):
+            await self._leave()
+        if not self._cursors:
+            await self._change.wait()
+            return
+        if self._reader is None:
+            await self._join()
+        assert self._reader is not None
+        room = self._step_size()
+        if room <= 0:
+            await self._wait(self._reader)
+            return
+        self._hand_out(await self._reader.fetch(max_records=room, wait_s=self._policy.fetch_wait_s))
+
+    def _step_size(self) -> int:
+        """Return how many records all who are attached can take, without those who hold up the hungry; 0: none."""
+        full = [cursor for cursor in self._attached.values() if cursor.consumer.room() <= 0]
+        if full:
+            is_anyone_hungry = any(
+                cursor.consumer.is_hungry() for cursor in self._attached.values() if cursor.consumer.room() > 0
+            )
+            if not is_anyone_hungry:
+                return 0
+            for cursor in full:
+                self._detach(cursor)
+        rooms = [cursor.consumer.room() for cursor in self._attached.values()]
+        return min(self._policy.max_records, *rooms) if rooms else 0
+
+    async def _wait(self, reader: AssignedReader) -> None:
+        """Wait until somebody can take something; the log is asked now and then, so that it does not give us up."""
+        timer = self._clock.call_later(self._policy.keep_alive_s, self._change.happened)
+        due = self._clock.monotonic() + self._policy.keep_alive_s
+        try:
+            await self._change.wait()
+        finally:
+            timer.cancel()
+        if self._clock.monotonic() >= due:
+            paused = list(self._assigned)
+            reader.pause(paused)
+            try:
+                # A partition that is new to us may give a record; who has no room for it is detached.
+                self._hand_out(await reader.fetch(max_records=1, wait_s=0.0))
+            finally:
+                reader.resume(paused)
+
+    async def _join(self) -> None:
+        topics = frozenset[str]().union(*(cursor.topics for cursor in self._cursors.values()))
+        self._reader = await self._log.join(
+            self.group, topics, on_assigned=self._on_assigned, on_revoked=self._on_revoked
+        )
+        more = frozenset[str]().union(*(cursor.topics for cursor in self._cursors.values())) - topics
+        if more:  # of those who came meanwhile
+            self._reader.subscribe(more)
+        for cursor in list(self._cursors.values()):
+            if not cursor.is_placed and cursor not in self._awaited:
+                self._awaited.add(cursor)
+                self._begin(self._admit(cursor))
+
+    async def _leave(self) -> None:
+        """Give all partitions back; what follows begins at what is committed."""
+        await self._on_revoked(set(self._assigned))
+        self._is_whole = True
+        if self._reader is not None:
+            await self._reader.close()
+            self._reader = None  # not before, as a stop in between closes it
+
+    # -- handing out --------------------------------------------------------------------------------------------
+
+    def _hand_out(self, batch: Batch) -> None:
+        """Give a batch to all who are attached, and move the shared position."""
+        ends = {name: end for name, end in batch.ends.items() if end > self._shared.get(name, end)}
+        if not batch and not batch.gaps and not ends:
+            return
+        parts: dict[frozenset[str], Batch] = {}
+        for cursor in list(self._attached.values()):
+            part = parts.get(cursor.topics)
+            if part is None:
+                part = parts[cursor.topics] = _part(batch, ends, cursor)
+            if cursor.next:
+                part = cursor.beyond(part)
+            if len(part) > cursor.consumer.room():
+                self._detach(cursor)
+            elif part or part.gaps or part.ends:
+                self._give(cursor, part)
+        if batch.gaps:
+            self._report(batch.gaps)
+        self._shared.update(ends)
+        for cursor in self._attached.values():
+            if cursor.next and all(self._shared[name] >= at for name, at in cursor.next.items()):
+                cursor.next = {}
+
+    def _caught(self, cursor: Cursor, batch: Batch) -> bool:
+        """Give what was read for one cursor alone; returns False when it failed."""
+        if batch.gaps:
+            self._report_to({cursor: cursor.next}, batch.gaps)
+        if not self._give(cursor, batch):
+            return False
+        cursor.next.update(batch.ends)
+        return True
+
+    def _give(self, cursor: Cursor, batch: Batch) -> bool:
+        try:
+            cursor.consumer.take(batch)
+        except Exception as exc:  # what it has taken of it is not known: it begins again
+            _log.error("reading.take_failed", group=cursor.name, error=redaction.fault(exc), exc_info=True)
+            self._detach(cursor)
+            self._awaited.add(cursor)
+            cursor.is_placed = False
+            self._begin(self._again(cursor))
+            return False
+        return True
+
+    def _report(self, gaps: Collection[Gap]) -> None:
+        self._report_to({cursor: cursor.positions(self._shared) for cursor in self._attached.values()}, gaps)
+
+    def _report_to(self, cursors: Mapping[Cursor, Mapping[str, int]], gaps: Collection[Gap]) -> None:
+        """Report gaps once, each as far as cursors had not passed it and the log has not reported it by itself."""
+        for gap in gaps:
+            names: dict[Gap, list[str]] = {}
+            for cursor, positions in cursors.items():
+                if gap.partition not in cursor.partitions:
+                    continue
+                committed = self._log.cursors.committed(cursor.name).get(gap.partition, 0)
+                left = telling.clipped(gap, max(positions.get(gap.partition, 0), committed))
+                if left is not None:
+                    names.setdefault(left, []).append(cursor.name)
+            for left, of in names.items():
+                telling.report(self._log.kind, of, left)
+
+    # -- attaching ----------------------------------------------------------------------------------------------
+
+    def _attach(self, cursor: Cursor) -> None:
+        """Let a cursor that has met the shared reading go on with it."""
+        cursor.next = {name: at for name, at in cursor.next.items() if at > self._shared.get(name, at)}
+        cursor.is_attached = True
+        self._attached[cursor.name] = cursor
+        self._change.happened()
+
+    def _detach(self, cursor: Cursor) -> None:
+        """Leave a cursor where it is."""
+        if cursor.is_attached:
+            cursor.next = cursor.positions(self._shared)
+            cursor.is_attached = False
+            del self._attached[cursor.name]
+
+    # -- where cursors begin ------------------------------------------------------------------------------------
+
+    async def _on_assigned(self, partitions: Collection[str]) -> Mapping[str, int]:
+        """Ask where all cursors go on, and begin with the hindmost of those who are close together."""
+        new = set(partitions)
+        self._assigned |= new
+        async with self._one_places:
+            places = await self._places([one for one in self._cursors.values() if one not in self._awaited], new)
+            new &= self._assigned
+            for name in new:
+                nexts = [placed[name].offset for placed in places.values() if name in placed]
+                if nexts:
+                    near = max(nexts) - self._policy.spread
+                    self._shared[name] = min(at for at in nexts if at >= near)
+            for cursor, placed in places.items():
+                self._place(cursor, {name: at for name, at in placed.items() if name in new})
+            self._tell_of_gaps(places)
+        return {name: self._shared[name] for name in new if name in self._shared}
+
+    async def _places(
+        self, cursors: Collection[Cursor], partitions: Collection[str]
+    ) -> dict[Cursor, Mapping[str, Placed]]:
+        """Return where cursors go on in partitions, without those that could not be asked for: they are tried again."""
+        limit = asyncio.Semaphore(self._policy.loads)
+        found: dict[Cursor, Mapping[str, Placed]] = {}
+
+        async def ask(cursor: Cursor) -> None:
+            start = await cursor.consumer.begin()  # may take seconds, and costs nothing
+            async with limit:
+                found[cursor] = await self._log.cursors.load(cursor.name, cursor.topics, partitions, start=start)
+
+        backoff_s = self._policy.first_backoff_s
+        while True:
+            asked = [cursor for cursor in cursors if self._cursors.get(cursor.name) is cursor]
+            results = await asyncio.gather(*map(ask, asked), return_exceptions=True)
+            faults = [fault for fault in results if isinstance(fault, Exception)]
+            if not faults:
+                return found
+            _log.warning("reading.positions_unknown", group=self.group, error=redaction.fault(faults[0]))
+            cursors = [cursor for cursor in asked if cursor not in found]
+            await sleep(self._clock, backoff_s)
+            backoff_s = min(self._policy.max_backoff_s, backoff_s * 2)
+
+    def _place(self, cursor: Cursor, placed: Mapping[str, Placed]) -> None:
+        """Note where a cursor goes on in partitions that are new to it, and attach it if it can be."""
+        if self._cursors.get(cursor.name) is not cursor:
+            return
+        positions = {name: place.offset for name, place in placed.items()}
+        self._detach(cursor)
+        cursor.next.update(positions)
+        cursor.partitions |= positions.keys()
+        cursor.is_placed = True
+        if positions:
+            cursor.consumer.assigned(positions)
+        if cursor.has_met(self._shared):
+            self._attach(cursor)
+        else:
+            self._catch_ups.look([cursor])
+
+    def _tell_of_gaps(self, places: Mapping[Cursor, Mapping[str, Placed]]) -> None:
+        """Report what cursors do not get before the place at which they go on, and commit that they have passed it."""
+        names: dict[Gap, list[str]] = {}
+        for cursor, placed in places.items():
+            for name, place in placed.items():
+                if place.gap is not None:
+                    names.setdefault(place.gap, []).append(cursor.name)
+                    self._log.cursors.commit(cursor.name, name, place.offset)
+        for gap, of in names.items():
+            telling.report(self._log.kind, of, gap)
+
+    async def _admit(self, cursor: Cursor) -> None:
+        """Place a cursor that came, or failed, after partitions were assigned."""
+        async with self._one_places:
+            if cursor.is_placed or self._cursors.get(cursor.name) is not cursor:
+                return
+            places = await self._places([cursor], set(self._assigned))
+            self._awaited.discard(cursor)
+            placed = places.get(cursor, {})
+            if not placed.keys() <= self._shared.keys() and placed.keys() <= self._assigned:
+                # Nobody has read these partitions so far, so the log's reader stands nowhere in them.
+                self._is_whole = False
+                self._change.happened()
+                return
+            self._place(cursor, {name: at for name, at in placed.items() if name in self._assigned})
+            self._tell_of_gaps(places)
+
+    async def _again(self, cursor: Cursor) -> None:
+        """Let a cursor whose consumer failed go on at what it has committed."""
+        await self._catch_ups.drop([cursor])
+        partitions, cursor.partitions = cursor.partitions, frozenset()
+        cursor.next = {}
+        await cursor.consumer.revoked(partitions)
+        await sleep(self._clock, self._policy.first_backoff_s)
+        await self._admit(cursor)
+
+    async def _on_revoked(self, partitions: Collection[str]) -> None:
+        """Let go of partitions: nothing of them is handed out from the call on."""
+        gone = set(partitions)
+        self._assigned -= gone
+        touched = [cursor for cursor in self._cursors.values() if cursor.partitions & gone]
+        for cursor in touched:
+            is_attached = cursor.is_attached
+            self._detach(cursor)
+            cursor.partitions -= gone
+            for name in gone:
+                cursor.next.pop(name, None)
+            if is_attached:
+                self._attach(cursor)
+        for name in gone:
+            self._shared.pop(name, None)
+        await self._catch_ups.drop(touched)
+        results = await asyncio.gather(*(cursor.consumer.revoked(gone) for cursor in touched), return_exceptions=True)
+        for fault in results:
+            if isinstance(fault, Exception):
+                _log.error("reading.revoke_failed", group=self.group, error=redaction.fault(fault))
+        try:
+            async with asyncio.timeout(self._policy.flush_s):
+                await self._log.cursors.flush()
+        except (TimeoutError, GatewayError) as exc:
+            _log.warning("reading.flush_failed", group=self.group, error=str(exc) or "no answer in time")
+        self._log.cursors.release(gone)
+        self.changed()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=f"placing:{self.group}")
+        self._placing.add(task)
+        task.add_done_callback(self._placing.discard)
+
+
+def _part(batch: Batch, ends: Mapping[str, int], cursor: Cursor) -> Batch:
+    """Return what of a batch is for the topics of a cursor."""
+    topics, mine = cursor.topics, cursor.partitions
+    return Batch(
+        [record for record in batch if record.topic in topics and record.partition in mine],
+        [gap for gap in batch.gaps if gap.partition in mine],
+        {name: end for name, end in ends.items() if name in mine},
+    )
