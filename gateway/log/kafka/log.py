@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
 from gateway.config.settings import FAMILIES
 from gateway.errors import Poison
-from gateway.log import ALL_NEW, Appended, Begins, Entry, OnRevoked, Record, Start
-from gateway.log.kafka import faults, topics, unfinished
-from gateway.log.kafka.availability import State, both
+from gateway.log import ALL_NEW, Appended, Begins, Entry, LogKind, OnAssigned, OnRevoked, Record, Start
+from gateway.log.kafka import topics, unfinished
+from gateway.log.kafka.answers import Answers
+from gateway.log.kafka.availability import CONNECTION, Availability, State, both
+from gateway.log.kafka.cursor_placement import CursorPlacement
+from gateway.log.kafka.cursors import CursorPolicy, KafkaCursors
+from gateway.log.kafka.errors import KafkaAway, KafkaNotNow, first_word
+from gateway.log.kafka.group_reader import GroupReader
 from gateway.log.kafka.incarnation import TopicIds
 from gateway.log.kafka.lane import Ticket
+from gateway.log.kafka.offsets import OffsetClient
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.reader import KafkaReader
 from gateway.log.kafka.reader_policy import ReaderPolicy
+from gateway.log.kafka.standalone_reader import StandaloneReader
+from gateway.log.kafka.truncated import Truncated
 from gateway.log.kafka.writer import Writer
 from gateway.log.kafka.writer_policy import WriterPolicy
 
@@ -27,6 +36,8 @@ from gateway.log.kafka.writer_policy import WriterPolicy
 APPEND_S: Final = 20.0
 
 _log = structlog.get_logger("gateway.kafka")
+
+Reader = TypeVar("Reader", KafkaReader, GroupReader, StandaloneReader)
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +69,8 @@ class KafkaLog:
         at_start: topics that are created with the first ones, in the same request, as they will be needed.
     """
 
+    kind: LogKind = "kafka"
+
     def __init__(
         self,
         options: KafkaOptions,
@@ -66,6 +79,8 @@ class KafkaLog:
         creates: Collection[str] | None = FAMILIES,
         at_start: Collection[str] = (),
         reader_policy: ReaderPolicy | None = None,
+        cursor_policy: CursorPolicy | None = None,
+        clock: Callable[[], float] = time.time,
         writer_policy: WriterPolicy | None = None,
         append_s: float = APPEND_S,
     ) -> None:
@@ -75,10 +90,17 @@ class KafkaLog:
         self._writer = Writer(options, writer_policy, name=name, on_poison=self._refuse)
         self._creates = creates
         self._at_start = frozenset(at_start)
+        self._availability = Availability("topics", is_connected=True)
         self._known: set[str] = set()
         self._ensuring = asyncio.Lock()
         self._ids = TopicIds()
-        self._readers: set[KafkaReader] = set()
+        self._truncated = Truncated()
+        self._offsets = OffsetClient(options)
+        placement = CursorPlacement(
+            options, self._offsets, Answers(self._offsets, self._ids), self._truncated.partitions
+        )
+        self.cursors = KafkaCursors(options, self._offsets, placement, policy=cursor_policy, clock=clock)
+        self._readers: set[KafkaReader | GroupReader | StandaloneReader] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._is_stopped = False
 
@@ -92,26 +114,37 @@ class KafkaLog:
         await asyncio.gather(*(reader.close() for reader in list(self._readers)))
         while self._leaving:  # one may begin another
             await asyncio.wait(self._leaving)
+        await self.cursors.close()
+        await self._offsets.close()
         await self._writer.stop()
+        self._availability.close()
 
     @property
     def states(self) -> dict[str, State]:
-        """State of the writer (``""``) and of the readers, for ``/readyz`` and the console.
+        """State of the writer (``""``), of the readers, and of topics that cannot be created.
 
         By group or name; of several that have one name, ready when all are.
         """
         states = {"": self._writer.state}
+        if not self._availability.state.is_ready:
+            states["topics"] = self._availability.state
         for reader in self._readers:
             known = states.get(reader.group)
             states[reader.group] = reader.state if known is None else both(known, reader.state)
+        if self.cursors.state is not None:
+            states["cursors"] = self.cursors.state
         return states
 
     @property
     def problem(self) -> str:
-        """What the first says that cannot read or write now, and how many there are; empty when all can."""
+        """What the worst is that somebody meets who cannot read or write now, or whom a quota delays.
+
+        Behind it, how many these are; empty when all is well.
+        """
         states = self.states
-        away = [f"{name or 'writer'}: {state.reason}" for name, state in states.items() if not state.is_ready]
-        return f"{away[0]} ({len(away)} of {len(states)})" if away else ""
+        words = [state.word for state in states.values() if state.word]
+        ill = [f"{name or 'writer'}: {state.reason}" for name, state in states.items() if state.word]
+        return f"{ill[words.index(first_word(words))]} ({len(ill)} of {len(states)})" if ill else ""
 
     async def append(self, entries: Sequence[Entry]) -> Appended:
         """Store entries, each durable on all in-sync replicas when this returns.
@@ -126,7 +159,7 @@ class KafkaLog:
         if not entries:
             return ALL_NEW
         if self._is_stopped:
-            raise faults.KafkaNotNow("Kafka: the gateway is stopping")
+            raise KafkaNotNow("Kafka: the gateway is stopping")
         ticket = _Append(len(entries), asyncio.get_running_loop().create_future())
         try:
             async with asyncio.timeout(self._append_s):
@@ -134,9 +167,12 @@ class KafkaLog:
                 await self._writer.room()
                 self._writer.submit(entries, ticket)
                 await ticket.future
-        except (TimeoutError, faults.KafkaAway) as exc:
+        except (TimeoutError, KafkaAway) as exc:
+            is_logged = isinstance(exc, KafkaAway) or not self._writer.state.is_ready
             reason = self._writer.state.reason or str(exc) or "no answer"
-            raise faults.KafkaNotNow(f"Kafka did not confirm in {self._append_s:.0f} s: {reason}") from exc
+            raise KafkaNotNow(
+                f"Kafka did not confirm in {self._append_s:.0f} s: {reason}", is_logged=is_logged
+            ) from exc
         finally:
             ticket.is_cancelled = True
         return ALL_NEW
@@ -154,15 +190,55 @@ class KafkaLog:
         Raises:
             KafkaAway: Kafka cannot be reached, refuses, or a topic is missing; call again later.
         """
-        return await self._open(group, topics, start=start, on_revoked=on_revoked)
+        return await self._opened(
+            KafkaReader(self.options, group, topics, start=start, on_revoked=on_revoked, **self._parts())
+        )
 
-    async def browse(self, name: str, topics: Collection[str], *, start: Start = "latest") -> KafkaReader:
+    async def join(
+        self, group: str, topics: Collection[str], *, on_assigned: OnAssigned, on_revoked: OnRevoked
+    ) -> GroupReader:
+        """See :meth:`gateway.log.EventLog.join`. One at a time for each group in a process.
+
+        Raises:
+            KafkaAway: Kafka cannot be reached, or refuses; call again later.
+        """
+        return await self._opened(
+            GroupReader(
+                self.options,
+                group,
+                topics,
+                on_assigned=on_assigned,
+                on_revoked=on_revoked,
+                offsets=self._offsets,
+                truncated=self._truncated,
+                **self._parts(),
+            )
+        )
+
+    async def browse(
+        self,
+        name: str,
+        topics: Collection[str],
+        *,
+        start: Start = "latest",
+        positions: Mapping[str, int] | None = None,
+    ) -> StandaloneReader:
         """See :meth:`gateway.log.EventLog.browse`. It is in no group: Kafka keeps nothing of it.
 
         Raises:
-            KafkaAway: Kafka cannot be reached, refuses, or a topic is missing; call again later.
+            KafkaAway: Kafka cannot be reached, or refuses; call again later.
         """
-        return await self._open(name, topics, start=start, is_shared=False)
+        return await self._opened(
+            StandaloneReader(
+                self.options,
+                name,
+                topics,
+                start=start,
+                positions=positions,
+                truncated=self._truncated,
+                **self._parts(),
+            )
+        )
 
     async def unfinished(self, group_of: Callable[[str], str | None]) -> Mapping[str, int]:
         """See :meth:`gateway.log.EventLog.unfinished`.
@@ -172,20 +248,22 @@ class KafkaLog:
         """
         return await unfinished.unfinished(self.options, group_of)
 
-    async def _open(self, group: str, topics: Collection[str], **how: Any) -> KafkaReader:
-        if not topics:
+    def _parts(self) -> dict[str, Any]:
+        """What readers share, and what they get of us."""
+        options = self.options
+        # Five heartbeats in a session, as Kafka's own consumer has it by default.
+        policy = self._reader_policy or ReaderPolicy(session_s=options.session_s, heartbeat_s=options.session_s / 5)
+        return {
+            "ids": self._ids,
+            "ensure": self.missing,
+            "background": self._background,
+            "on_closed": self._readers.discard,
+            "policy": policy,
+        }
+
+    async def _opened(self, reader: Reader) -> Reader:
+        if not reader.has_topics:
             raise ValueError("a reader of Kafka needs the names of its topics")
-        reader = KafkaReader(
-            self.options,
-            group,
-            topics,
-            ids=self._ids,
-            ensure=self.missing,
-            background=self._background,
-            on_closed=self._readers.discard,
-            policy=self._reader_policy,
-            **how,
-        )
         self._readers.add(reader)
         try:
             await reader.open()
@@ -207,7 +285,12 @@ class KafkaLog:
             return
         async with self._ensuring:
             missing = set(names) - self._known
-            created = await self._create(missing)
+            try:
+                created = await self._create(missing)
+            except KafkaAway as exc:
+                self._availability.problem(CONNECTION, exc.problem)
+                raise
+            self._availability.solved(CONNECTION)
             self._known |= missing
         if created:
             _log.info("kafka.topics_created", topics=created)
@@ -216,7 +299,7 @@ class KafkaLog:
         first, self._at_start = self._at_start - missing, frozenset()
         if first:
             # Without the right to one of them the others must not wait: then each is created when it is needed.
-            with suppress(faults.KafkaAway):
+            with suppress(KafkaAway):
                 created = await topics.create(self.options, missing | first)
                 self._known |= first
                 return created

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any, Final, Literal
 from gateway.config.kafka_settings import Kafka, Topics
 from gateway.log.kafka.binding import schema_id_header
 from gateway.log.kafka.metadata import forbid_topic_creation
+from gateway.log.kafka.observed_client import observe_clients
 from gateway.log.kafka.security import client_arguments
 
 #: A request to a broker. A hung broker (connection open, no answer) is noticed after this; ten times less would
@@ -43,6 +45,7 @@ class KafkaOptions:
         schema_ids: the header with the id of a topic's schema, by topic; none for others.
         client_id: how brokers name us in their logs and quotas.
         session_s: without a heartbeat for this long a group takes a member for dead, and its partitions go to others.
+        instance_id: names this process in its group, over restarts; empty: it leaves the group when it stops.
     """
 
     bootstrap_servers: tuple[str, ...]
@@ -58,10 +61,14 @@ class KafkaOptions:
     schema_ids: Mapping[str, tuple[str, bytes]] = field(default_factory=dict)
     client_id: str = "nxcloud-gateway"
     session_s: float = 15.0
+    instance_id: str = ""
 
     @classmethod
-    def of(cls, kafka: Kafka, topics: Topics | None = None) -> KafkaOptions:
+    def of(cls, kafka: Kafka, topics: Topics | None = None, *, instance_id: str = "") -> KafkaOptions:
         """From the configuration. Reads certificate files.
+
+        Args:
+            instance_id: see :func:`instance_id`.
 
         Raises:
             ConfigError: a file of ``kafka.security`` cannot be used.
@@ -82,11 +89,13 @@ class KafkaOptions:
             isolation_level=kafka.isolation_level,
             schema_ids={topic: schema_id_header(registered) for topic, registered in kafka.schema_ids.items()},
             session_s=kafka.session_timeout,
+            instance_id=instance_id,
         )
 
     def client(self) -> dict[str, Any]:
         """Arguments that aiokafka's producer, consumer and admin client share."""
         forbid_topic_creation()
+        observe_clients()
         return {
             "bootstrap_servers": list(self.bootstrap_servers),
             "client_id": self.client_id,
@@ -106,6 +115,28 @@ class KafkaOptions:
     def own_name(self, kafka_name: str) -> str:
         """The way back from :meth:`kafka_name`."""
         return kafka_name.removeprefix(self.prefix)
+
+
+def instance_id(configured: str, host: str, admin_port: int, process: str) -> str:
+    """Return what names a process in its consumer group, over restarts.
+
+    Two processes of one name would put each other out. So it has in it what can be there only once: the admin port, and
+    the number of the process among those that share it.
+
+    Args:
+        configured: ``kafka.instance_id``; empty: made of the next two.
+        host: the host's name.
+        admin_port: 0 is another one at each start, and makes no name.
+        process: such as ``deliver`` or ``deliver-1``.
+
+    Returns:
+        Of characters that Kafka takes; empty where there is no lasting name.
+    """
+    if not configured and not admin_port:
+        return ""
+    name = configured or re.sub(r"[^a-zA-Z0-9._-]", "-", f"{host[:180]}-{admin_port}")
+    _, _, number = process.rpartition("-")
+    return f"{name}-{number}" if number.isdigit() else name
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""A reading position, of a consumer group or of nobody, as a :class:`gateway.log.LogReader`.
+"""A reading position of a consumer group, as a :class:`gateway.log.LogReader`.
 
 * A group that is new has its position committed before :meth:`KafkaReader.open` returns: otherwise a crash before its
   first commit would move it to a later end. From then on a partition without a position (one that was added) is read
@@ -12,25 +12,24 @@ fetched ahead; a fetch hands out at most ``max_records`` of them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
 from aiokafka import errors
 
 from gateway.errors import Transient
-from gateway.log import Begins, OnRevoked, Record, Start
-from gateway.log.kafka import binding, faults, foreign, gaps
-from gateway.log.kafka.availability import CONNECTION, MISSING, UNREADABLE, Availability, State, both
-from gateway.log.kafka.gaps import Gap
+from gateway.log import Batch, Begins, Gap, OnRevoked, Record, Start
+from gateway.log.kafka import binding, foreign, gaps
+from gateway.log.kafka.availability import CONNECTION, Availability, State, both
+from gateway.log.kafka.errors import CLIENT_ERRORS, KafkaAway, problem_of
 from gateway.log.kafka.incarnation import TopicIds
+from gateway.log.kafka.log_rate_limit import limit_logs
 from gateway.log.kafka.member import Background, Member
 from gateway.log.kafka.missing import MissingTopics
-from gateway.log.kafka.onlooker import Onlooker
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.placement import Placement
 from gateway.log.kafka.positions import Positions
-from gateway.log.kafka.quiet import quieten
 from gateway.log.kafka.reader_policy import ReaderPolicy
 from gateway.log.kafka.topics import OWN_STATE
 from gateway.log.kafka.unreadable import PartitionFetcher
@@ -41,7 +40,6 @@ class KafkaReader:
 
     Args:
         ids: shared by the readers of a log.
-        is_shared: the group deals its partitions among those who read; otherwise this one has all, and is in no group.
         ensure: creates the topics that are missing and ours; returns the other missing ones, with a hint for each.
         background: for what outlives a call that is cancelled; the log awaits it when it stops.
         on_closed: told once, when the reader is closed.
@@ -55,12 +53,11 @@ class KafkaReader:
         *,
         start: Start | Begins,
         ids: TopicIds,
-        is_shared: bool = True,
         on_revoked: OnRevoked | None = None,
         ensure: Callable[[Collection[str]], Awaitable[Mapping[str, str]]],
         background: Background,
         on_closed: Callable[[KafkaReader], None],
-        policy: ReaderPolicy | None = None,
+        policy: ReaderPolicy,
     ) -> None:
         self.group = group
         self._options = options
@@ -69,14 +66,13 @@ class KafkaReader:
         self._ensure = ensure
         self._background = background
         self._on_closed = on_closed
-        # Five heartbeats in a session, as Kafka's own consumer has it by default.
-        self._policy = policy or ReaderPolicy(session_s=options.session_s, heartbeat_s=options.session_s / 5)
+        self._policy = policy
         self._availability = Availability(group)
         self._positions = Positions(options)
         self._paused: set[str] = set()
         self._changed = asyncio.Event()
         self._missing = MissingTopics(group, options)
-        self._member = (Member if is_shared else Onlooker)(
+        self._member = Member(
             options,
             group,
             [options.kafka_name(topic) for topic in topics],
@@ -94,6 +90,11 @@ class KafkaReader:
         self._fetcher = PartitionFetcher(group)
         self._not_events = foreign.NotEvents(group)
 
+    @property
+    def has_topics(self) -> bool:
+        """Whether there is anything to read."""
+        return bool(self._topics)
+
     # -- life ---------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
@@ -102,15 +103,15 @@ class KafkaReader:
         Raises:
             KafkaAway: Kafka cannot be reached, refuses, or a topic is missing; call again later.
         """
-        quieten()
+        limit_logs()
         try:
             try:
                 self._missing.found(await self._ensure(self._topics))
-            except faults.KafkaAway as exc:
-                raise faults.KafkaAway(f"{self._member.called}: {exc}") from exc
+            except KafkaAway as exc:
+                raise KafkaAway(f"{self._member.called}: {exc}", exc.problem) from exc
             await self._member.begin(self._start)
         except Transient as exc:
-            self._availability.problem(CONNECTION, str(exc))
+            self._availability.problem(CONNECTION, problem_of(exc))
             raise
         await self._member.ready()
         with suppress(Transient):
@@ -143,17 +144,17 @@ class KafkaReader:
     def state(self) -> State:
         """Whether this group can read, and all of it, for ``/readyz`` and the console."""
         state = self._availability.state
-        for word, part in ((MISSING, self._missing), (UNREADABLE, self._fetcher)):
+        for part in (self._missing, self._fetcher):
             if part.problems:
-                state = both(state, State(False, dict(part.problems), part.since, word))
+                state = both(state, State(False, dict(part.problems), part.since))
         return state
 
     # -- reading ------------------------------------------------------------------------------------------------
 
-    async def fetch(self, *, max_records: int, wait_s: float) -> Sequence[Record]:
+    async def fetch(self, *, max_records: int, wait_s: float) -> Batch:
         """See :meth:`gateway.log.LogReader.fetch`."""
         if self._is_closed:
-            raise faults.KafkaAway(f"{self._member.called}: the reader is closed")
+            raise KafkaAway(f"{self._member.called}: the reader is closed")
         consumer = await self._member.ready()
         self._missing.look(consumer)
         self._changed.clear()
@@ -165,7 +166,7 @@ class KafkaReader:
                 async with asyncio.timeout(wait_s):
                     await self._changed.wait()
             await self._member.make_sure(consumer)
-            return ()
+            return Batch()
         found: dict[Any, list[Any]] = {}
         try:
             # aiokafka's own wait has no bound while the group is dealing partitions; then nothing came in time.
@@ -174,19 +175,19 @@ class KafkaReader:
                     found = await self._fetcher.take(consumer, active, max_records=max_records, wait_s=wait_s)
         except errors.OffsetOutOfRangeError as exc:
             self._member.placement.out_of_range(exc.args[0])
-            return ()
-        except faults.CLIENT_ERRORS as exc:
+            return Batch()
+        except CLIENT_ERRORS as exc:
             await self._member.trouble(consumer, exc)
         if found:
             self._member.heard()
-            return self._records(found)
+            return Batch(self._records(found))
         await self._member.make_sure(consumer)
         await self._pass(consumer, active)
-        return ()
+        return Batch()
 
     async def _pass(self, consumer: Any, active: Collection[Any]) -> None:
         """Commit past what aiokafka leaves out (markers and aborted records of transactions), as lag counts it."""
-        with suppress(TimeoutError, *faults.CLIENT_ERRORS):
+        with suppress(TimeoutError, *CLIENT_ERRORS):
             async with asyncio.timeout(1.0):
                 for tp in active:
                     self._positions.passed(self._positions.name(tp), await consumer.position(tp))
@@ -233,7 +234,7 @@ class KafkaReader:
         consumer = self._member.consumer
         tp = self._positions.partition(partition)
         if consumer is None or tp not in consumer.assignment():
-            raise faults.KafkaAway(f"{self._member.called}: {partition} is not assigned to this process")
+            raise KafkaAway(f"{self._member.called}: {partition} is not assigned to this process")
         first = (await self._member.ask(consumer.beginning_offsets([tp])))[tp]
         end = (await self._member.ask(consumer.end_offsets([tp])))[tp]
         if offset < first:  # a stream's client that comes back late
@@ -270,7 +271,7 @@ class KafkaReader:
         """
         consumer = self._member.consumer
         if consumer is None:
-            raise faults.KafkaAway(f"{self._member.called}: not connected, so its lag is not known")
+            raise KafkaAway(f"{self._member.called}: not connected, so its lag is not known")
         assigned = list(consumer.assignment())
         if not assigned:
             return {}
