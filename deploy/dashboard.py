@@ -190,6 +190,15 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
         "Kafka",
         (
             Panel("Up", ((gauge("gateway_kafka_up", "client", "min"), "{{client}}"),), "bool_yes_no"),
+            Panel(
+                "What is the matter",
+                ((gauge("gateway_kafka_problems", "client, word"), "{{client}}: {{word}}"),),
+                help="It should be empty.",
+            ),
+            Panel(
+                "Delay by quotas, seconds per second",
+                ((rate("gateway_kafka_throttled_seconds_total", "client"), "{{client}}"),),
+            ),
             Panel("Records acknowledged", ((rate("gateway_kafka_written_events_total", "topic"), "{{topic}}"),), "cps"),
             Panel("Waiting in the journal", ((gauge("gateway_publisher_lag_records", "instance"), "{{instance}}"),)),
             Panel(

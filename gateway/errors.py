@@ -30,6 +30,8 @@ class GatewayError(Exception):
     retriable: bool = False
     retry_after_s: float | None = None
     exit_code: int = 1
+    #: Whoever raised it has logged the reason, in lines that are bounded; whoever tries again need not log it.
+    is_logged: bool = False
 
 
 class SenderError(GatewayError):

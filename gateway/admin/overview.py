@@ -20,6 +20,7 @@ from gateway.config import webhook_url
 from gateway.config.settings import Subscriber
 from gateway.fanout.parking import dlq_topic
 from gateway.log.journal import EVENTS
+from gateway.log.kafka.errors import first_word
 
 
 class Overview:
@@ -158,18 +159,21 @@ class Overview:
             states["publisher"] = self._parts.publisher.state
         if self._parts.kafka is not None:
             states |= {name or "writer": state for name, state in self._parts.kafka.states.items()}
+        clients = [
+            {
+                "name": name,
+                "is_ready": state.is_ready,
+                "state": state.word or "ready",
+                "reason": state.reason,
+                "since": state.since,
+            }
+            for name, state in sorted(states.items())
+        ]
+        worst = first_word(state.word for state in states.values() if state.word)
         return {
             "is_ready": all(state.is_ready for state in states.values()),
-            "clients": [
-                {
-                    "name": name,
-                    "is_ready": state.is_ready,
-                    "state": state.word or "ready",
-                    "reason": state.reason,
-                    "since": state.since,
-                }
-                for name, state in sorted(states.items())
-            ],
+            "problem": next((client for client in clients if client["state"] == worst), None),
+            "clients": clients,
             "lag": self._watching.publisher_lag if self._parts.publisher is not None else None,
         }
 

@@ -366,12 +366,13 @@ class SubscriberReader:
         except GatewayError as exc:
             if not exc.retriable:
                 raise
-            _log.warning(
-                "delivery.put_away_failed",
-                subscriber=self.plan.name,
-                id=redaction.event_id(job.record.id),
-                error=str(exc),
-            )
+            if not exc.is_logged:
+                _log.warning(
+                    "delivery.put_away_failed",
+                    subscriber=self.plan.name,
+                    id=redaction.event_id(job.record.id),
+                    error=str(exc),
+                )
             self._dispatcher.postpone(job, self._rng.uniform(0.5, 1.0) * (exc.retry_after_s or _APPEND_BACKOFF_S))
             return
         self._finish(job)

@@ -165,6 +165,7 @@ class StateBoard:
             if self._reader is not None:
                 await self._reader.close()
         except GatewayError as exc:
+            # At the end always: nobody tries again.
             _log.warning("state.not_written", error=str(exc), keys=sorted(self._dirty))
         self._reader = None
 
@@ -175,7 +176,7 @@ class StateBoard:
                 records = await self._next()
             except Exception as exc:  # the top of a task
                 fault = redaction.fault(exc)
-                if said != fault:
+                if said != fault and not _is_logged(exc):
                     said = fault
                     _log.warning("state.read_failed", error=said)
                 await sleep(self._clock, _BACKOFF_S)
@@ -267,7 +268,8 @@ class StateBoard:
             try:
                 await self._append()
             except Exception as exc:  # the top of a task
-                _log.warning("state.not_written", error=redaction.fault(exc), keys=sorted(self._dirty))
+                if not _is_logged(exc):
+                    _log.warning("state.not_written", error=redaction.fault(exc), keys=sorted(self._dirty))
                 await sleep(self._clock, _BACKOFF_S)
 
     async def _append(self) -> None:
@@ -288,3 +290,7 @@ class StateBoard:
             self._written_at[key] = now
             if self._kept[key].items() <= value.items():
                 self._dirty.pop(key, None)
+
+
+def _is_logged(exc: Exception) -> bool:
+    return isinstance(exc, GatewayError) and exc.is_logged

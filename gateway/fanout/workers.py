@@ -31,6 +31,13 @@ class _Worker:
         self.is_cut = False
         self.task: asyncio.Task[None] | None = None
 
+    def was_cut(self) -> bool:
+        """Return whether the delivery was cancelled, and nobody wants the task to end; it goes on then."""
+        if not self.is_cut or self.task is None:
+            return False
+        self.is_cut = False
+        return self.task.uncancel() == 0
+
 
 class Workers:
     """Deliver what the dispatcher gives out.
@@ -55,7 +62,6 @@ class Workers:
         self._workers: set[_Worker] = set()
         self._idle: deque[asyncio.Future[Job | None]] = deque()
         self._least_idle = 0
-        self._is_stopped = False
 
     def __len__(self) -> int:
         return len(self._workers)
@@ -91,7 +97,6 @@ class Workers:
 
     async def stop(self) -> None:
         """Cancel all of them, with what they deliver. May come twice."""
-        self._is_stopped = True
         tasks = [worker.task for worker in self._workers if worker.task is not None]
         for task in tasks:
             task.cancel()
@@ -105,14 +110,11 @@ class Workers:
                 try:
                     await self._deliver(job)
                 except asyncio.CancelledError:
-                    if not worker.is_cut or self._is_stopped:
+                    if not worker.was_cut():
                         raise
                     self._on_cut(job)
                 worker.job = None
-                if worker.is_cut:
-                    worker.is_cut = False
-                    assert worker.task is not None
-                    worker.task.uncancel()
+                worker.was_cut()  # or it ended all the same
                 job = self._dispatcher.take() or await self._wait()
         finally:
             self._workers.discard(worker)

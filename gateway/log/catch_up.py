@@ -176,9 +176,12 @@ class CatchUps:
 
     async def _read(self, cursor: Cursor) -> None:
         until = self._clock.monotonic() + self._policy.slot_s
-        reader = await self._log.browse(cursor.name, cursor.topics, positions=dict(cursor.next))
+        begins = dict(cursor.next)
+        reader = await self._log.browse(cursor.name, cursor.topics, positions=begins)
         try:
             while not cursor.has_met(self._shared):
+                if cursor.next.keys() != begins.keys():
+                    return  # it has more partitions now: with another reader
                 if not cursor.consumer.is_willing() or (self._queue and self._clock.monotonic() >= until):
                     return
                 if (room := cursor.consumer.room()) > 0:
@@ -199,4 +202,5 @@ class CatchUps:
 
 
 def _is_ready(cursor: Cursor) -> bool:
-    return cursor.consumer.is_hungry() and cursor.consumer.is_willing()
+    consumer = cursor.consumer
+    return consumer.is_hungry() and consumer.is_willing() and consumer.room() > 0

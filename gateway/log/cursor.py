@@ -90,6 +90,15 @@ class Cursor:
         """Return whether it is where the shared reading is, or ahead, in every partition."""
         return all(self.next.get(name, 0) >= shared.get(name, 0) for name in self.partitions)
 
+    def part(self, batch: Batch, ends: Mapping[str, int]) -> Batch:
+        """Return what of a batch is for these topics, as far as ``ends``."""
+        topics, mine = self.topics, self.partitions
+        return Batch(
+            [record for record in batch if record.topic in topics and record.partition in mine],
+            [gap for gap in batch.gaps if gap.partition in mine],
+            {name: end for name, end in ends.items() if name in mine},
+        )
+
     def beyond(self, batch: Batch) -> Batch:
         """Return what of a batch it had not passed when it came to the shared reading from ahead."""
         records: list[Record] = [record for record in batch if record.offset >= self.next.get(record.partition, 0)]

@@ -28,10 +28,10 @@ import structlog
 
 from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError
-from gateway.log import AssignedReader, Batch, EventLog, Gap, Placed
-from gateway.log import gaps as telling
+from gateway.log import AssignedReader, Batch, EventLog, Placed
 from gateway.log.catch_up import CatchUps, Change, ReadingPolicy
 from gateway.log.cursor import Consumer, Cursor
+from gateway.log.places import Places, foremost, give_up, load, pass_gaps, report_gaps
 from gateway.telemetry import redaction
 
 _POLICY: Final = ReadingPolicy()
@@ -262,27 +262,35 @@ class SharedReader:
         if not batch and not batch.gaps and not ends:
             return
         parts: dict[frozenset[str], Batch] = {}
-        for cursor in list(self._attached.values()):
+        takers: list[tuple[Cursor, Batch]] = []
+        left: list[Cursor] = []
+        for cursor in self._attached.values():
             part = parts.get(cursor.topics)
             if part is None:
-                part = parts[cursor.topics] = _part(batch, ends, cursor)
+                part = parts[cursor.topics] = cursor.part(batch, ends)
             if cursor.next:
                 part = cursor.beyond(part)
             if len(part) > cursor.consumer.room():
-                self._detach(cursor)
+                left.append(cursor)
             elif part or part.gaps or part.ends:
-                self._give(cursor, part)
-        if batch.gaps:
-            self._report(batch.gaps)
-        self._shared.update(ends)
+                takers.append((cursor, part))
+        for cursor in left:
+            self._detach(cursor)
+        if batch.gaps:  # before they are taken: what is taken may be committed at once
+            report_gaps(self._log, {cursor: cursor.positions(self._shared) for cursor, _ in takers}, batch.gaps)
+        self._shared.update(ends)  # before anybody takes: who takes may say that something has changed
+        for cursor, part in takers:
+            self._give(cursor, part)
         for cursor in self._attached.values():
             if cursor.next and all(self._shared[name] >= at for name, at in cursor.next.items()):
                 cursor.next = {}
+        if left:
+            self._catch_ups.look(left)
 
     def _caught(self, cursor: Cursor, batch: Batch) -> bool:
         """Give what was read for one cursor alone; returns False when it failed."""
         if batch.gaps:
-            self._report_to({cursor: cursor.next}, batch.gaps)
+            report_gaps(self._log, {cursor: cursor.next}, batch.gaps)
         if not self._give(cursor, batch):
             return False
         cursor.next.update(batch.ends)
@@ -299,23 +307,6 @@ class SharedReader:
             self._begin(self._again(cursor))
             return False
         return True
-
-    def _report(self, gaps: Collection[Gap]) -> None:
-        self._report_to({cursor: cursor.positions(self._shared) for cursor in self._attached.values()}, gaps)
-
-    def _report_to(self, cursors: Mapping[Cursor, Mapping[str, int]], gaps: Collection[Gap]) -> None:
-        """Report gaps once, each as far as cursors had not passed it and the log has not reported it by itself."""
-        for gap in gaps:
-            names: dict[Gap, list[str]] = {}
-            for cursor, positions in cursors.items():
-                if gap.partition not in cursor.partitions:
-                    continue
-                committed = self._log.cursors.committed(cursor.name).get(gap.partition, 0)
-                left = telling.clipped(gap, max(positions.get(gap.partition, 0), committed))
-                if left is not None:
-                    names.setdefault(left, []).append(cursor.name)
-            for left, of in names.items():
-                telling.report(self._log.kind, of, left)
 
     # -- attaching ----------------------------------------------------------------------------------------------
 
@@ -340,41 +331,25 @@ class SharedReader:
         new = set(partitions)
         self._assigned |= new
         async with self._one_places:
-            places = await self._places([one for one in self._cursors.values() if one not in self._awaited], new)
+            places = await self._load([one for one in self._cursors.values() if one not in self._awaited], new)
             new &= self._assigned
             for name in new:
-                nexts = [placed[name].offset for placed in places.values() if name in placed]
-                if nexts:
-                    near = max(nexts) - self._policy.spread
-                    self._shared[name] = min(at for at in nexts if at >= near)
+                if (begin := foremost(places, name, self._policy.spread)) is not None:
+                    self._shared[name] = begin
             for cursor, placed in places.items():
                 self._place(cursor, {name: at for name, at in placed.items() if name in new})
-            self._tell_of_gaps(places)
+            pass_gaps(self._log, places)
         return {name: self._shared[name] for name in new if name in self._shared}
 
-    async def _places(
-        self, cursors: Collection[Cursor], partitions: Collection[str]
-    ) -> dict[Cursor, Mapping[str, Placed]]:
-        """Return where cursors go on in partitions, without those that could not be asked for: they are tried again."""
-        limit = asyncio.Semaphore(self._policy.loads)
-        found: dict[Cursor, Mapping[str, Placed]] = {}
-
-        async def ask(cursor: Cursor) -> None:
-            start = await cursor.consumer.begin()  # may take seconds, and costs nothing
-            async with limit:
-                found[cursor] = await self._log.cursors.load(cursor.name, cursor.topics, partitions, start=start)
-
-        backoff_s = self._policy.first_backoff_s
-        while True:
-            asked = [cursor for cursor in cursors if self._cursors.get(cursor.name) is cursor]
-            results = await asyncio.gather(*map(ask, asked), return_exceptions=True)
-            faults = [fault for fault in results if isinstance(fault, Exception)]
-            if not faults:
-                return found
-            _log.warning("reading.positions_unknown", group=self.group, error=redaction.fault(faults[0]))
-            cursors = [cursor for cursor in asked if cursor not in found]
-            await sleep(self._clock, backoff_s)
-            backoff_s = min(self._policy.max_backoff_s, backoff_s * 2)
+    async def _load(self, cursors: Collection[Cursor], partitions: Collection[str]) -> Places:
+        return await load(
+            self._log,
+            cursors,
+            partitions,
+            clock=self._clock,
+            policy=self._policy,
+            is_here=lambda cursor: self._cursors.get(cursor.name) is cursor,
+        )
 
     def _place(self, cursor: Cursor, placed: Mapping[str, Placed]) -> None:
         """Note where a cursor goes on in partitions that are new to it, and attach it if it can be."""
@@ -392,23 +367,12 @@ class SharedReader:
         else:
             self._catch_ups.look([cursor])
 
-    def _tell_of_gaps(self, places: Mapping[Cursor, Mapping[str, Placed]]) -> None:
-        """Report what cursors do not get before the place at which they go on, and commit that they have passed it."""
-        names: dict[Gap, list[str]] = {}
-        for cursor, placed in places.items():
-            for name, place in placed.items():
-                if place.gap is not None:
-                    names.setdefault(place.gap, []).append(cursor.name)
-                    self._log.cursors.commit(cursor.name, name, place.offset)
-        for gap, of in names.items():
-            telling.report(self._log.kind, of, gap)
-
     async def _admit(self, cursor: Cursor) -> None:
         """Place a cursor that came, or failed, after partitions were assigned."""
         async with self._one_places:
             if cursor.is_placed or self._cursors.get(cursor.name) is not cursor:
                 return
-            places = await self._places([cursor], set(self._assigned))
+            places = await self._load([cursor], set(self._assigned))
             self._awaited.discard(cursor)
             placed = places.get(cursor, {})
             if not placed.keys() <= self._shared.keys() and placed.keys() <= self._assigned:
@@ -417,7 +381,7 @@ class SharedReader:
                 self._change.happened()
                 return
             self._place(cursor, {name: at for name, at in placed.items() if name in self._assigned})
-            self._tell_of_gaps(places)
+            pass_gaps(self._log, places)
 
     async def _again(self, cursor: Cursor) -> None:
         """Let a cursor whose consumer failed go on at what it has committed."""
@@ -444,29 +408,10 @@ class SharedReader:
         for name in gone:
             self._shared.pop(name, None)
         await self._catch_ups.drop(touched)
-        results = await asyncio.gather(*(cursor.consumer.revoked(gone) for cursor in touched), return_exceptions=True)
-        for fault in results:
-            if isinstance(fault, Exception):
-                _log.error("reading.revoke_failed", group=self.group, error=redaction.fault(fault))
-        try:
-            async with asyncio.timeout(self._policy.flush_s):
-                await self._log.cursors.flush()
-        except (TimeoutError, GatewayError) as exc:
-            _log.warning("reading.flush_failed", group=self.group, error=str(exc) or "no answer in time")
-        self._log.cursors.release(gone)
+        await give_up(self._log, touched, gone, flush_s=self._policy.flush_s)
         self.changed()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=f"placing:{self.group}")
         self._placing.add(task)
         task.add_done_callback(self._placing.discard)
-
-
-def _part(batch: Batch, ends: Mapping[str, int], cursor: Cursor) -> Batch:
-    """Return what of a batch is for the topics of a cursor."""
-    topics, mine = cursor.topics, cursor.partitions
-    return Batch(
-        [record for record in batch if record.topic in topics and record.partition in mine],
-        [gap for gap in batch.gaps if gap.partition in mine],
-        {name: end for name, end in ends.items() if name in mine},
-    )

@@ -250,6 +250,24 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "0: the log line kafka.unavailable and /readyz say why; events wait in the journal, nothing is lost.",
     ),
     Metric(
+        "gateway_kafka_problems",
+        _DELIVER,
+        "gauge",
+        ("client", "word"),
+        "What is the matter with the clients of this name: topics (or the connection) by word: authentication, "
+        "authorisation, instance_in_use, group_in_use, away, not_enough_replicas, refused, codec, unreadable, "
+        "unknown_topic, throttled.",
+        "The word says what to look at; /readyz and the log line kafka.unavailable have the reason and the advice.",
+    ),
+    Metric(
+        "gateway_kafka_throttled_seconds",
+        _DELIVER,
+        "counter",
+        ("client",),
+        "Time for which quotas of the brokers delayed requests of this client.",
+        "Growing all the time: the quota of the gateway's user or client id is too small (kafka-configs.sh).",
+    ),
+    Metric(
         "gateway_kafka_written_events",
         _DELIVER,
         "counter",

@@ -10,7 +10,7 @@ from aiohttp.test_utils import make_mocked_request
 from gateway.admin.answers import BadRequest, NotFound, answered
 from gateway.admin.parts import NotHere
 from gateway.errors import Broken, ConfigError, Forbidden, NotNow, Transient, Unauthenticated
-from gateway.log.kafka.faults import KafkaAway
+from gateway.log.kafka.errors import KafkaAway
 
 
 @pytest.mark.parametrize(

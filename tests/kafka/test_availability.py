@@ -8,8 +8,11 @@ import pytest
 
 from gateway.log.kafka import KafkaLog, KafkaOptions
 from gateway.log.kafka.availability import CONNECTION, Availability, State, both
-from gateway.log.kafka.faults import KafkaAway
+from gateway.log.kafka.errors import AWAY, NOT_ENOUGH_REPLICAS, KafkaAway, Problem
 from gateway.telemetry.metrics import METRICS
+
+_AWAY = Problem(AWAY, "connection refused")
+_REPLICAS = Problem(NOT_ENOUGH_REPLICAS, "one of two")
 
 
 def shown() -> dict[str, float]:
@@ -24,7 +27,7 @@ def test_it_follows_the_client() -> None:
     assert shown()["follows"] == 0
     one.solved(CONNECTION)
     assert shown()["follows"] == 1
-    one.problem("sms.dr", "no leader")
+    one.problem("sms.dr", _REPLICAS)
     assert shown()["follows"] == 0
     one.close()
     assert "follows" not in shown()
@@ -35,7 +38,7 @@ def test_a_client_that_is_closed_twice_or_speaks_afterwards_stays_gone() -> None
     one = Availability("gone")
     one.close()
     one.close()
-    one.problem(CONNECTION, "closed")
+    one.problem(CONNECTION, _AWAY)
     one.solved(CONNECTION)
     assert "gone" not in shown()
 
@@ -61,8 +64,8 @@ def test_clients_of_one_name_are_up_when_all_of_them_are() -> None:
     assert shown()["shared"] == 1
     three = Availability("shared")
     three.solved(CONNECTION)
-    three.problem("sms.dr", "no leader")
-    one.problem(CONNECTION, "away")
+    three.problem("sms.dr", _REPLICAS)
+    one.problem(CONNECTION, _AWAY)
     one.solved(CONNECTION)
     assert shown()["shared"] == 0
     three.close()
@@ -73,8 +76,8 @@ def test_clients_of_one_name_are_up_when_all_of_them_are() -> None:
 
 def test_of_two_states_of_one_name_the_one_with_a_problem_is_told() -> None:
     """Whichever of them is asked first."""
-    well, ill = State(True, {}, 2.0), State(False, {CONNECTION: "away"}, 1.0)
-    assert both(well, ill) == both(ill, well) == State(False, {CONNECTION: "away"}, 2.0)
+    well, ill = State(True, {}, 2.0), State(False, {CONNECTION: _AWAY}, 1.0)
+    assert both(well, ill) == both(ill, well) == State(False, {CONNECTION: _AWAY}, 2.0)
 
 
 async def test_a_reader_that_cannot_open_leaves_no_series() -> None:

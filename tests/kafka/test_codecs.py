@@ -14,7 +14,7 @@ from confluent_kafka import Consumer
 
 from gateway.log import Entry, Record
 from gateway.log.kafka import KafkaLog, KafkaOptions, KafkaReader, ReaderPolicy
-from gateway.log.kafka.availability import UNREADABLE
+from gateway.log.kafka.errors import CODEC, UNREADABLE
 from gateway.telemetry.metrics import METRICS
 from tests.broker.cluster import Cluster
 from tests.broker.fixtures import make
@@ -89,7 +89,7 @@ async def test_what_the_broker_compresses_is_read(kafka: str, prefix: str, codec
 async def test_a_missing_codec_stops_its_partition_alone(
     kafka: str, prefix: str, codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What precedes the batch and all other topics are read; it is named as unreadable; nothing is lost or repeated."""
+    """What precedes the batch and all other topics are read; it is named as such; nothing is lost or repeated."""
     plain, packed = _options(kafka, prefix), _options(kafka, prefix, compression=codec)
     before, inside, behind = ([event(number, "key") for number in range(at, at + 20)] for at in (0, 20, 40))
     await _write(plain, before)
@@ -106,8 +106,8 @@ async def test_a_missing_codec_stops_its_partition_alone(
         assert sorted(_numbers(found)) == sorted(_numbers([*before, *calls]))
         while reader.state.is_ready:
             assert await reader.fetch(max_records=500, wait_s=0.2) == []
-        assert reader.state.word == UNREADABLE
-        assert f"{prefix}sms.dr-0: unreadable from offset 20 on: its codec" in log.states[group].reason
+        assert reader.state.word == CODEC
+        assert f"{prefix}sms.dr-0: codec: unreadable from offset 20 on: its codec" in log.states[group].reason
         assert codec in reader.state.reason
         assert "install the package cramjam" in reader.state.reason
         assert _gauge("gateway_kafka_unreadable_partitions", group) == 1
@@ -155,7 +155,7 @@ async def test_a_batch_that_is_corrupt_on_disk_stops_its_partition_alone(stoppab
     while reader.state.is_ready:
         await reader.fetch(max_records=500, wait_s=0.2)
     assert reader.state.word == UNREADABLE
-    assert "sms.dr-0: unreadable from offset 10 on: the record batch is corrupt" in log.states["gateway.billing"].reason
+    assert "sms.dr-0: unreadable: from offset 10 on the record batch is corrupt" in log.states["gateway.billing"].reason
     assert "--reset-offsets" in reader.state.reason
     _flip(segment, at)
     assert _numbers(await _read(reader, 20)) == _numbers([*batches[1], *batches[2]])

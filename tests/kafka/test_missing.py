@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.log.kafka import KafkaLog, KafkaOptions, KafkaReader, ReaderPolicy, topics
-from gateway.log.kafka.availability import MISSING
+from gateway.log.kafka.errors import UNKNOWN_TOPIC
 from gateway.telemetry.metrics import METRICS
 from tests.broker.fixtures import make
 from tests.kafka.traffic import event
@@ -54,8 +54,10 @@ async def test_a_mistyped_topic_is_named_waited_for_and_never_created(creating: 
     await writer.append([event(0, "key")])
     assert [record.topic for record in await read(reader, 1)] == ["sms.dr"]
     reader.commit("sms.dr-0", 1)  # the group divides its partitions anew when the other topic comes
-    assert reader.state.word == MISSING
-    assert "sms.drr: does not exist, and is read as soon as it does; did you mean " in reader.state.reason
+    assert reader.state.word == UNKNOWN_TOPIC
+    assert (
+        "sms.drr: unknown_topic: does not exist, and is read as soon as it does; did you mean " in reader.state.reason
+    )
     assert "sms.dr'" in reader.state.reason
     value = METRICS.registry.get_sample_value
     assert value("gateway_kafka_missing_topics", {"group": group}) == 1
@@ -78,7 +80,7 @@ async def test_a_reader_of_nothing_but_a_mistyped_topic_opens_and_waits(creating
     for reader in (group, alone):
         assert await reader.fetch(max_records=10, wait_s=1.0) == []
         assert await reader.fetch(max_records=10, wait_s=1.0) == []
-        assert reader.state.word == MISSING
+        assert reader.state.word == UNKNOWN_TOPIC
         assert await reader.lag() == {}
     assert await _names(options) == set()
     writer = KafkaLog(options)

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from gateway.config.kafka_settings import Kafka, OAuth, Topics
 from gateway.errors import ConfigError, Transient
 from gateway.log.kafka import KafkaLog, KafkaOptions, topics
+from gateway.log.kafka.errors import AUTHENTICATION, AUTHORISATION
 from gateway.log.kafka.security import ClientCredentials
 from gateway.log.kafka.writer_policy import WriterPolicy
 from gateway.publisher import Publisher
@@ -137,7 +138,7 @@ async def test_a_wrong_password_is_named(secure_kafka: Cluster, prefix: str, tmp
     async with journal(tmp_path) as log:
         publisher = Publisher(log, KafkaOptions.of(settings, Topics(prefix=prefix)))
         await publisher.start()
-        await until(lambda: "uthentication failed" in publisher.state.reason)
+        await until(lambda: publisher.state.word == AUTHENTICATION)
         assert "not-this-one" not in publisher.state.reason
         await publisher.stop()
 
@@ -179,7 +180,7 @@ async def test_rights_that_are_missing_are_named_and_waited_for(
         await publisher.start()
         given = [event(n, f"key-{n % 10}") for n in range(100)]
         await log.append([*given, event(1000, "k", "call.event")])
-        await until(lambda: "not authorised" in publisher.state.reason)
+        await until(lambda: publisher.state.word == AUTHORISATION)
         assert list(publisher.state.problems) == [TOPIC]
         await asyncio.to_thread(_grant, secure_kafka.bootstrap, prefix + TOPIC, AclOperation.WRITE)
         await published(publisher)

@@ -103,10 +103,9 @@ function updateKafka(tile, { kafka, search }) {
     say(tile.note, behind || "the journal is the log");
     return;
   }
-  const ill = kafka.clients.filter((client) => !client.is_ready);
-  const reason = ["away", "unreadable", "topic missing"].map((state) => ill.find((client) => client.state === state)).find(Boolean) ?? ill[0];
-  say(tile.value, reason ? reason.state : "connected");
-  tile.element.dataset.state = reason ? (reason.state === "topic missing" ? "warn" : "bad") : "";
+  const reason = kafka.problem;
+  say(tile.value, reason ? reason.state.replaceAll("_", " ") : "connected");
+  tile.element.dataset.state = reason ? (["unknown_topic", "throttled"].includes(reason.state) ? "warn" : "bad") : "";
   const lag = kafka.lag === null ? "" : `${short(kafka.lag)} to publish`;
   say(tile.note, reason ? `${reason.name}: ${reason.reason}` : [lag, behind].filter(Boolean).join(" · "));
   tile.element.title = reason ? reason.reason : "";

@@ -9,8 +9,9 @@ what is gone before that), ``offsets`` (the requests). ``reader``, ``member``, `
 group with one position, for whoever has not moved to a shared reading yet.
 
 Beside it: ``options`` and ``security`` (how clients are made), ``topics`` (create, list), ``incarnation`` and
-``recreations`` (is it still the same topic), ``availability`` (what is the matter, told once), ``staleness`` (away, or
-moved?), ``faults`` (aiokafka's errors in our words), ``quiet`` (its log).
+``recreations`` (is it still the same topic), ``errors`` (what may be the matter, in our words), ``observed_client``
+(what one client met), ``availability`` (what is the matter with it), ``outage`` (what is logged of that),
+``log_rate_limit`` (aiokafka's own log), ``staleness`` (away, or moved?).
 """
 
 from gateway.log.kafka.availability import State

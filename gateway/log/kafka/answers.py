@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final
 
-from gateway.log.kafka import faults
+from gateway.log.kafka.errors import CLIENT_ERRORS, away
 from gateway.log.kafka.incarnation import TopicIds
 from gateway.log.kafka.offsets import BEGINNING, END, OffsetClient
 
@@ -48,8 +48,8 @@ class Answers:
                     known = await self._ids.recent(client)
                     if not all(map(known.__contains__, topics)):
                         known = await self._ids.now(client, topics)
-        except faults.CLIENT_ERRORS as exc:
-            raise faults.away(exc, "Kafka") from exc
+        except CLIENT_ERRORS as exc:
+            raise away(exc, "Kafka", client) from exc
         return {topic: known[topic] for topic in topics if topic in known}
 
     async def beginnings(self, partitions: Collection[Any], ids: Mapping[str, str]) -> dict[Any, int]:

@@ -21,8 +21,9 @@ from typing import Any, Final
 from aiokafka import TopicPartition, errors
 
 from gateway.log import Batch, Gap, Record
-from gateway.log.kafka import binding, farewell, faults, foreign
-from gateway.log.kafka.availability import CONNECTION, MISSING, UNREADABLE, Availability, State, both
+from gateway.log.kafka import binding, farewell, foreign
+from gateway.log.kafka.availability import CONNECTION, Availability, State, both
+from gateway.log.kafka.errors import CLIENT_ERRORS, KafkaAway, away
 from gateway.log.kafka.incarnation import TopicIds, is_another
 from gateway.log.kafka.missing import MissingTopics
 from gateway.log.kafka.options import KafkaOptions
@@ -116,9 +117,9 @@ class ConsumerReader(ABC):
     def state(self) -> State:
         """Whether all of it can be read, for ``/readyz`` and the console."""
         state = self._availability.state
-        for word, part in ((MISSING, self._missing), (UNREADABLE, self._fetcher)):
+        for part in (self._missing, self._fetcher):
             if part.problems:
-                state = both(state, State(False, dict(part.problems), part.since, word))
+                state = both(state, State(False, dict(part.problems), part.since))
         return state
 
     # -- reading ------------------------------------------------------------------------------------------------
@@ -142,7 +143,7 @@ class ConsumerReader(ABC):
     async def fetch(self, *, max_records: int, wait_s: float) -> Batch:
         """See :meth:`gateway.log.AssignedReader.fetch`."""
         if self._is_closed:
-            raise faults.KafkaAway(f"{self._called}: the reader is closed")
+            raise KafkaAway(f"{self._called}: the reader is closed")
         consumer = await self._ready()
         self._missing.look(consumer)
         turn = self._turn
@@ -174,7 +175,7 @@ class ConsumerReader(ABC):
                     return await self._fetcher.take(consumer, active, max_records=max_records, wait_s=wait_s), ()
         except errors.OffsetOutOfRangeError as exc:
             return {}, await self._gone(consumer, exc.args[0])
-        except faults.CLIENT_ERRORS as exc:
+        except CLIENT_ERRORS as exc:
             await self._trouble(consumer, exc)
         return {}, ()
 
@@ -301,7 +302,7 @@ class ConsumerReader(ABC):
         self._turn += 1
         if consumer is not None:
             ended = self._end(consumer)
-            if self._availability.state.is_ready:
+            if CONNECTION not in self._availability.state.problems:
                 await ended
         self._availability.close()
         self._fetcher.close()
@@ -315,8 +316,7 @@ class ConsumerReader(ABC):
     def _heard(self) -> None:
         """Kafka answered."""
         self._heard_at = time.monotonic()
-        if not self._availability.state.is_ready:
-            self._availability.solved(CONNECTION)
+        self._availability.solved(CONNECTION)
 
     async def _make_sure(self, consumer: Any) -> None:
         """Nothing came. Is there nothing, or is Kafka away?
@@ -324,17 +324,20 @@ class ConsumerReader(ABC):
         Raises:
             KafkaAway: away.
         """
+        health = consumer._client.health
+        self._availability.look(health, self._options.own_name)
         silent_s = time.monotonic() - self._heard_at
-        if silent_s < self._policy.probe_s and self._availability.state.is_ready:
+        is_away = CONNECTION in self._availability.state.problems
+        if (silent_s < self._policy.probe_s and not is_away) or time.monotonic() < health.throttled_until:
             return
         try:
             async with asyncio.timeout(self._policy.request_s / 2):
                 await self._probe(consumer)
-        except faults.CLIENT_ERRORS as exc:
-            self._availability.problem(CONNECTION, faults.reason(exc))
+        except CLIENT_ERRORS as exc:
+            failed = self._failed(exc, consumer)
             if silent_s > self._policy.rebootstrap_s:
                 await self._replace(consumer)
-            raise faults.away(exc, self._called) from exc
+            raise failed from exc
         self._heard()
 
     async def _probe(self, consumer: Any) -> None:
@@ -351,10 +354,10 @@ class ConsumerReader(ABC):
         Raises:
             KafkaAway: always.
         """
-        self._availability.problem(CONNECTION, faults.reason(exc))
+        failed = self._failed(exc, consumer)
         if not isinstance(exc, errors.TopicAuthorizationFailedError | errors.GroupAuthorizationFailedError):
             await self._replace(consumer)
-        raise faults.away(exc, self._called) from exc
+        raise failed from exc
 
     async def _ask(self, question: Awaitable[Any]) -> Any:
         """A question to Kafka, with a deadline.
@@ -365,8 +368,18 @@ class ConsumerReader(ABC):
         try:
             async with asyncio.timeout(self._policy.request_s):
                 return await question
-        except faults.CLIENT_ERRORS as exc:
-            raise faults.away(exc, self._called) from exc
+        except CLIENT_ERRORS as exc:
+            raise self._failed(exc, self.consumer) from exc
+
+    def _failed(self, exc: BaseException, consumer: Any) -> KafkaAway:
+        """Report what aiokafka raised; return the error to raise from it."""
+        failed = away(exc, self._called, None if consumer is None else consumer._client)
+        if isinstance(exc, errors.TopicAuthorizationFailedError) and consumer is not None and consumer.assignment():
+            # Of one topic, while the others are read: reported by its name, and until a broker no longer refuses it.
+            self._availability.look(consumer._client.health, self._options.own_name)
+        else:
+            self._availability.problem(CONNECTION, failed.problem)
+        return failed
 
 
 def _state_of(consumer: Any, tp: Any) -> Any:

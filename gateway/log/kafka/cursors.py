@@ -33,9 +33,9 @@ from aiokafka import TopicPartition
 
 from gateway.errors import Transient
 from gateway.log import Begins, Placed, Start
-from gateway.log.kafka import faults
 from gateway.log.kafka.availability import CONNECTION, Availability, State
 from gateway.log.kafka.cursor_placement import CursorPlacement, Place, Remembered
+from gateway.log.kafka.errors import KafkaAway
 from gateway.log.kafka.incarnation import mark
 from gateway.log.kafka.offsets import GroupInUse, OffsetClient
 from gateway.log.kafka.options import Backoff, KafkaOptions
@@ -153,11 +153,8 @@ class KafkaCursors:
                 found = await self._placement.place(cursor, known, mine, start)
                 self._take(cursor, known, found)
                 await self._commit(cursor, known, {name for name, place in found.items() if place.is_new})
-        except GroupInUse as exc:
-            availability.problem(cursor, str(exc))
-            raise
-        except Transient as exc:
-            availability.problem(CONNECTION, str(exc))
+        except KafkaAway as exc:
+            availability.problem(_subject(cursor, exc), exc.problem)
             raise
         availability.solved(CONNECTION)
         return {name: place.placed for name, place in found.items()}
@@ -256,13 +253,12 @@ class KafkaCursors:
     def _away(self, failed: Mapping[str, asyncio.Task[None]]) -> Exception:
         """Return the error of those that could not be stored; one that is not ours to expect first."""
         found = {cursor: error for cursor, task in failed.items() if task.done() and (error := _error(task))}
-        for error in found.values():
-            if not isinstance(error, Transient):
-                return error
         availability = self._begin()
         for cursor, error in found.items():
-            availability.problem(cursor if isinstance(error, GroupInUse) else CONNECTION, str(error))
-        return next(iter(found.values()), faults.KafkaAway("positions: no answer in time"))
+            if not isinstance(error, KafkaAway):
+                return error
+            availability.problem(_subject(cursor, error), error.problem)
+        return next(iter(found.values()), KafkaAway("positions: no answer in time"))
 
     async def _commit(self, cursor: str, known: _Cursor, names: Collection[str]) -> None:
         """Store these positions; whoever calls holds the cursor's lock, so that an older one never goes last.
@@ -347,6 +343,11 @@ class KafkaCursors:
                 known.renew_at = now + self._policy.renew_s
                 known.dirty.update(known.done)
                 self._dirty[cursor] = None
+
+
+def _subject(cursor: str, error: KafkaAway) -> str:
+    """Return what a problem concerns: the one cursor, or all."""
+    return cursor if isinstance(error, GroupInUse) else CONNECTION
 
 
 def _error(task: asyncio.Task[None]) -> Exception | None:

@@ -26,29 +26,26 @@ from typing import Any, Final
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition, errors
 
-from gateway.errors import Transient
 from gateway.log import OnAssigned, OnRevoked
-from gateway.log.kafka import faults
 from gateway.log.kafka.availability import CONNECTION
 from gateway.log.kafka.consumer_reader import ConsumerReader
+from gateway.log.kafka.errors import AWAY, CLIENT_ERRORS, INSTANCE_IN_USE, KafkaAway, Problem, away
+from gateway.log.kafka.log_rate_limit import limit_logs
 from gateway.log.kafka.membership import Assignor, Membership, is_fence
 from gateway.log.kafka.offsets import OffsetClient
 from gateway.log.kafka.options import OPEN_S, within
-from gateway.log.kafka.quiet import quieten
 from gateway.log.kafka.truncated import Truncated
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 
 #: Between looks whether the other process of our id is still there.
 _LOOK_S: Final = 5.0
+#: Between looks at whether the assignment still fits.
+_CHECK_S: Final = 1.0
 #: Between two demands of a new assignment: whoever leads needs a moment to see the partitions that we see.
 _RENEW_S: Final = 5.0
 #: A static member's id is its instance id, a hyphen and a UUID.
 _UUID_LENGTH: Final = 37
-_ADVICE: Final = (
-    "give each fan-out process a kafka.instance_id of its own, which it keeps over restarts; this one reads nothing "
-    "until the other one has gone"
-)
 
 _log = structlog.get_logger("gateway.kafka")
 
@@ -89,7 +86,7 @@ class GroupReader(ConsumerReader):
         self._retiring: asyncio.Task[None] | None = None
         self._is_fenced = False
         self._look_at = 0.0
-        self._renewed_at = 0.0
+        self._renew_at = 0.0
         self._wanted: set[str] = set()
         self._rebalances = METRICS.counter("gateway_kafka_rebalances").labels(self.group)
 
@@ -99,18 +96,26 @@ class GroupReader(ConsumerReader):
         Raises:
             KafkaAway: Kafka cannot be reached, or refuses; call again later.
         """
-        quieten()
+        limit_logs()
         try:
             self._missing.found(await self._ensure(self._topics))
             await self._join()
-        except Transient as exc:
-            self._availability.problem(CONNECTION, str(exc))
+        except KafkaAway as exc:
+            self._availability.problem(CONNECTION, exc.problem)
             raise
 
     def subscribe(self, topics: Collection[str]) -> None:
         """See :meth:`gateway.log.AssignedReader.subscribe`."""
         self._wanted |= set(topics) - self._topics
         self._changed.set()
+
+    def is_certain(self) -> bool:
+        """Return whether the partitions that the owner has are still ours for sure; to be asked before an attempt.
+
+        A process that was suspended is asked this before it has noticed anything else.
+        """
+        membership = self._membership
+        return membership is not None and time.monotonic() < membership.beat_at + self._policy.lease_s
 
     # -- joining ------------------------------------------------------------------------------------------------
 
@@ -127,8 +132,8 @@ class GroupReader(ConsumerReader):
                 await self._anew(consumer)
             if self._unplaced:
                 await self._place(consumer)
-        except faults.KafkaAway as exc:
-            self._availability.problem(CONNECTION, str(exc))
+        except KafkaAway as exc:
+            self._availability.problem(CONNECTION, exc.problem)
             raise
         self._renew()
         return consumer
@@ -137,7 +142,7 @@ class GroupReader(ConsumerReader):
         """See whether the group has refused us, also while nothing is fetched."""
         try:
             consumer._coordinator.check_errors()
-        except faults.CLIENT_ERRORS as exc:
+        except CLIENT_ERRORS as exc:
             await self._trouble(consumer, exc)
 
     async def _widen(self) -> None:
@@ -175,12 +180,13 @@ class GroupReader(ConsumerReader):
             fetch_max_bytes=policy.fetch_max_bytes,
             max_partition_fetch_bytes=policy.max_partition_fetch_bytes,
         )
+        self._availability.watch(consumer._client.health)
         try:
             async with asyncio.timeout(OPEN_S):
                 await consumer.start()
-        except faults.CLIENT_ERRORS as exc:
+        except CLIENT_ERRORS as exc:
             await self._end(consumer)
-            raise faults.away(exc, self._called) from exc
+            raise away(exc, self._called, consumer._client) from exc
         except BaseException:
             self._end(consumer)
             raise
@@ -198,11 +204,12 @@ class GroupReader(ConsumerReader):
 
     def _renew(self) -> None:
         """Demand a new assignment where the present one was made for other topics, or other partitions."""
-        membership = self._membership
-        if membership is None or not self._held or time.monotonic() - self._renewed_at < _RENEW_S:
+        now, membership = time.monotonic(), self._membership
+        if membership is None or now < self._renew_at:
             return
-        if not membership.is_current(self._kafka_names()):
-            self._renewed_at = time.monotonic()
+        self._renew_at = now + _CHECK_S
+        if membership.has_assignment and not membership.is_current(self._kafka_names()):
+            self._renew_at = now + _RENEW_S
             membership.renew()
 
     # -- what the owner gets and gives up -----------------------------------------------------------------------
@@ -315,7 +322,7 @@ class GroupReader(ConsumerReader):
                 await asyncio.sleep(max(left_s, lease_s / 10))
                 continue
             reason = f"the group's coordinator has not answered for {lease_s:.0f} s"
-            self._availability.problem(CONNECTION, reason)
+            self._availability.problem(CONNECTION, consumer._client.health.failure or Problem(AWAY, reason))
             _log.warning("kafka.partitions_given_up", group=self.group, reason=reason, partitions=sorted(self._held))
             self._begin_to_retire(consumer)
 
@@ -323,15 +330,16 @@ class GroupReader(ConsumerReader):
         """Called by aiokafka's task, which ends: another process has our id."""
         self._is_fenced = True
         self._look_at = time.monotonic() + _LOOK_S
-        self._availability.problem(CONNECTION, self._fenced_reason)
-        _log.error("kafka.instance_fenced", group=self.group, instance_id=self._instance_id, advice=_ADVICE)
+        self._availability.problem(CONNECTION, self._fenced)
+        advice = self._fenced.advice
+        _log.error("kafka.instance_fenced", group=self.group, instance_id=self._instance_id, advice=advice)
         self._changed.set()
         if self.consumer is consumer:
             self._begin_to_retire(consumer)
 
     @property
-    def _fenced_reason(self) -> str:
-        return f"another process reads with kafka.instance_id {self._instance_id}; {_ADVICE}"
+    def _fenced(self) -> Problem:
+        return Problem(INSTANCE_IN_USE, f"another process reads with kafka.instance_id {self._instance_id}")
 
     async def _look(self) -> None:
         """Has the other process of our id gone?
@@ -345,13 +353,13 @@ class GroupReader(ConsumerReader):
             if all(member[:-_UUID_LENGTH] != self._instance_id for member in members):
                 self._is_fenced = False
                 return
-        raise faults.KafkaAway(f"{self._called}: {self._fenced_reason}")
+        raise KafkaAway(f"{self._called}: {self._fenced}", self._fenced)
 
     async def _trouble(self, consumer: Any, exc: BaseException) -> None:
         if is_fence(exc):
             if not self._is_fenced:  # said by the answer to a join, and not to a heartbeat
                 self._fence(consumer)
-            raise faults.KafkaAway(f"{self._called}: {self._fenced_reason}") from exc
+            raise KafkaAway(f"{self._called}: {self._fenced}", self._fenced) from exc
         await super()._trouble(consumer, exc)
 
 

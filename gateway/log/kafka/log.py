@@ -14,11 +14,12 @@ import structlog
 from gateway.config.settings import FAMILIES
 from gateway.errors import Poison
 from gateway.log import ALL_NEW, Appended, Begins, Entry, LogKind, OnAssigned, OnRevoked, Record, Start
-from gateway.log.kafka import faults, topics, unfinished
+from gateway.log.kafka import topics, unfinished
 from gateway.log.kafka.answers import Answers
-from gateway.log.kafka.availability import State, both
+from gateway.log.kafka.availability import CONNECTION, Availability, State, both
 from gateway.log.kafka.cursor_placement import CursorPlacement
 from gateway.log.kafka.cursors import CursorPolicy, KafkaCursors
+from gateway.log.kafka.errors import KafkaAway, KafkaNotNow, first_word
 from gateway.log.kafka.group_reader import GroupReader
 from gateway.log.kafka.incarnation import TopicIds
 from gateway.log.kafka.lane import Ticket
@@ -89,6 +90,7 @@ class KafkaLog:
         self._writer = Writer(options, writer_policy, name=name, on_poison=self._refuse)
         self._creates = creates
         self._at_start = frozenset(at_start)
+        self._availability = Availability("topics", is_connected=True)
         self._known: set[str] = set()
         self._ensuring = asyncio.Lock()
         self._ids = TopicIds()
@@ -115,14 +117,17 @@ class KafkaLog:
         await self.cursors.close()
         await self._offsets.close()
         await self._writer.stop()
+        self._availability.close()
 
     @property
     def states(self) -> dict[str, State]:
-        """State of the writer (``""``) and of the readers, for ``/readyz`` and the console.
+        """State of the writer (``""``), of the readers, and of topics that cannot be created.
 
         By group or name; of several that have one name, ready when all are.
         """
         states = {"": self._writer.state}
+        if not self._availability.state.is_ready:
+            states["topics"] = self._availability.state
         for reader in self._readers:
             known = states.get(reader.group)
             states[reader.group] = reader.state if known is None else both(known, reader.state)
@@ -132,10 +137,14 @@ class KafkaLog:
 
     @property
     def problem(self) -> str:
-        """What the first says that cannot read or write now, and how many there are; empty when all can."""
+        """What the worst is that somebody meets who cannot read or write now, or whom a quota delays.
+
+        Behind it, how many these are; empty when all is well.
+        """
         states = self.states
-        away = [f"{name or 'writer'}: {state.reason}" for name, state in states.items() if not state.is_ready]
-        return f"{away[0]} ({len(away)} of {len(states)})" if away else ""
+        words = [state.word for state in states.values() if state.word]
+        ill = [f"{name or 'writer'}: {state.reason}" for name, state in states.items() if state.word]
+        return f"{ill[words.index(first_word(words))]} ({len(ill)} of {len(states)})" if ill else ""
 
     async def append(self, entries: Sequence[Entry]) -> Appended:
         """Store entries, each durable on all in-sync replicas when this returns.
@@ -150,7 +159,7 @@ class KafkaLog:
         if not entries:
             return ALL_NEW
         if self._is_stopped:
-            raise faults.KafkaNotNow("Kafka: the gateway is stopping")
+            raise KafkaNotNow("Kafka: the gateway is stopping")
         ticket = _Append(len(entries), asyncio.get_running_loop().create_future())
         try:
             async with asyncio.timeout(self._append_s):
@@ -158,9 +167,12 @@ class KafkaLog:
                 await self._writer.room()
                 self._writer.submit(entries, ticket)
                 await ticket.future
-        except (TimeoutError, faults.KafkaAway) as exc:
+        except (TimeoutError, KafkaAway) as exc:
+            is_logged = isinstance(exc, KafkaAway) or not self._writer.state.is_ready
             reason = self._writer.state.reason or str(exc) or "no answer"
-            raise faults.KafkaNotNow(f"Kafka did not confirm in {self._append_s:.0f} s: {reason}") from exc
+            raise KafkaNotNow(
+                f"Kafka did not confirm in {self._append_s:.0f} s: {reason}", is_logged=is_logged
+            ) from exc
         finally:
             ticket.is_cancelled = True
         return ALL_NEW
@@ -273,7 +285,12 @@ class KafkaLog:
             return
         async with self._ensuring:
             missing = set(names) - self._known
-            created = await self._create(missing)
+            try:
+                created = await self._create(missing)
+            except KafkaAway as exc:
+                self._availability.problem(CONNECTION, exc.problem)
+                raise
+            self._availability.solved(CONNECTION)
             self._known |= missing
         if created:
             _log.info("kafka.topics_created", topics=created)
@@ -282,7 +299,7 @@ class KafkaLog:
         first, self._at_start = self._at_start - missing, frozenset()
         if first:
             # Without the right to one of them the others must not wait: then each is created when it is needed.
-            with suppress(faults.KafkaAway):
+            with suppress(KafkaAway):
                 created = await topics.create(self.options, missing | first)
                 self._known |= first
                 return created

@@ -28,13 +28,13 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
 from gateway.errors import Transient
 from gateway.log import Begins, OnRevoked, Start
-from gateway.log.kafka import farewell, faults, topics
+from gateway.log.kafka import farewell, topics
 from gateway.log.kafka.availability import CONNECTION, Availability
+from gateway.log.kafka.errors import CLIENT_ERRORS, KafkaAway, away, problem_of
 from gateway.log.kafka.missing import MissingTopics
 from gateway.log.kafka.options import OPEN_S, KafkaOptions, within
 from gateway.log.kafka.placement import GoneBack, Placement
 from gateway.log.kafka.positions import Positions, pin
-from gateway.log.kafka.quiet import QUIET
 from gateway.log.kafka.reader_policy import ReaderPolicy
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
@@ -122,8 +122,8 @@ class Member:
             except GoneBack:
                 consumer = await self.restart(consumer)
                 await self.ask(self.placement.place(consumer))
-        except faults.KafkaAway as exc:
-            self._availability.problem(CONNECTION, str(exc))
+        except KafkaAway as exc:
+            self._availability.problem(CONNECTION, exc.problem)
             raise
         return consumer
 
@@ -152,14 +152,14 @@ class Member:
             fetch_max_bytes=policy.fetch_max_bytes,
             max_partition_fetch_bytes=policy.max_partition_fetch_bytes,
         )
+        self._availability.watch(consumer._client.health)
         try:
             async with asyncio.timeout(OPEN_S):
                 await consumer.start()
                 joined = await self.enter(consumer)
-        except faults.CLIENT_ERRORS as exc:
+        except CLIENT_ERRORS as exc:
             await self.end(consumer)
-            self._availability.problem(CONNECTION, faults.reason(exc))
-            raise faults.away(exc, self.called) from exc
+            raise self._failed(exc, self.called, consumer) from exc
         except BaseException:
             self.end(consumer)
             raise
@@ -285,10 +285,9 @@ class Member:
                 async with asyncio.timeout(seconds):
                     await consumer.commit(due)
             except (errors.CommitFailedError, errors.IllegalStateError) as exc:
-                _log.info("kafka.commit_dropped", group=self._group, reason=faults.reason(exc))
-            except faults.CLIENT_ERRORS as exc:
-                self._availability.problem(CONNECTION, f"commit: {faults.reason(exc)}")
-                raise faults.away(exc, f"{self.called}: commit") from exc
+                _log.info("kafka.commit_dropped", group=self._group, reason=problem_of(exc).text)
+            except CLIENT_ERRORS as exc:
+                raise self._failed(exc, f"{self.called}: commit", consumer) from exc
             else:
                 self._positions.committed_up_to(due)
                 self.heard()
@@ -307,18 +306,20 @@ class Member:
         Raises:
             KafkaAway: away.
         """
+        health = consumer._client.health
+        self._availability.look(health, self._options.own_name)
         silent_s = time.monotonic() - self._heard_at
-        if silent_s < self._policy.probe_s and self._availability.state.is_ready:
+        is_away = CONNECTION in self._availability.state.problems
+        if (silent_s < self._policy.probe_s and not is_away) or time.monotonic() < health.throttled_until:
             return
         try:
             async with asyncio.timeout(self._policy.request_s / 2):
                 await self._probe(consumer)
-        except faults.CLIENT_ERRORS as exc:
-            said = QUIET.last_warning or faults.reason(exc)
-            self._availability.problem(CONNECTION, said)
+        except CLIENT_ERRORS as exc:
+            failed = self._failed(exc, self.called, consumer)
             if silent_s > self._policy.rebootstrap_s and await topics.is_reachable(self._options):
                 await self.replace(consumer)
-            raise faults.KafkaAway(f"{self.called}: {said}") from exc
+            raise failed from exc
         self.heard()
 
     async def _probe(self, consumer: Any) -> None:
@@ -335,10 +336,10 @@ class Member:
         Raises:
             KafkaAway: always.
         """
-        self._availability.problem(CONNECTION, faults.reason(exc))
+        failed = self._failed(exc, self.called, consumer)
         if not isinstance(exc, errors.TopicAuthorizationFailedError | errors.GroupAuthorizationFailedError):
             await self.replace(consumer)
-        raise faults.away(exc, self.called) from exc
+        raise failed from exc
 
     async def ask(self, question: Awaitable[Any]) -> Any:
         """A question to Kafka, with a deadline.
@@ -349,8 +350,18 @@ class Member:
         try:
             async with asyncio.timeout(self._policy.request_s):
                 return await question
-        except faults.CLIENT_ERRORS as exc:
-            raise faults.away(exc, self.called) from exc
+        except CLIENT_ERRORS as exc:
+            raise self._failed(exc, self.called, self.consumer) from exc
+
+    def _failed(self, exc: BaseException, doing: str, consumer: Any) -> KafkaAway:
+        """Report what aiokafka raised; the error to raise from it."""
+        failed = away(exc, doing, None if consumer is None else consumer._client)
+        if isinstance(exc, errors.TopicAuthorizationFailedError) and consumer is not None and consumer.assignment():
+            # Of one topic, while the others are read: reported by its name, and until a broker no longer refuses it.
+            self._availability.look(consumer._client.health, self._options.own_name)
+        else:
+            self._availability.problem(CONNECTION, failed.problem)
+        return failed
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types

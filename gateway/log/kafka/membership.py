@@ -111,6 +111,12 @@ class Membership:
         known = {topic: cluster.partitions_for_topic(topic) for topic in topics}
         return all(counts.get(topic) == len(numbers) for topic, numbers in known.items() if numbers)
 
+    @property
+    def has_assignment(self) -> bool:
+        """Whether the group has given us what the present generation gives us, be it nothing."""
+        subscription = self._coordinator._subscription.subscription
+        return subscription is not None and subscription.assignment is not None
+
     def renew(self) -> None:
         """Ask the group for a new assignment."""
         self._assignor.number += 1

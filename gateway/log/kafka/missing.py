@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import structlog
 
+from gateway.log.kafka.errors import UNKNOWN_TOPIC, Problem
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.topics import is_created_by_writing
 from gateway.telemetry.metrics import METRICS
@@ -33,8 +34,8 @@ class MissingTopics:
     def __init__(self, group: str, options: KafkaOptions) -> None:
         self._group = group
         self._options = options
-        #: Topic → sentence. For ``/readyz`` and the console.
-        self.problems: dict[str, str] = {}
+        #: Topic → what is the matter. For ``/readyz`` and the console.
+        self.problems: dict[str, Problem] = {}
         #: Unix seconds since when there are problems.
         self.since = 0.0
         self._looked_at = 0.0
@@ -50,11 +51,13 @@ class MissingTopics:
                     "kafka.topic_missing",
                     group=self._group,
                     topic=self._options.kafka_name(topic),
+                    word=UNKNOWN_TOPIC,
                     advice=f"correct the name, or create the topic: it is read as soon as it exists{hint}",
                 )
         self.since = self.since if self.problems else time.time()
         self.problems = {
-            topic: f"does not exist, and is read as soon as it does{hint}" for topic, hint in hints.items()
+            topic: Problem(UNKNOWN_TOPIC, f"does not exist, and is read as soon as it does{hint}")
+            for topic, hint in hints.items()
         }
         self._show()
 

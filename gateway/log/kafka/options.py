@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 from gateway.config.kafka_settings import Kafka, Topics
 from gateway.log.kafka.binding import schema_id_header
 from gateway.log.kafka.metadata import forbid_topic_creation
+from gateway.log.kafka.observed_client import observe_clients
 from gateway.log.kafka.security import client_arguments
 
 #: A request to a broker. A hung broker (connection open, no answer) is noticed after this; ten times less would
@@ -94,6 +95,7 @@ class KafkaOptions:
     def client(self) -> dict[str, Any]:
         """Arguments that aiokafka's producer, consumer and admin client share."""
         forbid_topic_creation()
+        observe_clients()
         return {
             "bootstrap_servers": list(self.bootstrap_servers),
             "client_id": self.client_id,

@@ -9,7 +9,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 
 from gateway.log import Gap
-from gateway.log.kafka import faults
+from gateway.log.kafka.errors import CLIENT_ERRORS, away
 from gateway.log.kafka.incarnation import incarnations, mark
 from gateway.log.kafka.options import OPEN_S, KafkaOptions, within
 
@@ -184,7 +184,7 @@ async def pin(options: KafkaOptions, group: str, topics: Collection[str], second
                 await consumer.commit({tp: (offset, mark(ids.get(tp.topic, ""))) for tp, offset in ends.items()})
     except errors.CommitFailedError:
         return
-    except faults.CLIENT_ERRORS as exc:
-        raise faults.away(exc, f"group {group}") from exc
+    except CLIENT_ERRORS as exc:
+        raise away(exc, f"group {group}", consumer._client) from exc
     finally:
         await within(2.0, consumer.stop())

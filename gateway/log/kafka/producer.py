@@ -13,32 +13,40 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from gateway.log.kafka import faults
+from gateway.log.kafka.availability import Availability
+from gateway.log.kafka.errors import CLIENT_ERRORS, CODEC, KafkaAway, Problem, away
 from gateway.log.kafka.options import OPEN_S, KafkaOptions, within
 
 
-async def open_producer(options: KafkaOptions, *, max_batch_bytes: int, close_s: float) -> Any:
-    """A producer that is connected and has its producer id: idempotent, ``acks=all``.
+async def open_producer(
+    options: KafkaOptions, availability: Availability, *, max_batch_bytes: int, close_s: float
+) -> Any:
+    """A producer that is connected and has its producer id: idempotent, ``acks=all``; its quotas are reported.
 
     Raises:
-        KafkaAway: Kafka cannot be reached within ``OPEN_S``, or refuses.
+        KafkaAway: Kafka cannot be reached within ``OPEN_S``, or refuses; or a library for the codec is missing.
     """
-    producer = AIOKafkaProducer(
-        **options.client(),
-        acks="all",
-        enable_idempotence=True,
-        max_batch_size=max_batch_bytes,
-        compression_type=options.compression,
-    )
+    try:
+        producer = AIOKafkaProducer(
+            **options.client(),
+            acks="all",
+            enable_idempotence=True,
+            max_batch_size=max_batch_bytes,
+            compression_type=options.compression,
+        )
+    except RuntimeError as exc:
+        problem = Problem(CODEC, " ".join(str(exc).split()))
+        raise KafkaAway(f"producer: {problem}", problem) from exc
     # aiokafka fails a batch whose partition has no leader for longer than the request time-out, also an idempotent
     # one, and so makes a repeat of it (a broker that hung is fenced and leaderless for a moment). It may wait.
     producer._message_accumulator._batch_ttl = math.inf
+    availability.watch(producer.client.health)
     try:
         async with asyncio.timeout(OPEN_S):
             await producer.start()
-    except faults.CLIENT_ERRORS as exc:
+    except CLIENT_ERRORS as exc:
         await within(close_s, producer.stop())
-        raise faults.KafkaAway(faults.reason(exc)) from exc
+        raise away(exc, "producer", producer.client) from exc
     except BaseException:
         await within(close_s, producer.stop())
         raise
@@ -62,6 +70,6 @@ async def close_producer(producer: Any, seconds: float) -> None:
                 sender.cancel()
     finally:
         if closing.done():
-            with suppress(*faults.CLIENT_ERRORS, asyncio.CancelledError):
+            with suppress(*CLIENT_ERRORS, asyncio.CancelledError):
                 closing.result()
         closing.cancel()

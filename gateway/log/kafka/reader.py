@@ -20,15 +20,16 @@ from aiokafka import errors
 
 from gateway.errors import Transient
 from gateway.log import Batch, Begins, Gap, OnRevoked, Record, Start
-from gateway.log.kafka import binding, faults, foreign, gaps
-from gateway.log.kafka.availability import CONNECTION, MISSING, UNREADABLE, Availability, State, both
+from gateway.log.kafka import binding, foreign, gaps
+from gateway.log.kafka.availability import CONNECTION, Availability, State, both
+from gateway.log.kafka.errors import CLIENT_ERRORS, KafkaAway, problem_of
 from gateway.log.kafka.incarnation import TopicIds
+from gateway.log.kafka.log_rate_limit import limit_logs
 from gateway.log.kafka.member import Background, Member
 from gateway.log.kafka.missing import MissingTopics
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.placement import Placement
 from gateway.log.kafka.positions import Positions
-from gateway.log.kafka.quiet import quieten
 from gateway.log.kafka.reader_policy import ReaderPolicy
 from gateway.log.kafka.topics import OWN_STATE
 from gateway.log.kafka.unreadable import PartitionFetcher
@@ -102,15 +103,15 @@ class KafkaReader:
         Raises:
             KafkaAway: Kafka cannot be reached, refuses, or a topic is missing; call again later.
         """
-        quieten()
+        limit_logs()
         try:
             try:
                 self._missing.found(await self._ensure(self._topics))
-            except faults.KafkaAway as exc:
-                raise faults.KafkaAway(f"{self._member.called}: {exc}") from exc
+            except KafkaAway as exc:
+                raise KafkaAway(f"{self._member.called}: {exc}", exc.problem) from exc
             await self._member.begin(self._start)
         except Transient as exc:
-            self._availability.problem(CONNECTION, str(exc))
+            self._availability.problem(CONNECTION, problem_of(exc))
             raise
         await self._member.ready()
         with suppress(Transient):
@@ -143,9 +144,9 @@ class KafkaReader:
     def state(self) -> State:
         """Whether this group can read, and all of it, for ``/readyz`` and the console."""
         state = self._availability.state
-        for word, part in ((MISSING, self._missing), (UNREADABLE, self._fetcher)):
+        for part in (self._missing, self._fetcher):
             if part.problems:
-                state = both(state, State(False, dict(part.problems), part.since, word))
+                state = both(state, State(False, dict(part.problems), part.since))
         return state
 
     # -- reading ------------------------------------------------------------------------------------------------
@@ -153,7 +154,7 @@ class KafkaReader:
     async def fetch(self, *, max_records: int, wait_s: float) -> Batch:
         """See :meth:`gateway.log.LogReader.fetch`."""
         if self._is_closed:
-            raise faults.KafkaAway(f"{self._member.called}: the reader is closed")
+            raise KafkaAway(f"{self._member.called}: the reader is closed")
         consumer = await self._member.ready()
         self._missing.look(consumer)
         self._changed.clear()
@@ -175,7 +176,7 @@ class KafkaReader:
         except errors.OffsetOutOfRangeError as exc:
             self._member.placement.out_of_range(exc.args[0])
             return Batch()
-        except faults.CLIENT_ERRORS as exc:
+        except CLIENT_ERRORS as exc:
             await self._member.trouble(consumer, exc)
         if found:
             self._member.heard()
@@ -186,7 +187,7 @@ class KafkaReader:
 
     async def _pass(self, consumer: Any, active: Collection[Any]) -> None:
         """Commit past what aiokafka leaves out (markers and aborted records of transactions), as lag counts it."""
-        with suppress(TimeoutError, *faults.CLIENT_ERRORS):
+        with suppress(TimeoutError, *CLIENT_ERRORS):
             async with asyncio.timeout(1.0):
                 for tp in active:
                     self._positions.passed(self._positions.name(tp), await consumer.position(tp))
@@ -233,7 +234,7 @@ class KafkaReader:
         consumer = self._member.consumer
         tp = self._positions.partition(partition)
         if consumer is None or tp not in consumer.assignment():
-            raise faults.KafkaAway(f"{self._member.called}: {partition} is not assigned to this process")
+            raise KafkaAway(f"{self._member.called}: {partition} is not assigned to this process")
         first = (await self._member.ask(consumer.beginning_offsets([tp])))[tp]
         end = (await self._member.ask(consumer.end_offsets([tp])))[tp]
         if offset < first:  # a stream's client that comes back late
@@ -270,7 +271,7 @@ class KafkaReader:
         """
         consumer = self._member.consumer
         if consumer is None:
-            raise faults.KafkaAway(f"{self._member.called}: not connected, so its lag is not known")
+            raise KafkaAway(f"{self._member.called}: not connected, so its lag is not known")
         assigned = list(consumer.assignment())
         if not assigned:
             return {}

@@ -11,7 +11,8 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Any, Final
 
-from gateway.log.kafka import faults, gaps
+from gateway.log.kafka import gaps
+from gateway.log.kafka.errors import CLIENT_ERRORS
 from gateway.log.kafka.incarnation import MAX_AGE_S, TopicIds
 from gateway.log.kafka.options import KafkaOptions
 
@@ -67,7 +68,7 @@ class Recreations:
             self._looking.cancel()
 
     async def _look(self, client: Any, topics: Collection[str]) -> None:
-        with suppress(*faults.CLIENT_ERRORS):
+        with suppress(*CLIENT_ERRORS):
             await self._check(client, topics)
         await asyncio.sleep(MAX_AGE_S)
 

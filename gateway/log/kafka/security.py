@@ -85,6 +85,10 @@ def _provider(oauth: OAuth) -> AbstractTokenProvider:
     return FileToken(Path(oauth.token_file)) if oauth.token_file else ClientCredentials(oauth)
 
 
+class NoToken(OSError):
+    """The token endpoint is away, or refuses. aiokafka takes it as a connection that failed, and tries again."""
+
+
 class FileToken(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka has no types
     """A token that others keep fresh in a file, as Kubernetes does for service accounts."""
 
@@ -92,8 +96,15 @@ class FileToken(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka has no
         self._path = path
 
     async def token(self) -> str:
-        """The token, read anew for every connection. An OSError is a connection that failed, and is tried again."""
-        return (await asyncio.to_thread(self._path.read_text)).strip()
+        """The token, read anew for every connection.
+
+        Raises:
+            NoToken: the file cannot be read.
+        """
+        try:
+            return (await asyncio.to_thread(self._path.read_text)).strip()
+        except OSError as exc:
+            raise NoToken(f"{self._path}: no token: {exc.strerror or exc}") from exc
 
 
 class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
@@ -109,7 +120,7 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
         """A token that is good for half a minute or more.
 
         Raises:
-            OSError: the endpoint is away or refused; aiokafka takes it as a connection that failed.
+            NoToken: the endpoint is away or refused.
         """
         async with self._fetching:  # connections come several at a time
             if time.monotonic() >= self._good_until:
@@ -129,9 +140,9 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
                 answer = orjson.loads(await _bounded(response.content))
                 token, good_for_s = str(answer["access_token"]), float(answer.get("expires_in", _UNSAID_S))
         except aiohttp.ClientResponseError as exc:
-            raise OSError(f"{oauth.token_url}: no token: it answered {exc.status} {exc.message}") from exc
+            raise NoToken(f"{oauth.token_url}: no token: it answered {exc.status} {exc.message}") from exc
         except (aiohttp.ClientError, TimeoutError, KeyError, TypeError, ValueError, AttributeError) as exc:
-            raise OSError(f"{oauth.token_url}: no token: {type(exc).__name__}") from exc
+            raise NoToken(f"{oauth.token_url}: no token: {type(exc).__name__}") from exc
         self._token, self._good_until = token, time.monotonic() + good_for_s - _MARGIN_S
 
 

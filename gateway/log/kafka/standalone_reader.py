@@ -19,14 +19,14 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, errors
 
-from gateway.errors import Transient
 from gateway.log import Batch, Gap, Start
-from gateway.log.kafka import faults, gaps
+from gateway.log.kafka import gaps
 from gateway.log.kafka.availability import CONNECTION
 from gateway.log.kafka.consumer_reader import ConsumerReader
+from gateway.log.kafka.errors import CLIENT_ERRORS, KafkaAway, away
 from gateway.log.kafka.incarnation import is_another
+from gateway.log.kafka.log_rate_limit import limit_logs
 from gateway.log.kafka.options import OPEN_S
-from gateway.log.kafka.quiet import quieten
 from gateway.log.kafka.truncated import Truncated
 
 
@@ -55,16 +55,16 @@ class StandaloneReader(ConsumerReader):
         Raises:
             KafkaAway: Kafka cannot be reached, or refuses; call again later.
         """
-        quieten()
+        limit_logs()
         try:
             if not self._is_given:
                 try:
                     self._missing.found(await self._ensure(self._topics))
-                except faults.KafkaAway as exc:
-                    raise faults.KafkaAway(f"{self._called}: {exc}") from exc
+                except KafkaAway as exc:
+                    raise KafkaAway(f"{self._called}: {exc}", exc.problem) from exc
             await self._ready()
-        except Transient as exc:
-            self._availability.problem(CONNECTION, str(exc))
+        except KafkaAway as exc:
+            self._availability.problem(CONNECTION, exc.problem)
             raise
 
     # -- partitions ---------------------------------------------------------------------------------------------
@@ -79,8 +79,8 @@ class StandaloneReader(ConsumerReader):
                 await self._again(self.consumer)
             elif self._has_more(self.consumer):
                 await self._ask(self._assign(self.consumer))
-        except faults.KafkaAway as exc:
-            self._availability.problem(CONNECTION, str(exc))
+        except KafkaAway as exc:
+            self._availability.problem(CONNECTION, exc.problem)
             raise
         return self.consumer
 
@@ -92,12 +92,13 @@ class StandaloneReader(ConsumerReader):
             fetch_max_bytes=self._policy.fetch_max_bytes,
             max_partition_fetch_bytes=self._policy.max_partition_fetch_bytes,
         )
+        self._availability.watch(consumer._client.health)
         try:
             async with asyncio.timeout(OPEN_S):
                 await consumer.start()
-        except faults.CLIENT_ERRORS as exc:
+        except CLIENT_ERRORS as exc:
             await self._end(consumer)
-            raise faults.away(exc, self._called) from exc
+            raise away(exc, self._called, consumer._client) from exc
         except BaseException:
             self._end(consumer)
             raise
@@ -159,14 +160,14 @@ class StandaloneReader(ConsumerReader):
             KafkaAway: the partitions are given ones, and their positions mean nothing any more.
         """
         if self._is_given:
-            raise faults.KafkaAway(f"{self._called}: a topic was deleted and made again")
+            raise KafkaAway(f"{self._called}: a topic was deleted and made again")
         await self._ask(consumer._client.force_metadata_update())
         await self._ask(self._assign(consumer))
 
     async def _lost_end(self, consumer: Any, partitions: Collection[Any]) -> None:
         if self._is_given:
             self._truncated.add(partitions)
-            raise faults.KafkaAway(f"{self._called}: {self._name(next(iter(partitions)))} is shorter than it was")
+            raise KafkaAway(f"{self._called}: {self._name(next(iter(partitions)))} is shorter than it was")
         beginnings = await self._ask(consumer.beginning_offsets(list(partitions)))
         for tp in partitions:
             gap = Gap(self._name(tp), self._placed.get(tp), None, "truncated")
@@ -203,7 +204,7 @@ class StandaloneReader(ConsumerReader):
         """
         consumer, tp = await self._ready(), self._partition(partition)
         if tp not in self._placed:
-            raise faults.KafkaAway(f"{self._called}: {partition} does not exist")
+            raise KafkaAway(f"{self._called}: {partition} does not exist")
         first = (await self._ask(consumer.beginning_offsets([tp])))[tp]
         end = (await self._ask(consumer.end_offsets([tp])))[tp]
         if offset < first:  # a stream's client that comes back late

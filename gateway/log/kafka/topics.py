@@ -16,9 +16,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from gateway.config.settings import FAMILIES
 from gateway.config.values import suggestion
-from gateway.log.kafka import faults
+from gateway.log.kafka.errors import CLIENT_ERRORS, KafkaAway, Problem, away, first_word, problem_of
+from gateway.log.kafka.log_rate_limit import limit_logs
 from gateway.log.kafka.options import OPEN_S, KafkaOptions, within
-from gateway.log.kafka.quiet import quieten
 
 #: For one request to the controller; a cluster that elects one takes some seconds.
 _REQUEST_S: Final = 15.0
@@ -66,15 +66,15 @@ async def admin(options: KafkaOptions) -> AsyncIterator[AIOKafkaAdminClient]:
     Raises:
         KafkaAway: Kafka cannot be reached, or answers with an error inside the job.
     """
-    quieten()
+    limit_logs()
     client = AIOKafkaAdminClient(**options.client())
     try:
         try:
             async with asyncio.timeout(OPEN_S):
                 await client.start()
             yield client
-        except faults.CLIENT_ERRORS as exc:
-            raise faults.away(exc, "Kafka") from exc
+        except CLIENT_ERRORS as exc:
+            raise away(exc, "Kafka", client._client) from exc
     finally:
         await within(_CLOSE_S, client.close())
 
@@ -103,16 +103,18 @@ async def create(options: KafkaOptions, topics: Collection[str]) -> list[str]:
         async with asyncio.timeout(_REQUEST_S):
             answer = await client.create_topics(wanted, timeout_ms=int(_REQUEST_S * 1000))
         created = []
-        refused = []
+        refused: dict[str, Problem] = {}
         for name, code, *message in answer.topic_errors:
             error = errors.for_code(code)
             if error is errors.NoError:
                 created.append(options.own_name(name))
             elif error is not errors.TopicAlreadyExistsError:
                 said = message[0] if message and message[0] else ""
-                refused.append(f"topic {name}: {faults.reason(error(said) if said else error())}")
+                refused[name] = problem_of(error(said) if said else error())
     if refused:
-        raise faults.KafkaAway("; ".join(refused))
+        worst = first_word(problem.word for problem in refused.values())
+        text = "; ".join(f"topic {name}: {problem}" for name, problem in refused.items())
+        raise KafkaAway(text, Problem(worst, text))
     return created
 
 
@@ -165,5 +167,5 @@ async def is_reachable(options: KafkaOptions) -> bool:
     try:
         async with admin(options):
             return True
-    except faults.KafkaAway:
+    except KafkaAway:
         return False

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from gateway.log.kafka import faults, topics
+from gateway.log.kafka import topics
+from gateway.log.kafka.errors import CLIENT_ERRORS, away
 from gateway.log.kafka.options import OPEN_S, KafkaOptions, within
 
 #: For all questions about all topics: each group is asked for by itself.
@@ -49,8 +50,8 @@ async def _bounds(options: KafkaOptions, names: Collection[str]) -> Mapping[Topi
             ]
             firsts = await consumer.beginning_offsets(partitions)
             ends = await consumer.end_offsets(partitions)
-    except faults.CLIENT_ERRORS as exc:
-        raise faults.away(exc, "Kafka") from exc
+    except CLIENT_ERRORS as exc:
+        raise away(exc, "Kafka") from exc
     finally:
         await within(_CLOSE_S, consumer.stop())
     return {tp: (firsts[tp], ends[tp]) for tp in partitions}

@@ -25,7 +25,7 @@ from typing import Any, Final
 import structlog
 from aiokafka import errors
 
-from gateway.log.kafka.availability import UNREADABLE
+from gateway.log.kafka.errors import CODEC, UNREADABLE, Problem
 from gateway.log.kafka.options import Backoff
 from gateway.telemetry.metrics import METRICS
 
@@ -47,8 +47,7 @@ class _Stuck:
     """
 
     offset: int | None = None
-    reason: str = ""
-    advice: str = ""
+    problem: Problem | None = None
     retry_at: float = 0.0
     backoff: Backoff = field(default_factory=lambda: Backoff(first_s=1.0, last_s=30.0))
 
@@ -63,8 +62,8 @@ class PartitionFetcher:
     def __init__(self, group: str) -> None:
         self._group = group
         self._stuck: dict[Any, _Stuck] = {}
-        #: Partition (topic and number, in Kafka's names) → sentence. For ``/readyz`` and the console.
-        self.problems: dict[str, str] = {}
+        #: Partition (topic and number, in Kafka's names) → what is the matter. For ``/readyz`` and the console.
+        self.problems: dict[str, Problem] = {}
         #: Unix seconds since when there are problems.
         self.since = 0.0
 
@@ -133,17 +132,18 @@ class PartitionFetcher:
         return records
 
     def _note(self, tp: Any, stuck: _Stuck, offset: int, exc: Exception) -> None:
-        reason = reason_of(exc)
+        problem = problem_of(exc, offset)
         stuck.retry_at = time.monotonic() + stuck.backoff.next_s()
-        if (offset, reason) != (stuck.offset, stuck.reason):
-            stuck.offset, stuck.reason, stuck.advice = offset, reason, advice_of(exc)
+        if problem != stuck.problem:
+            stuck.offset, stuck.problem = offset, problem
             _log.error(
                 "kafka.unreadable",
                 group=self._group,
                 partition=_name(tp),
                 offset=offset,
-                reason=reason,
-                advice=stuck.advice,
+                word=problem.word,
+                reason=problem.text,
+                advice=problem.advice,
             )
             self._show()
 
@@ -163,28 +163,17 @@ class PartitionFetcher:
 
     def _show(self) -> None:
         self.since = self.since if self.problems else time.time()
-        self.problems = {
-            _name(tp): f"{UNREADABLE} from offset {stuck.offset} on: {stuck.reason}; {stuck.advice}"
-            for tp, stuck in self._stuck.items()
-            if stuck.offset is not None
-        }
+        self.problems = {_name(tp): stuck.problem for tp, stuck in self._stuck.items() if stuck.problem is not None}
         METRICS.gauge("gateway_kafka_unreadable_partitions").labels(self._group).set(len(self.problems))
 
 
-def reason_of(exc: Exception) -> str:
-    """Return why a batch cannot be decoded, as a sentence without its bytes."""
+def problem_of(exc: Exception, offset: int) -> Problem:
+    """Return why the batch at this offset cannot be decoded, without its bytes."""
     if isinstance(exc, errors.UnsupportedCodecError):
-        return f"its codec cannot be decoded here ({_text(exc)})"
-    return f"the record batch is corrupt, or of an unknown format ({_text(exc)})"
-
-
-def advice_of(exc: Exception) -> str:
-    """Return what an operator can do about it."""
-    if isinstance(exc, errors.UnsupportedCodecError):
-        return "install the package cramjam beside the gateway, and restart it"
-    return (
-        "restore the partition from another replica; or give the batch up: stop the group's processes, and move its "
-        "offset past the batch with kafka-consumer-groups.sh --reset-offsets --to-offset"
+        return Problem(CODEC, f"unreadable from offset {offset} on: its codec cannot be decoded here ({_text(exc)})")
+    return Problem(
+        UNREADABLE,
+        f"from offset {offset} on the record batch is corrupt, or of an unknown format ({_text(exc)})",
     )
 
 

@@ -40,13 +40,14 @@ from aiokafka import errors
 from aiokafka.structs import RecordMetadata
 
 from gateway.log import Entry, Record
-from gateway.log.kafka import binding, faults, topics
+from gateway.log.kafka import binding, topics
 from gateway.log.kafka.availability import CONNECTION, Availability, State
 from gateway.log.kafka.backlog import Backlog
+from gateway.log.kafka.errors import CLIENT_ERRORS, TOO_LARGE, KafkaAway, problem_of
 from gateway.log.kafka.lane import Batch, Item, Lane, Ticket, Topic, weight
+from gateway.log.kafka.log_rate_limit import limit_logs
 from gateway.log.kafka.options import Backoff, KafkaOptions
 from gateway.log.kafka.producer import close_producer, open_producer
-from gateway.log.kafka.quiet import QUIET, quieten
 from gateway.log.kafka.recreations import Recreations
 from gateway.log.kafka.staleness import Staleness
 from gateway.log.kafka.writer_policy import WriterPolicy
@@ -104,7 +105,7 @@ class Writer:
     async def start(self) -> None:
         """Begin to connect, in the background: Kafka may be away. Starting a started writer does nothing."""
         if self._runner is None and not self._is_stopping:
-            quieten()
+            limit_logs()
             self._runner = asyncio.create_task(self._run(), name=f"kafka-{self._name}")
 
     async def stop(self, *, drain_s: float = 5.0) -> None:
@@ -165,10 +166,10 @@ class Writer:
         policy = self._policy
         try:
             producer = await open_producer(
-                self._options, max_batch_bytes=policy.max_batch_bytes, close_s=policy.close_s
+                self._options, self._availability, max_batch_bytes=policy.max_batch_bytes, close_s=policy.close_s
             )
-        except faults.KafkaAway as exc:
-            self._availability.problem(CONNECTION, str(exc))
+        except KafkaAway as exc:
+            self._availability.problem(CONNECTION, exc.problem)
             return None
         self._failure = None
         self._staleness.reset()
@@ -263,7 +264,7 @@ class Writer:
                 future = await self._producer.send_batch(
                     batch.builder, self._options.kafka_name(lane.topic.name), partition=lane.partition
                 )
-        except faults.CLIENT_ERRORS as exc:
+        except CLIENT_ERRORS as exc:
             self._failed(lane, batch, exc)
         else:
             future.add_done_callback(partial(self._answered, lane, batch))
@@ -297,19 +298,19 @@ class Writer:
         """The batch was not (or not known to be) written: its place is kept, this producer ends."""
         lane.in_flight = None
         topic = lane.topic
-        if isinstance(exc, faults.TOO_LARGE) and len(batch.items) > 1:
+        if isinstance(exc, TOO_LARGE) and len(batch.items) > 1:
             topic.max_batch_bytes = max(1, (topic.max_batch_bytes or self._policy.max_batch_bytes) // 2)
             _log.info("kafka.batch_too_large", topic=topic.name, records=len(batch.items), next=topic.max_batch_bytes)
             lane.put_back(batch.items)
-        elif isinstance(exc, faults.TOO_LARGE) and self._on_poison is not None:
+        elif isinstance(exc, TOO_LARGE) and self._on_poison is not None:
             size = len(batch.items[0][0].value)
             self._poisoned.append((batch.items[0], f"{size} bytes are more than the broker takes"))
         else:
             lane.put_back(batch.items)
             topic.retry_at = time.monotonic() + topic.backoff.next_s()
-            self._availability.problem(topic.name, faults.reason(exc))
+            self._availability.problem(topic.name, problem_of(exc, self._producer.client))
         self._backlog.make_ready(lane)
-        self._failure = faults.reason(exc)
+        self._failure = str(problem_of(exc))
         self._failures.inc()
         self._wake.set()
 
@@ -340,11 +341,9 @@ class Writer:
             async with asyncio.timeout(self._policy.resolve_s):
                 found: Collection[int] = await self._producer.partitions_for(kafka_name)
                 await self._recreations.learn(client, topic.name)
-        except (*faults.CLIENT_ERRORS, faults.KafkaAway) as exc:
+        except (*CLIENT_ERRORS, KafkaAway) as exc:
             topic.retry_at = time.monotonic() + topic.resolving.next_s()
-            self._availability.problem(
-                topic.name, str(exc) if isinstance(exc, faults.KafkaAway) else faults.reason(exc)
-            )
+            self._availability.problem(topic.name, problem_of(exc, client))
         else:
             topic.resolving.reset()
             if not topic.lanes:
@@ -371,9 +370,15 @@ class Writer:
         in_flight = self._backlog.in_flight()
         if not in_flight or self._failure is not None:
             return
-        waited_s = now - max(self._last_answer, min(batch.sent_at for batch in in_flight))
+        health = self._producer.client.health
+        refused = self._availability.look(health, self._options.own_name)
+        waited_s = now - max(self._last_answer, min(batch.sent_at for batch in in_flight), health.throttled_until)
+        if waited_s <= 0 or refused.issuperset(batch.items[0][0].topic for batch in in_flight):
+            # Brokers answer: a quota delays us, or each topic has a problem of its own.
+            self._availability.solved(CONNECTION)
+            return
         if waited_s > self._policy.stalled_s:
-            said = f": {QUIET.last_warning}" if QUIET.last_warning else ""
-            self._availability.problem(CONNECTION, f"nothing acknowledged for {waited_s:.0f} s{said}")
+            stalled = TimeoutError(f"nothing acknowledged for {waited_s:.0f} s")
+            self._availability.problem(CONNECTION, problem_of(stalled, self._producer.client))
         if self._staleness.is_stale(waited_s, now):
             self._failure = "a fresh client gets through and this one does not: its addresses are stale"

@@ -1,0 +1,227 @@
+"""What Kafka's clients meet, in our words: one small vocabulary, each word with what an operator can do.
+
+aiokafka raises about a hundred classes, keeps some of them to itself (a password that was changed is a line in its log,
+and then "Unable to bootstrap"), and what matters to us is only what to do next. :func:`problem_of` finds the word: from
+the exception, from what led to it, and from what its own client met last (:mod:`gateway.log.kafka.observed_client`).
+So no client is blamed for what another one met.
+
+Everything here is tried again: an outage ends, an operator grants a right or creates a topic, and the gateway goes on
+by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from aiokafka import errors
+
+from gateway.errors import NotNow, Transient
+from gateway.log.kafka.security import NoToken
+
+AUTHENTICATION: Final = "authentication"
+AUTHORISATION: Final = "authorisation"
+AWAY: Final = "away"
+NOT_ENOUGH_REPLICAS: Final = "not_enough_replicas"
+REFUSED: Final = "refused"
+CODEC: Final = "codec"
+UNREADABLE: Final = "unreadable"
+UNKNOWN_TOPIC: Final = "unknown_topic"
+THROTTLED: Final = "throttled"
+GROUP_IN_USE: Final = "group_in_use"
+INSTANCE_IN_USE: Final = "instance_in_use"
+
+#: Word → advice. The first is what a person should look at first.
+WORDS: Final[Mapping[str, str]] = {
+    AUTHENTICATION: "check kafka.security: mechanism, user name, password or token, certificates; then restart",
+    AUTHORISATION: "grant the right in Kafka's ACLs; the gateway goes on by itself",
+    INSTANCE_IN_USE: "give each fan-out process a kafka.instance_id of its own, which it keeps over restarts; this one "
+    "reads nothing until the other one has gone",
+    GROUP_IN_USE: "stop it (kafka-consumer-groups.sh --describe --members shows where it runs); the group's positions "
+    "are then taken over",
+    AWAY: "check the brokers, kafka.bootstrap_servers and the network; the gateway connects again by itself",
+    NOT_ENOUGH_REPLICAS: "start the brokers that are missing; or lower the topic's min.insync.replicas, or "
+    "kafka.replication_factor",
+    REFUSED: "compare the reason with the brokers' settings and policies, and with kafka.topic_config",
+    CODEC: "install the package cramjam beside the gateway, and restart it",
+    UNREADABLE: "restore the partition from another replica; or give the batch up: stop the group's processes, and "
+    "move its offset past the batch with kafka-consumer-groups.sh --reset-offsets --to-offset",
+    UNKNOWN_TOPIC: "create the topic, set kafka.create_topics, or correct the name",
+    THROTTLED: "nothing is lost; raise the quota of the gateway's user or client id with kafka-configs.sh, or wait",
+}
+
+#: What the client may raise while Kafka is away: its own errors, the network's, a deadline of ours, and two
+#: assertions of aiokafka 0.14 about metadata that vanished under it ("Unrecognized partition").
+CLIENT_ERRORS: Final = (errors.KafkaError, OSError, TimeoutError, AssertionError, AttributeError)
+
+#: The broker will not take the batch for its size. For one record alone that is final.
+TOO_LARGE: Final = (
+    errors.MessageSizeTooLargeError,
+    errors.RecordListTooLargeError,
+)
+
+_MEANINGS: Final[tuple[tuple[str, tuple[type[BaseException], ...]], ...]] = (
+    (
+        AUTHENTICATION,
+        (
+            errors.AuthenticationFailedError,
+            errors.AuthenticationMethodNotSupported,
+            errors.SaslAuthenticationFailed,
+            errors.UnsupportedSaslMechanismError,
+            errors.IllegalSaslStateError,
+            ssl.SSLError,
+            NoToken,
+        ),
+    ),
+    (
+        AUTHORISATION,
+        (
+            errors.TopicAuthorizationFailedError,
+            errors.GroupAuthorizationFailedError,
+            errors.ClusterAuthorizationFailedError,
+            errors.TransactionalIdAuthorizationFailed,
+        ),
+    ),
+    (
+        NOT_ENOUGH_REPLICAS,
+        (
+            errors.NotEnoughReplicasError,
+            errors.NotEnoughReplicasAfterAppendError,
+            errors.InvalidReplicationFactorError,
+        ),
+    ),
+    (UNKNOWN_TOPIC, (errors.UnknownTopicOrPartitionError,)),
+    (CODEC, (errors.UnsupportedCodecError,)),
+    (UNREADABLE, (errors.CorruptRecordException,)),
+    (THROTTLED, (errors.QuotaViolationError,)),
+    (
+        REFUSED,
+        (
+            *TOO_LARGE,
+            errors.InvalidTopicError,
+            errors.InvalidPartitionsError,
+            errors.InvalidReplicationAssignmentError,
+            errors.InvalidConfigurationError,
+            errors.InvalidRequestError,
+            errors.PolicyViolationError,
+            errors.SecurityDisabled,
+        ),
+    ),
+)
+#: aiokafka puts number and name of the error before each text.
+_OWN_NAME: Final = re.compile(r"^(\[Error \d+\] )?\w+(Error|Exception|Failed): ")
+#: Exceptions of one chain that are looked at.
+_MOST_CAUSES: Final = 5
+
+
+class Problem(NamedTuple):
+    """What is the matter with one client or topic.
+
+    Args:
+        word: of :data:`WORDS`.
+        text: what happened, free of secrets; no sentence of advice.
+    """
+
+    word: str
+    text: str
+
+    @property
+    def advice(self) -> str:
+        """What an operator can do."""
+        return WORDS[self.word]
+
+    def __str__(self) -> str:
+        """For people: the word, what happened, what to do."""
+        return f"{self.word}: {self.text}; {self.advice}"
+
+
+class KafkaAway(Transient):
+    """Kafka cannot be reached, or refuses us; the same thing is tried again later.
+
+    A reader or writer that raises it has reported the problem (:mod:`gateway.log.kafka.availability`), in lines that
+    are bounded: whoever catches it need not log it again.
+
+    Args:
+        text: a sentence.
+        problem: what is the matter.
+    """
+
+    is_logged = True
+
+    def __init__(self, text: str, problem: Problem | None = None) -> None:
+        super().__init__(text)
+        self.problem = problem or Problem(AWAY, text)
+
+
+class KafkaNotNow(NotNow):
+    """Kafka did not confirm in time. Nothing is known to be stored; a repeat may store twice.
+
+    Args:
+        text: a sentence.
+        is_logged: the writer has reported why.
+    """
+
+    def __init__(self, text: str, *, is_logged: bool = False) -> None:
+        super().__init__(text)
+        self.is_logged = is_logged
+
+
+def first_word(words: Iterable[str]) -> str:
+    """Return the word that a person should look at first; empty without words."""
+    return min(words, key=list(WORDS).index, default="")
+
+
+def problem_of(exc: BaseException, client: Any = None) -> Problem:
+    """Return what is the matter.
+
+    Args:
+        exc: what aiokafka, the network or a deadline of ours raised.
+        client: the aiokafka client that was used. Where the exception says nothing but that something did not come,
+            the reason is why this client could not connect.
+    """
+    if isinstance(exc, KafkaAway):
+        return exc.problem
+    for one in _chain(exc):
+        for word, classes in _MEANINGS:
+            if isinstance(one, classes):
+                return Problem(word, _text(one))
+    failure = client.health.failure if client is not None else None
+    return failure if failure is not None else Problem(AWAY, _text(exc))
+
+
+def away(exc: BaseException, doing: str, client: Any = None) -> KafkaAway:
+    """Return the error to raise from ``exc`` when the log cannot be read or asked; ``client`` as :func:`problem_of`."""
+    problem = problem_of(exc, client)
+    return KafkaAway(f"{doing}: {problem}", problem)
+
+
+def connection_problem(address: str, exc: BaseException) -> Problem:
+    """Return why there is no connection to ``address`` (host:port)."""
+    word, text = problem_of(exc)
+    return Problem(word, text if address in text else f"{address}: {text}")
+
+
+def _chain(exc: BaseException) -> Iterator[BaseException]:
+    """An exception, what it was raised from, and so on."""
+    current: BaseException | None = exc
+    for _ in range(_MOST_CAUSES):
+        if current is None:
+            return
+        yield current
+        current = current.__cause__
+
+
+def _text(exc: BaseException) -> str:
+    """One phrase for the log and the console, without addresses of memory or stack traces."""
+    name = type(exc).__name__.removesuffix("Error")
+    text = _OWN_NAME.sub("", " ".join(str(exc).split()))
+    if isinstance(exc, ssl.SSLError | NoToken):
+        return text or name
+    if isinstance(exc, OSError) and exc.errno and exc.errno > 0:
+        return os.strerror(exc.errno).lower()
+    if isinstance(exc, TimeoutError):
+        return text or "no answer in time"
+    return f"{name}: {text}" if text else name

@@ -1,0 +1,113 @@
+"""Where cursors go on when partitions have come, and the report of what each of them does not get."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+
+import structlog
+
+from gateway.clock import Clock, sleep
+from gateway.errors import GatewayError
+from gateway.log import EventLog, Gap, Placed, gaps
+from gateway.log.catch_up import ReadingPolicy
+from gateway.log.cursor import Cursor
+from gateway.telemetry import redaction
+
+#: By cursor and partition.
+Places = Mapping[Cursor, Mapping[str, Placed]]
+
+_log = structlog.get_logger("gateway.reading")
+
+
+async def load(
+    log: EventLog,
+    cursors: Collection[Cursor],
+    partitions: Collection[str],
+    *,
+    clock: Clock,
+    policy: ReadingPolicy,
+    is_here: Callable[[Cursor], bool],
+) -> Places:
+    """Return where cursors go on in partitions; asks until all is known.
+
+    Args:
+        partitions: all that this process has, or those that have come.
+        is_here: whether a cursor is still wanted; one that is not is asked for no more.
+    """
+    limit = asyncio.Semaphore(policy.loads)
+    found: dict[Cursor, Mapping[str, Placed]] = {}
+
+    async def ask(cursor: Cursor) -> None:
+        start = await cursor.consumer.begin()  # may take seconds, and costs nothing
+        async with limit:
+            found[cursor] = await log.cursors.load(cursor.name, cursor.topics, partitions, start=start)
+
+    backoff_s = policy.first_backoff_s
+    while True:
+        asked = [cursor for cursor in cursors if is_here(cursor)]
+        results = await asyncio.gather(*map(ask, asked), return_exceptions=True)
+        faults = [fault for fault in results if isinstance(fault, Exception)]
+        if not faults:
+            return found
+        _log.warning("reading.positions_unknown", groups=len(faults), error=redaction.fault(faults[0]))
+        cursors = [cursor for cursor in asked if cursor not in found]
+        await sleep(clock, backoff_s)
+        backoff_s = min(policy.max_backoff_s, backoff_s * 2)
+
+
+def foremost(places: Places, partition: str, spread: int) -> int | None:
+    """Return where reading of a partition begins: with the hindmost cursor of those close to the foremost one."""
+    offsets = [placed[partition].offset for placed in places.values() if partition in placed]
+    return min((at for at in offsets if at >= max(offsets) - spread), default=None)
+
+
+def report_gaps(log: EventLog, cursors: Mapping[Cursor, Mapping[str, int]], missing: Collection[Gap]) -> None:
+    """Report gaps once, each as far as cursors had not passed it and the log has not reported it by itself.
+
+    Args:
+        cursors: with the offset that each gets next, by partition.
+    """
+    for gap in missing:
+        names: dict[Gap, list[str]] = {}
+        for cursor, positions in cursors.items():
+            if gap.partition in cursor.partitions:
+                committed = log.cursors.committed(cursor.name).get(gap.partition, 0)
+                left = gaps.clipped(gap, max(positions.get(gap.partition, 0), committed))
+                if left is not None:
+                    names.setdefault(left, []).append(cursor.name)
+        for left, of in names.items():
+            gaps.report(log.kind, of, left)
+
+
+def pass_gaps(log: EventLog, places: Places) -> None:
+    """Report what cursors do not get before the place at which they go on, and commit that they have passed it."""
+    names: dict[Gap, list[str]] = {}
+    for cursor, placed in places.items():
+        for partition, (offset, gap) in placed.items():
+            if gap is None:
+                continue
+            left = gaps.clipped(gap, log.cursors.committed(cursor.name).get(partition, 0))
+            if left is not None:
+                names.setdefault(left, []).append(cursor.name)
+            log.cursors.commit(cursor.name, partition, offset)
+    for gap, of in names.items():
+        gaps.report(log.kind, of, gap)
+
+
+async def give_up(log: EventLog, cursors: Collection[Cursor], partitions: Collection[str], *, flush_s: float) -> None:
+    """Let cursors settle what they have of partitions that are going, and make durable what they commit.
+
+    Args:
+        flush_s: how long that may take.
+    """
+    results = await asyncio.gather(*(cursor.consumer.revoked(partitions) for cursor in cursors), return_exceptions=True)
+    for cursor, fault in zip(cursors, results, strict=True):
+        if isinstance(fault, Exception):
+            _log.error("reading.revoke_failed", group=cursor.name, error=redaction.fault(fault))
+    try:
+        async with asyncio.timeout(flush_s):
+            await log.cursors.flush()
+    except (TimeoutError, GatewayError) as exc:
+        _log.warning("reading.flush_failed", partitions=sorted(partitions), error=str(exc) or "no answer in time")
+    log.cursors.release(partitions)
