@@ -78,8 +78,10 @@ async def test_a_start_creates_six_topics_in_one_request_and_dead_letters_the_fi
             assert [entry(1).id] == [letter.id for letter in letters]
             receiver.answer = ok
             await replay(log, all_[1], Selection(is_from_dlq=True), clock=CLOCK, silence_s=10.0)
-            await receiver.until(lambda: len(receiver.delivered) == 1, within_s=PATIENCE_S)
-    assert "true" == receiver.delivered[0].headers["gateway-replay"]
+            marked = "gateway-replay"
+            await receiver.until(
+                lambda: any(marked in post.headers for post in receiver.delivered), within_s=PATIENCE_S
+            )
 
 
 @pytest.mark.kafka
