@@ -25,6 +25,7 @@ _OF_ATTEMPT: Final[dict[str, Outcome]] = {
     "lost": "lost",
     "stopped": "stopped",
     "abandoned": "retrying",
+    "cancelled": "retrying",
 }
 
 
@@ -83,6 +84,8 @@ def _by_attempts(attempts: Sequence[Attempt], status: Status | None) -> Verdict:
             return Verdict(outcome, "given up, and the log refused the dead letter; replay it by its id")
         case "stopped":
             return Verdict(outcome, f"the subscriber answered {last.result} and wants no more events; resume it")
+        case "retrying" if last.outcome == "cancelled":
+            return Verdict(outcome, "the last attempt was cut off when its partition moved; it will be tried again")
         case "retrying":
             held = "" if status is None or status.state == "closed" else f" {_waiting(status)}"
             return Verdict(outcome, f"the last answer was {last.result}; it will be tried again.{held}")

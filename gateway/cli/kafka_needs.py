@@ -6,12 +6,12 @@ gateway's own, both the topic with the subscribers' states.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gateway.app import Role, event_topics
 from gateway.config.settings import Settings, Subscriber
-from gateway.fanout import attempts, state
-from gateway.fanout.parking import dlq_topic, replay_topic, retry_topic
+from gateway.fanout import attempts, fanout, retry_topics, state
+from gateway.fanout.parking import REPLAY, dlq_topic, retry_topic
 from gateway.fanout.reader import group_name
 from gateway.log.kafka.needs import Needs, TopicNeed
 
@@ -30,7 +30,7 @@ def needs_of(settings: Settings, role: Role) -> Needs:
     for need in _topics(settings, role, readers):
         known = found.setdefault(need.name, need)
         found[need.name] = _both(known, need)
-    groups = [group for _, one in readers if one.kind != "stream" for group in _groups(one)]
+    groups = _groups([one for _, one in readers if one.kind != "stream"])
     # An event holds its callback twice, as fields and raw.
     largest = min(int(settings.ingest.max_event_bytes), 2 * int(settings.ingest.max_body_bytes))
     return Needs(list(found.values()), groups, largest)
@@ -56,15 +56,16 @@ def _own_topics(path: str, subscriber: Subscriber) -> Iterator[TopicNeed]:
     tiers = sorted(set(retry.tiers))
     for tier, following in zip(tiers, [*tiers[1:], retry.max_delay_s], strict=True):
         # A wait that is longer than the tier and shorter than the next one is parked in it, too.
-        yield TopicNeed(retry_topic(subscriber.name, tier), path, _READ | _WRITE, longest_wait_s=max(tier, following))
-    yield TopicNeed(replay_topic(subscriber.name), path, _READ | _WRITE)
+        yield TopicNeed(retry_topic(tier), path, _READ | _WRITE, longest_wait_s=max(tier, following))
+    yield TopicNeed(REPLAY, path, _READ | _WRITE)
     yield TopicNeed(dlq_topic(subscriber.name), path, _READ | _WRITE)
 
 
-def _groups(subscriber: Subscriber) -> Iterator[str]:
-    yield group_name(subscriber.name)
-    yield replay_topic(subscriber.name)
-    yield from (retry_topic(subscriber.name, tier) for tier in sorted(set(subscriber.retry.tiers)))
+def _groups(subscribers: Sequence[Subscriber]) -> list[str]:
+    """Return the group that assigns partitions, and those under which positions are kept."""
+    if not subscribers:
+        return []
+    return [fanout.GROUP, retry_topics.GROUP, *(group_name(one.name) for one in subscribers)]
 
 
 def _both(one: TopicNeed, other: TopicNeed) -> TopicNeed:

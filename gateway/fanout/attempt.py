@@ -8,7 +8,7 @@ from gateway.log import Record
 
 #: Why there is no status. ``refused_address``: the guard. ``protocol``: what came back is not HTTP. ``poison``:
 #: the record can never be sent. ``not_an_event``: another producer wrote it. ``internal``: a fault of ours, in the log
-#: with its trace.
+#: with its trace. ``cancelled``: cut off when its partition went to another process; nobody knows how it ended.
 ErrorKind = Literal[
     "timeout",
     "connect",
@@ -21,6 +21,7 @@ ErrorKind = Literal[
     "poison",
     "not_an_event",
     "internal",
+    "cancelled",
 ]
 
 #: Kind of error, and reason of the dead letter, of a record that holds no event.

@@ -1,15 +1,19 @@
-"""Hands jobs to waiting workers: the schedule, brought to life with a limit and a timer.
+"""Gives jobs to workers: the schedule, brought to life with a limit and a timer.
 
-There is no task for an event. A subscriber has as many long-lived workers as its ``concurrency``; each asks
-for a job, attempts it and says what became of it. At most :attr:`Dispatcher.limit` jobs are with workers,
-whatever their number; 0 stops everything that has not begun. With a bucket they go out no faster than it lets.
-All times are monotonic, so that a clock that is set makes nothing early or late.
+There is no task for an event: a worker (:mod:`gateway.fanout.workers`) is given a job, attempts it, says what became of
+it, and asks for the next one. At most :attr:`Dispatcher.limit` jobs are with workers; 0 stops everything that has not
+begun. With a bucket they go out no faster than it lets. All times are monotonic, so that a clock that is set makes
+nothing early or late.
+
+Whenever nothing is being changed here, no job that may go out stands in the schedule. A worker that hands a job back
+makes room for one, which is its own: so handing back gives nothing out, and asking for the next one does not look
+further.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections.abc import Callable
 
 from gateway.fanout.clock import Clock, Timer
 from gateway.fanout.job import Job
@@ -21,14 +25,28 @@ _EARLIER_S = 0.001
 
 
 class Dispatcher:
-    """Gives jobs out, one at a time for each key, and takes them back."""
+    """Gives jobs out, one at a time for each key, and takes them back.
 
-    def __init__(self, clock: Clock, *, by_key: bool, limit: int, bucket: TokenBucket | None = None) -> None:
+    Args:
+        give: takes a job that may go out now, and has it handed to finish, postpone or give_back, and :meth:`take`
+            called afterwards. Never blocks.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        by_key: bool,
+        limit: int,
+        give: Callable[[Job], None],
+        bucket: TokenBucket | None = None,
+    ) -> None:
         self._clock = clock
+        self._give = give
         self._bucket = bucket
         self._schedule = Schedule(by_key=by_key)
         self._limit = limit
-        self._idle: deque[asyncio.Future[Job]] = deque()
+        self._is_probing = False
         self._drained: list[asyncio.Future[None]] = []
         self._timer: Timer | None = None
         self._timer_at = 0.0
@@ -39,9 +57,10 @@ class Dispatcher:
         """Jobs that may be with workers."""
         return self._limit
 
-    @limit.setter
-    def limit(self, value: int) -> None:
-        self._limit = value
+    def permit(self, limit: int, *, is_probing: bool = False) -> None:
+        """Set how many jobs may be with workers, and whether they probe if the subscriber is back."""
+        self._limit = limit
+        self._is_probing = is_probing
         self._hand_out()
 
     @property
@@ -49,20 +68,9 @@ class Dispatcher:
         """Jobs that wait for retry."""
         return self._schedule.waiting
 
-    async def take(self) -> Job:
-        """The next job, now with the caller, who must hand it to finish, postpone or give_back."""
-        if self.in_flight < self._limit:
-            job = self._next()
-            if job is not None:
-                return job
-        handed: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
-        self._idle.append(handed)
-        try:
-            return await handed
-        except asyncio.CancelledError:
-            if handed.done() and not handed.cancelled():
-                self.give_back(handed.result())
-            raise
+    def take(self) -> Job | None:
+        """Return the next job, for a worker that has handed one back; None: it will be given one when there is."""
+        return self._next() if self.in_flight < self._limit else None
 
     def offer(self, job: Job) -> None:
         """Take in a job of a lane."""
@@ -110,18 +118,10 @@ class Dispatcher:
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
-        self._hand_out()
 
     def _hand_out(self) -> None:
-        idle = self._idle
-        while idle and self.in_flight < self._limit:
-            if idle[0].done():  # its worker was cancelled
-                idle.popleft()
-                continue
-            job = self._next()
-            if job is None:
-                return
-            idle.popleft().set_result(job)
+        while self.in_flight < self._limit and (job := self._next()) is not None:
+            self._give(job)
 
     def _next(self) -> Job | None:
         """A job that may go out now; if there is none, the timer is set for when there may be."""
@@ -131,7 +131,7 @@ class Dispatcher:
             if wait_s > 0:
                 self._set_timer(now + wait_s)
                 return None
-        job = self._schedule.take(now)
+        job = self._schedule.take(now, is_probe=self._is_probing)
         if job is None:
             due = self._schedule.next_due()
             if due is not None:

@@ -1,33 +1,36 @@
 """All subscribers of one process: started, stopped, exchanged while running.
 
-Subscribers share the log and the event loop, nothing else: each has its own cursor, window, workers,
-connections, breaker and rate.
+Subscribers share one reading of the log (:mod:`gateway.log.shared_reader`) and the event loop, nothing else: each has
+its own cursor, window, workers, connections, breaker and rate.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final
 
 import structlog
 
+from gateway.clock import Clock, SystemClock, sleep
 from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError, GatewayError
-from gateway.fanout import planning
+from gateway.fanout import attempts, planning, retry_topics, state
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.attempts import AttemptLog
 from gateway.fanout.beginnings import Beginnings, Notes
-from gateway.fanout.clock import Clock, SystemClock, sleep
+from gateway.fanout.cursor import Beginning
 from gateway.fanout.gate import Lasting, Seen
 from gateway.fanout.job import Job
-from gateway.fanout.lane import Beginning
-from gateway.fanout.reader import SubscriberReader
+from gateway.fanout.reader import SubscriberReader, group_name
+from gateway.fanout.retry_takeover import Takeover
+from gateway.fanout.retry_topics import RetryTopics
 from gateway.fanout.state import StateBoard
 from gateway.fanout.telling import OnAttempt, Telling, forget
 from gateway.log import EventLog
+from gateway.log.shared_reader import SharedReader
 from gateway.telemetry.metrics import METRICS, Metrics
 from gateway.telemetry.tracing import Spans
 
@@ -37,6 +40,9 @@ _WATCH_S: Final = 5.0
 #: A log that is away would take all the time that the process has left; more would not make it come.
 _CLOSE_S: Final = 4.0
 _LAST_WORDS_S: Final = 2.0
+
+#: Whose members share the partitions of the main topics between them.
+GROUP: Final = group_name("fanout")
 
 _log = structlog.get_logger("gateway.fanout")
 
@@ -105,6 +111,7 @@ class FanOut:
         self._metrics = metrics
         self._wanted = {subscriber.name: subscriber for subscriber in subscribers}
         self._running: dict[str, tuple[Subscriber, SubscriberReader]] = {}
+        self._reading = SharedReader(log, GROUP, self._clock)
         self._board = StateBoard(
             log,
             clock=self._clock,
@@ -116,6 +123,13 @@ class FanOut:
         self._beginnings = Beginnings(self._board, self._clock, notes) if keeps_times else None
         if self._beginnings is not None:
             self._beginnings.apply(subscribers)
+        self._retry_topics = RetryTopics(
+            log, find=self._find, is_known=self._is_known, clock=self._clock, metrics=metrics
+        )
+        self._takeover = Takeover(
+            log, self._retry_topics, known=lambda: self._wanted, is_shared=keeps_times, clock=self._clock
+        )
+        self._taking_over: asyncio.Task[None] | None = None
         self._attempts = AttemptLog(log, clock=self._clock, metrics=metrics)
         self._exchange = asyncio.Lock()
         self._watcher: asyncio.Task[None] | None = None
@@ -137,6 +151,9 @@ class FanOut:
         again, and what ``explain`` would tell of the last second is gone. May come twice, or before the start.
         """
         self._is_stopped = True
+        if self._taking_over is not None:
+            self._taking_over.cancel()
+            await asyncio.gather(self._taking_over, return_exceptions=True)
         await _at_most(deadline_s + _CLOSE_S, self._stop_readers(deadline_s))
         if self._watcher is not None:
             self._watcher.cancel()
@@ -147,6 +164,7 @@ class FanOut:
         async with self._exchange:
             running, self._running = self._running, {}
             await asyncio.gather(*(reader.stop(deadline_s) for _, reader in running.values()))
+            await asyncio.gather(self._reading.stop(), self._retry_topics.stop())
 
     async def apply(self, subscribers: Sequence[Subscriber], *, deadline_s: float = 10.0) -> None:
         """Take up a changed configuration: stop what is gone, start what is new, restart what differs.
@@ -167,10 +185,13 @@ class FanOut:
             leaving = [name for name, (before, _) in self._running.items() if self._wanted.get(name) != before]
             stopped = {name: self._running.pop(name) for name in leaving}
             await asyncio.gather(*(reader.stop(deadline_s) for _, reader in stopped.values()))
+            for _, reader in stopped.values():
+                self._retry_topics.left(reader)
             for name, (before, reader) in stopped.items():
                 if name in self._wanted and self._wanted[name].url != before.url:
                     # What the old address answered says nothing about the new one.
                     self._board.put(name, Lasting(paused=reader.gate.lasting.paused))
+            self._retry_topics.apply(self._tiers())
             self._start_missing()
             for name in stopped.keys() - self._running.keys():
                 forget(name, self._metrics)
@@ -186,19 +207,19 @@ class FanOut:
 
     async def status(self) -> list[Status]:
         """How every subscriber is doing, in the order of the configuration."""
-        return [await self._status(name) for name in self._wanted if name in self._running]
+        try:
+            lags = await self._reading.lags()
+        except GatewayError:
+            lags = {}
+        return [self._status(name, lags.get(group_name(name))) for name in self._wanted if name in self._running]
 
     def _reader(self, name: str) -> SubscriberReader:
         if name not in self._running:
             raise UnknownSubscriber(f"there is no subscriber {name!r} here")
         return self._running[name][1]
 
-    async def _status(self, name: str) -> Status:
+    def _status(self, name: str, lag: int | None) -> Status:
         reader = self._reader(name)
-        try:
-            lag: int | None = await reader.lag()
-        except GatewayError:
-            lag = None
         lasting = reader.gate.lasting
         return Status(
             name, reader.gate.seen, lag, reader.outstanding, reader.in_flight, lasting.stopped, lasting.opened_at
@@ -207,19 +228,33 @@ class FanOut:
     def _on_loaded(self) -> None:
         if not self._is_stopped:
             self._start_missing()
+            self._reading.start()
+            self._retry_topics.apply(self._tiers())
+            self._retry_topics.start()
+            self._taking_over = asyncio.create_task(self._takeover.run(), name="fanout:retry-takeover")
             self.is_started.set()
 
     def _on_change(self, name: str) -> None:
         if name in self._running:
-            self._running[name][1].gate.restore(self._board.get(name))
+            self._running[name][1].restore(self._board.get(name))
 
     def _start_missing(self) -> None:
         for name, subscriber in self._wanted.items():
             if name not in self._running and subscriber.kind != "stream":
                 try:
                     self._running[name] = (subscriber, self._start(subscriber))
+                    self._retry_topics.came(name)
                 except ConfigError as exc:  # a certificate file that went away since it was checked
                     _log.error("subscriber.not_started", subscriber=name, problems=exc.problems)
+
+    def _find(self, name: str) -> SubscriberReader | None:
+        return self._running[name][1] if name in self._running else None
+
+    def _is_known(self, name: str) -> bool:
+        return name in self._wanted and self._wanted[name].kind != "stream"
+
+    def _tiers(self) -> set[float]:
+        return _tiers(self._wanted.values())
 
     def _start(self, subscriber: Subscriber) -> SubscriberReader:
         name = subscriber.name
@@ -227,13 +262,14 @@ class FanOut:
             planning.plan(subscriber),
             self._log,
             planning.sink(subscriber, clock=self._clock, rng=self._rng),
+            reading=self._reading,
             clock=self._clock,
             rng=self._rng,
             telling=Telling(name, metrics=self._metrics, on_attempt=self._on_attempt(name)),
             on_state=lambda: self._board.put(name, reader.gate.lasting),
             beginning=self._beginning(name),
         )
-        reader.gate.restore(self._board.get(name))
+        reader.restore(self._board.get(name))
         reader.start()
         return reader
 
@@ -270,11 +306,19 @@ class FanOut:
         while True:
             await sleep(self._clock, _WATCH_S)
             for status in await self.status():
-                if status.name not in self._running:  # it left while another one's lag was asked for
-                    continue
                 in_flight.labels(status.name).set(status.in_flight)
                 if status.lag is not None:
                     lag.labels(status.name).set(status.lag)
+                self._reader(status.name).trim()
+
+
+def own_topics(subscribers: Iterable[Subscriber]) -> list[str]:
+    """Return the topics that fan-out itself needs from its start on; those of dead letters come with the first."""
+    return [*retry_topics.topics(_tiers(subscribers)), state.TOPIC, attempts.TOPIC]
+
+
+def _tiers(subscribers: Iterable[Subscriber]) -> set[float]:
+    return {tier for one in subscribers if one.kind != "stream" for tier in one.retry.tiers}
 
 
 async def _at_most(seconds: float, ending: Awaitable[object]) -> None:

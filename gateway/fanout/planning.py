@@ -19,6 +19,7 @@ from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.filesink import FileSink
 from gateway.fanout.filters import Filter, compile_filter
 from gateway.fanout.guard import Allowed
+from gateway.fanout.parsed import EVENTS
 from gateway.fanout.reader import Plan
 from gateway.fanout.retry import RetryPolicy
 from gateway.fanout.tls import context
@@ -110,7 +111,7 @@ def wants(compiled: Filter | None) -> Callable[[Record], bool] | None:
     matches = compiled.matches
 
     def is_wanted(record: Record) -> bool:
-        return matches(parse(record.value))
+        return matches(EVENTS.get(record.value))
 
     return is_wanted
 

@@ -1,15 +1,18 @@
-"""One subscriber: lanes that read, workers that attempt, and what is decided in between.
+"""One subscriber: a cursor on the shared reading, workers that attempt, and what is decided in between.
 
 A worker takes a job, attempts it, and acts on the outcome:
 
 =================  ==========================================================================================
 delivered          done
 retry, soon        waits in memory and blocks its key (not a worker): delays below the first tier
-retry, later       parked: appended to ``retry.<subscriber>.<delay>``, then done; its key goes on (``pass``)
+retry, later       parked: appended to ``retry.<delay>``, then done; its key goes on (``pass``)
 retry, ``block``   waits in memory whatever the delay; its key waits behind it
 give up            appended to ``dlq.<subscriber>``, then done
 stop               the subscriber is stopped, the event stays uncommitted
 =================  ==========================================================================================
+
+A parked event holds the position of a topic that all subscribers share, so it waits in memory for seconds only and is
+parked again else (:mod:`.retry_topics`), whatever ``on_failure`` says.
 
 While the subscriber is down (breaker not closed) or asked for a pause (``Retry-After``), nothing is parked:
 then it is not the event's trouble, and the log is the buffer. Only a wait beyond the longest pause is parked all the
@@ -22,28 +25,31 @@ what is refused even so is counted as lost.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final, Literal
 
 import structlog
 
+from gateway.clock import Clock
 from gateway.errors import GatewayError, Poison
 from gateway.fanout import parking
 from gateway.fanout.attempt import NOT_AN_EVENT, AttemptResult, Sink
 from gateway.fanout.breaker import Breaker, BreakerPolicy
-from gateway.fanout.clock import Clock
 from gateway.fanout.concurrency import AdaptiveLimit
+from gateway.fanout.cursor import Beginning, SubscriberCursor
 from gateway.fanout.dispatch import Dispatcher
-from gateway.fanout.gate import Gate
-from gateway.fanout.job import Job
-from gateway.fanout.lane import Beginning, Lane, Window
+from gateway.fanout.gate import Gate, Lasting, Seen
+from gateway.fanout.job import Job, ParkedJob, Standing
+from gateway.fanout.partition_queue import Window
 from gateway.fanout.rate import TokenBucket
 from gateway.fanout.retry import Delivered, GiveUp, Retry, RetryPolicy, Stop, decide
 from gateway.fanout.schedule import Place
 from gateway.fanout.telling import Telling
-from gateway.log import Entry, EventLog, Record, Start
+from gateway.fanout.workers import Workers
+from gateway.log import Begins, Entry, EventLog, Record, Start
+from gateway.log.shared_reader import SharedReader
 from gateway.telemetry import redaction
 
 #: Waits between appends of one parked event or dead letter.
@@ -51,8 +57,16 @@ _APPEND_BACKOFF_S: Final = 5.0
 #: Share of the window that may wait in memory for retry; beyond it even short waits are parked, so that many
 #: failing events do not keep the others out.
 _WAITING_SHARE: Final = 0.25
-#: Beyond one attempt's time-out, for a revoked partition to settle.
-_SETTLE_MARGIN_S: Final = 2.0
+#: So long a parked event that failed waits in memory, holding the position of all; longer, to keep the order of a key.
+_PARKED_WAIT_S: Final[dict[str, float]] = {"pass": 5.0, "block": 30.0}
+
+_STANDINGS: Final[Mapping[Seen, Standing]] = {
+    "closed": Standing.WELL,
+    "open": Standing.DOWN,
+    "half_open": Standing.DOWN,
+    "paused": Standing.HELD,
+    "stopped": Standing.HELD,
+}
 
 _log = structlog.get_logger("gateway.fanout")
 
@@ -90,6 +104,7 @@ class SubscriberReader:
         plan: numbers and names.
         log: where events come from, and where parked ones and dead letters go.
         sink: where events go to; closed by :meth:`stop`.
+        reading: of the main topics, for all subscribers; started and stopped by its owner.
         rng: jitter and span ids.
         telling: metrics, log lines and the record of attempts.
         on_state: told whenever the gate's lasting state changed, to make it durable.
@@ -102,6 +117,7 @@ class SubscriberReader:
         log: EventLog,
         sink: Sink,
         *,
+        reading: SharedReader,
         clock: Clock,
         rng: Random,
         telling: Telling,
@@ -111,20 +127,31 @@ class SubscriberReader:
         self.plan = plan
         self._log = log
         self._sink = sink
+        self._reading = reading
         self._clock = clock
         self._rng = rng
         self._telling = telling
         self._adaptive = AdaptiveLimit(plan.concurrency)
         bucket = None if plan.rate_per_s is None else TokenBucket(plan.rate_per_s)
-        self._dispatcher = Dispatcher(clock, by_key=plan.ordering == "key", limit=0, bucket=bucket)
-        self.gate = Gate(
-            Breaker(plan.breaker, rng), self._adaptive, self._dispatcher, clock, telling=telling, on_state=on_state
+        self._dispatcher = Dispatcher(
+            clock, by_key=plan.ordering == "key", limit=0, give=lambda job: self._workers.give(job), bucket=bucket
         )
+        self._workers = Workers(plan.name, self._dispatcher, self._deliver, self._cancelled)
+        self.gate = Gate(
+            Breaker(plan.breaker, rng),
+            self._adaptive,
+            self._dispatcher,
+            clock,
+            telling=telling,
+            on_state=self._state_changed,
+        )
+        self._on_state = on_state
         self._beginning = beginning
+        self._incarnations: Mapping[str, str] = {}
+        self._cursor = self._make_cursor()
         self._max_waiting = max(1, int(plan.window.max_events * _WAITING_SHARE))
-        self._lanes = self._make_lanes()
-        self._readers: list[asyncio.Task[None]] = []
-        self._workers: list[asyncio.Task[None]] = []
+        self._parked = 0  # events of retry topics that are here
+        self._is_started = False
         self._is_stopped = False
 
     @property
@@ -135,19 +162,24 @@ class SubscriberReader:
     @property
     def outstanding(self) -> int:
         """Events taken from the log and not done."""
-        return sum(lane.outstanding for lane in self._lanes)
+        return self._cursor.outstanding + self._parked
+
+    def restore(self, lasting: Lasting) -> None:
+        """Take up a state that was kept, or that another process has changed."""
+        self.gate.restore(lasting)
+        self._reading.changed()
+
+    def trim(self) -> None:
+        """Give back what was not needed since the last call."""
+        self._workers.trim()
 
     def start(self) -> None:
         """Begin to read and deliver. Once; after :meth:`stop` it does nothing."""
-        if self._is_stopped or self._workers:
+        if self._is_stopped or self._is_started:
             return
-        name = self.plan.name
         self.gate.open()
-        self._workers = [
-            asyncio.create_task(self._work(), name=f"fanout:{name}:worker-{number}")
-            for number in range(self.plan.concurrency)
-        ]
-        self._readers = [asyncio.create_task(lane.run(), name=f"fanout:{lane.group}") for lane in self._lanes]
+        self._is_started = True
+        self._reading.add(self._cursor)
 
     async def stop(self, deadline_s: float) -> None:
         """Stop reading, let attempts in flight end for at most ``deadline_s``, make commits durable.
@@ -155,85 +187,116 @@ class SubscriberReader:
         What is not delivered by then stays uncommitted and comes again. May come twice, or before the start.
         """
         self._is_stopped = True
-        readers, self._readers = self._readers, []
-        workers, self._workers = self._workers, []
-        self.gate.close()  # first, as a reader of a log that is away takes a while to end
-        await _cancel(readers)
+        self.gate.close()
+        await self._reading.remove(self._cursor.name)
         if self._dispatcher.in_flight:
             try:
                 async with asyncio.timeout(deadline_s):
                     await self._dispatcher.drained()
             except TimeoutError:
                 _log.warning("subscriber.stop_cut_short", subscriber=self.plan.name, in_flight=self.in_flight)
-        await _cancel(workers)
+        await self._workers.stop()
         self._dispatcher.close()
         await self._sink.close()
-        await asyncio.gather(*(lane.close() for lane in self._lanes))  # last, as it may wait for the log
+        self._cursor.close()
+        self._log.cursors.forget(self._cursor.name)
 
-    async def lag(self) -> int:
-        """Records of the main topics not yet committed."""
-        return sum((await self._lanes[0].lag()).values())
+    # -- for retry topics, see gateway.fanout.job.Recipient -----------------------------------------------------
 
-    def _make_lanes(self) -> list[Lane]:
+    @property
+    def standing(self) -> Standing:
+        """See :attr:`gateway.fanout.job.Recipient.standing`."""
+        return _STANDINGS[self.gate.seen]
+
+    def offer(self, job: Job) -> None:
+        """See :meth:`gateway.fanout.job.Recipient.offer`."""
+        self._parked += 1
+        self._dispatcher.offer(job)
+
+    def withdraw(self, job: Job) -> None:
+        """See :meth:`gateway.fanout.job.Recipient.withdraw`."""
+        self._parked -= 1
+        self._dispatcher.discard(job)
+
+    def cut(self, jobs: Collection[Job]) -> None:
+        """See :meth:`gateway.fanout.job.Recipient.cut`."""
+        self._workers.cut(jobs)
+
+    def _make_cursor(self) -> SubscriberCursor:
         plan = self.plan
-        settle_s = plan.timeout_s + _SETTLE_MARGIN_S
+        return SubscriberCursor(
+            group_name(plan.name),
+            plan.topics,
+            self._dispatcher,
+            self._log.cursors,
+            clock=self._clock,
+            window=plan.window,
+            wants=plan.wants,
+            begins=self._begins,
+            on_opened=self._note_incarnations,
+            is_willing=self._is_willing,
+            cut=self._workers.cut,
+            on_skipped=self._telling.skipped,
+            on_change=self._reading.changed,
+        )
 
-        def lane(group: str, topics: tuple[str, ...], *, is_parked: bool) -> Lane:
-            return Lane(
-                self._log,
-                group,
-                topics,
-                self._dispatcher,
-                clock=self._clock,
-                window=plan.window,
-                wants=None if is_parked else plan.wants,
-                is_parked=is_parked,
-                start="earliest" if is_parked else plan.start,
-                beginning=None if is_parked else self._beginning,
-                settle_s=settle_s,
-                on_skipped=self._telling.skipped,
-            )
+    async def _begins(self) -> Start | Begins:
+        return self.plan.start if self._beginning is None else await self._beginning.asked()
 
-        inner = [parking.replay_topic(plan.name), *(parking.retry_topic(plan.name, tier) for tier in plan.tiers)]
-        return [
-            lane(group_name(plan.name), plan.topics, is_parked=False),
-            *(lane(topic, (topic,), is_parked=True) for topic in inner),
-        ]
+    def _note_incarnations(self) -> bool:
+        """Note what is read now; returns whether that is all there is to note."""
+        if self._beginning is None:
+            return True
+        if (found := self._reading.incarnations()) != self._incarnations:
+            self._incarnations = found
+            self._beginning.on_opened(found)
+        return self._cursor.topics <= found.keys()
 
-    async def _work(self) -> None:
-        dispatcher, sink, adaptive, clock = self._dispatcher, self._sink, self._adaptive, self._clock
-        while True:
-            job = await dispatcher.take()
-            try:
-                if job.entry is not None:
-                    await self._put_away(job, job.entry)
-                    continue
-                if job.record.flaw:
-                    await self._give_up(job, AttemptResult(error=NOT_AN_EVENT, detail=job.record.flaw), NOT_AN_EVENT)
-                    continue
-                counts = self.gate.is_closed  # attempts made to probe are not the event's
-                number = adaptive.begin()
-                try:
-                    result = await sink.attempt(job.record, is_replay=job.is_replay)
-                except Poison as exc:
-                    await self._give_up(job, AttemptResult(error="poison", detail=str(exc)), "poison")
-                    continue
-                except Exception as exc:  # a fault of ours is a failed attempt, so that it ends like one
-                    _log.exception("delivery.broke", subscriber=self.plan.name, id=redaction.event_id(job.record.id))
-                    result = AttemptResult(error="internal", detail=type(exc).__name__)
-                if result.is_success:
-                    job.attempts += 1
-                    self._telling.delivered(job, result)
-                    self._finish(job)
-                    self.gate.delivered(job.record.id, number, result.duration_s)
-                    continue
-                job.note(clock.now(), result, counts=counts)
-                self.gate.failed(job.record.id, number, result)
-                await self._act(job, result)
-            except Exception:  # the top of a task: one event's trouble must not cost a worker
-                _log.exception("delivery.broke", subscriber=self.plan.name, id=redaction.event_id(job.record.id))
-                if job.place is Place.FLIGHT:
-                    dispatcher.postpone(job, _APPEND_BACKOFF_S)
+    def _is_willing(self) -> bool:
+        """While it is down, one event is enough to see whether it is back."""
+        seen = self.gate.seen
+        return seen == "closed" or (seen in {"open", "half_open"} and not self._cursor.outstanding)
+
+    def _state_changed(self) -> None:
+        self._on_state()
+        self._reading.changed()
+
+    async def _deliver(self, job: Job) -> None:
+        """Do what an event needs next, and hand it back to the dispatcher."""
+        try:
+            if not job.position.is_ours:
+                self._abandon(job)
+            elif job.entry is not None:
+                await self._put_away(job, job.entry)
+            elif job.record.flaw:
+                await self._give_up(job, AttemptResult(error=NOT_AN_EVENT, detail=job.record.flaw), NOT_AN_EVENT)
+            else:
+                await self._attempt(job)
+        except Exception:  # one event's trouble must not cost a worker
+            _log.exception("delivery.broke", subscriber=self.plan.name, id=redaction.event_id(job.record.id))
+            if job.place is Place.FLIGHT:
+                self._dispatcher.postpone(job, _APPEND_BACKOFF_S)
+
+    async def _attempt(self, job: Job) -> None:
+        counts = self.gate.is_closed  # attempts made to probe are not the event's
+        number = self._adaptive.begin()
+        try:
+            result = await self._sink.attempt(job.record, is_replay=job.is_replay)
+        except Poison as exc:
+            await self._give_up(job, AttemptResult(error="poison", detail=str(exc)), "poison")
+            return
+        except Exception as exc:  # a fault of ours is a failed attempt, so that it ends like one
+            _log.exception("delivery.broke", subscriber=self.plan.name, id=redaction.event_id(job.record.id))
+            result = AttemptResult(error="internal", detail=type(exc).__name__)
+        if result.is_success:
+            job.attempts += 1
+            self._telling.delivered(job, result)
+            self._finish(job)
+            self.gate.delivered(job.record.id, number, result.duration_s)
+            return
+        job.note(self._clock.now(), result, counts=counts)
+        self.gate.failed(job.record.id, number, result)
+        await self._act(job, result)
 
     async def _act(self, job: Job, result: AttemptResult) -> None:
         """Decide what becomes of an event whose attempt failed, and do it."""
@@ -244,10 +307,10 @@ class SubscriberReader:
             return
         age_s = self._clock.now() - _stored_at(job)
         match decide(plan.retry, max(1, job.attempts), result, self._rng, age_s=age_s):
-            case Retry(delay_s) if (tier := self._tier(delay_s)) is not None:
+            case Retry(delay_s) if (topic := self._retry_topic(job, delay_s)) is not None:
                 telling.failed(job, result, "parked", delay_s=delay_s)
-                topic = parking.retry_topic(plan.name, tier)
-                await self._put_away(job, parking.parked(job.record, topic, job.trail, self._clock.now() + delay_s))
+                due = self._clock.now() + delay_s
+                await self._put_away(job, parking.parked(job.record, topic, job.trail, due, plan.name))
             case Retry(delay_s):
                 delay_s = self._in_memory(delay_s)
                 telling.failed(job, result, "retried", delay_s=delay_s)
@@ -273,15 +336,18 @@ class SubscriberReader:
         topic = parking.dlq_topic(self.plan.name)
         await self._put_away(job, parking.dead_letter(job.record, topic, job.trail, reason))
 
-    def _tier(self, delay_s: float) -> float | None:
-        """The tier to park in, or None to wait in memory."""
+    def _retry_topic(self, job: Job, delay_s: float) -> str | None:
+        """Return the topic to park in, or None to wait in memory."""
         plan = self.plan
+        if isinstance(job, ParkedJob):
+            waits_here = self.gate.is_closed and delay_s <= _PARKED_WAIT_S[plan.on_failure]
+            return None if waits_here else job.lane.again(delay_s)
         if plan.on_failure == "block" or not plan.tiers or not self.gate.lets_park(delay_s):
             return None
         tier = parking.tier(plan.tiers, delay_s)
         if tier is None and self._dispatcher.waiting >= self._max_waiting:
-            return plan.tiers[0]
-        return tier
+            tier = plan.tiers[0]
+        return None if tier is None else parking.retry_topic(tier)
 
     def _in_memory(self, delay_s: float) -> float:
         """While the subscriber is down, no event waits longer than its breaker."""
@@ -323,10 +389,17 @@ class SubscriberReader:
             self._finish(job)
 
     def _finish(self, job: Job) -> None:
+        self._parked -= isinstance(job, ParkedJob)
         job.lane.done(job)
         self._dispatcher.finish(job)
 
+    def _cancelled(self, job: Job) -> None:
+        """Its partition went to another process during an attempt, whose outcome nobody knows."""
+        self._telling.cancelled(job)
+        self._abandon(job)
+
     def _abandon(self, job: Job) -> None:
+        self._parked -= isinstance(job, ParkedJob)
         job.lane.abandon(job)
         self._dispatcher.finish(job)
 
@@ -338,9 +411,3 @@ def group_name(subscriber: str) -> str:
 
 def _stored_at(job: Job) -> float:
     return job.record.appended_at if job.trail.stored_at is None else job.trail.stored_at
-
-
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from gateway.fanout.job import Job
 
 _STATES: Final = ("closed", "open", "half_open", "paused", "stopped")
-_OUTCOMES: Final = ("delivered", "retried", "parked", "dead_lettered", "skipped", "stopped", "abandoned", "lost")
+_OUTCOMES: Final = (
+    "delivered",
+    "retried",
+    "parked",
+    "dead_lettered",
+    "skipped",
+    "stopped",
+    "abandoned",
+    "cancelled",
+    "lost",
+)
 
 #: Told of every attempt: the job, its result, the outcome in a word.
 OnAttempt = Callable[["Job", AttemptResult, str], None]
@@ -71,6 +81,14 @@ class Telling:
         if self._on_attempt is not None:
             self._on_attempt(job, result, outcome)
         self._line(self._log.info, job, result, outcome, delay_s)
+
+    def cancelled(self, job: Job) -> None:
+        """An attempt was cut off, so that its outcome is not known."""
+        self._outcomes["cancelled"].inc()
+        result = AttemptResult(error="cancelled", detail="its partition went to another process meanwhile")
+        if self._on_attempt is not None:
+            self._on_attempt(job, result, "cancelled")
+        self._line(self._log.info, job, result, "cancelled", None)
 
     def dead_lettered(self, job: Job, reason: str) -> None:
         """An event was given up."""

@@ -39,8 +39,8 @@ async def load(
     found: dict[Cursor, Mapping[str, Placed]] = {}
 
     async def ask(cursor: Cursor) -> None:
+        start = await cursor.consumer.begin()  # may take seconds, and costs nothing
         async with limit:
-            start = await cursor.consumer.begin()
             found[cursor] = await log.cursors.load(cursor.name, cursor.topics, partitions, start=start)
 
     backoff_s = policy.first_backoff_s

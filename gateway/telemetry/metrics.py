@@ -171,8 +171,18 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         _DELIVER,
         "counter",
         ("subscriber", "outcome"),
-        "Attempts by outcome: delivered, retried, parked, dead_lettered, stopped, abandoned; and events skipped, lost.",
-        "retried: see the subscriber's last error. dead_lettered: gateway dlq list. lost: the log line delivery.lost.",
+        "Attempts by outcome: delivered, retried, parked, dead_lettered, stopped, abandoned, cancelled; and events "
+        "skipped, lost.",
+        "retried: see the subscriber's last error. dead_lettered: gateway dlq list. lost: the log line delivery.lost. "
+        "cancelled: cut off when partitions moved, as the answer took more than 2 s; such an event comes again.",
+    ),
+    Metric(
+        "gateway_retry_moved",
+        _DELIVER,
+        "counter",
+        ("reason",),
+        "Parked events appended again without an attempt: down, late, full, held, gone; and records not_ours.",
+        "down, late: see the subscribers' states. full: one has more to retry than it takes. not_ours: see the log.",
     ),
     Metric(
         "gateway_delivery_attempt_seconds",

@@ -28,12 +28,14 @@ from yarl import URL
 from gateway.fanout.attempts import AttemptLog
 from gateway.fanout.clock import SystemClock
 from gateway.fanout.delivery import WebhookSink
+from gateway.fanout.fanout import GROUP
 from gateway.fanout.filters import compile_filter
 from gateway.fanout.guard import Allowed
 from gateway.fanout.planning import wants as asks
 from gateway.fanout.reader import Plan, SubscriberReader
 from gateway.fanout.telling import Telling
 from gateway.log import Entry
+from gateway.log.shared_reader import SharedReader
 from gateway.signing import Signer
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import Metrics
@@ -112,15 +114,18 @@ async def fanout(url: str, bodies: list[Entry], concurrency: int, wants: dict[st
     metrics = Metrics(CollectorRegistry())
     attempts = AttemptLog(log, clock=clock, metrics=metrics)
     telling = Telling("bench", metrics=metrics, on_attempt=attempts.of("bench"))
-    reader = SubscriberReader(plan, log, sink, clock=clock, rng=rng, telling=telling)
+    reading = SharedReader(log, GROUP, clock)
+    reader = SubscriberReader(plan, log, sink, reading=reading, clock=clock, rng=rng, telling=telling)
     started = time.process_time()
     attempts.start()
     reader.start()
+    reading.start()
     while log.committed.get(("gateway.bench", "events-0"), 0) < len(bodies):
         await asyncio.sleep(0.02)
     await attempts.stop()
     taken = time.process_time() - started
     await reader.stop(1.0)
+    await reading.stop()
     return len(bodies) / taken
 
 

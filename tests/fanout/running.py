@@ -1,20 +1,25 @@
-"""A subscriber reader around a receiver, started and stopped."""
+"""A subscriber reader around a receiver, with a shared reading of its own, started and stopped."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from random import Random
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from gateway.clock import Clock, SystemClock
 from gateway.fanout.attempt import Sink
-from gateway.fanout.clock import Clock, SystemClock
+from gateway.fanout.cursor import Beginning
 from gateway.fanout.delivery import WebhookSink
+from gateway.fanout.fanout import GROUP
 from gateway.fanout.guard import Allowed
-from gateway.fanout.reader import Plan, SubscriberReader
+from gateway.fanout.reader import Plan, SubscriberReader, group_name
+from gateway.fanout.retry_topics import RetryTopics
 from gateway.fanout.telling import OnAttempt, Telling
 from gateway.log import EventLog
+from gateway.log.shared_reader import SharedReader
 from gateway.signing import Signer
 from gateway.telemetry.metrics import Metrics
 
@@ -30,6 +35,25 @@ def webhook(
     )
 
 
+class OneReader(SubscriberReader):
+    """One that nobody shares its reading with: it is started and stopped with it."""
+
+    def __init__(self, log: EventLog, plan: Plan, sink: Sink, **options: Any) -> None:
+        self.reading = SharedReader(log, GROUP, options["clock"])
+        super().__init__(plan, log, sink, reading=self.reading, **options)
+
+    def start(self) -> None:
+        super().start()
+        self.reading.start()
+
+    async def stop(self, deadline_s: float) -> None:
+        await super().stop(deadline_s)
+        await self.reading.stop()
+
+    async def lag(self) -> int | None:
+        return (await self.reading.lags())[group_name(self.plan.name)]
+
+
 def make(
     log: EventLog,
     sink: Sink,
@@ -39,14 +63,16 @@ def make(
     seed: int = 7,
     on_attempt: OnAttempt | None = None,
     metrics: Metrics | None = None,
-) -> SubscriberReader:
-    return SubscriberReader(
-        plan,
+    beginning: Beginning | None = None,
+) -> OneReader:
+    return OneReader(
         log,
+        plan,
         sink,
         clock=clock or SystemClock(),
         rng=Random(seed),
         telling=Telling(plan.name, metrics=metrics or Metrics(CollectorRegistry()), on_attempt=on_attempt),
+        beginning=beginning,
     )
 
 
@@ -54,14 +80,40 @@ def plan(name: str = "billing", **options: object) -> Plan:
     return Plan(**{"name": name, "topics": ("sms.dr",), "start": "earliest", "tiers": (60.0, 600.0), **options})
 
 
+def retry_topics(
+    log: EventLog,
+    *readers: SubscriberReader,
+    clock: Clock | None = None,
+    tiers: Collection[float] = (60.0, 600.0),
+    known: Collection[str] = (),
+    metrics: Metrics | None = None,
+    **bounds: int,
+) -> RetryTopics:
+    """The shared topics of a process that has these subscribers; started by the caller."""
+    by_name = {reader.plan.name: reader for reader in readers}
+    made = RetryTopics(
+        log,
+        find=by_name.get,
+        is_known=lambda name: name in by_name or name in known,
+        clock=clock or SystemClock(),
+        metrics=metrics or Metrics(CollectorRegistry()),
+        **bounds,
+    )
+    made.apply(tiers)
+    return made
+
+
 @asynccontextmanager
 async def running(
     log: EventLog, url: str, *, timeout_s: float = 10.0, clock: Clock | None = None, **options: object
-) -> AsyncIterator[SubscriberReader]:
+) -> AsyncIterator[OneReader]:
     sink = webhook(url, clock=clock, timeout_s=timeout_s, connections=int(options.get("concurrency", 32)))
     reader = make(log, sink, plan(timeout_s=timeout_s, **options), clock=clock)
+    topics = retry_topics(log, reader, clock=clock, tiers=reader.plan.tiers)
     reader.start()
+    topics.start()
     try:
         yield reader
     finally:
         await reader.stop(5.0)
+        await topics.stop()

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from gateway.config.settings import Subscriber
 from gateway.fanout.beginnings import NOTHING, Beginnings, added, begins, merged, opened, parse
 from gateway.fanout.clock import SystemClock
-from gateway.fanout.job import Job
-from gateway.fanout.lane import Beginning, Lane, Window
+from gateway.fanout.cursor import Beginning
 from gateway.fanout.state import TOPIC, StateBoard
 from gateway.log import Begin, Entry
 from gateway.log.journal import Journal, Retention
 from tests.fanout.manual_clock import ManualClock
 from tests.fanout.memory_log import MemoryLog
+from tests.fanout.running import make, plan
+from tests.fanout.scripted import OK, ScriptedSink
 
 _KEPT = st.dictionaries(
     st.sampled_from(["sms.dr", "call.event", "task.status"]),
@@ -147,40 +148,31 @@ async def test_removed_and_added_again_it_begins_anew(boards: Callable[..., Any]
     assert (await one.begins("billing"))["sms.dr"].since == 900.0
 
 
-class _Taking:
-    """Is offered what a lane has read."""
-
-    def __init__(self) -> None:
-        self.offered = asyncio.Event()
-
-    def offer(self, job: Job) -> None:
-        self.offered.set()
-
-
 @pytest.mark.timeout(30)
 async def test_a_topic_that_appears_after_the_opening_is_noted_before_its_events_are_delivered() -> None:
     """Otherwise nothing would say later that it was created again: its positions are deleted with it."""
-    log, taking = MemoryLog(), _Taking()
-    noted: list[tuple[dict[str, str], bool]] = []
+    log, sink = MemoryLog(), ScriptedSink(lambda _: OK)
+    noted: list[tuple[dict[str, str], int]] = []
 
     async def asked() -> dict[str, Begin]:
         return {"sms.dr": Begin(0.0)}
 
     def on_opened(found: Mapping[str, str]) -> None:
-        noted.append((dict(found), taking.offered.is_set()))
+        noted.append((dict(found), sink.attempts))
 
     await log.append([Entry("call.event", "k", "0" * 32, b"{}")])
     beginning = Beginning(asked, on_opened)
-    lane = Lane(log, "g", ["sms.dr", "call.event"], taking, clock=SystemClock(), window=Window(), beginning=beginning)
-    reading = asyncio.create_task(lane.run())
-    await asyncio.wait_for(taking.offered.wait(), 10)
-    taking.offered.clear()
-    await log.append([Entry("sms.dr", "k", "1" * 32, b"{}")])
-    await asyncio.wait_for(taking.offered.wait(), 10)
-    reading.cancel()
-    await asyncio.gather(reading, return_exceptions=True)
+    reader = make(log, sink, plan(topics=("sms.dr", "call.event")), beginning=beginning)
+    reader.start()
+    async with asyncio.timeout(10):
+        while len(sink.delivered) < 1:
+            await asyncio.sleep(0.01)
+        await log.append([Entry("sms.dr", "k", "1" * 32, b"{}")])
+        while len(sink.delivered) < 2:
+            await asyncio.sleep(0.01)
+    await reader.stop(1.0)
     known = {"call.event": "memory/1"}
-    assert noted == [(known, False), (known | {"sms.dr": "memory/1"}, False)]
+    assert noted == [(known, 0), (known | {"sms.dr": "memory/1"}, 1)]
 
 
 def _subscriber(name: str, **more: Any) -> Subscriber:

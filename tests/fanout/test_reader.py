@@ -14,9 +14,10 @@ from prometheus_client import CollectorRegistry
 from gateway.fanout import parking
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.breaker import BreakerPolicy
+from gateway.fanout.cursor import SETTLE_S
 from gateway.fanout.filters import compile_filter
-from gateway.fanout.lane import Window
 from gateway.fanout.parking import Trail
+from gateway.fanout.partition_queue import Window
 from gateway.fanout.planning import wants
 from gateway.fanout.retry import RetryPolicy
 from gateway.fanout.transform import Transform
@@ -26,7 +27,7 @@ from tests.fanout.events import entries, entry, in_order, repeats
 from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver, ok, status
-from tests.fanout.running import make, plan, running, webhook
+from tests.fanout.running import make, plan, retry_topics, running, webhook
 from tests.fanout.scripted import DOWN, OK, ScriptedSink
 
 GROUP = "gateway.billing"
@@ -188,20 +189,20 @@ async def test_long_waits_are_parked_and_delivered_from_their_tier_in_time() -> 
     policy = RetryPolicy(attempts=5, first_delay_s=10_000.0, max_delay_s=10_000.0)
     async with Receiver(refuse_first) as receiver, running(log, receiver.url, retry=policy, clock=clock) as reader:
         await until(lambda: log.committed.get((GROUP, "events-0")) == 4)
-        (parked,) = [record for name in ("60s", "600s") for record in log.topic(f"retry.billing.{name}")]
+        (parked,) = [record for name in ("60s", "600s") for record in log.topic(f"retry.{name}")]
         headers = dict(parked.headers)
         due = float(headers["gateway-due"])
-        assert parked.topic == ("retry.billing.600s" if due - clock.now() >= 600 else "retry.billing.60s")
+        assert parked.topic == ("retry.600s" if due - clock.now() >= 600 else "retry.60s")
         assert "1" == headers["gateway-attempts"]
         assert [2, 3, 4] == receiver.numbers_by_key()["key-0"]
         is_refusing = False
-        await until(lambda: any("billing." in reader.group and reader.at for reader in log.readers))
+        await until(lambda: reader.outstanding == 1)
         clock.advance_to(due - 0.5)
         await turns()
         assert (0, 4) == (reader.in_flight, len(receiver.posts))
         clock.advance(1.0)
         await receiver.until_delivered(4)
-        await until(lambda: log.committed.get((parked.topic, parked.topic)) == 1)
+        await until(lambda: log.committed.get(("gateway.retry", parked.topic)) == 1)
     assert 0 == len(log.topic("dlq.billing"))
     assert receiver.posts[0].body == receiver.posts[-1].body
 
@@ -306,8 +307,10 @@ async def test_a_retry_after_of_hours_holds_the_others_for_an_hour() -> None:
     answers = [AttemptResult(429, retry_after_s=6 * 3600.0)]
     sink = ScriptedSink(lambda _: answers.pop() if answers else OK)
     reader = make(log, sink, plan(concurrency=1, window=Window(max_events=20, max_span=100)), clock=clock)
+    topics = retry_topics(log, reader, clock=clock)
     reader.start()
-    await until(lambda: log.topic("retry.billing.600s"))
+    topics.start()
+    await until(lambda: log.topic("retry.600s"))
     await pass_by(clock, 3599.0)
     assert [] == sink.delivered
     await pass_by(clock, 1.0)
@@ -316,6 +319,7 @@ async def test_a_retry_after_of_hours_holds_the_others_for_an_hour() -> None:
     await pass_by(clock, 6 * 3600.0)
     assert 300 == len(sink.delivered)
     await reader.stop(1.0)
+    await topics.stop()
 
 
 @pytest.mark.parametrize("step_s", [7200.0, -7200.0])
@@ -325,10 +329,12 @@ async def test_a_clock_that_is_set_makes_nothing_early_or_late(step_s: float) ->
     log = MemoryLog(now=clock.now)
     sink = ScriptedSink(lambda _: OK)
     await log.append(
-        [parking.parked(Record("p", 0, 0.0, *entry(99)), "retry.billing.60s", Trail(), clock.now() + 3600)]
+        [parking.parked(Record("p", 0, 0.0, *entry(99)), "retry.60s", Trail(), clock.now() + 3600, "billing")]
     )
     reader = make(log, sink, plan(rate_per_s=10.0), clock=clock)
+    topics = retry_topics(log, reader, clock=clock)
     reader.start()
+    topics.start()
     await until(lambda: reader.outstanding == 1)
     clock.set_by_s = step_s
     await log.append(entries(20, 20))
@@ -340,6 +346,7 @@ async def test_a_clock_that_is_set_makes_nothing_early_or_late(step_s: float) ->
     await pass_by(clock, 2.0)
     assert 21 == len(sink.delivered)
     await reader.stop(1.0)
+    await topics.stop()
 
 
 @pytest.mark.parametrize(("answer", "wait_s"), [(AttemptResult(503, retry_after_s=60.0), 60.0), (DOWN, 5.0)])
@@ -507,8 +514,7 @@ async def test_revoked_partitions_are_settled_before_they_go() -> None:
     async with Receiver(slowly) as receiver, running(log, receiver.url, concurrency=8, window=Window(max_events=100)):
         for part in (50, 150, 250):
             await receiver.until_delivered(part)
-            reader = next(reader for reader in log.readers if reader.group == GROUP)
-            await reader.rebalance(["events-0", "events-2"])
+            await log.shared[0].rebalance(["events-0", "events-2"])
         await receiver.until_delivered(600)
     assert 0 == repeats([post.id for post in receiver.posts])
     assert in_order(receiver.numbers_by_key())
@@ -523,46 +529,79 @@ async def test_a_stop_ends_a_settling_whose_attempts_it_cut() -> None:
     reader = make(log, sink, plan(timeout_s=600.0))
     reader.start()
     await until(lambda: len(sink.asked) == 1)
-    main = next(reader for reader in log.readers if reader.group == GROUP)
+    main = log.shared[0]
     async with asyncio.timeout(10):
         await asyncio.gather(main.rebalance(["events-0"]), reader.stop(0.1))
-    assert (GROUP, "events-0") not in log.committed
+    assert log.committed[GROUP, "events-0"] == 0
 
 
-async def test_a_partition_that_could_not_settle_in_time_is_read_again_when_it_comes_back() -> None:
-    """An attempt outlasts the group's patience: its event and all behind it come again, in order per key."""
-    log = MemoryLog()
-    await log.append([entry(1, "slow"), entry(2, "slow"), entry(3, "quick")])
+async def test_an_attempt_that_outlasts_a_rebalance_is_cancelled_counted_and_made_again() -> None:
+    """Two seconds, then the partition goes: what is behind it comes again in order per key, and the workers go on."""
+    clock, metrics = ManualClock(), Metrics(CollectorRegistry())
+    log = MemoryLog(now=clock.now)
+    await log.append([entry(1, "slow"), entry(2, "slow"), entry(3, "quick"), entry(4, "failing")])
     sink = ScriptedSink()
-    reader = make(log, sink, plan(timeout_s=60.0))
+    reader = make(log, sink, plan(timeout_s=60.0, concurrency=3, retry=QUICK), clock=clock, metrics=metrics)
     reader.start()
-    await until(lambda: len(sink.asked) == 2)
-    before, main = list(sink.asked), next(reader for reader in log.readers if reader.group == GROUP)
-    await main.rebalance(["events-0"], is_cut_short=True)
-    await log.append([entry(4, "late")])
     await until(lambda: len(sink.asked) == 3)
-    assert ["slow", "quick", "late"] == [asked.record.key for asked in sink.asked]
-    for asked in before:  # no longer ours: it commits nothing, and lets its key go on
-        asked.answer.set_result(OK)
-    await until(lambda: not set(before) & set(sink.asked))
-    assert (GROUP, "events-0") not in log.committed
-    sink.answer = lambda _: OK
+    slow, quick, failing = sink.asked
+    rebalance = asyncio.create_task(log.shared[0].rebalance(["events-0"]))
+    await turns()
+    quick.answer.set_result(OK)  # in time, but the first one holds the position
+    failing.answer.set_result(AttemptResult(500))  # its retry is not waited for
+    await pass_by(clock, SETTLE_S - 0.1)
+    assert [slow] == sink.asked
+    await pass_by(clock, 0.2)
+    await asyncio.wait_for(rebalance, 10)
+    labels = {"subscriber": "billing", "outcome": "cancelled"}
+    assert 1 == metrics.registry.get_sample_value("gateway_deliveries_total", labels)
+    assert log.committed[GROUP, "events-0"] == 0
+    await until(lambda: len(sink.asked) == 3)
+    assert ["slow", "quick", "failing"] == [asked.record.key for asked in sink.asked]
+    assert len(reader._workers) <= 3
     for asked in sink.asked:
         asked.answer.set_result(OK)
-    await until(lambda: log.committed.get((GROUP, "events-0")) == 4)
+    sink.answer = lambda _: OK
+    await until(lambda: log.committed[GROUP, "events-0"] == 4)
     await reader.stop(1.0)
-    assert [0, 0, 1] == [record.offset for record in sink.delivered if record.key == "slow"]
+    assert [0, 1] == [record.offset for record in sink.delivered if record.key == "slow"]
     assert 0 == reader.outstanding
+
+
+async def test_workers_are_made_as_needed_and_end_when_they_are_not() -> None:
+    """Nobody waits for nothing: no task before the first event, as many as run at once, and none a while later."""
+    log = MemoryLog()
+    sink = ScriptedSink()
+    reader = make(log, sink, plan(concurrency=8))
+    reader.start()
+    await turns()
+    assert 0 == len(reader._workers)
+    await log.append(entries(3, 3))
+    await until(lambda: len(sink.asked) == 3)
+    assert 3 == len(reader._workers)
+    await log.append(entries(20, 20, first=4))
+    await until(lambda: len(sink.asked) == 8)
+    assert 8 == len(reader._workers)
+    sink.answer = lambda _: OK
+    for asked in list(sink.asked):
+        asked.answer.set_result(OK)
+    await until(lambda: log.committed[GROUP, "events-0"] == 23)
+    reader.trim()
+    reader.trim()
+    await until(lambda: len(reader._workers) == 0)
+    await log.append(entries(1, first=24))
+    await until(lambda: log.committed[GROUP, "events-0"] == 24)
+    await reader.stop(1.0)
 
 
 async def test_replays_go_the_normal_way_with_their_mark() -> None:
     """A record of the replay topic is delivered with the same id and bytes and ``gateway-replay: true``."""
     log = MemoryLog()
     one = entry(1)
-    await log.append([parking.replay(Record("events-0", 0, 0.0, *one), "replay.billing", 0.0)])
+    await log.append([parking.replay(Record("events-0", 0, 0.0, *one), 0.0, "billing")])
     async with Receiver() as receiver, running(log, receiver.url):
         await receiver.until_delivered(1)
-        await until(lambda: log.committed.get(("replay.billing", "replay.billing")) == 1)
+        await until(lambda: log.committed.get(("gateway.retry", "replay")) == 1)
     (post,) = receiver.posts
     assert ("true", one.id, one.value) == (post.headers["gateway-replay"], post.id, post.body)
 
@@ -606,13 +645,13 @@ async def test_a_dead_letter_that_is_too_large_is_stored_with_the_least_of_its_h
 async def test_a_parked_event_that_is_too_large_becomes_a_dead_letter() -> None:
     """What its retry topic will never take does not hold the position; the dead letter says why."""
     log = MemoryLog()
-    log.max_bytes["retry.billing.60s"] = 100
+    log.max_bytes["retry.60s"] = 100
     await log.append(entries(1))
     async with Receiver(status(500, headers={"Retry-After": "90"})) as receiver, running(log, receiver.url):
         await until(lambda: log.committed.get((GROUP, "events-0")) == 1)
     (letter,) = log.topic("dlq.billing")
     headers = dict(letter.headers)
-    assert ("poison", "retry.billing.60s: ") == (headers["gateway-reason"], headers["gateway-last-detail"][:19])
+    assert ("poison", "retry.60s: ") == (headers["gateway-reason"], headers["gateway-last-detail"][:11])
     assert ["500", "poison"] == [step[1] for step in orjson.loads(headers["gateway-trail"])]
 
 

@@ -14,35 +14,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.breaker import BreakerPolicy
-from gateway.fanout.lane import Window
+from gateway.fanout.partition_queue import Window
 from gateway.fanout.retry import RetryPolicy
 from gateway.log import Record
 from tests.fanout.events import entry
 from tests.fanout.manual_clock import ManualClock, turns
-from tests.fanout.memory_log import MemoryLog
-from tests.fanout.running import make, plan
+from tests.fanout.memory_log import MemoryCursors, MemoryLog
+from tests.fanout.running import make, plan, retry_topics
 from tests.fanout.scripted import DOWN, OK, Asked, ScriptedSink
 
 GROUP = "gateway.billing"
 TIMEOUT = AttemptResult(error="timeout")
 KEYS = ["a", "b", "c"]
-
-
-class ForgetfulLog(MemoryLog):
-    """A log whose commits may fail: they are taken and not kept."""
-
-    is_forgetting = False
-
-    async def reader(self, *args: Any, **kwargs: Any) -> Any:
-        reader = await super().reader(*args, **kwargs)
-        commit = reader.commit
-
-        def maybe(partition: str, offset: int) -> None:
-            if not self.is_forgetting:
-                commit(partition, offset)
-
-        reader.commit = maybe
-        return reader
 
 
 class ReaderMachine(RuleBasedStateMachine):
@@ -55,7 +38,7 @@ class ReaderMachine(RuleBasedStateMachine):
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
         self.loop = asyncio.new_event_loop()
         self.clock = ManualClock()
-        self.log = ForgetfulLog(partitions=2, now=self.clock.now)
+        self.log = MemoryLog(partitions=2, now=self.clock.now)
         self.number = 0
         self.faults = 0
         #: Everything that any sink took, in order; one entry for each success.
@@ -86,7 +69,9 @@ class ReaderMachine(RuleBasedStateMachine):
         async def go() -> None:
             self.sink = ScriptedSink()
             self.reader = make(self.log, self.sink, self.plan, clock=self.clock, seed=self.number)
+            self.topics = retry_topics(self.log, self.reader, clock=self.clock, tiers=self.plan.tiers, max_events=36)
             self.reader.start()
+            self.topics.start()
             await turns()
 
         self.run(go())
@@ -139,15 +124,16 @@ class ReaderMachine(RuleBasedStateMachine):
 
         self.run(go())
 
-    @rule(partition=st.sampled_from(["events-0", "events-1"]), is_cut_short=st.booleans())
-    def rebalance(self, partition: str, is_cut_short: bool) -> None:
-        """In flight attempts of the partition may end in time or not; then it comes back at its commit."""
+    @rule(partition=st.sampled_from(["events-0", "events-1", "retry.30s", "retry.60s"]))
+    def rebalance(self, partition: str) -> None:
+        """In flight attempts of the partition are cancelled; then it comes back at its commit."""
 
         async def go() -> None:
-            reader = next((one for one in self.log.readers if one.group == GROUP), None)
-            if reader is None:
+            readers = [*self.log.shared, *self.log.readers]
+            reader = next((one for one in readers if partition in self.log.partitions_of(one.topics)), None)
+            if reader is None or (reader in self.log.shared and partition not in reader.at):
                 return
-            task = asyncio.create_task(reader.rebalance([partition], is_cut_short=is_cut_short))
+            task = asyncio.create_task(reader.rebalance([partition]))
             while not task.done():
                 await turns()
                 if (due := self.clock.next_call()) is not None and not task.done():
@@ -162,12 +148,20 @@ class ReaderMachine(RuleBasedStateMachine):
         """A crash: tasks and memory are gone, attempts in flight have an unknown outcome. Else a stop in order."""
 
         async def crash() -> None:
-            for task in [*self.reader._readers, *self.reader._workers]:
+            self.reader.gate.close()  # timers of a process that is no more
+            tasks = asyncio.all_tasks(self.loop) - {asyncio.current_task(self.loop)}
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self.reader._readers, *self.reader._workers, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             self.log.readers.clear()
+            self.log.shared.clear()
+            self.log.cursors = MemoryCursors(self.log)
 
-        self.run(crash() if is_crash else self.reader.stop(0.0))
+        async def stop() -> None:
+            await self.reader.stop(0.0)
+            await self.topics.stop()
+
+        self.run(crash() if is_crash else stop())
         self.start()
 
     @rule(failing_appends=st.integers(0, 3), failing_fetches=st.integers(0, 2), is_forgetting=st.booleans())
@@ -220,16 +214,18 @@ class ReaderMachine(RuleBasedStateMachine):
     @invariant()
     def bounded(self) -> None:
         if hasattr(self, "reader"):
-            lanes = 1 + 1 + len(self.plan.tiers)
-            assert self.reader.outstanding <= self.plan.window.max_events * lanes + lanes
+            assert self.reader.outstanding <= self.plan.window.max_events + 36 + 4
 
     async def left(self) -> int:
         """Records in the main topics, the tier and the replay topic that are not committed."""
-        readers = [reader for reader in self.log.readers if reader.group.startswith(("gateway.", "retry.", "replay."))]
-        return sum([sum((await reader.lag()).values()) for reader in readers]) if len(readers) == 3 else 1
+        readers = [reader for reader in self.log.readers if reader.group.startswith("gateway.")]
+        main = await self.reader.lag()
+        if len(readers) < 3 or main is None:
+            return 1
+        return main + sum([sum((await reader.lag()).values()) for reader in readers])
 
     def put_away(self) -> set[int]:
-        topics = ("retry.billing.30s", "dlq.billing")
+        topics = ("retry.30s", "retry.60s", "dlq.billing")
         return {_number(record.value) for topic in topics for record in self.log.topic(topic)}
 
     def teardown(self) -> None:
@@ -249,6 +245,7 @@ class ReaderMachine(RuleBasedStateMachine):
         letters = {_number(record.value) for record in self.log.topic("dlq.billing")}
         arrived = {number for _, number in self.delivered} | letters
         self.run(self.reader.stop(0.0))
+        self.run(self.topics.stop())
         self.loop.close()
         structlog.reset_defaults()
         assert arrived == set(range(1, self.number + 1))

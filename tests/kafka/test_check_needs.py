@@ -67,7 +67,7 @@ def test_topics_of_others_are_not_ours_and_states_are_compacted() -> None:
 def test_a_record_waits_in_its_retry_topic_until_the_next_one_would_take_it() -> None:
     """Or, in the last one, for the longest wait that there is."""
     found = {need.name: need.longest_wait_s for need in needs_of(configuration(), "run").topics}
-    tiers = [found[parking.retry_topic("billing", tier)] for tier in (60.0, 600.0, 3600.0)]
+    tiers = [found[parking.retry_topic(tier)] for tier in (60.0, 600.0, 3600.0)]
     assert [600.0, 3600.0, 21600.0] == tiers
     assert 0.0 == found["sms.dr"]
 

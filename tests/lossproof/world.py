@@ -82,7 +82,7 @@ _STILL_BROKEN_S: Final = 6.0
 _AHEAD_S: Final = 0.5
 _AHEAD_BROKEN_S: Final = 20.0
 
-#: Each retry tier is a consumer group more; one subscriber with them shows as much as three.
+#: Retry topics are shared; one subscriber that has them shows as much as three.
 NO_TIERS: Final = {"retry": {"attempts": 1000, "first_delay_s": 0.1, "max_delay_s": 1, "tiers": []}}
 
 

@@ -18,7 +18,7 @@ const OUTCOMES = {
   fetched: ["fetched by its clients", ""],
   unknown: ["not known", ""],
 };
-const STEPS = { delivered: "good", retried: "warn", parked: "warn", dead_lettered: "bad", lost: "bad", stopped: "bad", abandoned: "warn" };
+const STEPS = { delivered: "good", retried: "warn", parked: "warn", dead_lettered: "bad", lost: "bad", stopped: "bad", abandoned: "warn", cancelled: "warn" };
 
 export async function storyView(element, { thing, signal }) {
   const body = h("div", loading(6));

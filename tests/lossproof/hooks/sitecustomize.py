@@ -190,15 +190,15 @@ def _after_publish(countdown: Countdown) -> None:
 
 def _after_delivery(countdown: Countdown) -> None:
     """The subscriber has it, the position has not moved."""
-    from gateway.fanout.lane import Lane
+    from gateway.fanout.cursor import SubscriberCursor
 
-    real = Lane.done
+    real = SubscriberCursor.done
 
     def done(self: Any, job: Any) -> None:
         countdown.passed()
         real(self, job)
 
-    Lane.done = done  # type: ignore[method-assign]
+    SubscriberCursor.done = done  # type: ignore[method-assign]
 
 
 def _kind_of(frame: bytes) -> int:
@@ -314,16 +314,16 @@ def _cursor_before_acknowledgement() -> None:
 
 def _commit_ahead_of_completion() -> None:
     """A subscriber's position moves when events are read."""
-    from gateway.fanout.lane import Lane
+    from gateway.fanout.cursor import SubscriberCursor
 
-    real = Lane._take_in
+    real = SubscriberCursor.take
 
-    def take_in(self: Any, records: Any) -> None:
-        real(self, records)
-        for record in records:
-            self._reader.commit(record.partition, record.offset + 1)
+    def take(self: Any, batch: Any) -> None:
+        real(self, batch)
+        for record in batch:
+            self._cursors.commit(self.name, record.partition, record.offset + 1)
 
-    Lane._take_in = take_in  # type: ignore[method-assign]
+    SubscriberCursor.take = take  # type: ignore[method-assign]
 
 
 def _files_not_compared() -> None:

@@ -1,0 +1,286 @@
+"""A subscriber's place in the main topics: shared reading → filter → dispatcher, and completions → watermark → commit.
+
+What is done with an event is the workers' business, who report back by :meth:`SubscriberCursor.done`. The window bounds
+what is in memory; at a bound the cursor takes no more, and the log keeps the rest.
+
+A partition that another process gets (Kafka's rebalance) concerns all subscribers at once, and waits for the slowest.
+So attempts under way get :data:`SETTLE_S` and are cancelled then. What has become of such an attempt is not known; its
+event comes again, from whoever has the partition next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.clock import Clock
+from gateway.fanout.dispatch import Dispatcher
+from gateway.fanout.job import Job, Position
+from gateway.fanout.partition_queue import PartitionQueue, Window
+from gateway.fanout.schedule import Place
+from gateway.log import TOMBSTONE, Batch, Begins, CursorStore, Record, Start
+
+#: Attempts under way when a partition is taken away may take so long. Longer holds up everybody's events of all
+#: partitions that move; shorter cuts off subscribers that are merely slow.
+SETTLE_S: Final = 2.0
+#: What was cancelled ends within a turn of the event loop; a sink that does not is left behind.
+_CUT_S: Final = 0.5
+#: How often a revoked partition looks whether what was in flight waits for retry now.
+_SETTLE_LOOK_S: Final = 0.2
+#: Steps of the shared reading. Room for less is said to be none: reading on for one would cost a fetch for each event.
+_STEP: Final = 500
+#: With fewer events than this share of the window it would soon be idle.
+_LOW_SHARE: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Where a subscriber begins in topics in which it has no position.
+
+    Args:
+        asked: for the times, whenever partitions have come.
+        on_opened: called with the incarnations of the topics that are read before anything of them is delivered, and
+            again when they have changed: a topic may appear later, or be created again.
+    """
+
+    asked: Callable[[], Awaitable[Begins]]
+    on_opened: Callable[[Mapping[str, str]], None]
+
+
+class SubscriberCursor:
+    """Implements :class:`gateway.log.cursor.Consumer` for one subscriber.
+
+    Args:
+        name: durable name of the cursor.
+        topics: the main topics that it reads.
+        cursors: where its positions are kept.
+        wants: the filter; False passes a record over.
+        begins: where it begins in topics in which it has no position.
+        on_opened: called before anything of partitions that came is offered, until it returns True: all is noted.
+        is_willing: whether to read for it what it has missed.
+        cut: cancels attempts on these jobs.
+        on_skipped: told how many records of a batch the filter passed over.
+        on_change: called when it has room again, would soon be idle, or has nothing at all.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        topics: Collection[str],
+        dispatcher: Dispatcher,
+        cursors: CursorStore,
+        *,
+        clock: Clock,
+        window: Window,
+        wants: Callable[[Record], bool] | None,
+        begins: Callable[[], Awaitable[Start | Begins]],
+        on_opened: Callable[[], bool],
+        is_willing: Callable[[], bool],
+        cut: Callable[[Collection[Job]], None],
+        on_skipped: Callable[[int], None],
+        on_change: Callable[[], None],
+    ) -> None:
+        self.name = name
+        self.topics = frozenset(topics)
+        self._dispatcher = dispatcher
+        self._cursors = cursors
+        self._clock = clock
+        self._window = window
+        self._wants = wants
+        self._begins = begins
+        self._on_opened = on_opened
+        self._is_willing = is_willing
+        self._cut = cut
+        self._on_skipped = on_skipped
+        self._on_change = on_change
+        self._queues: dict[str, PartitionQueue] = {}
+        self._events = 0
+        self._bytes = 0
+        self._span = 0  # of all partitions
+        self._step = max(1, min(_STEP, window.max_events // 4))
+        self._low = max(1, int(window.max_events * _LOW_SHARE))
+        self._said_full = False
+        self._said_sated = False
+        self._said_unwilling = False
+        self._is_noted = True
+        self._landed = asyncio.Event()
+        self._is_closed = False
+
+    @property
+    def outstanding(self) -> int:
+        """Events taken in and not done."""
+        return self._events
+
+    def room(self) -> int:
+        """See :class:`gateway.log.cursor.Consumer`."""
+        left = self._left()
+        if left < self._step and self._events:
+            self._said_full = True
+            return 0
+        return left
+
+    def is_hungry(self) -> bool:
+        """See :class:`gateway.log.cursor.Consumer`."""
+        if self._events <= self._low and self._left() >= self._step:
+            return True
+        self._said_sated = True
+        return False
+
+    def is_willing(self) -> bool:
+        """See :class:`gateway.log.cursor.Consumer`."""
+        is_willing = self._is_willing()
+        self._said_unwilling = self._said_unwilling or not is_willing
+        return is_willing
+
+    async def begin(self) -> Start | Begins:
+        """See :class:`gateway.log.cursor.Consumer`."""
+        return await self._begins()
+
+    def take(self, batch: Batch) -> None:
+        """See :class:`gateway.log.cursor.Consumer`."""
+        if not self._is_noted:
+            self._is_noted = self._on_opened()
+        if batch:
+            self._take_in(batch)
+        for partition, end in batch.ends.items():
+            if (queue := self._queues.get(partition)) is not None:
+                queue.pass_to(end)
+                self._commit(queue)
+
+    def assigned(self, positions: Mapping[str, int]) -> None:
+        """See :class:`gateway.log.cursor.Consumer`."""
+        self._let_go([self._queues.pop(name) for name in positions if name in self._queues])
+        for name, offset in positions.items():
+            self._queues[name] = PartitionQueue(name, offset)
+        self._is_noted = False
+
+    async def revoked(self, partitions: Collection[str]) -> None:
+        """See :class:`gateway.log.cursor.Consumer`. Takes :data:`SETTLE_S`, and a moment for what is cancelled then.
+
+        Should a partition come back to us, an attempt that did not end holds its key: what is read again waits for it.
+        """
+        leaving = [self._queues.pop(name) for name in partitions if name in self._queues]
+        try:
+            await self._settle(leaving)
+        finally:
+            self._let_go(leaving)
+            self._cut(frozenset(job for queue in leaving for job in queue.jobs.values()))
+        await self._until_landed(leaving, _CUT_S)
+
+    def done(self, job: Job) -> None:
+        """An event needs nothing more; what became of it is durable where it has to be."""
+        queue = job.position
+        if queue.is_ours:
+            before = queue.mark.span
+            if queue.mark.done(job.record.offset):
+                self._span -= before - queue.mark.span
+                self._commit(queue)
+        self._forget(job)
+
+    def abandon(self, job: Job) -> None:
+        """An event of a partition that is no longer ours is left to its new owner."""
+        self._forget(job)
+
+    def close(self) -> None:
+        """Leave everything that is not done: nothing is committed any more, and nobody makes attempts land."""
+        self._is_closed = True
+        self._let_go(list(self._queues.values()))
+        self._queues.clear()
+        self._landed.set()
+
+    def _left(self) -> int:
+        if self._bytes >= self._window.max_bytes:
+            return 0
+        return min(self._window.max_events - self._events, self._window.max_span - self._span)
+
+    def _take_in(self, records: Sequence[Record]) -> None:
+        skipped = 0
+        wants = self._wants
+        for record in records:
+            queue = self._queues.get(record.partition)
+            if queue is None or record.offset < queue.next:
+                continue
+            if record.flaw:
+                # Dead-lettered by a worker, whatever the filter says; what deletes a key leaves nothing to keep.
+                is_passed = record.flaw == TOMBSTONE
+            elif is_passed := wants is not None and not wants(record):
+                skipped += 1
+            if is_passed:
+                queue.pass_to(record.offset + 1)
+            else:
+                self._offer(Job(record, self, queue), queue)
+        if skipped:
+            self._on_skipped(skipped)
+
+    def _offer(self, job: Job, queue: PartitionQueue) -> None:
+        queue.track(job)
+        self._span += 1
+        self._events += 1
+        self._bytes += len(job.record.value)
+        self._dispatcher.offer(job)
+
+    def _forget(self, job: Job) -> None:
+        if job.position.jobs.pop(job.record.offset, None) is None:
+            return
+        self._events -= 1
+        self._bytes -= len(job.record.value)
+        if self._said_full or self._said_sated or self._said_unwilling:
+            self._say_change()
+        if not job.position.is_ours or job.position.name not in self._queues:
+            self._landed.set()
+
+    def _say_change(self) -> None:
+        if self._left() < self._step:
+            return
+        is_sated, is_empty = self._events > self._low, not self._events
+        if self._said_full or (self._said_sated and not is_sated) or (self._said_unwilling and is_empty):
+            self._said_full = False
+            self._said_sated = self._said_sated and is_sated
+            self._said_unwilling = self._said_unwilling and not is_empty
+            self._on_change()
+
+    def _commit(self, queue: Position) -> None:
+        offset = queue.mark.committable
+        if offset is not None and offset != queue.committed:
+            queue.committed = offset
+            self._cursors.commit(self.name, queue.name, offset)
+
+    async def _settle(self, leaving: Sequence[PartitionQueue]) -> None:
+        """Drop what has not begun, wait for what is in flight."""
+        until = self._clock.monotonic() + SETTLE_S
+        self._drop(leaving)
+        while self._are_under_way(leaving) and (left_s := until - self._clock.monotonic()) > 0:
+            await self._until_landed(leaving, min(left_s, _SETTLE_LOOK_S))
+            self._drop(leaving)  # what failed meanwhile waits for retry, and not here
+
+    async def _until_landed(self, leaving: Sequence[PartitionQueue], at_most_s: float) -> None:
+        """Wait until none of the jobs is left, or for ``at_most_s``."""
+        until = self._clock.monotonic() + at_most_s
+        timer = self._clock.call_later(at_most_s, self._landed.set)
+        try:
+            while self._are_under_way(leaving) and self._clock.monotonic() < until:
+                self._landed.clear()
+                await self._landed.wait()
+        finally:
+            timer.cancel()
+
+    def _are_under_way(self, leaving: Sequence[PartitionQueue]) -> bool:
+        return not self._is_closed and any(queue.jobs for queue in leaving)
+
+    def _let_go(self, queues: Sequence[PartitionQueue]) -> None:
+        for queue in queues:
+            if queue.is_ours:
+                queue.is_ours = False
+                self._span -= queue.mark.span
+        self._drop(queues)
+
+    def _drop(self, queues: Iterable[PartitionQueue]) -> None:
+        """Forget what has not begun; it is still uncommitted, so that the next reader meets it."""
+        for queue in queues:
+            # The last first: the head of a key would let its next one go, out of order.
+            for job in reversed(list(queue.jobs.values())):
+                if job.place is not Place.FLIGHT:
+                    self._dispatcher.discard(job)
+                    self._forget(job)
