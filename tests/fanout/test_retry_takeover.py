@@ -165,7 +165,7 @@ async def test_on_the_journal_old_topics_are_delivered_once_after_an_upgrade(tmp
         for _ in range(2):
             async with gateway(tmp_path, settings) as (log, _):
                 await receiver.until_delivered(502)
-                await until(lambda: log.cursors().get(("gateway.retry", "replay")) == 1)
+                await until(lambda: log.positions().get(("gateway.retry", "replay")) == 1)
     assert [*range(201, 701), 1000, 1001] == sorted(post.number for post in receiver.posts)
 
 
