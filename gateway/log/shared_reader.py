@@ -56,21 +56,15 @@ class SharedReader:
         self._attached: dict[str, Cursor] = {}
         self._shared: dict[str, int] = {}
         self._assigned: set[str] = set()
+        self._begun: set[str] = set()  # of these: where reading begins is known, or that nobody wants them
         self._reader: AssignedReader | None = None
         self._is_whole = True
         self._task: asyncio.Task[None] | None = None
         self._placing: set[asyncio.Task[None]] = set()
-        self._awaited: set[Cursor] = set()  # to be placed by themselves, in all partitions at once
         self._one_places = asyncio.Lock()
         self._change = Change()
         self._catch_ups = CatchUps(
-            log,
-            clock,
-            policy,
-            shared=self._shared,
-            change=self._change,
-            meet=self._attach,
-            take=self._caught,
+            log, clock, policy, shared=self._shared, change=self._change, meet=self._attach, take=self._caught
         )
 
     # -- what owners and consumers call -------------------------------------------------------------------------
@@ -81,21 +75,19 @@ class SharedReader:
             self._task = asyncio.create_task(self._run(), name=f"reading:{self.group}")
 
     async def stop(self) -> None:
-        """Stop reading, and give the partitions back. May come twice, or before the start.
+        """Stop reading, give the partitions back and forget the consumers. May come twice, or before the start.
 
-        Consumers are not told: end them before, or after. What they commit until the log stops becomes durable.
+        They are not told: end them before, or after. What they commit until the log stops becomes durable.
         """
-        task, self._task = self._task, None
-        ending = [*self._placing, *([task] if task is not None else [])]
-        for one in ending:
-            one.cancel()
+        ending = [task for task in (*self._placing, self._task) if task is not None]
+        self._task = None
+        for task in ending:
+            task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
         await self._catch_ups.close()
         reader, self._reader = self._reader, None
-        for cursor in self._cursors.values():
-            self._detach(cursor)
-        self._shared.clear()
-        self._assigned.clear()
+        for known in (self._cursors, self._attached, self._shared, self._assigned, self._begun):
+            known.clear()
         try:
             await self._log.cursors.flush()
             if reader is not None:
@@ -114,8 +106,6 @@ class SharedReader:
         cursor = self._cursors[consumer.name] = Cursor(consumer)
         if self._reader is not None:
             self._reader.subscribe(consumer.topics)
-        if self._reader is not None or self._assigned:
-            self._awaited.add(cursor)
             self._begin(self._admit(cursor))
         self._change.happened()
 
@@ -127,7 +117,6 @@ class SharedReader:
         cursor = self._cursors.pop(name, None)
         if cursor is not None:
             self._detach(cursor)
-            self._awaited.discard(cursor)
             cursor.is_placed = False
             await self._catch_ups.drop([cursor])
             self._change.happened()
@@ -180,9 +169,8 @@ class SharedReader:
                 await self._step()
                 backoff_s = self._policy.first_backoff_s
             except Exception as exc:  # the top of a task
-                is_expected = isinstance(exc, GatewayError) and exc.retriable
-                error = redaction.fault(exc)
-                _log.warning("reading.failed", group=self.group, error=error, exc_info=not is_expected)
+                is_ours = not (isinstance(exc, GatewayError) and exc.retriable)
+                _log.warning("reading.failed", group=self.group, error=redaction.fault(exc), exc_info=is_ours)
                 self._is_whole = self._is_whole and isinstance(exc, GatewayError)
                 await sleep(self._clock, backoff_s)
                 backoff_s = min(self._policy.max_backoff_s, backoff_s * 2)
@@ -204,17 +192,14 @@ class SharedReader:
 
     def _step_size(self) -> int:
         """Return how many records all who are attached can take, without those who hold up the hungry; 0: none."""
-        full = [cursor for cursor in self._attached.values() if cursor.consumer.room() <= 0]
-        if full:
-            is_anyone_hungry = any(
-                cursor.consumer.is_hungry() for cursor in self._attached.values() if cursor.consumer.room() > 0
-            )
-            if not is_anyone_hungry:
+        rooms = {cursor: cursor.consumer.room() for cursor in self._attached.values()}
+        if any(room <= 0 for room in rooms.values()):
+            if not any(room > 0 and cursor.consumer.is_hungry() for cursor, room in rooms.items()):
                 return 0
-            for cursor in full:
+            for cursor in [cursor for cursor, room in rooms.items() if room <= 0]:
                 self._detach(cursor)
-        rooms = [cursor.consumer.room() for cursor in self._attached.values()]
-        return min(self._policy.max_records, *rooms) if rooms else 0
+                del rooms[cursor]
+        return min(self._policy.max_records, *rooms.values()) if rooms else 0
 
     async def _wait(self, reader: AssignedReader) -> None:
         """Wait until somebody can take something; the log is asked now and then, so that it does not give us up."""
@@ -242,8 +227,7 @@ class SharedReader:
         if more:  # of those who came meanwhile
             self._reader.subscribe(more)
         for cursor in list(self._cursors.values()):
-            if not cursor.is_placed and cursor not in self._awaited:
-                self._awaited.add(cursor)
+            if not cursor.is_placed:
                 self._begin(self._admit(cursor))
 
     async def _leave(self) -> None:
@@ -302,7 +286,6 @@ class SharedReader:
         except Exception as exc:  # what it has taken of it is not known: it begins again
             _log.error("reading.take_failed", group=cursor.name, error=redaction.fault(exc), exc_info=True)
             self._detach(cursor)
-            self._awaited.add(cursor)
             cursor.is_placed = False
             self._begin(self._again(cursor))
             return False
@@ -331,8 +314,9 @@ class SharedReader:
         new = set(partitions)
         self._assigned |= new
         async with self._one_places:
-            places = await self._load([one for one in self._cursors.values() if one not in self._awaited], new)
+            places = await self._load(list(self._cursors.values()), new)
             new &= self._assigned
+            self._begun |= new
             for name in new:
                 if (begin := foremost(places, name, self._policy.spread)) is not None:
                     self._shared[name] = begin
@@ -370,17 +354,16 @@ class SharedReader:
     async def _admit(self, cursor: Cursor) -> None:
         """Place a cursor that came, or failed, after partitions were assigned."""
         async with self._one_places:
-            if cursor.is_placed or self._cursors.get(cursor.name) is not cursor:
+            if self._cursors.get(cursor.name) is not cursor:
                 return
-            places = await self._load([cursor], set(self._assigned))
-            self._awaited.discard(cursor)
+            places = await self._load([cursor], self._begun - cursor.partitions)
             placed = places.get(cursor, {})
-            if not placed.keys() <= self._shared.keys() and placed.keys() <= self._assigned:
+            if not placed.keys() <= self._shared.keys() and placed.keys() <= self._begun:
                 # Nobody has read these partitions so far, so the log's reader stands nowhere in them.
                 self._is_whole = False
                 self._change.happened()
                 return
-            self._place(cursor, {name: at for name, at in placed.items() if name in self._assigned})
+            self._place(cursor, {name: at for name, at in placed.items() if name in self._begun})
             pass_gaps(self._log, places)
 
     async def _again(self, cursor: Cursor) -> None:
@@ -396,13 +379,13 @@ class SharedReader:
         """Let go of partitions: nothing of them is handed out from the call on."""
         gone = set(partitions)
         self._assigned -= gone
+        self._begun -= gone
         touched = [cursor for cursor in self._cursors.values() if cursor.partitions & gone]
         for cursor in touched:
             is_attached = cursor.is_attached
             self._detach(cursor)
             cursor.partitions -= gone
-            for name in gone:
-                cursor.next.pop(name, None)
+            cursor.next = {name: at for name, at in cursor.next.items() if name not in gone}
             if is_attached:
                 self._attach(cursor)
         for name in gone:

@@ -30,6 +30,7 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "publish": ("tests.benchmarks.parts:publish", {"events": 500, "rounds": 1}),
     "compression": ("tests.benchmarks.compression:run", {"rounds": 1}),
     "fanout": ("tests.benchmarks.fanout:run", {"count": 200, "rounds": 1}),
+    "cursors": ("tests.benchmarks.cursors:run", {"events": 500, "rounds": 1}),
     "end_to_end": ("tests.benchmarks.end_to_end:run", {"seconds": 1.0, "rounds": 1}),
     "growth": (
         "tests.benchmarks.growth:run",

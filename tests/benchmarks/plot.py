@@ -15,6 +15,7 @@ CHARTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "latency": ("Answer at a constant rate, milliseconds", ("p50_ms", "p99_ms", "p999_ms")),
     "compression": ("Record batches, µs of processor time for each event", ("write_us", "read_us")),
     "publish": ("Publishing, µs of processor time for each event", ("cpu_us",)),
+    "cursors": ("A reading shared by many, µs of processor time for each event", ("us",)),
     "fanout": (
         "Deliveries for each second of processor time",
         ("bare_per_cpu_s", "fanout_per_cpu_s", "fanout_with_filter_per_cpu_s"),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping
 
 from gateway.log import Batch, Begins, CursorStore, Gap, Record, Start
+
+#: For what must come. Kafka's join of a group and a busy machine are what takes long.
+PATIENCE_S = 40.0
 
 
 class Noting:
@@ -49,6 +53,7 @@ class Noting:
         #: Batches that it still fails to take.
         self.failing = 0
         self.batches = 0
+        self._moved = asyncio.Event()
         #: What it was given and must not be given.
         self.objections: list[str] = []
 
@@ -85,6 +90,7 @@ class Noting:
             self.next[partition] = end
             self._commit(partition)
         self.gaps += batch.gaps
+        self._moved.set()
         self.changed()  # allowed at any time
 
     def _object(self, is_wrong: bool, why: str) -> None:
@@ -101,6 +107,17 @@ class Noting:
         for offset in range(first, below):
             if (partition, offset) not in gone:
                 self.passed.append((partition, offset, offset))
+
+    async def until(self, is_so: Callable[[], bool], *, acknowledges: bool = True) -> None:
+        """Wait, take after take, until something is so; what was taken meanwhile is done."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                if acknowledges:
+                    self.acknowledge_all()
+                if is_so():
+                    return
+                self._moved.clear()
+                await self._moved.wait()
 
     async def begin(self) -> Start | Begins:
         return self.start

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,13 @@ class Linked:
         *,
         known_ids: int = 0,
         policy: LinkPolicy | None = None,
+        clock: Callable[[], float] = time.time,
         **of_the_journal: Any,
     ) -> None:
         self.folder = folder
         self._retention = retention
         self._known_ids = known_ids
+        self._clock = clock
         self.path = folder / "log.sock"
         self.policy = policy
         self.client = LogClient(self.path, "deliver", policy)
@@ -46,7 +50,7 @@ class Linked:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._listening is None:
             self._listening = listen_locally(self.path)
-        self.writer = JournalWriter(self.folder, self._retention, known_ids=self._known_ids)
+        self.writer = JournalWriter(self.folder, self._retention, known_ids=self._known_ids, clock=self._clock)
         await self.writer.start()
         self.server = LogServer(self.writer, self._listening.dup())
         await self.server.start()

@@ -204,11 +204,15 @@ class ListAssigned:
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
         self._arriving: set[str] = set()
+        self._assigning: set[str] = set()
 
     async def assign(self, partitions: Collection[str]) -> None:
         """Partitions have come."""
-        if partitions:
-            offsets = await self._on_assigned(partitions)
+        new = {name for name in partitions if name not in self.at and name not in self._assigning}
+        if new:
+            self._assigning |= new
+            offsets = await self._on_assigned(new)
+            self._assigning -= new
             self.at.update({name: at for name, at in offsets.items() if name in self.log.mine})
             self.news.set()
 

@@ -32,7 +32,7 @@ CONSUMERS: Mapping[str, tuple[frozenset[str], int]] = {
     "y-z": (frozenset({"y", "z"}), 3),
     "only-z": (frozenset({"z"}), 2),
 }
-POLICY = ReadingPolicy(max_records=5, spread=6, catch_ups=2)
+POLICY = ReadingPolicy(max_records=5, spread=6, catch_ups=2, max_backoff_s=4.0)
 names = st.sampled_from(sorted(CONSUMERS))
 numbers = st.sampled_from([0, 1])
 partitions = st.sampled_from(sorted(PARTITIONS))
@@ -184,17 +184,22 @@ class SharedReading(RuleBasedStateMachine):
     @rule(number=numbers, name=names)
     def goes_and_comes(self, number: int, name: str) -> None:
         """A consumer whose settings change: another one of its name goes on where it stood."""
-        process = self.processes[number]
+        self._do(self._exchange(self.processes[number], name))
 
-        async def exchange() -> None:
-            await process.reader.remove(name)
-            batches = process.consumers[name].batches
-            await asyncio.sleep(0)
-            assert batches == process.consumers[name].batches
-            process.log.cursors.forget(name)
-            process.add(name)
+    async def _exchange(self, process: Process, name: str) -> None:
+        await process.reader.remove(name)
+        batches = process.consumers[name].batches
+        await asyncio.sleep(0)
+        assert batches == process.consumers[name].batches
+        process.log.cursors.forget(name)
+        process.add(name)
 
-        self._do(exchange())
+    @rule(number=numbers, name=names, partition=partitions)
+    def goes_and_comes_while_a_partition_moves(self, number: int, name: str, partition: str) -> None:
+        async def both() -> None:
+            await asyncio.gather(self._exchange(self.processes[number], name), self._rebalance(partition))
+
+        self._do(both())
 
     @rule(number=numbers)
     def flush(self, number: int) -> None:
@@ -228,25 +233,20 @@ class SharedReading(RuleBasedStateMachine):
     @rule(partition=partitions)
     def move(self, partition: str) -> None:
         """A rebalance: one process gives a partition up, and then the other one has it."""
+        self._do(self._rebalance(partition))
+
+    async def _rebalance(self, partition: str) -> None:
         old = self.owner[partition]
-
-        async def rebalance() -> None:
-            await self.processes[old].log.take_away([partition])
-            self.owner[partition] = 1 - old
-            await self.processes[1 - old].log.give([partition])
-
-        self._do(rebalance())
+        await self.processes[old].log.take_away([partition])
+        self.owner[partition] = 1 - old
+        await self.processes[1 - old].log.give([partition])
 
     @rule(partition=partitions, topics=st.lists(st.sampled_from("xyz"), min_size=1, max_size=6))
     def move_while_it_is_read(self, partition: str, topics: list[str]) -> None:
-        old = self.owner[partition]
-
         async def rebalance() -> None:
             self.shelf.put(partition, [topic for topic in topics if topic in PARTITIONS[partition]])
             await asyncio.sleep(0)
-            await self.processes[old].log.take_away([partition])
-            self.owner[partition] = 1 - old
-            await self.processes[1 - old].log.give([partition])
+            await self._rebalance(partition)
 
         self._do(rebalance())
 
