@@ -1,4 +1,4 @@
-"""Fan-out: every subscriber reads the log with a cursor of its own and gets its events, in order per key.
+"""Fan-out: every subscriber has a cursor of its own and gets its events, in order per key.
 
 One :class:`~gateway.fanout.fanout.FanOut` owns one :class:`~gateway.fanout.reader.SubscriberReader` for each
 subscriber; they share the reading of the log and nothing else, so that one subscriber's trouble stays its own::
@@ -14,12 +14,14 @@ The files, in the order an event meets them:
 
 ===================  =================================================================================
 ``cursor``           shared reading → filter → schedule, and completions → watermark → commit
+``partition_queue``  what is taken in of one partition, and the window that bounds it
 ``retry_topics``     the topics of what was parked or is replayed, for all subscribers: ``retry_feed`` hands their
                      events on, ``retry_moves`` (pure) says what is appended again, ``retry_ahead`` who waits behind
 ``retry_takeover``   what is left in retry topics of the layout before
-``filters``          CloudEvents filter dialects, compiled once, over ``paths``
+``filters``          CloudEvents filter dialects, compiled once, over ``paths``; ``parsed``: an event parsed once
 ``schedule``         pure: which event may be attempted now; one in flight for a key, in order
-``dispatch``         hands what the schedule allows to waiting workers; holds the timers
+``dispatch``         gives out what the schedule allows; holds the timers
+``workers``          the tasks that attempt, made as needed; an attempt can be cancelled by itself
 ``gate``             how many at once: what ``breaker``, ``concurrency`` and people say; ``rate``: how fast
 ``reader``           one subscriber: its cursor, its workers, and what they decide
 ``delivery``         one attempt as a signed webhook; ``filesink`` is the same for a file

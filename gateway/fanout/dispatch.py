@@ -73,7 +73,7 @@ class Dispatcher:
         return self._next() if self.in_flight < self._limit else None
 
     def offer(self, job: Job) -> None:
-        """Take in a job of a lane."""
+        """Take in a job."""
         self._schedule.offer(job, self._clock.monotonic())
         self._hand_out()
 

@@ -20,7 +20,7 @@ from gateway.fanout.filesink import FileSink
 from gateway.fanout.filters import Filter, compile_filter
 from gateway.fanout.guard import Allowed
 from gateway.fanout.parsed import EVENTS
-from gateway.fanout.reader import Plan
+from gateway.fanout.plan import Plan
 from gateway.fanout.retry import RetryPolicy
 from gateway.fanout.tls import context
 from gateway.fanout.transform import Transform

@@ -26,9 +26,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from random import Random
-from typing import Final, Literal
+from typing import Final
 
 import structlog
 
@@ -36,19 +35,19 @@ from gateway.clock import Clock
 from gateway.errors import GatewayError, Poison
 from gateway.fanout import parking
 from gateway.fanout.attempt import NOT_AN_EVENT, AttemptResult, Sink
-from gateway.fanout.breaker import Breaker, BreakerPolicy
+from gateway.fanout.breaker import Breaker
 from gateway.fanout.concurrency import AdaptiveLimit
 from gateway.fanout.cursor import Beginning, SubscriberCursor
 from gateway.fanout.dispatch import Dispatcher
 from gateway.fanout.gate import Gate, Lasting, Seen
 from gateway.fanout.job import Job, ParkedJob, Standing
-from gateway.fanout.partition_queue import Window
+from gateway.fanout.plan import Plan
 from gateway.fanout.rate import TokenBucket
-from gateway.fanout.retry import Delivered, GiveUp, Retry, RetryPolicy, Stop, decide
+from gateway.fanout.retry import Delivered, GiveUp, Retry, Stop, decide
 from gateway.fanout.schedule import Place
 from gateway.fanout.telling import Telling
 from gateway.fanout.workers import Workers
-from gateway.log import Begins, Entry, EventLog, Record, Start
+from gateway.log import Begins, Entry, EventLog, Start
 from gateway.log.shared_reader import SharedReader
 from gateway.telemetry import redaction
 
@@ -69,32 +68,6 @@ _STANDINGS: Final[Mapping[Seen, Standing]] = {
 }
 
 _log = structlog.get_logger("gateway.fanout")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Everything about a subscriber that its reader goes by.
-
-    Args:
-        topics: the main topics it reads.
-        on_failure: what events of one key do while one of them is retried for long.
-        tiers: delays of the retry topics in seconds, rising.
-        wants: the compiled filter, None for everything.
-    """
-
-    name: str
-    topics: tuple[str, ...]
-    concurrency: int = 32
-    rate_per_s: float | None = None
-    timeout_s: float = 10.0
-    ordering: Literal["key", "none"] = "key"
-    on_failure: Literal["block", "pass"] = "pass"
-    start: Start = "latest"
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
-    tiers: tuple[float, ...] = (60.0, 600.0, 3600.0)
-    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
-    window: Window = field(default_factory=Window)
-    wants: Callable[[Record], bool] | None = field(default=None, compare=False)
 
 
 class SubscriberReader:

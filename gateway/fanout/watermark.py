@@ -13,7 +13,7 @@ class Watermark:
     """Contiguous completion of one partition.
 
     ``track`` and ``pass_over`` are called in the order of the log, ``done`` in any order, once for each
-    tracked offset. All are O(1), amortised. Memory grows with :attr:`span`; the lane bounds it.
+    tracked offset. All are O(1), amortised. Memory grows with :attr:`span`; the window bounds it.
     """
 
     __slots__ = ("_done", "_next", "_open")

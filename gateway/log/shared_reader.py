@@ -71,7 +71,6 @@ class SharedReader:
         self._is_whole = True
         self._task: asyncio.Task[None] | None = None
         self._placing: set[asyncio.Task[None]] = set()
-        self._awaited: set[Cursor] = set()  # to be placed by themselves, in all partitions at once
         self._one_places = asyncio.Lock()
         self._change = Change()
         self._catch_ups = CatchUps(
@@ -117,8 +116,6 @@ class SharedReader:
         cursor = self._cursors[consumer.name] = Cursor(consumer)
         if self._reader is not None:
             self._reader.subscribe(consumer.topics)
-        if self._reader is not None or self._assigned:
-            self._awaited.add(cursor)
             self._begin(self._admit(cursor))
         self._change.happened()
 
@@ -130,7 +127,6 @@ class SharedReader:
         cursor = self._cursors.pop(name, None)
         if cursor is not None:
             self._detach(cursor)
-            self._awaited.discard(cursor)
             cursor.is_placed = False
             await self._catch_ups.drop([cursor])
             self._change.happened()
@@ -247,8 +243,7 @@ class SharedReader:
         if more:  # of those who came meanwhile
             self._reader.subscribe(more)
         for cursor in list(self._cursors.values()):
-            if not cursor.is_placed and cursor not in self._awaited:
-                self._awaited.add(cursor)
+            if not cursor.is_placed:
                 self._begin(self._admit(cursor))
 
     async def _leave(self) -> None:
@@ -307,7 +302,6 @@ class SharedReader:
         except Exception as exc:  # what it has taken of it is not known: it begins again
             _log.error("reading.take_failed", group=cursor.name, error=redaction.fault(exc), exc_info=True)
             self._detach(cursor)
-            self._awaited.add(cursor)
             cursor.is_placed = False
             self._begin(self._again(cursor))
             return False
@@ -336,7 +330,7 @@ class SharedReader:
         new = set(partitions)
         self._assigned |= new
         async with self._one_places:
-            places = await self._load([one for one in self._cursors.values() if one not in self._awaited], new)
+            places = await self._load(list(self._cursors.values()), new)
             new &= self._assigned
             self._begun |= new
             for name in new:
@@ -379,7 +373,6 @@ class SharedReader:
             if self._cursors.get(cursor.name) is not cursor:
                 return
             places = await self._load([cursor], self._begun - cursor.partitions)
-            self._awaited.discard(cursor)
             placed = places.get(cursor, {})
             if not placed.keys() <= self._shared.keys() and placed.keys() <= self._begun:
                 # Nobody has read these partitions so far, so the log's reader stands nowhere in them.

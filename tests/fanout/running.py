@@ -15,7 +15,8 @@ from gateway.fanout.cursor import Beginning
 from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.fanout import GROUP
 from gateway.fanout.guard import Allowed
-from gateway.fanout.reader import Plan, SubscriberReader, group_name
+from gateway.fanout.plan import Plan
+from gateway.fanout.reader import SubscriberReader, group_name
 from gateway.fanout.retry_topics import RetryTopics
 from gateway.fanout.telling import OnAttempt, Telling
 from gateway.log import EventLog

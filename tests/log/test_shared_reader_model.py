@@ -32,7 +32,7 @@ CONSUMERS: Mapping[str, tuple[frozenset[str], int]] = {
     "y-z": (frozenset({"y", "z"}), 3),
     "only-z": (frozenset({"z"}), 2),
 }
-POLICY = ReadingPolicy(max_records=5, spread=6, catch_ups=2)
+POLICY = ReadingPolicy(max_records=5, spread=6, catch_ups=2, max_backoff_s=4.0)
 names = st.sampled_from(sorted(CONSUMERS))
 numbers = st.sampled_from([0, 1])
 partitions = st.sampled_from(sorted(PARTITIONS))
