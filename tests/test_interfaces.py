@@ -22,7 +22,7 @@ from gateway.admin.server import AdminServer
 from gateway.callbacks import CALLBACKS
 from gateway.cli import main
 from gateway.config.settings import FAMILIES, Settings
-from gateway.fanout import attempts, parking, retry_topics, state
+from gateway.fanout import attempts, parking, retry_feed, state
 from gateway.fanout.reader import group_name
 from gateway.schema.events import event_schemas, topics
 from tests.tour import README, ROOT
@@ -138,7 +138,7 @@ def test_consumer_groups_are_documented_where_kafka_needs_rights() -> None:
     """A group without the right to read is a subscriber that gets nothing."""
     shown = re.findall(r"`([a-z.<>-]+)`", PAGES["kafka-consumers.md"].partition("Its consumer groups")[2])
     one = "<subscriber>"
-    assert {group_name(one), retry_topics.GROUP} <= set(shown)
+    assert {group_name(one), retry_feed.GROUP} <= set(shown)
 
 
 @each

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from gateway.app import Role, event_topics
 from gateway.config.settings import Settings, Subscriber
-from gateway.fanout import attempts, fanout, retry_topics, state
+from gateway.fanout import attempts, fanout, retry_feed, state
 from gateway.fanout.parking import REPLAY, dlq_topic, retry_topic
 from gateway.fanout.reader import group_name
 from gateway.log.kafka.needs import Needs, TopicNeed
@@ -65,7 +65,7 @@ def _groups(subscribers: Sequence[Subscriber]) -> list[str]:
     """Return the group that assigns partitions, and those under which positions are kept."""
     if not subscribers:
         return []
-    return [fanout.GROUP, retry_topics.GROUP, *(group_name(one.name) for one in subscribers)]
+    return [fanout.GROUP, retry_feed.GROUP, *(group_name(one.name) for one in subscribers)]
 
 
 def _both(one: TopicNeed, other: TopicNeed) -> TopicNeed:

@@ -124,7 +124,7 @@ class FanOut:
         if self._beginnings is not None:
             self._beginnings.apply(subscribers)
         self._retry_topics = RetryTopics(
-            log, find=self._find, is_known=self._is_known, clock=self._clock, metrics=metrics
+            log, self._reading, find=self._find, is_known=self._is_known, clock=self._clock, metrics=metrics
         )
         self._takeover = Takeover(
             log, self._retry_topics, known=lambda: self._wanted, is_shared=keeps_times, clock=self._clock
@@ -164,7 +164,8 @@ class FanOut:
         async with self._exchange:
             running, self._running = self._running, {}
             await asyncio.gather(*(reader.stop(deadline_s) for _, reader in running.values()))
-            await asyncio.gather(self._reading.stop(), self._retry_topics.stop())
+            await self._retry_topics.stop()
+            await self._reading.stop()
 
     async def apply(self, subscribers: Sequence[Subscriber], *, deadline_s: float = 10.0) -> None:
         """Take up a changed configuration: stop what is gone, start what is new, restart what differs.
@@ -211,26 +212,20 @@ class FanOut:
             lags = await self._reading.lags()
         except GatewayError:
             lags = {}
-        return [self._status(name, lags.get(group_name(name))) for name in self._wanted if name in self._running]
+        running = [(name, self._running[name][1]) for name in self._wanted if name in self._running]
+        return [_status(name, reader, lags.get(reader.cursor)) for name, reader in running]
 
     def _reader(self, name: str) -> SubscriberReader:
         if name not in self._running:
             raise UnknownSubscriber(f"there is no subscriber {name!r} here")
         return self._running[name][1]
 
-    def _status(self, name: str, lag: int | None) -> Status:
-        reader = self._reader(name)
-        lasting = reader.gate.lasting
-        return Status(
-            name, reader.gate.seen, lag, reader.outstanding, reader.in_flight, lasting.stopped, lasting.opened_at
-        )
-
     def _on_loaded(self) -> None:
         if not self._is_stopped:
             self._start_missing()
-            self._reading.start()
             self._retry_topics.apply(self._tiers())
             self._retry_topics.start()
+            self._reading.start()
             self._taking_over = asyncio.create_task(self._takeover.run(), name="fanout:retry-takeover")
             self.is_started.set()
 
@@ -319,6 +314,11 @@ def own_topics(subscribers: Iterable[Subscriber]) -> list[str]:
 
 def _tiers(subscribers: Iterable[Subscriber]) -> set[float]:
     return {tier for one in subscribers if one.kind != "stream" for tier in one.retry.tiers}
+
+
+def _status(name: str, reader: SubscriberReader, lag: int | None) -> Status:
+    lasting = reader.gate.lasting
+    return Status(name, reader.gate.seen, lag, reader.outstanding, reader.in_flight, lasting.stopped, lasting.opened_at)
 
 
 async def _at_most(seconds: float, ending: Awaitable[object]) -> None:

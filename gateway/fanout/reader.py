@@ -51,6 +51,8 @@ from gateway.log import Begins, Entry, EventLog, Start
 from gateway.log.shared_reader import SharedReader
 from gateway.telemetry import redaction
 
+#: Between looks whether a partition is still ours.
+_UNCERTAIN_S: Final = 0.5
 #: Waits between appends of one parked event or dead letter.
 _APPEND_BACKOFF_S: Final = 5.0
 #: Share of the window that may wait in memory for retry; beyond it even short waits are parked, so that many
@@ -128,6 +130,11 @@ class SubscriberReader:
         self._is_stopped = False
 
     @property
+    def cursor(self) -> SubscriberCursor:
+        """Its place in the main topics."""
+        return self._cursor
+
+    @property
     def in_flight(self) -> int:
         """Events with workers now."""
         return self._dispatcher.in_flight
@@ -161,7 +168,7 @@ class SubscriberReader:
         """
         self._is_stopped = True
         self.gate.close()
-        await self._reading.remove(self._cursor.name)
+        await self._reading.remove(self._cursor)
         if self._dispatcher.in_flight:
             try:
                 async with asyncio.timeout(deadline_s):
@@ -243,6 +250,9 @@ class SubscriberReader:
                 await self._put_away(job, job.entry)
             elif job.record.flaw:
                 await self._give_up(job, AttemptResult(error=NOT_AN_EVENT, detail=job.record.flaw), NOT_AN_EVENT)
+            elif not self._reading.is_certain():
+                # Suspended or cut off for so long that another process may have the partition; it is about to be lost.
+                self._dispatcher.postpone(job, _UNCERTAIN_S)
             else:
                 await self._attempt(job)
         except Exception:  # one event's trouble must not cost a worker

@@ -14,27 +14,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
 import structlog
 
+from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError
 from gateway.fanout import parking
-from gateway.fanout.clock import Clock, sleep
 from gateway.fanout.job import Job, ParkedJob, Position, Recipient, Standing
 from gateway.fanout.partition_queue import PartitionQueue, Window
 from gateway.fanout.retry_ahead import Ahead
 from gateway.fanout.retry_moves import Move, Progress, Share, choose
 from gateway.fanout.retry_store import store
 from gateway.fanout.schedule import Place
-from gateway.log import TOMBSTONE, Batch, Entry, EventLog, Record
+from gateway.log import TOMBSTONE, Batch, Entry, EventLog, Record, Start
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import Metrics
 
 #: Name of the cursor of all these topics.
-CURSOR: Final = "retry"
+GROUP: Final = "gateway.retry"
 #: Reading on as soon as there is room for one would cost a fetch for each event.
 _ENOUGH: Final = 500
 #: Between two looks at what is held, when nothing had to be appended again, and when something had: then ten thousand
@@ -60,10 +60,10 @@ class TopicFeed:
         is_known: whether a subscriber is configured.
         again: returns the retry topic for a wait, in seconds.
         window: bounds of what is in memory.
-        on_commit: called with a partition and an offset: everything below is done.
+        on_change: called when it has room again.
     """
 
-    name = CURSOR
+    name = GROUP
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class TopicFeed:
         is_known: Callable[[str], bool],
         again: Callable[[float], str],
         window: Window,
-        on_commit: Callable[[str, int], None],
+        on_change: Callable[[], None],
         clock: Clock,
         metrics: Metrics,
     ) -> None:
@@ -85,7 +85,8 @@ class TopicFeed:
         self._is_known = is_known
         self._again = again
         self._window = window
-        self._on_commit = on_commit
+        self._on_change = on_change
+        self._said_full = False
         self._clock = clock
         self._moved = metrics.counter("gateway_retry_moved")
         self._lost = metrics.counter("gateway_deliveries")
@@ -96,27 +97,36 @@ class TopicFeed:
         self._events = 0
         self._bytes = 0
         self._ahead = Ahead(log, topic, clock)
-        #: Set whenever it is hungry again.
-        self.has_room = asyncio.Event()
         self._has_work = asyncio.Event()
         self._enough = max(1, min(_ENOUGH, window.max_events // 4))
 
     # -- as a cursor --------------------------------------------------------------------------------------------
 
     def room(self) -> int:
-        """Return how many records it can take; 0 or less: full."""
-        if self._bytes >= self._window.max_bytes:
+        """See :class:`gateway.log.cursor.Consumer`."""
+        left = self._left()
+        if left < self._enough and self._events:
+            self._said_full = True
             return 0
-        span = max((position.mark.span for position in self._positions.values()), default=0)
-        return min(self._window.max_events - self._events, self._window.max_span - span)
+        return left
 
     def is_hungry(self) -> bool:
-        """Return whether it would soon be idle."""
-        return self.room() >= self._enough
+        """See :class:`gateway.log.cursor.Consumer`."""
+        return self.room() > 0
 
     def is_willing(self) -> bool:
-        """Return whether it catches up now."""
+        """See :class:`gateway.log.cursor.Consumer`."""
         return True
+
+    async def begin(self) -> Start:
+        """See :class:`gateway.log.cursor.Consumer`."""
+        return "earliest"
+
+    def assigned(self, positions: Mapping[str, int]) -> None:
+        """See :class:`gateway.log.cursor.Consumer`."""
+        self._let_go([self._positions.pop(name) for name in positions if name in self._positions])
+        for name, offset in positions.items():
+            self._positions[name] = PartitionQueue(name, offset)
 
     @property
     def held(self) -> int:
@@ -165,9 +175,7 @@ class TopicFeed:
             self._leaving.difference_update(partitions)
 
     async def _settle(self, leaving: Sequence[PartitionQueue]) -> None:
-        for position in leaving:
-            position.is_ours = False
-        self._drop(leaving)
+        self._let_go(leaving)
         until = self._clock.monotonic() + _SETTLE_S
         while any(position.jobs for position in leaving) and self._clock.monotonic() < until:
             await sleep(self._clock, _SETTLE_LOOK_S)
@@ -231,9 +239,7 @@ class TopicFeed:
         """Forget everything: it is not committed, and comes again."""
         leaving = list(self._positions.values())
         self._positions.clear()
-        for position in leaving:
-            position.is_ours = False
-        self._drop(leaving)
+        self._let_go(leaving)
 
     # -- appending again ----------------------------------------------------------------------------------------
 
@@ -364,6 +370,11 @@ class TopicFeed:
         again = job.position.jobs[job.record.offset] = job.anew()
         return again
 
+    def _let_go(self, leaving: Sequence[PartitionQueue]) -> None:
+        for position in leaving:
+            position.is_ours = False
+        self._drop(leaving)
+
     def _drop(self, leaving: Sequence[PartitionQueue]) -> None:
         """Forget what has not begun; the last first, as the head of a key would let its next one go."""
         for job in reversed([job for position in leaving for job in list(position.jobs.values())]):
@@ -386,12 +397,19 @@ class TopicFeed:
         if not self._held[job.subscriber]:
             del self._held[job.subscriber]
             del self._progress[job.subscriber]
-        if self.is_hungry():
-            self.has_room.set()
+        if self._said_full and self._left() >= self._enough:
+            self._said_full = False
+            self._on_change()
         return True
+
+    def _left(self) -> int:
+        if self._bytes >= self._window.max_bytes:
+            return 0
+        span = max((position.mark.span for position in self._positions.values()), default=0)
+        return min(self._window.max_events - self._events, self._window.max_span - span)
 
     def _commit(self, position: Position) -> None:
         offset = position.mark.committable
         if offset is not None and offset != position.committed:
             position.committed = offset
-            self._on_commit(position.name, offset)
+            self._log.cursors.commit(GROUP, position.name, offset)

@@ -21,8 +21,9 @@ import structlog
 from gateway.errors import GatewayError
 from gateway.fanout import parking
 from gateway.fanout.clock import Clock, sleep
+from gateway.fanout.retry_feed import GROUP
 from gateway.fanout.retry_store import store
-from gateway.fanout.retry_topics import GROUP, RetryTopics
+from gateway.fanout.retry_topics import RetryTopics
 from gateway.fanout.scan import has_more
 from gateway.log import EventLog, LogReader, Record
 from gateway.telemetry import redaction

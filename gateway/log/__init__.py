@@ -243,6 +243,12 @@ class AssignedReader(Protocol):
     def resume(self, partitions: Collection[str]) -> None:
         """Return records of these partitions again."""
 
+    def is_certain(self) -> bool:
+        """Return whether the assigned partitions are still ours for sure; ask before what must not happen twice.
+
+        A process that was suspended is asked this before it has noticed anything else.
+        """
+
     async def ends(self) -> Mapping[str, int]:
         """Return the offset that the next record gets, by assigned partition.
 

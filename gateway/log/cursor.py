@@ -90,6 +90,18 @@ class Cursor:
         """Return whether it is where the shared reading is, or ahead, in every partition."""
         return all(self.next.get(name, 0) >= shared.get(name, 0) for name in self.partitions)
 
+    def lag(self, committed: Mapping[str, int], ends: Mapping[str, int]) -> int | None:
+        """Return how many records are not committed; None while its positions are not known.
+
+        Args:
+            committed: what is kept under its name, by partition.
+            ends: the offset that the next record gets, by partition.
+        """
+        if not self.is_placed:
+            return None
+        known = self.partitions & ends.keys() & committed.keys()
+        return sum(max(0, ends[name] - committed[name]) for name in known)
+
     def part(self, batch: Batch, ends: Mapping[str, int]) -> Batch:
         """Return what of a batch is for these topics, as far as ``ends``."""
         topics, mine = self.topics, self.partitions

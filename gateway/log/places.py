@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 import structlog
 
-from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError
 from gateway.log import EventLog, Gap, Placed, gaps
-from gateway.log.catch_up import ReadingPolicy
 from gateway.log.cursor import Cursor
 from gateway.telemetry import redaction
 
@@ -20,22 +18,14 @@ Places = Mapping[Cursor, Mapping[str, Placed]]
 _log = structlog.get_logger("gateway.reading")
 
 
-async def load(
-    log: EventLog,
-    cursors: Collection[Cursor],
-    partitions: Collection[str],
-    *,
-    clock: Clock,
-    policy: ReadingPolicy,
-    is_here: Callable[[Cursor], bool],
-) -> Places:
-    """Return where cursors go on in partitions; asks until all is known.
+async def load(log: EventLog, cursors: Collection[Cursor], partitions: Collection[str], *, at_once: int) -> Places:
+    """Return where cursors go on in partitions, without those of which the log cannot say it now.
 
     Args:
         partitions: all that this process has, or those that have come.
-        is_here: whether a cursor is still wanted; one that is not is asked for no more.
+        at_once: positions asked for at a time.
     """
-    limit = asyncio.Semaphore(policy.loads)
+    limit = asyncio.Semaphore(at_once)
     found: dict[Cursor, Mapping[str, Placed]] = {}
 
     async def ask(cursor: Cursor) -> None:
@@ -43,17 +33,11 @@ async def load(
         async with limit:
             found[cursor] = await log.cursors.load(cursor.name, cursor.topics, partitions, start=start)
 
-    backoff_s = policy.first_backoff_s
-    while True:
-        asked = [cursor for cursor in cursors if is_here(cursor)]
-        results = await asyncio.gather(*map(ask, asked), return_exceptions=True)
-        faults = [fault for fault in results if isinstance(fault, Exception)]
-        if not faults:
-            return found
+    results = await asyncio.gather(*map(ask, cursors), return_exceptions=True)
+    faults = [fault for fault in results if isinstance(fault, Exception)]
+    if faults:
         _log.warning("reading.positions_unknown", groups=len(faults), error=redaction.fault(faults[0]))
-        cursors = [cursor for cursor in asked if cursor not in found]
-        await sleep(clock, backoff_s)
-        backoff_s = min(policy.max_backoff_s, backoff_s * 2)
+    return found
 
 
 def foremost(places: Places, partition: str, spread: int) -> int | None:

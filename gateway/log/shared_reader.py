@@ -62,8 +62,8 @@ class SharedReader:
         self._log = log
         self._clock = clock
         self._policy = policy
-        self._cursors: dict[str, Cursor] = {}
-        self._attached: dict[str, Cursor] = {}
+        self._cursors: dict[Consumer, Cursor] = {}
+        self._attached: dict[Consumer, Cursor] = {}
         self._shared: dict[str, int] = {}
         self._assigned: set[str] = set()
         self._begun: set[str] = set()  # of these: where reading begins is known, or that nobody wants them
@@ -108,23 +108,25 @@ class SharedReader:
     def add(self, consumer: Consumer) -> None:
         """Feed a consumer from its position on. Never blocks.
 
+        Consumers may share a name, and so the positions under it, when they read different topics.
+
         Raises:
-            ValueError: there is one of its name.
+            ValueError: one of its name reads one of its topics.
         """
-        if consumer.name in self._cursors:
-            raise ValueError(f"there is a consumer {consumer.name!r} already")
-        cursor = self._cursors[consumer.name] = Cursor(consumer)
+        if any(one.name == consumer.name and one.topics & consumer.topics for one in self._cursors.values()):
+            raise ValueError(f"there is a consumer {consumer.name!r} of these topics already")
+        cursor = self._cursors[consumer] = Cursor(consumer)
         if self._reader is not None:
             self._reader.subscribe(consumer.topics)
             self._begin(self._admit(cursor))
         self._change.happened()
 
-    async def remove(self, name: str) -> None:
-        """Feed a consumer no more: nothing is taken by it any more from the call on. An unknown name is ignored.
+    async def remove(self, consumer: Consumer) -> None:
+        """Feed a consumer no more: nothing is taken by it any more from the call on. An unknown one is ignored.
 
         What it has taken it may still commit; then its owner calls ``log.cursors.forget``.
         """
-        cursor = self._cursors.pop(name, None)
+        cursor = self._cursors.pop(consumer, None)
         if cursor is not None:
             self._detach(cursor)
             cursor.is_placed = False
@@ -137,17 +139,17 @@ class SharedReader:
             self._catch_ups.look([cursor for cursor in self._cursors.values() if not cursor.is_attached])
         self._change.happened()
 
-    def is_attached(self, name: str) -> bool:
+    def is_attached(self, consumer: Consumer) -> bool:
         """Return whether a consumer is where the shared reading is."""
-        return name in self._attached
+        return consumer in self._attached
 
-    def positions(self, name: str) -> Mapping[str, int]:
+    def positions(self, consumer: Consumer) -> Mapping[str, int]:
         """Return the offset that a consumer gets next, by partition; empty while its positions are not known."""
-        cursor = self._cursors.get(name)
+        cursor = self._cursors.get(consumer)
         return cursor.positions(self._shared) if cursor is not None else {}
 
-    async def lags(self) -> dict[str, int | None]:
-        """Return how many records each consumer has not committed yet, by name; None while its positions are not known.
+    async def lags(self) -> dict[Consumer, int | None]:
+        """Return how many records each consumer has not committed yet; None while its positions are not known.
 
         The log is asked once for all of them. On the journal it is an upper bound: records of all topics count.
 
@@ -157,13 +159,12 @@ class SharedReader:
         if self._reader is None:
             return dict.fromkeys(self._cursors)
         ends = await self._reader.ends()
-        return {name: self._lag(cursor, ends) for name, cursor in self._cursors.items()}
+        committed = self._log.cursors.committed
+        return {consumer: cursor.lag(committed(cursor.name), ends) for consumer, cursor in self._cursors.items()}
 
-    def _lag(self, cursor: Cursor, ends: Mapping[str, int]) -> int | None:
-        if not cursor.is_placed:
-            return None
-        committed = self._log.cursors.committed(cursor.name)
-        return sum(max(0, ends[name] - at) for name, at in committed.items() if name in ends)
+    def is_certain(self) -> bool:
+        """See :meth:`gateway.log.AssignedReader.is_certain`; while nothing is read, nothing speaks against it."""
+        return self._reader is None or self._reader.is_certain()
 
     def incarnations(self) -> Mapping[str, str]:
         """See :meth:`gateway.log.AssignedReader.incarnations`; empty while nothing is read."""
@@ -261,13 +262,14 @@ class SharedReader:
         ends = {name: end for name, end in batch.ends.items() if end > self._shared.get(name, end)}
         if not batch and not batch.gaps and not ends:
             return
-        parts: dict[frozenset[str], Batch] = {}
+        parts: dict[tuple[frozenset[str], frozenset[str]], Batch] = {}
         takers: list[tuple[Cursor, Batch]] = []
         left: list[Cursor] = []
         for cursor in self._attached.values():
-            part = parts.get(cursor.topics)
+            kind = cursor.topics, cursor.partitions
+            part = parts.get(kind)
             if part is None:
-                part = parts[cursor.topics] = cursor.part(batch, ends)
+                part = parts[kind] = cursor.part(batch, ends)
             if cursor.next:
                 part = cursor.beyond(part)
             if len(part) > cursor.consumer.room():
@@ -313,7 +315,7 @@ class SharedReader:
         """Let a cursor that has met the shared reading go on with it."""
         cursor.next = {name: at for name, at in cursor.next.items() if at > self._shared.get(name, at)}
         cursor.is_attached = True
-        self._attached[cursor.name] = cursor
+        self._attached[cursor.consumer] = cursor
         self._change.happened()
 
     def _detach(self, cursor: Cursor) -> None:
@@ -321,7 +323,7 @@ class SharedReader:
         if cursor.is_attached:
             cursor.next = cursor.positions(self._shared)
             cursor.is_attached = False
-            del self._attached[cursor.name]
+            del self._attached[cursor.consumer]
 
     # -- where cursors begin ------------------------------------------------------------------------------------
 
@@ -330,7 +332,7 @@ class SharedReader:
         new = set(partitions)
         self._assigned |= new
         async with self._one_places:
-            places = await self._load(list(self._cursors.values()), new)
+            places = await self._load_most(new)
             new &= self._assigned
             self._begun |= new
             for name in new:
@@ -339,26 +341,30 @@ class SharedReader:
             for cursor, placed in places.items():
                 self._place(cursor, {name: at for name, at in placed.items() if name in new})
             pass_gaps(self._log, places)
+        for cursor in self._cursors.values():
+            if cursor not in places:
+                self._begin(self._admit(cursor))
         return {name: self._shared[name] for name in new if name in self._shared}
 
-    async def _load(self, cursors: Collection[Cursor], partitions: Collection[str]) -> Places:
-        return await load(
-            self._log,
-            cursors,
-            partitions,
-            clock=self._clock,
-            policy=self._policy,
-            is_here=lambda cursor: self._cursors.get(cursor.name) is cursor,
-        )
+    async def _load_most(self, partitions: Collection[str]) -> Places:
+        """Return where cursors go on, as soon as it is known of one: nobody waits for somebody else's trouble."""
+        backoff_s = self._policy.first_backoff_s
+        while True:
+            cursors = list(self._cursors.values())
+            places = await load(self._log, cursors, partitions, at_once=self._policy.loads)
+            if places or not self._cursors:
+                return places
+            await sleep(self._clock, backoff_s)
+            backoff_s = min(self._policy.max_backoff_s, backoff_s * 2)
 
     def _place(self, cursor: Cursor, placed: Mapping[str, Placed]) -> None:
         """Note where a cursor goes on in partitions that are new to it, and attach it if it can be."""
-        if self._cursors.get(cursor.name) is not cursor:
+        if self._cursors.get(cursor.consumer) is not cursor:
             return
         positions = {name: place.offset for name, place in placed.items()}
         self._detach(cursor)
         cursor.next.update(positions)
-        cursor.partitions |= positions.keys()
+        cursor.partitions = cursor.partitions.union(positions)
         cursor.is_placed = True
         if positions:
             cursor.consumer.assigned(positions)
@@ -368,19 +374,28 @@ class SharedReader:
             self._catch_ups.look([cursor])
 
     async def _admit(self, cursor: Cursor) -> None:
-        """Place a cursor that came, or failed, after partitions were assigned."""
-        async with self._one_places:
-            if self._cursors.get(cursor.name) is not cursor:
-                return
-            places = await self._load([cursor], self._begun - cursor.partitions)
-            placed = places.get(cursor, {})
-            if not placed.keys() <= self._shared.keys() and placed.keys() <= self._begun:
-                # Nobody has read these partitions so far, so the log's reader stands nowhere in them.
-                self._is_whole = False
-                self._change.happened()
-                return
-            self._place(cursor, {name: at for name, at in placed.items() if name in self._begun})
-            pass_gaps(self._log, places)
+        """Place a cursor that came, or failed, after partitions were assigned; tries until it is placed, or gone."""
+        backoff_s = self._policy.first_backoff_s
+        while self._cursors.get(cursor.consumer) is cursor:
+            async with self._one_places:
+                if await self._try_to_admit(cursor):
+                    return
+            await sleep(self._clock, backoff_s)
+            backoff_s = min(self._policy.max_backoff_s, backoff_s * 2)
+
+    async def _try_to_admit(self, cursor: Cursor) -> bool:
+        places = await load(self._log, [cursor], self._begun - cursor.partitions, at_once=1)
+        if cursor not in places:
+            return False
+        placed = places[cursor]
+        if not placed.keys() <= self._shared.keys() and placed.keys() <= self._begun:
+            # Nobody has read these partitions so far, so the log's reader stands nowhere in them.
+            self._is_whole = False
+            self._change.happened()
+            return True
+        self._place(cursor, {name: at for name, at in placed.items() if name in self._begun})
+        pass_gaps(self._log, places)
+        return True
 
     async def _again(self, cursor: Cursor) -> None:
         """Let a cursor whose consumer failed go on at what it has committed."""

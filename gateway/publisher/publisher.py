@@ -270,7 +270,8 @@ class Publisher:
 
     def has_attached(self, topic: str) -> bool:
         """See :class:`.topic_cursor.CursorOwner`."""
-        return self._reader.is_attached(cursor_name(topic))
+        cursor = self._cursors.get(topic)
+        return cursor is not None and self._reader.is_attached(cursor)
 
     def is_held_up(self) -> bool:
         """See :class:`.topic_cursor.CursorOwner`."""

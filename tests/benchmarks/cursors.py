@@ -72,7 +72,7 @@ async def measure(folder: Path, cursors: int, events: int) -> float:
         for consumer in idle:
             reader.add(consumer)
         reader.start()
-        while not all(reader.is_attached(consumer.name) for consumer in idle):
+        while not all(reader.is_attached(consumer) for consumer in idle):
             await asyncio.sleep(0.005)
         batches = [
             [entry(number, f"key-{number % 997}", text="x" * 400) for number in range(at, at + 100)]

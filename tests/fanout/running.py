@@ -81,6 +81,22 @@ def plan(name: str = "billing", **options: object) -> Plan:
     return Plan(**{"name": name, "topics": ("sms.dr",), "start": "earliest", "tiers": (60.0, 600.0), **options})
 
 
+class OwnRetryTopics(RetryTopics):
+    """Those that nobody shares their reading with: it is started and stopped with them."""
+
+    def __init__(self, log: EventLog, **options: Any) -> None:
+        self.reading = SharedReader(log, f"{GROUP}.retry", options["clock"])
+        super().__init__(log, self.reading, **options)
+
+    def start(self) -> None:
+        super().start()
+        self.reading.start()
+
+    async def stop(self) -> None:
+        await super().stop()
+        await self.reading.stop()
+
+
 def retry_topics(
     log: EventLog,
     *readers: SubscriberReader,
@@ -92,7 +108,7 @@ def retry_topics(
 ) -> RetryTopics:
     """The shared topics of a process that has these subscribers; started by the caller."""
     by_name = {reader.plan.name: reader for reader in readers}
-    made = RetryTopics(
+    made = OwnRetryTopics(
         log,
         find=by_name.get,
         is_known=lambda name: name in by_name or name in known,

@@ -17,12 +17,11 @@ from gateway.fanout.breaker import BreakerPolicy
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.retry import RetryPolicy
 from gateway.fanout.retry_moves import LATE_S
-from gateway.fanout.retry_topics import RetryTopics
 from gateway.log import Record
 from tests.fanout.events import entry
 from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
-from tests.fanout.running import make, plan
+from tests.fanout.running import OwnRetryTopics, make, plan
 from tests.fanout.scripted import DOWN, OK, ScriptedSink
 
 GROUP = "gateway.retry"
@@ -53,7 +52,7 @@ class RetryMachine(RuleBasedStateMachine):
         return self.loop.run_until_complete(what)
 
     async def start(self) -> None:
-        self.topics = RetryTopics(
+        self.topics = OwnRetryTopics(
             self.log,
             find=self.readers.get,
             is_known=lambda name: name in self.known,

@@ -263,6 +263,9 @@ class ListAssigned:
         self.paused -= set(partitions)
         self.news.set()
 
+    def is_certain(self) -> bool:
+        return True
+
     async def ends(self) -> Mapping[str, int]:
         return {name: len(self.log.shelf.records[name]) for name in self.at}
 

@@ -146,14 +146,14 @@ class SharingContract:
         async with shared(log, stuck, quick) as reader:
             await log.append(given[:300])
             await quick.until(lambda: len(quick.taken) >= 300)
-            assert not reader.is_attached("stuck")
+            assert not reader.is_attached(stuck)
             assert len(stuck.taken) <= 20
             await log.append(given[300:])
             await stuck.until(lambda: len(stuck.taken) >= 600)
             await quick.until(lambda: len(quick.taken) >= 600)
             await log.append([entry(1000)])
             await stuck.until(lambda: len(stuck.taken) >= 601)
-            assert reader.is_attached("stuck")
+            assert reader.is_attached(stuck)
         assert by_key(given) == by_key(stuck.taken[:600])
         assert by_key(given) == by_key(quick.taken[:600])
 

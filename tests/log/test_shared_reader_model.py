@@ -187,7 +187,7 @@ class SharedReading(RuleBasedStateMachine):
         self._do(self._exchange(self.processes[number], name))
 
     async def _exchange(self, process: Process, name: str) -> None:
-        await process.reader.remove(name)
+        await process.reader.remove(process.consumers[name])
         batches = process.consumers[name].batches
         await asyncio.sleep(0)
         assert batches == process.consumers[name].batches
@@ -267,7 +267,7 @@ class SharedReading(RuleBasedStateMachine):
         """Whatever the others do."""
         for number, process in enumerate(self.processes):
             for consumer in process.consumers.values():
-                if consumer.is_hungry() and (consumer.is_willing() or process.reader.is_attached(consumer.name)):
+                if consumer.is_hungry() and (consumer.is_willing() or process.reader.is_attached(consumer)):
                     assert self._heads(number, consumer) == consumer.next, f"{consumer.name} of {number} waits"
 
     def _heads(self, number: int, consumer: Noting) -> dict[str, int]:

@@ -295,6 +295,10 @@ class JoinedReader(JournalReader):
         if self._arriving:
             self.wake()
 
+    def is_certain(self) -> bool:
+        """See :meth:`gateway.log.AssignedReader.is_certain`."""
+        return True
+
     async def assign(self) -> None:
         """Ask where reading begins in the streams that are new."""
         while self._arriving:
