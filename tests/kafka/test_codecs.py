@@ -105,7 +105,7 @@ async def test_a_missing_codec_stops_its_partition_alone(
         found = await _read(reader, len(before) + len(calls))
         assert sorted(_numbers(found)) == sorted(_numbers([*before, *calls]))
         while reader.state.is_ready:
-            assert await reader.fetch(max_records=500, wait_s=0.2) == ()
+            assert await reader.fetch(max_records=500, wait_s=0.2) == []
         assert reader.state.word == UNREADABLE
         assert f"{prefix}sms.dr-0: unreadable from offset 20 on: its codec" in log.states[group].reason
         assert codec in reader.state.reason

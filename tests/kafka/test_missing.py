@@ -59,7 +59,7 @@ async def test_a_mistyped_topic_is_named_waited_for_and_never_created(creating: 
     assert "sms.dr'" in reader.state.reason
     value = METRICS.registry.get_sample_value
     assert value("gateway_kafka_missing_topics", {"group": group}) == 1
-    assert await reader.fetch(max_records=10, wait_s=2.0) == ()
+    assert await reader.fetch(max_records=10, wait_s=2.0) == []
     assert await _names(options) == {"sms.dr"}
     await writer.append([event(1, "key", topic="sms.drr")])
     await until_some(reader, "sms.drr")
@@ -76,8 +76,8 @@ async def test_a_reader_of_nothing_but_a_mistyped_topic_opens_and_waits(creating
     group = await log.reader("gateway.billing", ["sms.drr"])
     alone = await log.browse("look", ["sms.drr"], start="earliest")
     for reader in (group, alone):
-        assert await reader.fetch(max_records=10, wait_s=1.0) == ()
-        assert await reader.fetch(max_records=10, wait_s=1.0) == ()
+        assert await reader.fetch(max_records=10, wait_s=1.0) == []
+        assert await reader.fetch(max_records=10, wait_s=1.0) == []
         assert reader.state.word == MISSING
         assert await reader.lag() == {}
     assert await _names(options) == set()

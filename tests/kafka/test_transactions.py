@@ -36,14 +36,14 @@ async def test_aborted_records_are_never_read_and_the_lag_reaches_0(kafka: str, 
     assert [record.id for record in records] == [event(number, "key").id for number in range(5)]
     for record in records[:4]:
         reader.commit(record.partition, record.offset + 1)
-    assert await reader.fetch(max_records=100, wait_s=0.5) == ()
+    assert await reader.fetch(max_records=100, wait_s=0.5) == []
     assert (await reader.lag())["sms.dr-0"] >= 1  # one is not done: nothing is committed past it
     reader.commit("sms.dr-0", records[4].offset + 1)
     assert await reader.lag() == {"sms.dr-0": 0}
     await reader.flush()
     await _transaction(options, range(10, 15), is_committed=False)
     while (await reader.lag())["sms.dr-0"]:
-        assert await reader.fetch(max_records=100, wait_s=0.2) == ()
+        assert await reader.fetch(max_records=100, wait_s=0.2) == []
     await reader.close()
     again = await log.reader("gateway.billing", ["sms.dr"])
     assert await again.lag() == {"sms.dr-0": 0}
@@ -63,7 +63,7 @@ async def test_an_open_transaction_is_read_when_it_is_committed(kafka: str, pref
     await producer.begin_transaction()
     await producer.send_and_wait(options.kafka_name("sms.dr"), event(1, "key").value, key=b"key")
     await log.append([event(2, "key")])
-    assert await reader.fetch(max_records=100, wait_s=0.5) == ()
+    assert await reader.fetch(max_records=100, wait_s=0.5) == []
     await producer.commit_transaction()
     await producer.stop()
     assert [record.id for record in await read(reader, 2)] == [event(number, "key").id for number in (1, 2)]

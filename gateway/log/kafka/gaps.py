@@ -1,7 +1,7 @@
 """Where a partition is read from, and which records before that are gone: decided here, without I/O, and reported once.
 
 Three things make a gap. Retention or DeleteRecords took records that were not read (``expired``). The topic was deleted
-and created again, so that offsets of the old one mean nothing in the new one (``recreated``): all of the new one is
+and created again, so that offsets of the old one mean nothing in the new one (``deleted``): all of the new one is
 unread. Or the partition ends before the position although it is the same one (``truncated``: a replica that had not all
 records became leader), and what was appended since then may stand below the position. Reading goes on at the beginning
 in each case: records may come again, and none is passed over in silence.
@@ -11,39 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import structlog
 
+from gateway.log import Gap
 from gateway.log.kafka.incarnation import is_another, marked
 from gateway.telemetry.metrics import METRICS
-
-Reason = Literal["expired", "recreated", "truncated"]
 
 _log = structlog.get_logger("gateway.kafka")
 
 _ADVICE: Final = {
     "expired": "these events were not delivered; raise retention.ms of the topic, and see why the group was behind",
-    "recreated": "events of the deleted topic that were not read yet are gone; reading begins at the new topic's start",
+    "deleted": "events of the deleted topic that were not read yet are gone; reading begins at the new topic's start",
     "truncated": "the partition is shorter than it was; set unclean.leader.election.enable=false, "
     "replication.factor=3 and min.insync.replicas=2; events may be delivered again",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Records of one partition that a group will not see.
-
-    Args:
-        partition: ``<topic>-<number>``.
-        first: the first offset that is missing; None where it cannot be known.
-        last: the last one; likewise.
-    """
-
-    partition: str
-    first: int | None
-    last: int | None
-    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +44,12 @@ class Committed:
     @classmethod
     def of(cls, found: Any) -> Committed:
         """From aiokafka's ``OffsetAndMetadata``."""
-        return cls(found.offset, marked(found.metadata))
+        return cls.at(found.offset, found.metadata)
+
+    @classmethod
+    def at(cls, offset: int, metadata: str | None) -> Committed:
+        """From what Kafka keeps."""
+        return cls(offset, marked(metadata))
 
 
 def proceed(
@@ -83,11 +71,11 @@ def proceed(
         is_out_of_range: the broker refused to read at the position.
     """
     if is_another(was, now):
-        return beginning, Gap(partition, position, None, "recreated")
+        return beginning, Gap(partition, position, None, "deleted")
     if position < beginning:
         return beginning, Gap(partition, position, beginning - 1, "expired")
     if is_out_of_range:
-        return beginning, Gap(partition, position, None, "truncated" if was and was == now else "recreated")
+        return beginning, Gap(partition, position, None, "truncated" if was and was == now else "deleted")
     return position, None
 
 
@@ -127,11 +115,11 @@ def origin(others: Collection[Committed | None], *, was: str, now: str) -> Origi
 
 def report(group: str, topic: str, gaps: Collection[Gap]) -> None:
     """Count and log what a group will not see of a topic: a line for each stretch, or one for a topic that is gone."""
-    lost = [gap for gap in gaps if gap.reason == "recreated"]
+    lost = [gap for gap in gaps if gap.reason == "deleted"]
     if lost:
         recreated(group, topic, {gap.partition: gap.first for gap in lost if gap.first is not None})
     for gap in gaps:
-        if gap.reason == "recreated":
+        if gap.reason == "deleted":
             continue
         count = None if gap.first is None or gap.last is None else gap.last - gap.first + 1
         if count is not None:
@@ -149,7 +137,7 @@ def report(group: str, topic: str, gaps: Collection[Gap]) -> None:
         )
 
 
-def recreated(client: str, topic: str, positions: Mapping[str, int], advice: str = _ADVICE["recreated"]) -> None:
+def recreated(client: str, topic: str, positions: Mapping[str, int], advice: str = _ADVICE["deleted"]) -> None:
     """Count and log that a topic was deleted and created again.
 
     Args:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine, Sequence
+import time
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
 from gateway.config.settings import FAMILIES
 from gateway.errors import Poison
-from gateway.log import ALL_NEW, Appended, Begins, Entry, OnRevoked, Record, Start
+from gateway.log import ALL_NEW, Appended, Begins, Entry, LogKind, OnAssigned, OnRevoked, Record, Start
 from gateway.log.kafka import faults, topics
+from gateway.log.kafka.answers import Answers
 from gateway.log.kafka.availability import State, both
+from gateway.log.kafka.cursor_placement import CursorPlacement
+from gateway.log.kafka.cursors import CursorPolicy, KafkaCursors
+from gateway.log.kafka.group_reader import GroupReader
 from gateway.log.kafka.incarnation import TopicIds
 from gateway.log.kafka.lane import Ticket
+from gateway.log.kafka.offsets import OffsetClient
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.reader import KafkaReader
 from gateway.log.kafka.reader_policy import ReaderPolicy
+from gateway.log.kafka.standalone_reader import StandaloneReader
+from gateway.log.kafka.truncated import Truncated
 from gateway.log.kafka.writer import Writer
 from gateway.log.kafka.writer_policy import WriterPolicy
 
@@ -26,6 +34,8 @@ from gateway.log.kafka.writer_policy import WriterPolicy
 APPEND_S: Final = 20.0
 
 _log = structlog.get_logger("gateway.kafka")
+
+Reader = TypeVar("Reader", KafkaReader, GroupReader, StandaloneReader)
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +66,8 @@ class KafkaLog:
             others are waited for. None: reading creates nothing at all, for people who look on.
     """
 
+    kind: LogKind = "kafka"
+
     def __init__(
         self,
         options: KafkaOptions,
@@ -63,6 +75,8 @@ class KafkaLog:
         name: str = "writer",
         creates: Collection[str] | None = FAMILIES,
         reader_policy: ReaderPolicy | None = None,
+        cursor_policy: CursorPolicy | None = None,
+        clock: Callable[[], float] = time.time,
         writer_policy: WriterPolicy | None = None,
         append_s: float = APPEND_S,
     ) -> None:
@@ -74,7 +88,13 @@ class KafkaLog:
         self._known: set[str] = set()
         self._ensuring = asyncio.Lock()
         self._ids = TopicIds()
-        self._readers: set[KafkaReader] = set()
+        self._truncated = Truncated()
+        self._offsets = OffsetClient(options)
+        placement = CursorPlacement(
+            options, self._offsets, Answers(self._offsets, self._ids), self._truncated.partitions
+        )
+        self.cursors = KafkaCursors(options, self._offsets, placement, policy=cursor_policy, clock=clock)
+        self._readers: set[KafkaReader | GroupReader | StandaloneReader] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._is_stopped = False
 
@@ -88,6 +108,8 @@ class KafkaLog:
         await asyncio.gather(*(reader.close() for reader in list(self._readers)))
         while self._leaving:  # one may begin another
             await asyncio.wait(self._leaving)
+        await self.cursors.close()
+        await self._offsets.close()
         await self._writer.stop()
 
     @property
@@ -100,6 +122,8 @@ class KafkaLog:
         for reader in self._readers:
             known = states.get(reader.group)
             states[reader.group] = reader.state if known is None else both(known, reader.state)
+        if self.cursors.state is not None:
+            states["cursors"] = self.cursors.state
         return states
 
     @property
@@ -150,30 +174,72 @@ class KafkaLog:
         Raises:
             KafkaAway: Kafka cannot be reached, refuses, or a topic is missing; call again later.
         """
-        return await self._open(group, topics, start=start, on_revoked=on_revoked)
+        return await self._opened(
+            KafkaReader(self.options, group, topics, start=start, on_revoked=on_revoked, **self._parts())
+        )
 
-    async def browse(self, name: str, topics: Collection[str], *, start: Start = "latest") -> KafkaReader:
+    async def join(
+        self, group: str, topics: Collection[str], *, on_assigned: OnAssigned, on_revoked: OnRevoked
+    ) -> GroupReader:
+        """See :meth:`gateway.log.EventLog.join`. One at a time for each group in a process.
+
+        Raises:
+            KafkaAway: Kafka cannot be reached, or refuses; call again later.
+        """
+        return await self._opened(
+            GroupReader(
+                self.options,
+                group,
+                topics,
+                on_assigned=on_assigned,
+                on_revoked=on_revoked,
+                offsets=self._offsets,
+                truncated=self._truncated,
+                **self._parts(),
+            )
+        )
+
+    async def browse(
+        self,
+        name: str,
+        topics: Collection[str],
+        *,
+        start: Start = "latest",
+        positions: Mapping[str, int] | None = None,
+    ) -> StandaloneReader:
         """See :meth:`gateway.log.EventLog.browse`. It is in no group: Kafka keeps nothing of it.
 
         Raises:
-            KafkaAway: Kafka cannot be reached, refuses, or a topic is missing; call again later.
+            KafkaAway: Kafka cannot be reached, or refuses; call again later.
         """
-        return await self._open(name, topics, start=start, is_shared=False)
-
-    async def _open(self, group: str, topics: Collection[str], **how: Any) -> KafkaReader:
-        if not topics:
-            raise ValueError("a reader of Kafka needs the names of its topics")
-        reader = KafkaReader(
-            self.options,
-            group,
-            topics,
-            ids=self._ids,
-            ensure=self.missing,
-            background=self._background,
-            on_closed=self._readers.discard,
-            policy=self._reader_policy,
-            **how,
+        return await self._opened(
+            StandaloneReader(
+                self.options,
+                name,
+                topics,
+                start=start,
+                positions=positions,
+                truncated=self._truncated,
+                **self._parts(),
+            )
         )
+
+    def _parts(self) -> dict[str, Any]:
+        """What readers share, and what they get of us."""
+        options = self.options
+        # Five heartbeats in a session, as Kafka's own consumer has it by default.
+        policy = self._reader_policy or ReaderPolicy(session_s=options.session_s, heartbeat_s=options.session_s / 5)
+        return {
+            "ids": self._ids,
+            "ensure": self.missing,
+            "background": self._background,
+            "on_closed": self._readers.discard,
+            "policy": policy,
+        }
+
+    async def _opened(self, reader: Reader) -> Reader:
+        if not reader.has_topics:
+            raise ValueError("a reader of Kafka needs the names of its topics")
         self._readers.add(reader)
         try:
             await reader.open()

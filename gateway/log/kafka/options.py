@@ -43,6 +43,7 @@ class KafkaOptions:
         schema_ids: the header with the id of a topic's schema, by topic; none for others.
         client_id: how brokers name us in their logs and quotas.
         session_s: without a heartbeat for this long a group takes a member for dead, and its partitions go to others.
+        instance_id: names this process in its group, over restarts; empty: it leaves the group when it stops.
     """
 
     bootstrap_servers: tuple[str, ...]
@@ -58,6 +59,7 @@ class KafkaOptions:
     schema_ids: Mapping[str, tuple[str, bytes]] = field(default_factory=dict)
     client_id: str = "nxcloud-gateway"
     session_s: float = 15.0
+    instance_id: str = ""
 
     @classmethod
     def of(cls, kafka: Kafka, topics: Topics | None = None) -> KafkaOptions:

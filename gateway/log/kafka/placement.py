@@ -15,9 +15,9 @@ from typing import Any, Final
 import structlog
 from aiokafka import TopicPartition, errors
 
-from gateway.log import Begin, Begins, Start
+from gateway.log import Begin, Begins, Gap, Start
 from gateway.log.kafka import gaps
-from gateway.log.kafka.gaps import Committed, Gap
+from gateway.log.kafka.gaps import Committed
 from gateway.log.kafka.incarnation import TopicIds, is_another
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.positions import Positions
@@ -176,7 +176,7 @@ class Placement:
         if origin.is_recreated:
             names = {tp: self._positions.name(tp) for tp in partitions}
             before = self._positions.before
-            return {tp: (beginnings[tp], Gap(own, before(own), None, "recreated")) for tp, own in names.items()}
+            return {tp: (beginnings[tp], Gap(own, before(own), None, "deleted")) for tp, own in names.items()}
         if self.start == "latest":
             starts = await consumer.end_offsets(partitions)
         elif origin.is_at_start or not begin.since:

@@ -8,8 +8,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 
+from gateway.log import Gap
 from gateway.log.kafka import faults
-from gateway.log.kafka.gaps import Gap
 from gateway.log.kafka.incarnation import incarnations, mark
 from gateway.log.kafka.options import OPEN_S, KafkaOptions, within
 

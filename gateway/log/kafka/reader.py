@@ -1,4 +1,4 @@
-"""A reading position, of a consumer group or of nobody, as a :class:`gateway.log.LogReader`.
+"""A reading position of a consumer group, as a :class:`gateway.log.LogReader`.
 
 * A group that is new has its position committed before :meth:`KafkaReader.open` returns: otherwise a crash before its
   first commit would move it to a later end. From then on a partition without a position (one that was added) is read
@@ -12,21 +12,19 @@ fetched ahead; a fetch hands out at most ``max_records`` of them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
 from aiokafka import errors
 
 from gateway.errors import Transient
-from gateway.log import Begins, OnRevoked, Record, Start
+from gateway.log import Batch, Begins, Gap, OnRevoked, Record, Start
 from gateway.log.kafka import binding, faults, foreign, gaps
 from gateway.log.kafka.availability import CONNECTION, MISSING, UNREADABLE, Availability, State, both
-from gateway.log.kafka.gaps import Gap
 from gateway.log.kafka.incarnation import TopicIds
 from gateway.log.kafka.member import Background, Member
 from gateway.log.kafka.missing import MissingTopics
-from gateway.log.kafka.onlooker import Onlooker
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.placement import Placement
 from gateway.log.kafka.positions import Positions
@@ -41,7 +39,6 @@ class KafkaReader:
 
     Args:
         ids: shared by the readers of a log.
-        is_shared: the group deals its partitions among those who read; otherwise this one has all, and is in no group.
         ensure: creates the topics that are missing and ours; returns the other missing ones, with a hint for each.
         background: for what outlives a call that is cancelled; the log awaits it when it stops.
         on_closed: told once, when the reader is closed.
@@ -55,12 +52,11 @@ class KafkaReader:
         *,
         start: Start | Begins,
         ids: TopicIds,
-        is_shared: bool = True,
         on_revoked: OnRevoked | None = None,
         ensure: Callable[[Collection[str]], Awaitable[Mapping[str, str]]],
         background: Background,
         on_closed: Callable[[KafkaReader], None],
-        policy: ReaderPolicy | None = None,
+        policy: ReaderPolicy,
     ) -> None:
         self.group = group
         self._options = options
@@ -69,14 +65,13 @@ class KafkaReader:
         self._ensure = ensure
         self._background = background
         self._on_closed = on_closed
-        # Five heartbeats in a session, as Kafka's own consumer has it by default.
-        self._policy = policy or ReaderPolicy(session_s=options.session_s, heartbeat_s=options.session_s / 5)
+        self._policy = policy
         self._availability = Availability(group)
         self._positions = Positions(options)
         self._paused: set[str] = set()
         self._changed = asyncio.Event()
         self._missing = MissingTopics(group, options)
-        self._member = (Member if is_shared else Onlooker)(
+        self._member = Member(
             options,
             group,
             [options.kafka_name(topic) for topic in topics],
@@ -93,6 +88,11 @@ class KafkaReader:
         self._is_closed = False
         self._fetcher = PartitionFetcher(group)
         self._not_events = foreign.NotEvents(group)
+
+    @property
+    def has_topics(self) -> bool:
+        """Whether there is anything to read."""
+        return bool(self._topics)
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ class KafkaReader:
 
     # -- reading ------------------------------------------------------------------------------------------------
 
-    async def fetch(self, *, max_records: int, wait_s: float) -> Sequence[Record]:
+    async def fetch(self, *, max_records: int, wait_s: float) -> Batch:
         """See :meth:`gateway.log.LogReader.fetch`."""
         if self._is_closed:
             raise faults.KafkaAway(f"{self._member.called}: the reader is closed")
@@ -165,7 +165,7 @@ class KafkaReader:
                 async with asyncio.timeout(wait_s):
                     await self._changed.wait()
             await self._member.make_sure(consumer)
-            return ()
+            return Batch()
         found: dict[Any, list[Any]] = {}
         try:
             # aiokafka's own wait has no bound while the group is dealing partitions; then nothing came in time.
@@ -174,15 +174,15 @@ class KafkaReader:
                     found = await self._fetcher.take(consumer, active, max_records=max_records, wait_s=wait_s)
         except errors.OffsetOutOfRangeError as exc:
             self._member.placement.out_of_range(exc.args[0])
-            return ()
+            return Batch()
         except faults.CLIENT_ERRORS as exc:
             await self._member.trouble(consumer, exc)
         if found:
             self._member.heard()
-            return self._records(found)
+            return Batch(self._records(found))
         await self._member.make_sure(consumer)
         await self._pass(consumer, active)
-        return ()
+        return Batch()
 
     async def _pass(self, consumer: Any, active: Collection[Any]) -> None:
         """Commit past what aiokafka leaves out (markers and aborted records of transactions), as lag counts it."""

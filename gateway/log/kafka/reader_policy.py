@@ -1,4 +1,4 @@
-"""Numbers of :mod:`gateway.log.kafka.member` and :mod:`gateway.log.kafka.reader`."""
+"""Numbers of the readers of Kafka."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ class ReaderPolicy:
     Args:
         session_s: without a heartbeat for this long a member counts as dead, and its partitions go to others.
         heartbeat_s: between heartbeats; a rebalance is noticed after at most this.
+        beat_s: between heartbeats of :mod:`gateway.log.kafka.group_reader`: its group stands still until the last
+            member has noticed that it must join again. Two small requests a second, for all subscribers.
+        regroup_s: its group waits this long for a member to join again; less than a request may take.
+        revoke_s: for its ``on_revoked``, which its owner bounds to 3 s.
         settle_s: for ``on_revoked``, should its owner not end it: more than the longest attempt that can be configured
             (600 s), less than ``rebalance_s`` by what commits and the join itself need.
         rebalance_s: the group waits this long for a member to join again before it counts as dead. One that really
@@ -27,6 +31,9 @@ class ReaderPolicy:
 
     session_s: float = 15.0
     heartbeat_s: float = 3.0
+    beat_s: float = 0.5
+    regroup_s: float = 8.0
+    revoke_s: float = 3.5
     settle_s: float = 620.0
     rebalance_s: float = 640.0
     join_s: float = 50.0
@@ -38,3 +45,13 @@ class ReaderPolicy:
     cut_s: float = 2.0
     fetch_max_bytes: int = 4 * 1024 * 1024
     max_partition_fetch_bytes: int = 1024 * 1024
+
+    @property
+    def lease_s(self) -> float:
+        """So long after its last heartbeat a member gives its partitions up: before the group gives them to others.
+
+        Attempts that must be cancelled then take up to two seconds, and so does whoever gets the partitions until it
+        makes its first. Much earlier, and a coordinator that dies (nine seconds until another takes its place) would
+        have every process give up what it has.
+        """
+        return max(self.session_s * 0.8, self.session_s - 1.0)

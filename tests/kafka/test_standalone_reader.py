@@ -73,7 +73,7 @@ async def test_an_added_partition_is_read_by_who_reads_already(kafka: str, prefi
         other = await _started(stack, options)
         given = [event(n, f"k{n}") for n in range(100, 140)]
         await other.append(given)
-        await reader._member.consumer._client.force_metadata_update()  # as it does by itself once a minute
+        await reader.consumer._client.force_metadata_update()  # as it does by itself once a minute
         found = await read(reader, 40)
         assert sorted(record.id for record in found) == sorted(entry.id for entry in given)
         assert {record.partition for record in found} == {f"{TOPIC}-0", f"{TOPIC}-1"}
@@ -87,7 +87,7 @@ async def test_a_browser_goes_on_behind_what_it_read_when_its_consumer_is_replac
         await log.append(given[:40])
         reader = await log.browse("look", [TOPIC], start="earliest")
         found = await read(reader, 25, max_records=25)
-        await reader._member.replace(reader._member.consumer)
+        await reader._replace(reader.consumer)
         await log.append(given[40:])
         found += await read(reader, 35)
         assert sorted(record.id for record in found) == sorted(entry.id for entry in given)

@@ -1,0 +1,376 @@
+"""What our two readers of Kafka share: taking records out of aiokafka's consumer, as batches with their gaps.
+
+* The consumer has no reset of its own (``auto_offset_reset``): where a partition is read is decided by us, and a
+  partition is read only when that has been (:attr:`ConsumerReader._placed`).
+* Pausing is done here: aiokafka throws away what it has fetched of a paused partition, and our readers pause often.
+* Away is told from empty: aiokafka retries in silence, so a reader that gets nothing asks for an end now and then.
+
+Bounds: at most ``max_partition_fetch_bytes`` for each partition and ``fetch_max_bytes`` for each broker are held
+fetched ahead; a fetch hands out at most ``max_records`` of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from aiokafka import TopicPartition, errors
+
+from gateway.log import Batch, Gap, Record
+from gateway.log.kafka import binding, farewell, faults, foreign
+from gateway.log.kafka.availability import CONNECTION, MISSING, UNREADABLE, Availability, State, both
+from gateway.log.kafka.incarnation import TopicIds, is_another
+from gateway.log.kafka.missing import MissingTopics
+from gateway.log.kafka.options import KafkaOptions
+from gateway.log.kafka.reader_policy import ReaderPolicy
+from gateway.log.kafka.topics import OWN_STATE
+from gateway.log.kafka.unreadable import PartitionFetcher
+
+#: Runs what must end whoever is cancelled, in a task that its owner awaits.
+Background = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+#: Creates the topics that are missing and ours; returns the other missing ones, with a hint for each.
+Ensure = Callable[[Collection[str]], Awaitable[Mapping[str, str]]]
+
+#: An end that a fetch brought is believed for so long. A fetch comes every half second while nothing waits.
+_END_AGE_S: Final = 3.0
+
+
+class ConsumerReader(ABC):
+    """A reader of one aiokafka consumer after another.
+
+    Args:
+        group: what it is called in metrics, logs and errors.
+        ids: incarnations of topics, shared by the readers of a log.
+        background: for what outlives a call that is cancelled; the log awaits it when it stops.
+        on_closed: told once, when the reader is closed.
+    """
+
+    #: What it is in errors, before its name.
+    _kind = "reader"
+
+    def __init__(
+        self,
+        options: KafkaOptions,
+        group: str,
+        topics: Collection[str],
+        *,
+        ids: TopicIds,
+        ensure: Ensure,
+        background: Background,
+        on_closed: Callable[[Any], None],
+        policy: ReaderPolicy,
+    ) -> None:
+        self.group = group
+        self.consumer: Any = None
+        self._called = f"{self._kind} {group}"
+        self._options = options
+        self._topics = set(topics)
+        self._ids = ids
+        self._ensure = ensure
+        self._background = background
+        self._on_closed = on_closed
+        self._policy = policy
+        self._availability = Availability(group)
+        self._missing = MissingTopics(group, options)
+        self._fetcher = PartitionFetcher(group)
+        self._not_events = foreign.NotEvents(group)
+        self._changed = asyncio.Event()
+        self._names: dict[Any, str] = {}
+        #: Partitions that are read, and how far each was last said to be looked at.
+        self._placed: dict[Any, int] = {}
+        self._paused: set[str] = set()
+        #: Of the topics that are read, by their names.
+        self._incarnations: dict[str, str] = {}
+        #: Topics that did not exist when they were to be read, although they were assigned.
+        self._absent: set[str] = set()
+        #: Another number whenever partitions come or go.
+        self._turn = 0
+        self._heard_at = 0.0
+        self._is_closed = False
+
+    @property
+    def has_topics(self) -> bool:
+        """Whether there is anything to read."""
+        return bool(self._topics)
+
+    # -- names --------------------------------------------------------------------------------------------------
+
+    def _name(self, tp: Any) -> str:
+        found = self._names.get(tp)
+        if found is None:
+            found = self._names[tp] = f"{self._options.own_name(tp.topic)}-{tp.partition}"
+        return found
+
+    def _partition(self, name: str) -> Any:
+        topic, _, number = name.rpartition("-")
+        return TopicPartition(self._options.kafka_name(topic), int(number))
+
+    def _kafka_names(self) -> list[str]:
+        return sorted(map(self._options.kafka_name, self._topics))
+
+    @property
+    def state(self) -> State:
+        """Whether all of it can be read, for ``/readyz`` and the console."""
+        state = self._availability.state
+        for word, part in ((MISSING, self._missing), (UNREADABLE, self._fetcher)):
+            if part.problems:
+                state = both(state, State(False, dict(part.problems), part.since, word))
+        return state
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def _ready(self) -> Any:
+        """Return the present consumer, its partitions where they are read.
+
+        Raises:
+            KafkaAway: Kafka cannot be reached, or refuses; call again later.
+        """
+
+    @abstractmethod
+    async def _lost_end(self, consumer: Any, partitions: Collection[Any]) -> None:
+        """Begin anew in partitions that end before the place at which they are read."""
+
+    @abstractmethod
+    async def _replace(self, consumer: Any) -> None:
+        """Give a consumer up that does not recover."""
+
+    async def fetch(self, *, max_records: int, wait_s: float) -> Batch:
+        """See :meth:`gateway.log.AssignedReader.fetch`."""
+        if self._is_closed:
+            raise faults.KafkaAway(f"{self._called}: the reader is closed")
+        consumer = await self._ready()
+        self._missing.look(consumer)
+        turn = self._turn
+        self._changed.clear()
+        active = [tp for tp in self._placed if self._name(tp) not in self._paused]
+        if not active:
+            # Either all is paused, or others have all partitions: something must change first.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._changed.wait()
+            await self._make_sure(consumer)
+            return Batch()
+        found, gaps = await self._take(consumer, active, max_records, wait_s)
+        if found or gaps:
+            self._heard()
+        else:
+            await self._make_sure(consumer)
+        if turn != self._turn:  # taken away meanwhile; what was taken out is read again
+            return Batch()
+        return Batch(self._records(found), gaps, self._ends_of(consumer, active))
+
+    async def _take(
+        self, consumer: Any, active: Collection[Any], max_records: int, wait_s: float
+    ) -> tuple[Mapping[Any, list[Any]], Sequence[Gap]]:
+        try:
+            # aiokafka's own wait has no bound while the group assigns partitions; then nothing came in time.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s + 1.0):
+                    return await self._fetcher.take(consumer, active, max_records=max_records, wait_s=wait_s), ()
+        except errors.OffsetOutOfRangeError as exc:
+            return {}, await self._gone(consumer, exc.args[0])
+        except faults.CLIENT_ERRORS as exc:
+            await self._trouble(consumer, exc)
+        return {}, ()
+
+    def _records(self, found: Mapping[Any, list[Any]]) -> list[Record]:
+        records: list[Record] = []
+        read = binding.read
+        for tp, messages in found.items():
+            name, topic = self._name(tp), self._options.own_name(tp.topic)
+            holds_events = not topic.startswith(OWN_STATE)
+            for message in messages:
+                value, headers, id_, flaw = read(message.value, message.headers, holds_events=holds_events)
+                record = Record(
+                    name,
+                    message.offset,
+                    message.timestamp / 1000,
+                    topic,
+                    (message.key or b"").decode(errors="replace"),
+                    id_,
+                    value,
+                    headers,
+                )
+                records.append(self._not_events.flawed(record, flaw) if flaw else record)
+        return records
+
+    def _ends_of(self, consumer: Any, active: Collection[Any]) -> dict[str, int]:
+        """Return how far partitions were looked at that got further; past what aiokafka leaves out, too.
+
+        That is what transactions leave: markers, and aborted records.
+        """
+        ends = {}
+        for tp in active:
+            state = _state_of(consumer, tp)
+            if state is not None and state.has_valid_position and state.position != self._placed.get(tp):
+                self._placed[tp] = ends[self._name(tp)] = state.position
+        return ends
+
+    async def _gone(self, consumer: Any, refused: Mapping[Any, int]) -> Sequence[Gap]:
+        """Go on where records begin; return what is missing. The broker refused to read at these offsets.
+
+        Raises:
+            KafkaAway: Kafka cannot be asked now; the next fetch is refused again.
+        """
+        await self._ask(self._ids.now(consumer._client, {tp.topic for tp in refused}))
+        if await self._is_another(consumer):
+            return ()  # the next fetch begins anew
+        beginnings = await self._ask(consumer.beginning_offsets(list(refused)))
+        expired = {tp: offset for tp, offset in refused.items() if tp in self._placed and offset < beginnings[tp]}
+        for tp in expired:
+            with suppress(errors.IllegalStateError):
+                consumer.seek(tp, beginnings[tp])
+        if short := [tp for tp, offset in refused.items() if tp in self._placed and offset > beginnings[tp]]:
+            await self._lost_end(consumer, short)
+        return [Gap(self._name(tp), first, beginnings[tp] - 1, "expired") for tp, first in expired.items()]
+
+    async def _is_another(self, consumer: Any) -> bool:
+        """Return whether topics that are read were deleted and made again, as far as is known by now."""
+        recent = await self._ids.recent(consumer._client)
+        name = self._options.kafka_name
+        return any(name(topic) in recent for topic in self._absent) or any(
+            is_another(was, recent.get(name(topic), "")) for topic, was in self._incarnations.items()
+        )
+
+    def _note(self, topics: Collection[str], ids: Mapping[str, str]) -> None:
+        """Note which incarnations of topics are read.
+
+        Args:
+            topics: names in Kafka.
+            ids: of those that exist.
+        """
+        for topic in topics:
+            own_name = self._options.own_name(topic)
+            self._absent.discard(own_name)
+            if topic in ids:
+                self._incarnations[own_name] = ids[topic]
+            else:
+                self._absent.add(own_name)
+
+    # -- flow ---------------------------------------------------------------------------------------------------
+
+    def pause(self, partitions: Collection[str]) -> None:
+        """See :meth:`gateway.log.AssignedReader.pause`. Lasts until :meth:`resume`, over rebalances too."""
+        self._paused.update(partitions)
+
+    def resume(self, partitions: Collection[str]) -> None:
+        """See :meth:`gateway.log.AssignedReader.resume`."""
+        self._paused.difference_update(partitions)
+        self._changed.set()
+
+    async def ends(self) -> Mapping[str, int]:
+        """See :meth:`gateway.log.AssignedReader.ends`. Kafka is asked only where no fetch has brought it just now."""
+        consumer = await self._ready()
+        found, unknown = {}, []
+        oldest = (time.time() - _END_AGE_S) * 1000
+        for tp in self._placed:
+            state = _state_of(consumer, tp)
+            if state is not None and state.highwater is not None and (state.timestamp or 0) >= oldest:
+                is_cut = state.lso is not None and state.lso >= 0 and self._options.isolation_level == "read_committed"
+                found[tp] = min(state.lso, state.highwater) if is_cut else state.highwater
+            else:
+                unknown.append(tp)
+        if unknown:
+            found |= await self._ask(consumer.end_offsets(unknown))
+        return {self._name(tp): offset for tp, offset in found.items()}
+
+    def incarnations(self) -> Mapping[str, str]:
+        """See :meth:`gateway.log.AssignedReader.incarnations`."""
+        return {topic: found for topic, found in self._incarnations.items() if found}
+
+    # -- life and trouble ---------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """See :meth:`gateway.log.AssignedReader.close`. Within ten seconds; at once while Kafka is away.
+
+        Cancelled, it goes on in the background: a member that is half closed would hold up its group.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._changed.set()
+        await asyncio.shield(self._background(self._close()))
+
+    async def _close(self) -> None:
+        consumer, self.consumer = self.consumer, None
+        self._turn += 1
+        if consumer is not None:
+            ended = self._end(consumer)
+            if self._availability.state.is_ready:
+                await ended
+        self._availability.close()
+        self._fetcher.close()
+        self._missing.close()
+        self._on_closed(self)
+
+    def _end(self, consumer: Any) -> asyncio.Future[None]:
+        """Begin to give a consumer back, in the background; nothing of it is alive afterwards. Need not be awaited."""
+        return asyncio.shield(self._background(farewell.end(consumer, self._policy.close_s, self._policy.cut_s)))
+
+    def _heard(self) -> None:
+        """Kafka answered."""
+        self._heard_at = time.monotonic()
+        if not self._availability.state.is_ready:
+            self._availability.solved(CONNECTION)
+
+    async def _make_sure(self, consumer: Any) -> None:
+        """Nothing came. Is there nothing, or is Kafka away?
+
+        Raises:
+            KafkaAway: away.
+        """
+        silent_s = time.monotonic() - self._heard_at
+        if silent_s < self._policy.probe_s and self._availability.state.is_ready:
+            return
+        try:
+            async with asyncio.timeout(self._policy.request_s / 2):
+                await self._probe(consumer)
+        except faults.CLIENT_ERRORS as exc:
+            self._availability.problem(CONNECTION, faults.reason(exc))
+            if silent_s > self._policy.rebootstrap_s:
+                await self._replace(consumer)
+            raise faults.away(exc, self._called) from exc
+        self._heard()
+
+    async def _probe(self, consumer: Any) -> None:
+        """Ask a partition's leader something, or, while no topic exists, any broker."""
+        known = next((topic for topic in self._kafka_names() if consumer.partitions_for_topic(topic)), None)
+        if known is not None:
+            await consumer.end_offsets([TopicPartition(known, 0)])
+        elif not await consumer._client.force_metadata_update():
+            raise errors.KafkaConnectionError("no broker answers")
+
+    async def _trouble(self, consumer: Any, exc: BaseException) -> None:
+        """aiokafka gave us an error of its background tasks. Those of rights pass; after others it does not recover.
+
+        Raises:
+            KafkaAway: always.
+        """
+        self._availability.problem(CONNECTION, faults.reason(exc))
+        if not isinstance(exc, errors.TopicAuthorizationFailedError | errors.GroupAuthorizationFailedError):
+            await self._replace(consumer)
+        raise faults.away(exc, self._called) from exc
+
+    async def _ask(self, question: Awaitable[Any]) -> Any:
+        """A question to Kafka, with a deadline.
+
+        Raises:
+            KafkaAway: no answer.
+        """
+        try:
+            async with asyncio.timeout(self._policy.request_s):
+                return await question
+        except faults.CLIENT_ERRORS as exc:
+            raise faults.away(exc, self._called) from exc
+
+
+def _state_of(consumer: Any, tp: Any) -> Any:
+    """Return what aiokafka knows of an assigned partition; None when it is not assigned."""
+    subscription = consumer._subscription.subscription
+    assignment = subscription.assignment if subscription is not None else None
+    return assignment.state_value(tp) if assignment is not None else None

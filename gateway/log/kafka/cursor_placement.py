@@ -1,0 +1,194 @@
+"""Where a cursor goes on in partitions that were assigned: its position in Kafka, checked against what is there now.
+
+The decisions are those of :mod:`gateway.log.kafka.gaps`; here is what they are asked with. A position may be gone
+because the records expired, because the topic was deleted and made again, or because the partition lost its end. A
+partition without a position was added (then it is read from its beginning), or the cursor is new, or Kafka has
+forgotten it (then it begins, or begins again, at the time that was fixed for it).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import structlog
+from aiokafka import TopicPartition
+
+from gateway.log import Begin, Begins, Gap, Placed, Start
+from gateway.log.kafka import gaps
+from gateway.log.kafka.answers import Answers
+from gateway.log.kafka.gaps import Committed
+from gateway.log.kafka.incarnation import is_another
+from gateway.log.kafka.offsets import GroupInUse, OffsetClient
+from gateway.log.kafka.options import KafkaOptions
+
+_log = structlog.get_logger("gateway.kafka")
+
+_GONE: Final = (
+    "Kafka has forgotten how far this group was (offsets.retention.minutes, or the group was deleted): it reads again "
+    "from the time at which it began, so that events may be delivered again"
+)
+
+
+@dataclass(slots=True, eq=False)
+class Remembered:
+    """What this process knows of a cursor.
+
+    Args:
+        done: by partition, everything below was delivered; of the partitions that are loaded.
+        before: the last known positions of others, to name what is gone.
+        incarnations: by topic, which the positions belong to; kept over assignments.
+        is_ours: Kafka has said that the group has no members.
+    """
+
+    done: dict[str, int] = field(default_factory=dict)
+    before: dict[str, int] = field(default_factory=dict)
+    incarnations: dict[str, str] = field(default_factory=dict)
+    is_ours: bool = False
+
+
+class Place(NamedTuple):
+    """Where a cursor goes on in one partition.
+
+    Args:
+        incarnation: of the topic.
+        is_new: Kafka has no position here, so that this one is a beginning.
+    """
+
+    placed: Placed
+    incarnation: str
+    is_new: bool
+
+
+class CursorPlacement:
+    """Of one log.
+
+    Args:
+        truncated: partitions that a broker refused to read beyond their end. Only of these an end is believed to be
+            one: a new leader may for a moment know an older end than its readers.
+    """
+
+    def __init__(
+        self, options: KafkaOptions, offsets: OffsetClient, answers: Answers, truncated: Collection[Any]
+    ) -> None:
+        self._options = options
+        self._offsets = offsets
+        self._answers = answers
+        self._truncated = truncated
+
+    async def place(
+        self, cursor: str, known: Remembered, partitions: Collection[str], start: Start | Begins
+    ) -> dict[str, Place]:
+        """Return where a cursor goes on; without partitions of topics that do not exist now.
+
+        Raises:
+            GroupInUse: the group has members.
+            KafkaAway: Kafka cannot be asked now.
+        """
+        by_topic: defaultdict[str, list[Any]] = defaultdict(list)
+        for name in partitions:
+            topic, _, number = name.rpartition("-")
+            kafka_name = self._options.kafka_name(topic)
+            by_topic[kafka_name].append(TopicPartition(kafka_name, int(number)))
+        kept = await self._offsets.committed(cursor)
+        # Where Kafka keeps nothing yet the first commit, which follows, is refused if there are members.
+        if kept and not known.is_ours and await self._offsets.members(cursor):
+            raise GroupInUse(self._options.kafka_name(cursor))
+        ids = await self._answers.incarnations(by_topic.keys())
+        there = [tp for topic in ids for tp in by_topic[topic]]
+        beginnings = await self._answers.beginnings(there, ids)
+        short = [tp for tp in there if tp in self._truncated]
+        ends = await self._answers.ends(short) if short else {}
+        found: dict[str, Place] = {}
+        for topic in ids:
+            tps = [tp for tp in by_topic[topic] if tp in beginnings]
+            stored = {tp: one for tp, one in kept.items() if tp.topic == topic}
+            own_name = self._options.own_name(topic)
+            of_topic = _OfTopic(cursor, own_name, ids[topic], known, stored, beginnings, ends)
+            found |= of_topic.known_places(tps)
+            if new := [tp for tp in tps if of_topic.name(tp) not in found]:
+                found |= await of_topic.new_places(self._answers, new, start)
+        begun = {name: place.placed.offset for name, place in found.items() if place.is_new}
+        if begun:
+            topics = sorted({name.rpartition("-")[0] for name in begun})
+            _log.info("kafka.cursor_begins", group=cursor, topics=topics, partitions=len(begun))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _OfTopic:
+    """The facts about one topic.
+
+    Args:
+        now: its incarnation.
+        kept: the positions that Kafka keeps of the cursor in all of its partitions.
+        ends: of the partitions that were refused.
+    """
+
+    cursor: str
+    topic: str
+    now: str
+    known: Remembered
+    kept: Mapping[Any, Committed]
+    beginnings: Mapping[Any, int]
+    ends: Mapping[Any, int]
+
+    def name(self, tp: Any) -> str:
+        return f"{self.topic}-{tp.partition}"
+
+    def known_places(self, tps: Collection[Any]) -> dict[str, Place]:
+        """Return the places of the partitions in which the cursor has a position."""
+        found = {}
+        for tp in tps:
+            if (known := self._position(tp)) is None:
+                continue
+            position, was = known
+            is_beyond = tp in self.ends and position > self.ends[tp]
+            offset, gap = gaps.proceed(
+                self.name(tp),
+                position,
+                beginning=self.beginnings[tp],
+                was=was,
+                now=self.now,
+                is_out_of_range=is_beyond,
+            )
+            found[self.name(tp)] = self._place(tp, offset, gap)
+        return found
+
+    async def new_places(self, answers: Answers, tps: list[Any], start: Start | Begins) -> dict[str, Place]:
+        """Return the places of partitions without a position."""
+        begin = Begin(0.0) if isinstance(start, str) else start.get(self.topic, Begin(0.0))
+        was = self.known.incarnations.get(self.topic) or begin.incarnation
+        origin = gaps.origin(self.kept.values(), was=was, now=self.now)
+        if origin.is_recreated:
+            lost = {tp: Gap(self.name(tp), self.known.before.get(self.name(tp)), None, "deleted") for tp in tps}
+            return {self.name(tp): self._place(tp, self.beginnings[tp], gap) for tp, gap in lost.items()}
+        if start == "latest" and not self.kept:
+            starts = await answers.ends(tps)
+        elif origin.is_at_start or not begin.since:
+            starts = dict(self.beginnings)
+        else:
+            starts = await answers.since(tps, {tps[0].topic: self.now}, begin.since)
+            if origin.is_gone:
+                _log.warning(
+                    "kafka.positions_gone",
+                    group=self.cursor,
+                    topic=self.topic,
+                    since=begin.since,
+                    positions={self.name(tp): starts[tp] for tp in tps if tp in starts},
+                    advice=_GONE,
+                )
+        return {self.name(tp): self._place(tp, starts[tp], None) for tp in tps if tp in starts}
+
+    def _position(self, tp: Any) -> tuple[int, str] | None:
+        """Return how far the cursor is, and in which incarnation of the topic that is right."""
+        own, kept = self.known.done.get(self.name(tp)), self.kept.get(tp)
+        was = self.known.incarnations.get(self.topic, "")
+        if kept is not None and (own is None or is_another(was, kept.incarnation or "") or kept.offset > own):
+            return kept.offset, kept.incarnation or ""
+        return None if own is None else (own, was)
+
+    def _place(self, tp: Any, offset: int, gap: Gap | None) -> Place:
+        return Place(Placed(offset, gap), self.now, tp not in self.kept)

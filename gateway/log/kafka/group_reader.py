@@ -1,0 +1,378 @@
+"""The one reading of a process, of the partitions that its consumer group gives it.
+
+See :class:`gateway.log.AssignedReader`. The group keeps no positions: where reading begins is asked of the owner
+(``on_assigned``), and cursors commit under groups of their own (:mod:`gateway.log.kafka.cursors`).
+
+* aiokafka 0.14 deals partitions anew by taking all of them from everybody first (it has no cooperative protocol). So
+  ``on_revoked`` is bounded, by its owner and by ``revoke_s``: the group waits for the slowest.
+* With an ``instance_id`` the member is static: it does not leave when it stops, and when it starts again within the
+  session time it gets the same partitions and nobody else notices. Its partitions are read by nobody meanwhile; a
+  process that is gone for good holds its own for the session time.
+* Partitions are given up in time (``lease_s``) when the coordinator has not heard of us: others may have them by then.
+* A topic that was deleted and made again, or a partition that lost its end, is taken from the owner and given to it
+  anew, without the group.
+* A second process with the same id puts the first one out (:mod:`gateway.log.kafka.membership`). That one says so, and
+  joins again when the other one has gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition, errors
+
+from gateway.errors import Transient
+from gateway.log import OnAssigned, OnRevoked
+from gateway.log.kafka import faults
+from gateway.log.kafka.availability import CONNECTION
+from gateway.log.kafka.consumer_reader import ConsumerReader
+from gateway.log.kafka.membership import Assignor, Membership, is_fence
+from gateway.log.kafka.offsets import OffsetClient
+from gateway.log.kafka.options import OPEN_S, within
+from gateway.log.kafka.quiet import quieten
+from gateway.log.kafka.truncated import Truncated
+from gateway.telemetry import redaction
+from gateway.telemetry.metrics import METRICS
+
+#: Between looks whether the other process of our id is still there.
+_LOOK_S: Final = 5.0
+#: Between two demands of a new assignment: whoever leads needs a moment to see the partitions that we see.
+_RENEW_S: Final = 5.0
+#: A static member's id is its instance id, a hyphen and a UUID.
+_UUID_LENGTH: Final = 37
+_ADVICE: Final = (
+    "give each fan-out process a kafka.instance_id of its own, which it keeps over restarts; this one reads nothing "
+    "until the other one has gone"
+)
+
+_log = structlog.get_logger("gateway.kafka")
+
+
+class GroupReader(ConsumerReader):
+    """See :class:`gateway.log.AssignedReader`. Made by :meth:`gateway.log.kafka.KafkaLog.join`.
+
+    Args:
+        offsets: asks who is in the group.
+        truncated: partitions that end before the place at which somebody read them.
+    """
+
+    _kind = "group"
+
+    def __init__(
+        self,
+        *args: Any,
+        on_assigned: OnAssigned,
+        on_revoked: OnRevoked,
+        offsets: OffsetClient,
+        truncated: Truncated,
+        **more: Any,
+    ) -> None:
+        super().__init__(*args, **more)
+        self._on_assigned = on_assigned
+        self._on_revoked = on_revoked
+        self._offsets = offsets
+        self._truncated = truncated
+        self._truncations = truncated.count
+        self._membership: Membership | None = None
+        self._instance_id = self._options.instance_id or None
+        self._unplaced: set[Any] = set()
+        #: Partitions that the owner knows of.
+        self._held: set[str] = set()
+        self._placing: asyncio.Task[Mapping[str, int]] | None = None
+        self._revoking = asyncio.Lock()
+        self._watcher: asyncio.Task[None] | None = None
+        self._retiring: asyncio.Task[None] | None = None
+        self._is_fenced = False
+        self._look_at = 0.0
+        self._renewed_at = 0.0
+        self._wanted: set[str] = set()
+        self._rebalances = METRICS.counter("gateway_kafka_rebalances").labels(self.group)
+
+    async def open(self) -> None:
+        """Join. Returns with partitions, or without when others take long to give them away.
+
+        Raises:
+            KafkaAway: Kafka cannot be reached, or refuses; call again later.
+        """
+        quieten()
+        try:
+            self._missing.found(await self._ensure(self._topics))
+            await self._join()
+        except Transient as exc:
+            self._availability.problem(CONNECTION, str(exc))
+            raise
+
+    def subscribe(self, topics: Collection[str]) -> None:
+        """See :meth:`gateway.log.AssignedReader.subscribe`."""
+        self._wanted |= set(topics) - self._topics
+        self._changed.set()
+
+    # -- joining ------------------------------------------------------------------------------------------------
+
+    async def _ready(self) -> Any:
+        try:
+            if self._wanted:
+                await self._widen()
+            if self.consumer is None:
+                await self._join()
+            consumer = self.consumer
+            await self._check(consumer)
+            if self._truncations != self._truncated.count or await self._is_another(consumer):
+                self._truncations = self._truncated.count
+                await self._anew(consumer)
+            if self._unplaced:
+                await self._place(consumer)
+        except faults.KafkaAway as exc:
+            self._availability.problem(CONNECTION, str(exc))
+            raise
+        self._renew()
+        return consumer
+
+    async def _check(self, consumer: Any) -> None:
+        """See whether the group has refused us, also while nothing is fetched."""
+        try:
+            consumer._coordinator.check_errors()
+        except faults.CLIENT_ERRORS as exc:
+            await self._trouble(consumer, exc)
+
+    async def _widen(self) -> None:
+        """Read topics that were added. The group deals its partitions anew."""
+        wanted = set(self._wanted)
+        missing = await self._ensure(self._topics | wanted)
+        self._topics |= wanted
+        self._wanted -= wanted
+        self._missing.found(missing)
+        if self.consumer is not None:
+            self.consumer.subscribe(self._kafka_names(), listener=self.consumer._subscription.listener)
+
+    async def _join(self) -> None:
+        """Make a consumer and join.
+
+        Raises:
+            KafkaAway: Kafka cannot be reached, or refuses; call again later.
+        """
+        if self._retiring is not None:
+            await asyncio.wait([self._retiring])
+        if self._is_fenced:
+            await self._look()
+        policy, assignor = self._policy, Assignor()
+        consumer = AIOKafkaConsumer(
+            **self._options.consumer(),
+            group_id=self._options.kafka_name(self.group),
+            group_instance_id=self._instance_id,
+            partition_assignment_strategy=(assignor,),
+            session_timeout_ms=int(policy.session_s * 1000),
+            heartbeat_interval_ms=int(policy.beat_s * 1000),
+            rebalance_timeout_ms=int(policy.regroup_s * 1000),
+            # Subscribers that are down for days keep their partitions: the reader lives, it only does not read.
+            max_poll_interval_ms=2**31 - 1,
+            auto_offset_reset="none",
+            fetch_max_bytes=policy.fetch_max_bytes,
+            max_partition_fetch_bytes=policy.max_partition_fetch_bytes,
+        )
+        try:
+            async with asyncio.timeout(OPEN_S):
+                await consumer.start()
+        except faults.CLIENT_ERRORS as exc:
+            await self._end(consumer)
+            raise faults.away(exc, self._called) from exc
+        except BaseException:
+            self._end(consumer)
+            raise
+        self._membership = Membership(consumer, assignor, policy.session_s, lambda: self._fence(consumer))
+        listener = _Listener(self, consumer)
+        consumer.subscribe(self._kafka_names(), listener=listener)
+        self.consumer = consumer
+        self._heard()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        self._watcher = asyncio.create_task(self._watch(consumer, self._membership), name=f"kafka-watch-{self.group}")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(policy.join_s):
+                await listener.joined.wait()
+
+    def _renew(self) -> None:
+        """Demand a new assignment where the present one was made for other topics, or other partitions."""
+        membership = self._membership
+        if membership is None or not self._held or time.monotonic() - self._renewed_at < _RENEW_S:
+            return
+        if not membership.is_current(self._kafka_names()):
+            self._renewed_at = time.monotonic()
+            membership.renew()
+
+    # -- what the owner gets and gives up -----------------------------------------------------------------------
+
+    def _assigned(self, consumer: Any, partitions: Collection[Any]) -> None:
+        """Called by aiokafka when partitions have come. They are placed by the task that reads."""
+        if consumer is self.consumer:
+            self._turn += 1
+            self._placed.clear()
+            self._unplaced = set(partitions)
+            self._changed.set()
+
+    async def _place(self, consumer: Any) -> None:
+        """Ask the owner where partitions that have come are read from.
+
+        Raises:
+            KafkaAway: Kafka cannot be asked now.
+        """
+        turn, partitions = self._turn, set(self._unplaced)
+        topics = {tp.topic for tp in partitions}
+        # Before the owner asks where it is: a topic that is made again meanwhile is another one then, and noticed.
+        ids = await self._ask(self._ids.now(consumer._client, topics))
+        if turn != self._turn:
+            return
+        names = {self._name(tp): tp for tp in partitions if _exists(consumer, tp)}
+        self._held |= names.keys()
+        placing = self._placing = asyncio.ensure_future(self._on_assigned(sorted(names)))
+        try:
+            await asyncio.wait([placing])
+        finally:
+            placing.cancel()
+            self._placing = None
+        if turn != self._turn:  # taken away while the owner was asked, and it knows
+            with suppress(asyncio.CancelledError, Exception):
+                placing.result()
+            return
+        positions = placing.result()
+        self._unplaced -= partitions
+        self._note(topics, ids)
+        for name, offset in positions.items():
+            if name in names:
+                with suppress(errors.IllegalStateError):  # taken away while we asked
+                    consumer.seek(names[name], offset)
+                    self._placed[names[name]] = offset
+
+    async def _revoke(self) -> None:
+        """Take all partitions from the owner. Bounded."""
+        self._turn += 1
+        self._placed.clear()
+        self._unplaced.clear()
+        if self._placing is not None:
+            self._placing.cancel()
+            await asyncio.wait([self._placing])
+        async with self._revoking:
+            held, self._held = sorted(self._held), set()
+            if held and not self._is_closed:
+                self._rebalances.inc()
+                if not await within(self._policy.revoke_s, self._settle(held)):
+                    _log.warning("kafka.settle_cut_short", group=self.group, partitions=held)
+
+    async def _settle(self, names: Collection[str]) -> None:
+        try:
+            await self._on_revoked(names)
+        except Exception as exc:  # the owner's trouble must not keep the group from going on
+            _log.exception("kafka.settle_failed", group=self.group, error=redaction.fault(exc))
+
+    async def _anew(self, consumer: Any) -> None:
+        """Take all partitions from the owner and give them to it again: a topic is another one, or lost its end."""
+        await self._revoke()
+        await self._ask(consumer._client.force_metadata_update())
+        self._assigned(consumer, consumer.assignment())
+
+    async def _lost_end(self, consumer: Any, partitions: Collection[Any]) -> None:
+        self._truncated.add(partitions)
+        self._truncations = self._truncated.count
+        await self._anew(consumer)
+
+    # -- parting ------------------------------------------------------------------------------------------------
+
+    async def _replace(self, consumer: Any) -> None:
+        """Give this consumer up; there is none until the next fetch. Cancelled, it goes on in the background."""
+        if self.consumer is consumer:
+            # In a task of its own: the owner may wait, inside, for what its reading task does.
+            await asyncio.wait([self._begin_to_retire(consumer)])
+
+    def _begin_to_retire(self, consumer: Any) -> asyncio.Task[None]:
+        self.consumer = None
+        self._retiring = self._background(self._retire(consumer))
+        return self._retiring
+
+    async def _retire(self, consumer: Any) -> None:
+        try:
+            await self._revoke()
+        finally:
+            await self._end(consumer)
+
+    async def _close(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._placing is not None:
+            self._placing.cancel()
+        await super()._close()
+
+    async def _watch(self, consumer: Any, membership: Membership) -> None:
+        """Give the partitions up when the group may have given them to others, as it has not heard of us."""
+        lease_s = self._policy.lease_s
+        while self.consumer is consumer:
+            left_s = membership.beat_at + lease_s - time.monotonic()
+            if left_s > 0 or not self._held:
+                await asyncio.sleep(max(left_s, lease_s / 10))
+                continue
+            reason = f"the group's coordinator has not answered for {lease_s:.0f} s"
+            self._availability.problem(CONNECTION, reason)
+            _log.warning("kafka.partitions_given_up", group=self.group, reason=reason, partitions=sorted(self._held))
+            self._begin_to_retire(consumer)
+
+    def _fence(self, consumer: Any) -> None:
+        """Called by aiokafka's task, which ends: another process has our id."""
+        self._is_fenced = True
+        self._look_at = time.monotonic() + _LOOK_S
+        self._availability.problem(CONNECTION, self._fenced_reason)
+        _log.error("kafka.instance_fenced", group=self.group, instance_id=self._instance_id, advice=_ADVICE)
+        self._changed.set()
+        if self.consumer is consumer:
+            self._begin_to_retire(consumer)
+
+    @property
+    def _fenced_reason(self) -> str:
+        return f"another process reads with kafka.instance_id {self._instance_id}; {_ADVICE}"
+
+    async def _look(self) -> None:
+        """Has the other process of our id gone?
+
+        Raises:
+            KafkaAway: it has not.
+        """
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_S
+            members = await self._offsets.members(self.group)
+            if all(member[:-_UUID_LENGTH] != self._instance_id for member in members):
+                self._is_fenced = False
+                return
+        raise faults.KafkaAway(f"{self._called}: {self._fenced_reason}")
+
+    async def _trouble(self, consumer: Any, exc: BaseException) -> None:
+        if is_fence(exc):
+            if not self._is_fenced:  # said by the answer to a join, and not to a heartbeat
+                self._fence(consumer)
+            raise faults.KafkaAway(f"{self._called}: {self._fenced_reason}") from exc
+        await super()._trouble(consumer, exc)
+
+
+def _exists(consumer: Any, tp: Any) -> bool:
+    """Return False for a partition that its topic, made again with fewer, has no more."""
+    numbers = consumer.partitions_for_topic(tp.topic)
+    return numbers is None or tp.partition in numbers
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """Passes aiokafka's callbacks on, with the consumer they are of."""
+
+    def __init__(self, reader: GroupReader, consumer: Any) -> None:
+        self._reader = reader
+        self._consumer = consumer
+        self.joined = asyncio.Event()
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        if self._reader.consumer is self._consumer:
+            await self._reader._revoke()
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        self._reader._assigned(self._consumer, assigned)
+        self.joined.set()

@@ -1,0 +1,251 @@
+"""A reader that belongs to no group: it reads whole topics, or given partitions, and commits nothing.
+
+For what is read for one person or one process alone (a stream's client, a replay's scan, the board of states), and for
+a cursor that catches up. Kafka deals the partitions of a group among its members, so two of these under one name would
+each get a half.
+
+Partitions are assigned by us. Of whole topics those that are added later are noticed within ``METADATA_AGE_S``, and
+read from their beginning; what is gone is reported here. Of given partitions it is told by the batch alone, and when
+a position means nothing any more (a topic made again, an end that was lost) the owner of the positions must hear of it:
+the reader says so to the log and gives nothing more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, errors
+
+from gateway.errors import Transient
+from gateway.log import Batch, Gap, Start
+from gateway.log.kafka import faults, gaps
+from gateway.log.kafka.availability import CONNECTION
+from gateway.log.kafka.consumer_reader import ConsumerReader
+from gateway.log.kafka.incarnation import is_another
+from gateway.log.kafka.options import OPEN_S
+from gateway.log.kafka.quiet import quieten
+from gateway.log.kafka.truncated import Truncated
+
+
+class StandaloneReader(ConsumerReader):
+    """See :class:`gateway.log.LogReader`. Made by :meth:`gateway.log.kafka.KafkaLog.browse`.
+
+    Args:
+        start: where it begins in the partitions that are there.
+        positions: read these partitions alone, from these offsets.
+        truncated: hears of a given partition that ends before its position.
+    """
+
+    def __init__(
+        self, *args: Any, start: Start, positions: Mapping[str, int] | None, truncated: Truncated, **more: Any
+    ) -> None:
+        super().__init__(*args, **more)
+        self._start = start
+        self._truncated = truncated
+        self._is_given = positions is not None
+        self._given = {self._partition(name): offset for name, offset in (positions or {}).items()}
+        self._found_gaps: list[Gap] = []
+
+    async def open(self) -> None:
+        """Begin to read.
+
+        Raises:
+            KafkaAway: Kafka cannot be reached, or refuses; call again later.
+        """
+        quieten()
+        try:
+            if not self._is_given:
+                try:
+                    self._missing.found(await self._ensure(self._topics))
+                except faults.KafkaAway as exc:
+                    raise faults.KafkaAway(f"{self._called}: {exc}") from exc
+            await self._ready()
+        except Transient as exc:
+            self._availability.problem(CONNECTION, str(exc))
+            raise
+
+    # -- partitions ---------------------------------------------------------------------------------------------
+
+    async def _ready(self) -> Any:
+        try:
+            if self.consumer is None:
+                self.consumer = await self._connected()
+                await self._ask(self._assign(self.consumer))
+                self._heard()
+            elif await self._is_another(self.consumer):
+                await self._again(self.consumer)
+            elif self._has_more(self.consumer):
+                await self._ask(self._assign(self.consumer))
+        except faults.KafkaAway as exc:
+            self._availability.problem(CONNECTION, str(exc))
+            raise
+        return self.consumer
+
+    async def _connected(self) -> Any:
+        consumer = AIOKafkaConsumer(
+            **self._options.consumer(),
+            group_id=None,
+            auto_offset_reset="none",
+            fetch_max_bytes=self._policy.fetch_max_bytes,
+            max_partition_fetch_bytes=self._policy.max_partition_fetch_bytes,
+        )
+        try:
+            async with asyncio.timeout(OPEN_S):
+                await consumer.start()
+        except faults.CLIENT_ERRORS as exc:
+            await self._end(consumer)
+            raise faults.away(exc, self._called) from exc
+        except BaseException:
+            self._end(consumer)
+            raise
+        return consumer
+
+    async def _assign(self, consumer: Any) -> None:
+        """Take all partitions at once, each at its place; those of a topic that was made again at their beginnings."""
+        partitions = set(self._given) if self._is_given else await self._partitions(consumer)
+        ids = await self._ids.now(consumer._client, {tp.topic for tp in partitions})
+        lost = self._drop_other(ids)
+        places = {tp: self._placed.get(tp, self._given.get(tp)) for tp in partitions}
+        new = [tp for tp, place in places.items() if place is None]
+        begin = consumer.end_offsets if self._start == "latest" else consumer.beginning_offsets
+        starts = await begin(new) if new else {}
+        consumer.assign(partitions)
+        for topic in self._missing.of(self._kafka_names()):
+            # :meth:`_has_more` sees when it is there; assign() keeps only what it got.
+            consumer._client.add_topic(topic)
+        self._placed = {tp: starts[tp] if place is None else place for tp, place in places.items()}
+        for tp, place in self._placed.items():
+            consumer.seek(tp, place)
+        self._note({tp.topic for tp in partitions}, ids)
+        for topic, found in lost.items():
+            self._report(topic, found)
+        self._start = "earliest"  # partitions that come after the first ones are added ones
+        self._turn += 1
+
+    def _drop_other(self, ids: Mapping[str, str]) -> dict[str, list[Gap]]:
+        """Forget where topics were read that were deleted and made again; return what that says, by topic."""
+        lost: dict[str, list[Gap]] = {}
+        for tp, place in list(self._placed.items()):
+            topic = self._options.own_name(tp.topic)
+            if is_another(self._incarnations.get(topic, ""), ids.get(tp.topic, "")):
+                del self._placed[tp]
+                lost.setdefault(topic, []).append(Gap(self._name(tp), place, None, "deleted"))
+        return lost
+
+    async def _partitions(self, consumer: Any) -> set[Any]:
+        names = self._kafka_names()
+        there = [
+            *self._missing.others(names),
+            *(topic for topic in self._missing.of(names) if consumer.partitions_for_topic(topic)),
+        ]
+        numbers = await asyncio.gather(*(consumer._client._wait_on_metadata(topic) for topic in there))
+        return {
+            self._partition(f"{self._options.own_name(topic)}-{number}")
+            for topic, found in zip(there, numbers, strict=True)
+            for number in found
+        }
+
+    def _has_more(self, consumer: Any) -> bool:
+        known = [consumer.partitions_for_topic(topic) or () for topic in self._kafka_names()]
+        return not self._is_given and sum(map(len, known)) > len(self._placed)
+
+    async def _again(self, consumer: Any) -> None:
+        """Read topics that were deleted and made again from their beginnings.
+
+        Raises:
+            KafkaAway: the partitions are given ones, and their positions mean nothing any more.
+        """
+        if self._is_given:
+            raise faults.KafkaAway(f"{self._called}: a topic was deleted and made again")
+        await self._ask(consumer._client.force_metadata_update())
+        await self._ask(self._assign(consumer))
+
+    async def _lost_end(self, consumer: Any, partitions: Collection[Any]) -> None:
+        if self._is_given:
+            self._truncated.add(partitions)
+            raise faults.KafkaAway(f"{self._called}: {self._name(next(iter(partitions)))} is shorter than it was")
+        beginnings = await self._ask(consumer.beginning_offsets(list(partitions)))
+        for tp in partitions:
+            gap = Gap(self._name(tp), self._placed.get(tp), None, "truncated")
+            self._seek(consumer, tp, beginnings[tp])
+            self._report(self._options.own_name(tp.topic), [gap])
+
+    def _report(self, topic: str, found: Sequence[Gap]) -> None:
+        gaps.report(self.group, topic, found)
+        self._found_gaps += found
+
+    async def _replace(self, consumer: Any) -> None:
+        if self.consumer is consumer:
+            self.consumer = None
+            await self._end(consumer)
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    async def fetch(self, *, max_records: int, wait_s: float) -> Batch:
+        """See :meth:`gateway.log.LogReader.fetch`."""
+        batch = await super().fetch(max_records=max_records, wait_s=wait_s)
+        if batch.gaps and not self._is_given:
+            for gap in batch.gaps:
+                gaps.report(self.group, gap.partition.rpartition("-")[0], [gap])
+        if self._found_gaps:
+            batch.gaps = [*self._found_gaps, *batch.gaps]
+            self._found_gaps = []
+        return batch
+
+    async def seek(self, partition: str, offset: int) -> None:
+        """See :meth:`gateway.log.LogReader.seek`. Clamped to what is kept; what is gone is named.
+
+        Raises:
+            Transient: there is no such partition now, or Kafka is away.
+        """
+        consumer, tp = await self._ready(), self._partition(partition)
+        if tp not in self._placed:
+            raise faults.KafkaAway(f"{self._called}: {partition} does not exist")
+        first = (await self._ask(consumer.beginning_offsets([tp])))[tp]
+        end = (await self._ask(consumer.end_offsets([tp])))[tp]
+        if offset < first:  # a stream's client that comes back late
+            gaps.report(self.group, self._options.own_name(tp.topic), [Gap(partition, offset, first - 1, "expired")])
+        self._seek(consumer, tp, min(max(offset, first), end))
+
+    async def seek_to_time(self, unix_s: float) -> None:
+        """See :meth:`gateway.log.LogReader.seek_to_time`.
+
+        Raises:
+            Transient: Kafka is away.
+        """
+        consumer, partitions = await self._ready(), list(self._placed)
+        if not partitions:
+            return
+        # The ends first: what is appended between the two questions is then behind the end, and is read.
+        ends = await self._ask(consumer.end_offsets(partitions))
+        found = await self._ask(consumer.offsets_for_times(dict.fromkeys(partitions, max(0, int(unix_s * 1000)))))
+        for tp in partitions:
+            self._seek(consumer, tp, found[tp].offset if found.get(tp) is not None else ends[tp])
+
+    def _seek(self, consumer: Any, tp: Any, offset: int) -> None:
+        with suppress(errors.IllegalStateError):
+            consumer.seek(tp, offset)
+            self._placed[tp] = offset
+
+    async def lag(self) -> Mapping[str, int]:
+        """See :meth:`gateway.log.LogReader.lag`: what was not looked at yet.
+
+        Raises:
+            Transient: Kafka is away.
+        """
+        ends, places = await self.ends(), await self.positions()
+        return {name: max(0, end - places.get(name, 0)) for name, end in ends.items()}
+
+    async def positions(self) -> Mapping[str, int]:
+        """See :meth:`gateway.log.LogReader.positions`."""
+        await self._ready()
+        return {self._name(tp): offset for tp, offset in self._placed.items()}
+
+    def commit(self, partition: str, offset: int) -> None:
+        """Nothing is kept."""
+
+    async def flush(self) -> None:
+        """Nothing is kept."""
