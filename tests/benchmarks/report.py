@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+#: Figure → the most that it may be in a row of this size.
+Bars = Mapping[str, Callable[[int], float]]
 
 
 def summary(values: Sequence[float], digits: int = 1) -> dict[str, float | list[float]]:
@@ -26,3 +29,31 @@ def line(label: str, figures: Mapping[str, Any]) -> str:
         else:
             parts.append(f"{name} {value:g}" if isinstance(value, (int, float)) else f"{name} {value}")
     return "  ".join(parts)
+
+
+def judge(rows: Mapping[str, tuple[Mapping[str, Any], int]], bars: Bars) -> list[str]:
+    """Print the figures of each row beside their bars, and return what is missed.
+
+    Args:
+        rows: label → figures, and the size that the bars ask for.
+        bars: see :data:`Bars`; figures without one are printed by themselves.
+    """
+    names = list(dict.fromkeys(name for figures, _ in rows.values() for name in figures))
+    table = [["", *names]]
+    missed = []
+    for label, (figures, size) in rows.items():
+        cells = [label]
+        for name in names:
+            value = figures.get(name, "")
+            bar = bars[name](size) if name in bars and name in figures else None
+            is_missed = bar is not None and value > bar
+            if is_missed:
+                missed.append(f"{label}: {name} {value:g}, at most {bar:g}")
+            cells.append(f"{value}" if bar is None else f"{value:g} {'>' if is_missed else '≤'} {bar:g}")
+        table.append(cells)
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    for row in table:
+        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+    for line_ in missed:
+        print(f"missed: {line_}", flush=True)
+    return missed

@@ -1,0 +1,116 @@
+"""What more subscribers cost: ``python -m tests.benchmarks subscribers [--counts 1,20,100,300]``.
+
+For each number of subscribers a Kafka that nobody has used yet and one ``gateway fanout``. Its first start is timed until
+every subscriber has got an event; then, with everything delivered, what it holds and what it costs while nothing
+happens: consumer groups that have members, topics of our own, connections to Kafka, memory, processor time, open
+descriptors without those of connections to subscribers. Bars (issue 15) stand beside the figures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+
+from tests.benchmarks import kafka_side, machine, report
+from tests.benchmarks.kafka_side import FanOutProcess
+from tests.benchmarks.parts import broker
+from tests.benchmarks.receiver import Receiver
+
+#: Figure → its bar for so many subscribers; more is missed.
+BARS: Final[report.Bars] = {
+    "groups": lambda _: 1,
+    "own_topics": lambda _: 6,
+    "connections": lambda _: 12,
+    "memory_mib": lambda count: 80 + 0.2 * count,
+    "idle_cpu_percent": lambda _: 3.0,
+    "first_start_s": lambda _: 10.0,
+    "descriptors": lambda _: 100,
+}
+#: A first start on a fresh cluster; past this something does not deliver at all.
+_START_S: Final = 400.0
+#: Between two events while not everybody has got one.
+_EVENT_S: Final = 0.5
+#: After the last delivery: positions are committed, what the start needed is given back.
+_SETTLE_S: Final = 8.0
+
+
+def run(*, counts: Sequence[int] = (1, 20, 100, 300), idle_s: float = 15.0) -> dict[str, Any]:
+    """A row for each number of subscribers.
+
+    Args:
+        counts: of subscribers.
+        idle_s: for which nothing happens while the processor time is counted.
+    """
+    found: dict[str, Any] = {}
+    for count in counts:
+        with broker(is_fresh=True) as bootstrap:
+            row = uvloop.run(measure(bootstrap, count, idle_s))
+        found[f"{count} subscriber{'s' if count > 1 else ''}"] = row
+        print(report.line(f"{count}", row), flush=True)
+    report.judge({label: (figures, count) for (label, figures), count in zip(found.items(), counts, strict=True)}, BARS)
+    return found
+
+
+async def measure(bootstrap: str, count: int, idle_s: float) -> dict[str, Any]:
+    """Return the figures of one number of subscribers, on a Kafka that nobody has used yet."""
+    names = [f"subscriber-{number:03}" for number in range(count)]
+    with tempfile.TemporaryDirectory() as folder, Receiver() as receiver:
+        process = FanOutProcess(Path(folder), "fanout-0", bootstrap, [receiver.row(name) for name in names])
+        async with kafka_side.feed(bootstrap, rate=0, keys=100) as feed:
+            started = time.monotonic()
+            service = process.start()
+            try:
+                await _until_all_deliver(receiver, feed, count)
+                first_start_s = time.monotonic() - started
+                await _until_all_delivered(receiver, len(feed.given), count)
+                await asyncio.sleep(_SETTLE_S)
+                return {**holdings(service.pids()["deliver-0"], bootstrap, receiver.port),
+                        "idle_cpu_percent": await _idle_percent(service, idle_s),
+                        "first_start_s": round(first_start_s, 1)}  # fmt: skip
+            except Exception as exc:
+                exc.add_note(service.last_lines())
+                raise
+            finally:
+                process.stop()
+
+
+def holdings(pid: int, bootstrap: str, receiver_port: int) -> dict[str, Any]:
+    """Return what the delivering process holds at this moment, in itself and in Kafka."""
+    topics = kafka_side.own_topics(bootstrap)
+    ports = [int(address.rpartition(":")[2]) for address in bootstrap.split(",")]
+    return {
+        "groups": len(kafka_side.groups_with_members(bootstrap)),
+        "own_topics": len(topics),
+        "partitions": sum(topics.values()),
+        "connections": machine.connections(pid, *ports),
+        "memory_mib": round(machine.memory_share_bytes(pid) / 2**20, 1),
+        "descriptors": machine.descriptors(pid) - machine.connections(pid, receiver_port),
+    }
+
+
+async def _until_all_deliver(receiver: Receiver, feed: kafka_side.Feed, count: int) -> None:
+    async with asyncio.timeout(_START_S):
+        while len(receiver.counts()) < count:
+            await feed.append(1)
+            until = time.monotonic() + _EVENT_S
+            while len(receiver.counts()) < count and time.monotonic() < until:
+                await asyncio.sleep(0.02)
+
+
+async def _until_all_delivered(receiver: Receiver, events: int, count: int) -> None:
+    async with asyncio.timeout(_START_S):
+        while sum(receiver.counts().values()) < events * count:
+            await asyncio.sleep(0.1)
+
+
+async def _idle_percent(service: machine.Service, seconds: float) -> float:
+    """Processor time of all its processes while nothing happens, in percent of one processor."""
+    before, started = service.cpu_s(), time.monotonic()
+    await asyncio.sleep(seconds)
+    return round((service.cpu_s() - before) / (time.monotonic() - started) * 100, 1)
