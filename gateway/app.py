@@ -49,7 +49,7 @@ from gateway.link import LogClient, LogServer
 from gateway.log import EventLog
 from gateway.log.journal import Journal, JournalWriter, Retention, takeover
 from gateway.log.kafka import KafkaLog, KafkaOptions
-from gateway.log.kafka.options import within
+from gateway.log.kafka.options import instance_id, within
 from gateway.publisher import Publisher
 from gateway.search import Search
 from gateway.telemetry.metrics import METRICS
@@ -207,7 +207,7 @@ class App:
     async def _start_deliver(self) -> dict[str, object]:
         """Everything behind the log: search, publisher, fan-out, admin."""
         settings = self.settings
-        kafka = KafkaOptions.of(settings.kafka, settings.topics) if settings.kafka is not None else None
+        kafka = self._kafka_options()
         told: dict[str, object] = {}
         if self.role != "fanout":
             self.journal = await self._open_journal()
@@ -228,6 +228,13 @@ class App:
             watching = asyncio.create_task(self._follow(self._config_path), name="config-watch")
             self._stack.push_async_callback(_ended, watching)
         return told
+
+    def _kafka_options(self) -> KafkaOptions | None:
+        kafka = self.settings.kafka
+        if kafka is None:
+            return None
+        name = instance_id(kafka.instance_id, socket.gethostname(), self.settings.admin.port, self._name)
+        return KafkaOptions.of(kafka, self.settings.topics, instance_id=name)
 
     async def _start_admin(self) -> str:
         others = {name: path for name, path in self._shared.reports.items() if name != self._name}

@@ -119,6 +119,11 @@ class Kafka(Section):
     session_timeout: Duration = Field(
         default=15.0, ge=1, le=1800, description="A fan-out process that says nothing for so long counts as dead"
     )
+    instance_id: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]*$", max_length=200)] = Field(
+        default="",
+        description="Names a fan-out process in its consumer group, over restarts: one that is back within "
+        "session_timeout gets the same partitions, and nothing moves. Unset: the host's name and the admin port",
+    )
 
 
 class Topics(Section):

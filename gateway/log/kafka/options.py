@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -62,8 +63,11 @@ class KafkaOptions:
     instance_id: str = ""
 
     @classmethod
-    def of(cls, kafka: Kafka, topics: Topics | None = None) -> KafkaOptions:
+    def of(cls, kafka: Kafka, topics: Topics | None = None, *, instance_id: str = "") -> KafkaOptions:
         """From the configuration. Reads certificate files.
+
+        Args:
+            instance_id: see :func:`instance_id`.
 
         Raises:
             ConfigError: a file of ``kafka.security`` cannot be used.
@@ -84,6 +88,7 @@ class KafkaOptions:
             isolation_level=kafka.isolation_level,
             schema_ids={topic: schema_id_header(registered) for topic, registered in kafka.schema_ids.items()},
             session_s=kafka.session_timeout,
+            instance_id=instance_id,
         )
 
     def client(self) -> dict[str, Any]:
@@ -108,6 +113,28 @@ class KafkaOptions:
     def own_name(self, kafka_name: str) -> str:
         """The way back from :meth:`kafka_name`."""
         return kafka_name.removeprefix(self.prefix)
+
+
+def instance_id(configured: str, host: str, admin_port: int, process: str) -> str:
+    """Return what names a process in its consumer group, over restarts.
+
+    Two processes of one name would put each other out. So it has in it what can be there only once: the admin port, and
+    the number of the process among those that share it.
+
+    Args:
+        configured: ``kafka.instance_id``; empty: made of the next two.
+        host: the host's name.
+        admin_port: 0 is another one at each start, and makes no name.
+        process: such as ``deliver`` or ``deliver-1``.
+
+    Returns:
+        Of characters that Kafka takes; empty where there is no lasting name.
+    """
+    if not configured and not admin_port:
+        return ""
+    name = configured or re.sub(r"[^a-zA-Z0-9._-]", "-", f"{host[:180]}-{admin_port}")
+    _, _, number = process.rpartition("-")
+    return f"{name}-{number}" if number.isdigit() else name
 
 
 @dataclass(slots=True)
