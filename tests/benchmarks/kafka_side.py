@@ -24,6 +24,8 @@ TOPIC: Final = "sms.dr"
 #: Topics of Kafka itself.
 _INTERNAL: Final = "__"
 _ASK_S: Final = 30.0
+#: Level of librdkafka's log, in syslog's numbers.
+_WARNING: Final = 4
 _BATCH_S: Final = 0.01
 _FILLING: Final = "x" * 400
 
@@ -37,6 +39,7 @@ class FanOutProcess:
         bootstrap: address of the broker.
         rows: of ``subscribers``.
         kafka: more settings of the section ``kafka``.
+        sections: more sections of the configuration.
     """
 
     def __init__(
@@ -47,15 +50,17 @@ class FanOutProcess:
         rows: Sequence[Mapping[str, Any]],
         *,
         kafka: Mapping[str, Any] | None = None,
+        **sections: Any,
     ) -> None:
         self.admin_port = free_port()
         self._folder = folder
         self._name = name
         config = {
-            "kafka": {"bootstrap_servers": bootstrap, **(kafka or {})},
+            "kafka": {"bootstrap_servers": bootstrap, "instance_id": name, **(kafka or {})},
             "admin": {"port": self.admin_port},
             "log": {"level": "info", "format": "json"},
             "subscribers": list(rows),
+            **sections,
         }
         self._config = folder / f"{name}.yaml"
         self._config.write_text(yaml.safe_dump(config))
@@ -166,7 +171,7 @@ def event(number: int, keys: int) -> Entry:
 
 def groups_with_members(bootstrap: str) -> dict[str, int]:
     """Return the consumer groups that have members, and how many: asked by a client that is not ours."""
-    client = AdminClient({"bootstrap.servers": bootstrap})
+    client = _client(bootstrap)
     listed = client.list_consumer_groups(request_timeout=_ASK_S).result()
     names = [group.group_id for group in listed.valid]
     if not names:
@@ -178,9 +183,14 @@ def groups_with_members(bootstrap: str) -> dict[str, int]:
 
 def own_topics(bootstrap: str) -> dict[str, int]:
     """Return the topics that are neither events nor Kafka's own, with their numbers of partitions."""
-    topics = AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=_ASK_S).topics
+    topics = _client(bootstrap).list_topics(timeout=_ASK_S).topics
     return {
         name: len(topic.partitions)
         for name, topic in topics.items()
         if name != TOPIC and not name.startswith(_INTERNAL)
     }
+
+
+def _client(bootstrap: str) -> AdminClient:
+    # It tells on stderr what it forgets when it is closed.
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": _WARNING})

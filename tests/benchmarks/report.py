@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-#: Figure → the most that it may be in a row of this size.
-Bars = Mapping[str, Callable[[int], float]]
 
 
 def summary(values: Sequence[float], digits: int = 1) -> dict[str, float | list[float]]:
@@ -31,29 +29,44 @@ def line(label: str, figures: Mapping[str, Any]) -> str:
     return "  ".join(parts)
 
 
-def judge(rows: Mapping[str, tuple[Mapping[str, Any], int]], bars: Bars) -> list[str]:
-    """Print the figures of each row beside their bars, and return what is missed.
+def judge(
+    rows: Mapping[str, Mapping[str, Any]],
+    most: Mapping[str, Mapping[str, float]],
+    least: Mapping[str, Mapping[str, float]] | None = None,
+) -> list[str]:
+    """Print a table of figures beside their bars, and return what is missed.
 
     Args:
-        rows: label → figures, and the size that the bars ask for.
-        bars: see :data:`Bars`; figures without one are printed by themselves.
+        rows: label → figures; one without a bar is printed by itself.
+        most: label → the most that a figure may be.
+        least: label → the least that a figure may be.
     """
-    names = list(dict.fromkeys(name for figures, _ in rows.values() for name in figures))
-    table = [["", *names]]
-    missed = []
-    for label, (figures, size) in rows.items():
+    names = list(dict.fromkeys(name for figures in rows.values() for name in figures))
+    table, missed = [["", *names]], []
+    for label, figures in rows.items():
+        at_most, at_least = most.get(label, {}), (least or {}).get(label, {})
         cells = [label]
         for name in names:
-            value = figures.get(name, "")
-            bar = bars[name](size) if name in bars and name in figures else None
-            is_missed = bar is not None and value > bar
-            if is_missed:
-                missed.append(f"{label}: {name} {value:g}, at most {bar:g}")
-            cells.append(f"{value}" if bar is None else f"{value:g} {'>' if is_missed else '≤'} {bar:g}")
+            cell = f"{_median(figures.get(name, ''))}"
+            if name in figures and name in at_most:
+                is_missed = figures[name] > at_most[name]
+                cell += f" {'>' if is_missed else '≤'} {at_most[name]:g}"
+            elif name in figures and name in at_least:
+                is_missed = figures[name] < at_least[name]
+                cell += f" {'<' if is_missed else '≥'} {at_least[name]:g}"
+            else:
+                is_missed = False
+            cells.append(cell)
+            missed += [f"{label}: {name} {cell}"] * is_missed
         table.append(cells)
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
-    for line_ in missed:
-        print(f"missed: {line_}", flush=True)
+    for one in missed:
+        print(f"missed: {one}")
+    sys.stdout.flush()
     return missed
+
+
+def _median(figure: Any) -> Any:
+    return figure["median"] if isinstance(figure, dict) else figure
