@@ -62,7 +62,7 @@ def bars(count: int) -> dict[str, float]:
     }
 
 
-async def measure(bootstrap: str, count: int, idle_s: float) -> dict[str, Any]:
+async def measure(bootstrap: str, count: int, idle_s: float, settle_s: float = _SETTLE_S) -> dict[str, Any]:
     """Return the figures of one number of subscribers, on a Kafka that nobody has used yet."""
     names = [f"subscriber-{number:03}" for number in range(count)]
     with tempfile.TemporaryDirectory() as folder, Receiver() as receiver:
@@ -74,7 +74,7 @@ async def measure(bootstrap: str, count: int, idle_s: float) -> dict[str, Any]:
                 await _until_all_deliver(receiver, feed, count)
                 first_start_s = time.monotonic() - started
                 await _until_all_delivered(receiver, len(feed.given), count)
-                await asyncio.sleep(_SETTLE_S)
+                await asyncio.sleep(settle_s)
                 return {**holdings(service.pids()["deliver-0"], bootstrap, receiver.port),
                         "idle_cpu_percent": await _idle_percent(service, idle_s),
                         "first_start_s": round(first_start_s, 1)}  # fmt: skip
