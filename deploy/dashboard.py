@@ -255,6 +255,12 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 help="closed is well. open: it is down and its events wait in the log.",
             ),
             Panel(
+                "Parked events appended again",
+                ((rate("gateway_retry_moved_total", "reason"), "{{reason}}"),),
+                "cps",
+                help="Without an attempt: their subscriber is down, paused or slow, or was removed.",
+            ),
+            Panel(
                 "Attempts not recorded",
                 ((rate("gateway_attempts_unrecorded_total", "instance"), "{{instance}}"),),
                 "cps",

@@ -38,7 +38,7 @@ from gateway.config.watch import watch
 from gateway.errors import Broken, ConfigError, NotNow
 from gateway.fanout.beginnings import Beginnings
 from gateway.fanout.clock import SystemClock
-from gateway.fanout.fanout import FanOut
+from gateway.fanout.fanout import FanOut, own_topics
 from gateway.fanout.reader import group_name
 from gateway.fanout.state import StateBoard
 from gateway.ingest.endpoints import endpoints
@@ -277,7 +277,10 @@ class App:
         self._checks["kafka"] = lambda: Check("kafka", publishing.state.reason, is_needed=False)
 
     async def _open_kafka(self, kafka: KafkaOptions) -> KafkaLog:
-        log = KafkaLog(kafka, creates=event_topics(self.settings))
+        creates, subscribers = event_topics(self.settings), self.settings.subscribers
+        read = {topic for one in subscribers for topic in one.topics}.intersection(creates)
+        at_start = [*own_topics(subscribers), *read] if self.role != "serve" else ()
+        log = KafkaLog(kafka, creates=creates, at_start=at_start)
         await self._begin(log.start(), log.stop)
         self._checks["kafka.readers"] = lambda: Check("kafka.readers", log.problem, is_needed=False)
         return log

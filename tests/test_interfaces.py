@@ -22,7 +22,7 @@ from gateway.admin.server import AdminServer
 from gateway.callbacks import CALLBACKS
 from gateway.cli import main
 from gateway.config.settings import FAMILIES, Settings
-from gateway.fanout import attempts, parking, state
+from gateway.fanout import attempts, parking, retry_topics, state
 from gateway.fanout.reader import group_name
 from gateway.schema.events import event_schemas, topics
 from tests.tour import README, ROOT
@@ -129,8 +129,8 @@ def test_internal_topics_are_documented_where_kafka_needs_rights() -> None:
     """Whoever gives a user rights on topics must know all of them."""
     shown = set(re.findall(r"(?m)^\| `([a-z.<>]+)` \|", PAGES["kafka-consumers.md"]))
     one = "<subscriber>"
-    tier = parking.retry_topic(one, 60.0).replace("60s", "<delay>")
-    wanted = {tier, parking.dlq_topic(one), parking.replay_topic(one)}
+    tier = parking.retry_topic(60.0).replace("60s", "<delay>")
+    wanted = {tier, parking.dlq_topic(one), parking.REPLAY}
     assert wanted | {publisher.DEAD_LETTERS, attempts.TOPIC, state.TOPIC} == shown
 
 
@@ -138,8 +138,7 @@ def test_consumer_groups_are_documented_where_kafka_needs_rights() -> None:
     """A group without the right to read is a subscriber that gets nothing."""
     shown = re.findall(r"`([a-z.<>-]+)`", PAGES["kafka-consumers.md"].partition("Its consumer groups")[2])
     one = "<subscriber>"
-    tier = parking.retry_topic(one, 60.0).replace("60s", "<delay>")
-    assert {group_name(one), tier, parking.replay_topic(one)} <= set(shown)
+    assert {group_name(one), retry_topics.GROUP} <= set(shown)
 
 
 @each

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -23,7 +22,6 @@ from gateway.config.settings import Subscriber
 from gateway.errors import GatewayError, NotNow
 from gateway.fanout.clock import SystemClock
 from gateway.fanout.replay import Replayed, Selection, replay
-from gateway.log import Appended, Entry, EventLog, LogReader, Start
 from gateway.telemetry import redaction
 
 #: Jobs at a time; each reads the log.
@@ -57,6 +55,10 @@ class Job:
     error: str = ""
     started_at: float = field(default_factory=time.time)
     ended_at: float | None = None
+
+    def count_stored(self, events: int) -> None:
+        """So many more events are stored for the subscriber."""
+        self.stored += events
 
     def told(self) -> dict[str, Any]:
         """As JSON."""
@@ -174,39 +176,16 @@ class Replays:
         is_dry_run: bool = False,
         job: Job | None = None,
     ) -> Replayed:
-        log = self._parts.needed_log()
         return await replay(
-            log if job is None else _Counting(log, job),
+            self._parts.needed_log(),
             subscriber,
             selection,
             clock=self._clock,
             rate_per_s=rate,
             is_dry_run=is_dry_run,
             silence_s=self._parts.silence_s,
+            on_stored=None if job is None else job.count_stored,
         )
-
-
-class _Counting:
-    """A log that tells a job how many entries it took."""
-
-    def __init__(self, log: EventLog, job: Job) -> None:
-        self._log = log
-        self._job = job
-
-    async def append(self, entries: Sequence[Entry]) -> Appended:
-        appended = await self._log.append(entries)
-        self._job.stored += len(entries)
-        return appended
-
-    async def browse(
-        self,
-        name: str,
-        topics: Collection[str],
-        *,
-        start: Start = "latest",
-        positions: Mapping[str, int] | None = None,
-    ) -> LogReader:
-        return await self._log.browse(name, topics, start=start, positions=positions)
 
 
 def _selection(given: dict[str, Any]) -> Selection:

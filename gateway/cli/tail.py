@@ -32,12 +32,12 @@ Examples
 
 #: People do not see less; ten times more and it feels stuck.
 _POLL_S = 0.25
-#: What names of topics begin with that subscribers have of their own.
-_INTERNAL = ("retry.", "replay.", "dlq.", "fanout.")
+#: What names of the gateway's own topics begin with.
+_INTERNAL = ("retry.", "replay", "dlq.", "fanout.")
 
 
 @click.command(epilog=EXAMPLES)
-@click.option("--topic", help="Only this one. Also retry.SUBSCRIBER.DELAY and dlq.SUBSCRIBER.")
+@click.option("--topic", help="Only this one. Also retry.DELAY, replay and dlq.SUBSCRIBER.")
 @click.option("--type", "event_type", help="Only events of this type, such as nxcloud.sms.dr.")
 @click.option("--since", type=Moment(), help="Begin at a time: 15m (ago), or 2026-03-04T05:06:07Z. Left out: now.")
 @click.option("--once", is_flag=True, help="Print what is there and stop; without --since everything.")

@@ -24,6 +24,10 @@ from gateway.errors import ConfigError
 from gateway.fanout.filters import compile_filter
 from gateway.fanout.guard import Allowed
 
+#: Cursors of the gateway's own; a subscriber's has its name.
+_OWN_NAMES = frozenset({"fanout", "retry", "replay"})
+#: Topics of its own, beside ``replay``.
+_OWN_TOPICS = ("retry.", "replay.", "dlq.", "fanout.")
 #: Headers that every delivery carries; a subscriber's own must not replace them.
 _OUR_HEADERS = frozenset(
     {"content-type", "content-length", "host", "user-agent", "traceparent", "gateway-replay", "transfer-encoding"}
@@ -73,6 +77,7 @@ def problems(parts: Parts) -> Iterator[Problem]:
     for position, subscriber in parts.subscribers:
         yield from _under(("subscribers", position), _subscriber(subscriber))
     yield from _names_twice(parts.subscribers)
+    yield from _own_names(parts)
     yield from _topics_nobody_fills(parts)
     yield from _kafka(parts.kafka)
     if parts.kafka is not None and parts.has_all_callbacks:
@@ -129,6 +134,18 @@ def _names_twice(subscribers: list[tuple[int, Subscriber]]) -> Iterator[Problem]
             text = f"{subscriber.name!r} is the name of subscribers[{first}] too; places in the log go by name"
             yield ("subscribers", position, "name"), text
         seen.setdefault(subscriber.name, position)
+
+
+def _own_names(parts: Parts) -> Iterator[Problem]:
+    """Names that would share a place in the log, or a topic, with the gateway's own."""
+    for position, subscriber in parts.subscribers:
+        if subscriber.name in _OWN_NAMES:
+            text = f"{subscriber.name!r} is the name of a place in the log of the gateway's own; use another name"
+            yield ("subscribers", position, "name"), text
+    for name, position, row in parts.callbacks:
+        if row.topic is not None and (row.topic == "replay" or row.topic.startswith(_OWN_TOPICS)):
+            text = f"{row.topic!r} is the name of a topic of the gateway's own; use another name"
+            yield ("ingest", "callbacks", name, position, "topic"), text
 
 
 def _topics_nobody_fills(parts: Parts) -> Iterator[Problem]:

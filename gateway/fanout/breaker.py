@@ -79,8 +79,12 @@ class Breaker:
         """Take up an open state from before a restart; it probes at once, as things may have changed."""
         self.state, self.open_s, self.probe_at = "open", open_s, now
 
-    def record(self, event_id: str, *, is_success: bool, now: float) -> bool:
-        """Take in the result of one attempt; tells whether the state changed."""
+    def record(self, event_id: str, *, is_success: bool, now: float, named_at: float | None = None) -> bool:
+        """Take in the result of one attempt; return whether the state changed.
+
+        Args:
+            named_at: when the subscriber wants to be asked again, if its answer says so.
+        """
         before = self.state
         if is_success and before == "closed":  # the hot path
             step = self._step
@@ -101,7 +105,7 @@ class Breaker:
             if len(self._failed) < self._policy.min_events:
                 self._failed.add(event_id)
             if before == "half_open" or (before == "closed" and self._is_down()):
-                self._open(now, again=before == "half_open")
+                self._open(now, again=before == "half_open", named_at=named_at)
         return self.state != before
 
     def probe(self, now: float) -> bool:
@@ -128,11 +132,11 @@ class Breaker:
         failures = sum(step[2] for step in self._steps)
         return attempts >= self._policy.min_attempts and failures >= self._policy.failure_rate * attempts
 
-    def _open(self, now: float, *, again: bool) -> None:
+    def _open(self, now: float, *, again: bool, named_at: float | None) -> None:
         self.open_s = min(self._policy.max_open_s, self.open_s * 2) if again else self._policy.first_open_s
         self.state = "open"
         # Half of it is jitter, so that several processes do not probe in step.
-        self.probe_at = now + self.open_s * self._rng.uniform(0.5, 1.0)
+        self.probe_at = now + self.open_s * self._rng.uniform(0.5, 1.0) if named_at is None else named_at
 
     def _close(self) -> None:
         self.state = "closed"

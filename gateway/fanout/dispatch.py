@@ -46,6 +46,7 @@ class Dispatcher:
         self._bucket = bucket
         self._schedule = Schedule(by_key=by_key)
         self._limit = limit
+        self._is_probing = False
         self._drained: list[asyncio.Future[None]] = []
         self._timer: Timer | None = None
         self._timer_at = 0.0
@@ -56,9 +57,10 @@ class Dispatcher:
         """Jobs that may be with workers."""
         return self._limit
 
-    @limit.setter
-    def limit(self, value: int) -> None:
-        self._limit = value
+    def permit(self, limit: int, *, is_probing: bool = False) -> None:
+        """Set how many jobs may be with workers, and whether they probe if the subscriber is back."""
+        self._limit = limit
+        self._is_probing = is_probing
         self._hand_out()
 
     @property
@@ -129,7 +131,7 @@ class Dispatcher:
             if wait_s > 0:
                 self._set_timer(now + wait_s)
                 return None
-        job = self._schedule.take(now)
+        job = self._schedule.take(now, is_probe=self._is_probing)
         if job is None:
             due = self._schedule.next_due()
             if due is not None:

@@ -7,7 +7,7 @@ its own cursor, window, workers, connections, breaker and rate.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -17,7 +17,7 @@ import structlog
 from gateway.clock import Clock, SystemClock, sleep
 from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError, GatewayError
-from gateway.fanout import planning
+from gateway.fanout import attempts, planning, retry_topics, state
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.attempts import AttemptLog
 from gateway.fanout.beginnings import Beginnings, Notes
@@ -25,6 +25,8 @@ from gateway.fanout.cursor import Beginning
 from gateway.fanout.gate import Lasting, Seen
 from gateway.fanout.job import Job
 from gateway.fanout.reader import SubscriberReader, group_name
+from gateway.fanout.retry_takeover import Takeover
+from gateway.fanout.retry_topics import RetryTopics
 from gateway.fanout.state import StateBoard
 from gateway.fanout.telling import OnAttempt, Telling, forget
 from gateway.log import EventLog
@@ -121,6 +123,13 @@ class FanOut:
         self._beginnings = Beginnings(self._board, self._clock, notes) if keeps_times else None
         if self._beginnings is not None:
             self._beginnings.apply(subscribers)
+        self._retry_topics = RetryTopics(
+            log, find=self._find, is_known=self._is_known, clock=self._clock, metrics=metrics
+        )
+        self._takeover = Takeover(
+            log, self._retry_topics, known=lambda: self._wanted, is_shared=keeps_times, clock=self._clock
+        )
+        self._taking_over: asyncio.Task[None] | None = None
         self._attempts = AttemptLog(log, clock=self._clock, metrics=metrics)
         self._exchange = asyncio.Lock()
         self._watcher: asyncio.Task[None] | None = None
@@ -142,6 +151,9 @@ class FanOut:
         again, and what ``explain`` would tell of the last second is gone. May come twice, or before the start.
         """
         self._is_stopped = True
+        if self._taking_over is not None:
+            self._taking_over.cancel()
+            await asyncio.gather(self._taking_over, return_exceptions=True)
         await _at_most(deadline_s + _CLOSE_S, self._stop_readers(deadline_s))
         if self._watcher is not None:
             self._watcher.cancel()
@@ -152,7 +164,7 @@ class FanOut:
         async with self._exchange:
             running, self._running = self._running, {}
             await asyncio.gather(*(reader.stop(deadline_s) for _, reader in running.values()))
-            await self._reading.stop()
+            await asyncio.gather(self._reading.stop(), self._retry_topics.stop())
 
     async def apply(self, subscribers: Sequence[Subscriber], *, deadline_s: float = 10.0) -> None:
         """Take up a changed configuration: stop what is gone, start what is new, restart what differs.
@@ -173,10 +185,13 @@ class FanOut:
             leaving = [name for name, (before, _) in self._running.items() if self._wanted.get(name) != before]
             stopped = {name: self._running.pop(name) for name in leaving}
             await asyncio.gather(*(reader.stop(deadline_s) for _, reader in stopped.values()))
+            for _, reader in stopped.values():
+                self._retry_topics.left(reader)
             for name, (before, reader) in stopped.items():
                 if name in self._wanted and self._wanted[name].url != before.url:
                     # What the old address answered says nothing about the new one.
                     self._board.put(name, Lasting(paused=reader.gate.lasting.paused))
+            self._retry_topics.apply(self._tiers())
             self._start_missing()
             for name in stopped.keys() - self._running.keys():
                 forget(name, self._metrics)
@@ -214,6 +229,9 @@ class FanOut:
         if not self._is_stopped:
             self._start_missing()
             self._reading.start()
+            self._retry_topics.apply(self._tiers())
+            self._retry_topics.start()
+            self._taking_over = asyncio.create_task(self._takeover.run(), name="fanout:retry-takeover")
             self.is_started.set()
 
     def _on_change(self, name: str) -> None:
@@ -225,8 +243,18 @@ class FanOut:
             if name not in self._running and subscriber.kind != "stream":
                 try:
                     self._running[name] = (subscriber, self._start(subscriber))
+                    self._retry_topics.came(name)
                 except ConfigError as exc:  # a certificate file that went away since it was checked
                     _log.error("subscriber.not_started", subscriber=name, problems=exc.problems)
+
+    def _find(self, name: str) -> SubscriberReader | None:
+        return self._running[name][1] if name in self._running else None
+
+    def _is_known(self, name: str) -> bool:
+        return name in self._wanted and self._wanted[name].kind != "stream"
+
+    def _tiers(self) -> set[float]:
+        return _tiers(self._wanted.values())
 
     def _start(self, subscriber: Subscriber) -> SubscriberReader:
         name = subscriber.name
@@ -282,6 +310,15 @@ class FanOut:
                 if status.lag is not None:
                     lag.labels(status.name).set(status.lag)
                 self._reader(status.name).trim()
+
+
+def own_topics(subscribers: Iterable[Subscriber]) -> list[str]:
+    """Return the topics that fan-out itself needs from its start on; those of dead letters come with the first."""
+    return [*retry_topics.topics(_tiers(subscribers)), state.TOPIC, attempts.TOPIC]
+
+
+def _tiers(subscribers: Iterable[Subscriber]) -> set[float]:
+    return {tier for one in subscribers if one.kind != "stream" for tier in one.retry.tiers}
 
 
 async def _at_most(seconds: float, ending: Awaitable[object]) -> None:

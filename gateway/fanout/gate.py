@@ -4,7 +4,7 @@
 paused                 0: a person said so
 stopped                0: the subscriber answered 410, or a person said so
 held                   0 until the time that ``Retry-After`` of a 429 or 503 gave
-breaker open           0 until the next probe
+breaker open           0 until the next probe; at the time of ``Retry-After`` where it was given
 breaker half open      1
 otherwise              the adaptive limit
 =====================  ==============================================================================
@@ -31,6 +31,8 @@ Seen = Literal["closed", "open", "half_open", "paused", "stopped"]
 
 #: No ``Retry-After`` holds a whole subscriber for longer; its events still honour theirs.
 MAX_HOLD_S: Final = 3600.0
+#: Nor for less: a date is named to the second, and each probe takes one attempt.
+_MIN_HOLD_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,18 +141,19 @@ class Gate:
     def failed(self, event_id: str, number: int, result: AttemptResult) -> None:
         """Take in the failure of attempt ``number`` of the adaptive limit."""
         is_changed = self._adaptive.end(number, is_overload=result.is_overload, latency_s=result.duration_s)
+        named_at: float | None = None
         if result.retry_after_s and result.status in {429, 503}:
-            hold_s = min(MAX_HOLD_S, result.retry_after_s)
-            self._held_until = max(self._held_until, self._clock.monotonic() + hold_s)
+            hold_s = min(MAX_HOLD_S, max(_MIN_HOLD_S, result.retry_after_s))
+            named_at = self._held_until = max(self._held_until, self._clock.monotonic() + hold_s)
             is_changed = True
-        is_changed |= self._record(event_id, is_success=False)
+        is_changed |= self._record(event_id, is_success=False, named_at=named_at)
         if is_changed:
             self._apply()
 
-    def _record(self, event_id: str, *, is_success: bool) -> bool:
+    def _record(self, event_id: str, *, is_success: bool, named_at: float | None = None) -> bool:
         before = self._breaker.state
         now = self._clock.monotonic()
-        if not self._breaker.record(event_id, is_success=is_success, now=now):
+        if not self._breaker.record(event_id, is_success=is_success, now=now, named_at=named_at):
             return False
         if before == "closed":
             self._opened_at = self._clock.now()
@@ -175,18 +178,20 @@ class Gate:
             self._timer = None
         self._telling.state(self.seen)
         if not self._is_open or self._paused or self._stopped:
-            self._dispatcher.limit = 0
+            self._dispatcher.permit(0)
             return
         now = self._clock.monotonic()
         if self._breaker.state == "open":
             self._wait(max(self._breaker.probe_at, self._held_until) - now)
         elif self._held_until > now:
             self._wait(self._held_until - now)
+        elif self._breaker.state == "half_open":
+            self._dispatcher.permit(1, is_probing=True)
         else:
-            self._dispatcher.limit = 1 if self._breaker.state == "half_open" else self._adaptive.limit
+            self._dispatcher.permit(self._adaptive.limit)
 
     def _wait(self, delay_s: float) -> None:
-        self._dispatcher.limit = 0
+        self._dispatcher.permit(0)
         self._timer = self._clock.call_later(max(0.0, delay_s), self._ring)
 
     def _ring(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from enum import Enum
 from typing import Final, Protocol
 
 from gateway.fanout.attempt import AttemptResult
@@ -13,14 +15,14 @@ from gateway.log import Entry, Record
 _FRESH: Final = Trail()
 
 
-class Origin(Protocol):
-    """What has read a job, and commits it."""
+class Source(Protocol):
+    """Where jobs come from."""
 
     def done(self, job: Job) -> None:
-        """The event needs nothing more; what became of it is durable where it has to be."""
+        """An event needs nothing more; what became of it is durable where it has to be."""
 
     def abandon(self, job: Job) -> None:
-        """The event's partition is no longer ours: it is left to its new owner."""
+        """An event of a partition that is no longer ours is left to its new owner."""
 
 
 class Position(Protocol):
@@ -44,12 +46,12 @@ class Job:
         due: monotonic seconds before which it is not attempted.
     """
 
-    __slots__ = ("attempts", "due", "entry", "is_replay", "lane", "place", "position", "record", "trail")
+    __slots__ = ("attempts", "due", "entry", "is_replay", "lane", "place", "position", "probes", "record", "trail")
 
     def __init__(
         self,
         record: Record,
-        lane: Origin,
+        lane: Source,
         position: Position,
         *,
         trail: Trail = _FRESH,
@@ -62,6 +64,8 @@ class Job:
         self.trail = trail
         #: Attempts that count against the bound; those made while the breaker probed do not.
         self.attempts = trail.attempts
+        #: Those others, in this process.
+        self.probes = 0
         self.due = due
         self.is_replay = is_replay
         self.place = Place.GONE
@@ -71,4 +75,73 @@ class Job:
     def note(self, at: float, result: AttemptResult, *, counts: bool) -> None:
         """Keep what one failed attempt told."""
         self.attempts += counts
+        self.probes += not counts
         self.trail = self.trail.add(at, result, self.attempts)
+
+
+class SharedSource(Source, Protocol):
+    """Where jobs come from that hold a position of all subscribers."""
+
+    def again(self, delay_s: float) -> str:
+        """Return the topic that an event goes to whose next attempt is in ``delay_s`` seconds."""
+
+
+class Standing(Enum):
+    """How a subscriber is, as far as its parked events are concerned."""
+
+    WELL = "well"
+    DOWN = "down"
+    #: Paused by a person, or stopped.
+    HELD = "held"
+    #: Configured, and not running yet.
+    ABSENT = "absent"
+    #: Not configured here.
+    GONE = "gone"
+
+
+class Recipient(Protocol):
+    """A subscriber, as far as parked events are concerned."""
+
+    @property
+    def standing(self) -> Standing:
+        """How it is."""
+
+    def offer(self, job: Job) -> None:
+        """Deliver an event when it is due."""
+
+    def withdraw(self, job: Job) -> None:
+        """Forget an event that is not being attempted."""
+
+    def cut(self, jobs: Collection[Job]) -> None:
+        """Cancel attempts under way; each job is abandoned a moment later."""
+
+
+class ParkedJob(Job):
+    """An event of a topic that all subscribers share.
+
+    Args:
+        subscriber: whose it is.
+        moves: how often it was appended again without an attempt.
+    """
+
+    __slots__ = ("is_moving", "moves", "size", "subscriber", "target")
+
+    lane: SharedSource
+
+    def __init__(self, record: Record, lane: SharedSource, position: Position, *, subscriber: str, moves: int) -> None:
+        super().__init__(record, lane, position)
+        self.subscriber = subscriber
+        self.moves = moves
+        #: Bytes in memory, about: of the value, and twice those of the headers, which are read into objects.
+        self.size = len(record.value) + 2 * sum(len(name) + len(value) for name, value in record.headers)
+        #: Who has it now; None: it waits for its subscriber.
+        self.target: Recipient | None = None
+        #: It is being appended again.
+        self.is_moving = False
+
+    def anew(self) -> ParkedJob:
+        """Return the same event, to be offered again: queues may still hold this one, which was discarded."""
+        again = ParkedJob(self.record, self.lane, self.position, subscriber=self.subscriber, moves=self.moves)
+        again.trail, again.attempts, again.due, again.is_replay = self.trail, self.attempts, self.due, self.is_replay
+        again.probes = self.probes
+        return again

@@ -1,10 +1,12 @@
-"""What travels beside an event when it leaves the main topic: to a retry tier, a replay or the dead letters.
+"""What travels beside an event when it leaves the main topic: to a retry topic, a replay or the dead letters.
 
 The event's bytes stay as they are; everything else stands in headers, so that the tools of Kafka show it and
 so that any process can go on where another stopped:
 
 =============================  ==============================================================
+``gateway-subscriber``         whose it is: retry topics and ``replay`` are shared by all subscribers
 ``gateway-due``                Unix seconds before which it is not attempted
+``gateway-moves``              how often it was appended again since its last attempt, see :mod:`.retry_topics`
 ``gateway-attempts``           attempts so far that count against the bound
 ``gateway-trail``              JSON, the last :data:`MAX_TRAIL` attempts: [Unix seconds, status or error, ms]
 ``gateway-first-attempt-at``   Unix seconds
@@ -12,16 +14,11 @@ so that any process can go on where another stopped:
 ``gateway-stored-at``          Unix seconds when the event was first stored: its age counts from here
 ``gateway-origin``             topic, partition and offset in the main log: ``sms.dr@events:1234``
 ``gateway-replay``             ``true`` on replays
-``gateway-reason``             dead letters only: ``attempts``, ``age``, ``poison`` or ``not_an_event``
+``gateway-reason``             dead letters only: ``attempts``, ``age``, ``poison``, ``not_an_event``, ``no_subscriber``
 ``gateway-last-status``        dead letters only: status or kind of error
 ``gateway-last-detail``        dead letters only: one sentence
 ``gateway-last-response``      dead letters only: the first kilobyte of the last response, as text
 =============================  ==============================================================
-
-A tier is read in the order of parking, which is not that of the due times: a lane holds a window of them, and what is
-parked behind a full window may be late by the longest wait in it. Parking for exactly the tier, and again for the rest,
-would be in order and cost an append for each step of each wait; nothing is parked while a subscriber is down, so that a
-window of parked events is rare.
 
 Headers that came with the event (``traceparent``) are kept. Where the log takes no record of that size, a dead
 letter has reason, last status, attempts, origin, replay mark and ``gateway-stored-at`` alone.
@@ -32,7 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -42,6 +39,10 @@ from gateway.log import Entry, Headers, Record
 #: Of attempts kept with an event. Twelve is the default bound; more than this only makes records large.
 MAX_TRAIL: Final = 20
 _PREFIX: Final = "gateway-"
+#: Header with the name of the subscriber.
+SUBSCRIBER: Final = "gateway-subscriber"
+#: The topic of events that are to be delivered again, of all subscribers.
+REPLAY: Final = "replay"
 #: What a dead letter cannot be told by without: some hundred bytes.
 _BARE: Final = frozenset(
     {
@@ -89,9 +90,10 @@ class Trail:
         )
 
 
-def retry_topic(subscriber: str, tier_s: float) -> str:
-    """Name of a retry tier, such as ``retry.billing.60s``."""
-    return f"retry.{subscriber}.{tier_s:g}s"
+def retry_topic(tier_s: float) -> str:
+    """Return the name of a retry topic, such as ``retry.60s``. It has one dot; topics of one subscriber had more."""
+    whole = math.floor(tier_s)
+    return f"retry.{whole}s" if whole == tier_s else f"retry.{math.ceil(tier_s * 1000)}ms"
 
 
 def dlq_topic(subscriber: str) -> str:
@@ -99,19 +101,23 @@ def dlq_topic(subscriber: str) -> str:
     return f"dlq.{subscriber}"
 
 
-def replay_topic(subscriber: str) -> str:
-    """Name of the topic that holds what is to be delivered again."""
-    return f"replay.{subscriber}"
-
-
 def tier(tiers: Sequence[float], delay_s: float) -> float | None:
     """The longest tier that is not longer than the wait; None when the wait is too short for any."""
     return max((one for one in tiers if one <= delay_s), default=None)
 
 
-def parked(record: Record, topic: str, trail: Trail, due: float) -> Entry:
-    """The entry that brings an event to a retry tier."""
-    return _entry(record, topic, (("gateway-due", f"{due:.3f}"), *_trail_headers(record, trail)))
+def parked(record: Record, topic: str, trail: Trail, due: float, subscriber: str, *, moves: int = 0) -> Entry:
+    """Return the entry that brings an event to a retry topic.
+
+    Args:
+        due: Unix seconds before which it is not attempted.
+        subscriber: whose it is.
+        moves: how often it was appended again without an attempt.
+    """
+    told: Headers = ((SUBSCRIBER, subscriber), ("gateway-due", f"{due:.3f}"))
+    if moves:
+        told = (*told, ("gateway-moves", str(moves)))
+    return _entry(record, topic, (*told, *_trail_headers(record, trail)))
 
 
 def dead_letter(record: Record, topic: str, trail: Trail, reason: str) -> Entry:
@@ -119,7 +125,7 @@ def dead_letter(record: Record, topic: str, trail: Trail, reason: str) -> Entry:
     last = trail.last
     told = (
         ("gateway-reason", reason),
-        ("gateway-last-status", last.summary),
+        ("gateway-last-status", trail.steps[-1][1] if trail.steps else ""),
         ("gateway-last-detail", last.detail),
         ("gateway-last-response", last.head[:HEAD_BYTES].decode("utf-8", "replace")),
     )
@@ -131,23 +137,62 @@ def bare(entry: Entry) -> Entry:
     return entry._replace(headers=tuple(header for header in entry.headers if header[0] in _BARE))
 
 
-def replay(record: Record, topic: str, due: float) -> Entry:
+def last_forms(record: Record, trail: Trail, subscriber: str) -> tuple[Entry, Entry]:
+    """Return what is kept of a parked event whose topic does not take it: a dead letter, and the least of it."""
+    letter = dead_letter(record, dlq_topic(subscriber), trail, "poison")
+    return letter, bare(letter)
+
+
+def replay(record: Record, due: float, subscriber: str) -> Entry:
     """The entry that brings an event to its subscriber again; attempts begin anew."""
-    told = (("gateway-due", f"{due:.3f}"), ("gateway-replay", "true"), ("gateway-origin", origin(record)))
-    return _entry(record, topic, told, keep_replay=False)
+    told = (
+        (SUBSCRIBER, subscriber),
+        ("gateway-due", f"{due:.3f}"),
+        ("gateway-replay", "true"),
+        ("gateway-origin", origin(record)),
+    )
+    return _entry(record, REPLAY, told, keep_replay=False)
 
 
-def read(record: Record) -> tuple[Trail, float, bool]:
-    """Trail, due time and replay mark of a parked record; what cannot be read counts as not there."""
+def owned(record: Record, topic: str, subscriber: str) -> Entry:
+    """Return the entry that brings a record of a subscriber's own topic to a shared one; the rest stays as it is."""
+    kept = tuple(header for header in record.headers if header[0] != SUBSCRIBER)
+    return Entry(topic, record.key, record.id, record.value, (*kept, (SUBSCRIBER, subscriber)))
+
+
+class Parked(NamedTuple):
+    """What the headers of a parked record say; what cannot be read counts as not there.
+
+    Args:
+        subscriber: whose it is; empty when that is not said.
+        due: Unix seconds.
+        moves: see :func:`parked`.
+    """
+
+    subscriber: str
+    trail: Trail
+    due: float
+    is_replay: bool
+    moves: int
+
+
+def read(record: Record) -> Parked:
+    """Return what is said beside a parked event, or a dead letter."""
     headers = dict(record.headers)
     trail = Trail(
-        attempts=int(_number(headers.get("gateway-attempts")) or 0),
+        attempts=_count(headers.get("gateway-attempts")),
         steps=_steps(headers.get("gateway-trail")),
         first_at=_number(headers.get("gateway-first-attempt-at")),
         stored_at=_number(headers.get("gateway-stored-at")),
         origin=headers.get("gateway-origin", ""),
     )
-    return trail, _number(headers.get("gateway-due")) or 0.0, headers.get("gateway-replay") == "true"
+    return Parked(
+        headers.get(SUBSCRIBER, ""),
+        trail,
+        _number(headers.get("gateway-due")) or 0.0,
+        headers.get("gateway-replay") == "true",
+        _count(headers.get("gateway-moves")),
+    )
 
 
 def origin(record: Record) -> str:
@@ -166,15 +211,24 @@ def _entry(record: Record, topic: str, told: Headers, *, keep_replay: bool = Tru
 
 def _trail_headers(record: Record, trail: Trail) -> Headers:
     stored_at = record.appended_at if trail.stored_at is None else trail.stored_at
-    last_at = trail.steps[-1][0] if trail.steps else stored_at
-    return (
+    told: Headers = (
         ("gateway-attempts", str(trail.attempts)),
         ("gateway-trail", orjson.dumps(trail.steps).decode()),
-        ("gateway-first-attempt-at", f"{last_at if trail.first_at is None else trail.first_at:.3f}"),
-        ("gateway-last-attempt-at", f"{last_at:.3f}"),
         ("gateway-stored-at", f"{stored_at:.3f}"),
         ("gateway-origin", trail.origin or origin(record)),
     )
+    if not trail.steps:
+        return told
+    last_at = trail.steps[-1][0]
+    return (
+        *told,
+        ("gateway-first-attempt-at", f"{last_at if trail.first_at is None else trail.first_at:.3f}"),
+        ("gateway-last-attempt-at", f"{last_at:.3f}"),
+    )
+
+
+def _count(text: str | None) -> int:
+    return max(0, int(_number(text) or 0))
 
 
 def _number(text: str | None) -> float | None:

@@ -1,16 +1,18 @@
-"""One subscriber: a cursor on the shared reading, lanes that read what is parked, workers that attempt, and what is
-decided in between.
+"""One subscriber: a cursor on the shared reading, workers that attempt, and what is decided in between.
 
 A worker takes a job, attempts it, and acts on the outcome:
 
 =================  ==========================================================================================
 delivered          done
 retry, soon        waits in memory and blocks its key (not a worker): delays below the first tier
-retry, later       parked: appended to ``retry.<subscriber>.<delay>``, then done; its key goes on (``pass``)
+retry, later       parked: appended to ``retry.<delay>``, then done; its key goes on (``pass``)
 retry, ``block``   waits in memory whatever the delay; its key waits behind it
 give up            appended to ``dlq.<subscriber>``, then done
 stop               the subscriber is stopped, the event stays uncommitted
 =================  ==========================================================================================
+
+A parked event holds the position of a topic that all subscribers share, so it waits in memory for seconds only and is
+parked again else (:mod:`.retry_topics`), whatever ``on_failure`` says.
 
 While the subscriber is down (breaker not closed) or asked for a pause (``Retry-After``), nothing is parked:
 then it is not the event's trouble, and the log is the buffer. Only a wait beyond the longest pause is parked all the
@@ -23,7 +25,7 @@ what is refused even so is counted as lost.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final, Literal
@@ -38,9 +40,8 @@ from gateway.fanout.breaker import Breaker, BreakerPolicy
 from gateway.fanout.concurrency import AdaptiveLimit
 from gateway.fanout.cursor import Beginning, SubscriberCursor
 from gateway.fanout.dispatch import Dispatcher
-from gateway.fanout.gate import Gate, Lasting
-from gateway.fanout.job import Job
-from gateway.fanout.lane import Lane
+from gateway.fanout.gate import Gate, Lasting, Seen
+from gateway.fanout.job import Job, ParkedJob, Standing
 from gateway.fanout.partition_queue import Window
 from gateway.fanout.rate import TokenBucket
 from gateway.fanout.retry import Delivered, GiveUp, Retry, RetryPolicy, Stop, decide
@@ -56,8 +57,16 @@ _APPEND_BACKOFF_S: Final = 5.0
 #: Share of the window that may wait in memory for retry; beyond it even short waits are parked, so that many
 #: failing events do not keep the others out.
 _WAITING_SHARE: Final = 0.25
-#: Beyond one attempt's time-out, for a revoked partition to settle.
-_SETTLE_MARGIN_S: Final = 2.0
+#: So long a parked event that failed waits in memory, holding the position of all; longer, to keep the order of a key.
+_PARKED_WAIT_S: Final[dict[str, float]] = {"pass": 5.0, "block": 30.0}
+
+_STANDINGS: Final[Mapping[Seen, Standing]] = {
+    "closed": Standing.WELL,
+    "open": Standing.DOWN,
+    "half_open": Standing.DOWN,
+    "paused": Standing.HELD,
+    "stopped": Standing.HELD,
+}
 
 _log = structlog.get_logger("gateway.fanout")
 
@@ -141,8 +150,8 @@ class SubscriberReader:
         self._incarnations: Mapping[str, str] = {}
         self._cursor = self._make_cursor()
         self._max_waiting = max(1, int(plan.window.max_events * _WAITING_SHARE))
-        self._lanes = self._make_lanes()
-        self._readers: list[asyncio.Task[None]] = []
+        self._parked = 0  # events of retry topics that are here
+        self._is_started = False
         self._is_stopped = False
 
     @property
@@ -153,7 +162,7 @@ class SubscriberReader:
     @property
     def outstanding(self) -> int:
         """Events taken from the log and not done."""
-        return self._cursor.outstanding + sum(lane.outstanding for lane in self._lanes)
+        return self._cursor.outstanding + self._parked
 
     def restore(self, lasting: Lasting) -> None:
         """Take up a state that was kept, or that another process has changed."""
@@ -166,11 +175,11 @@ class SubscriberReader:
 
     def start(self) -> None:
         """Begin to read and deliver. Once; after :meth:`stop` it does nothing."""
-        if self._is_stopped or self._readers:
+        if self._is_stopped or self._is_started:
             return
         self.gate.open()
+        self._is_started = True
         self._reading.add(self._cursor)
-        self._readers = [asyncio.create_task(lane.run(), name=f"fanout:{lane.group}") for lane in self._lanes]
 
     async def stop(self, deadline_s: float) -> None:
         """Stop reading, let attempts in flight end for at most ``deadline_s``, make commits durable.
@@ -178,10 +187,8 @@ class SubscriberReader:
         What is not delivered by then stays uncommitted and comes again. May come twice, or before the start.
         """
         self._is_stopped = True
-        readers, self._readers = self._readers, []
-        self.gate.close()  # first, as a reader of a log that is away takes a while to end
+        self.gate.close()
         await self._reading.remove(self._cursor.name)
-        await _cancel(readers)
         if self._dispatcher.in_flight:
             try:
                 async with asyncio.timeout(deadline_s):
@@ -193,7 +200,27 @@ class SubscriberReader:
         await self._sink.close()
         self._cursor.close()
         self._log.cursors.forget(self._cursor.name)
-        await asyncio.gather(*(lane.close() for lane in self._lanes))  # last, as it may wait for the log
+
+    # -- for retry topics, see gateway.fanout.job.Recipient -----------------------------------------------------
+
+    @property
+    def standing(self) -> Standing:
+        """See :attr:`gateway.fanout.job.Recipient.standing`."""
+        return _STANDINGS[self.gate.seen]
+
+    def offer(self, job: Job) -> None:
+        """See :meth:`gateway.fanout.job.Recipient.offer`."""
+        self._parked += 1
+        self._dispatcher.offer(job)
+
+    def withdraw(self, job: Job) -> None:
+        """See :meth:`gateway.fanout.job.Recipient.withdraw`."""
+        self._parked -= 1
+        self._dispatcher.discard(job)
+
+    def cut(self, jobs: Collection[Job]) -> None:
+        """See :meth:`gateway.fanout.job.Recipient.cut`."""
+        self._workers.cut(jobs)
 
     def _make_cursor(self) -> SubscriberCursor:
         plan = self.plan
@@ -228,21 +255,11 @@ class SubscriberReader:
     def _is_willing(self) -> bool:
         """While it is down, one event is enough to see whether it is back."""
         seen = self.gate.seen
-        return seen == "closed" or (seen in {"open", "half_open"} and not self.outstanding)
+        return seen == "closed" or (seen in {"open", "half_open"} and not self._cursor.outstanding)
 
     def _state_changed(self) -> None:
         self._on_state()
         self._reading.changed()
-
-    def _make_lanes(self) -> list[Lane]:
-        plan = self.plan
-        settle_s = plan.timeout_s + _SETTLE_MARGIN_S
-
-        inner = [parking.replay_topic(plan.name), *(parking.retry_topic(plan.name, tier) for tier in plan.tiers)]
-        return [
-            Lane(self._log, topic, self._dispatcher, clock=self._clock, window=plan.window, settle_s=settle_s)
-            for topic in inner
-        ]
 
     async def _deliver(self, job: Job) -> None:
         """Do what an event needs next, and hand it back to the dispatcher."""
@@ -290,10 +307,10 @@ class SubscriberReader:
             return
         age_s = self._clock.now() - _stored_at(job)
         match decide(plan.retry, max(1, job.attempts), result, self._rng, age_s=age_s):
-            case Retry(delay_s) if (tier := self._tier(delay_s)) is not None:
+            case Retry(delay_s) if (topic := self._retry_topic(job, delay_s)) is not None:
                 telling.failed(job, result, "parked", delay_s=delay_s)
-                topic = parking.retry_topic(plan.name, tier)
-                await self._put_away(job, parking.parked(job.record, topic, job.trail, self._clock.now() + delay_s))
+                due = self._clock.now() + delay_s
+                await self._put_away(job, parking.parked(job.record, topic, job.trail, due, plan.name))
             case Retry(delay_s):
                 delay_s = self._in_memory(delay_s)
                 telling.failed(job, result, "retried", delay_s=delay_s)
@@ -319,15 +336,18 @@ class SubscriberReader:
         topic = parking.dlq_topic(self.plan.name)
         await self._put_away(job, parking.dead_letter(job.record, topic, job.trail, reason))
 
-    def _tier(self, delay_s: float) -> float | None:
-        """The tier to park in, or None to wait in memory."""
+    def _retry_topic(self, job: Job, delay_s: float) -> str | None:
+        """Return the topic to park in, or None to wait in memory."""
         plan = self.plan
+        if isinstance(job, ParkedJob):
+            waits_here = self.gate.is_closed and delay_s <= _PARKED_WAIT_S[plan.on_failure]
+            return None if waits_here else job.lane.again(delay_s)
         if plan.on_failure == "block" or not plan.tiers or not self.gate.lets_park(delay_s):
             return None
         tier = parking.tier(plan.tiers, delay_s)
         if tier is None and self._dispatcher.waiting >= self._max_waiting:
-            return plan.tiers[0]
-        return tier
+            tier = plan.tiers[0]
+        return None if tier is None else parking.retry_topic(tier)
 
     def _in_memory(self, delay_s: float) -> float:
         """While the subscriber is down, no event waits longer than its breaker."""
@@ -368,6 +388,7 @@ class SubscriberReader:
             self._finish(job)
 
     def _finish(self, job: Job) -> None:
+        self._parked -= isinstance(job, ParkedJob)
         job.lane.done(job)
         self._dispatcher.finish(job)
 
@@ -377,6 +398,7 @@ class SubscriberReader:
         self._abandon(job)
 
     def _abandon(self, job: Job) -> None:
+        self._parked -= isinstance(job, ParkedJob)
         job.lane.abandon(job)
         self._dispatcher.finish(job)
 
@@ -388,9 +410,3 @@ def group_name(subscriber: str) -> str:
 
 def _stored_at(job: Job) -> float:
     return job.record.appended_at if job.trail.stored_at is None else job.trail.stored_at
-
-
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

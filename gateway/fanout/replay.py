@@ -1,6 +1,6 @@
 """Delivering again, and looking at what was given up.
 
-A replay copies the chosen events to ``replay.<subscriber>``, which the subscriber's reader delivers like
+A replay copies the chosen events to the topic ``replay``, from which they are delivered like
 everything else: in order per key, at the subscriber's rate, with retries and dead letters, and with the same
 id and bytes and ``gateway-replay: true``. So a replay survives restarts and needs no process that waits for it;
 on Kafka any machine can ask for one. A rate cap is written into the copies as the time they are due.
@@ -11,7 +11,7 @@ Dead letters stay where they are; the log's retention ends them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -92,31 +92,32 @@ async def replay(
     rate_per_s: float | None = None,
     is_dry_run: bool = False,
     silence_s: float = QUIET_S,
+    on_stored: Callable[[int], None] | None = None,
 ) -> Replayed:
     """Send the selected events to the subscriber again; returns when they are stored for it, not delivered.
 
     Args:
         rate_per_s: at most so many a second, whatever else the subscriber gets.
         is_dry_run: count only.
+        on_stored: called with the number of events that were stored for it since the last call.
 
     Raises:
         Transient: the log cannot be read now. What was stored for replay before that is delivered.
     """
     found = Replayed()
     started = clock.now()
-    topic = parking.replay_topic(subscriber.name)
     batch: list[Entry] = []
     async for record, type_ in _selected(log, subscriber, selection, started, found, silence_s):
         found.by_type[type_] += 1
         if is_dry_run:
             continue
         due = started + (found.events - 1) / rate_per_s if rate_per_s else 0.0
-        batch.append(parking.replay(record, topic, due))
+        batch.append(parking.replay(record, due, subscriber.name))
         if len(batch) == _BATCH:
-            await _store(log, batch, clock)
+            await _store(log, batch, clock, on_stored)
             batch = []
     if batch:
-        await _store(log, batch, clock)
+        await _store(log, batch, clock, on_stored)
     return found
 
 
@@ -146,7 +147,7 @@ async def dead_letters(
 def read_dead_letter(record: Record) -> DeadLetter:
     """A record of a ``dlq.`` topic; what its headers do not tell is left empty."""
     headers = dict(record.headers)
-    trail, _, _ = parking.read(record)
+    trail = parking.read(record).trail
     return DeadLetter(
         id=record.id,
         key=record.key,
@@ -187,13 +188,15 @@ async def _selected(
             yield record, type_
 
 
-async def _store(log: BrowsedLog, batch: list[Entry], clock: Clock) -> None:
+async def _store(log: BrowsedLog, batch: list[Entry], clock: Clock, on_stored: Callable[[int], None] | None) -> None:
     while True:
         try:
             await log.append(batch)
-            return
+            break
         except NotNow as exc:
             await sleep(clock, exc.retry_after_s or 1.0)
+    if on_stored is not None:
+        on_stored(len(batch))
 
 
 def _type(record: Record) -> str:

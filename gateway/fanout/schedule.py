@@ -17,6 +17,10 @@ its key and nothing else. LATER is for parked events whose time has not come; th
 
 Without ``by_key`` nothing stands behind anything.
 
+Of those READY, retries go before events that were never attempted, and the one that has been due for longest goes
+first. While the breaker probes that would let one bad event keep it open, as it may be due again before every other:
+there, those that failed fewer probes go first, and an event that was never attempted before a retry that failed one.
+
 What is discarded (at a rebalance) stays in the queue it stands in until it is met there, or until half of all that
 stands in the queues is such: a subscriber that is paused meets nothing, and each rebalance would hold a window more.
 """
@@ -47,15 +51,16 @@ class Place(IntEnum):
 class Schedule:
     """Jobs in the order they may go out. All operations are O(log n) or better."""
 
-    __slots__ = ("_by_key", "_gone", "_keys", "_number", "_ready", "_timers", "waiting")
+    __slots__ = ("_by_key", "_gone", "_keys", "_new", "_number", "_retries", "_timers", "waiting")
 
     def __init__(self, *, by_key: bool) -> None:
         self._by_key = by_key
         self._keys: dict[str, deque[Job] | None] = {}
-        self._ready: deque[Job] = deque()
+        self._new: deque[Job] = deque()  # never attempted
+        self._retries: list[tuple[float, int, Job]] = []  # a heap; by the time since which each is due
         self._timers: list[tuple[float, int, Job]] = []
         self._number = count()
-        self._gone = 0  # of those in _ready and _timers
+        self._gone = 0  # of those in the three
         #: Jobs that wait for retry, each blocking its key.
         self.waiting = 0
 
@@ -67,18 +72,24 @@ class Schedule:
         else:
             self._enter(job)
 
-    def take(self, now: float) -> Job | None:
-        """The next job that may be attempted, now in flight; None when there is none."""
+    def take(self, now: float, *, is_probe: bool = False) -> Job | None:
+        """Return the next job that may be attempted, now in flight; None when there is none.
+
+        Args:
+            now: monotonic seconds.
+            is_probe: the attempt is to tell whether the subscriber is back.
+        """
         if self._timers and self._timers[0][0] <= now:
             self._wake(now)
-        ready = self._ready
-        while ready:
-            job = ready.popleft()
-            if job.place is Place.READY:
-                job.place = Place.FLIGHT
-                return job
-            self._gone -= 1
-        return None
+        self._shed()
+        if not self._retries and not self._new:
+            return None
+        if not self._retries or (is_probe and self._new and self._least_probed()[2].probes):
+            job = self._new.popleft()
+        else:
+            job = self._take_retry(is_probe=is_probe)
+        job.place = Place.FLIGHT
+        return job
 
     def finish(self, job: Job) -> None:
         """A job in flight needs nothing more; the next of its key may go."""
@@ -93,9 +104,8 @@ class Schedule:
         heapq.heappush(self._timers, (due, next(self._number), job))
 
     def give_back(self, job: Job) -> None:
-        """A job in flight was not attempted after all; it goes first."""
-        job.place = Place.READY
-        self._ready.appendleft(job)
+        """A job in flight was not attempted after all; it goes first of its kind."""
+        self._be_ready(job, is_first=True)
 
     def discard(self, job: Job) -> None:
         """Forget a job that is not in flight."""
@@ -106,7 +116,7 @@ class Schedule:
             self._promote(job)
         if before in (Place.LATER, Place.READY, Place.WAITING):
             self._gone += 1
-            if 2 * self._gone > len(self._ready) + len(self._timers):
+            if 2 * self._gone > len(self._new) + len(self._retries) + len(self._timers):
                 self._sweep()
 
     def next_due(self) -> float | None:
@@ -127,8 +137,38 @@ class Schedule:
                 job.place = Place.BEHIND
                 return
             self._keys[key] = None
+        self._be_ready(job)
+
+    def _be_ready(self, job: Job, *, is_first: bool = False) -> None:
         job.place = Place.READY
-        self._ready.append(job)
+        if job.trail.steps:
+            heapq.heappush(self._retries, (job.due, next(self._number), job))
+        elif is_first:
+            self._new.appendleft(job)
+        else:
+            self._new.append(job)
+
+    def _shed(self) -> None:
+        """Forget what is gone at the heads, so that each head may go out."""
+        while self._new and self._new[0].place is Place.GONE:
+            self._new.popleft()
+            self._gone -= 1
+        while self._retries and self._retries[0][2].place is Place.GONE:
+            heapq.heappop(self._retries)
+            self._gone -= 1
+
+    def _take_retry(self, *, is_probe: bool) -> Job:
+        if not is_probe:
+            return heapq.heappop(self._retries)[2]
+        found = self._least_probed()
+        self._retries.remove(found)
+        heapq.heapify(self._retries)
+        return found[2]
+
+    def _least_probed(self) -> tuple[float, int, Job]:
+        """Return the retry that failed the fewest probes; of several, the one that has been due for longest."""
+        there = (one for one in self._retries if one[2].place is Place.READY)
+        return min(there, key=lambda one: (one[2].probes, one[0], one[1]))
 
     def _promote(self, job: Job) -> None:
         if not self._by_key:
@@ -138,8 +178,7 @@ class Schedule:
         while behind:
             following = behind.popleft()
             if following.place is Place.BEHIND:
-                following.place = Place.READY
-                self._ready.append(following)
+                self._be_ready(following)
                 return
         del self._keys[key]
 
@@ -150,13 +189,14 @@ class Schedule:
                 self._enter(job)
             elif job.place is Place.WAITING:
                 self.waiting -= 1
-                job.place = Place.READY
-                self._ready.append(job)
+                self._be_ready(job)
             else:
                 self._gone -= 1
 
     def _sweep(self) -> None:
-        self._ready = deque(job for job in self._ready if job.place is not Place.GONE)
+        self._new = deque(job for job in self._new if job.place is not Place.GONE)
+        self._retries = [one for one in self._retries if one[2].place is not Place.GONE]
+        heapq.heapify(self._retries)
         self._timers = [timer for timer in self._timers if timer[2].place is not Place.GONE]
         heapq.heapify(self._timers)
         self._gone = 0

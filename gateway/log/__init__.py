@@ -5,7 +5,7 @@ and :mod:`gateway.log.kafka` (consumer groups, any number of processes). Fan-out
 written against the interface only; one contract suite runs on both.
 
 A *partition* is a sequence with one order. The journal has one for all events (``events``) and one for each
-internal topic (``retry.<subscriber>.<delay>``, ``dlq.<subscriber>``); Kafka has ``<topic>-<number>``.
+internal topic (``retry.<delay>``, ``dlq.<subscriber>``); Kafka has ``<topic>-<number>``.
 An *offset* counts records in a partition from 0 and never comes back, whatever was trimmed.
 """
 
@@ -364,6 +364,16 @@ class EventLog(BrowsedLog, Protocol):
             topics: what to read; all of them vendor events, or one internal topic.
             start: where a name that is new begins; a :class:`Begin` for each topic, where that was fixed before.
             on_revoked: awaited before partitions are given away.
+        """
+
+    async def unfinished(self, group_of: Callable[[str], str | None]) -> Mapping[str, int]:
+        """Return internal topics that exist, each with the number of records that a group has not passed in it.
+
+        Args:
+            group_of: returns the group that reads a topic; None: the topic is not asked about.
+
+        Raises:
+            Transient: the log cannot be asked now.
         """
 
     async def join(

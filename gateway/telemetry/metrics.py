@@ -177,6 +177,14 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "cancelled: cut off when partitions moved, as the answer took more than 2 s; such an event comes again.",
     ),
     Metric(
+        "gateway_retry_moved",
+        _DELIVER,
+        "counter",
+        ("reason",),
+        "Parked events appended again without an attempt: down, late, full, held, gone; and records not_ours.",
+        "down, late: see the subscribers' states. full: one has more to retry than it takes. not_ours: see the log.",
+    ),
+    Metric(
         "gateway_delivery_attempt_seconds",
         _DELIVER,
         "histogram",

@@ -187,6 +187,17 @@ PROBLEMS = [
     ('subscribers: {%s, headers: {a: "x\\ny"}}', "subscribers.headers.a: a header's value is one line"),
     ("subscribers: {%s, retry: {first_delay_s: 9, max_delay_s: 8}}", "retry.first_delay_s: must not be more than max"),
     ("subscribers: [{%s}, {%s}]", "subscribers[1].name: 's' is the name of subscribers[0] too"),
+    (
+        "subscribers: {name: fanout, topics: [sms.dr], url: 'http://x/'}",
+        "subscribers.name: 'fanout' is the name of a pl",
+    ),
+    ("subscribers: {name: retry, topics: [sms.dr], url: 'http://x/'}", "subscribers.name: 'retry' is the name of a pl"),
+    ("subscribers: {name: replay, topics: [sms.dr], url: 'http://x/'}", "subscribers.name: 'replay' is the name of a"),
+    ("ingest: {callbacks: {shop: {decoder: json, topic: replay, key: $.a}}}", "shop.topic: 'replay' is the name of a"),
+    (
+        "ingest: {callbacks: {shop: {decoder: json, topic: dlq.x, key: $.a}}}",
+        "shop.topic: 'dlq.x' is the name of a topic",
+    ),
     ("ingest: {callbacks: {smsdr: {}}}", "ingest.callbacks.smsdr: unknown callback; did you mean 'sms-dr'?"),
     ("ingest: {callbacks: {sms-dr: {decoder: json}}}", "sms-dr.decoder: sms-dr is built in"),
     ("ingest: {callbacks: {sms-dr: {topic: x}}}", "sms-dr.topic: only other senders' callbacks have it"),

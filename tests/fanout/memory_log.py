@@ -27,7 +27,7 @@ from gateway.log import (
     Start,
 )
 
-_INTERNAL = ("retry.", "dlq.", "replay.", "fanout.", "attempts")
+_INTERNAL = ("retry.", "dlq.", "replay", "fanout.", "attempts")
 
 
 class MemoryLog:
@@ -45,6 +45,8 @@ class MemoryLog:
         #: Appends and fetches that are still to fail.
         self.failing_appends = 0
         self.failing_fetches = 0
+        #: Commits are taken and not kept.
+        self.is_forgetting = False
         #: Appends and closing readers wait for an answer that does not come.
         self.is_silent = False
         #: Larger records are refused for good, as a broker does; by topic.
@@ -112,6 +114,14 @@ class MemoryLog:
         events = {f"events-{number}" for number in range(self.partitions)} if set(topics) - internal else set()
         return internal | events
 
+    async def unfinished(self, group_of: Callable[[str], str | None]) -> Mapping[str, int]:
+        groups = {topic: group_of(topic) for topic in self.records if topic.startswith(_INTERNAL)}
+        return {
+            topic: len(self.records[topic]) - self.committed.get((group, topic), 0)
+            for topic, group in groups.items()
+            if group is not None
+        }
+
     def partition(self, topic: str, key: str) -> str:
         if topic.startswith(_INTERNAL):
             return topic
@@ -127,8 +137,6 @@ class MemoryCursors:
     def __init__(self, log: MemoryLog) -> None:
         self.log = log
         self.loaded: dict[str, set[str]] = {}
-        #: Commits are taken and not kept.
-        self.is_forgetting = False
 
     async def load(
         self, cursor: str, topics: Collection[str], partitions: Collection[str], *, start: Start | Begins
@@ -143,7 +151,7 @@ class MemoryCursors:
         return found
 
     def commit(self, cursor: str, partition: str, offset: int) -> None:
-        if partition in self.loaded.get(cursor, ()) and not self.is_forgetting:
+        if partition in self.loaded.get(cursor, ()) and not self.log.is_forgetting:
             key = (cursor, partition)
             self.log.committed[key] = max(offset, self.log.committed[key])
 
@@ -277,7 +285,8 @@ class MemoryReader:
     def commit(self, partition: str, offset: int) -> None:
         self.commits.append((partition, offset))
         key = (self.group, partition)
-        self.log.committed[key] = max(offset, self.log.committed.get(key, 0))
+        if not self.log.is_forgetting:
+            self.log.committed[key] = max(offset, self.log.committed.get(key, 0))
 
     async def flush(self) -> None:
         pass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
@@ -16,6 +16,7 @@ from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.fanout import GROUP
 from gateway.fanout.guard import Allowed
 from gateway.fanout.reader import Plan, SubscriberReader, group_name
+from gateway.fanout.retry_topics import RetryTopics
 from gateway.fanout.telling import OnAttempt, Telling
 from gateway.log import EventLog
 from gateway.log.shared_reader import SharedReader
@@ -79,14 +80,40 @@ def plan(name: str = "billing", **options: object) -> Plan:
     return Plan(**{"name": name, "topics": ("sms.dr",), "start": "earliest", "tiers": (60.0, 600.0), **options})
 
 
+def retry_topics(
+    log: EventLog,
+    *readers: SubscriberReader,
+    clock: Clock | None = None,
+    tiers: Collection[float] = (60.0, 600.0),
+    known: Collection[str] = (),
+    metrics: Metrics | None = None,
+    **bounds: int,
+) -> RetryTopics:
+    """The shared topics of a process that has these subscribers; started by the caller."""
+    by_name = {reader.plan.name: reader for reader in readers}
+    made = RetryTopics(
+        log,
+        find=by_name.get,
+        is_known=lambda name: name in by_name or name in known,
+        clock=clock or SystemClock(),
+        metrics=metrics or Metrics(CollectorRegistry()),
+        **bounds,
+    )
+    made.apply(tiers)
+    return made
+
+
 @asynccontextmanager
 async def running(
     log: EventLog, url: str, *, timeout_s: float = 10.0, clock: Clock | None = None, **options: object
 ) -> AsyncIterator[OneReader]:
     sink = webhook(url, clock=clock, timeout_s=timeout_s, connections=int(options.get("concurrency", 32)))
     reader = make(log, sink, plan(timeout_s=timeout_s, **options), clock=clock)
+    topics = retry_topics(log, reader, clock=clock, tiers=reader.plan.tiers)
     reader.start()
+    topics.start()
     try:
         yield reader
     finally:
         await reader.stop(5.0)
+        await topics.stop()

@@ -1,21 +1,26 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from random import Random
 
 import orjson
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.breaker import Breaker, BreakerPolicy
+from gateway.fanout.retry import RetryPolicy
 from gateway.log import Record
 from tests.fanout.events import entries, in_order, repeats
 from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
-from tests.fanout.running import make, plan
+from tests.fanout.receiver import Post, Receiver
+from tests.fanout.running import make, plan, running
 from tests.fanout.scripted import DOWN, OK, ScriptedSink
+from tests.fanout.test_reader import until
 
 POLICY = BreakerPolicy(
     failure_rate=0.5, window_s=60.0, min_attempts=10, min_events=3, first_open_s=5.0, max_open_s=60.0
@@ -86,6 +91,17 @@ def test_probes_double_their_wait_and_one_success_closes() -> None:
     assert one.state == "closed"
     fail(one, 9, now=one.probe_at)
     assert one.state == "closed"
+
+
+def test_a_probe_comes_at_the_time_that_the_subscriber_named() -> None:
+    """Whether it opens with that answer, or stays open after a probe that was answered so."""
+    one = breaker()
+    fail(one, 9)
+    one.record("last", is_success=False, now=1.0, named_at=2.5)
+    assert (one.state, one.probe_at) == ("open", 2.5)
+    assert one.probe(2.5)
+    one.record("last", is_success=False, now=2.5, named_at=4.0)
+    assert (one.state, one.probe_at) == ("open", 4.0)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 30), st.integers(0, 5)), max_size=80))
@@ -198,3 +214,28 @@ async def test_an_open_breaker_outlives_a_restart() -> None:
         asked.answer.set_result(OK)
     await asyncio.sleep(0)
     await again.stop(0.1)
+
+
+async def test_a_subscriber_that_names_a_second_for_each_first_attempt_gets_its_retries_in_time() -> None:
+    """503 with ``Retry-After: 1`` to each first attempt: all 60 are delivered, each within seconds of being due."""
+    seen: dict[str, float] = {}
+    again: list[float] = []
+
+    async def second_time(post: Post) -> web.StreamResponse:
+        now = time.monotonic()
+        if post.id in seen:
+            again.append(now - seen[post.id])
+            return web.Response()
+        seen[post.id] = now
+        return web.Response(status=503, headers={"Retry-After": "1"})
+
+    log = MemoryLog()
+    await log.append(entries(60, 60))
+    policy = RetryPolicy(first_delay_s=1.0, max_delay_s=2.0)
+    async with Receiver(second_time) as receiver, running(log, receiver.url, concurrency=8, retry=policy) as reader:
+        await receiver.until_delivered(60, within_s=120)
+        await until(lambda: log.committed.get(("gateway.billing", "events-0")) == 60)
+        assert 0 == reader.outstanding
+    assert 120 == len(receiver.posts)
+    assert min(again) >= 1.0
+    assert sorted(again)[54] < 8.0

@@ -27,7 +27,7 @@ from tests.fanout.events import entries, entry, in_order, repeats
 from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver, ok, status
-from tests.fanout.running import make, plan, running, webhook
+from tests.fanout.running import make, plan, retry_topics, running, webhook
 from tests.fanout.scripted import DOWN, OK, ScriptedSink
 
 GROUP = "gateway.billing"
@@ -189,20 +189,20 @@ async def test_long_waits_are_parked_and_delivered_from_their_tier_in_time() -> 
     policy = RetryPolicy(attempts=5, first_delay_s=10_000.0, max_delay_s=10_000.0)
     async with Receiver(refuse_first) as receiver, running(log, receiver.url, retry=policy, clock=clock) as reader:
         await until(lambda: log.committed.get((GROUP, "events-0")) == 4)
-        (parked,) = [record for name in ("60s", "600s") for record in log.topic(f"retry.billing.{name}")]
+        (parked,) = [record for name in ("60s", "600s") for record in log.topic(f"retry.{name}")]
         headers = dict(parked.headers)
         due = float(headers["gateway-due"])
-        assert parked.topic == ("retry.billing.600s" if due - clock.now() >= 600 else "retry.billing.60s")
+        assert parked.topic == ("retry.600s" if due - clock.now() >= 600 else "retry.60s")
         assert "1" == headers["gateway-attempts"]
         assert [2, 3, 4] == receiver.numbers_by_key()["key-0"]
         is_refusing = False
-        await until(lambda: any("billing." in reader.group and reader.at for reader in log.readers))
+        await until(lambda: reader.outstanding == 1)
         clock.advance_to(due - 0.5)
         await turns()
         assert (0, 4) == (reader.in_flight, len(receiver.posts))
         clock.advance(1.0)
         await receiver.until_delivered(4)
-        await until(lambda: log.committed.get((parked.topic, parked.topic)) == 1)
+        await until(lambda: log.committed.get(("gateway.retry", parked.topic)) == 1)
     assert 0 == len(log.topic("dlq.billing"))
     assert receiver.posts[0].body == receiver.posts[-1].body
 
@@ -307,8 +307,10 @@ async def test_a_retry_after_of_hours_holds_the_others_for_an_hour() -> None:
     answers = [AttemptResult(429, retry_after_s=6 * 3600.0)]
     sink = ScriptedSink(lambda _: answers.pop() if answers else OK)
     reader = make(log, sink, plan(concurrency=1, window=Window(max_events=20, max_span=100)), clock=clock)
+    topics = retry_topics(log, reader, clock=clock)
     reader.start()
-    await until(lambda: log.topic("retry.billing.600s"))
+    topics.start()
+    await until(lambda: log.topic("retry.600s"))
     await pass_by(clock, 3599.0)
     assert [] == sink.delivered
     await pass_by(clock, 1.0)
@@ -317,6 +319,7 @@ async def test_a_retry_after_of_hours_holds_the_others_for_an_hour() -> None:
     await pass_by(clock, 6 * 3600.0)
     assert 300 == len(sink.delivered)
     await reader.stop(1.0)
+    await topics.stop()
 
 
 @pytest.mark.parametrize("step_s", [7200.0, -7200.0])
@@ -326,10 +329,12 @@ async def test_a_clock_that_is_set_makes_nothing_early_or_late(step_s: float) ->
     log = MemoryLog(now=clock.now)
     sink = ScriptedSink(lambda _: OK)
     await log.append(
-        [parking.parked(Record("p", 0, 0.0, *entry(99)), "retry.billing.60s", Trail(), clock.now() + 3600)]
+        [parking.parked(Record("p", 0, 0.0, *entry(99)), "retry.60s", Trail(), clock.now() + 3600, "billing")]
     )
     reader = make(log, sink, plan(rate_per_s=10.0), clock=clock)
+    topics = retry_topics(log, reader, clock=clock)
     reader.start()
+    topics.start()
     await until(lambda: reader.outstanding == 1)
     clock.set_by_s = step_s
     await log.append(entries(20, 20))
@@ -341,6 +346,7 @@ async def test_a_clock_that_is_set_makes_nothing_early_or_late(step_s: float) ->
     await pass_by(clock, 2.0)
     assert 21 == len(sink.delivered)
     await reader.stop(1.0)
+    await topics.stop()
 
 
 @pytest.mark.parametrize(("answer", "wait_s"), [(AttemptResult(503, retry_after_s=60.0), 60.0), (DOWN, 5.0)])
@@ -592,10 +598,10 @@ async def test_replays_go_the_normal_way_with_their_mark() -> None:
     """A record of the replay topic is delivered with the same id and bytes and ``gateway-replay: true``."""
     log = MemoryLog()
     one = entry(1)
-    await log.append([parking.replay(Record("events-0", 0, 0.0, *one), "replay.billing", 0.0)])
+    await log.append([parking.replay(Record("events-0", 0, 0.0, *one), 0.0, "billing")])
     async with Receiver() as receiver, running(log, receiver.url):
         await receiver.until_delivered(1)
-        await until(lambda: log.committed.get(("replay.billing", "replay.billing")) == 1)
+        await until(lambda: log.committed.get(("gateway.retry", "replay")) == 1)
     (post,) = receiver.posts
     assert ("true", one.id, one.value) == (post.headers["gateway-replay"], post.id, post.body)
 
@@ -639,13 +645,13 @@ async def test_a_dead_letter_that_is_too_large_is_stored_with_the_least_of_its_h
 async def test_a_parked_event_that_is_too_large_becomes_a_dead_letter() -> None:
     """What its retry topic will never take does not hold the position; the dead letter says why."""
     log = MemoryLog()
-    log.max_bytes["retry.billing.60s"] = 100
+    log.max_bytes["retry.60s"] = 100
     await log.append(entries(1))
     async with Receiver(status(500, headers={"Retry-After": "90"})) as receiver, running(log, receiver.url):
         await until(lambda: log.committed.get((GROUP, "events-0")) == 1)
     (letter,) = log.topic("dlq.billing")
     headers = dict(letter.headers)
-    assert ("poison", "retry.billing.60s: ") == (headers["gateway-reason"], headers["gateway-last-detail"][:19])
+    assert ("poison", "retry.60s: ") == (headers["gateway-reason"], headers["gateway-last-detail"][:11])
     assert ["500", "poison"] == [step[1] for step in orjson.loads(headers["gateway-trail"])]
 
 

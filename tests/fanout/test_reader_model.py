@@ -20,7 +20,7 @@ from gateway.log import Record
 from tests.fanout.events import entry
 from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryCursors, MemoryLog
-from tests.fanout.running import make, plan
+from tests.fanout.running import make, plan, retry_topics
 from tests.fanout.scripted import DOWN, OK, Asked, ScriptedSink
 
 GROUP = "gateway.billing"
@@ -69,7 +69,9 @@ class ReaderMachine(RuleBasedStateMachine):
         async def go() -> None:
             self.sink = ScriptedSink()
             self.reader = make(self.log, self.sink, self.plan, clock=self.clock, seed=self.number)
+            self.topics = retry_topics(self.log, self.reader, clock=self.clock, tiers=self.plan.tiers, max_events=36)
             self.reader.start()
+            self.topics.start()
             await turns()
 
         self.run(go())
@@ -122,14 +124,16 @@ class ReaderMachine(RuleBasedStateMachine):
 
         self.run(go())
 
-    @rule(partition=st.sampled_from(["events-0", "events-1"]))
+    @rule(partition=st.sampled_from(["events-0", "events-1", "retry.30s", "retry.60s"]))
     def rebalance(self, partition: str) -> None:
         """In flight attempts of the partition are cancelled; then it comes back at its commit."""
 
         async def go() -> None:
-            if not self.log.shared or partition not in self.log.shared[0].at:
+            readers = [*self.log.shared, *self.log.readers]
+            reader = next((one for one in readers if partition in self.log.partitions_of(one.topics)), None)
+            if reader is None or (reader in self.log.shared and partition not in reader.at):
                 return
-            task = asyncio.create_task(self.log.shared[0].rebalance([partition]))
+            task = asyncio.create_task(reader.rebalance([partition]))
             while not task.done():
                 await turns()
                 if (due := self.clock.next_call()) is not None and not task.done():
@@ -145,15 +149,19 @@ class ReaderMachine(RuleBasedStateMachine):
 
         async def crash() -> None:
             self.reader.gate.close()  # timers of a process that is no more
-            for task in self.reader._readers:
+            tasks = asyncio.all_tasks(self.loop) - {asyncio.current_task(self.loop)}
+            for task in tasks:
                 task.cancel()
-            stopping = [self.reader._workers.stop(), self.reader.reading.stop()]
-            await asyncio.gather(*self.reader._readers, *stopping, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             self.log.readers.clear()
             self.log.shared.clear()
             self.log.cursors = MemoryCursors(self.log)
 
-        self.run(crash() if is_crash else self.reader.stop(0.0))
+        async def stop() -> None:
+            await self.reader.stop(0.0)
+            await self.topics.stop()
+
+        self.run(crash() if is_crash else stop())
         self.start()
 
     @rule(failing_appends=st.integers(0, 3), failing_fetches=st.integers(0, 2), is_forgetting=st.booleans())
@@ -161,7 +169,7 @@ class ReaderMachine(RuleBasedStateMachine):
         """Appends and fetches that raise, commits that are lost, from now on."""
         self.log.failing_appends = failing_appends
         self.log.failing_fetches = failing_fetches
-        self.log.cursors.is_forgetting = is_forgetting
+        self.log.is_forgetting = is_forgetting
 
     @rule(faults=st.integers(1, 3))
     def we_break(self, faults: int) -> None:
@@ -206,19 +214,18 @@ class ReaderMachine(RuleBasedStateMachine):
     @invariant()
     def bounded(self) -> None:
         if hasattr(self, "reader"):
-            lanes = 1 + 1 + len(self.plan.tiers)
-            assert self.reader.outstanding <= self.plan.window.max_events * lanes + lanes
+            assert self.reader.outstanding <= self.plan.window.max_events + 36 + 4
 
     async def left(self) -> int:
         """Records in the main topics, the tier and the replay topic that are not committed."""
-        readers = [reader for reader in self.log.readers if reader.group.startswith(("retry.", "replay."))]
+        readers = [reader for reader in self.log.readers if reader.group.startswith("gateway.")]
         main = await self.reader.lag()
-        if len(readers) < 2 or main is None:
+        if len(readers) < 3 or main is None:
             return 1
         return main + sum([sum((await reader.lag()).values()) for reader in readers])
 
     def put_away(self) -> set[int]:
-        topics = ("retry.billing.30s", "dlq.billing")
+        topics = ("retry.30s", "retry.60s", "dlq.billing")
         return {_number(record.value) for topic in topics for record in self.log.topic(topic)}
 
     def teardown(self) -> None:
@@ -227,7 +234,7 @@ class ReaderMachine(RuleBasedStateMachine):
             self.loop.close()
             return
         self.log.failing_appends = self.log.failing_fetches = 0
-        self.log.cursors.is_forgetting = False
+        self.log.is_forgetting = False
         self.faults = 0
         for _ in range(2000):
             while self.sink.asked:
@@ -238,6 +245,7 @@ class ReaderMachine(RuleBasedStateMachine):
         letters = {_number(record.value) for record in self.log.topic("dlq.billing")}
         arrived = {number for _, number in self.delivered} | letters
         self.run(self.reader.stop(0.0))
+        self.run(self.topics.stop())
         self.loop.close()
         structlog.reset_defaults()
         assert arrived == set(range(1, self.number + 1))

@@ -47,10 +47,10 @@ async def log() -> MemoryLog:
 async def test_selections(log: MemoryLog, selection: Selection, numbers: list[int]) -> None:
     """By id, time and type; a dry run counts the same and stores nothing."""
     counted = await replay(log, BILLING, selection, clock=CLOCK, is_dry_run=True)
-    assert (counted.events, log.topic("replay.billing")) == (len(numbers), [])
+    assert (counted.events, log.topic("replay")) == (len(numbers), [])
     done = await replay(log, BILLING, selection, clock=CLOCK)
     assert done.by_type == counted.by_type
-    assert {record.id for record in log.topic("replay.billing")} == {entry(number).id for number in numbers}
+    assert {record.id for record in log.topic("replay")} == {entry(number).id for number in numbers}
 
 
 async def test_replayed_events_arrive_with_same_id_and_bytes_in_order_and_marked(log: MemoryLog) -> None:
@@ -81,7 +81,7 @@ async def test_rate_cap_spreads_the_replay() -> None:
     await log.append(entries(10))
     clock.advance(1.0)
     await replay(log, BILLING, Selection(), clock=clock, rate_per_s=2.0)
-    due = [float(dict(record.headers)["gateway-due"]) - clock.now() for record in log.topic("replay.billing")]
+    due = [float(dict(record.headers)["gateway-due"]) - clock.now() for record in log.topic("replay")]
     assert due == pytest.approx([number / 2 for number in range(10)], abs=0.01)
 
 

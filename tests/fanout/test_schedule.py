@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.job import Job
 from gateway.fanout.schedule import Place, Schedule
 from gateway.log import Record
@@ -18,6 +19,13 @@ class Id(str):
 def job(number: int, key: str, due: float = 0.0) -> Job:
     record = Record("p", number, 0.0, "t", key, Id(f"{number:032x}"), b"{}")
     return Job(record, None, None, due=due)  # type: ignore[arg-type]
+
+
+def retried(one: Job, *, probes: int = 0) -> Job:
+    """As after a failed attempt."""
+    one.note(0.0, AttemptResult(500), counts=not probes)
+    one.probes = probes
+    return one
 
 
 def drain(schedule: Schedule, now: float = 0.0) -> list[int]:
@@ -95,6 +103,81 @@ def test_what_is_discarded_is_let_go(due: float) -> None:
     assert [0] == drain(schedule, due)
 
 
+def test_retries_that_are_due_go_before_new_events_and_the_oldest_of_them_first() -> None:
+    """By the time since which each is due, wherever it came from."""
+    schedule = Schedule(by_key=True)
+    new = [job(number, f"new-{number}") for number in range(3)]
+    parked = [retried(job(10, "a", due=3.0)), retried(job(11, "b", due=1.0)), retried(job(12, "c", due=9.0))]
+    for one in [*new, *parked]:
+        schedule.offer(one, 0.0)
+    first = schedule.take(0.0)
+    assert first is new[0]
+    schedule.postpone(retried(first), 2.0)
+    assert [11, 0, 10, 1, 2] == drain(schedule, 5.0)
+    assert [12] == drain(schedule, 9.0)
+
+
+def test_an_event_that_failed_a_probe_lets_the_others_probe_first() -> None:
+    """A bad event is due again before all others, and must not be the only one that is ever tried."""
+    schedule = Schedule(by_key=True)
+    for one in (retried(job(0, "bad", due=1.0), probes=1), retried(job(1, "good", due=4.0)), job(2, "new")):
+        schedule.offer(one, 0.0)
+    probes = [schedule.take(5.0, is_probe=True) for _ in range(3)]
+    assert [1, 2, 0] == [one.record.offset for one in probes if one is not None]
+
+
+@settings(max_examples=200)
+@given(
+    jobs=st.lists(st.tuples(st.booleans(), st.floats(0.0, 9.0), st.integers(0, 3)), min_size=1, max_size=20),
+    is_probe=st.booleans(),
+)
+def test_who_goes_first(jobs: list[tuple[bool, float, int]], is_probe: bool) -> None:
+    """Any jobs that are due: retries before new ones, the oldest due first; a probe takes who failed the fewest."""
+    schedule = Schedule(by_key=False)
+    made = []
+    for number, (is_retry, due, probes) in enumerate(jobs):
+        one = job(number, "k", due=due if is_retry else 0.0)
+        made.append(retried(one, probes=probes) if is_retry else one)
+        schedule.offer(one, 0.0)
+    left = list(made)
+    while (taken := schedule.take(10.0, is_probe=is_probe)) is not None:
+        left.remove(taken)
+        is_retry = bool(taken.trail.steps)
+        retries = [one for one in left if one.trail.steps]
+        if is_retry and not is_probe:
+            assert all(taken.due <= one.due for one in retries)
+        elif is_retry:
+            assert all((taken.probes, taken.due) <= (one.probes, one.due) for one in retries)
+            assert taken.probes == 0 or len(retries) == len(left)
+        else:
+            assert all(is_probe and one.probes for one in retries)
+            assert all(taken.record.offset < one.record.offset for one in left if not one.trail.steps)
+    assert [] == left
+
+
+@settings(max_examples=200)
+@given(count=st.integers(2, 12), bad=st.integers(0, 11), is_new=st.booleans())
+def test_a_bad_event_cannot_keep_the_breaker_open(count: int, bad: int, is_new: bool) -> None:
+    """One event fails whenever it is tried and is due again at once: another one is tried at the second probe."""
+    schedule = Schedule(by_key=True)
+    bad %= count
+    for number in range(count):
+        one = job(number, f"k{number}", due=0.0 if is_new else 1.0 + number)
+        schedule.offer(one if is_new else retried(one), 0.0)
+    tried = []
+    for probe in range(2):
+        now = 20.0 + probe
+        taken = schedule.take(now, is_probe=True)
+        assert taken is not None
+        tried.append(taken.record.offset)
+        if taken.record.offset == bad:
+            taken.note(now, AttemptResult(500), counts=False)
+            schedule.postpone(taken, now)
+        else:
+            schedule.finish(taken)
+    assert {bad} != set(tried)
+
+
 @settings(max_examples=300)
 @given(data=st.data())
 def test_any_interleaving_keeps_the_order_of_each_key(data: st.DataObject) -> None:
@@ -117,7 +200,7 @@ def test_any_interleaving_keeps_the_order_of_each_key(data: st.DataObject) -> No
                 schedule.offer(one, now)
                 waiting_room.append(one)
             case "take":
-                taken = schedule.take(now)
+                taken = schedule.take(now, is_probe=data.draw(st.booleans()))
                 if taken is not None:
                     assert taken.record.key not in {one.record.key for one in flight}
                     waiting_room.remove(taken)
@@ -128,6 +211,7 @@ def test_any_interleaving_keeps_the_order_of_each_key(data: st.DataObject) -> No
                 schedule.finish(done)
             case "postpone" if flight:
                 back = flight.pop()
+                back.note(now, AttemptResult(500), counts=data.draw(st.booleans()))
                 waiting_room.append(back)
                 schedule.postpone(back, now + data.draw(st.floats(0.0, 5.0)))
             case "give" if flight:

@@ -229,6 +229,15 @@ class Journal:
             positions = {stream: self._beginning(stream, start) for stream in streams}
         return JournalReader(self, name, positions, wanted, is_kept=False)
 
+    async def unfinished(self, group_of: Callable[[str], str | None]) -> Mapping[str, int]:
+        """See :meth:`gateway.log.EventLog.unfinished`."""
+        kept = self.positions()
+        groups = {stream: group for stream in self.streams() if (group := group_of(stream)) is not None}
+        return {
+            stream: self.head(stream) - min(self.head(stream), max(self.floor(stream), kept.get((group, stream), 0)))
+            for stream, group in groups.items()
+        }
+
     async def origin(self, stream: str, start: Start | Begins) -> int:
         """Return where a name begins that has no position in a stream."""
         if not isinstance(start, str):

@@ -8,6 +8,8 @@ from typing import Final
 EVENTS: Final = "events"
 #: Topics that get a stream of their own; ``internal.`` are those that :mod:`gateway.log.journal.inspection` names.
 INTERNAL: Final = ("retry.", "dlq.", "replay.", "fanout.", "internal.")
+#: Another such topic, shared by all subscribers.
+REPLAY: Final = "replay"
 
 #: 2^44 records in one stream is 500 years at a thousand a second; 2^19 streams are left.
 SHIFT: Final = 44
@@ -16,4 +18,4 @@ MASK: Final = (1 << SHIFT) - 1
 
 def stream_of(topic: str) -> str:
     """The stream that holds a topic: internal topics have one each, vendor events share one."""
-    return topic if topic.startswith(INTERNAL) else EVENTS
+    return topic if topic.startswith(INTERNAL) or topic == REPLAY else EVENTS

@@ -9,7 +9,7 @@ from typing import Any, Final
 import structlog
 
 from gateway.log import TOMBSTONE, FlawedRecord, Record
-from gateway.log.kafka.topics import OWN_PREFIXES
+from gateway.log.kafka.topics import is_own
 from gateway.telemetry.metrics import METRICS
 
 #: Between two lines about one partition. A topic full of such records would otherwise fill the log.
@@ -35,7 +35,7 @@ class NotEvents:
 
         Logged where the partition's last line is old enough.
         """
-        if record.topic.startswith(OWN_PREFIXES):
+        if is_own(record.topic):
             return FlawedRecord(record if record.id else record._replace(id=_id_of(record)), flaw)
         kind = "tombstone" if flaw == TOMBSTONE else "not_an_event"
         counter = self._counters.get(kind)

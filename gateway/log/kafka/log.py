@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -13,7 +14,7 @@ import structlog
 from gateway.config.settings import FAMILIES
 from gateway.errors import Poison
 from gateway.log import ALL_NEW, Appended, Begins, Entry, LogKind, OnAssigned, OnRevoked, Record, Start
-from gateway.log.kafka import faults, topics
+from gateway.log.kafka import faults, topics, unfinished
 from gateway.log.kafka.answers import Answers
 from gateway.log.kafka.availability import State, both
 from gateway.log.kafka.cursor_placement import CursorPlacement
@@ -64,6 +65,7 @@ class KafkaLog:
         name: label of the writer in metrics and logs.
         creates: topics of events that are created when they are read and missing, as the gateway's own topics are;
             others are waited for. None: reading creates nothing at all, for people who look on.
+        at_start: topics that are created with the first ones, in the same request, as they will be needed.
     """
 
     kind: LogKind = "kafka"
@@ -74,6 +76,7 @@ class KafkaLog:
         *,
         name: str = "writer",
         creates: Collection[str] | None = FAMILIES,
+        at_start: Collection[str] = (),
         reader_policy: ReaderPolicy | None = None,
         cursor_policy: CursorPolicy | None = None,
         clock: Callable[[], float] = time.time,
@@ -85,6 +88,7 @@ class KafkaLog:
         self._append_s = append_s
         self._writer = Writer(options, writer_policy, name=name, on_poison=self._refuse)
         self._creates = creates
+        self._at_start = frozenset(at_start)
         self._known: set[str] = set()
         self._ensuring = asyncio.Lock()
         self._ids = TopicIds()
@@ -224,6 +228,14 @@ class KafkaLog:
             )
         )
 
+    async def unfinished(self, group_of: Callable[[str], str | None]) -> Mapping[str, int]:
+        """See :meth:`gateway.log.EventLog.unfinished`.
+
+        Raises:
+            KafkaAway: Kafka cannot be reached, or refuses.
+        """
+        return await unfinished.unfinished(self.options, group_of)
+
     def _parts(self) -> dict[str, Any]:
         """What readers share, and what they get of us."""
         options = self.options
@@ -261,10 +273,20 @@ class KafkaLog:
             return
         async with self._ensuring:
             missing = set(names) - self._known
-            created = await topics.create(self.options, missing)
+            created = await self._create(missing)
             self._known |= missing
         if created:
             _log.info("kafka.topics_created", topics=created)
+
+    async def _create(self, missing: set[str]) -> list[str]:
+        first, self._at_start = self._at_start - missing, frozenset()
+        if first:
+            # Without the right to one of them the others must not wait: then each is created when it is needed.
+            with suppress(faults.KafkaAway):
+                created = await topics.create(self.options, missing | first)
+                self._known |= first
+                return created
+        return await topics.create(self.options, missing)
 
     async def missing(self, names: Collection[str]) -> dict[str, str]:
         """Create those of the topics that are ours to create; return the others that do not exist, with a hint each.
@@ -273,11 +295,16 @@ class KafkaLog:
             KafkaAway: Kafka cannot be reached, or refuses.
         """
         if self._creates is not None:
-            await self.ensure([name for name in names if name in self._creates or name.startswith(topics.OWN_PREFIXES)])
+            await self.ensure([name for name in names if self._is_created_by_reading(name)])
         unknown = set(names) - self._known
         absent = await topics.missing(self.options, unknown)
         self._known |= unknown - absent.keys()
         return absent
+
+    def _is_created_by_reading(self, name: str) -> bool:
+        if topics.is_own(name):
+            return not topics.is_created_by_writing(name)
+        return self._creates is not None and name in self._creates
 
     def _background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs to its end even if nobody waits for it; :meth:`stop` does."""

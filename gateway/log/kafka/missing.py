@@ -1,6 +1,7 @@
 """Topics that a reader is to read and that do not exist: named, waited for, never created.
 
-The gateway creates its own topics. Any other may be mistyped, or may be created later by its owner. The reader reads
+The gateway creates its own topics. One of dead letters is there from the first one on; until then it is read as
+empty, and nothing is said of it. Any other may be mistyped, or may be created later by its owner. The reader reads
 those that exist; one that comes later is read from its beginning, as all of it is new.
 """
 
@@ -13,6 +14,7 @@ from typing import Any, Final
 import structlog
 
 from gateway.log.kafka.options import KafkaOptions
+from gateway.log.kafka.topics import is_created_by_writing
 from gateway.telemetry.metrics import METRICS
 
 #: Between looks at a topic that does not exist. By itself aiokafka looks once a minute.
@@ -36,9 +38,12 @@ class MissingTopics:
         #: Unix seconds since when there are problems.
         self.since = 0.0
         self._looked_at = 0.0
+        self._empty: frozenset[str] = frozenset()
 
     def found(self, hints: Mapping[str, str]) -> None:
         """Take what does not exist, each topic with the end of a sentence about the nearest name; log what is new."""
+        self._empty = frozenset(filter(is_created_by_writing, hints))
+        hints = {topic: hint for topic, hint in hints.items() if topic not in self._empty}
         for topic, hint in hints.items():
             if topic not in self.problems:
                 _log.warning(
@@ -59,7 +64,8 @@ class MissingTopics:
 
     def others(self, kafka_names: Collection[str]) -> list[str]:
         """Those that exist, of these names in Kafka."""
-        return [name for name in kafka_names if self._options.own_name(name) not in self.problems]
+        absent = self.problems.keys() | self._empty
+        return [name for name in kafka_names if self._options.own_name(name) not in absent]
 
     def look(self, consumer: Any) -> None:
         """Forget those that the consumer knows by now; ask it to look now and then. Quick, and never blocks."""

@@ -1,6 +1,6 @@
 """Create and list topics (Kafka protocol: CreateTopics, Metadata).
 
-Used by ``gateway topics create|list``, at start, and on demand for ``retry.…`` and ``dlq.…``.
+Used by ``gateway topics create|list``, at start, and for ``dlq.<subscriber>`` with its first record.
 """
 
 from __future__ import annotations
@@ -25,8 +25,17 @@ _REQUEST_S: Final = 15.0
 _CLOSE_S: Final = 2.0
 #: Topics of the gateway itself that hold no events: attempts, states of subscribers.
 OWN_STATE: Final = "fanout."
-#: What names of the gateway's own topics begin with, beside those of events.
-OWN_PREFIXES: Final = ("retry.", "replay.", "dlq.", OWN_STATE)
+_OWN_PREFIXES: Final = ("retry.", "replay.", "dlq.", OWN_STATE)
+
+
+def is_own(topic: str) -> bool:
+    """Return whether a topic is the gateway's own, and not one of events."""
+    return topic.startswith(_OWN_PREFIXES) or topic == "replay"
+
+
+def is_created_by_writing(topic: str) -> bool:
+    """Return whether a topic is there from its first record on, and holds nothing until then: dead letters."""
+    return topic.startswith("dlq.")
 
 
 @dataclass(frozen=True, slots=True)

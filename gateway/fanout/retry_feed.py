@@ -1,0 +1,397 @@
+"""One topic that all subscribers share: log → the subscribers' dispatchers, and completions → watermark → commit.
+
+Events stay here, whole, from when they are read until they are done, so the window bounds them. A record is offered
+to its subscriber at once; the subscriber's schedule holds it until it is due. What :mod:`.retry_moves` chooses is
+withdrawn from there, appended again, and only then passed.
+
+A retry topic is in the order of parking, and each event in it waits at least as long as the topic's name says: so
+while the window is full of events that wait, those behind it are mostly not due either, and reading rests. When it
+stays full, the feed looks ahead (:mod:`.retry_ahead`) for an event that is due, of a subscriber that has none in the
+window; only then room is made by appending again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from itertools import islice
+from typing import Final
+
+import structlog
+
+from gateway.errors import GatewayError
+from gateway.fanout import parking
+from gateway.fanout.clock import Clock, sleep
+from gateway.fanout.job import Job, ParkedJob, Position, Recipient, Standing
+from gateway.fanout.partition_queue import PartitionQueue, Window
+from gateway.fanout.retry_ahead import Ahead
+from gateway.fanout.retry_moves import Move, Progress, Share, choose
+from gateway.fanout.retry_store import store
+from gateway.fanout.schedule import Place
+from gateway.log import TOMBSTONE, Batch, Entry, EventLog, Record
+from gateway.telemetry import redaction
+from gateway.telemetry.metrics import Metrics
+
+#: Name of the cursor of all these topics.
+CURSOR: Final = "retry"
+#: Reading on as soon as there is room for one would cost a fetch for each event.
+_ENOUGH: Final = 500
+#: Between two looks at what is held, when nothing had to be appended again, and when something had: then ten thousand
+#: events a second, at most.
+_TEND_S: Final = 1.0
+_BETWEEN_APPENDS_S: Final = 0.05
+_PER_APPEND: Final = 500
+#: Done behind one that holds the position: what a crash repeats of this topic at most, about.
+_MAX_REPEATS: Final = 500
+#: A revoked partition waits so long for attempts under way.
+_SETTLE_S: Final = 2.0
+_SETTLE_LOOK_S: Final = 0.05
+
+_log = structlog.get_logger("gateway.fanout")
+
+
+class TopicFeed:
+    """Hands the parked events of one topic to their subscribers; see the module.
+
+    Args:
+        topic: its name.
+        find: returns a subscriber that runs here.
+        is_known: whether a subscriber is configured.
+        again: returns the retry topic for a wait, in seconds.
+        window: bounds of what is in memory.
+        on_commit: called with a partition and an offset: everything below is done.
+    """
+
+    name = CURSOR
+
+    def __init__(
+        self,
+        log: EventLog,
+        topic: str,
+        *,
+        find: Callable[[str], Recipient | None],
+        is_known: Callable[[str], bool],
+        again: Callable[[float], str],
+        window: Window,
+        on_commit: Callable[[str, int], None],
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self.topic = topic
+        self.topics = frozenset({topic})
+        self._log = log
+        self._find = find
+        self._is_known = is_known
+        self._again = again
+        self._window = window
+        self._on_commit = on_commit
+        self._clock = clock
+        self._moved = metrics.counter("gateway_retry_moved")
+        self._lost = metrics.counter("gateway_deliveries")
+        self._positions: dict[str, PartitionQueue] = {}
+        self._leaving: set[str] = set()
+        self._progress: dict[str, Progress] = {}
+        self._held: Counter[str] = Counter()
+        self._events = 0
+        self._bytes = 0
+        self._ahead = Ahead(log, topic, clock)
+        #: Set whenever it is hungry again.
+        self.has_room = asyncio.Event()
+        self._has_work = asyncio.Event()
+        self._enough = max(1, min(_ENOUGH, window.max_events // 4))
+
+    # -- as a cursor --------------------------------------------------------------------------------------------
+
+    def room(self) -> int:
+        """Return how many records it can take; 0 or less: full."""
+        if self._bytes >= self._window.max_bytes:
+            return 0
+        span = max((position.mark.span for position in self._positions.values()), default=0)
+        return min(self._window.max_events - self._events, self._window.max_span - span)
+
+    def is_hungry(self) -> bool:
+        """Return whether it would soon be idle."""
+        return self.room() >= self._enough
+
+    def is_willing(self) -> bool:
+        """Return whether it catches up now."""
+        return True
+
+    @property
+    def held(self) -> int:
+        """Events in memory."""
+        return self._events
+
+    def take(self, batch: Batch) -> None:
+        """Take records in, and offer each to its subscriber. Gaps are passed as records are."""
+        passed: dict[str, PartitionQueue] = {}
+        for record in batch:
+            if record.partition in self._leaving:
+                continue
+            position = self._position(record.partition)
+            if record.offset < position.next:
+                continue
+            position.next = record.offset + 1
+            found = parking.read(record)
+            if record.flaw or not found.subscriber:
+                if record.flaw != TOMBSTONE:
+                    _log.warning("retry.not_ours", partition=record.partition, offset=record.offset)
+                    self._moved.labels("not_ours").inc()
+                position.mark.pass_over(record.offset)
+                passed[position.name] = position
+                continue
+            self._hold(record, position, found)
+        for name, end in batch.ends.items():
+            if name in self._leaving:
+                continue
+            position = self._position(name)
+            if end > position.next:
+                position.next = end
+                position.mark.pass_over(end - 1)
+                passed[name] = position
+        for position in passed.values():
+            self._commit(position)
+        if self._events:
+            self._has_work.set()
+
+    async def revoked(self, partitions: Collection[str]) -> None:
+        """Give partitions up: what has not begun is dropped, attempts get two seconds, then they are cancelled."""
+        leaving = [self._positions.pop(name) for name in partitions if name in self._positions]
+        self._leaving.update(partitions)
+        try:
+            await self._settle(leaving)
+        finally:
+            self._leaving.difference_update(partitions)
+
+    async def _settle(self, leaving: Sequence[PartitionQueue]) -> None:
+        for position in leaving:
+            position.is_ours = False
+        self._drop(leaving)
+        until = self._clock.monotonic() + _SETTLE_S
+        while any(position.jobs for position in leaving) and self._clock.monotonic() < until:
+            await sleep(self._clock, _SETTLE_LOOK_S)
+            self._drop(leaving)  # what failed meanwhile waits for retry, and not here
+        for job in [job for position in leaving for job in position.jobs.values()]:
+            if isinstance(job, ParkedJob) and job.target is not None:
+                job.target.cut([job])
+
+    # -- as a source of jobs ------------------------------------------------------------------------------------
+
+    def done(self, job: Job) -> None:
+        """See :class:`gateway.fanout.job.Source`."""
+        position = job.position
+        if not self._forget(job):
+            return
+        assert isinstance(job, ParkedJob)
+        if not job.is_moving and (progress := self._progress.get(job.subscriber)) is not None:
+            progress.at = self._clock.monotonic()
+            offset = max(job.record.offset, progress.offsets.get(position.name, 0))
+            progress.offsets[position.name] = offset
+        if position.mark.done(job.record.offset) and position.is_ours:
+            self._commit(position)
+
+    def abandon(self, job: Job) -> None:
+        """See :class:`gateway.fanout.job.Source`."""
+        self._forget(job)
+
+    def again(self, delay_s: float) -> str:
+        """Return the topic that an event goes to whose next attempt is in ``delay_s`` seconds."""
+        return self._again(delay_s)
+
+    def left(self, target: Recipient) -> None:
+        """A subscriber was stopped: its events wait for the one that takes its place, if one does."""
+        for job in [job for job in self._jobs() if job.target is target]:
+            self._assign(self._exchange(job))
+
+    def came(self, name: str) -> None:
+        """A subscriber was started."""
+        for job in [job for job in self._jobs() if job.target is None and job.subscriber == name]:
+            self._assign(job)
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Look for ever at what is held; cancel it to stop. Trouble of the log is waited out, never raised."""
+        while True:
+            await self._has_work.wait()
+            has_moved = False
+            try:
+                has_moved = await self.tend()
+            except Exception as exc:  # the top of a task: a topic that nobody tends would hold its position
+                is_expected = isinstance(exc, GatewayError) and exc.retriable
+                _log.warning(
+                    "retry.move_failed", topic=self.topic, error=redaction.fault(exc), exc_info=not is_expected
+                )
+            if not self._events:
+                self._has_work.clear()
+            await sleep(self._clock, _BETWEEN_APPENDS_S if has_moved else _TEND_S)
+
+    def drop(self) -> None:
+        """Forget everything: it is not committed, and comes again."""
+        leaving = list(self._positions.values())
+        self._positions.clear()
+        for position in leaving:
+            position.is_ours = False
+        self._drop(leaving)
+
+    # -- appending again ----------------------------------------------------------------------------------------
+
+    async def tend(self) -> bool:
+        """Append again what is not waited for; return whether there was any. See :mod:`.retry_moves`.
+
+        Raises:
+            GatewayError: the log does not take it now.
+        """
+        for job in [job for job in self._jobs() if job.target is None and not job.is_moving]:
+            self._assign(job)
+        await self._ahead.look(self._nexts(), lambda name: bool(self._held[name]), is_full=not self.is_hungry())
+        moves = self._chosen()[:_PER_APPEND]
+        if moves:
+            await self._move(moves)
+        return bool(moves)
+
+    def _chosen(self) -> list[Move]:
+        share = None
+        if not self.is_hungry() and self._ahead.is_waited_for(self._nexts()):
+            parts = 2 * max(1, len(self._held))
+            share = Share(self._window.max_events // parts, self._window.max_bytes // parts)
+        return choose(
+            self._jobs(),
+            self._clock.monotonic(),
+            standing=self._standing,
+            progress=self._progress.get,
+            share=share,
+            blocking=self._blocking(),
+        )
+
+    def _blocking(self) -> set[ParkedJob]:
+        found: set[ParkedJob] = set()
+        for position in self._positions.values():
+            beyond = position.mark.span - len(position.jobs) - _MAX_REPEATS
+            if beyond > 0:
+                found.update(job for job in islice(position.jobs.values(), beyond) if isinstance(job, ParkedJob))
+        return found
+
+    async def _move(self, moves: Sequence[Move]) -> None:
+        moves = [move for move in reversed(moves) if self._withdraw(move.job)][::-1]
+        try:
+            await self._append(moves)
+        except BaseException:
+            for move in moves:
+                if move.job.position.jobs.get(move.job.record.offset) is move.job:
+                    self._assign(self._exchange(move.job))
+            raise
+        for move in moves:
+            self._moved.labels(move.reason).inc()
+            self.done(move.job)
+
+    def _withdraw(self, job: ParkedJob) -> bool:
+        """Take an event back for a move; return False if it went out meanwhile, as one before it of its key did."""
+        if job.place is Place.FLIGHT:
+            return False
+        job.is_moving = True
+        if job.target is not None:
+            job.target.withdraw(job)
+        return True
+
+    async def _append(self, moves: Sequence[Move]) -> None:
+        forms = [
+            (self._entry(move), *parking.last_forms(move.job.record, move.job.trail, move.job.subscriber))
+            for move in moves
+        ]
+        for number, error in (await store(self._log, forms)).items():
+            job = moves[number].job
+            self._lost.labels(job.subscriber, "lost").inc()
+            _log.error("delivery.lost", id=redaction.event_id(job.record.id), topic=self.topic, error=error)
+
+    def _entry(self, move: Move) -> Entry:
+        job, delay_s = move.job, move.due - self._clock.monotonic()
+        if move.is_dead:
+            _log.warning(
+                "delivery.dead_lettered",
+                id=redaction.event_id(job.record.id),
+                topic=job.record.topic,
+                subscriber=job.subscriber,
+                reason="no_subscriber",
+            )
+            return parking.dead_letter(job.record, parking.dlq_topic(job.subscriber), job.trail, "no_subscriber")
+        topic, due = self._again(delay_s), self._clock.now() + delay_s
+        moves = 0 if move.reason in ("held", "full") else job.moves + 1
+        return parking.parked(job.record, topic, job.trail, due, job.subscriber, moves=moves)
+
+    # -- bookkeeping --------------------------------------------------------------------------------------------
+
+    def _position(self, name: str) -> PartitionQueue:
+        position = self._positions.get(name)
+        if position is None:
+            position = self._positions[name] = PartitionQueue(name)
+        return position
+
+    def _nexts(self) -> dict[str, int]:
+        return {name: position.next for name, position in self._positions.items()}
+
+    def _jobs(self) -> list[ParkedJob]:
+        positions = self._positions.values()
+        return [job for one in positions for job in one.jobs.values() if isinstance(job, ParkedJob)]
+
+    def _hold(self, record: Record, position: PartitionQueue, found: parking.Parked) -> None:
+        job = ParkedJob(record, self, position, subscriber=found.subscriber, moves=found.moves)
+        job.trail, job.attempts, job.is_replay = found.trail, found.trail.attempts, found.is_replay
+        job.due = self._clock.monotonic() + max(0.0, found.due - self._clock.now())
+        position.mark.track(record.offset)
+        position.jobs[record.offset] = job
+        self._events += 1
+        self._bytes += job.size
+        self._held[job.subscriber] += 1
+        self._progress.setdefault(job.subscriber, Progress(self._clock.monotonic()))
+        self._assign(job)
+
+    def _standing(self, name: str) -> Standing:
+        target = self._find(name)
+        if target is not None:
+            return target.standing
+        return Standing.ABSENT if self._is_known(name) else Standing.GONE
+
+    def _assign(self, job: ParkedJob) -> None:
+        target = self._find(job.subscriber)
+        if target is not None:
+            job.target = target
+            target.offer(job)
+
+    def _exchange(self, job: ParkedJob) -> ParkedJob:
+        """Put a fresh job in the place of one that was withdrawn."""
+        again = job.position.jobs[job.record.offset] = job.anew()
+        return again
+
+    def _drop(self, leaving: Sequence[PartitionQueue]) -> None:
+        """Forget what has not begun; the last first, as the head of a key would let its next one go."""
+        for job in reversed([job for position in leaving for job in list(position.jobs.values())]):
+            assert isinstance(job, ParkedJob)
+            if job.place is not Place.FLIGHT:
+                if job.target is not None and job.place is not Place.GONE:
+                    job.target.withdraw(job)
+                self._forget(job)
+
+    def _forget(self, job: Job) -> bool:
+        """Remove an event from memory; return whether it was there."""
+        jobs = job.position.jobs
+        if jobs.get(job.record.offset) is not job:
+            return False
+        assert isinstance(job, ParkedJob)
+        del jobs[job.record.offset]
+        self._events -= 1
+        self._bytes -= job.size
+        self._held[job.subscriber] -= 1
+        if not self._held[job.subscriber]:
+            del self._held[job.subscriber]
+            del self._progress[job.subscriber]
+        if self.is_hungry():
+            self.has_room.set()
+        return True
+
+    def _commit(self, position: Position) -> None:
+        offset = position.mark.committable
+        if offset is not None and offset != position.committed:
+            position.committed = offset
+            self._on_commit(position.name, offset)

@@ -1,0 +1,152 @@
+"""Which parked events are appended again instead of being waited for: pure.
+
+Retry topics and ``replay`` are shared by all subscribers, and each has one position. It goes on although one subscriber
+takes nothing: what it does not take is appended again, at the end of a retry topic, with a later due time.
+
+=========  ==========================================================================================================
+down       the subscriber's breaker is open, or it is paused or stopped; the event that is due for longest stays with it
+           as its next probe
+late       due for :data:`LATE_S` and not attempted, while its subscriber took nothing, or took what came after it
+full       events of others that are due stand behind it in the topic, and its subscriber has more than its share of
+           the window
+held       it is not due for long, and so many after it are done that a crash would repeat too much
+gone       the configuration does not have its subscriber. Another process may have a newer one, so it becomes a dead
+           letter only after :data:`GONE_MOVES` moves, seven minutes
+=========  ==========================================================================================================
+
+Each time it is not attempted its wait doubles, so that a subscriber that is down for an hour costs eight copies of an
+event and not sixty, and an event waits at most as long again after its subscriber is back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from gateway.fanout.job import ParkedJob, Standing
+from gateway.fanout.schedule import Place
+
+#: An event that is due is attempted within this time, or its place in the topic is given up. Ten times more holds the
+#: position over a restart's patience, ten times less copies events of subscribers that are only slow.
+LATE_S: Final = 30.0
+#: The shortest wait of an event that is appended again: the first retry topic that is always there.
+FIRST_WAIT_S: Final = 60.0
+#: The longest, by whether the subscriber is down by itself, or held by a person.
+_MAX_DOWN_S: Final = 600.0
+_MAX_HELD_S: Final = 3600.0
+GONE_MOVES: Final = 3
+
+Reason = Literal["down", "late", "full", "held", "gone"]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How much a subscriber may have in memory while others wait."""
+
+    max_events: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """An event that is appended again.
+
+    Args:
+        due: monotonic seconds.
+        is_dead: it becomes a dead letter instead.
+    """
+
+    job: ParkedJob
+    due: float
+    reason: Reason
+    is_dead: bool = False
+
+
+class Progress:
+    """What a subscriber took last of one topic."""
+
+    __slots__ = ("at", "offsets")
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.offsets: dict[str, int] = {}  # by partition, the highest
+
+
+def wait_s(moves: int, longest_s: float) -> float:
+    """Return how long an event waits that was appended again so often before."""
+    return min(longest_s, FIRST_WAIT_S * 2.0 ** min(moves, 20))
+
+
+def choose(
+    held: Iterable[ParkedJob],
+    now: float,
+    *,
+    standing: Callable[[str], Standing],
+    progress: Callable[[str], Progress | None],
+    share: Share | None,
+    blocking: Collection[ParkedJob] = (),
+) -> list[Move]:
+    """Return what is to be appended again now.
+
+    Args:
+        held: events of one topic that are in memory and not done.
+        now: monotonic seconds.
+        standing: of a subscriber.
+        progress: of a subscriber in this topic.
+        share: of each subscriber, while others wait behind these; None while nobody does.
+        blocking: events that hold the position before many that are done.
+    """
+    moves: list[Move] = []
+    kept: dict[str, list[ParkedJob]] = {}
+    probes: dict[str, ParkedJob] = {}
+    standings: dict[str, Standing] = {}
+    for job in held:
+        if job.place is Place.FLIGHT or job.is_moving or job.entry is not None:
+            continue
+        name = job.subscriber
+        if name not in standings:
+            standings[name] = standing(name)
+        state = standings[name]
+        overdue_s = now - job.due
+        if overdue_s < 0:
+            if job in blocking:
+                moves.append(Move(job, max(job.due, now + 1.0), "held"))
+            else:
+                kept.setdefault(name, []).append(job)
+        elif state is Standing.GONE:
+            moves.append(Move(job, now + wait_s(job.moves, _MAX_DOWN_S), "gone", is_dead=job.moves >= GONE_MOVES))
+        elif state is Standing.HELD:
+            moves.append(Move(job, now + wait_s(job.moves, _MAX_HELD_S), "down"))
+        elif state is Standing.DOWN:
+            probe = probes.get(name)
+            other: ParkedJob | None = job
+            if overdue_s < LATE_S and (probe is None or job.due < probe.due):
+                probes[name], other = job, probe
+            if other is not None:
+                moves.append(Move(other, now + wait_s(other.moves, _MAX_DOWN_S), "down"))
+        elif overdue_s >= LATE_S and (state is Standing.ABSENT or _is_late(job, now, progress(name))):
+            moves.append(Move(job, now + wait_s(job.moves, _MAX_DOWN_S), "late"))
+        else:
+            kept.setdefault(name, []).append(job)
+    if share is not None:
+        for jobs in kept.values():
+            moves += [Move(job, max(job.due, now + FIRST_WAIT_S), "full") for job in _beyond(jobs, share)]
+    return moves
+
+
+def _is_late(job: ParkedJob, now: float, progress: Progress | None) -> bool:
+    """A subscriber that is slow is served in order; what is passed over stands behind its key."""
+    if progress is None or now - progress.at >= LATE_S:
+        return True
+    return job.record.offset < progress.offsets.get(job.record.partition, 0)
+
+
+def _beyond(jobs: list[ParkedJob], share: Share) -> list[ParkedJob]:
+    jobs.sort(key=lambda job: job.due)
+    size = 0
+    for number, job in enumerate(jobs):
+        size += job.size
+        if number >= share.max_events or size > share.max_bytes:
+            return jobs[max(1, number) :]
+    return []

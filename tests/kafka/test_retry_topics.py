@@ -1,0 +1,147 @@
+"""Retry topics that all subscribers share, on a real Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.config.settings import Subscriber
+from gateway.fanout import parking
+from gateway.fanout.clock import SystemClock
+from gateway.fanout.fanout import FanOut, own_topics
+from gateway.fanout.parking import Trail
+from gateway.fanout.replay import Selection, dead_letters, replay
+from gateway.log import Record
+from gateway.log.kafka import KafkaLog, KafkaOptions, topics
+from gateway.telemetry.metrics import Metrics
+from tests.fanout.events import entries, entry
+from tests.fanout.receiver import Receiver, ok, status
+from tests.fanout.test_fanout import subscriber
+
+CLOCK = SystemClock()
+PATIENCE_S = 60.0
+
+
+@asynccontextmanager
+async def gateway(options: KafkaOptions, subscribers: Collection[Subscriber]) -> AsyncIterator[KafkaLog]:
+    log = KafkaLog(options, at_start=[*own_topics(subscribers), "sms.dr"])
+    fanout = FanOut(log, list(subscribers), keeps_times=True, load_wait_s=10.0, metrics=Metrics(CollectorRegistry()))
+    await log.start()
+    fanout.start()
+    async with asyncio.timeout(PATIENCE_S):
+        await fanout.is_started.wait()
+    try:
+        yield log
+    finally:
+        await fanout.stop(5.0)
+        await log.stop()
+
+
+async def names(options: KafkaOptions) -> set[str]:
+    return {info.name for info in await topics.describe(options)}
+
+
+@pytest.mark.kafka
+async def test_a_start_creates_six_topics_in_one_request_and_dead_letters_the_first_time(
+    kafka: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many subscribers there are; looking at dead letters creates nothing."""
+    options = KafkaOptions((kafka,), prefix=prefix, partitions=2)
+    requests: list[set[str]] = []
+    create = topics.create
+
+    async def counted(options: KafkaOptions, wanted: Collection[str]) -> list[str]:
+        if wanted:
+            requests.append(set(wanted))
+        return await create(options, wanted)
+
+    monkeypatch.setattr(topics, "create", counted)
+    own = {"replay", "retry.60s", "retry.600s", "retry.3600s", "fanout.state", "fanout.attempts"}
+    async with Receiver(status(422)) as receiver:
+        once = {"attempts": 1}
+        all_ = [subscriber(f"s{number}", receiver.url, retry=once) for number in range(3)]
+        async with gateway(options, all_) as log:
+            assert [own | {"sms.dr"}] == requests
+            assert [] == await dead_letters(log, "s0", clock=CLOCK, silence_s=10.0)
+            assert own | {"sms.dr"} == await names(options)
+            await log.append([entry(1)])
+            await receiver.until(lambda: len(receiver.posts) == 3, within_s=PATIENCE_S)
+            async with asyncio.timeout(PATIENCE_S):
+                while {"dlq.s0", "dlq.s1", "dlq.s2"} - await names(options):
+                    await asyncio.sleep(0.2)
+                while not (letters := await dead_letters(log, "s1", clock=CLOCK, silence_s=10.0)):
+                    await asyncio.sleep(0.2)
+            assert [entry(1).id] == [letter.id for letter in letters]
+            receiver.answer = ok
+            await replay(log, all_[1], Selection(is_from_dlq=True), clock=CLOCK, silence_s=10.0)
+            await receiver.until(lambda: len(receiver.delivered) == 1, within_s=PATIENCE_S)
+    assert "true" == receiver.delivered[0].headers["gateway-replay"]
+
+
+@pytest.mark.kafka
+async def test_what_the_version_before_left_is_delivered_once(kafka: str, prefix: str) -> None:
+    """What its groups had passed stays passed; a second start finds nothing to do, and the topics stay."""
+    options = KafkaOptions((kafka,), prefix=prefix, partitions=2)
+    log = KafkaLog(options)
+    await log.start()
+    left = []
+    for topic, numbers in (("retry.billing.60s", range(1, 301)), ("replay.billing", range(301, 401))):
+        for number in numbers:
+            made = parking.parked(Record("p", 0, 5.0, *entry(number, f"k{number % 9}")), topic, Trail(), 0.0, "x")
+            left.append(made._replace(headers=tuple(one for one in made.headers if one[0] != parking.SUBSCRIBER)))
+    await log.append(left)
+    reader = await log.reader("retry.billing.60s", ["retry.billing.60s"], start="earliest")
+    passed: set[str] = set()
+    while len(passed) < 50:
+        for record in await reader.fetch(max_records=50, wait_s=5.0):
+            passed.add(record.id)
+            reader.commit(record.partition, record.offset + 1)
+    await reader.flush()
+    await reader.close()
+    await log.stop()
+    async with Receiver() as receiver:
+        billing = subscriber("billing", receiver.url)
+        for _ in range(2):
+            async with gateway(options, [billing]) as again:
+                await receiver.until(lambda: len(receiver.delivered) >= 400 - len(passed), within_s=PATIENCE_S)
+                async with asyncio.timeout(PATIENCE_S):
+                    while any((await again.unfinished(_old_group)).values()):
+                        await asyncio.sleep(0.2)
+    expected = {one.id for one in left} - passed
+    assert (expected, len(expected)) == ({post.id for post in receiver.delivered}, len(receiver.posts))
+    assert {"retry.billing.60s", "replay.billing"} <= await names(options)
+
+
+def _old_group(topic: str) -> str | None:
+    return topic if topic.endswith("billing") or ".billing." in topic else None
+
+
+@pytest.mark.kafka
+async def test_parked_events_are_delivered_when_they_are_due_and_their_group_is_behind_nothing(
+    kafka: str, prefix: str
+) -> None:
+    """Failed once, parked, delivered at the second attempt; the group has passed all of it."""
+    options = KafkaOptions((kafka,), prefix=prefix, partitions=2)
+    seen: set[str] = set()
+
+    async def refuse_first(post: object) -> object:
+        is_first = post.id not in seen  # type: ignore[attr-defined]
+        seen.add(post.id)  # type: ignore[attr-defined]
+        return await (status(422) if is_first else ok)(post)  # type: ignore[arg-type]
+
+    async with Receiver(refuse_first) as receiver:  # type: ignore[arg-type]
+        retry = {"first_delay_s": 1.0, "max_delay_s": 2.0, "tiers": [0.001]}
+        breaker = {"min_attempts": 10_000}
+        one = subscriber("billing", receiver.url, retry=retry, breaker=breaker)
+        async with gateway(options, [one]) as log:
+            await log.append(entries(40, 20))
+            await receiver.until_delivered(40, within_s=PATIENCE_S)
+            async with asyncio.timeout(PATIENCE_S):
+                while any((await log.unfinished(lambda name: "gateway.retry" if "retry." in name else None)).values()):
+                    await asyncio.sleep(0.2)
+            assert {"retry.1ms", "retry.60s"} <= await names(options)
+    assert 80 == len(receiver.posts)
