@@ -24,8 +24,9 @@ from tests.benchmarks.receiver import Receiver
 
 #: A first start on a fresh cluster; past this something does not deliver at all.
 _START_S: Final = 400.0
-#: Between two events while not everybody has got one.
-_EVENT_S: Final = 0.5
+#: Events after the one that all wait for at the start.
+_MORE: Final = 10
+_LOOK_S: Final = 0.05
 #: After the last delivery: positions are committed, what the start needed is given back.
 _SETTLE_S: Final = 8.0
 
@@ -71,9 +72,11 @@ async def measure(bootstrap: str, count: int, idle_s: float, settle_s: float = _
             started = time.monotonic()
             service = process.start()
             try:
-                await _until_all_deliver(receiver, feed, count)
+                await feed.append(1)
+                await _until_delivered(receiver, count)
                 first_start_s = time.monotonic() - started
-                await _until_all_delivered(receiver, len(feed.given), count)
+                await feed.append(_MORE)
+                await _until_delivered(receiver, (1 + _MORE) * count)
                 await asyncio.sleep(settle_s)
                 return {**holdings(service.pids()["deliver-0"], bootstrap, receiver.port),
                         "idle_cpu_percent": await _idle_percent(service, idle_s),
@@ -99,19 +102,11 @@ def holdings(pid: int, bootstrap: str, receiver_port: int) -> dict[str, Any]:
     }
 
 
-async def _until_all_deliver(receiver: Receiver, feed: kafka_side.Feed, count: int) -> None:
+async def _until_delivered(receiver: Receiver, deliveries: int) -> None:
+    """Wait until all subscribers together have got so much."""
     async with asyncio.timeout(_START_S):
-        while len(receiver.counts()) < count:
-            await feed.append(1)
-            until = time.monotonic() + _EVENT_S
-            while len(receiver.counts()) < count and time.monotonic() < until:
-                await asyncio.sleep(0.02)
-
-
-async def _until_all_delivered(receiver: Receiver, events: int, count: int) -> None:
-    async with asyncio.timeout(_START_S):
-        while sum(receiver.counts().values()) < events * count:
-            await asyncio.sleep(0.1)
+        while sum(receiver.counts().values()) < deliveries:
+            await asyncio.sleep(_LOOK_S)
 
 
 async def _idle_percent(service: machine.Service, seconds: float) -> float:
