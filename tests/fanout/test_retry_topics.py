@@ -6,6 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import Any
 
+from gateway.fanout.lane import Position
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -14,7 +15,6 @@ from gateway.fanout import parking
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.breaker import BreakerPolicy
 from gateway.fanout.job import ParkedJob, Standing
-from gateway.fanout.lane import Position
 from gateway.fanout.parking import Trail
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.retry_moves import GONE_MOVES, LATE_S, Progress, Share, choose
