@@ -27,6 +27,8 @@ _ASK_S: Final = 30.0
 #: Level of librdkafka's log, in syslog's numbers.
 _WARNING: Final = 4
 _BATCH_S: Final = 0.01
+#: Code is compiled once, as where it is installed; a shell that forbids it would have each start take seconds.
+_ENVIRONMENT: Final = {"PYTHONDONTWRITEBYTECODE": ""}
 _FILLING: Final = "x" * 400
 
 
@@ -74,6 +76,7 @@ class FanOutProcess:
             ["-m", "gateway", "fanout", "-c", str(self._config)],
             self.admin_port,
             log=self._outputs[-1],
+            env=_ENVIRONMENT,
             processors=os.sched_getaffinity(0),
         )
         return self.service
