@@ -21,7 +21,7 @@ from gateway.fanout import attempts, planning, retry_topics, state
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.attempts import AttemptLog
 from gateway.fanout.beginnings import Beginnings, Notes
-from gateway.fanout.cursor import Beginning
+from gateway.fanout.cursor import SETTLE_S, Beginning
 from gateway.fanout.gate import Lasting, Seen
 from gateway.fanout.job import Job
 from gateway.fanout.reader import SubscriberReader, group_name
@@ -120,6 +120,7 @@ class FanOut:
             on_loaded=self._on_loaded,
             on_change=self._on_change,
         )
+        self._is_shared = keeps_times
         self._beginnings = Beginnings(self._board, self._clock, notes) if keeps_times else None
         if self._beginnings is not None:
             self._beginnings.apply(subscribers)
@@ -145,12 +146,17 @@ class FanOut:
         self._board.start()
 
     async def stop(self, deadline_s: float = 20.0) -> None:
-        """Stop all readers at once; attempts in flight may end within ``deadline_s``.
+        """Stop all readers at once; attempts in flight may end within ``deadline_s``, and are cancelled then.
+
+        On a log that others share it is as little as at a rebalance: nobody reads our partitions until we have left,
+        or are back.
 
         While the log is away it takes six seconds more at most: events that were delivered and not committed come
         again, and what ``explain`` would tell of the last second is gone. May come twice, or before the start.
         """
         self._is_stopped = True
+        if self._is_shared:
+            deadline_s = min(deadline_s, SETTLE_S)
         if self._taking_over is not None:
             self._taking_over.cancel()
             await asyncio.gather(self._taking_over, return_exceptions=True)

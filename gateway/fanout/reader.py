@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from random import Random
 from typing import Final
 
@@ -55,6 +56,8 @@ from gateway.telemetry import redaction
 _UNCERTAIN_S: Final = 0.5
 #: Waits between appends of one parked event or dead letter.
 _APPEND_BACKOFF_S: Final = 5.0
+#: What was cancelled ends within a turn of the event loop; a sink that does not is left behind.
+_CUT_S: Final = 0.5
 #: Share of the window that may wait in memory for retry; beyond it even short waits are parked, so that many
 #: failing events do not keep the others out.
 _WAITING_SHARE: Final = 0.25
@@ -175,6 +178,10 @@ class SubscriberReader:
                     await self._dispatcher.drained()
             except TimeoutError:
                 _log.warning("subscriber.stop_cut_short", subscriber=self.plan.name, in_flight=self.in_flight)
+                self._workers.cut_all()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_CUT_S):
+                        await self._dispatcher.drained()
         await self._workers.stop()
         self._dispatcher.close()
         await self._sink.close()

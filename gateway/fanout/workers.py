@@ -87,6 +87,10 @@ class Workers:
                 worker.is_cut = True
                 worker.task.cancel()
 
+    def cut_all(self) -> None:
+        """Cancel all deliveries; see :meth:`cut`."""
+        self.cut([worker.job for worker in self._workers if worker.job is not None])
+
     def trim(self) -> None:
         """End the workers that had nothing to do since the last call."""
         for _ in range(min(self._least_idle, len(self._idle))):

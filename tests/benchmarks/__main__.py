@@ -39,13 +39,22 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "hostile": ("tests.benchmarks.hostile:run", {"size": 64 * 1024, "rounds": 1, "together": 4}),
     "search": ("tests.benchmarks.search:run", {"rounds": 1, "count": 3000}),
+    "subscribers": ("tests.benchmarks.subscribers:run", {"counts": (2,), "idle_s": 1.0}),
+    "rebalance": (
+        "tests.benchmarks.rebalance:run",
+        {"rate": 50.0, "stopped_s": 1.0, "session_s": 3.0, "processes": 2, "fast": 2},
+    ),
+    "one-down": (
+        "tests.benchmarks.one_down:run",
+        {"down_s": 1.0, "steady_s": 1.0, "subscribers": 3, "heap": 50, "rounds": 1},
+    ),
     "peers": (
         "tests.benchmarks.peers.compare:run",
         {"rounds": 1, "seconds": 1.0, "connections": (16,), "chosen": peers.SHORT, "more": False},
     ),
 }
 #: Parts that start a Kafka broker, or use the one of KAFKA_BOOTSTRAP_SERVERS.
-NEED_KAFKA = frozenset({"publish", "stuck-topic", "peers"})
+NEED_KAFKA = frozenset({"publish", "stuck-topic", "subscribers", "rebalance", "one-down", "peers"})
 #: Options that change what a part measures, and so the name of its file.
 FLAGS = ("pinned", "broker_syncs")
 
@@ -73,6 +82,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=float, help="of load, each round and side")
     parser.add_argument("--minutes", type=float, help="stuck-topic: for which a topic cannot be written (default 10)")
     parser.add_argument("--up-to", type=int, help="largest backlog of the part growth (default 10^6)")
+    parser.add_argument("--counts", type=_numbers, metavar="1,20,…", help="subscribers: how many there are")
+    parser.add_argument("--down-s", type=float, help="one-down: how long the one is down (default 45)")
     parser.add_argument("--pinned", action="store_true", default=None, help="peers: one processor for each side")
     parser.add_argument(
         "--broker-syncs", action="store_true", default=None, help="peers: a broker that syncs before it acknowledges"
@@ -89,7 +100,7 @@ def main(arguments: list[str]) -> int:
         print(f"== {part}", flush=True)
         function = function_of(part)
         options = dict(PARTS[part][1]) if asked.smoke else {}
-        for name in ("rounds", "seconds", "minutes", "up_to", *FLAGS, "against"):
+        for name in ("rounds", "seconds", "minutes", "up_to", "counts", "down_s", *FLAGS, "against"):
             if getattr(asked, name) is not None and name in inspect.signature(function).parameters:
                 options[name] = getattr(asked, name)
         started = time.monotonic()
@@ -105,6 +116,10 @@ def main(arguments: list[str]) -> int:
         (asked.json or asked.out / f"{name}.json").write_bytes(orjson.dumps(written, option=orjson.OPT_INDENT_2))
         (asked.out / f"{name}.svg").write_bytes(plot.svg(part, figures))
     return 0
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from typing import Self
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _OPEN_FILES = 20_000
+#: State of a TCP connection in proc(5).
+_ESTABLISHED = "01"
 #: Before the names that the supervisor's children give themselves (``gateway.supervisor``).
 _OUR_PREFIX = "gw:"
 
@@ -129,6 +132,26 @@ class Service:
         """Memory now, of the process and its children."""
         return sum(resident_bytes(pid) for pid in _tree(self._process.pid))
 
+    def pids(self) -> dict[str, int]:
+        """Process ids by the names of the processes; see :func:`process_name`."""
+        found = {}
+        for pid in _tree(self._process.pid):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                found[process_name(pid)] = pid
+        return found
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process, then to its children: one that is stopped starts none of them again."""
+        for pid in _tree(self._process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def kill(self) -> None:
+        """End the process and its children at once."""
+        self.send(signal.SIGSTOP)
+        self.send(signal.SIGKILL)
+        self._process.wait()
+
     def stop(self) -> None:
         """SIGTERM, and SIGKILL when that takes long."""
         self._process.terminate()
@@ -154,6 +177,34 @@ def running(*services: Service) -> Iterator[None]:
 def resident_bytes(pid: int) -> int:
     """Memory of one process as the kernel counts it."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory_share_bytes(pid: int) -> int:
+    """Memory of one process, with its share of the pages that others have too (PSS, proc(5))."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return 1024 * int(next(line for line in rollup.splitlines() if line.startswith("Pss:")).split()[1])
+
+
+def descriptors(pid: int) -> int:
+    """Open descriptors of one process."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def connections(pid: int, *ports: int) -> int:
+    """TCP connections of one process to these ports of loopback, or of anywhere else, that are established."""
+    sockets = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # it was closed meanwhile
+            sockets.add(os.readlink(entry))
+    rows = [line.split() for name in ("tcp", "tcp6") for line in _lines(Path(f"/proc/{pid}/net/{name}"))]
+    return sum(
+        row[3] == _ESTABLISHED and int(row[2].rpartition(":")[2], 16) in ports and f"socket:[{row[9]}]" in sockets
+        for row in rows
+    )
+
+
+def _lines(table: Path) -> list[str]:
+    return table.read_text().splitlines()[1:] if table.exists() else []
 
 
 def process_name(pid: int) -> str:

@@ -58,14 +58,15 @@ def publish(events: int = 100_000, rounds: int = 3) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def broker(extra: dict[str, str] | None = None) -> Iterator[str]:
+def broker(extra: dict[str, str] | None = None, *, is_fresh: bool = False) -> Iterator[str]:
     """The address of a broker: of KAFKA_BOOTSTRAP_SERVERS, or of one that is started for us.
 
     Args:
         extra: settings of the broker; with them one is started in any case.
+        is_fresh: one is started in any case, as nobody must have used it yet.
     """
     named = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
-    if named and not extra:
+    if named and not extra and not is_fresh:
         yield named
         return
     made = cluster.create(extra=extra)

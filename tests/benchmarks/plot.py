@@ -26,6 +26,12 @@ CHARTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
         "Cost of an event as work grows, µs",
         ("append_us", "read_from_start_us", "read_all_us", "us_each", "us"),
     ),
+    "subscribers": (
+        "Memory of fan-out, MiB, and processor time while nothing happens, %",
+        ("memory_mib", "idle_cpu_percent"),
+    ),
+    "rebalance": ("Pause of a key, seconds", ("pause_median_s", "pause_max_s")),
+    "one-down": ("µs of processor time for each delivery to the others", ("cpu_us", "cpu_us_with_one_down")),
     "peers": ("Beside its peers, µs of processor time for each event", ("cpu_us",)),
     "hostile": ("While a hostile body is taken in: wait of others, ms, and memory, MiB", ("wait_ms", "memory_mib")),
     "search": ("The search index, µs of processor time for each event", ("index_us",)),

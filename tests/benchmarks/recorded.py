@@ -41,6 +41,37 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "ratio": "ratio",
         "ratio_with_filter": "with a filter",
     },
+    "subscribers": {
+        "groups": "groups with members (1)",
+        "own_topics": "own topics (≤ 6)",
+        "partitions": "their partitions",
+        "connections": "connections to Kafka (≤ 12)",
+        "memory_mib": "MiB (≤ 80 + 0.2 each)",
+        "idle_cpu_percent": "idle, % of a processor (≤ 3)",
+        "first_start_s": "first start until all deliver, s (≤ 10)",
+        "descriptors": "descriptors (≤ 100)",
+    },
+    "rebalance": {
+        "pause_median_s": "pause of a key, median s",
+        "pause_max_s": "max s",
+        "events": "deliveries",
+        "repeats": "repeats",
+        "out_of_order": "out of order (0)",
+        "in_flight_twice": "in flight twice (≤ cancelled)",
+        "cancelled": "cancelled",
+        "lost": "lost (0)",
+    },
+    "one-down": {
+        "others_at_full_rate_per_s": "full rate of the others, a second",
+        "lost_at_full_rate_percent": "less with one down, % (≤ 5)",
+        "cpu_us": "µs a delivery",
+        "cpu_us_with_one_down": "with one down",
+        "inflow_per_s": "inflow, events a second",
+        "lost_when_down_percent": "the others get less while it is down, % (≤ 5)",
+        "lost_in_catch_up_percent": "while it catches up, % (≤ 5)",
+        "backlog": "it missed, events",
+        "catch_up_times": "catches up at … times the inflow (≥ 5)",
+    },
     "growth": {
         "append_us": "append µs",
         "read_from_start_us": "read from the start µs",
@@ -67,7 +98,7 @@ RENDERED: Final[Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]]] = 
     "peers-sides": ("peers", tables.sides),
 }
 #: Files that are not recorded yet: their tables say so.
-UNRECORDED: Final = frozenset({"peers-broker-syncs", "peers-pinned"})
+UNRECORDED: Final = frozenset({"peers-broker-syncs", "peers-pinned", "subscribers", "rebalance", "one-down"})
 #: Document → the tables that it has.
 DOCUMENTS: Final[Mapping[str, Sequence[str]]] = {
     "deploy/docs/speed.md": tuple(COLUMNS),

@@ -16,7 +16,7 @@ from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.fanout import GROUP
 from gateway.fanout.guard import Allowed
 from gateway.fanout.plan import Plan
-from gateway.fanout.reader import SubscriberReader, group_name
+from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.retry_topics import RetryTopics
 from gateway.fanout.telling import OnAttempt, Telling
 from gateway.log import EventLog
@@ -52,7 +52,7 @@ class OneReader(SubscriberReader):
         await self.reading.stop()
 
     async def lag(self) -> int | None:
-        return (await self.reading.lags())[group_name(self.plan.name)]
+        return (await self.reading.lags())[self.cursor]
 
 
 def make(

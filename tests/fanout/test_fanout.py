@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError
+from gateway.fanout.cursor import SETTLE_S
 from gateway.fanout.fanout import FanOut, UnknownSubscriber
 from gateway.fanout.planning import problems, why_skipped
 from gateway.telemetry.metrics import Metrics
@@ -231,6 +232,34 @@ async def test_stop_may_come_before_the_start_and_twice() -> None:
     other.start()
     await other.stop(1.0)
     await other.stop(1.0)
+
+
+async def test_stop_cuts_slow_attempts_where_others_share_the_log() -> None:
+    """As a rebalance does: our partitions are read by nobody until we have left, or are back."""
+    hold = asyncio.Event()
+
+    async def hang(_: Post) -> web.StreamResponse:
+        await hold.wait()
+        return web.Response()
+
+    log = MemoryLog()
+    async with Receiver(hang) as receiver:
+        fanout = FanOut(
+            log,
+            [subscriber("slow", receiver.url)],
+            keeps_times=True,
+            load_wait_s=0.01,
+            metrics=Metrics(CollectorRegistry()),
+        )
+        fanout.start()
+        await fanout.is_started.wait()
+        await log.append(entries(3, 3))
+        await receiver.until(lambda: len(receiver.posts) == 3)
+        started = time.monotonic()
+        await fanout.stop(60.0)
+        assert SETTLE_S <= time.monotonic() - started < 30.0
+        hold.set()
+    assert not log.committed.get(("gateway.slow", "events-0"))
 
 
 async def test_stop_while_the_log_does_not_answer_takes_seconds() -> None:

@@ -461,7 +461,7 @@ async def test_stop_finishes_what_is_in_flight_and_the_next_start_goes_on() -> N
 
 
 async def test_stop_cuts_what_hangs_at_the_deadline() -> None:
-    """An attempt without an answer does not hold the stop; its event comes again."""
+    """An attempt without an answer does not hold the stop; it is counted, and its event comes again."""
     hold = asyncio.Event()
 
     async def hang(_: Post) -> web.StreamResponse:
