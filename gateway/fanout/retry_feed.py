@@ -200,8 +200,12 @@ class TopicFeed:
             self._commit(position)
 
     def abandon(self, job: Job) -> None:
-        """See :class:`gateway.fanout.job.Source`."""
-        self._forget(job)
+        """See :class:`gateway.fanout.job.Source`. What became of an attempt that was cut off is not known."""
+        if job.position.is_ours and job.position.jobs.get(job.record.offset) is job:
+            assert isinstance(job, ParkedJob)
+            self._exchange(job)  # its subscriber was stopped, and the position is still held here
+        else:
+            self._forget(job)
 
     def again(self, delay_s: float) -> str:
         """Return the topic that an event goes to whose next attempt is in ``delay_s`` seconds."""

@@ -159,7 +159,8 @@ class RetryMachine(RuleBasedStateMachine):
     @rule(topic=st.sampled_from(TOPICS))
     def rebalance(self, topic: str) -> None:
         async def go() -> None:
-            reader = next((one for one in self.log.readers if one.group == GROUP and topic in one.topics), None)
+            group = self.topics.reading.group
+            reader = next((one for one in self.log.shared if one.group == group and topic in one.at), None)
             if reader is None:
                 return
             task = asyncio.create_task(reader.rebalance([topic]))
@@ -227,7 +228,7 @@ class RetryMachine(RuleBasedStateMachine):
         self.run(go())
         for topic in TOPICS:
             for record in self.waiting(topic)[:1]:
-                assert self.clock.now() - parking.read(record).due <= LATE_S + 20.0
+                assert self.clock.now() - parking.read(record).due <= LATE_S + 60.0  # a window of four events is read by itself, in turn
 
     def teardown(self) -> None:
         """When all is well again, everything arrives, and all of it is committed."""
