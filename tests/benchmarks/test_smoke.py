@@ -12,9 +12,14 @@ from tests.components import needed
 NEED_WRK = {"ingest", "workers", "latency", "end_to_end", "peers"}
 
 
+#: Starts a dozen gateways one after another, which takes minutes on two processors; run it by its command.
+LONG = {"rebalance"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "part", [pytest.param(part, marks=pytest.mark.kafka if part in NEED_KAFKA else ()) for part in PARTS]
+    "part",
+    [pytest.param(part, marks=pytest.mark.kafka if part in NEED_KAFKA else ()) for part in PARTS if part not in LONG],
 )
 def test_part_runs(part: str) -> None:
     """Every part gives figures; what they are says nothing here."""

@@ -228,7 +228,7 @@ class RetryMachine(RuleBasedStateMachine):
         self.run(go())
         for topic in TOPICS:
             for record in self.waiting(topic)[:1]:
-                assert self.clock.now() - parking.read(record).due <= LATE_S + 60.0  # a window of four events is read by itself, in turn
+                assert self.clock.now() - parking.read(record).due <= LATE_S + 60.0
 
     def teardown(self) -> None:
         """When all is well again, everything arrives, and all of it is committed."""
