@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import structlog
@@ -54,7 +55,47 @@ _KAFKA: Final[Mapping[GapReason, _Row]] = {
 _ROWS: Final[Mapping[LogKind, Mapping[GapReason, _Row]]] = {"journal": _JOURNAL, "kafka": _KAFKA}
 _OTHER: Final = _Row("", False, "these records were passed over")
 
+_DELETED: Final = "events of the deleted topic that were not read yet are gone; reading begins at the new topic's start"
+
 _log = structlog.get_logger("gateway.gaps")
+
+
+def report_each(kind: LogKind, missing: Iterable[tuple[str, Gap]]) -> None:
+    """Count and log what readers will not get. Those that miss the same share a line.
+
+    A topic that was deleted is one line with all of its partitions.
+
+    Args:
+        missing: a reader's name, and what it does not get.
+    """
+    names: defaultdict[Gap, list[str]] = defaultdict(list)
+    deleted: defaultdict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    for name, gap in missing:
+        if gap.reason != "deleted":
+            names[gap].append(name)
+            continue
+        positions = deleted[name, _topic(gap.partition)]
+        if gap.first is not None:
+            positions[gap.partition] = gap.first
+    for gap, of in names.items():
+        report(kind, of, gap)
+    alike: defaultdict[tuple[str, tuple[tuple[str, int], ...]], list[str]] = defaultdict(list)
+    for (name, topic), positions in deleted.items():
+        alike[topic, tuple(sorted(positions.items()))].append(name)
+    for (topic, places), of in alike.items():
+        report_deleted(of, topic, dict(places))
+
+
+def report_deleted(names: Collection[str], topic: str, positions: Mapping[str, int], *, advice: str = _DELETED) -> None:
+    """Count and log that a topic of Kafka was deleted and created again: one line, whatever the number of names.
+
+    Args:
+        names: of the readers, or of the writer.
+        positions: how far each of them was in the old topic, by partition; without those where that is not known.
+    """
+    for name in names:
+        METRICS.counter("gateway_kafka_recreated_topics").labels(name).inc()
+    _log.warning("kafka.recreated", **_who(names), topic=topic, positions=positions, reason="recreated", advice=advice)
 
 
 def report(kind: LogKind, names: Collection[str], gap: Gap, *, topics: Mapping[str, int] | None = None) -> None:
@@ -70,11 +111,9 @@ def report(kind: LogKind, names: Collection[str], gap: Gap, *, topics: Mapping[s
     row = _ROWS[kind].get(gap.reason, _OTHER)
     count = count_of(gap) if topics is None else sum(topics.values())
     _count(kind, row, names, gap, count)
-    ordered = sorted(names)
     fields: dict[str, object] = {
-        "group": ordered[0] if len(ordered) == 1 else ordered[:_NAMED],
-        "groups": len(ordered),
-        "stream" if kind == "journal" else "partition": gap.partition,
+        **_who(names),
+        **({"stream": gap.partition} if kind == "journal" else _place(gap.partition)),
         "first": gap.first,
         "last": gap.last,
         "count": count,
@@ -84,6 +123,19 @@ def report(kind: LogKind, names: Collection[str], gap: Gap, *, topics: Mapping[s
     if topics is not None:
         fields["topics"] = dict(topics)
     (_log.error if row.is_error else _log.warning)(f"{kind}.{gap.reason}", **fields)
+
+
+def _who(names: Collection[str]) -> dict[str, object]:
+    ordered = sorted(names)
+    return {"group": ordered[0] if len(ordered) == 1 else ordered[:_NAMED], "groups": len(ordered)}
+
+
+def _place(partition: str) -> dict[str, object]:
+    return {"topic": _topic(partition), "partition": partition}
+
+
+def _topic(partition: str) -> str:
+    return partition.rpartition("-")[0]
 
 
 def _count(kind: LogKind, row: _Row, names: Collection[str], gap: Gap, count: int | None) -> None:
@@ -100,7 +152,12 @@ def count_of(gap: Gap) -> int | None:
 
 
 def clipped(gap: Gap, passed: int) -> Gap | None:
-    """Return what is left of a gap behind everything below ``passed``; None when nothing is."""
+    """Return what is left of a gap behind everything below ``passed``; None when nothing is.
+
+    A deleted topic's offsets are not those of the new one, in which the reader goes on.
+    """
+    if gap.reason == "deleted":
+        return gap
     if gap.last is not None and gap.last < passed:
         return None
     if gap.first is None or gap.first >= passed:

@@ -52,31 +52,29 @@ def report_gaps(log: EventLog, cursors: Mapping[Cursor, Mapping[str, int]], miss
     Args:
         cursors: with the offset that each gets next, by partition.
     """
+    found: list[tuple[str, Gap]] = []
     for gap in missing:
-        names: dict[Gap, list[str]] = {}
         for cursor, positions in cursors.items():
             if gap.partition in cursor.partitions:
                 committed = log.cursors.committed(cursor.name).get(gap.partition, 0)
                 left = gaps.clipped(gap, max(positions.get(gap.partition, 0), committed))
                 if left is not None:
-                    names.setdefault(left, []).append(cursor.name)
-        for left, of in names.items():
-            gaps.report(log.kind, of, left)
+                    found.append((cursor.name, left))
+    gaps.report_each(log.kind, found)
 
 
 def pass_gaps(log: EventLog, places: Places) -> None:
     """Report what cursors do not get before the place at which they go on, and commit that they have passed it."""
-    names: dict[Gap, list[str]] = {}
+    found: list[tuple[str, Gap]] = []
     for cursor, placed in places.items():
         for partition, (offset, gap) in placed.items():
             if gap is None:
                 continue
             left = gaps.clipped(gap, log.cursors.committed(cursor.name).get(partition, 0))
             if left is not None:
-                names.setdefault(left, []).append(cursor.name)
+                found.append((cursor.name, left))
             log.cursors.commit(cursor.name, partition, offset)
-    for gap, of in names.items():
-        gaps.report(log.kind, of, gap)
+    gaps.report_each(log.kind, found)
 
 
 async def give_up(log: EventLog, cursors: Collection[Cursor], partitions: Collection[str], *, flush_s: float) -> None:

@@ -76,14 +76,8 @@ class Gaps:
         lines = [line for line in lines if line.get("event") in (EXPIRED, RECREATED)]
         self._vanished(lines, history)
         for line in lines:
-            group = str(line.get("group", ""))
-            if line["event"] == EXPIRED:
-                self._name(Gap(group, line["partition"], self._life(line), line["first"], line["last"] + 1))
-            elif (ended := self._ended(line)) is not None:
-                self._recreated.add((group.removeprefix(_GROUP), ended.topic, ended.life))
-                for partition in self.witness.of_life(ended.topic, ended.life):
-                    first = _position(line["positions"], partition)
-                    self._name(Gap(group, partition, ended.life, first, 2**63))
+            for group in _groups(line):
+                self._take(line, group)
 
     def covers(self, item: Item, where: str) -> bool:
         """Return whether this loss was deleted and named."""
@@ -115,6 +109,16 @@ class Gaps:
             if one.topic in topics and (name, one.topic, one.life) not in self._recreated
         ]
 
+    def _take(self, line: Mapping[str, Any], group: str) -> None:
+        """Take in what a line says of one of its groups."""
+        if line["event"] == EXPIRED:
+            self._name(Gap(group, line["partition"], self._life(line), line["first"], line["last"] + 1))
+        elif (ended := self._ended(line)) is not None:
+            self._recreated.add((group.removeprefix(_GROUP), ended.topic, ended.life))
+            for partition in self.witness.of_life(ended.topic, ended.life):
+                first = _position(line["positions"], partition)
+                self._name(Gap(group, partition, ended.life, first, 2**63))
+
     def _name(self, gap: Gap) -> None:
         if gap in self.named:
             return
@@ -140,7 +144,8 @@ class Gaps:
                 self.in_log.add(item)
                 for line in lines:
                     if line["event"] == RECREATED and self._ended(line) == recreation:
-                        self.at_subscribers[str(line["group"]).removeprefix(_GROUP)].add(item)
+                        for group in _groups(line):
+                            self.at_subscribers[group.removeprefix(_GROUP)].add(item)
 
     def _around(self, topic: str, at: int | None) -> Recreation | None:
         return next(
@@ -156,6 +161,12 @@ class Gaps:
     def _life(self, line: Mapping[str, Any]) -> int:
         topic, at = topic_of(line["partition"]), _at(line)
         return sum(one.topic == topic and one.at <= at for one in self.recreations)
+
+
+def _groups(line: Mapping[str, Any]) -> list[str]:
+    """Those that a line names; groups that miss the same share one."""
+    group = line["group"]
+    return [group] if isinstance(group, str) else list(group)
 
 
 def _at(line: Mapping[str, Any]) -> float:

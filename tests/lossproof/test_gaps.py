@@ -43,7 +43,7 @@ def arrival(number: int) -> Arrival:
 
 def line(event: str, at: float = 60.0, **fields: Any) -> dict[str, Any]:
     """A line of the gateway's log."""
-    return {"event": event, "timestamp": datetime.fromtimestamp(at, UTC).isoformat(), "group": "gateway.all", **fields}
+    return {"event": event, "timestamp": datetime.fromtimestamp(at, UTC).isoformat(), "group": "gateway.all"} | fields
 
 
 def items(gaps: Gaps, where: str) -> list[int]:
@@ -58,6 +58,18 @@ def test_named_offsets_are_excused_at_the_subscriber_of_the_group_alone(gaps: Ga
     assert items(gaps, "orders") == items(gaps, "") == []
     assert gaps.breaches() == []
     assert gaps.count("gateway.all", PARTITION, 0) == 3
+
+
+def test_a_line_of_several_groups_names_them_for_each(gaps: Gaps) -> None:
+    gaps.witness.recreated("sms.dr")
+    gaps.recreations.append(RECREATION)
+    two = ["gateway.all", "gateway.filtered"]
+    gaps.read([line(EXPIRED, 40.0, group=two, partition=PARTITION, first=2, last=4)], {})
+    assert items(gaps, "all") == items(gaps, "filtered") == [2, 3, 4]
+    gaps.read([line(RECREATED, group=two, topic="sms.dr", positions={PARTITION: 8})], {})
+    assert items(gaps, "all") == items(gaps, "filtered") == [2, 3, 4, 8, 9]
+    assert items(gaps, "orders") == []
+    assert gaps.unnamed({"all": TOPICS, "filtered": TOPICS}) == []
 
 
 def test_offsets_that_are_named_twice_count_once(gaps: Gaps) -> None:

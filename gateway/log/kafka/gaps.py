@@ -1,4 +1,4 @@
-"""Where a partition is read from, and which records before that are gone: decided here, without I/O, and reported once.
+"""Where a partition is read from, and which records before that are gone: decided here, without I/O.
 
 Three things make a gap. Retention or DeleteRecords took records that were not read (``expired``). The topic was deleted
 and created again, so that offsets of the old one mean nothing in the new one (``deleted``): all of the new one is
@@ -9,24 +9,12 @@ in each case: records may come again, and none is passed over in silence.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Final
-
-import structlog
+from typing import Any
 
 from gateway.log import Gap
 from gateway.log.kafka.incarnation import is_another, marked
-from gateway.telemetry.metrics import METRICS
-
-_log = structlog.get_logger("gateway.kafka")
-
-_ADVICE: Final = {
-    "expired": "these events were not delivered; raise retention.ms of the topic, and see why the group was behind",
-    "deleted": "events of the deleted topic that were not read yet are gone; reading begins at the new topic's start",
-    "truncated": "the partition is shorter than it was; set unclean.leader.election.enable=false, "
-    "replication.factor=3 and min.insync.replicas=2; events may be delivered again",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,38 +99,3 @@ def origin(others: Collection[Committed | None], *, was: str, now: str) -> Origi
     if any(one.incarnation is None for one in known):
         return Origin(is_at_start=True)
     return Origin(is_gone=bool(was) and not known)
-
-
-def report(group: str, topic: str, gaps: Collection[Gap]) -> None:
-    """Count and log what a group will not see of a topic: a line for each stretch, or one for a topic that is gone."""
-    lost = [gap for gap in gaps if gap.reason == "deleted"]
-    if lost:
-        recreated(group, topic, {gap.partition: gap.first for gap in lost if gap.first is not None})
-    for gap in gaps:
-        if gap.reason == "deleted":
-            continue
-        count = None if gap.first is None or gap.last is None else gap.last - gap.first + 1
-        if count is not None:
-            METRICS.counter("gateway_kafka_skipped_offsets").labels(group).inc(count)
-        _log.warning(
-            f"kafka.{gap.reason}",
-            group=group,
-            topic=topic,
-            partition=gap.partition,
-            first=gap.first,
-            last=gap.last,
-            count=count,
-            reason=gap.reason,
-            advice=_ADVICE[gap.reason],
-        )
-
-
-def recreated(client: str, topic: str, positions: Mapping[str, int], advice: str = _ADVICE["deleted"]) -> None:
-    """Count and log that a topic was deleted and created again.
-
-    Args:
-        client: the group, or the writer.
-        positions: how far it was in the old topic, by partition; empty where that is not known.
-    """
-    METRICS.counter("gateway_kafka_recreated_topics").labels(client).inc()
-    _log.warning("kafka.recreated", group=client, topic=topic, positions=positions, reason="recreated", advice=advice)

@@ -16,6 +16,7 @@ import structlog
 from aiokafka import TopicPartition, errors
 
 from gateway.log import Begin, Begins, Gap, Start
+from gateway.log.gaps import report_each
 from gateway.log.kafka import gaps
 from gateway.log.kafka.gaps import Committed
 from gateway.log.kafka.incarnation import TopicIds, is_another
@@ -223,8 +224,7 @@ class Placement:
         committed: Mapping[Any, Committed],
     ) -> None:
         positions = self._positions
-        own_name = self._options.own_name(topic)
-        positions.incarnations[own_name] = now
+        positions.incarnations[self._options.own_name(topic)] = now
         seen: list[Gap] = []
         for tp, (offset, gap) in found.items():
             with suppress(errors.IllegalStateError):  # taken away while we asked
@@ -233,4 +233,4 @@ class Placement:
                 positions.put(positions.name(tp), offset, gap, is_kept=tp in committed)
                 if gap is not None:
                     seen.append(gap)
-        gaps.report(self._group, own_name, seen)
+        report_each("kafka", [(self._group, gap) for gap in seen])

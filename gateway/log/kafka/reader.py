@@ -19,8 +19,8 @@ from typing import Any
 from aiokafka import errors
 
 from gateway.errors import Transient
-from gateway.log import Batch, Begins, Gap, OnRevoked, Record, Start
-from gateway.log.kafka import binding, foreign, gaps
+from gateway.log import Batch, Begins, Gap, OnRevoked, Record, Start, gaps
+from gateway.log.kafka import binding, foreign
 from gateway.log.kafka.availability import CONNECTION, Availability, State, both
 from gateway.log.kafka.errors import CLIENT_ERRORS, KafkaAway, problem_of
 from gateway.log.kafka.incarnation import TopicIds
@@ -238,7 +238,7 @@ class KafkaReader:
         first = (await self._member.ask(consumer.beginning_offsets([tp])))[tp]
         end = (await self._member.ask(consumer.end_offsets([tp])))[tp]
         if offset < first:  # a stream's client that comes back late
-            gaps.report(self.group, self._options.own_name(tp.topic), [Gap(partition, offset, first - 1, "expired")])
+            gaps.report("kafka", [self.group], Gap(partition, offset, first - 1, "expired"))
         self._seek(consumer, tp, min(max(offset, first), end))
 
     async def seek_to_time(self, unix_s: float) -> None:

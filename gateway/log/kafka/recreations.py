@@ -11,7 +11,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Any, Final
 
-from gateway.log.kafka import gaps
+from gateway.log import gaps
 from gateway.log.kafka.errors import CLIENT_ERRORS
 from gateway.log.kafka.incarnation import MAX_AGE_S, TopicIds
 from gateway.log.kafka.options import KafkaOptions
@@ -74,4 +74,4 @@ class Recreations:
 
     async def _check(self, client: Any, topics: Collection[str]) -> None:
         for changed in await self._ids.changed(client, [self._options.kafka_name(topic) for topic in topics]):
-            gaps.recreated(self._name, self._options.own_name(changed), {}, _ADVICE)
+            gaps.report_deleted([self._name], self._options.own_name(changed), {}, advice=_ADVICE)

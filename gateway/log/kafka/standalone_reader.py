@@ -19,8 +19,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, errors
 
-from gateway.log import Batch, Gap, Start
-from gateway.log.kafka import gaps
+from gateway.log import Batch, Gap, Start, gaps
 from gateway.log.kafka.availability import CONNECTION
 from gateway.log.kafka.consumer_reader import ConsumerReader
 from gateway.log.kafka.errors import CLIENT_ERRORS, KafkaAway, away
@@ -121,19 +120,18 @@ class StandaloneReader(ConsumerReader):
         for tp, place in self._placed.items():
             consumer.seek(tp, place)
         self._note({tp.topic for tp in partitions}, ids)
-        for topic, found in lost.items():
-            self._report(topic, found)
+        self._report(lost)
         self._start = "earliest"  # partitions that come after the first ones are added ones
         self._turn += 1
 
-    def _drop_other(self, ids: Mapping[str, str]) -> dict[str, list[Gap]]:
-        """Forget where topics were read that were deleted and made again; return what that says, by topic."""
-        lost: dict[str, list[Gap]] = {}
+    def _drop_other(self, ids: Mapping[str, str]) -> list[Gap]:
+        """Forget where topics were read that were deleted and made again; return what that says."""
+        lost: list[Gap] = []
         for tp, place in list(self._placed.items()):
             topic = self._options.own_name(tp.topic)
             if is_another(self._incarnations.get(topic, ""), ids.get(tp.topic, "")):
                 del self._placed[tp]
-                lost.setdefault(topic, []).append(Gap(self._name(tp), place, None, "deleted"))
+                lost.append(Gap(self._name(tp), place, None, "deleted"))
         return lost
 
     async def _partitions(self, consumer: Any) -> set[Any]:
@@ -172,10 +170,10 @@ class StandaloneReader(ConsumerReader):
         for tp in partitions:
             gap = Gap(self._name(tp), self._placed.get(tp), None, "truncated")
             self._seek(consumer, tp, beginnings[tp])
-            self._report(self._options.own_name(tp.topic), [gap])
+            self._report([gap])
 
-    def _report(self, topic: str, found: Sequence[Gap]) -> None:
-        gaps.report(self.group, topic, found)
+    def _report(self, found: Sequence[Gap]) -> None:
+        gaps.report_each("kafka", [(self.group, gap) for gap in found])
         self._found_gaps += found
 
     async def _replace(self, consumer: Any) -> None:
@@ -189,8 +187,7 @@ class StandaloneReader(ConsumerReader):
         """See :meth:`gateway.log.LogReader.fetch`."""
         batch = await super().fetch(max_records=max_records, wait_s=wait_s)
         if batch.gaps and not self._is_given:
-            for gap in batch.gaps:
-                gaps.report(self.group, gap.partition.rpartition("-")[0], [gap])
+            gaps.report_each("kafka", [(self.group, gap) for gap in batch.gaps])
         if self._found_gaps:
             batch.gaps = [*self._found_gaps, *batch.gaps]
             self._found_gaps = []
@@ -208,7 +205,7 @@ class StandaloneReader(ConsumerReader):
         first = (await self._ask(consumer.beginning_offsets([tp])))[tp]
         end = (await self._ask(consumer.end_offsets([tp])))[tp]
         if offset < first:  # a stream's client that comes back late
-            gaps.report(self.group, self._options.own_name(tp.topic), [Gap(partition, offset, first - 1, "expired")])
+            gaps.report("kafka", [self.group], Gap(partition, offset, first - 1, "expired"))
         self._seek(consumer, tp, min(max(offset, first), end))
 
     async def seek_to_time(self, unix_s: float) -> None:

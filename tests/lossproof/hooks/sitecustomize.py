@@ -336,7 +336,7 @@ def _files_not_compared() -> None:
 
 def _gaps_not_named() -> None:
     """Records that went before they were read are skipped without a word."""
-    from gateway.log.kafka import gaps
+    from gateway.log import gaps
 
     _check_exists(gaps, "report")
     gaps.report = lambda *args, **kwargs: None  # type: ignore[assignment]
