@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -12,6 +13,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 #: A gateway that may create topics can be faster than we are.
 _TRIES: Final = 10
+_BROKER_S: Final = 60.0
+_LOOK_S: Final = 0.2
 
 
 class TopicAdmin:
@@ -65,12 +68,21 @@ class TopicAdmin:
         return TopicPartition(self._prefix + topic, int(number))
 
 
+async def _brokers_known(client: Any) -> None:
+    """Wait until there is a broker to ask: one on a machine that is busy may be out of its cluster for a moment."""
+    async with asyncio.timeout(_BROKER_S):
+        while not client._client.cluster.brokers():
+            await asyncio.sleep(_LOOK_S)
+            await client._client.force_metadata_update()
+
+
 @asynccontextmanager
 async def administering(bootstrap: str, prefix: str) -> AsyncIterator[TopicAdmin]:
     """Connect for a short job."""
     client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     try:
         await client.start()
+        await _brokers_known(client)
         yield TopicAdmin(client, prefix)
     finally:
         await client.close()
