@@ -21,7 +21,7 @@ from tests.deploy.artefacts import DEPLOY, ROOT, STOP_S, documents, run, walk
 
 CHART = DEPLOY / "helm/nxcloud-gateway"
 EVERYTHING, PLAIN = "everything", "plain"
-WORKLOADS = ("StatefulSet", "Job")
+WORKLOADS = ("StatefulSet", "Deployment", "Job")
 BOTH = pytest.mark.parametrize("name", [PLAIN, EVERYTHING])
 
 
@@ -126,7 +126,7 @@ def test_commands_exist(name: str) -> None:
 @BOTH
 def test_probes_ask_what_needs_no_token(name: str) -> None:
     """Alive and ready are different questions; both go to the admin port."""
-    for document in of_kind(name, "StatefulSet"):
+    for document in of_kind(name, "StatefulSet", "Deployment"):
         container = document["spec"]["template"]["spec"]["containers"][0]
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         assert settings_of(name, container).admin.port == ports["admin"]
@@ -139,7 +139,7 @@ def test_probes_ask_what_needs_no_token(name: str) -> None:
 def test_a_process_that_is_being_started_again_costs_no_pod(name: str) -> None:
     """The probes are answered by ``deliver``: while it is away the platform is answered all the same."""
     longest_s = SupervisorPolicy().last_pause_s
-    for document in of_kind(name, "StatefulSet"):
+    for document in of_kind(name, "StatefulSet", "Deployment"):
         container = document["spec"]["template"]["spec"]["containers"][0]
         for probe in (container["livenessProbe"], container["readinessProbe"]):
             assert probe["periodSeconds"] * (probe["failureThreshold"] - 1) > 2 * longest_s
@@ -153,8 +153,7 @@ def test_grace_is_longer_than_drain_and_stop_together(name: str) -> None:
         hook = spec["containers"][0].get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", [])
         before_s = sum(int(number) for number in re.findall(r"--(?:settle|timeout)=(\d+)", " ".join(hook)))
         assert spec["terminationGracePeriodSeconds"] > before_s + STOP_S
-        is_serve = "serve" == document["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"]
-        assert is_serve == (before_s > 0)
+        assert ("StatefulSet" == document["kind"]) == (before_s > 0)
 
 
 @BOTH
@@ -221,11 +220,10 @@ def test_scaling_by_lag_knows_the_consumer_groups() -> None:
     assert ["prod." + group_name("billing")] == [
         trigger["metadata"]["consumerGroup"] for trigger in scaled["spec"]["triggers"]
     ]
-    workload = one(EVERYTHING, "StatefulSet", "fanout")
-    target = scaled["spec"]["scaleTargetRef"]
-    assert (target["kind"], target["name"]) == ("StatefulSet", workload["metadata"]["name"])
-    assert "replicas" not in workload["spec"]
-    settings = settings_of(EVERYTHING, workload["spec"]["template"]["spec"]["containers"][0])
+    deployment = one(EVERYTHING, "Deployment", "fanout")
+    assert scaled["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    assert "replicas" not in deployment["spec"]
+    settings = settings_of(EVERYTHING, deployment["spec"]["template"]["spec"]["containers"][0])
     assert settings.kafka is not None
     assert scaled["spec"]["maxReplicaCount"] <= settings.kafka.partitions
 
@@ -248,7 +246,7 @@ def test_alert_rules_arrive_whole() -> None:
 @BOTH
 def test_pods_roll_when_configuration_or_secrets_change(name: str) -> None:
     """Both checksums are annotations of the pods."""
-    for document in of_kind(name, "StatefulSet"):
+    for document in of_kind(name, "StatefulSet", "Deployment"):
         assert {"checksum/config", "checksum/secrets"} <= set(document["spec"]["template"]["metadata"]["annotations"])
 
 
@@ -264,7 +262,7 @@ def checksums(rendering: list[dict[str, Any]]) -> list[str]:
     return [
         str(document["spec"]["template"]["metadata"]["annotations"])
         for document in rendering
-        if document["kind"] == "StatefulSet"
+        if document["kind"] in ("StatefulSet", "Deployment")
     ]
 
 
