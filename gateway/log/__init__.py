@@ -11,7 +11,7 @@ An *offset* counts records in a partition from 0 and never comes back, whatever 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final, Literal, NamedTuple, Protocol
 
 Headers = tuple[tuple[str, str], ...]
@@ -112,53 +112,6 @@ class FlawedRecord(Record):
         return self._flaw
 
 
-#: Why records are missing: retention took them before they were read; they cannot be read; the topic was deleted and
-#: made again; the partition lost its end (a replica that lacked it became leader); a person passed over them.
-GapReason = Literal["expired", "damaged", "deleted", "truncated", "skipped"]
-
-
-class Gap(NamedTuple):
-    """Records that a reader does not get, where it does not get them. Its position passes them as it passes records.
-
-    Args:
-        first: the first offset that is missing; None where it cannot be known.
-        last: the last one; likewise.
-    """
-
-    partition: str
-    first: int | None
-    last: int | None
-    reason: GapReason
-
-
-class Batch(list[Record]):
-    """Records in order, and what is missing between them.
-
-    Args:
-        gaps: what is missing before, between and behind the records.
-        ends: by partition, the offset behind everything that was looked at for this batch, wanted or not.
-    """
-
-    __slots__ = ("ends", "gaps")
-
-    def __init__(
-        self, records: Iterable[Record] = (), gaps: Sequence[Gap] = (), ends: Mapping[str, int] | None = None
-    ) -> None:
-        super().__init__(records)
-        self.gaps = gaps
-        self.ends: Mapping[str, int] = ends if ends is not None else {}
-
-
-class Placed(NamedTuple):
-    """Where a cursor goes on in a partition, and what it will not get before that."""
-
-    offset: int
-    gap: Gap | None = None
-
-
-#: Called when partitions have come; returns where reading begins in each.
-OnAssigned = Callable[[Collection[str]], Awaitable[Mapping[str, int]]]
-
 #: Called when partitions are taken away (Kafka's rebalance); returns when what was in flight is settled.
 OnRevoked = Callable[[Collection[str]], Awaitable[None]]
 
@@ -216,70 +169,6 @@ class LogReader(Protocol):
 
     async def close(self) -> None:
         """Flush and give the reader back. May be called twice."""
-
-
-class AssignedReader(Protocol):
-    """One reading of the partitions that this process has, on behalf of many cursors. It keeps no position."""
-
-    async def fetch(self, *, max_records: int, wait_s: float) -> Batch:
-        """Return what comes next in the assigned partitions, at most ``max_records`` records.
-
-        Raises:
-            Transient: the log cannot be read now; call again later.
-        """
-
-    def pause(self, partitions: Collection[str]) -> None:
-        """Stop returning records of these partitions; the position stays."""
-
-    def resume(self, partitions: Collection[str]) -> None:
-        """Return records of these partitions again."""
-
-    async def ends(self) -> Mapping[str, int]:
-        """Return the offset that the next record gets, by assigned partition.
-
-        Raises:
-            Transient: the log cannot be asked now.
-        """
-
-    def incarnations(self) -> Mapping[str, str]:
-        """Return what tells each topic from another one of its name; see :meth:`LogReader.incarnations`."""
-
-    async def close(self) -> None:
-        """Give the partitions back. May be called twice."""
-
-
-class CursorStore(Protocol):
-    """Durable positions of named cursors; whoever has a partition may move them, forward only."""
-
-    async def load(self, cursor: str, partitions: Collection[str], *, start: Start | Begins) -> Mapping[str, Placed]:
-        """Return where a cursor goes on; the position of one that is new is durable when this returns.
-
-        Args:
-            cursor: its name, such as ``gateway.billing``.
-            start: where it begins in topics in which it has no position.
-
-        Raises:
-            Transient: the log cannot be asked now.
-        """
-
-    def commit(self, cursor: str, partition: str, offset: int) -> None:
-        """Everything below ``offset`` is done. Never blocks; durable within seconds, or after :meth:`flush`.
-
-        An offset below an earlier one is ignored.
-        """
-
-    def committed(self, cursor: str) -> Mapping[str, int]:
-        """Return what is committed of the partitions loaded here, durable or about to be."""
-
-    async def flush(self) -> None:
-        """Make all commits so far durable.
-
-        Raises:
-            Transient: not confirmed in time; they are kept for the next try.
-        """
-
-    def release(self, partitions: Collection[str]) -> None:
-        """Forget partitions that another process has from now on, for all cursors."""
 
 
 class EventLog(Protocol):
