@@ -388,13 +388,13 @@ class SharedReader:
         if cursor not in places:
             return False
         placed = places[cursor]
+        pass_gaps(self._log, places)
         if not placed.keys() <= self._shared.keys() and placed.keys() <= self._begun:
             # Nobody has read these partitions so far, so the log's reader stands nowhere in them.
             self._is_whole = False
             self._change.happened()
             return True
         self._place(cursor, {name: at for name, at in placed.items() if name in self._begun})
-        pass_gaps(self._log, places)
         return True
 
     async def _again(self, cursor: Cursor) -> None:
