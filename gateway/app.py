@@ -33,11 +33,11 @@ from gateway import __version__, descriptors, publisher
 from gateway.admin.health import Check, own_report
 from gateway.admin.parts import Parts
 from gateway.admin.server import AdminServer
+from gateway.clock import SystemClock
 from gateway.config.settings import FAMILIES, Settings, Subscriber
 from gateway.config.watch import watch
-from gateway.errors import Broken, ConfigError, NotNow
+from gateway.errors import Broken, ConfigError, NotNow, Transient
 from gateway.fanout.beginnings import Beginnings
-from gateway.fanout.clock import SystemClock
 from gateway.fanout.fanout import FanOut, own_topics
 from gateway.fanout.reader import group_name
 from gateway.fanout.state import StateBoard
@@ -47,7 +47,7 @@ from gateway.ingest.intake import Intake
 from gateway.ingest.server import IngestServer
 from gateway.link import LogClient, LogServer
 from gateway.log import EventLog
-from gateway.log.journal import Journal, JournalWriter, Retention, takeover
+from gateway.log.journal import EVENTS, Journal, JournalWriter, Retention, takeover
 from gateway.log.kafka import KafkaLog, KafkaOptions
 from gateway.log.kafka.options import instance_id, within
 from gateway.publisher import Publisher
@@ -346,8 +346,7 @@ class App:
         for subscriber in subscribers:
             group = group_name(subscriber.name)
             if subscriber.kind != "stream" and group not in known:
-                reader = await journal.reader(group, subscriber.topics, start=subscriber.start)
-                await reader.close()
+                await journal.cursors.load(group, subscriber.topics, [EVENTS], start=subscriber.start)
 
     async def stop(self) -> None:
         """Stop everything in reverse. May be called twice, or when :meth:`start` failed half-way."""
@@ -376,7 +375,7 @@ class App:
                     self._beginnings.apply(settings.subscribers)
                 await self._keep_times()
                 if self._parts.fanout is not None and isinstance(self._parts.log, Journal):
-                    with suppress(NotNow):  # their readers do it as soon as the disk lets them
+                    with suppress(Transient):  # their readers do it as soon as the disk lets them
                         await self._claim_positions(self._parts.log, settings.subscribers)
                 _log.info("config.applied", subscribers=[subscriber.name for subscriber in settings.subscribers])
 

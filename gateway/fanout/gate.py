@@ -19,9 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from gateway.clock import Clock, Timer
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.breaker import Breaker
-from gateway.fanout.clock import Clock, Timer
 from gateway.fanout.concurrency import AdaptiveLimit
 from gateway.fanout.dispatch import Dispatcher
 from gateway.fanout.telling import Telling

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from random import Random
 
+from gateway.clock import Clock
 from gateway.config.settings import Subscriber
 from gateway.event import NotAnEvent, parse
 from gateway.fanout import subscriber_rules
 from gateway.fanout.attempt import Sink
 from gateway.fanout.breaker import BreakerPolicy
-from gateway.fanout.clock import Clock
 from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.filesink import FileSink
 from gateway.fanout.filters import Filter, compile_filter

@@ -15,11 +15,11 @@ from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.clock import Clock, sleep
 from gateway.config.settings import Subscriber
 from gateway.errors import NotNow
 from gateway.event import parse
 from gateway.fanout import parking, planning
-from gateway.fanout.clock import Clock, sleep
 from gateway.fanout.parking import Step
 from gateway.fanout.scan import QUIET_S, scan
 from gateway.log import BrowsedLog, Entry, Record

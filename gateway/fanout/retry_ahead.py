@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from gateway.clock import Clock
 from gateway.fanout import parking
-from gateway.fanout.clock import Clock
 from gateway.fanout.scan import has_more
 from gateway.log import EventLog
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from itertools import islice
 from typing import Final
 
@@ -61,6 +61,7 @@ class TopicFeed:
         again: returns the retry topic for a wait, in seconds.
         window: bounds of what is in memory.
         on_change: called when it has room again.
+        on_partitions: called when partitions have come or gone.
     """
 
     name = GROUP
@@ -75,6 +76,7 @@ class TopicFeed:
         again: Callable[[float], str],
         window: Window,
         on_change: Callable[[], None],
+        on_partitions: Callable[[TopicFeed], None],
         clock: Clock,
         metrics: Metrics,
     ) -> None:
@@ -86,6 +88,7 @@ class TopicFeed:
         self._again = again
         self._window = window
         self._on_change = on_change
+        self._on_partitions = on_partitions
         self._said_full = False
         self._clock = clock
         self._moved = metrics.counter("gateway_retry_moved")
@@ -127,6 +130,12 @@ class TopicFeed:
         self._let_go([self._positions.pop(name) for name in positions if name in self._positions])
         for name, offset in positions.items():
             self._positions[name] = PartitionQueue(name, offset)
+        self._on_partitions(self)
+
+    @property
+    def partitions(self) -> Set[str]:
+        """Names of those that it has."""
+        return self._positions.keys()
 
     @property
     def held(self) -> int:
@@ -169,6 +178,7 @@ class TopicFeed:
         """Give partitions up: what has not begun is dropped, attempts get two seconds, then they are cancelled."""
         leaving = [self._positions.pop(name) for name in partitions if name in self._positions]
         self._leaving.update(partitions)
+        self._on_partitions(self)
         try:
             await self._settle(leaving)
         finally:

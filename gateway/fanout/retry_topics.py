@@ -79,6 +79,8 @@ class RetryTopics:
         self._feeds: dict[str, TopicFeed] = {}
         self._tending: list[asyncio.Task[None]] = []
         self._is_started = False
+        #: This process has the first partition of ``replay``: one of all processes has it.
+        self.has_first = asyncio.Event()
 
     @property
     def held(self) -> int:
@@ -140,11 +142,17 @@ class RetryTopics:
             again=self.topic,
             window=Window(max(1, self._max_events // parts), max(1, self._max_bytes // parts), _MAX_SPAN),
             on_change=self._reading.changed,
+            on_partitions=self._has_partitions,
             clock=self._clock,
             metrics=self._metrics,
         )
         if self._is_started:
             self._feed(feed)
+
+    def _has_partitions(self, feed: TopicFeed) -> None:
+        if feed.topic == parking.REPLAY:
+            is_first = not feed.partitions.isdisjoint((parking.REPLAY, f"{parking.REPLAY}-0"))
+            self.has_first.set() if is_first else self.has_first.clear()
 
     def _feed(self, feed: TopicFeed) -> None:
         self._reading.add(feed)

@@ -19,11 +19,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.clock import Clock, sleep
 from gateway.config.settings import Subscriber
 from gateway.errors import NotNow, SenderError, Transient
 from gateway.event import parse as parse_event
 from gateway.fanout import planning
-from gateway.fanout.clock import Clock, sleep
 from gateway.fanout.transform import Transform
 from gateway.log import Batch, EventLog, LogReader, Record
 

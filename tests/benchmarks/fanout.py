@@ -25,8 +25,8 @@ import uvloop
 from prometheus_client import CollectorRegistry
 from yarl import URL
 
+from gateway.clock import SystemClock
 from gateway.fanout.attempts import AttemptLog
-from gateway.fanout.clock import SystemClock
 from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.fanout import GROUP
 from gateway.fanout.filters import compile_filter

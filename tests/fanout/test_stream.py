@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.fanout.clock import SystemClock
+from gateway.clock import SystemClock
 from gateway.fanout.stream import MAX_CLIENTS, BadLastEventId, EventStream, Place, TooManyClients, format_place, parse
 from tests.fanout.events import entries, entry
 from tests.fanout.manual_clock import ManualClock, turns

@@ -149,7 +149,7 @@ async def stored(gateway: GatewayProcess) -> Counter[str]:
     journal = Journal(gateway.folder / "data", Retention(1 << 30, 3600.0))
     await journal.start()
     try:
-        reader = await journal.reader("test", [], start="earliest")
+        reader = await journal.browse("test", [], start="earliest")
         keys, ids = Counter[str](), Counter[str]()
         while records := await reader.fetch(max_records=1000, wait_s=0):
             keys.update(record.key for record in records)

@@ -85,7 +85,7 @@ async def test_the_cloudevents_package_reads_our_records(
     event = _event()
     log = KafkaLog(options)
     await log.start()
-    reader = await log.reader("g", ["sms.dr"], start="earliest")
+    reader = await log.browse("g", ["sms.dr"], start="earliest")
     await log.append([Entry("sms.dr", event.partitionkey, event.id, event.to_json())])
     assert (await read(reader, 1))[0].value == event.to_json()
     await log.stop()

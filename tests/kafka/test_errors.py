@@ -49,9 +49,10 @@ from gateway.telemetry.metrics import METRICS
 from tests.broker import quotas, security
 from tests.broker.cluster import Cluster
 from tests.broker.fixtures import make
+from tests.kafka.joined import GROUP, joined
 from tests.kafka.traffic import TOPIC, event, journal, published, until
 
-_QUICK = ReaderPolicy(session_s=6.0, heartbeat_s=0.5, commit_interval_s=0.1, probe_s=0.5, request_s=5.0)
+_QUICK = ReaderPolicy(session_s=6.0, probe_s=0.5, request_s=5.0)
 _IMPATIENT = WriterPolicy(stalled_s=1.0, look_s=0.1)
 
 
@@ -164,7 +165,7 @@ async def test_a_password_that_is_changed_while_connected(secure_broker: Cluster
         await publisher.start()
         await events.append([event(1, "k")])
         await published(publisher)
-        reader = await log.reader("gateway.billing", [TOPIC], start="earliest")
+        reader = await joined(log, [TOPIC])
         other = await plain.browse("look", [TOPIC], start="earliest")
         await _reading(reader, lambda: reader.state.is_ready)
         await asyncio.to_thread(_scram, secure_broker, "another-one")
@@ -212,18 +213,19 @@ async def test_rights_to_read_that_are_missing(secure_kafka: Cluster, prefix: st
         await grant(ResourceType.TOPIC, prefix + topic, AclOperation.DESCRIBE)
     await grant(ResourceType.TOPIC, prefix + "call.event", AclOperation.READ)
     with pytest.raises(KafkaAway) as refused:
-        await log.reader("gateway.billing", [TOPIC, "call.event"], start="latest")
+        await joined(log, [TOPIC, "call.event"])
     assert refused.value.problem.word == AUTHORISATION
-    assert "gateway.billing" in refused.value.problem.text
-    await grant(ResourceType.GROUP, f"{prefix}gateway.billing", AclOperation.READ)
-    reader = await log.reader("gateway.billing", [TOPIC, "call.event"], start="earliest")
+    assert GROUP in refused.value.problem.text
+    for group in (GROUP, "gateway.billing"):
+        await grant(ResourceType.GROUP, prefix + group, AclOperation.READ)
+    reader = await joined(log, [TOPIC, "call.event"])
     await _reading(reader, lambda: TOPIC in reader.state.problems)
     assert reader.state.problems.keys() == {TOPIC}
     assert reader.state.word == AUTHORISATION
-    assert _problems("gateway.billing", AUTHORISATION) == 1
+    assert _problems(GROUP, AUTHORISATION) == 1
     await grant(ResourceType.TOPIC, prefix + TOPIC, AclOperation.READ)
     await _reading(reader, lambda: reader.state.is_ready)
-    assert _problems("gateway.billing", AUTHORISATION) is None
+    assert _problems(GROUP, AUTHORISATION) is None
     await log.stop()
     await plain.stop()
 

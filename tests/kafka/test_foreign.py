@@ -11,10 +11,10 @@ from aiokafka import AIOKafkaProducer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.errors import Poison
 from gateway.event import parse
-from gateway.fanout.clock import SystemClock
 from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.filters import compile_filter
 from gateway.fanout.planning import wants

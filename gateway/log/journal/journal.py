@@ -183,34 +183,11 @@ class Journal:
 
     # -- reading ------------------------------------------------------------------------------------------------
 
-    async def reader(
-        self,
-        group: str,
-        topics: Collection[str],
-        *,
-        start: Start | Begins = "latest",
-        on_revoked: OnRevoked | None = None,
-    ) -> JournalReader:
-        """See :meth:`gateway.log.EventLog.reader`. No topics at all means every vendor event.
-
-        A position that is new is made durable before this returns: a restart must not move it.
-        """
-        streams, wanted = _wanted(topics)
-        new = [stream for stream in streams if (group, stream) not in self.positions()]
-        for stream in new:
-            self.note_cursor(group, stream, await self.origin(stream, start))
-        if new:
-            await self.flush()
-        for stream in streams:
-            self._expiry.watch(group, stream, wanted)
-        kept = {stream: min(self.positions()[group, stream], self.head(stream)) for stream in streams}
-        return JournalReader(self, group, kept, wanted)
-
     async def join(
         self, group: str, topics: Collection[str], *, on_assigned: OnAssigned, on_revoked: OnRevoked
     ) -> JoinedReader:
         """See :meth:`gateway.log.EventLog.join`: all that is asked for is assigned, and stays so."""
-        reader = JoinedReader(self, group, on_assigned)
+        reader = JoinedReader(self, on_assigned)
         reader.subscribe(topics)
         await reader.assign()
         return reader
@@ -223,11 +200,11 @@ class Journal:
         start: Start = "latest",
         positions: Mapping[str, int] | None = None,
     ) -> JournalReader:
-        """See :meth:`gateway.log.EventLog.browse`."""
+        """See :meth:`gateway.log.EventLog.browse`. No topics at all means every vendor event."""
         streams, wanted = _wanted(topics)
         if positions is None:
             positions = {stream: self._beginning(stream, start) for stream in streams}
-        return JournalReader(self, name, positions, wanted, is_kept=False)
+        return JournalReader(self, positions, wanted)
 
     async def unfinished(self, group_of: Callable[[str], str | None]) -> Mapping[str, int]:
         """See :meth:`gateway.log.EventLog.unfinished`."""
@@ -335,8 +312,6 @@ class Journal:
             others.discard(reader)
             if not others:
                 del self._listeners[stream], self._tails[stream]
-            if reader.is_kept and not any(one.is_kept and one.group == reader.group for one in others):
-                self._expiry.forget(reader.group, stream)
 
     def _in_read_pool(self, function: Callable[[], _T]) -> asyncio.Future[_T]:
         return self._loop.run_in_executor(self._read_pool, function)

@@ -7,8 +7,7 @@ partitions a topic has), ``outcomes`` (what an answer means), ``troubles`` (why 
 Reading: ``group_reader`` and ``membership`` (the partitions that a group gives us),
 ``standalone_reader`` (whole topics or given partitions, in no group), ``consumer_reader`` (what both share). Positions:
 ``cursors`` (kept under groups without members), ``cursor_placement``, ``answers`` and ``gaps`` (where they go on, and
-what is gone before that), ``offsets`` (the requests). ``reader``, ``member``, ``positions`` and ``placement`` are a
-group with one position, for whoever has not moved to a shared reading yet.
+what is gone before that), ``offsets`` (the requests).
 
 Beside it: ``options`` and ``security`` (how clients are made), ``topics`` (create, list), ``incarnation`` and
 ``recreations`` (is it still the same topic), ``errors`` (what may be the matter, in our words), ``observed_client``
@@ -25,7 +24,6 @@ from gateway.log.kafka.group_reader import GroupReader
 from gateway.log.kafka.log import KafkaLog
 from gateway.log.kafka.offsets import GroupInUse
 from gateway.log.kafka.options import KafkaOptions
-from gateway.log.kafka.reader import KafkaReader
 from gateway.log.kafka.reader_policy import ReaderPolicy
 from gateway.log.kafka.standalone_reader import StandaloneReader
 from gateway.log.kafka.writer import Writer
@@ -37,7 +35,6 @@ __all__ = [
     "GroupReader",
     "KafkaLog",
     "KafkaOptions",
-    "KafkaReader",
     "ReaderPolicy",
     "StandaloneReader",
     "State",

@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.errors import JournalDamaged, JournalFull, JournalInUse, JournalUnavailable, NotNow, Transient
-from gateway.log import ALL_NEW, Entry
+from gateway.log import ALL_NEW, Entry, Placed
 from gateway.log.journal import EVENTS, Journal, Retention
 from gateway.log.journal.recent_ids import newest_ids
 from gateway.log.journal.store import FILE_NAME
@@ -99,7 +99,8 @@ async def test_size_limit_drops_the_oldest_and_counts_what_a_reader_missed(tmp_p
     """A dead subscriber stops nobody: its events go, counted by topic, and it goes on at the first kept."""
     with capture_logs() as lines:
         async with opened(tmp_path, Retention(MIB, 3600.0)) as journal:
-            dead = await journal.reader("dead", ["sms.dr"], start="earliest")
+            await journal.cursors.load("dead", ["sms.dr"], [EVENTS], start="earliest")
+            dead = await journal.browse("dead", ["sms.dr"], start="earliest")
             for number in range(600):
                 await journal.append([entry(2 * number, size=4000), entry(2 * number + 1, topic="call.event")])
             floor = journal.floor(EVENTS)
@@ -117,7 +118,7 @@ async def test_unpublished_events_never_go_and_the_journal_says_that_it_is_full(
     """With a protected cursor the limit answers JournalFull; when the cursor moves, appends succeed again."""
     policy = Retention(MIB, 3600.0, protected="publisher")
     async with opened(tmp_path, policy) as journal:
-        publisher = await journal.reader("publisher", [], start="earliest")
+        await journal.cursors.load("publisher", ["sms.dr"], [EVENTS], start="earliest")
         stored = 0
         with pytest.raises(JournalFull):
             for number in range(2000):
@@ -127,12 +128,9 @@ async def test_unpublished_events_never_go_and_the_journal_says_that_it_is_full(
         assert journal.floor(EVENTS) == 0
         with pytest.raises(JournalFull):
             await journal.append([entry(3000, size=8000)])
-        seen = 0
-        while records := await publisher.fetch(max_records=1000, wait_s=0):
-            seen += len(records)
-            publisher.commit(EVENTS, records[-1].offset + 1)
-        assert stored == seen
-        await publisher.flush()
+        assert stored == journal.head(EVENTS)
+        journal.cursors.commit("publisher", EVENTS, stored)
+        await journal.flush()
         await journal.append([entry(4000, size=8000)])
         assert journal.head(EVENTS) == stored + 1
         assert journal.floor(EVENTS) > 0
@@ -142,7 +140,7 @@ async def test_dead_letters_of_the_protected_reader_outlast_a_full_journal(tmp_p
     """What Kafka refused for good is let in past the limit; no later callback pushes it out, only its age does."""
     now = 1_000_000.0
     async with opened(tmp_path, Retention(MIB, 60.0, protected="publisher"), clock=lambda: now) as journal:
-        publisher = await journal.reader("publisher", [], start="earliest")
+        await journal.cursors.load("publisher", ["sms.dr"], [EVENTS], start="earliest")
         with pytest.raises(JournalFull):
             for number in range(2000):
                 await journal.append([entry(number, size=8000)])
@@ -152,8 +150,8 @@ async def test_dead_letters_of_the_protected_reader_outlast_a_full_journal(tmp_p
                 await journal.append([entry(number, size=8000)])
         assert 0 == journal.floor("dlq.publisher")
 
-        publisher.commit(EVENTS, 40)
-        await publisher.flush()
+        journal.cursors.commit("publisher", EVENTS, 40)
+        await journal.flush()
         with pytest.raises(JournalFull):
             for number in range(3000, 5000):
                 await journal.append([entry(number, size=8000)])
@@ -168,14 +166,14 @@ async def test_old_segments_go_by_age_but_not_what_is_protected(tmp_path: Path) 
     now = 1_000_000.0
     policy = Retention(1 << 30, 60.0, protected="publisher")
     async with opened(tmp_path, policy, clock=lambda: now) as journal:
-        publisher = await journal.reader("publisher", [], start="earliest")
+        await journal.cursors.load("publisher", ["sms.dr"], [EVENTS], start="earliest")
         for number in range(10):
             await journal.append([entry(number)])
         now += 120
         await journal.writer.housekeep()
         assert journal.floor(EVENTS) == 0
-        publisher.commit(EVENTS, 4)
-        await publisher.flush()
+        journal.cursors.commit("publisher", EVENTS, 4)
+        await journal.flush()
         await journal.writer.housekeep()
         assert journal.floor(EVENTS) == 4
 
@@ -189,7 +187,7 @@ async def test_offsets_never_come_back_when_everything_was_trimmed(tmp_path: Pat
         assert (2, 2) == (journal.floor(EVENTS), journal.head(EVENTS))
     async with opened(tmp_path, Retention(1 << 30, 60.0), clock=lambda: now) as journal:
         await journal.append([entry(3)])
-        reader = await journal.reader("late", [], start="earliest")
+        reader = await journal.browse("late", [], start="earliest")
         assert [2] == [record.offset for record in await reader.fetch(max_records=9, wait_s=0)]
 
 
@@ -200,28 +198,17 @@ async def test_times_never_run_backward_when_the_clock_does(tmp_path: Path) -> N
         await journal.append([entry(1)])
         now -= 3600
         await journal.append([entry(2)])
-        reader = await journal.reader("any", [], start="earliest")
+        reader = await journal.browse("any", [], start="earliest")
         first, second = await reader.fetch(max_records=9, wait_s=0)
         assert first.appended_at <= second.appended_at
         assert await journal.offset_at(EVENTS, 1_000_000.0) == 0
-
-
-async def test_latest_begins_behind_what_is_there_and_stays_there_across_restarts(tmp_path: Path) -> None:
-    """A new subscriber does not get the past, and does get what came while it was down."""
-    async with opened(tmp_path) as journal:
-        await journal.append([entry(1)])
-        await journal.reader("new", [], start="latest")
-    async with opened(tmp_path) as journal:
-        await journal.append([entry(2)])
-        reader = await journal.reader("new", [], start="latest")
-        assert [1] == [record.offset for record in await reader.fetch(max_records=9, wait_s=0)]
 
 
 async def test_reader_behind_the_memory_reads_the_file_and_comes_back_in_order(tmp_path: Path) -> None:
     """Twice the tail's bytes are read whole and in order, half of it from disk."""
     count = 1200
     async with opened(tmp_path) as journal:
-        reader = await journal.reader("slow", [], start="earliest")
+        reader = await journal.browse("slow", [], start="earliest")
         for first in range(0, count, 100):
             await journal.append([entry(number, size=8000) for number in range(first, first + 100)])
         tail = journal.tail(EVENTS)
@@ -236,15 +223,15 @@ async def test_reader_behind_the_memory_reads_the_file_and_comes_back_in_order(t
 async def test_idle_reader_of_other_topics_moves_on(tmp_path: Path) -> None:
     """What a reader does not want is no lag once it looked at it."""
     async with opened(tmp_path) as journal:
-        reader = await journal.reader("calls", ["call.event"], start="earliest")
+        reader = await journal.browse("calls", ["call.event"], start="earliest")
         await journal.append([entry(number) for number in range(10)])
         assert [] == list(await reader.fetch(max_records=5, wait_s=0))
-        assert {EVENTS: 0} == await reader.lag()
+        assert {EVENTS: 10} == await reader.positions()
 
 
 async def test_waiting_reader_is_woken_by_an_append(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
-        reader = await journal.reader("live", [], start="latest")
+        reader = await journal.browse("live", [], start="latest")
         fetching = asyncio.create_task(reader.fetch(max_records=5, wait_s=30))
         await journal.append([entry(1)])
         assert [0] == [record.offset for record in await fetching]
@@ -252,7 +239,7 @@ async def test_waiting_reader_is_woken_by_an_append(tmp_path: Path) -> None:
 
 async def test_paused_reader_returns_nothing_until_resumed(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
-        reader = await journal.reader("paused", [], start="earliest")
+        reader = await journal.browse("paused", [], start="earliest")
         await journal.append([entry(1)])
         reader.pause([EVENTS])
         assert not await reader.fetch(max_records=5, wait_s=0)
@@ -272,7 +259,7 @@ async def test_flipped_bit_is_told_and_stepped_over_never_served(tmp_path: Path)
     content[at + 100] ^= 0x10
     path.write_bytes(content)
     async with opened(tmp_path) as journal:
-        reader = await journal.reader("any", [], start="earliest")
+        reader = await journal.browse("any", [], start="earliest")
         offsets: list[int] = []
         while records := await reader.fetch(max_records=10, wait_s=0):
             offsets += [record.offset for record in records]
@@ -384,24 +371,23 @@ async def test_reading_that_may_heal_is_transient(tmp_path: Path) -> None:
     """What a reader's owner waits out is told from what it cannot."""
     async with opened(tmp_path) as journal:
         await journal.append([entry(1)])
-        reader = await journal.reader("any", [], start="earliest")
+        reader = await journal.browse("any", [], start="earliest")
         journal._read_store.close()
         with pytest.raises(Transient, match="SQLite refused"):
             await reader.fetch(max_records=9, wait_s=0)
 
 
-async def test_opening_that_fails_leaves_no_reader(tmp_path: Path) -> None:
-    """Its position could not be made durable: nobody has it, so nothing is kept for it."""
+async def test_a_beginning_that_cannot_be_stored_leaves_no_cursor(tmp_path: Path) -> None:
+    """Its position could not be made durable: nobody has it, and it is asked for again."""
     async with opened(tmp_path) as journal:
         await journal.append([entry(1)])
         with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")  # nobody else may write
             journal.writer.store._db.execute("PRAGMA busy_timeout=0")
-            with pytest.raises(JournalUnavailable):
-                await journal.reader("new", [], start="earliest")
-        assert journal.tail(EVENTS) is None
-        reader = await journal.reader("new", [], start="earliest")
-        assert [0] == [record.offset for record in await reader.fetch(max_records=9, wait_s=0)]
+            with pytest.raises(Transient):
+                await journal.cursors.load("new", ["sms.dr"], [EVENTS], start="earliest")
+        assert {} == journal.cursors.committed("new")
+        assert {EVENTS: Placed(0)} == await journal.cursors.load("new", ["sms.dr"], [EVENTS], start="earliest")
 
 
 async def test_clock_that_was_far_ahead_does_not_stop_retention_nor_searches_for_a_time(tmp_path: Path) -> None:
@@ -422,7 +408,7 @@ async def test_clock_that_was_far_ahead_does_not_stop_retention_nor_searches_for
             for number in range(20, 40):
                 await journal.append([entry(number)])
                 now += 10.0
-            reader = await journal.reader("any", [], start="earliest")
+            reader = await journal.browse("any", [], start="earliest")
             records = await reader.fetch(max_records=99, wait_s=0)
             assert [1_000_060.0 + 10.0 * number for number in range(20)] == [one.appended_at for one in records[20:]]
             assert [1, 1, 21, 21, 30, 39, 40] == [
@@ -461,12 +447,11 @@ async def test_age_takes_everything_that_is_old_however_much_it_is(tmp_path: Pat
 async def test_published_events_go_early_but_for_the_window_of_known_ids(tmp_path: Path) -> None:
     policy = Retention(1 << 30, 3600.0, protected="publisher", publish_grace_records=100)
     async with opened(tmp_path, policy) as journal:
-        publisher = await journal.reader("publisher", [], start="earliest")
+        await journal.cursors.load("publisher", ["sms.dr"], [EVENTS], start="earliest")
         for number in range(1000):
             await journal.append([entry(number)])
-        while records := await publisher.fetch(max_records=400, wait_s=0):
-            publisher.commit(EVENTS, records[-1].offset + 1)
-        await publisher.flush()
+        journal.cursors.commit("publisher", EVENTS, 1000)
+        await journal.flush()
         await journal.writer.housekeep()
         assert journal.floor(EVENTS) == 900
 
@@ -482,7 +467,7 @@ async def test_the_wal_starts_over_under_load_and_everything_is_kept(tmp_path: P
             largest = max(largest, wal.stat().st_size)
     assert largest < 32 * MIB < count * size
     async with opened(tmp_path) as journal:
-        reader = await journal.reader("all", [], start="earliest")
+        reader = await journal.browse("all", [], start="earliest")
         ids: list[str] = []
         while len(ids) < count:
             ids += [record.id for record in await reader.fetch(max_records=100, wait_s=1.0)]

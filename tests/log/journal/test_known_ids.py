@@ -249,7 +249,7 @@ async def test_a_caller_that_goes_away_takes_its_records_from_nobody(journal: Jo
 
 
 async def test_followers_hear_of_stored_records_only(journal: Journal) -> None:
-    reader = await journal.reader("test", [])
+    reader = await journal.browse("test", [])
     await journal.append([entry(1), entry(1), entry(2), entry(1, INTERNAL), entry(1, INTERNAL)])
     await journal.append([entry(2)])
     assert [1, 2] == [int(record.id, 16) for record in await reader.fetch(max_records=10, wait_s=0)]

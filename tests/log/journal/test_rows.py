@@ -126,7 +126,7 @@ async def opened(folder: Path, now: float, max_age_s: float) -> AsyncIterator[Jo
 
 async def read(journal: Journal, group: str, position: int) -> tuple[list[int], list[Gap]]:
     """Offsets of the events, as a reader from this position gets them, and what is missing between them."""
-    reader = await journal.reader(group, [], start="earliest")
+    reader = await journal.browse(group, [], start="earliest")
     await reader.seek(EVENTS, position)
     offsets: list[int] = []
     gaps: list[Gap] = []
