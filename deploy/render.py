@@ -19,7 +19,7 @@ from typing import Any, Final
 import yaml
 
 from deploy.dashboard import dashboard
-from gateway.telemetry.metrics import CATALOGUE
+from gateway.telemetry.metric_catalogue import CATALOGUE
 
 ROOT: Final = Path(__file__).parents[1]
 CHART: Final = ROOT / "deploy/helm/nxcloud-gateway"

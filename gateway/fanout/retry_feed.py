@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
-from itertools import islice
 from typing import Final
 
 import structlog
@@ -26,10 +25,10 @@ from gateway.fanout import parking
 from gateway.fanout.job import Job, ParkedJob, Position, Recipient, Standing
 from gateway.fanout.partition_queue import PartitionQueue, Window
 from gateway.fanout.retry_ahead import Ahead
-from gateway.fanout.retry_moves import Move, Progress, Share, choose
-from gateway.fanout.retry_store import store
+from gateway.fanout.retry_moves import Move, Progress, Share, blocking, choose
+from gateway.fanout.retry_store import Appender
 from gateway.fanout.schedule import Place
-from gateway.log import TOMBSTONE, Batch, Entry, EventLog, Record, Start
+from gateway.log import TOMBSTONE, Batch, EventLog, Record, Start
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import Metrics
 
@@ -42,8 +41,6 @@ _ENOUGH: Final = 500
 _TEND_S: Final = 1.0
 _BETWEEN_APPENDS_S: Final = 0.05
 _PER_APPEND: Final = 500
-#: Done behind one that holds the position: what a crash repeats of this topic at most, about.
-_MAX_REPEATS: Final = 500
 #: A revoked partition waits so long for attempts under way.
 _SETTLE_S: Final = 2.0
 _SETTLE_LOOK_S: Final = 0.05
@@ -92,7 +89,7 @@ class TopicFeed:
         self._said_full = False
         self._clock = clock
         self._moved = metrics.counter("gateway_retry_moved")
-        self._lost = metrics.counter("gateway_deliveries")
+        self._appender = Appender(log, topic, again, clock, metrics)
         self._positions: dict[str, PartitionQueue] = {}
         self._leaving: set[str] = set()
         self._progress: dict[str, Progress] = {}
@@ -282,21 +279,13 @@ class TopicFeed:
             standing=self._standing,
             progress=self._progress.get,
             share=share,
-            blocking=self._blocking(),
+            blocking=blocking(self._positions.values()),
         )
-
-    def _blocking(self) -> set[ParkedJob]:
-        found: set[ParkedJob] = set()
-        for position in self._positions.values():
-            beyond = position.mark.span - len(position.jobs) - _MAX_REPEATS
-            if beyond > 0:
-                found.update(job for job in islice(position.jobs.values(), beyond) if isinstance(job, ParkedJob))
-        return found
 
     async def _move(self, moves: Sequence[Move]) -> None:
         moves = [move for move in reversed(moves) if self._withdraw(move.job)][::-1]
         try:
-            await self._append(moves)
+            await self._appender.append(moves)
         except BaseException:
             for move in moves:
                 if move.job.position.jobs.get(move.job.record.offset) is move.job:
@@ -314,31 +303,6 @@ class TopicFeed:
         if job.target is not None:
             job.target.withdraw(job)
         return True
-
-    async def _append(self, moves: Sequence[Move]) -> None:
-        forms = [
-            (self._entry(move), *parking.last_forms(move.job.record, move.job.trail, move.job.subscriber))
-            for move in moves
-        ]
-        for number, error in (await store(self._log, forms)).items():
-            job = moves[number].job
-            self._lost.labels(job.subscriber, "lost").inc()
-            _log.error("delivery.lost", id=redaction.event_id(job.record.id), topic=self.topic, error=error)
-
-    def _entry(self, move: Move) -> Entry:
-        job, delay_s = move.job, move.due - self._clock.monotonic()
-        if move.is_dead:
-            _log.warning(
-                "delivery.dead_lettered",
-                id=redaction.event_id(job.record.id),
-                topic=job.record.topic,
-                subscriber=job.subscriber,
-                reason="no_subscriber",
-            )
-            return parking.dead_letter(job.record, parking.dlq_topic(job.subscriber), job.trail, "no_subscriber")
-        topic, due = self._again(delay_s), self._clock.now() + delay_s
-        moves = 0 if move.reason in ("held", "full") else job.moves + 1
-        return parking.parked(job.record, topic, job.trail, due, job.subscriber, moves=moves)
 
     # -- bookkeeping --------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from deploy import render
-from gateway.telemetry.metrics import CATALOGUE
+from gateway.telemetry.metric_catalogue import CATALOGUE
 from tests.deploy.artefacts import ROOT, metrics_in, run, series, walk
 
 RULES = render.alerts()

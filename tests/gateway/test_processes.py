@@ -24,7 +24,7 @@ from gateway.config.settings import Settings
 from gateway.errors import JournalInUse
 from gateway.log.journal import EVENTS, Journal, Retention
 from gateway.process import DELIVER_NICENESS
-from gateway.telemetry.metrics import CATALOGUE
+from gateway.telemetry.metric_catalogue import CATALOGUE
 from tests.gateway.conftest import MakeGateway, MakeSubscriber, to
 from tests.gateway.process import GatewayProcess, memory_bytes
 from tests.hostile.test_neighbours import healthy

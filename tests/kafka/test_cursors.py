@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import structlog
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import NewPartitions
 from confluent_kafka import ConsumerGroupTopicPartitions
 from confluent_kafka.admin import AdminClient
@@ -183,18 +183,27 @@ async def test_positions_are_committed_again_each_day(kafka: str, prefix: str, m
     assert sent == [[0, 1]] * 3
 
 
+async def _member(options: KafkaOptions, cursor: str) -> AIOKafkaConsumer:
+    """As a gateway of an older version: it reads in the group."""
+    group = options.kafka_name(cursor)
+    member = AIOKafkaConsumer(options.kafka_name(TOPIC), **options.consumer(), group_id=group)
+    await member.start()
+    return member
+
+
 async def test_a_group_with_members_refuses_with_advice(kafka: str, prefix: str) -> None:
     """An older gateway reads as a member of the group: loading says so, and works when it has gone."""
     options, cursor = _options(kafka, prefix), "gateway.billing"
     async with _opened(options) as log, _opened(options) as other:
         await _append(log, 10)
-        reader = await other.reader(cursor, [TOPIC], start="earliest")
-        reader.commit(_PART, 4)
-        await reader.flush()
+        await _load(other, cursor, [_PART])
+        other.cursors.commit(cursor, _PART, 4)
+        await other.cursors.flush()
+        member = await _member(options, cursor)
         with pytest.raises(GroupInUse, match=f"group {prefix}{cursor} has members.*older version.*stop it"):
             await _load(log, cursor, [_PART])
         assert "has members" in log.problem
-        await reader.close()
+        await member.stop()
         assert await _load(log, cursor, [_PART]) == {_PART: Placed(4)}
         assert log.problem == ""
 
@@ -202,15 +211,15 @@ async def test_a_group_with_members_refuses_with_advice(kafka: str, prefix: str)
 async def test_a_group_that_gets_members_later_is_named_and_waited_for(kafka: str, prefix: str) -> None:
     """Commits are refused meanwhile, kept, and stored when the member has gone."""
     options, cursor = _options(kafka, prefix), "gateway.billing"
-    async with _opened(options) as log, _opened(options) as other:
+    async with _opened(options) as log:
         await _append(log, 10)
         await _load(log, cursor, [_PART])
-        reader = await other.reader(cursor, [TOPIC], start="earliest")
+        member = await _member(options, cursor)
         log.cursors.commit(cursor, _PART, 5)
         with pytest.raises(Transient, match="has members"):
             await log.cursors.flush()
         assert "has members" in log.problem
-        await reader.close()
+        await member.stop()
         await _stored(options, cursor, 5)
         await until(lambda: log.problem == "")
 

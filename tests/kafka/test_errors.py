@@ -27,7 +27,7 @@ from structlog.testing import capture_logs
 
 from gateway.config.kafka_settings import Kafka, Topics
 from gateway.errors import Transient
-from gateway.log.kafka import KafkaLog, KafkaOptions, KafkaReader, ReaderPolicy, topics
+from gateway.log.kafka import GroupReader, KafkaLog, KafkaOptions, ReaderPolicy, StandaloneReader, topics
 from gateway.log.kafka.errors import (
     AUTHENTICATION,
     AUTHORISATION,
@@ -136,7 +136,9 @@ def _secure(cluster: Cluster, prefix: str, **more: Any) -> KafkaOptions:
     return KafkaOptions.of(settings, Topics(prefix=prefix))
 
 
-async def _reading(reader: KafkaReader, condition: Callable[[], bool], *, within_s: float = 60.0) -> None:
+async def _reading(
+    reader: GroupReader | StandaloneReader, condition: Callable[[], bool], *, within_s: float = 60.0
+) -> None:
     """Read, as a subscriber does, until something holds."""
     async with asyncio.timeout(within_s):
         while not condition():

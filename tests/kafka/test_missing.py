@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from gateway.log import Begin, Begins, Start
 from gateway.log.kafka import GroupReader, KafkaLog, KafkaOptions, ReaderPolicy, StandaloneReader, topics
 from gateway.log.kafka.errors import UNKNOWN_TOPIC
 from gateway.telemetry.metrics import METRICS
@@ -41,15 +43,19 @@ async def until_some(reader: GroupReader | StandaloneReader, topic: str) -> None
     assert [record.topic for record in found] == [topic]
 
 
-@pytest.mark.parametrize("start", ["earliest", "latest"])
-async def test_a_mistyped_topic_is_named_waited_for_and_never_created(creating: str, prefix: str, start: str) -> None:
-    """The subscriber's other topics are read; when the topic comes, all of it is."""
+@pytest.mark.parametrize("is_timed", [False, True])
+async def test_a_mistyped_topic_is_named_waited_for_and_never_created(
+    creating: str, prefix: str, is_timed: bool
+) -> None:
+    """The subscriber's other topics are read; when the topic comes, all of it is, also if it begins at a time."""
     options = KafkaOptions((creating,), prefix=prefix, partitions=1)
     writer = KafkaLog(options)
     await writer.start()
     await writer.ensure(["sms.dr"])
     log = KafkaLog(options, reader_policy=_QUICK)
-    reader = await joined(log, ["sms.drr", "sms.dr"], start=start)  # type: ignore[arg-type]
+    now = Begin(time.time() - 1.0)
+    start: Start | Begins = {"sms.drr": now, "sms.dr": now} if is_timed else "earliest"
+    reader = await joined(log, ["sms.drr", "sms.dr"], start=start)
     await reader.fetch(max_records=1, wait_s=0.0)
     await writer.append([event(0, "key")])
     while not (batch := await reader.fetch(max_records=1, wait_s=1.0)):
