@@ -1,6 +1,6 @@
 """The log on Kafka: :class:`KafkaLog` behind the interface of :mod:`gateway.log`.
 
-In the order of an event's way: ``binding`` (event ⇄ Kafka record), ``partitioner`` (key → partition),
+In the order of an event's way: ``record_format`` (event ⇄ Kafka record), ``partitioner`` (key → partition),
 ``partition_queue``, ``topic_queue`` and ``backlog`` (what waits for a partition, for a topic, for all), ``producer``
 (one of aiokafka's) and ``writer`` (one after another, in order through every failure), ``topic_resolver`` (which
 partitions a topic has), ``outcomes`` (what an answer means), ``troubles`` (why a topic cannot be written).
@@ -12,7 +12,7 @@ what is gone before that), ``offsets`` (the requests).
 Beside it: ``options`` and ``security`` (how clients are made), ``topics`` (create, list), ``incarnation`` and
 ``recreations`` (is it still the same topic), ``errors`` (what may be the matter, in our words), ``observed_client``
 (what one client met), ``availability`` (what is the matter with it), ``outage`` (what is logged of that),
-``log_rate_limit`` (aiokafka's own log), ``staleness`` (away, or moved?).
+``log_rate_limit`` (aiokafka's own log), ``rebootstrap`` (away, or moved?).
 
 For ``gateway check``: ``needs`` (what a role uses, what the cluster says), ``connecting`` (one broker, or why not),
 ``requests`` (what aiokafka does not ask), ``diagnosis`` (all of it), ``rights`` and ``topic_settings`` (rules).

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.log.kafka.binding import KafkaHeaders
 from gateway.log.kafka.errors import Problem, first_word
 from gateway.log.kafka.options import Backoff
 from gateway.log.kafka.partition_queue import PartitionQueue, Waiting, without_cancelled
+from gateway.log.kafka.record_format import KafkaHeaders
 
 #: In place of a partition, for what concerns the whole topic: it is missing, or may not be seen.
 WHOLE: Final = -1

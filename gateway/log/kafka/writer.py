@@ -42,7 +42,7 @@ from typing import Any
 import structlog
 
 from gateway.log import Entry, Record
-from gateway.log.kafka import binding
+from gateway.log.kafka import record_format
 from gateway.log.kafka.availability import CONNECTION, Availability, State
 from gateway.log.kafka.backlog import Backlog
 from gateway.log.kafka.errors import AWAY, CLIENT_ERRORS, NOT_ENOUGH_REPLICAS, KafkaAway, Problem, problem_of
@@ -51,8 +51,8 @@ from gateway.log.kafka.options import Backoff, KafkaOptions
 from gateway.log.kafka.outcomes import OnPoison, OnWritten, Outcomes
 from gateway.log.kafka.partition_queue import PartitionQueue, Ticket
 from gateway.log.kafka.producer import close_producer, open_producer
+from gateway.log.kafka.rebootstrap import Staleness
 from gateway.log.kafka.recreations import Recreations
-from gateway.log.kafka.staleness import Staleness
 from gateway.log.kafka.topic_queue import TopicQueue
 from gateway.log.kafka.topic_resolver import TopicResolver
 from gateway.log.kafka.troubles import Troubles
@@ -89,7 +89,7 @@ class Writer:
         self._policy = policy or WriterPolicy()
         self._name = name
         self._on_change = on_change
-        self._encode = binding.binary if options.cloudevents == "binary" else None
+        self._encode = record_format.binary if options.cloudevents == "binary" else None
         self._availability = Availability(name)
         self._backlog = Backlog(self._policy, options.schema_ids, on_change)
         self._troubles = Troubles(self._availability, self._changed)
