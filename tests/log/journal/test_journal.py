@@ -205,15 +205,15 @@ async def test_times_never_run_backward_when_the_clock_does(tmp_path: Path) -> N
 
 
 async def test_reader_behind_the_memory_reads_the_file_and_comes_back_in_order(tmp_path: Path) -> None:
-    """Twice the tail's bytes are read whole and in order, half of it from disk."""
+    """Twice the cache's bytes are read whole and in order, half of it from disk."""
     count = 1200
     async with opened(tmp_path) as journal:
         reader = await journal.browse("slow", [], start="earliest")
         for first in range(0, count, 100):
             await journal.append([entry(number, size=8000) for number in range(first, first + 100)])
-        tail = journal.tail(EVENTS)
-        assert tail is not None
-        assert 0 < tail.first < count
+        cache = journal.cache(EVENTS)
+        assert cache is not None
+        assert 0 < cache.first < count
         offsets: list[int] = []
         while records := await reader.fetch(max_records=333, wait_s=0):
             offsets += [record.offset for record in records]
