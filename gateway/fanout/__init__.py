@@ -22,8 +22,9 @@ The files, in the order an event meets them:
 ``schedule``         pure: which event may be attempted now; one in flight for a key, in order
 ``dispatch``         gives out what the schedule allows; holds the timers
 ``workers``          the tasks that attempt, made as needed; an attempt can be cancelled by itself
-``gate``             how many at once: what ``breaker``, ``concurrency`` and people say; ``rate``: how fast
-``reader``           one subscriber: its cursor, its workers, and what they decide
+``flow_control``     how many at once: what ``breaker``, ``concurrency`` and people say; ``rate``: how fast
+``reader``           one subscriber: its cursor, its workers, its flow control
+``delivery_worker``  an event: attempt, decide, act; delivered, parked, dead letter
 ``delivery``         one attempt as a signed webhook; ``filesink`` is the same for a file
 ``signing``          Standard Webhooks, ``ed25519`` for ``v1a``; ``transform`` keeps or drops fields
 ``guard``            refuses addresses inside; ``tls`` makes contexts

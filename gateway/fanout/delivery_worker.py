@@ -36,7 +36,7 @@ from gateway.fanout import parking
 from gateway.fanout.attempt import NOT_AN_EVENT, AttemptResult, Sink
 from gateway.fanout.concurrency import AdaptiveLimit
 from gateway.fanout.dispatch import Dispatcher
-from gateway.fanout.gate import Gate
+from gateway.fanout.flow_control import FlowControl
 from gateway.fanout.job import Job, ParkedJob
 from gateway.fanout.plan import Plan
 from gateway.fanout.retry import Delivered, GiveUp, Retry, Stop, decide
@@ -66,7 +66,7 @@ class DeliveryWorker:
         plan: numbers and names.
         log: where parked events and dead letters go.
         sink: where events go to.
-        gate: whether the subscriber is well; hears how attempts end.
+        flow: whether the subscriber is well; hears how attempts end.
         dispatcher: where events come from, and go back to.
         adaptive: hears when an attempt begins.
         is_certain: whether the partitions are still ours for sure.
@@ -80,7 +80,7 @@ class DeliveryWorker:
         log: EventLog,
         sink: Sink,
         *,
-        gate: Gate,
+        flow: FlowControl,
         dispatcher: Dispatcher,
         adaptive: AdaptiveLimit,
         is_certain: Callable[[], bool],
@@ -91,7 +91,7 @@ class DeliveryWorker:
         self._plan = plan
         self._log = log
         self._sink = sink
-        self._gate = gate
+        self._flow = flow
         self._dispatcher = dispatcher
         self._adaptive = adaptive
         self._is_certain = is_certain
@@ -122,7 +122,7 @@ class DeliveryWorker:
                 self._dispatcher.postpone(job, _APPEND_BACKOFF_S)
 
     async def _attempt(self, job: Job) -> None:
-        counts = self._gate.is_closed  # attempts made to probe are not the event's
+        counts = self._flow.is_healthy  # attempts made to probe are not the event's
         number = self._adaptive.begin()
         try:
             result = await self._sink.attempt(job.record, is_replay=job.is_replay)
@@ -136,10 +136,10 @@ class DeliveryWorker:
             job.attempts += 1
             self._telling.delivered(job, result)
             self._finish(job)
-            self._gate.delivered(job.record.id, number, result.duration_s)
+            self._flow.delivered(job.record.id, number, result.duration_s)
             return
         job.note(self._clock.now(), result, counts=counts)
-        self._gate.failed(job.record.id, number, result)
+        self._flow.failed(job.record.id, number, result)
         await self._act(job, result)
 
     async def _act(self, job: Job, result: AttemptResult) -> None:
@@ -164,7 +164,7 @@ class DeliveryWorker:
                 await self._dead_letter(job, reason)
             case Stop(reason):
                 telling.failed(job, result, "stopped")
-                self._gate.stop(reason)
+                self._flow.stop(reason)
                 self._dispatcher.give_back(job)
             case Delivered():  # a failed attempt never is
                 raise AssertionError(result)
@@ -184,9 +184,9 @@ class DeliveryWorker:
         """Return the topic to park in, or None to wait in memory."""
         plan = self._plan
         if isinstance(job, ParkedJob):
-            waits_here = self._gate.is_closed and delay_s <= _PARKED_WAIT_S[plan.on_failure]
+            waits_here = self._flow.is_healthy and delay_s <= _PARKED_WAIT_S[plan.on_failure]
             return None if waits_here else job.lane.again(delay_s)
-        if plan.on_failure == "block" or not plan.tiers or not self._gate.lets_park(delay_s):
+        if plan.on_failure == "block" or not plan.tiers or not self._flow.lets_park(delay_s):
             return None
         tier = parking.tier(plan.tiers, delay_s)
         if tier is None and self._dispatcher.waiting >= self._max_waiting:
@@ -195,7 +195,7 @@ class DeliveryWorker:
 
     def _in_memory(self, delay_s: float) -> float:
         """While the subscriber is down, no event waits longer than its breaker."""
-        return delay_s if self._gate.is_closed else min(delay_s, self._plan.breaker.max_open_s)
+        return delay_s if self._flow.is_healthy else min(delay_s, self._plan.breaker.max_open_s)
 
     async def _put_away(self, job: Job, entry: Entry) -> None:
         if not job.position.is_ours:

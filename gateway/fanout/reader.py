@@ -1,4 +1,4 @@
-"""One subscriber: a cursor on the shared reading, a schedule, workers and a gate, put together."""
+"""One subscriber: a cursor on the shared reading, a schedule, workers and flow control, put together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gateway.fanout.concurrency import AdaptiveLimit
 from gateway.fanout.cursor import Beginning, SubscriberCursor
 from gateway.fanout.delivery_worker import DeliveryWorker
 from gateway.fanout.dispatch import Dispatcher
-from gateway.fanout.gate import Gate, Lasting, Seen
+from gateway.fanout.flow_control import FlowControl, Lasting, Seen
 from gateway.fanout.job import Job, Standing
 from gateway.fanout.plan import Plan
 from gateway.fanout.rate import TokenBucket
@@ -49,7 +49,7 @@ class SubscriberReader:
         reading: of the main topics, for all subscribers; started and stopped by its owner.
         rng: jitter and span ids.
         telling: metrics, log lines and the record of attempts.
-        on_state: told whenever the gate's lasting state changed, to make it durable.
+        on_state: told whenever the state that lasts changed, to make it durable.
         beginning: where it begins in its main topics, where that was fixed as a time.
     """
 
@@ -77,7 +77,7 @@ class SubscriberReader:
         self._dispatcher = Dispatcher(
             clock, by_key=plan.ordering == "key", limit=0, give=lambda job: self._workers.give(job), bucket=bucket
         )
-        self.gate = Gate(
+        self.flow = FlowControl(
             Breaker(plan.breaker, rng),
             adaptive,
             self._dispatcher,
@@ -89,7 +89,7 @@ class SubscriberReader:
             plan,
             log,
             sink,
-            gate=self.gate,
+            flow=self.flow,
             dispatcher=self._dispatcher,
             adaptive=adaptive,
             is_certain=reading.is_certain,
@@ -122,7 +122,7 @@ class SubscriberReader:
 
     def restore(self, lasting: Lasting) -> None:
         """Take up a state that was kept, or that another process has changed."""
-        self.gate.restore(lasting)
+        self.flow.restore(lasting)
         self._reading.changed()
 
     def trim(self) -> None:
@@ -133,7 +133,7 @@ class SubscriberReader:
         """Begin to read and deliver. Once; after :meth:`stop` it does nothing."""
         if self._is_stopped or self._is_started:
             return
-        self.gate.open()
+        self.flow.start()
         self._is_started = True
         self._reading.add(self._cursor)
 
@@ -143,7 +143,7 @@ class SubscriberReader:
         What is not delivered by then stays uncommitted and comes again. May come twice, or before the start.
         """
         self._is_stopped = True
-        self.gate.close()
+        self.flow.suspend()
         await self._reading.remove(self._cursor)
         if self._dispatcher.in_flight:
             try:
@@ -166,7 +166,7 @@ class SubscriberReader:
     @property
     def standing(self) -> Standing:
         """See :attr:`gateway.fanout.job.Recipient.standing`."""
-        return _STANDINGS[self.gate.seen]
+        return _STANDINGS[self.flow.seen]
 
     def offer(self, job: Job) -> None:
         """See :meth:`gateway.fanout.job.Recipient.offer`."""
@@ -214,7 +214,7 @@ class SubscriberReader:
 
     def _is_willing(self) -> bool:
         """While it is down, one event is enough to see whether it is back."""
-        seen = self.gate.seen
+        seen = self.flow.seen
         return seen == "closed" or (seen in {"open", "half_open"} and not self._cursor.outstanding)
 
     def _state_changed(self) -> None:

@@ -143,15 +143,15 @@ async def test_gone_stops_the_subscriber_and_loses_nothing() -> None:
     log = MemoryLog()
     await log.append(entries(50, 50))
     async with Receiver(status(410)) as receiver, running(log, receiver.url, concurrency=4) as reader:
-        await until(lambda: reader.gate.seen == "stopped" and reader.in_flight == 0)
+        await until(lambda: reader.flow.seen == "stopped" and reader.in_flight == 0)
         asked = len(receiver.posts)
         assert asked <= 4
-        assert "gone" == reader.gate.lasting.stopped
+        assert "gone" == reader.flow.lasting.stopped
         await log.append(entries(10, 10, first=51))
         await until(lambda: reader.outstanding == 60)
         assert (0, asked) == (reader.in_flight, len(receiver.posts))
         receiver.answer = ok
-        reader.gate.resume()
+        reader.flow.resume()
         await receiver.until_delivered(60)
 
 
@@ -159,11 +159,11 @@ async def test_pause_holds_everything_and_resume_goes_on() -> None:
     """A paused subscriber gets nothing new; resumed it gets everything."""
     log = MemoryLog()
     async with Receiver() as receiver, running(log, receiver.url) as reader:
-        reader.gate.pause()
+        reader.flow.pause()
         await log.append(entries(20, 5))
         await until(lambda: reader.outstanding == 20)
-        assert ("paused", []) == (reader.gate.seen, receiver.posts)
-        reader.gate.resume()
+        assert ("paused", []) == (reader.flow.seen, receiver.posts)
+        reader.flow.resume()
         await receiver.until_delivered(20)
     assert in_order(receiver.numbers_by_key())
 

@@ -147,7 +147,7 @@ class ReaderMachine(RuleBasedStateMachine):
         """A crash: tasks and memory are gone, attempts in flight have an unknown outcome. Else a stop in order."""
 
         async def crash() -> None:
-            self.reader.gate.close()  # timers of a process that is no more
+            self.reader.flow.suspend()  # timers of a process that is no more
             tasks = asyncio.all_tasks(self.loop) - {asyncio.current_task(self.loop)}
             for task in tasks:
                 task.cancel()

@@ -130,8 +130,8 @@ class RetryMachine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES), is_paused=st.booleans())
     def pause(self, name: str, is_paused: bool) -> None:
         if name in self.readers:
-            gate = self.readers[name].gate
-            self.run(self.call(gate.pause if is_paused else gate.resume))
+            flow = self.readers[name].flow
+            self.run(self.call(flow.pause if is_paused else flow.resume))
 
     async def call(self, what: Any) -> None:
         what()
@@ -185,7 +185,7 @@ class RetryMachine(RuleBasedStateMachine):
             self.log.readers.clear()
             self.log.shared.clear()
             for reader in self.readers.values():
-                reader.gate.close()  # timers of a process that is no more
+                reader.flow.suspend()  # timers of a process that is no more
             self.readers.clear()
             self.sinks.clear()
             await self.start()
@@ -239,7 +239,7 @@ class RetryMachine(RuleBasedStateMachine):
                 if name not in self.known:
                     self.known.add(name)
                     self.begin(name)
-                self.readers[name].gate.resume()
+                self.readers[name].flow.resume()
             for _ in range(3000):
                 for sink in self.sinks.values():
                     for asked in list(sink.asked):

@@ -91,7 +91,7 @@ async def test_ten_thousand_events_of_one_that_is_down_delay_nobody_by_more_than
     party.add("well", OK)
     await party.log.append([parked("down", number) for number in range(10_000)])
     await party.log.append([parked("well", number) for number in range(10_000, 10_020)])
-    party.readers["down"].gate.pause()
+    party.readers["down"].flow.pause()
     async with party:
         assert await party.seconds_until("well", 20) <= 5.0
         assert party.topics.held <= 1003
@@ -107,7 +107,7 @@ async def test_its_probe_is_one_of_them_and_they_follow_when_it_is_back() -> Non
     await party.log.append([parked("billing", number) for number in range(200)])
     async with party:
         await pass_by(party.clock, 20.0)
-        assert "open" == party.readers["billing"].gate.seen
+        assert "open" == party.readers["billing"].flow.seen
         assert party.readers["billing"].outstanding >= 1
         attempts = party.sinks["billing"].attempts
         await pass_by(party.clock, 600.0)
@@ -201,7 +201,7 @@ async def test_a_copy_that_the_log_refuses_becomes_a_dead_letter() -> None:
     party.add("billing", OK)
     await party.log.append([parked("billing", number) for number in range(5)])
     party.log.max_bytes["retry.60s"] = 10
-    party.readers["billing"].gate.pause()
+    party.readers["billing"].flow.pause()
     async with party:
         await pass_by(party.clock, 5.0)
         assert 5 == party.log.committed[GROUP, "retry.60s"]
@@ -214,7 +214,7 @@ async def test_while_the_log_takes_nothing_events_wait_where_they_are() -> None:
     party.add("billing", OK)
     await party.log.append([parked("billing", number) for number in range(5)])
     party.log.failing_appends = 3
-    party.readers["billing"].gate.pause()
+    party.readers["billing"].flow.pause()
     async with party:
         await pass_by(party.clock, 2.5)
         assert 0 == party.log.committed.get((GROUP, "retry.60s"), 0)
