@@ -27,7 +27,7 @@ The files, in the order an event meets them:
 ``delivery_worker``  an event: attempt, decide, act; delivered, parked, dead letter
 ``delivery``         one attempt as a signed webhook; ``filesink`` is the same for a file
 ``signing``          Standard Webhooks, ``ed25519`` for ``v1a``; ``transform`` keeps or drops fields
-``guard``            refuses addresses inside; ``tls`` makes contexts
+``ssrf``             refuses addresses inside; ``tls`` makes contexts
 ``retry``            pure: result → delivered, retry, give up or stop
 ``parking``          what travels in headers to the retry topics and to the dead letters
 ``watermark``        completions in any order → the offset that may be committed

@@ -40,7 +40,7 @@ from gateway.fanout.flow_control import FlowControl
 from gateway.fanout.job import Job, ParkedJob
 from gateway.fanout.plan import Plan
 from gateway.fanout.retry import Delivered, GiveUp, Retry, Stop, decide
-from gateway.fanout.schedule import Place
+from gateway.fanout.schedule import JobState
 from gateway.fanout.telling import Telling
 from gateway.log import Entry, EventLog
 from gateway.telemetry import redaction
@@ -118,7 +118,7 @@ class DeliveryWorker:
                 await self._attempt(job)
         except Exception:  # one event's trouble must not cost a worker
             _log.exception("delivery.broke", subscriber=self._plan.name, id=redaction.event_id(job.record.id))
-            if job.place is Place.FLIGHT:
+            if job.state is JobState.FLIGHT:
                 self._dispatcher.postpone(job, _APPEND_BACKOFF_S)
 
     async def _attempt(self, job: Job) -> None:
@@ -185,7 +185,7 @@ class DeliveryWorker:
         plan = self._plan
         if isinstance(job, ParkedJob):
             waits_here = self._flow.is_healthy and delay_s <= _PARKED_WAIT_S[plan.on_failure]
-            return None if waits_here else job.lane.again(delay_s)
+            return None if waits_here else job.source.again(delay_s)
         if plan.on_failure == "block" or not plan.tiers or not self._flow.lets_park(delay_s):
             return None
         tier = parking.tier(plan.tiers, delay_s)
@@ -234,7 +234,7 @@ class DeliveryWorker:
 
     def _finish(self, job: Job) -> None:
         self.parked -= isinstance(job, ParkedJob)
-        job.lane.done(job)
+        job.source.done(job)
         self._dispatcher.finish(job)
 
     def cancelled(self, job: Job) -> None:
@@ -244,7 +244,7 @@ class DeliveryWorker:
 
     def _abandon(self, job: Job) -> None:
         self.parked -= isinstance(job, ParkedJob)
-        job.lane.abandon(job)
+        job.source.abandon(job)
         self._dispatcher.finish(job)
 
 

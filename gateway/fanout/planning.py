@@ -18,10 +18,10 @@ from gateway.fanout.breaker import BreakerPolicy
 from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.filesink import FileSink
 from gateway.fanout.filters import Filter, compile_filter
-from gateway.fanout.guard import Allowed
 from gateway.fanout.parsed import EVENTS
 from gateway.fanout.plan import Plan
 from gateway.fanout.retry import RetryPolicy
+from gateway.fanout.ssrf import Allowed
 from gateway.fanout.tls import context
 from gateway.fanout.transform import Transform
 from gateway.log import Record

@@ -27,7 +27,7 @@ from gateway.fanout.partition_queue import PartitionQueue, Window
 from gateway.fanout.retry_ahead import Ahead
 from gateway.fanout.retry_moves import Move, Progress, Share, blocking, choose
 from gateway.fanout.retry_store import Appender
-from gateway.fanout.schedule import Place
+from gateway.fanout.schedule import JobState
 from gateway.log import TOMBSTONE, Batch, EventLog, Record, Start
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import Metrics
@@ -297,7 +297,7 @@ class TopicFeed:
 
     def _withdraw(self, job: ParkedJob) -> bool:
         """Take an event back for a move; return False if it went out meanwhile, as one before it of its key did."""
-        if job.place is Place.FLIGHT:
+        if job.state is JobState.FLIGHT:
             return False
         job.is_moving = True
         if job.target is not None:
@@ -357,8 +357,8 @@ class TopicFeed:
         """Forget what has not begun; the last first, as the head of a key would let its next one go."""
         for job in reversed([job for position in leaving for job in list(position.jobs.values())]):
             assert isinstance(job, ParkedJob)
-            if job.place is not Place.FLIGHT:
-                if job.target is not None and job.place is not Place.GONE:
+            if job.state is not JobState.FLIGHT:
+                if job.target is not None and job.state is not JobState.GONE:
                     job.target.withdraw(job)
                 self._forget(job)
 

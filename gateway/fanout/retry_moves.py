@@ -27,7 +27,7 @@ from typing import Final, Literal
 
 from gateway.fanout.job import ParkedJob, Standing
 from gateway.fanout.partition_queue import PartitionQueue
-from gateway.fanout.schedule import Place
+from gateway.fanout.schedule import JobState
 
 #: An event that is due is attempted within this time, or its place in the topic is given up. Ten times more holds the
 #: position over a restart's patience, ten times less copies events of subscribers that are only slow.
@@ -106,7 +106,7 @@ def choose(
     probes: dict[str, ParkedJob] = {}
     standings: dict[str, Standing] = {}
     for job in held:
-        if job.place is Place.FLIGHT or job.is_moving or job.entry is not None:
+        if job.state is JobState.FLIGHT or job.is_moving or job.entry is not None:
             continue
         name = job.subscriber
         if name not in standings:

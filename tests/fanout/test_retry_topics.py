@@ -19,7 +19,7 @@ from gateway.fanout.partition_queue import PartitionQueue
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.retry_moves import GONE_MOVES, LATE_S, Progress, Share, choose
 from gateway.fanout.retry_topics import RetryTopics
-from gateway.fanout.schedule import Place
+from gateway.fanout.schedule import JobState
 from gateway.log import Entry, Record
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.events import entry
@@ -245,7 +245,7 @@ STANDINGS = st.sampled_from(list(Standing))
 
 @given(
     jobs=st.lists(
-        st.tuples(st.sampled_from("ab"), st.floats(-100, 100), st.sampled_from([*Place]), st.integers(0, 9)),
+        st.tuples(st.sampled_from("ab"), st.floats(-100, 100), st.sampled_from([*JobState]), st.integers(0, 9)),
         max_size=30,
     ),
     standings=st.fixed_dictionaries({"a": STANDINGS, "b": STANDINGS}),
@@ -253,7 +253,7 @@ STANDINGS = st.sampled_from(list(Standing))
     has_progress=st.booleans(),
 )
 def test_what_is_appended_again(
-    jobs: list[tuple[str, float, Place, int]], standings: dict[str, Standing], share: int | None, has_progress: bool
+    jobs: list[tuple[str, float, JobState, int]], standings: dict[str, Standing], share: int | None, has_progress: bool
 ) -> None:
     """Nothing under way; nothing early, unless others wait; all that is due of one that is down, but one; later."""
     now = 1000.0
@@ -261,7 +261,7 @@ def test_what_is_appended_again(
     for offset, (name, overdue_s, place, moves) in enumerate(jobs):
         record = Record("p", offset, 0.0, "retry.60s", "k", f"{offset:032x}", b"{}")
         job = ParkedJob(record, None, PartitionQueue("p"), subscriber=name, moves=moves)  # type: ignore[arg-type]
-        job.due, job.place = now - overdue_s, place
+        job.due, job.state = now - overdue_s, place
         held.append(job)
     moves = choose(
         held,
@@ -273,12 +273,14 @@ def test_what_is_appended_again(
     chosen = [move.job for move in moves]
     assert len(chosen) == len(set(map(id, chosen)))
     for move in moves:
-        assert move.job.place is not Place.FLIGHT
+        assert move.job.state is not JobState.FLIGHT
         assert move.due >= now + 60.0
         assert move.is_dead == (move.reason == "gone" and move.job.moves >= GONE_MOVES)
         assert move.job.due <= now or move.reason == "full"
     for name, standing in standings.items():
-        kept = [job for job in held if job.subscriber == name and job not in chosen and job.place is not Place.FLIGHT]
+        kept = [
+            job for job in held if job.subscriber == name and job not in chosen and job.state is not JobState.FLIGHT
+        ]
         due = [job for job in kept if job.due <= now]
         if standing in (Standing.GONE, Standing.HELD):
             assert [] == due

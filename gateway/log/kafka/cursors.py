@@ -34,7 +34,7 @@ from aiokafka import TopicPartition
 from gateway.errors import Transient
 from gateway.log import Begins, Placed, Start
 from gateway.log.kafka.availability import CONNECTION, Availability, State
-from gateway.log.kafka.cursor_placement import CursorPlacement, Place, Remembered
+from gateway.log.kafka.cursor_placement import CursorPlace, CursorPlacement, Remembered
 from gateway.log.kafka.errors import KafkaAway
 from gateway.log.kafka.incarnation import mark
 from gateway.log.kafka.offsets import GroupInUse, OffsetClient
@@ -163,7 +163,7 @@ class KafkaCursors:
         availability.solved(CONNECTION)
         return {name: place.placed for name, place in found.items()}
 
-    def _take(self, cursor: str, known: _Cursor, found: Mapping[str, Place]) -> None:
+    def _take(self, cursor: str, known: _Cursor, found: Mapping[str, CursorPlace]) -> None:
         """Go on from there, also where that is further back: the topic, or its end, is another one then."""
         for name, (placed, incarnation, _) in found.items():
             known.incarnations[name.rpartition("-")[0]] = incarnation
