@@ -22,7 +22,7 @@ from gateway.admin.server import AdminServer
 from gateway.callbacks import CALLBACKS
 from gateway.cli import main
 from gateway.config.settings import FAMILIES, Settings
-from gateway.fanout import attempts, parking, retry_feed, state
+from gateway.fanout import attempts, retry_feed, retry_records, state
 from gateway.fanout.reader import group_name
 from gateway.schema.events import event_schemas, topics
 from tests.tour import README, ROOT
@@ -129,8 +129,8 @@ def test_internal_topics_are_documented_where_kafka_needs_rights() -> None:
     """Whoever gives a user rights on topics must know all of them."""
     shown = set(re.findall(r"(?m)^\| `([a-z.<>]+)` \|", PAGES["kafka-consumers.md"]))
     one = "<subscriber>"
-    tier = parking.retry_topic(60.0).replace("60s", "<delay>")
-    wanted = {tier, parking.dlq_topic(one), parking.REPLAY}
+    tier = retry_records.retry_topic(60.0).replace("60s", "<delay>")
+    wanted = {tier, retry_records.dlq_topic(one), retry_records.REPLAY}
     assert wanted | {publisher.DEAD_LETTERS, attempts.TOPIC, state.TOPIC} == shown
 
 

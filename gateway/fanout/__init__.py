@@ -29,7 +29,7 @@ The files, in the order an event meets them:
 ``signing``          Standard Webhooks, ``ed25519`` for ``v1a``; ``transform`` keeps or drops fields
 ``ssrf``             refuses addresses inside; ``tls`` makes contexts
 ``retry``            pure: result → delivered, retry, give up or stop
-``parking``          what travels in headers to the retry topics and to the dead letters
+``retry_records``    what travels in headers to the retry topics and to the dead letters
 ``watermark``        completions in any order → the offset that may be committed
 ``state``            what must outlive the process: breaker, paused, stopped
 ``attempts``         what ``explain`` tells of each attempt; ``telling``: metrics and log lines

@@ -32,7 +32,7 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.errors import GatewayError, Poison
-from gateway.fanout import parking
+from gateway.fanout import retry_records
 from gateway.fanout.attempt import NOT_AN_EVENT, AttemptResult, Sink
 from gateway.fanout.concurrency import AdaptiveLimit
 from gateway.fanout.dispatch import Dispatcher
@@ -154,7 +154,7 @@ class DeliveryWorker:
             case Retry(delay_s) if (topic := self._retry_topic(job, delay_s)) is not None:
                 telling.failed(job, result, "parked", delay_s=delay_s)
                 due = self._clock.now() + delay_s
-                await self._put_away(job, parking.parked(job.record, topic, job.trail, due, plan.name))
+                await self._put_away(job, retry_records.parked(job.record, topic, job.trail, due, plan.name))
             case Retry(delay_s):
                 delay_s = self._in_memory(delay_s)
                 telling.failed(job, result, "retried", delay_s=delay_s)
@@ -177,8 +177,8 @@ class DeliveryWorker:
 
     async def _dead_letter(self, job: Job, reason: str) -> None:
         self._telling.dead_lettered(job, reason)
-        topic = parking.dlq_topic(self._plan.name)
-        await self._put_away(job, parking.dead_letter(job.record, topic, job.trail, reason))
+        topic = retry_records.dlq_topic(self._plan.name)
+        await self._put_away(job, retry_records.dead_letter(job.record, topic, job.trail, reason))
 
     def _retry_topic(self, job: Job, delay_s: float) -> str | None:
         """Return the topic to park in, or None to wait in memory."""
@@ -188,10 +188,10 @@ class DeliveryWorker:
             return None if waits_here else job.source.again(delay_s)
         if plan.on_failure == "block" or not plan.tiers or not self._flow.lets_park(delay_s):
             return None
-        tier = parking.tier(plan.tiers, delay_s)
+        tier = retry_records.tier(plan.tiers, delay_s)
         if tier is None and self._dispatcher.waiting >= self._max_waiting:
             tier = plan.tiers[0]
-        return None if tier is None else parking.retry_topic(tier)
+        return None if tier is None else retry_records.retry_topic(tier)
 
     def _in_memory(self, delay_s: float) -> float:
         """While the subscriber is down, no event waits longer than its breaker."""
@@ -223,8 +223,8 @@ class DeliveryWorker:
 
     async def _refused(self, job: Job, entry: Entry, exc: Poison) -> None:
         """The log will never take this entry, as it is larger than the event was: something smaller, or nothing."""
-        bare = parking.bare(entry)
-        if entry.topic != parking.dlq_topic(self._plan.name):
+        bare = retry_records.bare(entry)
+        if entry.topic != retry_records.dlq_topic(self._plan.name):
             await self._give_up(job, AttemptResult(error="poison", detail=str(exc)), "poison")
         elif entry != bare:
             await self._put_away(job, bare)

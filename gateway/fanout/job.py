@@ -7,12 +7,12 @@ from enum import Enum
 from typing import Final, Protocol
 
 from gateway.fanout.attempt import AttemptResult
-from gateway.fanout.parking import Trail
+from gateway.fanout.retry_records import AttemptHistory
 from gateway.fanout.schedule import JobState
 from gateway.fanout.watermark import Watermark
 from gateway.log import Entry, Record
 
-_FRESH: Final = Trail()
+_FRESH: Final = AttemptHistory()
 
 
 class Source(Protocol):
@@ -54,7 +54,7 @@ class Job:
         source: Source,
         position: Position,
         *,
-        trail: Trail = _FRESH,
+        trail: AttemptHistory = _FRESH,
         due: float = 0.0,
         is_replay: bool = False,
     ) -> None:

@@ -21,7 +21,7 @@ import structlog
 
 from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError
-from gateway.fanout import parking
+from gateway.fanout import retry_records
 from gateway.fanout.job import Job, ParkedJob, Position, Recipient, Standing
 from gateway.fanout.partition_queue import PartitionQueue, Window
 from gateway.fanout.retry_ahead import Ahead
@@ -149,7 +149,7 @@ class TopicFeed:
             if record.offset < position.next:
                 continue
             position.next = record.offset + 1
-            found = parking.read(record)
+            found = retry_records.read(record)
             if record.flaw or not found.subscriber:
                 if record.flaw != TOMBSTONE:
                     _log.warning("retry.not_ours", partition=record.partition, offset=record.offset)
@@ -319,7 +319,7 @@ class TopicFeed:
         positions = self._positions.values()
         return [job for one in positions for job in one.jobs.values() if isinstance(job, ParkedJob)]
 
-    def _hold(self, record: Record, position: PartitionQueue, found: parking.Parked) -> None:
+    def _hold(self, record: Record, position: PartitionQueue, found: retry_records.Parked) -> None:
         job = ParkedJob(record, self, position, subscriber=found.subscriber, moves=found.moves)
         job.trail, job.attempts, job.is_replay = found.trail, found.trail.attempts, found.is_replay
         job.due = self._clock.monotonic() + max(0.0, found.due - self._clock.now())

@@ -8,7 +8,7 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.errors import Poison
-from gateway.fanout import parking
+from gateway.fanout import retry_records
 from gateway.fanout.retry_moves import Move
 from gateway.log import Entry, EventLog
 from gateway.telemetry import redaction
@@ -73,7 +73,7 @@ class Appender:
             GatewayError: the log does not take them now; some may be stored.
         """
         forms = [
-            (self._entry(move), *parking.last_forms(move.job.record, move.job.trail, move.job.subscriber))
+            (self._entry(move), *retry_records.last_forms(move.job.record, move.job.trail, move.job.subscriber))
             for move in moves
         ]
         for number, error in (await store(self._log, forms)).items():
@@ -91,7 +91,9 @@ class Appender:
                 subscriber=job.subscriber,
                 reason="no_subscriber",
             )
-            return parking.dead_letter(job.record, parking.dlq_topic(job.subscriber), job.trail, "no_subscriber")
+            return retry_records.dead_letter(
+                job.record, retry_records.dlq_topic(job.subscriber), job.trail, "no_subscriber"
+            )
         topic, due = self._again(delay_s), self._clock.now() + delay_s
         moves = 0 if move.reason in ("held", "full") else job.moves + 1
-        return parking.parked(job.record, topic, job.trail, due, job.subscriber, moves=moves)
+        return retry_records.parked(job.record, topic, job.trail, due, job.subscriber, moves=moves)

@@ -21,7 +21,7 @@ import structlog
 
 from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError
-from gateway.fanout import parking
+from gateway.fanout import retry_records
 from gateway.fanout.retry_feed import GROUP
 from gateway.fanout.retry_store import store
 from gateway.fanout.retry_topics import RetryTopics
@@ -199,11 +199,11 @@ async def _store(
 ) -> None:
     forms = []
     for record in records:
-        parked = parking.read(record)
-        is_replay = topic.startswith(f"{parking.REPLAY}.")
-        target = parking.REPLAY if is_replay else again(max(0.0, parked.due - clock.now()))
-        shared = parking.owned(record, target, subscriber)
-        forms.append((shared, *parking.last_forms(record, parked.trail, subscriber)))
+        parked = retry_records.read(record)
+        is_replay = topic.startswith(f"{retry_records.REPLAY}.")
+        target = retry_records.REPLAY if is_replay else again(max(0.0, parked.due - clock.now()))
+        shared = retry_records.owned(record, target, subscriber)
+        forms.append((shared, *retry_records.last_forms(record, parked.trail, subscriber)))
     if forms:
         for number, error in (await store(log, forms)).items():
             _log.error("delivery.lost", id=redaction.event_id(records[number].id), topic=topic, error=error)

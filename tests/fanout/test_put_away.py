@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from gateway.fanout import parking
+from gateway.fanout import retry_records
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.retry import RetryPolicy
 from gateway.fanout.transform import Transform
@@ -130,7 +130,7 @@ async def test_replays_go_the_normal_way_with_their_mark() -> None:
     """A record of the replay topic is delivered with the same id and bytes and ``gateway-replay: true``."""
     log = MemoryLog()
     one = entry(1)
-    await log.append([parking.replay(Record("events-0", 0, 0.0, *one), 0.0, "billing")])
+    await log.append([retry_records.replay(Record("events-0", 0, 0.0, *one), 0.0, "billing")])
     async with Receiver() as receiver, running(log, receiver.url):
         await receiver.until_delivered(1)
         await until(lambda: log.committed.get(("gateway.retry", "replay")) == 1)

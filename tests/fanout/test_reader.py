@@ -7,14 +7,14 @@ from random import Random
 import pytest
 from aiohttp import web
 
-from gateway.fanout import parking
+from gateway.fanout import retry_records
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.breaker import BreakerPolicy
 from gateway.fanout.filters import compile_filter
-from gateway.fanout.parking import Trail
 from gateway.fanout.partition_queue import Window
 from gateway.fanout.planning import wants
 from gateway.fanout.retry import RetryPolicy
+from gateway.fanout.retry_records import AttemptHistory
 from gateway.log import Record
 from tests.fanout.events import entries, entry, in_order, repeats
 from tests.fanout.manual_clock import ManualClock, turns
@@ -219,7 +219,11 @@ async def test_a_clock_that_is_set_makes_nothing_early_or_late(step_s: float) ->
     log = MemoryLog(now=clock.now)
     sink = ScriptedSink(lambda _: OK)
     await log.append(
-        [parking.parked(Record("p", 0, 0.0, *entry(99)), "retry.60s", Trail(), clock.now() + 3600, "billing")]
+        [
+            retry_records.parked(
+                Record("p", 0, 0.0, *entry(99)), "retry.60s", AttemptHistory(), clock.now() + 3600, "billing"
+            )
+        ]
     )
     reader = make(log, sink, plan(rate_per_s=10.0), clock=clock)
     topics = retry_topics(log, reader, clock=clock)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gateway.fanout import parking
+from gateway.fanout import retry_records
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.breaker import BreakerPolicy
 from gateway.fanout.reader import SubscriberReader
@@ -94,7 +94,7 @@ class RetryMachine(RuleBasedStateMachine):
                 self.parked.add(self.number)
                 record = Record("p", 0, self.clock.now(), *entry(self.number, key))
                 due = self.clock.now() + delay_s
-                made.append(parking.parked(record, topic, parking.Trail(), due, name))
+                made.append(retry_records.parked(record, topic, retry_records.AttemptHistory(), due, name))
             failing, self.log.failing_appends = self.log.failing_appends, 0
             await self.log.append(made)
             self.log.failing_appends = failing
@@ -228,7 +228,7 @@ class RetryMachine(RuleBasedStateMachine):
         self.run(go())
         for topic in TOPICS:
             for record in self.waiting(topic)[:1]:
-                assert self.clock.now() - parking.read(record).due <= LATE_S + 60.0
+                assert self.clock.now() - retry_records.read(record).due <= LATE_S + 60.0
 
     def teardown(self) -> None:
         """When all is well again, everything arrives, and all of it is committed."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.fanout import parking
-from gateway.fanout.parking import Trail
+from gateway.fanout import retry_records
+from gateway.fanout.retry_records import AttemptHistory
 from gateway.fanout.retry_takeover import Takeover, owner, take_over, tier
 from gateway.log import Appended, Entry, Record
 from gateway.log.journal import Journal, Retention
@@ -27,8 +27,8 @@ OLD = "retry.billing.60s"
 
 def old(number: int, topic: str = OLD, *, due: float = 0.0) -> Entry:
     """An entry as the version before wrote it: nothing in it says whose it is."""
-    made = parking.parked(Record("p", 0, 5.0, *entry(number)), topic, Trail(attempts=2), due, "x")
-    return made._replace(headers=tuple(header for header in made.headers if header[0] != parking.SUBSCRIBER))
+    made = retry_records.parked(Record("p", 0, 5.0, *entry(number)), topic, AttemptHistory(attempts=2), due, "x")
+    return made._replace(headers=tuple(header for header in made.headers if header[0] != retry_records.SUBSCRIBER))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ async def test_what_is_beside_the_event_moves_with_it() -> None:
     clock = ManualClock()
     log = MemoryLog(now=clock.now)
     soon, late = clock.now() + 70.0, clock.now() + 5000.0
-    replayed = parking.replay(Record("p", 0, 5.0, *entry(3)), 0.0, "x")._replace(topic="replay.billing")
+    replayed = retry_records.replay(Record("p", 0, 5.0, *entry(3)), 0.0, "x")._replace(topic="replay.billing")
     gone = old(4, "retry.gone.60s", due=soon)
     await log.append([old(1, due=soon), old(2, due=late), replayed, gone])
     topics = retry_topics(log, clock=clock, tiers=(60.0, 3600.0))
@@ -146,7 +146,7 @@ async def test_what_is_beside_the_event_moves_with_it() -> None:
     assert {1: "retry.60s", 2: "retry.3600s", 3: "replay", 4: "retry.60s"} == {
         number: one.topic for number, one in found.items()
     }
-    said = {number: parking.read(one) for number, one in found.items()}
+    said = {number: retry_records.read(one) for number, one in found.items()}
     assert {1: "billing", 2: "billing", 3: "billing", 4: "gone"} == {n: one.subscriber for n, one in said.items()}
     assert (2, pytest.approx(soon, abs=0.01), False) == (said[1].trail.attempts, said[1].due, said[1].is_replay)
     assert (entry(1).key, entry(1).value, True) == (found[1].key, found[1].value, said[3].is_replay)
@@ -176,7 +176,9 @@ async def test_a_delay_that_is_configured_no_longer_is_read_on(tmp_path: Path) -
     """The shared topic of it still holds events."""
     journal = Journal(tmp_path, Retention(max_bytes=2**30, max_age_s=10**6))
     await journal.start()
-    await journal.append([parking.parked(Record("p", 0, 5.0, *entry(1)), "retry.7s", Trail(), 0.0, "billing")])
+    await journal.append(
+        [retry_records.parked(Record("p", 0, 5.0, *entry(1)), "retry.7s", AttemptHistory(), 0.0, "billing")]
+    )
     await journal.stop()
     async with Receiver() as receiver, gateway(tmp_path, subscriber("billing", receiver.url)):
         await receiver.until_delivered(1)

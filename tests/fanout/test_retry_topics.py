@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from gateway.fanout import parking
+from gateway.fanout import retry_records
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.breaker import BreakerPolicy
 from gateway.fanout.job import ParkedJob, Standing
-from gateway.fanout.parking import Trail
 from gateway.fanout.partition_queue import PartitionQueue
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.retry_moves import GONE_MOVES, LATE_S, Progress, Share, choose
+from gateway.fanout.retry_records import AttemptHistory
 from gateway.fanout.retry_topics import RetryTopics
 from gateway.fanout.schedule import JobState
 from gateway.log import Entry, Record
@@ -36,11 +36,11 @@ GROUP = "gateway.retry"
 
 def parked(name: str, number: int, *, due: float = 0.0, topic: str = "retry.60s", key: str = "") -> Entry:
     record = Record("p", 0, 1.0, *entry(number, key or f"{name}-{number}"))
-    return parking.parked(record, topic, Trail().add(1.0, AttemptResult(500), 1), due, name)
+    return retry_records.parked(record, topic, AttemptHistory().add(1.0, AttemptResult(500), 1), due, name)
 
 
 def replayed(name: str, number: int) -> Entry:
-    return parking.replay(Record("p", 0, 1.0, *entry(number, f"{name}-{number}")), 0.0, name)
+    return retry_records.replay(Record("p", 0, 1.0, *entry(number, f"{name}-{number}")), 0.0, name)
 
 
 class Party:
