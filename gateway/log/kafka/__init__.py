@@ -1,7 +1,7 @@
 """The log on Kafka: :class:`KafkaLog` behind the interface of :mod:`gateway.log`.
 
 In the order of an event's way: ``record_format`` (event ⇄ Kafka record), ``partitioner`` (key → partition),
-``partition_queue``, ``topic_queue`` and ``backlog`` (what waits for a partition, for a topic, for all), ``producer``
+``send_queue``, ``topic_queue`` and ``backlog`` (what waits for a partition, for a topic, for all), ``producer``
 (one of aiokafka's) and ``writer`` (one after another, in order through every failure), ``topic_resolver`` (which
 partitions a topic has), ``outcomes`` (what an answer means), ``troubles`` (why a topic cannot be written).
 Reading: ``group_reader`` and ``membership`` (the partitions that a group gives us),

@@ -24,8 +24,8 @@ from gateway.log.kafka.group_reader import GroupReader
 from gateway.log.kafka.incarnation import TopicIds
 from gateway.log.kafka.offsets import OffsetClient
 from gateway.log.kafka.options import KafkaOptions
-from gateway.log.kafka.partition_queue import Ticket
 from gateway.log.kafka.reader_policy import ReaderPolicy
+from gateway.log.kafka.send_queue import Ticket
 from gateway.log.kafka.standalone_reader import StandaloneReader
 from gateway.log.kafka.truncated import Truncated
 from gateway.log.kafka.writer import Writer

@@ -51,7 +51,7 @@ class InFlight:
 
 
 @dataclass(slots=True)
-class PartitionQueue:
+class SendQueue:
     """One partition. At most one batch is with the client at a time, see :mod:`gateway.log.kafka.writer`.
 
     Args:
