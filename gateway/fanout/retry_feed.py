@@ -4,7 +4,7 @@ Events stay here, whole, from when they are read until they are done, so the win
 to its subscriber at once; the subscriber's schedule holds it until it is due. What :mod:`.retry_moves` chooses is
 withdrawn from there, appended again, and only then passed.
 
-A retry topic is in the order of parking, and each event in it waits at least as long as the topic's name says: so
+A retry topic is in the order of appending, and each event in it waits at least as long as the topic's name says: so
 while the window is full of events that wait, those behind it are mostly not due either, and reading rests. When it
 stays full, the feed looks ahead (:mod:`.retry_ahead`) for an event that is due, of a subscriber that has none in the
 window; only then room is made by appending again.
