@@ -1,4 +1,4 @@
-"""``python -m deploy.render``: write what is made from something else. A test says when that is needed.
+"""``python -m deploy.render``: write the generated files. A test fails when one of them is out of date.
 
 * the dashboard's JSON, from :mod:`deploy.dashboard`
 * the tables of alerts and metrics in the run-book, from the alert rules and from the metric catalogue
@@ -45,26 +45,28 @@ def alerts() -> list[dict[str, Any]]:
 
 
 def alerts_section() -> str:
-    """One part of the run-book for each alert: what it means, what to do."""
+    """Return one section of the run-book for each alert: severity, meaning, check, action."""
     rules = sorted(alerts(), key=lambda rule: _SEVERITIES.index(rule["labels"]["severity"]))
     parts = []
     for rule in rules:
-        severity, told = rule["labels"]["severity"], rule["annotations"]
-        meaning, action = _linked(told["meaning"], rules), _linked(told["action"], rules)
-        parts.append(f"### {rule['alert']}\n\n*{severity}* — {meaning}\n\n**Do:** {action}\n")
+        texts = {name: _linked(text, rules) for name, text in rule["annotations"].items()}
+        parts.append(
+            f"### {rule['alert']}\n\n*{rule['labels']['severity']}*\n\n**Meaning:** {texts['meaning']}\n\n"
+            f"**Check:**\n\n{texts['check']}\n\n**Act:**\n\n{texts['action']}\n"
+        )
     return "\n".join(parts)
 
 
 def _linked(text: str, rules: list[dict[str, Any]]) -> str:
-    """As Markdown: other alerts as links, metrics as code."""
+    """Return a text as Markdown: names of alerts become links, names of metrics code."""
     names = "|".join(rule["alert"] for rule in rules)
     text = re.sub(rf"\b({names})\b", lambda found: f"[{found[1]}](#{found[1].lower()})", text.replace("<", "&lt;"))
     return re.sub(r"\bgateway_[a-z_]+", r"`\g<0>`", text)
 
 
 def metrics_section() -> str:
-    """The metric catalogue as a table."""
-    lines = ["| metric | labels | process | meaning | when it is high, or moves at all |", "|---|---|---|---|---|"]
+    """Return the metric catalogue as a table."""
+    lines = ["| metric | labels | process | meaning | what a high or changing value means |", "|---|---|---|---|---|"]
     for metric in CATALOGUE:
         name = f"{metric.name}_total" if metric.kind == "counter" else metric.name
         labels = ", ".join(f"`{label}`" for label in metric.labels)
@@ -74,7 +76,7 @@ def metrics_section() -> str:
 
 
 def runbook_text() -> str:
-    """The run-book with its made parts made anew."""
+    """Return the run-book with its generated parts generated again."""
     text = RUNBOOK.read_text()
     for marker, made in (("alerts", alerts_section()), ("metrics", metrics_section())):
         before, begin, rest = text.partition(f"<!-- {marker} -->\n")
@@ -102,7 +104,7 @@ def _chart_files() -> Iterator[Path]:
 
 
 def main() -> None:
-    """Write everything that can be made here."""
+    """Write every file that can be generated on this machine."""
     DASHBOARD.write_text(dashboard_text())
     RUNBOOK.write_text(runbook_text())
     if shutil.which("helm") is None:
