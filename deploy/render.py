@@ -2,6 +2,7 @@
 
 * the dashboard's JSON, from :mod:`deploy.dashboard`
 * the tables of alerts and metrics in the run-book, from the alert rules and from the metric catalogue
+* the schema of the chart's values, from its defaults and the gateway's own schema of ``config.yaml``
 * the chart as rendered by ``helm template``, where helm is installed: tests look at it on machines that have no helm
 """
 
@@ -19,16 +20,20 @@ from typing import Any, Final
 import yaml
 
 from deploy.dashboard import dashboard
+from deploy.values_schema import values_schema
 from gateway.telemetry.metric_catalogue import CATALOGUE
 
 ROOT: Final = Path(__file__).parents[1]
 CHART: Final = ROOT / "deploy/helm/nxcloud-gateway"
 DASHBOARD: Final = CHART / "files/dashboard.json"
 ALERTS: Final = CHART / "files/alerts.yml"
+VALUES_SCHEMA: Final = CHART / "values.schema.json"
 RUNBOOK: Final = ROOT / "deploy/docs/operations.md"
 TESTS: Final = ROOT / "tests/deploy"
 #: Values file → what helm makes of them.
-RENDERED: Final = {TESTS / f"{name}.yaml": TESTS / f"rendered/{name}.yaml" for name in ("plain", "everything")}
+RENDERED: Final = {
+    TESTS / f"{name}.yaml": TESTS / f"rendered/{name}.yaml" for name in ("plain", "everything", "embedded")
+}
 _SEVERITIES: Final = ("page", "warning", "info")
 _KUBERNETES: Final = "1.34.0"
 
@@ -36,6 +41,11 @@ _KUBERNETES: Final = "1.34.0"
 def dashboard_text() -> str:
     """The dashboard's file."""
     return json.dumps(dashboard(), indent=1) + "\n"
+
+
+def values_schema_text() -> str:
+    """The schema's file."""
+    return json.dumps(values_schema(CHART / "values.yaml"), indent=1) + "\n"
 
 
 def alerts() -> list[dict[str, Any]]:
@@ -100,13 +110,15 @@ def helm_template(values: Path) -> str:
 
 
 def _chart_files() -> Iterator[Path]:
-    yield from sorted(path for path in CHART.rglob("*") if path.is_file())
+    # The schema refuses values and changes nothing of what is rendered; a new key of config.yaml must not need helm.
+    yield from sorted(path for path in CHART.rglob("*") if path.is_file() and path != VALUES_SCHEMA)
 
 
 def main() -> None:
     """Write every file that can be generated on this machine."""
     DASHBOARD.write_text(dashboard_text())
     RUNBOOK.write_text(runbook_text())
+    VALUES_SCHEMA.write_text(values_schema_text())
     if shutil.which("helm") is None:
         print("helm is not installed: the rendered chart was left as it is")  # noqa: T201
         return
