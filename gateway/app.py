@@ -179,8 +179,8 @@ class App:
             await self._begin(serving.start(), serving.stop)
         return told
 
-    def _report(self) -> Report:
-        return own_report(self._name, self._parts.started_at, self._checks)
+    def _report(self, with_metrics: bool) -> Report:
+        return own_report(self._name, self._parts.started_at, self._checks, with_metrics=with_metrics)
 
     async def _start_log(self) -> dict[str, object]:
         """The log process: nothing but the journal's writer, and the socket by which the others reach it."""

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 from gateway import __version__
 from gateway.admin import answers
@@ -74,7 +73,7 @@ class Overview:
         if reports is None:
             return []
         restarts = reports.restarts()
-        own = own_report(reports.own, self._parts.started_at, self._parts.checks, CollectorRegistry())
+        own = own_report(reports.own, self._parts.started_at, self._parts.checks)
         return [
             {
                 "name": name,
@@ -191,8 +190,8 @@ class Overview:
     def _subscriber(self, one: Subscriber) -> dict[str, Any]:
         readings = self._watching.readings
         status = self._watching.statuses.get(one.name)
-        delivered = readings.rate("gateway_deliveries", one.name, "delivered", readings=30)
-        failed = sum(readings.rate("gateway_deliveries", one.name, outcome, readings=30) for outcome in FAILED)
+        delivered = readings.rate("gateway_deliveries", one.name, "delivered", steps=30)
+        failed = sum(readings.rate("gateway_deliveries", one.name, outcome, steps=30) for outcome in FAILED)
         seconds = "gateway_delivery_attempt_seconds"
         error = self._watching.errors.get(one.name)
         return {
