@@ -89,7 +89,7 @@ class Readings:
 
         Args:
             now: Unix seconds.
-            levels: values that are not counted but measured, and go in as they are.
+            levels: values that are not counted but measured, and go in as they are; not a number: not known.
             others: the reports of the other processes; one that did not answer adds nothing this time.
         """
         step = Step(now - self._last if self._last is not None else 0.0)
