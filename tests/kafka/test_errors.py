@@ -91,7 +91,7 @@ def test_each_error_has_its_word(exc: Exception, word: str) -> None:
 def test_the_run_book_has_every_word_with_its_advice() -> None:
     """In the order in which they are shown."""
     text = (Path(__file__).parents[2] / "deploy/docs/operations.md").read_text()
-    section = text.partition("## What is the matter with Kafka\n")[2].partition("\n## ")[0]
+    section = text.partition("## Kafka error words\n")[2].partition("\n## ")[0]
     rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| `")]
     assert [(word.strip("`"), advice) for word, _, advice in rows] == list(WORDS.items())
 

@@ -122,9 +122,9 @@ class KafkaCursors:
         """Make the last commits durable, as far as Kafka takes them soon. May be called twice."""
         committer, self._committer = self._committer, None
         if committer is not None:
+            await self.settle()  # before: what it is storing now is waited for, and not sent twice
             committer.cancel()
             await asyncio.wait([committer])
-            await self.settle()
         if self._availability is not None:
             self._availability.close()
 
@@ -221,7 +221,9 @@ class KafkaCursors:
         Raises:
             KafkaAway: not confirmed in time; they are kept for the next try.
         """
-        due, self._dirty = list(self._dirty), {}
+        self._dirty.clear()
+        # Also those that are being stored just now: they are waited for.
+        due = [cursor for cursor, known in self._cursors.items() if known.dirty]
         await self._store(due, self._policy.flush_s)
 
     async def _store(self, cursors: Collection[str], seconds: float) -> None:

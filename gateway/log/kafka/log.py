@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -102,6 +103,8 @@ class KafkaLog:
         self._readers: set[GroupReader | StandaloneReader] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._is_stopped = False
+        #: Tells our members of groups from those of other processes.
+        self._process = uuid.uuid4().hex
 
     async def start(self) -> None:
         """Begin to connect, in the background: Kafka may be away. A second call does nothing."""
@@ -192,6 +195,7 @@ class KafkaLog:
                 topics,
                 on_assigned=on_assigned,
                 on_revoked=on_revoked,
+                process=self._process,
                 offsets=self._offsets,
                 truncated=self._truncated,
                 **self._parts(),
