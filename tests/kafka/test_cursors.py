@@ -126,11 +126,11 @@ async def test_a_flush_waits_for_a_commit_that_is_under_way(
     kafka: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Begun in the background just before: whoever gets the partition next must find it."""
-    options, cursor = _options(kafka, prefix), "gateway.billing"
+    options, cursor = make_options(kafka, prefix), "gateway.billing"
     has_begun, may_go_on = asyncio.Event(), asyncio.Event()
-    async with _opened(options) as log:
-        await _append(log, 10)
-        await _load(log, cursor, [_PART])
+    async with opened(options) as log:
+        await append_to(log, 10)
+        await load(log, cursor, [PART])
         commit = log._offsets.commit
 
         async def slow(*args: Any) -> None:
@@ -139,14 +139,14 @@ async def test_a_flush_waits_for_a_commit_that_is_under_way(
             await commit(*args)
 
         monkeypatch.setattr(log._offsets, "commit", slow)
-        log.cursors.commit(cursor, _PART, 7)
+        log.cursors.commit(cursor, PART, 7)
         await has_begun.wait()
         flushing = asyncio.create_task(log.cursors.flush())
         done, _ = await asyncio.wait([flushing], timeout=0.3)
         assert not done
         may_go_on.set()
         await flushing
-        assert (await _kept(options, cursor))[_PART].offset == 7
+        assert (await kept_positions(options, cursor))[PART].offset == 7
 
 
 async def test_what_changed_goes_out_by_itself(kafka: str, prefix: str) -> None:
