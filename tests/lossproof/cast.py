@@ -13,6 +13,8 @@ Mode = Literal["embedded", "kafka", "split"]
 
 BROKER: Final = "broker"
 SUPERVISOR: Final = "supervisor"
+#: Of the topics' names.
+PREFIX: Final = "lp."
 COMMANDS: Final[Mapping[Mode, tuple[str, ...]]] = {
     "embedded": ("run",),
     "kafka": ("run",),

@@ -16,7 +16,7 @@ from tests.broker import cluster as brokers
 from tests.broker.cluster import Cluster
 from tests.lossproof import cast, checker, history, stored
 from tests.lossproof.callbacks import SHOP, Item
-from tests.lossproof.cast import BROKER, Mode
+from tests.lossproof.cast import BROKER, PREFIX, Mode
 from tests.lossproof.checker import Verdict
 from tests.lossproof.damaged import Damaged
 from tests.lossproof.destroyed import Destroyed
@@ -32,8 +32,6 @@ from tests.ports import free_port
 
 Kind = TypeVar("Kind")
 
-#: Of the topics' names.
-PREFIX: Final = "lp."
 #: Two share the port: repeats and keys meet both.
 _WORKERS: Final = 2
 #: Nobody delivers until the session of a killed process is over: with the default of 15 s most of a run is waiting.
@@ -337,8 +335,7 @@ class World:
 
     def excuse(self, verdict: Verdict) -> int:
         """Excuse the losses that the gateway named as gone, where the test made them; return how many these are."""
-        covers = self._excused(history.read(self.history_path))
-        return verdict.excuse(covers)
+        return verdict.excuse(self._excused(history.read(self.history_path)))
 
     def named(self) -> None:
         """Take in what the gateway's log names as gone by now."""
