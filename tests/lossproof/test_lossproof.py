@@ -8,11 +8,11 @@ import shutil
 import pytest
 
 from tests.components import missing
+from tests.lossproof.cast import Mode
 from tests.lossproof.plan import Play
 from tests.lossproof.report import table
 from tests.lossproof.run import play
 from tests.lossproof.shim import compiler
-from tests.lossproof.world import Mode
 
 EMBEDDED = [("kill", 2), ("reconnect", 5), ("points", 4), ("backlog", 1), ("term", 2), ("torn", 2), ("fsync", 3),
             ("disk-full", 1), ("flip", 2), ("clock", 2), ("files", 1), ("subscribers", 1), ("reload", 3), ("folder", 3),

@@ -13,11 +13,12 @@ from typing import Final
 import aiohttp
 
 from tests.lossproof import checker, history
+from tests.lossproof.cast import PREFIX, Mode
 from tests.lossproof.gaps import Recreation
 from tests.lossproof.history import now
 from tests.lossproof.topic_admin import administering
 from tests.lossproof.witness import topic_of
-from tests.lossproof.world import PREFIX, Mode, World
+from tests.lossproof.world import World
 
 #: These lose records; the fourth, of the rejected, stays as it is.
 TOPICS: Final = ("sms.dr", "shop.order", "message.status")

@@ -10,89 +10,41 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 from tests.broker import cluster as brokers
 from tests.broker.cluster import Cluster
-from tests.lossproof import checker, history, stored
-from tests.lossproof.callbacks import SHOP, TOPICS, Item
+from tests.lossproof import cast, checker, history, stored
+from tests.lossproof.callbacks import SHOP, Item
+from tests.lossproof.cast import BROKER, PREFIX, Mode
 from tests.lossproof.checker import Verdict
 from tests.lossproof.damaged import Damaged
 from tests.lossproof.destroyed import Destroyed
 from tests.lossproof.gaps import Gaps
 from tests.lossproof.history import History, Told
 from tests.lossproof.load import Load
-from tests.lossproof.process import KINDS, Gateway
+from tests.lossproof.process import Gateway
 from tests.lossproof.proxy import Proxy
 from tests.lossproof.receiver import Receiver
 from tests.lossproof.shim import Shim
 from tests.lossproof.witness import Witness
 from tests.ports import free_port
 
-Mode = Literal["embedded", "kafka", "split"]
 Kind = TypeVar("Kind")
 
-BROKER: Final = "broker"
-#: Of the topics' names.
-PREFIX: Final = "lp."
-SUPERVISOR: Final = "supervisor"
-COMMANDS: Final[Mapping[Mode, tuple[str, ...]]] = {
-    "embedded": ("run",),
-    "kafka": ("run",),
-    "split": ("serve", "fanout"),
-}
-#: Kinds of process below the supervisors: ``run/log``.
-CHILDREN: Final[Mapping[Mode, tuple[str, ...]]] = {
-    mode: tuple(f"{command}/{kind}" for command in commands for kind in KINDS[command])
-    for mode, commands in COMMANDS.items()
-}
-#: What is killed: each kind of process, the supervisor alone (``run/supervisor``), all processes of a command at once
-#: (``run``), and the broker.
-ROLES: Final[Mapping[Mode, tuple[str, ...]]] = {
-    mode: (
-        *CHILDREN[mode],
-        *(f"{command}/{SUPERVISOR}" for command in commands),
-        *commands,
-        *((BROKER,) if mode != "embedded" else ()),
-    )
-    for mode, commands in COMMANDS.items()
-}
 #: Two share the port: repeats and keys meet both.
 _WORKERS: Final = 2
-#: Of a stack trace, so many are shown.
-_TRACE_LINES: Final = 60
-#: Lines of the gateway that are a breach wherever they are.
-_NEVER: Final = ("delivery.broke", "link.not_understood", "process.crashed", "process.killed")
 #: Nobody delivers until the session of a killed process is over: with the default of 15 s most of a run is waiting.
 _SESSION_S: Final = 4
 
-#: At the end: without a single new arrival for this long, what is missing is lost. A group of Kafka's whose member
-#: was killed needs its session's time-out first.
-_STILL_S: Final = {"embedded": 15.0, "kafka": 75.0, "split": 75.0}
 #: Events that the first subscriber may lack before the load goes slow: a fan-out that is killed over and over must
 #: not be a million events behind at the end.
 _FAR_BEHIND: Final = 5000
 #: Between looks at what the gateway's log names as gone, while the rest arrives.
 _LOOK_S: Final = 2.0
-#: What was broken on purpose is not waited for that long.
-_STILL_BROKEN_S: Final = 6.0
-
-
 #: Positions are stored four times a second; and those of a broken build on a busy machine within this.
 _AHEAD_S: Final = 0.5
 _AHEAD_BROKEN_S: Final = 20.0
-
-#: Retry topics are shared; one subscriber that has them shows as much as three.
-NO_TIERS: Final = {"retry": {"attempts": 1000, "first_delay_s": 0.1, "max_delay_s": 1, "tiers": []}}
-
-
-def receivers() -> list[Receiver]:
-    """The subscribers of every scenario: one for everything, one for a topic, one with a filter."""
-    return [
-        Receiver("all", TOPICS),
-        Receiver("orders", ("shop.order",), settings=NO_TIERS),
-        Receiver("filtered", ("sms.dr", "message.status"), prefix="k1", settings=NO_TIERS),
-    ]
 
 
 @dataclass(slots=True)
@@ -124,7 +76,7 @@ class World:
     #: The first process accepts callbacks before the others, and the broker, are started.
     is_ingest_first: bool = False
     config: dict[str, Any] = field(default_factory=dict)
-    receivers: list[Receiver] = field(default_factory=receivers)
+    receivers: list[Receiver] = field(default_factory=cast.receivers)
     gateways: list[Gateway] = field(default_factory=list)
     cycles: int = 0
     schedule: list[str] = field(default_factory=list)
@@ -227,7 +179,7 @@ class World:
             common["topics"] = {"prefix": PREFIX}
         common |= self.config
         environment = self.shim.environment if self.shim is not None else {}
-        for command in COMMANDS[self.mode]:
+        for command in cast.COMMANDS[self.mode]:
             config = {**common, "admin": {"port": free_port()}}
             self.gateways.append(Gateway(self.folder / command, config, command, environment))
 
@@ -261,7 +213,7 @@ class World:
     @property
     def children(self) -> tuple[str, ...]:
         """Kinds of process below the supervisors."""
-        return CHILDREN[self.mode]
+        return cast.CHILDREN[self.mode]
 
     def gateway(self, role: str) -> Gateway:
         """The command that a role belongs to."""
@@ -271,7 +223,7 @@ class World:
         """SIGKILL.
 
         Args:
-            role: see ``ROLES``.
+            role: see ``cast.ROLES``.
             draw: from 0 to 1, which of several of a kind.
         """
         if role == BROKER:
@@ -280,7 +232,7 @@ class World:
         gateway, kind = self.gateway(role), role.partition("/")[2]
         if not kind:
             await gateway.kill()
-        elif kind == SUPERVISOR:
+        elif kind == cast.SUPERVISOR:
             await gateway.kill_supervisor()
         else:
             await gateway.end_child(kind, signal.SIGKILL, draw)
@@ -378,13 +330,12 @@ class World:
             verdict.breaches.append(f"the journal has {len(twice)} events more than once: {twice[:3]}")
         if any(codes):
             verdict.breaches.append(f"the gateway ended with {codes} after SIGTERM, and not with 0")
-        verdict.breaches += [breach for gateway in self.gateways for breach in _in_the_log_of(gateway)]
+        verdict.breaches += [breach for gateway in self.gateways for breach in cast.breaches_in_the_log_of(gateway)]
         return verdict
 
     def excuse(self, verdict: Verdict) -> int:
         """Excuse the losses that the gateway named as gone, where the test made them; return how many these are."""
-        covers = self._excused(history.read(self.history_path))
-        return verdict.excuse(covers)
+        return verdict.excuse(self._excused(history.read(self.history_path)))
 
     def named(self) -> None:
         """Take in what the gateway's log names as gone by now."""
@@ -420,7 +371,7 @@ class World:
             progress, at = arrived if self.load.is_stopping else len(missing), time.monotonic()
             if progress != last:
                 last, since = progress, at
-            elif at - since > (_STILL_BROKEN_S if self.broken and arrived else _STILL_S[self.mode]):
+            elif at - since > cast.still_s(self.mode, is_broken=bool(self.broken and arrived)):
                 self._given_up |= missing
                 return
             if at - looked_at > _LOOK_S:  # the subscribers share this loop, and it costs them time
@@ -447,16 +398,3 @@ class World:
             await asyncio.to_thread(self.broker.remove)
         for undo in self.undo:
             undo()
-
-
-def _in_the_log_of(gateway: Gateway) -> list[str]:
-    """What no gateway may log, whatever the fault: one sentence each."""
-    breaches = gateway.strange_ends
-    for event in _NEVER:
-        if lines := gateway.told(event):
-            breaches.append(f"the log of {gateway.command} has {event}: {lines[0]}")
-    texts = [str(line.get("text", "")) for line in gateway.told("text")]
-    if traces := [number for number, text in enumerate(texts) if "Traceback" in text]:
-        trace = "".join(texts[traces[0] : traces[0] + _TRACE_LINES])
-        breaches.append(f"the log of {gateway.command} has {len(traces)} stack traces, the first is\n{trace}")
-    return breaches
