@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from tests import leash
+
 STEPS: Final = {
     "lint": ["ruff", "check", "."],
     "format": ["ruff", "format", "--check", "."],
@@ -49,4 +51,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    leash.hold()
     sys.exit(main(sys.argv[1:]))

@@ -12,6 +12,8 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from tests import leash
+
 # How long one example takes says how busy the machine is; what may cost too much has a test that says so.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
@@ -21,6 +23,11 @@ settings.load_profile("shared")
 _SLOW_S: Final = 20.0
 _KAFKA_S: Final = 3.0
 _OTHER_S: Final = 0.05
+
+
+def pytest_configure() -> None:
+    """No broker, gateway or browser outlives the run, or the worker, that started it."""
+    leash.hold()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import orjson
 
+from tests import leash
 from tests.benchmarks import peers, plot
 
 #: Part, its function, and what a run of a few seconds is called with.
@@ -123,4 +124,5 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 if __name__ == "__main__":
+    leash.hold()
     sys.exit(main(sys.argv[1:]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import os
 import signal
 import sys
@@ -19,14 +18,6 @@ import yaml
 from tests.ports import free_port
 
 Where = Callable[[dict[str, Any]], bool]
-#: Process ids of those that run: a test that fails leaves none behind.
-_RUNNING: set[int] = set()
-
-
-@atexit.register
-def _kill_what_is_left() -> None:
-    for pid in _RUNNING:
-        kill_all(pid)
 
 
 def kill_all(supervisor: int) -> None:
@@ -134,7 +125,6 @@ class GatewayProcess:
             sys.executable, *arguments,
             stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, limit=2**20, **options,
         )  # fmt: skip
-        _RUNNING.add(self.process.pid)
         self._reading = asyncio.create_task(self._read())
         self._reading.add_done_callback(lambda _: self._said.set())
 
@@ -198,7 +188,6 @@ class GatewayProcess:
         assert self.process is not None
         assert self._reading is not None
         code = await self.process.wait()
-        _RUNNING.discard(self.process.pid)
         await self._reading
         return code
 
