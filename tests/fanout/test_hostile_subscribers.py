@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.log import Record
+from tests.effort import examples
 from tests.fanout.events import entries, entry
 from tests.fanout.hostile_server import KINDS
 from tests.fanout.memory_log import MemoryLog
@@ -157,7 +158,7 @@ async def test_a_subscriber_that_does_not_read_keeps_no_connection() -> None:
     assert opened <= 4  # the subscriber's own ends, and the event loop's
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.text("".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "#"), max_size=40))
 def test_the_request_target_is_the_configured_text(text: str) -> None:
     """Character by character on the wire."""

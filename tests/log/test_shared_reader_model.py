@@ -19,6 +19,7 @@ from structlog.testing import LogCapture
 
 from gateway.log.catch_up import ReadingPolicy
 from gateway.log.shared_reader import SharedReader
+from tests.effort import examples
 from tests.fanout.manual_clock import ManualClock
 from tests.log.consumers import Noting
 from tests.log.list_log import ListLog, Shelf
@@ -340,4 +341,4 @@ class SharedReading(RuleBasedStateMachine):
 
 
 TestSharedReading = SharedReading.TestCase
-TestSharedReading.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestSharedReading.settings = settings(max_examples=examples(40), stateful_step_count=30, deadline=None)
