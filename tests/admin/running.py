@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from gateway.config.settings import Settings
 from gateway.telemetry.metrics import CATALOGUE, METRICS
 from gateway.traffic import GENERATORS, requests
 from gateway.traffic.client import Connection, Target, encode
+from tests.waiting import until
 
 
 class Running:
@@ -64,10 +64,11 @@ class Running:
 
     async def until(self, path: str, is_so: Callable[[Any], bool], **query: object) -> Any:
         """Ask until something holds."""
-        async with asyncio.timeout(30):
-            while not is_so(found := await self.get(path, **query)):
-                await asyncio.sleep(0.05)
-        return found
+
+        async def look() -> Any:
+            return [found] if is_so(found := await self.get(path, **query)) else None
+
+        return (await until(look, within_s=30))[0]
 
     async def indexed(self) -> None:
         """Everything stored can be found."""

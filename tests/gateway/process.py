@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ import orjson
 import yaml
 
 from tests.ports import free_port
+from tests.waiting import until_so
 
 Where = Callable[[dict[str, Any]], bool]
 
@@ -24,10 +24,8 @@ def kill_all(supervisor: int) -> None:
     """SIGKILL of a supervisor and its children. It is stopped before, so that it starts none in between."""
     with suppress(ProcessLookupError):
         os.kill(supervisor, signal.SIGSTOP)
-        for _ in range(1000):
-            if _state(supervisor) in "TZX":
-                break
-            time.sleep(0.001)  # it runs on another processor; a stop has no event for those who are not its parent
+        with suppress(TimeoutError):  # a stop has no event for those who are not its parent
+            until_so(lambda: _state(supervisor) in "TZX", within_s=1.0, look_s=0.002)
         for pid in (*children_of(supervisor), supervisor):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -22,8 +22,9 @@ from gateway.log.kafka.gaps import Committed
 from gateway.log.kafka.offsets import OffsetClient
 from tests.broker.cluster import Cluster
 from tests.kafka.surgery import create, delete_records, recreate
-from tests.kafka.traffic import TOPIC, event, tell, until
+from tests.kafka.traffic import TOPIC, event, tell
 from tests.log.contract import a_new_moment
+from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
 
@@ -62,9 +63,11 @@ async def _kept(options: KafkaOptions, cursor: str) -> dict[str, Committed]:
 
 
 async def _stored(options: KafkaOptions, cursor: str, offset: int, part: str = _PART) -> None:
-    async with asyncio.timeout(20):
-        while (kept := (await _kept(options, cursor)).get(part)) is None or kept.offset != offset:
-            await asyncio.sleep(0.05)
+    async def is_kept() -> bool:
+        kept = (await _kept(options, cursor)).get(part)
+        return kept is not None and kept.offset == offset
+
+    await until(is_kept, within_s=20)
 
 
 # -- what others see ------------------------------------------------------------------------------------------------

@@ -49,7 +49,8 @@ from gateway.telemetry.metrics import METRICS
 from tests.broker import quotas, security
 from tests.broker.cluster import Cluster
 from tests.broker.fixtures import make
-from tests.kafka.traffic import TOPIC, event, journal, published, until
+from tests.kafka.traffic import TOPIC, event, journal, published
+from tests.waiting import until
 
 _QUICK = ReaderPolicy(session_s=6.0, heartbeat_s=0.5, commit_interval_s=0.1, probe_s=0.5, request_s=5.0)
 _IMPATIENT = WriterPolicy(stalled_s=1.0, look_s=0.1)

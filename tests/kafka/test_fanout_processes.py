@@ -19,7 +19,8 @@ import pytest
 from gateway.log import Entry
 from gateway.log.kafka import KafkaLog
 from tests.kafka.fanout_process import options
-from tests.kafka.traffic import event, tell, until
+from tests.kafka.traffic import event, tell
+from tests.waiting import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(180)]
 _KEYS = 30

@@ -17,7 +17,8 @@ from gateway.log import Batch, Gap, Record
 from gateway.log.kafka import CursorPolicy, GroupReader, KafkaLog, KafkaOptions, ReaderPolicy, topics
 from tests.broker.cluster import Cluster
 from tests.kafka.surgery import create, delete_records, recreate
-from tests.kafka.traffic import TOPIC, add_partitions, compare, event, until
+from tests.kafka.traffic import TOPIC, add_partitions, compare, event
+from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
 

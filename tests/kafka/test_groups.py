@@ -15,8 +15,9 @@ from gateway.errors import NotNow, Transient
 from gateway.log import Entry, Record
 from gateway.log.kafka import KafkaLog, KafkaOptions, KafkaReader, ReaderPolicy
 from tests.broker.cluster import Cluster
-from tests.kafka.traffic import TOPIC, add_partitions, compare, event, tell, until
+from tests.kafka.traffic import TOPIC, add_partitions, compare, event, tell
 from tests.log.contract import read
+from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
 _GROUP = "gateway.billing"

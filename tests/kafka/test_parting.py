@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from gateway.log.kafka import KafkaLog, KafkaOptions, KafkaReader, ReaderPolicy
-from tests.kafka.traffic import TOPIC, until
+from tests.kafka.traffic import TOPIC
+from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
 _GROUP = "gateway.billing"

@@ -14,7 +14,8 @@ from gateway.log.kafka.writer_policy import WriterPolicy
 from gateway.publisher import Publisher
 from tests.broker.cluster import Cluster
 from tests.broker.fixtures import make
-from tests.kafka.traffic import TOPIC, compare, event, journal, published, stored, until
+from tests.kafka.traffic import TOPIC, compare, event, journal, published, stored
+from tests.waiting import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

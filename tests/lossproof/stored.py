@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from gateway.log.journal import segment
 from tests.lossproof.receiver import Arrival, arrival
+from tests.waiting import until
 
 _SHIFT: Final = 44
 _MASK: Final = (1 << _SHIFT) - 1
@@ -69,9 +70,11 @@ async def position_reached(folder: Path, group: str, within_s: float) -> None:
     """
     end = await asyncio.to_thread(_asked, folder, _END)
     with suppress(TimeoutError):
-        async with asyncio.timeout(within_s):
-            while await asyncio.to_thread(_asked, folder, _POSITION, group) < end:
-                await asyncio.sleep(0.02)
+
+        async def is_reached() -> bool:
+            return await asyncio.to_thread(_asked, folder, _POSITION, group) >= end
+
+        await until(is_reached, within_s=within_s)
 
 
 def _asked(folder: Path, question: str, *values: str) -> int:

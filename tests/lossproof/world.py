@@ -28,6 +28,7 @@ from tests.lossproof.receiver import Receiver
 from tests.lossproof.shim import Shim
 from tests.lossproof.witness import Witness
 from tests.ports import free_port
+from tests.waiting import until
 
 Mode = Literal["embedded", "kafka", "split"]
 Kind = TypeVar("Kind")
@@ -348,9 +349,7 @@ class World:
     async def delivered_more(self, count: int, within_s: float = 60.0) -> None:
         """Wait until the first subscriber took so many more."""
         target = len(self.receivers[0].taken) + count
-        async with asyncio.timeout(within_s):
-            while len(self.receivers[0].taken) < target:  # its list has no event, and needs none
-                await asyncio.sleep(0.02)
+        await until(lambda: len(self.receivers[0].taken) >= target, within_s=within_s)
 
     async def positions_stored(self, group: str) -> None:
         """Wait until a group's position would be durable if it ran ahead of what is done.
