@@ -23,7 +23,7 @@ def _pauses(most_s: float) -> Iterator[float]:
 
 
 async def until(
-    look: Callable[[], Found | Awaitable[Found]], *, within_s: float = 60.0, look_s: float = 0.05, shows: object = None
+    look: Callable[[], Found | Awaitable[Found]], *, within_s: float = 60.0, look_s: float = 0.02, shows: object = None
 ) -> Found:
     """Look again and again until something is true, and return it.
 
@@ -49,7 +49,7 @@ async def until(
     raise AssertionError  # the pauses have no end
 
 
-def until_so(look: Callable[[], Found], *, within_s: float = 60.0, look_s: float = 0.05) -> Found:
+def until_so(look: Callable[[], Found], *, within_s: float = 60.0, look_s: float = 0.02) -> Found:
     """Look again and again until something is true, and return it; holds up its thread.
 
     Args:

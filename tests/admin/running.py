@@ -13,7 +13,8 @@ import aiohttp
 
 from gateway.app import App
 from gateway.config.settings import Settings
-from gateway.telemetry.metrics import CATALOGUE, METRICS
+from gateway.telemetry.metric_catalogue import CATALOGUE
+from gateway.telemetry.metrics import METRICS
 from gateway.traffic import GENERATORS, requests
 from gateway.traffic.client import Connection, Target, encode
 from tests.waiting import until
@@ -68,7 +69,7 @@ class Running:
         async def look() -> Any:
             return [found] if is_so(found := await self.get(path, **query)) else None
 
-        return (await until(look, within_s=30))[0]
+        return (await until(look, within_s=30, look_s=0.05))[0]
 
     async def indexed(self) -> None:
         """Everything stored can be found."""

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import time
 from random import Random
 
@@ -20,7 +19,7 @@ from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver
 from tests.fanout.running import make, plan, running
 from tests.fanout.scripted import DOWN, OK, ScriptedSink
-from tests.fanout.test_reader import until
+from tests.waiting import turn, until
 
 POLICY = BreakerPolicy(
     failure_rate=0.5, window_s=60.0, min_attempts=10, min_events=3, first_open_s=5.0, max_open_s=60.0
@@ -137,7 +136,7 @@ async def test_an_hour_of_outage_makes_no_storm_copies_nothing_and_loses_no_orde
             await turns()
         clock.advance_to(until)
     during = sink.attempts
-    assert reader.gate.seen in {"open", "half_open"}
+    assert reader.flow.seen in {"open", "half_open"}
     assert 10 <= during <= 32 + 10 + 3600 / 30
     assert {name.split(".")[0] for name in log.records} == {"events-0"}
     assert reader.outstanding <= reader.plan.window.max_events
@@ -195,12 +194,12 @@ async def test_an_open_breaker_outlives_a_restart() -> None:
     reader = make(log, sink, plan(concurrency=8), clock=clock)
     reader.start()
     await turns(50)
-    assert reader.gate.seen == "open"
-    lasting = reader.gate.lasting
+    assert reader.flow.seen == "open"
+    lasting = reader.flow.lasting
     await reader.stop(1.0)
     after = ScriptedSink()
     again = make(log, after, plan(concurrency=8), clock=clock)
-    again.gate.restore(lasting)
+    again.flow.restore(lasting)
     again.start()
     clock.advance(0.0)
     await turns()
@@ -209,10 +208,10 @@ async def test_an_open_breaker_outlives_a_restart() -> None:
     assert len(after.asked) == 1
     after.asked[0].answer.set_result(OK)
     await turns()
-    assert again.gate.seen == "closed"
+    assert again.flow.seen == "closed"
     for asked in after.asked:
         asked.answer.set_result(OK)
-    await asyncio.sleep(0)
+    await turn()
     await again.stop(0.1)
 
 

@@ -21,7 +21,7 @@ from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver, ok, status
 from tests.fanout.running import SECRET
-from tests.fanout.test_reader import until
+from tests.waiting import until
 
 
 def subscriber(name: str, url: str = "", **options: object) -> Subscriber:
@@ -192,9 +192,11 @@ async def test_paused_outlives_a_restart_and_holds_in_every_process() -> None:
             assert ["paused"] == [one.state for one in await other.status()]
             fanout.resume("billing")
             await receiver.until_delivered(5)
-            async with asyncio.timeout(10):
-                while (await other.status())[0].state != "closed":
-                    await asyncio.sleep(0.01)
+
+            async def is_closed() -> bool:
+                return (await other.status())[0].state == "closed"
+
+            await until(is_closed, within_s=10)
             await other.stop(1.0)
 
 
@@ -206,7 +208,7 @@ async def test_a_stop_by_410_outlives_a_restart_and_ends_with_a_new_address() ->
         settings = subscriber("billing", gone.url)
         async with running(log, settings) as fanout:
             await gone.until(lambda: len(gone.posts) == 1)
-            await until(lambda: fanout._running["billing"][1].gate.seen == "stopped")
+            await until(lambda: fanout._running["billing"][1].flow.seen == "stopped")
         gone.answer = ok
         async with running(log, settings) as fanout:
             assert [("stopped", "gone")] == [(one.state, one.stopped) for one in await fanout.status()]

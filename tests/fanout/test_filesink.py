@@ -7,14 +7,14 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gateway.fanout.clock import SystemClock
+from gateway.clock import SystemClock
 from gateway.fanout.filesink import FileSink
 from gateway.fanout.transform import Transform
 from gateway.log import Record
 from tests.fanout.events import entries, in_order
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.running import make, plan
-from tests.fanout.test_reader import until
+from tests.waiting import until
 
 GROUP = "gateway.billing"
 

@@ -25,6 +25,7 @@ from tests.fanout.test_fanout import running
 from tests.fanout.test_fanout import subscriber as subscriber_settings
 from tests.fanout.test_http_answer import FLAWS
 from tests.pace import slowness
+from tests.waiting import turn
 
 RECORD = Record("p", 0, 0.0, *entry(1))
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -150,7 +151,7 @@ async def test_a_subscriber_that_does_not_read_keeps_no_connection() -> None:
         sink = webhook(url, timeout_s=0.3)
         before = len(os.listdir("/proc/self/fd"))
         results = [await sink.attempt(large, is_replay=False) for _ in range(3)]
-        await asyncio.sleep(0)
+        await turn()
         opened = len(os.listdir("/proc/self/fd")) - before
         release.set()
         await sink.close()

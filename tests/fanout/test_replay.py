@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
+from gateway.clock import SystemClock
 from gateway.fanout.attempts import AttemptLog, attempts_of
-from gateway.fanout.clock import SystemClock
 from gateway.fanout.replay import Selection, dead_letters, replay
 from gateway.fanout.retry import RetryPolicy
 from tests.fanout.events import entries, entry, in_order
@@ -14,7 +14,7 @@ from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Receiver, ok, status
 from tests.fanout.running import make, plan, running, webhook
 from tests.fanout.test_fanout import subscriber
-from tests.fanout.test_reader import until
+from tests.waiting import until
 
 CLOCK = SystemClock()
 BILLING = subscriber("billing", "http://127.0.0.1:1/")

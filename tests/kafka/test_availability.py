@@ -10,6 +10,7 @@ from gateway.log.kafka import KafkaLog, KafkaOptions
 from gateway.log.kafka.availability import CONNECTION, Availability, State, both
 from gateway.log.kafka.errors import AWAY, NOT_ENOUGH_REPLICAS, KafkaAway, Problem
 from gateway.telemetry.metrics import METRICS
+from tests.waiting import turn
 
 _AWAY = Problem(AWAY, "connection refused")
 _REPLICAS = Problem(NOT_ENOUGH_REPLICAS, "one of two")
@@ -84,7 +85,7 @@ async def test_a_reader_that_cannot_open_leaves_no_series() -> None:
     """As for each scan of ``explain`` while Kafka is away: nobody is left who would set it to 1 again."""
     log = KafkaLog(KafkaOptions(bootstrap_servers=("127.0.0.1:1",)))
     with pytest.raises(KafkaAway):
-        await log.reader("scan.away", ["sms.dr"])
+        await log.browse("scan.away", ["sms.dr"])
     assert "scan.away" not in shown()
 
 
@@ -93,7 +94,7 @@ async def test_a_reader_that_closes_takes_its_series_along(kafka: str) -> None:
     """Known as up while it reads."""
     log = KafkaLog(KafkaOptions(bootstrap_servers=(kafka,)))
     await log.start()
-    reader = await log.reader("scan.closes", ["sms.dr"])
+    reader = await log.browse("scan.closes", ["sms.dr"])
     await reader.fetch(max_records=1, wait_s=0.1)
     assert shown()["scan.closes"] == 1
     await reader.close()
@@ -108,7 +109,7 @@ async def test_a_browser_that_goes_while_it_opens_leaves_the_others_as_they_are(
     await log.start()
     stays = await log.browse("stream.shares", ["sms.dr"])
     opening = asyncio.create_task(log.browse("stream.shares", ["sms.dr"]))
-    await asyncio.sleep(0)
+    await turn()
     assert (shown()["stream.shares"], log.states["stream.shares"].is_ready) == (0, False)
     opening.cancel()
     await asyncio.wait([opening])

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from gateway.log import Entry
 from gateway.log.kafka import KafkaLog, KafkaOptions, Writer, WriterPolicy, topics
 from gateway.log.kafka.errors import Problem
-from gateway.log.kafka.partition_queue import weight
 from gateway.log.kafka.producer import Refused
+from gateway.log.kafka.send_queue import weight
 from tests.effort import examples
 from tests.kafka.traffic import event
-from tests.waiting import until
+from tests.waiting import turn, until
 
 _STEPS = st.one_of(
     st.tuples(st.just("submit"), st.sampled_from(["a", "b", "later"]), st.integers(1, 5)),
@@ -152,7 +152,7 @@ class Books:
                 future.set_result(RecordMetadata("a", 0, None, 0, 0, 0, 0))
             else:
                 future.set_exception(_ANSWERS[outcome])
-        await asyncio.sleep(0)  # the futures' callbacks
+        await turn()  # the futures' callbacks
         await asyncio.gather(*self.writer._outcomes._poisoned)
         if self.writer._failure is not None:
             self._retire()

@@ -1,0 +1,1 @@
+"""Tests of the prose: documents, messages of the alert rules, descriptions of metrics, docstrings."""
