@@ -73,11 +73,11 @@ async def test_dead_and_hanging_subscribers_do_not_change_the_rate_of_a_healthy_
     """Before and during, in one run: within 10 %. The receiver's delay is the pace, not this machine."""
 
     async def paced(_: Post) -> web.StreamResponse:
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # a slow subscriber
         return web.Response()
 
     async def hang(_: Post) -> web.StreamResponse:
-        await asyncio.sleep(30)
+        await asyncio.sleep(30)  # one that hangs
         return web.Response()
 
     log = MemoryLog()

@@ -216,7 +216,7 @@ async def most_held(for_s: float) -> float:
     worst, end = 0.0, time.monotonic() + for_s
     while time.monotonic() < end:
         before = time.thread_time()
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(0.002)  # a turn that others may delay: it is measured
         worst = max(worst, time.thread_time() - before)
     return worst
 

@@ -60,7 +60,7 @@ async def test_order_per_key_at_concurrency_32_is_8_times_faster_than_1() -> Non
         rng = Random(5)
 
         async def slowly(_: Post) -> web.StreamResponse:
-            await asyncio.sleep(rng.uniform(0.005, 0.035))
+            await asyncio.sleep(rng.uniform(0.005, 0.035))  # a subscriber of uneven speed
             return web.Response()
 
         log = MemoryLog()

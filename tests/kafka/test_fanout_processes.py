@@ -130,7 +130,7 @@ async def _load(bootstrap: str, prefix: str) -> AsyncIterator[list[Entry]]:
             batch = [event(n, f"key-{n % _KEYS}") for n in range(len(given), len(given) + 6)]
             await log.append(batch)
             given.extend(batch)
-            await asyncio.sleep(0.04)
+            await asyncio.sleep(0.04)  # the load's rate
 
     task = asyncio.create_task(publish())
     try:

@@ -79,7 +79,7 @@ class Process:
                 batch = await reader.fetch(max_records=50, wait_s=0.2)
             except Transient as exc:
                 self.troubles.append(str(exc))
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1)  # a reader that tries again
                 continue
             self.take(batch)
 
@@ -119,7 +119,7 @@ async def _stream(options: KafkaOptions) -> AsyncIterator[list[Any]]:
             batch = [event(n, f"key-{n % 60}") for n in range(len(given), len(given) + 10)]
             await log.append(batch)
             given.extend(batch)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # the load's rate
 
     task = asyncio.create_task(publish())
     try:

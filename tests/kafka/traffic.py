@@ -91,7 +91,7 @@ class Load:
                 self.accepted += batch
                 async with self._reached:
                     self._reached.notify_all()
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # the load's rate
 
 
 def tell(text: str) -> None:

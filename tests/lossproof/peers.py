@@ -38,7 +38,7 @@ async def fail(world: World) -> None:
         moods: dict[str, Mood] = {"strict": strict, "leaver": "gone"}
         for name, mood in moods.items():
             bad[name].mood = mood
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds)  # so long all fail
         await world.delivered_more(100)
         for receiver in world.receivers:
             receiver.mood = "gone" if receiver.name == "leaver" else "well"

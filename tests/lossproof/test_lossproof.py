@@ -11,9 +11,9 @@ from tests.components import missing
 from tests.effort import IS_NIGHTLY
 from tests.lossproof.plan import Play
 from tests.lossproof.report import table
+from tests.lossproof.roles import Mode
 from tests.lossproof.run import play
 from tests.lossproof.shim import compiler
-from tests.lossproof.world import Mode
 
 EMBEDDED = [("kill", 2), ("reconnect", 3), ("points", 3), ("backlog", 1), ("term", 2), ("torn", 2), ("fsync", 2),
             ("disk-full", 1), ("flip", 2), ("clock", 2), ("files", 1), ("subscribers", 1), ("reload", 2), ("folder", 2),
