@@ -22,16 +22,13 @@ def _pauses(most_s: float) -> Iterator[float]:
     return chain((pause for pause in _LOOKS_S if pause < most_s), repeat(most_s))
 
 
-async def until(
-    look: Callable[[], Found | Awaitable[Found]], *, within_s: float = 60.0, look_s: float = 0.02, shows: object = None
-) -> Found:
+async def until(look: Callable[[], Found | Awaitable[Found]], *, within_s: float = 60.0, look_s: float = 0.02) -> Found:
     """Look again and again until something is true, and return it.
 
     Args:
         look: what is asked for, or a coroutine of it. It counts when it is true.
         within_s: seconds until this is a failure.
         look_s: seconds between two looks, at most; for questions that cost their answerer something.
-        shows: what a failure shows; a function is called for it.
 
     Raises:
         TimeoutError: it was not true in time.
@@ -45,7 +42,7 @@ async def until(
                     return value
                 await asyncio.sleep(pause)
     except TimeoutError as exc:
-        raise TimeoutError(f"not within {within_s:g} s: {shows() if callable(shows) else shows or look}") from exc
+        raise TimeoutError(f"not within {within_s:g} s: {look}") from exc
     raise AssertionError  # the pauses have no end
 
 
