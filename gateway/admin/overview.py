@@ -6,14 +6,15 @@ import time
 from typing import Any
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 from gateway import __version__
 from gateway.admin import answers
 from gateway.admin.answers import answer
 from gateway.admin.health import UNKNOWN, own_report, report
+from gateway.admin.lags import Lag
 from gateway.admin.parts import Parts
 from gateway.admin.readings import FAILED
+from gateway.admin.standings import Standing
 from gateway.admin.watching import Watching
 from gateway.callbacks import CALLBACKS
 from gateway.config import webhook_url
@@ -74,7 +75,7 @@ class Overview:
         if reports is None:
             return []
         restarts = reports.restarts()
-        own = own_report(reports.own, self._parts.started_at, self._parts.checks, CollectorRegistry())
+        own = own_report(reports.own, self._parts.started_at, self._parts.checks)
         return [
             {
                 "name": name,
@@ -185,16 +186,18 @@ class Overview:
         return None if self._parts.search is None else {"lag": self._parts.search.indexer.lag}
 
     def subscribers(self) -> list[dict[str, Any]]:
-        """Every subscriber of the configuration, with what this process knows of it."""
-        return [self._subscriber(one) for one in self._parts.subscribers]
+        """Every subscriber of the configuration: state and lag of all processes, figures of this machine's."""
+        standings = self._watching.standings()
+        return [self._subscriber(one, standings[one.name]) for one in self._parts.subscribers]
 
-    def _subscriber(self, one: Subscriber) -> dict[str, Any]:
+    def _subscriber(self, one: Subscriber, standing: Standing) -> dict[str, Any]:
         readings = self._watching.readings
-        status = self._watching.statuses.get(one.name)
-        delivered = readings.rate("gateway_deliveries", one.name, "delivered", readings=30)
-        failed = sum(readings.rate("gateway_deliveries", one.name, outcome, readings=30) for outcome in FAILED)
+        delivered = readings.rate("gateway_deliveries", one.name, "delivered", steps=30)
+        failed = sum(readings.rate("gateway_deliveries", one.name, outcome, steps=30) for outcome in FAILED)
         seconds = "gateway_delivery_attempt_seconds"
         error = self._watching.errors.get(one.name)
+        status = self._watching.statuses.get(one.name)
+        lag = Lag(None) if one.kind == "stream" else self._watching.lags.of(one.name)
         return {
             "name": one.name,
             "kind": one.kind,
@@ -202,12 +205,15 @@ class Overview:
             "target": target(one),
             "concurrency": one.concurrency,
             "is_here": status is not None or (one.kind == "stream" and self._parts.log is not None),
-            "state": status.state if status is not None else None,
-            "stopped": status.stopped if status is not None else "",
-            "opened_at": status.opened_at if status is not None else None,
-            "lag": status.lag if status is not None else None,
+            "state": standing.state,
+            "stopped": standing.stopped,
+            "opened_at": standing.opened_at,
+            "lag": lag.records,
+            "lag_unknown": None
+            if lag.records is not None or not lag.reason
+            else {"reason": lag.reason, "since": lag.last_at, "last": lag.last},
             "outstanding": status.outstanding if status is not None else None,
-            "in_flight": status.in_flight if status is not None else None,
+            "in_flight": standing.in_flight,
             "rate": readings.rate("gateway_deliveries", one.name, "delivered"),
             "success_share": delivered / (delivered + failed) if delivered + failed else None,
             "p50": readings.quantile(seconds, 0.5, one.name),

@@ -10,11 +10,14 @@ from typing import Final
 
 import structlog
 
+from gateway.admin.lags import PATIENCE_S, Lags
 from gateway.admin.parts import Parts
 from gateway.admin.readings import STEP_S, Readings
+from gateway.admin.standings import Standing, standings
 from gateway.errors import GatewayError
 from gateway.fanout import attempts
 from gateway.fanout.fanout import Status
+from gateway.fanout.reader import group_name
 from gateway.log import Record
 from gateway.log.journal import EVENTS, Journal
 from gateway.publisher import TopicState
@@ -54,7 +57,9 @@ class Watching:
         #: The last report of each other process; None: it did not answer.
         self.others: Mapping[str, Report | None] = {}
         self.errors: dict[str, LastError] = {}
+        #: Of those that this process delivers to.
         self.statuses: dict[str, Status] = {}
+        self.lags = Lags(self._ask_for_lags, "the journal" if parts.is_embedded else "Kafka")
         self.oldest_at: float | None = None
         self.published: Mapping[str, TopicState] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -75,6 +80,7 @@ class Watching:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.lags.stop()
 
     async def _run(self) -> None:
         while True:
@@ -100,10 +106,11 @@ class Watching:
         if parts.publisher is not None:
             self.published = {topic.name: topic for topic in await parts.publisher.topics()}
             levels["publisher:all:lag"] = self.publisher_lag
-        if parts.fanout is not None:
-            await self.look_at_subscribers()
-            for status in self.statuses.values():
-                levels[f"subscriber:{status.name}:lag"] = status.lag or 0
+        await self._look_at_subscribers(for_somebody=False, patience_s=STEP_S / 4)
+        for one in parts.subscribers:
+            if one.kind != "stream":
+                records = self.lags.of(one.name).records
+                levels[f"subscriber:{one.name}:lag"] = float("nan") if records is None else records
         return levels
 
     @property
@@ -112,9 +119,31 @@ class Watching:
         return sum(topic.lag for topic in self.published.values())
 
     async def look_at_subscribers(self) -> None:
-        """Take the states of the subscribers now: after one was paused nobody waits for the next reading."""
+        """Take what is known of the subscribers now, within 2 s: somebody waits for it."""
+        await self._look_at_subscribers(for_somebody=True, patience_s=PATIENCE_S)
+
+    async def _look_at_subscribers(self, *, for_somebody: bool, patience_s: float) -> None:
         if self._parts.fanout is not None:
-            self.statuses = {status.name: status for status in await self._parts.fanout.status()}
+            self.statuses = {status.name: status for status in self._parts.fanout.statuses()}
+        await self.lags.look(for_somebody=for_somebody, patience_s=patience_s)
+
+    def standings(self) -> dict[str, Standing]:
+        """Return how all subscribers are, in all processes as far as these can be heard."""
+        parts = self._parts
+        names = [one.name for one in parts.subscribers]
+        others = [one.counts for one in self.others.values() if one is not None]
+        kept = {name: parts.board.everywhere(name) for name in names} if parts.board is not None else {}
+        known = {name: one for name, one in kept.items() if one is not None}
+        return standings(names, self.statuses, others, known)
+
+    async def _ask_for_lags(self) -> Mapping[str, int | None]:
+        """With Kafka of all partitions, whichever process on whichever machine reads them."""
+        parts = self._parts
+        if parts.kafka is not None:
+            groups = {group_name(one.name): one.topics for one in parts.subscribers if one.kind != "stream"}
+            found = await parts.kafka.lags(groups)
+            return {one.name: found.get(group_name(one.name)) for one in parts.subscribers}
+        return await parts.fanout.lags() if parts.fanout is not None else {}
 
     # -- last errors --------------------------------------------------------------------------------------------
 

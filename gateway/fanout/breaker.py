@@ -100,13 +100,21 @@ class Breaker:
         if is_success:
             self._failed.clear()
             if before != "closed":
-                self._close()
+                self.close()
         else:
             if len(self._failed) < self._policy.min_events:
                 self._failed.add(event_id)
             if before == "half_open" or (before == "closed" and self._is_down()):
                 self._open(now, again=before == "half_open", named_at=named_at)
         return self.state != before
+
+    def close(self) -> None:
+        """Take it to be well, as if nothing had been counted."""
+        self.state = "closed"
+        self._steps.clear()
+        self._step_end = float("-inf")
+        self._failed.clear()
+        self.open_s = self._policy.first_open_s
 
     def probe(self, now: float) -> bool:
         """Go from open to half open when it is time; tells whether it did."""
@@ -137,10 +145,3 @@ class Breaker:
         self.state = "open"
         # Half of it is jitter, so that several processes do not probe in step.
         self.probe_at = now + self.open_s * self._rng.uniform(0.5, 1.0) if named_at is None else named_at
-
-    def _close(self) -> None:
-        self.state = "closed"
-        self._steps.clear()
-        self._step_end = float("-inf")
-        self._failed.clear()
-        self.open_s = self._policy.first_open_s

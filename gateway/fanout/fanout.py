@@ -58,7 +58,6 @@ class Status:
     """How a subscriber is doing, for people.
 
     Args:
-        lag: records of its topics not yet committed; None when the log cannot tell now.
         outstanding: events in memory; ``in_flight`` of them are being attempted.
         stopped: why, when ``state`` is ``stopped``.
         opened_at: Unix seconds since when it counts as down; None when it does not.
@@ -66,7 +65,6 @@ class Status:
 
     name: str
     state: Seen
-    lag: int | None
     outstanding: int
     in_flight: int
     stopped: str
@@ -212,14 +210,26 @@ class FanOut:
         """Go on after a pause, a stop or a 410, from where it stood."""
         self._reader(subscriber).flow.resume()
 
-    async def status(self) -> list[Status]:
-        """How every subscriber is doing, in the order of the configuration."""
-        try:
-            lags = await self._reading.lags()
-        except GatewayError:
-            lags = {}
-        running = [(name, self._running[name][1]) for name in self._wanted if name in self._running]
-        return [_status(name, reader, lags.get(reader.cursor)) for name, reader in running]
+    @property
+    def board(self) -> StateBoard:
+        """What is kept of the states of subscribers, as all processes know it."""
+        return self._board
+
+    def statuses(self) -> list[Status]:
+        """Return how all that run are doing in this process."""
+        return [_status(name, reader) for name, reader in self._present()]
+
+    async def lags(self) -> dict[str, int | None]:
+        """Return the records that are not committed yet, in the partitions of this process; None: not known yet.
+
+        Raises:
+            Transient: the log cannot be asked now.
+        """
+        lags = await self._reading.lags()
+        return {name: lags.get(reader.cursor) for name, reader in self._present()}
+
+    def _present(self) -> list[tuple[str, SubscriberReader]]:
+        return [(name, self._running[name][1]) for name in self._wanted if name in self._running]
 
     def _reader(self, name: str) -> SubscriberReader:
         if name not in self._running:
@@ -306,11 +316,17 @@ class FanOut:
         in_flight = self._metrics.gauge("gateway_delivery_in_flight")
         while True:
             await sleep(self._clock, _WATCH_S)
-            for status in await self.status():
-                in_flight.labels(status.name).set(status.in_flight)
-                if status.lag is not None:
-                    lag.labels(status.name).set(status.lag)
-                self._reader(status.name).trim()
+            try:
+                lags = await self.lags()
+            except GatewayError:
+                lags = {}
+            for name, reader in self._present():
+                in_flight.labels(name).set(reader.in_flight)
+                if (records := lags.get(name)) is not None:
+                    lag.labels(name).set(records)
+                else:  # what was known before would look like what is
+                    lag.remove(name)
+                reader.trim()
 
 
 def own_topics(subscribers: Iterable[Subscriber]) -> list[str]:
@@ -322,9 +338,9 @@ def _tiers(subscribers: Iterable[Subscriber]) -> set[float]:
     return {tier for one in subscribers if one.kind != "stream" for tier in one.retry.tiers}
 
 
-def _status(name: str, reader: SubscriberReader, lag: int | None) -> Status:
+def _status(name: str, reader: SubscriberReader) -> Status:
     lasting = reader.flow.lasting
-    return Status(name, reader.flow.seen, lag, reader.outstanding, reader.in_flight, lasting.stopped, lasting.opened_at)
+    return Status(name, reader.flow.seen, reader.outstanding, reader.in_flight, lasting.stopped, lasting.opened_at)
 
 
 async def _at_most(seconds: float, ending: Awaitable[object]) -> None:

@@ -92,6 +92,7 @@ async def running(folder: Path, **config: Any) -> AsyncIterator[Running]:
     for metric in CATALOGUE:  # they are the process's, and outlive a gateway
         if metric.labels:
             METRICS._by_name[metric.name].clear()
+    METRICS.sketches.clear()
     app = App(settings)
     await app.start()
     await app.fanout.is_started.wait()

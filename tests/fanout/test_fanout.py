@@ -120,7 +120,7 @@ async def test_apply_leaves_the_unchanged_alone_and_changes_the_rest() -> None:
             await after.until_delivered(10)
             await new.until_delivered(20)
             assert untouched is fanout._running["kept"][1]
-            assert ["kept", "moved", "new"] == [one.name for one in await fanout.status()]
+            assert ["kept", "moved", "new"] == [one.name for one in fanout.statuses()]
     assert (10, 10) == (len(gone.posts), len(before.posts))
     assert 0 == repeats([post.id for post in before.posts + after.posts])
 
@@ -185,18 +185,14 @@ async def test_paused_outlives_a_restart_and_holds_in_every_process() -> None:
             fanout.pause("billing")
         other = FanOut(log, [settings], load_wait_s=0.01, instance="other", metrics=Metrics(CollectorRegistry()))
         async with running(log, settings) as fanout:
-            assert ["paused"] == [one.state for one in await fanout.status()]
+            assert ["paused"] == [one.state for one in fanout.statuses()]
             await log.append(entries(5))
             other.start()
             await other.is_started.wait()
-            assert ["paused"] == [one.state for one in await other.status()]
+            assert ["paused"] == [one.state for one in other.statuses()]
             fanout.resume("billing")
             await receiver.until_delivered(5)
-
-            async def is_closed() -> bool:
-                return (await other.status())[0].state == "closed"
-
-            await until(is_closed, within_s=10)
+            await until(lambda: other.statuses()[0].state == "closed", within_s=10)
             await other.stop(1.0)
 
 
@@ -211,7 +207,7 @@ async def test_a_stop_by_410_outlives_a_restart_and_ends_with_a_new_address() ->
             await until(lambda: fanout._running["billing"][1].flow.seen == "stopped")
         gone.answer = ok
         async with running(log, settings) as fanout:
-            assert [("stopped", "gone")] == [(one.state, one.stopped) for one in await fanout.status()]
+            assert [("stopped", "gone")] == [(one.state, one.stopped) for one in fanout.statuses()]
             await fanout.apply([subscriber("billing", new.url)])
             await new.until_delivered(5)
     assert 1 == len(gone.posts)

@@ -44,8 +44,8 @@ export async function refresh() {
 /** Times of the points. */
 export const times = () => points.map((point) => point.at);
 
-/** One series; where nothing was measured stands `missing`. */
-export const series = (name, missing = 0) => points.map((point) => point.values[name] ?? missing);
+/** One series; what a point does not have is `missing`, and what was not known then is null. */
+export const series = (name, missing = 0) => points.map((point) => (name in point.values ? point.values[name] : missing));
 
 /** Names in the series of a kind, such as callbacks that were called: busiest last minutes first. */
 export function busiest(kind, what) {
