@@ -31,6 +31,7 @@ from gateway.telemetry.metric_catalogue import CATALOGUE, Kind
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.reports import Merged, Report, Reports, ReportServer, families
 from gateway.telemetry.sketch import bucket
+from tests.waiting import turn, until
 
 Start = Callable[..., Any]
 
@@ -113,7 +114,7 @@ async def test_those_who_ask_at_the_same_time_share_one_answer(tmp_path: Path) -
     reports = Reports("deliver", {"log": tmp_path / "log.sock"})
     impatient = asyncio.create_task(reports.ask())
     others = [asyncio.create_task(reports.ask()) for _ in range(5)]
-    await asyncio.sleep(0)
+    await turn()
     impatient.cancel()
     found = await asyncio.gather(*others)
     assert (len(asked), {one["log"].pid for one in found if one["log"] is not None}) == (1, {1})
@@ -329,13 +330,13 @@ async def test_the_admin_port_speaks_for_all_processes(tmp_path: Path, session: 
             await one.kill()
             status, ready = await get("/readyz")
             assert (503, False) == (status, ready["ready"])
-            async with asyncio.timeout(20):
-                while True:
-                    _, overview = await get("/api/overview")
-                    unknown = {row["name"] for row in overview["processes"] if row["pid"] is None}
-                    if unknown == {"ingest-0", "ingest-1"}:
-                        break
-                    await asyncio.sleep(0.05)
+
+            async def both_unknown() -> Any:
+                _, overview = await get("/api/overview")
+                unknown = {row["name"] for row in overview["processes"] if row["pid"] is None}
+                return overview if unknown == {"ingest-0", "ingest-1"} else None
+
+            overview = await until(both_unknown, within_s=20)
             own, first, _ = overview["processes"]
             assert (own["name"], own["is_ready"], own["restarts"], own["problems"]) == ("deliver", True, 0, [])
             assert (first["name"], first["is_ready"], first["started_at"], first["restarts"]) == (

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import time
 from random import Random
 
@@ -20,7 +19,7 @@ from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver
 from tests.fanout.running import make, plan, running
 from tests.fanout.scripted import DOWN, OK, ScriptedSink
-from tests.fanout.test_reader import until
+from tests.waiting import turn, until
 
 POLICY = BreakerPolicy(
     failure_rate=0.5, window_s=60.0, min_attempts=10, min_events=3, first_open_s=5.0, max_open_s=60.0
@@ -212,7 +211,7 @@ async def test_an_open_breaker_outlives_a_restart() -> None:
     assert again.flow.seen == "closed"
     for asked in after.asked:
         asked.answer.set_result(OK)
-    await asyncio.sleep(0)
+    await turn()
     await again.stop(0.1)
 
 

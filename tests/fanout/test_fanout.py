@@ -21,7 +21,7 @@ from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver, ok, status
 from tests.fanout.running import SECRET
-from tests.fanout.test_reader import until
+from tests.waiting import until
 
 
 def subscriber(name: str, url: str = "", **options: object) -> Subscriber:
@@ -73,11 +73,11 @@ async def test_dead_and_hanging_subscribers_do_not_change_the_rate_of_a_healthy_
     """Before and during, in one run: within 10 %. The receiver's delay is the pace, not this machine."""
 
     async def paced(_: Post) -> web.StreamResponse:
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # a slow subscriber
         return web.Response()
 
     async def hang(_: Post) -> web.StreamResponse:
-        await asyncio.sleep(30)
+        await asyncio.sleep(30)  # one that hangs
         return web.Response()
 
     log = MemoryLog()
@@ -192,9 +192,7 @@ async def test_paused_outlives_a_restart_and_holds_in_every_process() -> None:
             assert ["paused"] == [one.state for one in other.statuses()]
             fanout.resume("billing")
             await receiver.until_delivered(5)
-            async with asyncio.timeout(10):
-                while other.statuses()[0].state != "closed":
-                    await asyncio.sleep(0.01)
+            await until(lambda: other.statuses()[0].state == "closed", within_s=10)
             await other.stop(1.0)
 
 

@@ -21,7 +21,7 @@ from tests.fanout.receiver import Receiver
 from tests.fanout.running import retry_topics
 from tests.fanout.test_fanout import subscriber
 from tests.fanout.test_on_journal import gateway
-from tests.fanout.test_reader import until
+from tests.waiting import until
 
 OLD = "retry.billing.60s"
 

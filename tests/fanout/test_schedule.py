@@ -10,6 +10,7 @@ from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.job import Job
 from gateway.fanout.schedule import JobState, Schedule
 from gateway.log import Record
+from tests.effort import examples
 
 
 class Id(str):
@@ -126,7 +127,7 @@ def test_an_event_that_failed_a_probe_lets_the_others_probe_first() -> None:
     assert [1, 2, 0] == [one.record.offset for one in probes if one is not None]
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(80))
 @given(
     jobs=st.lists(st.tuples(st.booleans(), st.floats(0.0, 9.0), st.integers(0, 3)), min_size=1, max_size=20),
     is_probe=st.booleans(),
@@ -155,7 +156,7 @@ def test_who_goes_first(jobs: list[tuple[bool, float, int]], is_probe: bool) -> 
     assert [] == left
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(80))
 @given(count=st.integers(2, 12), bad=st.integers(0, 11), is_new=st.booleans())
 def test_a_bad_event_cannot_keep_the_breaker_open(count: int, bad: int, is_new: bool) -> None:
     """One event fails whenever it is tried and is due again at once: another one is tried at the second probe."""
@@ -178,7 +179,7 @@ def test_a_bad_event_cannot_keep_the_breaker_open(count: int, bad: int, is_new: 
     assert {bad} != set(tried)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 @given(data=st.data())
 def test_any_interleaving_keeps_the_order_of_each_key(data: st.DataObject) -> None:
     """Offer, take, finish, postpone, give back, discard and time in any order: never two of one key in flight,

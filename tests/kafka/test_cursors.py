@@ -19,7 +19,8 @@ from gateway.log.kafka import CursorPolicy, GroupInUse, KafkaLog, KafkaOptions
 from gateway.log.kafka.gaps import Committed
 from gateway.log.kafka.offsets import OffsetClient
 from tests.broker.cluster import Cluster
-from tests.kafka.traffic import TOPIC, event, until
+from tests.kafka.traffic import TOPIC, event
+from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
 
@@ -58,9 +59,11 @@ async def kept_positions(options: KafkaOptions, cursor: str) -> dict[str, Commit
 
 
 async def until_stored(options: KafkaOptions, cursor: str, offset: int, part: str = PART) -> None:
-    async with asyncio.timeout(20):
-        while (kept := (await kept_positions(options, cursor)).get(part)) is None or kept.offset != offset:
-            await asyncio.sleep(0.05)
+    async def is_kept() -> bool:
+        kept = (await kept_positions(options, cursor)).get(part)
+        return kept is not None and kept.offset == offset
+
+    await until(is_kept, within_s=20)
 
 
 # -- what others see ------------------------------------------------------------------------------------------------

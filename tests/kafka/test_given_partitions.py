@@ -9,7 +9,8 @@ from gateway.log import Gap, Record
 from gateway.log.kafka import KafkaLog
 from tests.kafka.surgery import delete_records
 from tests.kafka.test_group_reader import QUICK, Process, make_options
-from tests.kafka.traffic import TOPIC, event, until
+from tests.kafka.traffic import TOPIC, event
+from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
 

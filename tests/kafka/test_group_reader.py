@@ -16,7 +16,8 @@ from gateway.errors import Transient
 from gateway.log import Batch, Gap, Record
 from gateway.log.kafka import CursorPolicy, GroupReader, KafkaLog, KafkaOptions, ReaderPolicy
 from tests.broker.cluster import Cluster
-from tests.kafka.traffic import TOPIC, compare, event, until
+from tests.kafka.traffic import TOPIC, compare, event
+from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
 

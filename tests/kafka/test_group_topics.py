@@ -9,7 +9,8 @@ import pytest
 from gateway.log.kafka import KafkaLog, topics
 from tests.kafka.surgery import create, delete_records, recreate
 from tests.kafka.test_group_reader import CURSOR, Process, make_options
-from tests.kafka.traffic import TOPIC, add_partitions, event, until
+from tests.kafka.traffic import TOPIC, add_partitions, event
+from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.fanout.reader import group_name
-from tests.lossproof.cast import BROKER, CHILDREN, COMMANDS, ROLES, SUPERVISOR, Mode
 from tests.lossproof.process import Gateway
+from tests.lossproof.roles import BROKER, CHILDREN, COMMANDS, ROLES, SUPERVISOR, Mode
 from tests.lossproof.world import World
 
 _LOG: Final = ("before_commit", "after_commit", "before_acknowledgement", "torn_acknowledgement", "torn_push")

@@ -12,12 +12,12 @@ import signal
 from typing import Final
 
 from tests.lossproof.callbacks import TOPICS
-from tests.lossproof.cast import NO_TIERS
 from tests.lossproof.disk import FAILURES
 from tests.lossproof.history import now
 from tests.lossproof.network import AWAY
 from tests.lossproof.process import Gateway
 from tests.lossproof.receiver import Receiver
+from tests.lossproof.roles import NO_TIERS
 from tests.lossproof.world import World
 
 FRESH: Final = "subscriber added on a fresh cluster"

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from tests.lossproof.cast import Mode
+from tests.lossproof.roles import Mode
 from tests.lossproof.scenarios import SCENARIOS
 
 #: Where every kind of process is killed ``--kills`` times; ``gateway run`` with a broker has the same kinds.

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tests.lossproof.cast import BROKER, ROLES, SUPERVISOR
 from tests.lossproof.report import markdown
+from tests.lossproof.roles import BROKER, ROLES, SUPERVISOR
 
 ROOT: Final = Path(__file__).parents[2]
 FILE: Final = Path(__file__).with_name("recorded.json")

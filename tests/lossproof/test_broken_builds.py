@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.lossproof.cast import Mode
 from tests.lossproof.plan import Play
 from tests.lossproof.report import Row, table
+from tests.lossproof.roles import Mode
 from tests.lossproof.run import play
 
 #: Within which a broken build is caught on a machine that has much else to do, start-up included.
