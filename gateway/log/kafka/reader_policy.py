@@ -15,7 +15,7 @@ class ReaderPolicy:
         beat_s: between heartbeats of :mod:`gateway.log.kafka.group_reader`: its group stands still until the last
             member has noticed that it must join again. Two small requests a second, for all subscribers.
         regroup_s: its group waits this long for a member to join again; less than a request may take.
-        revoke_s: for its ``on_revoked``, which its owner bounds to 3 s.
+        revoke_s: for its ``on_revoked``, which its owner bounds to 3.8 s.
         settle_s: for ``on_revoked``, should its owner not end it: more than the longest attempt that can be configured
             (600 s), less than ``rebalance_s`` by what commits and the join itself need.
         rebalance_s: the group waits this long for a member to join again before it counts as dead. One that really
@@ -33,7 +33,7 @@ class ReaderPolicy:
     heartbeat_s: float = 3.0
     beat_s: float = 0.5
     regroup_s: float = 8.0
-    revoke_s: float = 3.5
+    revoke_s: float = 4.0
     settle_s: float = 620.0
     rebalance_s: float = 640.0
     join_s: float = 50.0
