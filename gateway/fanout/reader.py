@@ -178,7 +178,7 @@ class SubscriberReader:
                     await self._dispatcher.drained()
             except TimeoutError:
                 _log.warning("subscriber.stop_cut_short", subscriber=self.plan.name, in_flight=self.in_flight)
-                self._workers.cut_all()
+                self._workers.cut_attempts()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_CUT_S):
                         await self._dispatcher.drained()

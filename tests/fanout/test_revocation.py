@@ -101,3 +101,22 @@ async def test_a_parked_event_that_is_delivered_while_its_partition_goes_does_no
         assert 1 == party.log.committed["gateway.retry", "retry.60s"]
         await until(lambda: len(sink.asked) == 1)
         assert [1] == [asked.record.offset for asked in sink.asked]
+
+
+async def test_a_stop_waits_for_a_dead_letter_and_not_for_attempts() -> None:
+    """They are cut off at its deadline; what only is to be stored gets a moment more, and its position is committed."""
+    clock = ManualClock()
+    log = SlowLog(clock)
+    await log.append([entry(1, "failing"), entry(2, "slow")])
+    sink = ScriptedSink()
+    reader = make(log, sink, plan(concurrency=2, retry=RetryPolicy(attempts=1)), clock=clock)
+    reader.start()
+    await until(lambda: len(sink.asked) == 2)
+    sink.asked[0].answer.set_result(_REFUSED)
+    await log.is_storing.wait()
+    stopping = asyncio.create_task(reader.stop(0.0))
+    await until(lambda: not sink.asked)
+    log.may_store.set()
+    await stopping
+    assert log.committed[GROUP, "events-0"] == 1
+    assert len(log.topic(parking.dlq_topic("billing"))) == 1
