@@ -138,6 +138,11 @@ class SubscriberReader:
         return self._cursor
 
     @property
+    def under_way(self) -> frozenset[Job]:
+        """Events that are being attempted, or stored elsewhere after their last attempt."""
+        return self._workers.jobs
+
+    @property
     def in_flight(self) -> int:
         """Events with workers now."""
         return self._dispatcher.in_flight
