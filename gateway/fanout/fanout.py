@@ -40,6 +40,8 @@ _WATCH_S: Final = 5.0
 #: A log that is away would take all the time that the process has left; more would not make it come.
 _CLOSE_S: Final = 4.0
 _LAST_WORDS_S: Final = 2.0
+#: An attempt that takes longer is a slow one when a process stops.
+_SLOW_S: Final = 0.2
 
 #: Whose members share the partitions of the main topics between them.
 GROUP: Final = group_name("fanout")
@@ -147,7 +149,7 @@ class FanOut:
         """Stop all readers at once; attempts in flight may end within ``deadline_s``, and are cancelled then.
 
         On a log that others share it is as little as at a rebalance: nobody reads our partitions until we have left,
-        or are back.
+        or are back. For the same reason subscribers that take long for an attempt stop first, and the others then.
 
         While the log is away it takes six seconds more at most: events that were delivered and not committed come
         again, and what ``explain`` would tell of the last second is gone. May come twice, or before the start.
@@ -166,10 +168,26 @@ class FanOut:
 
     async def _stop_readers(self, deadline_s: float) -> None:
         async with self._exchange:
+            until = self._clock.monotonic() + deadline_s
+            if self._is_shared:
+                await self._stop_slow(deadline_s)
             running, self._running = self._running, {}
-            await asyncio.gather(*(reader.stop(deadline_s) for _, reader in running.values()))
+            left_s = max(until - self._clock.monotonic(), min(deadline_s, _SLOW_S))
+            await asyncio.gather(*(reader.stop(left_s) for _, reader in running.values()))
             await self._retry_topics.stop()
             await self._reading.stop()
+
+    async def _stop_slow(self, deadline_s: float) -> None:
+        """Stop those whose attempts take long, while the others deliver: theirs would pause for all of that time."""
+        before = {name: reader.under_way for name, (_, reader) in self._running.items()}
+        if not any(before.values()):
+            return
+        await sleep(self._clock, _SLOW_S)
+        slow = [name for name, (_, reader) in self._running.items() if reader.under_way & before[name]]
+        stopped = [self._running.pop(name)[1] for name in slow]
+        await asyncio.gather(*(reader.stop(deadline_s - _SLOW_S) for reader in stopped))
+        for reader in stopped:
+            self._retry_topics.left(reader)
 
     async def apply(self, subscribers: Sequence[Subscriber], *, deadline_s: float = 10.0) -> None:
         """Take up a changed configuration: stop what is gone, start what is new, restart what differs.

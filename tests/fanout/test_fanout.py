@@ -260,6 +260,41 @@ async def test_stop_cuts_slow_attempts_where_others_share_the_log() -> None:
     assert not log.committed.get(("gateway.slow", "events-0"))
 
 
+async def test_who_is_quick_is_delivered_to_while_a_slow_one_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where others share the log: its events would wait for a slow attempt, and then for the process to come back."""
+    monkeypatch.setattr("gateway.fanout.fanout.SETTLE_S", 60.0)
+    is_over = asyncio.Event()
+
+    async def hang(_: Post) -> web.StreamResponse:
+        await is_over.wait()
+        return web.Response()
+
+    log = MemoryLog()
+    async with Receiver(hang) as slow, Receiver() as quick:
+        fanout = FanOut(
+            log,
+            [subscriber("slow", slow.url), subscriber("quick", quick.url)],
+            keeps_times=True,
+            load_wait_s=0.01,
+            metrics=Metrics(CollectorRegistry()),
+        )
+        fanout.start()
+        await fanout.is_started.wait()
+        await log.append([entry(1)])
+        await slow.until(lambda: len(slow.posts) == 1)
+        await quick.until_delivered(1)
+        stopping = asyncio.create_task(fanout.stop(60.0))
+        await until(lambda: "slow" not in fanout._running)
+        await log.append([entry(2, "another")])
+        await quick.until_delivered(2)
+        assert not stopping.done()
+        is_over.set()
+        await stopping
+        assert len(slow.posts) == 1
+    assert log.committed["gateway.slow", "events-0"] == 1
+    assert log.committed["gateway.quick", "events-0"] == 2
+
+
 async def test_stop_while_the_log_does_not_answer_takes_seconds() -> None:
     """States, attempts and cursors wait to be written: the process still ends in the time that it has."""
     log = MemoryLog()
