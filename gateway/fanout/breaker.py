@@ -11,9 +11,9 @@
 It opens when, over the window, there were enough attempts, most failed, *and* they were failures of several
 different events since the last success: one bad event, however often it is tried, is that event's trouble
 and not the subscriber's. It also opens when so many attempts in turn failed and nothing has succeeded for a second:
-the successes of the minute before a subscriber went down are no reason to go on. While it is not closed there is one attempt for each probe; each probe takes the
-next event in turn, so that one bad event cannot keep the breaker open. Such attempts do not count against
-the event's own bound.
+the successes of the minute before a subscriber went down are no reason to go on. While it is not closed there is one
+attempt for each probe; each probe takes the next event in turn, so that one bad event cannot keep the breaker open.
+Such attempts do not count against the event's own bound.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ State = Literal["closed", "open", "half_open"]
 
 #: The window moves in this many steps; fewer forget in jerks, more cost memory and tell nothing new.
 _STEPS: Final = 10
-#: Failures in turn count as an outage when they have lasted so long. Shorter, and a subscriber that refuses a third of a
-#: busy second's events by themselves would be taken to be down; ten times longer, and events are already parked.
+#: Failures in turn count as an outage when they have lasted so long. Shorter, and a subscriber that refuses a third of
+#: a busy second's events by themselves would be taken to be down; ten times longer, and events are already parked.
 _OUTAGE_S: Final = 1.0
 
 

@@ -22,7 +22,7 @@ from gateway.fanout.schedule import Schedule
 
 #: A timer is set anew when the next job is due more than this earlier than it.
 _EARLIER_S = 0.001
-#: A retry that is due so soon waited for its subscriber; what waits for longer has trouble of its own, or was told when.
+#: A retry that is due so soon waited for its subscriber; one that waits for longer has trouble of its own.
 _SOON_S = 60.0
 
 

@@ -136,8 +136,8 @@ class Schedule:
         heapq.heapify(self._timers)
         self.waiting -= len(soon)
         for job in sorted([*ready, *soon], key=lambda one: (one.record.appended_at, one.record.offset)):
-            job.due = now
-            self._be_ready(job)
+            job.place = Place.READY
+            heapq.heappush(self._retries, (now, next(self._number), job))
 
     def next_due(self) -> float | None:
         """When :meth:`take` may have more to give, if nothing else happens."""

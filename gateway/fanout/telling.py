@@ -36,8 +36,8 @@ _OUTCOMES: Final = (
 
 #: Outcomes after which the event is tried again; the lines of the others are all shown.
 _TRIED_AGAIN: Final = frozenset({"retried", "parked"})
-#: At ``info`` a subscriber has so many lines of attempts that will be repeated in so many seconds: enough to see what it
-#: answers. One that is down has hundreds, which would hide the line that says so; ``debug`` has them all.
+#: At ``info`` a subscriber has so many lines of attempts that will be repeated in so many seconds: enough to see what
+#: it answers. One that is down has hundreds, which would hide the line that says so; ``debug`` has them all.
 _SHOWN_LINES: Final = 3
 _SHOWN_EACH_S: Final = 10.0
 
