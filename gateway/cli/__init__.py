@@ -60,8 +60,16 @@ Completion of commands, options, and names of the configuration
 """
 
 
+#: The environment variable by which a shell asks for completion; the same however the command was started.
+COMPLETE_VARIABLE: Final = "_GATEWAY_COMPLETE"
+
+
 class Commands(click.Group):
     """Loads a command's file when it is asked for, and turns our errors into sentences and exit codes."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """As click does; by itself it would name the variable after the file that was started."""
+        return super().main(*args, **{"complete_var": COMPLETE_VARIABLE, **extra})
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order of ``COMMANDS``."""

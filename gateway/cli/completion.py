@@ -13,13 +13,12 @@ from typing import Final
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
+from gateway.cli import COMPLETE_VARIABLE
 from gateway.cli.options import DEFAULT_CONFIG, settings_or_defaults
 from gateway.config.settings import Settings
 from gateway.errors import GatewayError
 
 _SHELLS: Final = ("bash", "zsh", "fish")
-#: What click reads to know that a shell asks.
-_VARIABLE: Final = "_GATEWAY_COMPLETE"
 EXAMPLES: Final = """
 \b
 Examples
@@ -40,7 +39,7 @@ def completion(ctx: click.Context, shell: str) -> None:
     """
     found = get_completion_class(shell)
     assert found is not None
-    click.echo(found(ctx.find_root().command, {}, "gateway", _VARIABLE).source())
+    click.echo(found(ctx.find_root().command, {}, "gateway", COMPLETE_VARIABLE).source())
 
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]

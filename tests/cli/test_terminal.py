@@ -159,7 +159,7 @@ def test_bash_completes_names_of_the_configuration(folder: Path, words: tuple[st
     script = (
         'eval "$(gateway completion bash)"\n'
         f"COMP_WORDS=(gateway {' '.join(words)}); COMP_CWORD={len(words)}\n"
-        "_gateway_completion\n"
+        "_gateway_completion gateway\n"
         'printf "%s\\n" "${COMPREPLY[@]}"\n'
     )
     bash = subprocess.run(
