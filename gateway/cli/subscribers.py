@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from gateway.cli.adminapi import AdminApi, admin_option
+from gateway.cli.completion import complete_subscriber
 from gateway.cli.options import config_option, json_option
 from gateway.cli.tables import coloured, local, print_json, print_table
 
@@ -15,6 +16,7 @@ EXAMPLES: Final = """
 \b
 Examples
   gateway subscribers list
+  gateway subscribers list --json | jq '.subscribers[] | select(.state != "closed") | .name'
   gateway subscribers pause billing      its events wait in the log
   gateway subscribers resume billing     and go on from where it stood
 """
@@ -25,16 +27,17 @@ def subscribers() -> None:
     """See how subscribers are doing; pause and resume one."""
 
 
-@subscribers.command(name="list")
+@subscribers.command(name="list", epilog=EXAMPLES)
 @json_option
 @admin_option
 @config_option
 def list_(as_json: bool, admin_url: str | None, config_path: Path) -> None:
     """List all with state, lag, rate, latency and the last error."""
-    found = AdminApi(config_path, admin_url).get("/api/subscribers")["subscribers"]
+    document = AdminApi(config_path, admin_url).get("/api/subscribers")
     if as_json:
-        print_json(found)
+        print_json(document)
         return
+    found = document["subscribers"]
     if not found:
         click.echo("the configuration has no subscribers")
         return
@@ -69,8 +72,8 @@ def list_(as_json: bool, admin_url: str | None, config_path: Path) -> None:
     )
 
 
-@subscribers.command()
-@click.argument("name")
+@subscribers.command(epilog=EXAMPLES)
+@click.argument("name", shell_complete=complete_subscriber)
 @json_option
 @admin_option
 @config_option
@@ -82,8 +85,8 @@ def pause(name: str, as_json: bool, admin_url: str | None, config_path: Path) ->
     _tell(AdminApi(config_path, admin_url).post(f"/api/subscribers/{name}/pause", {}), as_json=as_json)
 
 
-@subscribers.command()
-@click.argument("name")
+@subscribers.command(epilog=EXAMPLES)
+@click.argument("name", shell_complete=complete_subscriber)
 @json_option
 @admin_option
 @config_option

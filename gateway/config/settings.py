@@ -269,7 +269,7 @@ class Breaker(Section):
     window: Duration = Field(default=60.0, gt=0, description="How far back attempts count")
     min_attempts: int = Field(default=10, ge=1, description="Fewer attempts in the window say nothing")
     first_open: Duration = Field(default=5.0, gt=0, description="Wait before the first probe; doubles")
-    max_open: Duration = Field(default=60.0, gt=0, description="Longest wait between probes")
+    max_open: Duration = Field(default=8.0, gt=0, description="Longest wait between probes")
 
 
 class ClientTls(Section):

@@ -168,6 +168,7 @@ class FlowControl:
         elif self._breaker.state == "closed":
             self._opened_at = None
             self._adaptive.restart()
+            self._dispatcher.hurry()
         self._telling.breaker(self._breaker.state, before, probe_in_s=self._breaker.probe_at - now)
         if before != "half_open" or self._breaker.state == "closed":
             self._on_state()

@@ -63,6 +63,25 @@ def test_waiting_for_retry_blocks_the_key_only() -> None:
     assert 0 == schedule.waiting
 
 
+def test_when_the_subscriber_is_back_retries_go_in_the_order_of_the_log() -> None:
+    """Whatever they waited for and whenever they were due; one that is due much later keeps its time."""
+    schedule = Schedule(by_key=True)
+    jobs = [retried(job(number, f"k{number}")) for number in range(5)]
+    for one in jobs:
+        schedule.offer(one, 0.0)
+    taken = [schedule.take(0.0) for _ in jobs]
+    for one, due in zip(taken, (8.0, 3.0, 61.5, 2.0, 5.0), strict=True):
+        assert one is not None
+        schedule.postpone(one, due)
+    first = schedule.take(2.5)
+    assert first is jobs[3]
+    schedule.give_back(first)
+    schedule.discard(jobs[4])
+    schedule.hurry(2.5, 10.0)
+    assert ([0, 1, 3], 61.5, 1) == (drain(schedule, 2.5), schedule.next_due(), schedule.waiting)
+    assert [2] == drain(schedule, 61.5)
+
+
 def test_an_event_for_later_has_no_key_yet() -> None:
     """A parked event whose time has not come lets its key pass, and joins at the end when it has."""
     schedule = Schedule(by_key=True)
@@ -182,7 +201,7 @@ def test_a_bad_event_cannot_keep_the_breaker_open(count: int, bad: int, is_new: 
 @settings(max_examples=examples(100))
 @given(data=st.data())
 def test_any_interleaving_keeps_the_order_of_each_key(data: st.DataObject) -> None:
-    """Offer, take, finish, postpone, give back, discard and time in any order: never two of one key in flight,
+    """Offer, take, finish, postpone, give back, discard, hurry and time in any order: never two of one key in flight,
     each key in order, and everything that was not discarded goes out.
     """
     schedule = Schedule(by_key=True)
@@ -193,7 +212,7 @@ def test_any_interleaving_keeps_the_order_of_each_key(data: st.DataObject) -> No
     kept = 0
     for _ in range(data.draw(st.integers(0, 80))):
         match data.draw(
-            st.sampled_from(["offer", "offer", "take", "take", "finish", "postpone", "give", "drop", "time"])
+            st.sampled_from(["offer", "offer", "take", "take", "finish", "postpone", "give", "drop", "time", "hurry"])
         ):
             case "offer":
                 one = job(number, data.draw(st.sampled_from("abc")))
@@ -224,6 +243,8 @@ def test_any_interleaving_keeps_the_order_of_each_key(data: st.DataObject) -> No
                 schedule.discard(gone)
                 assert gone.state is JobState.GONE
                 kept -= 1
+            case "hurry":
+                schedule.hurry(now, data.draw(st.floats(0.0, 5.0)))
             case "time":
                 now += data.draw(st.floats(0.0, 3.0))
     while flight or waiting_room:

@@ -192,12 +192,12 @@ async def test_sigterm_ends_all(tmp_path: Path) -> None:
 
 
 async def test_ctrl_c_before_the_start_ends_all(tmp_path: Path) -> None:
-    """Also while a stage is waited for."""
+    """Also while a stage is waited for; the exit code is that of every command that Ctrl-C stops."""
     async with supervised(tmp_path, [[("log", "late")], [("deliver", "well")]]) as one:
         await one.logged("process.started")
         os.kill(one.pid, signal.SIGINT)
         os.kill(await one.child("log"), signal.SIGUSR1)
-        assert await one.code() == 0
+        assert await one.code() == 130
         assert ["process.started log"] == one.told("process.started")
 
 
