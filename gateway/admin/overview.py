@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -23,6 +23,9 @@ from gateway.fanout.parking import dlq_topic
 from gateway.log.journal import EVENTS
 from gateway.log.kafka.errors import first_word
 
+#: The page comes back every two seconds: what the log has not answered by then, it has with the next look.
+_PAGE_PATIENCE_S: Final = 0.3
+
 
 class Overview:
     """Routes of this file."""
@@ -38,8 +41,7 @@ class Overview:
 
     async def _overview(self, request: web.Request) -> web.Response:
         since = answers.number(request.query.get("since"), "since") or 0.0
-        if not self._watching.statuses:
-            await self._watching.look_at_subscribers()
+        await self._watching.look_at_subscribers(patience_s=_PAGE_PATIENCE_S)
         is_ready, checks = report(self._parts.checks, self._watching.others)
         return answer(
             {

@@ -118,9 +118,9 @@ class Watching:
         """Records in the journal that Kafka has not acknowledged, at the last measurement."""
         return sum(topic.lag for topic in self.published.values())
 
-    async def look_at_subscribers(self) -> None:
-        """Take what is known of the subscribers now, within 2 s: somebody waits for it."""
-        await self._look_at_subscribers(for_somebody=True, patience_s=PATIENCE_S)
+    async def look_at_subscribers(self, *, patience_s: float = PATIENCE_S) -> None:
+        """Take what is known of the subscribers now: somebody waits for it, at most so long."""
+        await self._look_at_subscribers(for_somebody=True, patience_s=patience_s)
 
     async def _look_at_subscribers(self, *, for_somebody: bool, patience_s: float) -> None:
         if self._parts.fanout is not None:

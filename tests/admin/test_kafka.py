@@ -36,9 +36,13 @@ class Admin:
             return await response.json()
 
     async def until(self, path: str, is_so: Callable[[Any], bool]) -> Any:
-        async with asyncio.timeout(90):
-            while not is_so(found := await self.get(path)):
-                await asyncio.sleep(0.2)
+        found = None
+        try:
+            async with asyncio.timeout(90):
+                while not is_so(found := await self.get(path)):
+                    await asyncio.sleep(0.2)
+        except TimeoutError as exc:
+            raise AssertionError(f"{path} says {found}") from exc
         return found
 
 
