@@ -221,6 +221,7 @@ class Overview:
             "p50": readings.quantile(seconds, 0.5, one.name),
             "p99": readings.quantile(seconds, 0.99, one.name),
             "delivered": int(readings.total("gateway_deliveries", one.name, "delivered")),
+            "delivered_at": self._watching.delivered.get(one.name),
             "dead_letters": self._dead_letters(one.name),
             "last_error": None
             if error is None

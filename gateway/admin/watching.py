@@ -57,6 +57,8 @@ class Watching:
         #: The last report of each other process; None: it did not answer.
         self.others: Mapping[str, Report | None] = {}
         self.errors: dict[str, LastError] = {}
+        #: When the newest delivery of each subscriber was, Unix seconds, as far as attempts were looked at.
+        self.delivered: dict[str, float] = {}
         #: Of those that this process delivers to.
         self.statuses: dict[str, Status] = {}
         self.lags = Lags(self._ask_for_lags, "the journal" if parts.is_embedded else "Kafka")
@@ -155,7 +157,10 @@ class Watching:
         for record in records:
             for attempt in attempts.read(record):
                 known = self.errors.get(attempt.subscriber)
-                if attempt.outcome != "delivered" and (known is None or known.at <= attempt.at):
+                if attempt.outcome == "delivered":
+                    newest = max(attempt.at, self.delivered.get(attempt.subscriber, 0.0))
+                    self.delivered[attempt.subscriber] = newest
+                elif known is None or known.at <= attempt.at:
                     self.errors[attempt.subscriber] = LastError(
                         attempt.at, attempt.result, attempt.outcome, attempt.event_id
                     )

@@ -27,7 +27,7 @@ async def _metric(total: float) -> None:
 
 
 async def test_everything_counts_that_is_not_published_whatever_its_topic_is(tmp_path: Path) -> None:
-    """Read or not, of this configuration or another one, before and after a restart; nothing is shown after the stop."""
+    """Read or not, of this configuration or another one, after a restart too; nothing is shown after the stop."""
     options = KafkaOptions((f"127.0.0.1:{free_port()}",))
     stored = 0
     for life in range(2):
