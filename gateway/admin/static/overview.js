@@ -129,7 +129,7 @@ function behind(here, dark) {
   if (!here.length) return "none here";
   if (!dark.length) return `${short(sum(here, (one) => one.lag ?? 0))} records behind`;
   const since = Math.min(...dark.map((one) => one.lag_unknown.since ?? Infinity));
-  return since === Infinity ? "how far behind is not known" : `how far behind is unknown since ${moment(since)}`;
+  return since === Infinity ? "lag not known" : `lag unknown since ${moment(since)}`;
 }
 
 const sum = (items, of) => items.reduce((total, item) => total + of(item), 0);

@@ -28,6 +28,9 @@ const gaveUp = (one) => one.dead_letters > 0 && one.last_error !== null && one.l
 /** Nobody knows how it does: it may be well, and events may wait. */
 export const isUnknown = (one) => one.state === "closed" && Boolean(one.lag_unknown);
 
+const lagStory = ({ reason, since, last }) =>
+  `Its lag is ${since === null ? "not known" : `unknown since ${moment(since)}; it was ${short(last)}`}: ${reason}.`;
+
 function standing(one) {
   if (isFailing(one)) return gaveUp(one) ? GAVE_UP : FAILING;
   if (isUnknown(one)) return UNKNOWN;
@@ -67,8 +70,7 @@ function card(first) {
   const lagChart = spark(`${first.name}: records behind`, short, "tint3");
   const rateChart = spark(`${first.name}: delivered per second`, rate, "good");
   const lag = measure("Behind", lagChart);
-  const was = h("small.was");
-  lag.element.querySelector("b").after(was);
+  const was = h("p.was");
   const delivered = measure("Per second", rateChart);
   const success = measure("Success");
   const p50 = measure("p50");
@@ -94,7 +96,7 @@ function card(first) {
   });
   const element = h("li.card", { "data-name": first.name },
     h("header", h("h3", first.name), badge, h("span.target", { title: first.target }, first.kind === "webhook" ? first.target : `${first.kind} ${first.target}`)),
-    h("dl", [lag, delivered, success, p50, p99, flight].map((one) => one.element)),
+    h("dl", [lag, delivered, success, p50, p99, flight].map((one) => one.element)), was,
     h("footer", error, h("span.actions", letters, again, toggle)));
   return {
     element,
@@ -107,8 +109,8 @@ function card(first) {
       element.dataset.state = kind;
       const unknown = one.lag_unknown;
       say(lag.value, unknown ? "unknown" : short(one.lag));
-      lag.value.title = unknown ? unknown.reason : "";
-      say(was, !unknown ? "" : unknown.since === null ? "never known" : `since ${moment(unknown.since)}; it was ${short(unknown.last)}`);
+      was.hidden = !unknown;
+      say(was, unknown ? lagStory(unknown) : "");
       lagChart.set(times(), series(`subscriber:${one.name}:lag`));
       say(delivered.value, rate(one.rate));
       rateChart.set(times(), series(`subscriber:${one.name}:delivered`));
