@@ -2,7 +2,7 @@
 
 Nobody who asks waits for the log for longer than :data:`PATIENCE_S`: the question goes on behind, and until it is
 answered what is unknown is called so, with what was known last. How often the log is asked follows from how long it
-takes to answer: the asking has a hundredth of the time while nobody looks, a twentieth while somebody does.
+takes to answer: the asking has a hundredth of the time while nobody looks, a twentieth while somebody does, and bounds.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ _FRESH_S: Final = 1.0
 #: While a question waits for its answer, the one before is believed for so long. At a tenth a broker that is busy for a
 #: moment would make all lags unknown; at ten times an outage would look well for minutes.
 _STALE_S: Final = 10.0
-_SHARE: Final = 100.0
-_SHARE_LOOKED_AT: Final = 20.0
+#: Between answers and the next question: so many times what the last one took, and at most so many seconds.
+_PAUSE: Final = (100.0, 60.0)
+_PAUSE_LOOKED_AT: Final = (20.0, 5.0)
 
 _log = structlog.get_logger("gateway.admin")
 
@@ -82,9 +83,9 @@ class Lags:
             for_somebody: a person or a program waits for it; otherwise it is for the chart only.
         """
         if self._asking is None:
-            share = _SHARE_LOOKED_AT if for_somebody else _SHARE
+            times, most_s = _PAUSE_LOOKED_AT if for_somebody else _PAUSE
             age_s = self._clock() - self._answered_at
-            if age_s < max(_FRESH_S, self._took_s * share) and not self._failure:
+            if age_s < max(_FRESH_S, min(self._took_s * times, most_s)) and not self._failure:
                 return
             self._began_at = self._clock()
             self._asking = asyncio.create_task(self._run(), name="admin-lags")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -23,6 +23,9 @@ from gateway.fanout.retry_records import dlq_topic
 from gateway.log.journal import EVENTS
 from gateway.log.kafka.errors import first_word
 
+#: The page comes back every two seconds: what the log has not answered by then, it has with the next look.
+_PAGE_PATIENCE_S: Final = 0.3
+
 
 class Overview:
     """Routes of this file."""
@@ -38,8 +41,7 @@ class Overview:
 
     async def _overview(self, request: web.Request) -> web.Response:
         since = answers.number(request.query.get("since"), "since") or 0.0
-        if not self._watching.statuses:
-            await self._watching.look_at_subscribers()
+        await self._watching.look_at_subscribers(patience_s=_PAGE_PATIENCE_S)
         is_ready, checks = report(self._parts.checks, self._watching.others)
         return answer(
             {
@@ -219,6 +221,7 @@ class Overview:
             "p50": readings.quantile(seconds, 0.5, one.name),
             "p99": readings.quantile(seconds, 0.99, one.name),
             "delivered": int(readings.total("gateway_deliveries", one.name, "delivered")),
+            "delivered_at": self._watching.delivered.get(one.name),
             "dead_letters": self._dead_letters(one.name),
             "last_error": None
             if error is None

@@ -57,6 +57,8 @@ class Watching:
         #: The last report of each other process; None: it did not answer.
         self.others: Mapping[str, Report | None] = {}
         self.errors: dict[str, LastError] = {}
+        #: When the newest delivery of each subscriber was, Unix seconds, as far as attempts were looked at.
+        self.delivered: dict[str, float] = {}
         #: Of those that this process delivers to.
         self.statuses: dict[str, Status] = {}
         self.lags = Lags(self._ask_for_lags, "the journal" if parts.is_embedded else "Kafka")
@@ -118,9 +120,9 @@ class Watching:
         """Records in the journal that Kafka has not acknowledged, at the last measurement."""
         return sum(topic.lag for topic in self.published.values())
 
-    async def look_at_subscribers(self) -> None:
-        """Take what is known of the subscribers now, within 2 s: somebody waits for it."""
-        await self._look_at_subscribers(for_somebody=True, patience_s=PATIENCE_S)
+    async def look_at_subscribers(self, *, patience_s: float = PATIENCE_S) -> None:
+        """Take what is known of the subscribers now: somebody waits for it, at most so long."""
+        await self._look_at_subscribers(for_somebody=True, patience_s=patience_s)
 
     async def _look_at_subscribers(self, *, for_somebody: bool, patience_s: float) -> None:
         if self._parts.fanout is not None:
@@ -155,7 +157,10 @@ class Watching:
         for record in records:
             for attempt in attempts.read(record):
                 known = self.errors.get(attempt.subscriber)
-                if attempt.outcome != "delivered" and (known is None or known.at <= attempt.at):
+                if attempt.outcome == "delivered":
+                    newest = max(attempt.at, self.delivered.get(attempt.subscriber, 0.0))
+                    self.delivered[attempt.subscriber] = newest
+                elif known is None or known.at <= attempt.at:
                     self.errors[attempt.subscriber] = LastError(
                         attempt.at, attempt.result, attempt.outcome, attempt.event_id
                     )

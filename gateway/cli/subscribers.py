@@ -58,7 +58,7 @@ def list_(as_json: bool, admin_url: str | None, config_path: Path) -> None:
             (
                 one["name"],
                 one["state"] or (one["kind"] if one["is_here"] else "elsewhere"),
-                one["lag"],
+                _lag(one),
                 one["in_flight"],
                 f"{one['rate']:.1f}",
                 None if one["success_share"] is None else f"{one['success_share']:.1%}",
@@ -99,8 +99,17 @@ def _tell(one: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(one)
         return
-    lag = "" if one.get("lag") is None else f", {one['lag']:,} records behind"
-    click.echo(f"{one['name']} is {coloured(one['state'])}{lag}")
+    lag = "" if one["lag"] is None else f", {one['lag']:,} records behind"
+    unknown = f"; how far behind is unknown: {one['lag_unknown']['reason']}" if one["lag_unknown"] else ""
+    click.echo(f"{one['name']} is {coloured(one['state'])}{lag}{unknown}")
+
+
+def _lag(one: dict[str, Any]) -> object:
+    """What is not known is not 0, and what it was before is shown as that."""
+    unknown = one["lag_unknown"]
+    if unknown is None:
+        return one["lag"]
+    return "unknown" if unknown["since"] is None else f"unknown ({unknown['last']:,} at {local(unknown['since'])})"
 
 
 def _ms(seconds: float | None) -> str | None:
