@@ -1,7 +1,7 @@
 """``python -m deploy.locks``: write the lock files anew, for all supported Pythons, with hashes. Needs uv.
 
-Without an option the locked versions stay wherever the ranges in ``pyproject.toml`` and ``deploy/*.in`` still allow them.
-``--upgrade`` raises all of them; ``--upgrade-package NAME`` raises one. Other options go to ``uv pip compile``, too.
+Without an option a locked version stays if the ranges in ``pyproject.toml`` and ``deploy/*.in`` allow it. ``--upgrade``
+raises all; ``--upgrade-package NAME`` raises one. Other options are passed on to ``uv pip compile``, too.
 """
 
 from __future__ import annotations
