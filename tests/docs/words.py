@@ -30,7 +30,7 @@ DIALECT: Final[tuple[tuple[str, str], ...]] = (
     (r"farewells?|onlookers?", "shutdown, observer"),
     (r"anew", "again"),
     (r"whoever|whatever else", "a name for the person or thing"),
-    (r"anybody|everybody", "a name for the person: operator, sender, receiver"),
+    (r"anybody", "a name for the person: operator, sender, receiver"),
     (r"the rest(?! of)", "the remaining … (with a noun)"),
     (r"what is the matter", "problem"),
     (r"not well|is well", "healthy, down"),
