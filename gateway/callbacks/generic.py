@@ -77,8 +77,8 @@ class GenericCallback:
         topic: topic of its events.
         type: type of its events; by default the topic's name.
         key: path of the ordering key, by which events can also be found; for a form ``$.<field>``.
-        id: path of the sender's event id: the same id is the same event, whatever else differs. Without it the event's
-            id is derived from the whole payload and the item's position.
+        id: path of the sender's event id: the same id is the same event, even if other fields differ. Without it the
+            event's id is derived from the whole payload and the item's position.
         time: path of the event's time; without it the time of arrival.
         type_path: path of the type, in place of ``type``.
         each: path of the list in a JSON body whose items become events; ``$`` if the body is the list.

@@ -5,12 +5,12 @@ text that holds such a number is parsed again, with every number as the text it 
 converters of ``fields`` take numbers as text anyway.
 
 What is kept of a body (``data.raw``) is its own bytes, so ``0.0360``, ``1.0`` and twenty digits survive.
-A string may hold half of a surrogate pair (a sender that cut an emoji in two): grammatically JSON, but no
-strict reader takes it, ours of the next stage included. Its ``\\ud83d`` is kept as that very text.
+A string may contain half of a surrogate pair, from a sender that cut an emoji. This is valid JSON by its grammar, but
+strict parsers refuse it, the next stage of the gateway included. Its ``\\ud83d`` is kept as this text.
 
-A name that an object has twice is legal JSON, and readers differ in the value they use (RFC 8259, section 4). Here the
-last one counts, for fields, keys and ids alike; ``data.raw`` holds both where it is the body itself, and the name is
-reported in :attr:`JsonText.duplicates`.
+A repeated name in an object is legal JSON, and parsers differ in the value that they use (RFC 8259, section 4). This
+module uses the last value, for fields, keys and ids. ``data.raw`` has both if it is the body itself, and
+:attr:`JsonText.duplicates` has the name.
 """
 
 from __future__ import annotations

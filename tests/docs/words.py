@@ -24,7 +24,7 @@ DIALECT: Final[tuple[tuple[str, str], ...]] = (
     (r"goes on|go on|went on|going on", "continue"),
     (r"lets? go(?: of)?", "release, drop"),
     (r"takes? (?:in|up)|taken (?:in|up)|took (?:in|up)", "accept, apply"),
-    (r"(?<!dead )(?<!dead-)(?<!dead_)letters?", "character; dead letter"),
+    (r"(?<!dead )(?<!dead-)(?<!dead_)(?<!ASCII )letters?(?! case)", "character; dead letter"),
     (r"blanks?", "space"),
     (r"verdicts?", "delivery status"),
     (r"farewells?|onlookers?", "shutdown, observer"),
