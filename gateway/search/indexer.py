@@ -110,7 +110,7 @@ class Indexer:
         return sum(max(0, self._journal.head(stream) - self._indexed(stream)) for stream in self._streams)
 
     def _indexed(self, stream: str) -> int:
-        """Return the offset below which all records are indexed."""
+        """Everything below can be found."""
         reader = self._readers.get(stream)
         return self._journal.floor(stream) if reader is None else reader.committed
 
@@ -172,7 +172,7 @@ class Indexer:
                     linger_s = min(_LINGER_S, max(_REST_S, linger_s) * _BATCH / 2 / len(records))
                     await self._rest(took_s * _REST if len(records) == _BATCH else linger_s)
                 else:
-                    reader.commit(stream, reader.position)  # unreadable records at the end were skipped
+                    reader.commit(stream, reader.position)  # what could not be read at the end was passed over
                     self._moved.set()
             except Exception as exc:  # the top of a task
                 if isinstance(exc, (GatewayError, sqlite3.Error)):
