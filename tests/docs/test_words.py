@@ -70,6 +70,7 @@ def test_exceptions_are_pages() -> None:
     [
         ("The log tells it.", ["tells"]),
         ("a dead letter, and a letter", ["letter"]),
+        ("ASCII letters in any letter case", []),
         ("delivery goes on, the rest of the work", ["goes on"]),
         ("Kafka is away", ["is away"]),
         ("standing stand-alone, understood", []),
