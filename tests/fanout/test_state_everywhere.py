@@ -13,7 +13,7 @@ from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.breaker import Breaker, BreakerPolicy
 from gateway.fanout.concurrency import AdaptiveLimit
 from gateway.fanout.dispatch import Dispatcher
-from gateway.fanout.gate import Gate, Lasting
+from gateway.fanout.flow_control import FlowControl, Lasting
 from gateway.fanout.state import REPEAT_S, TOPIC, StateBoard
 from gateway.fanout.telling import Telling
 from gateway.telemetry.metrics import Metrics
@@ -101,9 +101,9 @@ async def test_the_word_of_a_process_that_died_is_not_believed_for_long() -> Non
     await onlooker.stop()
 
 
-def _gate(clock: ManualClock) -> Gate:
+def _flow(clock: ManualClock) -> FlowControl:
     dispatcher = Dispatcher(clock, by_key=True, limit=0, give=lambda job: None)
-    return Gate(
+    return FlowControl(
         Breaker(BreakerPolicy(), Random(1)),
         AdaptiveLimit(8),
         dispatcher,
@@ -115,21 +115,21 @@ def _gate(clock: ManualClock) -> Gate:
 
 def test_what_was_restored_ends_with_the_word_of_one_that_gets_through() -> None:
     """A process without a partition that has events makes no attempt by which it could find out itself."""
-    gate = _gate(ManualClock())
-    gate.restore(DOWN)
-    gate.open()
-    assert gate.seen == "open"
-    gate.restore(WELL)
-    assert (gate.seen, gate.lasting) == ("closed", WELL)
+    flow = _flow(ManualClock())
+    flow.restore(DOWN)
+    flow.start()
+    assert flow.seen == "open"
+    flow.restore(WELL)
+    assert (flow.seen, flow.lasting) == ("closed", WELL)
 
 
 def test_what_an_attempt_of_ours_has_found_is_not_ended_by_others() -> None:
     clock = ManualClock()
-    gate = _gate(clock)
-    gate.restore(DOWN)
-    gate.open()
+    flow = _flow(clock)
+    flow.restore(DOWN)
+    flow.start()
     clock.advance(1.0)
-    assert gate.seen == "half_open"
-    gate.failed("e1", 1, AttemptResult(status=500))
-    gate.restore(WELL)
-    assert gate.seen == "open"
+    assert flow.seen == "half_open"
+    flow.failed("e1", 1, AttemptResult(status=500))
+    flow.restore(WELL)
+    assert flow.seen == "open"
