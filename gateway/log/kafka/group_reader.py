@@ -202,15 +202,21 @@ class GroupReader(ConsumerReader):
         )
         unplaced.leave_alone(consumer)
         listener = _Listener(self, consumer)
+        assigned = consumer._subscription.wait_for_assignment()
         consumer.subscribe(self._kafka_names(), listener=listener)
         self.consumer = consumer
         self._heard()
         if self._watcher is not None:
             self._watcher.cancel()
         self._watcher = asyncio.create_task(self._watch(consumer, self._membership), name=f"kafka-watch-{self.group}")
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(policy.join_s):
+                await assigned  # or what the group refused
                 await listener.joined.wait()
+        except TimeoutError:
+            pass
+        except CLIENT_ERRORS:
+            await self._check(consumer)
 
     def _renew(self, consumer: Any) -> None:
         """Demand a new assignment where the present one was made for other topics, or other partitions."""
