@@ -86,8 +86,11 @@ def test_lock_fits_the_ranges(lock: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("lock", LOCKS)
 @pytest.mark.parametrize("python", PYTHONS)
 def test_lock_installs_on_every_python_without_a_compiler(python: str, lock: str, tmp_path: Path) -> None:
-    """Each locked package has a wheel for that Python on both processors of Linux, with a hash that is in the lock."""
-    for platform in ("x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"):
+    """Each locked package has a wheel for that Python, with a hash that is in the lock; users' on both processors."""
+    platforms = ["x86_64-unknown-linux-gnu"]
+    if lock == LOCK.name:
+        platforms.append("aarch64-unknown-linux-gnu")
+    for platform in platforms:
         command = [sys.executable, "-m", "uv", "pip", "install", "--no-config", "--dry-run", "--target", str(tmp_path),
                    "--python-version", python, "--python-platform", platform, "--only-binary", ":all:",
                    "--require-hashes", "-r", str(ROOT / lock)]  # fmt: skip

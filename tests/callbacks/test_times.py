@@ -192,5 +192,6 @@ def test_what_stands_before_rubbish() -> None:
     assert "2021-02-26T02:01:15.000000Z" == times.salvaged("2021-02-26 10:01:15¤cy=USD", SHANGHAI)
     assert times.salvaged("2021-02-26 10:01:15 CST", SHANGHAI) is None
     assert times.salvaged("yesterday", SHANGHAI) is None
-    with pytest.raises(ValueError, match="day is out of range"):
+    # Python 3.14 words it anew.
+    with pytest.raises(ValueError, match=r"day (is out of range|\d+ must be in range)"):
         times.salvaged("2021-02-30 10:01:15¤x", SHANGHAI)

@@ -108,6 +108,8 @@ def test_what_it_calls_exists(path: Path) -> None:
     found = {name: (ROOT / f"{where}.py").exists() or (ROOT / where).is_dir() for name, where in names.items()}
     assert [] == [name for name, is_there in found.items() if not is_there]
     assert [] == [file for file in files if not (ROOT / file).exists()]
+    # Two lock files in one command may pin one package twice, and pip refuses that.
+    assert all(line.count("--requirement ") == 1 for line in re.findall(r"pip install (.*--requirement .*)", text))
     for line in re.findall(r"python -m deploy\.release (.*)", text):
         assert shlex.split(line)[0] in ("check", "notes", "tags")
 
