@@ -3,7 +3,7 @@
 The sections ``kafka`` and ``topics`` are in :mod:`gateway.config.kafka_settings`.
 
 The loader (:mod:`gateway.config.loading`) turns what pydantic finds into sentences with key paths; rules that look at
-more than one value are in :mod:`gateway.config.rules`. The reference in README is made from the descriptions.
+more than one value are in :mod:`gateway.config.rules`. configuration.md is made from the descriptions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tables for README. A test keeps README in step with them."""
+"""Tables for the documents. A test keeps the documents in step with them."""
 
 from __future__ import annotations
 
