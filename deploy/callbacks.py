@@ -32,8 +32,8 @@ _NO_PLACE: Final = "The vendor's page does not name the place. Ask the vendor's 
 _ONCE: Final = "none; the platform sends each callback once"
 _AI_AGENT: Final = "The signature is optional: set `auth.signature` if it is switched on in the console."
 _CALLBOT: Final = (
-    "The console shows the account id (`uuid`), the secret key and the algorithm under Developer. The callback does not "
-    "name the algorithm: set `auth.signature.algorithm` to what the console shows."
+    "The console shows the account id (`uuid`), the secret key and the algorithm under Developer. The callback does "
+    "not name the algorithm: set `auth.signature.algorithm` to what the console shows."
 )
 
 
@@ -102,8 +102,8 @@ ENTRIES: Final[Mapping[str, Entry]] = {
         "The webhook of the WhatsApp application (NXLink SaaS: `webhook_url`). `dr_webhook` of a send request takes "
         "precedence for the statuses of that message: enter the same address.",
         note="The platform sends template, account, call and flow events only if the application subscribes to them. "
-        "It signs callbacks if receipt signing is switched on for the application. `gateway backfill whatsapp` requests "
-        "four kinds of callbacks of the last seven days again.",
+        "It signs callbacks if receipt signing is switched on for the application. `gateway backfill whatsapp` "
+        "requests four kinds of callbacks of the last seven days again.",
     ),
     "viber": Entry("`dr_webhook` for receipts and `message_webhook` for replies: enter the same address for both."),
     "zalo": Entry("`dr_webhook`."),

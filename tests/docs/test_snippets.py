@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import yaml
+from jsonschema import FormatChecker, validate
 
 from deploy.callbacks import ENTRIES, samples
 from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
 from gateway.config.loading import loads
 from gateway.config.settings import Settings
+from gateway.schema.events import event_schemas
 from tests.docs.pages import DOCS, marked, page
 
 #: Sections of ``config.yaml``: a snippet of YAML that begins with one of them is a configuration.
@@ -61,3 +64,11 @@ def test_every_callback_has_its_section_with_sample_and_event() -> None:
         section = sections[callback.title]
         assert ENTRIES[callback.name].place in section
         assert section.count("```http") == len(samples(callback)) >= 1
+
+
+def test_example_event_is_valid() -> None:
+    """The event that events.md shows, by the schema of its type."""
+    (text,) = re.findall(r"(?s)```json\n(.*?)```", page("events.md"))
+    event = json.loads(text)
+    validate(event, event_schemas()[event["type"]], format_checker=FormatChecker())
+    assert set(event_schemas()[event["type"]]["properties"]) - set(event) == {"account"}
