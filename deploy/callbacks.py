@@ -65,12 +65,12 @@ ENTRIES: Final[Mapping[str, Entry]] = {
         "The settings of the DID number. The push format that is chosen there decides between a form without signature "
         "and JSON with signature.",
         note="Receipts and incoming messages use the same address. Set `own_numbers` of the path to your DID numbers: "
-        "the platform often omits the field that says which of the two it is.",
+        "the platform often omits the field that distinguishes the two.",
     ),
     "voice-dr": Entry(_NO_PLACE, _ONCE),
     "webcall-cdr": Entry(
         "The settings of WebCall in the console.",
-        "each minute; the vendor's page says both “for at most one hour” and “at most five times”",
+        "each minute; the vendor's page states both “for at most one hour” and “at most five times”",
         "`data.recording_url` answers with a redirect to the file.",
     ),
     "predictive-dial": Entry(

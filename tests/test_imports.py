@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gateway.config.values",
         "gateway.descriptors",
     ),
-    ("gateway.config.kafka_settings", "gateway.connections", "gateway.signing"),
+    ("gateway.config.kafka_settings", "gateway.config.subscriber_settings", "gateway.connections", "gateway.signing"),
     ("gateway.config.settings",),
     ("gateway.callbacks", "gateway.log"),
     ("gateway.publisher", "gateway.fanout", "gateway.ingest", "gateway.link"),
