@@ -78,18 +78,18 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 "short",
                 4,
                 "stat",
-                "The platform sends most callbacks once: these may be lost for good.",
+                "The platform sends most callbacks once: these may be lost.",
             ),
-            Panel("Answer, 99 of 100", ((quantile(0.99, "gateway_callback_answer_seconds"), "p99"),), "s", 4, "stat"),
+            Panel("Time to answer, p99", ((quantile(0.99, "gateway_callback_answer_seconds"), "p99"),), "s", 4, "stat"),
             Panel(
-                "Waiting for Kafka",
+                "Records not acknowledged by Kafka",
                 (('sum(gateway_publisher_lag_records{instance=~"$instance"})', "records"),),
                 "short",
                 4,
                 "stat",
             ),
             Panel(
-                "Subscribers not well",
+                "Subscribers down, paused or stopped",
                 ((NOT_WELL, "subscribers"),),
                 "short",
                 4,
@@ -105,11 +105,11 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
         ),
     ),
     (
-        "Intake",
+        "Arrival",
         (
             Panel("Callbacks", ((rate("gateway_callbacks_total", "callback"), "{{callback}}"),), "reqps"),
             Panel(
-                "Callbacks that were not accepted",
+                "Callbacks not accepted",
                 (
                     (
                         rate("gateway_callbacks_total", "callback, outcome", 'outcome!~"accepted|repeated"'),
@@ -126,17 +126,17 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                     for share in (0.5, 0.99, 0.999)
                 ),
                 "s",
-                help="From a request read whole to its answer, the commit included.",
+                help="From a complete request to its answer, commit included.",
             ),
             Panel("Requests refused", ((rate("gateway_http_refused_total", "reason"), "{{reason}}"),), "reqps"),
             Panel(
                 "Unknown fields and codes",
                 ((rate("gateway_callback_drift_total", "callback"), "{{callback}}"),),
                 "cps",
-                help="What the vendor's documents do not have. Kept in data.raw.",
+                help="Fields and codes that the platform does not document. data.raw keeps them.",
             ),
             Panel(
-                "Processes restarted, processes away",
+                "Processes restarted or not answering",
                 (
                     (
                         rate("gateway_process_restarts_total", "instance, process"),
@@ -144,7 +144,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                     ),
                     (
                         "1 - " + gauge("gateway_process_up", "instance, process", "min"),
-                        "away: {{instance}} {{process}}",
+                        "not answering: {{instance}} {{process}}",
                     ),
                 ),
                 help="log, deliver, and one ingest process for each worker.",
@@ -161,7 +161,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                     (quantile(share, "gateway_journal_commit_seconds"), f"p{share * 100:g}") for share in (0.5, 0.99)
                 ),
                 "s",
-                help="One sync of the disk. Every answer waits for one.",
+                help="A commit includes one sync of the disk. Every answer waits for a commit.",
             ),
             Panel(
                 "Records in one commit",
@@ -172,7 +172,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 "Age of the oldest record",
                 ((gauge("gateway_journal_oldest_age_seconds", "instance", "max"), "{{instance}}"),),
                 "s",
-                help="How far back a replay can reach.",
+                help="The limit of a replay.",
             ),
             Panel(
                 "Failures, damage, expiry",
@@ -182,7 +182,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                     (rate("gateway_journal_expired_events_total", "group"), "expired: {{group}}"),
                 ),
                 "cps",
-                help="All of them should be empty.",
+                help="Each series should be empty.",
             ),
         ),
     ),
@@ -191,12 +191,12 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
         (
             Panel("Up", ((gauge("gateway_kafka_up", "client", "min"), "{{client}}"),), "bool_yes_no"),
             Panel(
-                "What is the matter",
+                "Problems by error word",
                 ((gauge("gateway_kafka_problems", "client, word"), "{{client}}: {{word}}"),),
-                help="It should be empty.",
+                help="The panel should be empty.",
             ),
             Panel(
-                "Delay by quotas, seconds per second",
+                "Throttling by quotas, seconds per second",
                 ((rate("gateway_kafka_throttled_seconds_total", "client"), "{{client}}"),),
             ),
             Panel("Records acknowledged", ((rate("gateway_kafka_written_events_total", "topic"), "{{topic}}"),), "cps"),
@@ -207,9 +207,9 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 "bool_yes_no",
             ),
             Panel(
-                "Batches sent again, events too large",
+                "Batches sent again, events too large for Kafka",
                 (
-                    (rate("gateway_kafka_producer_failures_total", "client"), "again: {{client}}"),
+                    (rate("gateway_kafka_producer_failures_total", "client"), "sent again: {{client}}"),
                     (rate("gateway_publisher_dead_letters_total", "topic"), "too large: {{topic}}"),
                 ),
                 "cps",
@@ -224,9 +224,9 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 ),
             ),
             Panel(
-                "Offsets skipped, topics recreated",
+                "Offsets expired unread, topics recreated",
                 (
-                    (rate("gateway_kafka_skipped_offsets_total", "group"), "skipped: {{group}}"),
+                    (rate("gateway_kafka_skipped_offsets_total", "group"), "expired: {{group}}"),
                     (rate("gateway_kafka_recreated_topics_total", "group"), "recreated: {{group}}"),
                 ),
                 "cps",
@@ -242,7 +242,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 "cps",
             ),
             Panel(
-                "Attempts that failed",
+                "Failed attempts",
                 (
                     (
                         rate("gateway_deliveries_total", "subscriber, outcome", 'outcome!~"delivered|skipped"'),
@@ -256,8 +256,8 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 ((quantile(0.99, "gateway_delivery_attempt_seconds", "subscriber"), "{{subscriber}}"),),
                 "s",
             ),
-            Panel("Behind", ((gauge("gateway_subscriber_lag_records", "subscriber"), "{{subscriber}}"),)),
-            Panel("Under way", ((gauge("gateway_delivery_in_flight", "subscriber"), "{{subscriber}}"),)),
+            Panel("Lag", ((gauge("gateway_subscriber_lag_records", "subscriber"), "{{subscriber}}"),)),
+            Panel("Attempts in progress", ((gauge("gateway_delivery_in_flight", "subscriber"), "{{subscriber}}"),)),
             Panel(
                 "State",
                 (
@@ -266,13 +266,13 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                         "{{subscriber}} {{state}}",
                     ),
                 ),
-                help="closed is well. open: it is down and its events wait in the log.",
+                help="closed: normal. open: the subscriber is down, and its events wait in the log.",
             ),
             Panel(
                 "Parked events appended again",
                 ((rate("gateway_retry_moved_total", "reason"), "{{reason}}"),),
                 "cps",
-                help="Without an attempt: their subscriber is down, paused or slow, or was removed.",
+                help="Not attempted, because the subscriber is down, paused, slow or removed.",
             ),
             Panel(
                 "Attempts not recorded",

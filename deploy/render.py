@@ -1,7 +1,8 @@
-"""``python -m deploy.render``: write what is made from something else. A test says when that is needed.
+"""``python -m deploy.render``: write the generated files. A test fails when one of them is out of date.
 
 * the dashboard's JSON, from :mod:`deploy.dashboard`
 * the tables of alerts and metrics in the run-book, from the alert rules and from the metric catalogue
+* the schema of the chart's values, from its defaults and the gateway's own schema of ``config.yaml``
 * the chart as rendered by ``helm template``, where helm is installed: tests look at it on machines that have no helm
 """
 
@@ -19,16 +20,20 @@ from typing import Any, Final
 import yaml
 
 from deploy.dashboard import dashboard
-from gateway.telemetry.metrics import CATALOGUE
+from deploy.values_schema import values_schema
+from gateway.telemetry.metric_catalogue import CATALOGUE
 
 ROOT: Final = Path(__file__).parents[1]
 CHART: Final = ROOT / "deploy/helm/nxcloud-gateway"
 DASHBOARD: Final = CHART / "files/dashboard.json"
 ALERTS: Final = CHART / "files/alerts.yml"
+VALUES_SCHEMA: Final = CHART / "values.schema.json"
 RUNBOOK: Final = ROOT / "deploy/docs/operations.md"
 TESTS: Final = ROOT / "tests/deploy"
 #: Values file → what helm makes of them.
-RENDERED: Final = {TESTS / f"{name}.yaml": TESTS / f"rendered/{name}.yaml" for name in ("plain", "everything")}
+RENDERED: Final = {
+    TESTS / f"{name}.yaml": TESTS / f"rendered/{name}.yaml" for name in ("plain", "everything", "embedded")
+}
 _SEVERITIES: Final = ("page", "warning", "info")
 _KUBERNETES: Final = "1.34.0"
 
@@ -38,6 +43,11 @@ def dashboard_text() -> str:
     return json.dumps(dashboard(), indent=1) + "\n"
 
 
+def values_schema_text() -> str:
+    """The schema's file."""
+    return json.dumps(values_schema(CHART / "values.yaml"), indent=1) + "\n"
+
+
 def alerts() -> list[dict[str, Any]]:
     """All alert rules."""
     document = yaml.safe_load(ALERTS.read_text())
@@ -45,26 +55,28 @@ def alerts() -> list[dict[str, Any]]:
 
 
 def alerts_section() -> str:
-    """One part of the run-book for each alert: what it means, what to do."""
+    """Return one section of the run-book for each alert: severity, meaning, check, action."""
     rules = sorted(alerts(), key=lambda rule: _SEVERITIES.index(rule["labels"]["severity"]))
     parts = []
     for rule in rules:
-        severity, told = rule["labels"]["severity"], rule["annotations"]
-        meaning, action = _linked(told["meaning"], rules), _linked(told["action"], rules)
-        parts.append(f"### {rule['alert']}\n\n*{severity}* — {meaning}\n\n**Do:** {action}\n")
+        texts = {name: _linked(text, rules) for name, text in rule["annotations"].items()}
+        parts.append(
+            f"### {rule['alert']}\n\n*{rule['labels']['severity']}*\n\n**Meaning:** {texts['meaning']}\n\n"
+            f"**Check:**\n\n{texts['check']}\n\n**Act:**\n\n{texts['action']}\n"
+        )
     return "\n".join(parts)
 
 
 def _linked(text: str, rules: list[dict[str, Any]]) -> str:
-    """As Markdown: other alerts as links, metrics as code."""
+    """Return a text as Markdown: names of alerts become links, names of metrics code."""
     names = "|".join(rule["alert"] for rule in rules)
     text = re.sub(rf"\b({names})\b", lambda found: f"[{found[1]}](#{found[1].lower()})", text.replace("<", "&lt;"))
     return re.sub(r"\bgateway_[a-z_]+", r"`\g<0>`", text)
 
 
 def metrics_section() -> str:
-    """The metric catalogue as a table."""
-    lines = ["| metric | labels | process | meaning | when it is high, or moves at all |", "|---|---|---|---|---|"]
+    """Return the metric catalogue as a table."""
+    lines = ["| metric | labels | process | meaning | what a high or changing value means |", "|---|---|---|---|---|"]
     for metric in CATALOGUE:
         name = f"{metric.name}_total" if metric.kind == "counter" else metric.name
         labels = ", ".join(f"`{label}`" for label in metric.labels)
@@ -74,7 +86,7 @@ def metrics_section() -> str:
 
 
 def runbook_text() -> str:
-    """The run-book with its made parts made anew."""
+    """Return the run-book with its generated parts generated again."""
     text = RUNBOOK.read_text()
     for marker, made in (("alerts", alerts_section()), ("metrics", metrics_section())):
         before, begin, rest = text.partition(f"<!-- {marker} -->\n")
@@ -98,13 +110,15 @@ def helm_template(values: Path) -> str:
 
 
 def _chart_files() -> Iterator[Path]:
-    yield from sorted(path for path in CHART.rglob("*") if path.is_file())
+    # The schema refuses values and changes nothing of what is rendered; a new key of config.yaml must not need helm.
+    yield from sorted(path for path in CHART.rglob("*") if path.is_file() and path != VALUES_SCHEMA)
 
 
 def main() -> None:
-    """Write everything that can be made here."""
+    """Write every file that can be generated on this machine."""
     DASHBOARD.write_text(dashboard_text())
     RUNBOOK.write_text(runbook_text())
+    VALUES_SCHEMA.write_text(values_schema_text())
     if shutil.which("helm") is None:
         print("helm is not installed: the rendered chart was left as it is")  # noqa: T201
         return

@@ -22,22 +22,23 @@ import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 
 import structlog
 
-from gateway import __version__, descriptors, publisher
+from gateway import __version__, descriptors
 from gateway.admin.health import Check, own_report
 from gateway.admin.parts import Parts
 from gateway.admin.server import AdminServer
-from gateway.config.settings import FAMILIES, Settings, Subscriber
+from gateway.clock import SystemClock
+from gateway.config.settings import Settings, Subscriber
 from gateway.config.watch import watch
-from gateway.errors import Broken, ConfigError, NotNow
+from gateway.derived import delivery_connections, event_topics, journal_folder, kafka_options, retention
+from gateway.errors import Broken, ConfigError, NotNow, Transient
 from gateway.fanout.beginnings import Beginnings
-from gateway.fanout.clock import SystemClock
 from gateway.fanout.fanout import FanOut, own_topics
 from gateway.fanout.reader import group_name
 from gateway.fanout.state import StateBoard
@@ -45,11 +46,11 @@ from gateway.ingest.endpoints import endpoints
 from gateway.ingest.gathering import Log
 from gateway.ingest.intake import Intake
 from gateway.ingest.server import IngestServer
-from gateway.link import LogClient, LogServer
+from gateway.link import LogClient, LogServer, remove_other_sockets
 from gateway.log import EventLog
-from gateway.log.journal import Journal, JournalWriter, Retention, takeover
+from gateway.log.journal import EVENTS, Journal, JournalWriter, takeover
 from gateway.log.kafka import KafkaLog, KafkaOptions
-from gateway.log.kafka.options import instance_id, within
+from gateway.log.kafka.options import within
 from gateway.publisher import Publisher
 from gateway.search import Search
 from gateway.telemetry.metrics import METRICS
@@ -186,12 +187,12 @@ class App:
         """The log process: nothing but the journal's writer, and the socket by which the others reach it."""
         settings = self.settings
         assert self._shared.log_listening is not None
-        takeover.adopt(_folder(settings))
-        writer = JournalWriter(_folder(settings), _retention(settings), known_ids=settings.ingest.dedup_window)
+        takeover.adopt(journal_folder(settings))
+        writer = JournalWriter(journal_folder(settings), retention(settings), known_ids=settings.ingest.dedup_window)
         await self._begin(writer.start(lock_wait_s=_LOCK_WAIT_S), lambda: _stop(writer))
-        await takeover.take_over(writer, _folder(settings))
+        await takeover.take_over(writer, journal_folder(settings))
         self._checks["journal"] = lambda: Check("journal", writer.problem or writer.state.failure)
-        await asyncio.to_thread(_remove_others, self._shared.log)
+        await asyncio.to_thread(remove_other_sockets, self._shared.log)
         server = LogServer(writer, self._shared.log_listening)
         await self._begin(server.start(), lambda: server.stop(_LOG_STOP_S))
         return {"journal": settings.journal.dir, "known_ids": writer.known_ids}
@@ -207,7 +208,7 @@ class App:
     async def _start_deliver(self) -> dict[str, object]:
         """Everything behind the log: search, publisher, fan-out, admin."""
         settings = self.settings
-        kafka = self._kafka_options()
+        kafka = kafka_options(settings, self._name)
         told: dict[str, object] = {}
         if self.role != "fanout":
             self.journal = await self._open_journal()
@@ -229,13 +230,6 @@ class App:
             self._stack.push_async_callback(_ended, watching)
         return told
 
-    def _kafka_options(self) -> KafkaOptions | None:
-        kafka = self.settings.kafka
-        if kafka is None:
-            return None
-        name = instance_id(kafka.instance_id, socket.gethostname(), self.settings.admin.port, self._name)
-        return KafkaOptions.of(kafka, self.settings.topics, instance_id=name)
-
     async def _start_admin(self) -> str:
         others = {name: path for name, path in self._shared.reports.items() if name != self._name}
         if self._part is not None:
@@ -245,10 +239,10 @@ class App:
         return f"http://{self.settings.admin.host}:{self.admin.port}"
 
     async def _open_journal(self) -> Journal:
-        folder, log_socket = _folder(self.settings), self._shared.log
+        folder, log_socket = journal_folder(self.settings), self._shared.log
         journal = Journal(
             folder,
-            _retention(self.settings),
+            retention(self.settings),
             writer=None if log_socket is None else LogClient(log_socket, self._name),
             known_ids=self.settings.ingest.dedup_window,
             on_replaced=self._fail,
@@ -265,7 +259,9 @@ class App:
         self.failed.set()
 
     async def _start_search(self, journal: Journal) -> Search:
-        search = self._parts.search = Search(journal, _folder(self.settings), with_attempts=self.settings.kafka is None)
+        search = self._parts.search = Search(
+            journal, journal_folder(self.settings), with_attempts=self.settings.kafka is None
+        )
         await self._begin(search.start(), search.stop)
         return search
 
@@ -299,7 +295,7 @@ class App:
         )
         await self._keep_times()
         self._parts.fanout = self.fanout
-        descriptors.check_deliveries(_connections(self.settings.subscribers))
+        descriptors.check_deliveries(delivery_connections(self.settings.subscribers))
         self._stack.push_async_callback(lambda: self.fanout.stop(_FANOUT_STOP_S))
         self.fanout.start()
 
@@ -342,12 +338,9 @@ class App:
 
     async def _claim_positions(self, journal: Journal, subscribers: Sequence[Subscriber]) -> None:
         """Fix where new subscribers begin before they are told of: "from now on" must not drift to later."""
-        known = {group for group, _ in journal.positions()}
-        for subscriber in subscribers:
-            group = group_name(subscriber.name)
-            if subscriber.kind != "stream" and group not in known:
-                reader = await journal.reader(group, subscriber.topics, start=subscriber.start)
-                await reader.close()
+        for one in subscribers:
+            if one.kind != "stream":
+                await journal.cursors.load(group_name(one.name), one.topics, [EVENTS], start=one.start)
 
     async def stop(self) -> None:
         """Stop everything in reverse. May be called twice, or when :meth:`start` failed half-way."""
@@ -371,12 +364,12 @@ class App:
                 _log.error("config.refused", problems=exc.problems, advice="what was in force stays in force")
             else:
                 self._parts.subscribers = settings.subscribers
-                descriptors.check_deliveries(_connections(settings.subscribers))
+                descriptors.check_deliveries(delivery_connections(settings.subscribers))
                 if self._beginnings is not None:
                     self._beginnings.apply(settings.subscribers)
                 await self._keep_times()
                 if self._parts.fanout is not None and isinstance(self._parts.log, Journal):
-                    with suppress(NotNow):  # their readers do it as soon as the disk lets them
+                    with suppress(Transient):  # their readers do it as soon as the disk lets them
                         await self._claim_positions(self._parts.log, settings.subscribers)
                 _log.info("config.applied", subscribers=[subscriber.name for subscriber in settings.subscribers])
 
@@ -391,35 +384,6 @@ async def _stop(writer: JournalWriter) -> None:
     await writer.stop()
     if moved:
         raise Broken(moved)
-
-
-def _remove_others(link: Path | None) -> None:
-    """Remove the sockets that log processes of earlier gateways left: the folder is ours, by its lock."""
-    for path in link.parent.glob("log-*.link") if link is not None else ():
-        if path != link:
-            path.unlink(missing_ok=True)
-
-
-def _folder(settings: Settings) -> Path:
-    return Path(settings.journal.dir)
-
-
-def _retention(settings: Settings) -> Retention:
-    retention = Retention(int(settings.journal.max_bytes), settings.journal.retention)
-    if settings.kafka is None:
-        return retention
-    # The topics keep what was published; here only what the window of known ids is rebuilt from.
-    return replace(retention, protected=publisher.GROUP, publish_grace_records=settings.ingest.dedup_window)
-
-
-def _connections(subscribers: Sequence[Subscriber]) -> int:
-    return sum(one.concurrency for one in subscribers if one.kind == "webhook")
-
-
-def event_topics(settings: Settings) -> list[str]:
-    """Topics that events of this configuration can go to."""
-    own = [row.topic or name for name, rows in settings.ingest.callbacks.items() for row in rows if row.decoder]
-    return list(dict.fromkeys([*FAMILIES, *own]))
 
 
 def _utc_now() -> datetime:

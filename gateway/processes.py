@@ -25,11 +25,12 @@ import structlog
 
 from gateway import __version__, descriptors, sockets
 from gateway.app import App, Part, Role, Shared
+from gateway.child import Child
 from gateway.config.settings import Settings
 from gateway.errors import Broken, ConfigError, GatewayError
 from gateway.log.journal import files
 from gateway.process import DELIVER_NICENESS, run_part
-from gateway.supervisor import Child, Supervisor
+from gateway.supervisor import Supervisor
 from gateway.telemetry import logs
 
 #: The folder of sockets, in the journal's.

@@ -23,37 +23,24 @@ and 60 MiB of imports, which forked children share).
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import mmap
 import os
 import select
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Final, NoReturn
+from typing import Final
 
 import orjson
 import structlog
 
-from gateway.errors import GatewayError
-from gateway.telemetry import logs, redaction
+from gateway.child import CAUGHT, Child, become
 
-Ready = Callable[[Mapping[str, object]], None]
-
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_NAME: Final = 15
-#: The kernel keeps 15 bytes of a name (prctl(2)); ``gateway:ingest-0`` has one too many.
-_NAME_PREFIX: Final = "gw:"
-#: sysexits.h, EX_SOFTWARE: an error that nobody expected.
-_CRASHED: Final = 70
-_CAUGHT: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _NEVER: Final = float("inf")
-_LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
 _log = structlog.get_logger("gateway.supervisor")
 
 
@@ -76,21 +63,6 @@ class SupervisorPolicy:
     stage_s: float = 20.0
     stop_s: float = 28.0
     final_codes: Collection[int] = (2,)
-
-
-@dataclass(frozen=True, slots=True)
-class Child:
-    """One process.
-
-    Args:
-        name: unique, such as ``ingest-0``; in log lines, metrics and the process list.
-        main: called in the forked process with ``ready``; returns the exit code.
-        sockets: what it inherits of the sockets that the supervisor has opened; it closes those of other children.
-    """
-
-    name: str
-    main: Callable[[Ready], int]
-    sockets: Sequence[socket.socket] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -182,7 +154,7 @@ class Supervisor:
         read, write = self._wakeup = os.pipe()
         os.set_blocking(read, False)
         os.set_blocking(write, False)
-        before = [(number, signal.signal(number, lambda got, _: self._signals.append(got))) for number in _CAUGHT]
+        before = [(number, signal.signal(number, lambda got, _: self._signals.append(got))) for number in CAUGHT]
         fd = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         try:
             yield
@@ -265,13 +237,13 @@ class Supervisor:
         process.facts = None
         read = write = -1
         # A signal to the child waits until its handlers are its own; in between ours would swallow it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _CAUGHT)
+        signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
         try:
             read, write = os.pipe()
             process.pid = os.fork()
             if process.pid == 0:
                 os.close(read)
-                self._become(process.child, write, supervisor)
+                become(process.child, write, supervisor, wakeup=self._wakeup, others=self._others(process.child))
         except OSError as exc:  # no memory, no process or no file left
             if read >= 0:
                 os.close(read)
@@ -283,7 +255,12 @@ class Supervisor:
         finally:
             if write >= 0:
                 os.close(write)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _CAUGHT)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
+
+    def _others(self, child: Child) -> list[int | socket.socket]:
+        """Return what a child inherits and has no use for: pipes of its siblings, and their sockets."""
+        pipes = [process.pipe for process in self._all if process.pipe >= 0]
+        return [*pipes, *(one for one in self._sockets.values() if one not in child.sockets)]
 
     def _start_later(self, process: _Process) -> float:
         """Plan the next start of a child; return the pause before it in seconds."""
@@ -293,48 +270,6 @@ class Supervisor:
         process.pause_s = min(pause_s * 2, policy.last_pause_s)
         process.due = now + pause_s
         return pause_s
-
-    # -- in the child -------------------------------------------------------------------------------------------
-
-    def _become(self, child: Child, pipe: int, supervisor: int) -> NoReturn:
-        """Be the child; nothing above this frame is ever returned to."""
-        code = _CRASHED
-        try:
-            logs.bind(process=child.name)
-            self._leave(child, supervisor)
-            code = child.main(_reporter(pipe))
-        except GatewayError as exc:
-            _log.error("gateway.failed", error=str(exc))
-            code = exc.exit_code
-        except BaseException as exc:  # the top of a process
-            _log.exception("process.crashed", error=redaction.fault(exc))
-        finally:
-            for stream in (sys.stdout, sys.stderr):
-                with suppress(OSError, ValueError):
-                    stream.flush()
-            os._exit(code)
-
-    def _leave(self, child: Child, supervisor: int) -> None:
-        """Put off what is the supervisor's: session, signals, files."""
-        os.setsid()
-        if _LIBC is not None:
-            _LIBC.prctl(_PR_SET_NAME, f"{_NAME_PREFIX}{child.name}".encode()[:15])
-            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-            if os.getppid() != supervisor:  # it died before the line above
-                os._exit(0)
-        signal.set_wakeup_fd(-1)
-        for number in _CAUGHT:
-            signal.signal(number, signal.SIG_DFL)
-        # Before it has its own handler: it reads the configuration anyway, and the default would kill it.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        for fd in (*self._wakeup, *(process.pipe for process in self._all if process.pipe >= 0)):
-            os.close(fd)
-        for one in self._sockets.values():
-            if one not in child.sockets:
-                one.close()
-        with open(os.devnull) as nothing:
-            os.dup2(nothing.fileno(), 0)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _CAUGHT)
 
     # -- ending -------------------------------------------------------------------------------------------------
 
@@ -389,21 +324,3 @@ class Supervisor:
         for process in self._all:
             if process.pid and process.child.name.startswith(prefix):
                 os.kill(process.pid, number)
-
-
-def _reporter(pipe: int) -> Ready:
-    """Return what a child calls when it is ready; a second call does nothing."""
-    pipes = [pipe]
-
-    def ready(facts: Mapping[str, object]) -> None:
-        while pipes:
-            _write(pipes.pop(), orjson.dumps(dict(facts)))
-
-    return ready
-
-
-def _write(pipe: int, facts: bytes) -> None:
-    with suppress(BrokenPipeError), open(pipe, "wb", buffering=0) as supervisor:
-        rest = memoryview(facts)
-        while rest:
-            rest = rest[supervisor.write(rest) :]

@@ -1,12 +1,13 @@
-"""What users install has no known vulnerability: requirements.lock is held against PyPI's advisories.
+"""What users install: wheels for every Python that is named, and no known vulnerability.
 
-The service that knows them cannot be reached from everywhere. That is no vulnerability, and it is no clean bill
-either: the test is then skipped, and says so.
+``requirements.lock`` is checked against PyPI's advisories. The service that knows them cannot be reached from
+everywhere. Then nothing is known, good or bad: the test is skipped, and says so.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,10 @@ from typing import Any
 
 import pytest
 
-LOCK = Path(__file__).parents[1] / "requirements.lock"
+ROOT = Path(__file__).parents[1]
+LOCK = ROOT / "requirements.lock"
+#: The versions that pyproject.toml claims.
+PYTHONS = re.findall(r"Programming Language :: Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text())
 #: pip-audit asks once for each package; a service that hangs must not hang the tests.
 _AUDIT_S = 90.0
 
@@ -56,6 +60,27 @@ def test_what_users_install_has_no_known_vulnerability() -> None:
         pytest.skip(f"not audited, the vulnerability service cannot be reached from here: {exc}")
     assert len(found) == sum("==" in line for line in LOCK.read_text().splitlines())
     assert {} == {package: advisories for package, advisories in found.items() if advisories}
+
+
+def test_every_python_of_today_is_claimed() -> None:
+    """The lowest is the one that ``requires-python`` names, and none is left out between."""
+    lowest = re.findall(r'requires-python = ">=3\.(\d+)"', (ROOT / "pyproject.toml").read_text())
+    assert PYTHONS == [f"3.{minor}" for minor in range(int(lowest[0]), 15)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock", "deploy/build.lock"])
+@pytest.mark.parametrize("python", PYTHONS)
+def test_lock_installs_on_every_python_without_a_compiler(python: str, lock: str, tmp_path: Path) -> None:
+    """Each locked package has a wheel for that Python on both processors of Linux, with a hash that is in the lock."""
+    for platform in ("x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"):
+        command = [sys.executable, "-m", "uv", "pip", "install", "--no-config", "--dry-run", "--target", str(tmp_path),
+                   "--python-version", python, "--python-platform", platform, "--only-binary", ":all:",
+                   "--require-hashes", "-r", str(ROOT / lock)]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "Would install" in done.stderr
 
 
 SOUND = {"name": "aiohttp", "version": "3.14.5", "vulns": []}

@@ -22,7 +22,7 @@ from gateway.admin.server import AdminServer
 from gateway.callbacks import CALLBACKS
 from gateway.cli import main
 from gateway.config.settings import FAMILIES, Settings
-from gateway.fanout import attempts, parking, retry_feed, state
+from gateway.fanout import attempts, fanout, retry_feed, retry_records, state
 from gateway.fanout.reader import group_name
 from gateway.schema.events import event_schemas, topics
 from tests.tour import README, ROOT
@@ -127,18 +127,19 @@ def test_topics_in_documents_exist(page: str) -> None:
 
 def test_internal_topics_are_documented_where_kafka_needs_rights() -> None:
     """Whoever gives a user rights on topics must know all of them."""
-    shown = set(re.findall(r"(?m)^\| `([a-z.<>]+)` \|", PAGES["kafka-consumers.md"]))
+    text = PAGES["kafka-consumers.md"].partition("Its consumer groups")[0]
+    shown = set(re.findall(r"(?m)^\| `([a-z.<>]+)` \|", text))
     one = "<subscriber>"
-    tier = parking.retry_topic(60.0).replace("60s", "<delay>")
-    wanted = {tier, parking.dlq_topic(one), parking.REPLAY}
+    tier = retry_records.retry_topic(60.0).replace("60s", "<delay>")
+    wanted = {tier, retry_records.dlq_topic(one), retry_records.REPLAY}
     assert wanted | {publisher.DEAD_LETTERS, attempts.TOPIC, state.TOPIC} == shown
 
 
 def test_consumer_groups_are_documented_where_kafka_needs_rights() -> None:
     """A group without the right to read is a subscriber that gets nothing."""
-    shown = re.findall(r"`([a-z.<>-]+)`", PAGES["kafka-consumers.md"].partition("Its consumer groups")[2])
-    one = "<subscriber>"
-    assert {group_name(one), retry_feed.GROUP} <= set(shown)
+    text = PAGES["kafka-consumers.md"].partition("Its consumer groups")[2].partition("\n## ")[0]
+    shown = set(re.findall(r"(?m)^\| `([a-z.<>]+)` \|", text))
+    assert {fanout.GROUP, group_name("<subscriber>"), retry_feed.GROUP} == shown
 
 
 @each
@@ -149,18 +150,18 @@ def test_alerts_in_documents_exist(page: str) -> None:
 
 
 def test_every_alert_has_its_section() -> None:
-    """With what it means and what to do, in the words of the rule's own first sentence."""
+    """With its severity, and with meaning, check and action."""
     text = PAGES["operations.md"]
     for rule in render.alerts():
         section = text.partition(f"### {rule['alert']}\n")[2].partition("\n### ")[0]
         assert f"*{rule['labels']['severity']}*" in section
-        assert "**Do:**" in section
+        assert all(f"**{part}:**" in section for part in ("Meaning", "Check", "Act"))
 
 
 def test_the_newest_release_note_is_of_this_version() -> None:
     """Whoever upgrades finds what changed, and what it counts is right."""
-    notes = README.partition("## Releases\n")[2].partition("\n## ")[0]
-    assert re.findall(r"(?m)^\*\*(\d+\.\d+\.\d+)\*\*", notes)[0] == __version__
+    notes = PAGES["changelog.md"].partition("\n## ")[2].partition("\n## ")[0]
+    assert notes.split()[0] == __version__
     assert f"{len(CALLBACKS)} NXCloud callbacks" in notes
 
 

@@ -13,9 +13,9 @@ from gateway.admin.overview import Overview
 from gateway.admin.parts import Parts
 from gateway.admin.streaming import Streams
 from gateway.admin.watching import Watching
+from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.errors import NotNow
-from gateway.fanout.clock import SystemClock
 from gateway.fanout.fanout import FanOut
 from gateway.fanout.stream import EventStream
 

@@ -14,8 +14,8 @@ from aiohttp import web
 from gateway.admin import answers
 from gateway.admin.answers import NotFound, answer
 from gateway.admin.parts import Parts
-from gateway.fanout.parking import dlq_topic
 from gateway.fanout.replay import DeadLetter, read_dead_letter
+from gateway.fanout.retry_records import dlq_topic
 from gateway.fanout.scan import scan
 from gateway.search.keys import parsed
 

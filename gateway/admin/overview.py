@@ -18,7 +18,7 @@ from gateway.admin.watching import Watching
 from gateway.callbacks import CALLBACKS
 from gateway.config import webhook_url
 from gateway.config.settings import Subscriber
-from gateway.fanout.parking import dlq_topic
+from gateway.fanout.retry_records import dlq_topic
 from gateway.log.journal import EVENTS
 from gateway.log.kafka.errors import first_word
 

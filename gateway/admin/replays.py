@@ -18,9 +18,9 @@ from aiohttp import web
 from gateway.admin import answers
 from gateway.admin.answers import BadRequest, NotFound, answer
 from gateway.admin.parts import NotHere, Parts
+from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.errors import GatewayError, NotNow
-from gateway.fanout.clock import SystemClock
 from gateway.fanout.replay import Replayed, Selection, replay
 from gateway.telemetry import redaction
 

@@ -12,12 +12,12 @@ from gateway.admin.parts import Parts
 from gateway.admin.verdicts import FETCHED, Verdict, verdict
 from gateway.admin.watching import Watching
 from gateway.callbacks import rejected
+from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.errors import GatewayError
 from gateway.fanout import attempts as kept
 from gateway.fanout import planning
 from gateway.fanout.attempts import Attempt
-from gateway.fanout.clock import SystemClock
 from gateway.fanout.reader import group_name
 from gateway.fanout.replay import DeadLetter, dead_letters
 from gateway.log import Record

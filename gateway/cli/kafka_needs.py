@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from gateway.app import Role, event_topics
+from gateway.app import Role
 from gateway.config.settings import Settings, Subscriber
+from gateway.derived import event_topics
 from gateway.fanout import attempts, fanout, retry_feed, state
-from gateway.fanout.parking import REPLAY, dlq_topic, retry_topic
 from gateway.fanout.reader import group_name
+from gateway.fanout.retry_records import REPLAY, dlq_topic, retry_topic
 from gateway.log.kafka.needs import Needs, TopicNeed
 
 _READ, _WRITE = frozenset({"READ"}), frozenset({"WRITE"})

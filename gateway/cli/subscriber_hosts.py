@@ -26,7 +26,7 @@ from gateway.config.webhook_url import WebhookUrl
 from gateway.connectivity import Reason
 from gateway.errors import ConfigError
 from gateway.fanout import tls
-from gateway.fanout.guard import Allowed, refusal
+from gateway.fanout.ssrf import Allowed, refusal
 from gateway.finding import Finding
 
 #: For the name, for each address, and for the answer.

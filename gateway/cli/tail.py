@@ -99,7 +99,7 @@ def _check_topic(settings: Settings, topic: str | None) -> None:
     Raises:
         Broken: names the nearest topic.
     """
-    from gateway.app import event_topics
+    from gateway.derived import event_topics
 
     known = event_topics(settings)
     if topic is not None and topic not in known and not topic.startswith(_INTERNAL):

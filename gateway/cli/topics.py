@@ -30,7 +30,7 @@ def create(config_path: Path) -> None:
 
     A topic that is there is left as it is. Topics of retries and dead letters are made when they are first needed.
     """
-    from gateway.app import event_topics
+    from gateway.derived import event_topics
 
     settings = settings_from(config_path)
     created = asyncio.run(kafka_topics.create(_options(settings), event_topics(settings)))

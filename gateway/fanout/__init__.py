@@ -22,13 +22,14 @@ The files, in the order an event meets them:
 ``schedule``         pure: which event may be attempted now; one in flight for a key, in order
 ``dispatch``         gives out what the schedule allows; holds the timers
 ``workers``          the tasks that attempt, made as needed; an attempt can be cancelled by itself
-``gate``             how many at once: what ``breaker``, ``concurrency`` and people say; ``rate``: how fast
-``reader``           one subscriber: its cursor, its workers, and what they decide
+``flow_control``     how many at once: what ``breaker``, ``concurrency`` and people say; ``rate``: how fast
+``reader``           one subscriber: its cursor, its workers, its flow control
+``delivery_worker``  an event: attempt, decide, act; delivered, parked, dead letter
 ``delivery``         one attempt as a signed webhook; ``filesink`` is the same for a file
 ``signing``          Standard Webhooks, ``ed25519`` for ``v1a``; ``transform`` keeps or drops fields
-``guard``            refuses addresses inside; ``tls`` makes contexts
+``ssrf``             refuses addresses inside; ``tls`` makes contexts
 ``retry``            pure: result → delivered, retry, give up or stop
-``parking``          what travels in headers to the retry topics and to the dead letters
+``retry_records``    what travels in headers to the retry topics and to the dead letters
 ``watermark``        completions in any order → the offset that may be committed
 ``state``            what must outlive the process: breaker, paused, stopped
 ``attempts``         what ``explain`` tells of each attempt; ``telling``: metrics and log lines

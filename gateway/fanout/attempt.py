@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 from gateway.log import Record
 
-#: Why there is no status. ``refused_address``: the guard. ``protocol``: what came back is not HTTP. ``poison``:
+#: Why there is no status. ``refused_address``: see :mod:`.ssrf`. ``protocol``: what came back is not HTTP. ``poison``:
 #: the record can never be sent. ``not_an_event``: another producer wrote it. ``internal``: a fault of ours, in the log
 #: with its trace. ``cancelled``: cut off when its partition went to another process; nobody knows how it ended.
 ErrorKind = Literal[

@@ -18,9 +18,9 @@ from typing import Final, NamedTuple
 import orjson
 import structlog
 
+from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError
 from gateway.fanout.attempt import AttemptResult
-from gateway.fanout.clock import Clock, sleep
 from gateway.fanout.job import Job
 from gateway.fanout.scan import QUIET_S, scan
 from gateway.fanout.telling import OnAttempt

@@ -20,8 +20,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
+from gateway.clock import Clock
 from gateway.config.settings import Subscriber
-from gateway.fanout.clock import Clock
 from gateway.log import Begin, Begins
 
 #: Value of a record: ``{"topics": {topic: {"since": Unix seconds, "id": incarnation}}}``.

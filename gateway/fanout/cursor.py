@@ -19,7 +19,7 @@ from gateway.clock import Clock
 from gateway.fanout.dispatch import Dispatcher
 from gateway.fanout.job import Job, Position
 from gateway.fanout.partition_queue import PartitionQueue, Window
-from gateway.fanout.schedule import Place
+from gateway.fanout.schedule import JobState
 from gateway.log import TOMBSTONE, Batch, Begins, CursorStore, Record, Start
 
 #: Attempts under way when a partition is taken away may take so long. Longer holds up everybody's events of all
@@ -281,6 +281,6 @@ class SubscriberCursor:
         for queue in queues:
             # The last first: the head of a key would let its next one go, out of order.
             for job in reversed(list(queue.jobs.values())):
-                if job.place is not Place.FLIGHT:
+                if job.state is not JobState.FLIGHT:
                     self._dispatcher.discard(job)
                     self._forget(job)

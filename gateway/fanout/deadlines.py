@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from gateway.fanout.clock import Clock, Timer
+from gateway.clock import Clock, Timer
 
 
 class Deadlines:

@@ -20,13 +20,13 @@ from typing import Final
 import aiohttp
 
 from gateway import __version__
+from gateway.clock import Clock
 from gateway.errors import Poison
 from gateway.fanout.attempt import AttemptResult, ErrorKind
-from gateway.fanout.clock import Clock
 from gateway.fanout.deadlines import Deadlines
-from gateway.fanout.guard import Allowed, is_refusal
 from gateway.fanout.http_answer import Answer, NotHttp
 from gateway.fanout.retry import retry_after_s
+from gateway.fanout.ssrf import Allowed, is_refusal
 from gateway.fanout.transform import Transform
 from gateway.fanout.webhook_client import WebhookClient
 from gateway.log import Record

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gateway.fanout.clock import Clock, Timer
+from gateway.clock import Clock, Timer
 from gateway.fanout.job import Job
 from gateway.fanout.rate import TokenBucket
 from gateway.fanout.schedule import Schedule

@@ -22,7 +22,7 @@ from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.attempts import AttemptLog
 from gateway.fanout.beginnings import Beginnings, Notes
 from gateway.fanout.cursor import SETTLE_S, Beginning
-from gateway.fanout.gate import Lasting, Seen
+from gateway.fanout.flow_control import Lasting, Seen
 from gateway.fanout.job import Job
 from gateway.fanout.reader import SubscriberReader, group_name
 from gateway.fanout.retry_takeover import Takeover
@@ -197,7 +197,7 @@ class FanOut:
             for name, (before, reader) in stopped.items():
                 if name in self._wanted and self._wanted[name].url != before.url:
                     # What the old address answered says nothing about the new one.
-                    self._board.put(name, Lasting(paused=reader.gate.lasting.paused))
+                    self._board.put(name, Lasting(paused=reader.flow.lasting.paused))
             self._retry_topics.apply(self._tiers())
             self._start_missing()
             for name in stopped.keys() - self._running.keys():
@@ -206,11 +206,11 @@ class FanOut:
 
     def pause(self, subscriber: str) -> None:
         """Hold a subscriber's events back, in all processes and over restarts, until it is resumed."""
-        self._reader(subscriber).gate.pause()
+        self._reader(subscriber).flow.pause()
 
     def resume(self, subscriber: str) -> None:
         """Go on after a pause, a stop or a 410, from where it stood."""
-        self._reader(subscriber).gate.resume()
+        self._reader(subscriber).flow.resume()
 
     async def status(self) -> list[Status]:
         """How every subscriber is doing, in the order of the configuration."""
@@ -267,7 +267,7 @@ class FanOut:
             clock=self._clock,
             rng=self._rng,
             telling=Telling(name, metrics=self._metrics, on_attempt=self._on_attempt(name)),
-            on_state=lambda: self._board.put(name, reader.gate.lasting),
+            on_state=lambda: self._board.put(name, reader.flow.lasting),
             beginning=self._beginning(name),
         )
         reader.restore(self._board.get(name))
@@ -323,8 +323,8 @@ def _tiers(subscribers: Iterable[Subscriber]) -> set[float]:
 
 
 def _status(name: str, reader: SubscriberReader, lag: int | None) -> Status:
-    lasting = reader.gate.lasting
-    return Status(name, reader.gate.seen, lag, reader.outstanding, reader.in_flight, lasting.stopped, lasting.opened_at)
+    lasting = reader.flow.lasting
+    return Status(name, reader.flow.seen, lag, reader.outstanding, reader.in_flight, lasting.stopped, lasting.opened_at)
 
 
 async def _at_most(seconds: float, ending: Awaitable[object]) -> None:

@@ -19,8 +19,8 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from gateway.clock import Clock
 from gateway.fanout.attempt import AttemptResult
-from gateway.fanout.clock import Clock
 from gateway.fanout.transform import Transform
 from gateway.log import Record
 

@@ -7,12 +7,12 @@ from enum import Enum
 from typing import Final, Protocol
 
 from gateway.fanout.attempt import AttemptResult
-from gateway.fanout.parking import Trail
-from gateway.fanout.schedule import Place
+from gateway.fanout.retry_records import AttemptHistory
+from gateway.fanout.schedule import JobState
 from gateway.fanout.watermark import Watermark
 from gateway.log import Entry, Record
 
-_FRESH: Final = Trail()
+_FRESH: Final = AttemptHistory()
 
 
 class Source(Protocol):
@@ -40,26 +40,26 @@ class Job:
 
     Args:
         record: as read; its bytes go out unchanged.
-        lane: where it came from and reports back to.
+        source: where it came from and reports back to.
         position: its partition's bookkeeping.
         trail: attempts made before it was parked.
         due: monotonic seconds before which it is not attempted.
     """
 
-    __slots__ = ("attempts", "due", "entry", "is_replay", "lane", "place", "position", "probes", "record", "trail")
+    __slots__ = ("attempts", "due", "entry", "is_replay", "position", "probes", "record", "source", "state", "trail")
 
     def __init__(
         self,
         record: Record,
-        lane: Source,
+        source: Source,
         position: Position,
         *,
-        trail: Trail = _FRESH,
+        trail: AttemptHistory = _FRESH,
         due: float = 0.0,
         is_replay: bool = False,
     ) -> None:
         self.record = record
-        self.lane = lane
+        self.source = source
         self.position = position
         self.trail = trail
         #: Attempts that count against the bound; those made while the breaker probed do not.
@@ -68,7 +68,7 @@ class Job:
         self.probes = 0
         self.due = due
         self.is_replay = is_replay
-        self.place = Place.GONE
+        self.state = JobState.GONE
         #: What is to be appended to a retry tier or the dead letters before this one is done.
         self.entry: Entry | None = None
 
@@ -126,10 +126,12 @@ class ParkedJob(Job):
 
     __slots__ = ("is_moving", "moves", "size", "subscriber", "target")
 
-    lane: SharedSource
+    source: SharedSource
 
-    def __init__(self, record: Record, lane: SharedSource, position: Position, *, subscriber: str, moves: int) -> None:
-        super().__init__(record, lane, position)
+    def __init__(
+        self, record: Record, source: SharedSource, position: Position, *, subscriber: str, moves: int
+    ) -> None:
+        super().__init__(record, source, position)
         self.subscriber = subscriber
         self.moves = moves
         #: Bytes in memory, about: of the value, and twice those of the headers, which are read into objects.
@@ -141,7 +143,7 @@ class ParkedJob(Job):
 
     def anew(self) -> ParkedJob:
         """Return the same event, to be offered again: queues may still hold this one, which was discarded."""
-        again = ParkedJob(self.record, self.lane, self.position, subscriber=self.subscriber, moves=self.moves)
+        again = ParkedJob(self.record, self.source, self.position, subscriber=self.subscriber, moves=self.moves)
         again.trail, again.attempts, again.due, again.is_replay = self.trail, self.attempts, self.due, self.is_replay
         again.probes = self.probes
         return again

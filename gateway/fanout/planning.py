@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from random import Random
 
+from gateway.clock import Clock
 from gateway.config.settings import Subscriber
 from gateway.event import NotAnEvent, parse
 from gateway.fanout import subscriber_rules
 from gateway.fanout.attempt import Sink
 from gateway.fanout.breaker import BreakerPolicy
-from gateway.fanout.clock import Clock
 from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.filesink import FileSink
 from gateway.fanout.filters import Filter, compile_filter
-from gateway.fanout.guard import Allowed
 from gateway.fanout.parsed import EVENTS
 from gateway.fanout.plan import Plan
 from gateway.fanout.retry import RetryPolicy
+from gateway.fanout.ssrf import Allowed
 from gateway.fanout.tls import context
 from gateway.fanout.transform import Transform
 from gateway.log import Record

@@ -15,12 +15,12 @@ from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.clock import Clock, sleep
 from gateway.config.settings import Subscriber
 from gateway.errors import NotNow
 from gateway.event import parse
-from gateway.fanout import parking, planning
-from gateway.fanout.clock import Clock, sleep
-from gateway.fanout.parking import Step
+from gateway.fanout import planning, retry_records
+from gateway.fanout.retry_records import Step
 from gateway.fanout.scan import QUIET_S, scan
 from gateway.log import BrowsedLog, Entry, Record
 
@@ -112,7 +112,7 @@ async def replay(
         if is_dry_run:
             continue
         due = started + (found.events - 1) / rate_per_s if rate_per_s else 0.0
-        batch.append(parking.replay(record, due, subscriber.name))
+        batch.append(retry_records.replay(record, due, subscriber.name))
         if len(batch) == _BATCH:
             await _store(log, batch, clock, on_stored)
             batch = []
@@ -134,7 +134,7 @@ async def dead_letters(
 ) -> list[DeadLetter]:
     """The subscriber's dead letters, oldest first, at most ``limit``."""
     found: list[DeadLetter] = []
-    topic = parking.dlq_topic(subscriber)
+    topic = retry_records.dlq_topic(subscriber)
     async for record in scan(log, f"scan.{topic}", [topic], since=since, until=clock.now() + 1.0, silence_s=silence_s):
         letter = read_dead_letter(record)
         if (not reasons or letter.reason in reasons) and (not ids or letter.id in ids):
@@ -147,7 +147,7 @@ async def dead_letters(
 def read_dead_letter(record: Record) -> DeadLetter:
     """A record of a ``dlq.`` topic; what its headers do not tell is left empty."""
     headers = dict(record.headers)
-    trail = parking.read(record).trail
+    trail = retry_records.read(record).trail
     return DeadLetter(
         id=record.id,
         key=record.key,
@@ -170,7 +170,7 @@ async def _selected(
     log: BrowsedLog, subscriber: Subscriber, selection: Selection, now: float, found: Replayed, silence_s: float
 ) -> AsyncIterator[tuple[Record, str]]:
     wants = planning.plan(subscriber).wants if selection.is_filtered else None
-    topics = [parking.dlq_topic(subscriber.name)] if selection.is_from_dlq else subscriber.topics
+    topics = [retry_records.dlq_topic(subscriber.name)] if selection.is_from_dlq else subscriber.topics
     until = now if selection.until is None else min(now, selection.until)
     group = f"scan.replay.{subscriber.name}"
     async for record in scan(log, group, topics, since=selection.since, until=until, silence_s=silence_s):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from gateway.fanout import parking
-from gateway.fanout.clock import Clock
+from gateway.clock import Clock
+from gateway.fanout import retry_records
 from gateway.fanout.scan import has_more
 from gateway.log import EventLog
 
@@ -75,7 +75,7 @@ async def look_ahead(
                 break
             looked_at += len(records)
             for record in records:
-                parked = parking.read(record)
+                parked = retry_records.read(record)
                 if parked.due <= now and not is_held(parked.subscriber):
                     found[record.partition] = record.offset
     finally:

@@ -4,7 +4,7 @@ Events stay here, whole, from when they are read until they are done, so the win
 to its subscriber at once; the subscriber's schedule holds it until it is due. What :mod:`.retry_moves` chooses is
 withdrawn from there, appended again, and only then passed.
 
-A retry topic is in the order of parking, and each event in it waits at least as long as the topic's name says: so
+A retry topic is in the order of appending, and each event in it waits at least as long as the topic's name says: so
 while the window is full of events that wait, those behind it are mostly not due either, and reading rests. When it
 stays full, the feed looks ahead (:mod:`.retry_ahead`) for an event that is due, of a subscriber that has none in the
 window; only then room is made by appending again.
@@ -14,22 +14,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from typing import Final
 
 import structlog
 
 from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError
-from gateway.fanout import parking
+from gateway.fanout import retry_records
 from gateway.fanout.job import Job, ParkedJob, Position, Recipient, Standing
 from gateway.fanout.partition_queue import PartitionQueue, Window
 from gateway.fanout.retry_ahead import Ahead
-from gateway.fanout.retry_moves import Move, Progress, Share, choose
-from gateway.fanout.retry_store import store
-from gateway.fanout.schedule import Place
-from gateway.log import TOMBSTONE, Batch, Entry, EventLog, Record, Start
+from gateway.fanout.retry_moves import Move, Progress, Share, blocking, choose
+from gateway.fanout.retry_store import Appender
+from gateway.fanout.schedule import JobState
+from gateway.log import TOMBSTONE, Batch, EventLog, Record, Start
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import Metrics
 
@@ -42,8 +41,6 @@ _ENOUGH: Final = 500
 _TEND_S: Final = 1.0
 _BETWEEN_APPENDS_S: Final = 0.05
 _PER_APPEND: Final = 500
-#: Done behind one that holds the position: what a crash repeats of this topic at most, about.
-_MAX_REPEATS: Final = 500
 #: A revoked partition waits so long for attempts under way.
 _SETTLE_S: Final = 2.0
 _SETTLE_LOOK_S: Final = 0.05
@@ -61,6 +58,7 @@ class TopicFeed:
         again: returns the retry topic for a wait, in seconds.
         window: bounds of what is in memory.
         on_change: called when it has room again.
+        on_partitions: called when partitions have come or gone.
     """
 
     name = GROUP
@@ -75,6 +73,7 @@ class TopicFeed:
         again: Callable[[float], str],
         window: Window,
         on_change: Callable[[], None],
+        on_partitions: Callable[[TopicFeed], None],
         clock: Clock,
         metrics: Metrics,
     ) -> None:
@@ -86,10 +85,11 @@ class TopicFeed:
         self._again = again
         self._window = window
         self._on_change = on_change
+        self._on_partitions = on_partitions
         self._said_full = False
         self._clock = clock
         self._moved = metrics.counter("gateway_retry_moved")
-        self._lost = metrics.counter("gateway_deliveries")
+        self._appender = Appender(log, topic, again, clock, metrics)
         self._positions: dict[str, PartitionQueue] = {}
         self._leaving: set[str] = set()
         self._progress: dict[str, Progress] = {}
@@ -127,6 +127,12 @@ class TopicFeed:
         self._let_go([self._positions.pop(name) for name in positions if name in self._positions])
         for name, offset in positions.items():
             self._positions[name] = PartitionQueue(name, offset)
+        self._on_partitions(self)
+
+    @property
+    def partitions(self) -> Set[str]:
+        """Names of those that it has."""
+        return self._positions.keys()
 
     @property
     def held(self) -> int:
@@ -143,7 +149,7 @@ class TopicFeed:
             if record.offset < position.next:
                 continue
             position.next = record.offset + 1
-            found = parking.read(record)
+            found = retry_records.read(record)
             if record.flaw or not found.subscriber:
                 if record.flaw != TOMBSTONE:
                     _log.warning("retry.not_ours", partition=record.partition, offset=record.offset)
@@ -169,6 +175,7 @@ class TopicFeed:
         """Give partitions up: what has not begun is dropped, attempts get two seconds, then they are cancelled."""
         leaving = [self._positions.pop(name) for name in partitions if name in self._positions]
         self._leaving.update(partitions)
+        self._on_partitions(self)
         try:
             await self._settle(leaving)
         finally:
@@ -272,21 +279,13 @@ class TopicFeed:
             standing=self._standing,
             progress=self._progress.get,
             share=share,
-            blocking=self._blocking(),
+            blocking=blocking(self._positions.values()),
         )
-
-    def _blocking(self) -> set[ParkedJob]:
-        found: set[ParkedJob] = set()
-        for position in self._positions.values():
-            beyond = position.mark.span - len(position.jobs) - _MAX_REPEATS
-            if beyond > 0:
-                found.update(job for job in islice(position.jobs.values(), beyond) if isinstance(job, ParkedJob))
-        return found
 
     async def _move(self, moves: Sequence[Move]) -> None:
         moves = [move for move in reversed(moves) if self._withdraw(move.job)][::-1]
         try:
-            await self._append(moves)
+            await self._appender.append(moves)
         except BaseException:
             for move in moves:
                 if move.job.position.jobs.get(move.job.record.offset) is move.job:
@@ -298,37 +297,12 @@ class TopicFeed:
 
     def _withdraw(self, job: ParkedJob) -> bool:
         """Take an event back for a move; return False if it went out meanwhile, as one before it of its key did."""
-        if job.place is Place.FLIGHT:
+        if job.state is JobState.FLIGHT:
             return False
         job.is_moving = True
         if job.target is not None:
             job.target.withdraw(job)
         return True
-
-    async def _append(self, moves: Sequence[Move]) -> None:
-        forms = [
-            (self._entry(move), *parking.last_forms(move.job.record, move.job.trail, move.job.subscriber))
-            for move in moves
-        ]
-        for number, error in (await store(self._log, forms)).items():
-            job = moves[number].job
-            self._lost.labels(job.subscriber, "lost").inc()
-            _log.error("delivery.lost", id=redaction.event_id(job.record.id), topic=self.topic, error=error)
-
-    def _entry(self, move: Move) -> Entry:
-        job, delay_s = move.job, move.due - self._clock.monotonic()
-        if move.is_dead:
-            _log.warning(
-                "delivery.dead_lettered",
-                id=redaction.event_id(job.record.id),
-                topic=job.record.topic,
-                subscriber=job.subscriber,
-                reason="no_subscriber",
-            )
-            return parking.dead_letter(job.record, parking.dlq_topic(job.subscriber), job.trail, "no_subscriber")
-        topic, due = self._again(delay_s), self._clock.now() + delay_s
-        moves = 0 if move.reason in ("held", "full") else job.moves + 1
-        return parking.parked(job.record, topic, job.trail, due, job.subscriber, moves=moves)
 
     # -- bookkeeping --------------------------------------------------------------------------------------------
 
@@ -345,7 +319,7 @@ class TopicFeed:
         positions = self._positions.values()
         return [job for one in positions for job in one.jobs.values() if isinstance(job, ParkedJob)]
 
-    def _hold(self, record: Record, position: PartitionQueue, found: parking.Parked) -> None:
+    def _hold(self, record: Record, position: PartitionQueue, found: retry_records.Parked) -> None:
         job = ParkedJob(record, self, position, subscriber=found.subscriber, moves=found.moves)
         job.trail, job.attempts, job.is_replay = found.trail, found.trail.attempts, found.is_replay
         job.due = self._clock.monotonic() + max(0.0, found.due - self._clock.now())
@@ -383,8 +357,8 @@ class TopicFeed:
         """Forget what has not begun; the last first, as the head of a key would let its next one go."""
         for job in reversed([job for position in leaving for job in list(position.jobs.values())]):
             assert isinstance(job, ParkedJob)
-            if job.place is not Place.FLIGHT:
-                if job.target is not None and job.place is not Place.GONE:
+            if job.state is not JobState.FLIGHT:
+                if job.target is not None and job.state is not JobState.GONE:
                     job.target.withdraw(job)
                 self._forget(job)
 

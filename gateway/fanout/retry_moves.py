@@ -22,10 +22,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, Literal
 
 from gateway.fanout.job import ParkedJob, Standing
-from gateway.fanout.schedule import Place
+from gateway.fanout.partition_queue import PartitionQueue
+from gateway.fanout.schedule import JobState
 
 #: An event that is due is attempted within this time, or its place in the topic is given up. Ten times more holds the
 #: position over a restart's patience, ten times less copies events of subscribers that are only slow.
@@ -36,6 +38,8 @@ FIRST_WAIT_S: Final = 60.0
 _MAX_DOWN_S: Final = 600.0
 _MAX_HELD_S: Final = 3600.0
 GONE_MOVES: Final = 3
+#: Done behind one that holds the position: what a crash repeats of a topic at most, about.
+_MAX_REPEATS: Final = 500
 
 Reason = Literal["down", "late", "full", "held", "gone"]
 
@@ -102,7 +106,7 @@ def choose(
     probes: dict[str, ParkedJob] = {}
     standings: dict[str, Standing] = {}
     for job in held:
-        if job.place is Place.FLIGHT or job.is_moving or job.entry is not None:
+        if job.state is JobState.FLIGHT or job.is_moving or job.entry is not None:
             continue
         name = job.subscriber
         if name not in standings:
@@ -150,3 +154,13 @@ def _beyond(jobs: list[ParkedJob], share: Share) -> list[ParkedJob]:
         if number >= share.max_events or size > share.max_bytes:
             return jobs[max(1, number) :]
     return []
+
+
+def blocking(positions: Iterable[PartitionQueue]) -> set[ParkedJob]:
+    """Return the events behind which so much is done that a crash would repeat too much of it."""
+    found: set[ParkedJob] = set()
+    for position in positions:
+        beyond = position.mark.span - len(position.jobs) - _MAX_REPEATS
+        if beyond > 0:
+            found.update(job for job in islice(position.jobs.values(), beyond) if isinstance(job, ParkedJob))
+    return found

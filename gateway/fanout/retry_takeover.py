@@ -2,9 +2,9 @@
 
 ``retry.<subscriber>.<delay>`` and ``replay.<subscriber>`` were read under groups of their own names. What those groups
 have not passed is appended to ``retry.<delay>`` and ``replay``, with the name of the subscriber in a header and the
-rest as it was; only then the old position moves. So a crash at any step repeats some and loses none. On Kafka the group
-gives each process a part of the partitions, those of the version before included, which may run until they are
-replaced.
+rest as it was; only then the old position moves. So a crash at any step repeats some and loses none. Of several
+processes the one that has the first partition of ``replay`` does it. A process of the version before that still reads
+an old topic keeps it until it has stopped: its group has members, and their positions are theirs.
 
 Retry topics of a delay that is configured no longer are read on where something is left in them.
 """
@@ -14,26 +14,28 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Collection, Mapping
+from itertools import chain, repeat
 from typing import Final
 
 import structlog
 
+from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError
-from gateway.fanout import parking
-from gateway.fanout.clock import Clock, sleep
+from gateway.fanout import retry_records
 from gateway.fanout.retry_feed import GROUP
 from gateway.fanout.retry_store import store
 from gateway.fanout.retry_topics import RetryTopics
 from gateway.fanout.scan import has_more
-from gateway.log import EventLog, LogReader, Record
+from gateway.log import EventLog, Record, gaps
 from gateway.telemetry import redaction
 
 _BATCH: Final = 500
 _FETCH_WAIT_S: Final = 1.0
 #: Topics that are moved at once; on Kafka each takes some connections meanwhile.
 _AT_ONCE: Final = 4
-#: Between looks. At the start; then for what processes of the version before have parked until they were replaced.
-_LOOKS_S: Final = (0.0, 60.0, 600.0)
+#: Between looks, and from the third one on: for what processes of the version before park until they are replaced.
+_SECOND_LOOK_S: Final = 60.0
+_LOOK_S: Final = 600.0
 _FIRST_BACKOFF_S: Final = 1.0
 _MAX_BACKOFF_S: Final = 60.0
 _NAMED: Final = 10
@@ -64,7 +66,7 @@ def tier(topic: str) -> float | None:
 
 
 class Takeover:
-    """Does it once for a process, in the background.
+    """Does it in the background.
 
     Args:
         known: returns the names of the subscribers that are configured.
@@ -88,19 +90,28 @@ class Takeover:
         self._has_named = False
 
     async def run(self) -> None:
-        """Look a few times, and return. Trouble of the log is waited out."""
-        for wait_s in _LOOKS_S if self._is_shared else _LOOKS_S[:1]:
+        """Look while this process is the one to do it: once, or for ever where others write too.
+
+        Trouble of the log is waited out.
+        """
+        for wait_s in chain((_SECOND_LOOK_S,), repeat(_LOOK_S)):
+            await self._topics.has_first.wait()
+            await self._look_until_it_works()
+            if not self._is_shared:
+                return
             await sleep(self._clock, wait_s)
-            backoff_s = _FIRST_BACKOFF_S
-            while True:
-                try:
-                    await self.look()
-                    break
-                except Exception as exc:  # the top of a task: what is not moved is not delivered
-                    is_expected = isinstance(exc, GatewayError) and exc.retriable
-                    _log.warning("retry.takeover_failed", error=redaction.fault(exc), exc_info=not is_expected)
-                    await sleep(self._clock, backoff_s)
-                    backoff_s = min(_MAX_BACKOFF_S, backoff_s * 2)
+
+    async def _look_until_it_works(self) -> None:
+        backoff_s = _FIRST_BACKOFF_S
+        while self._topics.has_first.is_set():
+            try:
+                await self.look()
+                return
+            except Exception as exc:  # the top of a task: what is not moved is not delivered
+                is_expected = isinstance(exc, GatewayError) and exc.retriable
+                _log.warning("retry.takeover_failed", error=redaction.fault(exc), exc_info=not is_expected)
+                await sleep(self._clock, backoff_s)
+                backoff_s = min(_MAX_BACKOFF_S, backoff_s * 2)
 
     async def look(self) -> None:
         """Move what is left in old topics now.
@@ -112,7 +123,10 @@ class Takeover:
         self._topics.apply([one for topic, left in found.items() if left and (one := tier(topic)) is not None])
         old = {topic: left for topic, left in found.items() if tier(topic) is None}
         turns = asyncio.Semaphore(_AT_ONCE)
-        await asyncio.gather(*(self._move(topic, turns) for topic, left in sorted(old.items()) if left))
+        moving = [self._move(topic, turns) for topic, left in sorted(old.items()) if left]
+        for fault in await asyncio.gather(*moving, return_exceptions=True):
+            if fault is not None:
+                raise fault
         if old and self._is_shared and not self._has_named:
             self._has_named = True
             _log.info(
@@ -145,17 +159,39 @@ async def take_over(log: EventLog, topic: str, subscriber: str, *, again: Callab
         GatewayError: the log does not take or give it now; what was moved is moved.
     """
     moved = 0
-    reader = await log.reader(topic, [topic], start="earliest")
+    begins = await _begins(log, topic)
+    reader = await log.browse(topic, [topic], positions=begins)
     try:
         ends = await reader.ends()
         while await has_more(reader, ends):
-            records = await reader.fetch(max_records=_BATCH, wait_s=_FETCH_WAIT_S)
-            await _store(log, [record for record in records if not record.flaw], topic, subscriber, again, clock)
-            moved += len(records)
-            await _pass(reader, {record.partition: record.offset + 1 for record in records})
+            batch = await reader.fetch(max_records=_BATCH, wait_s=_FETCH_WAIT_S)
+            gaps.report_each(log.kind, [(topic, gap) for gap in batch.gaps])
+            await _store(log, [record for record in batch if not record.flaw], topic, subscriber, again, clock)
+            moved += len(batch)
+            await _pass(log, topic, batch.ends)
     finally:
         await reader.close()
+        log.cursors.release(begins)
+        log.cursors.forget(topic)
     return moved
+
+
+async def _begins(log: EventLog, topic: str) -> dict[str, int]:
+    """Return what the topic's group has not passed: by partition, where that begins."""
+    reader = await log.browse(topic, [topic], start="earliest")
+    try:
+        partitions = await reader.ends()
+    finally:
+        await reader.close()
+    placed = await log.cursors.load(topic, [topic], partitions, start="earliest")
+    gaps.report_each(log.kind, [(topic, one.gap) for one in placed.values() if one.gap is not None])
+    return {name: one.offset for name, one in placed.items()}
+
+
+async def _pass(log: EventLog, topic: str, positions: Mapping[str, int]) -> None:
+    for partition, offset in positions.items():
+        log.cursors.commit(topic, partition, offset)
+    await log.cursors.flush()
 
 
 async def _store(
@@ -163,17 +199,11 @@ async def _store(
 ) -> None:
     forms = []
     for record in records:
-        parked = parking.read(record)
-        is_replay = topic.startswith(f"{parking.REPLAY}.")
-        target = parking.REPLAY if is_replay else again(max(0.0, parked.due - clock.now()))
-        shared = parking.owned(record, target, subscriber)
-        forms.append((shared, *parking.last_forms(record, parked.trail, subscriber)))
+        parked = retry_records.read(record)
+        is_replay = topic.startswith(f"{retry_records.REPLAY}.")
+        target = retry_records.REPLAY if is_replay else again(max(0.0, parked.due - clock.now()))
+        shared = retry_records.owned(record, target, subscriber)
+        forms.append((shared, *retry_records.last_forms(record, parked.trail, subscriber)))
     if forms:
         for number, error in (await store(log, forms)).items():
             _log.error("delivery.lost", id=redaction.event_id(records[number].id), topic=topic, error=error)
-
-
-async def _pass(reader: LogReader, positions: Mapping[str, int]) -> None:
-    for partition, offset in positions.items():
-        reader.commit(partition, offset)
-    await reader.flush()

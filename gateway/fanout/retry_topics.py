@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from gateway.clock import Clock
-from gateway.fanout import parking
+from gateway.fanout import retry_records
 from gateway.fanout.job import Recipient
 from gateway.fanout.partition_queue import Window
 from gateway.fanout.retry_feed import TopicFeed
@@ -41,7 +41,7 @@ _MAX_SPAN: Final = 50_000
 
 def topics(tiers: Collection[float]) -> list[str]:
     """Return the shared topics for these delays, in seconds, of all subscribers."""
-    return [parking.REPLAY, *(parking.retry_topic(one) for one in sorted({FIRST_WAIT_S, *tiers}))]
+    return [retry_records.REPLAY, *(retry_records.retry_topic(one) for one in sorted({FIRST_WAIT_S, *tiers}))]
 
 
 class RetryTopics:
@@ -79,6 +79,8 @@ class RetryTopics:
         self._feeds: dict[str, TopicFeed] = {}
         self._tending: list[asyncio.Task[None]] = []
         self._is_started = False
+        #: This process has the first partition of ``replay``: one of all processes has it.
+        self.has_first = asyncio.Event()
 
     @property
     def held(self) -> int:
@@ -124,8 +126,8 @@ class RetryTopics:
 
     def topic(self, delay_s: float) -> str:
         """Return the topic for an event whose next attempt is in so many seconds."""
-        fitting = parking.tier(list(self._tiers), delay_s)
-        return parking.retry_topic(min(self._tiers) if fitting is None else fitting)
+        fitting = retry_records.tier(list(self._tiers), delay_s)
+        return retry_records.retry_topic(min(self._tiers) if fitting is None else fitting)
 
     def _add(self, topic: str) -> None:
         if topic in self._feeds:
@@ -140,11 +142,17 @@ class RetryTopics:
             again=self.topic,
             window=Window(max(1, self._max_events // parts), max(1, self._max_bytes // parts), _MAX_SPAN),
             on_change=self._reading.changed,
+            on_partitions=self._has_partitions,
             clock=self._clock,
             metrics=self._metrics,
         )
         if self._is_started:
             self._feed(feed)
+
+    def _has_partitions(self, feed: TopicFeed) -> None:
+        if feed.topic == retry_records.REPLAY:
+            is_first = not feed.partitions.isdisjoint((retry_records.REPLAY, f"{retry_records.REPLAY}-0"))
+            self.has_first.set() if is_first else self.has_first.clear()
 
     def _feed(self, feed: TopicFeed) -> None:
         self._reading.add(feed)

@@ -1,6 +1,6 @@
 """Which event may be attempted next: pure, no tasks, no clock, no I/O.
 
-Every job is at one place::
+Every job is in one state::
 
             due later                    due now
     offer ─────────────► LATER ─────────────────────────┐
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from gateway.fanout.job import Job
 
 
-class Place(IntEnum):
+class JobState(IntEnum):
     """Where a job stands; see the picture above."""
 
     LATER = 0
@@ -67,7 +67,7 @@ class Schedule:
     def offer(self, job: Job, now: float) -> None:
         """Take a job in; it goes out when its ``due`` is past and its key is free."""
         if job.due > now:
-            job.place = Place.LATER
+            job.state = JobState.LATER
             heapq.heappush(self._timers, (job.due, next(self._number), job))
         else:
             self._enter(job)
@@ -88,17 +88,17 @@ class Schedule:
             job = self._new.popleft()
         else:
             job = self._take_retry(is_probe=is_probe)
-        job.place = Place.FLIGHT
+        job.state = JobState.FLIGHT
         return job
 
     def finish(self, job: Job) -> None:
         """A job in flight needs nothing more; the next of its key may go."""
-        job.place = Place.GONE
+        job.state = JobState.GONE
         self._promote(job)
 
     def postpone(self, job: Job, due: float) -> None:
         """A job in flight is to be tried again at ``due``; its key waits with it."""
-        job.place = Place.WAITING
+        job.state = JobState.WAITING
         job.due = due
         self.waiting += 1
         heapq.heappush(self._timers, (due, next(self._number), job))
@@ -109,19 +109,19 @@ class Schedule:
 
     def discard(self, job: Job) -> None:
         """Forget a job that is not in flight."""
-        before, job.place = job.place, Place.GONE
-        if before is Place.WAITING:
+        before, job.state = job.state, JobState.GONE
+        if before is JobState.WAITING:
             self.waiting -= 1
-        if before in (Place.READY, Place.WAITING):
+        if before in (JobState.READY, JobState.WAITING):
             self._promote(job)
-        if before in (Place.LATER, Place.READY, Place.WAITING):
+        if before in (JobState.LATER, JobState.READY, JobState.WAITING):
             self._gone += 1
             if 2 * self._gone > len(self._new) + len(self._retries) + len(self._timers):
                 self._sweep()
 
     def next_due(self) -> float | None:
         """When :meth:`take` may have more to give, if nothing else happens."""
-        while self._timers and self._timers[0][2].place is Place.GONE:
+        while self._timers and self._timers[0][2].state is JobState.GONE:
             heapq.heappop(self._timers)
             self._gone -= 1
         return self._timers[0][0] if self._timers else None
@@ -134,13 +134,13 @@ class Schedule:
                 if behind is None:
                     behind = self._keys[key] = deque()
                 behind.append(job)
-                job.place = Place.BEHIND
+                job.state = JobState.BEHIND
                 return
             self._keys[key] = None
         self._be_ready(job)
 
     def _be_ready(self, job: Job, *, is_first: bool = False) -> None:
-        job.place = Place.READY
+        job.state = JobState.READY
         if job.trail.steps:
             heapq.heappush(self._retries, (job.due, next(self._number), job))
         elif is_first:
@@ -150,10 +150,10 @@ class Schedule:
 
     def _shed(self) -> None:
         """Forget what is gone at the heads, so that each head may go out."""
-        while self._new and self._new[0].place is Place.GONE:
+        while self._new and self._new[0].state is JobState.GONE:
             self._new.popleft()
             self._gone -= 1
-        while self._retries and self._retries[0][2].place is Place.GONE:
+        while self._retries and self._retries[0][2].state is JobState.GONE:
             heapq.heappop(self._retries)
             self._gone -= 1
 
@@ -167,7 +167,7 @@ class Schedule:
 
     def _least_probed(self) -> tuple[float, int, Job]:
         """Return the retry that failed the fewest probes; of several, the one that has been due for longest."""
-        there = (one for one in self._retries if one[2].place is Place.READY)
+        there = (one for one in self._retries if one[2].state is JobState.READY)
         return min(there, key=lambda one: (one[2].probes, one[0], one[1]))
 
     def _promote(self, job: Job) -> None:
@@ -177,7 +177,7 @@ class Schedule:
         behind = self._keys[key]
         while behind:
             following = behind.popleft()
-            if following.place is Place.BEHIND:
+            if following.state is JobState.BEHIND:
                 self._be_ready(following)
                 return
         del self._keys[key]
@@ -185,18 +185,18 @@ class Schedule:
     def _wake(self, now: float) -> None:
         while self._timers and self._timers[0][0] <= now:
             job = heapq.heappop(self._timers)[2]
-            if job.place is Place.LATER:
+            if job.state is JobState.LATER:
                 self._enter(job)
-            elif job.place is Place.WAITING:
+            elif job.state is JobState.WAITING:
                 self.waiting -= 1
                 self._be_ready(job)
             else:
                 self._gone -= 1
 
     def _sweep(self) -> None:
-        self._new = deque(job for job in self._new if job.place is not Place.GONE)
-        self._retries = [one for one in self._retries if one[2].place is not Place.GONE]
+        self._new = deque(job for job in self._new if job.state is not JobState.GONE)
+        self._retries = [one for one in self._retries if one[2].state is not JobState.GONE]
         heapq.heapify(self._retries)
-        self._timers = [timer for timer in self._timers if timer[2].place is not Place.GONE]
+        self._timers = [timer for timer in self._timers if timer[2].state is not JobState.GONE]
         heapq.heapify(self._timers)
         self._gone = 0

@@ -31,10 +31,10 @@ from uuid import uuid4
 import orjson
 import structlog
 
+from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError
 from gateway.fanout import beginnings
-from gateway.fanout.clock import Clock, sleep
-from gateway.fanout.gate import Lasting
+from gateway.fanout.flow_control import Lasting
 from gateway.fanout.scan import has_more
 from gateway.log import Begins, Entry, EventLog, LogReader, Record
 from gateway.telemetry import redaction

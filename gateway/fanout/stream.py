@@ -19,11 +19,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.clock import Clock, sleep
 from gateway.config.settings import Subscriber
 from gateway.errors import NotNow, SenderError, Transient
 from gateway.event import parse as parse_event
 from gateway.fanout import planning
-from gateway.fanout.clock import Clock, sleep
 from gateway.fanout.transform import Transform
 from gateway.log import Batch, EventLog, LogReader, Record
 
@@ -41,7 +41,7 @@ _MAX_PARTITIONS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StreamCursor:
     """Where a client is.
 
     Args:
@@ -88,24 +88,24 @@ class EventStream:
             TooManyClients, BadLastEventId: before the first chunk.
         """
         if last_event_id:
-            place = parse(last_event_id)
+            cursor = parse(last_event_id)
         else:
-            place = Place(self._clock.now() if self._subscriber.start == "latest" else 0.0, {})
+            cursor = StreamCursor(self._clock.now() if self._subscriber.start == "latest" else 0.0, {})
         if self._clients >= MAX_CLIENTS:
             raise TooManyClients(f"{MAX_CLIENTS} clients read {self._subscriber.name} already")
         self._clients += 1
         try:
-            async for chunk in self._read(place, heartbeat_s):
+            async for chunk in self._read(cursor, heartbeat_s):
                 yield chunk
         finally:
             self._clients -= 1
 
-    async def _read(self, place: Place, heartbeat_s: float) -> AsyncIterator[bytes]:
+    async def _read(self, cursor: StreamCursor, heartbeat_s: float) -> AsyncIterator[bytes]:
         reader = await self._log.browse(
             f"stream.{self._subscriber.name}", self._subscriber.topics, start=self._subscriber.start
         )
         try:
-            await _seek(reader, place)
+            await _seek(reader, cursor)
             yield b": connected\n\n"
             now = asyncio.get_running_loop().time
             due = now() + heartbeat_s
@@ -118,9 +118,9 @@ class EventStream:
                     due = now()
                 chunks: list[bytes] = []
                 for record in records:
-                    place.offsets[record.partition] = record.offset + 1
+                    cursor.offsets[record.partition] = record.offset + 1
                     if not record.flaw and (self._wants is None or self._wants(record)):
-                        chunks.append(self._chunk(record, place))
+                        chunks.append(self._chunk(record, cursor))
                 if not chunks and now() >= due:
                     chunks.append(b": still here\n\n")
                 if chunks:
@@ -131,19 +131,19 @@ class EventStream:
         finally:
             await reader.close()
 
-    def _chunk(self, record: Record, place: Place) -> bytes:
+    def _chunk(self, record: Record, cursor: StreamCursor) -> bytes:
         value = record.value if self._transform is None else self._transform.apply(record.value)
         lines = b"".join(b"data: " + line + b"\n" for line in value.splitlines())
-        return b"id: %s\nevent: %s\n%s\n" % (format_place(place).encode(), _type(record).encode(), lines)
+        return b"id: %s\nevent: %s\n%s\n" % (format_cursor(cursor).encode(), _type(record).encode(), lines)
 
 
-def format_place(place: Place) -> str:
+def format_cursor(cursor: StreamCursor) -> str:
     """A place in the log as an event's id."""
-    offsets = ",".join(f"{partition}:{offset}" for partition, offset in sorted(place.offsets.items()))
-    return f"{place.since:.3f};{offsets}"
+    offsets = ",".join(f"{partition}:{offset}" for partition, offset in sorted(cursor.offsets.items()))
+    return f"{cursor.since:.3f};{offsets}"
 
 
-def parse(text: str) -> Place:
+def parse(text: str) -> StreamCursor:
     """A place in the log from an event's id.
 
     Raises:
@@ -154,14 +154,14 @@ def parse(text: str) -> Place:
     if not _SINCE.match(since) or len(parts) > _MAX_PARTITIONS or not all(_OFFSET.match(part) for part in parts):
         raise BadLastEventId("Last-Event-ID is not one that this stream gave")
     split = (part.rpartition(":") for part in parts)
-    return Place(float(since), {partition: int(offset) for partition, _, offset in split})
+    return StreamCursor(float(since), {partition: int(offset) for partition, _, offset in split})
 
 
-async def _seek(reader: LogReader, place: Place) -> None:
-    await reader.seek_to_time(place.since)
+async def _seek(reader: LogReader, cursor: StreamCursor) -> None:
+    await reader.seek_to_time(cursor.since)
     # The subscriber may have had other topics then.
-    for partition in place.offsets.keys() & (await reader.ends()).keys():
-        await reader.seek(partition, place.offsets[partition])
+    for partition in cursor.offsets.keys() & (await reader.ends()).keys():
+        await reader.seek(partition, cursor.offsets[partition])
 
 
 def _type(record: Record) -> str:

@@ -15,7 +15,7 @@ from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError
 from gateway.fanout import tls
 from gateway.fanout.filters import compile_filter
-from gateway.fanout.guard import Allowed
+from gateway.fanout.ssrf import Allowed
 from gateway.fanout.transform import Transform
 from gateway.signing import Signer
 

@@ -17,8 +17,8 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from gateway.config import webhook_url
-from gateway.fanout.guard import Allowed, socket_factory
 from gateway.fanout.http_answer import Answer, NotHttp
+from gateway.fanout.ssrf import Allowed, socket_factory
 
 #: Idle connections are closed by us before common servers close them (gunicorn 2 s, Node and uvicorn 5 s):
 #: a POST sent into a closing connection fails, and nobody may repeat it unasked (RFC 9110, section 9.2.2).

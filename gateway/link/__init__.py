@@ -18,6 +18,6 @@ delivers them twice. What is not answered within ``resend_s`` of the break, or `
 """
 
 from gateway.link.client import LinkPolicy, LogClient
-from gateway.link.server import LogServer
+from gateway.link.server import LogServer, remove_other_sockets
 
-__all__ = ["LinkPolicy", "LogClient", "LogServer"]
+__all__ = ["LinkPolicy", "LogClient", "LogServer", "remove_other_sockets"]

@@ -27,7 +27,7 @@ from gateway.link.frames import (
     trimmed_in,
 )
 from gateway.log import ALL_NEW, Appended, Entry
-from gateway.log.journal import segment
+from gateway.log.journal import batch_format
 from gateway.log.journal.following import Follower, Positions, Snapshot, WriterState
 from gateway.sockets import connected
 
@@ -160,7 +160,7 @@ class LogClient:
             ValueError: an id is not 32 hex digits, or a text is not Unicode.
             JournalUnavailable: see :meth:`append`.
         """
-        return self.append(b"".join(map(segment.encode, entries)))
+        return self.append(b"".join(map(batch_format.encode, entries)))
 
     def append(self, records: bytes) -> asyncio.Future[Appended]:
         """See :meth:`gateway.log.journal.following.Writer.append`."""

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import orjson
@@ -218,3 +219,10 @@ class _Peer(asyncio.Protocol):
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+
+def remove_other_sockets(link: Path | None) -> None:
+    """Remove the sockets that log processes of earlier gateways left: the folder is ours, by its lock."""
+    for path in link.parent.glob("log-*.link") if link is not None else ():
+        if path != link:
+            path.unlink(missing_ok=True)

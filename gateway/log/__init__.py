@@ -164,7 +164,7 @@ OnRevoked = Callable[[Collection[str]], Awaitable[None]]
 
 
 class LogReader(Protocol):
-    """One consumer group's reading position. Used by one task at a time."""
+    """A reading position that is nobody's, see :meth:`BrowsedLog.browse`. Used by one task at a time."""
 
     async def fetch(self, *, max_records: int, wait_s: float) -> Batch:
         """The next records in order, at most ``max_records``; empty when none came within ``wait_s`` seconds.
@@ -172,15 +172,6 @@ class LogReader(Protocol):
         Raises:
             Transient: the log cannot be read now; call again later.
         """
-
-    def commit(self, partition: str, offset: int) -> None:
-        """Everything below ``offset`` is done. Never blocks; durable within a second, or after :meth:`flush`.
-
-        A crash before that repeats events, never loses any. An offset below an earlier one is ignored.
-        """
-
-    async def flush(self) -> None:
-        """Make all commits so far durable."""
 
     def pause(self, partitions: Collection[str]) -> None:
         """Stop returning records of these partitions; the position stays."""
@@ -193,9 +184,6 @@ class LogReader(Protocol):
 
     async def seek_to_time(self, unix_s: float) -> None:
         """Go on from the first record appended at or after this time, in every partition."""
-
-    async def lag(self) -> Mapping[str, int]:
-        """Records not yet committed, by partition. On the journal an upper bound: it counts all topics."""
 
     async def ends(self) -> Mapping[str, int]:
         """The offset that the next record gets, by partition, as of now.
@@ -215,7 +203,7 @@ class LogReader(Protocol):
         """What tells each topic from another one of its name, before or after it; without those that it cannot tell."""
 
     async def close(self) -> None:
-        """Flush and give the reader back. May be called twice."""
+        """Give the reader back. May be called twice."""
 
 
 class AssignedReader(Protocol):
@@ -334,18 +322,17 @@ class BrowsedLog(Protocol):
         """Open a reading position that is nobody's: it has all partitions at once, and nothing is kept of it.
 
         Any number of these read the same topics at a time, also on other machines; none disturbs another or a group.
-        Its commits go nowhere.
 
         Args:
             name: for logs and metrics only.
-            topics: as of :meth:`reader`.
+            topics: what to read; all of them vendor events, or one internal topic.
             start: where it begins.
             positions: read these partitions and no others, from these offsets.
         """
 
 
 class EventLog(BrowsedLog, Protocol):
-    """A log that can be appended to, looked through, and read under a name."""
+    """A log that can be appended to, looked through, and shared by cursors that have names."""
 
     @property
     def kind(self) -> LogKind:
@@ -354,23 +341,6 @@ class EventLog(BrowsedLog, Protocol):
     @property
     def cursors(self) -> CursorStore:
         """Positions of the cursors that share a reading, see :meth:`join`."""
-
-    async def reader(
-        self,
-        group: str,
-        topics: Collection[str],
-        *,
-        start: Start | Begins = "latest",
-        on_revoked: OnRevoked | None = None,
-    ) -> LogReader:
-        """Open a reading position under a durable name.
-
-        Args:
-            group: name of the cursor; the same name goes on where it stood.
-            topics: what to read; all of them vendor events, or one internal topic.
-            start: where a name that is new begins; a :class:`Begin` for each topic, where that was fixed before.
-            on_revoked: awaited before partitions are given away.
-        """
 
     async def unfinished(self, group_of: Callable[[str], str | None]) -> Mapping[str, int]:
         """Return internal topics that exist, each with the number of records that a group has not passed in it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -12,7 +12,8 @@ import structlog
 
 from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError
-from gateway.log import Batch, EventLog, LogReader
+from gateway.log import EventLog, LogReader
+from gateway.log.attached import AttachedCursors, Change
 from gateway.log.cursor import Cursor
 from gateway.telemetry import redaction
 
@@ -59,36 +60,12 @@ class ReadingPolicy:
     max_backoff_s: float = 30.0
 
 
-class Change:
-    """Lets tasks wait until somebody says that something has changed."""
-
-    def __init__(self) -> None:
-        self._waiting: set[asyncio.Future[None]] = set()
-
-    async def wait(self) -> None:
-        """Return after the next :meth:`happened`."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.add(future)
-        try:
-            await future
-        finally:
-            self._waiting.discard(future)
-
-    def happened(self) -> None:
-        """Let all go on who wait."""
-        for future in self._waiting:
-            if not future.done():
-                future.set_result(None)
-
-
 class CatchUps:
     """Runs the catch-ups of one shared reading.
 
     Args:
-        shared: where the shared reading is, by partition.
+        attached: those who are where the shared reading is, and where that is.
         change: when somebody has more room, or waits for a place.
-        meet: attaches a cursor that has met the shared reading.
-        take: hands a batch over and moves the cursor's ``next``; returns False when the consumer failed.
     """
 
     def __init__(
@@ -97,18 +74,14 @@ class CatchUps:
         clock: Clock,
         policy: ReadingPolicy,
         *,
-        shared: Mapping[str, int],
+        attached: AttachedCursors,
         change: Change,
-        meet: Callable[[Cursor], None],
-        take: Callable[[Cursor, Batch], bool],
     ) -> None:
         self._log = log
         self._clock = clock
         self._policy = policy
-        self._shared = shared
+        self._attached = attached
         self._change = change
-        self._meet = meet
-        self._take = take
         self._queue: deque[Cursor] = deque()
         self._running: dict[Cursor, asyncio.Task[None]] = {}
         self._resting: dict[Cursor, asyncio.Task[None]] = {}
@@ -124,8 +97,8 @@ class CatchUps:
         for cursor in detached:
             if self._is_known(cursor) or not cursor.is_placed or not _is_ready(cursor):
                 continue
-            if cursor.has_met(self._shared):
-                self._meet(cursor)
+            if cursor.has_met(self._attached.shared):
+                self._attached.attach(cursor)
             else:
                 self._queue.append(cursor)
                 self._change.happened()
@@ -185,7 +158,7 @@ class CatchUps:
         begins = dict(cursor.next)
         reader = await self._log.browse(cursor.name, cursor.topics, positions=begins)
         try:
-            while not cursor.has_met(self._shared):
+            while not cursor.has_met(self._attached.shared):
                 if cursor.next.keys() != begins.keys():
                     return  # it has more partitions now: with another reader
                 if not cursor.consumer.is_willing() or (self._queue and self._clock.monotonic() >= until):
@@ -197,14 +170,14 @@ class CatchUps:
                     return
                 else:
                     await self._change.wait()
-            self._meet(cursor)
+            self._attached.attach(cursor)
         finally:
             await reader.close()
 
     async def _step(self, cursor: Cursor, reader: LogReader, room: int) -> bool:
         most = min(room, self._policy.max_records)
         batch = await reader.fetch(max_records=most, wait_s=self._policy.catch_up_wait_s)
-        return self._take(cursor, batch)
+        return self._attached.give_alone(cursor, batch)
 
 
 def _is_ready(cursor: Cursor) -> bool:

@@ -29,9 +29,10 @@ import structlog
 from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError
 from gateway.log import AssignedReader, Batch, EventLog, Placed
-from gateway.log.catch_up import CatchUps, Change, ReadingPolicy
+from gateway.log.attached import AttachedCursors, Change
+from gateway.log.catch_up import CatchUps, ReadingPolicy
 from gateway.log.cursor import Consumer, Cursor
-from gateway.log.places import Places, foremost, give_up, load, pass_gaps, report_gaps
+from gateway.log.places import Places, foremost, give_up, load, pass_gaps
 from gateway.telemetry import redaction
 
 _POLICY: Final = ReadingPolicy()
@@ -63,8 +64,6 @@ class SharedReader:
         self._clock = clock
         self._policy = policy
         self._cursors: dict[Consumer, Cursor] = {}
-        self._attached: dict[Consumer, Cursor] = {}
-        self._shared: dict[str, int] = {}
         self._assigned: set[str] = set()
         self._begun: set[str] = set()  # of these: where reading begins is known, or that nobody wants them
         self._reader: AssignedReader | None = None
@@ -73,9 +72,8 @@ class SharedReader:
         self._placing: set[asyncio.Task[None]] = set()
         self._one_places = asyncio.Lock()
         self._change = Change()
-        self._catch_ups = CatchUps(
-            log, clock, policy, shared=self._shared, change=self._change, meet=self._attach, take=self._caught
-        )
+        self._attached = AttachedCursors(log, self._change, lambda cursor: self._begin(self._again(cursor)))
+        self._catch_ups = CatchUps(log, clock, policy, attached=self._attached, change=self._change)
 
     # -- what owners and consumers call -------------------------------------------------------------------------
 
@@ -96,7 +94,7 @@ class SharedReader:
         await asyncio.gather(*ending, return_exceptions=True)
         await self._catch_ups.close()
         reader, self._reader = self._reader, None
-        for known in (self._cursors, self._attached, self._shared, self._assigned, self._begun):
+        for known in (self._cursors, self._attached.cursors, self._attached.shared, self._assigned, self._begun):
             known.clear()
         try:
             await self._log.cursors.flush()
@@ -128,25 +126,25 @@ class SharedReader:
         """
         cursor = self._cursors.pop(consumer, None)
         if cursor is not None:
-            self._detach(cursor)
+            self._attached.detach(cursor)
             cursor.is_placed = False
             await self._catch_ups.drop([cursor])
             self._change.happened()
 
     def changed(self) -> None:
         """A consumer has room again, is hungry, or is willing to catch up. Never blocks; cheap when nobody waits."""
-        if len(self._attached) < len(self._cursors):
+        if len(self._attached.cursors) < len(self._cursors):
             self._catch_ups.look([cursor for cursor in self._cursors.values() if not cursor.is_attached])
         self._change.happened()
 
     def is_attached(self, consumer: Consumer) -> bool:
         """Return whether a consumer is where the shared reading is."""
-        return consumer in self._attached
+        return consumer in self._attached.cursors
 
     def positions(self, consumer: Consumer) -> Mapping[str, int]:
         """Return the offset that a consumer gets next, by partition; empty while its positions are not known."""
         cursor = self._cursors.get(consumer)
-        return cursor.positions(self._shared) if cursor is not None else {}
+        return cursor.positions(self._attached.shared) if cursor is not None else {}
 
     async def lags(self) -> dict[Consumer, int | None]:
         """Return how many records each consumer has not committed yet; None while its positions are not known.
@@ -195,7 +193,7 @@ class SharedReader:
         if self._reader is None:
             await self._join()
         assert self._reader is not None
-        room = self._step_size()
+        room = self._attached.step_size(self._policy.max_records)
         if room <= 0:
             await self._wait(self._reader)
             return
@@ -207,16 +205,9 @@ class SharedReader:
             is_busy = len(batch) >= self._policy.busy_records
             await sleep(self._clock, self._policy.busy_linger_s if is_busy else self._policy.linger_s)
 
-    def _step_size(self) -> int:
-        """Return how many records all who are attached can take, without those who hold up the hungry; 0: none."""
-        rooms = {cursor: cursor.consumer.room() for cursor in self._attached.values()}
-        if any(room <= 0 for room in rooms.values()):
-            if not any(room > 0 and cursor.consumer.is_hungry() for cursor, room in rooms.items()):
-                return 0
-            for cursor in [cursor for cursor, room in rooms.items() if room <= 0]:
-                self._detach(cursor)
-                del rooms[cursor]
-        return min(self._policy.max_records, *rooms.values()) if rooms else 0
+    def _hand_out(self, batch: Batch) -> None:
+        if left := self._attached.hand_out(batch):
+            self._catch_ups.look(left)
 
     async def _wait(self, reader: AssignedReader) -> None:
         """Wait until somebody can take something; the log is asked now and then, so that it does not give us up."""
@@ -255,76 +246,6 @@ class SharedReader:
             await self._reader.close()
             self._reader = None  # not before, as a stop in between closes it
 
-    # -- handing out --------------------------------------------------------------------------------------------
-
-    def _hand_out(self, batch: Batch) -> None:
-        """Give a batch to all who are attached, and move the shared position."""
-        ends = {name: end for name, end in batch.ends.items() if end > self._shared.get(name, end)}
-        if not batch and not batch.gaps and not ends:
-            return
-        parts: dict[tuple[frozenset[str], frozenset[str]], Batch] = {}
-        takers: list[tuple[Cursor, Batch]] = []
-        left: list[Cursor] = []
-        for cursor in self._attached.values():
-            kind = cursor.topics, cursor.partitions
-            part = parts.get(kind)
-            if part is None:
-                part = parts[kind] = cursor.part(batch, ends)
-            if cursor.next:
-                part = cursor.beyond(part)
-            if len(part) > cursor.consumer.room():
-                left.append(cursor)
-            elif part or part.gaps or part.ends:
-                takers.append((cursor, part))
-        for cursor in left:
-            self._detach(cursor)
-        if batch.gaps:  # before they are taken: what is taken may be committed at once
-            report_gaps(self._log, {cursor: cursor.positions(self._shared) for cursor, _ in takers}, batch.gaps)
-        self._shared.update(ends)  # before anybody takes: who takes may say that something has changed
-        for cursor, part in takers:
-            self._give(cursor, part)
-        for cursor in self._attached.values():
-            if cursor.next and all(self._shared[name] >= at for name, at in cursor.next.items()):
-                cursor.next = {}
-        if left:
-            self._catch_ups.look(left)
-
-    def _caught(self, cursor: Cursor, batch: Batch) -> bool:
-        """Give what was read for one cursor alone; returns False when it failed."""
-        if batch.gaps:
-            report_gaps(self._log, {cursor: cursor.next}, batch.gaps)
-        if not self._give(cursor, batch):
-            return False
-        cursor.next.update(batch.ends)
-        return True
-
-    def _give(self, cursor: Cursor, batch: Batch) -> bool:
-        try:
-            cursor.consumer.take(batch)
-        except Exception as exc:  # what it has taken of it is not known: it begins again
-            _log.error("reading.take_failed", group=cursor.name, error=redaction.fault(exc), exc_info=True)
-            self._detach(cursor)
-            cursor.is_placed = False
-            self._begin(self._again(cursor))
-            return False
-        return True
-
-    # -- attaching ----------------------------------------------------------------------------------------------
-
-    def _attach(self, cursor: Cursor) -> None:
-        """Let a cursor that has met the shared reading go on with it."""
-        cursor.next = {name: at for name, at in cursor.next.items() if at > self._shared.get(name, at)}
-        cursor.is_attached = True
-        self._attached[cursor.consumer] = cursor
-        self._change.happened()
-
-    def _detach(self, cursor: Cursor) -> None:
-        """Leave a cursor where it is."""
-        if cursor.is_attached:
-            cursor.next = cursor.positions(self._shared)
-            cursor.is_attached = False
-            del self._attached[cursor.consumer]
-
     # -- where cursors begin ------------------------------------------------------------------------------------
 
     async def _on_assigned(self, partitions: Collection[str]) -> Mapping[str, int]:
@@ -337,14 +258,14 @@ class SharedReader:
             self._begun |= new
             for name in new:
                 if (begin := foremost(places, name, self._policy.spread)) is not None:
-                    self._shared[name] = begin
+                    self._attached.shared[name] = begin
             for cursor, placed in places.items():
                 self._place(cursor, {name: at for name, at in placed.items() if name in new})
             pass_gaps(self._log, places)
         for cursor in self._cursors.values():
             if cursor not in places:
                 self._begin(self._admit(cursor))
-        return {name: self._shared[name] for name in new if name in self._shared}
+        return {name: self._attached.shared[name] for name in new if name in self._attached.shared}
 
     async def _load_most(self, partitions: Collection[str]) -> Places:
         """Return where cursors go on, as soon as it is known of one: nobody waits for somebody else's trouble."""
@@ -362,14 +283,14 @@ class SharedReader:
         if self._cursors.get(cursor.consumer) is not cursor:
             return
         positions = {name: place.offset for name, place in placed.items()}
-        self._detach(cursor)
+        self._attached.detach(cursor)
         cursor.next.update(positions)
         cursor.partitions = cursor.partitions.union(positions)
         cursor.is_placed = True
         if positions:
             cursor.consumer.assigned(positions)
-        if cursor.has_met(self._shared):
-            self._attach(cursor)
+        if cursor.has_met(self._attached.shared):
+            self._attached.attach(cursor)
         else:
             self._catch_ups.look([cursor])
 
@@ -389,7 +310,7 @@ class SharedReader:
             return False
         placed = places[cursor]
         pass_gaps(self._log, places)
-        if not placed.keys() <= self._shared.keys() and placed.keys() <= self._begun:
+        if not placed.keys() <= self._attached.shared.keys() and placed.keys() <= self._begun:
             # Nobody has read these partitions so far, so the log's reader stands nowhere in them.
             self._is_whole = False
             self._change.happened()
@@ -414,13 +335,13 @@ class SharedReader:
         touched = [cursor for cursor in self._cursors.values() if cursor.partitions & gone]
         for cursor in touched:
             is_attached = cursor.is_attached
-            self._detach(cursor)
+            self._attached.detach(cursor)
             cursor.partitions -= gone
             cursor.next = {name: at for name, at in cursor.next.items() if name not in gone}
             if is_attached:
-                self._attach(cursor)
+                self._attached.attach(cursor)
         for name in gone:
-            self._shared.pop(name, None)
+            self._attached.shared.pop(name, None)
         await self._catch_ups.drop(touched)
         await give_up(self._log, touched, gone, flush_s=self._policy.flush_s)
         self.changed()

@@ -37,7 +37,7 @@ from gateway.log.kafka import topics
 from gateway.log.kafka.availability import State
 from gateway.log.kafka.errors import Problem
 from gateway.log.kafka.options import Backoff, KafkaOptions
-from gateway.log.kafka.partition_queue import Ticket
+from gateway.log.kafka.send_queue import Ticket
 from gateway.log.kafka.writer import Writer
 from gateway.log.kafka.writer_policy import WriterPolicy
 from gateway.log.shared_reader import SharedReader

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from gateway.log import Batch, Record, Start
 from gateway.log.journal import EVENTS
-from gateway.log.kafka.partition_queue import weight
+from gateway.log.kafka.send_queue import weight
 from gateway.log.kafka.writer import Writer
 from gateway.publisher.positions import cursor_name
 

@@ -70,6 +70,8 @@ class Indexer:
         self._index: Index | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._readers: dict[str, JournalReader] = {}
+        #: By stream that is read: everything below can be found.
+        self._done: dict[str, int] = {}
         self._published: list[Published] = []
         self._published_records = 0
         self._moved = asyncio.Event()
@@ -112,7 +114,7 @@ class Indexer:
     def _indexed(self, stream: str) -> int:
         """Everything below can be found."""
         reader = self._readers.get(stream)
-        return self._journal.floor(stream) if reader is None else reader.committed
+        return self._journal.floor(stream) if reader is None else self._done[stream]
 
     async def caught_up(self, timeout_s: float = 10.0) -> bool:
         """Wait until everything that is in the journal now can be found; False when it takes longer."""
@@ -165,7 +167,7 @@ class Indexer:
                     linger_s = min(_LINGER_S, max(_REST_S, linger_s) * _BATCH / 2 / len(records))
                     await self._rest(took_s * _REST if len(records) == _BATCH else linger_s)
                 else:
-                    reader.commit(stream, reader.position)  # what could not be read at the end was passed over
+                    self._done[stream] = reader.position  # what could not be read at the end was passed over
                     self._moved.set()
             except Exception as exc:  # the top of a task
                 if isinstance(exc, (GatewayError, sqlite3.Error)):
@@ -192,6 +194,7 @@ class Indexer:
             await reader.close()
             raise sqlite3.DatabaseError("the index is ahead of its journal")
         await reader.seek(stream, position or 0)
+        self._done[stream] = reader.position
         self._readers[stream] = reader
         self._moved.set()
         return reader
@@ -202,7 +205,7 @@ class Indexer:
         end = reader.position
         await self._do(lambda opened: opened.add(stream, records, keys_of, end))
         took_s = time.perf_counter() - started
-        reader.commit(stream, end)
+        self._done[stream] = end
         self._moved.set()
         if stream == EVENTS:
             self._count(records)

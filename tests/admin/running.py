@@ -14,7 +14,8 @@ import aiohttp
 
 from gateway.app import App
 from gateway.config.settings import Settings
-from gateway.telemetry.metrics import CATALOGUE, METRICS
+from gateway.telemetry.metric_catalogue import CATALOGUE
+from gateway.telemetry.metrics import METRICS
 from gateway.traffic import GENERATORS, requests
 from gateway.traffic.client import Connection, Target, encode
 

@@ -26,7 +26,8 @@ from gateway.admin.server import AdminServer
 from gateway.config.settings import Settings
 from gateway.errors import Broken
 from gateway.sockets import connected, listen, listen_locally
-from gateway.telemetry.metrics import CATALOGUE, Kind, Metrics
+from gateway.telemetry.metric_catalogue import CATALOGUE, Kind
+from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.reports import Family, Merged, Report, Reports, ReportServer, families
 
 Start = Callable[..., Any]

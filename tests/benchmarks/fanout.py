@@ -25,15 +25,15 @@ import uvloop
 from prometheus_client import CollectorRegistry
 from yarl import URL
 
+from gateway.clock import SystemClock
 from gateway.fanout.attempts import AttemptLog
-from gateway.fanout.clock import SystemClock
 from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.fanout import GROUP
 from gateway.fanout.filters import compile_filter
-from gateway.fanout.guard import Allowed
 from gateway.fanout.plan import Plan
 from gateway.fanout.planning import wants as asks
 from gateway.fanout.reader import SubscriberReader
+from gateway.fanout.ssrf import Allowed
 from gateway.fanout.telling import Telling
 from gateway.log import Entry
 from gateway.log.shared_reader import SharedReader

@@ -55,11 +55,12 @@ async def _append(journal: Journal, start: int, count: int) -> float:
 
 async def _read(journal: Journal, group: str, most: int, start: str = "earliest") -> tuple[int, float]:
     """Events read and processor seconds, positions committed on the way."""
-    reader = await journal.reader(group, [], start=start)  # type: ignore[arg-type]
+    placed = await journal.cursors.load(group, ["sms.dr"], [EVENTS], start=start)  # type: ignore[arg-type]
+    reader = await journal.browse(group, [], positions={EVENTS: placed[EVENTS].offset})
     count, before = 0, time.process_time()
     while count < most and (records := await reader.fetch(max_records=500, wait_s=0)):
         count += len(records)
-        reader.commit(EVENTS, records[-1].offset + 1)
+        journal.cursors.commit(group, EVENTS, records[-1].offset + 1)
     spent = time.process_time() - before
     await reader.close()
     return count, spent

@@ -16,10 +16,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.cli import main
+from gateway.clock import SystemClock
 from gateway.config.loading import load
 from gateway.errors import ConfigError
 from gateway.fanout import planning
-from gateway.fanout.clock import SystemClock
 from gateway.fanout.fanout import FanOut
 from tests.fanout.authority import Authority
 from tests.fanout.memory_log import MemoryLog

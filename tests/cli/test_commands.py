@@ -13,7 +13,7 @@ from gateway import __version__
 from gateway.cli import COMMANDS, main
 from gateway.errors import Broken, ConfigError, JournalDamaged, JournalInUse
 from gateway.log import Entry
-from gateway.log.journal import segment
+from gateway.log.journal import batch_format
 from gateway.log.journal.store import FILE_NAME, Store
 from tests.ports import free_port
 
@@ -33,9 +33,9 @@ def journal_with(folder: Path, *events: tuple[str, str]) -> None:
     folder.mkdir(exist_ok=True)
     store = Store(folder, is_writer=True)
     for number, (topic, kind) in enumerate(events):
-        draft = segment.Draft()
+        draft = batch_format.Draft()
         value = json.dumps({"type": kind, "subject": f"s{number}", "data": {"to": "+155", "raw": {"secret": "x"}}})
-        draft.add((one := Entry(topic, "k", f"{number:032x}", value.encode())).topic, segment.encode(one))
+        draft.add((one := Entry(topic, "k", f"{number:032x}", value.encode())).topic, batch_format.encode(one))
         store.commit({topic if topic.startswith("dlq.") else "events": draft}, {}, 1_770_000_000.0 + number)
     store.close()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from base64 import b64decode
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -20,9 +22,10 @@ from gateway.supervisor import SupervisorPolicy
 from tests.deploy.artefacts import DEPLOY, ROOT, STOP_S, documents, run, walk
 
 CHART = DEPLOY / "helm/nxcloud-gateway"
-EVERYTHING, PLAIN = "everything", "plain"
+EVERYTHING, PLAIN, EMBEDDED = "everything", "plain", "embedded"
 WORKLOADS = ("StatefulSet", "Job")
-BOTH = pytest.mark.parametrize("name", [PLAIN, EVERYTHING])
+EACH = pytest.mark.parametrize("name", [PLAIN, EVERYTHING, EMBEDDED])
+OVER_KAFKA = pytest.mark.parametrize("name", [PLAIN, EVERYTHING])
 
 
 @cache
@@ -64,17 +67,34 @@ def settings_of(name: str, container: dict[str, Any]) -> Settings:
     return loads(config["config.yaml"], environment(name, container))
 
 
-@BOTH
+@EACH
 def test_configuration_is_valid_for_every_pod(name: str) -> None:
     """Every key and variable exists; the admin side is open to other hosts and has a token."""
     for pod in pods(name):
         settings = settings_of(name, pod["spec"]["containers"][0])
         assert "0.0.0.0" == settings.ingest.host == settings.admin.host
         assert settings.admin.token.get_secret_value()
-        assert settings.kafka is not None
+        assert (settings.kafka is None) == (name == EMBEDDED)
 
 
-@BOTH
+def test_without_kafka_one_pod_does_everything() -> None:
+    """One replica of ``run`` with one volume, no budget that would hold up its node; the platform reaches it."""
+    only = one(EMBEDDED, "StatefulSet", "run")
+    assert [only] == of_kind(EMBEDDED, "StatefulSet", "Deployment", "Job")
+    assert 1 == only["spec"]["replicas"]
+    assert ["run"] == only["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert ["journal"] == [claim["metadata"]["name"] for claim in only["spec"]["volumeClaimTemplates"]]
+    assert "Retain" == only["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"]
+    assert [] == of_kind(EMBEDDED, "PodDisruptionBudget", "HorizontalPodAutoscaler", "ScaledObject")
+    service = one(EMBEDDED, "Service", "run")
+    assert "run" == service["spec"]["selector"]["app.kubernetes.io/component"]
+    named = [each["metadata"]["name"] for each in of_kind(EMBEDDED, "Service")]
+    assert only["spec"]["serviceName"] in named
+    (policy,) = of_kind(EMBEDDED, "NetworkPolicy")
+    assert [53, 53, 443] == [port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]]
+
+
+@EACH
 def test_pods_are_confined(name: str) -> None:
     """Not root, read-only, no privileges to gain, the runtime's seccomp profile, no token of the cluster."""
     for pod in pods(name):
@@ -94,7 +114,7 @@ def test_pods_are_confined(name: str) -> None:
             assert container["resources"]["limits"]["memory"]
 
 
-@BOTH
+@EACH
 def test_what_is_written_has_a_place(name: str) -> None:
     """With a read-only root the journal's folder and /tmp are mounts."""
     for pod in pods(name):
@@ -104,7 +124,7 @@ def test_what_is_written_has_a_place(name: str) -> None:
         assert {"/tmp", settings_of(name, container).journal.dir} <= writable
 
 
-@BOTH
+@EACH
 def test_a_changed_file_reaches_the_running_gateway(name: str) -> None:
     """A mount by subPath would never change; the folder is mounted whole, and GATEWAY_CONFIG points into it."""
     for pod in pods(name):
@@ -114,7 +134,7 @@ def test_a_changed_file_reaches_the_running_gateway(name: str) -> None:
         assert str(config.parent) in [mount["mountPath"] for mount in container["volumeMounts"]]
 
 
-@BOTH
+@EACH
 def test_commands_exist(name: str) -> None:
     """Each container runs a command that the gateway has."""
     for pod in pods(name):
@@ -123,7 +143,7 @@ def test_commands_exist(name: str) -> None:
         assert asked[0] in COMMANDS
 
 
-@BOTH
+@EACH
 def test_probes_ask_what_needs_no_token(name: str) -> None:
     """Alive and ready are different questions; both go to the admin port."""
     for document in of_kind(name, "StatefulSet"):
@@ -135,7 +155,7 @@ def test_probes_ask_what_needs_no_token(name: str) -> None:
         assert ["/healthz", "/healthz", "/readyz"] == [get["path"] for get in asked.values()]
 
 
-@BOTH
+@EACH
 def test_a_process_that_is_being_started_again_costs_no_pod(name: str) -> None:
     """The probes are answered by ``deliver``: while it is away the platform is answered all the same."""
     longest_s = SupervisorPolicy().last_pause_s
@@ -145,19 +165,19 @@ def test_a_process_that_is_being_started_again_costs_no_pod(name: str) -> None:
             assert probe["periodSeconds"] * (probe["failureThreshold"] - 1) > 2 * longest_s
 
 
-@BOTH
+@EACH
 def test_grace_is_longer_than_drain_and_stop_together(name: str) -> None:
-    """Nobody is killed who would have ended by itself."""
+    """Nobody is killed who would have ended by itself; who takes callbacks waits for the load balancers."""
     for document in of_kind(name, *WORKLOADS):
         spec = document["spec"]["template"]["spec"]
         hook = spec["containers"][0].get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", [])
-        before_s = sum(int(number) for number in re.findall(r"--(?:settle|timeout)=(\d+)", " ".join(hook)))
+        words = " ".join(hook)
+        before_s = sum(int(number) for number in re.findall(r"(?:--(?:settle|timeout)=|^sleep )(\d+)", words))
         assert spec["terminationGracePeriodSeconds"] > before_s + STOP_S
-        is_serve = "serve" == document["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"]
-        assert is_serve == (before_s > 0)
+        assert (component(document) in ("serve", "run")) == (before_s > 0)
 
 
-@BOTH
+@OVER_KAFKA
 def test_drain_script_is_where_the_image_has_it(name: str) -> None:
     """The hook and the Job call a file of the image."""
     path = re.findall(r"COPY deploy/drain.py (\S+)", (DEPLOY / "Dockerfile").read_text())[0]
@@ -165,7 +185,7 @@ def test_drain_script_is_where_the_image_has_it(name: str) -> None:
     assert {path} == set(calls)
 
 
-@BOTH
+@OVER_KAFKA
 def test_volume_of_a_replica_that_is_scaled_away_stays(name: str) -> None:
     """What the drain did not get to Kafka is not thrown away."""
     assert "Retain" == one(name, "StatefulSet", "serve")["spec"]["persistentVolumeClaimRetentionPolicy"]["whenScaled"]
@@ -185,7 +205,7 @@ def test_job_for_an_orphan_takes_that_replicas_volume() -> None:
     assert serve["spec"]["replicas"] <= 2
 
 
-@BOTH
+@OVER_KAFKA
 def test_selectors_find_their_pods(name: str) -> None:
     """Services, budgets and policies speak of pods that exist, and the platform reaches serve only."""
     labels = [pod["metadata"]["labels"] for pod in pods(name)]
@@ -197,7 +217,7 @@ def test_selectors_find_their_pods(name: str) -> None:
     assert {"serve", "fanout"} == {component(budget) for budget in of_kind(name, "PodDisruptionBudget")}
 
 
-@BOTH
+@OVER_KAFKA
 def test_network_is_closed_but_for_what_is_needed(name: str) -> None:
     """Both directions are ruled; subscribers are looked for outside private networks."""
     policies = of_kind(name, "NetworkPolicy")
@@ -245,19 +265,22 @@ def test_alert_rules_arrive_whole() -> None:
     assert yaml.safe_load(render.ALERTS.read_text())["groups"] == rules
 
 
-@BOTH
+@EACH
 def test_pods_roll_when_configuration_or_secrets_change(name: str) -> None:
     """Both checksums are annotations of the pods."""
     for document in of_kind(name, "StatefulSet"):
         assert {"checksum/config", "checksum/secrets"} <= set(document["spec"]["template"]["metadata"]["annotations"])
 
 
-def template(*arguments: str) -> list[dict[str, Any]]:
+def helm(*command: str, values: str = EVERYTHING) -> str:
+    """Output of helm for the chart with one of our files of values; see :func:`run`."""
+    given = ["-f", str(ROOT / f"tests/deploy/{values}.yaml"), "--kube-version", "1.34.0"]
+    return run("helm", *command, *given, install="helm.sh", is_on_ci=False)
+
+
+def template(*arguments: str, values: str = EVERYTHING) -> list[dict[str, Any]]:
     """What helm makes of the chart with these arguments."""
-    values = ["-f", str(ROOT / "tests/deploy/everything.yaml"), "--kube-version", "1.34.0"]
-    return documents(
-        run("helm", "template", "gateway", str(CHART), *values, *arguments, install="helm.sh", is_on_ci=False)
-    )
+    return documents(helm("template", "gateway", str(CHART), *arguments, values=values))
 
 
 def checksums(rendering: list[dict[str, Any]]) -> list[str]:
@@ -280,6 +303,7 @@ def test_a_change_of_subscribers_alone_rolls_no_pod() -> None:
     "arguments",
     [
         ("--set", "config.kafka=null"),
+        ("--set", "mode=embedded"),
         ("--set", "fanout.autoscaling.enabled=true"),
         ("--set", "serve.drainOrphans[0]=0"),
     ],
@@ -299,13 +323,48 @@ def test_dashboard_arrives_whole() -> None:
     ]
 
 
-def test_helm_lint_finds_nothing() -> None:
+@EACH
+def test_helm_lint_finds_nothing(name: str) -> None:
     """The linter of charts agrees."""
-    values = ["-f", str(ROOT / "tests/deploy/everything.yaml"), "--kube-version", "1.34.0"]
-    run("helm", "lint", "--strict", str(CHART), *values, install="helm.sh", is_on_ci=False)
+    helm("lint", "--strict", str(CHART), values=name)
 
 
-@BOTH
+@pytest.mark.parametrize(
+    ("mistyped", "place"),
+    [
+        ("servee.replicas=3", "additional properties 'servee' not allowed"),
+        ("serve.replica=3", "at '/serve': additional properties 'replica' not allowed"),
+        ("serve.resources.limit.memory=1Gi", "at '/serve/resources': additional properties 'limit' not allowed"),
+        ("networkPolicy.kafkaPorts[0]=kafka", "at '/networkPolicy/kafkaPorts/0': got string, want integer"),
+        ("mode=kafak", "at '/mode': value must be one of 'kafka', 'embedded'"),
+        ("config.subscriberz=x", "at '/config': additional properties 'subscriberz' not allowed"),
+        ("config.ingest.max_waitin=7", "at '/config/ingest': additional properties 'max_waitin' not allowed"),
+        ("config.subscribers[0].concurency=7", "additional properties 'concurency' not allowed"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command", [("lint", str(CHART)), ("template", "gateway", str(CHART))], ids=["lint", "template"]
+)
+def test_mistyped_values_are_refused_with_their_place(command: tuple[str, ...], mistyped: str, place: str) -> None:
+    """By ``values.schema.json``, the gateway's own keys included."""
+    with pytest.raises(AssertionError, match=re.escape(place)):
+        helm(*command, "--set", mistyped)
+
+
+def test_every_default_and_every_key_of_the_gateway_is_allowed() -> None:
+    """The schema refuses none of values.yaml, nor of the documented configuration, nor references to variables."""
+    schema = json.loads(render.VALUES_SCHEMA.read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    reference = {
+        "ingest": {"port": "${PORT:-8080}"},
+        "kafka": {"bootstrap_servers": "${BROKERS}", "partitions": "${N}"},
+    }
+    for given in (values, values | {"config": config}, values | {"config": reference}, {"global": {"any": 1}}):
+        jsonschema.Draft202012Validator(schema).validate(given)
+
+
+@EACH
 def test_schemas_of_kubernetes_agree(name: str) -> None:
     """Every field exists and has the right type, for the versions that the chart is for."""
     validate = pytest.importorskip(

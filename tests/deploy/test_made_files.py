@@ -17,6 +17,11 @@ def test_dashboard_is_as_its_table_says() -> None:
     assert render.dashboard_text() == render.DASHBOARD.read_text(), ADVICE
 
 
+def test_values_of_the_chart_are_checked_by_what_there_is_now() -> None:
+    """A key that was added to values.yaml or to the gateway's configuration is allowed."""
+    assert render.values_schema_text() == render.VALUES_SCHEMA.read_text(), ADVICE
+
+
 def test_run_book_has_every_alert_and_every_metric_as_they_are() -> None:
     """Whoever is woken by an alert finds its section."""
     assert render.runbook_text() == render.RUNBOOK.read_text(), ADVICE

@@ -1,4 +1,4 @@
-"""Alert rules and dashboard: only metrics and labels that exist, and a text for whoever is woken."""
+"""Alert rules and dashboard: only metrics and labels that exist, and for each alert its meaning, check and action."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from deploy import render
-from gateway.telemetry.metrics import CATALOGUE
+from gateway.telemetry.metric_catalogue import CATALOGUE
 from tests.deploy.artefacts import ROOT, metrics_in, run, series, walk
 
 RULES = render.alerts()
@@ -56,11 +56,12 @@ def test_every_outcome_in_an_expression_is_one(expression: str) -> None:
 
 
 @named
-def test_each_alert_says_what_it_means_and_what_to_do(rule: dict[str, Any]) -> None:
-    """At three in the morning nobody wants to guess."""
-    told = rule["annotations"]
-    assert {"summary", "meaning", "action"} == set(told)
-    assert all(len(told[part]) > 30 for part in ("meaning", "action"))
+def test_each_alert_says_what_it_means_what_to_check_and_what_to_do(rule: dict[str, Any]) -> None:
+    """Check and action are lists, one step an item, as the run-book and a notification show them."""
+    texts = rule["annotations"]
+    assert {"summary", "meaning", "check", "action"} == set(texts)
+    assert all(len(texts[part]) > 30 for part in ("meaning", "check", "action"))
+    assert all(re.fullmatch(r"(- .+\n?(  .+\n?)*)+", texts[part]) for part in ("check", "action"))
     assert rule["labels"]["severity"] in ("page", "warning", "info")
     assert rule["alert"].startswith("Gateway")
 

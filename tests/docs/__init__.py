@@ -1,1 +1,1 @@
-"""What the documents show works as shown: programs run against the gateway, configuration loads, pages are plain."""
+"""The documents: what they show works as shown, and the prose of documents and messages is plain."""

@@ -38,6 +38,7 @@ class MemoryLog:
         self.now = now
         self.records: dict[str, list[Record]] = {}
         self.committed: dict[tuple[str, str], int] = {}
+        #: Of those that browse.
         self.readers: list[MemoryReader] = []
         #: Of those that joined.
         self.shared: list[MemoryAssigned] = []
@@ -52,7 +53,6 @@ class MemoryLog:
         #: Larger records are refused for good, as a broker does; by topic.
         self.max_bytes: dict[str, int] = {}
         self.appends = 0
-        self._browsing = 0
 
     async def append(self, entries: Sequence[Entry]) -> Appended:
         self.appends += 1
@@ -71,18 +71,6 @@ class MemoryLog:
             reader.news.set()
         return ALL_NEW
 
-    async def reader(
-        self,
-        group: str,
-        topics: Collection[str],
-        *,
-        start: Start | Begins = "latest",
-        on_revoked: OnRevoked | None = None,
-    ) -> MemoryReader:
-        reader = MemoryReader(self, group, topics, start, on_revoked)
-        self.readers.append(reader)
-        return reader
-
     async def browse(
         self,
         name: str,
@@ -91,12 +79,8 @@ class MemoryLog:
         start: Start = "latest",
         positions: Mapping[str, int] | None = None,
     ) -> MemoryReader:
-        """As a group that nobody else has and nobody will have again."""
-        self._browsing += 1
-        reader = await self.reader(f"{name}#{self._browsing}", topics, start=start)
-        if positions is not None:
-            reader.at = dict(positions)
-            reader.only = frozenset(positions)
+        reader = MemoryReader(self, topics, start, positions)
+        self.readers.append(reader)
         return reader
 
     async def join(
@@ -250,22 +234,19 @@ class MemoryAssigned:
 
 
 class MemoryReader:
+    """A reading position that is nobody's: :class:`gateway.log.LogReader`."""
+
     def __init__(
-        self, log: MemoryLog, group: str, topics: Collection[str], start: Start | Begins, on_revoked: OnRevoked | None
+        self, log: MemoryLog, topics: Collection[str], start: Start, positions: Mapping[str, int] | None
     ) -> None:
         self.log = log
-        self.group = group
         self.topics = set(topics)
-        self.start = start
-        self.on_revoked = on_revoked
         self.news = asyncio.Event()
         self.paused: set[str] = set()
-        self.at: dict[str, int] = {}
-        self.only: frozenset[str] | None = None
-        self.fetching = asyncio.Event()
-        self.commits: list[tuple[str, int]] = []
+        self.only = None if positions is None else frozenset(positions)
+        self.at = dict(positions or {})
         for partition in self._partitions():
-            self._position(partition)
+            self.at.setdefault(partition, _first(log.records[partition], start))
 
     async def fetch(self, *, max_records: int, wait_s: float) -> Batch:
         self.news.clear()
@@ -274,25 +255,13 @@ class MemoryReader:
             raise Transient("the log is away")
         found = self._next(max_records)
         if not found and wait_s > 0:
-            self.fetching.set()
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     while not found:
                         await self.news.wait()
                         self.news.clear()
                         found = self._next(max_records)
-            except TimeoutError:
-                pass
         return found
-
-    def commit(self, partition: str, offset: int) -> None:
-        self.commits.append((partition, offset))
-        key = (self.group, partition)
-        if not self.log.is_forgetting:
-            self.log.committed[key] = max(offset, self.log.committed.get(key, 0))
-
-    async def flush(self) -> None:
-        pass
 
     def pause(self, partitions: Collection[str]) -> None:
         self.paused |= set(partitions)
@@ -311,12 +280,6 @@ class MemoryReader:
             self.at[partition] = next((r.offset for r in records if r.appended_at >= unix_s), len(records))
         self.news.set()
 
-    async def lag(self) -> Mapping[str, int]:
-        return {
-            partition: len(self.log.records[partition]) - self.log.committed.get((self.group, partition), 0)
-            for partition in self._partitions()
-        }
-
     async def ends(self) -> Mapping[str, int]:
         return {partition: len(self.log.records[partition]) for partition in self._partitions()}
 
@@ -332,32 +295,13 @@ class MemoryReader:
         if self in self.log.readers:
             self.log.readers.remove(self)
 
-    async def rebalance(self, partitions: Collection[str], *, is_cut_short: bool = False) -> None:
-        """Take partitions away and give them back at the committed offset, as after another process left.
-
-        ``is_cut_short``: the group waits no longer for what is in flight, and cancels the settling.
-        """
-        if self.on_revoked is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(0.0 if is_cut_short else None):
-                    await self.on_revoked(partitions)
-        for partition in partitions:
-            self.at.pop(partition, None)
-        self.news.set()
-
     def _partitions(self) -> list[str]:
         if self.only is not None:
             return sorted(self.only)
         return [name for name, records in self.log.records.items() if any(r.topic in self.topics for r in records)]
 
     def _position(self, partition: str) -> int:
-        if partition not in self.at:
-            key = (self.group, partition)
-            records = self.log.records[partition]
-            if key not in self.log.committed and (self.start != "latest" or self not in self.log.readers):
-                self.log.committed[key] = _first(records, self.start)
-            self.at[partition] = self.log.committed.get(key, 0)
-        return self.at[partition]
+        return self.at.setdefault(partition, 0)
 
     def _next(self, max_records: int) -> Batch:
         at = {name: self._position(name) for name in self._partitions() if name not in self.paused}

@@ -14,10 +14,10 @@ from gateway.fanout.attempt import Sink
 from gateway.fanout.cursor import Beginning
 from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.fanout import GROUP
-from gateway.fanout.guard import Allowed
 from gateway.fanout.plan import Plan
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.retry_topics import RetryTopics
+from gateway.fanout.ssrf import Allowed
 from gateway.fanout.telling import OnAttempt, Telling
 from gateway.log import EventLog
 from gateway.log.shared_reader import SharedReader

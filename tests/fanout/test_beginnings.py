@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.fanout.beginnings import NOTHING, Beginnings, added, begins, merged, opened, parse
-from gateway.fanout.clock import SystemClock
 from gateway.fanout.cursor import Beginning
 from gateway.fanout.state import TOPIC, StateBoard
 from gateway.log import Begin, Entry

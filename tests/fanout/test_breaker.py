@@ -137,7 +137,7 @@ async def test_an_hour_of_outage_makes_no_storm_copies_nothing_and_loses_no_orde
             await turns()
         clock.advance_to(until)
     during = sink.attempts
-    assert reader.gate.seen in {"open", "half_open"}
+    assert reader.flow.seen in {"open", "half_open"}
     assert 10 <= during <= 32 + 10 + 3600 / 30
     assert {name.split(".")[0] for name in log.records} == {"events-0"}
     assert reader.outstanding <= reader.plan.window.max_events
@@ -195,12 +195,12 @@ async def test_an_open_breaker_outlives_a_restart() -> None:
     reader = make(log, sink, plan(concurrency=8), clock=clock)
     reader.start()
     await turns(50)
-    assert reader.gate.seen == "open"
-    lasting = reader.gate.lasting
+    assert reader.flow.seen == "open"
+    lasting = reader.flow.lasting
     await reader.stop(1.0)
     after = ScriptedSink()
     again = make(log, after, plan(concurrency=8), clock=clock)
-    again.gate.restore(lasting)
+    again.flow.restore(lasting)
     again.start()
     clock.advance(0.0)
     await turns()
@@ -209,7 +209,7 @@ async def test_an_open_breaker_outlives_a_restart() -> None:
     assert len(after.asked) == 1
     after.asked[0].answer.set_result(OK)
     await turns()
-    assert again.gate.seen == "closed"
+    assert again.flow.seen == "closed"
     for asked in after.asked:
         asked.answer.set_result(OK)
     await asyncio.sleep(0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gateway.fanout.clock import SystemClock
+from gateway.clock import SystemClock
 from gateway.fanout.filesink import FileSink
 from gateway.fanout.transform import Transform
 from gateway.log import Record

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.fanout.attempts import attempts_of
-from gateway.fanout.clock import SystemClock
 from gateway.fanout.fanout import FanOut
 from gateway.fanout.replay import Selection, dead_letters, replay
 from gateway.fanout.stream import EventStream

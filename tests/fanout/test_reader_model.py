@@ -129,9 +129,8 @@ class ReaderMachine(RuleBasedStateMachine):
         """In flight attempts of the partition are cancelled; then it comes back at its commit."""
 
         async def go() -> None:
-            readers = [*self.log.shared, *self.log.readers]
-            reader = next((one for one in readers if partition in self.log.partitions_of(one.topics)), None)
-            if reader is None or (reader in self.log.shared and partition not in reader.at):
+            reader = next((one for one in self.log.shared if partition in one.at), None)
+            if reader is None:
                 return
             task = asyncio.create_task(reader.rebalance([partition]))
             while not task.done():
@@ -148,7 +147,7 @@ class ReaderMachine(RuleBasedStateMachine):
         """A crash: tasks and memory are gone, attempts in flight have an unknown outcome. Else a stop in order."""
 
         async def crash() -> None:
-            self.reader.gate.close()  # timers of a process that is no more
+            self.reader.flow.suspend()  # timers of a process that is no more
             tasks = asyncio.all_tasks(self.loop) - {asyncio.current_task(self.loop)}
             for task in tasks:
                 task.cancel()
@@ -218,11 +217,8 @@ class ReaderMachine(RuleBasedStateMachine):
 
     async def left(self) -> int:
         """Records in the main topics, the tier and the replay topic that are not committed."""
-        readers = [reader for reader in self.log.readers if reader.group.startswith("gateway.")]
-        main = await self.reader.lag()
-        if len(readers) < 3 or main is None:
-            return 1
-        return main + sum([sum((await reader.lag()).values()) for reader in readers])
+        lags = [await self.reader.lag(), *(await self.topics.reading.lags()).values()]
+        return sum(1 if lag is None else lag for lag in lags)
 
     def put_away(self) -> set[int]:
         topics = ("retry.30s", "retry.60s", "dlq.billing")

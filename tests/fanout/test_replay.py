@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
+from gateway.clock import SystemClock
 from gateway.fanout.attempts import AttemptLog, attempts_of
-from gateway.fanout.clock import SystemClock
 from gateway.fanout.replay import Selection, dead_letters, replay
 from gateway.fanout.retry import RetryPolicy
 from tests.fanout.events import entries, entry, in_order

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from gateway.fanout import parking
-from gateway.fanout.parking import Trail
+from gateway.fanout import retry_records
+from gateway.fanout.retry_records import AttemptHistory
 from gateway.fanout.retry_takeover import Takeover, owner, take_over, tier
 from gateway.log import Appended, Entry, Record
 from gateway.log.journal import Journal, Retention
 from tests.fanout.events import entry
 from tests.fanout.manual_clock import ManualClock
-from tests.fanout.memory_log import MemoryLog
+from tests.fanout.memory_log import MemoryCursors, MemoryLog
 from tests.fanout.receiver import Receiver
 from tests.fanout.running import retry_topics
 from tests.fanout.test_fanout import subscriber
@@ -27,8 +27,8 @@ OLD = "retry.billing.60s"
 
 def old(number: int, topic: str = OLD, *, due: float = 0.0) -> Entry:
     """An entry as the version before wrote it: nothing in it says whose it is."""
-    made = parking.parked(Record("p", 0, 5.0, *entry(number)), topic, Trail(attempts=2), due, "x")
-    return made._replace(headers=tuple(header for header in made.headers if header[0] != parking.SUBSCRIBER))
+    made = retry_records.parked(Record("p", 0, 5.0, *entry(number)), topic, AttemptHistory(attempts=2), due, "x")
+    return made._replace(headers=tuple(header for header in made.headers if header[0] != retry_records.SUBSCRIBER))
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,7 @@ class DyingLog(MemoryLog):
         super().__init__(**how)
         self.steps_left = 10**6
         self.dies_after = False
+        self.cursors = DyingCursors(self)
 
     def step(self) -> None:
         self.steps_left -= 1
@@ -82,23 +83,26 @@ class DyingLog(MemoryLog):
             self.step()
         return appended
 
-    async def reader(self, *args: Any, **kwargs: Any) -> Any:
-        self.step()
-        reader = await super().reader(*args, **kwargs)
-        noted: dict[str, int] = {}
-        commit = reader.commit
 
-        async def flush() -> None:
-            if not self.dies_after:
-                self.step()
-            for partition, offset in noted.items():
-                commit(partition, offset)
-            if self.dies_after:
-                self.step()
+class DyingCursors(MemoryCursors):
+    """Commits count as durable when they are flushed; killed before or after that."""
 
-        reader.commit = noted.__setitem__
-        reader.flush = flush
-        return reader
+    log: DyingLog
+
+    def __init__(self, log: DyingLog) -> None:
+        super().__init__(log)
+        self.noted: dict[tuple[str, str], int] = {}
+
+    def commit(self, cursor: str, partition: str, offset: int) -> None:
+        self.noted[cursor, partition] = offset
+
+    async def flush(self) -> None:
+        if not self.log.dies_after:
+            self.log.step()
+        for (cursor, partition), offset in self.noted.items():
+            super().commit(cursor, partition, offset)
+        if self.log.dies_after:
+            self.log.step()
 
 
 @pytest.mark.parametrize("dies_after", [False, True])
@@ -118,6 +122,7 @@ async def test_killed_at_any_step_it_repeats_and_loses_nothing(dies_after: bool)
             pass
         passed = log.committed.get((OLD, OLD), 0)
         log.steps_left = 10**6
+        log.cursors = DyingCursors(log)
         assert {record.id for record in log.records[OLD][:passed]} <= {record.id for record in log.topic("retry.60s")}
         moved = await take_over(log, OLD, "billing", again=lambda _: "retry.60s", clock=clock)
         assert 1200 - passed == moved
@@ -132,20 +137,20 @@ async def test_what_is_beside_the_event_moves_with_it() -> None:
     clock = ManualClock()
     log = MemoryLog(now=clock.now)
     soon, late = clock.now() + 70.0, clock.now() + 5000.0
-    replayed = parking.replay(Record("p", 0, 5.0, *entry(3)), 0.0, "x")._replace(topic="replay.billing")
+    replayed = retry_records.replay(Record("p", 0, 5.0, *entry(3)), 0.0, "x")._replace(topic="replay.billing")
     gone = old(4, "retry.gone.60s", due=soon)
     await log.append([old(1, due=soon), old(2, due=late), replayed, gone])
     topics = retry_topics(log, clock=clock, tiers=(60.0, 3600.0))
-    await Takeover(log, topics, known=lambda: ["billing"], is_shared=False, clock=clock).run()
+    await Takeover(log, topics, known=lambda: ["billing"], is_shared=False, clock=clock).look()
     found = {int(one.id, 16): one for name in ("retry.60s", "retry.3600s", "replay") for one in log.topic(name)}
     assert {1: "retry.60s", 2: "retry.3600s", 3: "replay", 4: "retry.60s"} == {
         number: one.topic for number, one in found.items()
     }
-    said = {number: parking.read(one) for number, one in found.items()}
+    said = {number: retry_records.read(one) for number, one in found.items()}
     assert {1: "billing", 2: "billing", 3: "billing", 4: "gone"} == {n: one.subscriber for n, one in said.items()}
     assert (2, pytest.approx(soon, abs=0.01), False) == (said[1].trail.attempts, said[1].due, said[1].is_replay)
     assert (entry(1).key, entry(1).value, True) == (found[1].key, found[1].value, said[3].is_replay)
-    await Takeover(log, topics, known=lambda: ["billing"], is_shared=False, clock=clock).run()
+    await Takeover(log, topics, known=lambda: ["billing"], is_shared=False, clock=clock).look()
     assert 4 == sum(len(log.topic(name)) for name in ("retry.60s", "retry.3600s", "replay"))
 
 
@@ -153,12 +158,10 @@ async def test_on_the_journal_old_topics_are_delivered_once_after_an_upgrade(tmp
     """A start with what the version before left; the next start finds nothing to do."""
     journal = Journal(tmp_path, Retention(max_bytes=2**30, max_age_s=10**6))
     await journal.start()
-    reader = await journal.reader(OLD, [OLD], start="earliest")
+    await journal.cursors.load(OLD, [OLD], [OLD], start="earliest")
     await journal.append([old(number) for number in range(1, 701)])
     await journal.append([old(1000, "replay.billing"), old(1001, "retry.billing.7s")])
-    await reader.fetch(max_records=200, wait_s=1.0)
-    reader.commit(OLD, 200)  # these were delivered
-    await reader.close()
+    journal.cursors.commit(OLD, OLD, 200)  # these were delivered
     await journal.stop()
     async with Receiver() as receiver:
         settings = subscriber("billing", receiver.url)
@@ -173,7 +176,9 @@ async def test_a_delay_that_is_configured_no_longer_is_read_on(tmp_path: Path) -
     """The shared topic of it still holds events."""
     journal = Journal(tmp_path, Retention(max_bytes=2**30, max_age_s=10**6))
     await journal.start()
-    await journal.append([parking.parked(Record("p", 0, 5.0, *entry(1)), "retry.7s", Trail(), 0.0, "billing")])
+    await journal.append(
+        [retry_records.parked(Record("p", 0, 5.0, *entry(1)), "retry.7s", AttemptHistory(), 0.0, "billing")]
+    )
     await journal.stop()
     async with Receiver() as receiver, gateway(tmp_path, subscriber("billing", receiver.url)):
         await receiver.until_delivered(1)

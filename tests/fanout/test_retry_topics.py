@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from gateway.fanout import parking
+from gateway.fanout import retry_records
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.breaker import BreakerPolicy
 from gateway.fanout.job import ParkedJob, Standing
-from gateway.fanout.parking import Trail
 from gateway.fanout.partition_queue import PartitionQueue
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.retry_moves import GONE_MOVES, LATE_S, Progress, Share, choose
+from gateway.fanout.retry_records import AttemptHistory
 from gateway.fanout.retry_topics import RetryTopics
-from gateway.fanout.schedule import Place
+from gateway.fanout.schedule import JobState
 from gateway.log import Entry, Record
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.events import entry
@@ -36,11 +36,11 @@ GROUP = "gateway.retry"
 
 def parked(name: str, number: int, *, due: float = 0.0, topic: str = "retry.60s", key: str = "") -> Entry:
     record = Record("p", 0, 1.0, *entry(number, key or f"{name}-{number}"))
-    return parking.parked(record, topic, Trail().add(1.0, AttemptResult(500), 1), due, name)
+    return retry_records.parked(record, topic, AttemptHistory().add(1.0, AttemptResult(500), 1), due, name)
 
 
 def replayed(name: str, number: int) -> Entry:
-    return parking.replay(Record("p", 0, 1.0, *entry(number, f"{name}-{number}")), 0.0, name)
+    return retry_records.replay(Record("p", 0, 1.0, *entry(number, f"{name}-{number}")), 0.0, name)
 
 
 class Party:
@@ -91,7 +91,7 @@ async def test_ten_thousand_events_of_one_that_is_down_delay_nobody_by_more_than
     party.add("well", OK)
     await party.log.append([parked("down", number) for number in range(10_000)])
     await party.log.append([parked("well", number) for number in range(10_000, 10_020)])
-    party.readers["down"].gate.pause()
+    party.readers["down"].flow.pause()
     async with party:
         assert await party.seconds_until("well", 20) <= 5.0
         assert party.topics.held <= 1003
@@ -107,7 +107,7 @@ async def test_its_probe_is_one_of_them_and_they_follow_when_it_is_back() -> Non
     await party.log.append([parked("billing", number) for number in range(200)])
     async with party:
         await pass_by(party.clock, 20.0)
-        assert "open" == party.readers["billing"].gate.seen
+        assert "open" == party.readers["billing"].flow.seen
         assert party.readers["billing"].outstanding >= 1
         attempts = party.sinks["billing"].attempts
         await pass_by(party.clock, 600.0)
@@ -201,7 +201,7 @@ async def test_a_copy_that_the_log_refuses_becomes_a_dead_letter() -> None:
     party.add("billing", OK)
     await party.log.append([parked("billing", number) for number in range(5)])
     party.log.max_bytes["retry.60s"] = 10
-    party.readers["billing"].gate.pause()
+    party.readers["billing"].flow.pause()
     async with party:
         await pass_by(party.clock, 5.0)
         assert 5 == party.log.committed[GROUP, "retry.60s"]
@@ -214,7 +214,7 @@ async def test_while_the_log_takes_nothing_events_wait_where_they_are() -> None:
     party.add("billing", OK)
     await party.log.append([parked("billing", number) for number in range(5)])
     party.log.failing_appends = 3
-    party.readers["billing"].gate.pause()
+    party.readers["billing"].flow.pause()
     async with party:
         await pass_by(party.clock, 2.5)
         assert 0 == party.log.committed.get((GROUP, "retry.60s"), 0)
@@ -245,7 +245,7 @@ STANDINGS = st.sampled_from(list(Standing))
 
 @given(
     jobs=st.lists(
-        st.tuples(st.sampled_from("ab"), st.floats(-100, 100), st.sampled_from([*Place]), st.integers(0, 9)),
+        st.tuples(st.sampled_from("ab"), st.floats(-100, 100), st.sampled_from([*JobState]), st.integers(0, 9)),
         max_size=30,
     ),
     standings=st.fixed_dictionaries({"a": STANDINGS, "b": STANDINGS}),
@@ -253,7 +253,7 @@ STANDINGS = st.sampled_from(list(Standing))
     has_progress=st.booleans(),
 )
 def test_what_is_appended_again(
-    jobs: list[tuple[str, float, Place, int]], standings: dict[str, Standing], share: int | None, has_progress: bool
+    jobs: list[tuple[str, float, JobState, int]], standings: dict[str, Standing], share: int | None, has_progress: bool
 ) -> None:
     """Nothing under way; nothing early, unless others wait; all that is due of one that is down, but one; later."""
     now = 1000.0
@@ -261,7 +261,7 @@ def test_what_is_appended_again(
     for offset, (name, overdue_s, place, moves) in enumerate(jobs):
         record = Record("p", offset, 0.0, "retry.60s", "k", f"{offset:032x}", b"{}")
         job = ParkedJob(record, None, PartitionQueue("p"), subscriber=name, moves=moves)  # type: ignore[arg-type]
-        job.due, job.place = now - overdue_s, place
+        job.due, job.state = now - overdue_s, place
         held.append(job)
     moves = choose(
         held,
@@ -273,12 +273,14 @@ def test_what_is_appended_again(
     chosen = [move.job for move in moves]
     assert len(chosen) == len(set(map(id, chosen)))
     for move in moves:
-        assert move.job.place is not Place.FLIGHT
+        assert move.job.state is not JobState.FLIGHT
         assert move.due >= now + 60.0
         assert move.is_dead == (move.reason == "gone" and move.job.moves >= GONE_MOVES)
         assert move.job.due <= now or move.reason == "full"
     for name, standing in standings.items():
-        kept = [job for job in held if job.subscriber == name and job not in chosen and job.place is not Place.FLIGHT]
+        kept = [
+            job for job in held if job.subscriber == name and job not in chosen and job.state is not JobState.FLIGHT
+        ]
         due = [job for job in kept if job.due <= now]
         if standing in (Standing.GONE, Standing.HELD):
             assert [] == due

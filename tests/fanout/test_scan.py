@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 
 from gateway.errors import Transient
 from gateway.fanout.scan import scan
-from gateway.log import Record
+from gateway.log import Batch
 from tests.fanout.events import entries, entry
 from tests.fanout.memory_log import MemoryLog, MemoryReader
 
@@ -39,8 +37,13 @@ async def test_it_ends_where_the_log_ended_when_it_began() -> None:
 
 
 class Silent(MemoryReader):
-    async def fetch(self, *, max_records: int, wait_s: float) -> Sequence[Record]:
-        return () if self.commits else await super().fetch(max_records=min(max_records, 3), wait_s=wait_s)
+    has_answered = False
+
+    async def fetch(self, *, max_records: int, wait_s: float) -> Batch:
+        if self.has_answered:
+            return Batch()
+        self.has_answered = True
+        return await super().fetch(max_records=3, wait_s=wait_s)
 
 
 async def test_silence_before_the_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,8 +54,7 @@ async def test_silence_before_the_end_is_an_error(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("tests.fanout.memory_log.MemoryReader", Silent)
     with pytest.raises(Transient, match="there is more to come"):
         async for record in scan(log, "scan.x", ["sms.dr"], until=10.0**10, silence_s=0.05):
-            seen.append(record.id)
-            log.readers[0].commits.append(("", 0))
+            seen.append(record.id)  # noqa: PERF401  # what came before the error counts
     assert len(seen) == 3
 
 

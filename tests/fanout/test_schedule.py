@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.job import Job
-from gateway.fanout.schedule import Place, Schedule
+from gateway.fanout.schedule import JobState, Schedule
 from gateway.log import Record
 
 
@@ -221,7 +221,7 @@ def test_any_interleaving_keeps_the_order_of_each_key(data: st.DataObject) -> No
             case "drop" if waiting_room:
                 gone = waiting_room.pop(data.draw(st.integers(0, len(waiting_room) - 1)))
                 schedule.discard(gone)
-                assert gone.place is Place.GONE
+                assert gone.state is JobState.GONE
                 kept -= 1
             case "time":
                 now += data.draw(st.floats(0.0, 3.0))

@@ -10,8 +10,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gateway.fanout.clock import Clock, SystemClock
-from gateway.fanout.gate import Lasting
+from gateway.clock import Clock, SystemClock
+from gateway.fanout.flow_control import Lasting
 from gateway.fanout.state import TOPIC, StateBoard
 from gateway.log import Appended, Entry, EventLog
 from gateway.log.journal import Journal, Retention

@@ -9,8 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.fanout.clock import SystemClock
-from gateway.fanout.stream import MAX_CLIENTS, BadLastEventId, EventStream, Place, TooManyClients, format_place, parse
+from gateway.clock import SystemClock
+from gateway.fanout.stream import (
+    MAX_CLIENTS,
+    BadLastEventId,
+    EventStream,
+    StreamCursor,
+    TooManyClients,
+    format_cursor,
+    parse,
+)
 from tests.fanout.events import entries, entry
 from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
@@ -115,7 +123,7 @@ async def test_a_place_of_a_topic_that_is_read_no_more_is_passed_over() -> None:
     """Topics of a subscriber may change while a client is away: it goes on in those that are left."""
     log = MemoryLog()
     await log.append(entries(3))
-    client = stream(log).events(format_place(Place(0.0, {"call.event-0": 17})))
+    client = stream(log).events(format_cursor(StreamCursor(0.0, {"call.event-0": 17})))
     assert numbers(await take(client, 3)) == [1, 2, 3]
     await client.aclose()  # type: ignore[attr-defined]
 
@@ -139,7 +147,7 @@ async def test_clients_are_bounded_and_a_place_is_given_back() -> None:
 def test_foreign_event_ids_are_refused(text: str) -> None:
     """An id that is not ours is the client's error, never ours."""
     with contextlib.suppress(BadLastEventId):
-        assert format_place(parse(text))
+        assert format_cursor(parse(text))
 
 
 @given(
@@ -148,5 +156,5 @@ def test_foreign_event_ids_are_refused(text: str) -> None:
 )
 def test_places_survive_the_way_through_a_client(since: float, offsets: dict[str, int]) -> None:
     """What was given as an id comes back as the same place."""
-    found = parse(format_place(Place(since, offsets)))
+    found = parse(format_cursor(StreamCursor(since, offsets)))
     assert (found.since, found.offsets) == (pytest.approx(since, abs=0.001), offsets)

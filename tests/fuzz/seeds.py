@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.log import Entry
-from gateway.log.journal import segment
+from gateway.log.journal import batch_format
 from tests.callbacks.samples import all_samples
 from tests.fuzz import targets
 
@@ -36,8 +36,8 @@ def seeds(target: str) -> Iterator[bytes]:
         yield "GET /callbacks/sms-dr?a=好 HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     elif target == "segments":
         entry = Entry("sms.dr", "k", "0" * 32, b'{"a":1}', (("name", "text"),))
-        yield b"\x02" + segment.encode(entry) * 2
-        yield b"\x01" + segment.encode(entry._replace(headers=(), key=""))
+        yield b"\x02" + batch_format.encode(entry) * 2
+        yield b"\x01" + batch_format.encode(entry._replace(headers=(), key=""))
 
 
 def inputs(target: str) -> Iterator[bytes]:

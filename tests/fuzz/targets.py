@@ -22,7 +22,7 @@ from gateway.ingest.endpoints import endpoints
 from gateway.ingest.plain_post import PlainHeads
 from gateway.ingest.request_line import mended
 from gateway.log import Entry
-from gateway.log.journal import segment
+from gateway.log.journal import batch_format
 from tests.senders.signing import signed_headers
 
 NOW: Final = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -80,7 +80,7 @@ def _check_entry(entry: Entry) -> None:
     event = orjson.loads(entry.value)
     assert (entry.id, entry.key) == (event["id"], event["partitionkey"])
     assert entry.key, "an event without a key"
-    (read,) = segment.decode(segment.encode(entry), partition="events", base=0, count=1, appended_at=0.0)
+    (read,) = batch_format.decode(batch_format.encode(entry), partition="events", base=0, count=1, appended_at=0.0)
     assert entry == Entry(read.topic, read.key, read.id, read.value, read.headers)
 
 
@@ -221,13 +221,13 @@ def segments(data: bytes) -> None:
         return
     count = data[0]
     try:
-        records = segment.decode(data[1:], partition="events", base=7, count=count, appended_at=1.0)
+        records = batch_format.decode(data[1:], partition="events", base=7, count=count, appended_at=1.0)
     except JournalDamaged:
         return
     assert len(records) == count
     entries = [Entry(r.topic, r.key, r.id, r.value, r.headers) for r in records]
-    blob = b"".join(map(segment.encode, entries))
-    assert segment.decode(blob, partition="events", base=7, count=count, appended_at=1.0) == records
+    blob = b"".join(map(batch_format.encode, entries))
+    assert batch_format.decode(blob, partition="events", base=7, count=count, appended_at=1.0) == records
 
 
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {

@@ -19,9 +19,10 @@ from typing import Any
 
 import structlog
 
+from gateway.child import Child, Ready
 from gateway.errors import Broken
 from gateway.sockets import listen
-from gateway.supervisor import Child, Ready, Supervisor, SupervisorPolicy
+from gateway.supervisor import Supervisor, SupervisorPolicy
 from gateway.telemetry import logs
 
 _log = structlog.get_logger("tests")

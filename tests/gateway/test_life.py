@@ -71,7 +71,7 @@ async def test_sigterm_under_load_finishes_requests_and_exits_0(
     assert is_refused.is_set()
     journal = Journal(running.folder / "data", Retention(1 << 30, 3600.0))
     await journal.start()
-    reader = await journal.reader("test", [], start="earliest")
+    reader = await journal.browse("test", [], start="earliest")
     stored: set[str] = set()
     while records := await reader.fetch(max_records=1000, wait_s=0):
         stored |= {record.key for record in records}

@@ -27,7 +27,7 @@ async def keys(folder: Path) -> set[str]:
     """What the next start finds."""
     journal = Journal(folder, Retention(1 << 30, 3600.0))
     await journal.start()
-    reader = await journal.reader("test", [], start="earliest")
+    reader = await journal.browse("test", [], start="earliest")
     found: set[str] = set()
     while journal.head(EVENTS) and (records := await reader.fetch(max_records=1000, wait_s=0)):
         found |= {record.key for record in records}

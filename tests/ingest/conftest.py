@@ -54,7 +54,7 @@ class Running:
 
     async def stored(self) -> list[Record]:
         """Everything in the journal."""
-        reader = await self.journal.reader("test", [], start="earliest")
+        reader = await self.journal.browse("test", [], start="earliest")
         records = list(await reader.fetch(max_records=1000, wait_s=0))
         await reader.close()
         return records

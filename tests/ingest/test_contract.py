@@ -289,7 +289,7 @@ async def test_wrong_method_is_405_and_unknown_path_404(serve: Serve) -> None:
 
 async def test_full_journal_is_503_with_retry_after_and_accepts_again_once_there_is_room(serve: Serve) -> None:
     gateway = await serve(retention=Retention(1024 * 1024, 3600.0, protected="publisher"))
-    publisher = await gateway.journal.reader("publisher", [], start="earliest")
+    await gateway.journal.cursors.load("publisher", ["sms.dr"], [EVENTS], start="earliest")
     for size in (8000, 10):
         with pytest.raises(JournalFull):
             for number in range(1000):
@@ -297,9 +297,8 @@ async def test_full_journal_is_503_with_retry_after_and_accepts_again_once_there
     reply = await gateway.post("/callbacks/sms-dr", DR, FORM)
     assert (503, b"error") == (reply.status, reply.body)
     assert int(reply.headers["retry-after"]) >= 1
-    while records := await publisher.fetch(max_records=1000, wait_s=0):
-        publisher.commit(EVENTS, records[-1].offset + 1)
-    await publisher.flush()
+    gateway.journal.cursors.commit("publisher", EVENTS, gateway.journal.head(EVENTS))
+    await gateway.journal.flush()
     assert (await gateway.post("/callbacks/sms-dr", DR, FORM)).status == 200
 
 

@@ -45,7 +45,7 @@ async def test_what_a_decoder_gives_fails_nobody_else(tmp_path: Path, key: Any) 
     assert [(200, "accepted"), (400, "rejected"), (200, "accepted")] == [
         (one.answer.status, one.outcome) for one in waiting
     ]
-    reader = await journal.reader("test", [], start="earliest")
+    reader = await journal.browse("test", [], start="earliest")
     topics = [record.topic for record in await reader.fetch(max_records=10, wait_s=0)]
     await reader.close()
     await journal.stop()

@@ -84,7 +84,7 @@ async def test_a_reader_that_cannot_open_leaves_no_series() -> None:
     """As for each scan of ``explain`` while Kafka is away: nobody is left who would set it to 1 again."""
     log = KafkaLog(KafkaOptions(bootstrap_servers=("127.0.0.1:1",)))
     with pytest.raises(KafkaAway):
-        await log.reader("scan.away", ["sms.dr"])
+        await log.browse("scan.away", ["sms.dr"])
     assert "scan.away" not in shown()
 
 
@@ -93,7 +93,7 @@ async def test_a_reader_that_closes_takes_its_series_along(kafka: str) -> None:
     """Known as up while it reads."""
     log = KafkaLog(KafkaOptions(bootstrap_servers=(kafka,)))
     await log.start()
-    reader = await log.reader("scan.closes", ["sms.dr"])
+    reader = await log.browse("scan.closes", ["sms.dr"])
     await reader.fetch(max_records=1, wait_s=0.1)
     assert shown()["scan.closes"] == 1
     await reader.close()

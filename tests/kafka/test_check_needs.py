@@ -13,7 +13,7 @@ from confluent_kafka.admin import AclOperation, ResourceType
 from gateway.app import App, Role
 from gateway.cli.kafka_needs import needs_of
 from gateway.config.settings import Settings
-from gateway.fanout import parking, state
+from gateway.fanout import retry_records, state
 from gateway.log.kafka import KafkaLog, KafkaOptions, topics
 from gateway.log.kafka.diagnosis import diagnose
 from tests.broker import security
@@ -67,7 +67,7 @@ def test_topics_of_others_are_not_ours_and_states_are_compacted() -> None:
 def test_a_record_waits_in_its_retry_topic_until_the_next_one_would_take_it() -> None:
     """Or, in the last one, for the longest wait that there is."""
     found = {need.name: need.longest_wait_s for need in needs_of(configuration(), "run").topics}
-    tiers = [found[parking.retry_topic(tier)] for tier in (60.0, 600.0, 3600.0)]
+    tiers = [found[retry_records.retry_topic(tier)] for tier in (60.0, 600.0, 3600.0)]
     assert [600.0, 3600.0, 21600.0] == tiers
     assert 0.0 == found["sms.dr"]
 
@@ -114,7 +114,7 @@ async def test_the_rights_that_are_asked_for_are_enough(secure_kafka: Cluster, p
         await receiver.until(lambda: len(receiver.posts) == 2, within_s=90)
         everyone = KafkaLog(KafkaOptions((secure_kafka.bootstrap,), prefix=prefix, partitions=1))
         async with asyncio.timeout(60):
-            letters = await everyone.browse("look", [parking.dlq_topic("billing")], start="earliest")
+            letters = await everyone.browse("look", [retry_records.dlq_topic("billing")], start="earliest")
             (letter,) = await read(letters, 1)
         await app.stop()
         await everyone.stop()

@@ -36,7 +36,7 @@ async def test_an_event_too_large_does_not_stop_a_publisher_whose_journal_is_ful
     await published(publisher, within_s=40)
     await publisher.stop()
     await log.append([event(1000, "key-0", filling=20_000)])
-    letters = await log.reader("test", [DEAD_LETTERS], start="earliest")
+    letters = await log.browse("test", [DEAD_LETTERS], start="earliest")
     assert [(record.id, record.value) for record in await read(letters, 1)] == [(large.id, large.value)]
     await log.stop()
     result = compare(given, await stored(options))

@@ -27,7 +27,7 @@ from structlog.testing import capture_logs
 
 from gateway.config.kafka_settings import Kafka, Topics
 from gateway.errors import Transient
-from gateway.log.kafka import KafkaLog, KafkaOptions, KafkaReader, ReaderPolicy, topics
+from gateway.log.kafka import GroupReader, KafkaLog, KafkaOptions, ReaderPolicy, StandaloneReader, topics
 from gateway.log.kafka.errors import (
     AUTHENTICATION,
     AUTHORISATION,
@@ -49,9 +49,10 @@ from gateway.telemetry.metrics import METRICS
 from tests.broker import quotas, security
 from tests.broker.cluster import Cluster
 from tests.broker.fixtures import make
+from tests.kafka.joined import GROUP, joined
 from tests.kafka.traffic import TOPIC, event, journal, published, until
 
-_QUICK = ReaderPolicy(session_s=6.0, heartbeat_s=0.5, commit_interval_s=0.1, probe_s=0.5, request_s=5.0)
+_QUICK = ReaderPolicy(session_s=6.0, probe_s=0.5, request_s=5.0)
 _IMPATIENT = WriterPolicy(stalled_s=1.0, look_s=0.1)
 
 
@@ -90,7 +91,7 @@ def test_each_error_has_its_word(exc: Exception, word: str) -> None:
 def test_the_run_book_has_every_word_with_its_advice() -> None:
     """In the order in which they are shown."""
     text = (Path(__file__).parents[2] / "deploy/docs/operations.md").read_text()
-    section = text.partition("## What is the matter with Kafka\n")[2].partition("\n## ")[0]
+    section = text.partition("## Kafka error words\n")[2].partition("\n## ")[0]
     rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| `")]
     assert [(word.strip("`"), advice) for word, _, advice in rows] == list(WORDS.items())
 
@@ -135,7 +136,9 @@ def _secure(cluster: Cluster, prefix: str, **more: Any) -> KafkaOptions:
     return KafkaOptions.of(settings, Topics(prefix=prefix))
 
 
-async def _reading(reader: KafkaReader, condition: Callable[[], bool], *, within_s: float = 60.0) -> None:
+async def _reading(
+    reader: GroupReader | StandaloneReader, condition: Callable[[], bool], *, within_s: float = 60.0
+) -> None:
     """Read, as a subscriber does, until something holds."""
     async with asyncio.timeout(within_s):
         while not condition():
@@ -164,7 +167,7 @@ async def test_a_password_that_is_changed_while_connected(secure_broker: Cluster
         await publisher.start()
         await events.append([event(1, "k")])
         await published(publisher)
-        reader = await log.reader("gateway.billing", [TOPIC], start="earliest")
+        reader = await joined(log, [TOPIC])
         other = await plain.browse("look", [TOPIC], start="earliest")
         await _reading(reader, lambda: reader.state.is_ready)
         await asyncio.to_thread(_scram, secure_broker, "another-one")
@@ -212,18 +215,19 @@ async def test_rights_to_read_that_are_missing(secure_kafka: Cluster, prefix: st
         await grant(ResourceType.TOPIC, prefix + topic, AclOperation.DESCRIBE)
     await grant(ResourceType.TOPIC, prefix + "call.event", AclOperation.READ)
     with pytest.raises(KafkaAway) as refused:
-        await log.reader("gateway.billing", [TOPIC, "call.event"], start="latest")
+        await joined(log, [TOPIC, "call.event"])
     assert refused.value.problem.word == AUTHORISATION
-    assert "gateway.billing" in refused.value.problem.text
-    await grant(ResourceType.GROUP, f"{prefix}gateway.billing", AclOperation.READ)
-    reader = await log.reader("gateway.billing", [TOPIC, "call.event"], start="earliest")
+    assert GROUP in refused.value.problem.text
+    for group in (GROUP, "gateway.billing"):
+        await grant(ResourceType.GROUP, prefix + group, AclOperation.READ)
+    reader = await joined(log, [TOPIC, "call.event"])
     await _reading(reader, lambda: TOPIC in reader.state.problems)
     assert reader.state.problems.keys() == {TOPIC}
     assert reader.state.word == AUTHORISATION
-    assert _problems("gateway.billing", AUTHORISATION) == 1
+    assert _problems(GROUP, AUTHORISATION) == 1
     await grant(ResourceType.TOPIC, prefix + TOPIC, AclOperation.READ)
     await _reading(reader, lambda: reader.state.is_ready)
-    assert _problems("gateway.billing", AUTHORISATION) is None
+    assert _problems(GROUP, AUTHORISATION) is None
     await log.stop()
     await plain.stop()
 

@@ -11,17 +11,17 @@ from aiokafka import AIOKafkaProducer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.errors import Poison
 from gateway.event import parse
-from gateway.fanout.clock import SystemClock
 from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.filters import compile_filter
 from gateway.fanout.planning import wants
 from gateway.fanout.replay import Selection, dead_letters, replay
 from gateway.fanout.stream import EventStream
 from gateway.log import TOMBSTONE, Record
-from gateway.log.kafka import KafkaLog, KafkaOptions, binding
+from gateway.log.kafka import KafkaLog, KafkaOptions, record_format
 from gateway.telemetry.metrics import METRICS
 from tests.fanout.receiver import Receiver
 from tests.fanout.running import make, plan, webhook
@@ -178,7 +178,7 @@ def test_any_record_is_an_event_with_its_id_or_has_a_flaw(
     value: bytes | None, headers: list[tuple[str, bytes | None]]
 ) -> None:
     """Nothing raises; what has no flaw is a CloudEvent whose id is the record's."""
-    found = binding.read(value, headers)
+    found = record_format.read(value, headers)
     if found.flaw:
         assert found.flaw != TOMBSTONE or value is None
     else:

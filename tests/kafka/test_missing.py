@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from gateway.log.kafka import KafkaLog, KafkaOptions, KafkaReader, ReaderPolicy, topics
+from gateway.log import Begin, Begins, Start
+from gateway.log.kafka import GroupReader, KafkaLog, KafkaOptions, ReaderPolicy, StandaloneReader, topics
 from gateway.log.kafka.errors import UNKNOWN_TOPIC
 from gateway.telemetry.metrics import METRICS
 from tests.broker.fixtures import make
+from tests.kafka.joined import GROUP, commit, joined
 from tests.kafka.traffic import event
-from tests.log.contract import read
 
 pytestmark = pytest.mark.kafka
-_QUICK = ReaderPolicy(session_s=6.0, heartbeat_s=0.5, commit_interval_s=0.1, probe_s=0.5, request_s=5.0)
+_QUICK = ReaderPolicy(session_s=6.0, probe_s=0.5, request_s=5.0)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ async def _names(options: KafkaOptions) -> set[str]:
     return {info.name for info in await topics.describe(options)}
 
 
-async def until_some(reader: KafkaReader, topic: str) -> None:
+async def until_some(reader: GroupReader | StandaloneReader, topic: str) -> None:
     """Wait until a record comes, of this topic. A group that must divide new partitions takes some seconds."""
     async with asyncio.timeout(40.0):
         while not (found := await reader.fetch(max_records=1, wait_s=1.0)):
@@ -41,26 +43,32 @@ async def until_some(reader: KafkaReader, topic: str) -> None:
     assert [record.topic for record in found] == [topic]
 
 
-@pytest.mark.parametrize("start", ["earliest", "latest"])
-async def test_a_mistyped_topic_is_named_waited_for_and_never_created(creating: str, prefix: str, start: str) -> None:
-    """The subscriber's other topics are read; when the topic comes, all of it is."""
+@pytest.mark.parametrize("is_timed", [False, True])
+async def test_a_mistyped_topic_is_named_waited_for_and_never_created(
+    creating: str, prefix: str, is_timed: bool
+) -> None:
+    """The subscriber's other topics are read; when the topic comes, all of it is, also if it begins at a time."""
     options = KafkaOptions((creating,), prefix=prefix, partitions=1)
     writer = KafkaLog(options)
     await writer.start()
     await writer.ensure(["sms.dr"])
     log = KafkaLog(options, reader_policy=_QUICK)
-    group = f"gateway.{prefix}billing"
-    reader = await log.reader(group, ["sms.drr", "sms.dr"], start=start)  # type: ignore[arg-type]
+    now = Begin(time.time() - 1.0)
+    start: Start | Begins = {"sms.drr": now, "sms.dr": now} if is_timed else "earliest"
+    reader = await joined(log, ["sms.drr", "sms.dr"], start=start)
+    await reader.fetch(max_records=1, wait_s=0.0)
     await writer.append([event(0, "key")])
-    assert [record.topic for record in await read(reader, 1)] == ["sms.dr"]
-    reader.commit("sms.dr-0", 1)  # the group divides its partitions anew when the other topic comes
+    while not (batch := await reader.fetch(max_records=1, wait_s=1.0)):
+        pass
+    assert [record.topic for record in batch] == ["sms.dr"]
+    commit(log, batch)  # the group divides its partitions anew when the other topic comes
     assert reader.state.word == UNKNOWN_TOPIC
     assert (
         "sms.drr: unknown_topic: does not exist, and is read as soon as it does; did you mean " in reader.state.reason
     )
     assert "sms.dr'" in reader.state.reason
     value = METRICS.registry.get_sample_value
-    assert value("gateway_kafka_missing_topics", {"group": group}) == 1
+    assert value("gateway_kafka_missing_topics", {"group": GROUP}) == 1
     assert await reader.fetch(max_records=10, wait_s=2.0) == []
     assert await _names(options) == {"sms.dr"}
     await writer.append([event(1, "key", topic="sms.drr")])
@@ -75,13 +83,13 @@ async def test_a_reader_of_nothing_but_a_mistyped_topic_opens_and_waits(creating
     """In a group and as one who looks on; it is no outage, and nothing is created."""
     options = KafkaOptions((creating,), prefix=prefix, partitions=1)
     log = KafkaLog(options, reader_policy=_QUICK)
-    group = await log.reader("gateway.billing", ["sms.drr"])
+    group = await joined(log, ["sms.drr"])
     alone = await log.browse("look", ["sms.drr"], start="earliest")
     for reader in (group, alone):
         assert await reader.fetch(max_records=10, wait_s=1.0) == []
         assert await reader.fetch(max_records=10, wait_s=1.0) == []
         assert reader.state.word == UNKNOWN_TOPIC
-        assert await reader.lag() == {}
+        assert await reader.ends() == {}
     assert await _names(options) == set()
     writer = KafkaLog(options)
     await writer.start()
@@ -96,12 +104,11 @@ async def test_our_own_topics_are_created_by_reading_them(creating: str, prefix:
     """With the partitions that are configured, and not those of the broker."""
     options = KafkaOptions((creating,), prefix=prefix, partitions=3)
     log = KafkaLog(options, creates=["shop.order"])
-    await log.reader("gateway.billing", ["shop.order"])
-    await log.reader("retry.billing.60s", ["retry.billing.60s"], start="earliest")
+    await joined(log, ["shop.order", "retry.60s"])
     await log.stop()
     assert {info.name: info.partitions for info in await topics.describe(options)} == {
         "shop.order": 3,
-        "retry.billing.60s": 3,
+        "retry.60s": 3,
     }
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.config.kafka_settings import Kafka
-from gateway.config.settings import Subscriber
-from gateway.log.kafka import KafkaLog, KafkaOptions, ReaderPolicy
+from gateway.log.kafka import KafkaLog, KafkaOptions
 from gateway.log.kafka.options import instance_id
 
 
@@ -19,16 +18,8 @@ async def test_how_soon_a_dead_member_is_noticed_is_what_the_configuration_says(
     options = KafkaOptions.of(Kafka.model_validate({"bootstrap_servers": ["127.0.0.1:9"], **more}))
     policy = KafkaLog(options)._parts()["policy"]
     assert policy.session_s == session_s
-    assert 3 <= policy.session_s / policy.heartbeat_s <= 10
     assert policy.beat_s < policy.session_s / 3
     assert session_s / 2 < policy.lease_s < session_s
-
-
-def test_a_rebalance_waits_for_the_longest_attempt_that_can_be_configured() -> None:
-    """Cut short, an event would be sent by its next owner while this one still waits for the answer."""
-    (longest_s,) = (limit.le for limit in Subscriber.model_fields["timeout_s"].metadata if hasattr(limit, "le"))
-    policy = ReaderPolicy()
-    assert longest_s < policy.settle_s < policy.rebalance_s
 
 
 @pytest.mark.parametrize(

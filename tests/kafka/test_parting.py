@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from gateway.log.kafka import KafkaLog, KafkaOptions, KafkaReader, ReaderPolicy
+from gateway.log.kafka import GroupReader, KafkaLog, KafkaOptions, ReaderPolicy
+from tests.kafka.joined import joined
 from tests.kafka.traffic import TOPIC, until
 
 pytestmark = pytest.mark.kafka
-_GROUP = "gateway.billing"
 #: A session that outlasts the test: only who says good-bye is gone.
-_LONG = ReaderPolicy(session_s=120.0, heartbeat_s=0.5, close_s=1.0)
+_LONG = ReaderPolicy(session_s=120.0, beat_s=0.5, revoke_s=5.0, close_s=1.0)
 
 
 class Hanging:
@@ -52,12 +52,14 @@ def _file(task: asyncio.Task[Any]) -> str:
     return "" if code is None else str(code.co_filename)
 
 
-async def _reader(log: KafkaLog, hanging: Hanging | None = None) -> KafkaReader:
-    return await log.reader(_GROUP, [TOPIC], start="earliest", on_revoked=hanging)
+async def _reader(log: KafkaLog, hanging: Hanging | None = None) -> GroupReader:
+    reader = await joined(log, [TOPIC], on_revoked=hanging)
+    await reader.fetch(max_records=1, wait_s=0.0)  # its partitions are known to the owner: they are to be settled
+    return reader
 
 
-def _partitions(reader: KafkaReader) -> int:
-    return len(reader._member.consumer.assignment())
+def _partitions(reader: GroupReader) -> int:
+    return len(reader.consumer.assignment())
 
 
 async def test_a_reader_that_is_closed_while_it_settles_leaves_its_group(logs: list[KafkaLog]) -> None:
@@ -82,11 +84,12 @@ async def test_a_reader_that_is_closed_while_it_waits_for_others_to_settle_leave
     hanging.may_settle.set()
     quick = await second
     await until(lambda: _partitions(first) == 2)
+    await first.fetch(max_records=1, wait_s=0.0)  # as above
     hanging.may_settle.clear()
     hanging.is_asked.clear()
     opening = asyncio.create_task(_reader(logs[2]))
     await hanging.is_asked.wait()
-    await until(lambda: quick._member.consumer._coordinator._heartbeat_task is None)  # it asks to join
+    await until(lambda: quick.consumer._coordinator._heartbeat_task is None)  # it asks to join
     await quick.close()
     hanging.may_settle.set()
     third = await opening
@@ -112,14 +115,14 @@ async def test_a_consumer_whose_replacement_is_cancelled_is_stopped(logs: list[K
     """It was still settling when its reader was stopped: it does not stay in the group, with nobody to read for it."""
     hanging = Hanging()
     first = await _reader(logs[0], hanging)
-    replacing = asyncio.create_task(first._member.replace(first._member.consumer))
+    replacing = asyncio.create_task(first._replace(first.consumer))
     await hanging.is_asked.wait()
     replacing.cancel()
     await asyncio.wait([replacing])
     await first.close()
     async with asyncio.timeout(20):
         second = await _reader(logs[1])
-    assert _partitions(second) == 4
+    await until(lambda: _partitions(second) == 4, within_s=20)  # what settles is cut short
 
 
 async def test_closing_goes_on_when_nobody_waits_for_it(logs: list[KafkaLog]) -> None:

@@ -224,7 +224,7 @@ async def test_a_name_that_does_not_resolve(tmp_path: Path) -> None:
         started = time.monotonic()
         await publisher.stop()
         assert time.monotonic() - started < 5
-        assert await log.reader("other", [TOPIC], start="earliest")
+        assert await log.browse("other", [TOPIC], start="earliest")
 
 
 class _FailingDisk(Journal):
@@ -270,7 +270,7 @@ async def test_an_event_too_large_for_the_broker_is_a_dead_letter(small_broker: 
             await log.append(given[start : start + 50])
         await published(publisher)
         await publisher.stop()
-        letters = await log.reader("test", [DEAD_LETTERS], start="earliest")
+        letters = await log.browse("test", [DEAD_LETTERS], start="earliest")
         large = [entry for entry in given if len(entry.value) > 50_000]
         found = await read(letters, len(large))
     result = compare([entry for entry in given if entry not in large], await stored(options))

@@ -9,18 +9,19 @@ from contextlib import asynccontextmanager
 import pytest
 from prometheus_client import CollectorRegistry
 
+from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
-from gateway.fanout import parking
-from gateway.fanout.clock import SystemClock
+from gateway.fanout import retry_records
 from gateway.fanout.fanout import FanOut, own_topics
-from gateway.fanout.parking import Trail
 from gateway.fanout.replay import Selection, dead_letters, replay
+from gateway.fanout.retry_records import AttemptHistory
 from gateway.log import Record
 from gateway.log.kafka import KafkaLog, KafkaOptions, topics
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.events import entries, entry
 from tests.fanout.receiver import Receiver, ok, status
 from tests.fanout.test_fanout import subscriber
+from tests.kafka.joined import commit, joined
 
 CLOCK = SystemClock()
 PATIENCE_S = 60.0
@@ -93,17 +94,17 @@ async def test_what_the_version_before_left_is_delivered_once(kafka: str, prefix
     left = []
     for topic, numbers in (("retry.billing.60s", range(1, 301)), ("replay.billing", range(301, 401))):
         for number in numbers:
-            made = parking.parked(Record("p", 0, 5.0, *entry(number, f"k{number % 9}")), topic, Trail(), 0.0, "x")
-            left.append(made._replace(headers=tuple(one for one in made.headers if one[0] != parking.SUBSCRIBER)))
+            made = retry_records.parked(
+                Record("p", 0, 5.0, *entry(number, f"k{number % 9}")), topic, AttemptHistory(), 0.0, "x"
+            )
+            left.append(made._replace(headers=tuple(one for one in made.headers if one[0] != retry_records.SUBSCRIBER)))
     await log.append(left)
-    reader = await log.reader("retry.billing.60s", ["retry.billing.60s"], start="earliest")
+    reader = await joined(log, ["retry.billing.60s"], "retry.billing.60s")
     passed: set[str] = set()
     while len(passed) < 50:
-        for record in await reader.fetch(max_records=50, wait_s=5.0):
-            passed.add(record.id)
-            reader.commit(record.partition, record.offset + 1)
-    await reader.flush()
-    await reader.close()
+        batch = await reader.fetch(max_records=50, wait_s=5.0)
+        passed |= {record.id for record in batch}
+        commit(log, batch, "retry.billing.60s")
     await log.stop()
     async with Receiver() as receiver:
         billing = subscriber("billing", receiver.url)

@@ -124,7 +124,7 @@ def _with_tokens(cluster: Cluster, prefix: str, oauth: dict[str, str]) -> KafkaO
 async def _round_trip(options: KafkaOptions) -> None:
     log = KafkaLog(options)
     await log.start()
-    reader = await log.reader("g", ["sms.dr"], start="earliest")
+    reader = await log.browse("g", ["sms.dr"], start="earliest")
     await log.append(entries(20))
     assert len(await read(reader, 20)) == 20
     await log.stop()
@@ -154,7 +154,7 @@ async def test_an_authority_that_is_not_trusted(secure_kafka: Cluster, prefix: s
     )
     log = KafkaLog(KafkaOptions.of(settings, Topics(prefix=prefix)))
     with pytest.raises(Transient):
-        await log.reader("g", ["sms.dr"])
+        await log.browse("g", ["sms.dr"])
     await log.stop()
 
 

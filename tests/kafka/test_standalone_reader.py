@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
+from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.errors import Transient
-from gateway.fanout.clock import SystemClock
 from gateway.fanout.scan import scan
 from gateway.fanout.stream import EventStream
 from gateway.log.kafka import KafkaLog, KafkaOptions

@@ -56,7 +56,7 @@ async def test_an_event_of_the_largest_callback_fits(kafka: str, prefix: str) ->
     settings = Kafka.model_validate({"bootstrap_servers": kafka, "partitions": 1})
     log = KafkaLog(KafkaOptions.of(settings, Topics(prefix=prefix)))
     await log.start()
-    reader = await log.reader("g", ["sms.dr"], start="earliest")
+    reader = await log.browse("g", ["sms.dr"], start="earliest")
     large = entry(1)._replace(value=b"x" * 3 * 1024 * 1024)
     await log.append([entry(0), large, entry(2)])
     assert sorted(len(record.value) for record in await read(reader, 3))[-1] == len(large.value)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from gateway.log.kafka import KafkaLog, KafkaOptions, ReaderPolicy
+from gateway.log.kafka import GroupReader, KafkaLog, KafkaOptions, ReaderPolicy
+from tests.kafka.joined import commit, joined
 from tests.kafka.traffic import event
 from tests.log.contract import read
 
 pytestmark = pytest.mark.kafka
-_QUICK = ReaderPolicy(session_s=6.0, heartbeat_s=0.5, commit_interval_s=0.1, probe_s=0.5, request_s=5.0)
+_QUICK = ReaderPolicy(session_s=6.0, probe_s=0.5, request_s=5.0)
 
 
 async def _transaction(options: KafkaOptions, numbers: range, *, is_committed: bool) -> None:
@@ -31,23 +34,26 @@ async def test_aborted_records_are_never_read_and_the_lag_reaches_0(kafka: str, 
     await log.ensure(["sms.dr"])
     await _transaction(options, range(5), is_committed=True)
     await _transaction(options, range(5, 10), is_committed=False)
-    reader = await log.reader("gateway.billing", ["sms.dr"], start="earliest")
+    reader = await joined(log, ["sms.dr"])
     records = await read(reader, 5)
     assert [record.id for record in records] == [event(number, "key").id for number in range(5)]
-    for record in records[:4]:
-        reader.commit(record.partition, record.offset + 1)
-    assert await reader.fetch(max_records=100, wait_s=0.5) == []
-    assert (await reader.lag())["sms.dr-0"] >= 1  # one is not done: nothing is committed past it
-    reader.commit("sms.dr-0", records[4].offset + 1)
-    assert await reader.lag() == {"sms.dr-0": 0}
-    await reader.flush()
     await _transaction(options, range(10, 15), is_committed=False)
-    while (await reader.lag())["sms.dr-0"]:
-        assert await reader.fetch(max_records=100, wait_s=0.2) == []
-    await reader.close()
-    again = await log.reader("gateway.billing", ["sms.dr"])
-    assert await again.lag() == {"sms.dr-0": 0}
+    ends = await _ends(reader)
+    assert ends["sms.dr-0"] > records[-1].offset + 10
+    while log.cursors.committed("gateway.billing") != ends:
+        batch = await reader.fetch(max_records=100, wait_s=0.2)
+        assert batch == []
+        commit(log, batch)
     await log.stop()
+    again = KafkaLog(options)
+    placed = await again.cursors.load("gateway.billing", ["sms.dr"], ["sms.dr-0"], start="earliest")
+    assert {name: one.offset for name, one in placed.items()} == ends
+    await again.stop()
+
+
+async def _ends(reader: GroupReader) -> Mapping[str, int]:
+    """As the broker has them, not as a fetch brought them before."""
+    return {reader._name(tp): end for tp, end in (await reader.consumer.end_offsets(list(reader._placed))).items()}
 
 
 async def test_an_open_transaction_is_read_when_it_is_committed(kafka: str, prefix: str) -> None:
@@ -56,7 +62,7 @@ async def test_an_open_transaction_is_read_when_it_is_committed(kafka: str, pref
     log = KafkaLog(options, reader_policy=_QUICK)
     await log.start()
     await log.append([event(0, "key")])
-    reader = await log.reader("gateway.billing", ["sms.dr"], start="earliest")
+    reader = await joined(log, ["sms.dr"])
     assert len(await read(reader, 1)) == 1
     producer = AIOKafkaProducer(**options.client(), transactional_id=f"{prefix}open")
     await producer.start()

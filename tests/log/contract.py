@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Protocol
 
-from gateway.log import Begin, Entry, EventLog, LogReader, Record
+from gateway.log import Entry, EventLog, LogReader, Record
 
 #: For what must come. Kafka's join of a group and a busy machine are what takes long.
 PATIENCE_S = 40.0
@@ -49,11 +49,6 @@ async def read(reader: LogReader, count: int, *, max_records: int = 500) -> list
     return found
 
 
-def commit_all(reader: LogReader, records: Sequence[Record]) -> None:
-    for record in records:
-        reader.commit(record.partition, record.offset + 1)
-
-
 def by_key(records: Sequence[Record | Entry]) -> dict[str, list[str]]:
     """Ids of each key in order."""
     found: dict[str, list[str]] = defaultdict(list)
@@ -75,7 +70,7 @@ class EventLogContract:
     async def test_what_is_appended_is_read_back_whole(self, subject: Subject) -> None:
         """Topic, key, id, headers and the value's bytes come back as they were given, with a place and a time."""
         log = await subject.open()
-        reader = await log.reader("g", ["sms.dr", "call.event"], start="earliest")
+        reader = await log.browse("g", ["sms.dr", "call.event"], start="earliest")
         given = [*entries(40), entry(7, "k", "call.event", (("attempts", "3"), ("reason", "мимо")))]
         before = time.time()
         await log.append(given)
@@ -87,7 +82,7 @@ class EventLogContract:
     async def test_records_of_one_key_keep_their_order(self, subject: Subject) -> None:
         """Appends made one after another are read in this order, for each key, and offsets of a partition rise."""
         log = await subject.open()
-        reader = await log.reader("g", ["sms.dr"], start="earliest")
+        reader = await log.browse("g", ["sms.dr"], start="earliest")
         given = entries(300, keys=7)
         for start in range(0, 300, 30):
             await log.append(given[start : start + 30])
@@ -101,7 +96,7 @@ class EventLogContract:
     async def test_appends_at_the_same_time_are_all_stored(self, subject: Subject) -> None:
         """Many tasks may append at once; each returns when its own entries are durable."""
         log = await subject.open()
-        reader = await log.reader("g", ["sms.dr"], start="earliest")
+        reader = await log.browse("g", ["sms.dr"], start="earliest")
         given = entries(200)
         await asyncio.gather(*(log.append(given[start : start + 5]) for start in range(0, 200, 5)))
         assert sorted(record.id for record in await read(reader, 200)) == sorted(item.id for item in given)
@@ -109,7 +104,7 @@ class EventLogContract:
     async def test_fetch_is_bounded_by_count_and_time(self, subject: Subject) -> None:
         """No more than ``max_records`` come at once, and nothing comes as an empty answer after ``wait_s``."""
         log = await subject.open()
-        reader = await log.reader("g", ["sms.dr"], start="earliest")
+        reader = await log.browse("g", ["sms.dr"], start="earliest")
         started = time.monotonic()
         assert list(await reader.fetch(max_records=10, wait_s=0.3)) == []
         assert time.monotonic() - started < 10
@@ -119,99 +114,22 @@ class EventLogContract:
             sizes.append(len(await reader.fetch(max_records=10, wait_s=1.0)))
         assert max(sizes) <= 10
 
-    async def test_a_new_name_starts_where_it_was_told(self, subject: Subject) -> None:
+    async def test_reading_begins_where_it_was_told(self, subject: Subject) -> None:
         """``latest`` sees what is appended after the reader was opened, ``earliest`` sees all."""
         log = await subject.open()
         await log.append(entries(5))
-        latest = await log.reader("late", ["sms.dr"], start="latest")
-        earliest = await log.reader("early", ["sms.dr"], start="earliest")
+        latest = await log.browse("late", ["sms.dr"], start="latest")
+        earliest = await log.browse("early", ["sms.dr"], start="earliest")
         await log.append([entry(100)])
         assert [record.id for record in await read(latest, 1)] == [entry(100).id]
         assert len(await read(earliest, 6)) == 6
-
-    async def test_a_new_name_starts_at_a_time_that_was_fixed_before(self, subject: Subject) -> None:
-        """Everything appended since then, although the reader was opened later; a name that is known goes on."""
-        log = await subject.open()
-        await log.append(entries(20))
-        since = await a_new_moment(time.time())
-        given = entries(40)[20:]
-        await log.append(given)
-        reader = await log.reader("g", ["sms.dr"], start={"sms.dr": Begin(since)})
-        found = await read(reader, 20)
-        assert {record.id for record in found} == {entry.id for entry in given}
-        commit_all(reader, found)
-        await reader.close()
-        again = await log.reader("g", ["sms.dr"], start={"sms.dr": Begin(0.0)})
-        assert list(await again.fetch(max_records=10, wait_s=0.5)) == []
-
-    async def test_a_name_whose_time_is_to_come_starts_with_what_is_appended_next(self, subject: Subject) -> None:
-        """Nothing appended before the opening counts, and all after it does, whatever clocks say."""
-        log = await subject.open()
-        await log.append(entries(20))
-        reader = await log.reader("g", ["sms.dr"], start={"sms.dr": Begin(time.time() + 3600)})
-        given = entries(30)[20:]
-        await log.append(given)
-        assert {record.id for record in await read(reader, 10)} == {entry.id for entry in given}
-
-    async def test_a_new_name_keeps_its_start_over_a_restart(self, subject: Subject) -> None:
-        """A reader that committed nothing goes on, after a restart, where its name first began, and misses nothing."""
-        log = await subject.open()
-        await log.append(entries(5))
-        await log.reader("g", ["sms.dr"], start="latest")
-        await log.append([entry(100)])
-        await subject.close()
-        again = await (await subject.open()).reader("g", ["sms.dr"], start="latest")
-        assert [record.id for record in await read(again, 1)] == [entry(100).id]
-
-    async def test_a_flushed_commit_is_not_read_again(self, subject: Subject) -> None:
-        """After a restart a name goes on behind its commits; what was read and not committed comes again."""
-        log = await subject.open()
-        reader = await log.reader("g", ["sms.dr"], start="earliest")
-        await log.append(entries(30, keys=3))
-        first = await read(reader, 30)
-        ends: dict[str, int] = {}
-        for record in first:  # of every partition, the first half
-            ends.setdefault(record.partition, record.offset)
-        halves = {name: low + sum(r.partition == name for r in first) // 2 for name, low in ends.items()}
-        for name, offset in halves.items():
-            reader.commit(name, offset)
-        await reader.flush()
-        await subject.close()
-        again = await (await subject.open()).reader("g", ["sms.dr"], start="earliest")
-        expected = sorted(record.id for record in first if record.offset >= halves[record.partition])
-        assert sorted(record.id for record in await read(again, len(expected))) == expected
-
-    async def test_a_commit_below_an_earlier_one_is_ignored(self, subject: Subject) -> None:
-        """A late completion cannot move a position back."""
-        log = await subject.open()
-        reader = await log.reader("g", ["sms.dr"], start="earliest")
-        await log.append(entries(10, keys=1))
-        records = await read(reader, 10)
-        commit_all(reader, records)
-        reader.commit(records[0].partition, records[0].offset)
-        await reader.flush()
-        await subject.close()
-        log = await subject.open()
-        again = await log.reader("g", ["sms.dr"], start="earliest")
-        await log.append([entry(100, "key-0")])
-        assert [record.id for record in await read(again, 1)] == [entry(100).id]
-
-    async def test_names_do_not_disturb_each_other(self, subject: Subject) -> None:
-        """Each name reads everything, whatever the others have read and committed."""
-        log = await subject.open()
-        one = await log.reader("one", ["sms.dr"], start="earliest")
-        two = await log.reader("two", ["sms.dr"], start="earliest")
-        await log.append(entries(20))
-        commit_all(one, await read(one, 20))
-        await one.flush()
-        assert len(await read(two, 20)) == 20
 
     async def test_topics_are_told_apart(self, subject: Subject) -> None:
         """A reader gets the topics it asked for; internal topics are streams of their own."""
         log = await subject.open()
         parked = entry(9, "k", "retry.billing.60", (("attempts", "2"),))
-        calls = await log.reader("calls", ["call.event"], start="earliest")
-        retries = await log.reader("retries", ["retry.billing.60"], start="earliest")
+        calls = await log.browse("calls", ["call.event"], start="earliest")
+        retries = await log.browse("retries", ["retry.billing.60"], start="earliest")
         await log.append([entry(1), entry(2, topic="call.event"), entry(3)])
         await log.append([parked])
         assert [record.topic for record in await read(calls, 1)] == ["call.event"]
@@ -221,7 +139,7 @@ class EventLogContract:
     async def test_a_paused_partition_gives_nothing_until_resumed(self, subject: Subject) -> None:
         """Pausing loses no position: after it the next record follows the last one read."""
         log = await subject.open()
-        reader = await log.reader("g", ["sms.dr"], start="earliest")
+        reader = await log.browse("g", ["sms.dr"], start="earliest")
         await log.append(entries(10, keys=1))
         first = await read(reader, 4, max_records=4)
         partition = first[0].partition
@@ -231,12 +149,11 @@ class EventLogContract:
         assert [record.offset for record in await read(reader, 6)] == [first[-1].offset + n for n in range(1, 7)]
 
     async def test_seek_goes_back_and_forward(self, subject: Subject) -> None:
-        """After a seek the record at that offset is the next one, and commits count from there."""
+        """After a seek the record at that offset is the next one."""
         log = await subject.open()
-        reader = await log.reader("g", ["sms.dr"], start="earliest")
+        reader = await log.browse("g", ["sms.dr"], start="earliest")
         await log.append(entries(10, keys=1))
         records = await read(reader, 10)
-        commit_all(reader, records)
         place = records[3]
         await reader.seek(place.partition, place.offset)
         assert [record.id for record in await read(reader, 7)] == [record.id for record in records[3:]]
@@ -246,7 +163,7 @@ class EventLogContract:
     async def test_seek_beyond_what_is_there_loses_nothing(self, subject: Subject) -> None:
         """An offset past the end means the end: what is appended next is read next, and nothing else."""
         log = await subject.open()
-        reader = await log.reader("g", ["sms.dr"], start="earliest")
+        reader = await log.browse("g", ["sms.dr"], start="earliest")
         await log.append(entries(5, keys=1))
         records = await read(reader, 5)
         await reader.seek(records[0].partition, records[-1].offset + 1000)
@@ -256,7 +173,7 @@ class EventLogContract:
     async def test_seek_to_time_finds_the_first_record_of_that_time(self, subject: Subject) -> None:
         """A time in between starts at what was appended after it; a time to come at what is yet to be appended."""
         log = await subject.open()
-        reader = await log.reader("g", ["sms.dr"], start="earliest")
+        reader = await log.browse("g", ["sms.dr"], start="earliest")
         await log.append(entries(8))
         early = await read(reader, 8)
         between = await a_new_moment(max(record.appended_at for record in early))
@@ -271,30 +188,6 @@ class EventLogContract:
         await log.append([entry(102)])
         assert [record.id for record in await read(reader, 1)] == [entry(102).id]
 
-    async def test_lag_counts_what_is_not_committed(self, subject: Subject) -> None:
-        """It is the number of records behind the commits, and nothing when all is committed."""
-        log = await subject.open()
-        reader = await log.reader("g", ["sms.dr"], start="earliest")
-        assert sum((await reader.lag()).values()) == 0
-        await log.append(entries(12))
-        assert sum((await reader.lag()).values()) == 12
-        records = await read(reader, 12)
-        assert sum((await reader.lag()).values()) == 12
-        commit_all(reader, records)
-        assert sum((await reader.lag()).values()) == 0
-
-    async def test_close_makes_commits_durable_and_may_come_twice(self, subject: Subject) -> None:
-        """A closed reader's commits survive, without a flush."""
-        log = await subject.open()
-        reader = await log.reader("g", ["sms.dr"], start="earliest")
-        await log.append(entries(6))
-        commit_all(reader, await read(reader, 6))
-        await reader.close()
-        await reader.close()
-        again = await log.reader("g", ["sms.dr"], start="earliest")
-        await log.append([entry(100)])
-        assert [record.id for record in await read(again, 1)] == [entry(100).id]
-
     async def test_browsers_of_one_name_each_have_everything(self, subject: Subject) -> None:
         """Any number of them read all partitions at a time, and leave nothing behind that the next one would meet."""
         log = await subject.open()
@@ -302,11 +195,11 @@ class EventLogContract:
         one = await log.browse("look", ["sms.dr"], start="earliest")
         two = await log.browse("look", ["sms.dr"], start="earliest")
         late = await log.browse("look", ["sms.dr"], start="latest")
-        commit_all(one, await read(one, 20))
-        assert len(await read(two, 20)) == 20
+        assert len(await read(one, 20)) == len(await read(two, 20)) == 20
         await log.append([entry(100)])
         for reader in (one, two, late):
             assert [record.id for record in await read(reader, 1)] == [entry(100).id]
+        await one.close()
         await one.close()
         again = await log.browse("look", ["sms.dr"], start="earliest")
         assert len(await read(again, 21)) == 21

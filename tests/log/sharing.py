@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
@@ -101,7 +102,10 @@ class SharingContract:
         assert [entry(100).id] == [one.id for one in quick.taken]
 
     async def test_a_new_cursor_begins_where_it_was_told(self, subject: SharingSubject) -> None:
-        """With what comes, with all, or with what was appended since a time; that is kept over a restart."""
+        """With what comes, with all, or with what was appended since a time; that is kept over a restart.
+
+        A time that is yet to come is now, whatever clocks say.
+        """
         log = await subject.open()
         await log.append(entries(10))
         since = await a_new_moment(0.0)
@@ -111,12 +115,25 @@ class SharingContract:
         late = await log.cursors.load("late", ["sms.dr"], partitions, start="latest")
         all_ = await log.cursors.load("all", ["sms.dr"], partitions, start="earliest")
         timed = await log.cursors.load("timed", ["sms.dr"], partitions, start={"sms.dr": Begin(since)})
+        later = {"sms.dr": Begin(time.time() + 3600)}
+        assert late == await log.cursors.load("later", ["sms.dr"], partitions, start=later)
         assert 11 == sum(late[name].offset - all_[name].offset for name in all_)
         assert 1 == sum(late[name].offset - timed[name].offset for name in timed)
         await log.append(entries(20)[11:])
         await subject.close()
         log = await subject.open()
         assert late == await log.cursors.load("late", ["sms.dr"], partitions, start="earliest")
+
+    async def test_lag_counts_what_is_not_committed(self, subject: SharingSubject) -> None:
+        """The number of records behind the commits, and nothing when all is committed."""
+        log = await subject.open()
+        one = Noting("one", ["sms.dr"], log.cursors, window=100)
+        async with shared(log, one) as reader:
+            await log.append(entries(12))
+            await one.until(lambda: len(one.taken) >= 12, acknowledges=False)
+            assert {one: 12} == await reader.lags()
+            one.acknowledge_all()
+            assert {one: 0} == await reader.lags()
 
     async def test_commits_go_forward_only_and_outlast_the_process(self, subject: SharingSubject) -> None:
         """A late completion moves nothing back; a partition that was released, or never loaded, is left alone."""

@@ -14,7 +14,7 @@ import pytest
 
 from gateway.errors import Broken, JournalDamaged, JournalUnavailable
 from gateway.log import Entry, Record
-from gateway.log.journal import segment, wal
+from gateway.log.journal import batch_format, wal
 from gateway.log.journal.inspection import Source, inspect
 from gateway.log.journal.salvaging import salvage
 from gateway.log.journal.store import FILE_NAME, Store
@@ -40,9 +40,9 @@ def filled(folder: Path, commits: int = 200, each: int = 5, *, stream: str = "ev
     store = Store(folder, is_writer=True)
     start = store.streams[stream].head if stream in store.streams else 0
     for commit in range(commits):
-        draft = segment.Draft()
+        draft = batch_format.Draft()
         for number in range(start + commit * each, start + (commit + 1) * each):
-            draft.add((one := entry(number, topic)).topic, segment.encode(one))
+            draft.add((one := entry(number, topic)).topic, batch_format.encode(one))
         store.commit({stream: draft}, {("fanout.a", stream): commit * each // 2}, NOW + commit)
     store.close()
 
@@ -98,8 +98,8 @@ def test_salvage_of_a_sound_journal_is_the_same_journal(thousand: Path, tmp_path
         assert everything(tmp_path / "old", stream) == everything(tmp_path / "new", stream)
     store = Store(tmp_path / "new", is_writer=True)
     assert {("fanout.a", "events"): 497, ("fanout.a", "retry.a.60"): 5} == store.cursors()
-    draft = segment.Draft()
-    draft.add((one := entry(1000)).topic, segment.encode(one))
+    draft = batch_format.Draft()
+    draft.add((one := entry(1000)).topic, batch_format.encode(one))
     assert {"events": 1000} == store.commit({"events": draft}, {}, NOW)
     store.close()
 
@@ -275,8 +275,8 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
     """Neither the file nor its log, so that it can be looked at again with other means."""
     filled(tmp_path / "a", 20)
     live = Store(tmp_path / "a", is_writer=True)
-    draft = segment.Draft()
-    draft.add((one := entry(100)).topic, segment.encode(one))
+    draft = batch_format.Draft()
+    draft.add((one := entry(100)).topic, batch_format.encode(one))
     live.commit({"events": draft}, {}, NOW)
     shutil.copytree(tmp_path / "a", tmp_path / "crashed")  # as a killed process leaves it
     live.close()
@@ -321,8 +321,8 @@ def test_commits_lost_behind_a_flipped_bit_in_the_log_are_told(tmp_path: Path) -
     folder.mkdir()
     live = Store(folder, is_writer=True)
     for number in range(30):
-        draft = segment.Draft()
-        draft.add((one := entry(number)).topic, segment.encode(one))
+        draft = batch_format.Draft()
+        draft.add((one := entry(number)).topic, batch_format.encode(one))
         live.commit({"events": draft}, {}, NOW)
     shutil.copytree(folder, tmp_path / "crashed")
     live.close()
@@ -365,9 +365,9 @@ def made(folder: Path) -> Path:
 
 
 def commit(store: Store, *numbers: int, stream: str = "events", size: int = 0) -> None:
-    draft = segment.Draft()
+    draft = batch_format.Draft()
     for number in numbers:
         one = entry(number, stream if stream != "events" else "sms.dr")
         one = one._replace(value=one.value.ljust(size))
-        draft.add(one.topic, segment.encode(one))
+        draft.add(one.topic, batch_format.encode(one))
     store.commit({stream: draft}, {}, NOW)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,8 +22,6 @@ from gateway.link import LinkPolicy, LogClient
 from gateway.link.frames import Frames, Kind, frame
 from gateway.log import ALL_NEW, Appended, Entry
 from gateway.log.journal import EVENTS, Retention
-from gateway.log.journal.following import Positions, Writer
-from gateway.log.journal.positions import PositionKeeper
 from gateway.sockets import listen_locally
 from tests.log.linked import ROOMY, Linked
 
@@ -99,7 +97,7 @@ async def test_what_waited_when_the_log_process_died_is_stored_once_by_the_next(
         await made.start_log()
         assert await stored in (ALL_NEW, Appended(frozenset({0})))
         await asyncio.gather(*waiting)
-        reader = await made.journal.reader("any", [], start="earliest")
+        reader = await made.journal.browse("any", [], start="earliest")
         await made.journal.sync()
         records = await reader.fetch(max_records=100, wait_s=5)
         assert [int(record.id, 16) for record in records] == list(range(1, 12))
@@ -206,7 +204,7 @@ async def test_nobody_there_is_an_error_that_says_so(tmp_path: Path) -> None:
 
 async def test_a_refusal_arrives_as_what_it_was(tmp_path: Path) -> None:
     async with linked(tmp_path, Retention(MIB, 3600.0, protected="publisher")) as made:
-        await made.journal.reader("publisher", [], start="earliest")
+        await made.journal.cursors.load("publisher", ["sms.dr"], [EVENTS], start="earliest")
         with pytest.raises(JournalFull):
             for number in range(2000):
                 await made.journal.append([entry(number, size=8000)])
@@ -216,7 +214,7 @@ async def test_a_refusal_arrives_as_what_it_was(tmp_path: Path) -> None:
 async def test_a_follower_that_does_not_read_is_spared_the_records_and_misses_none(tmp_path: Path) -> None:
     """What waits for it in the log process is bounded; the rest comes from the file."""
     async with linked(tmp_path, policy=LinkPolicy(heartbeat_s=60.0)) as made, client(made) as sender:
-        reader = await made.journal.reader("any", [], start="earliest")
+        reader = await made.journal.browse("any", [], start="earliest")
         transport = made.client._transport
         assert transport is not None
         transport.pause_reading()
@@ -301,11 +299,11 @@ async def _trimmed_while_read(folder: Path, now: float, *, is_in_memory: bool) -
         made.writer._clock = lambda: now
         made.writer._commits._clock = lambda: now
         if is_in_memory:
-            reader = await made.journal.reader("any", ["sms.dr"], start="earliest")
+            reader = await made.journal.browse("any", ["sms.dr"], start="earliest")
             await made.journal.append([entry(number, "call.event") for number in range(10)])
         else:
             await made.journal.append([entry(number, "call.event") for number in range(10)])
-            reader = await made.journal.reader("any", ["sms.dr"], start="earliest")
+            reader = await made.journal.browse("any", ["sms.dr"], start="earliest")
         transport = made.client._transport
         assert transport is not None
         transport.pause_reading()
@@ -316,86 +314,6 @@ async def _trimmed_while_read(folder: Path, now: float, *, is_in_memory: bool) -
         transport.resume_reading()
         assert list(await reading) == []
         await made.journal.sync()
-
-
-async def test_another_file_in_its_place_is_noticed(tmp_path: Path) -> None:
-    """What this process knows of offsets and positions is not of that file."""
-    replaced: list[str] = []
-    async with linked(tmp_path, on_replaced=replaced.append) as made:
-        await made.journal.append([entry(1)])
-        await made.stop_log()
-        for path in list(tmp_path.glob("journal.sqlite*")):  # noqa: ASYNC240
-            path.rename(tmp_path / f"old-{path.name}")
-        await made.start_log()
-        async with asyncio.timeout(10):
-            while not replaced:
-                await asyncio.sleep(0.01)
-        assert str(tmp_path) in replaced[0]
-
-
-async def test_a_position_that_could_not_be_stored_does_not_replace_a_newer_one(tmp_path: Path) -> None:
-    """Its answer may come after that of a position that was sent behind it."""
-    async with linked(tmp_path) as made:
-        late: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        keeper = PositionKeeper(cast("Writer", _Late(made.client, late)))
-        keeper.note("any", EVENTS, 10)
-        older = asyncio.create_task(keeper.flush())
-        await asyncio.sleep(0)
-        keeper.note("any", EVENTS, 20)
-        await keeper.flush()
-        late.set_exception(JournalUnavailable("it has not answered"))
-        with pytest.raises(JournalUnavailable):
-            await older
-        await keeper.flush()
-        assert made.writer.store.cursors()["any", EVENTS] == 20
-
-
-class _Late:
-    """A writer whose first answer comes late."""
-
-    def __init__(self, writer: LogClient, late: asyncio.Future[None]) -> None:
-        self._writer = writer
-        self._late = [late]
-
-    def note(self, positions: Positions) -> asyncio.Future[None]:
-        return self._late.pop() if self._late else self._writer.note(positions)
-
-
-async def test_positions_in_a_file_do_not_go_to_another_in_its_place(tmp_path: Path) -> None:
-    """Neither those that are on their way, nor those to come: what is at these offsets there was never read."""
-    replaced = asyncio.Event()
-    async with linked(tmp_path, on_replaced=lambda _: replaced.set()) as made:
-        await made.journal.append([entry(number) for number in range(50)])
-        reader = await made.journal.reader("any", [], start="earliest")
-        await reader.fetch(max_records=50, wait_s=5)
-        await made.stop_log()
-        for path in list(tmp_path.glob("journal.sqlite*")):  # noqa: ASYNC240
-            path.rename(tmp_path / f"old-{path.name}")
-        reader.commit(EVENTS, 30)
-        asked = asyncio.create_task(reader.flush())
-        await asyncio.sleep(0)
-        await made.start_log()
-        await replaced.wait()
-        reader.commit(EVENTS, 40)
-        with pytest.raises(JournalUnavailable, match="replaced"):
-            await asked
-        with pytest.raises(JournalUnavailable, match="replaced"):
-            await reader.close()
-        await made.journal.stop()
-        assert made.writer.store.cursors() == {}
-
-
-async def test_positions_outlast_a_log_process(tmp_path: Path) -> None:
-    """What was on its way when it died goes to the next."""
-    async with linked(tmp_path) as made:
-        await made.journal.append([entry(number) for number in range(5)])
-        reader = await made.journal.reader("any", [], start="earliest")
-        await reader.fetch(max_records=5, wait_s=5)
-        await made.stop_log()
-        reader.commit(EVENTS, 4)
-        await made.start_log()
-        await reader.flush()
-        assert made.writer.store.cursors()["any", EVENTS] == 4
 
 
 @pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, loop_factory()])

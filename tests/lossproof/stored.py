@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from gateway.log.journal import segment
+from gateway.log.journal import batch_format
 from tests.lossproof.receiver import Arrival, arrival
 
 _SHIFT: Final = 44
@@ -53,8 +53,8 @@ def rows(folder: Path) -> list[Row]:
             (number << _SHIFT, (number + 1) << _SHIFT),
         )
         for row_id, count, appended_at, topics, crc, blob in stored:
-            if segment.checksum(blob, row_id, count, appended_at, topics) == crc:
-                records = segment.decode(blob, partition="events", base=0, count=count, appended_at=appended_at)
+            if batch_format.checksum(blob, row_id, count, appended_at, topics) == crc:
+                records = batch_format.decode(blob, partition="events", base=0, count=count, appended_at=appended_at)
                 found.append(Row(row_id & _MASK, [arrival(record.value, record.topic) for record in records]))
     return found
 

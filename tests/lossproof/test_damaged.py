@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from gateway.log import Entry
-from gateway.log.journal import segment
+from gateway.log.journal import batch_format
 from gateway.log.journal.store import FILE_NAME, Store
 from tests.lossproof import damage, stored
 from tests.lossproof.callbacks import Item
@@ -27,12 +27,12 @@ def journal(tmp_path: Path) -> Path:
     (tmp_path / "running").mkdir()
     store = Store(tmp_path / "running", is_writer=True)
     for number in range(COMMITS):
-        draft = segment.Draft()
+        draft = batch_format.Draft()
         for place in range(EACH):
             id_ = f"{number * EACH + place:032x}"
             value = orjson.dumps({"specversion": "1.0", "id": id_, "partitionkey": "k", "ext": f"lp.{number}.{place}."})
             one = Entry("sms.dr", "k", id_, value)
-            draft.add(one.topic, segment.encode(one))
+            draft.add(one.topic, batch_format.encode(one))
         store.commit({"events": draft}, {}, 1.0)
     shutil.copytree(tmp_path / "running", tmp_path / "crashed")
     store.close()

@@ -23,7 +23,7 @@ FORM = {"messageid": "m-1", "phone": "6281234567890", "result": "DELIVRD", "stat
 async def events(gateway: Running, topic: str, count: int = 1) -> list[dict[str, Any]]:
     """The events of a topic as they are in the journal, as soon as there are so many."""
     journal = gateway.app.journal
-    reader = await journal.reader(f"test-{topic}", [topic], start="earliest")
+    reader = await journal.browse(f"test-{topic}", [topic], start="earliest")
     found: list[dict[str, Any]] = []
     async with asyncio.timeout(30):
         while len(found) < count:

@@ -51,7 +51,7 @@ class Commit(NamedTuple):
         base: offset of the first record.
         length: how many they are.
         appended_at: Unix seconds.
-        records: their bytes, see :mod:`.segment`.
+        records: their bytes, see :mod:`.batch_format`.
     """
 
     stream: str

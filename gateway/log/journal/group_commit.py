@@ -20,7 +20,7 @@ import structlog
 
 from gateway.errors import JournalFull, JournalUnavailable, NotNow
 from gateway.log import ALL_NEW, Appended
-from gateway.log.journal import segment, sqlite_errors
+from gateway.log.journal import batch_format, sqlite_errors
 from gateway.log.journal.following import Commit, Positions
 from gateway.log.journal.known_ids import KnownIds
 from gateway.log.journal.open_files import JournalMoved, OpenFiles
@@ -50,7 +50,7 @@ class Batch:
         size: bytes of the records.
     """
 
-    drafts: dict[str, segment.Draft] = field(default_factory=dict)
+    drafts: dict[str, batch_format.Draft] = field(default_factory=dict)
     ids: dict[bytes, None] = field(default_factory=dict)
     appends: list[tuple[asyncio.Future[Appended], Appended]] = field(default_factory=list)
     positions: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -107,10 +107,10 @@ class GroupCommit:
         An append of nothing confirms that the journal is still there.
 
         Raises:
-            ValueError: see :func:`gateway.log.journal.segment.scan`; none of them was put in.
+            ValueError: see :func:`gateway.log.journal.batch_format.scan`; none of them was put in.
         """
         # All of it is looked at before any of it is put in.
-        placed = [(start, end, raw_id, *_place(topic)) for start, end, topic, raw_id in segment.scan(records)]
+        placed = [(start, end, raw_id, *_place(topic)) for start, end, topic, raw_id in batch_format.scan(records)]
         batch, known, ids = self._pending, self._known, self._pending.ids
         repeated: list[int] = []
         for number, (start, end, raw_id, topic, stream) in enumerate(placed):
@@ -121,7 +121,7 @@ class GroupCommit:
                 ids[raw_id] = None
             draft = batch.drafts.get(stream)
             if draft is None:
-                draft = batch.drafts[stream] = segment.Draft()
+                draft = batch.drafts[stream] = batch_format.Draft()
             draft.add(topic, records[start:end])
         batch.size += len(records)
         future: asyncio.Future[Appended] = self._loop.create_future()

@@ -2,8 +2,8 @@
 
 SQLite checks none of its pages, and one page that is not sound makes it refuse every query that touches it. So the
 rows are read one by one by their keys, and where a query fails the next key that can be reached is searched for. Each
-row is then held against its checksum (:mod:`.segment`). Offsets within a stream have no gaps when all is well, so what
-is between two readable rows and was not trimmed is damage: its offsets are known even when its bytes are gone.
+row is then held against its checksum (:mod:`.batch_format`). Offsets within a stream have no gaps when all is well, so
+what is between two readable rows and was not trimmed is damage: its offsets are known even when its bytes are gone.
 
 The write-ahead log is looked at, too: SQLite takes it up to the first frame with a wrong checksum and drops the rest
 without a word, which is right for a torn end and silent loss for a flipped bit in the middle (:mod:`.wal`).
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from gateway.errors import Broken, JournalDamaged
-from gateway.log.journal import files, segment, wal
+from gateway.log.journal import batch_format, files, wal
 from gateway.log.journal.report import Damage, Report, StreamReport
 from gateway.log.journal.rows import decoded, tolerant, topics_of
 from gateway.log.journal.sqlite_errors import cannot_open
@@ -325,7 +325,9 @@ def _end(row: Row | None, row_id: int, following: int | None, *, is_sound: bool)
         return base + row.records_count
     if following is not None:
         return following & MASK
-    return base + (1 if row is None else segment.likely_count(row.records_count, topics_of(row.topics), row.records))
+    return base + (
+        1 if row is None else batch_format.likely_count(row.records_count, topics_of(row.topics), row.records)
+    )
 
 
 def _fault(row: Row, stream: str) -> str | None:
@@ -333,7 +335,7 @@ def _fault(row: Row, stream: str) -> str | None:
     if decoded(row, stream) is not None:
         return None
     try:
-        crc = segment.checksum(row.records, row.id, row.records_count, row.appended_at, row.topics)
+        crc = batch_format.checksum(row.records, row.id, row.records_count, row.appended_at, row.topics)
     except TypeError:  # a column of another kind than was written
         crc = None
     return "the checksum is wrong" if crc != row.crc else "the records cannot be parsed"

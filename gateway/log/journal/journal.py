@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from gateway.errors import JournalUnavailable
 from gateway.log import Appended, Begins, Entry, LogKind, OnAssigned, OnRevoked, Start
-from gateway.log.journal import segment
+from gateway.log.journal import batch_format
+from gateway.log.journal.cache import StreamCache
 from gateway.log.journal.cursors import JournalCursors
 from gateway.log.journal.expiry import Expiry
 from gateway.log.journal.following import Commit, Snapshot, Writer, WriterState
@@ -22,7 +23,6 @@ from gateway.log.journal.retention import Retention, Trimmed
 from gateway.log.journal.rows import Segment
 from gateway.log.journal.store import Store
 from gateway.log.journal.streams import EVENTS, stream_of
-from gateway.log.journal.tail import Tail
 from gateway.log.journal.writer import JournalWriter
 
 _T = TypeVar("_T")
@@ -66,7 +66,7 @@ class Journal:
         self._state = WriterState()
         self._bounds: dict[str, tuple[int, int]] = {}
         self._listeners: dict[str, set[JournalReader]] = {}
-        self._tails: dict[str, Tail] = {}
+        self._caches: dict[str, StreamCache] = {}
         self._read_store: Store | None = None
         self.known_ids = 0
 
@@ -123,9 +123,9 @@ class Journal:
         self._state = snapshot.state
         self.known_ids = snapshot.known_ids
         self._keeper.welcomed(snapshot.positions)
-        for stream, tail in self._tails.items():
-            if tail.head != self.head(stream):
-                tail.skip(self.head(stream))
+        for stream, cache in self._caches.items():
+            if cache.head != self.head(stream):
+                cache.skip(self.head(stream))
         if is_same and not lost:
             for stream, (floor, _) in self._bounds.items():
                 self._expiry.passed(stream, floor)
@@ -137,9 +137,9 @@ class Journal:
         stream, base, count, _, _ = commit
         floor, _ = self._bounds.get(stream, (0, 0))
         self._bounds[stream] = (floor, base + count)
-        tail = self._tails.get(stream)
-        if tail is not None:
-            tail.extend(commit)
+        cache = self._caches.get(stream)
+        if cache is not None:
+            cache.extend(commit)
         self.wake(stream)
 
     def trimmed(self, gone: Trimmed) -> None:
@@ -165,7 +165,7 @@ class Journal:
             ValueError: an id is not 32 hex digits, or a text is not Unicode.
         """
         self._check_open()
-        return self.writer.append(b"".join(map(segment.encode, entries)))
+        return self.writer.append(b"".join(map(batch_format.encode, entries)))
 
     def _check_open(self) -> None:
         if not self._is_open:
@@ -183,34 +183,11 @@ class Journal:
 
     # -- reading ------------------------------------------------------------------------------------------------
 
-    async def reader(
-        self,
-        group: str,
-        topics: Collection[str],
-        *,
-        start: Start | Begins = "latest",
-        on_revoked: OnRevoked | None = None,
-    ) -> JournalReader:
-        """See :meth:`gateway.log.EventLog.reader`. No topics at all means every vendor event.
-
-        A position that is new is made durable before this returns: a restart must not move it.
-        """
-        streams, wanted = _wanted(topics)
-        new = [stream for stream in streams if (group, stream) not in self.positions()]
-        for stream in new:
-            self.note_cursor(group, stream, await self.origin(stream, start))
-        if new:
-            await self.flush()
-        for stream in streams:
-            self._expiry.watch(group, stream, wanted)
-        kept = {stream: min(self.positions()[group, stream], self.head(stream)) for stream in streams}
-        return JournalReader(self, group, kept, wanted)
-
     async def join(
         self, group: str, topics: Collection[str], *, on_assigned: OnAssigned, on_revoked: OnRevoked
     ) -> JoinedReader:
         """See :meth:`gateway.log.EventLog.join`: all that is asked for is assigned, and stays so."""
-        reader = JoinedReader(self, group, on_assigned)
+        reader = JoinedReader(self, on_assigned)
         reader.subscribe(topics)
         await reader.assign()
         return reader
@@ -223,11 +200,11 @@ class Journal:
         start: Start = "latest",
         positions: Mapping[str, int] | None = None,
     ) -> JournalReader:
-        """See :meth:`gateway.log.EventLog.browse`."""
+        """See :meth:`gateway.log.EventLog.browse`. No topics at all means every vendor event."""
         streams, wanted = _wanted(topics)
         if positions is None:
             positions = {stream: self._beginning(stream, start) for stream in streams}
-        return JournalReader(self, name, positions, wanted, is_kept=False)
+        return JournalReader(self, positions, wanted)
 
     async def unfinished(self, group_of: Callable[[str], str | None]) -> Mapping[str, int]:
         """See :meth:`gateway.log.EventLog.unfinished`."""
@@ -271,9 +248,9 @@ class Journal:
         """Names of all streams."""
         return list(self._bounds)
 
-    def tail(self, stream: str) -> Tail | None:
+    def cache(self, stream: str) -> StreamCache | None:
         """The newest records in memory, if anyone reads this stream."""
-        return self._tails.get(stream)
+        return self._caches.get(stream)
 
     def wake(self, stream: str) -> None:
         """Let readers look again."""
@@ -326,7 +303,7 @@ class Journal:
     def listen(self, reader: JournalReader, stream: str) -> None:
         """Wake a reader when a stream grows, and keep its newest records in memory."""
         self._listeners.setdefault(stream, set()).add(reader)
-        self._tails.setdefault(stream, Tail(self.head(stream)))
+        self._caches.setdefault(stream, StreamCache(self.head(stream)))
 
     def forget(self, reader: JournalReader) -> None:
         """A reader was closed."""
@@ -334,9 +311,7 @@ class Journal:
             others = self._listeners[stream]
             others.discard(reader)
             if not others:
-                del self._listeners[stream], self._tails[stream]
-            if reader.is_kept and not any(one.is_kept and one.group == reader.group for one in others):
-                self._expiry.forget(reader.group, stream)
+                del self._listeners[stream], self._caches[stream]
 
     def _in_read_pool(self, function: Callable[[], _T]) -> asyncio.Future[_T]:
         return self._loop.run_in_executor(self._read_pool, function)

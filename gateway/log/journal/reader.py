@@ -9,13 +9,12 @@ from typing import NamedTuple, Protocol
 
 from gateway.errors import NotNow, Transient
 from gateway.log import Batch, Gap, OnAssigned, Record
-from gateway.log.gaps import clipped
-from gateway.log.journal.scan import Part, Scan, Streams
+from gateway.log.journal.scan import Scan, Streams
 from gateway.log.journal.streams import stream_of
 
 
 class Source(Streams, Protocol):
-    """The journal, for readers that have a name in it; see :class:`.journal.Journal`."""
+    """The journal, as readers know it; see :class:`.journal.Journal`."""
 
     def listen(self, reader: JournalReader, stream: str) -> None:
         """Wake a reader when the stream grows."""
@@ -23,31 +22,15 @@ class Source(Streams, Protocol):
     def forget(self, reader: JournalReader) -> None:
         """A reader was closed."""
 
-    def positions(self) -> Mapping[tuple[str, str], int]:
-        """All kept positions by (group, stream)."""
-
-    def note_cursor(self, group: str, stream: str, position: int) -> None:
-        """Keep one."""
-
     async def offset_at(self, stream: str, unix_s: float) -> int:
         """Offset of the first record appended at or after a time."""
-
-    async def flush(self) -> None:
-        """Make all positions so far durable."""
 
 
 @dataclass(slots=True)
 class _Line:
-    """One stream of a reader.
-
-    Args:
-        committed: everything below is done.
-        returned_end: behind the last record handed out.
-    """
+    """One stream of a reader."""
 
     scan: Scan
-    committed: int
-    returned_end: int
     is_paused: bool = False
 
 
@@ -66,21 +49,10 @@ class JournalReader:
     Args:
         positions: offsets of the next records to look at, by stream.
         topics: records of other topics are passed over; None reads all.
-        is_kept: how far it came is stored under the group's name, and what is reported as expired by that position.
     """
 
-    def __init__(
-        self,
-        journal: Source,
-        group: str,
-        positions: Mapping[str, int],
-        topics: frozenset[str] | None = None,
-        *,
-        is_kept: bool = True,
-    ) -> None:
-        self.group = group
+    def __init__(self, journal: Source, positions: Mapping[str, int], topics: frozenset[str] | None = None) -> None:
         self.topics = topics
-        self.is_kept = is_kept
         self._journal = journal
         self._lines: dict[str, _Line] = {}
         self._is_closed = False
@@ -91,7 +63,7 @@ class JournalReader:
 
     def begin(self, stream: str, position: int) -> None:
         """Read one more stream."""
-        self._lines[stream] = _Line(Scan(self._journal, stream, position), position, position)
+        self._lines[stream] = _Line(Scan(self._journal, stream, position))
         self._journal.listen(self, stream)
         self.wake()
 
@@ -105,12 +77,6 @@ class JournalReader:
         """Offset of the next record to look at; of a reader of one stream."""
         (line,) = self._lines.values()
         return line.scan.position
-
-    @property
-    def committed(self) -> int:
-        """Everything below is done; of a reader of one stream."""
-        (line,) = self._lines.values()
-        return self._passed(line)
 
     def wake(self) -> None:
         """Look again: a stream has grown. Never blocks."""
@@ -164,8 +130,8 @@ class JournalReader:
         except (Transient, NotNow):
             if not found:
                 raise
-        for line, wanted, _, end in found:
-            self._move(line, wanted, end)
+        for line, _, _, end in found:
+            line.scan.position = end
             if len(self._lines) > 1:  # the next look begins with the others
                 self._lines[line.scan.stream] = self._lines.pop(line.scan.stream)
         return Batch(records, gaps, {stream: line.scan.position for stream, line in self._lines.items()})
@@ -177,57 +143,16 @@ class JournalReader:
         while position < self._journal.head(line.scan.stream):
             part = await line.scan.look(position, limit)
             position = part.end
-            if (gap := self._unsaid(line, part)) is not None:
-                gaps.append(gap)
+            if part.gap is not None:
+                gaps.append(part.gap)
             elif wanted := self._wanted(part.records):
                 return _Found(line, wanted, gaps, position)
             elif not gaps:
-                self._pass_over(line, position)
+                line.scan.position = position
         return _Found(line, (), gaps, position) if gaps else None
 
     def _wanted(self, records: Sequence[Record]) -> Sequence[Record]:
         return records if self.topics is None else [record for record in records if record.topic in self.topics]
-
-    def _unsaid(self, line: _Line, part: Part) -> Gap | None:
-        """What is missing, without what was reported when it expired."""
-        return clipped(part.gap, self._passed(line)) if part.gap is not None and self.is_kept else part.gap
-
-    def _move(self, line: _Line, wanted: Sequence[Record], end: int) -> None:
-        if wanted:
-            line.scan.position, line.returned_end = end, wanted[-1].offset + 1
-        else:
-            self._pass_over(line, end)
-
-    def _pass_over(self, line: _Line, end: int) -> None:
-        """Go on behind what nobody gets; it is done when all before it is."""
-        is_everything_done = self._passed(line) >= line.returned_end
-        line.scan.position = end
-        if is_everything_done:
-            self._note(line, end)
-
-    def _passed(self, line: _Line) -> int:
-        """Everything below is done, here or by the report of what expired."""
-        if not self.is_kept:
-            return line.committed
-        return max(line.committed, self._journal.positions().get((self.group, line.scan.stream), 0))
-
-    def commit(self, partition: str, offset: int) -> None:
-        """See :meth:`gateway.log.LogReader.commit`. Passing the last record handed out passes what was skipped too."""
-        line = self._lines[partition]
-        self._note(line, max(offset, line.scan.position) if offset >= line.returned_end else offset)
-
-    def _note(self, line: _Line, offset: int) -> None:
-        if offset > self._passed(line):
-            self._keep(line, offset)
-
-    def _keep(self, line: _Line, offset: int) -> None:
-        line.committed = offset
-        if self.is_kept:
-            self._journal.note_cursor(self.group, line.scan.stream, offset)
-
-    async def flush(self) -> None:
-        """See :meth:`gateway.log.LogReader.flush`."""
-        await self._journal.flush()
 
     def pause(self, partitions: Collection[str]) -> None:
         """See :meth:`gateway.log.LogReader.pause`."""
@@ -247,18 +172,12 @@ class JournalReader:
         line = self._lines[partition]
         floor, head = self._journal.floor(partition), self._journal.head(partition)
         line.scan = Scan(self._journal, partition, min(max(offset, floor), head))
-        line.returned_end = line.scan.position
-        self._keep(line, line.scan.position)
         self.wake()
 
     async def seek_to_time(self, unix_s: float) -> None:
         """See :meth:`gateway.log.LogReader.seek_to_time`."""
         for stream in list(self._lines):
             await self.seek(stream, await self._journal.offset_at(stream, unix_s))
-
-    async def lag(self) -> Mapping[str, int]:
-        """See :meth:`gateway.log.LogReader.lag`."""
-        return {stream: max(0, self._journal.head(stream) - self._passed(line)) for stream, line in self._lines.items()}
 
     async def ends(self) -> Mapping[str, int]:
         """See :meth:`gateway.log.LogReader.ends`."""
@@ -277,15 +196,13 @@ class JournalReader:
         if not self._is_closed:
             self._is_closed = True
             self._journal.forget(self)
-            if self.is_kept:
-                await self._journal.flush()
 
 
 class JoinedReader(JournalReader):
     """Implements :class:`gateway.log.AssignedReader`: all streams are this process's, and none is ever taken away."""
 
-    def __init__(self, journal: Source, group: str, on_assigned: OnAssigned) -> None:
-        super().__init__(journal, group, {}, is_kept=False)
+    def __init__(self, journal: Source, on_assigned: OnAssigned) -> None:
+        super().__init__(journal, {})
         self._on_assigned = on_assigned
         self._arriving: set[str] = set()
 

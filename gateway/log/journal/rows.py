@@ -28,7 +28,7 @@ import orjson
 
 from gateway.errors import JournalDamaged
 from gateway.log import Record
-from gateway.log.journal import segment
+from gateway.log.journal import batch_format
 from gateway.log.journal.sqlite_errors import is_damage
 from gateway.log.journal.streams import MASK, SHIFT
 
@@ -215,7 +215,7 @@ class Rows:
             if row is not None and decoded(row, self._stream.name) is not None:
                 return max([*ends, (key & MASK) + row[1]]), row[2]
             row = row or (*self._db.execute(f"{_HEADS} WHERE id = ?", (key,)).fetchone(), None, None)
-            ends.append((key & MASK) + segment.likely_count(row[1], topics_of(row[3]), row[5]))
+            ends.append((key & MASK) + batch_format.likely_count(row[1], topics_of(row[3]), row[5]))
             doubtful.append(time_of(row[2]))
         return (max(ends), min(doubtful)) if ends else None
 
@@ -338,9 +338,9 @@ def decoded(row: _Row, name: str) -> list[Record] | None:
     """The records of a whole row; None when it is not what was written."""
     row_id, count, appended_at, topics, crc, blob = row
     try:
-        if segment.checksum(blob, row_id, count, appended_at, topics) != crc:
+        if batch_format.checksum(blob, row_id, count, appended_at, topics) != crc:
             return None
-        return segment.decode(blob, partition=name, base=row_id & MASK, count=count, appended_at=appended_at)
+        return batch_format.decode(blob, partition=name, base=row_id & MASK, count=count, appended_at=appended_at)
     except (JournalDamaged, TypeError):
         return None
 

@@ -8,8 +8,8 @@ from typing import Final, NamedTuple, Protocol
 
 from gateway.errors import Transient
 from gateway.log import Gap, Record
+from gateway.log.journal.cache import StreamCache
 from gateway.log.journal.rows import Segment, SegmentInfo
-from gateway.log.journal.tail import Tail
 
 #: Bytes read from the file at a time by a reader that fell behind.
 _READ_BYTES: Final = 1024 * 1024
@@ -28,7 +28,7 @@ class Streams(Protocol):
     def floor(self, stream: str) -> int:
         """Offset of the first record kept."""
 
-    def tail(self, stream: str) -> Tail | None:
+    def cache(self, stream: str) -> StreamCache | None:
         """The newest records in memory."""
 
     def read_file(self, stream: str, position: int, max_bytes: int) -> asyncio.Future[list[Segment]]:
@@ -77,10 +77,10 @@ class Scan:
         floor = self._streams.floor(self.stream)
         if position < floor:
             return Part((), floor, Gap(self.stream, position, floor - 1, "expired"))
-        tail = self._streams.tail(self.stream)
-        if tail is not None and position >= tail.first:
+        cache = self._streams.cache(self.stream)
+        if cache is not None and position >= cache.first:
             self._read_ahead = []
-            return _part(tail.slice(position, limit), position)
+            return _part(cache.slice(position, limit), position)
         return await self._from_file(position, limit)
 
     async def _from_file(self, position: int, limit: int) -> Part:

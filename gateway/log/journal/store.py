@@ -23,7 +23,7 @@ import orjson
 import structlog
 
 from gateway.errors import JournalDamaged, JournalUnavailable
-from gateway.log.journal import files, segment
+from gateway.log.journal import batch_format, files
 from gateway.log.journal.rows import Rows, Segment, SegmentInfo, Stream, tolerant
 from gateway.log.journal.sqlite_errors import ACCESS, cannot_open, damaged, translated
 
@@ -189,7 +189,7 @@ class Store:
             self._db.execute(f"PRAGMA user_version={_VERSION}")
 
     def commit(
-        self, appends: Mapping[str, segment.Draft], cursors: Mapping[tuple[str, str], int], now: float
+        self, appends: Mapping[str, batch_format.Draft], cursors: Mapping[tuple[str, str], int], now: float
     ) -> dict[str, int]:
         """One transaction: a segment for each stream, and positions. Returns the first offset of each stream.
 
@@ -225,12 +225,12 @@ class Store:
             self._note_time(now)
         return bases
 
-    def _insert(self, stream: Stream, draft: segment.Draft, now: float) -> None:
+    def _insert(self, stream: Stream, draft: batch_format.Draft, now: float) -> None:
         blob = b"".join(draft.parts)
         draft.parts = [blob]
         row_id = stream.low | stream.head
         topics = orjson.dumps(draft.topics).decode()
-        crc = segment.checksum(blob, row_id, draft.count, now, topics)
+        crc = batch_format.checksum(blob, row_id, draft.count, now, topics)
         self._db.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?)", (row_id, draft.count, now, topics, crc, blob))
 
     def _carried(self, now: float) -> float:

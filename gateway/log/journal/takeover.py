@@ -34,7 +34,7 @@ import structlog
 
 from gateway.errors import JournalDamaged, JournalFull, JournalInUse, JournalUnavailable
 from gateway.log import Entry, Gap, Record, gaps
-from gateway.log.journal import recovery, segment
+from gateway.log.journal import batch_format, recovery
 from gateway.log.journal.lock import FolderLock
 from gateway.log.journal.store import FILE_NAME, Store
 from gateway.log.journal.streams import EVENTS
@@ -179,7 +179,7 @@ async def _copy(writer: JournalWriter, old: Store, name: str, taken: Taken) -> N
         records, end, damaged = _read(old, name, position, head)
         taken.damaged += damaged
         if records and not (is_first and _ends_with(writer.store, name, records)):
-            encoded = [segment.encode(Entry(*record[3:])) for record in records]
+            encoded = [batch_format.encode(Entry(*record[3:])) for record in records]
             appended = await writer.append(b"".join(encoded))
             taken.records += len(records) - len(appended.repeated)
             taken.repeated += len(appended.repeated)

@@ -13,8 +13,8 @@ from itertools import groupby
 from operator import attrgetter
 
 from gateway.log import Entry, Record
-from gateway.log.kafka.partition_queue import OVERHEAD_BYTES, InFlight, PartitionQueue, Ticket
 from gateway.log.kafka.partitioner import hashes_of, partition_of
+from gateway.log.kafka.send_queue import OVERHEAD_BYTES, InFlight, SendQueue, Ticket
 from gateway.log.kafka.topic_queue import TopicQueue
 from gateway.log.kafka.writer_policy import WriterPolicy
 
@@ -38,7 +38,7 @@ class Backlog:
         self._on_room = on_room
         self.topics: dict[str, TopicQueue] = {}
         #: Queues that may have something to send, in the order in which they got it.
-        self.ready: dict[tuple[str, int], PartitionQueue] = {}
+        self.ready: dict[tuple[str, int], SendQueue] = {}
         self.bytes = 0
         self._freed = asyncio.Event()
 
@@ -145,7 +145,7 @@ class Backlog:
             topic.partitions = []
             topic.troubles.clear()
         for number in range(len(topic.partitions), partitions):
-            topic.partitions.append(PartitionQueue(topic.name, number, topic.registered))
+            topic.partitions.append(SendQueue(topic.name, number, topic.registered))
         unplaced, topic.unplaced = topic.unplaced, []
         for item in unplaced:
             queue = topic.partitions[partition_of(item[1], len(topic.partitions))]
@@ -153,11 +153,11 @@ class Backlog:
             self.make_ready(queue)
         return True
 
-    def make_ready(self, queue: PartitionQueue) -> None:
+    def make_ready(self, queue: SendQueue) -> None:
         """Look at this queue again."""
         self.ready[queue.topic, queue.partition] = queue
 
-    def take_ready(self, now: float) -> list[PartitionQueue]:
+    def take_ready(self, now: float) -> list[SendQueue]:
         """Return queues with something to send and nothing on its way; they are forgotten until :meth:`make_ready`.
 
         Those whose time has not come stay.
@@ -191,6 +191,6 @@ class Backlog:
             if queue.pending:
                 self.make_ready(queue)
 
-    def _queues(self) -> Iterator[PartitionQueue]:
+    def _queues(self) -> Iterator[SendQueue]:
         for topic in self.topics.values():
             yield from topic.partitions

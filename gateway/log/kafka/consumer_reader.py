@@ -21,7 +21,7 @@ from typing import Any, Final
 from aiokafka import TopicPartition, errors
 
 from gateway.log import Batch, Gap, Record
-from gateway.log.kafka import binding, farewell, foreign
+from gateway.log.kafka import foreign, record_format, shutdown
 from gateway.log.kafka.availability import CONNECTION, Availability, State, both
 from gateway.log.kafka.errors import CLIENT_ERRORS, KafkaAway, away
 from gateway.log.kafka.incarnation import TopicIds, is_another
@@ -181,7 +181,7 @@ class ConsumerReader(ABC):
 
     def _records(self, found: Mapping[Any, list[Any]]) -> list[Record]:
         records: list[Record] = []
-        read = binding.read
+        read = record_format.read
         for tp, messages in found.items():
             name, topic = self._name(tp), self._options.own_name(tp.topic)
             holds_events = not topic.startswith(OWN_STATE)
@@ -311,7 +311,7 @@ class ConsumerReader(ABC):
 
     def _end(self, consumer: Any) -> asyncio.Future[None]:
         """Begin to give a consumer back, in the background; nothing of it is alive afterwards. Need not be awaited."""
-        return asyncio.shield(self._background(farewell.end(consumer, self._policy.close_s, self._policy.cut_s)))
+        return asyncio.shield(self._background(shutdown.end(consumer, self._policy.close_s, self._policy.cut_s)))
 
     def _heard(self) -> None:
         """Kafka answered."""

@@ -49,7 +49,7 @@ class Remembered:
     is_ours: bool = False
 
 
-class Place(NamedTuple):
+class CursorPlace(NamedTuple):
     """Where a cursor goes on in one partition.
 
     Args:
@@ -80,7 +80,7 @@ class CursorPlacement:
 
     async def place(
         self, cursor: str, known: Remembered, partitions: Collection[str], start: Start | Begins
-    ) -> dict[str, Place]:
+    ) -> dict[str, CursorPlace]:
         """Return where a cursor goes on; without partitions of topics that do not exist now.
 
         Raises:
@@ -101,7 +101,7 @@ class CursorPlacement:
         beginnings = await self._answers.beginnings(there, ids)
         short = [tp for tp in there if tp in self._truncated]
         ends = await self._answers.ends(short) if short else {}
-        found: dict[str, Place] = {}
+        found: dict[str, CursorPlace] = {}
         for topic in ids:
             tps = [tp for tp in by_topic[topic] if tp in beginnings]
             stored = {tp: one for tp, one in kept.items() if tp.topic == topic}
@@ -138,7 +138,7 @@ class _OfTopic:
     def name(self, tp: Any) -> str:
         return f"{self.topic}-{tp.partition}"
 
-    def known_places(self, tps: Collection[Any]) -> dict[str, Place]:
+    def known_places(self, tps: Collection[Any]) -> dict[str, CursorPlace]:
         """Return the places of the partitions in which the cursor has a position."""
         found = {}
         for tp in tps:
@@ -157,7 +157,7 @@ class _OfTopic:
             found[self.name(tp)] = self._place(tp, offset, gap)
         return found
 
-    async def new_places(self, answers: Answers, tps: list[Any], start: Start | Begins) -> dict[str, Place]:
+    async def new_places(self, answers: Answers, tps: list[Any], start: Start | Begins) -> dict[str, CursorPlace]:
         """Return the places of partitions without a position."""
         begin = Begin(0.0) if isinstance(start, str) else start.get(self.topic, Begin(0.0))
         was = self.known.incarnations.get(self.topic) or begin.incarnation
@@ -190,5 +190,5 @@ class _OfTopic:
             return kept.offset, kept.incarnation or ""
         return None if own is None else (own, was)
 
-    def _place(self, tp: Any, offset: int, gap: Gap | None) -> Place:
-        return Place(Placed(offset, gap), self.now, tp not in self.kept)
+    def _place(self, tp: Any, offset: int, gap: Gap | None) -> CursorPlace:
+        return CursorPlace(Placed(offset, gap), self.now, tp not in self.kept)

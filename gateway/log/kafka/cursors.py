@@ -34,7 +34,7 @@ from aiokafka import TopicPartition
 from gateway.errors import Transient
 from gateway.log import Begins, Placed, Start
 from gateway.log.kafka.availability import CONNECTION, Availability, State
-from gateway.log.kafka.cursor_placement import CursorPlacement, Place, Remembered
+from gateway.log.kafka.cursor_placement import CursorPlace, CursorPlacement, Remembered
 from gateway.log.kafka.errors import KafkaAway
 from gateway.log.kafka.incarnation import mark
 from gateway.log.kafka.offsets import GroupInUse, OffsetClient
@@ -122,9 +122,9 @@ class KafkaCursors:
         """Make the last commits durable, as far as Kafka takes them soon. May be called twice."""
         committer, self._committer = self._committer, None
         if committer is not None:
+            await self.settle()  # before: what it is storing now is waited for, and not sent twice
             committer.cancel()
             await asyncio.wait([committer])
-            await self.settle()
         if self._availability is not None:
             self._availability.close()
 
@@ -163,7 +163,7 @@ class KafkaCursors:
         availability.solved(CONNECTION)
         return {name: place.placed for name, place in found.items()}
 
-    def _take(self, cursor: str, known: _Cursor, found: Mapping[str, Place]) -> None:
+    def _take(self, cursor: str, known: _Cursor, found: Mapping[str, CursorPlace]) -> None:
         """Go on from there, also where that is further back: the topic, or its end, is another one then."""
         for name, (placed, incarnation, _) in found.items():
             known.incarnations[name.rpartition("-")[0]] = incarnation
@@ -221,7 +221,9 @@ class KafkaCursors:
         Raises:
             KafkaAway: not confirmed in time; they are kept for the next try.
         """
-        due, self._dirty = list(self._dirty), {}
+        self._dirty.clear()
+        # Also those that are being stored just now: they are waited for.
+        due = [cursor for cursor, known in self._cursors.items() if known.dirty]
         await self._store(due, self._policy.flush_s)
 
     async def _store(self, cursors: Collection[str], seconds: float) -> None:

@@ -37,18 +37,18 @@ INSTANCE_IN_USE: Final = "instance_in_use"
 #: Word → advice. The first is what a person should look at first.
 WORDS: Final[Mapping[str, str]] = {
     AUTHENTICATION: "check kafka.security: mechanism, user name, password or token, certificates; then restart",
-    AUTHORISATION: "grant the right in Kafka's ACLs; the gateway goes on by itself",
-    INSTANCE_IN_USE: "give each fan-out process a kafka.instance_id of its own, which it keeps over restarts; this one "
-    "reads nothing until the other one has gone",
-    GROUP_IN_USE: "stop it (kafka-consumer-groups.sh --describe --members shows where it runs); the group's positions "
-    "are then taken over",
+    AUTHORISATION: "grant the right in Kafka's ACLs; the gateway then continues without a restart",
+    INSTANCE_IN_USE: "give each fan-out process its own kafka.instance_id, and keep it over restarts; this process "
+    "reads nothing until the other process has stopped",
+    GROUP_IN_USE: "stop its members (kafka-consumer-groups.sh --describe --members lists them); the gateway then "
+    "continues from the group's positions",
     AWAY: "check the brokers, kafka.bootstrap_servers and the network; the gateway connects again by itself",
     NOT_ENOUGH_REPLICAS: "start the brokers that are missing; or lower the topic's min.insync.replicas, or "
     "kafka.replication_factor",
     REFUSED: "compare the reason with the brokers' settings and policies, and with kafka.topic_config",
     CODEC: "install the package cramjam beside the gateway, and restart it",
-    UNREADABLE: "restore the partition from another replica; or give the batch up: stop the group's processes, and "
-    "move its offset past the batch with kafka-consumer-groups.sh --reset-offsets --to-offset",
+    UNREADABLE: "restore the partition from another replica; or skip the batch: stop the processes of fan-out, and "
+    "move the offset of each of the gateway's groups past it with kafka-consumer-groups.sh --reset-offsets --to-offset",
     UNKNOWN_TOPIC: "create the topic, set kafka.create_topics, or correct the name",
     THROTTLED: "nothing is lost; raise the quota of the gateway's user or client id with kafka-configs.sh, or wait",
 }

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 from gateway.log import Gap
 from gateway.log.kafka.incarnation import is_another, marked
@@ -28,11 +27,6 @@ class Committed:
 
     offset: int
     incarnation: str | None
-
-    @classmethod
-    def of(cls, found: Any) -> Committed:
-        """From aiokafka's ``OffsetAndMetadata``."""
-        return cls.at(found.offset, found.metadata)
 
     @classmethod
     def at(cls, offset: int, metadata: str | None) -> Committed:

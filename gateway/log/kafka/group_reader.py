@@ -27,25 +27,23 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition, errors
 
 from gateway.log import OnAssigned, OnRevoked
+from gateway.log.kafka import unplaced
 from gateway.log.kafka.availability import CONNECTION
 from gateway.log.kafka.consumer_reader import ConsumerReader
-from gateway.log.kafka.errors import AWAY, CLIENT_ERRORS, INSTANCE_IN_USE, KafkaAway, Problem, away
+from gateway.log.kafka.errors import AWAY, CLIENT_ERRORS, KafkaAway, Problem, away
 from gateway.log.kafka.log_rate_limit import limit_logs
-from gateway.log.kafka.membership import Assignor, Membership, is_fence
+from gateway.log.kafka.membership import Assignor, Membership
+from gateway.log.kafka.namesake import Namesake
 from gateway.log.kafka.offsets import OffsetClient
 from gateway.log.kafka.options import OPEN_S, within
 from gateway.log.kafka.truncated import Truncated
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 
-#: Between looks whether the other process of our id is still there.
-_LOOK_S: Final = 5.0
 #: Between looks at whether the assignment still fits.
 _CHECK_S: Final = 1.0
 #: Between two demands of a new assignment: whoever leads needs a moment to see the partitions that we see.
 _RENEW_S: Final = 5.0
-#: A static member's id is its instance id, a hyphen and a UUID.
-_UUID_LENGTH: Final = 37
 
 _log = structlog.get_logger("gateway.kafka")
 
@@ -54,6 +52,7 @@ class GroupReader(ConsumerReader):
     """See :class:`gateway.log.AssignedReader`. Made by :meth:`gateway.log.kafka.KafkaLog.join`.
 
     Args:
+        process: tells this process from another one that has our ``instance_id``.
         offsets: asks who is in the group.
         truncated: partitions that end before the place at which somebody read them.
     """
@@ -65,6 +64,7 @@ class GroupReader(ConsumerReader):
         *args: Any,
         on_assigned: OnAssigned,
         on_revoked: OnRevoked,
+        process: str,
         offsets: OffsetClient,
         truncated: Truncated,
         **more: Any,
@@ -72,11 +72,12 @@ class GroupReader(ConsumerReader):
         super().__init__(*args, **more)
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
-        self._offsets = offsets
+        self._process = process
         self._truncated = truncated
         self._truncations = truncated.count
         self._membership: Membership | None = None
         self._instance_id = self._options.instance_id or None
+        self._namesake = Namesake(offsets, self.group, self._options.instance_id, process)
         self._unplaced: set[Any] = set()
         #: Partitions that the owner knows of.
         self._held: set[str] = set()
@@ -84,8 +85,6 @@ class GroupReader(ConsumerReader):
         self._revoking = asyncio.Lock()
         self._watcher: asyncio.Task[None] | None = None
         self._retiring: asyncio.Task[None] | None = None
-        self._is_fenced = False
-        self._look_at = 0.0
         self._renew_at = 0.0
         self._wanted: set[str] = set()
         self._rebalances = METRICS.counter("gateway_kafka_rebalances").labels(self.group)
@@ -115,7 +114,11 @@ class GroupReader(ConsumerReader):
         A process that was suspended is asked this before it has noticed anything else.
         """
         membership = self._membership
-        return membership is not None and time.monotonic() < membership.beat_at + self._policy.lease_s
+        return (
+            membership is not None
+            and membership.is_known
+            and time.monotonic() < membership.beat_at + self._policy.lease_s
+        )
 
     # -- joining ------------------------------------------------------------------------------------------------
 
@@ -163,9 +166,10 @@ class GroupReader(ConsumerReader):
         """
         if self._retiring is not None:
             await asyncio.wait([self._retiring])
-        if self._is_fenced:
-            await self._look()
-        policy, assignor = self._policy, Assignor()
+        if self._namesake.is_there and not await self._namesake.is_gone():
+            problem = self._namesake.problem
+            raise KafkaAway(f"{self._called}: {problem}", problem)
+        policy, assignor = self._policy, Assignor(self._process)
         consumer = AIOKafkaConsumer(
             **self._options.consumer(),
             group_id=self._options.kafka_name(self.group),
@@ -190,7 +194,13 @@ class GroupReader(ConsumerReader):
         except BaseException:
             self._end(consumer)
             raise
-        self._membership = Membership(consumer, assignor, policy.session_s, lambda: self._fence(consumer))
+        self._membership = Membership(
+            consumer,
+            assignor,
+            is_fenced=lambda: self._namesake.appears(policy.regroup_s),
+            on_fenced=lambda: self._fence(consumer),
+        )
+        unplaced.leave_alone(consumer)
         listener = _Listener(self, consumer)
         consumer.subscribe(self._kafka_names(), listener=listener)
         self.consumer = consumer
@@ -332,39 +342,12 @@ class GroupReader(ConsumerReader):
 
     def _fence(self, consumer: Any) -> None:
         """Called by aiokafka's task, which ends: another process has our id."""
-        self._is_fenced = True
-        self._look_at = time.monotonic() + _LOOK_S
-        self._availability.problem(CONNECTION, self._fenced)
-        advice = self._fenced.advice
-        _log.error("kafka.instance_fenced", group=self.group, instance_id=self._instance_id, advice=advice)
+        problem = self._namesake.problem
+        self._availability.problem(CONNECTION, problem)
+        _log.error("kafka.instance_fenced", group=self.group, instance_id=self._instance_id, advice=problem.advice)
         self._changed.set()
         if self.consumer is consumer:
             self._begin_to_retire(consumer)
-
-    @property
-    def _fenced(self) -> Problem:
-        return Problem(INSTANCE_IN_USE, f"another process reads with kafka.instance_id {self._instance_id}")
-
-    async def _look(self) -> None:
-        """Has the other process of our id gone?
-
-        Raises:
-            KafkaAway: it has not.
-        """
-        if time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + _LOOK_S
-            members = await self._offsets.members(self.group)
-            if all(member[:-_UUID_LENGTH] != self._instance_id for member in members):
-                self._is_fenced = False
-                return
-        raise KafkaAway(f"{self._called}: {self._fenced}", self._fenced)
-
-    async def _trouble(self, consumer: Any, exc: BaseException) -> None:
-        if is_fence(exc):
-            if not self._is_fenced:  # said by the answer to a join, and not to a heartbeat
-                self._fence(consumer)
-            raise KafkaAway(f"{self._called}: {self._fenced}", self._fenced) from exc
-        await super()._trouble(consumer, exc)
 
 
 def _exists(consumer: Any, tp: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import structlog
 
 from gateway.config.settings import FAMILIES
 from gateway.errors import Poison
-from gateway.log import ALL_NEW, Appended, Begins, Entry, LogKind, OnAssigned, OnRevoked, Record, Start
+from gateway.log import ALL_NEW, Appended, Entry, LogKind, OnAssigned, OnRevoked, Record, Start
 from gateway.log.kafka import topics, unfinished
 from gateway.log.kafka.answers import Answers
 from gateway.log.kafka.availability import CONNECTION, Availability, State, both
@@ -24,9 +25,8 @@ from gateway.log.kafka.group_reader import GroupReader
 from gateway.log.kafka.incarnation import TopicIds
 from gateway.log.kafka.offsets import OffsetClient
 from gateway.log.kafka.options import KafkaOptions
-from gateway.log.kafka.partition_queue import Ticket
-from gateway.log.kafka.reader import KafkaReader
 from gateway.log.kafka.reader_policy import ReaderPolicy
+from gateway.log.kafka.send_queue import Ticket
 from gateway.log.kafka.standalone_reader import StandaloneReader
 from gateway.log.kafka.truncated import Truncated
 from gateway.log.kafka.writer import Writer
@@ -37,7 +37,7 @@ APPEND_S: Final = 20.0
 
 _log = structlog.get_logger("gateway.kafka")
 
-Reader = TypeVar("Reader", KafkaReader, GroupReader, StandaloneReader)
+Reader = TypeVar("Reader", GroupReader, StandaloneReader)
 
 
 @dataclass(slots=True, eq=False)
@@ -100,9 +100,11 @@ class KafkaLog:
             options, self._offsets, Answers(self._offsets, self._ids), self._truncated.partitions
         )
         self.cursors = KafkaCursors(options, self._offsets, placement, policy=cursor_policy, clock=clock)
-        self._readers: set[KafkaReader | GroupReader | StandaloneReader] = set()
+        self._readers: set[GroupReader | StandaloneReader] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._is_stopped = False
+        #: Tells our members of groups from those of other processes.
+        self._process = uuid.uuid4().hex
 
     async def start(self) -> None:
         """Begin to connect, in the background: Kafka may be away. A second call does nothing."""
@@ -178,23 +180,6 @@ class KafkaLog:
             ticket.is_cancelled = True
         return ALL_NEW
 
-    async def reader(
-        self,
-        group: str,
-        topics: Collection[str],
-        *,
-        start: Start | Begins = "latest",
-        on_revoked: OnRevoked | None = None,
-    ) -> KafkaReader:
-        """See :meth:`gateway.log.EventLog.reader`. Several of one group share the partitions.
-
-        Raises:
-            KafkaAway: Kafka cannot be reached, refuses, or a topic is missing; call again later.
-        """
-        return await self._opened(
-            KafkaReader(self.options, group, topics, start=start, on_revoked=on_revoked, **self._parts())
-        )
-
     async def join(
         self, group: str, topics: Collection[str], *, on_assigned: OnAssigned, on_revoked: OnRevoked
     ) -> GroupReader:
@@ -210,6 +195,7 @@ class KafkaLog:
                 topics,
                 on_assigned=on_assigned,
                 on_revoked=on_revoked,
+                process=self._process,
                 offsets=self._offsets,
                 truncated=self._truncated,
                 **self._parts(),
@@ -252,8 +238,7 @@ class KafkaLog:
     def _parts(self) -> dict[str, Any]:
         """What readers share, and what they get of us."""
         options = self.options
-        # Five heartbeats in a session, as Kafka's own consumer has it by default.
-        policy = self._reader_policy or ReaderPolicy(session_s=options.session_s, heartbeat_s=options.session_s / 5)
+        policy = self._reader_policy or ReaderPolicy(session_s=options.session_s)
         return {
             "ids": self._ids,
             "ensure": self.missing,

@@ -2,10 +2,11 @@
 
 aiokafka 0.14 sends ``group.instance.id`` when it joins, and knows nothing else of static membership (KIP-345):
 
-* *Another process with the same id.* Kafka lets the newer one in and answers the older one's heartbeat with
-  UNKNOWN_MEMBER_ID, as it does to one whose session is over. aiokafka joins again in both cases, so that two processes
-  would throw each other out for ever. An answer that comes while the session cannot be over yet is a *fence*
-  (:class:`Fenced`): we do not join again.
+* *Another process with the same id.* Kafka lets the newer one in and answers the older one with UNKNOWN_MEMBER_ID, or
+  FENCED_INSTANCE_ID, as it does to one whose session is over, who was too slow in a rebalance, or whose own earlier
+  request to join came late. aiokafka joins again each time, so that two processes would throw each other out for ever.
+  So the group is asked: a member with our id that is not of this process is a *fence*, and we do not join again;
+  without one we join again at once. Each member says in its subscription which process it is of.
 * *A session that may be over.* While the coordinator does not answer, or after the process was suspended, the group may
   have given our partitions to others. Nobody tells us; so heartbeats are timed (:attr:`Membership.beat_at`), and the
   owner gives the partitions up by itself in time.
@@ -17,8 +18,10 @@ aiokafka 0.14 sends ``group.instance.id`` when it joins, and knows nothing else 
 
 from __future__ import annotations
 
+import asyncio
+import struct
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -27,38 +30,33 @@ from aiokafka import errors
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 
-#: Kafka's number of FENCED_INSTANCE_ID, the answer to a join of a member that was replaced. aiokafka does not know it.
+#: Kafka's number of FENCED_INSTANCE_ID. aiokafka does not know it.
 _FENCED: Final = 82
-
-
-class Fenced(errors.KafkaError):  # type: ignore[misc]  # aiokafka has no types
-    """Another process has joined the group with our ``group.instance.id``."""
-
-
-class FencedInstanceIdError(errors.BrokerResponseError):  # type: ignore[misc]
-    """FENCED_INSTANCE_ID, for aiokafka's table of errors."""
-
-    errno = _FENCED
-    message = "FENCED_INSTANCE_ID"
-    description = "Another member has joined with the same group.instance.id."
-
-
-errors.kafka_errors[_FENCED] = FencedInstanceIdError
+_UNKNOWN: Final[int] = errors.UnknownMemberIdError.errno
+#: Answers of a coordinator that counts us among its members.
+_WELL: Final = (0, errors.RebalanceInProgressError.errno)
+#: Between the number that changes and the name of the process, in a subscription.
+_MARK: Final = b" "
 
 
 class Assignor:
-    """Round robin, and each assignment says what it was made from. One for each consumer."""
+    """Round robin, and each assignment says what it was made from. One for each consumer.
+
+    Args:
+        process: tells the members of this process from others.
+    """
 
     name = "gateway"
 
-    def __init__(self) -> None:
+    def __init__(self, process: str) -> None:
         self.number = 0
+        self._process = process.encode()
         #: Partitions by topic, in Kafka's names, when the present assignment was made.
         self.counts: Mapping[str, int] = {}
 
     def metadata(self, topics: Collection[str]) -> Any:
         """Return what we send of ourselves when we join."""
-        return ConsumerProtocolMemberMetadata(0, sorted(topics), str(self.number).encode())
+        return ConsumerProtocolMemberMetadata(0, sorted(topics), b"%d%s%s" % (self.number, _MARK, self._process))
 
     def assign(self, cluster: Any, members: Mapping[str, Any]) -> dict[str, Any]:
         """Return the assignment of each member; called in the one that leads."""
@@ -82,24 +80,31 @@ class Membership:
     """Of one aiokafka consumer, which was started and is not subscribed yet.
 
     Args:
-        session_s: without a heartbeat for this long the group takes a member for dead.
-        on_fenced: called once, from within aiokafka.
+        is_fenced: asks the group whether another process has our id; called when Kafka does not know us any more.
+        on_fenced: called once, from within aiokafka, when another one has.
     """
 
-    def __init__(self, consumer: Any, assignor: Assignor, session_s: float, on_fenced: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        consumer: Any,
+        assignor: Assignor,
+        *,
+        is_fenced: Callable[[], Awaitable[bool]],
+        on_fenced: Callable[[], None],
+    ) -> None:
         self._coordinator = coordinator = consumer._coordinator
         self._assignor = assignor
-        self._session_s = session_s
+        self._ask_fenced = is_fenced
         self._on_fenced = on_fenced
-        #: Monotonic time at which the last heartbeat that was answered well was sent.
+        #: Monotonic time at which the last request was sent that was answered as one of a member.
         self.beat_at = time.monotonic()
+        #: Whether Kafka knows us, as far as we know.
+        self.is_known = True
         self._has_foreign = False
-        self._do_heartbeat = coordinator._do_heartbeat
-        self._reset_generation = coordinator.reset_generation
+        self._send_request = coordinator._send_req
         self._perform_assignment = coordinator._perform_assignment
         self._on_join_complete = coordinator._on_join_complete
-        coordinator._do_heartbeat = self._beat
-        coordinator.reset_generation = self._reset
+        coordinator._send_req = self._send
         coordinator._perform_assignment = self._assign
         coordinator._on_join_complete = self._complete
 
@@ -123,26 +128,26 @@ class Membership:
         self._has_foreign = False
         self._coordinator.request_rejoin()
 
-    async def _beat(self) -> Any:
-        sent_at = time.monotonic()
-        is_well = await self._do_heartbeat()
-        if is_well:
-            self.beat_at = sent_at
-        return is_well
+    async def _send(self, request: Any) -> Any:
+        """Send a request to the coordinator, and note what its answer says of our membership."""
+        coordinator, sent_at = self._coordinator, time.monotonic()
+        answer = await self._send_request(request)
+        code = getattr(answer, "error_code", None)
+        if code in _WELL:
+            # Not when it is read: after a suspension that may be minutes after it was sent.
+            self.beat_at = max(self.beat_at, sent_at)
+        elif code in (_UNKNOWN, _FENCED):
+            answer.error_code = _UNKNOWN
+            if coordinator._group_instance_id is not None and coordinator.member_id and not coordinator._closing.done():
+                await self._not_known()
+        return answer
 
-    def _reset(self) -> None:
-        coordinator = self._coordinator
-        is_over = time.monotonic() - self.beat_at >= self._session_s
-        if (
-            is_over
-            or coordinator._group_instance_id is None
-            or coordinator._closing.done()
-            or not coordinator.member_id
-        ):
-            self._reset_generation()
-            return
-        self._on_fenced()
-        raise Fenced(coordinator._group_instance_id)
+    async def _not_known(self) -> None:
+        """Find out why Kafka does not know us. Returns when we may join again, or are closed."""
+        self.is_known = False
+        if await self._ask_fenced():
+            self._on_fenced()
+            await asyncio.wait([self._coordinator._closing])
 
     async def _assign(self, response: Any) -> Any:
         # The group waits for us, and assigns by what we know of the partitions: that must not be a minute old.
@@ -154,12 +159,16 @@ class Membership:
         topics = self._coordinator._subscription.subscription.topics
         ours = [(topic, numbers) for topic, numbers in assignment.assignment if topic in topics]
         self._has_foreign = len(ours) < len(assignment.assignment)
-        self.beat_at = time.monotonic()
+        self.is_known = True
         if self._has_foreign:  # aiokafka would take it for a fault of its own, and end
             assignment_bytes = ConsumerProtocolMemberAssignment(0, ours, assignment.user_data).encode()
         await self._on_join_complete(generation, member_id, protocol, assignment_bytes)
 
 
-def is_fence(exc: BaseException) -> bool:
-    """Return whether aiokafka was answered that another process has our id."""
-    return isinstance(exc, Fenced) or FencedInstanceIdError.__name__ in str(exc)
+def process_of(subscription: bytes) -> str:
+    """Return which process a member is of, by what it sends when it joins; empty when that is not said."""
+    try:
+        user_data = ConsumerProtocolMemberMetadata.decode(subscription).user_data
+    except (ValueError, struct.error):  # another client's, or none while the group deals its partitions
+        return ""
+    return (user_data or b"").partition(_MARK)[2].decode(errors="replace")

@@ -136,18 +136,18 @@ class OffsetClient:
         except _HAS_MEMBERS as exc:
             raise GroupInUse(self._name(group)) from exc
 
-    async def members(self, group: str) -> list[str]:
-        """Return the member ids of a group.
+    async def members(self, group: str) -> dict[str, bytes]:
+        """Return what each member of a group sent when it joined, by member id; nothing while the group deals.
 
         Raises:
             KafkaAway: no answer.
         """
 
-        async def ask(client: Any) -> list[str]:
+        async def ask(client: Any) -> dict[str, bytes]:
             answer = await self._of_coordinator(client, group, DescribeGroupsRequest([self._name(group)]))
             [(code, _, _, _, _, members, *_)] = answer.groups
             _check(code)
-            return [member_id for member_id, *_ in members]
+            return {member_id: bytes(said or b"") for member_id, _, _, said, *_ in members}
 
         return await self._ask(f"group {group}", ask)
 

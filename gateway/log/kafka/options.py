@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from gateway.config.kafka_settings import Kafka, Topics
-from gateway.log.kafka.binding import schema_id_header
 from gateway.log.kafka.metadata import forbid_topic_creation
 from gateway.log.kafka.observed_client import observe_clients
+from gateway.log.kafka.record_format import schema_id_header
 from gateway.log.kafka.security import client_arguments
 
 #: A request to a broker. A hung broker (connection open, no answer) is noticed after this; ten times less would

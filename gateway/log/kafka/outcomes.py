@@ -16,8 +16,8 @@ from gateway.log import Entry, Record
 from gateway.log.kafka.backlog import Backlog
 from gateway.log.kafka.errors import AWAY, REFUSED, TOO_LARGE, Problem, problem_of
 from gateway.log.kafka.options import KafkaOptions
-from gateway.log.kafka.partition_queue import InFlight, PartitionQueue, Ticket, weight
 from gateway.log.kafka.producer import Refused, rewind
+from gateway.log.kafka.send_queue import InFlight, SendQueue, Ticket, weight
 from gateway.log.kafka.troubles import Troubles
 from gateway.log.kafka.writer_policy import WriterPolicy
 from gateway.telemetry.metrics import METRICS
@@ -75,7 +75,7 @@ class Outcomes:
         await asyncio.gather(*poisoned, return_exceptions=True)
 
     def answered(
-        self, producer: Any, queue: PartitionQueue, batch: InFlight, future: asyncio.Future[RecordMetadata]
+        self, producer: Any, queue: SendQueue, batch: InFlight, future: asyncio.Future[RecordMetadata]
     ) -> None:
         """Settle a batch that this producer has sent, unless the producer was given up before."""
         exc = asyncio.CancelledError() if future.cancelled() else future.exception()
@@ -88,7 +88,7 @@ class Outcomes:
         else:
             self.lost(queue, batch, problem_of(exc, producer.client))
 
-    def _acknowledged(self, queue: PartitionQueue, batch: InFlight, offset: int) -> None:
+    def _acknowledged(self, queue: SendQueue, batch: InFlight, offset: int) -> None:
         queue.in_flight = None
         topic = self._backlog.topic(queue.topic)
         if queue.pending:
@@ -105,7 +105,7 @@ class Outcomes:
         for ticket, items in groupby(batch.items, key=itemgetter(2)):
             ticket.done(sum(1 for _ in items))
 
-    def _refused(self, producer: Any, queue: PartitionQueue, batch: InFlight, refused: Refused) -> None:
+    def _refused(self, producer: Any, queue: SendQueue, batch: InFlight, refused: Refused) -> None:
         """The broker did not write the batch: its place is kept, and its numbers are the next one's."""
         self._on_heard()
         topic = self._backlog.topic(queue.topic)
@@ -131,7 +131,7 @@ class Outcomes:
         else:
             self.wait(queue, batch, problem, is_exact=is_exact)
 
-    def wait(self, queue: PartitionQueue, batch: InFlight, problem: Problem, *, is_exact: bool) -> None:
+    def wait(self, queue: SendQueue, batch: InFlight, problem: Problem, *, is_exact: bool) -> None:
         """Put a batch back that is not written, and have it tried again after a pause.
 
         Args:
@@ -141,19 +141,19 @@ class Outcomes:
         self._put_back(queue, batch, is_exact=is_exact)
         self._troubles.begin(self._backlog.topic(queue.topic), queue.partition, problem)
 
-    def lost(self, queue: PartitionQueue, batch: InFlight, problem: Problem) -> None:
+    def lost(self, queue: SendQueue, batch: InFlight, problem: Problem) -> None:
         """Put a batch back of which it is not known whether it is written; its producer is given up."""
         self._on_lost(str(problem))
         self.wait(queue, batch, problem, is_exact=False)
 
-    def _put_back(self, queue: PartitionQueue, batch: InFlight, *, is_exact: bool) -> None:
+    def _put_back(self, queue: SendQueue, batch: InFlight, *, is_exact: bool) -> None:
         queue.in_flight = None
         queue.put_back(batch, is_exact=is_exact)
         self._backlog.make_ready(queue)
         self._failures.inc()
         self._wake()
 
-    async def _dead_letter(self, queue: PartitionQueue, on_poison: OnPoison) -> None:
+    async def _dead_letter(self, queue: SendQueue, on_poison: OnPoison) -> None:
         """Give a record that is too large for any broker its place elsewhere, before anything behind it is sent."""
         assert queue.poison is not None
         entry, _, ticket = queue.poison

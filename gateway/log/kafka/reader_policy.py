@@ -11,33 +11,23 @@ class ReaderPolicy:
 
     Args:
         session_s: without a heartbeat for this long a member counts as dead, and its partitions go to others.
-        heartbeat_s: between heartbeats; a rebalance is noticed after at most this.
-        beat_s: between heartbeats of :mod:`gateway.log.kafka.group_reader`: its group stands still until the last
-            member has noticed that it must join again. Two small requests a second, for all subscribers.
-        regroup_s: its group waits this long for a member to join again; less than a request may take.
-        revoke_s: for its ``on_revoked``, which its owner bounds to 3 s.
-        settle_s: for ``on_revoked``, should its owner not end it: more than the longest attempt that can be configured
-            (600 s), less than ``rebalance_s`` by what commits and the join itself need.
-        rebalance_s: the group waits this long for a member to join again before it counts as dead. One that really
-            died is noticed by its session.
-        join_s: :meth:`~gateway.log.kafka.member.Member.join` waits so long for partitions, then goes on without.
-        commit_interval_s: between commits in the background; what a crash repeats.
-        request_s: for one commit, offset look-up or seek.
+        beat_s: between heartbeats: the group stands still until the last member has noticed that it must join again.
+            Two small requests a second, for all subscribers.
+        regroup_s: the group waits this long for a member to join again; less than a request may take.
+        revoke_s: for ``on_revoked``, which its owner bounds to 3 s.
+        join_s: joining waits so long for partitions, then goes on without.
+        request_s: for one offset look-up or seek.
         probe_s: an idle reader makes sure of Kafka after this.
         rebootstrap_s: away for this long while a fresh client gets through: the consumer is replaced.
-        close_s: for the last commit, and then for aiokafka's stop, which waits for others while the group deals.
+        close_s: for aiokafka's stop, which waits for others while the group assigns partitions.
         cut_s: for what that stop left undone.
     """
 
     session_s: float = 15.0
-    heartbeat_s: float = 3.0
     beat_s: float = 0.5
     regroup_s: float = 8.0
     revoke_s: float = 3.5
-    settle_s: float = 620.0
-    rebalance_s: float = 640.0
     join_s: float = 50.0
-    commit_interval_s: float = 0.5
     request_s: float = 10.0
     probe_s: float = 10.0
     rebootstrap_s: float = 60.0

@@ -228,22 +228,7 @@ class StandaloneReader(ConsumerReader):
             consumer.seek(tp, offset)
             self._placed[tp] = offset
 
-    async def lag(self) -> Mapping[str, int]:
-        """See :meth:`gateway.log.LogReader.lag`: what was not looked at yet.
-
-        Raises:
-            Transient: Kafka is away.
-        """
-        ends, places = await self.ends(), await self.positions()
-        return {name: max(0, end - places.get(name, 0)) for name, end in ends.items()}
-
     async def positions(self) -> Mapping[str, int]:
         """See :meth:`gateway.log.LogReader.positions`."""
         await self._ready()
         return {self._name(tp): offset for tp, offset in self._placed.items()}
-
-    def commit(self, partition: str, offset: int) -> None:
-        """Nothing is kept."""
-
-    async def flush(self) -> None:
-        """Nothing is kept."""

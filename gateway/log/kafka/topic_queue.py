@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.log.kafka.binding import KafkaHeaders
 from gateway.log.kafka.errors import Problem, first_word
 from gateway.log.kafka.options import Backoff
-from gateway.log.kafka.partition_queue import PartitionQueue, Waiting, without_cancelled
+from gateway.log.kafka.record_format import KafkaHeaders
+from gateway.log.kafka.send_queue import SendQueue, Waiting, without_cancelled
 
 #: In place of a partition, for what concerns the whole topic: it is missing, or may not be seen.
 WHOLE: Final = -1
@@ -20,7 +20,7 @@ class TopicQueue:
 
     Args:
         name: without the prefix.
-        registered: see :class:`.PartitionQueue`.
+        registered: see :class:`.SendQueue`.
         unplaced: records that came before the partitions were known.
         bytes: what waits or is on its way.
         is_full: there is no room for more.
@@ -32,7 +32,7 @@ class TopicQueue:
 
     name: str
     registered: KafkaHeaders = field(default_factory=list)
-    partitions: list[PartitionQueue] = field(default_factory=list)
+    partitions: list[SendQueue] = field(default_factory=list)
     unplaced: list[Waiting] = field(default_factory=list)
     bytes: int = 0
     is_full: bool = False

@@ -42,17 +42,17 @@ from typing import Any
 import structlog
 
 from gateway.log import Entry, Record
-from gateway.log.kafka import binding
+from gateway.log.kafka import record_format
 from gateway.log.kafka.availability import CONNECTION, Availability, State
 from gateway.log.kafka.backlog import Backlog
 from gateway.log.kafka.errors import AWAY, CLIENT_ERRORS, NOT_ENOUGH_REPLICAS, KafkaAway, Problem, problem_of
 from gateway.log.kafka.log_rate_limit import limit_logs
 from gateway.log.kafka.options import Backoff, KafkaOptions
 from gateway.log.kafka.outcomes import OnPoison, OnWritten, Outcomes
-from gateway.log.kafka.partition_queue import PartitionQueue, Ticket
 from gateway.log.kafka.producer import close_producer, open_producer
+from gateway.log.kafka.rebootstrap import Staleness
 from gateway.log.kafka.recreations import Recreations
-from gateway.log.kafka.staleness import Staleness
+from gateway.log.kafka.send_queue import SendQueue, Ticket
 from gateway.log.kafka.topic_queue import TopicQueue
 from gateway.log.kafka.topic_resolver import TopicResolver
 from gateway.log.kafka.troubles import Troubles
@@ -89,7 +89,7 @@ class Writer:
         self._policy = policy or WriterPolicy()
         self._name = name
         self._on_change = on_change
-        self._encode = binding.binary if options.cloudevents == "binary" else None
+        self._encode = record_format.binary if options.cloudevents == "binary" else None
         self._availability = Availability(name)
         self._backlog = Backlog(self._policy, options.schema_ids, on_change)
         self._troubles = Troubles(self._availability, self._changed)
@@ -302,7 +302,7 @@ class Writer:
         self._give_up(f"{topic.name} was created again with fewer partitions")
         return False
 
-    async def _send(self, queue: PartitionQueue, now: float) -> None:
+    async def _send(self, queue: SendQueue, now: float) -> None:
         topic = self._backlog.topic(queue.topic)
         producer, exactly = self._producer, queue.exactly
         batch = queue.fill(producer.create_batch(), self._encode, now, topic.max_batch_bytes)
@@ -370,7 +370,7 @@ class Writer:
                     problem = refused.get(topic.name) or self._stalled(queue, waited_s)
                     self._troubles.begin(topic, queue.partition, problem)
 
-    def _stalled(self, queue: PartitionQueue, waited_s: float) -> Problem:
+    def _stalled(self, queue: SendQueue, waited_s: float) -> Problem:
         if queue.partition in self._resolver.leaderless(self._backlog.topic(queue.topic)):
             return Problem(NOT_ENOUGH_REPLICAS, f"nothing acknowledged for {waited_s:.0f} s: it has no leader")
         return Problem(AWAY, f"{queue.topic}: nothing acknowledged for {waited_s:.0f} s")

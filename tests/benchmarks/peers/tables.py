@@ -116,7 +116,7 @@ def _bars(figures: Mapping[str, Any]) -> list[list[str]]:
         limit = f"≤ {bar['at_most']:g}" if "at_most" in bar else f"≥ {bar['at_least']:g}"
         met = {True: "met", False: "missed", None: "not measured: one process does everything"}[bar["met"]]
         rows.append([label, _median(bar["figure"]), limit, met])
-    return [["bar", "measured", "wanted", ""], *rows] if rows else []
+    return [["target", "measured", "limit", ""], *rows] if rows else []
 
 
 def _promises(figures: Mapping[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from gateway.errors import JournalUnavailable
 from gateway.log import ALL_NEW, Appended, Entry
-from gateway.log.journal import EVENTS, Journal, JournalWriter, Retention, segment
+from gateway.log.journal import EVENTS, Journal, JournalWriter, Retention, batch_format
 from gateway.log.journal.known_ids import KnownIds
 from gateway.log.journal.recent_ids import newest_ids
 from gateway.log.journal.store import Store
@@ -249,7 +249,7 @@ async def test_a_caller_that_goes_away_takes_its_records_from_nobody(journal: Jo
 
 
 async def test_followers_hear_of_stored_records_only(journal: Journal) -> None:
-    reader = await journal.reader("test", [])
+    reader = await journal.browse("test", [])
     await journal.append([entry(1), entry(1), entry(2), entry(1, INTERNAL), entry(1, INTERNAL)])
     await journal.append([entry(2)])
     assert [1, 2] == [int(record.id, 16) for record in await reader.fetch(max_records=10, wait_s=0)]
@@ -285,8 +285,8 @@ async def test_a_repeat_does_not_hide_that_commits_fail(journal: Journal) -> Non
 
 async def test_bytes_that_are_no_records_put_nothing_in(journal: Journal) -> None:
     """Whole records before the place where they end, or a topic that is no text: all or none."""
-    good = segment.encode(entry(1))
-    bad = segment.encode(entry(2)).replace(b"sms.dr", b"\xff\xfe.dr.")
+    good = batch_format.encode(entry(1))
+    bad = batch_format.encode(entry(2)).replace(b"sms.dr", b"\xff\xfe.dr.")
     for records in (good + good[:-1], good + good[:7], good + bad):
         with pytest.raises(ValueError, match=r"bytes end within|can't decode"):
             journal.writer.append(records)

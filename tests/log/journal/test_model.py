@@ -15,6 +15,7 @@ from gateway.log import Entry, Record
 from gateway.log.journal import EVENTS, Journal, JournalReader, Retention
 
 TOPICS = ("sms.dr", "call.event", "retry.billing.30s")
+WANTED = ("sms.dr", "call.event")
 GROUPS = ("billing", "audit")
 entries = st.lists(
     st.builds(
@@ -55,7 +56,9 @@ class JournalModel(RuleBasedStateMachine):
             self.journal = Journal(self.folder, Retention(1 << 30, 3600.0), clock=lambda: self.now)
             await self.journal.start()
             for group in GROUPS:
-                self.readers[group] = await self.journal.reader(group, ["sms.dr", "call.event"], start="earliest")
+                placed = await self.journal.cursors.load(group, WANTED, [EVENTS], start="earliest")
+                begins = {name: one.offset for name, one in placed.items()}
+                self.readers[group] = await self.journal.browse(group, WANTED, positions=begins)
 
         self.runner.run(start())
         for group in GROUPS:
@@ -91,23 +94,21 @@ class JournalModel(RuleBasedStateMachine):
 
     @rule(group=st.sampled_from(GROUPS), share=st.floats(0, 1))
     def commit(self, group: str, share: float) -> None:
-        low, high = self.committed[group], self.fetched[group]
-        offset = low + round((high - low) * share)
-        self.readers[group].commit(EVENTS, offset)
+        low = self.committed[group]
+        offset = low + round(max(0, self.fetched[group] - low) * share)
+        self.journal.cursors.commit(group, EVENTS, offset)
         self.committed[group] = max(low, offset)
 
-    @rule(group=st.sampled_from(GROUPS))
-    def flush(self, group: str) -> None:
-        self.runner.run(self.readers[group].flush())
+    @rule()
+    def flush(self) -> None:
+        self.runner.run(self.journal.cursors.flush())
         self.durable = dict(self.committed)
 
     @rule(group=st.sampled_from(GROUPS), share=st.floats(0, 1))
     def seek(self, group: str, share: float) -> None:
         target = round(len(self.stored[EVENTS]) * share)
         self.runner.run(self.readers[group].seek(EVENTS, target))
-        self.fetched[group] = self.committed[group] = max(target, self.floor)
-        self.runner.run(self.journal.flush())
-        self.durable = dict(self.committed)
+        self.fetched[group] = max(target, self.floor)
 
     @rule(ago=st.sampled_from([0.0, 10.0, 1000.0]))
     def seek_to_time(self, ago: float) -> None:

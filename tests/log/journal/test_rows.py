@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from gateway.cli import following
 from gateway.errors import JournalDamaged
 from gateway.log import Entry, Gap
-from gateway.log.journal import EVENTS, Journal, Retention, segment
+from gateway.log.journal import EVENTS, Journal, Retention, batch_format
 from gateway.log.journal.inspection import inspect
 from gateway.log.journal.salvaging import salvage
 from gateway.log.journal.store import FILE_NAME, Store
@@ -63,12 +63,12 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sound")
     store = Store(folder, is_writer=True)
     for commit, size in enumerate(SIZES):
-        draft, parked = segment.Draft(), segment.Draft()
+        draft, parked = batch_format.Draft(), batch_format.Draft()
         for number in range(size):
             one = Entry("sms.dr" if number % 3 else "call.event", "k", f"{commit * 100 + number:032x}", b'{"n":1}')
-            draft.add(one.topic, segment.encode(one))
+            draft.add(one.topic, batch_format.encode(one))
         one = Entry("retry.a.60s", "k", f"{commit:032x}", b"{}")
-        parked.add(one.topic, segment.encode(one))
+        parked.add(one.topic, batch_format.encode(one))
         store.commit({EVENTS: draft, "retry.a.60s": parked}, {}, NOW + commit)
     store.close()
     return folder
@@ -126,7 +126,7 @@ async def opened(folder: Path, now: float, max_age_s: float) -> AsyncIterator[Jo
 
 async def read(journal: Journal, group: str, position: int) -> tuple[list[int], list[Gap]]:
     """Offsets of the events, as a reader from this position gets them, and what is missing between them."""
-    reader = await journal.reader(group, [], start="earliest")
+    reader = await journal.browse(group, [], start="earliest")
     await reader.seek(EVENTS, position)
     offsets: list[int] = []
     gaps: list[Gap] = []
@@ -260,9 +260,9 @@ async def test_refresh_sees_what_was_stored_and_trimmed(tmp_path: Path) -> None:
     reader = Store(tmp_path, is_writer=False)
     try:
         for number in range(3):
-            draft = segment.Draft()
+            draft = batch_format.Draft()
             one = Entry("sms.dr", "k", f"{number:032x}", b"{}")
-            draft.add(one.topic, segment.encode(one))
+            draft.add(one.topic, batch_format.encode(one))
             writer.commit({EVENTS: draft}, {}, NOW + number)
             reader.refresh()
             assert writer.streams == reader.streams
@@ -280,9 +280,9 @@ def test_a_reader_sees_one_state_of_the_file_while_the_writer_trims(tmp_path: Pa
     """Its questions build on each other: a row that the first one found is there for the next."""
     writer = Store(tmp_path, is_writer=True)
     for number in range(50):
-        draft = segment.Draft()
+        draft = batch_format.Draft()
         one = Entry("sms.dr", "k", f"{number:032x}", b"{}")
-        draft.add(one.topic, segment.encode(one))
+        draft.add(one.topic, batch_format.encode(one))
         writer.commit({EVENTS: draft}, {}, NOW)
     reader = Store(tmp_path, is_writer=False)
     with reader._reading():

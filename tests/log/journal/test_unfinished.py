@@ -14,10 +14,8 @@ async def test_internal_topics_that_somebody_has_not_finished(tmp_path: Path) ->
     await log.start()
     topics = ["retry.60s", "retry.a.60s", "replay.a", "dlq.a", "sms.dr"]
     await log.append([entry(number)._replace(topic=topic) for topic in topics for number in range(1, 6)])
-    reader = await log.reader("g", ["retry.60s"], start="earliest")
-    assert 5 == len(await reader.fetch(max_records=5, wait_s=1.0))
-    reader.commit("retry.60s", 3)
-    await reader.close()
+    await log.cursors.load("g", ["retry.60s"], ["retry.60s"], start="earliest")
+    log.cursors.commit("g", "retry.60s", 3)
     assert {"retry.60s": 2, "retry.a.60s": 5, "replay.a": 5} == await log.unfinished(
         lambda topic: "g" if topic.startswith(("retry.", "replay.")) else None
     )

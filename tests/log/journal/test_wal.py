@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.log import Entry
-from gateway.log.journal import Journal, Retention, segment, wal
+from gateway.log.journal import Journal, Retention, batch_format, wal
 from gateway.log.journal.store import FILE_NAME, Store
 
 FRAME = 4096 + 24
@@ -27,9 +27,9 @@ def crashed(folder: Path, commits: int = 20) -> Path:
     running.mkdir()
     store = Store(running, is_writer=True)
     for number in range(commits):
-        draft = segment.Draft()
+        draft = batch_format.Draft()
         entry = Entry("sms.dr", "k", f"{number:032x}", b"x" * 3000)
-        draft.add(entry.topic, segment.encode(entry))
+        draft.add(entry.topic, batch_format.encode(entry))
         store.commit({"events": draft}, {}, float(number))
     left = folder / "crashed"
     shutil.copytree(running, left)

@@ -53,9 +53,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- dig "admin" "port" 8081 .Values.config -}}
 {{- end }}
 
+{{- /* The component that takes callbacks. */ -}}
+{{- define "gateway.front" -}}
+{{- ternary "run" "serve" (eq .Values.mode "embedded") -}}
+{{- end }}
+
+{{- /* Not empty where a StatefulSet of its own delivers. */ -}}
+{{- define "gateway.hasFanout" -}}
+{{- if and (eq .Values.mode "kafka") .Values.fanout.enabled -}}true{{- end -}}
+{{- end }}
+
 {{- define "gateway.checked" -}}
-{{- if not (hasKey .Values.config "kafka") -}}
-{{- fail "config.kafka is needed: serve and fanout meet in Kafka. Without Kafka run one container with `gateway run`." -}}
+{{- if and (eq .Values.mode "kafka") (not .Values.config.kafka) -}}
+{{- fail "config.kafka is missing: in mode kafka, serve and fanout exchange events through Kafka. Set config.kafka.bootstrap_servers, or set mode: embedded." -}}
+{{- end -}}
+{{- if and (eq .Values.mode "embedded") .Values.config.kafka -}}
+{{- fail "config.kafka is set, and mode embedded uses no Kafka: remove config.kafka, or set mode: kafka." -}}
 {{- end -}}
 {{- if and .Values.fanout.autoscaling.enabled .Values.fanout.keda.enabled -}}
 {{- fail "fanout.autoscaling and fanout.keda both set the number of replicas: enable one of them." -}}

@@ -19,9 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from gateway.clock import Clock, Timer
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.breaker import Breaker
-from gateway.fanout.clock import Clock, Timer
 from gateway.fanout.concurrency import AdaptiveLimit
 from gateway.fanout.dispatch import Dispatcher
 from gateway.fanout.telling import Telling
@@ -52,8 +52,8 @@ class Lasting:
     open_s: float = 0.0
 
 
-class Gate:
-    """Sets the dispatcher's limit. Closed for all until :meth:`open`."""
+class FlowControl:
+    """Sets the dispatcher's limit. Permits none until :meth:`start`."""
 
     def __init__(
         self,
@@ -79,13 +79,13 @@ class Gate:
         self._timer: Timer | None = None
 
     @property
-    def is_closed(self) -> bool:
+    def is_healthy(self) -> bool:
         """The breaker is closed: the subscriber is taken to be well."""
         return self._breaker.state == "closed"
 
     def lets_park(self, delay_s: float) -> bool:
         """A wait of so long is the event's own, and not the subscriber's: nothing holds it back, or not for as long."""
-        return self.is_closed and (self._dispatcher.limit > 0 or delay_s > MAX_HOLD_S)
+        return self.is_healthy and (self._dispatcher.limit > 0 or delay_s > MAX_HOLD_S)
 
     @property
     def seen(self) -> Seen:
@@ -97,23 +97,23 @@ class Gate:
     @property
     def lasting(self) -> Lasting:
         """What is to be kept for after a restart."""
-        return Lasting(self._paused, self._stopped, self._opened_at, 0.0 if self.is_closed else self._breaker.open_s)
+        return Lasting(self._paused, self._stopped, self._opened_at, 0.0 if self.is_healthy else self._breaker.open_s)
 
     def restore(self, lasting: Lasting) -> None:
-        """Take up what was kept; before :meth:`open`, or when another process changed it."""
+        """Take up what was kept; before :meth:`start`, or when another process changed it."""
         self._paused = lasting.paused
         self._stopped = lasting.stopped
-        if lasting.opened_at is not None and self.is_closed and not self._is_open:
+        if lasting.opened_at is not None and self.is_healthy and not self._is_open:
             self._opened_at = lasting.opened_at
             self._breaker.restore(lasting.open_s, self._clock.monotonic())
         self._apply()
 
-    def open(self) -> None:
+    def start(self) -> None:
         """Let attempts begin."""
         self._is_open = True
         self._apply()
 
-    def close(self) -> None:
+    def suspend(self) -> None:
         """Let no attempt begin any more."""
         self._is_open = False
         self._apply()

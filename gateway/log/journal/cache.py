@@ -10,7 +10,7 @@ from bisect import bisect_right
 from typing import Final
 
 from gateway.log import Record
-from gateway.log.journal import segment
+from gateway.log.journal import batch_format
 from gateway.log.journal.following import Commit
 
 #: Some thousand events. Ten times less and a subscriber that pauses for a tenth of a second reads from disk; ten times
@@ -33,12 +33,14 @@ class _Held:
     def records(self) -> list[Record]:
         if self._commit is not None:
             stream, base, count, appended_at, records = self._commit
-            self._records = segment.decode(records, partition=stream, base=base, count=count, appended_at=appended_at)
+            self._records = batch_format.decode(
+                records, partition=stream, base=base, count=count, appended_at=appended_at
+            )
             self._commit = None
         return self._records
 
 
-class Tail:
+class StreamCache:
     """Records of one stream from ``first`` up to the head, oldest dropped past ``max_bytes``.
 
     Args:
@@ -55,7 +57,7 @@ class Tail:
         self._max_bytes = max_bytes
 
     def extend(self, commit: Commit) -> None:
-        """Add what one commit stored. A gap before it empties the tail: offsets here are contiguous."""
+        """Add what one commit stored. A gap before it empties the cache: offsets here are contiguous."""
         if commit.base != self.head:
             self.skip(commit.base)
         held = _Held(commit)
@@ -74,7 +76,7 @@ class Tail:
         self.first = self.head = head
 
     def slice(self, position: int, limit: int) -> list[Record]:
-        """Return at most ``limit`` records from ``position``, which must lie in the tail."""
+        """Return at most ``limit`` records from ``position``, which must lie in the cache."""
         if position >= self.head:
             return []
         number = bisect_right(self._bases, position) - 1

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.fanout import parking
+from gateway.fanout import retry_records
 from gateway.fanout.attempt import AttemptResult
-from gateway.fanout.parking import Trail
+from gateway.fanout.retry_records import AttemptHistory
 from gateway.log import Record
 from tests.fanout.events import entry
 
@@ -18,9 +18,13 @@ NAMES = ["due", "attempts", "trail", "first-attempt-at", "stored-at", "origin", 
 
 def test_what_is_parked_is_read_back() -> None:
     """Attempts, history, age, place and due time travel with the event."""
-    trail = Trail().add(1010.0, AttemptResult(500, duration_s=0.25), 1).add(1020.0, AttemptResult(error="timeout"), 2)
-    parked = Record("retry.60s", 0, 1021.0, *parking.parked(RECORD, "retry.60s", trail, 1080.0, "billing"))
-    read = parking.read(parked)
+    trail = (
+        AttemptHistory()
+        .add(1010.0, AttemptResult(500, duration_s=0.25), 1)
+        .add(1020.0, AttemptResult(error="timeout"), 2)
+    )
+    parked = Record("retry.60s", 0, 1021.0, *retry_records.parked(RECORD, "retry.60s", trail, 1080.0, "billing"))
+    read = retry_records.read(parked)
     assert ("billing", 1080.0, False, 0) == (read.subscriber, read.due, read.is_replay, read.moves)
     found = read.trail
     assert (2, ((1010.0, "500", 250), (1020.0, "timeout", 0))) == (found.attempts, found.steps)
@@ -33,7 +37,7 @@ def test_what_is_parked_is_read_back() -> None:
 @example({"trail": "[[1e999, null, 5]]"})
 def test_headers_that_cannot_be_read_count_as_not_there(told: dict[str, str]) -> None:
     """Whoever wrote the record cannot break the reader with a header: all numbers are finite."""
-    found = parking.read(RECORD._replace(headers=tuple((f"gateway-{name}", told[name]) for name in told)))
+    found = retry_records.read(RECORD._replace(headers=tuple((f"gateway-{name}", told[name]) for name in told)))
     trail = found.trail
     times = [trail.first_at, trail.stored_at, *(at for at, _, _ in trail.steps)]
     numbers = [found.due, found.moves, trail.attempts, *times]
@@ -43,7 +47,7 @@ def test_headers_that_cannot_be_read_count_as_not_there(told: dict[str, str]) ->
 @pytest.mark.parametrize(("delay_s", "tier"), [(59.9, None), (60.0, 60.0), (599.0, 60.0), (1e6, 600.0)])
 def test_the_tier_is_the_longest_that_is_not_too_long(delay_s: float, tier: float | None) -> None:
     """Parked for less than it has to wait, never for more."""
-    assert tier == parking.tier((60.0, 600.0), delay_s)
+    assert tier == retry_records.tier((60.0, 600.0), delay_s)
 
 
 @pytest.mark.parametrize(
@@ -58,4 +62,4 @@ def test_the_tier_is_the_longest_that_is_not_too_long(delay_s: float, tier: floa
 )
 def test_a_retry_topic_is_named_by_its_delay_with_one_dot(tier_s: float, name: str) -> None:
     """So that it is told apart from a topic of one subscriber, and Kafka takes the name."""
-    assert name == parking.retry_topic(tier_s)
+    assert name == retry_records.retry_topic(tier_s)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from gateway.event import Event
 from gateway.log import Entry
-from gateway.log.kafka import KafkaLog, KafkaOptions, binding
+from gateway.log.kafka import KafkaLog, KafkaOptions, record_format
 from tests.components import needed
 from tests.log.contract import read
 
@@ -45,15 +45,17 @@ def _event(**more: Any) -> Event:
 def test_binary_mode_keeps_the_bytes(data: dict[str, Any], subject: str, account: str | None, key: str) -> None:
     """An event of ours is cut in two and read back as the very bytes that were written, whatever it holds."""
     event = _event(data=data, subject=subject, account=account, partitionkey=key)
-    value, headers = binding.binary(event.to_json(), event.id, (("attempts", "2"),))
-    assert binding.read(value, headers) == (event.to_json(), (("attempts", "2"),), event.id, "")
+    value, headers = record_format.binary(event.to_json(), event.id, (("attempts", "2"),))
+    assert record_format.read(value, headers) == (event.to_json(), (("attempts", "2"),), event.id, "")
 
 
 def test_binary_records_of_others_always_give_the_same_bytes() -> None:
     """Attributes stand in our order, then unknown ones by name, then the data, whatever order the headers had."""
     headers = [("ce_zone", b"z"), ("ce_source", b"/x"), ("ce_id", b"1"), ("ce_specversion", b"1.0"), ("ce_type", b"t")]
-    made, beside, id_, flaw = binding.read(b"[1,2]", [*headers, ("content-type", b"application/json"), ("other", None)])
-    again, *_ = binding.read(b"[1,2]", [("content-type", b"application/json"), *reversed(headers)])
+    made, beside, id_, flaw = record_format.read(
+        b"[1,2]", [*headers, ("content-type", b"application/json"), ("other", None)]
+    )
+    again, *_ = record_format.read(b"[1,2]", [("content-type", b"application/json"), *reversed(headers)])
     assert made == again
     assert made == (
         b'{"specversion":"1.0","id":"1","source":"/x","type":"t","zone":"z",'
@@ -65,9 +67,9 @@ def test_binary_records_of_others_always_give_the_same_bytes() -> None:
 @given(st.binary(max_size=60), st.text("0123456789abcdef", min_size=32, max_size=32))
 def test_values_that_are_no_events_travel_as_they_are(value: bytes, id_: str) -> None:
     """Any bytes and any id come back, in both modes, with the reason why they are no event."""
-    for write in (binding.structured, binding.binary):
+    for write in (record_format.structured, record_format.binary):
         written, headers = write(value, id_, ())
-        found = binding.read(written, headers)
+        found = record_format.read(written, headers)
         assert found[:3] == (value, (), id_)
         assert found.flaw
         assert ("content-type", b"application/cloudevents+json; charset=utf-8") not in headers
@@ -85,7 +87,7 @@ async def test_the_cloudevents_package_reads_our_records(
     event = _event()
     log = KafkaLog(options)
     await log.start()
-    reader = await log.reader("g", ["sms.dr"], start="earliest")
+    reader = await log.browse("g", ["sms.dr"], start="earliest")
     await log.append([Entry("sms.dr", event.partitionkey, event.id, event.to_json())])
     assert (await read(reader, 1))[0].value == event.to_json()
     await log.stop()
@@ -148,7 +150,7 @@ async def test_records_carry_the_id_of_their_schema(
 ) -> None:
     """Confluent's own deserializer finds it in the header; we and others read the event as without it."""
     options = KafkaOptions(
-        (kafka,), prefix=prefix, cloudevents=mode, schema_ids={"sms.dr": binding.schema_id_header(registered)}
+        (kafka,), prefix=prefix, cloudevents=mode, schema_ids={"sms.dr": record_format.schema_id_header(registered)}
     )
     log = KafkaLog(options)
     await log.start()
@@ -172,4 +174,4 @@ async def test_records_carry_the_id_of_their_schema(
             assert record.value == dual_schema_id_deserializer(record.value, context, schema_id).read()
             assert registered == (schema_id.id if isinstance(registered, int) else schema_id.guid)
         else:
-            assert binding.SCHEMA_ID not in dict(record.headers)
+            assert record_format.SCHEMA_ID not in dict(record.headers)

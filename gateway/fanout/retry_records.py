@@ -59,7 +59,7 @@ Step = tuple[float, str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Trail:
+class AttemptHistory:
     """The attempts on one event, as they travel with it.
 
     Args:
@@ -78,7 +78,7 @@ class Trail:
     origin: str = ""
     last: AttemptResult = field(default_factory=AttemptResult)
 
-    def add(self, at: float, result: AttemptResult, attempts: int) -> Trail:
+    def add(self, at: float, result: AttemptResult, attempts: int) -> AttemptHistory:
         """With one more attempt."""
         step = (round(at, 3), result.summary, round(result.duration_s * 1000))
         return replace(
@@ -106,7 +106,7 @@ def tier(tiers: Sequence[float], delay_s: float) -> float | None:
     return max((one for one in tiers if one <= delay_s), default=None)
 
 
-def parked(record: Record, topic: str, trail: Trail, due: float, subscriber: str, *, moves: int = 0) -> Entry:
+def parked(record: Record, topic: str, trail: AttemptHistory, due: float, subscriber: str, *, moves: int = 0) -> Entry:
     """Return the entry that brings an event to a retry topic.
 
     Args:
@@ -120,7 +120,7 @@ def parked(record: Record, topic: str, trail: Trail, due: float, subscriber: str
     return _entry(record, topic, (*told, *_trail_headers(record, trail)))
 
 
-def dead_letter(record: Record, topic: str, trail: Trail, reason: str) -> Entry:
+def dead_letter(record: Record, topic: str, trail: AttemptHistory, reason: str) -> Entry:
     """The entry that brings an event to the dead letters."""
     last = trail.last
     told = (
@@ -137,7 +137,7 @@ def bare(entry: Entry) -> Entry:
     return entry._replace(headers=tuple(header for header in entry.headers if header[0] in _BARE))
 
 
-def last_forms(record: Record, trail: Trail, subscriber: str) -> tuple[Entry, Entry]:
+def last_forms(record: Record, trail: AttemptHistory, subscriber: str) -> tuple[Entry, Entry]:
     """Return what is kept of a parked event whose topic does not take it: a dead letter, and the least of it."""
     letter = dead_letter(record, dlq_topic(subscriber), trail, "poison")
     return letter, bare(letter)
@@ -170,7 +170,7 @@ class Parked(NamedTuple):
     """
 
     subscriber: str
-    trail: Trail
+    trail: AttemptHistory
     due: float
     is_replay: bool
     moves: int
@@ -179,7 +179,7 @@ class Parked(NamedTuple):
 def read(record: Record) -> Parked:
     """Return what is said beside a parked event, or a dead letter."""
     headers = dict(record.headers)
-    trail = Trail(
+    trail = AttemptHistory(
         attempts=_count(headers.get("gateway-attempts")),
         steps=_steps(headers.get("gateway-trail")),
         first_at=_number(headers.get("gateway-first-attempt-at")),
@@ -209,7 +209,7 @@ def _entry(record: Record, topic: str, told: Headers, *, keep_replay: bool = Tru
     return Entry(topic, record.key, record.id, record.value, (*kept, *told))
 
 
-def _trail_headers(record: Record, trail: Trail) -> Headers:
+def _trail_headers(record: Record, trail: AttemptHistory) -> Headers:
     stored_at = record.appended_at if trail.stored_at is None else trail.stored_at
     told: Headers = (
         ("gateway-attempts", str(trail.attempts)),

@@ -6,9 +6,9 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 
 from gateway.log import Entry, Record
-from gateway.log.journal import segment
+from gateway.log.journal import batch_format
+from gateway.log.journal.cache import StreamCache
 from gateway.log.journal.following import Commit
-from gateway.log.journal.tail import Tail
 
 NOW = 1_700_000_000.0
 sizes = st.sampled_from([0, 1, 40, 700, 3000, 20_000])
@@ -22,13 +22,13 @@ steps = st.one_of(
 
 
 class Model:
-    """``records`` are all that were ever stored, None where the tail never had their bytes."""
+    """``records`` are all that were ever stored, None where the cache never had their bytes."""
 
     def __init__(self, first: int, most: int) -> None:
         self.first, self.most = first, most
-        self.tail = Tail(first, most)
+        self.cache = StreamCache(first, most)
         self.records: list[Record | None] = []
-        #: Nothing before it may be in the tail: offsets there are contiguous.
+        #: Nothing before it may be in the cache: offsets there are contiguous.
         self.gap = first
 
     @property
@@ -41,42 +41,42 @@ class Model:
             Entry(f"sms.{base}", f"k{at}", f"{base + at:032x}", bytes([at]) * size, (("at", str(at)),) * (at % 2))
             for at, size in enumerate(values)
         ]
-        self.tail.extend(
-            Commit("events", base, len(values), NOW + base, b"".join(segment.encode(one) for one in entries))
+        self.cache.extend(
+            Commit("events", base, len(values), NOW + base, b"".join(batch_format.encode(one) for one in entries))
         )
         self.records += [Record("events", base + at, NOW + base, *one) for at, one in enumerate(entries)]
-        assert self.tail.head == self.head
+        assert self.cache.head == self.head
         self.is_kept_as_far_as_it_fits()
 
     def missed(self, count: int) -> None:
-        """A commit that the tail was not given: the next one has a gap before it."""
+        """A commit that the cache was not given: the next one has a gap before it."""
         self._lack(count)
 
     def skipped(self, count: int) -> None:
         self._lack(count)
-        self.tail.skip(self.head)
+        self.cache.skip(self.head)
 
     def _lack(self, count: int) -> None:
         self.records += [None] * count
         self.gap = self.head
 
     def slice(self, share: float, limit: int) -> None:
-        position = self.tail.first + round((self.tail.head - self.tail.first) * share)
-        expected = self.records[position - self.first : self.tail.head - self.first][:limit]
-        found = self.tail.slice(position, limit)
+        position = self.cache.first + round((self.cache.head - self.cache.first) * share)
+        expected = self.records[position - self.first : self.cache.head - self.first][:limit]
+        found = self.cache.slice(position, limit)
         assert expected == found
         found.clear()  # the caller's own
-        assert expected == self.tail.slice(position, limit)
+        assert expected == self.cache.slice(position, limit)
 
     def is_kept_as_far_as_it_fits(self) -> None:
         """Memory is bounded, and nothing is dropped as long as twice the records would fit."""
-        assert self.gap <= self.tail.first
-        held = [one for one in self.records[self.tail.first - self.first :] if one is not None]
-        assert len(held) == self.tail.head - self.tail.first
+        assert self.gap <= self.cache.first
+        held = [one for one in self.records[self.cache.first - self.first :] if one is not None]
+        assert len(held) == self.cache.head - self.cache.first
         assert sum(len(one.value) + 500 for one in held) <= self.most
         since_gap = [one for one in self.records[self.gap - self.first :] if one is not None]
         if sum(len(one.value) + 1000 for one in since_gap) <= self.most:
-            assert self.tail.first == self.gap
+            assert self.cache.first == self.gap
 
 
 @settings(deadline=None)

@@ -14,6 +14,7 @@ from gateway.log.kafka.writer_policy import WriterPolicy
 from gateway.publisher import Publisher
 from tests.broker.cluster import Cluster
 from tests.broker.fixtures import make
+from tests.kafka.joined import joined
 from tests.kafka.traffic import TOPIC, compare, event, journal, published, stored, until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -36,7 +37,7 @@ async def test_clients_follow_a_cluster_to_new_addresses(broker: Cluster, elsewh
             events, options, writer_policy=WriterPolicy(stalled_s=1.0, look_s=0.1, rebootstrap_s=1.0, grace_s=1.0)
         )
         await publisher.start()
-        reader = await log.reader("g", [TOPIC], start="earliest")
+        reader = await joined(log, [TOPIC])
         await events.append([event(1, "k")])
         await published(publisher)
         await asyncio.to_thread(broker.node(1).kill)

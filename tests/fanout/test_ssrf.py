@@ -11,10 +11,10 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.clock import SystemClock
 from gateway.errors import ConfigError
-from gateway.fanout.clock import SystemClock
 from gateway.fanout.delivery import WebhookSink
-from gateway.fanout.guard import Allowed, refusal, socket_factory
+from gateway.fanout.ssrf import Allowed, refusal, socket_factory
 from gateway.log import Record
 from gateway.signing import Signer
 from tests.fanout.events import entry

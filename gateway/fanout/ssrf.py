@@ -1,4 +1,4 @@
-"""Which addresses a webhook may be sent to; the guard against requests forged into the inside (SSRF).
+"""Which addresses a webhook may be sent to; no request may be forged into the inside (SSRF).
 
 The check stands where nothing can come between it and the connection: aiohttp asks ``socket_factory`` for a
 socket with the resolved address that it connects this socket to. So it does not matter how the address was
@@ -86,7 +86,7 @@ _MARK: Final = "is refused:"
 
 
 class AddressRefused(OSError):
-    """The guard refused to connect. See ``allow_private`` and ``allow`` of the subscriber."""
+    """The address is refused. See ``allow_private`` and ``allow`` of the subscriber."""
 
     def __init__(self, address: Address, reason: str) -> None:
         super().__init__(None, f"{address} {_MARK} {reason}")
@@ -94,7 +94,10 @@ class AddressRefused(OSError):
 
 
 def is_refusal(exc: OSError) -> bool:
-    """Did the guard say no. A name with several refused addresses comes back as one error made of their texts."""
+    """Return whether an address was refused.
+
+    A name with several refused addresses comes back as one error made of their texts.
+    """
     return isinstance(exc, AddressRefused) or _MARK in str(exc)
 
 

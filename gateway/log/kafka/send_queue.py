@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from gateway.log import Entry, Headers, Record
-from gateway.log.kafka.binding import STRUCTURED_ONLY, KafkaHeaders, is_plain, structured
 from gateway.log.kafka.options import Backoff
+from gateway.log.kafka.record_format import STRUCTURED_ONLY, KafkaHeaders, is_plain, structured
 
 #: Memory of one waiting record beside its bytes: tuples, key, record. Measured 420 to 600.
 OVERHEAD_BYTES: Final = 600
@@ -51,7 +51,7 @@ class InFlight:
 
 
 @dataclass(slots=True)
-class PartitionQueue:
+class SendQueue:
     """One partition. At most one batch is with the client at a time, see :mod:`gateway.log.kafka.writer`.
 
     Args:

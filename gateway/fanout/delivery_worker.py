@@ -1,0 +1,252 @@
+"""What a worker does with an event: attempt, decide, act.
+
+A worker takes a job, attempts it, and acts on the outcome:
+
+=================  ==========================================================================================
+delivered          done
+retry, soon        waits in memory and blocks its key (not a worker): delays below the first tier
+retry, later       parked: appended to ``retry.<delay>``, then done; its key goes on (``pass``)
+retry, ``block``   waits in memory whatever the delay; its key waits behind it
+give up            appended to ``dlq.<subscriber>``, then done
+stop               the subscriber is stopped, the event stays uncommitted
+=================  ==========================================================================================
+
+A parked event holds the position of a topic that all subscribers share, so it waits in memory for seconds only and is
+parked again else (:mod:`.retry_topics`), whatever ``on_failure`` says.
+
+While the subscriber is down (breaker not closed) or asked for a pause (``Retry-After``), nothing is parked:
+then it is not the event's trouble, and the log is the buffer. Only a wait beyond the longest pause is parked all the
+same, as the position would stand before it when the others go on. An append that fails is tried again until the log
+takes it; the position waits for it. One that the log will never take (a record with its trail is larger than the
+event was) is made smaller: a parked event becomes a dead letter, a dead letter keeps the least of its headers, and
+what is refused even so is counted as lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Final
+
+import structlog
+
+from gateway.clock import Clock
+from gateway.errors import GatewayError, Poison
+from gateway.fanout import retry_records
+from gateway.fanout.attempt import NOT_AN_EVENT, AttemptResult, Sink
+from gateway.fanout.concurrency import AdaptiveLimit
+from gateway.fanout.dispatch import Dispatcher
+from gateway.fanout.flow_control import FlowControl
+from gateway.fanout.job import Job, ParkedJob
+from gateway.fanout.plan import Plan
+from gateway.fanout.retry import Delivered, GiveUp, Retry, Stop, decide
+from gateway.fanout.schedule import JobState
+from gateway.fanout.telling import Telling
+from gateway.log import Entry, EventLog
+from gateway.telemetry import redaction
+
+#: Between looks whether a partition is still ours.
+_UNCERTAIN_S: Final = 0.5
+#: Waits between appends of one parked event or dead letter.
+_APPEND_BACKOFF_S: Final = 5.0
+#: Share of the window that may wait in memory for retry; beyond it even short waits are parked, so that many
+#: failing events do not keep the others out.
+_WAITING_SHARE: Final = 0.25
+#: So long a parked event that failed waits in memory, holding the position of all; longer, to keep the order of a key.
+_PARKED_WAIT_S: Final[dict[str, float]] = {"pass": 5.0, "block": 30.0}
+
+
+_log = structlog.get_logger("gateway.fanout")
+
+
+class DeliveryWorker:
+    """Delivers events of one subscriber, several at a time.
+
+    Args:
+        plan: numbers and names.
+        log: where parked events and dead letters go.
+        sink: where events go to.
+        flow: whether the subscriber is well; hears how attempts end.
+        dispatcher: where events come from, and go back to.
+        adaptive: hears when an attempt begins.
+        is_certain: whether the partitions are still ours for sure.
+        rng: jitter.
+        telling: metrics, log lines and the record of attempts.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        log: EventLog,
+        sink: Sink,
+        *,
+        flow: FlowControl,
+        dispatcher: Dispatcher,
+        adaptive: AdaptiveLimit,
+        is_certain: Callable[[], bool],
+        clock: Clock,
+        rng: Random,
+        telling: Telling,
+    ) -> None:
+        self._plan = plan
+        self._log = log
+        self._sink = sink
+        self._flow = flow
+        self._dispatcher = dispatcher
+        self._adaptive = adaptive
+        self._is_certain = is_certain
+        self._clock = clock
+        self._rng = rng
+        self._telling = telling
+        self._max_waiting = max(1, int(plan.window.max_events * _WAITING_SHARE))
+        #: Events of retry topics that are with this subscriber.
+        self.parked = 0
+
+    async def deliver(self, job: Job) -> None:
+        """Do what an event needs next, and hand it back to the dispatcher."""
+        try:
+            if not job.position.is_ours:
+                self._abandon(job)
+            elif job.entry is not None:
+                await self._put_away(job, job.entry)
+            elif job.record.flaw:
+                await self._give_up(job, AttemptResult(error=NOT_AN_EVENT, detail=job.record.flaw), NOT_AN_EVENT)
+            elif not self._is_certain():
+                # Suspended or cut off for so long that another process may have the partition; it is about to be lost.
+                self._dispatcher.postpone(job, _UNCERTAIN_S)
+            else:
+                await self._attempt(job)
+        except Exception:  # one event's trouble must not cost a worker
+            _log.exception("delivery.broke", subscriber=self._plan.name, id=redaction.event_id(job.record.id))
+            if job.state is JobState.FLIGHT:
+                self._dispatcher.postpone(job, _APPEND_BACKOFF_S)
+
+    async def _attempt(self, job: Job) -> None:
+        counts = self._flow.is_healthy  # attempts made to probe are not the event's
+        number = self._adaptive.begin()
+        try:
+            result = await self._sink.attempt(job.record, is_replay=job.is_replay)
+        except Poison as exc:
+            await self._give_up(job, AttemptResult(error="poison", detail=str(exc)), "poison")
+            return
+        except Exception as exc:  # a fault of ours is a failed attempt, so that it ends like one
+            _log.exception("delivery.broke", subscriber=self._plan.name, id=redaction.event_id(job.record.id))
+            result = AttemptResult(error="internal", detail=type(exc).__name__)
+        if result.is_success:
+            job.attempts += 1
+            self._telling.delivered(job, result)
+            self._finish(job)
+            self._flow.delivered(job.record.id, number, result.duration_s)
+            return
+        job.note(self._clock.now(), result, counts=counts)
+        self._flow.failed(job.record.id, number, result)
+        await self._act(job, result)
+
+    async def _act(self, job: Job, result: AttemptResult) -> None:
+        """Decide what becomes of an event whose attempt failed, and do it."""
+        plan, telling = self._plan, self._telling
+        if not job.position.is_ours:
+            telling.failed(job, result, "abandoned")
+            self._abandon(job)
+            return
+        age_s = self._clock.now() - _stored_at(job)
+        match decide(plan.retry, max(1, job.attempts), result, self._rng, age_s=age_s):
+            case Retry(delay_s) if (topic := self._retry_topic(job, delay_s)) is not None:
+                telling.failed(job, result, "parked", delay_s=delay_s)
+                due = self._clock.now() + delay_s
+                await self._put_away(job, retry_records.parked(job.record, topic, job.trail, due, plan.name))
+            case Retry(delay_s):
+                delay_s = self._in_memory(delay_s)
+                telling.failed(job, result, "retried", delay_s=delay_s)
+                self._dispatcher.postpone(job, delay_s)
+            case GiveUp(reason):
+                telling.failed(job, result, "dead_lettered")
+                await self._dead_letter(job, reason)
+            case Stop(reason):
+                telling.failed(job, result, "stopped")
+                self._flow.stop(reason)
+                self._dispatcher.give_back(job)
+            case Delivered():  # a failed attempt never is
+                raise AssertionError(result)
+
+    async def _give_up(self, job: Job, result: AttemptResult, reason: str) -> None:
+        """To the dead letters without asking how many attempts are left."""
+        job.note(self._clock.now(), result, counts=True)
+        self._telling.failed(job, result, "dead_lettered")
+        await self._dead_letter(job, reason)
+
+    async def _dead_letter(self, job: Job, reason: str) -> None:
+        self._telling.dead_lettered(job, reason)
+        topic = retry_records.dlq_topic(self._plan.name)
+        await self._put_away(job, retry_records.dead_letter(job.record, topic, job.trail, reason))
+
+    def _retry_topic(self, job: Job, delay_s: float) -> str | None:
+        """Return the topic to park in, or None to wait in memory."""
+        plan = self._plan
+        if isinstance(job, ParkedJob):
+            waits_here = self._flow.is_healthy and delay_s <= _PARKED_WAIT_S[plan.on_failure]
+            return None if waits_here else job.source.again(delay_s)
+        if plan.on_failure == "block" or not plan.tiers or not self._flow.lets_park(delay_s):
+            return None
+        tier = retry_records.tier(plan.tiers, delay_s)
+        if tier is None and self._dispatcher.waiting >= self._max_waiting:
+            tier = plan.tiers[0]
+        return None if tier is None else retry_records.retry_topic(tier)
+
+    def _in_memory(self, delay_s: float) -> float:
+        """While the subscriber is down, no event waits longer than its breaker."""
+        return delay_s if self._flow.is_healthy else min(delay_s, self._plan.breaker.max_open_s)
+
+    async def _put_away(self, job: Job, entry: Entry) -> None:
+        if not job.position.is_ours:
+            self._abandon(job)
+            return
+        job.entry = entry
+        try:
+            await self._log.append([entry])
+        except Poison as exc:
+            await self._refused(job, entry, exc)
+            return
+        except GatewayError as exc:
+            if not exc.retriable:
+                raise
+            if not exc.is_logged:
+                _log.warning(
+                    "delivery.put_away_failed",
+                    subscriber=self._plan.name,
+                    id=redaction.event_id(job.record.id),
+                    error=str(exc),
+                )
+            self._dispatcher.postpone(job, self._rng.uniform(0.5, 1.0) * (exc.retry_after_s or _APPEND_BACKOFF_S))
+            return
+        self._finish(job)
+
+    async def _refused(self, job: Job, entry: Entry, exc: Poison) -> None:
+        """The log will never take this entry, as it is larger than the event was: something smaller, or nothing."""
+        bare = retry_records.bare(entry)
+        if entry.topic != retry_records.dlq_topic(self._plan.name):
+            await self._give_up(job, AttemptResult(error="poison", detail=str(exc)), "poison")
+        elif entry != bare:
+            await self._put_away(job, bare)
+        else:
+            self._telling.lost(job, str(exc))
+            self._finish(job)
+
+    def _finish(self, job: Job) -> None:
+        self.parked -= isinstance(job, ParkedJob)
+        job.source.done(job)
+        self._dispatcher.finish(job)
+
+    def cancelled(self, job: Job) -> None:
+        """Note that its partition went to another process during an attempt, whose outcome nobody knows."""
+        self._telling.cancelled(job)
+        self._abandon(job)
+
+    def _abandon(self, job: Job) -> None:
+        self.parked -= isinstance(job, ParkedJob)
+        job.source.abandon(job)
+        self._dispatcher.finish(job)
+
+
+def _stored_at(job: Job) -> float:
+    return job.record.appended_at if job.trail.stored_at is None else job.trail.stored_at

@@ -1,0 +1,24 @@
+"""Partitions that are assigned and have no position yet: aiokafka leaves them alone, as where they begin is our matter.
+
+aiokafka 0.14 would ask the group for a position of each, get none, and raise ``NoOffsetForPartitionError`` some time
+after the partition has been placed: for nothing, and a consumer that raises is replaced.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def leave_alone(consumer: Any) -> None:
+    """Have a consumer that was started fetch only where it was told to (``seek``)."""
+    fetcher = consumer._fetcher
+    actions = fetcher._get_actions_per_node
+    fetcher._get_actions_per_node = lambda assignment: actions(_Placed(assignment))
+
+
+class _Placed:
+    """An assignment of aiokafka, without partitions that have no position."""
+
+    def __init__(self, assignment: Any) -> None:
+        self.state_value = assignment.state_value
+        self.tps = [tp for tp in assignment.tps if assignment.state_value(tp).has_valid_position]
