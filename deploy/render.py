@@ -110,8 +110,9 @@ def helm_template(values: Path) -> str:
 
 
 def _chart_files() -> Iterator[Path]:
-    # The schema refuses values and changes nothing of what is rendered; a new key of config.yaml must not need helm.
-    yield from sorted(path for path in CHART.rglob("*") if path.is_file() and path != VALUES_SCHEMA)
+    # The schema and the README change nothing of what is rendered: a new key of config.yaml must not need helm.
+    files = (path for path in CHART.rglob("*") if path.is_file())
+    yield from sorted(path for path in files if path != VALUES_SCHEMA and path.suffix != ".md")
 
 
 def main() -> None:

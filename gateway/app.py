@@ -180,8 +180,8 @@ class App:
             await self._begin(serving.start(), serving.stop)
         return told
 
-    def _report(self) -> Report:
-        return own_report(self._name, self._parts.started_at, self._checks)
+    def _report(self, with_metrics: bool) -> Report:
+        return own_report(self._name, self._parts.started_at, self._checks, with_metrics=with_metrics)
 
     async def _start_log(self) -> dict[str, object]:
         """The log process: nothing but the journal's writer, and the socket by which the others reach it."""
@@ -294,7 +294,7 @@ class App:
             spans=self._spans,
         )
         await self._keep_times()
-        self._parts.fanout = self.fanout
+        self._parts.fanout, self._parts.board = self.fanout, self.fanout.board
         descriptors.check_deliveries(delivery_connections(self.settings.subscribers))
         self._stack.push_async_callback(lambda: self.fanout.stop(_FANOUT_STOP_S))
         self.fanout.start()
@@ -310,6 +310,7 @@ class App:
             on_loaded=lambda: None,
             on_change=lambda _: None,
         )
+        self._parts.board = board
         self._beginnings = Beginnings(board, clock, self.journal)
         self._beginnings.apply(self.settings.subscribers)
         await self._keep_times()

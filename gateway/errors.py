@@ -22,6 +22,11 @@ and not an exception.
 
 from __future__ import annotations
 
+from typing import Final
+
+#: Exit code of a command that Ctrl-C stopped: what a shell reports for a process that SIGINT ended.
+INTERRUPTED: Final = 130
+
 
 class GatewayError(Exception):
     """Root of everything this package raises on purpose. The message is one sentence for a person."""

@@ -39,6 +39,7 @@ import orjson
 import structlog
 
 from gateway.child import CAUGHT, Child, become
+from gateway.errors import INTERRUPTED
 
 _NEVER: Final = float("inf")
 _log = structlog.get_logger("gateway.supervisor")
@@ -113,6 +114,7 @@ class Supervisor:
         self._wakeup = (-1, -1)
         self._kill_at: float | None = None
         self._exit_code = 0
+        self._is_interrupted = False
         # In memory that all processes share: the one with the admin port shows them.
         self._restarts = memoryview(mmap.mmap(-1, 4 * max(1, len(self._all)))).cast("I")
 
@@ -123,8 +125,9 @@ class Supervisor:
     def run(self) -> int:
         """Start the children and return the exit code of the whole when all have ended.
 
-        0 after a stop in which every child ended by itself, 1 if one had to be killed, or the code of the child that
-        ended everything. Takes the signals of the process while it runs. Call it before there are threads.
+        0 after a stop in which every child ended by itself, 130 if SIGINT asked for it, 1 if one had to be killed, or
+        the code of the child that ended everything. Takes the signals of the process while it runs. Call it before
+        there are threads.
         """
         gc.collect()
         gc.freeze()  # so that no collection in a child touches, and thereby copies, the pages that are shared
@@ -139,8 +142,9 @@ class Supervisor:
                     self._advance()
                 elif time.monotonic() >= self._kill_at:
                     self._kill()
-        _log.info("gateway.stopped", code=self._exit_code, lived_s=round(time.monotonic() - began, 1))
-        return self._exit_code
+        code = self._exit_code or (INTERRUPTED if self._is_interrupted else 0)
+        _log.info("gateway.stopped", code=code, lived_s=round(time.monotonic() - began, 1))
+        return code
 
     @property
     def _is_done(self) -> bool:
@@ -199,6 +203,7 @@ class Supervisor:
         signals, self._signals = self._signals, []
         for number in signals:
             if number in (signal.SIGTERM, signal.SIGINT):
+                self._is_interrupted |= number == signal.SIGINT and self._kill_at is None
                 self._stop()
             elif number == signal.SIGHUP:
                 self._send(signal.SIGHUP, self._reload)

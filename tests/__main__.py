@@ -3,7 +3,10 @@
 Arguments go to pytest: ``python -m tests tests/ingest -x``. Each step runs though one before it failed, so that one
 run shows everything; the exit code is 1 when anything failed.
 
-Most tests wait more than they work (brokers start, time-outs pass), so three workers share them, a file at a time.
+Most tests wait more than they work (brokers start, time-outs pass), so four workers share them, a file at a time, the
+longest first (:mod:`tests.order`). ``TESTS_NIGHTLY=1`` makes a long run of it (:mod:`tests.effort`). What a run starts
+ends with it, also when it is killed (:mod:`tests.leash`).
+
 Those marked ``quiet`` compare times. They run alone afterwards, and up to five times: a machine that stands still for a
 moment spoils one measurement, a fault of ours spoils each. What had to run again is listed as ``RERUN``.
 """
@@ -16,11 +19,13 @@ import time
 from pathlib import Path
 from typing import Final
 
+from tests import leash
+
 STEPS: Final = {
     "lint": ["ruff", "check", "."],
     "format": ["ruff", "format", "--check", "."],
     "types": ["mypy"],
-    "tests": ["pytest", "-m", "not quiet", "-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"],
+    "tests": ["pytest", "-m", "not quiet", "-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"],
     "quiet tests": ["pytest", "-m", "quiet", "--reruns", "4", "-r", "aR"],
 }
 #: Where a step's tests are, when the arguments do not say: looking through all others for them takes half a minute.
@@ -49,4 +54,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    leash.hold()
     sys.exit(main(sys.argv[1:]))

@@ -2,40 +2,54 @@
 
 from __future__ import annotations
 
+import gc
 import logging
-from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from tests import leash
+from tests.effort import EXAMPLES, IS_NIGHTLY
+from tests.order import Together, longest_first
+
 # How long one example takes says how busy the machine is; what may cost too much has a test that says so.
-settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("shared")
+settings.register_profile("short", max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("nightly", settings.get_profile("short"), derandomize=False)
+settings.load_profile("nightly" if IS_NIGHTLY else "short")
+
+#: For one test of a nightly run.
+_NIGHTLY_S = 7200
 
 
-#: Seconds that a test takes, about, by its marks: enough to put files in order.
-_SLOW_S: Final = 20.0
-_KAFKA_S: Final = 3.0
-_OTHER_S: Final = 0.05
+def pytest_configure() -> None:
+    """No broker, gateway or browser outlives the run, or the worker, that started it."""
+    leash.hold()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Files that take long come first: otherwise one worker ends long behind the others."""
-    if hasattr(config, "workerinput"):
-        seconds: defaultdict[Path, float] = defaultdict(float)
+    """Where workers share the run, what takes long comes first: otherwise one ends long behind the others.
+
+    Time-outs are for the short run. What a nightly one does in a single test may take an hour.
+    """
+    if IS_NIGHTLY:
         for item in items:
-            seconds[item.path] += _seconds(item)
-        items.sort(key=lambda item: -seconds[item.path])
+            item.add_marker(pytest.mark.timeout(_NIGHTLY_S), append=False)
+    if hasattr(config, "workerinput"):
+        items[:] = longest_first(items)
 
 
-def _seconds(item: pytest.Item) -> float:
-    if item.get_closest_marker("slow"):
-        return _SLOW_S
-    return _KAFKA_S if item.get_closest_marker("kafka") else _OTHER_S
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together | None:
+    """With ``--dist loadfile``, the files of :data:`tests.order.SPREAD` are not kept together."""
+    return Together(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays to the end: no collection of garbage looks through all of it again."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

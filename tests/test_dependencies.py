@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from deploy.locks import LOCKS, compile_lock
 
 ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "requirements.lock"
@@ -70,7 +73,17 @@ def test_every_python_of_today_is_claimed() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock", "deploy/build.lock"])
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_fits_the_ranges(lock: str, tmp_path: Path) -> None:
+    """Resolved again with the locked versions preferred, nothing changes."""
+    shutil.copy(ROOT / lock, tmp_path / "again.lock")
+    compile_lock(lock, tmp_path / "again.lock")
+    assert (tmp_path / "again.lock").read_text() == (ROOT / lock).read_text(), "run: python -m deploy.locks"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("lock", LOCKS)
 @pytest.mark.parametrize("python", PYTHONS)
 def test_lock_installs_on_every_python_without_a_compiler(python: str, lock: str, tmp_path: Path) -> None:
     """Each locked package has a wheel for that Python on both processors of Linux, with a hash that is in the lock."""

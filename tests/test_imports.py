@@ -119,3 +119,11 @@ def test_decoders_know_no_server_clock_or_disk(package: str) -> None:
             )
         }
         assert names.isdisjoint({"aiohttp", "aiokafka", "asyncio", "sqlite3", "structlog", "time", "os"}), path
+
+
+@pytest.mark.parametrize("folder", ["gateway", "tests", "deploy"])
+def test_files_are_short_enough_to_be_read_at_once(folder: str) -> None:
+    """At most 400 lines; a longer one is two that somebody else asks."""
+    files = sorted((ROOT.parent / folder).rglob("*.py"))
+    assert files
+    assert [] == [str(path) for path in files if len(path.read_text().splitlines()) > 400]

@@ -7,9 +7,11 @@ import re
 import shlex
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import click
+import orjson
 import pytest
 import yaml
 
@@ -18,6 +20,7 @@ from gateway.config.loading import loads
 from gateway.log import Entry
 from gateway.log.kafka import KafkaLog, KafkaOptions
 from tests.broker.fixtures import kafka
+from tests.pace import slowness
 from tests.readme import TABLES, filled
 from tests.tour import README, ROOT, touring
 
@@ -54,8 +57,6 @@ def test_example_event_has_the_attributes_of_events() -> None:
     """The example's id, times and data are of the form that events have."""
     from datetime import datetime
 
-    import orjson
-
     (block,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
     event = orjson.loads(block)
     assert re.fullmatch(r"[0-9a-f]{32}", event["id"])
@@ -63,16 +64,22 @@ def test_example_event_has_the_attributes_of_events() -> None:
     assert event["type"] == "nxcloud.sms.dr"
 
 
-@pytest.mark.slow
-async def test_tour_works_as_pasted(tmp_path: Path) -> None:
-    """Run, listen, subscribe while running, send, see it arrive: the README's own lines, on free ports."""
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What a user has after the installation: the command and the documented default."""
     shutil.copy(ROOT / "config.yaml", tmp_path)
     bin_folder = tmp_path / ".venv" / "bin"
     bin_folder.mkdir(parents=True)
     script = bin_folder / "gateway"
     script.write_text(f'#!/bin/sh\nexec {sys.executable} -m gateway "$@"\n')
     script.chmod(0o755)
-    async with touring(tmp_path, PYTHONPATH=str(ROOT)) as tour:
+    return tmp_path
+
+
+@pytest.mark.slow
+async def test_tour_works_as_pasted(folder: Path) -> None:
+    """Run, listen, subscribe while running, send, see it arrive: the README's own lines, on free ports."""
+    async with touring(folder, PYTHONPATH=str(ROOT)) as tour:
         code, said = await tour.paste(tour.send)
         assert code == 0, said
         shown = await tour.end()
@@ -83,6 +90,30 @@ async def test_tour_works_as_pasted(tmp_path: Path) -> None:
 def test_it_is_short() -> None:
     """At most two hundred lines: what is longer has a page of its own."""
     assert len(README.splitlines()) <= 200
+
+
+@pytest.mark.slow
+@pytest.mark.quiet
+@pytest.mark.parametrize("count", [20, 150])
+async def test_tour_keeps_its_promise(folder: Path, count: int) -> None:
+    """What is sent while ``listen`` is stopped arrives within ten seconds of its return, in the order of each key.
+
+    Also behind a hundred deliveries that succeeded a moment before, and with a log that a person can still read.
+    """
+    async with touring(folder, PYTHONPATH=str(ROOT)) as tour:
+        assert (await tour.paste(tour.send))[0] == 0
+        await tour.stop_listening()
+        code, said = await tour.paste(f".venv/bin/gateway send sms-dr --count {count} --seed 4")
+        assert code == 0, said
+        lines = await tour.logged(b"subscriber.down") + await tour.logged(b"subscriber.still_down")
+        events, took_s = await tour.listen_again(count)
+    found = [orjson.loads(line) for line in events]
+    assert len(found) == count
+    assert took_s <= 10.0 * slowness(time.perf_counter)
+    for key in {event["partitionkey"] for event in found}:
+        times = [event["recordedtime"] for event in found if event["partitionkey"] == key]
+        assert times == sorted(times)
+    assert sum(b"delivery.attempted" in line for line in lines) <= 10
 
 
 def test_configuration_in_the_tour_is_valid() -> None:

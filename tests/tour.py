@@ -9,7 +9,7 @@ import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tests.ports import free_port
 
@@ -55,10 +55,10 @@ class Tour:
         pipe, merged = asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT
         self.gateway = await self._start(".venv/bin/gateway run", stderr=pipe, stdout=_DISCARD)
         self.listener = await self._start(self.listen.strip(), stdout=pipe, stderr=merged)
-        await self._logged(b"gateway.started")
+        await self.logged(b"gateway.started")
         assert (await self.paste(self.subscribe))[0] == 0
         self.gateway.send_signal(signal.SIGHUP)
-        await self._logged(b"config.applied")
+        await self.logged(b"config.applied")
 
     async def paste(self, text: str) -> tuple[int, str]:
         """Lines into a third terminal: exit code and what stands on it then."""
@@ -67,6 +67,24 @@ class Tour:
         shown, _ = await process.communicate()
         assert process.returncode is not None
         return process.returncode, shown.decode()
+
+    async def stop_listening(self) -> None:
+        """Ctrl-C in the subscriber's terminal."""
+        self.listener.send_signal(signal.SIGINT)
+        await self.listener.communicate()
+
+    async def listen_again(self, count: int) -> tuple[list[bytes], float]:
+        """Start the subscriber again; the first ``count`` events as JSON, and the seconds until it had them."""
+        clock = asyncio.get_running_loop().time
+        pipe = asyncio.subprocess.PIPE
+        self.listener = await self._start(
+            f"{self.listen.strip()} --json --count {count}", stdout=pipe, stderr=pipe, limit=2**22
+        )
+        assert self.listener.stderr is not None
+        assert b"listening on" in await self.listener.stderr.readline()
+        began = clock()
+        shown, _ = await self.listener.communicate()
+        return shown.splitlines()[:count], clock() - began
 
     async def end(self) -> str:
         """SIGTERM to the gateway, Ctrl-C to the subscriber; what the subscriber had printed."""
@@ -82,17 +100,21 @@ class Tour:
                 process.kill()
                 await process.wait()
 
-    async def _start(self, text: str, **pipes: int) -> asyncio.subprocess.Process:
+    async def _start(self, text: str, **more: Any) -> asyncio.subprocess.Process:
         # A single command takes the shell's place, so that signals reach it.
         command = text if "\n" in text.strip() else f"exec {text}"
-        process = await asyncio.create_subprocess_shell(command, cwd=self._folder, env=self._environment, **pipes)
+        process = await asyncio.create_subprocess_shell(command, cwd=self._folder, env=self._environment, **more)
         self._processes.append(process)
         return process
 
-    async def _logged(self, event: bytes) -> None:
+    async def logged(self, event: bytes) -> list[bytes]:
+        """Read the gateway's log until this stands in it; the lines that were read."""
         assert self.gateway.stderr is not None
-        while event not in (line := await self.gateway.stderr.readline()):
-            assert line, f"the gateway ended before {event.decode()}"
+        lines = [await self.gateway.stderr.readline()]
+        while event not in lines[-1]:
+            assert lines[-1], f"the gateway ended before {event.decode()}"
+            lines.append(await self.gateway.stderr.readline())
+        return lines
 
 
 @asynccontextmanager

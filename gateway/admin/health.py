@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client import CollectorRegistry
-
-from gateway.telemetry.metrics import METRICS
+from gateway.telemetry.counts import counts
+from gateway.telemetry.metrics import METRICS, Metrics
 from gateway.telemetry.reports import Report, families
 
 #: Processes that take callbacks are called so.
@@ -59,16 +58,18 @@ def report(checks: Checks, others: Others | None = None) -> tuple[bool, dict[str
 
 
 def own_report(
-    process: str, started_at: float, checks: Checks, registry: CollectorRegistry = METRICS.registry
+    process: str, started_at: float, checks: Checks, metrics: Metrics = METRICS, *, with_metrics: bool = False
 ) -> Report:
     """Return what a process without the admin port serves.
 
     Args:
         process: its name, such as ``ingest-0``.
         started_at: of this life, Unix seconds.
+        with_metrics: all of them, which takes milliseconds with hundreds of subscribers.
     """
     is_ready, texts = _own(checks)
-    return Report(process, os.getpid(), started_at, is_ready, texts, families(process, registry))
+    found = families(process, metrics.registry) if with_metrics else ()
+    return Report(process, os.getpid(), started_at, is_ready, texts, counts(metrics), found)
 
 
 def _own(checks: Checks) -> tuple[bool, dict[str, str]]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 from gateway import __version__
 from gateway.admin import answers
 from gateway.admin.answers import answer
 from gateway.admin.health import UNKNOWN, own_report, report
+from gateway.admin.lags import Lag
 from gateway.admin.parts import Parts
 from gateway.admin.readings import FAILED
+from gateway.admin.standings import Standing
 from gateway.admin.watching import Watching
 from gateway.callbacks import CALLBACKS
 from gateway.config import webhook_url
@@ -21,6 +22,9 @@ from gateway.config.settings import Subscriber
 from gateway.fanout.retry_records import dlq_topic
 from gateway.log.journal import EVENTS
 from gateway.log.kafka.errors import first_word
+
+#: The page comes back every two seconds: what the log has not answered by then, it has with the next look.
+_PAGE_PATIENCE_S: Final = 0.3
 
 
 class Overview:
@@ -37,8 +41,7 @@ class Overview:
 
     async def _overview(self, request: web.Request) -> web.Response:
         since = answers.number(request.query.get("since"), "since") or 0.0
-        if not self._watching.statuses:
-            await self._watching.look_at_subscribers()
+        await self._watching.look_at_subscribers(patience_s=_PAGE_PATIENCE_S)
         is_ready, checks = report(self._parts.checks, self._watching.others)
         return answer(
             {
@@ -74,7 +77,7 @@ class Overview:
         if reports is None:
             return []
         restarts = reports.restarts()
-        own = own_report(reports.own, self._parts.started_at, self._parts.checks, CollectorRegistry())
+        own = own_report(reports.own, self._parts.started_at, self._parts.checks)
         return [
             {
                 "name": name,
@@ -185,16 +188,18 @@ class Overview:
         return None if self._parts.search is None else {"lag": self._parts.search.indexer.lag}
 
     def subscribers(self) -> list[dict[str, Any]]:
-        """Every subscriber of the configuration, with what this process knows of it."""
-        return [self._subscriber(one) for one in self._parts.subscribers]
+        """Every subscriber of the configuration: state and lag of all processes, figures of this machine's."""
+        standings = self._watching.standings()
+        return [self._subscriber(one, standings[one.name]) for one in self._parts.subscribers]
 
-    def _subscriber(self, one: Subscriber) -> dict[str, Any]:
+    def _subscriber(self, one: Subscriber, standing: Standing) -> dict[str, Any]:
         readings = self._watching.readings
-        status = self._watching.statuses.get(one.name)
-        delivered = readings.rate("gateway_deliveries", one.name, "delivered", readings=30)
-        failed = sum(readings.rate("gateway_deliveries", one.name, outcome, readings=30) for outcome in FAILED)
+        delivered = readings.rate("gateway_deliveries", one.name, "delivered", steps=30)
+        failed = sum(readings.rate("gateway_deliveries", one.name, outcome, steps=30) for outcome in FAILED)
         seconds = "gateway_delivery_attempt_seconds"
         error = self._watching.errors.get(one.name)
+        status = self._watching.statuses.get(one.name)
+        lag = Lag(None) if one.kind == "stream" else self._watching.lags.of(one.name)
         return {
             "name": one.name,
             "kind": one.kind,
@@ -202,17 +207,21 @@ class Overview:
             "target": target(one),
             "concurrency": one.concurrency,
             "is_here": status is not None or (one.kind == "stream" and self._parts.log is not None),
-            "state": status.state if status is not None else None,
-            "stopped": status.stopped if status is not None else "",
-            "opened_at": status.opened_at if status is not None else None,
-            "lag": status.lag if status is not None else None,
+            "state": standing.state,
+            "stopped": standing.stopped,
+            "opened_at": standing.opened_at,
+            "lag": lag.records,
+            "lag_unknown": None
+            if lag.records is not None or not lag.reason
+            else {"reason": lag.reason, "since": lag.last_at, "last": lag.last},
             "outstanding": status.outstanding if status is not None else None,
-            "in_flight": status.in_flight if status is not None else None,
+            "in_flight": standing.in_flight,
             "rate": readings.rate("gateway_deliveries", one.name, "delivered"),
             "success_share": delivered / (delivered + failed) if delivered + failed else None,
             "p50": readings.quantile(seconds, 0.5, one.name),
             "p99": readings.quantile(seconds, 0.99, one.name),
             "delivered": int(readings.total("gateway_deliveries", one.name, "delivered")),
+            "delivered_at": self._watching.delivered.get(one.name),
             "dead_letters": self._dead_letters(one.name),
             "last_error": None
             if error is None

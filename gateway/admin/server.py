@@ -144,7 +144,7 @@ class AdminServer:
 
     async def _merged(self, reports: Reports) -> CollectorRegistry:
         """Return what all processes count; those that do not answer are missing, and named."""
-        others = await reports.ask()
+        others = await reports.ask(with_metrics=True)
         away = [name for name, one in others.items() if one is None]
         if away:
             _log.warning(

@@ -10,11 +10,14 @@ from typing import Final
 
 import structlog
 
+from gateway.admin.lags import PATIENCE_S, Lags
 from gateway.admin.parts import Parts
 from gateway.admin.readings import STEP_S, Readings
+from gateway.admin.standings import Standing, standings
 from gateway.errors import GatewayError
 from gateway.fanout import attempts
 from gateway.fanout.fanout import Status
+from gateway.fanout.reader import group_name
 from gateway.log import Record
 from gateway.log.journal import EVENTS, Journal
 from gateway.publisher import TopicState
@@ -54,7 +57,11 @@ class Watching:
         #: The last report of each other process; None: it did not answer.
         self.others: Mapping[str, Report | None] = {}
         self.errors: dict[str, LastError] = {}
+        #: When the newest delivery of each subscriber was, Unix seconds, as far as attempts were looked at.
+        self.delivered: dict[str, float] = {}
+        #: Of those that this process delivers to.
         self.statuses: dict[str, Status] = {}
+        self.lags = Lags(self._ask_for_lags, "the journal" if parts.is_embedded else "Kafka")
         self.oldest_at: float | None = None
         self.published: Mapping[str, TopicState] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -75,6 +82,7 @@ class Watching:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.lags.stop()
 
     async def _run(self) -> None:
         while True:
@@ -100,10 +108,11 @@ class Watching:
         if parts.publisher is not None:
             self.published = {topic.name: topic for topic in await parts.publisher.topics()}
             levels["publisher:all:lag"] = self.publisher_lag
-        if parts.fanout is not None:
-            await self.look_at_subscribers()
-            for status in self.statuses.values():
-                levels[f"subscriber:{status.name}:lag"] = status.lag or 0
+        await self._look_at_subscribers(for_somebody=False, patience_s=STEP_S / 4)
+        for one in parts.subscribers:
+            if one.kind != "stream":
+                records = self.lags.of(one.name).records
+                levels[f"subscriber:{one.name}:lag"] = float("nan") if records is None else records
         return levels
 
     @property
@@ -111,10 +120,32 @@ class Watching:
         """Records in the journal that Kafka has not acknowledged, at the last measurement."""
         return sum(topic.lag for topic in self.published.values())
 
-    async def look_at_subscribers(self) -> None:
-        """Take the states of the subscribers now: after one was paused nobody waits for the next reading."""
+    async def look_at_subscribers(self, *, patience_s: float = PATIENCE_S) -> None:
+        """Take what is known of the subscribers now: somebody waits for it, at most so long."""
+        await self._look_at_subscribers(for_somebody=True, patience_s=patience_s)
+
+    async def _look_at_subscribers(self, *, for_somebody: bool, patience_s: float) -> None:
         if self._parts.fanout is not None:
-            self.statuses = {status.name: status for status in await self._parts.fanout.status()}
+            self.statuses = {status.name: status for status in self._parts.fanout.statuses()}
+        await self.lags.look(for_somebody=for_somebody, patience_s=patience_s)
+
+    def standings(self) -> dict[str, Standing]:
+        """Return how all subscribers are, in all processes as far as these can be heard."""
+        parts = self._parts
+        names = [one.name for one in parts.subscribers]
+        others = [one.counts for one in self.others.values() if one is not None]
+        kept = {name: parts.board.everywhere(name) for name in names} if parts.board is not None else {}
+        known = {name: one for name, one in kept.items() if one is not None}
+        return standings(names, self.statuses, others, known)
+
+    async def _ask_for_lags(self) -> Mapping[str, int | None]:
+        """With Kafka of all partitions, whichever process on whichever machine reads them."""
+        parts = self._parts
+        if parts.kafka is not None:
+            groups = {group_name(one.name): one.topics for one in parts.subscribers if one.kind != "stream"}
+            found = await parts.kafka.lags(groups)
+            return {one.name: found.get(group_name(one.name)) for one in parts.subscribers}
+        return await parts.fanout.lags() if parts.fanout is not None else {}
 
     # -- last errors --------------------------------------------------------------------------------------------
 
@@ -126,7 +157,10 @@ class Watching:
         for record in records:
             for attempt in attempts.read(record):
                 known = self.errors.get(attempt.subscriber)
-                if attempt.outcome != "delivered" and (known is None or known.at <= attempt.at):
+                if attempt.outcome == "delivered":
+                    newest = max(attempt.at, self.delivered.get(attempt.subscriber, 0.0))
+                    self.delivered[attempt.subscriber] = newest
+                elif known is None or known.at <= attempt.at:
                     self.errors[attempt.subscriber] = LastError(
                         attempt.at, attempt.result, attempt.outcome, attempt.event_id
                     )

@@ -1,6 +1,6 @@
 """Vendor callbacks, decoded, verified and answered: pure functions from request bytes to events.
 
-``CALLBACKS`` is the whole of it: one line for each path of design.md, section 5.
+``CALLBACKS`` lists them all: one line for each path of design.md, section 5.
 """
 
 from __future__ import annotations
@@ -263,7 +263,7 @@ _TABLE: Final = (
 #: The built-in callbacks by name.
 CALLBACKS: Final[Mapping[str, Callback]] = MappingProxyType({callback.name: callback for callback in _TABLE})
 
-#: Every shape by the type of its events, for documents.
+#: Every shape by its event type, for documents.
 SHAPES: Final[Mapping[str, Shape]] = MappingProxyType(
     {shape.type: shape for callback in _TABLE for shape in callback.shapes}
 )

@@ -1,7 +1,7 @@
 """NXLink AI Agent: call record and task status (protocol.md, sections 9 and 10).
 
-Both pages could be read only in part. The lists of ``callStatus`` and ``callResult`` were not seen, so the codes
-are passed on as they are; that a task's status is ``taskStatus`` is inferred from "AI Agent Task List".
+Only parts of both pages were available. The lists of ``callStatus`` and ``callResult`` are unknown, so their codes are
+passed on unchanged. The name ``taskStatus`` for a task's status is inferred from "AI Agent Task List".
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _TASK_STATUS: Final = {
 
 
 def _real_number(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """``realPhone`` has the country code, where it is there; ``calleePhone`` is a national number."""
+    """Set ``to`` from ``realPhone``, which has the country code, if present; ``calleePhone`` is a national number."""
     if "to_real" in data:
         data["to"] = data["to_real"]
         data.pop("to_national", None)
@@ -111,9 +111,12 @@ TASK: Final = Shape(
 
 
 def split_by_content(declared: Shape) -> Split:
-    """By the first that is named: a call, a task's status or name, a call's contact; else as the path says.
+    """Return a split by the first present field: of a call, of a task, or a call's contact; otherwise ``declared``.
 
-    Both kinds go to one URL where only the console's address is set.
+    Both kinds arrive at one URL if only the console's address is configured.
+
+    Args:
+        declared: shape of the path.
     """
 
     def split(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:

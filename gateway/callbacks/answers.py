@@ -1,7 +1,7 @@
-"""What each vendor family is told, on success and on refusal (protocol.md, part C).
+"""Answers of each vendor family, on success and on refusal (protocol.md, part C).
 
-Only HTTP 200 is named anywhere as success, so success is always exactly 200. The constant answers are made
-once; Callbot's is signed and echoes headers, so it is made for each request.
+The vendor documents only HTTP 200 as success, so a success answer is always 200. Constant answers are created once;
+Callbot's answer is signed and echoes headers, so it is created for each request.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gateway.callbacks.signature import SignaturePolicy, algorithm_of, callbot_s
 _TEXT: Final = "text/plain; charset=utf-8"
 _JSON: Final = "application/json"
 
-#: Letters of a request header that are sent back; a longer value is no id.
+#: Characters of a request header that are echoed; a longer value is not an id.
 _ECHOED_LETTERS: Final = 200
 _REJECTED: Final = 400
 _URL_VERIFICATION: Final = b"url_verification"
@@ -29,7 +29,7 @@ _URL_VERIFICATION: Final = b"url_verification"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP answer, ready to be written."""
+    """One HTTP answer, ready to be serialised."""
 
     status: int
     content_type: str
@@ -38,24 +38,30 @@ class Answer:
 
 
 class Answers(Protocol):
-    """One family's way of answering."""
+    """Creates the answers of one vendor family."""
 
     def success(self, request: CallbackRequest, signing: SignaturePolicy | None, now: datetime) -> Answer:
-        """The vendor's own word for "accepted"; a repeat of a request gets the same."""
+        """Return the vendor's success answer; a repeat of a request gets the same answer.
+
+        Args:
+            request: the answered request.
+            signing: the path's signature policy, for families that sign answers.
+            now: time for families that date answers, timezone-aware UTC.
+        """
         ...
 
     def failure(
         self, status: int, reason: str, request: CallbackRequest, signing: SignaturePolicy | None, now: datetime
     ) -> Answer:
-        """The vendor's own word for "refused".
+        """Return the vendor's failure answer.
 
         Args:
-            status: the HTTP status, from ``status_hint`` of the error.
-            reason: one sentence without payload text; told where the vendor's form has room for it.
-            request: what is answered.
-            signing: the path's signature policy, for families that sign answers; None for a request that is not
-                known to be authentic: a signature over values that it chose would pass as its own.
-            now: for families that date answers.
+            status: HTTP status, from ``status_hint`` of the error.
+            reason: one sentence without text of the payload; included if the vendor's format has a field for it.
+            request: the answered request.
+            signing: the path's signature policy, for families that sign answers; None for a request that is not known
+                to be authentic: its sender could reuse a signature over values that it chose.
+            now: time for families that date answers, timezone-aware UTC.
         """
         ...
 
@@ -73,45 +79,45 @@ class TextAnswers:
         object.__setattr__(self, "_success", Answer(200, self.content_type, self.accepted.encode()))
 
     def success(self, request: CallbackRequest, signing: SignaturePolicy | None, now: datetime) -> Answer:
-        """The constant word."""
+        """Return the constant success text."""
         return self._success
 
     def failure(
         self, status: int, reason: str, request: CallbackRequest, signing: SignaturePolicy | None, now: datetime
     ) -> Answer:
-        """The constant word; the vendor's form has no room for a reason."""
+        """Return the constant failure text; the vendor's format has no field for a reason."""
         return Answer(status, self.content_type, self.refused.encode())
 
 
 @dataclass(frozen=True, slots=True)
 class CodeAnswers:
-    """``{"code":0,"message":"success"}``: the families whose vendor looks at the status alone, or says nothing."""
+    """``{"code":0,"message":"success"}``: for families whose vendor reads only the status, or documents no body."""
 
     _success: Answer = field(init=False, repr=False, default=Answer(200, _JSON, b'{"code":0,"message":"success"}'))
 
     def success(self, request: CallbackRequest, signing: SignaturePolicy | None, now: datetime) -> Answer:
-        """The constant body."""
+        """Return the constant body."""
         return self._success
 
     def failure(
         self, status: int, reason: str, request: CallbackRequest, signing: SignaturePolicy | None, now: datetime
     ) -> Answer:
-        """The status as code, the reason as message."""
+        """Return the status as code and the reason as message."""
         return Answer(status, _JSON, orjson.dumps({"code": status, "message": _printable(reason)}))
 
 
 @dataclass(frozen=True, slots=True)
 class SlackAnswers(CodeAnswers):
-    """As of other senders, and the challenge of Slack's URL verification, a signed request that holds no event.
+    """As for other senders, and the challenge of Slack's URL verification, a signed request without an event.
 
-    Source: Slack, "url_verification event". The request has no key, so it is rejected and kept, once; what was not
-    authentic never gets here with status 400.
+    Source: Slack, "url_verification event". The request has no key, so it is rejected and stored once. A request that
+    is not authentic never has status 400 here.
     """
 
     def failure(
         self, status: int, reason: str, request: CallbackRequest, signing: SignaturePolicy | None, now: datetime
     ) -> Answer:
-        """The challenge, for a request that is one."""
+        """Return the challenge of a URL verification; otherwise the usual failure."""
         if status == _REJECTED and _URL_VERIFICATION in request.body:
             try:
                 fields = orjson.loads(request.body)
@@ -126,18 +132,18 @@ class SlackAnswers(CodeAnswers):
 class CallbotAnswers:
     """Callbot's JSON ``retCode``, signed as its requests are (inferred from the request side of the same API).
 
-    ``responseID`` is a random id for tracing on the vendor's side; here it is made from the request, so that a
-    repeat gets the same answer and the function stays pure.
+    ``responseID`` is an id for tracing on the vendor's side. It is derived from the request, so a repeat gets the same
+    answer and the function is pure.
     """
 
     def success(self, request: CallbackRequest, signing: SignaturePolicy | None, now: datetime) -> Answer:
-        """``retCode`` 0."""
+        """Return ``retCode`` 0."""
         return self._answer(200, 0, "success", request, signing, now)
 
     def failure(
         self, status: int, reason: str, request: CallbackRequest, signing: SignaturePolicy | None, now: datetime
     ) -> Answer:
-        """The API's code for this status: 2 parameter missing, 3 format error, 6 bad signature, 7 busy, …"""
+        """Return the API's code for the status: 2 parameter missing, 3 format error, 6 bad signature, 7 busy, …"""
         code = _MISSING_CODE if reason.endswith(MISSING) else _RET_CODES.get(status, _GENERAL_ERROR)
         return self._answer(status, code, _printable(reason), request, signing, now)
 
@@ -172,7 +178,7 @@ class CallbotAnswers:
         return Answer(status, _JSON, body, tuple(headers))
 
 
-#: ``retCode`` values of the Callbot API (protocol.md, section 11) by our HTTP status.
+#: ``retCode`` values of the Callbot API (protocol.md, section 11) by HTTP status.
 _RET_CODES: Final[Mapping[int, int]] = {400: 3, 401: 6, 403: 6003, 413: 4001, 429: 7, 500: 5001, 503: 7}
 _MISSING_CODE: Final = 2
 _GENERAL_ERROR: Final = 1
@@ -181,13 +187,13 @@ TEXT_ANSWERS: Final = TextAnswers("success", "error")
 EMAIL_ANSWERS: Final = TextAnswers("success", "failure")
 CODE_ANSWERS: Final = CodeAnswers()
 SLACK_ANSWERS: Final = SlackAnswers()
-#: Twilio runs the answer as TwiML, and reports any other type as an error (12300): no instructions.
+#: Twilio executes the answer as TwiML, and reports other types as an error (12300): empty instructions.
 TWILIO_ANSWERS: Final = TextAnswers("<Response/>", "<Response/>", "text/xml; charset=utf-8")
 CALLBOT_ANSWERS: Final = CallbotAnswers()
 
 
 def _printable(text: str) -> str:
-    """Fit for a header and for UTF-8: no line ends, no surrogates."""
+    """Return a text without line ends and surrogates, for headers and UTF-8."""
     if text.isprintable():
         return text
     return "".join(letter for letter in text if letter.isprintable())

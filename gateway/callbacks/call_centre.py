@@ -32,7 +32,7 @@ from gateway.callbacks.vocabulary import CALL_STATE, DIRECTION, HANGUP_BY, LEG
 from gateway.callbacks.voice import prefixed
 
 DIRECTIONS: Final = {"0": "inbound", "1": "outbound", "2": "outbound"}
-#: A queue lasts less than this in seconds and, in milliseconds, more.
+#: Limit between seconds and milliseconds of a queue's duration.
 _SURE_SECONDS: Final = 100
 _DIAL_STATES: Final = {
     "0": "agent_ended",
@@ -45,7 +45,7 @@ _STATE_TIME: Final = {"created": "started_at", "answered": "answered_at", "ended
 
 
 def _time_of_state(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """A live event has one time: that of the state it tells."""
+    """Set the time of a live event's state, which is its only time."""
     name = _STATE_TIME.get(data.get("state", ""))
     if name is not None and "at" in data:
         data[name] = data["at"]
@@ -93,7 +93,7 @@ PREDICTIVE: Final = Shape(
     page="Pre-test Outbound Call Receipt Callback",
     section="6",
     certainty="confirmed",
-    # Agent-ready events have no uuid: the agent is what they are about.
+    # Agent-ready events have no uuid: their subject is the agent.
     required=("call_id", "agent.id", "agent.sip_id", "queue"),
     key=("call_id", "agent.id", "agent.sip_id", "queue"),
     time=("at",),
@@ -154,7 +154,7 @@ CALL_STATUS: Final = Shape(
 
 _HANGUP_BY: Final = {"0": "agent", "1": "customer", "2": "unknown"}
 
-#: Callbot sends a list of intents with ids and tags; here there is the name of one.
+#: Callbot sends a list of intents with ids and tags; this product sends the name of one.
 _INTENT: Final = Converter(
     "list of intents",
     lambda value, scope: [{"name": written(value)}] if value not in NULL_WORDS else None,
@@ -166,10 +166,10 @@ _INTENT: Final = Converter(
 
 
 def _queue_seconds(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """The table of the page says seconds, its example has milliseconds: the two times of the queue decide.
+    """Convert the queue's duration to seconds, by comparison with the two times of the queue.
 
-    Without both times, or where they contradict it in either unit, nothing certain can be said; a value below
-    :data:`_SURE_SECONDS` is no number of milliseconds that a queue is measured in.
+    The page's table declares seconds, and its example has milliseconds. Without both times, or if they contradict both
+    units, the unit is uncertain. A value below :data:`_SURE_SECONDS` is too small for milliseconds.
     """
     sent = data.get("queue_duration_s")
     if not sent:

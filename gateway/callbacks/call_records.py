@@ -1,4 +1,4 @@
-"""Lines that the tables of all calls have in common, whichever product they come from."""
+"""Common table lines of the calls of all products."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.callbacks.vocabulary import DIRECTION, OUTCOME
 
 
 def _cause(value: Any, scope: Scope) -> str | None:
-    """As the vendor wrote it; :func:`gateway.callbacks.hangups.settle` brings it into the vocabulary."""
+    """Return the cause as received; :func:`gateway.callbacks.hangups.settle` maps it to the vocabulary."""
     said = value if type(value) is str else written(value)
     return said if said.strip() else None
 
@@ -26,14 +26,14 @@ DIRECTION_LINE: Final = Field("direction", "", words({}, DIRECTION), "The page d
 def hangup(
     cause: str = "", reason: str = "", q850: str = "", sip: str = "", vendor_code: str = ""
 ) -> tuple[Field, ...]:
-    """Return the lines of ``hangup``, with the vendor's names; empty for what the product does not send.
+    """Return the lines of ``hangup``; the arguments are vendor names, empty for fields that the product does not send.
 
     Args:
-        cause: field with a name of the list of causes; any other text in it becomes the reason.
+        cause: field with a name of the list of causes; other text in it becomes the reason.
         reason: field with free text.
         q850: field with a Q.850 number.
         sip: field with a SIP status.
-        vendor_code: field with a code of the vendor's own.
+        vendor_code: field with a code of the vendor.
     """
     return (
         Field("hangup.cause", cause, _CAUSE),

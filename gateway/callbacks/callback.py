@@ -1,4 +1,4 @@
-"""A callback: one path of the vendor's pushes, from request to events. Pure: no clock, no disk, no HTTP library."""
+"""One callback of the vendor, from request to events. Pure: no clock, no disk, no HTTP library."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from gateway.event import Event, event_id, schema_url
 
 @dataclass(frozen=True, slots=True)
 class DecodeContext:
-    """What a path's configuration says about the callbacks that come in by it.
+    """Configuration of a path that a decoder uses.
 
     Args:
-        zone: of vendor times that carry none.
-        account: name of the vendor account, part of each event and of its id; None where none is configured.
-        credential_fields: names of query and form fields that hold the gateway's own token. They are no part of
-            ``raw``, of ids, or of anything stored.
-        own_numbers: our DID numbers, digits only. They tell a DID receipt from an incoming message where no signed
-            header does (protocol.md, section 2).
-        max_items: items of one callback; more reject it.
-        max_event_bytes: bytes of the events of one callback together; more reject it.
-        country: country code, digits, of phone numbers that carry none; empty where the path names no country.
-        schema_base_url: address below which the schemas of topics are published, without a slash at its end; empty:
-            events name the urn of their type.
+        zone: time zone of vendor times without one.
+        account: name of the vendor account, part of each event and of its id; None if not configured.
+        credential_fields: names of query and form fields with the gateway's own token. They are excluded from ``raw``,
+            from ids, and from all stored data.
+        own_numbers: the company's DID numbers, digits only. They distinguish a DID receipt from an incoming message if
+            no signed header does (protocol.md, section 2).
+        max_items: limit of items in one callback; with more it is rejected.
+        max_event_bytes: limit of the total size of a callback's events, bytes; with more it is rejected.
+        country: country code, digits, of phone numbers without one; empty if the path has no country.
+        schema_base_url: address below which the topics' schemas are published, without a slash at its end; empty:
+            events have the URN of their type.
     """
 
     zone: tzinfo = field(default_factory=lambda: ZoneInfo("Asia/Shanghai"))
@@ -48,27 +48,26 @@ class DecodeContext:
 
 
 class Decoded(NamedTuple):
-    """What one request became.
+    """Result of decoding one request.
 
     Args:
         events: at least one, in the order sent; stored and answered as one unit.
-        drift: short labels of what protocol.md does not know: ``field:<name>``, ``<our field>:<code>``,
-            ``value:<name>`` for a value that could not be read, ``duplicate:<name>`` for a name that one JSON
-            object has more than once, ``query:<name>`` for one whose value in the query is another than in the body,
-            ``charset:<name>`` for a character set that is not declared, ``layout:<word>`` for a callback that is packed
-            as no page describes. At most 16.
+        drift: short labels of data that protocol.md does not describe: ``field:<name>``, ``<field in data>:<code>``,
+            ``value:<name>`` for an unreadable value, ``duplicate:<name>`` for a repeated name in a JSON object,
+            ``query:<name>`` for a value that differs between query and body, ``charset:<name>`` for an undeclared
+            character set, ``layout:<word>`` for an undocumented layout. At most 16.
     """
 
     events: tuple[Event, ...]
     drift: tuple[str, ...] = ()
 
 
-#: One future event: the shape whose table reads it, the vendor's fields as that table names them, ``data.raw``,
-#: and where in the body it stood, such as ``statuses[1]``, for errors (empty where the path says it all).
+#: One item: the shape that reads it, the vendor's fields with the names of its table, ``data.raw``, and its place in
+#: the body, such as ``statuses[1]``, for errors (empty for the whole body).
 Item = tuple[Shape, dict[str, Any], Any, str]
 
 
-#: Takes a payload apart: which shapes, decided by content, in the order sent.
+#: Splits a payload into items, whose shapes it selects by content, in the order sent.
 Split = Callable[[Payload, CallbackRequest, DecodeContext, Scope], Sequence[Item]]
 
 
@@ -77,15 +76,15 @@ class Callback:
     """One built-in callback.
 
     Args:
-        name: as in its path and in its events' ``source``.
-        title: for people.
-        layout: what the vendor documents, ``form`` or ``json``; the other one is understood too.
-        answers: what the vendor is told.
-        signature: the vendor's signature scheme that it can carry, or None.
-        shapes: all kinds of items that may come.
-        split: decides by content which of them came.
-        identity: what an item's id is made of, where a repeat does not have all bytes of the first; None for the whole
-            payload and the item's position in it.
+        name: name in its path and in the ``source`` of its events.
+        title: name in documents.
+        layout: the documented layout, ``form`` or ``json``; the other one is decoded too.
+        answers: creates the answers.
+        signature: the vendor's signature scheme that a request may have, or None.
+        shapes: all kinds of items.
+        split: selects the shapes of a request by its content.
+        identity: computes the part of an item that its id is derived from, if a repeat may differ in bytes; None: the
+            whole payload and the item's position.
     """
 
     name: str
@@ -108,24 +107,29 @@ class Callback:
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """The topics its events go to."""
+        """The topics of its events."""
         return tuple(dict.fromkeys(shape.topic for shape in self.shapes))
 
     @property
     def types(self) -> tuple[str, ...]:
-        """The types its events have."""
+        """The types of its events."""
         return tuple(dict.fromkeys(shape.type for shape in self.shapes))
 
     @property
     def certainty(self) -> Certainty:
-        """The least sure of its shapes."""
+        """The lowest certainty of its shapes."""
         return max((shape.certainty for shape in self.shapes), key=("confirmed", "partial", "inferred").index)
 
     def decode(self, request: CallbackRequest, context: DecodeContext) -> Decoded:
-        """Turn one request into events, in the order sent. The same request again gives the same ids.
+        """Decode one request to events, in the order sent. A repeat of the request gets the same ids.
+
+        Args:
+            request: the authentic part of the request.
+            context: configuration of the path.
 
         Raises:
-            CallbackRejected: a missing identifying field, not the declared format, an unknown shape, too many items.
+            CallbackRejected: an identifying field is missing, the format is wrong, the shape is unknown, or there are
+                too many items.
         """
         try:
             payload = read(request, self.layout, context.credential_fields)
@@ -159,7 +163,7 @@ class Callback:
         if len(items) == 1:
             event = self._event(items[0], 0, payload.canonical, arrival, scope, context)
             return Decoded((event,), tuple(scope.drift))
-        # Hashed once, else each id would hash the whole payload again.
+        # Hashed once; otherwise each id would hash the whole payload again.
         digest = hashlib.blake2b(payload.canonical).digest()
         events = [self._event(item, position, digest, arrival, scope, context) for position, item in enumerate(items)]
         return Decoded(tuple(events), tuple(scope.drift))
@@ -197,7 +201,7 @@ class Callback:
 
 
 def only(shape: Shape) -> Split:
-    """The split of a callback with one shape and one item."""
+    """Return the split of a callback with one shape and one item."""
 
     def split(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
         return ((shape, payload.fields, payload.raw, ""),)

@@ -1,7 +1,7 @@
 """Callbot: by call, by order, task status (protocol.md, sections 11 to 13).
 
-``callbackType`` says different things on different pages, so nothing is decided by it: ``taskStat`` or
-``taskStatus`` means a task, else it is a call, or an order on the path of orders.
+``callbackType`` has different meanings on different pages and is ignored: ``taskStat`` or ``taskStatus`` means a task;
+otherwise the item is a call, or an order on the path of orders.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.shape import Shape
 from gateway.callbacks.vocabulary import TASK_STATUS
 
-#: "Callbot API taskList". The end of the page's table was not seen.
+#: "Callbot API taskList". The end of the page's table is unknown.
 _TASK_STATUS: Final = {"1": "waiting", "2": "running", "3": "completed", "4": "failed", "5": "paused"}
 
 _IDS: Final = (
@@ -131,7 +131,7 @@ ORDER: Final = Shape(
     required="order_id",
     key=("order_id",),
     time=("ended_at", "answered_at", "started_at"),
-    # Its last call comes by call, too: a topic of its own, so that sums over calls count none twice.
+    # Its last call is also pushed by call: a separate topic prevents that sums over calls count it twice.
     constants={
         "channel": "voice",
         "product": "callbot-order",
@@ -172,7 +172,7 @@ TASK: Final = Shape(
 
 
 def split_by_content(calls: Shape) -> Split:
-    """A task where the fields of one are there, else ``calls``: the shape of this path for everything else."""
+    """Return a split that selects a task by its fields, and otherwise ``calls``, the shape of the path."""
 
     def split(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
         if payload.has("callInfoDetail"):

@@ -17,7 +17,7 @@ from gateway.callbacks.vocabulary import CHANNEL, KIND, MESSAGE_STATUS
 
 
 def _failure(*statuses: str) -> Finish:
-    """A finish that fills ``error`` from code and message where the status is one of these."""
+    """Return a finish that sets ``error`` from code and message for some statuses."""
 
     def finish(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
         if data.get("status") in statuses:
@@ -28,7 +28,7 @@ def _failure(*statuses: str) -> Finish:
 
 
 def _kind(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """The kind of a reply whose page names none: what is in it."""
+    """Set the kind of a reply from its content, because the page documents no kind."""
     if "kind" not in data:
         data["kind"] = "file" if "media" in data else "text"
 
@@ -41,7 +41,7 @@ _RECEIPT: Final = (
     Field("error.title", "", text, "The result text, where it failed"),
     Field("ext", "ext", echo),
 )
-#: "Message send time": the states of one message carry the same one, so no page says when a state was reached.
+#: "Message send time": all states of a message have the same time, so the time of a state is unknown.
 _SENT_AT: Final = Field("sent_at", "sendTime", local_time)
 _PRICE: Final = (
     Field("price.total", "cost.originalPrice", money),
@@ -50,7 +50,7 @@ _PRICE: Final = (
 #: Pages "Super Message API webhook" and "SAAS Viber API webhook": the local price is in CNY.
 _PRICE_IN_CNY: Final = Field("price.amount_cny", "cost.localPrice", money)
 
-#: ``status`` of section 21 and, newer on the same page, ``success``; then the codes that say the same.
+#: ``status`` of section 21 and, newer on the same page, ``success``; then the equivalent codes.
 VIBER_STATUS: Final = {
     "success": "sent",
     "failed": "failed",
@@ -114,7 +114,7 @@ VIBER_MESSAGE: Final = Shape(
     ),
 )
 
-#: ``status``; then the codes that say the same.
+#: ``status``; then the equivalent codes.
 ZALO_STATUS: Final = {
     "success": "sent",
     "failed": "failed",
@@ -135,7 +135,7 @@ ZALO_STATUS_SHAPE: Final = Shape(
     page="Zalo webhook",
     section="22",
     certainty="confirmed",
-    # A journey that expired names no message in the page's example.
+    # An expired journey has no message in the page's example.
     required=("message_id", "journey_id"),
     key=("message_id", "journey_id"),
     time=("at",),
@@ -207,7 +207,7 @@ MESSENGER_MESSAGE: Final = Shape(
     finish=in_turn(_kind, message_id),
     fields=(
         Field("message_id", "", identifier, "Made of the content"),
-        # Ids of people within one page, not telephone numbers, though they are digits.
+        # Ids of people within one page; they are digits, but not phone numbers.
         Field("from", "sender.id", identifier),
         Field("to", "recipient.id", identifier),
         *coded("kind", "kind_code", "message.type", words({kind: kind for kind in KIND}, KIND)),
@@ -247,12 +247,12 @@ SUPER_STATUS_SHAPE: Final = Shape(
 
 
 def split_viber(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
-    """A receipt has a ``requestId``, a reply has none and a ``phone``."""
+    """Select receipt or reply: a receipt has a ``requestId``; a reply has a ``phone`` and no ``requestId``."""
     is_reply = payload.has("phone") and not payload.has("requestId")
     return ((VIBER_MESSAGE if is_reply else VIBER_STATUS_SHAPE, payload.fields, payload.raw, ""),)
 
 
 def split_messenger(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
-    """A reply has a ``sender``, a receipt a ``requestId``."""
+    """Select reply or receipt: a reply has a ``sender``, a receipt a ``requestId``."""
     shape = MESSENGER_MESSAGE if payload.has("sender") else MESSENGER_STATUS_SHAPE
     return ((shape, payload.fields, payload.raw, ""),)

@@ -1,14 +1,15 @@
-"""Bytes to text where they are not plain UTF-8: a declared character set, UTF-16, or Chinese text that declares none.
+"""Decode bytes that are not plain UTF-8: a declared character set, UTF-16, or Chinese text without a declaration.
 
 A sender declares a character set in the content type of the request, in that of one part of a multipart form, or in
-the form's field ``_charset_``. A declared set is believed. Where none is declared (or one that is not known), or the
-bytes cannot be in it, the bytes decide: UTF-8; else GB18030, which GBK and GB2312 are parts of, if the characters are
-common ones; else ``\\xNN`` stands for each byte that is not UTF-8, so that a receipt is not lost for one character.
-What was not declared is reported as drift, ``charset:gb18030``.
+the form's field ``_charset_``. A declared set is used. If no known set is declared, or the bytes are not valid in it,
+the bytes decide: UTF-8; otherwise GB18030, which includes GBK and GB2312, if the characters are common ones; otherwise
+each byte that is not UTF-8 becomes ``\\xNN``, so that a receipt is not lost because of one character. An undeclared set
+is reported as drift, ``charset:gb18030``.
 
-Everything here is off the path of UTF-8: it runs after a strict decoding failed, or where another set is declared.
+This module is not used for UTF-8: it runs after a strict decoding failed, or if another set is declared.
 
-Names mean what the WHATWG Encoding standard says: ``gb2312`` and ``gbk`` are GB18030, ``iso-8859-1`` is windows-1252.
+Names have the meaning of the WHATWG Encoding standard: ``gb2312`` and ``gbk`` are GB18030, ``iso-8859-1`` is
+windows-1252.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from gateway.errors import CallbackRejected
 
 
 class NotUtf8(CallbackRejected):
-    """Bytes that are not UTF-8 where only UTF-8 was tried. See what character set the sender writes."""
+    """The bytes are not UTF-8, and only UTF-8 was tried. Check the character set of the sender."""
 
 
-#: Python's names of a set's codecs; the first that decodes is used.
+#: Python's names of a set's codecs; the first one that succeeds is used.
 Codecs = tuple[str, ...]
 
 _GB18030: Final[Codecs] = ("gb18030",)
@@ -36,8 +37,8 @@ _LATIN_1: Final[Codecs] = ("cp1252", "latin-1")
 _UTF_16: Final[Codecs] = ("utf-16-be",)
 _UTF_16_LE: Final[Codecs] = ("utf-16-le",)
 
-#: What senders call a set, without separators and in lower case. (``codecs.lookup`` knows more, and imports modules by
-#: names that a stranger chooses.)
+#: Senders' names of sets, in lower case without separators. (``codecs.lookup`` has more names, and imports modules by
+#: names that the sender chooses.)
 _SETS: Final[dict[str, Codecs]] = {
     **dict.fromkeys(
         ("gbk", "xgbk", "gb2312", "gb231280", "gb18030", "gb180302000", "gb180302005", "gb180302022", "cp936", "ms936",
@@ -69,33 +70,33 @@ _NO_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _UTF_16_MARKS: Final = (b"\xfe\xff", b"\xff\xfe")
 UTF_8_MARK: Final = b"\xef\xbb\xbf"
 
-#: Bytes decoded at once. Each wrong byte costs a fifth of a microsecond, and the interpreter is held meanwhile: in a
-#: body of 1 MiB for a quarter of a second, in a piece of it for some milliseconds.
+#: Bytes decoded at once. Each invalid byte costs 0.2 µs with the interpreter locked: a quarter of a second for a body
+#: of 1 MiB, some milliseconds for a piece.
 PIECE: Final = 32 * 1024
-#: Characters that are looked at to see whether a text is Chinese. A message has some hundred at most.
+#: Characters examined to detect Chinese text. A message has some hundred at most.
 _LOOKED_AT: Final = 4096
-#: Values of one request that are looked at one by one to see what they are in; each costs some microseconds. A callback
-#: has some dozen fields.
+#: Values of one request whose character set is detected separately; each costs some microseconds. A callback has some
+#: dozen fields.
 _MOST_GUESSES: Final = 1000
 
-#: The 3755 characters of GB2312's first level: nearly all that Chinese texts consist of.
+#: The 3755 characters of GB2312's first level: nearly all characters of Chinese texts.
 _FIRST_LEVEL: Final = frozenset(
     "".join(bytes((row, cell)).decode("gb2312", "ignore") for row in range(0xB0, 0xD8) for cell in range(0xA1, 0xFF))
 )
-#: What stands between them: punctuation, full-width letters, dashes and quotes, arrows and pictures.
+#: Other characters of Chinese texts: punctuation, full-width characters, dashes and quotes, arrows and pictures.
 _BETWEEN: Final = re.compile(
     "[\\u00a0\\u00b7\\u2010-\\u2027\\u2030-\\u203b\\u20ac\\u2100-\\u23ff\\u2460-\\u27bf\\u3000-\\u303f\\ufe0f\\uff00-\\uffef"
     "\\U0001f000-\\U0001faff]+"
 )
 _ASCII: Final = re.compile("[\\0-\\x7f]+")
 _HAN: Final = re.compile("[\\u3400-\\u9fff\\U00020000-\\U0003ffff]*")
-#: One such character between Latin letters is a letter with an accent and its neighbour, misread.
+#: A single such character between Latin ones is a misread accented character with its neighbour.
 _AMONG_LETTERS: Final = re.compile("[A-Za-z][\\u3400-\\u9fff][A-Za-z]")
 
 
 @lru_cache(maxsize=256)
 def declared(content_type: str) -> Codecs | None:
-    """Return the codecs of the character set that a content type names; None for none, UTF-8, or one not known."""
+    """Return the codecs of a content type's character set; None for UTF-8, an unknown set, or no declaration."""
     return _declared(content_type)
 
 
@@ -105,24 +106,24 @@ def _declared(text: str) -> Codecs | None:
 
 
 def named(name: str) -> Codecs | None:
-    """Return the codecs of a set by a name of it; None for UTF-8, and for a name that is not known."""
+    """Return the codecs of a character set by its name; None for UTF-8 and unknown names."""
     return _SETS.get(_SEPARATORS.sub("", name).lower())
 
 
 def may_be_utf16(body: bytes) -> bool:
-    """Whether these bytes are UTF-16: a mark says so, or one of the first two is NUL, as text begins in ASCII."""
+    """Return whether bytes may be UTF-16: by a byte order mark, or a NUL in the first two bytes of ASCII text."""
     return body[:2] in _UTF_16_MARKS or (len(body) > 1 and (body[0] == 0) != (body[1] == 0))
 
 
 @dataclass(slots=True)
 class Decoding:
-    """Turns the bytes of one request into text.
+    """Decodes the bytes of one request.
 
     Args:
-        codecs: of the declared set; None where none is.
-        is_chinese: all of it together was seen to be GB18030.
-        found: sets that were found and not declared, without repeats; ``unknown`` where bytes are shown as ``\\xNN``.
-        guesses: values so far that neither the declared set nor UTF-8 could read.
+        codecs: of the declared set; None without one.
+        is_chinese: all values together are GB18030.
+        found: undeclared sets that were found, without repeats; ``unknown`` if bytes became ``\\xNN``.
+        guesses: number of values that are valid neither in the declared set nor in UTF-8.
     """
 
     codecs: Codecs | None = None
@@ -131,7 +132,7 @@ class Decoding:
     guesses: int = 0
 
     def body(self, body: bytes) -> bytes:
-        """Return a body in UTF-16 as UTF-8; any other as it is."""
+        """Return a body in UTF-16 as UTF-8; another body unchanged."""
         if not may_be_utf16(body):
             return body
         if self.codecs in (_UTF_16, _UTF_16_LE):
@@ -142,21 +143,21 @@ class Decoding:
         return as_text(body, codec).encode("utf-8", "backslashreplace")
 
     def form(self, data: bytes) -> None:
-        """Look at a whole form before its fields: what its own field declares, and whether it is Chinese."""
+        """Examine a whole form before its fields: its declaration, and whether it is Chinese."""
         own = _CHARSET_FIELD.search(data)
         if own is not None:
             self.codecs = named(own[1].decode("latin-1")) or self.codecs
         self._look_at(unescaped_bytes(data))
 
     def parts(self, parts: list[tuple[bytes, bytes, bytes]]) -> None:
-        """Look at all parts of a multipart form before their values: their heads, names and values."""
+        """Examine heads, names and values of all parts of a multipart form before they are decoded."""
         own = next((value for _, name, value in parts if name == b"_charset_"), None)
         if own is not None:
             self.codecs = named(own.decode("latin-1")) or self.codecs
         self._look_at(b"&".join(value for *_, value in parts))
 
     def _look_at(self, data: bytes) -> None:
-        """See whether all values together are Chinese. What can be UTF-8 as a whole is UTF-8."""
+        """Detect whether all values together are Chinese. Values that are UTF-8 together are UTF-8."""
         if self.codecs is None:
             try:
                 data.decode()
@@ -164,7 +165,7 @@ class Decoding:
                 self.is_chinese = _is_chinese(data)
 
     def concerns(self, text: str) -> bool:
-        """Whether a text that is UTF-8 has to be decoded again, in the declared set."""
+        """Return whether a valid UTF-8 text has to be decoded again in the declared set."""
         if self.codecs is None:
             return False
         return not text.isascii() or self.codecs in (_UTF_16, _UTF_16_LE)
@@ -173,7 +174,7 @@ class Decoding:
         """Return the bytes of a JSON text in UTF-8.
 
         Raises:
-            CallbackRejected: no character set was found.
+            CallbackRejected: no character set fits.
         """
         text = self._known(body)
         if text is None:
@@ -182,7 +183,7 @@ class Decoding:
 
     @property
     def is_past_guesses(self) -> bool:
-        """Whether no more values are looked at one by one."""
+        """Whether the limit of separately examined values is reached."""
         return self.guesses > _MOST_GUESSES
 
     def text(self, data: bytes) -> str:
@@ -198,7 +199,7 @@ class Decoding:
         return as_text(data)
 
     def unescaped(self, data: bytes) -> str:
-        """Return the text of one name or value of a form, in which ``%XX`` stands for a byte."""
+        """Return the text of one name or value of a form with ``%XX`` escapes."""
         if b"%" in data:
             if self.codecs in (_UTF_16, _UTF_16_LE):
                 return _ESCAPES.sub(self._utf16_escapes, data).decode("utf-8", "backslashreplace")
@@ -206,12 +207,12 @@ class Decoding:
         return data.decode("ascii") if data.isascii() else self.text(data)
 
     def of_part(self, head: bytes) -> Decoding:
-        """Return the decoding of one part of a multipart form, whose head may declare a character set of its own."""
+        """Return the decoding of one part of a multipart form, whose head may declare a character set."""
         codecs = _declared(head.decode("latin-1")) if b"charset" in head.lower() else None
         return self if codecs is None else Decoding(codecs, found=self.found)
 
     def _utf16_escapes(self, run: re.Match[bytes]) -> bytes:
-        """One run of escapes: Java's encoder writes each in UTF-16 with a mark of its own."""
+        """Decode one run of escapes: Java's encoder writes each run in UTF-16 with a byte order mark."""
         data = unescaped_bytes(run[0])
         if len(data) % 2 == 0:
             codec = "utf-16" if data[:2] in _UTF_16_MARKS else (self.codecs or _UTF_16)[0]
@@ -222,7 +223,7 @@ class Decoding:
         return self.text(data).encode("utf-8", "backslashreplace")
 
     def _known(self, data: bytes) -> str | None:
-        """The text in the declared set, in UTF-8 or in GB18030, in this order; None where none of them fits."""
+        """Return the text in the declared set, UTF-8 or GB18030, in this order; None if none fits."""
         if data.isascii():
             return data.decode("ascii")
         for codec in self.codecs or ():
@@ -234,7 +235,7 @@ class Decoding:
             text = data.decode()
         except UnicodeDecodeError:
             text = None
-        # Two bytes of GBK can be one character of UTF-8, never three of them for a whole text.
+        # Two bytes of GBK may be one character of UTF-8, but not throughout a text of three.
         if text is not None and not (self.is_chinese and max(text) < "\u0800"):
             if self.codecs is not None:
                 self._note("utf-8")
@@ -253,11 +254,11 @@ class Decoding:
 
 
 def as_text(data: bytes, codec: str = "utf-8") -> str:
-    """Decode text, with ``\\xNN`` for each byte that is not in the character set.
+    """Return the decoded text, with ``\\xNN`` for each byte that is not valid in the character set.
 
     Args:
         data: the bytes.
-        codec: Python's name of the character set's codec.
+        codec: Python's name of the codec.
     """
     if len(data) <= PIECE:
         return data.decode(codec, "backslashreplace")
@@ -267,7 +268,7 @@ def as_text(data: bytes, codec: str = "utf-8") -> str:
 
 
 def unescaped_bytes(data: bytes) -> bytes:
-    """Return the bytes with each ``%XX`` replaced by the byte it stands for; wrong escapes stay."""
+    """Return the bytes with each ``%XX`` replaced by its byte; wrong escapes stay unchanged."""
     if len(data) <= PIECE:
         return _unescaped_piece(data)
     pieces: list[bytes] = []
@@ -283,13 +284,13 @@ def unescaped_bytes(data: bytes) -> bytes:
 
 
 def _unescaped_piece(data: bytes) -> bytes:
-    """By a decoder that is written in C: quoted-printable has the same escapes, with ``=`` for ``%``."""
+    """Unescape with a decoder in C: quoted-printable has the same escapes, with ``=`` in place of ``%``."""
     escaped = _NO_ESCAPE.sub(b"%25", data.replace(b"=", b"%3D"))
     return binascii.a2b_qp(escaped.replace(b"%", b"="))
 
 
 def _gb18030(data: bytes) -> str | None:
-    """The text in GB18030, where its last character may have been cut; None where it is none."""
+    """Return the text in GB18030, whose last character may be incomplete; None if it is not GB18030."""
     if len(data) <= PIECE:
         try:
             return data.decode("gb18030")
@@ -305,7 +306,7 @@ def _gb18030(data: bytes) -> str | None:
 
 
 def _is_chinese(data: bytes) -> bool:
-    """Whether these bytes are GB18030 that consists of common characters."""
+    """Return whether bytes are GB18030 with common characters only."""
     if data.isascii():
         return False
     text = _gb18030(data)

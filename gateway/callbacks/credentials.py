@@ -1,7 +1,7 @@
-"""Who may push to a path: tokens, addresses, a signature. Every configured check must pass.
+"""Credentials of a path: tokens, addresses, a signature. A request has to pass every configured check.
 
-Tokens and signatures are compared in constant time. Where nothing is configured everybody may; the start
-of the gateway warns of that.
+Tokens and signatures are compared in constant time. A path without checks accepts every sender; the gateway logs a
+warning at its start.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.signature import SignaturePolicy, verify
 from gateway.errors import Forbidden, Unauthenticated
 
-#: Name of the query parameter that may hold the token.
+#: Query parameter that may have the token.
 TOKEN_FIELD: Final = "token"  # noqa: S105 - a name
-#: Headers that may hold the token; NXLink sends ``token`` (protocol.md, section 8).
+#: Headers that may have the token; NXLink sends ``token`` (protocol.md, section 8).
 _TOKEN_HEADERS: Final = ("token", "x-gateway-token")
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The checks of one path, built once.
+    """The checks of one path, created once.
 
     Args:
-        tokens: any of them opens; several while one is being rotated. None may be empty.
-        allow_ips: networks of the sender, after trusted proxies.
+        tokens: accepted tokens, several during a rotation; none may be empty.
+        allow_ips: accepted networks of senders, behind trusted proxies.
         signature: see :class:`SignaturePolicy`.
     """
 
@@ -45,23 +45,27 @@ class Credentials:
 
     @property
     def is_open(self) -> bool:
-        """Whether nothing is checked at all."""
+        """Whether the path has no check."""
         return not (self.tokens or self.allow_ips or self.signature)
 
     @property
     def fields(self) -> frozenset[str]:
-        """For ``DecodeContext.credential_fields``: query and form fields that hold our token."""
+        """Query and form fields with the gateway's token, for ``DecodeContext.credential_fields``."""
         return frozenset({TOKEN_FIELD}) if self.tokens else frozenset()
 
     def check(self, request: CallbackRequest, now: datetime) -> CallbackRequest:
-        """Return the authentic part of a request: all of it, or what the signature covers where one is configured.
+        """Return the authentic part of a request: the whole, or the signed part if a signature is configured.
 
-        The address is checked first: it costs the least.
+        The address is checked first, because its check is the cheapest.
+
+        Args:
+            request: as received.
+            now: time of arrival, timezone-aware UTC.
 
         Raises:
-            Forbidden: the peer's address is in none of ``allow_ips``.
-            Unauthenticated: no right token, no right signature, or a right one over no body: then nothing that is
-                signed could make an event.
+            Forbidden: the peer's address is not in ``allow_ips``.
+            Unauthenticated: the token or signature is missing or wrong, or a valid signature covers no body and so no
+                data of an event.
         """
         self.check_address(request)
         if self.tokens and not any(map(self.is_token, _candidates(request))):
@@ -74,23 +78,28 @@ class Credentials:
         return signed
 
     def check_address(self, request: CallbackRequest) -> None:
-        """Check the sender's address alone.
+        """Check only the sender's address.
 
         Raises:
-            Forbidden: it is in none of ``allow_ips``.
+            Forbidden: the address is not in ``allow_ips``.
         """
         if self.allow_ips and not self._is_allowed(request.peer):
             raise Forbidden("the sender's address is not allowed")
 
     def is_token(self, candidate: bytes) -> bool:
-        """Whether these bytes are one of the tokens; takes the same time whichever it is."""
+        """Return whether the bytes are one of the tokens, in constant time."""
         fits = False
         for token in self.tokens:
             fits |= hmac.compare_digest(token.encode(), candidate)
         return fits
 
     def without_tokens(self, data: bytes, *, is_text: bool = False) -> bytes:
-        """Return the same bytes with a mark in place of each token (:func:`gateway.callbacks.masking.redacted`)."""
+        """Return the bytes with a mark in place of each token.
+
+        Args:
+            data: to be stored.
+            is_text: see :func:`gateway.callbacks.masking.redacted`.
+        """
         return redacted(data, self.tokens, is_text=is_text)
 
     def _is_allowed(self, peer: str) -> bool:
@@ -104,7 +113,7 @@ class Credentials:
 
 
 def _candidates(request: CallbackRequest) -> list[bytes]:
-    """What might be the token: in a header, in the query, or the last segment of the path."""
+    """Return the possible tokens: in a header, in the query, and in the last segment of the path."""
     headers = request.headers
     found = [headers[name].encode("utf-8", "surrogateescape") for name in _TOKEN_HEADERS if name in headers]
     scheme, _, bearer = headers.get("authorization", "").partition(" ")

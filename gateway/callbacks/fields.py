@@ -1,11 +1,11 @@
-"""Converters: what one vendor field becomes, each with its JSON Schema so that code and documents agree.
+"""Converters of vendor fields, each with its JSON Schema, so that code and documents agree.
 
-A converter gets the value as parsed (a field that is absent, null or ``""`` never reaches it) and returns
-what goes into ``data``, or None for "nothing said". Vendors send numbers as strings and strings as numbers
-(protocol.md, E1), so every converter takes both. It raises ValueError for a value it cannot use; the field
-is then left out, ``raw`` has it, and the drift is counted. :class:`Odd` is for a value that is used all the same.
+A converter gets the parsed value (absent, null and ``""`` are skipped) and returns the value in ``data``, or None for
+no value. Vendors send numbers as strings and strings as numbers (protocol.md, E1), so every converter accepts both. It
+raises ValueError for an unusable value; the field is then omitted, ``raw`` has it, and the drift is counted.
+:class:`Odd` is for an unknown value that is used all the same.
 
-A converter of one's own is a function of two arguments and a schema::
+A further converter is a function of two arguments and a schema::
 
     LEVEL = Converter("level", lambda value, scope: str(value).lower(), {"type": "string"})
 """
@@ -24,7 +24,7 @@ from gateway.callbacks import money as _money
 from gateway.callbacks.vocabulary import Vocabulary
 from gateway.telemetry import redaction
 
-#: Drift labels of one callback. More say nothing new, and a hostile body could hold millions.
+#: Drift labels of one callback, at most; a hostile body could have millions.
 MOST_LABELS: Final = 16
 
 _INT64_MIN: Final = -(2**63)
@@ -32,22 +32,22 @@ _INT64_MAX: Final = 2**63 - 1
 _LONGEST_INTEGER: Final = 20
 
 
-#: Our name of an object in ``data``, or empty, of a flag in it, and of the number that the flag is about.
+#: Names in ``data``: of an object (or empty), of a flag in it, and of the flag's number.
 Flag = tuple[str, str, str]
 
 
 @dataclass(slots=True)
 class Scope:
-    """What converting one callback needs and collects.
+    """State of the conversion of one callback.
 
     Args:
-        zone: of times that carry none.
-        max_items: items of the callback; a multiple of it bounds the objects in lists inside them.
-        country: country code of phone numbers that carry none and whose path names one; empty: not known.
-        drift: labels of what protocol.md does not know, in the order met, without repeats.
-        national: flags to set, for numbers just read whose country is not certain; None where there are none, as a
-            list would be made for each callback.
-        members: objects in lists inside the items, so far.
+        zone: time zone of times without one.
+        max_items: limit of items; a multiple of it limits the objects in lists inside them.
+        country: configured country code of phone numbers without one; empty: not known.
+        drift: labels of undocumented data, in the order found, without repeats.
+        national: flags to set for numbers whose country is not certain; None if there are none, which avoids a list for
+            each callback.
+        members: objects found in lists inside the items.
     """
 
     zone: tzinfo
@@ -58,22 +58,22 @@ class Scope:
     members: int = 0
 
     def count_members(self, count: int) -> None:
-        """Count the objects of a list inside an item, before they are read.
+        """Count the objects of a list inside an item, before they are converted.
 
         Raises:
-            CallbackRejected: the callback has too many.
+            CallbackRejected: the callback has too many of them.
         """
         self.members += count
         if self.members > self.max_items * bounds.MEMBERS_PER_ITEM:
             raise bounds.too_many_members(self.max_items)
 
     def note(self, kind: str, value: str, *, below: str = "") -> None:
-        """Count the label ``kind:value``, with a value that may be shown in a log.
+        """Count the label ``kind:value``; the value is made safe for a log.
 
         Args:
-            kind: a word of ours: ``field``, ``value``, or the name of our field.
+            kind: ``field``, ``value``, or the name of a field in ``data``.
             value: the vendor's name or code.
-            below: the documented path that a name is below of, with its separator.
+            below: documented path above the name, with its separator.
         """
         if len(self.drift) < MOST_LABELS:
             label = f"{kind}:{below}{redaction.code(value)}"
@@ -82,11 +82,11 @@ class Scope:
 
 
 class Odd(ValueError):
-    """A value never seen in protocol.md that is used all the same.
+    """A value that protocol.md does not have and that is used all the same.
 
     Args:
-        value: what goes into ``data``.
-        code: the vendor's code, for the label ``<field>:<code>``; None makes it ``value:<vendor field>``.
+        value: the value in ``data``.
+        code: the vendor's code, for the label ``<field>:<code>``; with None the label is ``value:<vendor field>``.
     """
 
     def __init__(self, value: object, code: str | None = None) -> None:
@@ -100,12 +100,12 @@ Convert = Callable[[Any, Scope], Any]
 
 @dataclass(frozen=True, slots=True)
 class Converter:
-    """One way of reading a vendor field.
+    """Converts a vendor field.
 
     Args:
-        name: for documents, such as ``phone``.
-        convert: see the module's head.
-        schema: JSON Schema of what it returns.
+        name: name in documents, such as ``phone``.
+        convert: see the module.
+        schema: JSON Schema of the result.
     """
 
     name: str
@@ -114,7 +114,11 @@ class Converter:
 
 
 def written(value: object) -> str:
-    """A scalar as the text it would be in a form. Raises ValueError for objects and lists."""
+    """Return a scalar as the text that a form would have.
+
+    Raises:
+        ValueError: the value is an object or a list.
+    """
     if type(value) is str:
         return value
     if type(value) is bool:
@@ -130,7 +134,7 @@ def _text(value: Any, scope: Scope) -> str:
     return value if type(value) is str else written(value)
 
 
-#: What languages write for a value that they do not have. No id, number or currency is called so.
+#: Texts for a missing value in several languages. No id, number or currency has such a name.
 NULL_WORDS: Final = frozenset({"null", "NULL", "Null", "undefined", "UNDEFINED", "Undefined"})
 
 
@@ -242,7 +246,7 @@ flag: Final = Converter("flag", _flag, {"type": "boolean"})
 texts: Final = Converter("list of texts", _texts, {"type": "array", "items": {"type": "string"}})
 is_set: Final = Converter("not zero", _is_set, {"type": "boolean"})
 
-#: Vendor times. All four take all five forms of E2; the name says which one the vendor documents.
+#: Vendor times. All four accept all five forms of E2; the name is that of the documented form.
 _TIME_SCHEMA: Final = {"type": "string", "format": "date-time"}
 local_time: Final = Converter("local time", _time, _TIME_SCHEMA)
 seconds: Final = Converter("Unix seconds", _time, _TIME_SCHEMA)
@@ -254,8 +258,8 @@ def phone(flag_name: str, read: phones.Read) -> Converter:
     """Return the converter of a phone number; see :func:`gateway.callbacks.plan.phone_number`.
 
     Args:
-        flag_name: our name of the flag of the number, set where its country is not certain.
-        read: :func:`phones.certain` where the page states that numbers have their country code, else
+        flag_name: name in ``data`` of the flag that is set if the number's country is not certain.
+        read: :func:`phones.certain` if the page states that numbers have their country code, otherwise
             :func:`phones.uncertain`.
     """
 
@@ -289,12 +293,12 @@ def phone(flag_name: str, read: phones.Read) -> Converter:
     return Converter("phone", convert, {"type": "string"})
 
 
-#: A code as a number: zeros in front, a sign and an empty fraction say nothing.
+#: A code as a number: leading zeros, a sign and an empty fraction are ignored.
 _NUMERIC: Final = re.compile(r"\+?0*(\d{1,18})(?:\.0+)?", re.ASCII)
 
 
 def canonical(code: str) -> str:
-    """Return a code as tables have it: a number without what says nothing about it, else lower case."""
+    """Return a code in the form of the tables: a number in its shortest form, other text in lower case."""
     number = _NUMERIC.fullmatch(code)
     return number[1] if number else code.lower()
 
@@ -303,10 +307,9 @@ def by_code(table: Mapping[str, Any], schema: Mapping[str, Any], otherwise: Call
     """Return a converter by a table of the vendor's codes.
 
     Args:
-        table: vendor code, as text, to our value. Letter case, spaces around it and zeros before a number do not
-            matter.
+        table: vendor code as text → value in ``data``. Case, surrounding spaces and leading zeros are ignored.
         schema: JSON Schema of the values.
-        otherwise: what a code that the table lacks becomes; may raise :class:`Odd`.
+        otherwise: returns the value of a code that the table does not have; may raise :class:`Odd`.
     """
     folded = {code.lower(): value for code, value in table.items()}
     exact = {**folded, **table}
@@ -326,11 +329,11 @@ def by_code(table: Mapping[str, Any], schema: Mapping[str, Any], otherwise: Call
 
 
 def words(table: Mapping[str, str], vocabulary: Vocabulary) -> Converter:
-    """Return a converter of a vendor code to our word. A code that the table lacks is ``unknown``, and drift.
+    """Return a converter of a vendor code to a word. A code that the table does not have is ``unknown``, and drift.
 
     Args:
         table: see :func:`by_code`.
-        vocabulary: all words that the field can have in any type; the table's are among them.
+        vocabulary: all words of the field in any event type, those of the table included.
     """
     strangers = set(table.values()) - {*vocabulary, "unknown"}
     if strangers:
@@ -343,10 +346,10 @@ def words(table: Mapping[str, str], vocabulary: Vocabulary) -> Converter:
 
 
 def facts(table: Mapping[str, bool]) -> Converter:
-    """Return a converter of a vendor code to what it says about a yes-no question; nothing where it does not say."""
+    """Return a converter of a vendor code to a boolean; codes that do not decide the question give no value."""
     return by_code(table, {"type": "boolean"}, lambda code: None)
 
 
 def open_enum(vocabulary: Vocabulary) -> dict[str, Any]:
-    """Return the JSON Schema of a word. More words may come in a minor version, so any text is valid."""
+    """Return the JSON Schema of a word. A minor version may add words, so any text is valid."""
     return {"type": "string", "anyOf": [{"enum": sorted({*vocabulary, "unknown"})}, {"type": "string"}]}

@@ -1,9 +1,9 @@
-"""Form fields from raw bytes: ``application/x-www-form-urlencoded``, in a body or in a query.
+"""Parse form fields from raw bytes: ``application/x-www-form-urlencoded``, in a body or in a query.
 
-The result is what the standard library gives (``+`` is a space, ``%XX`` a byte, then UTF-8, empty values
-kept), several times faster. Vendors write raw spaces, raw UTF-8 and wrong escapes into queries (protocol.md,
-E3): all of them are text here, nothing is an error. Bytes that are not UTF-8 are what the :class:`Decoding` makes of
-them; without one they become ``\\xNN``.
+The result is that of the standard library (``+`` is a space, ``%XX`` a byte, then UTF-8, empty values kept), several
+times faster. Vendors write raw spaces, raw UTF-8 and wrong escapes into queries (protocol.md, E3): they are accepted as
+text, and no input is an error. The :class:`Decoding` decodes bytes that are not UTF-8; without one they become
+``\\xNN``.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import orjson
 
 from gateway.callbacks.charset import PIECE, Decoding, as_text, unescaped_bytes
 
-#: Name and value of one part that is not empty.
+#: Name and value of a non-empty part.
 _PART: Final = re.compile(r"(?=[^&])([^&=]*)=?([^&]*)")
 
 #: The header of a part that names its field (RFC 7578, 4.2), folded or not, and its parameters (RFC 2045, 5.1), quoted
 #: or not.
 _DISPOSITION: Final = re.compile(rb"^content-disposition:(.*+(?:\n[ \t].*+)*+)", re.IGNORECASE | re.MULTILINE)
 _PARAMETER: Final = re.compile(rb';\s*+([^\s=;]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s;]*+))')
-#: A comma or white space with a name and a colon behind it; in a text there is none behind them, or an address. White
-#: space is looked at from its first character only: looked at from each, it would cost the square of its length.
+#: A comma or white space before a name and a colon; text has none, or an address. White space is matched from its first
+#: character only: matching from each would cost the square of its length.
 _LISTED: Final = re.compile(r"(?:,|(?<!\s)(?=\s))\s*(?=([A-Za-z_]+):(?!//))")
 _BORDERS: Final = frozenset(",\r\n")
-#: The field of a listing that people write, and what may stand behind it: in a text all else is the text's.
+#: The text field of a listing, and the fields that may follow it; other parts belong to the text.
 _WRITTEN: Final = "content"
 _BEHIND_TEXT: Final = frozenset({"type", "toPhone", "fromPhone", "size", "price", "receiveTime", "smsStatus"})
-#: How the listing of a DID callback begins. Nothing else does: a form's name has no colon.
+#: Begin of a DID callback's listing. No form begins like it, because a form's name has no colon.
 _LISTING: Final = b"messageId:"
 
 
@@ -39,7 +39,7 @@ def pairs(data: bytes, decoding: Decoding | None = None) -> list[tuple[str, str]
 
     Args:
         data: the form.
-        decoding: of what is not UTF-8.
+        decoding: decodes bytes that are not UTF-8.
     """
     plain = _unescaped_at_once(data)
     text = None if plain is None else _decoded(plain)
@@ -49,7 +49,7 @@ def pairs(data: bytes, decoding: Decoding | None = None) -> list[tuple[str, str]
 
 
 def _split(text: str) -> list[tuple[str, str]]:
-    """The fields of a form's text."""
+    """Return the fields of a form's text."""
     if "&&" in text:  # a match is tried at each; empty parts are sooner left out like this
         text = "&".join(filter(None, text.split("&")))
     found: list[tuple[str, str]] = []
@@ -82,10 +82,10 @@ def _pair(part: bytes, unescaped: Callable[[bytes], str]) -> tuple[str, str]:
 
 
 def mapping(data: bytes) -> dict[str, str] | None:
-    """Return the fields by name, in a third of the time: the form is rewritten as JSON, for a parser in C.
+    """Return the fields by name in a third of the time, by rewriting the form as JSON for a parser in C.
 
-    None where a name repeats, a part has no ``=`` or two, the form is not plain UTF-8, is longer than a piece, or its
-    separators went through HTML.
+    The result is None if a name is repeated, a part has no ``=`` or two, the form is not plain UTF-8 or too long, or
+    its separators were escaped for HTML.
     """
     plain = _unescaped_at_once(data) if len(data) <= PIECE else None
     if plain is None:
@@ -101,13 +101,14 @@ def mapping(data: bytes) -> dict[str, str] | None:
 
 
 def _unescaped_at_once(data: bytes) -> bytes | None:
-    """Return a whole form; None where an escape stands for ``&`` or ``=`` and would move a field's border, or where a
-    field may name another character set.
+    """Return a form without escapes.
+
+    The result is None if an escaped ``&`` or ``=`` would change the fields, or a field may declare a character set.
     """
     if b"+" in data:
         data = data.replace(b"+", b" ")
     if b"%" in data:
-        # The escapes of a date first, cheaply: a colon or a space cannot complete another escape.
+        # The escapes of a date are replaced first: a colon or a space cannot complete another escape.
         data = data.replace(b"%3A", b":").replace(b"%20", b" ")
         if b"%" in data:
             if b"%26" in data or b"%3D" in data or b"%3d" in data:
@@ -128,15 +129,14 @@ def _unescaped(part: bytes) -> str:
 
 
 def multipart(body: bytes, decoding: Decoding | None = None) -> list[tuple[str, str]]:
-    """Return the fields of ``multipart/form-data``, another way to submit a form; the first line is the boundary.
+    """Return the fields of ``multipart/form-data``; the first line is the boundary.
 
-    The boundary separates parts where it fills a line (RFC 2046, 5.1.1). In the middle of a line, or with more behind
-    it, it is text. A part's head may declare a character set of its own (RFC 7578, 4.4), and a part named
-    ``_charset_`` that of all others (4.6).
+    The boundary separates parts only as a complete line (RFC 2046, 5.1.1); otherwise it is text. The head of a part may
+    declare a character set (RFC 7578, 4.4), and a part named ``_charset_`` declares that of all others (4.6).
 
     Args:
         body: the form.
-        decoding: of what is not UTF-8.
+        decoding: decodes bytes that are not UTF-8.
     """
     decoding = decoding or Decoding()
     parts = []
@@ -150,7 +150,7 @@ def multipart(body: bytes, decoding: Decoding | None = None) -> list[tuple[str, 
 
 
 def _parts(body: bytes) -> Iterator[bytes]:
-    """Yield the bytes between boundaries. The last part may lack a boundary behind it."""
+    """Yield the bytes between boundaries. The boundary after the last part may be missing."""
     delimiter = b"\n" + body.partition(b"\n")[0].rstrip()
     body = b"\n" + body
     begins, at = -1, 0
@@ -171,7 +171,7 @@ def _parts(body: bytes) -> Iterator[bytes]:
 
 
 def _part_name(head: bytes) -> bytes | None:
-    """Return the field that a part is for; None where its head does not say."""
+    """Return the field name of a part; None if its head has none."""
     disposition = _DISPOSITION.search(head)
     if disposition is None:
         return None
@@ -184,20 +184,20 @@ def _part_name(head: bytes) -> bytes | None:
 
 
 def is_listing(body: bytes) -> bool:
-    """Whether this is :func:`listing`'s to read, whatever ``=`` and ``&`` the text in it holds."""
+    """Return whether :func:`listing` has to parse a body, even if its text contains ``=`` and ``&``."""
     return body.startswith(_LISTING)
 
 
 def listing(body: bytes, decoding: Decoding | None = None) -> list[tuple[str, str]]:
     """Return the fields of ``name:value,name:value``; ``+`` is a plus.
 
-    Some DID pages print their example like this (protocol.md, section 2), or with each in a line of its own. Spaces
-    around a value are the listing's, not the value's. A line or a clause of the text that looks like a field is one
-    only where the page lists it and it has not come yet.
+    Some DID pages print their example in this form (protocol.md, section 2), or with one field a line. Spaces around a
+    value are not part of it. A part of the text that looks like a field is a field only if the page lists its name and
+    the name has not occurred before.
 
     Args:
         body: the listing.
-        decoding: of what is not UTF-8.
+        decoding: decodes bytes that are not UTF-8.
     """
     text = decoding.unescaped(body) if decoding is not None else _unescaped(body)
     parts = (part.partition(":") for part in _listed(text))
@@ -205,7 +205,7 @@ def listing(body: bytes, decoding: Decoding | None = None) -> list[tuple[str, st
 
 
 def _listed(text: str) -> Iterator[str]:
-    """The fields of a listing, name and value together."""
+    """Yield the fields of a listing, each with name and value in one text."""
     name = text.partition(":")[0]
     names = {name}
     begins = 0
@@ -222,10 +222,15 @@ def _listed(text: str) -> Iterator[str]:
 
 
 def without(data: bytes, names: frozenset[str]) -> bytes:
-    """The same bytes, with the fields of these names cut out and nothing else changed."""
+    """Return a form without the fields of some names, otherwise unchanged.
+
+    Args:
+        data: the form.
+        names: of the removed fields.
+    """
     if not names:
         return data
-    # The usual form has none of them; part by part costs many times more. (A byte that is not UTF-8 is shown with a
+    # The usual form has none of these names; testing each part costs many times more. (A byte that is not UTF-8 has a
     # backslash in a part's name.)
     whole = unescaped_bytes(data.replace(b"+", b" "))
     if not any(name.encode() in whole or "\\" in name for name in names):

@@ -1,16 +1,15 @@
-"""Webhooks of other senders: by configuration alone, or by a decoder of one's own.
+"""Webhooks of other senders: by configuration, or with a decoder of the user.
 
-By configuration, a sender's JSON or form becomes one event, its fields kept whole in ``data.raw``::
+By configuration, a sender's JSON or form becomes one event, with all its fields in ``data.raw``::
 
     shop-orders: {decoder: json, topic: shop.order, key: $.order.id}
 
-A body that holds a list of items becomes one event for each, with the item in ``data.raw``; the paths are relative to
+A body with a list of items becomes one event for each item, with the item in ``data.raw``; the paths are relative to
 the item, and ``$$`` is the whole body::
 
     shop-stock: {decoder: json, topic: shop.stock, each: $.changes, key: $.sku, time: $$.sent_at}
 
-A decoder of one's own is a function in any installed package, named in the entry point group
-``gateway.decoders``::
+A decoder is a function in any installed package, registered in the entry point group ``gateway.decoders``::
 
     # pyproject.toml of the package
     [project.entry-points."gateway.decoders"]
@@ -31,11 +30,11 @@ A decoder of one's own is a function in any installed package, named in the entr
     # config.yaml
     parcels: {decoder: parcels, topic: parcel.status}
 
-The function gets the authentic part of the request. Where the path has a signature, that is the body alone: method,
-path, query, headers and address are empty, as a signature does not cover them.
+The function gets the authentic part of the request. For a path with a signature this is only the body: method, path,
+query, headers and address are empty, because a signature does not cover them.
 
-It is called in the accept path, so it must be pure and quick. Whatever it raises puts the request into
-``callbacks.rejected``; ids, times and the rest of the event are made here, so a repeat gets the same ids.
+The function runs before the answer, so it has to be pure and quick. After any exception the request is stored in
+``callbacks.rejected``. Ids, times and the other attributes are set by this module, so a repeat gets the same ids.
 """
 
 from __future__ import annotations
@@ -64,26 +63,26 @@ from gateway.event import Event, event_id
 __all__ = ["ENTRY_POINTS", "Decoder", "DecoderCallback", "Found", "GenericCallback", "JsonPath", "load_decoder"]
 
 ENTRY_POINTS: Final = "gateway.decoders"
-#: Where a body that is a list is put, to be read as an object.
+#: Name under which a body that is a list is parsed as an object.
 _BODY: Final = JsonPath("$['$']")
 
 
 @dataclass(frozen=True, slots=True)
 class GenericCallback:
-    """A sender known by configuration alone: one request, one event, or one for each item of a list in it.
+    """A sender by configuration: one event for each request, or for each item of a list in it.
 
     Args:
-        name: of the callback; ``source`` is ``/callbacks/<name>``.
+        name: name of the callback; ``source`` is ``/callbacks/<name>``.
         decoder: layout of its requests.
-        topic: where its events go.
-        type: of its events; the topic's name where none is given.
-        key: path of the field that events are ordered by and found by; for a form ``$.<field>``.
-        id: path of the sender's own id of the event: the same id again is the same event, whatever else differs.
-            Without it the whole payload makes the id, together with the item's position.
-        time: path of the time it happened; arrival without it.
+        topic: topic of its events.
+        type: type of its events; by default the topic's name.
+        key: path of the ordering key, by which events can also be found; for a form ``$.<field>``.
+        id: path of the sender's event id: the same id is the same event, even if other fields differ. Without it the
+            event's id is derived from the whole payload and the item's position.
+        time: path of the event's time; without it the time of arrival.
         type_path: path of the type, in place of ``type``.
-        each: path of the list in a JSON body whose items become events; ``$`` where the body is the list.
-        answers: what the sender is told.
+        each: path of the list in a JSON body whose items become events; ``$`` if the body is the list.
+        answers: creates the answers.
     """
 
     name: str
@@ -116,15 +115,19 @@ class GenericCallback:
 
     @property
     def types(self) -> tuple[str, ...]:
-        """The type of events that name none."""
+        """The default event type."""
         return (self.type or self.topic,)
 
     def decode(self, request: CallbackRequest, context: DecodeContext) -> Decoded:
-        """Make events that hold the sender's fields in ``data.raw``, in the order sent.
+        """Return events with the sender's fields in ``data.raw``, in the order sent.
+
+        Args:
+            request: the authentic part of the request.
+            context: configuration of the path.
 
         Raises:
-            CallbackRejected: not the declared layout, no list at ``each``, or no value at ``key``, ``id`` or the path
-                of the type: then none of the items becomes an event.
+            CallbackRejected: the layout is wrong, ``each`` is not a list, or an item has no value at ``key``, ``id`` or
+                the path of the type: then no item becomes an event.
         """
         payload = self._read(request, context)
         scope = Scope(context.zone)
@@ -137,7 +140,7 @@ class GenericCallback:
             item = _Item(payload.fields, payload.raw, "")
             event = self._event(item, 0, payload.fields, payload.canonical, arrival, context)
             return Decoded((event,), tuple(scope.drift))
-        # Hashed once, else each id would hash the whole payload again.
+        # Hashed once; otherwise each id would hash the whole payload again.
         digest = hashlib.blake2b(payload.canonical).digest()
         events: dict[str, Event] = {}
         for position, item in enumerate(self._items(payload, context)):
@@ -161,7 +164,7 @@ class GenericCallback:
         return payload
 
     def _items(self, payload: Payload, context: DecodeContext) -> Sequence[_Item]:
-        """Return what becomes events, in the order sent."""
+        """Return the future events, in the order sent."""
         path, name = (self.each, self.each.name) if isinstance(self.each, JsonPath) else (_BODY, "")
         fields = path.value(payload.fields)
         if not isinstance(fields, list):
@@ -201,12 +204,12 @@ class GenericCallback:
 
 
 class _Item(NamedTuple):
-    """What becomes one event.
+    """One future event.
 
     Args:
-        fields: parsed.
+        fields: parsed fields.
         raw: as received, for ``data.raw``.
-        place: where in the body it was, such as ``events[3].``, for errors; empty for the whole body.
+        place: place in the body, such as ``events[3].``, for errors; empty for the whole body.
     """
 
     fields: Any
@@ -216,17 +219,17 @@ class _Item(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a decoder of one's own finds: one event to be.
+    """One event of a user's decoder.
 
-    What no event can be made of rejects the callback: other values than text (a key or an id may be a whole number,
-    which is taken as its text), half of a surrogate pair, data that is not JSON or is nested more than 250 levels deep.
+    Invalid values reject the callback: values other than text (a key or an id may be an integer, which is converted),
+    half of a surrogate pair, data that is not JSON or is nested more than 250 levels deep.
 
     Args:
-        key: what it is about; events of one key keep their order. Never empty.
-        data: the event's ``data``, anything that JSON can hold.
-        type: of the event; the topic's name where none is given. Text.
-        id: the sender's own id of it; without one the request, the position, the key and the type make the id.
-        time: RFC 3339, or any form that vendors use; arrival without it.
+        key: subject and ordering key; not empty.
+        data: the event's ``data``, any JSON object.
+        type: event type; by default the topic's name.
+        id: the sender's event id; without it the id is derived from the request, the position, the key and the type.
+        time: RFC 3339, or any form of vendor times; without it the time of arrival.
     """
 
     key: str | int
@@ -236,13 +239,13 @@ class Found:
     time: str | int | float = ""
 
 
-#: A decoder of one's own: pure, quick, raises CallbackRejected for what it does not understand.
+#: A user's decoder: pure, quick, raises CallbackRejected for a request that it cannot decode.
 Decoder = Callable[[CallbackRequest, DecodeContext], Iterable[Found]]
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderCallback:
-    """A sender understood by a decoder of one's own; arguments as :class:`GenericCallback`."""
+    """A sender with a user's decoder; arguments as of :class:`GenericCallback`."""
 
     name: str
     decoder: Decoder
@@ -265,16 +268,18 @@ class DecoderCallback:
 
     @property
     def types(self) -> tuple[str, ...]:
-        """The type of events whose decoder names none."""
+        """The default event type."""
         return (self.type or self.topic,)
 
     def decode(self, request: CallbackRequest, context: DecodeContext) -> Decoded:
-        """The events that the decoder finds.
+        """Return the events of the decoder, which may not be more than ``context.max_items``.
 
-        No more are taken than ``context.max_items``, however many it would give.
+        Args:
+            request: the authentic part of the request.
+            context: configuration of the path.
 
         Raises:
-            CallbackRejected: by the decoder's word, or in place of any other exception of it: the request is kept.
+            CallbackRejected: raised by the decoder, or in place of any other exception of it.
         """
         try:
             found = list(islice(self.decoder(request, context), context.max_items + 1))
@@ -300,7 +305,7 @@ class DecoderCallback:
         if not key:
             raise CallbackRejected(MISSING, "key")
         type_ = _text(found.type, "type") or self.type or self.topic
-        # Key and type may come from headers, in which two requests can differ alone.
+        # Key and type may come from headers, which may be the only difference between two requests.
         canonical = b"id\0" + own_id.encode() if own_id else digest + orjson.dumps([key, type_])
         return Event(
             id=event_id(self.name, context.account, 0 if own_id else position, canonical),
@@ -317,11 +322,11 @@ class DecoderCallback:
 
 
 def load_decoder(name: str) -> Decoder:
-    """The decoder that an installed package offers under this name in ``gateway.decoders``.
+    """Return the decoder that an installed package registers under a name in ``gateway.decoders``.
 
     Raises:
-        LookupError: no installed package offers it, or more than one does.
-        TypeError: what it offers cannot be called.
+        LookupError: no installed package registers the name, or several do.
+        TypeError: the registered object is not callable.
     """
     offered = {point.value: point for point in entry_points(group=ENTRY_POINTS, name=name)}
     if len(offered) != 1:
@@ -337,9 +342,9 @@ def load_decoder(name: str) -> Decoder:
 
 
 def _text(value: object, name: str) -> str:
-    """What a decoder gave as an attribute, as text that can be stored; empty for None.
+    """Return a decoder's attribute as text that can be stored; empty for None.
 
-    The events of many callbacks share one append, so what cannot be stored must not get as far as that.
+    The events of many callbacks share one append, so a value that cannot be stored has to be rejected before it.
     """
     if value is None:
         return ""
@@ -353,11 +358,11 @@ def _text(value: object, name: str) -> str:
 
 
 def _plain(found: Sequence[Mapping[str, Any]], most: int) -> list[dict[str, Any]]:
-    """Copy what a decoder gave as data to plain JSON values: what it does with its own later changes nothing.
+    """Copy a decoder's data to plain JSON values, so that later changes by the decoder have no effect.
 
     Args:
-        found: data of each event. All of them may be the one body, so the copies are bounded.
-        most: bytes of all together.
+        found: data of each event. Each may be the whole body, so the size of the copies is limited.
+        most: largest total, bytes.
     """
     plain: list[dict[str, Any]] = []
     size = 0
@@ -373,7 +378,7 @@ def _plain(found: Sequence[Mapping[str, Any]], most: int) -> list[dict[str, Any]
 
 
 def _storable(text: object) -> str:
-    """A text that UTF-8 can hold."""
+    """Return a text that UTF-8 can encode; lone surrogates become escapes."""
     return str(text).encode("utf-8", "backslashreplace").decode()
 
 

@@ -1,8 +1,8 @@
-"""Senders that ask whether they may send, before they do: Meta by GET, CloudEvents senders by OPTIONS.
+"""Handshakes of senders that ask for permission before they send: Meta by GET, CloudEvents senders by OPTIONS.
 
 Sources: Meta, "Webhooks: getting started", "Verification requests"; CloudEvents, "HTTP 1.1 Web Hooks for Event
-Delivery", section 4 (abuse protection). ``WebHook-Request-Callback`` asks for a later answer at an address of the
-sender's choice; the answer here is given at once, so that address is never called.
+Delivery", section 4 (abuse protection). ``WebHook-Request-Callback`` asks for a later answer at an address that the
+sender chooses. The gateway answers at once and never calls this address.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gateway.callbacks import form
 from gateway.callbacks.answers import Answer
 
 _TEXT: Final = "text/plain; charset=utf-8"
-#: Meta's is a number. What is sent back cannot be markup.
+#: Form of a challenge; Meta's is a number. An echoed challenge must not be markup.
 _CHALLENGE: Final = re.compile(r"[A-Za-z0-9._\-]{1,256}")
 _ORIGIN: Final = re.compile(r"[A-Za-z0-9.:_\-]{1,255}")
 _NO_SNIFFING: Final = ("X-Content-Type-Options", "nosniff")
@@ -25,11 +25,11 @@ _NO_SNIFFING: Final = ("X-Content-Type-Options", "nosniff")
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """What one path answers to such questions.
+    """Handshakes of one path.
 
     Args:
-        verify_token: of Meta's verification request; empty: it is not answered.
-        allowed_origins: names in lower case that may send CloudEvents, or ``*``; none: OPTIONS is not answered.
+        verify_token: token of Meta's verification request; empty: the request is not answered.
+        allowed_origins: names of accepted CloudEvents senders in lower case, or ``*``; empty: OPTIONS is not answered.
     """
 
     verify_token: str = ""
@@ -37,15 +37,15 @@ class Handshake:
 
     @property
     def methods(self) -> frozenset[str]:
-        """The methods of the questions that are answered."""
+        """HTTP methods of the answered handshakes."""
         asked = {"GET": self.verify_token, "OPTIONS": self.allowed_origins}
         return frozenset(method for method, setting in asked.items() if setting)
 
     def answer(self, method: str, query: bytes, headers: Mapping[str, str]) -> Answer | None:
-        """Answer a question: 200 or 403. None for a request that is none.
+        """Return the answer to a handshake, 200 or 403; None for another request.
 
         Args:
-            method: of the request.
+            method: method of the request.
             query: raw bytes after ``?``.
             headers: names in lower case.
         """

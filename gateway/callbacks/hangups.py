@@ -1,7 +1,7 @@
-"""How calls end: hang-up causes, and the outcome of a call, each in one vocabulary and by one table (design.md 6).
+"""Hang-up causes and outcomes of calls, each with one vocabulary and one table (design.md 6).
 
-Products say the same in different ways: a FreeSWITCH name, a Q.850 number, a SIP code, a text such as ``Busy Here``,
-the time of an answer, a flag. :func:`settle` is the ``finish`` of every shape of a call and brings them together.
+Products express the same end of a call differently: a FreeSWITCH name, a Q.850 number, a SIP code, a text such as
+``Busy Here``, the time of an answer, a flag. :func:`settle` is the ``finish`` of every call shape and combines them.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from gateway.callbacks.fields import Scope
 
-#: "Explanation of Call Hangup Reasons": name, its code, and what it says of the outcome of a call that was not
-#: answered; None where it says nothing. Codes from 128 on are the platform's own, not Q.850. The list is an open one.
+#: "Explanation of Call Hangup Reasons": name, code, and outcome of an unanswered call; None if the cause does not
+#: decide it. Codes from 128 on are the platform's, not Q.850. The list is open.
 CAUSES: Final[Mapping[str, tuple[int, str | None]]] = {
     "UNSPECIFIED": (0, None),
     "UNALLOCATED_NUMBER": (1, "failed"),
@@ -82,7 +82,7 @@ CAUSES: Final[Mapping[str, tuple[int, str | None]]] = {
 _HIGHEST_Q850: Final = 127
 _BY_Q850: Final = {code: name for name, (code, _) in CAUSES.items() if code <= _HIGHEST_Q850}
 
-#: SIP status: cause by RFC 3398, section 7.2.6.1, where one is meant by it alone, and outcome.
+#: SIP status → cause by RFC 3398, section 7.2.6.1, if it is unambiguous, and outcome.
 _SIP: Final[Mapping[int, tuple[str | None, str]]] = {
     403: (None, "failed"),
     404: ("UNALLOCATED_NUMBER", "failed"),
@@ -102,7 +102,7 @@ _SIP: Final[Mapping[int, tuple[str | None, str]]] = {
     604: ("UNALLOCATED_NUMBER", "failed"),
 }
 
-#: Texts of an end, in lower case: the reason phrases of RFC 3261 with the SIP status that they belong to.
+#: Texts in lower case: the reason phrases of RFC 3261, with their SIP status.
 _PHRASES: Final[Mapping[str, int]] = {
     "forbidden": 403,
     "not found": 404,
@@ -126,7 +126,7 @@ _PHRASES: Final[Mapping[str, int]] = {
     "does not exist anywhere": 604,
 }
 
-#: Other texts and codes of the vendor that name an outcome (sections 4 and 8 of protocol.md).
+#: Other texts and codes of the vendor that mean an outcome (sections 4 and 8 of protocol.md).
 _OUTCOMES: Final[Mapping[str, str]] = {
     "missed call": "no_answer",
     "busy": "busy",
@@ -139,10 +139,15 @@ _OUTCOMES: Final[Mapping[str, str]] = {
 
 
 def settle(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """Complete what an event of a call says of its end: a finish of its shape.
+    """Complete the end of a call: a finish of its shape.
 
-    Sets ``hangup.cause`` and what belongs to it, ``answered`` where the cause says that it was not, ``outcome`` of a
-    call that ended, and a ``direction`` that is unknown.
+    It sets ``hangup.cause`` with its codes, ``answered`` if the cause excludes an answer, ``outcome`` of an ended call,
+    and ``direction: unknown`` if the direction is missing.
+
+    Args:
+        data: of the event; changed in place.
+        source: the vendor's fields.
+        scope: of the callback.
     """
     said = _said(data, scope)
     if said is not None and "answered" not in data and not data.get("duration_s"):
@@ -151,13 +156,14 @@ def settle(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> Non
 
 
 def settle_record(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """:func:`settle` for shapes that have ``answered_at``: whether the call was answered shows by it.
+    """Complete the end of a call whose shape has ``answered_at``, which shows whether it was answered.
 
-    With the time of an answer it was. Without one it was not, if the record tells of its end: the vendor leaves the
-    time empty, null or out as often as it sends 0. A call that lasted and names no time contradicts itself (in the
-    pages' examples the duration is that of the conversation), so nothing is said of it; nor of a record cut short.
+    A call with a time of answer was answered. A call without it was not, if the record has its end: the vendor sends
+    the time as empty, null, absent or 0. A call with a duration and no time contradicts itself (in the pages' examples
+    the duration is that of the conversation), so ``answered`` is not set for it, nor for an incomplete record.
 
-    Not for shapes that never name that time: each of their calls would be "not answered".
+    Do not use it for shapes without this time: each of their calls would be "not answered". Arguments as of
+    :func:`settle`.
     """
     said = _said(data, scope)
     if "answered" not in data:
@@ -169,17 +175,22 @@ def settle_record(data: dict[str, Any], source: Mapping[str, Any], scope: Scope)
 
 
 def settle_leg(hangup: dict[str, Any], scope: Scope) -> None:
-    """Complete the ``hangup`` of one leg of a call: its cause and what belongs to it. A leg has no outcome."""
+    """Complete the ``hangup`` of one leg of a call, with its cause and codes. A leg has no outcome.
+
+    Args:
+        hangup: changed in place.
+        scope: of the callback.
+    """
     _settle_hangup(hangup, scope, is_answered=True)
 
 
 def outcome_of(text: str) -> str | None:
-    """Return the outcome that a free text of the vendor names, or None."""
+    """Return the outcome that a free text of the vendor means, or None."""
     return _by_text(text)[1]
 
 
 def _said(data: Mapping[str, Any], scope: Scope) -> str | None:
-    """Return the outcome that hang-up and status name for a call that was not answered, or None."""
+    """Return the outcome of an unanswered call by hang-up and status, or None."""
     hangup = data.get("hangup")
     said = None if hangup is None else _settle_hangup(hangup, scope, is_answered=bool(data.get("answered")))
     return _by_text(data["status_text"])[1] if said is None and "status_text" in data else said
@@ -199,12 +210,12 @@ def _set_outcome(data: dict[str, Any], said: str | None) -> None:
 
 
 def _settle_hangup(hangup: dict[str, Any], scope: Scope, *, is_answered: bool) -> str | None:
-    """Bring the parts of ``hangup`` together; return the outcome that they name, or None.
+    """Combine the parts of ``hangup``; return the outcome that they mean, or None.
 
     Args:
         hangup: changed in place.
         scope: of the callback.
-        is_answered: the outcome is known, so none is looked for where the cause says it all.
+        is_answered: the outcome is known, so it is not searched if the cause is complete.
     """
     cause = hangup.get("cause")
     known = None
@@ -234,7 +245,7 @@ def _settle_hangup(hangup: dict[str, Any], scope: Scope, *, is_answered: bool) -
 
 
 def _understood(hangup: dict[str, Any], said: str, scope: Scope) -> tuple[str | None, tuple[int, str | None] | None]:
-    """Return the cause that a text in its place means; one that is none is the ``reason``."""
+    """Return the cause that a text means; a text that is not a cause becomes the ``reason``."""
     cause = said.strip().upper().replace(" ", "_")
     if cause in CAUSES:
         return cause, CAUSES[cause]
@@ -247,7 +258,7 @@ def _understood(hangup: dict[str, Any], said: str, scope: Scope) -> tuple[str | 
 
 
 def _by_other_words(hangup: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Return cause and outcome by the SIP code, the reason or the vendor's code for who hung up."""
+    """Return cause and outcome by the SIP code, the reason or the vendor's code of the party that hung up."""
     cause, outcome = _SIP.get(hangup.get("sip", 0), (None, None))
     for name in ("reason", "by_code"):
         if outcome is None and name in hangup:
@@ -256,7 +267,7 @@ def _by_other_words(hangup: Mapping[str, Any]) -> tuple[str | None, str | None]:
 
 
 def _by_text(text: str) -> tuple[str | None, str | None]:
-    """Return the cause and the outcome that a free text names."""
+    """Return the cause and the outcome that a free text means."""
     said = text.strip().lower()
     cause, outcome = _SIP.get(_PHRASES.get(said, 0), (None, None))
     return cause, outcome or _OUTCOMES.get(said)

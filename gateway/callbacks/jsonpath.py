@@ -1,4 +1,4 @@
-"""Paths to one value, as configurations of other senders' webhooks name them."""
+"""Paths to one value, for configurations of other senders' webhooks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _STEP: Final = re.compile(r"""\.([^.\[\]'"\s]+)|\[(\d{1,6})\]|\['([^']+)'\]|\["(
 class JsonPath:
     """A path to one value: ``$.order.id``, ``$.items[0].sku``, ``$['order id']``. No wildcards, no filters.
 
-    Where a body holds a list of items (``each``), ``$`` is the item and ``$$`` the whole body: ``$$.account``.
+    With a list of items (``each``), ``$`` is the item and ``$$`` the whole body: ``$$.account``.
 
     Raises:
-        ValueError: not such a path.
+        ValueError: the text is not such a path.
     """
 
     text: str
@@ -40,11 +40,11 @@ class JsonPath:
 
     @property
     def name(self) -> str:
-        """The path as the sender would write it, without the root: ``order.id``."""
+        """The path without the root, in the sender's notation: ``order.id``."""
         return self.text.lstrip("$").removeprefix(".")
 
     def value(self, fields: Any) -> Any:
-        """Return the value as it is; None where it is absent."""
+        """Return the value; None if it is absent."""
         for step in self.steps:
             if isinstance(step, int) and isinstance(fields, list):
                 fields = fields[step] if step < len(fields) else None
@@ -55,7 +55,7 @@ class JsonPath:
         return fields
 
     def find(self, fields: Any) -> str:
-        """The value as text; empty where it is absent, null, an object or a list."""
+        """Return the value as text; empty if it is absent, null, an object or a list."""
         try:
             return written(self.value(fields))
         except ValueError:

@@ -1,16 +1,16 @@
-"""JSON bytes to fields without losing a digit.
+"""Parse JSON bytes to fields without loss of digits.
 
 orjson is the parser: strict and fast. It reads integers beyond 64 bit and long fractions as floats, so a
 text that holds such a number is parsed again, with every number as the text it was written as; the
 converters of ``fields`` take numbers as text anyway.
 
 What is kept of a body (``data.raw``) is its own bytes, so ``0.0360``, ``1.0`` and twenty digits survive.
-A string may hold half of a surrogate pair (a sender that cut an emoji in two): grammatically JSON, but no
-strict reader takes it, ours of the next stage included. Its ``\\ud83d`` is kept as that very text.
+A string may contain half of a surrogate pair, from a sender that cut an emoji. This is valid JSON by its grammar, but
+strict parsers refuse it, the next stage of the gateway included. Its ``\\ud83d`` is kept as this text.
 
-A name that an object has twice is legal JSON, and readers differ in the value they use (RFC 8259, section 4). Here the
-last one counts, for fields, keys and ids alike; ``data.raw`` holds both where it is the body itself, and the name is
-reported in :attr:`JsonText.duplicates`.
+A repeated name in an object is legal JSON, and parsers differ in the value that they use (RFC 8259, section 4). This
+module uses the last value, for fields, keys and ids. ``data.raw`` has both if it is the body itself, and
+:attr:`JsonText.duplicates` has the name.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from gateway.callbacks.charset import NotUtf8
 from gateway.errors import CallbackRejected
 
 _BLANK: Final = b" \t\r\n"
-#: First bytes of a body that may be an object: a look at one byte spares forms the rest of the question.
+#: First bytes of a body that may be an object; the test of one byte excludes forms.
 BEFORE_OBJECT: Final = frozenset({b"{", b" ", b"\t", b"\r", b"\n", b"\xef"})
 
-#: A double holds any 15 digits; 16 characters with a point, or 20 digits, may be more than orjson keeps.
+#: A double represents any 15 digits; 16 characters with a point, or 20 digits, may exceed the precision of orjson.
 _DIGITS: Final = bytes(48 if chr(byte) in "0123456789." else byte for byte in range(256))
 _LONG_RUN: Final = b"0" * 17
 _LONG_NUMBER: Final = re.compile(rb"[:,\[]\s*-?(?:\d{20}|(?=[\d.]{17})\d+\.)")
@@ -50,24 +50,24 @@ _KINDS: Final[dict[type, str]] = {
     type(None): "null",
 }
 
-#: orjson writes at most 254 levels. Four of them are left for the event that the fields go into.
+#: orjson serialises at most 254 levels; four of them are reserved for the event around the fields.
 SPARE_LEVELS: Final = 4
 
-#: Names that are reported. More say nothing new, and a hostile body could hold any number.
+#: Reported names, at most; a hostile body could have any number.
 _MOST_DUPLICATES: Final = 16
-#: Bytes of a body that is parsed again for the names that it has twice, in ten times the time of the first parse. Of a
-#: longer body only the fact is reported.
+#: Largest body, in bytes, that is parsed again for its repeated names, in ten times the time of the first parse. For a
+#: larger body only the fact is reported.
 _MOST_NAMED_BYTES: Final = 65_536
 
 
 class JsonText(NamedTuple):
-    """One parsed body. (A tuple: a frozen dataclass takes three times as long to make.)
+    """One parsed body. (A tuple: creating a frozen dataclass takes three times as long.)
 
     Args:
-        fields: the object. Numbers that a double cannot hold are text, in that case all numbers are.
-        text: the object's own bytes on one line, for ``orjson.Fragment``.
-        canonical: equal for equal values, whatever the order of keys and the blanks between them.
-        duplicates: names that an object in it has more than once; ``?`` for those of a body over 64 KiB.
+        fields: the object. If a double cannot represent one of its numbers, all numbers are text.
+        text: bytes of the object on one line, for ``orjson.Fragment``.
+        canonical: equal for equal values, independent of the order of keys and of white space.
+        duplicates: names that an object in it has more than once; ``?`` in a body over 64 KiB.
     """
 
     fields: dict[str, Any]
@@ -77,12 +77,12 @@ class JsonText(NamedTuple):
 
 
 def is_object(body: bytes) -> bool:
-    """Whether this looks like a JSON object, whatever the content type says."""
+    """Return whether a body looks like a JSON object, independent of the content type."""
     return body.removeprefix(_BOM).lstrip(_BLANK)[:1] == b"{"
 
 
 def kind(body: bytes) -> str | None:
-    """What JSON value this is, such as ``array``; None for what is not JSON."""
+    """Return the kind of a JSON value, such as ``array``; None if the body is not JSON."""
     try:
         return _KINDS[type(orjson.loads(body.removeprefix(_BOM).strip(_BLANK)))]
     except orjson.JSONDecodeError:
@@ -90,9 +90,10 @@ def kind(body: bytes) -> str | None:
 
 
 def in_text(text: str) -> Any:
-    """Return the value of a JSON text that stands in a field; None where it is none, or could not be written again.
+    """Return the value of a JSON text in a field; None if it is not JSON, or cannot be serialised again.
 
-    Such a value is nested on its own, so a callback with it may be deeper than the limit of :func:`parse`.
+    The depth of such a value is counted separately, so a callback with it may be deeper than the limit of
+    :func:`parse`.
     """
     try:
         value = orjson.loads(text)
@@ -103,11 +104,11 @@ def in_text(text: str) -> Any:
 
 
 def parse(body: bytes) -> JsonText:
-    """Read one JSON object.
+    """Parse one JSON object.
 
     Raises:
-        NotUtf8: another character set.
-        CallbackRejected: not JSON, not an object, or nested more than 250 levels deep.
+        NotUtf8: the body has another character set.
+        CallbackRejected: the body is not JSON, not an object, or nested more than 250 levels deep.
     """
     text = received = body.removeprefix(_BOM).strip(_BLANK)
     try:
@@ -120,7 +121,7 @@ def parse(body: bytes) -> JsonText:
         canonical = orjson.dumps([[[[fields]]]], option=orjson.OPT_SORT_KEYS)[SPARE_LEVELS:-SPARE_LEVELS]
     except TypeError as exc:
         raise CallbackRejected("nested more than 250 levels deep") from exc
-    # As long as before: nothing was left out. It spares the usual body, which is compact, the count (0.3 µs).
+    # The same length: no name was lost. This avoids the count (0.3 µs) for the usual, compact body.
     is_whole = len(text) == len(canonical) or _quotes(text) == _quotes(canonical)
     if _LONG_RUN in text.translate(_DIGITS) and _LONG_NUMBER.search(text):
         fields = json.loads(text, parse_float=str, parse_int=str)
@@ -131,10 +132,10 @@ def parse(body: bytes) -> JsonText:
 
 
 def lossless(text: bytes) -> dict[str, Any]:
-    """The object for taking it apart and writing parts of it again: numbers keep the way they were written.
+    """Return the object for splitting and serialising parts of it, with numbers as written.
 
     Args:
-        text: the text of a :class:`JsonText`, so it is known to be an object.
+        text: the text of a :class:`JsonText`, which is an object.
     """
     if _FRACTION.search(text) or _LONG_NUMBER.search(text):
         parsed: dict[str, Any] = json.loads(text, parse_float=orjson.Fragment, parse_int=orjson.Fragment)
@@ -144,8 +145,9 @@ def lossless(text: bytes) -> dict[str, Any]:
 
 
 def _quotes(text: bytes) -> int:
-    """Count the quotes around names and strings. A name that is there twice has left two of them behind when the object
-    is written again; nothing else changes their number.
+    """Count the quotes around names and strings.
+
+    A repeated name loses two of them when the object is serialised again; nothing else changes their number.
     """
     if b"\\" in text:
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
@@ -153,7 +155,7 @@ def _quotes(text: bytes) -> int:
 
 
 def _duplicates(text: bytes) -> tuple[str, ...]:
-    """Return the names that an object has more than once, in the order met, without repeats."""
+    """Return the names that an object has more than once, in the order found, without repeats."""
     if len(text) > _MOST_NAMED_BYTES:
         return ("?",)
     found: dict[str, None] = {}
@@ -168,7 +170,7 @@ def _duplicates(text: bytes) -> tuple[str, ...]:
 
 
 def _halves_kept(text: bytes, failure: orjson.JSONDecodeError) -> tuple[Any, bytes]:
-    """The second try, with lone surrogates as text. What still fails is not JSON."""
+    """Parse again with lone surrogates as text. A body that fails again is not JSON."""
     kept = _ESCAPE.sub(lambda found: b"\\" + found[0] if found[1] else found[0], text)
     if kept != text:
         try:
@@ -183,7 +185,7 @@ def _halves_kept(text: bytes, failure: orjson.JSONDecodeError) -> tuple[Any, byt
 
 
 def _on_one_line(text: bytes) -> bytes:
-    """A line break can only stand between values, since a JSON string holds none: a blank says the same."""
+    """Return a JSON text on one line. A line break can only be between values, where a space is equivalent."""
     if b"\n" in text or b"\r" in text:
         return text.replace(b"\n", b" ").replace(b"\r", b" ")
     return text

@@ -1,10 +1,10 @@
 """LINE by NXLink SaaS: incoming messages, other events, receipts (protocol.md, section 32).
 
-One body holds any number of events; each becomes an event of its own. In the tables an event stands in the place of
-the list: ``events.timestamp`` is ``events[].timestamp``.
+One body has any number of events; each becomes a separate event. In the tables an event replaces its list:
+``events.timestamp`` is ``events[].timestamp``.
 
-The channel delivers an event again after a failure and then says so in ``deliveryContext.isRedelivery``, which is all
-that differs. An event's id is therefore made of the event without that object, whatever else is in the body: a
+After a failure the channel delivers an event again with ``deliveryContext.isRedelivery``, which is the only difference.
+An event's id is therefore derived from the event without this object, independent of the other parts of the body: a
 redelivery is a repeat.
 """
 
@@ -86,7 +86,7 @@ _KNOWN: Final = ("events.type", "events.source.type")
 
 
 def _media_id(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """The id of a file is its message's."""
+    """Set the id of a file, which is the id of its message."""
     if data.get("kind") in _MEDIA and "message_id" in data:
         data.setdefault("media", {}).setdefault("id", data["message_id"])
 
@@ -198,7 +198,7 @@ STATUS_SHAPE: Final = Shape(
 
 
 def split(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
-    """The events in the order sent; a receipt has a ``requestId`` instead."""
+    """Split a body into its events, in the order sent; a receipt has a ``requestId`` in place of events."""
     fields = payload.fields
     found = _listed(fields.get("events"))
     bounds.check_items(len(found), context.max_items)
@@ -222,7 +222,7 @@ def split(payload: Payload, request: CallbackRequest, context: DecodeContext, sc
 
 
 def identity(item: Item) -> bytes:
-    """Return what an event's id is made of: its fields, without what differs when it is delivered again."""
+    """Return the bytes that an event's id is derived from: its fields without those of a redelivery."""
     _, fields, _, _ = item
     event = fields.get("events")
     if type(event) is not dict:
@@ -236,7 +236,7 @@ def _shape_of(event: Mapping[str, Any]) -> Shape:
 
 
 def _listed(value: object) -> list[Any]:
-    """A list as it is; one object alone, or in a string of JSON, as a list of it."""
+    """Return a list unchanged; a single object, or one in a JSON string, as a list."""
     if type(value) is str and value[:1] in ("[", "{"):
         value = in_text(value)
     if type(value) is list:
@@ -245,7 +245,7 @@ def _listed(value: object) -> list[Any]:
 
 
 def _documented(around: dict[str, Any], scope: Scope) -> dict[str, Any]:
-    """Only the documented fields around the events: each event's fields copy them."""
+    """Return the documented fields around the events, which are copied to each event."""
     for name in around:
         if name not in MESSAGE.plan.known:
             scope.note("field", name)
@@ -253,9 +253,10 @@ def _documented(around: dict[str, Any], scope: Scope) -> dict[str, Any]:
 
 
 def _raws(payload: Payload, count: int) -> list[orjson.Fragment]:
-    """The body of each event: the envelope and a list of that event alone, no digit changed.
+    """Return the body of each event: the envelope and a list with this event only, byte for byte.
 
-    The envelope has one short id. A longer one is only in the first, else a hostile body would grow with its square.
+    The usual envelope has one short id. A longer envelope is only in the first event, because a hostile body would
+    otherwise grow quadratically.
     """
     whole = payload.lossless()
     events = _listed(whole.pop("events"))

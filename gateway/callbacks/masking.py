@@ -1,13 +1,13 @@
-"""Cut secrets out of bytes that are kept, however they are written there.
+"""Remove secrets from stored bytes, in any notation.
 
-A proxy in front of the gateway may repeat a whole address in a header of its own, and a sender may repeat its
-configuration in a body. A secret is found
+A proxy in front of the gateway may repeat a whole address in its own header, and a sender may repeat its configuration
+in a body. A secret is found
 
-* as it is, in any letter case, each character also percent-encoded once or several times, or as a JSON escape;
-* in base64, of either alphabet, also where it is part of a longer text such as ``user:token``;
+* unchanged, in any case, with each character percent-encoded once or several times, or as a JSON escape;
+* in base64 of either alphabet, also as part of a longer text such as ``user:token``;
 * in hexadecimal.
 
-Secrets shorter than six bytes are not looked for: they occur in numbers and words by chance.
+Secrets shorter than six bytes are not searched: numbers and words may contain them by chance.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-#: Replaces a secret in what is kept.
+#: Replaces a secret in stored data.
 MARK: Final = b"***"
-#: Bytes of the shortest secret that is looked for. At ten times more, most tokens would stay in.
+#: Bytes of the shortest secret that is searched. With ten times more, most tokens would not be removed.
 _SHORTEST: Final = 6
 #: base64 writes 6 bits in a character: a byte begins with one of three offsets in its group of three bytes.
 _BITS: Final = 6
 _GROUP: Final = 3
 _STANDARD_ALPHABET: Final = bytes.maketrans(b"-_", b"+/")
-#: In addresses, and in JSON.
+#: Notations in addresses and in JSON.
 _ESCAPES_IN_BASE64: Final = ((b"%2B", b"+"), (b"%2b", b"+"), (b"%2F", b"/"), (b"%2f", b"/"), (b"\\/", b"/"))
 
 
 class _Finder(NamedTuple):
-    """How secrets are found: by two patterns, and by cheap tests of whether a pattern is worth its time.
+    """Finds secrets by two patterns, after cheap tests whether a pattern can match.
 
     Args:
         spelled: matches a secret character by character.
-        encoded: matches it in base64 or hexadecimal.
-        folded: found in lower-case data that holds a secret as it is. Empty where a secret has a
-            character beyond ASCII or a space, which can be written in more ways.
-        in_base64: found in data that holds a secret in base64; without the characters shared with neighbours.
+        encoded: matches a secret in base64 or hexadecimal.
+        folded: texts in lower-case data that contain an unchanged secret. Empty if a secret has a non-ASCII character
+            or a space, which have several notations.
+        in_base64: texts in data that contain a secret in base64, without the characters shared with neighbours.
         in_hex: the same in hexadecimal, lower case.
     """
 
@@ -48,7 +48,7 @@ class _Finder(NamedTuple):
     in_hex: tuple[bytes, ...]
 
     def without(self, data: bytes) -> bytes:
-        """Return the data with marks."""
+        """Return the data with marks in place of secrets."""
         has_escapes = b"%" in data or b"\\" in data
         folded = data.lower()
         if has_escapes or not self.folded or any(text in folded for text in self.folded):
@@ -63,13 +63,12 @@ class _Finder(NamedTuple):
 
 
 def redacted(data: bytes, secrets: tuple[str, ...], *, is_text: bool = False) -> bytes:
-    """Return the same bytes with a mark in place of each secret. Time grows with the size of the data alone.
+    """Return the bytes with a mark in place of each secret, in time proportional to their size.
 
     Args:
-        data: what is kept.
-        secrets: what must not be.
-        is_text: a secret that is written as it is counts only where it is not part of a longer word or number. For
-            payloads, which must be decoded again.
+        data: to be stored.
+        secrets: to be removed.
+        is_text: keep an unchanged secret that is part of a longer word or number. For payloads that are decoded again.
     """
     long_enough = tuple(secret for secret in secrets if len(secret.encode()) >= _SHORTEST)
     return _finder(long_enough, is_text).without(data) if long_enough and data else data
@@ -95,7 +94,7 @@ def _finder(secrets: tuple[str, ...], is_text: bool) -> _Finder:
 
 
 def _character(character: str) -> bytes:
-    """Match one character, in a pattern that ignores the case of ASCII characters."""
+    """Return a pattern of one character; it ignores the case of ASCII characters."""
     cases = {character, character.lower(), character.upper()} if not character.isascii() else {character}
     ways = [b"".join(map(_byte, case.encode())) for case in sorted(cases)]
     for case in sorted(cases):
@@ -109,7 +108,7 @@ def _character(character: str) -> bytes:
 
 
 def _byte(byte: int) -> bytes:
-    """Match a byte as it is, or percent-encoded, the percent sign of which may be encoded again."""
+    """Return a pattern of a byte, raw or percent-encoded; the percent sign may be encoded again."""
     return rb"(?:%b|%%(?:%02x|25(?:25)*%02x))" % (re.escape(bytes([byte])), byte, byte)
 
 

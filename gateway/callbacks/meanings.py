@@ -1,7 +1,7 @@
-"""What each name in ``data`` means: one sentence for one name, in all types of events (design.md 6).
+"""Meaning of each name in ``data``: one sentence for one name, in all event types (design.md 6).
 
-The table of a type says where a name comes from in that type, and what is particular to it there. A table whose
-name is missing here is refused by a test, and so is a name here that no table has.
+The table of a type has the source of a name in this type, and notes that are specific to it. A test refuses a table
+with a name that is missing here, and a name here that no table has.
 """
 
 from __future__ import annotations

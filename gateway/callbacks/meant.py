@@ -1,7 +1,7 @@
-"""What a rejected callback was probably meant to be, for the person who reads the reason.
+"""Find the callback that a rejected request was probably meant for, for the text of the reason.
 
-A guess is made only here, and only for a sentence: the callback stays rejected and is kept whole. It is made of what
-was decoded, so under a signature of signed bytes alone.
+The guess changes only the text: the callback stays rejected and is stored completely. It uses only the authentic part
+of the request.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from gateway.callbacks.fields import Scope
 from gateway.callbacks.payload import Payload, enclosed, read
 from gateway.errors import CallbackRejected
 
-#: Bytes of a request that is tried as other callbacks, each of which may cost as much as decoding: 10 ms at the worst.
-#: Callbacks have some hundred bytes, seldom two thousand.
+#: Largest request, in bytes, that is tried as other callbacks. Each try may cost as much as decoding: at worst 10 ms.
+#: Callbacks have some hundred bytes, rarely two thousand.
 _MOST_BYTES: Final = 4096
-#: Fields that another callback must find, so that a chance likeness is not called one.
+#: Fields that another callback has to find, so that a coincidence is not reported.
 _LEAST_FIELDS: Final = 3
-#: Other callbacks that are named, where several fit equally well: Viber's and Messenger's receipts are alike.
+#: Reported callbacks, if several fit equally well: Viber's and Messenger's receipts are similar.
 _MOST_NAMED: Final = 3
 
 
 def explained(
     error: CallbackRejected, callback: object, request: CallbackRequest, context: DecodeContext
 ) -> CallbackRejected:
-    """Return the rejection with what was probably meant behind its reason, where anything else fits.
+    """Return a rejection whose reason names the callbacks that fit better, if there are any.
 
     Args:
-        error: as the callback's decoder raised it.
-        callback: that callback; of one that is not built in nothing is known.
-        request: what was decoded.
-        context: of the path.
+        error: raised by the callback's decoder.
+        callback: the path's callback; there is no guess for a callback that is not built in.
+        request: the authentic part of the request.
+        context: configuration of the path.
     """
     if not isinstance(callback, Callback) or len(request.body) + len(request.query) > _MOST_BYTES:
         return error
@@ -58,7 +58,14 @@ def _hints(callback: Callback, request: CallbackRequest, context: DecodeContext)
 
 
 def likely(callback: Callback, payload: Payload, request: CallbackRequest, context: DecodeContext) -> list[str]:
-    """Return the names of the other callbacks that read most of a payload; none where none reads much."""
+    """Return the names of the other callbacks that decode most of a payload.
+
+    Args:
+        callback: the path's callback.
+        payload: the fields of the request.
+        request: the authentic part of the request.
+        context: configuration of the path.
+    """
     readings = [one for one in (payload, enclosed(payload)) if one is not None]
     scores = {
         other.name: max(_score(other, one, request, context) for one in readings)
@@ -74,12 +81,12 @@ def likely(callback: Callback, payload: Payload, request: CallbackRequest, conte
 
 
 def _known(callback: Callback, payload: Payload) -> int:
-    """Names of a payload that a callback knows: it is this callback, and lacks something, where no other knows more."""
+    """Return how many fields of a payload a callback knows. The most is the likeliest, even with a missing field."""
     return max(len(shape.plan.known.intersection(payload.fields)) for shape in callback.shapes)
 
 
 def _score(callback: Callback, payload: Payload, request: CallbackRequest, context: DecodeContext) -> int:
-    """Fields that the callback finds in a payload, less those that it does not know; 0 where it rejects it."""
+    """Return the decoded fields of a payload minus its unknown fields; 0 if the callback rejects it."""
     scope = Scope(context.zone, max_items=context.max_items, country=context.country)
     try:
         items = callback.split(payload, request, context, scope)
@@ -103,5 +110,5 @@ def _either(names: Sequence[str]) -> str:
 
 
 def _identifying(callback: Callback) -> tuple[str, ...]:
-    """The vendor's names of what a callback needs, at the top of the body: ``statuses``, ``messageid``."""
+    """Return the vendor's names of the required fields at the top of the body: ``statuses``, ``messageid``."""
     return tuple(dict.fromkeys(shape.vendor_name().partition(".")[0] for shape in callback.shapes))

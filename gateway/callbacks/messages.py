@@ -1,4 +1,4 @@
-"""What all messages have in common, whichever channel they come by: their outcome, and an id for each that came in."""
+"""Common parts of the messages of all channels: their outcome, and an id for each incoming message."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import orjson
 from gateway.callbacks.fields import Scope, flag
 from gateway.callbacks.plan import Field
 
-#: Status to whether the message was delivered and whether that is settled. Left out is what a status does not say.
+#: Status → ``delivered`` and ``final``. A value that a status does not imply is omitted.
 _OUTCOMES: Final[Mapping[str, Mapping[str, bool]]] = {
     "sent": {"delivered": False, "final": False},
     "delivered": {"delivered": True, "final": True},
@@ -33,20 +33,31 @@ DELIVERY_LINES: Final = (Field("delivered", "", flag, "By the status"), Field("f
 
 
 def settle_delivery(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """Say whether the message was delivered and whether that is settled, by its status: a finish of its shape."""
+    """Set ``delivered`` and ``final`` by the status: a finish of a shape.
+
+    Args:
+        data: of the event; changed in place.
+        source: the vendor's fields.
+        scope: of the callback.
+    """
     said = _OUTCOMES.get(data.get("status", ""))
     if said is not None:
         data.update(said)
 
 
-#: What distinguishes one incoming message from another. Changing this changes ids.
+#: Fields that distinguish incoming messages. A change of this list changes ids.
 _CONTENT: Final = ("channel", "from", "to", "sent_at", "kind", "text", "media", "reply_to")
 
 
 def message_id(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """Give an incoming message to which the vendor gives no id one that is made of its content: a finish.
+    """Set an id, derived from the content, for an incoming message without one: a finish of a shape.
 
-    The same message again has the same id, on any machine; two equal texts of one sender at two times have two.
+    A repeat of the message has the same id, on any machine. Equal texts of one sender at two times have different ids.
+
+    Args:
+        data: of the event; changed in place.
+        source: the vendor's fields.
+        scope: of the callback.
     """
     if "message_id" not in data:
         content = orjson.dumps([data.get(name) for name in _CONTENT], option=orjson.OPT_SORT_KEYS)

@@ -1,7 +1,7 @@
-"""Money and rates as decimal strings, the one place for it: never a float, never an exponent.
+"""Convert money and rates to decimal strings, without floats and exponents. No other module does.
 
 The vendor sends amounts as strings in SMS, voice, DID and email and as numbers elsewhere (protocol.md, E9).
-A string is kept digit by digit (``0.0360`` stays so); a number is written the shortest way that is exact.
+A string keeps its digits (``0.0360`` is unchanged); a number gets its shortest exact notation.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Any, Final
 
 _PLAIN: Final = re.compile(r"-?\d{1,40}(?:\.\d{1,40})?", re.ASCII)
 
-#: Digits on either side of the point. No amount has more; ten times more would let 12 bytes (``1e-400``)
-#: become a text of hundreds.
+#: Digits on either side of the decimal point. No amount has more; with ten times more, 12 bytes (``1e-400``)
+#: could become a text of hundreds of digits.
 _MOST_DIGITS: Final = 40
-#: Units of one message or call; more are a mistake, and no total is made of them.
+#: Units of one message or call; a larger number is an error of the sender and gets no total.
 _MOST_UNITS: Final = 10**9
 
 
 def decimal(value: object) -> str | None:
-    """The amount in plain digits; None for a blank.
+    """Return an amount in plain digits; None for an empty value.
 
     Raises:
-        ValueError: not a finite number, or one with more digits than any amount has.
+        ValueError: the value is not a finite number, or has too many digits for an amount.
     """
     if type(value) is str:
         if _is_plain(value) if len(value) <= _MOST_DIGITS else _PLAIN.fullmatch(value):
@@ -51,29 +51,34 @@ def decimal(value: object) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _is_plain(text: str) -> bool:
-    """Whether a short text is an amount; remembered, as there are few prices."""
+    """Return whether a short text is an amount; cached, as there are few prices."""
     return _PLAIN.fullmatch(text) is not None
 
 
 def total(amounts: list[str]) -> str:
-    """The sum of amounts made by :func:`decimal`, exact."""
+    """Return the exact sum of amounts in the form of :func:`decimal`."""
     with localcontext(prec=4 * _MOST_DIGITS):
         return format(sum(map(Decimal, amounts), Decimal(0)), "f")
 
 
 @lru_cache(maxsize=1024)
 def times(unit: str, count: int) -> str:
-    """Return the amount of so many units, exact; remembered, as there are few prices."""
+    """Return the exact amount of ``count`` units; cached, as there are few prices.
+
+    Args:
+        unit: amount of one unit, in the form of :func:`decimal`.
+        count: number of units.
+    """
     with localcontext(prec=4 * _MOST_DIGITS):
         return format(Decimal(unit) * count, "f")
 
 
 def add_total(price: dict[str, Any], count: object) -> None:
-    """Add ``total`` to a price whose ``unit`` is known, where the number of units is known too.
+    """Add ``total`` to a price if its ``unit`` and the number of units are known.
 
     Args:
-        price: member ``price`` of an event's ``data``.
-        count: of billed units; anything but a positive integer says nothing.
+        price: member ``price`` of an event's ``data``; changed in place.
+        count: number of billed units; other values than positive integers are ignored.
     """
     unit = price.get("unit")
     if unit is not None and type(count) is int and 0 < count < _MOST_UNITS:

@@ -33,7 +33,7 @@ from gateway.callbacks.shape import Shape, in_turn
 from gateway.callbacks.vocabulary import CALL_STATUS, HANGUP_BY, NUMBER_TYPE, VERIFY_STATUS, YES_NO
 from gateway.callbacks.vocabulary import CHECK_STATUS as CHECK_WORDS
 
-#: ``code`` of section 25, and the one failure that the newer page shows.
+#: ``code`` of section 25, and the failure on the newer page.
 CHECK_STATUS: Final = {
     "0": "ok",
     "103": "internal_error",
@@ -64,7 +64,7 @@ _YES_NO: Final = words({"YES": "yes", "NO": "no", "UNKNOWN": "unknown"}, YES_NO)
 
 
 def _with_country(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """The answer names the country code of the number that was asked about."""
+    """Add the country code of the answer to the checked number."""
     code = data.get("basic", {}).get("country_code")
     if code and "phone_national" in data:
         number = phones.with_country(written(source["phone"]), code)
@@ -123,7 +123,7 @@ NUMBER_CHECK: Final = Shape(
 
 _PNS_STATUS: Final = {"0": "unknown", "1": "ended", "2": "ended_abnormally"}
 
-#: A leg of the newer version; the meanings table of that version was not read, so its codes stay codes.
+#: A leg of the newer version; the meanings of its codes are unknown, so they are passed on as codes.
 _LEG: Final = objects(
     (
         Field("leg_code", "callType", code),
@@ -148,22 +148,22 @@ _LEG: Final = objects(
 
 
 def _from_legs(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """The newer version has its times in the legs: one to each phone, or to the platform that joins them.
+    """Derive the call from its legs, which have the times in the newer version: one leg to each phone or the platform.
 
-    The page does not say what they make of the call; this is decided here. The caller's leg is answered first, often
-    by the platform, while the other phone still rings. People talk once every leg was answered: so only then was the
-    call, from the latest of those times on. How long, and the recording of it, is told by the leg answered last, or
-    by the one before it where that one is silent. A call with a leg that was not answered has the duration of that
-    leg, and no answer. It lasts from the first start to the last end in any case; one leg alone is the call.
+    The page does not define the call by its legs; this function does. The caller's leg is answered first, often by the
+    platform, while the other phone still rings. The conversation begins when every leg was answered, so the call was
+    answered at the latest of these times. Its duration and recording are those of the leg that was answered last, or of
+    the one before it if that leg has none. A call with an unanswered leg has the duration of this leg and no answer. In
+    each case the call lasts from the first start to the last end. A single leg is the call.
 
-    Why it ended is what the legs agree on, or what the one leg that was not answered says: no page says which of
-    several ended the call, so nothing is said of one that was chosen by its place.
+    The hang-up is the common one of all legs, or that of the only unanswered leg. The page does not define which leg
+    ended the call, so no leg is selected by its position.
     """
     legs = data.get("legs")
     if not legs:
         return
     unanswered = [leg for leg in legs if "answered_at" not in leg]
-    # Of legs answered in the same second the later in the list, as the examples list them in the order dialled.
+    # Of legs answered in the same second, the later in the list: the examples list them in the order of dialling.
     telling = unanswered or sorted(legs, key=itemgetter("answered_at"))[::-1]
     for leg in legs:
         if "hangup" in leg:
@@ -187,7 +187,7 @@ def _first(legs: Sequence[Mapping[str, Any]], name: str) -> Any:
 
 
 def _agreed(legs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The hang-up of these legs where they say the same of it; who hung up is a code of the leg's own."""
+    """Return the hang-up that all legs have in common, without the party that hung up, which is specific to a leg."""
     if len(legs) == 1:
         return {name: value for name, value in legs[0].get("hangup", {}).items() if name != "by_code"} or None
     said = [{name: value for name, value in leg.get("hangup", {}).items() if name != "by_code"} for leg in legs]
@@ -204,7 +204,7 @@ PNS_CALL: Final = Shape(
     required="call_id",
     key=("call_id",),
     time=("ended_at", "answered_at", "started_at"),
-    # The caller dials the privacy number, which the platform joins to the callee.
+    # The caller dials the privacy number, which the platform connects to the callee.
     constants={"channel": "voice", "product": "pns", "state": "ended", "direction": "inbound"},
     known=("businessId", "pnsType", "id"),
     finish=in_turn(_from_legs, settle_record),
@@ -270,7 +270,7 @@ PNS_ERROR: Final = Shape(
 
 
 def split_pns(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
-    """An error names the request, and no call."""
+    """Select call or error: an error has a request and no call."""
     is_call = payload.has("callId") or payload.has("callStatus") or payload.has("legList")
     shape = PNS_ERROR if payload.has("requestId") and not is_call else PNS_CALL
     return ((shape, payload.fields, payload.raw, ""),)

@@ -1,12 +1,12 @@
-"""A request's bytes to named fields, whatever the content type says.
+"""Parse a request's bytes to named fields, independent of the content type.
 
-Senders name a wrong type or none (protocol.md, E5), put form fields into the query, the body or both
-(sections 1 and 4), and send JSON where a form is documented and the reverse. The bytes decide: what begins
-with ``{`` is JSON, anything else is a form. What was packed once more than any page says is unpacked: JSON in a JSON
-string, in a field of a form, a form whose ``&`` went through HTML. Each is drift, as is an undeclared character set.
+Senders declare a wrong type or none (protocol.md, E5), put form fields into the query, the body or both
+(sections 1 and 4), and send JSON in place of a documented form and the reverse. The bytes decide: a body that begins
+with ``{`` is JSON, any other body is a form. Undocumented additional layers are removed: JSON in a JSON string, JSON in
+a field of a form, a form whose ``&`` was escaped for HTML. Each is drift, and so is an undeclared character set.
 
-A field that is in query and body has the body's value: the query is set up once, with the address, and the body is
-made for the callback. A difference is drift.
+A field in both query and body has the value of the body: the query is configured once, with the address, and the body
+is created for the callback. A difference is drift.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ from gateway.errors import CallbackRejected
 
 Layout = Literal["form", "json"]
 
-#: Values that say as little as an absent field. A tuple made once, as every callback of two shapes asks.
+#: Values that are equivalent to an absent field. Created once, as every callback with two shapes uses it.
 _NOTHING: Final[tuple[Any, ...]] = (None, {}, [])
 _NO_WORDS: Final = frozenset({"", *NULL_WORDS})
 _ESCAPED_BRACE: Final = frozenset({b"%7B", b"%7b"})
 _BOUNDARY: Final = b"--"
 _LINE_ENDS: Final = b"\r\n\t"
-#: First bytes of what is neither a plain form nor a JSON object: escaped JSON, JSON in a string, an array, a mark of
-#: UTF-16. A look at one byte spares all others the question.
+#: First bytes of a body that is neither a plain form nor a JSON object: escaped JSON, JSON in a string, an array, a
+#: byte order mark of UTF-16. For other bodies the test of one byte replaces all these checks.
 _UNUSUAL: Final = frozenset({b"%", b'"', b"[", b"\0", b"\xfe", b"\xff"})
-#: A separator of fields that went through HTML. In a form that was written by its rules nothing looks like it.
+#: A field separator that was escaped for HTML. A correctly encoded form contains no such text.
 _ESCAPED_SEPARATOR: Final = re.compile(rb"&amp;(?=[A-Za-z_][\w.-]*+=)")
-#: How often a JSON text may be in a string of another.
+#: Levels of JSON texts inside JSON strings.
 _MOST_STRINGS: Final = 3
-#: Names of a field in which senders put the whole callback.
+#: Names of fields in which senders put the whole callback.
 _ENCLOSING: Final = ("data", "payload", "json", "body", "params", "request", "callback", "jsonData", "jsonStr")
 
 
 class Payload(NamedTuple):
-    """What one request says. (A tuple: made for each request, and a frozen dataclass costs three times as much.)
+    """The fields of one request. (A tuple, as one is created for each request: a dataclass costs three times as much.)
 
     Args:
         fields: parsed, for the converters.
         raw: the fields as received, for ``data.raw`` of a callback with one event.
-        canonical: equal for equal fields, for the event's id.
-        text: the JSON object's bytes; None for a form.
-        duplicates: names that one JSON object has more than once; the last one counts. (Of a form's fields with one
-            name the first that is not empty counts, and ``raw`` has all of them.)
+        canonical: equal for equal fields; the event's id is derived from it.
+        text: bytes of the JSON object; None for a form.
+        duplicates: repeated names in one JSON object; the last value is used. (Of a form's fields with one name the
+            first non-empty value is used, and ``raw`` has all values.)
     """
 
     fields: dict[str, Any]
@@ -62,25 +62,25 @@ class Payload(NamedTuple):
     notes: tuple[tuple[str, str], ...] = ()
 
     def lossless(self) -> dict[str, Any]:
-        """The fields for taking them apart and writing parts again."""
+        """Return the fields for splitting and serialising parts of them, with numbers as written."""
         return self.fields if self.text is None else jsontext.lossless(self.text)
 
     def has(self, name: str) -> bool:
-        """Whether the field has a value: absent, null and empty say the same (protocol.md, E6)."""
+        """Return whether a field has a value: absent, null and empty are equivalent (protocol.md, E6)."""
         value = self.fields.get(name)
         return value not in _NO_WORDS if type(value) is str else value not in _NOTHING
 
 
 def read(request: CallbackRequest, layout: Layout, credential_fields: frozenset[str]) -> Payload:
-    """Read query and body.
+    """Parse query and body.
 
     Args:
         request: the request.
-        layout: what the vendor documents; with ``json`` the query counts only when the body holds a form or nothing.
-        credential_fields: names of query and form fields that are the gateway's own token: skipped.
+        layout: the documented layout; with ``json`` the query is used only if the body is a form or empty.
+        credential_fields: names of query and form fields with the gateway's own token, which are skipped.
 
     Raises:
-        CallbackRejected: the declared format does not parse.
+        CallbackRejected: the body cannot be parsed.
     """
     body, query = request.body, request.query
     codecs = declared(request.headers.get("content-type", ""))
@@ -114,7 +114,7 @@ def _read(
     decoding: Decoding,
     notes: list[tuple[str, str]],
 ) -> Payload:
-    """Read what may be in any layout and character set."""
+    """Parse a body of any layout and character set."""
     query = request.query
     body = _out_of_strings(decoding.body(request.body), decoding, notes)
     parsed = None
@@ -137,7 +137,7 @@ def _read(
 
 
 def _separated(data: bytes, notes: list[tuple[str, str]]) -> bytes:
-    """A form with ``&`` between its fields, where they went through HTML."""
+    """Return a form with ``&`` between its fields, if its separators were escaped for HTML."""
     if b"&amp;" not in data:
         return data
     separated = _ESCAPED_SEPARATOR.sub(b"&", data)
@@ -147,7 +147,7 @@ def _separated(data: bytes, notes: list[tuple[str, str]]) -> bytes:
 
 
 def _refuse_other_json(body: bytes, layout: Layout) -> None:
-    """What is JSON but no object is called what it is; what is neither JSON nor a form is no JSON."""
+    """Reject JSON that is not an object, with its kind, and a body that is neither JSON nor a form."""
     kind = jsontext.kind(body)
     if kind is not None:
         raise CallbackRejected(f"a JSON {kind}, where an object is expected")
@@ -156,7 +156,7 @@ def _refuse_other_json(body: bytes, layout: Layout) -> None:
 
 
 def _out_of_strings(body: bytes, decoding: Decoding, notes: list[tuple[str, str]]) -> bytes:
-    """The text in a JSON string, where the body is one: a callback that was written as JSON twice."""
+    """Return the text of a body that is a JSON string: a callback that was serialised twice."""
     for _ in range(_MOST_STRINGS):
         text = body.removeprefix(UTF_8_MARK).strip()
         if text[:1] != b'"':
@@ -180,7 +180,7 @@ def _parsed(body: bytes, decoding: Decoding) -> jsontext.JsonText:
 
 
 def _escaped_object(body: bytes, decoding: Decoding) -> jsontext.JsonText | None:
-    """JSON that was percent-encoded as a whole; None for a form whose first name only begins like that."""
+    """Return a JSON object that was percent-encoded as a whole; None for a form whose first name begins like one."""
     try:
         return _parsed(unescaped_bytes(body.replace(b"+", b" ")), decoding)
     except CallbackRejected:
@@ -199,7 +199,7 @@ def _body_pairs(body: bytes, decoding: Decoding) -> list[tuple[str, str]]:
 
 
 def _query_pairs(query: bytes, decoding: Decoding) -> list[tuple[str, str]]:
-    """The fields of a query: in UTF-8 where they can be, as the content type speaks of the body."""
+    """Return the fields of a query, in UTF-8 if possible, because the content type describes the body only."""
     if not query:
         return []
     try:
@@ -219,7 +219,7 @@ def _of_pairs(
     credential_fields: frozenset[str],
     notes: list[tuple[str, str]],
 ) -> Payload:
-    """The fields of body and query. Of one that is in both the body's counts, where it says anything."""
+    """Merge the fields of body and query. The body's value of a field is used if it is not empty."""
     fields = body + query
     single = dict(fields)
     if credential_fields and not credential_fields.isdisjoint(single):
@@ -240,7 +240,7 @@ def _of_pairs(
 
 
 def _with_query(parsed: jsontext.JsonText, query: list[tuple[str, str]], notes: list[tuple[str, str]]) -> Payload:
-    """A JSON body on a form callback: fields of the query count where the body says nothing."""
+    """Merge a JSON body on a form callback with its query: the query's fields are used if the body has no value."""
     sent = dict(query)
     if not sent:
         return _of_object(parsed)
@@ -253,7 +253,7 @@ def _with_query(parsed: jsontext.JsonText, query: list[tuple[str, str]], notes: 
 
 
 def _differences(query: list[tuple[str, str]], fields: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A note for each name whose value in the query is another one than the one that counts."""
+    """Return a drift note for each name whose value in the query differs from the used one."""
     notes = {}
     for name, value in query:
         counts = fields[name]
@@ -265,10 +265,10 @@ def _differences(query: list[tuple[str, str]], fields: Mapping[str, Any]) -> lis
 
 
 def enclosed(payload: Payload) -> Payload | None:
-    """Return the callback in one field of another object or form, such as ``data={…}``; None where there is none.
+    """Return the callback inside one field of another object or form, such as ``data={…}``; None if there is none.
 
-    For a payload that makes no event by itself. The fields beside that one are kept; where both have a name, the inner
-    one counts.
+    It is called for a payload that yields no event by itself. The other fields are kept; for a name in both, the inner
+    value is used.
     """
     fields = payload.fields
     names = list(fields) if len(fields) == 1 else [name for name in _ENCLOSING if name in fields]
@@ -291,7 +291,7 @@ def enclosed(payload: Payload) -> Payload | None:
 
 
 def _inner(value: object) -> jsontext.JsonText | None:
-    """The JSON object in a field: itself, or its text, which may have been written as JSON twice."""
+    """Return the JSON object of a field, or in its text, which may have been serialised twice."""
     try:
         if type(value) is dict:
             return jsontext.parse(orjson.dumps(value))

@@ -1,10 +1,10 @@
-"""Phone numbers: which ones are certain, the one place for it (ITU-T E.164).
+"""Normalise phone numbers (ITU-T E.164), and decide whether their country is certain. No other module does.
 
-A number gets its ``+`` only where the country code is certain: a mark says so (``+``, ``00``, in a form a bare ``+``
-that arrives as a space), the vendor's page states it, a field of the callback carries the code, or the path's
-``default_country`` is configured. Then the code must exist and the number must have a length of that country, so
-that a short code or a national number is not taken for one abroad. Any other digits stay digits, and the event says
-so in a flag. What is no number (SIP addresses, sender names, masked numbers) is kept as the text it is.
+A number gets a ``+`` only if its country code is certain: the number has a mark (``+``, ``00``, or in a form a raw
+``+`` that arrives as a space), the vendor's page states it, a field of the callback has the code, or the path's
+``default_country`` is configured. The code has to exist and the number must have a length of that country, so that a
+short code or a national number is not treated as a foreign one. Other digits stay digits, and the event has a flag. A
+text that is not a number (SIP addresses, sender names, masked numbers) is kept unchanged.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from typing import Final, NamedTuple
 from gateway.callbacks.country_codes import NATIONAL_LENGTHS
 
 _FILLING: Final = str.maketrans("", "", " -.()/\t\u00a0\u2010\u2011\u2012\u2013")
-#: As people write the trunk zero of a national number behind a country code: +44 (0)20 7946 0958.
+#: The trunk zero of a national number behind a country code, as people write it: +44 (0)20 7946 0958.
 _TRUNK_ZERO: Final = "(0)"
-#: Where the 0 before a national number is part of it.
+#: Countries in which the leading 0 is part of the national number.
 _ZERO_STAYS: Final = frozenset({"39", "378"})
-#: Characters of a number with its filling; longer texts are none.
+#: Characters of a number with separators; longer texts are not numbers.
 _LONGEST: Final = 40
 
 
 class Number(NamedTuple):
-    """A phone number as it is shown.
+    """A normalised phone number.
 
     Args:
-        text: E.164 with ``+`` where that is certain, else digits, else the text as it came.
-        is_national: the text is digits whose country is not certain.
+        text: E.164 with ``+`` if the country is certain, otherwise digits, otherwise the received text.
+        is_national: whether the text is digits whose country is not certain.
     """
 
     text: str
     is_national: bool
 
 
-#: How a number is read: :func:`certain` or :func:`uncertain`.
+#: :func:`certain` or :func:`uncertain`.
 Read = Callable[[str, str], Number]
 _Lengths = frozenset[int]
 
 
 def _tables() -> tuple[dict[str, _Lengths], dict[str, tuple[str, dict[str, _Lengths]]]]:
-    """Return the lengths of whole numbers: by their first three digits, and then by the digit behind the code, too."""
+    """Return the lengths of complete numbers by their first three digits, and by code and first national digit."""
     any_length: dict[str, _Lengths] = {}
     by_digit: dict[str, tuple[str, dict[str, _Lengths]]] = {}
     for line in NATIONAL_LENGTHS.splitlines():
@@ -63,21 +63,21 @@ _LENGTHS, _BY_DIGIT = _tables()
 
 
 def has_country(digits: str) -> bool:
-    """Whether these digits begin with a country code that exists and have a length of that country."""
+    """Return whether digits begin with an existing country code and have a length of that country."""
     return len(digits) in _LENGTHS.get(digits[:3], ())
 
 
 def is_country_code(code: str) -> bool:
-    """Whether this country code exists."""
+    """Return whether a country code exists."""
     return code.isdecimal() and _BY_DIGIT.get((code + "00")[:3], ("",))[0] == code
 
 
 def certain(text: str, country: str = "") -> Number:
-    """Return a number whose country code the page states or a mark shows.
+    """Return a number that has its country code by the vendor's page or by a mark.
 
     Args:
-        text: as the vendor wrote it.
-        country: country code of the path's ``default_country``, for a number that has none after all.
+        text: as received.
+        country: country code of the path's ``default_country``, for a number without a code.
     """
     if text.isdigit() and has_country(text):
         return Number("+" + text, False)
@@ -85,17 +85,17 @@ def certain(text: str, country: str = "") -> Number:
 
 
 def uncertain(text: str, country: str = "") -> Number:
-    """Return a number of which no page says that it has its country code; arguments as :func:`certain`."""
+    """Return a number for which no page states a country code; arguments as of :func:`certain`."""
     return _read(text, country, is_stated=False)
 
 
 def with_country(text: str, code: str, *, is_stated: bool = False) -> Number:
-    """Return a number whose country code a field of its own names; the number may have it already or not.
+    """Return a number whose country code is in a separate field; the number may or may not include it.
 
     Args:
-        text: as the vendor wrote it.
-        code: the country code, digits; anything else counts as none.
-        is_stated: the page says that the number has its code: decides where both readings have a right length.
+        text: as received.
+        code: the country code, digits; another value is ignored.
+        is_stated: whether the page states that the number includes its code; decides if both readings are valid.
     """
     if text.startswith(code) and text.isdigit() and _fits(text) and (is_stated or not _fits(code + text)):
         return Number("+" + text, False)
@@ -122,7 +122,7 @@ def _read(text: str, country: str, *, is_stated: bool) -> Number:
 
 
 def _in_country(digits: str, country: str, *, is_stated: bool) -> str:
-    """Return the digits with the code of this country, whether they had it or not; empty where both may be."""
+    """Return the digits with the country code, whether they included it or not; empty if both readings are valid."""
     national = digits[1:] if digits[0] == "0" and country not in _ZERO_STAYS else digits
     if digits.startswith(country) and _fits(digits):
         return digits if is_stated or not _fits(country + national) else ""
@@ -130,6 +130,6 @@ def _in_country(digits: str, country: str, *, is_stated: bool) -> str:
 
 
 def _fits(digits: str) -> bool:
-    """:func:`has_country`, by the first digit of the national number too."""
+    """Return whether :func:`has_country` holds, also by the first digit of the national number."""
     code, lengths = _BY_DIGIT.get(digits[:3], ("", {}))
     return len(digits) > len(code) and len(digits) in lengths.get(digits[len(code)], ())

@@ -1,12 +1,12 @@
 """A table of fields, compiled once into a function (:mod:`gateway.callbacks.plan_code`).
 
-A table line says: our name <- vendor name(s), by which converter. Dots descend on the vendor's side
-(``callInfoDetail.callID``) and make one nested object on ours (``hangup.cause``). Where the vendor's side has
-several names the first that gives a value wins.
+A line of a table maps one or several vendor names to a name in ``data``, with a converter. Dots descend on the vendor's
+side (``callInfoDetail.callID``) and create one nested object in ``data`` (``hangup.cause``). Of several vendor names
+the first with a value is used.
 
-What the walk takes from vendors (protocol.md, E1 and E6): absent, null and ``""`` are the same; an object
-where the page says so, or a list with the object in it, or a string that holds its JSON; a known name in
-another letter case or with other separators is understood, and counted as drift.
+Accepted variants of vendors (protocol.md, E1 and E6): absent, null and ``""`` are equivalent; an object may be a list
+with this object, or a string with its JSON; a known name in another case or with other separators is accepted and
+counted as drift.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gateway.callbacks.meanings import MEANINGS
 from gateway.callbacks.phones import Read, certain
 from gateway.callbacks.plan_code import Leaf, Run, compiled
 
-#: What a converter may raise for a value that it cannot use.
+#: Errors of a converter for an unusable value.
 UNUSABLE: Final = (ValueError, TypeError, LookupError, ArithmeticError)
 
 
@@ -31,12 +31,11 @@ class Field:
     """One line of a table.
 
     Args:
-        name: in ``data``; ``a.b`` is member ``b`` of object ``a``.
-        source: the vendor's name, or several in order of preference; dots descend. Empty for a field that the
-            shape's ``finish`` sets, which is here for the schema's sake.
-        convert: how the value is read.
-        note: for the documents: what is particular to this type. What the name means in all types is in
-            :mod:`gateway.callbacks.meanings`.
+        name: name in ``data``; ``a.b`` is member ``b`` of object ``a``.
+        source: the vendor's name, or several in order of preference; dots descend. Empty for a field that the shape's
+            ``finish`` sets; the line then only defines its schema.
+        convert: converts the value.
+        note: documentation of this type. :mod:`gateway.callbacks.meanings` has the meaning in all types.
     """
 
     name: str
@@ -50,10 +49,10 @@ class Field:
         return (self.source,) if isinstance(self.source, str) else self.source
 
     def schema(self, *, is_item: bool = False) -> dict[str, Any]:
-        """Return the JSON Schema of this field: its meaning, and in ``x-source`` where it comes from in this type.
+        """Return the JSON Schema of this field, with its meaning, and its source in ``x-source``.
 
         Args:
-            is_item: it is a member of the objects of a list, where its note is what it means.
+            is_item: whether it is a member of the objects of a list; its note is then its meaning.
         """
         vendor = " or ".join(f"`{source}`" for source in self.sources if source)
         meaning = (is_item and self.note) or MEANINGS.get(self.name, self.note)
@@ -66,7 +65,7 @@ class Field:
 def coded(
     name: str, code_name: str, source: str | tuple[str, ...], word: Converter, code: Converter = code_text
 ) -> tuple[Field, Field]:
-    """Two lines for one enumeration: our word, and the vendor's code beside it."""
+    """Return two lines for one enumeration: the word, and the vendor's code beside it."""
     return Field(name, source, word), Field(code_name, source, code)
 
 
@@ -76,28 +75,28 @@ def phone_number(
     note: str = "",
     read: Read = certain,
 ) -> tuple[Field, Field]:
-    """Two lines for one phone number: the number, and the flag of one whose country is not certain.
+    """Return two lines for one phone number: the number, and the flag of a number whose country is not certain.
 
     Args:
-        name: in ``data``.
+        name: name in ``data``.
         source: the vendor's name, or several.
         note: see :class:`Field`.
-        read: :func:`~gateway.callbacks.phones.certain` where the page states that these numbers have their country
-            code, else :func:`~gateway.callbacks.phones.uncertain`.
+        read: :func:`~gateway.callbacks.phones.certain` if the page states that these numbers have their country code,
+            otherwise :func:`~gateway.callbacks.phones.uncertain`.
     """
     flag_name = f"{name}_national"
     return Field(name, source, phone(flag_name, read), note), Field(flag_name, "", flag)
 
 
 class Plan:
-    """A table, compiled when the first callback comes that it reads.
+    """A table, compiled when it converts its first callback.
 
-    Lines are kept in two lists: those that make a member of ``data`` from one place, nearly all of them, and
-    those that make a member of an object in it or look in several places. The first need no look at what is there.
+    Lines are in two lists: those that set a member of ``data`` from one vendor field, nearly all, and those that set a
+    member of a nested object or use several vendor fields. The former need no test of existing values.
 
     Args:
         fields: the table.
-        known: vendor names, with dots, that are documented and have no line of their own: no drift, ``raw`` has them.
+        known: documented vendor names, with dots, without a line: they are no drift, and ``raw`` has them.
     """
 
     __slots__ = ("_children", "_folded", "_nested", "_path", "_plain", "known", "run")
@@ -129,14 +128,14 @@ class Plan:
         )
         self.known = frozenset(named | known_below.keys())
         self._folded = {_fold(name): name for name in sorted(self.known)}
-        #: Convert what a source holds into ``data``; what was never seen before goes to the scope.
+        #: Converts a source to ``data``; undocumented data is counted in the scope.
         self.run: Run = self._first_run
 
     def _first_run(self, source: dict[str, Any], data: dict[str, Any], scope: Scope) -> None:
         self.compile()(source, data, scope)
 
     def compile(self) -> Run:
-        """Write the walk out as a function, once, and keep it as :attr:`run`."""
+        """Compile the table to a function, once, and store it as :attr:`run`."""
         if self.run == self._first_run:
             names = {
                 "known": self.known,
@@ -156,7 +155,7 @@ class Plan:
     def _from_others(
         self, source: dict[str, Any], others: tuple[str, ...], convert: Convert, label: str, scope: Scope
     ) -> Any:
-        """What the next names say, where the first one holds a value that says nothing."""
+        """Return the value of the next names, if that of the first one is unusable."""
         for name in others:
             value = source.get(name)
             if value is None or value == "":
@@ -170,9 +169,13 @@ class Plan:
         return None
 
     def documented(self, source: dict[str, Any], scope: Scope) -> dict[str, Any]:
-        """Return the documented fields of ``source`` alone, at every level; the others are noted as drift.
+        """Return only the documented fields of ``source``, at every level; the others are counted as drift.
 
-        For fields that several items share: each item's decoding looks at all of them again.
+        It is for fields that several items have in common: each item converts all of them again.
+
+        Args:
+            source: the vendor's fields.
+            scope: of the callback.
         """
         if not self.known.issuperset(source):
             source = {name: value for name, value in self._understood(source, scope).items() if name in self.known}
@@ -184,7 +187,7 @@ class Plan:
         return found
 
     def _salvaged(self, failure: Exception, key: str, label: str, scope: Scope) -> Any:
-        """What is used of a value that its converter did not like: nothing, or what it says."""
+        """Return the usable value after a converter's error: that of :class:`Odd`, or None."""
         if isinstance(failure, Odd):
             if failure.code is not None:
                 scope.note(label, failure.code)
@@ -195,14 +198,14 @@ class Plan:
         return None
 
     def _as_object(self, key: str, value: object, scope: Scope) -> dict[str, Any] | None:
-        """The object in what came in its place, or None: a scalar is drift, unless a line of its own has read it."""
+        """Return the object in a value of another kind, or None; a scalar is drift, unless a line converts it."""
         inner = opened(value)
         if inner is None and not any(key == leaf[0] for leaf in (*self._plain, *self._nested)):
             scope.note("value", key, below=self._path)
         return inner
 
     def _understood(self, source: dict[str, Any], scope: Scope) -> dict[str, Any]:
-        """The same fields, with a known name in place of another spelling of it; the rest is unknown."""
+        """Return the fields with known names in place of their other spellings; other names are unknown."""
         found = dict(source)
         for name, value in source.items():
             if name not in self.known:
@@ -214,7 +217,12 @@ class Plan:
 
 
 def objects(fields: Iterable[Field], known: Iterable[str] = ()) -> Converter:
-    """A converter for a list of objects (or one object alone), each read by a table of its own."""
+    """Return a converter of a list of objects, or a single object, by a table.
+
+    Args:
+        fields: the table of an object.
+        known: documented vendor names without a line.
+    """
     table = tuple(fields)
     plan = Plan(table, known)
 
@@ -239,7 +247,7 @@ def objects(fields: Iterable[Field], known: Iterable[str] = ()) -> Converter:
 
 
 def opened(value: object) -> dict[str, Any] | None:
-    """The object in a one-element list or in a string of JSON; None where there is none."""
+    """Return the object in a list of one element or in a JSON string; None if there is none."""
     if type(value) is list:
         value = next(iter(value), None)
     elif type(value) is str and value.lstrip()[:1] in ("{", "["):
@@ -249,13 +257,13 @@ def opened(value: object) -> dict[str, Any] | None:
 
 
 def object_schema(table: Iterable[Field], *, is_item: bool = False) -> dict[str, Any]:
-    """Return the JSON Schema of the object that a table makes.
+    """Return the JSON Schema of the object that a table creates.
 
-    Nothing is required and more may come: vendors leave fields out.
+    No member is required, because vendors omit fields, and further members are allowed.
 
     Args:
-        table: its lines.
-        is_item: the objects are items of a list.
+        table: the lines.
+        is_item: whether the objects are items of a list.
     """
     properties: dict[str, Any] = {}
     for line in table:
@@ -269,7 +277,7 @@ def object_schema(table: Iterable[Field], *, is_item: bool = False) -> dict[str,
 
 
 def _set_flags(data: dict[str, Any], flags: list[Flag]) -> None:
-    """Set the flags of numbers whose country is not certain, each next to its number."""
+    """Set the flags of numbers whose country is not certain, each beside its number."""
     for group, flag_name, number in flags:
         holder = data.get(group, {}) if group else data
         if holder.get(number, "+")[:1] != "+":  # not where another line gave a number that is certain
@@ -282,7 +290,7 @@ def _target(name: str) -> tuple[str | None, str]:
 
 
 def _scalars_only(leaf: Leaf) -> Leaf:
-    """For a name that is an object on some pages and a scalar on others: the object is read by its own lines."""
+    """Return a leaf for a name that is an object on some pages: the lines of the object convert the object."""
     key, others, group, name, convert, label = leaf
 
     def scalar(value: Any, scope: Scope) -> Any:
@@ -292,7 +300,7 @@ def _scalars_only(leaf: Leaf) -> Leaf:
 
 
 def _first(source: dict[str, Any], names: tuple[str, ...]) -> Any:
-    """The value of the first of these names that has one."""
+    """Return the value of the first name that has one."""
     for name in names:
         value = source.get(name)
         if value is not None and value != "":

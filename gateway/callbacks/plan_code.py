@@ -1,10 +1,10 @@
-"""A table's walk as one Python function, written out and compiled once, as ``dataclasses`` does for ``__init__``.
+"""Compile a table to one Python function, as ``dataclasses`` does for ``__init__``.
 
-Walking through lists of lines costs a third of a decode: unpacking each line and asking for what is known when the
-table is. The function that is written here is the same walk with these questions answered. It is made when the first
-callback of its kind comes, not at import: a command that decodes nothing should not wait for it.
+Interpreting lists of lines costs a third of decoding: each line is unpacked, and tests whose results the table
+determines are repeated. The generated function does the same work without these tests. It is generated for the first
+callback of its kind, and not at import, so that commands that do not decode need not wait for it.
 
-For a line ``Field("status", "smsStatus", words(…))`` it reads::
+For a line ``Field("status", "smsStatus", words(…))`` the code is::
 
     v = get('smsStatus')
     if v or (v is not None and v != ''):
@@ -12,7 +12,7 @@ For a line ``Field("status", "smsStatus", words(…))`` it reads::
         except UNUSABLE as e: m = salvaged(e, 'smsStatus', 'status', scope)
         if m is not None: data['status'] = m
 
-Nothing but names of the tables, quoted by ``repr``, goes into the text: no value of a callback does.
+The code contains only names of the tables, quoted by ``repr``, and no value of a callback.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from gateway.callbacks.fields import Convert, Scope, text
 
-#: Vendor name, other names for it, our object and member, how it is read, and our whole name for labels.
+#: Vendor name, alternative names, object and member in ``data``, converter, and complete name for labels.
 Leaf = tuple[str, tuple[str, ...], str, str, Convert, str]
 Run = Callable[[dict[str, Any], dict[str, Any], Scope], None]
 
@@ -44,14 +44,14 @@ _TAIL: Final = """\
 def compiled(
     plain: Sequence[Leaf], nested: Sequence[Leaf], children: Sequence[tuple[str, Run]], names: Mapping[str, Any]
 ) -> Run:
-    """Return the walk of one table.
+    """Return the function of one table.
 
     Args:
-        plain: lines that make a member of ``data`` and look in one object.
-        nested: lines that make a member of an object in it, or give way to a line before them.
-        children: vendor's names of objects, and the walks of the tables below them.
-        names: what the text calls: ``known``, ``understood``, ``first``, ``from_others``, ``salvaged``, ``as_object``,
-            ``set_flags`` and ``UNUSABLE``.
+        plain: lines that set a member of ``data`` from one object.
+        nested: lines that set a member of a nested object, or yield to a line before them.
+        children: vendor names of objects, and the functions of their tables.
+        names: the names in the code: ``known``, ``understood``, ``first``, ``from_others``, ``salvaged``,
+            ``as_object``, ``set_flags`` and ``UNUSABLE``.
     """
     scope: dict[str, Any] = dict(names)
     lines = [_HEAD]

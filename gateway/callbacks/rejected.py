@@ -1,15 +1,15 @@
-"""An authentic callback that was not understood, kept whole as an event of ``callbacks.rejected``.
+"""Store an authentic request that cannot be decoded as an event of ``callbacks.rejected``.
 
-After a fix the same request is decoded again from it, by the same rule: where a signature was checked,
-``signed_headers`` names the headers that it covers, and these and the body are all that is decoded
-(:mod:`gateway.callbacks.signature`). The other parts are kept for people.
+After a fix the request is decoded again from this event, by the same rule: if a signature was checked,
+``signed_headers`` has the headers that it covers, and only these and the body are decoded
+(:mod:`gateway.callbacks.signature`). The other parts are for the reader.
 
-Everything that authenticates a request is cut out, so that its readers cannot send it again: tokens wherever they
-occur, as a proxy in front of us may repeat the whole address in headers of its own, and the headers with signatures,
-configured here or not. Bytes that are not UTF-8 are kept in base64.
+All credentials are removed, so that readers of the event cannot send the request: tokens in every place, because a
+proxy may repeat the whole address in its own headers, and headers with signatures, configured or not. Bytes that are
+not UTF-8 are stored in base64.
 
-The id is made of what is decoded, all headers included, since a decoder may look at any of them: two requests are one
-only if they would always be decoded alike.
+The id is derived from the decoded parts and all headers, since a decoder may read any of them: two requests have the
+same id only if every decoder treats them in the same way.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from gateway.event import Event, NotAnEvent, event_id, schema_url, schema_urn
 
 TOPIC: Final = "callbacks.rejected"
 TYPE: Final = "nxcloud.callback.rejected"
-#: Name that a request to an unknown path is kept under, in place of a callback's.
+#: Callback name of a stored request to an unknown path.
 UNKNOWN_PATH: Final = "unknown-path"
 
-#: Parts of names of headers that hold secrets, ours or others'.
+#: Parts of names of headers with secrets, the gateway's or others'.
 _SECRET_PARTS: Final = frozenset({"auth", "authorization", "cookie", "token", "secret", "password", "apikey"})
-#: Names of headers that hold a signature: ``sign``, ``x-hub-signature-256``, ``webhook-signature``, ``x-hmac``, …
+#: Names of headers with a signature: ``sign``, ``x-hub-signature-256``, ``webhook-signature``, ``x-hmac``, …
 _SIGNATURE_NAME: Final = re.compile(r"signature|hmac|(?<!de)(?<!as)sign(?:\d|[-_]|\Z)|(?:\A|[-_])sig(?:\d|[-_]|\Z)")
-#: The part of such a header that is looked for elsewhere: shorter ones occur by chance.
+#: The part of such a header that is searched in other parts: shorter texts occur by chance.
 _SIGNATURE_TEXT: Final = re.compile(r"[0-9A-Za-z+/_\-]{16,}")
 #: Such parts of one request. Senders have four at most (two signatures while a secret is rotated, in two headers).
 _MOST_TEXTS: Final = 16
-#: They belong to one transfer of a request: a proxy makes new ones for each.
+#: Headers of one transmission of a request: a proxy creates new ones for each.
 _OF_THE_TRANSFER: Final = frozenset({"traceparent", "tracestate"})
 
 #: JSON Schema of ``data``.
@@ -98,15 +98,15 @@ def rejected_event(
     credentials: Credentials | None = None,
     schema_base_url: str = "",
 ) -> Event:
-    """The whole request with the reason. The same request again gives the same id.
+    """Return an event with the whole request and the reason. A repeat of the request gets the same id.
 
     Args:
         callback: name of the callback.
-        account: the account of the path.
-        request: as it came.
-        error: why it was rejected.
-        credentials: of the path: its tokens are cut out of path, query, headers and body, its signature of all but the
-            body, and the event says which headers it covers.
+        account: account of the path.
+        request: as received.
+        error: reason of the rejection.
+        credentials: of the path. Its tokens are removed from path, query, headers and body, and its signature from all
+            parts except the body; the event has the names of the signed headers.
         schema_base_url: see :class:`~gateway.callbacks.callback.DecodeContext`.
     """
     signature = credentials.signature if credentials is not None else None
@@ -153,13 +153,13 @@ def unknown_path_event(
     authentic_for: Sequence[str],
     schema_base_url: str = "",
 ) -> Event:
-    """Keep a request to an unknown path, which nothing has authenticated.
+    """Return an event with an unauthenticated request to an unknown path.
 
     Args:
-        request: as it came.
-        secrets: the tokens of all paths; they are cut out.
-        nearest: the known path that was probably meant; empty where there is none.
-        authentic_for: paths whose checks it would have passed.
+        request: as received.
+        secrets: the tokens of all paths, which are removed.
+        nearest: the most similar known path; may be empty.
+        authentic_for: paths whose checks the request would have passed.
         schema_base_url: see :class:`~gateway.callbacks.callback.DecodeContext`.
     """
     event = rejected_event(UNKNOWN_PATH, None, request, CallbackRejected("unknown path"), secrets, schema_base_url)
@@ -170,10 +170,10 @@ def unknown_path_event(
 
 
 def request_from(event: Event) -> CallbackRequest:
-    """Return the part of the request that was decoded, to decode it once more.
+    """Return the decoded part of the stored request, to decode it again.
 
     Raises:
-        NotAnEvent: not an event made by :func:`rejected_event`.
+        NotAnEvent: the event was not created by this module.
     """
     data = event.data
     try:
@@ -192,7 +192,7 @@ def request_from(event: Event) -> CallbackRequest:
 
 
 def _without_tokens(request: CallbackRequest, credentials: Credentials) -> CallbackRequest:
-    """The request without the fields and segments that held a token, and with a mark where else one stood."""
+    """Return the request without fields and segments with a token, and with a mark in place of other tokens."""
     path = b"/".join(
         b"" if credentials.is_token(unquote_to_bytes(segment)) else segment
         for segment in request.path.encode("utf-8", "surrogateescape").split(b"/")
@@ -214,10 +214,11 @@ def _without_tokens(request: CallbackRequest, credentials: Credentials) -> Callb
 
 
 def _without_signatures(request: CallbackRequest, configured: str) -> CallbackRequest:
-    """The request without the headers that hold secrets or signatures, and with a mark where one is repeated.
+    """Return the request without headers of secrets or signatures, and with a mark in place of repeated ones.
 
     Args:
-        configured: name of the header that holds the path's own signature, in lower case; empty where none does.
+        request: as received.
+        configured: name of the header with the path's signature, in lower case; may be empty.
     """
     signatures = {name for name in request.headers if name == configured or _SIGNATURE_NAME.search(name)}
     headers = {
@@ -239,7 +240,7 @@ def _without_signatures(request: CallbackRequest, configured: str) -> CallbackRe
 
 
 def _in_address(signature: str) -> str:
-    """Match a signature in hex or base64, its characters percent-encoded or not."""
+    """Return a pattern of a signature in hex or base64, with raw or percent-encoded characters."""
     return re.escape(signature).replace(r"\+", r"(?:\+|%2B)").replace("/", "(?:/|%2F)")
 
 
@@ -253,7 +254,7 @@ def _is_secret(name: str) -> bool:
 
 
 def _canonical(request: CallbackRequest) -> bytes:
-    """Equal for requests that every decoder understands alike."""
+    """Return bytes that are equal for requests that every decoder treats in the same way."""
     headers = sorted((_clean(name), _clean(value)) for name, value in request.headers.items())
     kept = [pair for pair in headers if pair[0] not in _OF_THE_TRANSFER]
     head = orjson.dumps([request.method, _clean(request.path), kept])
@@ -273,5 +274,5 @@ def _bytes_of(data: dict[str, Any], name: str) -> bytes:
 
 
 def _clean(text: str) -> str:
-    """Header bytes that are not UTF-8 arrive as surrogate escapes, which JSON cannot hold."""
+    """Return a text without surrogate escapes of header bytes that are not UTF-8, which JSON cannot represent."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

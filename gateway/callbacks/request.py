@@ -1,4 +1,4 @@
-"""One callback as it came over the wire, free of any HTTP library."""
+"""One callback as received, independent of any HTTP library."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import NamedTuple
 
 
 class CallbackRequest(NamedTuple):
-    """What a decoder may look at: bytes and arrival time, nothing that blocks. (A tuple, as one is made for each
-    request: a frozen dataclass takes three times as long.)
+    """The input of a decoder: bytes and time of arrival, nothing that blocks.
+
+    It is a tuple, because one is created for each request: a frozen dataclass takes three times as long.
 
     Args:
         method: ``POST`` or ``GET``.
-        path: the request's path as received, without the query.
-        query: raw bytes after ``?``, still percent-encoded; blanks and non-ASCII bytes may be escaped or not.
-        headers: names in lower case; of a repeated header the values are joined with ``, ``.
-        body: the body's bytes, decompressed, at most ``ingest.max_body_bytes``.
-        received_at: arrival, timezone-aware UTC.
-        peer: the caller's address after trusted proxies, such as ``203.0.113.7``; empty when not known.
+        path: path as received, without the query.
+        query: raw bytes after ``?``, percent-encoded; spaces and non-ASCII bytes may be raw.
+        headers: names in lower case; the values of a repeated header are joined with ``, ``.
+        body: decompressed bytes of the body, at most ``ingest.max_body_bytes``.
+        received_at: time of arrival, timezone-aware UTC.
+        peer: the caller's address behind trusted proxies, such as ``203.0.113.7``; empty if not known.
     """
 
     method: str
@@ -31,14 +32,14 @@ class CallbackRequest(NamedTuple):
 
 
 def signed_part(request: CallbackRequest, signed_headers: Iterable[str]) -> CallbackRequest:
-    """Return what a signature over the body and these headers covers, and nothing else of the request.
+    """Return the part of a request that a signature over its body and some headers covers.
 
-    Method, path, query, the other headers and the address are replaced by constants, so a decoder that is given the
-    result cannot depend on bytes that were not authenticated.
+    Method, path, query, the other headers and the address are replaced by constants, so a decoder of the result cannot
+    depend on unauthenticated bytes.
 
     Args:
         request: as received.
-        signed_headers: names in lower case; a header that is missing is left out.
+        signed_headers: names in lower case; missing headers are omitted.
     """
     received = request.headers
     headers = {name: received[name].strip(" \t") for name in signed_headers if name in received}

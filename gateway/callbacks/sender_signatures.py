@@ -1,9 +1,9 @@
-"""The signatures of other senders: what each covers, and how it is checked.
+"""Signatures of other senders: the covered parts, and their checks.
 
-As everywhere, only signed bytes make an event (:mod:`gateway.callbacks.signature`):
+As for the vendor's signatures, only signed bytes become an event (:mod:`gateway.callbacks.signature`):
 
 =====================  ========================  ================================================================
-scheme                 a decoder sees            text under the HMAC
+scheme                 input of a decoder        text under the HMAC
 =====================  ========================  ================================================================
 ``hmac``               body                      the body
 ``standard-webhooks``  body, ``webhook-id``      ``<webhook-id>.<webhook-timestamp>.<body>``
@@ -13,18 +13,18 @@ scheme                 a decoder sees            text under the HMAC
 ``twilio``, JSON       body                      the address with ``bodySHA256=<hex>`` at the end of its query
 =====================  ========================  ================================================================
 
-``github``, ``meta`` and ``shopify`` are ``hmac`` with names of their own (:data:`PRESETS`).
+``github``, ``meta`` and ``shopify`` are ``hmac`` with fixed header names (:data:`PRESETS`).
 
-One text has one reading:
+Each text is unambiguous:
 
-* times are digits and ids hold no full stop, so the first separators end them;
-* Twilio's address is the configured one, whole; neither path nor query of the request are looked at. Its fields come
-  from the body alone, and which text it is follows from the body's first byte. A name is letters, digits, ``_``, ``.``
-  and ``-`` and occurs once, so the body is read as a form and as nothing else.
+* times are digits and ids have no full stop, so the first separators end them;
+* Twilio's address is the complete configured one; path and query of the request are ignored. Its fields are those of
+  the body, and the first byte of the body selects the text. A name consists of ASCII letters, digits, ``_``, ``.``
+  and ``-`` and occurs once, so the body can only be a form.
 
-Twilio joins names and values without separators. That is the one limit: whoever has captured a signed request can move
-the border between a name and the value beside it, such as ``Body=hello`` to ``Bodyhel=lo``. Bytes cannot be added,
-removed, or put in another order.
+Twilio joins names and values without separators. This is the only limit: an attacker with a captured signed request can
+move the border between a name and its value, such as ``Body=hello`` to ``Bodyhel=lo``. Bytes cannot be added, removed
+or reordered.
 
 Sources: Standard Webhooks, ``spec/standard-webhooks.md``; Stripe, "Verify webhook signatures manually"; Slack,
 "Verifying requests from Slack"; Twilio, "Webhooks security"; Meta, "Webhooks: getting started" and GitHub, "Validating
@@ -60,7 +60,7 @@ Check = Callable[[SignaturePolicy, CallbackRequest, datetime], CallbackRequest]
 
 
 class HmacHeader(NamedTuple):
-    """Where a sender writes the HMAC of a body, and how."""
+    """Header and notation of a sender's HMAC of the body."""
 
     header: str
     digest: HmacDigest = "sha256"
@@ -76,13 +76,19 @@ PRESETS: Final[Mapping[str, HmacHeader]] = {
 }
 
 SLACK_TIME: Final = "x-slack-request-timestamp"
-#: Parts of Stripe's header. It has two signatures while a secret is rotated.
+#: Parts of Stripe's header; it has two signatures during a rotation of the secret.
 _MOST_PARTS: Final = 16
 _TWILIO_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]*")
 
 
 def hmac_signature(policy: SignaturePolicy, secret: str, body: bytes) -> str:
-    """Return the HMAC of a body as it stands in the header, behind the prefix."""
+    """Return the HMAC of a body in the notation of the header, without the prefix.
+
+    Args:
+        policy: has hash and encoding.
+        secret: of the sender.
+        body: the raw body.
+    """
     digest = hmac.digest(encoded(secret), body, policy.digest)
     return base64.b64encode(digest).decode() if policy.encoding == "base64" else digest.hex()
 
@@ -101,7 +107,7 @@ def twilio_signature(secret: str, url: str, body: bytes) -> str:
     """Return the value of ``X-Twilio-Signature`` for a POST.
 
     Raises:
-        Unauthenticated: a form that could be read in another way than Twilio wrote it.
+        Unauthenticated: the form is ambiguous.
     """
     return base64.b64encode(hmac.digest(encoded(secret), _twilio_text(url, body), "sha1")).decode()
 
@@ -155,7 +161,7 @@ def _check_twilio(policy: SignaturePolicy, request: CallbackRequest, now: dateti
 
 
 def _twilio_text(url: str, body: bytes) -> bytes:
-    """Return what Twilio signs."""
+    """Return the text that Twilio signs."""
     if body[:1] in (b"{", b"["):
         separator = "&" if "?" in url else "?"
         return f"{url}{separator}bodySHA256={hashlib.sha256(body).hexdigest()}".encode()
@@ -166,7 +172,7 @@ def _twilio_text(url: str, body: bytes) -> bytes:
     return (url + "".join(name + value for name, value in pairs)).encode()
 
 
-#: How the schemes of other senders are checked.
+#: Checks of other senders' schemes.
 CHECKS: Final[Mapping[Scheme, Check]] = {
     "hmac": _check_hmac,
     "standard-webhooks": _check_standard_webhooks,

@@ -1,6 +1,6 @@
-"""A shape: what one kind of callback item is, as a table. Code, JSON Schema and documents come from it.
+"""A shape: the table of one kind of callback item. Code, JSON Schema and documents are derived from it.
 
-A shape of one's own is its table and a line in ``CALLBACKS``::
+A further shape is a table and a line in ``CALLBACKS``::
 
     FAX = Shape(
         type="nxcloud.fax.dr", topic="fax.dr", title="Fax receipt", page="Fax Receipt Callback", section="0",
@@ -27,17 +27,17 @@ from gateway.callbacks.plan import Field, Plan, object_schema
 from gateway.errors import CallbackRejected
 from gateway.event import schema_urn
 
-#: How sure we are of a shape, as protocol.md says of its section.
+#: Certainty of a shape: that of its section in protocol.md.
 Certainty = Literal["confirmed", "partial", "inferred"]
 
-#: The reason of a rejection that names no other.
+#: Default reason of a rejection.
 MISSING: Final = "the identifying field is missing or empty"
 
 Finish = Callable[[dict[str, Any], Mapping[str, Any], Scope], None]
 
 
 def in_turn(*finishes: Finish) -> Finish:
-    """One finish of several."""
+    """Return a finish that runs several in order."""
     if len(finishes) == 2:
         first, second = finishes
 
@@ -59,19 +59,19 @@ class Shape:
     """One kind of item.
 
     Args:
-        type: the event's type.
-        topic: its family's topic.
-        title: a name for people.
-        page: title of the vendor page that describes it.
-        section: of protocol.md.
-        certainty: of that section.
+        type: event type.
+        topic: topic of its family.
+        title: name in documents.
+        page: title of the vendor's page.
+        section: section of protocol.md.
+        certainty: certainty of this section.
         fields: the table.
-        required: our names of the fields of which at least one must be there; without it the callback is rejected.
-        key: our names, the first present one is ``subject`` and ``partitionkey``.
-        time: our names, the first present one is the event's ``time``; arrival where none is.
-        constants: members of ``data`` that are the same in each event of this shape.
-        known: vendor fields without a line of their own, see :class:`Plan`.
-        finish: for what one field alone cannot say: gets ``data``, the vendor's fields and the scope.
+        required: names in ``data`` of which at least one has to be present; otherwise the callback is rejected.
+        key: names in ``data``; the first present one is ``subject`` and ``partitionkey``.
+        time: names in ``data``; the first present one is the event's ``time``. Without one it is the time of arrival.
+        constants: members of ``data`` with the same value in each event of this shape.
+        known: vendor fields without a line, see :class:`Plan`.
+        finish: sets members that depend on several fields: gets ``data``, the vendor's fields and the scope.
     """
 
     type: str
@@ -96,10 +96,14 @@ class Shape:
         object.__setattr__(self, "dataschema", schema_urn(self.type))
 
     def normalise(self, source: dict[str, Any], scope: Scope) -> dict[str, Any]:
-        """The fields of ``data``, without ``raw``.
+        """Convert the vendor's fields to ``data``, without ``raw``.
+
+        Args:
+            source: the vendor's fields.
+            scope: of the callback.
 
         Raises:
-            CallbackRejected: no identifying field; names the vendor's field.
+            CallbackRejected: the identifying field is missing; the error names the vendor's field.
         """
         data = dict(self.constants)
         self.plan.run(source, data, scope)
@@ -111,7 +115,7 @@ class Shape:
         return data
 
     def subject(self, data: Mapping[str, Any]) -> str:
-        """What the event is about."""
+        """Return the event's subject."""
         for name in self.key:
             value = data.get(name) or lookup(data, name)
             if value:
@@ -119,7 +123,7 @@ class Shape:
         raise CallbackRejected(MISSING, self.vendor_name())
 
     def schema(self) -> dict[str, Any]:
-        """JSON Schema of ``data``."""
+        """Return the JSON Schema of ``data``."""
         made = object_schema(self.fields)
         fixed = {name: _constant(name, value) for name, value in self.constants.items()}
         required = [self.required] if isinstance(self.required, str) else []
@@ -143,7 +147,7 @@ def _constant(name: str, value: Any) -> dict[str, Any]:
 
 
 def lookup(data: Mapping[str, Any], name: str) -> Any:
-    """A member of ``data`` by our name for it, ``a.b`` included; None when absent."""
+    """Return a member of ``data`` by its name, such as ``a.b``; None if it is absent."""
     group, _, member = name.rpartition(".")
     holder = data.get(group) if group else data
     return holder.get(member) if isinstance(holder, dict) else None

@@ -1,8 +1,9 @@
-"""The two vendor signatures: what they cover, and how they are compared. Those of other senders stand in
-:mod:`gateway.callbacks.sender_signatures`; :func:`verify` checks all.
+"""The two vendor signatures: the covered parts, and their checks.
 
-Only signed bytes make an event. :func:`verify` returns the part of the request that the signature covers
-(:func:`gateway.callbacks.request.signed_part`), and that part alone is decoded:
+:mod:`gateway.callbacks.sender_signatures` has those of other senders; :func:`verify` checks all.
+
+Only signed bytes become an event. :func:`verify` returns the part of the request that the signature covers
+(:func:`gateway.callbacks.request.signed_part`), and only this part is decoded:
 
 ========  ==============================================  =========================================================
 scheme    covered                                         text that is hashed
@@ -16,23 +17,22 @@ Not covered, and therefore without effect on the event: method, path, query, eve
 
 Invariants
 
-1. A body that is decoded is always in the text. The vendor's page leaves it out for ``multipart/form-data``; that
-   would let anyone put any body under a captured signature, so a multipart body must be in the text as any other.
-2. One text has one reading. The vendor joins without escaping, so a header that holds the beginning of another member,
-   such as ``ts: 1&body=…``, would move bytes from one member to another: ``ts`` and ``createTs`` are digits, and no
-   header holds ``&<member>=``. Then the members are found again from the text alone: from the left in the general
-   scheme, where the body comes last, and from the right in Callbot's, where it comes first.
-3. The body is signed as it is read: after ``Content-Encoding`` was undone. A header cannot change which bytes are
-   read, as other bytes have another signature. A sender that signs compressed bytes is refused.
-4. The text of Callbot begins with the secret, so MD5 and SHA-256 can be continued without knowing it (length
-   extension). The padding that this leaves in the text holds NUL bytes, which neither JSON nor a header has: a text
-   with one is refused.
+1. A decoded body is always part of the text. The vendor's page omits it for ``multipart/form-data``; any body could
+   then be sent with a captured signature, so a multipart body has to be part of the text like any other.
+2. Each text is unambiguous. The vendor joins without escaping, so a header with the beginning of another member, such
+   as ``ts: 1&body=…``, would move bytes from one member to another. Therefore ``ts`` and ``createTs`` are digits, and
+   no header contains ``&<member>=``. The members can then be recovered from the text: from the left in the general
+   scheme, where the body is last, and from the right in Callbot's, where it is first.
+3. The body is signed as it is decoded: after decompression. A header cannot change the decoded bytes, because other
+   bytes have another signature. A sender that signs compressed bytes is refused.
+4. The text of Callbot begins with the secret, so MD5 and SHA-256 can be extended without the secret (length extension).
+   The padding of an extended text contains NUL bytes, which neither JSON nor a header has: a text with NUL is refused.
 
 Sources: "API Interface Invocation Convention" / "API接口调用约定" (general, protocol.md part A), "whatsapp callback
 verify" (the vendor's own verifier: ``algorithm`` is SHA-256 in any letter case, any other word is MD5, and letter case
-of ``sign`` does not matter), "Callbot API authorization" (part B). MD5 is the vendor's choice.
+of ``sign`` is ignored), "Callbot API authorization" (part B). MD5 is the vendor's choice.
 
-All secrets are tried, without stopping at the first that fits, and compared in constant time.
+All secrets are tried, also after a match, and compared in constant time.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _HASHES: Final[Mapping[Algorithm, Callable[[bytes], hashlib._Hash]]] = {
     "md5": lambda data: hashlib.md5(data, usedforsecurity=False),
     "sha256": hashlib.sha256,
 }
-#: The beginning of a member of either text. A header that holds one could be read in two ways.
+#: Begin of a member in either text. A header that contains one is ambiguous.
 _MEMBER: Final = re.compile(r"&(?:accessKey|action|bizType|ts|body|accessSecret|createTs|requestID|uuid)=")
 #: Hex digits of a SHA-256; MD5 has 32.
 _SHA256_DIGITS: Final = 64
@@ -80,7 +80,7 @@ def general_signature(
     body: bytes,
     algorithm: Algorithm = "md5",
 ) -> str:
-    """Signature 1 in lower-case hex. An empty body is left out of the text."""
+    """Return signature 1 in lower-case hex. An empty body is omitted from the text."""
     text = f"accessKey={access_key}&action={action}&bizType={biz_type}&ts={ts}"
     tail = b"&body=" + body if body else b""
     return _HASHES[algorithm](encoded(text) + tail + encoded(f"&accessSecret={secret}")).hexdigest()
@@ -89,26 +89,34 @@ def general_signature(
 def callbot_signature(
     secret: str, *, request_id: str, uuid: str, create_ts: str, body: bytes, algorithm: Algorithm = "md5"
 ) -> str:
-    """Signature 2 in upper-case hex. The text begins with the bare secret; nothing is left out."""
+    """Return signature 2 in upper-case hex. The text begins with the secret; empty parts are included."""
     tail = f"&createTs={create_ts}&requestID={request_id}&uuid={uuid}"
     return _HASHES[algorithm](encoded(secret) + b"&body=" + body + encoded(tail)).hexdigest().upper()
 
 
 def verify(policy: SignaturePolicy, request: CallbackRequest, now: datetime) -> CallbackRequest:
-    """Return the part of a rightly signed request that its signature covers.
+    """Verify a signature, and return the part of the request that it covers.
+
+    Args:
+        policy: of the path.
+        request: as received.
+        now: time of arrival, timezone-aware UTC.
 
     Raises:
-        Unauthenticated: a header is missing or could be read in two ways, the signature is wrong, or its time is out
-            of the window.
+        Unauthenticated: a header is missing or ambiguous, the signature is wrong, or its time is outside the window.
     """
     return _CHECKS[policy.scheme](policy, request, now)
 
 
 def algorithm_of(policy: SignaturePolicy, headers: Mapping[str, str]) -> Algorithm:
-    """Return the hash that a vendor request is signed with: pinned, else announced, else by the signature's length.
+    """Return the hash of a vendor's signature: the configured one, the declared one, or by the signature's length.
 
-    The announcement is no part of the text. ``sha256`` in any letter case means SHA-256, any other word MD5, as in the
-    vendor's own verifier. As 64 hex digits cannot be an MD5, they are a SHA-256 whatever is announced.
+    The declaration is not signed. ``sha256`` in any case means SHA-256, any other word MD5, as in the vendor's
+    verifier. 64 hex digits cannot be an MD5 and are a SHA-256, whatever is declared.
+
+    Args:
+        policy: of the path.
+        headers: names in lower case.
     """
     if policy.algorithm is not None:
         return policy.algorithm
@@ -163,7 +171,7 @@ _CHECKS: Final[Mapping[Scheme, Check]] = {"general": _check_general, "callbot": 
 
 
 def _members(signed: CallbackRequest, names: Iterable[str], *, time: str) -> list[str]:
-    """The values of headers that are joined into the text, such that the text can be read in one way only."""
+    """Return the values of the headers in the text, if the text is unambiguous."""
     values = []
     for name in names:
         value = signed.headers.get(name)

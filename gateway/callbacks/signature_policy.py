@@ -1,4 +1,4 @@
-"""How the signature of one path is checked, and what all schemes share: the header, the comparison, the window."""
+"""The signature policy of a path, and the common checks of all schemes: header, comparison, time window."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ HmacDigest = Literal["md5", "sha1", "sha256", "sha512"]
 
 #: Schemes of other senders that sign the time of each attempt.
 TIMED_SCHEMES: Final[frozenset[Scheme]] = frozenset({"standard-webhooks", "stripe", "slack"})
-#: Their window in seconds where none is configured: what Standard Webhooks, Stripe and Slack advise.
+#: Default window in seconds: the advice of Standard Webhooks, Stripe and Slack.
 DEFAULT_WINDOW_S: Final = 300.0
 
-#: The header with the signature, in lower case. That of ``hmac`` is configured, that of Standard Webhooks can be.
+#: Header with the signature, in lower case. For ``hmac`` it is configured; for Standard Webhooks it may be.
 _SIGNATURE_HEADERS: Final[Mapping[Scheme, str]] = {
     "general": "sign",
     "callbot": "sign",
@@ -28,35 +28,35 @@ _SIGNATURE_HEADERS: Final[Mapping[Scheme, str]] = {
     "slack": "x-slack-signature",
     "twilio": "x-twilio-signature",
 }
-#: The headers that each scheme covers and a decoder sees, in lower case. The time of an attempt is not among those of
-#: other senders: it says nothing about the event, and each attempt of a kept request would be another one.
+#: Headers that each scheme covers and a decoder may read, in lower case. The time of an attempt is excluded for other
+#: senders: it is no part of the event, and would make each attempt of a stored request a different one.
 _SIGNED_HEADERS: Final[Mapping[Scheme, tuple[str, ...]]] = {
     "general": ("accesskey", "action", "biztype", "ts"),
     "callbot": ("requestid", "uuid", "createts"),
 }
-#: More digits than any time stamp has; int() of a hostile header stays cheap.
+#: Digits of a timestamp, at most; the limit keeps int() of a hostile header cheap.
 _MOST_TIME_DIGITS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class SignaturePolicy:
-    """How the signature of one path is checked.
+    """Signature policy of one path.
 
     Args:
         scheme: ``general`` (part A), ``callbot`` (part B), or one of other senders
             (:mod:`gateway.callbacks.sender_signatures`).
-        secrets: any of them may have signed; several while one is being rotated. At least one, none empty.
-        algorithm: pins the hash of a vendor scheme, whatever the request says. None: see
+        secrets: accepted secrets, several during a rotation; at least one, none empty.
+        algorithm: fixed hash of a vendor scheme, whatever the request declares. None: see
             :func:`gateway.callbacks.signature.algorithm_of`.
-        access_key: the only ``accessKey`` accepted; None accepts any.
-        window_s: how far the signed time may be from arrival, in seconds. None accepts any time: no page of the vendor
-            promises a window on callbacks, and a redelivery may carry its first time.
-        header: ``hmac``: name of the header with the signature. ``standard-webhooks``: what the names of its three
-            headers begin with, ``webhook`` or ``svix``.
-        digest: ``hmac`` only.
-        encoding: ``hmac`` only.
-        prefix: ``hmac`` only: the text before the signature in the header, such as ``sha256=``.
-        url: ``twilio`` only: the address as the sender knows it, with its query.
+        access_key: the only accepted ``accessKey``; None accepts any.
+        window_s: largest difference between signed time and arrival, seconds. None accepts any time: the vendor does
+            not document a window for callbacks, and a redelivery may have its original time.
+        header: ``hmac``: name of the header with the signature. ``standard-webhooks``: prefix of the names of its three
+            headers, ``webhook`` or ``svix``.
+        digest: hash function; ``hmac`` only.
+        encoding: of the signature; ``hmac`` only.
+        prefix: text before the signature in the header, such as ``sha256=``; ``hmac`` only.
+        url: address as configured at the sender, with its query; ``twilio`` only.
     """
 
     scheme: Scheme
@@ -76,24 +76,28 @@ class SignaturePolicy:
 
     @property
     def signature_header(self) -> str:
-        """The header with the signature itself, in lower case."""
+        """Name of the header with the signature, in lower case."""
         if self.scheme == "standard-webhooks":
             return f"{self.header}-signature".lower()
         return _SIGNATURE_HEADERS.get(self.scheme) or self.header.lower()
 
     @property
     def signed_headers(self) -> tuple[str, ...]:
-        """The headers that the signature covers and a decoder sees, in lower case."""
+        """Names of the headers that the signature covers and a decoder may read, in lower case."""
         if self.scheme == "standard-webhooks":
             return (f"{self.header}-id".lower(),)
         return _SIGNED_HEADERS.get(self.scheme, ())
 
 
 def given_signature(policy: SignaturePolicy, request: CallbackRequest) -> str:
-    """Return the signature that the request carries.
+    """Return the signature of a request.
+
+    Args:
+        policy: names the header.
+        request: as received.
 
     Raises:
-        Unauthenticated: it carries none.
+        Unauthenticated: the request has no signature.
     """
     given = request.headers.get(policy.signature_header, "").strip()
     if not given:
@@ -102,14 +106,14 @@ def given_signature(policy: SignaturePolicy, request: CallbackRequest) -> str:
 
 
 def refuse_unless_any(made: Iterable[str], given: Iterable[str]) -> None:
-    """Refuse unless one of the right signatures was given. The time does not depend on which one.
+    """Refuse a request without a valid signature, in constant time.
 
     Args:
-        made: the right signatures, one for each secret.
-        given: those of the request.
+        made: the valid signatures, one for each secret.
+        given: signatures of the request.
 
     Raises:
-        Unauthenticated: none of them is right.
+        Unauthenticated: no signature of the request is valid.
     """
     given = tuple(given)
     fits = False
@@ -121,16 +125,16 @@ def refuse_unless_any(made: Iterable[str], given: Iterable[str]) -> None:
 
 
 def refuse_outside_window(policy: SignaturePolicy, text: str, per_second: int, now: datetime) -> None:
-    """Refuse a signed time that is too far from now. Call it last: only a time that was signed says anything.
+    """Refuse a signed time outside the window. Call it after the signature check, which authenticates the time.
 
     Args:
-        policy: with the window; without one any time is accepted.
+        policy: has the window; without one any time is accepted.
         text: the time, digits.
         per_second: units of the time in a second.
-        now: arrival.
+        now: time of arrival, timezone-aware UTC.
 
     Raises:
-        Unauthenticated: it is too far from now.
+        Unauthenticated: the time is outside the window.
     """
     if policy.window_s is None:
         return
@@ -139,7 +143,7 @@ def refuse_outside_window(policy: SignaturePolicy, text: str, per_second: int, n
 
 
 def is_number(text: str) -> bool:
-    """Whether this is digits and nothing else."""
+    """Return whether a text consists of ASCII digits."""
     return text.isascii() and text.isdigit()
 
 
@@ -149,5 +153,5 @@ def equal(one: str, other: str) -> bool:
 
 
 def encoded(text: str) -> bytes:
-    """Return a text's bytes as on the wire: a header byte that is not UTF-8 arrives as a surrogate escape."""
+    """Return the received bytes of a text; header bytes that are not UTF-8 are surrogate escapes in it."""
     return text.encode("utf-8", "surrogateescape")

@@ -29,7 +29,7 @@ from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.shape import Shape, in_turn
 from gateway.callbacks.vocabulary import SMS_STATUS
 
-#: ``status`` of section 1, then the words of ``result`` and of ``smsStatus``: some accounts send only those.
+#: ``status`` of section 1, then the words of ``result`` and ``smsStatus``: some accounts send only these.
 STATUS: Final[Mapping[str, str]] = {
     "2": "delivered",
     "5": "undelivered",
@@ -66,16 +66,16 @@ _parent_id: Final = Converter("id before - and ten digits", _parent, {"type": "s
 
 
 def _add_total(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """The price is that of one part."""
+    """Add the total price; the vendor's price is that of one part."""
     price = data.get("price")
     if price is not None:
         _money.add_total(price, data.get("segments"))
 
 
 def _settle(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """A receipt names the final state of an SMS, and "2 success, all other means fail".
+    """Set ``delivered`` and ``final``: a receipt has the final state, and "2 success, all other means fail".
 
-    So 12 (UNKNOWN) and numbers that the page does not list mean that it was not delivered; another text says nothing.
+    So 12 (UNKNOWN) and undocumented numbers mean that the SMS was not delivered; other texts leave ``delivered`` unset.
     """
     status = data.get("status")
     if status is not None:
@@ -101,7 +101,7 @@ SMS_DR: Final = Shape(
         Field("message_id", "messageid", identifier, "As returned by the send call"),
         Field("parent_message_id", "messageid", _parent_id),
         *phone_number("to", "phone"),
-        # `status` decides; `result` speaks only where an account sends no status.
+        # `status` decides; `result` is used only if an account sends no status.
         Field("status", ("status", "result"), words(STATUS, SMS_STATUS)),
         Field("status_code", "status", code),
         Field("delivered", "", flag, "By the status"),
@@ -172,7 +172,7 @@ def _incoming(read: phones.Read) -> Shape:
     )
 
 
-#: In the form, numbers with a country code have their ``+``; in the signed JSON the same numbers come without it.
+#: In the form, numbers with a country code have a ``+``; in the signed JSON the same numbers have none.
 DID_DR: Final = _receipt(phones.uncertain)
 DID_MO: Final = _incoming(phones.uncertain)
 _IN_JSON: Final = {shape.type: shape for shape in (_receipt(phones.certain), _incoming(phones.certain))}
@@ -182,12 +182,12 @@ _BY_TYPE: Final = {"0": DID_MO, "1": DID_DR}
 
 
 def split_did(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
-    """Receipt or incoming message: by the signed ``action``, by our own numbers, by ``type``, by what is said.
+    """Select receipt or incoming message: by the signed ``action``, ``own_numbers``, ``type``, or the content.
 
-    Most of the vendor's examples lack ``type``, and its page of receipts ("SMS Downstream Delivery Receipt Callback")
-    has one of type 0, which is that of an incoming message; so our own numbers count for more, where they are
-    configured and one side alone is ours. The last resort is inferred: a message that was not delivered can only be
-    one of ours; anything else is taken for incoming, whose text nobody else would tell us.
+    Most of the vendor's examples have no ``type``, and its page of receipts ("SMS Downstream Delivery Receipt
+    Callback") has an example with type 0, that of an incoming message. Therefore the configured own numbers have
+    priority, if one side only is an own number. The last rule is inferred: a message that was not delivered is an
+    outgoing one; any other message is treated as incoming, because its text would otherwise be lost.
     """
     fields = payload.fields
     shape = _BY_ACTION.get(request.headers.get("action", "").lower())

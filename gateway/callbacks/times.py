@@ -1,6 +1,6 @@
-"""Vendor time to RFC 3339 in UTC, the one place for it (protocol.md, E2: five forms, and no page names a zone).
+"""Convert vendor times to RFC 3339 in UTC (protocol.md, E2: five forms, without a documented zone).
 
-All results have one form, ``2024-01-02T03:04:05.000000Z``, so that they sort as text. Read are
+All results have one form, ``2024-01-02T03:04:05.000000Z``, so that they sort as text. Accepted forms are
 
 - ``yyyy-MM-dd HH:mm:ss`` with a space or a ``T``, with or without fraction and seconds, with AM or PM: in the
   configured zone;
@@ -9,11 +9,11 @@ All results have one form, ``2024-01-02T03:04:05.000000Z``, so that they sort as
 - Unix time as number or digits: seconds (also with a fraction), milliseconds, microseconds, nanoseconds,
   distinguished by magnitude.
 
-A time before 2000 or from 2100 on is none that a telephone network sends: it is refused, never shown (a wrong
-unit or a wrong number of digits gives such years).
+A time before 2000 or from 2100 on is refused: a telephone network does not send it, and a wrong unit or a wrong number
+of digits leads to such years.
 
-In the hour that a clock shows twice the first one is meant; in the hour that it skips, the offset before
-the change is used. Both are instants, neither is an error.
+An ambiguous local time (clock set back) is the first of the two; for a skipped one (clock set forward) the offset
+before the change is used. Neither is an error.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
 _NUMBER: Final = re.compile(r"(\d{1,20})(?:\.(\d{0,20}))?", re.ASCII)
 _DATE: Final = r"\d{4}[-/]\d\d[-/]\d\d"
 _CLOCK: Final = r"\d\d:\d\d(?::\d\d(?:[.,]\d{1,12})?)?"
-#: A zone behind a clock time. A ``+`` that became a space is seen by two digits of hours and two of minutes.
+#: A zone behind a clock time. A ``+`` that became a space is recognised by two digits of hours and two of minutes.
 _ZONED: Final = re.compile(
     rf"(?P<date>{_DATE})[T ]+(?P<clock>{_CLOCK})"
     r"(?:\s*(?P<half>[AP]M))?"
@@ -40,34 +40,38 @@ _ZONED: Final = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _HEAD: Final = re.compile(rf"({_DATE}[ T]\d\d:\d\d:\d\d)(?P<behind>.*)", re.ASCII | re.DOTALL)
-#: Behind a time these begin a zone or more of the time itself, so what they say must not be left out.
+#: Characters that begin a zone or a further part of a time, which must not be removed.
 _MAY_BE_ZONE: Final = re.compile(r"\s*[\w+\-.,:]", re.ASCII)
 
-#: Lengths of ``yyyyMMdd…`` without separators, with what makes each whole. No Unix time of our years has them.
+#: Lengths of ``yyyyMMdd…`` without separators, with the missing digits. No accepted Unix time has these lengths.
 _DIGITS: Final = {8: "000000000", 12: "00000", 14: "000", 17: ""}
 
-#: Times remembered by their text. Pushes come in bursts about the same seconds: at 1,000 receipts a second
-#: nearly every time was met before, and the zone's rules cost ten times the look-up. A tenth would still do.
+#: Cached times. Pushes arrive in bursts about the same seconds: at 1,000 receipts a second nearly every time is cached,
+#: and the rules of the zone cost ten times the look-up. A tenth of the size would suffice.
 _REMEMBERED: Final = 8192
-#: Longer texts are no times; remembering them would let a hostile sender fill the memory.
+#: Characters of a time; caching longer texts would let a hostile sender fill the memory.
 MOST_LETTERS: Final = 64
 _OFFSET_LETTERS: Final = len("+08:00")
 _PLAIN_LETTERS: Final = len("2024-01-02 03:04:05")
 _WIDEST_OFFSET: Final = timedelta(hours=14)
 _NOON: Final = 12
 
-#: Upper borders of the four precisions. Seconds below 10^11 reach the year 5138, milliseconds from 10^11 on
-#: begin in 1973: no time of a phone network falls on the wrong side.
+#: Upper limits of the four precisions. Seconds below 10^11 reach the year 5138, milliseconds from 10^11 begin in 1973:
+#: no time of a telephone network has the wrong precision.
 _SECONDS: Final = 10**11
 _MILLIS: Final = 10**14
 _MICROS: Final = 10**17
 
 
 def rfc3339(value: object, zone: tzinfo) -> str | None:
-    """Return the moment in UTC; None where the vendor says "none" (0 or an empty text).
+    """Return a time in UTC; None for the vendor's values of "no time" (0 or an empty text).
+
+    Args:
+        value: as parsed.
+        zone: of a time without a zone.
 
     Raises:
-        ValueError: not a time, or one that cannot be right.
+        ValueError: the value is not a time, or not a plausible one.
     """
     if type(value) is str:
         if len(value) > MOST_LETTERS:
@@ -81,12 +85,16 @@ def rfc3339(value: object, zone: tzinfo) -> str | None:
 
 
 def salvaged(value: object, zone: tzinfo) -> str | None:
-    """Return the time at the head of a text with something behind it, as in the ``¤cy`` examples of protocol.md, E4.
+    """Return the time at the beginning of a longer text, as in the ``¤cy`` examples of protocol.md, E4.
 
-    Something that may be a zone is never cut off: a time in another zone than the sender's would be wrong.
+    A possible zone is never removed: the time would be wrong without it.
+
+    Args:
+        value: as parsed.
+        zone: of a time without a zone.
 
     Raises:
-        ValueError: what looks like a time is none.
+        ValueError: the text does not begin with a time.
     """
     found = _HEAD.match(value.strip()) if isinstance(value, str) else None
     if found is None or _MAY_BE_ZONE.match(found["behind"]):
@@ -96,7 +104,7 @@ def salvaged(value: object, zone: tzinfo) -> str | None:
 
 def recorded(moment: datetime) -> str:
     """Return an aware moment in UTC with microseconds, ending in ``Z``."""
-    # A double holds seconds of our century to a quarter of a microsecond, so the whole second is never rounded up.
+    # A double represents seconds of this century to a quarter of a microsecond; the second is never rounded up.
     return f"{_second(int(moment.timestamp()))}.{str(moment.microsecond).zfill(6)}Z"
 
 
@@ -114,7 +122,7 @@ def _second(unix: int) -> str:
 
 @lru_cache(maxsize=_REMEMBERED)
 def from_text(text: str, zone: tzinfo) -> str | None:
-    """:func:`rfc3339` of a text of at most ``MOST_LETTERS``; it is remembered, so the caller bounds its length."""
+    """Return :func:`rfc3339` of a text of at most ``MOST_LETTERS`` characters; results are cached."""
     text = text.strip()
     if not text:
         return None
@@ -129,7 +137,7 @@ def from_text(text: str, zone: tzinfo) -> str | None:
 
 
 def _calendar(text: str) -> datetime:
-    """Return a time written with separators; without a zone where it names none."""
+    """Return a time with separators; without a zone if the text has none."""
     if len(text) == _PLAIN_LETTERS:
         return datetime.fromisoformat(text.replace("/", "-"))
     found = _ZONED.fullmatch(text)
@@ -151,7 +159,7 @@ def _on_24_hours(moment: datetime, is_afternoon: bool) -> datetime:
 
 
 def _offset(found: re.Match[str]) -> timedelta | None:
-    """Return the offset that a time names, or None."""
+    """Return the offset in a time, or None."""
     if found["lost"] is not None:
         hours, minutes = int(found["lost"][:2]), int(found["lost"][-2:])
     elif found["sign"] is not None:

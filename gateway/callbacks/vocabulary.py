@@ -1,7 +1,7 @@
-"""The words of the model: one vocabulary for each name, whatever type of event has it (design.md 6).
+"""The words of the model: one vocabulary for each name, in all event types (design.md 6).
 
-A table of codes (``words`` in :mod:`gateway.callbacks.fields`) is refused when it has a word that is not here, so
-that two products cannot call one thing by two words. Words may be added in minor versions, never renamed.
+A table of codes (``words`` in :mod:`gateway.callbacks.fields`) with a word that is not here is refused, so two products
+cannot have two words for one meaning. Minor versions may add words, and never rename them.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ CHECK_STATUS: Final[Vocabulary] = frozenset(
 CALL_STATE: Final[Vocabulary] = frozenset(
     {"created", "ringing", "answered", "in_call", "ended", "agent_waiting", "agent_ended"}
 )
-#: How the platform calls the end of a privacy-number call.
+#: The platform's names of the end of a privacy-number call.
 CALL_STATUS: Final[Vocabulary] = frozenset({"ended", "ended_abnormally"})
 OUTCOME: Final[Vocabulary] = frozenset(
     {"answered", "no_answer", "busy", "rejected", "cancelled", "failed", "voicemail"}
@@ -128,7 +128,7 @@ OUTCOME: Final[Vocabulary] = frozenset(
 DIRECTION: Final[Vocabulary] = frozenset({"inbound", "outbound"})
 HANGUP_BY: Final[Vocabulary] = frozenset({"caller", "callee", "agent", "customer", "system"})
 LEG: Final[Vocabulary] = frozenset({"agent", "call"})
-#: What a voice message was sent for.
+#: The purpose of a voice message.
 PURPOSE: Final[Vocabulary] = frozenset({"broadcast", "notification", "verification_or_notification"})
 
 #: The type of a message.
@@ -151,7 +151,7 @@ KIND: Final[Vocabulary] = frozenset(
         "contacts",
     }
 )
-#: What a message or a conversation is billed as.
+#: The billing category of a message or a conversation.
 CATEGORY: Final[Vocabulary] = frozenset(
     {
         "message",

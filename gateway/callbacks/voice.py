@@ -29,7 +29,7 @@ from gateway.callbacks.vocabulary import HANGUP_BY, PURPOSE
 
 
 def _answered(value: Any, scope: Scope) -> bool | None:
-    """``result`` is a text: English by one page, Chinese by its original, which is the likelier wire value."""
+    """Return whether the call was answered. ``result`` is a text: English on one page, Chinese on its original."""
     said = written(value).strip().lower()
     if said in _ANSWERED:
         return _ANSWERED[said]
@@ -54,17 +54,17 @@ DISPOSITION: Final = {
     "send_bye": "caller",
     "other": "unknown",
 }
-#: The callback's page says of 1 "verification code or notification"; the query API of the same product has a 2.
+#: The callback's page defines 1 as "verification code or notification"; the query API of the product also has 2.
 PURPOSES: Final = {"0": "broadcast", "1": "verification_or_notification", "2": "notification"}
 
 
 def prefixed(number_field: str, code_field: str, *, is_stated: bool = False) -> Finish:
-    """Return a finish that gives ``to`` its country code, which the vendor sends in a field of its own.
+    """Return a finish that adds the country code to ``to``, which the vendor sends in a separate field.
 
     Args:
         number_field: the vendor's name of the number.
         code_field: the vendor's name of the country code.
-        is_stated: the page says that the number has its code.
+        is_stated: whether the page states that the number includes its code.
     """
 
     def finish(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
@@ -86,7 +86,7 @@ def prefixed(number_field: str, code_field: str, *, is_stated: bool = False) -> 
 
 
 def _add_total(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """The price is that of one cycle; a call that was not connected has a price of its own, which may be charged."""
+    """Add the total price; the vendor's price is that of one cycle. An unconnected call may have a separate price."""
     if data.get("answered") and "price" in data:
         _money.add_total(data["price"], data.get("billing", {}).get("cycles"))
 

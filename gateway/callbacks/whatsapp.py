@@ -1,8 +1,8 @@
 """WhatsApp: message status and incoming messages, plain and by NXLink SaaS (protocol.md, sections 14, 15, 20).
 
-The envelope is the vendor's own, flat, not Meta's ``entry[].changes[]``. It holds ``statuses``, ``messages`` or
-``calls``, each with any number of items; every item becomes an event of its own. In the tables an item stands
-in the place of its list: ``statuses.id`` is ``statuses[].id``.
+The vendor's envelope is flat, in contrast to Meta's ``entry[].changes[]``. It has ``statuses``, ``messages`` or
+``calls``, each with any number of items; every item becomes a separate event. In the tables an item replaces its list:
+``statuses.id`` is ``statuses[].id``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from gateway.callbacks.vocabulary import CATEGORY, KIND, MESSAGE_STATUS
 
 STATUS: Final = {word: word for word in ("sent", "delivered", "read", "failed", "deleted")}
 
-#: ``cdr_type`` of a cost: what was billed.
+#: ``cdr_type`` of a cost: the billed service.
 COST_CATEGORY: Final = {
     "1": "message",
     "4": "marketing",
@@ -108,14 +108,14 @@ _ENVELOPE: Final = (
 _BUSINESS_PHONE: Final = ("business_phone", "merchant_phone", "metadata.display_phone_number")
 #: BSUID of a user who hides the number.
 _USER_ID: Final = "contacts.user_id"
-#: The number of a contact is as the sender saved it; its WhatsApp id, which comes last, has its country code.
+#: The number of a contact as the sender stored it; its WhatsApp id, the last name, has the country code.
 _CONTACT_PHONE: Final = (*phone_number("phone", "phone", read=uncertain), *phone_number("phone", "wa_id"))
 _WABA: Final = Field("waba_id", "wabaId", identifier)
 _APP: Final = Field("app_id", "app_id", identifier)
 
 
 def sum_of(costs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the price that several costs make: each of their sums where all of them say the same thing."""
+    """Return the total price of several costs, if they have one currency, and their total in CNY."""
     price: dict[str, str] = {}
     currencies = {cost.get("currency") for cost in costs}
     if len(currencies) == 1 and all("amount" in cost for cost in costs):
@@ -129,9 +129,9 @@ def sum_of(costs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _add_up(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """``costs`` may hold several entries for one message.
+    """Set the price from ``costs``, which may have several entries for one message.
 
-    A currency belongs to ``foreign_price``: an entry without that has an amount in CNY and no currency of its own.
+    A currency belongs to ``foreign_price``: an entry without it has an amount in CNY and no currency.
     """
     costs = data.get("costs")
     if not costs:
@@ -145,7 +145,7 @@ def _add_up(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> No
 
 
 def _foreign_only(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """The currency of a message's price belongs to ``foreign_price``."""
+    """Remove a currency without ``foreign_price``, to which it belongs."""
     price = data.get("price")
     if price is not None and "total" not in price:
         price.pop("currency", None)
@@ -209,7 +209,7 @@ STATUS_SHAPE: Final = Shape(
 
 
 def _answers(value: Any, scope: Scope) -> dict[str, Any]:
-    """The object in a string of JSON."""
+    """Return the object in a JSON string."""
     found = opened(value)
     if found is None:
         raise ValueError("not an object")
@@ -218,7 +218,7 @@ def _answers(value: Any, scope: Scope) -> dict[str, Any]:
 
 _ANSWERS: Final = Converter("object", _answers, {"type": "object"})
 
-#: What a message says, whoever sent it.
+#: The content of a message of either direction.
 CONTENT: Final = (
     *coded("kind", "kind_code", "messages.type", words(KINDS, KIND)),
     Field("text", "messages.text.body", text),
@@ -295,12 +295,18 @@ CONTENT: Final = (
     Field("reply_to.message_id", "messages.context.id", identifier),
     *phone_number("reply_to.from", "messages.context.from"),
 )
-#: Of a message and documented, without a line of its own.
+#: Documented fields of a message without a line.
 CONTENT_KNOWN: Final = ("messages.referral", "messages.interactive.type", "messages.sticker.metadata")
 
 
 def kind_of_content(data: dict[str, Any], source: Any, scope: Scope) -> None:
-    """Without a ``type`` the object that is there says what the message is; a form's token is among its answers."""
+    """Set the kind of a message without a ``type`` from its content, and copy a form's token from its answers.
+
+    Args:
+        data: of the event; changed in place.
+        source: the vendor's fields.
+        scope: of the callback.
+    """
     message = source["messages"]
     if "kind" not in data:
         kind = next((name for name in KINDS if message.get(name) not in (None, "")), None)

@@ -1,8 +1,8 @@
 """WhatsApp: template, account and number events, app sync, calling records (protocol.md, sections 16 to 19).
 
-Events come as ``{"field": <event name>, "value": {…}}``, calls in the envelope of messages. Where a page was not
-read to its end the event is accepted all the same and its fields are in ``raw``; what is nested in ``value`` then
-follows Meta's own reference of the same event, as the platform passes these events on.
+Events have the form ``{"field": <event name>, "value": {…}}``; calls have the envelope of messages. If only a part of
+a page was available, the event is accepted and ``raw`` has its fields; the members of ``value`` then follow Meta's
+reference of the event, because the platform passes these events on.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _ACCOUNT: Final = (
 _SYNC: Final = ("smb_app_state_sync", "history", "smb_message_echoes")
 _OTHER: Final = ("flows",)
 
-#: The vendor's names of events are words already; they are ours, too.
+#: The vendor's names of events are words, and the model uses them.
 _EVENTS: Final = {name: name for name in (*_TEMPLATE, *_ACCOUNT, *_SYNC, *_OTHER)}
 
 #: ``event`` of a template, an account or a number, and ``decision`` of a review.
@@ -102,7 +102,7 @@ def _words_and_code(name: str, source: str, table: Mapping[str, str], vocabulary
 
 
 def _reinstated(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """``DISABLED_UPDATE`` says that a ban began or ended; the state of the ban says which."""
+    """Set whether a ban began or ended: ``DISABLED_UPDATE`` means both, and the state of the ban decides."""
     if data.get("status_code") == "DISABLED_UPDATE":
         ban = data.get("ban", {}).get("state")
         data["status"] = ban if ban in CHANNEL_STATUS else "unknown"
@@ -137,7 +137,7 @@ def event_shape(
     time: tuple[str, ...] = ("at",),
     finish: Finish | None = None,
 ) -> Shape:
-    """Return a shape of ``channel.event``: its own fields after the common ones; arguments as of :class:`Shape`."""
+    """Return a shape of ``channel.event``: common fields, then specific ones; arguments as of :class:`Shape`."""
     return Shape(
         f"nxcloud.whatsapp.{name}",
         "channel.event",
@@ -156,7 +156,7 @@ def event_shape(
 
 
 def _time_of_first(entries: str) -> Finish:
-    """A finish for an event whose time stands in its list of these."""
+    """Return a finish for an event whose time is in a list of its entries."""
 
     def finish(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
         at = next((entry["at"] for entry in data.get(entries, ()) if "at" in entry), None)
@@ -167,7 +167,7 @@ def _time_of_first(entries: str) -> Finish:
 
 
 def _alone(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """A list of one contact says what the flat layout says, so it is told in the same place."""
+    """Move the only contact of a list to the place of the flat layout, which is equivalent."""
     contacts = data.get("contacts", ())
     if len(contacts) == 1:
         data.setdefault("contact", {name: value for name, value in contacts[0].items() if name != "at"})
@@ -256,7 +256,7 @@ SYNC: Final = event_shape(
     section="19",
     certainty="partial",
     key=(),
-    # Past chats and what was sent from the phone app: nothing to answer, so they are no incoming messages.
+    # Past chats and messages sent from the phone app: they need no reply and are not incoming messages.
     known=("value.contacts", "value.history", "value.message_echoes", "value.messages"),
     finish=in_turn(_time_of_first("contacts"), _alone),
 )
@@ -270,7 +270,7 @@ OTHER: Final = event_shape(
     key=(),
 )
 
-#: Event name to shape. A name that is not here is accepted as OTHER, and drift.
+#: Event name → shape. Other names are accepted as OTHER, and are drift.
 BY_NAME: Final[Mapping[str, Shape]] = {
     **dict.fromkeys(_TEMPLATE, TEMPLATE),
     **dict.fromkeys(_ACCOUNT, ACCOUNT),
@@ -284,7 +284,7 @@ _DIRECTION: Final = {"0": "inbound", "1": "outbound"}
 
 
 def _answered(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """A call that lasted and ended as calls do was answered; ``Busy Here`` rings for some seconds, too."""
+    """Set ``answered`` for a call with a duration and a normal end; a busy call also rings for some seconds."""
     reason = data.get("hangup", {}).get("reason", "normal")
     if outcome_of(reason) is not None:
         data["answered"] = False
@@ -292,12 +292,12 @@ def _answered(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> 
         data["answered"] = data["duration_s"] > 0
 
 
-#: Texts of an end that say that two people talked.
+#: Texts of an end that mean that a conversation took place.
 _NORMAL: Final = frozenset({"normal", "normal clearing", "normal_clearing", "ok", "success"})
 
 
 def _from_costs(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """Its costs say direction and price of a call; without them, which side is the business does."""
+    """Set direction and price of a call from its costs; without costs, the business's side decides the direction."""
     costs = data.get("costs", ())
     directions = {_DIRECTION.get(cost["direction_code"], "unknown") for cost in costs if "direction_code" in cost}
     if directions:

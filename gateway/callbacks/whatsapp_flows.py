@@ -56,7 +56,7 @@ FLOW: Final = event_shape(
     ),
 )
 
-#: What was sent from the phone app: nothing to answer, so it is no incoming message. In its table the message stands
+#: A message sent from the phone app: it needs no reply and is not an incoming message. In its table the message is
 #: beside ``field`` and ``value``.
 ECHO: Final = event_shape(
     "echo",
@@ -76,9 +76,9 @@ ECHO: Final = event_shape(
     finish=kind_of_content,
 )
 
-#: Name of the event whose messages become events of their own, and the names of their list.
+#: Name of the event whose messages become separate events, and the names of their list.
 ECHOES: Final = "smb_message_echoes"
 ECHO_LISTS: Final = ("message_echoes", "messages")
 
-#: Event name to shape. A name that is not here is accepted as another event, and drift.
+#: Event name → shape. Other names are accepted as another event, and are drift.
 BY_NAME: Final[Mapping[str, Shape]] = {**_OTHERS, "flows": FLOW}

@@ -1,7 +1,7 @@
-"""Taking a WhatsApp callback apart: which items, of which shape, each with its part of the body.
+"""Split a WhatsApp callback into items, each with its shape and its part of the body.
 
-One body may hold several items, of several kinds (protocol.md, trap 7). Each event's ``raw`` is the envelope
-with only that item in it, so nothing is lost and the sizes add up to about the body's.
+One body may have several items of several kinds (protocol.md, trap 7). The ``raw`` of each event is the envelope with
+only its item, so no data is lost and the total size is about that of the body.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from gateway.callbacks.whatsapp_events import CALL, OTHER
 from gateway.callbacks.whatsapp_flows import BY_NAME, ECHO, ECHO_LISTS, ECHOES
 from gateway.errors import CallbackRejected
 
-#: List in the body to shape of its items.
+#: List in the body → shape of its items.
 _LISTS: Final[Mapping[str, Shape]] = {"statuses": STATUS_SHAPE, "messages": MESSAGE_SHAPE, "calls": CALL}
 
 #: The two fields of an event.
 _EVENT: Final = frozenset({"field", "value"})
 
-#: What an entry of Meta's own envelope says of its changes: of items, and of other events. (What the platform passes on
-#: of it is flat.)
+#: Fields of an entry in Meta's envelope that describe its changes: of items, and of other events. (The platform passes
+#: them on in flat form.)
 _ENTRY: Final = ((("wabaId", "id"),), (("wabaId", "id"), ("time", "time")))
 _SCALARS: Final = (str, int, orjson.Fragment)
 
-#: What the events of several messages share; the vendor's fields around them are few.
+#: Fields that the events of several messages have in common; the vendor's are few.
 _AROUND_ECHOES: Final = frozenset(
     {"messaging_product", "metadata", "business_phone", "merchant_phone", "wabaId", "time"}
 )
 
-#: Bytes of envelope that the events of one callback may repeat in all. Real envelopes have some hundred bytes;
-#: past this only the first event carries it, else a hostile body would grow with the square of its size.
+#: Total bytes of envelopes that the events of one callback may repeat. Real envelopes have some hundred bytes. Beyond
+#: the limit only the first event has the envelope; a hostile body would otherwise grow quadratically.
 ENVELOPES_BYTES: Final = 1_048_576
 
 
 def split(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
-    """The items in the order sent. What a known event holds is its own, even where it looks like messages."""
+    """Split a payload into items, in the order sent. Lists inside a known event belong to the event."""
     fields = payload.fields
     if _is_known(fields.get("field")):
         return _events(payload, request, context, scope)
@@ -75,7 +75,7 @@ def split(payload: Payload, request: CallbackRequest, context: DecodeContext, sc
 
 
 def _items(value: object) -> list[Any]:
-    """A list as it is; one object alone as a list of it; a string of JSON as what it holds."""
+    """Return a list unchanged; a single object as a list; the content of a JSON string."""
     if type(value) is str and value[:1] in ("[", "{"):
         value = in_text(value)
     if type(value) is list:
@@ -84,7 +84,7 @@ def _items(value: object) -> list[Any]:
 
 
 def _view(envelope: dict[str, Any], people: Mapping[str, Any], name: str, item: Any, index: int) -> dict[str, Any]:
-    """The fields as the tables name them: the item in the place of its list, and its own contact."""
+    """Return the fields for a table: the item in place of its list, and its contact."""
     if type(item) is not dict:
         raise CallbackRejected("an object is expected", f"{name}[{index}]")
     view = {**envelope, name: item}
@@ -101,7 +101,7 @@ def _contact_of(item: dict[str, Any], people: Mapping[str, Any]) -> Any:
 
 
 def _people(contacts: object) -> dict[str, Any]:
-    """Contacts by their WhatsApp id; one alone also under no id, it is meant whatever its id says."""
+    """Return contacts by WhatsApp id; a single contact also under an empty id, because it belongs to every item."""
     listed = [contact for contact in _items(contacts) if type(contact) is dict]
     people = {str(contact["wa_id"]): contact for contact in listed if contact.get("wa_id")}
     if len(listed) == 1:
@@ -115,7 +115,7 @@ def _check_repeats(
     found: Sequence[tuple[str, list[Any]]],
     context: DecodeContext,
 ) -> None:
-    """Refuse what is small and makes events that are large together, as each item's event repeats what is shared."""
+    """Reject a small body whose events would be large in total, because each repeats the shared fields."""
     around = len(orjson.dumps(envelope))
     sizes = {id(contact): len(orjson.dumps(contact)) for contact in people.values()}
     total = 0
@@ -127,7 +127,7 @@ def _check_repeats(
 
 
 def _raws(payload: Payload, counts: Sequence[tuple[str, int]]) -> list[orjson.Fragment]:
-    """The body of each item: the envelope and a list of that item alone, no digit changed."""
+    """Return the body of each item: the envelope and a list with this item only, byte for byte."""
     whole = payload.lossless()
     lists = dict(counts)
     envelope = {name: value for name, value in whole.items() if name not in lists}
@@ -147,7 +147,7 @@ def _is_known(name: object) -> bool:
 
 
 def _events(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
-    """The events in a ``field`` and its ``value``: one for each value, where there is a list of several."""
+    """Return the events of ``field`` and ``value``: one for each value of a list."""
     values = _items(payload.fields.get("value"))
     bounds.check_items(len(values), context.max_items)
     if len(values) < 2:
@@ -169,13 +169,13 @@ def _events(payload: Payload, request: CallbackRequest, context: DecodeContext, 
 
 
 def _event(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
-    """One event in its ``field`` and ``value``; a value that holds items itself is taken apart."""
+    """Return the event of one ``field`` and ``value``, or the items inside the value."""
     name = payload.fields.get("field")
     if not name or type(name) is not str:
         return ()
     fields = payload.fields
     if _is_known(name) and fields.get("value") in (None, ""):
-        # Flat: all the rest is the value.
+        # Flat layout: all other fields are the value.
         fields = {"field": name, "value": {key: value for key, value in fields.items() if key not in _EVENT}}
     value = opened(fields.get("value"))
     if value is None:
@@ -193,7 +193,7 @@ def _event(payload: Payload, request: CallbackRequest, context: DecodeContext, s
 
 
 def _of_meta(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
-    """The items in Meta's own envelope: entries of one account each, with changes, each a ``field`` and a ``value``."""
+    """Return the items in Meta's envelope: entries of an account with changes, each with ``field`` and ``value``."""
     entries = [entry for entry in _items(payload.lossless()["entry"]) if type(entry) is dict]
     bounds.check_items(len(entries), context.max_items)
     kind = payload.fields.get("object")
@@ -231,7 +231,7 @@ def _of_change(
     context: DecodeContext,
     scope: Scope,
 ) -> Sequence[Item]:
-    """The items of one change, each with its part of the change."""
+    """Return the items of one change, each with its part of the change."""
     value = opened(change.get("value")) if type(change) is dict else None
     if value is None:
         scope.note("value", "value", below="entry.changes.")
@@ -246,7 +246,7 @@ def _of_change(
 
 
 def _echoes(value: dict[str, Any], payload: Payload, context: DecodeContext) -> Sequence[Item]:
-    """The messages sent from the phone app, each with what is around all of them; none where the value has no list."""
+    """Return the messages sent from the phone app, each with the fields around all; none if the value has no list."""
     name = next((name for name in ECHO_LISTS if _items(value.get(name))), None)
     if name is None:
         return ()
@@ -269,7 +269,7 @@ def _echoes(value: dict[str, Any], payload: Payload, context: DecodeContext) -> 
 
 
 def _echo_raws(name: str, count: int, payload: Payload) -> list[Any]:
-    """The body of each echo: all that is around the messages, and a list of that one alone."""
+    """Return the body of each echo: the fields around the messages, and a list with this message only."""
     whole = payload.lossless()
     value = opened(whole.get("value", whole)) or {}
     echoes = _items(value.pop(name))
@@ -283,7 +283,7 @@ def _echo_raws(name: str, count: int, payload: Payload) -> list[Any]:
 
 
 def _bare(fields: dict[str, Any], payload: Payload) -> Sequence[Item]:
-    """One item without its envelope."""
+    """Return an item without an envelope."""
     if fields.get("call_id"):
         return ((CALL, {"calls": fields}, payload.raw, ""),)
     if fields.get("id") and fields.get("status"):

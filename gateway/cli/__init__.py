@@ -12,7 +12,8 @@ from typing import Any, Final
 import click
 
 from gateway import __version__
-from gateway.errors import GatewayError
+from gateway.errors import INTERRUPTED, GatewayError
+from gateway.telemetry import logs
 
 #: Name of the command, and where its function stands. In the order in which people meet them.
 COMMANDS: Final = {
@@ -24,6 +25,7 @@ COMMANDS: Final = {
     "listen": "gateway.cli.listen:listen",
     "send": "gateway.cli.send:send",
     "tail": "gateway.cli.tail:tail",
+    "top": "gateway.cli.top:top",
     "explain": "gateway.cli.explain:explain",
     "replay": "gateway.cli.replay:replay",
     "backfill": "gateway.cli.backfill:backfill",
@@ -33,6 +35,7 @@ COMMANDS: Final = {
     "topics": "gateway.cli.topics:topics",
     "journal": "gateway.cli.journal:journal",
     "schema": "gateway.cli.schema:schema",
+    "completion": "gateway.cli.completion:completion",
 }
 
 EPILOG: Final = """
@@ -52,16 +55,21 @@ A first look, in three terminals
   gateway send sms-dr --count 100
 
 \b
-Completion of commands and options, for bash (zsh and fish alike)
-  eval "$(_GATEWAY_COMPLETE=bash_source gateway)"
+Completion of commands, options, and names of the configuration
+  eval "$(gateway completion bash)"
 """
 
-#: What a shell reports for a process that SIGINT ended.
-_INTERRUPTED: Final = 130
+
+#: The environment variable by which a shell asks for completion; the same however the command was started.
+COMPLETE_VARIABLE: Final = "_GATEWAY_COMPLETE"
 
 
 class Commands(click.Group):
     """Loads a command's file when it is asked for, and turns our errors into sentences and exit codes."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """As click does; by itself it would name the variable after the file that was started."""
+        return super().main(*args, **{"complete_var": COMPLETE_VARIABLE, **extra})
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order of ``COMMANDS``."""
@@ -89,16 +97,22 @@ class Commands(click.Group):
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; what it raises on purpose becomes one line for each problem on standard error."""
+        """Run the command; what it raises on purpose becomes one line for each problem on standard error.
+
+        Standard output has the command's answer only: log lines go to standard error, too.
+        """
+        if logs.is_colourless():
+            ctx.color = False
         try:
-            return super().invoke(ctx)
+            with logs.for_command():
+                return super().invoke(ctx)
         except GatewayError as exc:
             for line in str(exc).splitlines() or [type(exc).__name__]:
                 click.echo(f"{click.style('Error', fg='red')}: {line}", err=True)
             ctx.exit(exc.exit_code)
         except KeyboardInterrupt:
             click.echo(err=True)
-            ctx.exit(_INTERRUPTED)
+            ctx.exit(INTERRUPTED)
 
 
 @click.command(

@@ -50,11 +50,13 @@ class AdminApi:
     Args:
         config_path: address and token stand in there; where nobody named a file and there is none, the defaults count.
         url: of another gateway.
+        timeout_s: how long an answer may take.
     """
 
-    def __init__(self, config_path: Path, url: str | None = None) -> None:
+    def __init__(self, config_path: Path, url: str | None = None, *, timeout_s: float = _TIMEOUT_S) -> None:
         settings = settings_or_defaults(config_path)
         self.url = (url or _url(settings)).rstrip("/")
+        self._timeout_s = timeout_s
         self._token = settings.admin.token.get_secret_value()
         self._opener = build_opener(ProxyHandler({}))
 
@@ -79,7 +81,7 @@ class AdminApi:
         if self._token:
             request.add_header("Authorization", f"Bearer {self._token}")
         try:
-            with self._opener.open(request, timeout=_TIMEOUT_S) as response:
+            with self._opener.open(request, timeout=self._timeout_s) as response:
                 found = json.loads(response.read(_MOST_ANSWER))
         except HTTPError as exc:
             with exc:

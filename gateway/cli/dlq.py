@@ -8,7 +8,8 @@ from typing import Any, Final
 import click
 import orjson
 
-from gateway.cli.adminapi import AdminApi, NotAsked, admin_option
+from gateway.cli.adminapi import AdminApi, NotAsked, NotKnown, admin_option
+from gateway.cli.completion import complete_subscriber, complete_type
 from gateway.cli.options import Moment, Number, config_option, json_option
 from gateway.cli.replay import replay
 from gateway.cli.tables import local, print_json, print_table, printable
@@ -28,8 +29,8 @@ def dlq() -> None:
     """Look at what was given up, with reasons, and deliver it again."""
 
 
-@dlq.command(name="list")
-@click.option("--subscriber", metavar="NAME", help="Only of this one.")
+@dlq.command(name="list", epilog=EXAMPLES)
+@click.option("--subscriber", metavar="NAME", shell_complete=complete_subscriber, help="Only of this one.")
 @click.option("--reason", help="Only with this reason: attempts, age.")
 @click.option("--since", type=Moment(), help="Given up from this time on: 15m (ago), or 2026-03-04T05:06:07Z.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="The newest so many.")
@@ -55,6 +56,8 @@ def list_(
     letters = found["letters"]
     if not letters:
         click.echo("nothing was given up")
+        if reason and any(found["counts"].values()):
+            raise NotKnown(f"no dead letter has the reason {reason}; there are: {_reasons(found['counts'])}")
         return
     print_table(
         ("given up", "subscriber", "event", "type", "reason", "attempts", "last answer"),
@@ -76,9 +79,15 @@ def list_(
         click.echo(f"the newest {len(letters):,} of {total:,}; --limit shows more", err=True)
 
 
-@dlq.command()
+def _reasons(counts: dict[str, dict[str, int]]) -> str:
+    return ", ".join(sorted({name for one in counts.values() for name in one}))
+
+
+@dlq.command(epilog=EXAMPLES)
 @click.argument("event_id")
-@click.option("--subscriber", metavar="NAME", help="Whose; left out: all are looked through.")
+@click.option(
+    "--subscriber", metavar="NAME", shell_complete=complete_subscriber, help="Whose; left out: all are looked through."
+)
 @json_option
 @admin_option
 @config_option
@@ -115,11 +124,15 @@ def show(event_id: str, subscriber: str | None, as_json: bool, admin_url: str | 
     click.echo(orjson.dumps(letter["event"], option=orjson.OPT_INDENT_2))
 
 
-@dlq.command(name="replay")
-@click.option("--subscriber", metavar="NAME", required=True, help="Whose; it gets them again.")
+@dlq.command(name="replay", epilog=EXAMPLES)
+@click.option(
+    "--subscriber", metavar="NAME", shell_complete=complete_subscriber, required=True, help="Whose; it gets them again."
+)
 @click.option("--id", "ids", multiple=True, metavar="ID", help="This event; can be given several times.")
 @click.option("--reason", "reasons", multiple=True, help="Only with this reason: attempts, age.")
-@click.option("--type", "types", multiple=True, help="Only events of this type, such as nxcloud.sms.dr.")
+@click.option(
+    "--type", "types", multiple=True, shell_complete=complete_type, help="Only events of this type: nxcloud.sms.dr."
+)
 @click.option("--dry-run", is_flag=True, help="Count, and change nothing.")
 @click.option("--rate", type=Number(min=0, min_open=True), help="At most so many a second.")
 @json_option

@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from gateway.cli.adminapi import AdminApi, admin_option
+from gateway.cli.completion import complete_callback
 from gateway.cli.options import Moment, config_option, json_option
 from gateway.cli.tables import local, print_json, printable
 
@@ -29,7 +30,7 @@ def doctor() -> None:
 
 @doctor.command(epilog=EXAMPLES)
 @click.option("--since", type=Moment(), help="Events stored from this time on. Left out: the last 24 hours.")
-@click.option("--callback", metavar="NAME", help="Only of this callback.")
+@click.option("--callback", metavar="NAME", shell_complete=complete_callback, help="Only of this callback.")
 @json_option
 @admin_option
 @config_option

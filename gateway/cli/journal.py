@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import orjson
 from rich.console import Console
-from rich.table import Table
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gateway.cli.options import config_option, json_option, settings_from
+from gateway.cli.tables import print_table
 from gateway.errors import JournalDamaged
 from gateway.log.journal import inspection, salvaging
 from gateway.log.journal.report import Report
+from gateway.log.journal.store import FILE_NAME
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -22,12 +24,21 @@ dir_option = click.option(
 )
 
 
-@click.group(epilog="\b\nExamples\n  gateway journal check\n  gateway journal salvage --to data.new")
+EXAMPLES: Final = """
+\b
+Examples
+  gateway journal check
+  gateway journal check --dir /mnt/copy/data --json | jq '.streams[].damages'
+  gateway journal salvage --to data.new
+"""
+
+
+@click.group(epilog=EXAMPLES)
 def journal() -> None:
     """Look at the journal's file, and copy out of a damaged one."""
 
 
-@journal.command()
+@journal.command(epilog=EXAMPLES)
 @dir_option
 @json_option
 @config_option
@@ -35,14 +46,15 @@ def journal() -> None:
 def check(ctx: click.Context, folder: Path | None, as_json: bool, config_path: Path) -> None:
     """Read the whole journal once and say what cannot be read.
 
-    Changes nothing; a running gateway is not disturbed. Ends with 4 when there is damage.
+    Changes nothing; a running gateway is not disturbed. Ends with 4 when there is damage. On a terminal a bar shows
+    how far it is.
     """
-    report = inspection.inspect(_folder(folder, config_path))
+    report = _inspected(_folder(folder, config_path))
     _show(report, as_json=as_json)
     ctx.exit(0 if report.is_sound else JournalDamaged.exit_code)
 
 
-@journal.command()
+@journal.command(epilog=EXAMPLES)
 @dir_option
 @click.option("--to", type=_FOLDER, required=True, help="A folder without a journal.")
 @json_option
@@ -64,17 +76,27 @@ def _folder(folder: Path | None, config_path: Path) -> Path:
     return folder if folder is not None else Path(settings_from(config_path).journal.dir)
 
 
+def _inspected(folder: Path) -> Report:
+    """Read all of it, with a bar on a terminal."""
+    console = Console(stderr=True)
+    path = folder / FILE_NAME
+    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        # The file holds a little more than its rows.
+        task = progress.add_task("read", total=path.stat().st_size if path.exists() else None)
+        return inspection.inspect(folder, lambda size: progress.advance(task, size))
+
+
 def _show(report: Report, *, as_json: bool) -> None:
     if as_json:
         click.echo(orjson.dumps(_document(report)))
         return
-    table = Table("stream", "offsets", "readable", "bytes", "damaged", box=None, padding=(0, 2, 0, 0))
+    rows = []
     for stream in report.streams:
         lost = sum(damage.last - damage.first + 1 for damage in stream.damages)
         offsets = f"{stream.floor:,} to {stream.head - 1:,}" if stream.head > stream.floor else "empty"
-        damaged = f"{lost:,}" if lost else "-"
-        table.add_row(stream.name, offsets, f"{stream.records:,}", f"{stream.size_bytes:,}", damaged)
-    Console().print(table)
+        rows.append((stream.name, offsets, stream.records, stream.size_bytes, lost or None))
+    print_table(("stream", "offsets", "readable", "bytes", "damaged"), rows)
     for text in (*report.problems, *map(str, report.damages)):
         click.echo(f"{click.style('Damaged', fg='red')}: {text}")
     for text in report.notes:

@@ -12,7 +12,7 @@ import click
 import orjson
 from aiohttp import web
 
-from gateway.cli.eventlines import event_lines
+from gateway.cli.eventlines import event_line
 from gateway.cli.loop import run_async
 from gateway.cli.options import Number, Seconds, config_option
 from gateway.errors import Broken, ConfigError
@@ -112,7 +112,7 @@ def _print(delivery: Delivery, printing: _Printing) -> None:
     marks = [] if delivery.outcome == "accepted" else [delivery.outcome]
     marks += ["replay"] if delivery.is_replay else []
     marks += [delivery.reason] if delivery.reason else []
-    click.echo(event_lines(delivery.event or {}, delivery.event_id, *marks))
+    click.echo(event_line(delivery.event or {}, delivery.event_id, *marks))
 
 
 async def _show_counter(receiver: Receiver) -> None:

@@ -10,7 +10,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from gateway.cli.adminapi import AdminApi, NotAsked, admin_option
+from gateway.cli.adminapi import AdminApi, NotAsked, NotKnown, admin_option
+from gateway.cli.completion import complete_callback, complete_subscriber, complete_type
 from gateway.cli.options import Moment, Number, config_option, json_option
 from gateway.cli.tables import print_json, printable
 from gateway.errors import Broken
@@ -29,16 +30,18 @@ _LOOK_S: Final = 0.3
 
 
 @click.command(epilog=EXAMPLES)
-@click.option("--subscriber", metavar="NAME", help="Who gets the events again.")
+@click.option("--subscriber", metavar="NAME", shell_complete=complete_subscriber, help="Who gets the events again.")
 @click.option("--since", type=Moment(), help="Stored from this time on: 15m (ago), or 2026-03-04T05:06:07Z.")
 @click.option("--until", type=Moment(), help="Stored before this time. Left out: now.")
 @click.option("--id", "ids", multiple=True, metavar="ID", help="This event; can be given several times.")
 @click.option("--dlq", is_flag=True, help="From its dead letters instead of the topics.")
 @click.option("--reason", "reasons", multiple=True, help="Dead letters with this reason: attempts, age.")
-@click.option("--type", "types", multiple=True, help="Only events of this type, such as nxcloud.sms.dr.")
+@click.option(
+    "--type", "types", multiple=True, shell_complete=complete_type, help="Only events of this type: nxcloud.sms.dr."
+)
 @click.option("--all", "is_all", is_flag=True, help="Also what the subscriber's filter leaves out.")
 @click.option("--rejected", is_flag=True, help="Decode rejected callbacks again instead; after a fix or an upgrade.")
-@click.option("--callback", help="With --rejected: only of this callback.")
+@click.option("--callback", shell_complete=complete_callback, help="With --rejected: only of this callback.")
 @click.option("--as", "decode_as", metavar="CALLBACK", help="With --rejected: requests to unknown paths are these.")
 @click.option(
     "--unauthenticated",
@@ -72,7 +75,8 @@ def replay(
     """Deliver events to a subscriber again.
 
     They go the normal way: in order per key, retried, with the same id and bytes, and gateway-replay: true. Asks the
-    running gateway. The command ends when everything is stored for the subscriber; delivery goes on by itself.
+    running gateway. The command ends when everything is stored for the subscriber; delivery goes on by itself. It fails
+    (1) when nothing is what was asked for.
     """
     if not rejected and (decode_as or unauthenticated):
         raise click.UsageError("--as and --unauthenticated go with --rejected")
@@ -108,6 +112,8 @@ def replay(
     else:
         found = _follow(api, api.post("/api/replay", {**selection, "rate": rate}), shows=not as_json)
     print_json(found) if as_json else _print(found, is_dry_run=dry_run)
+    if not found["events"]:
+        raise NotKnown(f"nothing of {subscriber} is what was asked for ({found['looked_at']:,} looked at)")
 
 
 def _check(
@@ -155,6 +161,8 @@ def _follow(api: AdminApi, job: dict[str, Any], *, shows: bool) -> dict[str, Any
 
 def _print(found: dict[str, Any], *, is_dry_run: bool) -> None:
     verb = "would be delivered again" if is_dry_run else "are stored for delivery"
+    if not found["events"]:
+        return
     click.echo(f"{found['events']:,} events {verb} to {found['subscriber']} ({found['looked_at']:,} looked at)")
     for type_, count in sorted(found["by_type"].items(), key=lambda pair: -pair[1]):
         click.echo(f"  {count:>9,}  {type_}")

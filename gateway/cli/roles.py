@@ -45,7 +45,7 @@ def run(ctx: click.Context, config_path: Path, workers: int | None) -> None:
 
     Takes callbacks, keeps them, delivers them to the subscribers of the configuration. One process keeps the journal,
     one delivers and has the admin port, and the workers take callbacks; one that dies is started again. SIGTERM and
-    Ctrl-C stop them gracefully; SIGHUP, or a change of the file, takes over new subscribers.
+    Ctrl-C stop them gracefully (exit codes 0 and 130); SIGHUP, or a change of the file, takes over new subscribers.
     """
     ctx.exit(_run("run", config_path, workers))
 

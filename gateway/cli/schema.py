@@ -9,6 +9,7 @@ from typing import Any, Final, cast, get_args
 import click
 import orjson
 
+from gateway.cli.completion import complete_topic, complete_type
 from gateway.cli.options import DEFAULT_CONFIG, settings_or_defaults
 from gateway.cli.tables import print_table
 from gateway.config.settings import Settings
@@ -38,8 +39,19 @@ _REGISTRY_USER: Final = "SCHEMA_REGISTRY_USER"
 @click.option("--asyncapi", "of_topics", is_flag=True, help="AsyncAPI 3.0 of the topics.")
 @click.option("--openapi", "of_http", is_flag=True, help="OpenAPI 3.1 of the HTTP side.")
 @click.option("--config", "of_config", is_flag=True, help="JSON Schema of config.yaml, for editors.")
-@click.option("--type", "event_type", metavar="TYPE", help="JSON Schema of one event type; left out: of all, by type.")
-@click.option("--topic", metavar="TOPIC", help="JSON Schema of one topic: all its types, told apart by type.")
+@click.option(
+    "--type",
+    "event_type",
+    metavar="TYPE",
+    shell_complete=complete_type,
+    help="JSON Schema of one event type; left out: of all, by type.",
+)
+@click.option(
+    "--topic",
+    metavar="TOPIC",
+    shell_complete=complete_topic,
+    help="JSON Schema of one topic: all its types, told apart by type.",
+)
 @click.option(
     "--ddl", "dialect", type=click.Choice(get_args(Dialect)), help="SQL of the topic as a table; left out: all topics."
 )

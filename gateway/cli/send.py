@@ -8,21 +8,21 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 import click
 import orjson
 from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from gateway.callbacks import CALLBACKS, CallbackRequest
 from gateway.cli.loop import run_async
 from gateway.cli.options import Number, config_option, json_option, settings_or_defaults
+from gateway.cli.tables import print_table, printable
 from gateway.config.callbacks import ConfiguredPath, configured_paths
 from gateway.config.settings import Settings
-from gateway.errors import ConfigError
+from gateway.errors import Broken, ConfigError
 from gateway.ingest.endpoints import endpoints
 from gateway.traffic import GENERATORS, requests
 from gateway.traffic.client import Target, encode
@@ -43,6 +43,8 @@ Examples
   gateway send stripe --body event.json
 """
 
+#: A resolver that answers takes milliseconds; one that does not is asked again by the system for longer.
+_LOOKUP_S: Final = 5.0
 _SHARES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0))
 
 
@@ -106,6 +108,7 @@ def send(
         rows = [_repeated(paths[0], settings, target, rng, body_path.read_bytes())]
         if ctx.get_parameter_source("count") is ParameterSource.DEFAULT:
             count = 1
+    run_async(reachable_name(target))
     tally = Tally()
     plan = Plan(count, concurrency, rate, repeat_rate)
     work = _drive(target, _mixed(rows, rng), plan, rng, tally, show=not as_json)
@@ -136,6 +139,22 @@ def target_of(url: str | None, settings: Settings) -> Target:
         return Target.parse(url or f"http://{here}:{settings.ingest.port}")
     except ValueError as exc:
         raise ConfigError([f"--url: {exc}"]) from exc
+
+
+async def reachable_name(target: Target) -> None:
+    """Look the host's name up once: without this each connection would wait for it, and say the same.
+
+    Raises:
+        Broken: there is no such name, or no answer in some seconds.
+    """
+    try:
+        async with asyncio.timeout(_LOOKUP_S):
+            await asyncio.get_running_loop().getaddrinfo(target.host, target.port)
+    except TimeoutError as exc:
+        raise Broken(f"the name {target.host} cannot be looked up: no answer within {_LOOKUP_S:g} s") from exc
+    except (OSError, UnicodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+        raise Broken(f"the name {target.host} cannot be resolved: {reason}; is --url right?") from exc
 
 
 def _path_of(name: str, settings: Settings, account: str | None, path: str | None) -> ConfiguredPath:
@@ -222,15 +241,14 @@ def _print_json(tally: Tally) -> None:
 
 def _print(tally: Tally) -> None:
     summary = _summary(tally)
-    console = Console(highlight=False)
-    style = "red" if summary["failed"] else "green"
-    console.print(
-        f"[{style}]{summary['succeeded']:,} of {summary['sent']:,} answered with success[/], "
-        f"{summary['repeats']:,} repeats, {summary['took_s']:.2f} s, {summary['rate_per_s']:,.0f} a second"
+    said = click.style(
+        f"{summary['succeeded']:,} of {summary['sent']:,} answered with success",
+        fg="red" if summary["failed"] else "green",
     )
-    table = Table("latency", *(name for name, _ in _SHARES), box=None, padding=(0, 2, 0, 0))
-    table.add_row("ms", *(f"{value:,.2f}" for value in summary["latency_ms"].values()))
-    console.print(table)
-    console.print("answers  " + "  ".join(f"{status}: {count:,}" for status, count in summary["answers"].items()))
+    took = f"{summary['took_s']:.2f} s, {summary['rate_per_s']:,.0f} a second"
+    click.echo(f"{said}, {summary['repeats']:,} repeats, {took}")
+    latencies = [f"{value:,.2f}" for value in summary["latency_ms"].values()]
+    print_table(("latency", *(name for name, _ in _SHARES)), [("ms", *latencies)])
+    click.echo("answers  " + "  ".join(f"{status}: {count:,}" for status, count in summary["answers"].items()))
     for kind, count in summary["refused"].items():
-        console.print(f"  {count:,} × {kind}", style="red", markup=False)
+        click.echo(click.style(f"  {count:,} × {printable(kind)}", fg="red"))

@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from gateway.cli.adminapi import AdminApi, admin_option
+from gateway.cli.completion import complete_subscriber
 from gateway.cli.options import config_option, json_option
 from gateway.cli.tables import coloured, local, print_json, print_table
 
@@ -15,6 +16,7 @@ EXAMPLES: Final = """
 \b
 Examples
   gateway subscribers list
+  gateway subscribers list --json | jq '.subscribers[] | select(.state != "closed") | .name'
   gateway subscribers pause billing      its events wait in the log
   gateway subscribers resume billing     and go on from where it stood
 """
@@ -25,16 +27,17 @@ def subscribers() -> None:
     """See how subscribers are doing; pause and resume one."""
 
 
-@subscribers.command(name="list")
+@subscribers.command(name="list", epilog=EXAMPLES)
 @json_option
 @admin_option
 @config_option
 def list_(as_json: bool, admin_url: str | None, config_path: Path) -> None:
     """List all with state, lag, rate, latency and the last error."""
-    found = AdminApi(config_path, admin_url).get("/api/subscribers")["subscribers"]
+    document = AdminApi(config_path, admin_url).get("/api/subscribers")
     if as_json:
-        print_json(found)
+        print_json(document)
         return
+    found = document["subscribers"]
     if not found:
         click.echo("the configuration has no subscribers")
         return
@@ -55,7 +58,7 @@ def list_(as_json: bool, admin_url: str | None, config_path: Path) -> None:
             (
                 one["name"],
                 one["state"] or (one["kind"] if one["is_here"] else "elsewhere"),
-                one["lag"],
+                _lag(one),
                 one["in_flight"],
                 f"{one['rate']:.1f}",
                 None if one["success_share"] is None else f"{one['success_share']:.1%}",
@@ -69,8 +72,8 @@ def list_(as_json: bool, admin_url: str | None, config_path: Path) -> None:
     )
 
 
-@subscribers.command()
-@click.argument("name")
+@subscribers.command(epilog=EXAMPLES)
+@click.argument("name", shell_complete=complete_subscriber)
 @json_option
 @admin_option
 @config_option
@@ -82,8 +85,8 @@ def pause(name: str, as_json: bool, admin_url: str | None, config_path: Path) ->
     _tell(AdminApi(config_path, admin_url).post(f"/api/subscribers/{name}/pause", {}), as_json=as_json)
 
 
-@subscribers.command()
-@click.argument("name")
+@subscribers.command(epilog=EXAMPLES)
+@click.argument("name", shell_complete=complete_subscriber)
 @json_option
 @admin_option
 @config_option
@@ -96,8 +99,17 @@ def _tell(one: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(one)
         return
-    lag = "" if one.get("lag") is None else f", {one['lag']:,} records behind"
-    click.echo(f"{one['name']} is {coloured(one['state'])}{lag}")
+    lag = "" if one["lag"] is None else f", {one['lag']:,} records behind"
+    unknown = f"; how far behind is unknown: {one['lag_unknown']['reason']}" if one["lag_unknown"] else ""
+    click.echo(f"{one['name']} is {coloured(one['state'])}{lag}{unknown}")
+
+
+def _lag(one: dict[str, Any]) -> object:
+    """What is not known is not 0, and what it was before is shown as that."""
+    unknown = one["lag_unknown"]
+    if unknown is None:
+        return one["lag"]
+    return "unknown" if unknown["since"] is None else f"unknown ({unknown['last']:,} at {local(unknown['since'])})"
 
 
 def _ms(seconds: float | None) -> str | None:

@@ -2,80 +2,177 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Final
 
 import click
 
+from gateway.cli.choosing import Choice, Condition
+from gateway.cli.completion import complete_any_topic, complete_type, event_types
 from gateway.cli.consuming import consume
-from gateway.cli.eventlines import event_lines
+from gateway.cli.eventlines import event_line
 from gateway.cli.following import Damaged, follow
 from gateway.cli.loop import run_async
 from gateway.cli.options import Moment, config_option, settings_from
 from gateway.config.settings import Settings
 from gateway.config.values import suggestion
 from gateway.errors import Broken
+from gateway.fanout.filters import Filter
 from gateway.log import Record
 from gateway.log.journal.store import FILE_NAME
 from gateway.search.keys import parsed
 
-EXAMPLES = """
+EXAMPLES: Final = """
 \b
 Examples
   gateway tail
   gateway tail --topic sms.dr --since 15m
+  gateway tail --filter data.status=undelivered --filter data.to^=+62
   gateway tail --type nxcloud.whatsapp.message --json | jq .data.text
+  gateway tail --since 1d --follow --filter '{"not": {"exact": {"type": "nxcloud.sms.dr"}}}'
   gateway tail --topic dlq.billing --since 7d --once
 """
 
 #: People do not see less; ten times more and it feels stuck.
-_POLL_S = 0.25
+_POLL_S: Final = 0.25
 #: What names of the gateway's own topics begin with.
-_INTERNAL = ("retry.", "replay", "dlq.", "fanout.")
+_INTERNAL: Final = ("retry.", "replay", "dlq.", "fanout.")
+
+
+class _Printer:
+    """Prints the events that are asked for, and counts them.
+
+    Args:
+        topic: None is every one.
+        choice: of the events of the topic.
+        as_json: as bytes, for programs; otherwise as lines for people.
+    """
+
+    def __init__(self, topic: str | None, choice: Choice, *, as_json: bool) -> None:
+        self._topic = topic
+        self._choice = choice
+        self._as_json = as_json
+        self.shown = 0
+        self.flawed = 0
+
+    def take(self, record: Record) -> None:
+        """Print one record if it is asked for."""
+        if self._topic is not None and record.topic != self._topic:
+            return
+        if record.flaw:
+            self.flawed += 1
+            click.echo(f"{record.partition} offset {record.offset}: no event: {record.flaw}", err=True)
+            return
+        event = parsed(record.value)
+        if not self._choice.takes(event, record.id):
+            return
+        self.shown += 1
+        click.echo(record.value if self._as_json else event_line(event, record.id, topic=record.topic))
 
 
 @click.command(epilog=EXAMPLES)
-@click.option("--topic", help="Only this one. Also retry.DELAY, replay and dlq.SUBSCRIBER.")
-@click.option("--type", "event_type", help="Only events of this type, such as nxcloud.sms.dr.")
+@click.option(
+    "--topic", shell_complete=complete_any_topic, help="Only this one. Also retry.DELAY, replay and dlq.NAME."
+)
+@click.option(
+    "--type",
+    "types",
+    multiple=True,
+    metavar="TYPE",
+    shell_complete=complete_type,
+    help="Only events of this type, such as nxcloud.sms.dr; can be given several times.",
+)
+@click.option("--id", "ids", multiple=True, metavar="ID", help="Only this event; can be given several times.")
+@click.option(
+    "--filter",
+    "conditions",
+    multiple=True,
+    type=Condition(),
+    metavar="CONDITION",
+    help="Only events that meet it: data.status=delivered, !=, ^= (begins with), $= (ends with), or a subscriber's "
+    "filter as JSON; can be given several times.",
+)
 @click.option("--since", type=Moment(), help="Begin at a time: 15m (ago), or 2026-03-04T05:06:07Z. Left out: now.")
-@click.option("--once", is_flag=True, help="Print what is there and stop; without --since everything.")
-@click.option("--json", "as_json", is_flag=True, help="Each event as one line of JSON.")
+@click.option(
+    "-f",
+    "--follow/--once",
+    "follows",
+    default=True,
+    help="Go on with events as they come (the default), or print what is there and stop; without --since everything.",
+)
+@click.option(
+    "--json/--pretty",
+    "as_json",
+    default=None,
+    help="Each event as one line of JSON, or as a line for people. Left out: for people on a terminal, JSON otherwise.",
+)
 @config_option
 def tail(
-    topic: str | None, event_type: str | None, since: float | None, once: bool, as_json: bool, config_path: Path
+    topic: str | None,
+    types: tuple[str, ...],
+    ids: tuple[str, ...],
+    conditions: tuple[Filter, ...],
+    since: float | None,
+    follows: bool,
+    as_json: bool | None,
+    config_path: Path,
 ) -> None:
     """Print events as they come.
 
     With Kafka it reads the topics, in no consumer group. Otherwise it reads the journal beside a running
-    gateway, and works when the gateway is down, too.
+    gateway, and works when the gateway is down, too. With --once it fails (1) when nothing is what was asked for.
     """
     settings = settings_from(config_path)
-
-    def show(record: Record) -> None:
-        if topic is not None and record.topic != topic:
-            return
-        if record.flaw:
-            click.echo(f"{record.partition} offset {record.offset}: no event: {record.flaw}", err=True)
-            return
-        event = parsed(record.value)
-        if event_type is None or event.get("type") == event_type:
-            click.echo(record.value if as_json else event_lines(event, record.id))
-
+    if follows:
+        _check_types(settings, types)
+    choice = Choice.of(types, ids, conditions)
+    printer = _Printer(topic, choice, as_json=not sys.stdout.isatty() if as_json is None else as_json)
     if settings.kafka is not None:
-        run_async(_tail_topics(settings, topic, since, show, is_once=once))
-        return
-    for record in _journalled(settings, topic, since, is_once=once):
-        show(record)
+        run_async(_tail_topics(settings, topic, since, printer, is_once=not follows))
+    else:
+        for record in _journalled(settings, topic, since, is_once=not follows):
+            printer.take(record)
+    if not printer.shown and not printer.flawed and not (topic is None and choice.is_all):
+        raise Broken(_nothing(settings, topic, choice))
+
+
+def _nothing(settings: Settings, topic: str | None, choice: Choice) -> str:
+    """Return the sentence that says what was not found."""
+    asked = [
+        f"in the topic {topic}" if topic is not None else "",
+        f"of type {' or '.join(sorted(choice.types))}" if choice.types else "",
+        f"with the id {' or '.join(sorted(choice.ids))}" if choice.ids else "",
+        "that meets every --filter" if choice.conditions else "",
+    ]
+    hints = (suggestion(one, event_types(settings)) for one in choice.types - set(event_types(settings)))
+    return f"there is no event {' '.join(filter(None, asked))}{''.join(hints)}"
+
+
+def _check_types(settings: Settings, types: Collection[str]) -> None:
+    """Refuse a type that no callback makes: it would print nothing, for ever.
+
+    Raises:
+        Broken: names the nearest type.
+    """
+    rows = [row for rows in settings.ingest.callbacks.values() for row in rows]
+    if any((row.type or "").startswith("$") for row in rows):
+        return  # the payload names it
+    known = event_types(settings)
+    for one in types:
+        if one not in known:
+            raise Broken(f"no callback makes events of type {one}{suggestion(one, known)}")
 
 
 async def _tail_topics(
-    settings: Settings, topic: str | None, since: float | None, show: Callable[[Record], None], *, is_once: bool
+    settings: Settings, topic: str | None, since: float | None, printer: _Printer, *, is_once: bool
 ) -> None:
     async with aclosing(consume(settings, topic, since, is_once=is_once)) as records:
         async for record in records:
-            show(record)
+            printer.take(record)
 
 
 def _journalled(settings: Settings, topic: str | None, since: float | None, *, is_once: bool) -> Iterator[Record]:

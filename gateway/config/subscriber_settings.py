@@ -40,7 +40,7 @@ class Breaker(Section):
         default=10, ge=1, description="With fewer attempts in the window, the breaker does not open"
     )
     first_open: Duration = Field(default=5.0, gt=0, description="Wait before the first probe; doubles with each probe")
-    max_open: Duration = Field(default=60.0, gt=0, description="Longest wait between probes")
+    max_open: Duration = Field(default=8.0, gt=0, description="Longest wait between probes")
 
 
 class ClientTls(Section):

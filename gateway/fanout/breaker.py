@@ -10,9 +10,10 @@
 
 It opens when, over the window, there were enough attempts, most failed, *and* they were failures of several
 different events since the last success: one bad event, however often it is tried, is that event's trouble
-and not the subscriber's. While it is not closed there is one attempt for each probe; each probe takes the
-next event in turn, so that one bad event cannot keep the breaker open. Such attempts do not count against
-the event's own bound.
+and not the subscriber's. It also opens when so many attempts in turn failed and nothing has succeeded for a second:
+the successes of the minute before a subscriber went down are no reason to go on. While it is not closed there is one
+attempt for each probe; each probe takes the next event in turn, so that one bad event cannot keep the breaker open.
+Such attempts do not count against the event's own bound.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ State = Literal["closed", "open", "half_open"]
 
 #: The window moves in this many steps; fewer forget in jerks, more cost memory and tell nothing new.
 _STEPS: Final = 10
+#: Failures in turn count as an outage when they have lasted so long. Shorter, and a subscriber that refuses a third of
+#: a busy second's events by themselves would be taken to be down; ten times longer, and events are already parked.
+_OUTAGE_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class BreakerPolicy:
     min_attempts: int = 10
     min_events: int = 3
     first_open_s: float = 5.0
-    max_open_s: float = 60.0
+    max_open_s: float = 8.0
 
 
 class Breaker:
@@ -54,6 +58,8 @@ class Breaker:
 
     __slots__ = (
         "_failed",
+        "_failing_since",
+        "_failures",
         "_policy",
         "_rng",
         "_step",
@@ -71,6 +77,8 @@ class Breaker:
         self._step: list[float] = []  # the last of them, until
         self._step_end = float("-inf")
         self._failed: set[str] = set()
+        self._failures = 0  # since the last success
+        self._failing_since = 0.0
         self.state: State = "closed"
         self.probe_at = 0.0
         self.open_s = policy.first_open_s
@@ -92,21 +100,26 @@ class Breaker:
                 step[1] += 1
             else:
                 self._count(is_success=True, now=now)
-            if self._failed:
-                self._failed.clear()
+            if self._failures:
+                self._forget_failures()
             return False
         if before == "closed":
             self._count(is_success=is_success, now=now)
         if is_success:
-            self._failed.clear()
-            if before != "closed":
-                self._close()
+            self.close()
         else:
-            if len(self._failed) < self._policy.min_events:
-                self._failed.add(event_id)
-            if before == "half_open" or (before == "closed" and self._is_down()):
+            self._note_failure(event_id, now)
+            if before == "half_open" or (before == "closed" and self._is_down(now)):
                 self._open(now, again=before == "half_open", named_at=named_at)
         return self.state != before
+
+    def close(self) -> None:
+        """Take it to be well, as if nothing had been counted."""
+        self.state = "closed"
+        self._steps.clear()
+        self._step_end = float("-inf")
+        self._forget_failures()
+        self.open_s = self._policy.first_open_s
 
     def probe(self, now: float) -> bool:
         """Go from open to half open when it is time; tells whether it did."""
@@ -125,22 +138,30 @@ class Breaker:
         self._step[1] += 1
         self._step[2] += not is_success
 
-    def _is_down(self) -> bool:
+    def _note_failure(self, event_id: str, now: float) -> None:
+        if not self._failures:
+            self._failing_since = now
+        self._failures += 1
+        if len(self._failed) < self._policy.min_events:
+            self._failed.add(event_id)
+
+    def _forget_failures(self) -> None:
+        self._failures = 0
+        self._failed.clear()
+
+    def _is_down(self, now: float) -> bool:
         if len(self._failed) < self._policy.min_events:
             return False
         attempts = sum(step[1] for step in self._steps)
         failures = sum(step[2] for step in self._steps)
-        return attempts >= self._policy.min_attempts and failures >= self._policy.failure_rate * attempts
+        if attempts < self._policy.min_attempts:
+            return False
+        in_turn = min(self._failures, failures)  # of the window
+        is_outage = in_turn >= self._policy.min_attempts and now - self._failing_since >= _OUTAGE_S
+        return is_outage or failures >= self._policy.failure_rate * attempts
 
     def _open(self, now: float, *, again: bool, named_at: float | None) -> None:
         self.open_s = min(self._policy.max_open_s, self.open_s * 2) if again else self._policy.first_open_s
         self.state = "open"
         # Half of it is jitter, so that several processes do not probe in step.
         self.probe_at = now + self.open_s * self._rng.uniform(0.5, 1.0) if named_at is None else named_at
-
-    def _close(self) -> None:
-        self.state = "closed"
-        self._steps.clear()
-        self._step_end = float("-inf")
-        self._failed.clear()
-        self.open_s = self._policy.first_open_s

@@ -25,8 +25,11 @@ from gateway.log import TOMBSTONE, Batch, Begins, CursorStore, Record, Start
 #: Attempts under way when a partition is taken away may take so long. Longer holds up everybody's events of all
 #: partitions that move; shorter cuts off subscribers that are merely slow.
 SETTLE_S: Final = 2.0
+#: An event whose outcome is known, and that is being stored elsewhere, gets so long beyond that: cut off it would be
+#: stored, and come again all the same.
+_STORE_S: Final = 0.5
 #: What was cancelled ends within a turn of the event loop; a sink that does not is left behind.
-_CUT_S: Final = 0.5
+_CUT_S: Final = 0.3
 #: How often a revoked partition looks whether what was in flight waits for retry now.
 _SETTLE_LOOK_S: Final = 0.2
 #: Steps of the shared reading. Room for less is said to be none: reading on for one would cost a fetch for each event.
@@ -157,13 +160,15 @@ class SubscriberCursor:
         self._is_noted = False
 
     async def revoked(self, partitions: Collection[str]) -> None:
-        """See :class:`gateway.log.cursor.Consumer`. Takes :data:`SETTLE_S`, and a moment for what is cancelled then.
+        """See :class:`gateway.log.cursor.Consumer`. Takes :data:`SETTLE_S`, and a moment for what is not done then.
 
         Should a partition come back to us, an attempt that did not end holds its key: what is read again waits for it.
         """
         leaving = [self._queues.pop(name) for name in partitions if name in self._queues]
         try:
             await self._settle(leaving)
+            self._cut(frozenset(job for queue in leaving for job in queue.jobs.values() if job.entry is None))
+            await self._until_landed(leaving, _STORE_S)
         finally:
             self._let_go(leaving)
             self._cut(frozenset(job for queue in leaving for job in queue.jobs.values()))

@@ -22,6 +22,8 @@ from gateway.fanout.schedule import Schedule
 
 #: A timer is set anew when the next job is due more than this earlier than it.
 _EARLIER_S = 0.001
+#: A retry that is due so soon waited for its subscriber; one that waits for longer has trouble of its own.
+_SOON_S = 60.0
 
 
 class Dispatcher:
@@ -76,6 +78,10 @@ class Dispatcher:
         """Take in a job."""
         self._schedule.offer(job, self._clock.monotonic())
         self._hand_out()
+
+    def hurry(self) -> None:
+        """The subscriber is back: retries that would wait a little go out with the next :meth:`permit`."""
+        self._schedule.hurry(self._clock.monotonic(), _SOON_S)
 
     def finish(self, job: Job) -> None:
         """A job needs nothing more."""

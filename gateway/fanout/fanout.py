@@ -40,6 +40,8 @@ _WATCH_S: Final = 5.0
 #: A log that is away would take all the time that the process has left; more would not make it come.
 _CLOSE_S: Final = 4.0
 _LAST_WORDS_S: Final = 2.0
+#: An attempt that takes longer is a slow one when a process stops.
+_SLOW_S: Final = 0.2
 
 #: Whose members share the partitions of the main topics between them.
 GROUP: Final = group_name("fanout")
@@ -58,7 +60,6 @@ class Status:
     """How a subscriber is doing, for people.
 
     Args:
-        lag: records of its topics not yet committed; None when the log cannot tell now.
         outstanding: events in memory; ``in_flight`` of them are being attempted.
         stopped: why, when ``state`` is ``stopped``.
         opened_at: Unix seconds since when it counts as down; None when it does not.
@@ -66,7 +67,6 @@ class Status:
 
     name: str
     state: Seen
-    lag: int | None
     outstanding: int
     in_flight: int
     stopped: str
@@ -149,7 +149,7 @@ class FanOut:
         """Stop all readers at once; attempts in flight may end within ``deadline_s``, and are cancelled then.
 
         On a log that others share it is as little as at a rebalance: nobody reads our partitions until we have left,
-        or are back.
+        or are back. For the same reason subscribers that take long for an attempt stop first, and the others then.
 
         While the log is away it takes six seconds more at most: events that were delivered and not committed come
         again, and what ``explain`` would tell of the last second is gone. May come twice, or before the start.
@@ -168,10 +168,26 @@ class FanOut:
 
     async def _stop_readers(self, deadline_s: float) -> None:
         async with self._exchange:
+            until = self._clock.monotonic() + deadline_s
+            if self._is_shared:
+                await self._stop_slow(deadline_s)
             running, self._running = self._running, {}
-            await asyncio.gather(*(reader.stop(deadline_s) for _, reader in running.values()))
+            left_s = max(until - self._clock.monotonic(), min(deadline_s, _SLOW_S))
+            await asyncio.gather(*(reader.stop(left_s) for _, reader in running.values()))
             await self._retry_topics.stop()
             await self._reading.stop()
+
+    async def _stop_slow(self, deadline_s: float) -> None:
+        """Stop those whose attempts take long, while the others deliver: theirs would pause for all of that time."""
+        before = {name: reader.under_way for name, (_, reader) in self._running.items()}
+        if not any(before.values()):
+            return
+        await sleep(self._clock, _SLOW_S)
+        slow = [name for name, (_, reader) in self._running.items() if reader.under_way & before[name]]
+        stopped = [self._running.pop(name)[1] for name in slow]
+        await asyncio.gather(*(reader.stop(deadline_s - _SLOW_S) for reader in stopped))
+        for reader in stopped:
+            self._retry_topics.left(reader)
 
     async def apply(self, subscribers: Sequence[Subscriber], *, deadline_s: float = 10.0) -> None:
         """Take up a changed configuration: stop what is gone, start what is new, restart what differs.
@@ -212,14 +228,26 @@ class FanOut:
         """Go on after a pause, a stop or a 410, from where it stood."""
         self._reader(subscriber).flow.resume()
 
-    async def status(self) -> list[Status]:
-        """How every subscriber is doing, in the order of the configuration."""
-        try:
-            lags = await self._reading.lags()
-        except GatewayError:
-            lags = {}
-        running = [(name, self._running[name][1]) for name in self._wanted if name in self._running]
-        return [_status(name, reader, lags.get(reader.cursor)) for name, reader in running]
+    @property
+    def board(self) -> StateBoard:
+        """What is kept of the states of subscribers, as all processes know it."""
+        return self._board
+
+    def statuses(self) -> list[Status]:
+        """Return how all that run are doing in this process."""
+        return [_status(name, reader) for name, reader in self._present()]
+
+    async def lags(self) -> dict[str, int | None]:
+        """Return the records that are not committed yet, in the partitions of this process; None: not known yet.
+
+        Raises:
+            Transient: the log cannot be asked now.
+        """
+        lags = await self._reading.lags()
+        return {name: lags.get(reader.cursor) for name, reader in self._present()}
+
+    def _present(self) -> list[tuple[str, SubscriberReader]]:
+        return [(name, self._running[name][1]) for name in self._wanted if name in self._running]
 
     def _reader(self, name: str) -> SubscriberReader:
         if name not in self._running:
@@ -306,11 +334,17 @@ class FanOut:
         in_flight = self._metrics.gauge("gateway_delivery_in_flight")
         while True:
             await sleep(self._clock, _WATCH_S)
-            for status in await self.status():
-                in_flight.labels(status.name).set(status.in_flight)
-                if status.lag is not None:
-                    lag.labels(status.name).set(status.lag)
-                self._reader(status.name).trim()
+            try:
+                lags = await self.lags()
+            except GatewayError:
+                lags = {}
+            for name, reader in self._present():
+                in_flight.labels(name).set(reader.in_flight)
+                if (records := lags.get(name)) is not None:
+                    lag.labels(name).set(records)
+                else:  # what was known before would look like what is
+                    lag.remove(name)
+                reader.trim()
 
 
 def own_topics(subscribers: Iterable[Subscriber]) -> list[str]:
@@ -322,9 +356,9 @@ def _tiers(subscribers: Iterable[Subscriber]) -> set[float]:
     return {tier for one in subscribers if one.kind != "stream" for tier in one.retry.tiers}
 
 
-def _status(name: str, reader: SubscriberReader, lag: int | None) -> Status:
+def _status(name: str, reader: SubscriberReader) -> Status:
     lasting = reader.flow.lasting
-    return Status(name, reader.flow.seen, lag, reader.outstanding, reader.in_flight, lasting.stopped, lasting.opened_at)
+    return Status(name, reader.flow.seen, reader.outstanding, reader.in_flight, lasting.stopped, lasting.opened_at)
 
 
 async def _at_most(seconds: float, ending: Awaitable[object]) -> None:

@@ -76,6 +76,7 @@ class FlowControl:
         self._stopped = ""
         self._held_until = float("-inf")
         self._opened_at: float | None = None  # Unix seconds
+        self._is_hearsay = False  # open as it was kept so, and not by an attempt of ours
         self._timer: Timer | None = None
 
     @property
@@ -105,7 +106,13 @@ class FlowControl:
         self._stopped = lasting.stopped
         if lasting.opened_at is not None and self.is_healthy and not self._is_open:
             self._opened_at = lasting.opened_at
+            self._is_hearsay = True
             self._breaker.restore(lasting.open_s, self._clock.monotonic())
+        elif lasting.opened_at is None and self._is_hearsay:
+            # Another process got through. One that has no partition with events would otherwise never find out.
+            self._opened_at = None
+            self._is_hearsay = False
+            self._breaker.close()
         self._apply()
 
     def start(self) -> None:
@@ -153,6 +160,7 @@ class FlowControl:
     def _record(self, event_id: str, *, is_success: bool, named_at: float | None = None) -> bool:
         before = self._breaker.state
         now = self._clock.monotonic()
+        self._is_hearsay = False
         if not self._breaker.record(event_id, is_success=is_success, now=now, named_at=named_at):
             return False
         if before == "closed":
@@ -160,6 +168,7 @@ class FlowControl:
         elif self._breaker.state == "closed":
             self._opened_at = None
             self._adaptive.restart()
+            self._dispatcher.hurry()
         self._telling.breaker(self._breaker.state, before, probe_in_s=self._breaker.probe_at - now)
         if before != "half_open" or self._breaker.state == "closed":
             self._on_state()

@@ -111,6 +111,11 @@ class SubscriberReader:
         return self._cursor
 
     @property
+    def under_way(self) -> frozenset[Job]:
+        """Events that are being attempted, or stored elsewhere after their last attempt."""
+        return self._workers.jobs
+
+    @property
     def in_flight(self) -> int:
         """Events with workers now."""
         return self._dispatcher.in_flight
@@ -151,7 +156,7 @@ class SubscriberReader:
                     await self._dispatcher.drained()
             except TimeoutError:
                 _log.warning("subscriber.stop_cut_short", subscriber=self.plan.name, in_flight=self.in_flight)
-                self._workers.cut_all()
+                self._workers.cut_attempts()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_CUT_S):
                         await self._dispatcher.drained()

@@ -182,11 +182,14 @@ class TopicFeed:
             self._leaving.difference_update(partitions)
 
     async def _settle(self, leaving: Sequence[PartitionQueue]) -> None:
-        self._let_go(leaving)
         until = self._clock.monotonic() + _SETTLE_S
-        while any(position.jobs for position in leaving) and self._clock.monotonic() < until:
-            await sleep(self._clock, _SETTLE_LOOK_S)
-            self._drop(leaving)  # what failed meanwhile waits for retry, and not here
+        try:
+            self._drop(leaving)
+            while any(position.jobs for position in leaving) and self._clock.monotonic() < until:
+                await sleep(self._clock, _SETTLE_LOOK_S)
+                self._drop(leaving)  # what failed meanwhile waits for retry, and not here
+        finally:
+            self._let_go(leaving)  # not before: what ended in time is committed
         for job in [job for position in leaving for job in position.jobs.values()]:
             if isinstance(job, ParkedJob) and job.target is not None:
                 job.target.cut([job])

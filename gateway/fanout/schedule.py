@@ -20,6 +20,7 @@ Without ``by_key`` nothing stands behind anything.
 Of those READY, retries go before events that were never attempted, and the one that has been due for longest goes
 first. While the breaker probes that would let one bad event keep it open, as it may be due again before every other:
 there, those that failed fewer probes go first, and an event that was never attempted before a retry that failed one.
+When the subscriber is back, retries no longer wait, and go in the order of the log.
 
 What is discarded (at a rebalance) stays in the queue it stands in until it is met there, or until half of all that
 stands in the queues is such: a subscriber that is paused meets nothing, and each rebalance would hold a window more.
@@ -118,6 +119,25 @@ class Schedule:
             self._gone += 1
             if 2 * self._gone > len(self._new) + len(self._retries) + len(self._timers):
                 self._sweep()
+
+    def hurry(self, now: float, within_s: float) -> None:
+        """Have retries go out now, in the order in which their events stand in the log.
+
+        Args:
+            now: monotonic seconds.
+            within_s: those that wait go out, too, when they are due within so many seconds.
+        """
+        until = now + within_s
+        ready = [job for _, _, job in self._retries if job.state is JobState.READY]
+        soon = [job for due, _, job in self._timers if job.state is JobState.WAITING and due <= until]
+        self._gone -= len(self._retries) - len(ready)
+        self._retries = []
+        self._timers = [one for one in self._timers if one[2].state is not JobState.WAITING or one[0] > until]
+        heapq.heapify(self._timers)
+        self.waiting -= len(soon)
+        for job in sorted([*ready, *soon], key=lambda one: (one.record.appended_at, one.record.offset)):
+            job.state = JobState.READY
+            heapq.heappush(self._retries, (now, next(self._number), job))
 
     def next_due(self) -> float | None:
         """When :meth:`take` may have more to give, if nothing else happens."""

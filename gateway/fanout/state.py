@@ -18,7 +18,10 @@ taken over.
 Of ``start`` the earliest time counts instead. Whoever reads a later one writes the earlier one behind it, as only the
 last record of a key survives compaction.
 
-The probes of an open breaker are not written, so that an outage costs two records however long it is.
+Of ``breaker`` "open" outweighs "closed": each process has a breaker of its own for each subscriber, and a process that
+attempts and fails writes its word again behind that of another one which has recovered. While it stays open the word is
+repeated every :data:`REPEAT_S`, so that one of a process that died can be told from one that holds. The probes are not
+written.
 """
 
 from __future__ import annotations
@@ -42,7 +45,12 @@ from gateway.telemetry import redaction
 TOPIC: Final = "fanout.state"
 #: Well below the shortest retention that makes sense.
 REFRESH_S: Final = 12 * 3600.0
+#: An open breaker is told of again; the word of another process counts for little more than two of these.
+REPEAT_S: Final = 300.0
+_BELIEVED_S: Final = 2 * REPEAT_S + 60.0
 _FOLLOW_WAIT_S: Final = 5.0
+#: What is kept has not been read for so long: it is not known what it is now.
+_UNHEARD_S: Final = 3 * _FOLLOW_WAIT_S
 _BACKOFF_S: Final = 5.0
 _NORMAL: Final[dict[str, dict[str, Any]]] = {
     "control": {"paused": False, "stopped": ""},
@@ -95,6 +103,8 @@ class StateBoard:
         self._awaited: dict[str, str] = {}  # by key, the id of our last record that was not read back yet
         self._reader: LogReader | None = None
         self._ends: Mapping[str, int] | None = None  # of what was kept when we came
+        self._said: dict[str, dict[str, Any]] = {}  # breakers, as our own attempts have it
+        self._heard_at = float("-inf")
         self._is_loaded = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -104,14 +114,29 @@ class StateBoard:
         breaker = self._kept.get(f"{subscriber}/breaker", _NORMAL["breaker"])
         return Lasting(control["paused"], control["stopped"], breaker["opened_at"], breaker["open_s"])
 
+    def everywhere(self, subscriber: str) -> Lasting | None:
+        """Return the last state known of all processes; None while it cannot be known.
+
+        A breaker counts as open while somebody repeats that it is.
+        """
+        now = self._clock.now()
+        if not self._is_loaded or now - self._heard_at > _UNHEARD_S:
+            return None
+        kept, key = self.get(subscriber), f"{subscriber}/breaker"
+        is_held = now - self._written_at.get(key, now) <= _BELIEVED_S
+        return kept if is_held else Lasting(kept.paused, kept.stopped)
+
     def put(self, subscriber: str, state: Lasting) -> None:
         """Keep a state; durable a moment later. Never blocks."""
         parts: dict[str, dict[str, Any]] = {
             "control": {"paused": state.paused, "stopped": state.stopped},
             "breaker": {"opened_at": state.opened_at, "open_s": state.open_s},
         }
+        said, self._said[f"{subscriber}/breaker"] = self._said.get(f"{subscriber}/breaker"), parts["breaker"]
         for part, value in parts.items():
             key = f"{subscriber}/{part}"
+            if part == "breaker" and value == said:
+                continue
             if self._kept.get(key, _NORMAL[part]) != value:
                 self._kept[key] = value
                 self._mark(key)
@@ -182,6 +207,7 @@ class StateBoard:
                 await sleep(self._clock, _BACKOFF_S)
                 continue
             said = ""
+            self._heard_at = self._clock.now()
             for record in records:
                 self._read(record)
             if not records and not self._is_loaded:
@@ -218,9 +244,12 @@ class StateBoard:
             del self._awaited[key]
         if part == "start":
             self._read_start(key, state, is_ours=is_ours)
+        elif not is_ours and part == "breaker" and _is_open(self._said.get(key)) and not _is_open(state):
+            self._kept[key] = self._said[key]
+            self._mark(key)
         elif not is_ours and state != self._kept.get(key, _NORMAL[part]):
             self._kept[key] = state
-            if self._is_loaded and part == "control":
+            if self._is_loaded:
                 self._on_change(key.rpartition("/")[0])
 
     def _read_start(self, key: str, state: beginnings.Kept, *, is_ours: bool) -> None:
@@ -253,9 +282,11 @@ class StateBoard:
         return True
 
     def _refresh(self) -> None:
-        oldest = self._clock.now() - REFRESH_S
+        now = self._clock.now()
         for key, kept in self._kept.items():
-            if kept != _NORMAL[key.rpartition("/")[2]] and self._written_at.get(key, oldest + 1) < oldest:
+            age_s = now - self._written_at.get(key, now)
+            is_old = age_s > (REPEAT_S if _is_open(self._said.get(key)) else REFRESH_S)
+            if is_old and kept != _NORMAL[key.rpartition("/")[2]]:
                 self._mark(key)
 
     def _mark(self, key: str) -> None:
@@ -290,6 +321,10 @@ class StateBoard:
             self._written_at[key] = now
             if self._kept[key].items() <= value.items():
                 self._dirty.pop(key, None)
+
+
+def _is_open(breaker: Mapping[str, Any] | None) -> bool:
+    return breaker is not None and breaker["opened_at"] is not None
 
 
 def _is_logged(exc: Exception) -> bool:

@@ -7,6 +7,7 @@ numbers: no payload, no phone number, no secret, and of a response nothing.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +34,13 @@ _OUTCOMES: Final = (
     "lost",
 )
 
+#: Outcomes after which the event is tried again; the lines of the others are all shown.
+_TRIED_AGAIN: Final = frozenset({"retried", "parked"})
+#: At ``info`` a subscriber has so many lines of attempts that will be repeated in so many seconds: enough to see what
+#: it answers. One that is down has hundreds, which would hide the line that says so; ``debug`` has them all.
+_SHOWN_LINES: Final = 3
+_SHOWN_EACH_S: Final = 10.0
+
 #: Told of every attempt: the job, its result, the outcome in a word.
 OnAttempt = Callable[["Job", AttemptResult, str], None]
 
@@ -50,9 +58,17 @@ class Telling:
 
     Args:
         on_attempt: keeps what ``explain`` will tell; None keeps nothing.
+        monotonic: returns seconds.
     """
 
-    def __init__(self, subscriber: str, *, metrics: Metrics = METRICS, on_attempt: OnAttempt | None = None) -> None:
+    def __init__(
+        self,
+        subscriber: str,
+        *,
+        metrics: Metrics = METRICS,
+        on_attempt: OnAttempt | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._subscriber = subscriber
         self._log = structlog.get_logger("gateway.fanout").bind(subscriber=subscriber)
         self._shows_debug = self._log.is_enabled_for(logging.DEBUG)
@@ -64,6 +80,9 @@ class Telling:
         self._states = {name: state.labels(subscriber, name) for name in _STATES}
         self._state = ""
         self._on_attempt = on_attempt
+        self._monotonic = monotonic
+        self._shown_until = float("-inf")
+        self._shown = self._not_shown = 0
 
     def delivered(self, job: Job, result: AttemptResult) -> None:
         """One attempt was the last one needed."""
@@ -80,7 +99,10 @@ class Telling:
         self._tally.took(self._subscriber, result.duration_s)
         if self._on_attempt is not None:
             self._on_attempt(job, result, outcome)
-        self._line(self._log.info, job, result, outcome, delay_s)
+        if outcome not in _TRIED_AGAIN or self._may_show():
+            self._line(self._log.info, job, result, outcome, delay_s)
+        elif self._shows_debug:
+            self._line(self._log.debug, job, result, outcome, delay_s)
 
     def cancelled(self, job: Job) -> None:
         """An attempt was cut off, so that its outcome is not known."""
@@ -141,6 +163,17 @@ class Telling:
         for name, gauge in self._states.items():
             gauge.set(name == seen)
 
+    def _may_show(self) -> bool:
+        """Return whether one more line of an attempt that will be repeated is shown; if not, count it."""
+        now = self._monotonic()
+        if now >= self._shown_until:
+            self._shown_until, self._shown = now + _SHOWN_EACH_S, 0
+        if self._shown >= _SHOWN_LINES:
+            self._not_shown += 1
+            return False
+        self._shown += 1
+        return True
+
     def _line(
         self, tell: Callable[..., object], job: Job, result: AttemptResult, outcome: str, delay_s: float | None
     ) -> None:
@@ -154,4 +187,6 @@ class Telling:
             duration_ms=round(result.duration_s * 1000, 1),
             retry_in_s=None if delay_s is None else round(delay_s, 1),
             is_replay=job.is_replay,
+            **({"lines_not_shown": self._not_shown} if self._not_shown and not self._shows_debug else {}),
         )
+        self._not_shown = 0

@@ -87,9 +87,14 @@ class Workers:
                 worker.is_cut = True
                 worker.task.cancel()
 
-    def cut_all(self) -> None:
-        """Cancel all deliveries; see :meth:`cut`."""
-        self.cut([worker.job for worker in self._workers if worker.job is not None])
+    @property
+    def jobs(self) -> frozenset[Job]:
+        """What is being delivered now."""
+        return frozenset(worker.job for worker in self._workers if worker.job is not None)
+
+    def cut_attempts(self) -> None:
+        """Cancel all attempts, see :meth:`cut`; an event that has had its last one is stored meanwhile."""
+        self.cut([job for job in self.jobs if job.entry is None])
 
     def trim(self) -> None:
         """End the workers that had nothing to do since the last call."""

@@ -1,6 +1,7 @@
-"""Compressed bodies (RFC 9110, 8.4.1), unfolded after they were read.
+"""Decompress bodies (RFC 9110, 8.4.1) after they were read.
 
-aiohttp would do it while it reads; then a body that does not unfold is lost before anybody could keep it.
+aiohttp would decompress a body while it reads it. A body that cannot be decompressed would then be lost before the
+gateway could store it.
 """
 
 from __future__ import annotations
@@ -11,32 +12,38 @@ from typing import Final
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _ZLIB: Final = zlib.MAX_WBITS
 _BARE: Final = -zlib.MAX_WBITS
-#: Of the first byte of a zlib stream (RFC 1950, 2.2). Some senders of "deflate" leave that header out.
+#: Method in the first byte of a zlib stream (RFC 1950, 2.2). Some senders of "deflate" omit this header.
 _METHOD, _DEFLATE = 0x0F, 8
-#: Bytes that deflate can make of one, at most (zlib's technical notes, "Maximum Compression Factor").
+#: Largest ratio of deflate (zlib's technical notes, "Maximum Compression Factor").
 _MOST_RATIO: Final = 1032
-#: Of one gzip body (RFC 1952, 2.2), which mostly has one. Each costs a copy of what stands behind it.
+#: Members in one gzip body (RFC 1952, 2.2); most bodies have one. Each costs a copy of the remaining bytes.
 _MEMBERS: Final = 8
 
 
 class BodyTooLarge(Exception):
-    """The body, compressed or not, is past ``max_body_bytes``."""
+    """The body is larger than ``max_body_bytes``, as received or decompressed."""
 
 
 def most_unfolded(body: bytes, most: int) -> int:
-    """Return how many bytes :func:`unfolded` may make of a body, ``most`` at the most."""
+    """Return an upper bound of the bytes that :func:`unfolded` returns.
+
+    Args:
+        body: the compressed body.
+        most: upper limit of the result, bytes.
+    """
     return min(most, len(body) * _MOST_RATIO)
 
 
 def unfolded(body: bytes, coding: str, most: int) -> bytes:
-    """The body as it was before it was compressed; as it came where the header is wrong or names another coding.
+    """Return the decompressed body; the body as received if the header is wrong or has another coding.
 
     Args:
-        coding: the header ``Content-Encoding``.
-        most: bytes that it may become. A bomb costs one byte more.
+        body: as received.
+        coding: value of the header ``Content-Encoding``.
+        most: largest size after decompression, bytes. A decompression bomb costs one byte more.
 
     Raises:
-        BodyTooLarge: it becomes more.
+        BodyTooLarge: the decompressed body is larger than ``most``.
     """
     match coding.strip().lower():
         case "gzip" | "x-gzip":
@@ -55,7 +62,7 @@ def unfolded(body: bytes, coding: str, most: int) -> bytes:
         if len(whole) > most:
             raise BodyTooLarge
         if not stream.eof:
-            return body  # cut short
+            return body  # truncated
         rest = stream.unused_data
         if not rest:
             return whole

@@ -1,20 +1,20 @@
-"""One connection: aiohttp's own request handler, plus four things the platform and the internet ask for.
+"""One connection: aiohttp's request handler with five changes.
 
-* Request lines with raw blanks are mended before the parser sees them (:mod:`gateway.ingest.request_line`). For that
-  the first line of a request is held back until it is whole; it is bounded like every other line. Empty lines before
-  it are dropped (RFC 9112, section 2.2).
-* The parser is given one request at a time. It drops what it has read from a segment when something behind it is
-  malformed, and what follows a request to upgrade; a whole request must not suffer for its neighbours. Requests to
-  upgrade are answered as if they were none, as nothing is spoken here but HTTP/1 (RFC 9110, section 7.8).
-* A request whose head does not arrive whole in time closes the connection. aiohttp only has the keep-alive time,
-  which must be much longer.
-* What aiohttp's parser refuses is answered in one line and counted, not logged with a stack trace: it is the
-  internet's noise. So are bodies that cannot be read to their end and senders that go away.
-* A sender that closes its side behind a request is answered; aiohttp would close without a word.
+* Request lines with raw spaces are escaped before the parser reads them (:mod:`gateway.ingest.request_line`). The first
+  line of a request is held until it is complete; it has the same limit as every other line. Empty lines before it are
+  dropped (RFC 9112, section 2.2).
+* The parser receives one request at a time. The parser drops a request that it has read if the bytes behind it in the
+  same segment are malformed, and it drops the bytes behind a request to upgrade. Requests to upgrade are answered as
+  ordinary requests, because the server speaks HTTP/1 only (RFC 9110, section 7.8).
+* A connection is closed if the head of a request is not complete in time. aiohttp has only the keep-alive time-out,
+  which has to be much longer.
+* Requests that aiohttp's parser refuses are answered in one line and counted, and not logged with a stack trace. The
+  same applies to bodies that cannot be read to their end, and to senders that disconnect.
+* A sender that closes its side after a request gets an answer; aiohttp would close the connection without one.
 
-Invariants. Bytes reach the parser in the order they came. Only bytes of a first line are ever changed, and only where
-the parser says that a request begins: the payload of the one before it is at its end. Where segments are cut is a guess
-by ``Content-Length`` (:func:`_body_length`); a wrong one changes nothing, as a parser takes bytes in any pieces.
+Invariants. Bytes reach the parser in the order of arrival. Only bytes of a first line are changed, and only where a
+request begins: the payload of the previous request is at its end. Segments are cut by ``Content-Length``
+(:func:`_body_length`); a wrong cut has no effect, because the parser accepts bytes in any pieces.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from gateway.ingest.request_line import mended
 from gateway.telemetry.metrics import METRICS
 
 _REFUSED: Final = METRICS.counter("gateway_http_refused")
-#: As aiohttp's own limit on a line.
+#: Bytes of a line; the same limit as aiohttp's.
 _MAX_LINE: Final = 8190
-#: The end of a longer head is not looked for. Each piece of one looks at the ones before it again.
+#: Bytes of a head whose end is searched. Each piece causes another search of the pieces before it.
 _MAX_HEAD: Final = 32 * 1024
 
 
@@ -41,7 +41,7 @@ _LENGTH: Final = re.compile(rb"^content-length[ \t]*:[ \t]*([0-9]{1,15})[ \t]*\r
 
 
 def _body_length(head: bytes) -> int | None:
-    """Return the bytes of the body that a head announces; None where that takes a parser."""
+    """Return the body length that a head declares, in bytes; None if only a parser can read it."""
     lengths = _LENGTH.findall(head)
     if len(lengths) > 1 or b"transfer-encoding" in head.lower():
         return None
@@ -49,7 +49,13 @@ def _body_length(head: bytes) -> int | None:
 
 
 class Connection(LimitedHandler):
-    """See the module."""
+    """Handle one connection; the module describes the changes to aiohttp's handler.
+
+    Args:
+        manager: aiohttp's server.
+        head_timeout_s: time for the head of a request, seconds; 0 disables the limit.
+        settings: keyword arguments of aiohttp's handler.
+    """
 
     __slots__ = ("_body", "_head", "_head_timeout_s", "_head_timer", "_held", "_is_in_head", "_left", "_waiting")
 
@@ -59,29 +65,29 @@ class Connection(LimitedHandler):
         self._head_timer: asyncio.TimerHandle | None = None
         self._held = b""
         self._is_in_head = False
-        self._head: bytes | None = None  # of the request that comes, as far as it has; None: its end is not looked for
-        self._waiting = b""  # behind more requests than aiohttp queues
-        self._left = 0  # bytes of this request that have not come, as far as is known
+        self._head: bytes | None = None  # received part of the current head; None: its end is not searched
+        self._waiting = b""  # bytes behind more requests than aiohttp queues
+        self._left = 0  # missing bytes of this request, if known
         self._body: StreamReader | None = None
 
     @property
     def has_request(self) -> bool:
-        """A request that is here with its whole body, and has no answer yet."""
+        """Whether a complete request has no answer yet."""
         return super().has_request and (self._body is None or self._body.is_eof())
 
     @property
     def is_silent(self) -> bool:
-        """Not a byte has come."""
+        """Whether no byte was received."""
         return self._request_count == 0 and not self._held and not self._is_in_head
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the socket, split anywhere; none, from aiohttp itself, when it goes on with what it has."""
+        """Process bytes from the socket, split anywhere. aiohttp itself calls it without bytes to continue."""
         data, self._waiting = self._waiting + data, b""
         if not data:
             self._feed(data)
         while data and not self._close and not self._force_close:
             if len(self._messages) >= self._max_msg_queue_size:
-                self._waiting = data  # the socket is not read until requests were answered
+                self._waiting = data  # the socket is not read until requests are answered
                 return
             if not self._is_in_head and (self._body is None or self._body.is_eof()):
                 data = (self._held + data).lstrip(b"\r\n")
@@ -102,7 +108,7 @@ class Connection(LimitedHandler):
             data = self._feed(piece) + data
 
     def _seen_to_end(self, data: bytes) -> int:
-        """Return where in ``data``, or how far behind it, the request ends; 0 where that is not known, or not yet."""
+        """Return the offset of the request's end, which may be behind ``data``; 0 if it is not known yet."""
         if self._head is None:
             return 0
         before, head = len(self._head), self._head + data
@@ -115,7 +121,7 @@ class Connection(LimitedHandler):
         return 0 if length is None else end + 4 + length - before
 
     def _feed(self, piece: bytes) -> bytes:
-        """Give a piece of a request to the parser; bytes that it put aside for another protocol come back."""
+        """Pass a piece of a request to the parser; return the bytes that it kept for another protocol."""
         parsed = self._request_count
         super().data_received(piece)
         if self._request_count != parsed:
@@ -148,7 +154,7 @@ class Connection(LimitedHandler):
         self.force_close()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp leaves asyncio's choice out
-        """The other side has sent all it will. What it sent whole is still answered; the connection ends with that."""
+        """Handle the end of the peer's data: answer a complete request, then close the connection."""
         is_waiting = self._waiter is not None and not self._waiter.done()
         if is_waiting or self._body is None or not self._body.is_eof():
             return False
@@ -156,13 +162,13 @@ class Connection(LimitedHandler):
         return True
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """A bug of ours. What a sender did, such as to go away or to send a body that cannot be read, is none."""
+        """Log an error of the gateway; skip errors of the sender, such as a disconnect or an unreadable body."""
         if isinstance(kw.get("exc_info"), (ConnectionError, web.RequestPayloadError)):
             return
         super().log_exception(*args, **kw)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The other side went away, or we closed."""
+        """Release the connection after either side has closed it."""
         self._unwatch_head()
         super().connection_lost(exc)
 
@@ -173,7 +179,7 @@ class Connection(LimitedHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What the parser refused (400), or a bug of ours (500): only the second is worth a stack trace."""
+        """Answer a request that the parser refused (400) or that the gateway failed on (500); log only the latter."""
         if status >= 500:
             self.log_exception("a request could not be handled", exc_info=exc)
         else:

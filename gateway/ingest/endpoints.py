@@ -1,4 +1,4 @@
-"""The paths that are served: one row for each, made from the configuration and the table of callbacks."""
+"""The served paths: one row for each, from the configuration and the table of callbacks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from gateway.config.settings import Auth, CallbackPath, Ingest, Signature
 
 BASE_PATH: Final = "/callbacks/"
 _NO_HANDSHAKE: Final = Handshake()
-#: Answers by scheme of other senders; the rest get :data:`gateway.callbacks.answers.CODE_ANSWERS`.
+#: Answers by scheme of other senders; the other schemes use :data:`gateway.callbacks.answers.CODE_ANSWERS`.
 _ANSWERS: Final[Mapping[str, Answers]] = {"slack": SLACK_ANSWERS, "twilio": TWILIO_ANSWERS}
 
 
 class Decodes(Protocol):
-    """What an endpoint needs of a callback, built in or of another sender."""
+    """The part of a callback that an endpoint uses, for built-in callbacks and other senders."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -37,7 +37,7 @@ class Decodes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One path: which callback comes in by it, for which account, and what it must show."""
+    """One path: its callback, its account, and the credentials that it requires."""
 
     path: str
     callback: Decodes
@@ -47,16 +47,16 @@ class Endpoint:
 
     @property
     def signing(self) -> SignaturePolicy | None:
-        """How answers are signed, where the family signs them."""
+        """Policy by which answers are signed; None if the callback's answers have no signature."""
         return self.credentials.signature
 
 
 class Endpoints:
-    """All paths, found by a request's path.
+    """All paths, to be looked up by the path of a request.
 
     Args:
-        rows: the paths.
-        disabled: paths that the configuration switches off.
+        rows: the enabled paths.
+        disabled: paths that the configuration disables.
     """
 
     def __init__(self, rows: Iterator[Endpoint], disabled: frozenset[str] = frozenset()) -> None:
@@ -67,7 +67,7 @@ class Endpoints:
         return iter(self._by_path.values())
 
     def find(self, path: str) -> Endpoint | None:
-        """The endpoint of a path; a slash at its end does not matter, and its last segment may be the token."""
+        """Return the endpoint of a path, or None. A slash at its end is ignored; its last segment may be the token."""
         found = self._by_path.get(path)
         if found is not None:
             return found
@@ -79,22 +79,22 @@ class Endpoints:
         return found if found is not None and found.credentials.tokens else None
 
     def is_disabled(self, path: str) -> bool:
-        """Whether the configuration switches a path off, as opposed to not knowing it."""
+        """Return whether the configuration disables a path, in contrast to an unknown path."""
         path = path.rstrip("/")
         return path in self._disabled or path.rpartition("/")[0] in self._disabled
 
     @property
     def open_paths(self) -> list[str]:
-        """Paths that check nothing: whoever knows the address can write events."""
+        """Paths without any check: any client that knows the address can write events."""
         return [row.path for row in self if row.credentials.is_open]
 
 
 def endpoints(settings: Ingest, schema_base_url: str | None = None) -> Endpoints:
-    """Every built-in callback at its default path unless configured otherwise, then the other senders'.
+    """Return the paths of all built-in callbacks, and then those of other senders.
 
     Args:
-        settings: of the ingest.
-        schema_base_url: see ``topics.schema_base_url``.
+        settings: section ``ingest``.
+        schema_base_url: value of ``topics.schema_base_url``.
     """
     rows = [(name, row) for name, rows in settings.callbacks.items() for row in rows]
     disabled = frozenset(_path(name, row) for name, row in rows if not row.enabled)
@@ -118,7 +118,7 @@ def _rows(settings: Ingest, schema_base_url: str) -> Iterator[Endpoint]:
 
 
 def _other_sender(name: str, row: CallbackPath) -> Decodes:
-    """A sender known by configuration, or by a decoder of one's own; the loader has checked the row."""
+    """Return the callback of another sender, by configuration or with a decoder of the user; the row is valid."""
     topic = row.topic or name
     scheme = row.auth.signature.scheme if row.auth.signature else None
     answers = _ANSWERS.get(scheme or "", CODE_ANSWERS)
@@ -185,7 +185,7 @@ def _policy(signature: Signature, scheme: str) -> SignaturePolicy:
 
 
 def sender_policy(signature: Signature) -> SignaturePolicy:
-    """Return how the signature of another sender is checked; the loader has checked the section."""
+    """Return the policy that checks another sender's signature; the loader has validated the section."""
     secrets, scheme = tuple(signature.all_secrets), signature.scheme or "hmac"
     if scheme == "hmac":
         return SignaturePolicy(

@@ -1,4 +1,4 @@
-"""The fast connections of one server: what they share, the idle ones, and the end of all."""
+"""The fast connections of one server: their shared objects, the closing of idle ones, and shutdown."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from gateway.ingest.written import Written
 from gateway.log import ALL_NEW, Appended
 
 _log = structlog.get_logger("gateway.ingest")
-#: An idle connection is closed when this many looks found it idle: an eighth of the time late, and no timer for each.
+#: Checks that find a connection idle before it is closed: at most an eighth of the time late, without a timer each.
 _LOOKS: Final = 8
 
 
 class FastConnections:
-    """Makes connections, and knows them. Stops in three steps: ``leave``, ``pre_shutdown``, ``shutdown``.
+    """Creates and owns connections. Stops in three steps: ``leave``, ``pre_shutdown``, ``shutdown``.
 
     Args:
-        endpoints: the paths.
-        intake: decides.
-        clock: now, timezone-aware UTC.
-        ordinary: makes aiohttp's handler for a connection that is not plain.
-        trusted: networks of our own proxies.
-        max_body: bytes; a larger body is aiohttp's, which refuses it, as is one past ``SMALL_BYTES``.
-        keepalive_s: an idle connection is closed after this time.
-        limit: the bound on connections, shared with those that are aiohttp's.
-        patience_s: a request that came in part is aiohttp's after this time.
+        endpoints: the known paths.
+        intake: processes callbacks.
+        clock: returns the current time, timezone-aware UTC.
+        ordinary: creates aiohttp's handler for a connection that is not plain.
+        trusted: networks of the operator's proxies.
+        max_body: largest body, bytes. A larger one, or one above ``SMALL_BYTES``, is passed to aiohttp.
+        keepalive_s: time after which an idle connection is closed, seconds.
+        limit: limit of connections, shared with aiohttp's connections.
+        patience_s: time after which an incomplete request is passed to aiohttp, seconds.
     """
 
     def __init__(
@@ -72,17 +72,22 @@ class FastConnections:
         self._next_look = self.loop.call_later(self._look_every_s, self._look)
 
     def __call__(self) -> FastConnection:
-        """A connection for a socket that was accepted."""
+        """Return a connection for an accepted socket."""
         return FastConnection(self)
 
     def forget(self, connection: FastConnection) -> None:
-        """The connection is closed, or is aiohttp's now."""
+        """Remove a connection that is closed, or that aiohttp owns now."""
         self.connections.discard(connection)
         if not self.connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
     def settle_when_done(self, durable: asyncio.Future[Appended], connection: FastConnection) -> None:
-        """Have the connection answer; one callback of the loop for all that share the future."""
+        """Let the connection answer when the future is done. Connections with the same future share a loop callback.
+
+        Args:
+            durable: future of the append.
+            connection: has the request that waits.
+        """
         if self._settling is None or self._settling[0] is not durable:
             self._settling = (durable, [])
             durable.add_done_callback(partial(self._settle, self._settling[1]))
@@ -95,23 +100,23 @@ class FastConnections:
         for connection in connections:
             try:
                 connection.settle(appended, error)
-            except Exception:  # one connection's trouble must not keep the others from their answers
+            except Exception:  # an error of one connection must not delay the answers of the others
                 _log.exception("an answer could not be written")
                 connection.abort()
 
     def leave(self) -> None:
-        """Go on, but each answer from now on says that its connection closes: the sender turns elsewhere by itself."""
+        """Announce the end in each further answer (``Connection: close``), so that senders connect elsewhere."""
         self.is_leaving = True
 
     def pre_shutdown(self) -> None:
-        """Read no more requests; close what is idle now, and the rest behind its answer."""
+        """Stop reading requests; close idle connections now, and the other connections after their answers."""
         self.is_leaving = self.is_stopping = True
         self._next_look.cancel()
         for connection in list(self.connections):
             connection.close_if_idle()
 
     async def shutdown(self, timeout_s: float) -> None:
-        """Wait for the answers that are due, then close what is left."""
+        """Wait up to ``timeout_s`` seconds for the outstanding answers, then close the remaining connections."""
         if self.connections:
             self._emptied = self.loop.create_future()
             await asyncio.wait([self._emptied], timeout=timeout_s)

@@ -1,29 +1,28 @@
-"""The fast path: plain callbacks taken by their bytes, without aiohttp's request and response machinery.
+"""The fast path: process plain callbacks from their bytes, without aiohttp's request and response objects.
 
-Most of what an HTTP request costs in Python is generality, and a vendor's callback is always the same plain POST with
-a length and a small body. Here it goes from the socket's bytes to the same pure functions as on the ordinary way
-(:meth:`Intake.take`), without a task, and its answer is one prepared byte string. Everything else, every doubt
-included, is aiohttp's.
+Most of the cost of an HTTP request in Python is generality, while a vendor's callback is always the same plain POST
+with a length and a small body. The fast path passes its bytes to the same pure functions as the ordinary path
+(:meth:`Intake.take`), without a task, and its answer is one prepared byte string. aiohttp processes all other requests,
+doubtful ones included.
 
 Invariants
 
-1. A connection begins here and stays as long as everything on it was plain (:mod:`gateway.ingest.plain_post`). At the
-   first doubt the connection itself is handed over: aiohttp's handler gets the transport and every byte that was not
-   taken, from the first byte of a request on, in the pieces in which they came, and keeps it until it closes. There is
-   no way back, as nobody outside aiohttp's parser can know whether it stands between two requests; so no byte is ever
-   read by both.
-2. A request is taken when its head and its whole body are here and nothing is behind them. What comes in pieces is
-   held for a moment (``PATIENCE_S``), then it is aiohttp's, whose time-outs apply.
-3. One request at a time: what a sender pipelines is held, unread, until the answer before it was written; the socket
-   is not read past ``_MOST_HELD`` bytes or ``_MOST_PIECES``.
-4. Success is written when the log says that the events are durable, never before. When nobody is there any more to
-   read it, the outcome is counted all the same, as on the ordinary way.
-5. An error of ours is not handled here: the request is handed over, and the ordinary way meets it, tells of it and
-   answers. Taking a request twice is safe, since event ids are made of its content.
+1. A connection begins here and stays as long as all its requests are plain (:mod:`gateway.ingest.plain_post`). At the
+   first doubt the connection is handed over: aiohttp's handler gets the transport and every unprocessed byte, from the
+   beginning of a request, in the received pieces, and keeps the connection until it closes. The connection never
+   returns, because only aiohttp's parser knows whether it is between two requests. So no byte is read by both.
+2. A request is processed when its head and its complete body have arrived and no byte follows. A request that arrives
+   in pieces is held for a moment (``PATIENCE_S``) and then passed to aiohttp, whose time-outs apply.
+3. One request at a time: pipelined requests are held, unread, until the previous answer was written. The socket is not
+   read beyond ``_MOST_HELD`` bytes or ``_MOST_PIECES``.
+4. A success answer is written when the log reports that the events are durable, never earlier. If the sender has
+   disconnected, the outcome is counted all the same, as on the ordinary path.
+5. Errors of the gateway are not handled here: the request is handed over, and the ordinary path meets, reports and
+   answers the error. Processing a request twice is safe, because event ids are derived from its content.
 
-Rejected: a subclass of aiohttp's handler that takes some requests and lets others through. It has to know that the
-parser stands between two requests, which no attribute of it tells, and pays for parser, task and timer of each
-connection (30 µs where a sender opens one for each callback).
+Rejected: a subclass of aiohttp's handler that processes some requests itself. It would have to know that the parser is
+between two requests, for which the parser has no attribute, and it would pay for parser, task and timer of each
+connection (30 µs if a sender opens one for each callback).
 """
 
 from __future__ import annotations
@@ -45,29 +44,33 @@ from gateway.log import Appended
 if TYPE_CHECKING:
     from gateway.ingest.fast_connections import FastConnections
 
-#: Between two segments of one request lie microseconds in a data centre, a tenth of a second across the world.
+#: Time between two segments of a request: microseconds in a data centre, a tenth of a second across the world.
 PATIENCE_S: Final = 0.25
-#: Bytes held of one connection, about; a whole request fits. Ten times more is memory that a hostile sender gets.
+#: Bytes held for a connection, about; a complete request fits. A hostile sender can use this memory.
 _MOST_HELD: Final = SMALL_BYTES + MOST_HEAD_BYTES
-#: Each piece looks at the ones before it again, so a dribble costs its square. 16 KiB come in 12 Ethernet frames.
+#: Pieces held. Each causes another search of all pieces: a quadratic cost. 16 KiB arrive in 12 Ethernet frames.
 _MOST_PIECES: Final = 64
 
 
 class _Found(Enum):
-    """What bytes from the front of a request on are."""
+    """Classification of bytes from the beginning of a request."""
 
     TAKEN = 1
     IN_PART = 2
     OTHER = 3
 
 
-#: The request that waits for the log: its head, itself, its answer, when it was taken; and its own bytes, in case it
-#: must be handed over after all. (A bare tuple: one is made for each request.)
+#: The request that waits for the log: head, request, answer, start time, and its bytes, in case it has to be handed
+#: over. (A plain tuple, as one is created for each request.)
 _Answering = tuple[PlainHead, CallbackRequest, Pending, float, bytes]
 
 
 class FastConnection(asyncio.Protocol):
-    """One connection, for as long as it is plain. See the module for what holds."""
+    """One connection, as long as its requests are plain. The module has the invariants.
+
+    Args:
+        shared: the objects that all connections of a server share.
+    """
 
     __slots__ = (
         "_answering",
@@ -99,7 +102,7 @@ class FastConnection(asyncio.Protocol):
     # -- bytes in -----------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A socket was accepted."""
+        """Register the accepted socket."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
         self._key = self._transport
         self._shared.connections.add(self)
@@ -107,22 +110,22 @@ class FastConnection(asyncio.Protocol):
 
     @property
     def has_request(self) -> bool:
-        """A request waits for the log."""
+        """Whether a request waits for the log."""
         return self._answering is not None
 
     @property
     def is_silent(self) -> bool:
-        """Not a byte has come: what came and was taken makes it a connection that is used."""
+        """Whether no byte is held. A connection with a processed request counts as used by its last request."""
         return not self._held
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the socket, split anywhere."""
+        """Process bytes from the socket, split anywhere."""
         if self._held or self._answering is not None or not self._is_ready or self._try(data) is not _Found.TAKEN:
             self._held.append(data)
             self._go_on()
 
     def _go_on(self) -> None:
-        """Take requests from the front of what is held, until one must wait, is not whole, or is not plain."""
+        """Process held requests in order, until one has to wait, is incomplete, or is not plain."""
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
@@ -143,7 +146,7 @@ class FastConnection(asyncio.Protocol):
         self._pause_or_resume_reading()
 
     def _try(self, data: bytes) -> _Found:
-        """Take one request, if ``data`` is exactly that."""
+        """Process ``data`` if it is exactly one request."""
         end = data.find(b"\r\n\r\n")
         if end < 0:
             may_become = len(data) <= MOST_HEAD_BYTES and data.startswith(b"POST /"[: len(data)])
@@ -164,7 +167,7 @@ class FastConnection(asyncio.Protocol):
         started = time.perf_counter()
         try:
             taken = self._shared.intake.take(head.endpoint, request)
-        except Exception:  # whatever it is, the ordinary way meets it again and has the place for it
+        except Exception:  # the ordinary path meets the same error and reports it
             return _Found.OTHER
         self.last_look = self._shared.looks
         if self._key is not None:
@@ -177,7 +180,7 @@ class FastConnection(asyncio.Protocol):
         return _Found.TAKEN
 
     def _caller(self, head: PlainHead) -> str:
-        """The address that counts. It changes only where a proxy of ours speaks for many."""
+        """Return the caller's address. It differs between requests only behind a trusted proxy."""
         if self._peer is None:
             assert self._transport is not None
             peername = self._transport.get_extra_info("peername")
@@ -189,7 +192,12 @@ class FastConnection(asyncio.Protocol):
     # -- bytes out ----------------------------------------------------------------------------------------------
 
     def settle(self, appended: Appended, error: BaseException | None) -> None:
-        """The log has stored the events, or refused: answer."""
+        """Answer the waiting request after the log has stored or refused its events.
+
+        Args:
+            appended: result of the append.
+            error: of the append; None if the events are durable.
+        """
         assert self._answering is not None
         head, request, pending, started, data = self._answering
         self._answering = None
@@ -216,11 +224,11 @@ class FastConnection(asyncio.Protocol):
 
     @property
     def _is_ready(self) -> bool:
-        """Whether a request may be taken: somebody reads our answers, and we are not about to stop."""
+        """Whether a request may be processed: the peer reads its answers, and the server is not stopping."""
         return self._transport is not None and not self._is_writing_paused and not self._shared.is_stopping
 
     def _pause_or_resume_reading(self) -> None:
-        """Too much behind a request that waits: leave the rest in the socket, until it is answered."""
+        """Pause reading while too many bytes are held behind a waiting request; resume it afterwards."""
         is_too_much = len(self._held) >= _MOST_PIECES or (
             len(self._held) > 0 and sum(map(len, self._held)) > _MOST_HELD
         )
@@ -232,18 +240,18 @@ class FastConnection(asyncio.Protocol):
                 self._transport.resume_reading()
 
     def lose_patience(self) -> None:
-        """The rest did not come: the request is aiohttp's, which knows how long to wait and what to say."""
+        """Pass an incomplete request to aiohttp, whose time-outs and answers apply."""
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
             self._hand_over()
 
     def pause_writing(self) -> None:
-        """The sender does not read its answers: take no more requests from it."""
+        """Stop processing requests of a peer that does not read its answers."""
         self._is_writing_paused = True
 
     def resume_writing(self) -> None:
-        """It reads again."""
+        """Continue after the peer has read its answers."""
         self._is_writing_paused = False
         if self._held:
             self._go_on()
@@ -251,7 +259,7 @@ class FastConnection(asyncio.Protocol):
     # -- the end ------------------------------------------------------------------------------------------------
 
     def _hand_over(self) -> None:
-        """Make the connection aiohttp's, from the first byte of a request on."""
+        """Hand the connection over to aiohttp, with all bytes from the beginning of a request."""
         if self._shared.is_stopping:
             self._close()
             return
@@ -270,7 +278,7 @@ class FastConnection(asyncio.Protocol):
             handler.data_received(piece)
 
     def close_if_idle(self) -> None:
-        """Close, unless an answer is due. Answers that nobody reads are not waited for."""
+        """Close the connection unless an answer is outstanding. Abort it if the peer does not read its answers."""
         if self._answering is None:
             if self._is_writing_paused:
                 self.abort()
@@ -278,7 +286,7 @@ class FastConnection(asyncio.Protocol):
                 self._close()
 
     def abort(self) -> None:
-        """Close at once; what was written and not sent is lost."""
+        """Close at once; written bytes that were not sent are lost."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -290,12 +298,12 @@ class FastConnection(asyncio.Protocol):
             transport.close()
 
     def eof_received(self) -> bool:
-        """The other side has sent all it will. A request that waits is still answered; the connection ends with it."""
+        """Handle the end of the peer's data: answer the waiting request, then close the connection."""
         self._is_half_closed = self._answering is not None
         return self._is_half_closed
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The other side went away, or we closed."""
+        """Release the connection after either side has closed it."""
         if self._key is not None:
             self._shared.limit.remove(self._key)
         self._transport = self._key = None

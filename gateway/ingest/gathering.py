@@ -1,7 +1,7 @@
-"""All events taken in one turn of the event loop go to the log in one append, and share one future.
+"""Append all events of one turn of the event loop to the log in one call, with one future.
 
-Under load a turn reads dozens of requests. One append for each costs as much as checking its credentials: a future,
-two callbacks and their hand-over to the loop. They would share the commit anyway.
+Under load a turn reads dozens of requests. An append for each request costs as much as checking its credentials: a
+future, two callbacks and their scheduling. The events share a commit anyway.
 """
 
 from __future__ import annotations
@@ -15,19 +15,22 @@ from gateway.log import Appended, Entry
 
 
 class Log(Protocol):
-    """Where events become durable."""
+    """Stores events durably."""
 
     def append_soon(self, entries: Sequence[Entry]) -> asyncio.Future[Appended]:
-        """Store all or none, but for repeats; done when they are durable, or failed with :class:`NotNow`."""
+        """Store all entries except repeats, or none.
+
+        The future is done when the entries are durable. It fails with :class:`NotNow` if the log refuses them.
+        """
         ...
 
 
 class Joined(NamedTuple):
-    """Entries that share an append with others.
+    """Position of entries in an append that they share with others.
 
     Args:
-        durable: of the whole append: await it behind a shield. It fails with what the log raised.
-        first: index of the first of the entries in it.
+        durable: future of the whole append; await it behind a shield. It fails with the error of the log.
+        first: index of the first entry in the append.
     """
 
     durable: asyncio.Future[Appended]
@@ -35,7 +38,7 @@ class Joined(NamedTuple):
 
 
 class Gathering:
-    """Appends to a log once per turn. What one turn gathers is stored as one unit: all or none of it.
+    """Appends to a log once per turn. The entries of a turn are stored as one unit: all or none.
 
     Args:
         log: the journal.
@@ -47,7 +50,7 @@ class Gathering:
         self._durable: asyncio.Future[Appended] | None = None
 
     def append_soon(self, entries: Sequence[Entry]) -> Joined:
-        """Store with what else this turn brings."""
+        """Store entries together with the other entries of this turn."""
         first = len(self._entries)
         self._entries += entries
         if self._durable is None:
@@ -62,7 +65,7 @@ class Gathering:
         assert durable is not None
         try:
             stored = self._log.append_soon(entries)
-        except Exception as exc:  # it belongs to those who wait
+        except Exception as exc:  # the waiting callers get it
             durable.set_exception(exc)
         else:
             stored.add_done_callback(partial(_pass_on, durable))

@@ -1,10 +1,11 @@
-"""What happens to one callback: authenticate, decode, append, answer.
+"""Process one callback: authenticate, decode, append, answer.
 
-Free of HTTP: requests and answers are values. :meth:`Intake.take` runs to its end without waiting; when something must
-become durable first, it returns the answer together with the future to wait for. Success is never told before.
+The module does not depend on HTTP: requests and answers are values. :meth:`Intake.take` never waits. If events have
+to become durable first, it returns the answer with the future to wait for. A success answer never leaves earlier.
 
-It has two halves. :func:`prepare` is pure and costs what the request weighs, so that a large one is prepared in a
-thread; :meth:`Intake.finish` hands it to the log, on the event loop. The log stores what is new and knows repeats.
+Processing has two steps. :func:`prepare` is pure, and its cost grows with the size of the request, so a thread prepares
+large requests. :meth:`Intake.finish` appends the events to the log, on the event loop. The log stores new events and
+recognises repeats.
 """
 
 from __future__ import annotations
@@ -35,18 +36,18 @@ from gateway.telemetry.tracing import Spans
 
 _log = structlog.get_logger("gateway.ingest")
 _DRIFT = METRICS.counter("gateway_callback_drift")
-#: Drift labels told in the log, once each; past so many only the metric goes on counting.
+#: Drift labels that are logged, once each. Further labels are only counted by the metric.
 _MOST_DRIFT_LABELS = 1000
 
 
 class Pending(NamedTuple):
-    """An answer that may leave when ``durable`` is done. Everything in it is decided already.
+    """An answer that may leave when ``durable`` is done; its content does not change any more.
 
     Args:
-        durable: shared with other callbacks of the same turn: await it behind a shield.
-        answer: of success, or of a rejection that is kept.
+        durable: future of the append, shared with other callbacks of the same turn; await it behind a shield.
+        answer: success, or the rejection of a stored request.
         outcome: ``accepted`` or ``rejected``; for :meth:`Intake.settled`.
-        indexes: of its events in the append that they share with others.
+        indexes: positions of its events in the shared append.
     """
 
     durable: asyncio.Future[Appended]
@@ -56,15 +57,15 @@ class Pending(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """What one request is, before the log looks whether it is new.
+    """Result of :func:`prepare`, before the log checks for repeats.
 
     Args:
         outcome: ``accepted``, ``rejected``, ``unauthenticated`` or ``forbidden``.
-        answer: for the sender, once the events are durable.
-        events: what is to be stored, as one unit; none when the request was refused.
+        answer: for the sender, to be sent when the events are durable.
+        events: stored as one unit; empty if the request was refused.
         values: the bytes of each event.
         drift: see :class:`gateway.callbacks.Decoded`.
-        error: why it was refused or rejected; without its traceback, whose frames hold all that was parsed.
+        error: reason of a refusal or rejection, without its traceback: the frames would keep the parsed data in memory.
     """
 
     outcome: str
@@ -76,13 +77,13 @@ class Prepared(NamedTuple):
 
 
 class Intake:
-    """Takes callbacks in.
+    """Accepts callbacks.
 
     Args:
-        log: where events become durable; it knows repeats.
-        clock: now, timezone-aware UTC.
-        max_waiting: callbacks that may wait for a commit; one more is answered 503 at once.
-        spans: makes spans of what is taken in, where an exporter is configured.
+        log: stores events durably and recognises repeats.
+        clock: returns the current time, timezone-aware UTC.
+        max_waiting: callbacks that may wait for a commit; further ones are answered 503 at once.
+        spans: creates a span for each accepted event, if an exporter is configured.
     """
 
     def __init__(
@@ -104,11 +105,22 @@ class Intake:
         self.tally = Tally("gateway_callbacks", "gateway_callback_answer_seconds")
 
     def take(self, endpoint: Endpoint, request: CallbackRequest) -> Answer | Pending:
-        """Decide about one callback that is small; of a large one both halves are called in their places."""
+        """Process a small callback completely. For a large one the caller runs the two steps separately.
+
+        Args:
+            endpoint: row of the request's path.
+            request: the callback.
+        """
         return self.finish(endpoint, request, prepare(endpoint, request))
 
     def finish(self, endpoint: Endpoint, request: CallbackRequest, prepared: Prepared) -> Answer | Pending:
-        """Store the events of a request that was prepared, and log and count what it was."""
+        """Append the events of a prepared request to the log, and log and count its outcome.
+
+        Args:
+            endpoint: row of the request's path.
+            request: the callback.
+            prepared: result of :func:`prepare`.
+        """
         if prepared.error is not None:
             self._tell_error(endpoint, request, prepared)
         if not prepared.events:
@@ -119,11 +131,24 @@ class Intake:
         return self._store(endpoint, request, prepared)
 
     def keep(self, endpoint: Endpoint, request: CallbackRequest, event: Event, answer: Answer) -> Answer | Pending:
-        """Store an event that keeps a request as it came; the answer may leave when it is durable."""
+        """Append an event that contains a whole request; the answer may leave when the event is durable.
+
+        Args:
+            endpoint: row of the path, or a substitute for an unknown path.
+            request: the callback.
+            event: contains the request.
+            answer: for the sender.
+        """
         return self._store(endpoint, request, Prepared("rejected", answer, (event,), (event.to_json(),)))
 
     def not_stored(self, endpoint: Endpoint, request: CallbackRequest, error: NotNow) -> Answer:
-        """The answer when the log refused: 503 with ``Retry-After``. The sender may try again."""
+        """Return the answer for events that the log refused: 503 with ``Retry-After``.
+
+        Args:
+            endpoint: row of the request's path.
+            request: the callback.
+            error: of the log; has the status and the time for ``Retry-After``.
+        """
         self.count(endpoint, "unavailable")
         failure = endpoint.callback.answers.failure(
             error.status_hint, "not stored, try again", request, endpoint.signing, self._clock()
@@ -166,7 +191,7 @@ class Intake:
         return pending
 
     def _settle_when_done(self, durable: asyncio.Future[Appended]) -> None:
-        """One callback for all that share the future."""
+        """Register one future callback for all requests that share the future."""
         if self._settling is None or self._settling[0] is not durable:
             self._settling = (durable, [0])
             durable.add_done_callback(partial(self._settle, self._settling[1]))
@@ -194,14 +219,20 @@ class Intake:
                     spans.received(callback, event.id, trace, started, ended)
 
     def settled(self, endpoint: Endpoint, pending: Pending, appended: Appended) -> None:
-        """Count one callback whose events are durable: accepted, or a repeat when the log had all of it already."""
+        """Count a callback whose events are durable: as accepted, or as a repeat if the log had all its events.
+
+        Args:
+            endpoint: row of the request's path.
+            pending: result of :meth:`take` or :meth:`finish`.
+            appended: result of the append.
+        """
         outcome = pending.outcome
         if appended.repeated and outcome == "accepted" and appended.repeated.issuperset(pending.indexes):
             outcome = "repeated"
         self.tally.count(endpoint.callback.name, outcome)
 
     def count(self, endpoint: Endpoint, outcome: str) -> None:
-        """Count one answered callback."""
+        """Count one answered callback by its outcome."""
         self.tally.count(endpoint.callback.name, outcome)
 
     def _tell_drift(self, endpoint: Endpoint, prepared: Prepared) -> None:
@@ -214,16 +245,20 @@ class Intake:
 
 
 def prepare(endpoint: Endpoint, request: CallbackRequest) -> Prepared:
-    """Authenticate, decode and write one request's events: pure, and its time is bounded by the request's size.
+    """Authenticate and decode a request, and serialise its events. Pure; the size of the request bounds its time.
 
-    The one place where errors become answers, with :meth:`Intake.not_stored`.
+    Errors become answers here and in :meth:`Intake.not_stored`, and nowhere else.
+
+    Args:
+        endpoint: row of the request's path.
+        request: the callback.
     """
     now = request.received_at
     answers, signing = endpoint.callback.answers, endpoint.signing
     try:
         authentic = endpoint.credentials.check(request, now)
     except SenderError as exc:
-        # Unsigned: our signature over values of a stranger's choice would open the path to that stranger.
+        # Not signed: a signature over values that an unauthenticated sender chose would let it forge requests.
         answer = answers.failure(exc.status_hint, str(exc), request, None, now)
         return Prepared("forbidden" if exc.status_hint == 403 else "unauthenticated", answer, error=_bare(exc))
     try:
@@ -249,11 +284,11 @@ def written(events: tuple[Event, ...], most: int) -> list[bytes]:
     """Return the bytes of each event.
 
     Args:
-        events: of one callback.
-        most: bytes of all together.
+        events: the events of one callback.
+        most: largest total, bytes.
 
     Raises:
-        CallbackRejected: they are more.
+        CallbackRejected: the events are larger in total.
     """
     values: list[bytes] = []
     size = 0
@@ -267,6 +302,6 @@ def written(events: tuple[Event, ...], most: int) -> list[bytes]:
 
 
 def _trace(request: CallbackRequest) -> Headers:
-    """The caller's trace, carried beside the event to the subscriber; without one, the event's id is the trace."""
+    """Return the header with the caller's trace, which is stored beside the event. Without it the event id is used."""
     given = traceparent.valid(request.headers.get(traceparent.NAME))
     return ((traceparent.NAME, given),) if given else ()

@@ -1,15 +1,15 @@
-"""Large bodies: read within a bound on their bytes together, and worked on in a thread, one at a time.
+"""Large bodies: limit their total size, and decode them in a thread, one at a time.
 
-What a body of 1 MiB costs is bounded (:mod:`gateway.callbacks.bounds`) and still some hundred milliseconds and some
-dozen megabytes if it is hostile. On the event loop all others would wait as long; many at once would fill the memory.
-So it is decoded in a thread, which gives the interpreter back every few milliseconds, and the next one begins when
-its events are durable. Small bodies, which are nearly all, do not come here.
+The cost of a body of 1 MiB is bounded (:mod:`gateway.callbacks.bounds`), but a hostile one takes some hundred
+milliseconds and some dozen megabytes. On the event loop all other requests would wait for it, and many at a time would
+exhaust the memory. Therefore a thread decodes large bodies; it releases the interpreter every few milliseconds, and
+starts with the next body when the events of the last one are durable. Small bodies do not use this module.
 
-Decoding is pure, and what is decided about known ids is decided on the event loop afterwards: two equal large bodies
-at a time are stored once, and one whose sender went away is stored whole or not at all.
+Decoding is pure. The log checks for repeats afterwards: of two equal bodies at a time one is stored, and a body whose
+sender has disconnected is stored completely or not at all.
 
-Rejected: decoding as a generator that the event loop takes further between other requests. Every decoder would be
-written for it, the user's own too, and single steps (parsing 1 MiB of JSON) would be as long as before.
+Rejected: decoding as a generator that the event loop continues between other requests. Every decoder, the user's
+included, would have to be written for it, and single steps (parsing 1 MiB of JSON) would take as long as before.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from gateway.errors import NotNow
 
 _T = TypeVar("_T")
 
-#: Larger bodies are decoded in the thread. The hand-over costs a tenth of a millisecond, which a body of this size
-#: costs anyway; a hostile one of this size holds the event loop for 20 ms, ten times more for as long as ten such.
+#: Bytes above which the thread decodes a body. The hand-over costs 0.1 ms, as much as a body of this size. A hostile
+#: body of this size blocks the event loop for 20 ms; with a limit ten times higher, for ten times as long.
 SMALL_BYTES: Final = 16 * 1024
-#: Bytes of large bodies held at a time, or one body of ``ingest.max_body_bytes``. A sender waits for room as long as
-#: this; then it is answered 503.
+#: Total bytes of large bodies in memory, or one body of ``ingest.max_body_bytes``. A sender waits this time, in
+#: seconds, for free space and is then answered 503.
 MOST_BYTES: Final = 32 * 1024 * 1024
 PATIENCE_S: Final = 5.0
 
 
 class Share:
-    """The bytes that one request holds of the room for large bodies."""
+    """The part of the memory for large bodies that one request uses."""
 
     __slots__ = ("_room", "size")
 
@@ -44,13 +44,13 @@ class Share:
         self.size = 0
 
     async def grow(self, size: int) -> None:
-        """Hold more, as soon as there is room; meanwhile nothing is read from this sender.
+        """Reserve more bytes, as soon as they are free; meanwhile the sender's socket is not read.
 
         Args:
-            size: bytes.
+            size: additional bytes.
 
         Raises:
-            NotNow: no room within some seconds.
+            NotNow: no free space within the time limit.
         """
         if self._room.held + size > self._room.most_bytes:
             await self._room.has_room(size)
@@ -58,18 +58,18 @@ class Share:
         self.size += size
 
     def shrink_to(self, size: int) -> None:
-        """Hold so many bytes only."""
+        """Reduce the reservation to ``size`` bytes."""
         if size < self.size:
             self._room.release(self.size - size)
             self.size = size
 
 
 class LargeBodies:
-    """The room for large bodies, and the thread that decodes them.
+    """Limits the memory for large bodies, and owns the thread that decodes them.
 
     Args:
-        most_bytes: bytes held at a time; at least the largest single body.
-        patience_s: seconds that a sender waits for room.
+        most_bytes: total limit, bytes; at least the largest single body.
+        patience_s: time that a sender waits for free space, seconds.
     """
 
     def __init__(self, most_bytes: int, patience_s: float = PATIENCE_S) -> None:
@@ -81,12 +81,12 @@ class LargeBodies:
         self._pool = ThreadPoolExecutor(1, "large-bodies")
 
     def close(self) -> None:
-        """End the thread. What it works on is finished first; this does not wait for that."""
+        """End the thread after its current task, without waiting for it."""
         self._pool.shutdown(wait=False)
 
     @contextmanager
     def share(self) -> Iterator[Share]:
-        """Hold bytes for one request until its answer is made."""
+        """Return a context in which one request may reserve bytes; they are released at its end."""
         share = Share(self)
         try:
             yield share
@@ -94,15 +94,15 @@ class LargeBodies:
             share.shrink_to(0)
 
     def release(self, size: int) -> None:
-        """Give bytes back to those who wait for room."""
+        """Release ``size`` bytes and wake the waiting requests."""
         self.held -= size
         self._freed.set()
 
     async def has_room(self, size: int) -> None:
-        """Wait until so many more bytes may be held.
+        """Wait until ``size`` more bytes are free.
 
         Raises:
-            NotNow: not within ``patience_s``.
+            NotNow: they are not free within ``patience_s``.
         """
         try:
             async with asyncio.timeout(self._patience_s):
@@ -114,7 +114,7 @@ class LargeBodies:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for one's turn; the next one's begins when this block is left."""
+        """Return a context that one request at a time may enter."""
         async with self._turn:
             yield
 
@@ -124,10 +124,10 @@ class LargeBodies:
 
 
 def without_collections(function: Callable[[], _T]) -> _T:
-    """Call a function that makes many objects and no cycles.
+    """Call a function that creates many objects and no reference cycles, with garbage collection disabled.
 
-    Collections look at all young objects again and again, with the interpreter held: of 350,000 lists for a quarter
-    of a second. The functions here hold no cycles, so that their objects go when they return.
+    The collector would scan all young objects repeatedly with the interpreter locked: 350,000 lists for a quarter of a
+    second. Without cycles the objects are freed when the function returns.
     """
     gc.disable()
     try:

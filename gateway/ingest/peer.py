@@ -1,7 +1,7 @@
-"""Whose request it is, behind proxies.
+"""Find the caller's address behind proxies.
 
-``X-Forwarded-For`` is what anyone may write. It is believed only from a trusted proxy, and read from the right: each
-trusted hop vouches for the one before it, and the first that is not trusted is the caller.
+Any client can send ``X-Forwarded-For``. The header is used only if it comes from a trusted proxy. It is read from the
+right: each trusted hop confirms the one before it, and the first hop that is not trusted is the caller.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ Network = IPv4Network | IPv6Network
 
 
 def caller(socket_peer: str, forwarded_for: str, trusted: Sequence[Network]) -> str:
-    """The caller's address, such as ``203.0.113.7``; what is not an address ends the walk.
+    """Return the caller's address, such as ``203.0.113.7``. A value that is not an address ends the search.
 
     Args:
-        socket_peer: address at the other end of the connection; empty for none.
-        forwarded_for: the header's value, or empty.
-        trusted: networks of our own proxies.
+        socket_peer: address of the connection's other end; may be empty.
+        forwarded_for: value of the header, or empty.
+        trusted: networks of the operator's proxies.
     """
     if not trusted or not forwarded_for:
         return _normal(socket_peer)
@@ -38,13 +38,13 @@ def caller(socket_peer: str, forwarded_for: str, trusted: Sequence[Network]) -> 
 
 @lru_cache(maxsize=1024)
 def _normal(text: str) -> str:
-    """An address in its usual spelling; what is none as it came. Remembered: a few peers send all requests."""
+    """Return an address in its canonical form; other text unchanged. Cached, as a few peers send all requests."""
     address = _parsed(text)
     return text if address is None else str(address)
 
 
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:
-    """An address; one with IPv4 inside IPv6 (``::ffff:192.0.2.1``, from a dual-stack socket) as the IPv4 it is."""
+    """Return an address, or None. IPv4 in IPv6 (``::ffff:192.0.2.1``, of a dual-stack socket) becomes IPv4."""
     try:
         address = ip_address(text.split("%", 1)[0].strip("[]"))
     except ValueError:

@@ -1,16 +1,15 @@
-"""The head of a plain POST: the one kind of request that the fast path takes.
+"""Read the head of a plain POST: the only kind of request that the fast path processes.
 
-Everybody reads such a head the same way, and that is the point: what could be read in two ways (request smuggling
-lives on it) is not plain, and not refused here either; it goes to aiohttp. Plain is, byte for byte:
+Every HTTP parser reads such a head in the same way. A head that two parsers could read differently, as in request
+smuggling, is not plain; it is not refused here, but passed to aiohttp. A head is plain if it has exactly this form:
 
-* ``POST /path?query HTTP/1.1`` with single blanks, the path free of ``%``; raw blanks and letters of the target are
-  mended first (:mod:`gateway.ingest.request_line`), as on the ordinary way;
-* lines that end in CRLF and read ``Name: value`` with one blank: the name a token, the value not empty, without blanks
-  at its ends, and nothing but visible ASCII and blanks. So no line folding, bare CR or LF, NUL, tab, blank before the
-  colon, or letter that two readers could decode differently;
-* no name twice, ``Host`` and ``Content-Length`` there, the length a few digits;
-* none of the headers that change how the body or the connection is read; ``Connection`` says ``keep-alive`` or
-  ``close``, or is not there.
+* ``POST /path?query HTTP/1.1`` with single spaces, the path without ``%``. Raw spaces and non-ASCII characters of the
+  target are escaped first (:mod:`gateway.ingest.request_line`), as on the ordinary path;
+* lines ``Name: value`` with one space and CRLF: the name is a token; the value is not empty, has no spaces at its ends,
+  and only visible ASCII and spaces. So there is no line folding, bare CR or LF, NUL, tab, space before the colon, or
+  character that two parsers could decode differently;
+* no name twice; ``Host`` and ``Content-Length`` are present, and the length has a few digits;
+* no header that changes how the body or the connection is read; ``Connection`` is ``keep-alive``, ``close`` or absent.
 
 Sources: RFC 9112 sections 3, 5, 6 and 11.2; RFC 9110 section 5.6.2 (token).
 """
@@ -23,22 +22,21 @@ from typing import Final, NamedTuple
 from gateway.ingest.endpoints import Endpoint, Endpoints
 from gateway.ingest.request_line import mended
 
-#: A longer head is aiohttp's. Ten times more and a sender could fill the memory of heads; callbacks have 300 bytes.
+#: Bytes; aiohttp reads longer heads. With ten times more a sender could fill the cache; callbacks have 300 bytes.
 MOST_HEAD_BYTES: Final = 4096
-#: Heads remembered, at most 4 MiB of them. A sender's head is the same each time but for the length.
+#: Cached heads, at most 4 MiB. The heads of one sender differ only in the length.
 _REMEMBERED: Final = 1024
-#: Unless the platform signs (protocol.md, parts A and B), or the path asks for a signature of any kind: such a head
-#: never comes again.
+#: Part of the names of headers with the platform's signatures. Signed heads are not cached: each is different.
 _SIGNATURE: Final = "sign"
-#: As aiohttp's limit, and far above what senders of callbacks have.
+#: The same limit as aiohttp's; callbacks have far fewer.
 _MOST_HEADERS: Final = 64
-#: Seven digits are more than any body that is taken here has.
+#: Digits of ``Content-Length``; every body of the fast path has fewer.
 _MOST_DIGITS: Final = 7
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 #: RFC 3986's characters of paths and queries, without ``%`` in the path.
 _TARGET: Final = re.compile(r"(/[0-9A-Za-z\-._~!$&'()*+,;=:@/]*)(?:\?([0-9A-Za-z\-._~!$&'()*+,;=:@/?%]*))?")
-#: They change how body or connection are read (llhttp takes ``Proxy-Connection`` for ``Connection``).
+#: Headers that change how body or connection are read (llhttp reads ``Proxy-Connection`` as ``Connection``).
 _NOT_PLAIN: Final = frozenset(
     {"transfer-encoding", "content-encoding", "expect", "upgrade", "trailer", "te", "proxy-connection"}
 )
@@ -46,15 +44,15 @@ _IS_LAST: Final = {"keep-alive": False, "close": True}
 
 
 class PlainHead(NamedTuple):
-    """What a head says.
+    """Content of a plain head.
 
     Args:
-        endpoint: the path's row.
+        endpoint: row of the path.
         path: without the query.
-        query: after ``?``, as received or mended.
-        headers: names in lower case. Shared by all requests with this head: nobody may change it.
-        length: bytes of the body.
-        is_last: the sender wants the connection closed behind the answer.
+        query: the part after ``?``, as received or escaped.
+        headers: names in lower case. All requests with this head share the dictionary: do not change it.
+        length: length of the body, bytes.
+        is_last: the sender asks to close the connection after the answer.
     """
 
     endpoint: Endpoint
@@ -66,11 +64,11 @@ class PlainHead(NamedTuple):
 
 
 class PlainHeads:
-    """Reads heads, and remembers those that were plain.
+    """Reads heads, and caches plain ones.
 
     Args:
-        endpoints: the paths; a path that is none of them is not plain.
-        most_body: bytes; a longer body is not plain.
+        endpoints: the known paths; a head with another path is not plain.
+        most_body: largest body of a plain request, bytes.
     """
 
     def __init__(self, endpoints: Endpoints, most_body: int) -> None:
@@ -80,7 +78,11 @@ class PlainHeads:
         self._names: dict[str, str] = {}
 
     def read(self, head: bytes) -> PlainHead | None:
-        """The meaning of a head, given without the empty line that ends it; None for one that is not plain."""
+        """Return the content of a head, or None if it is not plain.
+
+        Args:
+            head: without the empty line at its end.
+        """
         found = self._read.get(head)
         if found is None:
             found = self._parsed(head)
@@ -130,7 +132,7 @@ class PlainHeads:
         return headers if _NOT_PLAIN.isdisjoint(headers) else None
 
     def _name(self, name: str) -> str:
-        """A header's name in lower case; empty for what is none."""
+        """Return a header name in lower case; empty if it is not a token."""
         if _TOKEN.fullmatch(name) is None:
             return ""
         if len(self._names) < _REMEMBERED:

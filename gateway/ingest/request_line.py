@@ -1,15 +1,14 @@
-"""Mend request lines whose target holds raw blanks or non-ASCII bytes.
+"""Escape raw spaces and non-ASCII bytes in the target of a request line.
 
-The vendor documents exactly such requests for older accounts (``…&drtime=2021-02-26 10:01:15&…``: pages "SMS Delivery
-Receipt Callback", "Voice Receipt Callback", "OTA API callback"), and Java's ``HttpURLConnection`` sends blanks and
-non-ASCII letters of a URL as they are. RFC 9112 section 3.2 lets a server refuse them, and aiohttp's parser does; a
+The vendor documents such requests for older accounts (``…&drtime=2021-02-26 10:01:15&…``: pages "SMS Delivery
+Receipt Callback", "Voice Receipt Callback", "OTA API callback"), and Java's ``HttpURLConnection`` sends spaces and
+non-ASCII characters of a URL raw. RFC 9112 section 3.2 allows a server to refuse them, and aiohttp's parser does; a
 receipt that is sent once would be lost.
 
-Mended is only a line that is well-formed but for this: a method, one blank, a target that starts with ``/``, one
-blank, a version that ends the line. Before that ``/`` may stand ``http://`` and a plain host, as proxies send it
-(RFC 9112 section 3.2.2); what is escaped stands behind it. A target that holds a version itself
-(``/a HTTP/1.1 HTTP/1.1``) has two readings, which is what request smuggling lives on, and is left for the parser to
-refuse.
+Only a line that is otherwise well-formed is changed: a method, one space, a target that starts with ``/``, one space,
+a version at the end of the line. ``http://`` and a plain host may precede the ``/``, as proxies send it (RFC 9112
+section 3.2.2); only the part behind them is escaped. A target that contains a version (``/a HTTP/1.1 HTTP/1.1``) is
+ambiguous, as in request smuggling; it stays unchanged, and the parser refuses it.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ _VERSION_INSIDE: Final = re.compile(rb" HTTP/\d", re.IGNORECASE)
 
 
 def mended(data: bytes) -> bytes:
-    """``data`` with its first line mended; ``data`` itself when there is nothing to mend or it is not safe to.
+    """Return ``data`` with its first line escaped; ``data`` itself if no change is needed or safe.
 
     Args:
-        data: bytes from the first of a request on, with at least the end of its first line.
+        data: bytes from the beginning of a request, with at least the end of its first line.
     """
     end = data.find(b"\n")
     if end < 0 or (data.count(b" ", 0, end) == 2 and data[:end].isascii()):

@@ -1,4 +1,4 @@
-"""The listening side: aiohttp's low-level server, without its router and access log (both cost more than decoding)."""
+"""The HTTP server: aiohttp's low-level server without router and access log, which cost more than decoding."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.ingest")
 _REFUSED: Final = METRICS.counter("gateway_http_refused")
-#: Compressed bodies that can become more are unfolded in the thread; so many bytes take three milliseconds.
+#: Bodies that may be larger after decompression are decompressed in the thread; 1 MiB takes three milliseconds.
 _MOST_UNFOLDED_HERE: Final = 1024 * 1024
-#: From closing the port to closing connections. A sender's round trip; ten times more delays every restart by seconds.
+#: Seconds from closing the port to closing connections: a sender's round trip. Longer delays every restart.
 _LAST_REQUESTS_S: Final = 0.25
 
 
 class IngestServer:
-    """Listens, reads requests, asks the intake, writes answers.
+    """Listens, reads requests, passes them to the intake, writes answers.
 
     Args:
         settings: section ``ingest``.
-        endpoints: the paths.
-        intake: decides.
-        clock: now, timezone-aware UTC.
+        endpoints: the known paths.
+        intake: processes callbacks.
+        clock: returns the current time, timezone-aware UTC.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class IngestServer:
         self._is_leaving = False
         self._limit: ConnectionLimit | None = None
         self._waiters = Waiters()
-        # Less than a read may take: it is our room that is waited for, not the sender.
+        # Shorter than the time-out of a read: the sender waits for the gateway's memory here.
         self._large = LargeBodies(
             max(MOST_BYTES, self._max_body), patience_s=min(PATIENCE_S, settings.read_timeout / 2)
         )
@@ -79,18 +79,18 @@ class IngestServer:
 
     @property
     def port(self) -> int:
-        """The port that is listened on, also where 0 was configured."""
+        """The listening port, also if 0 was configured."""
         assert self._listener is not None
         return int(self._listener.sockets[0].getsockname()[1])
 
     async def start(self, listening: socket.socket | None = None) -> None:
-        """Accept connections.
+        """Start to accept connections.
 
         Args:
-            listening: a socket that listens already, shared with other processes; None opens the configuration's port.
+            listening: a listening socket, shared with other processes; None opens the configured port.
 
         Raises:
-            Broken: the address cannot be had.
+            Broken: the address cannot be used.
         """
         limit = self._limit = ConnectionLimit(
             "ingest", descriptors.ingest_connections(self._settings.max_connections), self._settings.read_timeout
@@ -123,7 +123,7 @@ class IngestServer:
             ) from exc
 
     def ordinary(self, limit: ConnectionLimit) -> _Server:
-        """aiohttp's side: makes the handlers of connections that are not plain, or of all."""
+        """Return aiohttp's server, which handles connections that are not plain, or all without the fast path."""
         return _Server(
             limit,
             self._handle,
@@ -135,7 +135,11 @@ class IngestServer:
         )
 
     async def stop(self, timeout_s: float) -> None:
-        """Accept no more connections, finish the requests that were read. May be called twice, or before start."""
+        """Stop accepting connections and finish the requests that were read. May be called twice, or before start.
+
+        Args:
+            timeout_s: time for outstanding answers, seconds.
+        """
         listener, self._listener = self._listener, None
         server, self._server = self._server, None
         fast, self._fast = self._fast, None
@@ -144,7 +148,7 @@ class IngestServer:
             self._is_leaving = True
             if fast is not None:
                 fast.leave()
-            # What senders had sent when the port closed is still on its way, or in the kernel's buffers.
+            # Requests sent before the port closed may be in transit, or in the kernel's buffers.
             await asyncio.sleep(min(_LAST_REQUESTS_S, timeout_s / 4))
         if fast is not None:
             fast.pre_shutdown()
@@ -202,7 +206,7 @@ class IngestServer:
             return _response(await self._when_durable(endpoint, callback, taken))
 
     def _handshake(self, endpoint: Endpoint, request: BaseRequest, path: str, query: bytes) -> Answer | None:
-        """Answer a sender that asks whether it may send; None for another request. The allowed addresses count."""
+        """Return the answer to a sender's handshake; None for another request. ``auth.allow_ips`` applies."""
         asked = self._callback_request(request, path, query, b"")
         answer = endpoint.handshake.answer(asked.method, asked.query, asked.headers)
         if answer is None:
@@ -216,7 +220,7 @@ class IngestServer:
         return answer
 
     async def _not_found(self, request: BaseRequest, path: str, query: bytes) -> web.StreamResponse:
-        """Keep a request to an unknown path below ``/callbacks/`` within the day's bound, then answer 404."""
+        """Store a request to an unknown path below ``/callbacks/``, up to the daily limit, and answer 404."""
         _REFUSED.labels("not_found").inc()
         if not self._unknown_paths.may_keep(request.method, path):
             return _plain(404)
@@ -276,11 +280,11 @@ class IngestServer:
         )
 
     async def _body(self, request: BaseRequest, share: Share) -> bytes:
-        """The whole body, decompressed.
+        """Read and decompress the whole body.
 
         Raises:
             BodyTooLarge, TimeoutError: see ``ingest.max_body_bytes`` and ``ingest.read_timeout``.
-            NotNow: too many large bodies are held.
+            NotNow: too many large bodies are in memory.
         """
         body = await self._read(request, share)
         coding = request.headers.get("Content-Encoding")
@@ -300,8 +304,8 @@ class IngestServer:
             raise BodyTooLarge
         if request.headers.get("Expect", "").lower() == "100-continue" and request.version == HttpVersion11:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0  # an interim answer is none: the final one may still be written
-        if request.content.is_eof():  # as nearly always: it came with its head
+            request.writer.output_size = 0  # an interim answer does not count: the final one may still be written
+        if request.content.is_eof():  # the usual case: it arrived with its head
             body = request.content.read_nowait()
             if len(body) > self._max_body:
                 raise BodyTooLarge
@@ -326,9 +330,9 @@ class IngestServer:
     def _refused(
         self, endpoint: Endpoint, request: BaseRequest, path: str, query: bytes, status: int, reason: str
     ) -> web.Response:
-        """The vendor's failure body for a request that was not read whole; the connection ends with it.
+        """Return the vendor's failure answer to a request that was not read completely; the connection then closes.
 
-        It is not signed, as nothing shows that the request is authentic.
+        The answer is not signed, because the request is not known to be authentic.
         """
         _REFUSED.labels({413: "too_large", 408: "timeout"}.get(status, "malformed")).inc()
         _log.warning("callback.refused", callback=endpoint.callback.name, status=status, reason=reason)
@@ -339,14 +343,14 @@ class IngestServer:
 
 
 class _Server(LimitedServer):
-    """aiohttp's server, making our connections."""
+    """aiohttp's server, with :class:`Connection` as its handler."""
 
     def __call__(self) -> Connection:
         return Connection(self, loop=self._loop, **self._kwargs)
 
 
 def _target(request: BaseRequest) -> tuple[str, bytes]:
-    """Path, unescaped, and query, as received. An absolute target (RFC 9112, 3.2.2) counts by its path."""
+    """Return the unescaped path and the raw query. An absolute target (RFC 9112, 3.2.2) is reduced to its path."""
     target = request.raw_path
     if not target.startswith("/"):
         target = request.rel_url.raw_path_qs

@@ -1,11 +1,11 @@
-"""POSTs to unknown paths below ``/callbacks/``: kept whole, within a bound, and reported with the nearest path.
+"""POSTs to unknown paths below ``/callbacks/``: store them completely, within a limit, and log the nearest path.
 
-A mistyped address in a sender's console must not lose what is sent once. A scanner must not fill the journal, the log
-or the memory: a day has a number of requests and of bytes that are kept, and of paths that are logged. The rest is
-counted (``gateway_http_refused_total`` with ``not_found``), and its body is not read.
+A mistyped address in a sender's console must not lose callbacks that are sent once. A scanner must not fill the
+journal, the log or the memory: each day has a limit of stored requests and bytes, and of logged paths. Further requests
+are counted (``gateway_http_refused_total`` with ``not_found``), and their bodies are not read.
 
-Nothing authenticates such a request, so it is kept as not authenticated, without any token of any path, and with the
-names of the paths that would have accepted it: by these, ``gateway replay --rejected`` decodes it again without asking.
+Such a request is not authenticated. It is stored without the tokens of any path, with the names of the paths that would
+have accepted it. For these paths ``gateway replay --rejected`` decodes it without ``--unauthenticated``.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from gateway.ingest.endpoints import BASE_PATH, Endpoint, Endpoints
 
 _log = structlog.get_logger("gateway.ingest")
 
-#: Bytes of kept requests a day. A journal of a week's retention holds a hundredth of its default size of them.
+#: Bytes of stored requests a day. In a week they fill a hundredth of a journal of default size.
 _MOST_BYTES: Final = 16 * 1024 * 1024
-#: Paths that are logged a day, once each. A mistyped address is one; a scanner's list has thousands.
+#: Paths that are logged a day, once each. A mistyped address is one path; a scanner tries thousands.
 _MOST_LOGGED: Final = 1000
-#: Characters of a path that are compared with the known ones, in time that grows with their square.
+#: Characters of a path that are compared with the known paths; the time grows with their square.
 _MOST_COMPARED: Final = 100
-#: Of difflib; below it two names share no more than some letters.
+#: Similarity of difflib; two names below it share only some characters.
 _LIKENESS: Final = 0.6
 
 
 class _UnknownPath:
-    """In place of a callback: nothing is decoded, and the answer has no vendor's form."""
+    """Replaces the callback: decodes nothing, and answers without a vendor's format."""
 
     name: Final = UNKNOWN_PATH
     methods: Final = frozenset({"POST"})
@@ -49,18 +49,18 @@ class _UnknownPath:
         raise CallbackRejected("unknown path")
 
 
-#: In place of the endpoint that the path does not have.
+#: Replaces the endpoint of an unknown path.
 UNKNOWN: Final = Endpoint("", _UnknownPath(), DecodeContext(), Credentials())
 
 
 class UnknownPaths:
-    """Decides what is kept, and logs each path once.
+    """Decides which requests are stored, and logs each path once.
 
     Args:
         endpoints: the known paths.
-        most_kept: requests a day.
-        processes: that share the port. Each has its part of the bounds, of the requests at least one.
-        clock: now, timezone-aware UTC.
+        most_kept: stored requests a day.
+        processes: number of processes that share the port. Each has its part of the limits, and at least one request.
+        clock: returns the current time, timezone-aware UTC.
     """
 
     def __init__(
@@ -74,15 +74,20 @@ class UnknownPaths:
         self._kept = 0
         self._bytes = 0
         self._logged: set[int] = set()
-        # Of all paths: the request may hold the token of the path that was meant.
+        # Tokens of all paths: the request may contain the token of the intended path.
         tokens = dict.fromkeys(token for row in endpoints for token in row.credentials.tokens)
         verify_tokens = dict.fromkeys(row.handshake.verify_token for row in endpoints if row.handshake.verify_token)
         self._secrets = Credentials(tokens=(*tokens, *verify_tokens))
-        # One setting, the same in all rows.
+        # One setting; all rows have the same value.
         self._schema_base_url = next((row.context.schema_base_url for row in endpoints), "")
 
     def may_keep(self, method: str, path: str) -> bool:
-        """Whether to read the body of a request to this path, which is not known. Takes one of the day's requests."""
+        """Return whether to read the body of a request to an unknown path; if so, count it for the day.
+
+        Args:
+            method: of the request.
+            path: of the request, without the query.
+        """
         if method != "POST" or not path.startswith(BASE_PATH) or self._endpoints.is_disabled(path):
             return False
         today = self._clock().date()
@@ -96,7 +101,7 @@ class UnknownPaths:
         return True
 
     def event(self, request: CallbackRequest) -> Event:
-        """Make the event that keeps a request for which :meth:`may_keep` was true: pure, and costs what it weighs."""
+        """Return the event that contains a request for which :meth:`may_keep` was true. Pure."""
         return unknown_path_event(
             request,
             self._secrets,
@@ -106,7 +111,12 @@ class UnknownPaths:
         )
 
     def takes(self, path: str, event: Event) -> bool:
-        """Whether the day's bytes have room for the event of a request to this path; then it takes them."""
+        """Return whether the daily limit has room for the event; if so, count its bytes.
+
+        Args:
+            path: of the request, without the query.
+            event: contains the request.
+        """
         size = len(event.to_json())
         has_room = self._bytes + size <= self._most_bytes
         if has_room:
@@ -115,7 +125,7 @@ class UnknownPaths:
         return has_room
 
     def nearest(self, path: str) -> str:
-        """Return the known path that was probably meant; empty where none is similar."""
+        """Return the most similar known path; empty if no known path is similar."""
         known = {row.path.removeprefix(BASE_PATH).lower(): row.path for row in self._endpoints}
         name = path.removeprefix(BASE_PATH).rstrip("/")[:_MOST_COMPARED].lower()
         for one in (name, name.rpartition("/")[0]):  # the last segment may be a token
@@ -125,7 +135,7 @@ class UnknownPaths:
         return ""
 
     def _accepting(self, request: CallbackRequest) -> list[str]:
-        """Return the paths that check something, and would have accepted this request."""
+        """Return the paths with credentials that would have accepted this request."""
         found = []
         for row in self._endpoints:
             if not row.credentials.is_open:
@@ -137,7 +147,7 @@ class UnknownPaths:
         return found
 
     def _report(self, path: str, event: Event | None) -> None:
-        """Log a path once a day. The path itself may be anything, so the line has its length."""
+        """Log a path once a day. The line has its length only, because the path may contain anything."""
         key = hash(path)
         if key in self._logged or len(self._logged) >= _MOST_LOGGED:
             return

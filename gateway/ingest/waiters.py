@@ -1,7 +1,7 @@
-"""Many that wait for one future, each with a future of its own.
+"""Wait for a shared future, with a separate future for each waiter.
 
-A task that is cancelled cancels the future it waits for, and this one is shared. ``asyncio.shield`` would do, at
-several times the cost: it makes a future and two callbacks for each waiter.
+A cancelled task cancels the future that it awaits, and a shared future must survive. ``asyncio.shield`` would work at
+several times the cost: it creates a future and two callbacks for each waiter.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from gateway.log import Appended
 
 
 class Waiters:
-    """Waits for futures that others wait for too; used on one event loop."""
+    """Creates waiters of shared futures; used on one event loop."""
 
     def __init__(self) -> None:
         self._group: tuple[asyncio.Future[Appended], list[asyncio.Future[Appended]]] | None = None
 
     def wait(self, shared: asyncio.Future[Appended]) -> asyncio.Future[Appended]:
-        """Done with the shared one, result or error; may be cancelled by itself."""
+        """Return a future with the result or error of the shared one. It may be cancelled separately."""
         waiter: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         if self._group is None or self._group[0] is not shared:
             self._group = (shared, [])

@@ -1,4 +1,4 @@
-"""An answer as bytes, exactly as aiohttp would write it; the constant ones are made once a second."""
+"""Serialise an answer exactly as aiohttp would write it; constant answers are serialised once a second."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CLOSE: Final = "Connection: close\r\n"
 
 
 class Written:
-    """Writes answers. The date is the second of the call."""
+    """Serialises answers. Their date is the second of the call."""
 
     def __init__(self) -> None:
         self._second = 0
@@ -23,11 +23,11 @@ class Written:
         self._prepared: dict[tuple[int, bool], tuple[Answer, bytes]] = {}
 
     def answer(self, answer: Answer, *, is_last: bool) -> bytes:
-        """Status line, headers and body.
+        """Return status line, headers and body.
 
         Args:
-            answer: an answer without headers of its own is taken for one that comes again.
-            is_last: say that the connection closes.
+            answer: cached if it has no headers of its own.
+            is_last: add ``Connection: close``.
         """
         second = int(time.time())
         if second != self._second:
@@ -36,7 +36,7 @@ class Written:
             self._prepared.clear()
         if answer.headers:
             return self._made(answer, is_last)
-        # By identity, as hashing an answer costs as much as writing it; what is kept keeps its identity.
+        # Looked up by identity, as hashing an answer costs as much as writing it. The cache keeps the answer alive.
         prepared = self._prepared.get((id(answer), is_last))
         if prepared is None:
             prepared = (answer, self._made(answer, is_last))
@@ -55,10 +55,10 @@ class Written:
 
 
 def _one_line(value: str) -> str:
-    """A header's value, which must never become two headers.
+    """Return a header value that cannot become two headers.
 
     Raises:
-        ValueError: it holds a line end, or NUL.
+        ValueError: the value contains a line end or NUL.
     """
     if "\r" in value or "\n" in value or "\0" in value:
         raise ValueError("a header value with a line end")

@@ -77,6 +77,10 @@ class Lag:
         if (backlog := self._topics.get(topic)) is not None:
             backlog.passed(offset)
 
+    def waiting(self) -> set[str]:
+        """Return the topics that have records left."""
+        return {topic for topic, backlog in self._topics.items() if backlog.records}
+
     def of(self, topic: str) -> int:
         """Return how many records of a topic are left, as far as they are counted."""
         return self._topics[topic].records if topic in self._topics else 0

@@ -172,7 +172,7 @@ class Publisher:
             self._patience.cancel()
         await self._reader.stop()
         await self._writer.stop(drain_s=drain_s)
-        for topic in self._cursors:
+        for topic in self._names():
             _show(TopicState(topic, None, 0, 0), is_gone=True)
         if tasks:
             with suppress(NotNow):
@@ -192,10 +192,14 @@ class Publisher:
             GatewayError: the journal cannot be read now.
         """
         await self._count()
-        names = sorted(self._cursors)
         return [
-            TopicState(name, self._writer.trouble(name), self._lag.of(name), self._writer.held(name)) for name in names
+            TopicState(name, self._writer.trouble(name), self._lag.of(name), self._writer.held(name))
+            for name in self._names()
         ]
+
+    def _names(self) -> list[str]:
+        """Topics that were seen, and those that the reading has not come to."""
+        return sorted(self._lag.waiting().union(self._cursors))
 
     async def lag(self) -> int:
         """Return how many records in the journal Kafka has not acknowledged.

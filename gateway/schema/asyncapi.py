@@ -25,7 +25,7 @@ _DESCRIPTIONS = {
 
 
 def asyncapi(settings: Settings) -> dict[str, Any]:
-    """The document, with the topics' names and the brokers of a configuration."""
+    """Return the AsyncAPI document with the topic names and brokers of a configuration."""
     schemas = event_schemas()
     document: dict[str, Any] = {
         "asyncapi": "3.0.0",

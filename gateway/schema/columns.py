@@ -1,8 +1,8 @@
-"""The columns of a table that holds the events of one topic, from the topic's JSON Schema.
+"""Derive the columns of a table with the events of one topic from the topic's JSON Schema.
 
-One row is one event. Attributes of the event are columns of the same name. Each field of ``data`` is a column; the
-members of an object are columns of their own, joined by ``_`` (``price_unit``). Lists, objects without a fixed set of
-members, and ``raw`` are JSON. A field whose name an attribute has already gets ``data_`` in front.
+One row is one event. Attributes of the event are columns of the same name. Each field of ``data`` is a column; each
+member of an object is a column, joined by ``_`` (``price_unit``). Lists, objects without a fixed set of members, and
+``raw`` are JSON columns. A field with the name of an attribute gets the prefix ``data_``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 
 from gateway.schema.events import Schema
 
-#: Attributes that are the same in each event.
+#: Attributes with the same value in each event; they have no column.
 _CONSTANT: Final = frozenset({"specversion", "datacontenttype"})
 _DECIMAL: Final = r"^-?\d+(\.\d+)?$"
 
@@ -37,11 +37,11 @@ class Column:
     """One column.
 
     Args:
-        name: in the table.
-        path: of the value in an event's JSON.
+        name: name in the table.
+        path: path of the value in an event's JSON.
         kind: type of the value.
-        is_required: each event of the topic has it.
-        description: for people; may be empty.
+        is_required: whether each event of the topic has the value.
+        description: comment of the column; may be empty.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Column:
 
 
 def columns(topic_schema: Schema) -> list[Column]:
-    """Return the columns for a topic: attributes first, then the fields of ``data``, ``raw`` last."""
+    """Return the columns of a topic: attributes, then the fields of ``data``, then ``raw``."""
     found: dict[tuple[str, ...], Column] = {}
     for schema in topic_schema["oneOf"]:
         for column in _of_event(schema):
@@ -114,7 +114,7 @@ def _kind_of_type(field: Schema) -> Kind:
 
 
 def _merged(one: Column, other: Column) -> Column:
-    """Return a column that holds the values of both. Types of one family of values widen; others become JSON."""
+    """Return a column for the values of both. Related types become the wider one; other types become JSON."""
     kinds = {one.kind, other.kind}
     description = one.description or other.description
     if len(kinds) == 1:

@@ -1,7 +1,7 @@
-"""JSON Schema of ``config.yaml``, for editors: keys, values, what they mean and their defaults.
+"""JSON Schema of ``config.yaml``, for editors: keys, values, descriptions and defaults.
 
-pydantic's own schema says what stands in the settings after reading; the file may hold more: ``${NAME}`` for any value,
-``7d`` and ``10GiB``, one value where a list is meant, and keys without a value.
+pydantic's schema describes the settings after reading. The file may also contain ``${NAME}`` for any value, ``7d`` and
+``10GiB``, a single value in place of a list, and keys without a value.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _ID: Final = "urn:nxcloud-gateway:config"
 
 
 class _Generate(GenerateJsonSchema):
-    """Defaults of secrets would be shown as stars, and those of sections in Python's types; both are left out."""
+    """Omits defaults of secrets, which would be asterisks, and of sections, which would be Python values."""
 
     def default_schema(self, schema: Any) -> JsonSchemaValue:
-        """As pydantic, without the default; :func:`configuration` puts in those that can be written in YAML."""
+        """Return pydantic's schema without the default; :func:`configuration` adds defaults that YAML can express."""
         return self.generate_inner(schema["schema"])
 
 
 def configuration() -> dict[str, Any]:
-    """The schema."""
+    """Return the JSON Schema of the file."""
     made = Settings.model_json_schema(schema_generator=_Generate)
     definitions = made.pop("$defs")
     for definition in (made, *definitions.values()):
@@ -53,7 +53,7 @@ def _loosen(section: dict[str, Any]) -> None:
 
 
 def _as_written(schema: dict[str, Any]) -> dict[str, Any]:
-    """What may stand in the file for one key."""
+    """Return the schema of the values that the file may have for one key."""
     kept: dict[str, Any] = {key: schema.pop(key) for key in ("title", "description", "default") if key in schema}
     kept.pop("title", None)
     choices = schema.pop("anyOf", None) or [schema]
@@ -72,7 +72,7 @@ def _as_written(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _complete(key: Key, holder: dict[str, Any]) -> None:
-    """Values with a unit, and the default where YAML can say it."""
+    """Add values with a unit, and the default if YAML can express it."""
     schema = holder["properties"][key.path.rpartition(".")[2]]
     if key.unit and _WITH_UNIT[key.unit] not in schema["anyOf"]:
         schema["anyOf"].insert(1, _WITH_UNIT[key.unit])

@@ -1,9 +1,9 @@
-"""A topic as a table of a warehouse: SQL that creates it, and SQL that fills it from events as they are in Kafka.
+"""SQL that creates a warehouse table for a topic, and fills it with the events of Kafka.
 
-An event that a consumer reads twice becomes one row, as its id is the same. Values are read without failing: a value
-that does not fit its column is NULL, and ``raw`` has it. What is not readable as JSON at all is kept in a table of its
-own (ClickHouse, BigQuery) or mended (PostgreSQL): escapes of U+0000 and halves of surrogate pairs, which JSON permits
-and databases refuse, become U+FFFD.
+An event that a consumer reads twice becomes one row, because its id is the same. Reading a value never fails: a value
+that does not fit its column becomes NULL, and ``raw`` has it. Values that the database cannot read as JSON are stored
+in a separate table (ClickHouse, BigQuery) or repaired (PostgreSQL): escapes of U+0000 and half surrogate pairs, which
+JSON permits and databases refuse, become U+FFFD.
 
 Sources: https://clickhouse.com/docs/engines/table-engines/integrations/kafka,
 https://www.postgresql.org/docs/current/functions-json.html,
@@ -21,7 +21,7 @@ from gateway.schema.events import Schema
 
 Dialect = Literal["clickhouse", "postgres", "bigquery"]
 
-#: Digits behind the point of a decimal. Prices of the platform have at most seven.
+#: Digits after the decimal point. Prices of the platform have at most seven.
 _SCALE: Final = 12
 
 _CLICKHOUSE: Final[Mapping[Kind, str]] = {
@@ -60,10 +60,10 @@ def ddl(topic: str, topic_schema: Schema, dialect: Dialect, *, kafka: tuple[str,
     """Return the SQL for one topic, statements separated by ``;`` and an empty line.
 
     Args:
-        topic: name without prefix; the table has the same name with ``_`` for other characters.
+        topic: name without prefix; the table has this name, with ``_`` in place of special characters.
         topic_schema: see :func:`gateway.schema.topic.topic_schemas`.
-        dialect: of which database.
-        kafka: brokers, and the topic's prefix; ClickHouse reads Kafka itself.
+        dialect: the database.
+        kafka: brokers, and prefix of the topic's name; ClickHouse reads from Kafka itself.
     """
     table = re.sub(r"\W", "_", topic)
     return _WRITERS[dialect](topic, table, columns(topic_schema), kafka)
@@ -119,7 +119,7 @@ def _postgres(_: str, table: str, found: Sequence[Column], __: tuple[str, str]) 
         f'CREATE INDEX IF NOT EXISTS {table}_subject ON {table} ("subject", "time")',
         f'CREATE INDEX IF NOT EXISTS {table}_recordedtime ON {table} ("recordedtime")',
         *comments,
-        # A pair of surrogates is one character: only halves are mended. An escaped backslash begins no escape.
+        # A surrogate pair is one character: only halves are replaced. An escaped backslash does not begin an escape.
         "CREATE OR REPLACE FUNCTION nxcloud_event(event text) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$\n"
         "  SELECT regexp_replace(event,\n"
         r"    '(?<!\\)((?:\\\\)*)\\u(?:0000|[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
@@ -194,10 +194,10 @@ def _ticks(name: str) -> str:
 
 
 def _text(value: str) -> str:
-    """Return a literal of the SQL standard; descriptions and names hold no backslash."""
+    """Return a string literal of standard SQL; descriptions and names have no backslash."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def _escaped(value: str) -> str:
-    """Return a literal of BigQuery, where a backslash escapes a quote."""
+    """Return a string literal of BigQuery, in which a backslash escapes a quote."""
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,6 +1,7 @@
 """JSON Schema of every event type, from the shape tables of the callbacks.
 
-The keywords are those that draft 7 and draft 2020-12 share, so that the same schema stands in AsyncAPI and OpenAPI.
+The schemas use only keywords that draft 7 and draft 2020-12 have in common, so AsyncAPI and OpenAPI contain the same
+schema.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _TIME: Final[Schema] = {"type": "string", "format": "date-time"}
 
 
 def event_schemas() -> dict[str, Schema]:
-    """A whole event by its type, in the order of the callbacks; ``callbacks.rejected`` comes last."""
+    """Return the schema of a whole event by event type, in the order of the callbacks; the rejected one is last."""
     found: dict[str, Schema] = {}
     for callback in CALLBACKS.values():
         for shape in callback.shapes:
@@ -32,7 +33,7 @@ def event_schemas() -> dict[str, Schema]:
 
 
 def topics() -> dict[str, list[str]]:
-    """Event types by topic, without a prefix."""
+    """Return the event types of each topic; topic names have no prefix."""
     found: dict[str, list[str]] = {}
     for shape in shapes():
         types = found.setdefault(shape.topic, [])
@@ -43,7 +44,7 @@ def topics() -> dict[str, list[str]]:
 
 
 def shapes() -> list[Shape]:
-    """Every shape of every callback, in order."""
+    """Return every shape of every callback, in order."""
     return [shape for callback in CALLBACKS.values() for shape in callback.shapes]
 
 
@@ -85,6 +86,6 @@ def _event(event_type: str, title: str, sources: list[str] | None, data: Schema)
 
 
 def _either(one: Schema, other: Schema) -> Schema:
-    """Two callbacks, or two shapes of one, that make events of one type."""
+    """Return the schema of an event type that two callbacks, or two shapes of one callback, produce."""
     known = one.get("anyOf", [one])
     return one if other in known else {"anyOf": [*known, other]}

@@ -74,7 +74,7 @@ def _usage(command: click.Command) -> str:
             parts.append(str(parameter.make_metavar(click.Context(command))))
         elif parameter.required:
             parts.append(f"{parameter.opts[0]} {parameter.name.upper() if parameter.name else ''}")
-    return " ".join(parts)
+    return " ".join(parts).replace("|", "\\|")
 
 
 def _is_heading(key: Key) -> bool:

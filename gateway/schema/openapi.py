@@ -1,7 +1,7 @@
-"""OpenAPI 3.1 of the HTTP side: the callbacks that come in, the webhooks that go out, health.
+"""OpenAPI 3.1 of the HTTP interface: incoming callbacks, outgoing webhooks, health.
 
-What comes in is described liberally, as it is taken: vendors send numbers as texts, leave fields out and add others
-(protocol.md, E1 and E6), so every known field may hold any scalar and nothing is required.
+Incoming callbacks are described as liberally as the gateway accepts them: vendors send numbers as strings, omit fields
+and add others (protocol.md, E1 and E6). Every known field may be any scalar, and no field is required.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _SIGNED: Final = {
 }
 
 
-#: Bodies of a callback by name, as values by ``json`` and ``form``.
+#: Returns example bodies of a callback: name of the encoding (``json``, ``form``) → values.
 Examples = Callable[[str], Mapping[str, list[Any]]]
 
 
 def openapi(settings: Settings, examples: Examples = lambda name: {}) -> dict[str, Any]:
-    """The document, with the paths and addresses of a configuration.
+    """Return the OpenAPI document with the paths and addresses of a configuration.
 
     Args:
         settings: the configuration.
-        examples: of requests, such as :func:`gateway.traffic.examples.examples`.
+        examples: returns example requests of a callback, such as :func:`gateway.traffic.examples.examples`.
     """
     ingest, admin = settings.ingest, settings.admin
     return {
@@ -145,7 +145,7 @@ def _post(callback: Callback, row: ConfiguredPath, examples: Mapping[str, list[A
 
 
 def _vendor_fields(callback: Callback) -> dict[str, str]:
-    """The vendor's own names at the top level, with ours."""
+    """Return the vendor's names at the top level, with the gateway's names."""
     found: dict[str, list[str]] = {}
     for shape in callback.shapes:
         for line in shape.fields:
@@ -216,7 +216,7 @@ def _other_sender(row: ConfiguredPath) -> dict[str, Any]:
 
 
 def _handshakes(row: ConfiguredPath) -> dict[str, Any]:
-    """What a path answers to senders that ask whether they may send."""
+    """Return the operations of a path's handshakes, by which senders ask for permission to send."""
     auth, text = row.config.auth, {"type": "string"}
     found: dict[str, Any] = {}
     if auth.verify_token.get_secret_value():
@@ -258,7 +258,7 @@ def _operation_id(verb: str, row: ConfiguredPath) -> str:
 
 
 def _delivery() -> dict[str, Any]:
-    """The webhook of design.md, section 7: Standard Webhooks with a CloudEvent in it."""
+    """Return the outgoing webhook (design.md, section 7): Standard Webhooks with a CloudEvent as its body."""
     text = {"type": "string"}
     headers = (
         ("webhook-id", True, "The event's id; the same at every attempt"),

@@ -1,4 +1,4 @@
-"""The reference of events for people: every topic, every type, every field, from the same schemas that programs get."""
+"""Reference of events in Markdown: every topic, type and field, from the schemas that programs use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KINDS: Final = {
 
 
 def events_reference() -> str:
-    """Markdown: a part for each topic, in it one for each type with the fields of its ``data``."""
+    """Return the reference: a section for each topic, with a section for each type and the fields of its ``data``."""
     schemas = event_schemas()
     return "\n".join(_topic(topic, {kind: schemas[kind] for kind in kinds}) for topic, kinds in topics().items())
 
@@ -38,7 +38,7 @@ def _type(kind: str, schema: Schema) -> str:
 
 
 def _fields(schema: Schema, path: str = "") -> Iterator[tuple[str, str, str]]:
-    """Path, value and meaning of every field in an object, those of objects and lists in it too."""
+    """Yield path, value and description of every field of an object, nested objects and lists included."""
     required = schema.get("required", ())
     for one in schema.get("anyOf", [schema]):
         for name, field in one.get("properties", {}).items():
@@ -69,5 +69,5 @@ def _value(field: Schema) -> str:
 
 
 def _cell(text: str) -> str:
-    """As text in a table: no column ends in it, and no tag begins."""
+    """Return text for a table cell: column separators and tags are escaped."""
     return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;")

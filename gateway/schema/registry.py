@@ -1,7 +1,7 @@
-"""Put the topics' schemas into a schema registry that has Confluent's REST interface, as most registries do.
+"""Register the topics' schemas in a schema registry with Confluent's REST interface, which most registries have.
 
 The subject of a topic is ``<topic>-value``, the serializers' default (TopicNameStrategy). A schema that the registry
-finds incompatible with the one it has is not registered: consumers rely on the old one.
+reports as incompatible with its current one is not registered, because consumers rely on the current one.
 
 Source: https://docs.confluent.io/platform/current/schema-registry/develop/api.html. Blocking, for the command line.
 """
@@ -26,7 +26,7 @@ from gateway.schema.events import Schema
 _TIMEOUT_S: Final = 30.0
 _MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 _CONTENT_TYPE: Final = "application/vnd.schemaregistry.v1+json"
-#: No version of the subject yet: 404 with one of these codes.
+#: Error codes of a 404 for a subject without a version.
 _NONE_YET: Final = frozenset({40401, 40402})
 
 
@@ -36,10 +36,10 @@ class Registered:
 
     Args:
         subject: name in the registry.
-        id: of the schema, unique in the registry.
-        version: of the subject.
-        is_new: this call added the version.
-        guid: of the schema, where the registry has such; empty otherwise.
+        id: id of the schema, unique in the registry.
+        version: version of the subject.
+        is_new: whether this call added the version.
+        guid: GUID of the schema; empty if the registry has none.
     """
 
     subject: str
@@ -50,14 +50,14 @@ class Registered:
 
 
 class Incompatible(Broken):
-    """The registry has a schema that events of this version do not follow. Read the topic's migration note first."""
+    """Events of this version do not conform to the registry's schema. Read the topic's migration note first."""
 
 
 class Registry:
     """One schema registry.
 
     Args:
-        url: its address, such as ``http://registry:8081`` or ``http://apicurio:8080/apis/ccompat/v7``.
+        url: address, such as ``http://registry:8081`` or ``http://apicurio:8080/apis/ccompat/v7``.
         user: ``name:password`` for HTTP basic authentication; empty sends none.
     """
 
@@ -70,14 +70,14 @@ class Registry:
         self._opener = build_opener(ProxyHandler({}), HTTPSHandler(context=ssl.create_default_context()))
 
     def register(self, topic: str, schema: Schema) -> Registered:
-        """Register the schema of a topic; a schema that is there already stays as it is.
+        """Register the schema of a topic; a schema that is registered already does not change.
 
         Args:
             topic: name in Kafka, with prefix.
-            schema: the whole JSON Schema.
+            schema: the complete JSON Schema.
 
         Raises:
-            Incompatible: the registry's compatibility rule refuses it; nothing was changed.
+            Incompatible: the registry's compatibility rule refuses the schema; the registry is unchanged.
             Broken: the registry cannot be reached, or refuses for another reason.
         """
         subject = f"{topic}-value"

@@ -1,4 +1,4 @@
-"""JSON Schema of a topic: every event that can come from it, told apart by ``type``."""
+"""JSON Schema of a topic: a union of its event types, distinguished by ``type``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from gateway.schema.events import Schema, event_schemas, topics
 
-#: The schemas use only keywords that draft 7 and draft 2020-12 share. Registries know draft 7 best: Apicurio 3.0 checks
-#: no compatibility in the newer one.
+#: The schemas use only keywords that draft 7 and draft 2020-12 have in common. Registries support draft 7 best:
+#: Apicurio 3.0 does not check compatibility in the newer draft.
 DRAFT: Final = "http://json-schema.org/draft-07/schema#"
 
 
@@ -16,7 +16,7 @@ def topic_schemas(other_topics: Mapping[str, Sequence[str]] | None = None) -> di
     """Return the schema of each topic by its name, without a prefix.
 
     Args:
-        other_topics: topics of other senders' callbacks that the configuration adds, with their event types.
+        other_topics: configured topics of other senders' callbacks, with their event types.
     """
     schemas = event_schemas()
     found = {topic: _union(topic, [schemas[kind] for kind in kinds]) for topic, kinds in topics().items()}
@@ -41,7 +41,7 @@ def _union(topic: str, schemas: Iterable[Schema]) -> Schema:
 
 
 def _foreign(kind: str) -> Schema:
-    """Return the schema of an event of another sender: our attributes, and in ``data`` what the sender sent."""
+    """Return the schema of another sender's event: the gateway's attributes, and the sender's fields in ``data``."""
     attributes: dict[str, Any] = dict(next(iter(event_schemas().values()))["properties"])
     data: Schema = {"type": "object", "properties": {"raw": {"description": "The sender's fields as received"}}}
     attributes |= {"type": {"const": kind}, "source": {"type": "string", "format": "uri-reference"}, "data": data}

@@ -1,14 +1,14 @@
-"""Look-ups: from an id, a phone number or a callback to the events it stands in.
+"""Search: find the events with an id, a phone number or a callback.
 
-An index beside the journal, made behind the accept path by a reader of the log like any other, so that it costs an
-answer nothing. All in it is derived from the journal: it may be deleted at any time and is made again.
+The index lies beside the journal. A reader of the log fills it after the answer to the platform, so indexing does not
+delay answers. Its content is derived from the journal: the index may be deleted at any time and is then built again.
 
 ===========  =====================================================================================
-``keys``     pure: an event → the texts it can be found by; what was typed → the texts to look for
-``run``      pure: what some thousand records can be found by, as columns
-``index``    the file: texts and kinds → offsets in the journal, where a batch stands in Kafka. Blocks
-``indexer``  journal → index, in small slices with pauses; lag; retention; rebuilt when it is broken
-``search``   what the console, the API and ``gateway explain`` ask
+``keys``     pure: keys of an event, and keys of a search text
+``run``      pure: the keys of some thousand records, as columns
+``index``    the file: keys and kinds → offsets in the journal, and positions in Kafka. Blocks
+``indexer``  journal → index, in small slices with pauses; lag; retention; rebuilds a broken index
+``search``   the queries of console, API and ``gateway explain``
 ===========  =====================================================================================
 """
 

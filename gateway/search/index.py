@@ -1,20 +1,20 @@
-"""The index's file: SQLite beside the journal, used from one thread. Nothing here knows of asyncio.
+"""The file of the index: SQLite beside the journal, used from one thread, without asyncio.
 
-The newest records are in memory, as a run (:mod:`gateway.search.run`); when it is full its columns are stored, each as
-one row, and never touched again: an event costs about 30 bytes of disk, once. A look-up goes over the hashes of every
-run, newest first: a fifth of a millisecond for each 20,000 events, a tenth of a second for ten million.
-Retention deletes runs.
+The newest records are in memory, as a run (:mod:`gateway.search.run`). The columns of a full run are stored, each as
+one row, and never changed: an event costs about 30 bytes of disk, once. A search scans the hashes of every run, newest
+first: 0.2 ms for each 20,000 events, 0.1 s for ten million. Retention deletes runs.
 
-Rejected: a row for each key (each lands on another page: a million events wrote seven kilobytes for every event, and
-cost more than twice the time), SQLite's full-text search (five times the size and the work), sorted runs (a look-up is
-faster, but sorting costs an event 0.7 µs more, a quarter of all).
+Rejected: a row for each key (each is on another page: a million events wrote seven kilobytes for every event, and took
+more than twice the time), SQLite's full-text search (five times the size and the work), sorted runs (a search is
+faster, but sorting costs 0.7 µs more for an event, a quarter of the total).
 
-A position is stored with the run that it covers, in one transaction. What was only in memory when the process died is
-made again from the journal: some thousand records, in a moment. So it is where a run could not be stored.
+A position is stored with the run that it covers, in one transaction. After a crash of the process, the records that
+were only in memory are indexed again from the journal: some thousand records, quickly. The same applies to a run that
+could not be stored.
 
-``published`` has a row for each batch that Kafka acknowledged: the first offset there, and which offsets of the
-journal went in, as differences. ``WAL`` with ``synchronous=NORMAL``: a crash of the machine loses the newest rows
-together with the position that covers them, so they are made again.
+``published`` has a row for each batch that Kafka acknowledged: its first offset in Kafka, and its offsets in the
+journal, as differences. ``WAL`` with ``synchronous=NORMAL``: a crash of the machine loses the newest rows together with
+the position that covers them, so they are written again.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ from gateway.search.run import (
 
 FILE_NAME: Final = "search.sqlite"
 _APPLICATION_ID: Final = 0x4E585349  # "NXSI"
-#: Raise it when keys change: an index of another version is made again.
+#: Increase it when keys change: an index of another version is built again.
 _VERSION: Final = 4
-#: Records whose keys are made at once, with the interpreter lock held.
+#: Records whose keys are computed at once, with the interpreter locked.
 _SLICE: Final = 128
-#: Batches looked at for one offset; they overlap only as far as partitions progress unequally.
+#: Batches examined for one offset; they overlap only while partitions progress unequally.
 _MAX_BATCHES: Final = 5000
-#: Columns of one run lie side by side; more of them than this has room for need another version.
+#: Row ids reserved for the columns of a run. More columns need another version.
 _COLUMNS: Final = 8
 _NO_END: Final = 1 << 62
 
@@ -75,8 +75,10 @@ class Published:
     """A batch that Kafka acknowledged.
 
     Args:
-        kafka_offset: of its first record; -1 where the broker only said that it had the batch already.
-        places: offsets in the journal, rising.
+        topic: its topic.
+        partition: its partition.
+        kafka_offset: offset of its first record; -1 if the broker only reported that it already had the batch.
+        places: offsets in the journal, ascending.
     """
 
     topic: str
@@ -86,7 +88,11 @@ class Published:
 
 
 class Index:
-    """One connection to the file. Every method blocks and raises :class:`sqlite3.Error`."""
+    """One connection to the file. Every method blocks, and may raise :class:`sqlite3.Error`.
+
+    Args:
+        folder: the journal's folder.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
@@ -115,14 +121,14 @@ class Index:
         db.executescript(_SCHEMA)
 
     def close(self) -> None:
-        """Store what is in memory, if that can be done now, and close the file."""
+        """Store the runs in memory if possible, and close the file."""
         with suppress(sqlite3.Error):
             for stream in list(self._recent):
                 self.flush(stream)
         self._db.close()
 
     def position(self, stream: str) -> int | None:
-        """Offset of the first record not indexed; None when nothing of the stream was."""
+        """Return the offset of the first record that is not indexed; None if no record of the stream is indexed."""
         if stream in self._recent:
             return self._recent[stream].position
         row = self._db.execute("SELECT max(next) FROM run WHERE stream = ?", (stream,)).fetchone()
@@ -131,11 +137,17 @@ class Index:
     # -- filling ------------------------------------------------------------------------------------------------
 
     def add(self, stream: str, records: Sequence[Record], keys_of: KeysOf, position: int) -> None:
-        """Index some records, and remember that everything below ``position`` is in.
+        """Index records, and set the position of the stream.
 
-        When this fails, the position is where it was when a run was stored last, and what came since must come again.
+        After a failure, the position is that of the last stored run, and the records behind it have to be added again.
+
+        Args:
+            stream: of the journal.
+            records: in the order of their offsets.
+            keys_of: computes keys of records.
+            position: offset below which all records are indexed.
         """
-        run = self._recent.pop(stream, None) or Run(records[0].offset)  # comes back when all is well
+        run = self._recent.pop(stream, None) or Run(records[0].offset)  # put back after success
         for start in range(0, len(records), _SLICE):
             run.add(keys_of(records[start : start + _SLICE], run.first))
             time.sleep(0)
@@ -145,7 +157,7 @@ class Index:
             self.flush(stream)
 
     def flush(self, stream: str) -> None:
-        """Store the run that is in memory. When this fails it is forgotten: see :meth:`add`."""
+        """Store the run in memory. After a failure the run is dropped: see :meth:`add`."""
         run = self._recent.pop(stream, None)
         if run is None:
             return
@@ -158,7 +170,7 @@ class Index:
             self._db.executemany("INSERT INTO part VALUES (?, ?)", [(base + one, run.read(one)) for one in columns])
 
     def add_published(self, batches: Iterable[Published]) -> None:
-        """Remember where in Kafka records stand."""
+        """Store the positions of batches in Kafka."""
         with _transaction(self._db):
             self._db.executemany(
                 "INSERT OR REPLACE INTO published VALUES (?, ?, ?, ?, ?, ?)",
@@ -176,7 +188,12 @@ class Index:
             )
 
     def trim(self, stream: str, below: int) -> int:
-        """Delete runs that lie whole below an offset; how many."""
+        """Delete runs that are completely below an offset; return their number.
+
+        Args:
+            stream: of the journal.
+            below: offset in the journal.
+        """
         with _transaction(self._db):
             gone = self._db.execute("SELECT number FROM run WHERE stream = ? AND next <= ?", (stream, below)).fetchall()
             for (number,) in gone:
@@ -186,23 +203,26 @@ class Index:
         return len(gone)
 
     def trim_published(self, below: int) -> None:
-        """Forget batches whose records are all below an offset of the journal."""
+        """Delete batches whose records are all below an offset of the journal."""
         with _transaction(self._db):
             self._db.execute("DELETE FROM published WHERE last < ?", (below,))
 
     # -- asking -------------------------------------------------------------------------------------------------
 
     def find(self, stream: str, key: str, *, floor: int = 0, below: int = _NO_END, limit: int = 1000) -> list[int]:
-        """Offsets of records that (all but certainly) have a key, newest first.
+        """Return offsets of records that have a key, newest first. Hashes may collide: compare the records.
 
         Args:
-            floor: not below this offset.
-            below: only before this offset.
+            stream: of the journal.
+            key: a text that records are indexed by.
+            floor: lowest offset.
+            below: offset behind the highest.
+            limit: largest number of offsets.
         """
         return self._look(stream, partial(with_hash, wanted=hashed(key)), floor, below, limit)
 
     def of_kind(self, stream: str, kind: Kind, *, floor: int = 0, below: int = _NO_END, limit: int = 1000) -> list[int]:
-        """Offsets of records of a kind, newest first; arguments as of :meth:`find`."""
+        """Return offsets of records of a kind, newest first; arguments as of :meth:`find`."""
         return self._look(stream, partial(of_kind, wanted=kind), floor, below, limit)
 
     def _look(self, stream: str, look: Callable[[Read], list[int]], floor: int, below: int, limit: int) -> list[int]:
@@ -215,7 +235,7 @@ class Index:
         return found[:limit]
 
     def _runs(self, stream: str, floor: int, below: int) -> Iterator[tuple[int, Read]]:
-        """First offset and columns of the runs between two offsets, newest first."""
+        """Yield first offset and columns of the runs between two offsets, newest first."""
         recent = self._recent.get(stream)
         if recent is not None:
             yield recent.first, recent.read
@@ -230,7 +250,12 @@ class Index:
         return bytes(row[0])
 
     def published(self, topic: str, place: int) -> tuple[int, int] | None:
-        """Partition and offset in Kafka (-1: not known) of the record at an offset of the journal."""
+        """Return partition and offset in Kafka (-1: not known) of a record; None if it is not known as published.
+
+        Args:
+            topic: of the record.
+            place: its offset in the journal.
+        """
         rows = self._db.execute(
             "SELECT partition, kafka_offset, first, last, places FROM published WHERE topic = ? AND first <= ? "
             "ORDER BY first DESC LIMIT ?",
@@ -270,6 +295,6 @@ def _position(packed: bytes, first: int, place: int) -> int | None:
 
 
 def remove(folder: Path) -> None:
-    """Delete the index's files; nothing may have them open."""
+    """Delete the files of the index; no process may have them open."""
     for suffix in ("", "-wal", "-shm"):
         (folder / f"{FILE_NAME}{suffix}").unlink(missing_ok=True)

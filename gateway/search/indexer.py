@@ -1,11 +1,11 @@
-"""Journal → index, behind the accept path: a reader that only looks, in a thread, with pauses.
+"""Fill the index from the journal, after the answer to the platform: a reader in a thread, with pauses.
 
-What it costs the others is bounded: making the keys of a slice holds the interpreter lock for a third of a
-millisecond; while it is behind it works a quarter of the time; and while it is not, it waits until a thousand records
-have come, or for a second. Who asks a question does not wait for that: what is not indexed yet is indexed first. The
-position stands in the index itself, in the same transaction, so that the two agree after any crash; what was not
-stored is read from the journal again. An index that is missing, of another version or broken is deleted and made
-again, while the gateway runs; what is not indexed then is told as lag.
+Its cost for other work is bounded. Computing the keys of a slice locks the interpreter for a third of a millisecond.
+While the indexer is behind, it works a quarter of the time; otherwise it waits for a thousand records, or for a second.
+A query does not wait for this pause: records that are not indexed yet are indexed first. The index stores its position
+in the same transaction as the keys, so both agree after any crash, and records that were not stored are read from the
+journal again. An index that is missing, broken or of another version is deleted and built again while the gateway
+runs; the lag has the number of records that are not indexed.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from gateway.search.run import KeysOf
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 
-#: Records worked on without a rest. A rest is so long that about half as many come; ten times as many are no longer in
-#: the journal's memory by then, and reading them from the file costs as much as indexing them.
+#: Records indexed without a pause. A pause lasts until about half as many arrive. With ten times as many, the journal's
+#: memory would not have them any more, and reading them from the file costs as much as indexing them.
 _BATCH: Final = 2048
-#: The shortest rest.
+#: Shortest pause, seconds.
 _REST_S: Final = 0.01
-#: The longest rest: how late an event can be found by those who do not ask here.
+#: Longest pause, seconds: the delay after which an event is in the index.
 _LINGER_S: Final = 1.0
-#: Records that a question waits for; past it the answer is of what is indexed, and the lag is told.
+#: Largest lag, in records, for which a query waits. With a larger lag it answers from the indexed records.
 _WORTH_WAITING: Final = 20_000
-#: Rest after work, as a multiple of it, while behind: a quarter of one core at the most.
+#: Pause as a multiple of the work before it, while behind: at most a quarter of one core.
 _REST: Final = 3.0
 _WAIT_S: Final = 1.0
 _RETRY_S: Final = 5.0
 _TRIM_S: Final = 30.0
-#: Records published and not noted yet. Past it their place in Kafka is not kept; that they were published still is.
+#: Published records whose positions are not stored yet. Positions of further records are not stored.
 _MAX_PUBLISHED: Final = 200_000
 
 _T = TypeVar("_T")
@@ -54,12 +54,12 @@ _log = structlog.get_logger("gateway.search")
 
 
 class Indexer:
-    """Keeps the index up to the journal.
+    """Keeps the index up to date with the journal.
 
     Args:
-        journal: opened before, stopped after.
-        folder: the journal's; the index lies beside it.
-        streams: what is indexed: stream of the journal → keys of its records.
+        journal: opened before the start, and closed after the stop.
+        folder: the journal's folder, in which the index lies.
+        streams: indexed streams of the journal → function that computes the keys of records.
     """
 
     def __init__(self, journal: Journal, folder: Path, streams: Mapping[str, KeysOf]) -> None:
@@ -77,11 +77,11 @@ class Indexer:
         self._moved = asyncio.Event()
         self._hurry = asyncio.Event()
         self._started_at = time.time()
-        #: Called with each batch of a stream, on the event loop, after it was indexed. Must be quick.
+        #: Called with each indexed batch of a stream, on the event loop. It must be quick.
         self.on_batch: Callable[[str, Sequence[Record]], None] = lambda stream, records: None
 
     async def start(self) -> None:
-        """Open the index, or make a new one, and begin. Once. An index that cannot be had now stops nobody."""
+        """Open or create the index, and start to fill it. Call it once. An unavailable index is not an error here."""
         try:
             self._index = await self._in_pool(partial(_opened, self._folder))
         except (Transient, sqlite3.Error) as exc:
@@ -93,7 +93,7 @@ class Indexer:
         self._tasks.append(asyncio.create_task(self._housekeep(), name="search-housekeeping"))
 
     async def stop(self) -> None:
-        """Stop and close. May be called twice, or before the start."""
+        """Stop, and close the index. May be called twice, or before the start."""
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
@@ -108,7 +108,7 @@ class Indexer:
 
     @property
     def lag(self) -> int:
-        """Records of the journal that cannot be found yet."""
+        """Number of records in the journal that are not indexed yet."""
         return sum(max(0, self._journal.head(stream) - self._indexed(stream)) for stream in self._streams)
 
     def _indexed(self, stream: str) -> int:
@@ -117,7 +117,7 @@ class Indexer:
         return self._journal.floor(stream) if reader is None else self._done[stream]
 
     async def caught_up(self, timeout_s: float = 10.0) -> bool:
-        """Wait until everything that is in the journal now can be found; False when it takes longer."""
+        """Wait until the present records of the journal are indexed; return False after ``timeout_s`` seconds."""
         heads = {stream: self._journal.head(stream) for stream in self._streams}
         try:
             async with asyncio.timeout(timeout_s):
@@ -130,10 +130,10 @@ class Indexer:
         return True
 
     async def ask(self, question: Callable[[Index], _T]) -> _T:
-        """Put a question to the index, in its thread, when the newest events are in it.
+        """Return the result of a query, which runs in the index's thread after the newest events are indexed.
 
         Raises:
-            Transient: it cannot be read now; it is being made again.
+            Transient: the index cannot be read now, or is being built again.
         """
         if 0 < self.lag <= _WORTH_WAITING:
             await self.caught_up(_LINGER_S)
@@ -143,7 +143,14 @@ class Indexer:
             raise Transient(f"the search index cannot be read: {exc}") from exc
 
     def published(self, topic: str, partition: int, kafka_offset: int, records: Sequence[Entry | Record]) -> None:
-        """Hook of the publisher: note where a batch stands in Kafka. Never blocks."""
+        """Note the position of a batch in Kafka. The publisher calls it; it never blocks.
+
+        Args:
+            topic: of the batch.
+            partition: of the batch.
+            kafka_offset: of its first record; -1 if not known.
+            records: of the batch; those without an offset in the journal are skipped.
+        """
         places = [record.offset for record in records if isinstance(record, Record)]
         if places and self._published_records + len(places) <= _MAX_PUBLISHED:
             self._published.append(Published(topic, partition, kafka_offset, places))
@@ -160,7 +167,7 @@ class Indexer:
                 records = await reader.fetch(max_records=_BATCH, wait_s=_WAIT_S)
                 gauge.set(self.lag)
                 for gap in records.gaps:
-                    if gap.reason == "damaged":  # perhaps nobody else reads it; what expired was no promise
+                    if gap.reason == "damaged":  # no other reader may report it; expired records are not reported
                         gaps.report("journal", ["search"], gap)
                 if records:
                     took_s = await self._take(stream, reader, records, keys_of)
@@ -178,19 +185,19 @@ class Indexer:
                 await asyncio.sleep(_RETRY_S)
 
     async def _let_go(self, stream: str) -> None:
-        """What was fetched and not indexed comes again, from where the index stands."""
+        """Close the reader; its successor fetches the records that are not indexed again."""
         reader = self._readers.pop(stream, None)
         if reader is not None:
             with suppress(GatewayError):
                 await reader.close()
 
     async def _open(self, stream: str) -> JournalReader:
-        """A reader at the place that the index has come to; both may be older than the journal's oldest record."""
+        """Return a reader at the index's position, which may be older than the journal's oldest record."""
         topics = [] if stream == EVENTS else [stream]
         reader = await self._journal.browse("search", topics, start="earliest")
         position = await self._do(lambda opened: opened.position(stream))
         if position is not None and position > self._journal.head(stream):
-            # Another journal than the one that the index was made from.
+            # The index was built from another journal.
             await reader.close()
             raise sqlite3.DatabaseError("the index is ahead of its journal")
         await reader.seek(stream, position or 0)
@@ -200,7 +207,7 @@ class Indexer:
         return reader
 
     async def _take(self, stream: str, reader: JournalReader, records: Sequence[Record], keys_of: KeysOf) -> float:
-        """Index records; how many seconds it took."""
+        """Index records; return the time that it took, in seconds."""
         started = time.perf_counter()
         end = reader.position
         await self._do(lambda opened: opened.add(stream, records, keys_of, end))
@@ -213,7 +220,7 @@ class Indexer:
         return took_s
 
     async def _rest(self, seconds: float) -> None:
-        """Unless somebody waits for what is not indexed yet."""
+        """Wait for ``seconds``, or until a query needs the records that are not indexed."""
         self._hurry.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -230,7 +237,7 @@ class Indexer:
         return await self._in_pool(partial(work, self._index))
 
     async def _trouble(self, exc: Exception) -> None:
-        """A full or failing disk is waited out; anything else that is wrong with the file means a new one."""
+        """Handle an error: wait for a full or failing disk, and build a broken index again."""
         if self._index is None:
             with suppress(Transient, sqlite3.Error):
                 self._index = await self._in_pool(partial(_opened, self._folder))
@@ -264,7 +271,7 @@ class Indexer:
                 await asyncio.sleep(_RETRY_S)
 
     async def note_published(self) -> None:
-        """Store what the publisher said; runs by itself every second."""
+        """Store the noted positions in Kafka. It runs every second, and before a query for a position."""
         batches, self._published, self._published_records = self._published, [], 0
         try:
             await self._do(lambda opened: opened.add_published(batches))
@@ -274,7 +281,7 @@ class Indexer:
             raise
 
     async def trim(self) -> None:
-        """Forget what the journal does not have any more; runs by itself."""
+        """Delete keys of expired records. It runs periodically."""
         for stream in self._streams:
             floor = self._journal.floor(stream)
             await self._do(partial(_trim, stream=stream, floor=floor))

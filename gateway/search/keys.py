@@ -1,12 +1,11 @@
-"""What an event can be found by, and what a typed text can mean. Pure.
+"""Compute the keys of an event, and the keys of a search text. Pure.
 
-Texts are compared without case. A phone number is found by its last digits, as people leave out country codes and
-write zeros before national numbers: the last :data:`TAIL` of them are the key, and the rest of what was typed is
-checked on the event.
+Texts are compared without case. The key of a phone number is its last :data:`TAIL` digits, because people omit country
+codes and write zeros before national numbers. The other digits of the search text are compared with the event.
 
-To parse an event costs twice what all the rest of indexing does. So of events that our tables describe, the few
-members that are keys are looked for in the bytes: the tables say which a type can have, and that no other member has
-such a name. What is not as expected there (a list, an escape, a number in an odd form) is parsed like everything else.
+Parsing an event costs twice as much as the remaining work of indexing. Therefore, for events that the callback tables
+describe, the keys are searched in the bytes: the tables define the members of each type, and no other member has such a
+name. An event with another form there (a list, an escape, an unusual number) is parsed.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from gateway.log import Record
 from gateway.search.run import Keys, Kind, hashed
 from gateway.telemetry import redaction
 
-#: Fields of ``data`` that name things; the platform's own names for them are all in there.
+#: Fields of ``data`` that have ids.
 _ID_FIELDS: Final = (
     "message_id",
     "parent_message_id",
@@ -46,21 +45,21 @@ _ID_FIELDS: Final = (
     "batch_id",
     "record_id",
 )
-#: Fields of ``data`` that hold phone numbers.
+#: Fields of ``data`` that have phone numbers.
 _PHONE_FIELDS: Final = ("to", "from", "to_real", "phone", "business_phone")
 #: Whether a field is a phone number.
 _IS_PHONE: Final = {**dict.fromkeys(_ID_FIELDS, False), **dict.fromkeys(_PHONE_FIELDS, True)}
-#: Digits that are enough to look for; eight tell numbers of one country apart well enough for an index.
+#: Digits of a phone number in a key; eight distinguish the numbers of one country well enough for an index.
 TAIL: Final = 8
-#: Longer texts are no ids.
+#: Characters of an id; longer texts are not ids.
 _MAX_TEXT: Final = 200
-#: Of a field with a list of numbers or ids.
+#: Indexed items of a field with a list of numbers or ids.
 _MAX_ITEMS: Final = 50
 _NOT_DIGITS: Final = re.compile(r"[\s()./-]+")
 _PHONE: Final = re.compile(r"^\+?[0-9]{6,20}$")
 
 
-#: Where a head begins and ends in the bytes of an event of ours: source and type, which many events share.
+#: Begin and end of the head in an event's bytes: source and type, which many events have in common.
 _HEAD_AT: Final = len('{"specversion":"1.0","id":""') + 32
 _HEAD_END: Final = b',"subject":"'
 
@@ -69,11 +68,12 @@ _log = structlog.get_logger("gateway.search")
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What to do with events that begin alike.
+    """How to compute the keys of events with the same head.
 
     Args:
-        head: source and type in the bytes of an event of ours; empty: it is none.
-        members: to look for: ``"name":"``, its length, whether it is a phone number; None: parse the event.
+        head: source and type in the event's bytes; empty for an event of another producer.
+        kind: of the events.
+        members: searched members: ``"name":"``, its length, whether it is a phone number; None: parse the event.
     """
 
     head: bytes
@@ -82,10 +82,11 @@ class _Plan:
 
 
 def keys_of_events(records: Sequence[Record], first: int) -> Keys:
-    """What events can be found by. One that cannot be understood keeps nobody out: it has its id and key.
+    """Return the keys of events. An event that cannot be parsed has its id and key, and does not affect others.
 
     Args:
-        first: what places count from.
+        records: of a stream of events.
+        first: offset that the places are relative to.
     """
     _, offsets, _, topics, keys, ids, values, _ = zip(*records, strict=True)
     places = [offset - first for offset in offsets]
@@ -106,13 +107,18 @@ def keys_of_events(records: Sequence[Record], first: int) -> Keys:
 
 
 def keys_of_attempts(records: Sequence[Record], first: int) -> Keys:
-    """What records of attempts can be found by: the ids of the events."""
+    """Return the keys of attempt records: the ids of their events.
+
+    Args:
+        records: of the stream of attempts.
+        first: offset that the places are relative to.
+    """
     found = [(hashed(text), record.offset - first) for record in records for text in attempts.event_ids(record)]
     return Keys([record.offset - first for record in records], [one for one, _ in found], [place for _, place in found])
 
 
 def _hashes(value: bytes, plan: _Plan) -> list[int]:
-    """Of what an event can be found by beside its id and key."""
+    """Return the hashes of an event's keys other than its id and key."""
     found: list[int] = []
     data = value.find(b"{", _HEAD_AT)
     for member, length, is_phone in plan.members or ():
@@ -133,7 +139,7 @@ def _hashes(value: bytes, plan: _Plan) -> list[int]:
 
 
 def _without_raw(value: bytes, data: int) -> Mapping[str, Any]:
-    """An event of ours with its data only: less than half of the work."""
+    """Parse only the data of an event of the gateway: less than half of the work."""
     try:
         return {"data": orjson.loads(value[data : value.rfind(b',"raw":')] + b"}")}
     except orjson.JSONDecodeError:
@@ -147,7 +153,7 @@ def _plan_of(topic: str, value: bytes) -> _Plan:
 
 @lru_cache(maxsize=1024)
 def _known(topic: str, head: bytes) -> _Plan | None:
-    """The plan for events of ours with this head; None when it is no such head."""
+    """Return the plan for events with this head; None if it is not the head of a gateway's event."""
     event = parsed(b'{"":""' + head.removesuffix(_HEAD_END) + b"}")
     if event.keys() != {"", "source", "type"}:
         return None
@@ -160,9 +166,9 @@ def _known(topic: str, head: bytes) -> _Plan | None:
 
 @cache
 def _names() -> Mapping[str, Set[str]]:
-    """Members that are keys, by type of event, but for the id that is always the record's key.
+    """Return the members that are keys, by event type, without the id that is always the record's key.
 
-    Without types in which one may be a list or stand further inside, or where a member has names that no table knows.
+    Types are excluded if such a member may be a list or nested, or if a member has names that no table defines.
     """
     found: dict[str, set[str]] = {}
     odd: set[str] = set()
@@ -183,7 +189,7 @@ def _kind(topic: str, event: Mapping[str, Any]) -> Kind:
 
 
 def texts_of(record: Record) -> set[str]:
-    """Everything one event can be found by; an event that is not JSON has its id and key."""
+    """Return all keys of an event; an event that is not JSON has its id and key."""
     return ({record.id, record.key.casefold()} | _texts_of(parsed(record.value))) - {""}
 
 
@@ -205,7 +211,7 @@ def _texts_of(event: Mapping[str, Any]) -> set[str]:
 
 
 def asked(text: str) -> list[str]:
-    """The keys to look for, given what a person typed; the first is the likeliest."""
+    """Return the keys of a search text, the most likely one first."""
     plain = text.strip().casefold()
     if not plain:
         return []
@@ -216,7 +222,12 @@ def asked(text: str) -> list[str]:
 
 
 def matches(record: Record, text: str) -> bool:
-    """Whether this is what was typed: keys are hashed in the index, and a tail of digits is not the number."""
+    """Return whether a record matches a search text. Hashes collide, and the key of a number is only its tail.
+
+    Args:
+        record: found by the index.
+        text: as typed.
+    """
     plain = text.strip().casefold()
     if plain[:1] != "~" and plain in texts_of(record):
         return True
@@ -229,7 +240,7 @@ def matches(record: Record, text: str) -> bool:
 
 
 def digits_of(text: str) -> str:
-    """The digits of a phone number however it is written; empty when it is none."""
+    """Return the digits of a phone number in any notation; empty if the text is not a phone number."""
     if text[:1] == "+" and text[1:].isdigit() and text.isascii() and 6 < len(text) <= 21:
         return text[1:]  # as the gateway writes them
     compact = _NOT_DIGITS.sub("", text)
@@ -240,12 +251,12 @@ def digits_of(text: str) -> str:
 
 
 def callback_of(event: Mapping[str, Any]) -> str:
-    """Name of the callback an event came by."""
+    """Return the name of an event's callback."""
     return str(event.get("source", "")).rpartition("/")[2]
 
 
 def parsed(value: bytes) -> dict[str, Any]:
-    """The event as a dictionary; empty when it is none."""
+    """Return an event as a dictionary; empty if the bytes are not a JSON object."""
     try:
         event = orjson.loads(value)
     except orjson.JSONDecodeError:
@@ -254,7 +265,7 @@ def parsed(value: bytes) -> dict[str, Any]:
 
 
 def _texts(value: Any) -> list[str]:
-    """The texts of a field: itself, or those of a list; long ones are no ids."""
+    """Return the texts of a field, or of its list, without texts that are too long for an id."""
     if isinstance(value, str):
         return [value] if len(value) <= _MAX_TEXT else []
     items = value[:_MAX_ITEMS] if isinstance(value, list) else [value]

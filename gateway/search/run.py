@@ -1,7 +1,7 @@
-"""A run: what the records of a stretch can be found by, as columns. Pure.
+"""A run: the keys of a range of records, as columns. Pure.
 
-Nothing is sorted: a look-up lets ``bytes.find`` go over the column of hashes, 256 KiB for some 20,000 events. Hashes
-are CRC-32 and collide now and then; whoever asks compares the event itself.
+The columns are not sorted: a search runs ``bytes.find`` over the column of hashes, 256 KiB for some 20,000 events.
+Hashes are CRC-32 and may collide; the caller compares the events.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import orjson
 
 from gateway.log import Record
 
-#: Hashes of a run, some 20,000 events. Ten times more is memory, and a longer stretch to make again after a crash; ten
-#: times less and a look-up reads ten times as many rows.
+#: Hashes in a run, of some 20,000 events. Ten times more uses more memory, and more records are indexed again after a
+#: crash; with ten times less a search reads ten times as many rows.
 FULL: Final = 65_536
-#: The columns: two with a line for each hash, names of kinds as JSON, two with a line for each record.
+#: The columns: two with an item for each hash, names of kinds as JSON, two with an item for each record.
 HASHES, PLACES, NAMES, KINDS, RECORDS = range(5)
 
-#: Gives a column of a run; places are offsets less the run's first.
+#: Returns a column of a run. Places are offsets relative to the run's first.
 Read = Callable[[int], bytes]
 
 
 class Kind(NamedTuple):
-    """What thousands of events share. As a question, what is empty may be anything."""
+    """Attributes that thousands of events have in common. In a query, an empty attribute matches any value."""
 
     topic: str = ""
     type: str = ""
@@ -34,13 +34,13 @@ class Kind(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """What some records can be found by.
+    """The keys of some records.
 
     Args:
-        places: of the records, rising: offsets less the first one of the run.
+        places: of the records, ascending: offsets relative to the first one of the run.
         hashes: of texts, see :func:`hashed`.
-        of: by hash, the place of the record that has the text.
-        kinds: by record; empty in a stream that nobody asks for kinds.
+        of: for each hash, the place of its record.
+        kinds: for each record; empty in a stream without queries for kinds.
     """
 
     places: Sequence[int]
@@ -49,7 +49,7 @@ class Keys(NamedTuple):
     kinds: Sequence[Kind] = ()
 
 
-#: Makes keys of records; the second argument is the first offset of the run.
+#: Computes keys of records; the second argument is the first offset of the run.
 KeysOf = Callable[[Sequence[Record], int], Keys]
 
 
@@ -58,7 +58,7 @@ class Run:
 
     Attributes:
         first: offset of the first record in it.
-        position: everything from ``first`` up to here is in it.
+        position: offset behind its last record.
     """
 
     def __init__(self, first: int) -> None:
@@ -68,11 +68,11 @@ class Run:
 
     @property
     def is_full(self) -> bool:
-        """It is time to store it."""
+        """Whether the run has to be stored."""
         return len(self._columns[HASHES]) >= FULL
 
     def add(self, keys: Keys) -> None:
-        """Take in records behind those that are there."""
+        """Append the keys of further records."""
         columns, names = self._columns, self._names
         columns[HASHES].extend(keys.hashes)
         columns[PLACES].extend(keys.of)
@@ -80,17 +80,22 @@ class Run:
         columns[RECORDS].extend(keys.places)
 
     def read(self, column: int) -> bytes:
-        """A column as it is stored."""
+        """Return a column in its stored form."""
         return orjson.dumps(list(map(list, self._names))) if column == NAMES else self._columns[column].tobytes()
 
 
 def hashed(text: str) -> int:
-    """The hash of a text."""
+    """Return the hash of a text."""
     return zlib.crc32(text.encode("utf-8", "surrogatepass"))
 
 
 def with_hash(read: Read, wanted: int) -> list[int]:
-    """Places of a run's records that have this hash; in no order, and the same one perhaps twice."""
+    """Return the places of a run's records with a hash, unordered; a place may occur twice.
+
+    Args:
+        read: reads the run's columns.
+        wanted: see :func:`hashed`.
+    """
     column, value = read(HASHES), array("I", [wanted]).tobytes()
     found: list[int] = []
     at = column.find(value)
@@ -103,7 +108,12 @@ def with_hash(read: Read, wanted: int) -> list[int]:
 
 
 def of_kind(read: Read, wanted: Kind) -> list[int]:
-    """Places of a run's records that are of a kind."""
+    """Return the places of a run's records of a kind.
+
+    Args:
+        read: reads the run's columns.
+        wanted: empty attributes match any value.
+    """
     names = enumerate(orjson.loads(read(NAMES)))
     numbers = {number for number, has in names if all(one in ("", had) for one, had in zip(wanted, has, strict=True))}
     if not numbers:

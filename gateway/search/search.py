@@ -1,7 +1,7 @@
-"""What people ask: events by a text, the newest of a callback, everything about one.
+"""Queries: events by a text, the newest events of a callback, all data of one event.
 
-An answer is read from the journal, never from the index: the index only says where to look. What is found is compared
-with what was asked, so that a collision of hashes shows nothing wrong.
+Results are read from the journal; the index has only their offsets. Each result is compared with the query, so a
+collision of hashes cannot produce a wrong result.
 """
 
 from __future__ import annotations
@@ -22,22 +22,26 @@ from gateway.search.indexer import Indexer
 from gateway.search.keys import asked, callback_of, keys_of_attempts, keys_of_events, matches, parsed
 from gateway.search.run import Kind
 
-#: Records looked at for one answer; past it the answer says where it stopped.
+#: Records examined for one result page; a page that ends here has the offset of the next one.
 _MAX_LOOKED_AT: Final = 5000
-#: Offsets of a topic that are asked for at once, when all are wanted.
+#: Range of offsets of one question to the index, when all events of a topic are read.
 _STRETCH: Final = 65_536
 _READ_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked; everything that is given must hold.
+    """A query; a result matches all given conditions.
 
     Args:
         text: an id of any kind, or a phone number.
-        since: stored at or after, Unix seconds.
-        until: stored before.
-        before: only offsets below it: the next page.
+        callback: name of the callback.
+        topic: topic of the event.
+        type: type of the event.
+        since: stored at or after this time, Unix seconds.
+        until: stored before this time, Unix seconds.
+        before: only offsets below it; for the next page.
+        limit: records on a page.
     """
 
     text: str = ""
@@ -55,7 +59,8 @@ class Found:
     """Records, newest first.
 
     Args:
-        next: give it as ``before`` for the next page; None when there is nothing more.
+        records: newest first.
+        next: value of ``before`` for the next page; None on the last page.
     """
 
     records: list[Record]
@@ -63,12 +68,12 @@ class Found:
 
 
 class Search:
-    """Looks up events of one journal.
+    """Finds events of one journal.
 
     Args:
-        journal: opened before.
-        folder: the journal's.
-        with_attempts: the attempts are in the journal too (no Kafka).
+        journal: opened before the start.
+        folder: the journal's folder.
+        with_attempts: whether the journal has the delivery attempts (without Kafka).
     """
 
     def __init__(self, journal: Journal, folder: Path, *, with_attempts: bool) -> None:
@@ -80,15 +85,15 @@ class Search:
         self.indexer = Indexer(journal, folder, streams)
 
     async def start(self) -> None:
-        """Begin to index."""
+        """Start the indexer."""
         await self.indexer.start()
 
     async def stop(self) -> None:
-        """Stop. May be called twice, or before the start."""
+        """Stop the indexer. May be called twice, or before the start."""
         await self.indexer.stop()
 
     async def find(self, query: Query) -> Found:
-        """Events, newest first.
+        """Return the events that match a query, newest first.
 
         Raises:
             Transient: the index or the journal cannot be read now.
@@ -110,9 +115,15 @@ class Search:
     async def of_topic(
         self, topic: str, *, since: float | None = None, until: float | None = None, is_newest_first: bool = False
     ) -> AsyncGenerator[Record, None]:
-        """All events of a topic in the order of their storing or against it, without a bound.
+        """Yield all events of a topic in the order of the journal, or in the opposite order, without a limit.
 
-        What was stored together is read together, and let go of before the next is read, however large they all are.
+        The events of one commit are read together, and released before the next ones are read.
+
+        Args:
+            topic: topic of the events.
+            since: stored at or after this time, Unix seconds.
+            until: stored before this time, Unix seconds.
+            is_newest_first: yield in the opposite order.
 
         Raises:
             Transient: the index or the journal cannot be read now.
@@ -126,7 +137,7 @@ class Search:
                     yield record
 
     async def event(self, event_id: str) -> Record | None:
-        """The event of this id, as first stored; None when the journal does not have it (any more)."""
+        """Return the first stored event with an id; None if the journal does not have it, or has it no longer."""
         offsets = await self.indexer.ask(
             lambda index: index.find(EVENTS, event_id.casefold(), floor=self._journal.floor(EVENTS))
         )
@@ -137,7 +148,7 @@ class Search:
         return first
 
     async def attempts_of(self, event_id: str) -> list[Attempt]:
-        """Every kept attempt on one event, in order of time."""
+        """Return the recorded attempts of an event, in the order of time."""
         found: list[Attempt] = []
         floor = self._journal.floor(attempts.TOPIC)
         for offset in await self.indexer.ask(lambda index: index.find(attempts.TOPIC, event_id, floor=floor)):
@@ -147,7 +158,7 @@ class Search:
         return sorted(found, key=lambda attempt: attempt.at)
 
     async def published(self, record: Record) -> tuple[int, int] | None:
-        """Partition and offset in Kafka, where they were noted."""
+        """Return partition and offset in Kafka (-1: not known); None if no position was stored."""
         await self.indexer.note_published()
         return await self.indexer.ask(lambda index: index.published(record.topic, record.offset))
 
@@ -160,7 +171,7 @@ class Search:
         return floor, below if query.before is None else min(below, query.before)
 
     async def _candidates(self, query: Query, floor: int, below: int) -> AsyncGenerator[Record, None]:
-        """Records that may be meant, newest first."""
+        """Yield the records that may match, newest first."""
         kind = Kind(query.topic, query.type, query.callback)
         if query.text.strip():
             offsets = await self._with_keys(asked(query.text), floor, below)
@@ -174,7 +185,7 @@ class Search:
             yield record
 
     async def _at(self, offsets: Iterable[int]) -> AsyncGenerator[Record, None]:
-        """The records at these offsets; those that were stored together are read together."""
+        """Yield the records at offsets; the records of one commit are read together."""
         cached: dict[int, Record] = {}
         for offset in offsets:
             if offset not in cached:
@@ -183,7 +194,7 @@ class Search:
                 yield cached[offset]
 
     async def _with_keys(self, keys: Sequence[str], floor: int, below: int) -> Sequence[int]:
-        """Where the index has one of these keys, newest first."""
+        """Return the offsets at which the index has one of the keys, newest first."""
         offsets: set[int] = set()
         for key in keys:
             find = partial(Index.find, stream=EVENTS, key=key, floor=floor, below=below, limit=_MAX_LOOKED_AT)
@@ -191,12 +202,12 @@ class Search:
         return sorted(offsets, reverse=True)[:_MAX_LOOKED_AT]
 
     async def _of_kind(self, kind: Kind, floor: int, below: int, limit: int) -> Sequence[int]:
-        """Where the index has events of a kind, newest first."""
+        """Return the offsets at which the index has events of a kind, newest first."""
         find = partial(Index.of_kind, stream=EVENTS, kind=kind, floor=floor, below=below, limit=limit)
         return await self.indexer.ask(find)
 
     async def _backward(self, floor: int, below: int) -> AsyncGenerator[Record, None]:
-        """All records from the newest back, a stretch at a time."""
+        """Yield all records from the newest to the oldest, one range at a time."""
         step = 64
         while below > floor:
             start = max(floor, below - step)
@@ -222,7 +233,7 @@ class Search:
         return next((record for record in await self._segment(stream, offset) if record.offset == offset), None)
 
     async def _segment(self, stream: str, offset: int) -> list[Record]:
-        """The records that were stored together with the one at an offset."""
+        """Return the records of the commit that contains an offset."""
         found = await self._journal.read_file(stream, offset, 1)
         return found[0][1] if found and isinstance(found[0], tuple) else []
 

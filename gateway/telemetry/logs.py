@@ -8,7 +8,10 @@ a sender chose passes :mod:`gateway.telemetry.redaction` first.
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, Literal, TextIO
 
 import orjson
@@ -37,7 +40,7 @@ def configure(level: Level = "info", style: Literal["auto", "console", "json"] =
     ]
     renderer: list[structlog.typing.Processor] = (
         # Its default shows the locals of every frame: payloads, phone numbers, secrets.
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_show_trace)]
+        [structlog.dev.ConsoleRenderer(colors=_has_colours(sys.stderr), exception_formatter=_show_trace)]
         if is_console
         else [
             structlog.processors.ExceptionRenderer(redaction.trace),
@@ -63,6 +66,33 @@ def configure(level: Level = "info", style: Literal["auto", "console", "json"] =
     root.setLevel(max(number, logging.WARNING))
 
 
+@contextmanager
+def for_command() -> Iterator[None]:
+    """Send warnings to standard error while a command runs: standard output has its answer only.
+
+    Afterwards lines go where they went before. A command that is a role of the gateway calls :func:`configure` inside.
+    """
+    before = structlog.get_config()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.dev.ConsoleRenderer(colors=_has_colours(sys.stderr), exception_formatter=_show_trace),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+def is_colourless() -> bool:
+    """Return whether the user wants no colours anywhere (https://no-color.org)."""
+    return bool(os.environ.get("NO_COLOR"))
+
+
 def bind(**values: object) -> None:
     """Have values in every line of this process, in threads too, which know nothing of context variables."""
     _BOUND.update(values)
@@ -70,6 +100,10 @@ def bind(**values: object) -> None:
 
 def _add_bound(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
     return {**_BOUND, **line}
+
+
+def _has_colours(stream: TextIO) -> bool:
+    return stream.isatty() and not is_colourless()
 
 
 def _show_trace(stream: TextIO, exc_info: redaction.ExcInfo) -> None:

@@ -6,12 +6,13 @@ child once and count per batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from gateway.telemetry.metric_catalogue import CATALOGUE, Metric
+from gateway.telemetry.sketch import bucket
 
 _PROCESSES: Final = {metric.name: metric.processes for metric in CATALOGUE}
 
@@ -21,6 +22,8 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self.registry = registry
+        #: Durations by name and labels of their histogram, each by bucket: what the console takes its quantiles from.
+        self.sketches: dict[tuple[str, tuple[str, ...]], dict[int, int]] = {}
         self._by_name: dict[str, Counter | Gauge | Histogram] = {}
         for metric in CATALOGUE:
             self._by_name[metric.name] = _make(metric, registry)
@@ -46,6 +49,22 @@ class Metrics:
         found = self._by_name[name]
         assert isinstance(found, Histogram)
         return found
+
+    def sketch(self, name: str, *labels: str) -> dict[int, int]:
+        """Return the counts by bucket beside a histogram of durations; whoever observes counts there too."""
+        return self.sketches.setdefault((name, labels), {})
+
+    def observe(self, name: str, seconds: float) -> None:
+        """Add a duration to a histogram without labels."""
+        self.histogram(name).observe(seconds)
+        found, number = self.sketch(name), bucket(seconds)
+        found[number] = found.get(number, 0) + 1
+
+    def values(self, name: str) -> Iterator[tuple[tuple[str, ...], float]]:
+        """The values of a counter or gauge that has labels, by their values."""
+        children: dict[tuple[str, ...], Any] = dict(self._by_name[name]._metrics)  # type: ignore[arg-type]
+        for labels, child in children.items():
+            yield labels, child._value.get()
 
 
 def is_counted_in(name: str, process: str) -> bool:
@@ -73,9 +92,9 @@ def observe_many(histogram: Histogram, counts: Sequence[int], total: float) -> N
         total: their sum.
     """
     histogram._sum.inc(total)
-    for bucket, count in zip(histogram._buckets, counts, strict=True):
+    for one, count in zip(histogram._buckets, counts, strict=True):
         if count:
-            bucket.inc(count)
+            one.inc(count)
 
 
 def _make(metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:

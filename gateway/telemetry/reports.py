@@ -1,8 +1,9 @@
 """What each process knows of itself, asked by the one that has the admin port.
 
-Every other process serves its report on a Unix socket in a folder of this gateway: whoever connects gets one JSON
-document behind its length (four bytes, the most significant first), and the connection is closed. There is no hub, and
-nobody keeps a copy: a process that does not answer in a second is unknown, never 0 and never well.
+Every other process serves its report on a Unix socket in a folder of this gateway: whoever connects and says which one
+(a byte) gets one JSON document behind its length (four bytes, the most significant first), and the connection is
+closed. There is no hub, and nobody keeps a copy: a process that does not answer in a second is unknown, never 0 and
+never well. The console asks all the time, and for what it draws only; a scrape asks for all metrics.
 
 Rejected: the multiprocess mode of prometheus_client, in which processes share files. It knows no gauge that goes away
 (``gateway_kafka_up`` of a client that was closed), keeps files of the dead, and slows the counting in hot paths.
@@ -23,6 +24,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
 from gateway.sockets import connected, listen_locally
+from gateway.telemetry.counts import Counts
 from gateway.telemetry.metrics import METRICS, is_counted_in
 
 #: A probe has 3 s, a scrape 10; a process whose event loop is busy for longer than this is what they look for.
@@ -30,6 +32,9 @@ _PATIENCE_S: Final = 1.0
 #: Some 300 bytes a series: ten times what 100 subscribers have. More is not ours.
 _MOST_BYTES: Final = 16 * 1024 * 1024
 _LENGTH: Final = struct.Struct(">I")
+#: What is asked: with all metrics, or without.
+_WITH_METRICS: Final = b"m"
+_WITHOUT_METRICS: Final = b"-"
 
 #: Name of the sample, labels, value.
 Sample = tuple[str, dict[str, str], float]
@@ -59,7 +64,8 @@ class Report:
         started_at: Unix seconds; a counter began at 0 then.
         is_ready: everything that it needs holds.
         checks: what each of its checks says; empty where all is well.
-        families: what it counts.
+        counts: what the console draws.
+        families: all metrics; empty where they were not asked for.
     """
 
     process: str
@@ -67,7 +73,22 @@ class Report:
     started_at: float
     is_ready: bool
     checks: Mapping[str, str]
-    families: Sequence[Family]
+    counts: Counts
+    families: Sequence[Family] = ()
+
+    def document(self) -> bytes:
+        """Return it as JSON."""
+        return orjson.dumps(
+            {
+                "process": self.process,
+                "pid": self.pid,
+                "started_at": self.started_at,
+                "is_ready": self.is_ready,
+                "checks": dict(self.checks),
+                "counts": self.counts.document(),
+                "families": self.families,
+            }
+        )
 
 
 def families(process: str, registry: CollectorRegistry = METRICS.registry) -> list[Family]:
@@ -90,10 +111,10 @@ class ReportServer:
 
     Args:
         path: of the socket; its folder is there.
-        make_report: called for each that asks.
+        make_report: called for each that asks; with all metrics, or without.
     """
 
-    def __init__(self, path: Path, make_report: Callable[[], Report]) -> None:
+    def __init__(self, path: Path, make_report: Callable[[bool], Report]) -> None:
         self._path = path
         self._make_report = make_report
         self._server: asyncio.Server | None = None
@@ -113,12 +134,12 @@ class ReportServer:
             server.close()
             self._path.unlink(missing_ok=True)
 
-    async def _answer(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            document = orjson.dumps(self._make_report())
-            writer.write(_LENGTH.pack(len(document)) + document)
-            with suppress(ConnectionError, TimeoutError):
+            with suppress(ConnectionError, TimeoutError, EOFError):
                 async with asyncio.timeout(_PATIENCE_S):
+                    document = self._make_report(await reader.readexactly(1) == _WITH_METRICS).document()
+                    writer.write(_LENGTH.pack(len(document)) + document)
                     await writer.drain()
         finally:
             writer.close()
@@ -137,31 +158,30 @@ class Reports:
         self.own = own
         self.restarts = restarts
         self._sockets = sockets
-        self._asking: asyncio.Task[dict[str, Report | None]] | None = None
+        self._asking: dict[bytes, asyncio.Task[dict[str, Report | None]]] = {}
 
-    async def ask(self) -> Mapping[str, Report | None]:
+    async def ask(self, *, with_metrics: bool = False) -> Mapping[str, Report | None]:
         """Return the report of each process by name, None where it does not answer in a second.
 
-        Those who ask at the same time share one answer.
+        Those who ask for the same at the same time share one answer.
         """
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._ask_all(), name="reports")
-            self._asking.add_done_callback(self._asked)
-        return await asyncio.shield(self._asking)
+        what = _WITH_METRICS if with_metrics else _WITHOUT_METRICS
+        if what not in self._asking:
+            task = self._asking[what] = asyncio.create_task(self._ask_all(what), name="reports")
+            task.add_done_callback(lambda _: self._asking.pop(what))
+        return await asyncio.shield(self._asking[what])
 
-    def _asked(self, _: asyncio.Task[dict[str, Report | None]]) -> None:
-        self._asking = None
-
-    async def _ask_all(self) -> dict[str, Report | None]:
-        found = await asyncio.gather(*(_ask(path) for path in self._sockets.values()))
+    async def _ask_all(self, what: bytes) -> dict[str, Report | None]:
+        found = await asyncio.gather(*(_ask(path, what) for path in self._sockets.values()))
         return dict(zip(self._sockets, found, strict=True))
 
 
-async def _ask(path: Path) -> Report | None:
+async def _ask(path: Path, what: bytes) -> Report | None:
     try:
         async with asyncio.timeout(_PATIENCE_S):
             reader, writer = await asyncio.open_unix_connection(sock=connected(path), limit=_MOST_BYTES)
             try:
+                writer.write(what)
                 (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
                 return _report(await reader.readexactly(length)) if length <= _MOST_BYTES else None
             finally:
@@ -183,7 +203,15 @@ def _report(document: bytes) -> Report:
         )
         for one in given["families"]
     ]
-    return Report(given["process"], given["pid"], given["started_at"], given["is_ready"], given["checks"], found)
+    return Report(
+        given["process"],
+        given["pid"],
+        given["started_at"],
+        given["is_ready"],
+        given["checks"],
+        Counts.parse(given["counts"]),
+        found,
+    )
 
 
 class Merged(Collector):

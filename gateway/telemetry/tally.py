@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections import Counter
 
 from gateway.telemetry.metrics import METRICS, Metrics, bounds, observe_many
+from gateway.telemetry.sketch import bucket
 
 
 class Tally:
@@ -23,11 +24,13 @@ class Tally:
     """
 
     def __init__(self, counter: str, histogram: str, metrics: Metrics = METRICS) -> None:
+        self._metrics = metrics
+        self._name = histogram
         self._counter = metrics.counter(counter)
         self._histogram = metrics.histogram(histogram)
         self._bounds = bounds(histogram)
         self._counts: Counter[tuple[str, ...]] = Counter()
-        self._seconds: dict[str, tuple[list[int], list[float]]] = {}
+        self._seconds: dict[str, tuple[list[int], list[float], dict[int, int]]] = {}
         self._is_due = False
 
     def count(self, *labels: str) -> None:
@@ -40,9 +43,13 @@ class Tally:
         """One more duration under this label of the histogram."""
         found = self._seconds.get(label)
         if found is None:
-            found = self._seconds[label] = ([0] * (len(self._bounds) + 1), [0.0])
-        found[0][bisect_left(self._bounds, seconds)] += 1
-        found[1][0] += seconds
+            sketch = self._metrics.sketch(self._name, label)
+            found = self._seconds[label] = ([0] * (len(self._bounds) + 1), [0.0], sketch)
+        counts, total, sketch = found
+        counts[bisect_left(self._bounds, seconds)] += 1
+        total[0] += seconds
+        number = bucket(seconds)
+        sketch[number] = sketch.get(number, 0) + 1
         if not self._is_due:
             self._soon()
 
@@ -55,6 +62,6 @@ class Tally:
         for labels, count in self._counts.items():
             self._counter.labels(*labels).inc(count)
         self._counts.clear()
-        for label, (counts, total) in self._seconds.items():
+        for label, (counts, total, _) in self._seconds.items():
             observe_many(self._histogram.labels(label), counts, total[0])
         self._seconds.clear()

@@ -13,12 +13,12 @@ _TRACE_ID: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
 
 
 def valid(value: str | None) -> str:
-    """Return the value of a ``traceparent`` header as it came; empty when there is none, or it is malformed."""
+    """Return the value of a ``traceparent`` header; empty if it is missing or malformed."""
     return value if value is not None and _VALID.fullmatch(value) else ""
 
 
 def caller(headers: Iterable[tuple[str, str]]) -> str:
-    """Return the ``traceparent`` that travels beside an event; empty when there is none, or it is malformed."""
+    """Return the ``traceparent`` in the headers of an event; empty if it is missing or malformed."""
     for name, value in headers:
         if name == NAME:
             return valid(value)
@@ -26,7 +26,7 @@ def caller(headers: Iterable[tuple[str, str]]) -> str:
 
 
 def trace_id(event_id: str) -> str:
-    """Return the trace that is named by an event: our ids are such names, those of other producers are hashed."""
+    """Return the trace id of an event: a gateway's id is a trace id, and another producer's id is hashed."""
     if _TRACE_ID.fullmatch(event_id):
         return event_id
     return hashlib.blake2b(event_id.encode(errors="replace"), digest_size=16).hexdigest()

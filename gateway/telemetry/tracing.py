@@ -1,13 +1,14 @@
-"""OpenTelemetry spans, where an exporter is configured: one for a callback taken in, one for each attempt to deliver.
+"""OpenTelemetry spans, if an exporter is configured: one for each accepted callback, and one for each attempt.
 
-Nothing is stored for it. The trace is the caller's (``traceparent`` of the callback) or is named by the event's id; the
-span of intake is named by the first half of the id, so every attempt, in any process and at any time, knows its parent:
+No data is stored for spans. The trace is the caller's (``traceparent`` of the callback) or is derived from the event's
+id. The id of the callback's span is the first half of the event's id, so every attempt, in any process and at any time,
+has its parent's id:
 
     caller's span → callback.received (id[:16]) → delivery.attempted (the span id in the webhook's ``traceparent``)
 
-Spans are made after the fact, with the times that were measured anyway, and handed to the SDK's batch processor, whose
-thread sends them. Switched on by the SDK's own variables, ``OTEL_EXPORTER_OTLP_ENDPOINT`` or
-``OTEL_EXPORTER_OTLP_TRACES_ENDPOINT``; needs the extra ``otel``.
+Spans are created afterwards, with times that are measured anyway, and passed to the SDK's batch processor, whose thread
+sends them. The SDK's variables ``OTEL_EXPORTER_OTLP_ENDPOINT`` or ``OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`` enable them;
+the extra ``otel`` is required.
 
 Sources: OpenTelemetry specification, "OTLP exporter configuration" and semantic conventions for messaging; W3C Trace
 Context.
@@ -26,7 +27,7 @@ _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_E
 
 
 class Traced(NamedTuple):
-    """Where an event's spans hang: the trace, the span of intake, and the caller's span (empty: there was none)."""
+    """Ids of an event's trace, of its callback's span, and of the caller's span (empty without one)."""
 
     trace_id: str
     intake_span: str
@@ -34,14 +35,24 @@ class Traced(NamedTuple):
 
 
 def traced(event_id: str, headers: Iterable[tuple[str, str]]) -> Traced:
-    """From an event's id and what travels beside it."""
+    """Return the ids of an event.
+
+    Args:
+        event_id: id of the event.
+        headers: stored beside the event.
+    """
     own = trace_id(event_id)
     given = caller(headers)
     return Traced(given[3:35], own[:16], given[36:52]) if given else Traced(own, own[:16], "")
 
 
 class Spans:
-    """Makes spans and sends them; see the module. Calls never block."""
+    """Creates and sends spans; see the module. Calls never block, except :meth:`close`.
+
+    Args:
+        processor: span processor of the SDK.
+        resource: of the SDK.
+    """
 
     def __init__(self, processor: Any, resource: Any) -> None:
         self._processor = processor
@@ -49,10 +60,10 @@ class Spans:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Spans | None:
-        """Spans as the SDK's variables ask for them; None where none of them is set.
+        """Return spans as the SDK's variables configure them; None without an exporter.
 
         Raises:
-            ConfigError: an exporter is configured, and the packages for it are not installed.
+            ConfigError: an exporter is configured, and its packages are not installed.
         """
         if not any(environ.get(name) for name in _ENDPOINTS) or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
             return None
@@ -71,7 +82,15 @@ class Spans:
     def received(
         self, callback: str, event_id: str, headers: Iterable[tuple[str, str]], started: float, ended: float
     ) -> None:
-        """A callback's event was stored. Times are Unix seconds."""
+        """Create the span of a stored event.
+
+        Args:
+            callback: name of the callback.
+            event_id: id of the event.
+            headers: stored beside the event.
+            started: time of arrival, Unix seconds.
+            ended: time of the answer, Unix seconds.
+        """
         where = traced(event_id, headers)
         self._end(
             "callback.received",
@@ -96,7 +115,18 @@ class Spans:
         outcome: str,
         result: str,
     ) -> None:
-        """An attempt ended. ``span_id`` is the one its ``traceparent`` told; ``result`` a status or a kind of error."""
+        """Create the span of an attempt.
+
+        Args:
+            subscriber: name of the subscriber.
+            event_id: id of the event.
+            headers: stored beside the event.
+            span_id: span id in the ``traceparent`` of the webhook.
+            ended: end of the attempt, Unix seconds.
+            duration_s: duration of the attempt, seconds.
+            outcome: such as ``delivered``.
+            result: status or kind of error.
+        """
         where = traced(event_id, headers)
         self._end(
             "delivery.attempted",
@@ -116,7 +146,7 @@ class Spans:
         )
 
     def close(self) -> None:
-        """Send what waits, for some seconds at the most. Blocks: call it from a thread."""
+        """Send the waiting spans, for some seconds at most. It blocks: call it from a thread."""
         self._processor.shutdown()
 
     def _end(

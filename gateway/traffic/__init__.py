@@ -1,9 +1,8 @@
-"""The platform, played: what ``gateway send`` pushes, and the subscriber behind ``gateway listen``.
+"""Simulation of the platform for ``gateway send``, and the subscriber of ``gateway listen``.
 
-``GENERATORS`` has one endless generator of requests for each callback, in every layout that protocol.md describes;
-all that is random comes from the caller, so a seed plays the same traffic again. ``credentials`` signs requests for a
-path, ``client`` puts them on the wire byte for byte, ``load`` drives many and counts the answers. ``receiver`` is the
-other end.
+``GENERATORS`` has one endless generator of requests for each callback, in every layout that protocol.md describes. The
+caller provides the source of randomness, so a seed reproduces the traffic. ``credentials`` signs requests for a path,
+``client`` sends them byte for byte, ``load`` sends many and counts the answers. ``receiver`` is a subscriber.
 """
 
 from __future__ import annotations
@@ -46,16 +45,27 @@ GENERATORS: Final[Mapping[str, Callable[[Draw], Iterator[TrafficRequest]]]] = {
 
 
 def requests(callback: str, rng: Random, clock: Callable[[], datetime]) -> Iterator[TrafficRequest]:
-    """An endless row of requests of one callback, no two of them equal.
+    """Return an endless sequence of different requests of one callback.
+
+    Args:
+        callback: name of the callback.
+        rng: source of randomness.
+        clock: returns the current time, timezone-aware.
 
     Raises:
-        KeyError: no such callback.
+        KeyError: the callback does not exist.
     """
     return GENERATORS[callback](Draw(rng, clock))
 
 
 def mixed(names: list[str], rng: Random, clock: Callable[[], datetime]) -> Iterator[TrafficRequest]:
-    """Requests of several callbacks in a random order, each as often as the others."""
+    """Return requests of several callbacks in random order, all with the same frequency.
+
+    Args:
+        names: names of the callbacks.
+        rng: source of randomness.
+        clock: returns the current time, timezone-aware.
+    """
     rows = [requests(name, rng, clock) for name in names]
     while True:
         yield next(rows[int(rng.random() * len(rows))])

@@ -12,7 +12,7 @@ from gateway.traffic.request import JSON, TrafficRequest
 
 
 def callbot_call(draw: Draw) -> Iterator[TrafficRequest]:
-    """One for each call of an order."""
+    """Yield a request for each call of an order."""
     while True:
         fields = _call(draw, draw.often(3, 1, 0.3), is_finished=draw.chance(0.5))
         fields["callInfoDetail"] |= {"callingNumber": draw.phone(), "lineAddress": "192.0.2.10"}
@@ -20,7 +20,7 @@ def callbot_call(draw: Draw) -> Iterator[TrafficRequest]:
 
 
 def callbot_order(draw: Draw) -> Iterator[TrafficRequest]:
-    """One for each finished order."""
+    """Yield a request for each finished order."""
     while True:
         fields = _call(draw, draw.often("2", "1", 0.3), is_finished=True)
         if draw.chance(0.3):
@@ -29,7 +29,7 @@ def callbot_order(draw: Draw) -> Iterator[TrafficRequest]:
 
 
 def callbot_task(draw: Draw) -> Iterator[TrafficRequest]:
-    """Fifty tasks with growing counters."""
+    """Yield requests of fifty tasks with increasing counters."""
     while True:
         calls = draw.count()
         total = draw.number(10, 500)

@@ -16,7 +16,7 @@ _STATE_WORDS: Final = {1: "start calling", 2: "connected", 3: "in call", 4: "hun
 
 
 def webcall_cdr(draw: Draw) -> Iterator[TrafficRequest]:
-    """Records of agents' calls; numbers sent as numbers or as texts, as the pages cannot agree."""
+    """Yield records of agents' calls; numbers are JSON numbers or strings, because the pages differ."""
     while True:
         started = draw.seconds_ago(600)
         answered = draw.later(started, 20)
@@ -47,7 +47,7 @@ def webcall_cdr(draw: Draw) -> Iterator[TrafficRequest]:
 
 
 def predictive_dial(draw: Draw) -> Iterator[TrafficRequest]:
-    """A call's life, each event twice as the platform does: for the call and for the agent."""
+    """Yield the events of calls, each twice as the platform sends them: for the call and for the agent."""
     while True:
         call, queue, phone = draw.uuid(), draw.digits(6), draw.phone()
         agent = {"sipid": draw.digits(7), "username": f"agent {draw.number(1, 40)}", "agentid": draw.uuid()}
@@ -65,7 +65,7 @@ def predictive_dial(draw: Draw) -> Iterator[TrafficRequest]:
 
 
 def call_status(draw: Draw) -> Iterator[TrafficRequest]:
-    """Four states of each call, seconds with a fraction."""
+    """Yield four states of each call, with fractional seconds."""
     while True:
         session, moment = draw.uuid(), draw.seconds_ago(120)
         for state, word in _STATE_WORDS.items():
@@ -77,7 +77,7 @@ def call_status(draw: Draw) -> Iterator[TrafficRequest]:
 
 
 def nxlink_call(draw: Draw) -> Iterator[TrafficRequest]:
-    """Call-centre records: milliseconds, SIP addresses, Chinese intents, few fields or all of them."""
+    """Yield call-centre records: milliseconds, SIP addresses, Chinese intents, few fields or all."""
     while True:
         started = draw.seconds_ago(600)
         answered = draw.chance(0.7)
@@ -121,7 +121,7 @@ def nxlink_call(draw: Draw) -> Iterator[TrafficRequest]:
 
 
 def ai_agent_call(draw: Draw) -> Iterator[TrafficRequest]:
-    """One record for each call of an AI agent."""
+    """Yield a record for each call of an AI agent."""
     while True:
         created = unix(draw.seconds_ago(600))
         yield _json(
@@ -153,7 +153,7 @@ def ai_agent_call(draw: Draw) -> Iterator[TrafficRequest]:
 
 
 def ai_agent_task(draw: Draw) -> Iterator[TrafficRequest]:
-    """Tasks going through their states."""
+    """Yield the states of tasks in order."""
     while True:
         task = draw.count()
         for status in (1, 2, draw.often(3, draw.one((4, 5, 6)), 0.3)):
@@ -174,7 +174,7 @@ def ai_agent_task(draw: Draw) -> Iterator[TrafficRequest]:
 
 
 def pns(draw: Draw) -> Iterator[TrafficRequest]:
-    """Privacy numbers: the older flat record, the newer one with legs, and errors."""
+    """Yield records of privacy numbers: the older flat one, the newer one with legs, and errors."""
     while True:
         yield draw.one((_pns_flat, _pns_legs, _pns_legs, _pns_error))(draw)
 

@@ -1,7 +1,7 @@
-"""A small HTTP/1.1 client that puts requests on the wire byte for byte.
+"""A small HTTP/1.1 client that sends requests byte for byte.
 
-An ordinary client would mend what the platform sends: raw blanks and raw UTF-8 in the query, odd content types, header
-names in lower case. It also costs more than the gateway spends on the same request, and a load generator must not be
+An ordinary client would correct the platform's requests: raw spaces and raw UTF-8 in the query, unusual content types,
+header names in lower case. It also costs more than the gateway for the same request, and a load generator must not be
 the slower side.
 """
 
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from gateway.errors import Transient
 from gateway.traffic.request import TrafficRequest
 
-#: An answer is a word or a short JSON object; more is not the gateway's.
+#: Bytes of an answer, which is a word or a short JSON object; a longer one is not the gateway's.
 _MOST_BODY: Final = 1024 * 1024
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 60.0
@@ -25,7 +25,7 @@ _ANSWER_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where requests go: an address without a path."""
+    """Target of requests: an address without a path."""
 
     host: str
     port: int
@@ -33,10 +33,10 @@ class Target:
 
     @classmethod
     def parse(cls, url: str) -> Target:
-        """From ``http://host:port``.
+        """Parse ``http://host:port``.
 
         Raises:
-            ValueError: not such an address.
+            ValueError: the text is not such an address.
         """
         parts = urlsplit(url if "://" in url else f"http://{url}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -53,14 +53,21 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back."""
+    """An answer of the gateway."""
 
     status: int
     body: bytes
 
 
 def encode(target: Target, path: str, request: TrafficRequest, headers: list[tuple[str, str]]) -> bytes:
-    """One request as bytes."""
+    """Return a request as bytes.
+
+    Args:
+        target: has the ``Host``.
+        path: path of the callback.
+        request: the request.
+        headers: additional headers.
+    """
     line = b"POST " + path.encode() + (b"?" + request.query if request.query else b"") + b" HTTP/1.1\r\n"
     head = [f"host: {target.host}:{target.port}", f"content-length: {len(request.body)}"]
     if request.content_type is not None:
@@ -70,7 +77,7 @@ def encode(target: Target, path: str, request: TrafficRequest, headers: list[tup
 
 
 class Connection:
-    """One connection that is kept open and opened again when the other side closed it. Used by one task at a time."""
+    """A persistent connection that is opened again after the peer has closed it. Used by one task at a time."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -86,10 +93,10 @@ class Connection:
         await self.close()
 
     async def exchange(self, message: bytes) -> Answer:
-        """Send one request and read its answer.
+        """Send one request and return its answer.
 
         Raises:
-            Transient: no connection, or no whole answer. Whether the request was stored is not known then.
+            Transient: no connection, or no complete answer. The request may have been stored.
         """
         is_fresh = self._writer is None
         try:
@@ -104,7 +111,7 @@ class Connection:
         except (OSError, TimeoutError, ValueError) as exc:
             await self.close()
             raise Transient(f"{self._target}: {exc or 'no answer in time'}") from exc
-        # A kept connection may have been closed while it was idle. Sending again makes a repeat at worst.
+        # A persistent connection may have been closed while it was idle. Sending again causes a repeat at worst.
         return await self.exchange(message)
 
     async def close(self) -> None:

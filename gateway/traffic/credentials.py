@@ -1,4 +1,4 @@
-"""What a request must carry to be let in by a path: the token, and the platform's or another sender's signature."""
+"""Credentials of simulated requests: the token, and the platform's or another sender's signature."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from gateway.traffic.request import TrafficRequest
 
 Headers = list[tuple[str, str]]
 
-#: Of a request whose layout carries no signature, at a path that asks for one: the sample value of the vendor's table,
-#: which does not tell a receipt from an incoming message (protocol.md, section 3).
+#: For a request whose layout has no signature, at a path that requires one: the sample value of the vendor's table,
+#: which does not distinguish a receipt from an incoming message (protocol.md, section 3).
 _ACTION: Final = "mtsend"
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Signs requests as the platform does, with what ``config.yaml`` says of the path.
+    """Signs requests as the platform does, with the credentials of a path in ``config.yaml``.
 
     Args:
         auth: of the path; its first secret and token are used.
-        scheme: ``general``, ``callbot``, ``hmac`` for another sender, whose section says more, or None where the
-            callback carries no signature.
-        rng: makes request ids.
-        clock: the time that is signed.
+        scheme: ``general``, ``callbot``, ``hmac`` for another sender with further configuration, or None for a callback
+            without a signature.
+        rng: source of request ids.
+        clock: returns the signed time.
     """
 
     auth: Auth
@@ -54,7 +54,7 @@ class Credentials:
         object.__setattr__(self, "_tokens", self.auth.all_tokens)
 
     def headers(self, request: TrafficRequest) -> Headers:
-        """Headers to send, in lower case as the platform's own samples have them."""
+        """Return the headers of a request, in lower case as in the platform's samples."""
         found: Headers = []
         if self._tokens:
             found.append(("token", self._tokens[0]))
@@ -102,17 +102,17 @@ def _algorithm(signature: Signature) -> Algorithm:
 
 
 def sender_headers(policy: SignaturePolicy, body: bytes, time: int, own_id: str) -> Headers:
-    """Return the headers with which another sender signs a body, by the first secret.
+    """Return the signature headers of another sender, with the first secret.
 
     Args:
         policy: of the path.
-        body: what is signed.
-        time: Unix seconds, for schemes that sign one.
-        own_id: of the message, for schemes that sign one.
+        body: signed body.
+        time: Unix seconds, for schemes that sign the time.
+        own_id: message id, for schemes that sign it.
 
     Raises:
         ConfigError: the secret is a public key.
-        Unauthenticated: a body that Twilio would not send.
+        Unauthenticated: Twilio would not send this body.
     """
     secret, stamp = policy.secrets[0], str(time)
     if policy.scheme == "standard-webhooks":

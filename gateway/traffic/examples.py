@@ -1,4 +1,4 @@
-"""Examples of requests for documents; the same at every run."""
+"""Example requests for documents; the same at every run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from gateway.traffic import requests
 from gateway.traffic.request import JSON
 
 _TIME: Final = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-#: Out of so many requests come the examples; two of a layout show that it varies.
+#: Number of requests from which examples are selected; two of a layout show its variation.
 _DRAWN: Final = 6
 _SHOWN: Final = 2
 
 
 def examples(callback: str) -> dict[str, list[Any]]:
-    """Bodies of some requests of one callback, as values, by ``json`` and ``form``."""
+    """Return example bodies of a callback, as values, by ``json`` and ``form``."""
     found: dict[str, list[Any]] = {}
     for request in islice(requests(callback, Random(callback), lambda: _TIME), _DRAWN):
         layout = "json" if request.content_type == JSON else "form"

@@ -1,8 +1,8 @@
-"""Driving many requests at a gateway, and counting what it answers.
+"""Send many requests to a gateway, and count its answers.
 
-With a rate, each request has its time; its latency counts from then, not from when a connection was free to send it,
-so that a gateway that stalls cannot hide it (coordinated omission). Without one, every connection sends as fast as it
-is answered.
+With a rate, each request has a scheduled time, and its latency counts from this time and not from the moment at which a
+connection was free, so a stall of the gateway is visible (coordinated omission). Without a rate, every connection sends
+the next request after each answer.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import orjson
 from gateway.errors import Transient
 from gateway.traffic.client import Answer, Connection, Target
 
-#: Requests kept to be sent again; a repeat comes soon after the first time.
+#: Requests stored for repeats; a repeat follows soon after the original.
 _REMEMBERED: Final = 1000
-#: Kinds of failures that are told apart in the summary; a stranger's answers could be endless.
+#: Kinds of failures in the summary; the answers of another server could be unlimited.
 _MOST_KINDS: Final = 20
-#: Enough for the gateway's reason; longer answers quote the request, and each would be a kind of its own.
+#: Characters of a failure's kind, enough for the gateway's reason. Longer answers quote the request and all differ.
 _SHOWN_BYTES: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """One request ready to be sent, and how its answer is judged."""
+    """A serialised request, and the test of its answer."""
 
     callback: str
     message: bytes
@@ -39,13 +39,13 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How requests are sent.
+    """Parameters of the load.
 
     Args:
-        count: how many in all.
-        concurrency: connections, each with one request under way.
-        rate_per_s: how many a second; None: as fast as they are answered.
-        repeat_rate: share of requests that are an earlier one again, byte for byte.
+        count: number of requests.
+        concurrency: connections, each with one request in progress.
+        rate_per_s: requests per second; None: as fast as they are answered.
+        repeat_rate: share of requests that repeat an earlier one byte for byte.
     """
 
     count: int
@@ -56,7 +56,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Tally:
-    """What came back, while it comes."""
+    """Counts of answers, updated while the load runs."""
 
     latencies_s: list[float] = field(default_factory=list)
     by_status: Counter[str] = field(default_factory=Counter)
@@ -67,16 +67,22 @@ class Tally:
 
     @property
     def sent(self) -> int:
-        """Requests with an answer or an error."""
+        """Number of requests with an answer or an error."""
         return self.by_status.total()
 
     @property
     def failed(self) -> int:
-        """Requests that were not answered with the platform's word for success."""
+        """Number of requests without the platform's success answer."""
         return self.sent - self.succeeded
 
     def note(self, prepared: Prepared, answer: Answer, latency_s: float) -> None:
-        """Count one answer."""
+        """Count one answer.
+
+        Args:
+            prepared: its request.
+            answer: of the gateway.
+            latency_s: seconds since the request was due.
+        """
         self.latencies_s.append(latency_s)
         self.by_status[str(answer.status)] += 1
         if prepared.is_success(answer):
@@ -86,7 +92,12 @@ class Tally:
             self._refuse(f"{prepared.callback}: {answer.status} {shown}")
 
     def note_error(self, prepared: Prepared, error: Transient) -> None:
-        """Count one request without an answer."""
+        """Count one request without an answer.
+
+        Args:
+            prepared: the request.
+            error: its reason.
+        """
         self.by_status["no answer"] += 1
         self._refuse(f"{prepared.callback}: {error}")
 
@@ -95,14 +106,19 @@ class Tally:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The smallest of the sorted values that at least this share of them does not exceed; 0 for none."""
+    """Return the smallest value that at least a share of the values does not exceed; 0 without values.
+
+    Args:
+        values: sorted.
+        share: between 0 and 1.
+    """
     if not values:
         return 0.0
     return values[min(len(values) - 1, max(0, -int(-len(values) * share // 1) - 1))]
 
 
 def is_success(expected: bytes) -> Callable[[Answer], bool]:
-    """A judge for answers: status 200 with the platform's own body, or with ``retCode`` 0 (Callbot)."""
+    """Return a test of answers: status 200 with the expected body, or with ``retCode`` 0 (Callbot)."""
 
     def judge(answer: Answer) -> bool:
         return answer.status == 200 and (answer.body == expected or _ret_code(answer.body) == 0)
@@ -111,9 +127,16 @@ def is_success(expected: bytes) -> Callable[[Answer], bool]:
 
 
 async def drive(target: Target, prepared: Iterator[Prepared], plan: Plan, rng: Random, tally: Tally) -> None:
-    """Send ``plan.count`` requests and count the answers in ``tally``, which can be looked at meanwhile.
+    """Send ``plan.count`` requests, and count the answers in ``tally``, which may be read meanwhile.
 
-    A cancelled drive leaves in ``tally`` what came until then.
+    After a cancellation ``tally`` has the answers received until then.
+
+    Args:
+        target: the gateway.
+        prepared: the requests.
+        plan: parameters of the load.
+        rng: selects repeated requests.
+        tally: updated in place.
     """
     started = time.perf_counter()
     try:
@@ -128,7 +151,7 @@ async def drive(target: Target, prepared: Iterator[Prepared], plan: Plan, rng: R
 def _scheduled(
     prepared: Iterator[Prepared], plan: Plan, rng: Random, started: float, tally: Tally
 ) -> Iterator[tuple[Prepared, float | None]]:
-    """Requests with the times at which they are due, None for at once. Shared by all connections."""
+    """Yield requests with their scheduled times, None for at once. All connections share the iterator."""
     earlier: deque[Prepared] = deque(maxlen=_REMEMBERED)
     for position in range(plan.count):
         if earlier and rng.random() < plan.repeat_rate:

@@ -15,7 +15,7 @@ _CHECK_WORDS: Final = ("YES", "NO", "UNKNOWN")
 
 
 def viber(draw: Draw) -> Iterator[TrafficRequest]:
-    """Receipts, and replies with text or media."""
+    """Yield receipts, and replies with text or media."""
     while True:
         if draw.chance(0.7):
             status, code = draw.one(_VIBER)
@@ -39,7 +39,7 @@ def viber(draw: Draw) -> Iterator[TrafficRequest]:
 
 
 def zalo(draw: Draw) -> Iterator[TrafficRequest]:
-    """Receipts with and without cost, echo and Zalo's own answer."""
+    """Yield receipts with and without cost, echo and Zalo's answer."""
     while True:
         status = draw.one(("success", "delivered", "delivered", "failed", "journey_acknowledged", "journey_time_out"))
         fields: dict[str, Any] = {
@@ -71,7 +71,7 @@ def zalo(draw: Draw) -> Iterator[TrafficRequest]:
 
 
 def messenger(draw: Draw) -> Iterator[TrafficRequest]:
-    """Replies in milliseconds, receipts in local time, on one path."""
+    """Yield replies with milliseconds and receipts with local time, on one path."""
     while True:
         if draw.chance(0.5):
             media = {"url": "https://media.example.com/1", "type": draw.one(("image", "audio", "video"))}
@@ -94,7 +94,7 @@ def messenger(draw: Draw) -> Iterator[TrafficRequest]:
 
 
 def line(draw: Draw) -> Iterator[TrafficRequest]:
-    """One event in a body or several, of every kind; now and then a receipt of the older page."""
+    """Yield bodies with one or several events of every kind; sometimes a receipt of the older page."""
     while True:
         if draw.chance(0.1):
             receipt = {"status": "delivered", "requestId": draw.hex_id(), "code": 0, "message": "ok"}
@@ -129,7 +129,7 @@ def _line_event(draw: Draw) -> dict[str, Any]:
 
 
 def super_message(draw: Draw) -> Iterator[TrafficRequest]:
-    """Receipts without a status word; now and then several numbers of one request."""
+    """Yield receipts without a status word; sometimes several numbers of one request."""
     while True:
         request = draw.hex_id()
         for _ in range(draw.often(1, 3)):
@@ -150,7 +150,7 @@ def super_message(draw: Draw) -> Iterator[TrafficRequest]:
 
 
 def number_check(draw: Draw) -> Iterator[TrafficRequest]:
-    """Results with basic, live and dial parts, and failures without any."""
+    """Yield results with the parts basic, live and dial, and failures without them."""
     while True:
         phone = draw.phone()
         fields: dict[str, Any] = {

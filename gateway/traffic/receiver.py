@@ -1,4 +1,4 @@
-"""A subscriber for trying things out: checks signatures, counts, and misbehaves on request."""
+"""A subscriber for tests: verifies signatures, counts, and fails or delays on request."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from aiohttp import web
 from gateway.errors import Unauthenticated
 from gateway.signing import verify
 
-#: As the specification's libraries have it.
+#: Tolerance of the timestamp in seconds, as in the specification's libraries.
 _TOLERANCE_S: Final = 300.0
 _MOST_BODY: Final = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """How the subscriber behaves.
+    """Behaviour of the subscriber.
 
     Args:
-        secrets: what webhooks must be signed with; none: signatures are not looked at.
-        status: answer of a refused delivery.
-        fail_rate: share of deliveries that are refused.
-        delay_s: wait before each answer.
+        secrets: accepted secrets; empty: signatures are not verified.
+        status: HTTP status of a refused delivery.
+        fail_rate: share of refused deliveries.
+        delay_s: delay of each answer, seconds.
     """
 
     secrets: tuple[str, ...] = ()
@@ -40,15 +40,15 @@ class Manners:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One webhook as it arrived.
+    """One received webhook.
 
     Args:
-        event: parsed; None when the body is not JSON.
+        event: parsed event; None if the body is not JSON.
         body: as received.
         event_id: the ``webhook-id``, or the event's id without one.
         outcome: ``accepted``, ``repeated`` (accepted before), ``refused`` (on request) or ``unauthenticated``.
-        is_replay: the gateway says that it is one.
-        reason: why it is unauthenticated.
+        is_replay: whether the gateway marks it as a replay.
+        reason: reason of ``unauthenticated``.
     """
 
     event: dict[str, Any] | None
@@ -61,7 +61,7 @@ class Delivery:
 
 @dataclass(slots=True)
 class Counts:
-    """What arrived. ``ids`` are those accepted; 32 bytes each, so a million is about 100 MB."""
+    """Counts of deliveries. ``ids`` are the accepted ones; a million take about 100 MB."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     ids: set[bytes] = field(default_factory=set)
@@ -70,24 +70,24 @@ class Counts:
 
     @property
     def distinct(self) -> int:
-        """Accepted events, each counted once."""
+        """Number of different accepted events."""
         return len(self.ids)
 
     @property
     def rate_per_s(self) -> float:
-        """Requests a second between the first and the last."""
+        """Requests per second between the first and the last."""
         span = self.last_at - self.first_at
         return self.outcomes.total() / span if span > 0 else 0.0
 
 
 class Receiver:
-    """The HTTP side. ``server()`` is for aiohttp's runner; any path and any content type will do.
+    """HTTP server of the subscriber. ``server()`` is for aiohttp's runner; it accepts any path and content type.
 
     Args:
-        manners: how it behaves.
-        rng: decides what is refused.
-        on_delivery: told of each delivery after its answer was decided; None is quicker.
-        clock: Unix seconds, for signatures.
+        manners: behaviour.
+        rng: selects refused deliveries.
+        on_delivery: called for each delivery after its answer was decided; None is faster.
+        clock: returns Unix seconds, for signatures.
     """
 
     def __init__(
@@ -106,12 +106,12 @@ class Receiver:
         self._news = asyncio.Event()
 
     def server(self) -> web.Server:  # type: ignore[type-arg,unused-ignore]
-        """Without a router: a quarter of the time of a request goes there, and there is one handler."""
+        """Return aiohttp's server without a router, which would take a quarter of the time of a request."""
         handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] = self._handle
         return web.Server(handler, access_log=None)
 
     async def accepted(self, count: int) -> None:
-        """Wait until so many distinct events were accepted."""
+        """Wait until ``count`` different events were accepted."""
         while self.counts.distinct < count:
             self._news.clear()
             await self._news.wait()

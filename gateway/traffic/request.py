@@ -1,4 +1,4 @@
-"""One request of the platform as it goes over the wire, before it is signed for a path."""
+"""One simulated request of the platform, before it is signed for a path."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ JSON = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class TrafficRequest:
-    """What is sent, byte for byte.
+    """A request, byte for byte.
 
     Args:
-        callback: name of the callback it belongs to.
-        query: raw bytes behind ``?``; blanks and letters beyond ASCII may stand in it unescaped, as the platform does.
+        callback: name of its callback.
+        query: raw bytes after ``?``; spaces and non-ASCII characters may be raw, as the platform sends them.
         content_type: None sends no such header.
-        body: the body's bytes; empty where all fields are in the query.
-        action: of the general signature; says what a DID callback holds.
-        biz_type: of the general signature.
+        body: bytes of the body; empty if all fields are in the query.
+        action: action of the general signature, which is the kind of a DID callback.
+        biz_type: business type of the general signature.
     """
 
     callback: str

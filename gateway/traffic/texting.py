@@ -10,15 +10,15 @@ import orjson
 from gateway.traffic.draw import Draw, form, local, raw_query
 from gateway.traffic.request import FORM, JSON, TrafficRequest
 
-#: Wrong by the letter and seen all the same (protocol.md, E5).
+#: A content type that is wrong and occurs all the same (protocol.md, E5).
 _FORM_TYPES: Final = (FORM, FORM, f"{FORM}; charset=UTF-8", "x-www-form-urlencoded", None)
-#: ``status`` and ``result``; most messages arrive.
+#: ``status`` and ``result``; most messages are delivered.
 _SMS_STATES: Final = (("5", "UNDELIV"), ("6", "REJECTD"), ("7", "EXPIRED"), ("9", "DND"), ("12", "UNKNOWN"))
 _CAUSES: Final = ("NORMAL_CLEARING", "USER_BUSY", "NO_ANSWER", "CALL_REJECTED", "ORIGINATOR_CANCEL")
 
 
 def sms_dr(draw: Draw) -> Iterator[TrafficRequest]:
-    """Receipts in all three layouts: form body, query with raw blanks, query well escaped."""
+    """Yield receipts in three layouts: form body, query with raw spaces, escaped query."""
     while True:
         sent = draw.seconds_ago(600)
         status, result = draw.often(("2", "DELIVRD"), draw.one(_SMS_STATES), 0.15)
@@ -45,7 +45,7 @@ def sms_dr(draw: Draw) -> Iterator[TrafficRequest]:
 
 
 def did_sms(draw: Draw) -> Iterator[TrafficRequest]:
-    """Incoming messages and receipts, as a form and as JSON; the form has a plus before numbers."""
+    """Yield incoming messages and receipts, as a form and as JSON; the form has a plus before numbers."""
     while True:
         is_incoming = draw.chance(0.5)
         ours, theirs = "15550100001", draw.phone()
@@ -69,7 +69,7 @@ def did_sms(draw: Draw) -> Iterator[TrafficRequest]:
 
 
 def voice_dr(draw: Draw) -> Iterator[TrafficRequest]:
-    """Broadcasts and notifications, result words in English and Chinese, fields in the query or in the body."""
+    """Yield broadcasts and notifications, with results in English and Chinese, in the query or in the body."""
     while True:
         started = draw.seconds_ago(600)
         is_broadcast, is_connected = draw.chance(0.5), draw.chance(0.7)
@@ -97,7 +97,7 @@ def voice_dr(draw: Draw) -> Iterator[TrafficRequest]:
 
 
 def ota(draw: Draw) -> Iterator[TrafficRequest]:
-    """Everything in the query, the time's name in both spellings."""
+    """Yield requests with all fields in the query, and both spellings of the time's name."""
     while True:
         fields = {
             "phone": draw.phone(),
@@ -109,7 +109,7 @@ def ota(draw: Draw) -> Iterator[TrafficRequest]:
 
 
 def email_dr(draw: Draw) -> Iterator[TrafficRequest]:
-    """JSON; the receiver as a list, and as a text in some."""
+    """Yield JSON bodies; the receiver is a list, and in some a string."""
     while True:
         receiver = f"user{draw.number(1, 99999)}@example.com"
         body = {

@@ -16,7 +16,7 @@ _WABA: Final = "200000000000001"
 
 
 def whatsapp(draw: Draw) -> Iterator[TrafficRequest]:
-    """Sent messages with their statuses in turn, incoming ones of every kind, and now and then the other events."""
+    """Yield sent messages with their statuses in order, incoming ones of every kind, and sometimes other events."""
     others = (
         _template,
         _template_quality,
@@ -51,7 +51,7 @@ def _request(fields: dict[str, Any]) -> TrafficRequest:
 
 
 def _envelope(draw: Draw) -> dict[str, Any]:
-    """The newest form, or an older one with less around it."""
+    """Return the newest envelope, or an older one with fewer fields."""
     if draw.chance(0.2):
         return {"merchant_phone": _OURS}
     return {
@@ -101,7 +101,7 @@ def _cost(message: str, kind: int, direction: int, price: float) -> dict[str, An
 
 
 def _incoming(draw: Draw) -> dict[str, Any]:
-    """One message of any kind; now and then two in one push."""
+    """Return a push with one message of any kind, sometimes with two."""
     sender = draw.phone()
     count = draw.often(1, 2)
     messages = []
@@ -193,7 +193,7 @@ def _review(draw: Draw) -> dict[str, Any]:
 
 
 def _announced(draw: Draw) -> dict[str, Any]:
-    """Events that pages name without showing them, and one that none names."""
+    """Return an event that pages name without an example, or an undocumented one."""
     names = ("phone_number_quality_update", "user_preferences", "template_category_update", "security")
     return _field(draw.one(names), draw, sequence=draw.count())
 
@@ -214,7 +214,7 @@ def _contacts(draw: Draw) -> dict[str, Any]:
 
 
 def _echoes(draw: Draw) -> dict[str, Any]:
-    """Messages that the business sent from the phone app."""
+    """Return messages that the business sent from the phone app."""
     messages = [
         {
             "from": _OURS,

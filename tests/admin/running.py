@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from gateway.telemetry.metric_catalogue import CATALOGUE
 from gateway.telemetry.metrics import METRICS
 from gateway.traffic import GENERATORS, requests
 from gateway.traffic.client import Connection, Target, encode
+from tests.waiting import until
 
 
 class Running:
@@ -65,10 +65,11 @@ class Running:
 
     async def until(self, path: str, is_so: Callable[[Any], bool], **query: object) -> Any:
         """Ask until something holds."""
-        async with asyncio.timeout(30):
-            while not is_so(found := await self.get(path, **query)):
-                await asyncio.sleep(0.05)
-        return found
+
+        async def look() -> Any:
+            return [found] if is_so(found := await self.get(path, **query)) else None
+
+        return (await until(look, within_s=30, look_s=0.05))[0]
 
     async def indexed(self) -> None:
         """Everything stored can be found."""
@@ -91,6 +92,7 @@ async def running(folder: Path, **config: Any) -> AsyncIterator[Running]:
     for metric in CATALOGUE:  # they are the process's, and outlive a gateway
         if metric.labels:
             METRICS._by_name[metric.name].clear()
+    METRICS.sketches.clear()
     app = App(settings)
     await app.start()
     await app.fanout.is_started.wait()

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 import pytest
+import structlog
 import yaml
+from click.testing import CliRunner, Result
 
+from gateway.cli import main
 from tests.admin.running import Running
 from tests.gateway.subscriber import Subscriber, accept
+
+
+@pytest.fixture(autouse=True)
+def _quiet(_logs_as_before: None) -> None:
+    """The gateway runs in this process: its lines would stand among what a command prints."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 @pytest.fixture
@@ -28,22 +37,23 @@ async def config(gateway: Running, refusing: Subscriber, tmp_path: Path) -> Path
     return path
 
 
-@dataclass(frozen=True)
-class Result:
-    exit_code: int
-    stdout: str
-    output: str
-
-
 async def run(config: Path, *arguments: str) -> Result:
-    """As a user does, in a process of its own."""
+    """The command in a thread: it blocks, and the gateway that it asks runs here.
+
+    A process for each would spend most of a test's time on a busy machine with starting Python.
+    """
+    return await asyncio.to_thread(CliRunner().invoke, main, [*arguments, "-c", str(config)])
+
+
+async def test_a_process_asks_as_well(config: Path) -> None:
+    """As a user does: standard output has the document and nothing else."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", *arguments, "-c", str(config),
+        sys.executable, "-m", "gateway", "subscribers", "list", "--json", "-c", str(config),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, errors = await process.communicate()
-    assert process.returncode is not None
-    return Result(process.returncode, out.decode(), out.decode() + errors.decode())
+    assert (process.returncode, errors) == (0, b"")
+    assert {"billing", "broken", "picky", "feed"} == {one["name"] for one in orjson.loads(out)["subscribers"]}
 
 
 async def test_explain_tells_the_story_by_id_and_by_anything_else(config: Path) -> None:
@@ -64,7 +74,11 @@ async def test_replay_counts_first_and_then_delivers(config: Path, refusing: Sub
     assert (dry.exit_code, "3 events would be" in dry.output) == (0, True)
     letters = await run(config, "dlq", "replay", "--subscriber", "broken", "--dry-run")
     assert (letters.exit_code, letters.output) == (0, dry.output)
-    assert "0 events" in (await run(config, "dlq", "replay", "--subscriber", "broken", "--id", "0" * 32)).output
+    none = await run(config, "dlq", "replay", "--subscriber", "broken", "--id", "0" * 32)
+    assert (none.exit_code, none.stdout) == (1, "")
+    assert "nothing of broken is what was asked for (3 looked at)" in none.stderr
+    absent = await run(config, "replay", "--subscriber", "broken", "--since", "1h", "--type", "no.such", "--json")
+    assert (absent.exit_code, orjson.loads(absent.stdout)["events"]) == (1, 0)
     done = await run(config, "replay", "--subscriber", "broken", "--since", "1h", "--json")
     assert orjson.loads(done.stdout)["events"] == 3
     await refusing.until(lambda: len(refusing.ids) == 3)
@@ -97,6 +111,22 @@ async def test_dead_letters(config: Path) -> None:
     assert (shown.exit_code, letters[0]["key"] in shown.output) == (0, True)
     assert (await run(config, "dlq", "show", "0" * 32)).exit_code == 1
     assert "nothing was given up" in (await run(config, "dlq", "list", "--subscriber", "billing")).output
+    unknown = await run(config, "dlq", "list", "--reason", "agee")
+    assert (unknown.exit_code, "no dead letter has the reason agee; there are: attempts" in unknown.stderr) == (1, True)
+
+
+async def test_top_once_says_what_the_overview_says(config: Path, gateway: Running) -> None:
+    """The names of the API; what is not known is unknown and never 0; the one that needs a person comes first."""
+    await gateway.until("/api/overview", lambda found: found["topics"] and found["intake"]["callbacks"])
+    document = orjson.loads((await run(config, "top", "--once", "--json")).stdout)
+    overview = await gateway.get("/api/overview")
+    assert document.keys() < overview.keys()
+    assert [one.keys() for one in overview["subscribers"]] == [one.keys() for one in document["subscribers"]]
+    shown = (await run(config, "top", "--once")).stdout
+    rows = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
+    assert {"billing", "broken", "picky", "feed", "sms.dr", "sms-dr"} <= rows.keys()
+    assert rows["billing"].split()[1] == "closed"
+    assert len({len(line.rstrip()) > 80 for line in shown.splitlines()}) == 2  # not cut to 80 columns
 
 
 async def test_subscribers(config: Path) -> None:

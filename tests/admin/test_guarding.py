@@ -16,6 +16,7 @@ from gateway.admin.wrong_tokens import PAUSE_S, WRONG_TOKENS, WrongTokens
 from gateway.telemetry.metrics import METRICS
 from tests.admin.running import Running, running, webhook
 from tests.gateway.subscriber import Subscriber, refuse
+from tests.waiting import turn
 
 TOKEN = "sesame-4d1f"
 SECRETS = {
@@ -128,7 +129,7 @@ async def test_wrong_tokens_are_slow_and_loud_and_right_ones_are_neither(guarded
     before, tasks = counted(), len(asyncio.all_tasks())
     with structlog.testing.capture_logs() as lines:
         guesses = asyncio.gather(*(guess() for _ in range(500)))
-        await asyncio.sleep(0)
+        await turn()
         right = await raw(guarded, "GET", "/api/subscribers", Authorization=f"Bearer {TOKEN}")
         assert right[0] == 200
         answers = await guesses

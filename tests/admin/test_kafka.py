@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from tests.admin.running import webhook
 from tests.broker.fixtures import kafka
 from tests.gateway.process import GatewayProcess
 from tests.gateway.subscriber import Subscriber, accept, refuse
+from tests.waiting import until
 
 __all__ = ["kafka"]
 
@@ -36,10 +36,10 @@ class Admin:
             return await response.json()
 
     async def until(self, path: str, is_so: Callable[[Any], bool]) -> Any:
-        async with asyncio.timeout(90):
-            while not is_so(found := await self.get(path)):
-                await asyncio.sleep(0.2)
-        return found
+        async def look() -> Any:
+            return [found] if is_so(found := await self.get(path)) else None
+
+        return (await until(look, within_s=90, look_s=0.2))[0]
 
 
 @pytest.fixture

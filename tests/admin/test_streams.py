@@ -10,13 +10,21 @@ import pytest
 
 from gateway.fanout.stream import MAX_CLIENTS
 from tests.admin.running import Running, running
+from tests.waiting import until
 
 
 async def opened(gateway: Running, path: str) -> aiohttp.ClientResponse:
     """A stream that has begun; while all places are taken it is asked for again, as a client does."""
-    while (response := await gateway.session.get(gateway.url + path)).status == 503:
+
+    async def asked() -> aiohttp.ClientResponse | None:
+        response = await gateway.session.get(gateway.url + path)
+        if response.status != 503:
+            return response
         response.close()
-        await asyncio.sleep(0.05)
+        return None
+
+    response = await until(asked)
+    assert response is not None
     assert await response.content.readline() == b": connected\n"
     return response
 

@@ -12,7 +12,7 @@ def attempt(outcome: str, result: str = "500", number: int = 1) -> Attempt:
 
 
 def status(state: str, stopped: str = "") -> Status:
-    return Status("billing", state, 0, 0, 0, stopped, None)  # type: ignore[arg-type]
+    return Status("billing", state, 0, 0, stopped, None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from typing import Any
 
 import orjson
 
+from tests import leash
 from tests.benchmarks import peers, plot
 
 #: Part, its function, and what a run of a few seconds is called with.
@@ -28,7 +29,7 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "workers": ("tests.benchmarks.workers:run", {"rounds": 1, "seconds": 1}),
     "latency": ("tests.benchmarks.latency:run", {"seconds": 1.0, "rounds": 1, "shares": (0.25,)}),
     "publish": ("tests.benchmarks.parts:publish", {"events": 500, "rounds": 1}),
-    "stuck-topic": ("tests.benchmarks.stuck_topic:run", {"minutes": 0.1, "rate": 500.0}),
+    "stuck-topic": ("tests.benchmarks.stuck_topic:run", {"minutes": 0.05, "rate": 500.0}),
     "compression": ("tests.benchmarks.compression:run", {"rounds": 1}),
     "fanout": ("tests.benchmarks.fanout:run", {"count": 200, "rounds": 1}),
     "cursors": ("tests.benchmarks.cursors:run", {"events": 500, "rounds": 1}),
@@ -39,7 +40,7 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "hostile": ("tests.benchmarks.hostile:run", {"size": 64 * 1024, "rounds": 1, "together": 4}),
     "search": ("tests.benchmarks.search:run", {"rounds": 1, "count": 3000}),
-    "subscribers": ("tests.benchmarks.subscribers:run", {"counts": (2,), "idle_s": 1.0}),
+    "subscribers": ("tests.benchmarks.subscribers:run", {"counts": (2,), "idle_s": 1.0, "settle_s": 1.0}),
     "rebalance": (
         "tests.benchmarks.rebalance:run",
         {"rate": 50.0, "stopped_s": 1.0, "session_s": 3.0, "processes": 2, "fast": 2},
@@ -123,4 +124,5 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 if __name__ == "__main__":
+    leash.hold()
     sys.exit(main(sys.argv[1:]))

@@ -6,7 +6,6 @@ cursors stand in front of them. Processor time of this process, so that a busy m
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 import tempfile
 import time
@@ -22,6 +21,7 @@ from gateway.log.journal import EVENTS, Journal, Retention
 from gateway.log.shared_reader import SharedReader
 from tests.benchmarks import report
 from tests.fanout.events import entry
+from tests.waiting import until
 
 #: Of cursors.
 COUNTS = (1, 20, 100, 300)
@@ -72,8 +72,7 @@ async def measure(folder: Path, cursors: int, events: int) -> float:
         for consumer in idle:
             reader.add(consumer)
         reader.start()
-        while not all(reader.is_attached(consumer) for consumer in idle):
-            await asyncio.sleep(0.005)
+        await until(lambda: all(reader.is_attached(consumer) for consumer in idle))
         batches = [
             [entry(number, f"key-{number % 997}", text="x" * 400) for number in range(at, at + 100)]
             for at in range(0, events, 100)
@@ -81,8 +80,7 @@ async def measure(folder: Path, cursors: int, events: int) -> float:
         started = time.process_time()
         for batch in batches:
             await journal.append(batch)
-        while any(consumer.taken < events for consumer in idle):
-            await asyncio.sleep(0.001)
+        await until(lambda: all(consumer.taken >= events for consumer in idle), within_s=600, look_s=0.002)
         await journal.cursors.flush()
         spent = time.process_time() - started
         assert {events} == {journal.positions()[consumer.name, EVENTS] for consumer in idle}

@@ -42,6 +42,7 @@ from gateway.telemetry import logs
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.events import entry
 from tests.fanout.memory_log import MemoryLog
+from tests.waiting import until
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -121,8 +122,7 @@ async def fanout(url: str, bodies: list[Entry], concurrency: int, wants: dict[st
     attempts.start()
     reader.start()
     reading.start()
-    while log.committed.get(("gateway.bench", "events-0"), 0) < len(bodies):
-        await asyncio.sleep(0.02)
+    await until(lambda: log.committed.get(("gateway.bench", "events-0"), 0) >= len(bodies), within_s=600)
     await attempts.stop()
     taken = time.process_time() - started
     await reader.stop(1.0)

@@ -14,10 +14,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
+
+from tests.waiting import until_so
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _OPEN_FILES = 20_000
@@ -90,13 +91,10 @@ class Service:
         Raises:
             RuntimeError: the process ended, or the time did.
         """
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                break
-            if self._answers():
+        with contextlib.suppress(TimeoutError):
+            until_so(lambda: self._process.poll() is not None or self._answers(), within_s=timeout_s)
+            if self._process.poll() is None:
                 return self
-            time.sleep(0.05)
         raise RuntimeError(f"a side did not start:\n{self.last_lines()}")
 
     def _answers(self) -> bool:

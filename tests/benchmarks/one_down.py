@@ -30,6 +30,7 @@ from tests.benchmarks.machine import Service
 from tests.benchmarks.parts import broker
 from tests.benchmarks.receiver import Receiver
 from tests.ports import free_port
+from tests.waiting import until
 
 DOWN: Final = "down"
 #: At most this share of the others' rate may be lost, in percent.
@@ -111,27 +112,27 @@ class _Stage:
 
     async def until_others(self) -> None:
         """Wait until the others have everything."""
-        async with asyncio.timeout(_WAIT_S):
-            while self.delivered_to_others() < self.given * len(self.others):
-                await asyncio.sleep(_LOOK_S)
+        await until(lambda: self.delivered_to_others() >= self.given * len(self.others), within_s=_WAIT_S)
 
     async def until_caught_up(self) -> None:
         """Wait until the one has everything too, or nearly so."""
-        async with asyncio.timeout(_WAIT_S):
-            while self.receiver.counts().get(DOWN, 0) < _CAUGHT_UP * self.given:
-                await asyncio.sleep(_LOOK_S)
+        await until(lambda: self.receiver.counts().get(DOWN, 0) >= _CAUGHT_UP * self.given, within_s=_WAIT_S)
 
     async def set_down(self, is_down: bool) -> None:
         """Have the one refuse everything, until its breaker is open; or accept, until it gets something."""
         self.receiver.set_down(DOWN, is_down)
         before = self.receiver.counts().get(DOWN, 0)
-        async with asyncio.timeout(_WAIT_S):
-            while not (self._is_open() if is_down else self.receiver.counts().get(DOWN, 0) > before):
-                if is_down:
-                    await self.append(5)
-                await asyncio.sleep(_LOOK_S)
+
+        async def is_open() -> bool:
+            if not self._is_open():
+                await self.append(5)
+            return self._is_open()
+
         if is_down:
+            await until(is_open, within_s=_WAIT_S, look_s=_LOOK_S)
             await self.until_others()
+        else:
+            await until(lambda: self.receiver.counts().get(DOWN, 0) > before, within_s=_WAIT_S)
 
     def _is_open(self) -> bool:
         state = scrape.value(self.admin_port, "gateway_subscriber_state", subscriber=DOWN, state="open")

@@ -27,7 +27,8 @@ from gateway.log.kafka import KafkaOptions
 from gateway.publisher import GROUP, Publisher
 from tests.broker import cluster
 from tests.broker.cluster import Cluster
-from tests.kafka.traffic import TOPIC, compare, event, stored, until
+from tests.kafka.traffic import TOPIC, compare, event, published, stored
+from tests.waiting import until
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +149,7 @@ async def run(broker: Cluster, folder: Path, *, seconds: float, rate: float) -> 
     intake.end()
     await task
     total_s = time.monotonic() - started
-    while await publisher.lag():
-        await asyncio.sleep(0.02)
+    await published(publisher, within_s=3600)
     await publisher.stop()
     await journal.stop()
     result = compare(intake.accepted(), await stored(options))

@@ -6,8 +6,6 @@ import io
 from collections.abc import Mapping
 from typing import Any, Final
 
-from matplotlib.figure import Figure
-
 #: Part → title and the figures that are drawn, in the order of the bars.
 CHARTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "decoders": ("Decoding, µs of processor time for each event", ("us",)),
@@ -41,6 +39,8 @@ CHARTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
 
 def svg(part: str, figures: Mapping[str, Any]) -> bytes:
     """Bars for each row: one for each figure, or, where a row has sides, one for each side."""
+    from matplotlib.figure import Figure  # takes a second, and the charts are asked for alone more often
+
     title, names = CHARTS[part]
     rows = {label: row for label, row in figures.items() if isinstance(row, Mapping) and _bars(row, names)}
     rows = rows or {"": figures}

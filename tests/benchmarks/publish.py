@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -32,6 +33,7 @@ from gateway.log.kafka import Writer, topics
 from gateway.log.kafka.options import KafkaOptions
 from gateway.publisher import GROUP, Publisher
 from tests.broker import cluster
+from tests.waiting import turn, until
 
 _RUNS = itertools.count()
 #: Events that are taken from the list at a time.
@@ -82,7 +84,7 @@ async def publisher(bootstrap: str, entries: list[Entry]) -> None:
         await writer.wait_for_room([entries[0].topic])
         step = entries[start : start + _STEP]
         writer.submit([Record("list", start + i, now, *entry) for i, entry in enumerate(step)], ticket)
-        await asyncio.sleep(0)
+        await turn()
     await ticket.all_done.wait()
     await writer.stop()
 
@@ -96,11 +98,14 @@ async def publisher_journal(bootstrap: str, entries: list[Entry]) -> None:
         ours = Publisher(journal, KafkaOptions((bootstrap,)))
         started = time.process_time()
         await ours.start()
-        while await ours.lag():  # the cursor of a journal has no event to wait for
-            await asyncio.sleep(0.05)
+        await until(partial(_is_empty, ours), within_s=600)  # the cursor of a journal has no event to wait for
         _FIGURE.append(time.process_time() - started)
         await ours.stop()
         await journal.stop()
+
+
+async def _is_empty(publisher: Publisher) -> bool:
+    return not await publisher.lag()
 
 
 async def plain_send(bootstrap: str, entries: list[Entry]) -> None:

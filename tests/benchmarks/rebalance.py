@@ -15,7 +15,7 @@ import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +27,7 @@ from tests.benchmarks.kafka_side import FanOutProcess, Feed
 from tests.benchmarks.parts import broker
 from tests.benchmarks.pauses import Deliveries
 from tests.benchmarks.receiver import Receiver
+from tests.waiting import until
 
 SESSION_S: Final = 15.0
 ROLLING: Final = "rolling restart"
@@ -79,9 +80,11 @@ class _Stage:
     async def until_members(self, count: int) -> None:
         """Wait until the group has so many members."""
         name = f"{self.prefix}gateway.fanout"
-        async with asyncio.timeout(_WAIT_S):
-            while (await asyncio.to_thread(kafka_side.groups_with_members, self.bootstrap)).get(name) != count:
-                await asyncio.sleep(0.2)
+
+        async def are_there() -> bool:
+            return (await asyncio.to_thread(kafka_side.groups_with_members, self.bootstrap)).get(name) == count
+
+        await until(are_there, within_s=_WAIT_S, look_s=0.2)
 
     async def roll(self) -> None:
         """Restart the processes one after the other."""
@@ -92,12 +95,13 @@ class _Stage:
 
     async def until_delivered(self, receiver: Receiver, names: Sequence[str]) -> None:
         """Wait until these have everything; what is missing after a while is lost."""
-        until = time.monotonic() + _WAIT_S
-        while time.monotonic() < until:
+
+        def have_all() -> bool:
             counts = receiver.counts()
-            if all(counts.get(name, 0) >= len(self.feed.given) for name in names):
-                return
-            await asyncio.sleep(0.2)
+            return all(counts.get(name, 0) >= len(self.feed.given) for name in names)
+
+        with suppress(TimeoutError):
+            await until(have_all, within_s=_WAIT_S, look_s=0.2)
 
 
 Play = Callable[[_Stage], Awaitable[None]]

@@ -28,6 +28,7 @@ from tests.benchmarks import report
 from tests.benchmarks.parts import broker
 from tests.kafka.surgery import configure
 from tests.kafka.traffic import compare, event, published, stored
+from tests.waiting import until
 
 _TOPICS: Final = tuple(f"stuck-topic.{number}" for number in range(10))
 _STUCK: Final = _TOPICS[0]
@@ -113,17 +114,16 @@ async def measure(bootstrap: str, folder: Path, *, seconds: float, rate: float) 
     await publisher.start()
     most = {"stuck_bytes": 0, "all_bytes": 0}
     tasks = [asyncio.create_task(intake.run()), asyncio.create_task(_watch(publisher, most))]
-    await asyncio.sleep(max(2.0, seconds / 20))
+    await asyncio.sleep(max(1.0, seconds / 20))
     lags.take()
-    await asyncio.sleep(max(5.0, seconds / 5))
+    await asyncio.sleep(max(2.0, seconds / 5))
     found: dict[str, Any] = {"before": lags.take()}
     await configure(options, _STUCK, _REFUSED)
     await asyncio.sleep(seconds)
     found["during"] = lags.take()
     await configure(options, _STUCK, _TAKEN)
     repaired = time.monotonic()
-    while not await _is_caught_up(publisher):
-        await asyncio.sleep(0.1)
+    await until(lambda: _is_caught_up(publisher), within_s=3600, look_s=0.1)
     found["after"] = lags.take() | {"caught_up_s": round(time.monotonic() - repaired, 1)}
     intake.is_ending = True
     await tasks[0]

@@ -21,6 +21,7 @@ from tests.benchmarks import kafka_side, machine, report
 from tests.benchmarks.kafka_side import FanOutProcess
 from tests.benchmarks.parts import broker
 from tests.benchmarks.receiver import Receiver
+from tests.waiting import until
 
 #: A first start on a fresh cluster; past this something does not deliver at all.
 _START_S: Final = 400.0
@@ -31,19 +32,22 @@ _LOOK_S: Final = 0.05
 _SETTLE_S: Final = 8.0
 
 
-def run(*, counts: Sequence[int] = (1, 20, 100, 300), idle_s: float = 15.0) -> dict[str, Any]:
+def run(
+    *, counts: Sequence[int] = (1, 20, 100, 300), idle_s: float = 15.0, settle_s: float = _SETTLE_S
+) -> dict[str, Any]:
     """A row for each number of subscribers.
 
     Args:
         counts: of subscribers.
         idle_s: for which nothing happens while the processor time is counted.
+        settle_s: before that.
     """
     found: dict[str, Any] = {}
     limits = {}
     for count in counts:
         label = f"{count} subscriber{'s' if count > 1 else ''}"
         with broker(is_fresh=True) as bootstrap:
-            found[label] = uvloop.run(measure(bootstrap, count, idle_s))
+            found[label] = uvloop.run(measure(bootstrap, count, idle_s, settle_s))
         limits[label] = bars(count)
         print(report.line(label, found[label]), flush=True)
     report.judge(found, limits)
@@ -63,7 +67,7 @@ def bars(count: int) -> dict[str, float]:
     }
 
 
-async def measure(bootstrap: str, count: int, idle_s: float, settle_s: float = _SETTLE_S) -> dict[str, Any]:
+async def measure(bootstrap: str, count: int, idle_s: float, settle_s: float) -> dict[str, Any]:
     """Return the figures of one number of subscribers, on a Kafka that nobody has used yet."""
     names = [f"subscriber-{number:03}" for number in range(count)]
     with tempfile.TemporaryDirectory() as folder, Receiver() as receiver:
@@ -104,9 +108,7 @@ def holdings(pid: int, bootstrap: str, receiver_port: int) -> dict[str, Any]:
 
 async def _until_delivered(receiver: Receiver, deliveries: int) -> None:
     """Wait until all subscribers together have got so much."""
-    async with asyncio.timeout(_START_S):
-        while sum(receiver.counts().values()) < deliveries:
-            await asyncio.sleep(_LOOK_S)
+    await until(lambda: sum(receiver.counts().values()) >= deliveries, within_s=_START_S)
 
 
 async def _idle_percent(service: machine.Service, seconds: float) -> float:

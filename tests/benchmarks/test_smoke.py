@@ -8,12 +8,13 @@ import pytest
 from tests.benchmarks import plot
 from tests.benchmarks.__main__ import NEED_KAFKA, PARTS, main, smoke
 from tests.components import needed
+from tests.effort import IS_NIGHTLY
 
 NEED_WRK = {"ingest", "workers", "latency", "end_to_end", "peers"}
 
 
-#: Starts a dozen gateways one after another, which takes minutes on two processors; run it by its command.
-LONG = {"rebalance"}
+#: Starts a dozen gateways one after another, which takes minutes on two processors: nightly, and by its command.
+LONG = frozenset[str]() if IS_NIGHTLY else {"rebalance"}
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -60,16 +61,29 @@ def libraries() -> Path:
     """
     if not shutil.which("java"):
         raise KafkaMissing(MISSING)
-    folder = cache_folder()
-    jars = folder / f"kafka-{KAFKA_VERSION}"
-    if jars.is_dir():
-        return jars
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "assembly.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not jars.is_dir():
-            _fetch(jars)
-    return jars
+    return once(cache_folder() / f"kafka-{KAFKA_VERSION}", _fetch)
+
+
+def class_archive() -> Path:
+    """Where Kafka's classes are kept as this JVM has them when they are loaded; another one has others (JEP 350)."""
+    java = Path(shutil.which("java") or "java").resolve()
+    return cache_folder() / f"kafka-{KAFKA_VERSION}-{java.stat().st_mtime_ns}.jsa"
+
+
+def once(wanted: Path, make: Callable[[Path], None]) -> Path:
+    """Return a file or folder of the cache; the first who asks makes it, and others wait for that.
+
+    Args:
+        wanted: what is asked for.
+        make: is given it, and makes it appear in a single step: what is cut short leaves nothing behind.
+    """
+    if not wanted.exists():
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        with wanted.with_name(f"{wanted.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not wanted.exists():
+                make(wanted)
+    return wanted
 
 
 def _fetch(jars: Path) -> None:
@@ -88,5 +102,4 @@ def _fetch(jars: Path) -> None:
         )
         if found.returncode != 0:
             raise KafkaMissing(f"Maven could not resolve Kafka {KAFKA_VERSION}: {found.stdout[-600:].strip()}")
-        # A rename is what makes the folder appear: a fetch cut short leaves nothing behind.
         (Path(scratch) / "jars").rename(jars)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
-import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from tests.broker import assembly
+from tests.waiting import until_so
 
 #: Starting on a busy machine of two cores; a healthy one is up in three seconds.
 START_S: Final = 60.0
@@ -44,12 +47,17 @@ class Node:
         """The process is there (it may be suspended)."""
         return self.process is not None and self.process.poll() is None
 
-    def launch(self) -> None:
-        """Start the process and return at once."""
+    def launch(self, *flags: str) -> None:
+        """Start the process and return at once.
+
+        Args:
+            flags: of the JVM; without any it takes its classes from where they are kept.
+        """
         with (self.folder / "out.log").open("ab") as out:
             self.process = subprocess.Popen(
                 java(
                     self.jars,
+                    *(flags or (f"-XX:SharedArchiveFile={assembly.class_archive()}",)),
                     f"-Dlog4j2.configurationFile=file:{self.folder.parent / 'log4j2.properties'}",
                     "kafka.Kafka",
                     str(self.folder / "server.properties"),
@@ -66,28 +74,30 @@ class Node:
         Raises:
             RuntimeError: the process ended or was not ready in time; the message ends with its last lines.
         """
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline and self.is_running:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            except OSError:
-                time.sleep(0.05)
-            else:
-                return
-        raise RuntimeError(f"Kafka node {self.number} did not start:\n{self.last_lines()}")
+        with suppress(TimeoutError):
+            until_so(lambda: self._answers() or not self.is_running, within_s=START_S)
+        if not self._answers():
+            raise RuntimeError(f"Kafka node {self.number} did not start:\n{self.last_lines()}")
 
-    def start(self) -> None:
-        """Start, or start again on the same port and data, and wait until it answers."""
-        self.launch()
+    def _answers(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    def start(self, *flags: str) -> None:
+        """Start, or start again on the same port and data, and wait until it answers. See :meth:`launch`."""
+        self.launch(*flags)
         self.wait_ready()
 
     def kill(self) -> None:
         """SIGKILL: as a crash of the process. What it acknowledged is still in the page cache."""
         self._signal(signal.SIGKILL)
 
-    def stop(self) -> None:
-        """An orderly stop: leadership is handed over first. Falls back to SIGKILL after ``STOP_S``."""
-        self._signal(signal.SIGTERM)
+    def stop(self, within_s: float = STOP_S) -> None:
+        """An orderly stop: leadership is handed over first. Falls back to SIGKILL after some seconds."""
+        self._signal(signal.SIGTERM, within_s)
 
     def suspend(self) -> None:
         """SIGSTOP: connections stay open and nothing answers, as on a hung machine."""
@@ -103,13 +113,13 @@ class Node:
         """The end of its log."""
         return "\n".join((self.folder / "out.log").read_text(errors="replace").splitlines()[-15:])
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _signal(self, number: signal.Signals, within_s: float = STOP_S) -> None:
         if self.process is None or not self.is_running:
             return
         self.process.send_signal(signal.SIGCONT)
         self.process.send_signal(number)
         try:
-            self.process.wait(STOP_S)
+            self.process.wait(within_s)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -17,6 +17,7 @@ from gateway.callbacks.shape import Shape
 from gateway.errors import CallbackRejected
 from gateway.event import from_json
 from tests.callbacks.samples import ARRIVAL, Sample, all_samples
+from tests.effort import examples
 
 CONTEXT = DecodeContext()
 SAMPLES = [sample for sample in all_samples() if "events" in sample.expected]
@@ -85,7 +86,7 @@ def jsonish(callback: Callback) -> st.SearchStrategy[Any]:
 
 @EVERY
 @given(body=st.binary(max_size=200), query=st.binary(max_size=60))
-@settings(max_examples=30)
+@settings(max_examples=examples(15))
 def test_any_bytes(callback: Callback, body: bytes, query: bytes) -> None:
     """Any bytes become events or a typed refusal and nothing else."""
     attempt(callback, request(body, query))
@@ -93,7 +94,7 @@ def test_any_bytes(callback: Callback, body: bytes, query: bytes) -> None:
 
 @EVERY
 @given(data=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 def test_any_json(callback: Callback, data: st.DataObject) -> None:
     """Any JSON object made of the vendor's own names becomes events or a typed refusal and nothing else."""
     body = data.draw(st.dictionaries(st.sampled_from([*names(callback), "odd"]), jsonish(callback), max_size=12))
@@ -102,7 +103,7 @@ def test_any_json(callback: Callback, data: st.DataObject) -> None:
 
 @EVERY
 @given(data=st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 def test_any_form(callback: Callback, data: st.DataObject) -> None:
     """Any form made of the vendor's own names becomes events or a typed refusal and nothing else."""
     fields = data.draw(st.lists(st.tuples(st.sampled_from(names(callback)), st.text(max_size=12)), max_size=12))

@@ -15,6 +15,7 @@ from gateway.callbacks import CALLBACKS, form
 from gateway.callbacks.shape import Shape
 from tests.callbacks.samples import Sample
 from tests.callbacks.test_decoders import JSON_SAMPLES, SAMPLES, normalised
+from tests.effort import examples
 
 FORM_SAMPLES = [
     sample
@@ -61,7 +62,7 @@ TELLTALE = {"taskStatus", "field", "type", "smsStatus", "toPhone", "fromPhone", 
 
 @pytest.mark.parametrize("sample", JSON_SAMPLES, ids=str)
 @given(data=st.data())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(5), deadline=None)
 def test_absent_null_and_empty_are_the_same(sample: Sample, data: st.DataObject) -> None:
     """Any subset of optional fields absent, null or empty: accepted, the same each way, and left out of ``data``."""
     callback = CALLBACKS[sample.callback]
@@ -129,7 +130,7 @@ def test_what_names_both_shapes_is_the_one_it_tells_of(name: str, body: dict[str
 
 @pytest.mark.parametrize("sample", FORM_SAMPLES, ids=str)
 @given(data=st.data())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(5), deadline=None)
 def test_an_absent_form_field_is_an_empty_one(sample: Sample, data: st.DataObject) -> None:
     """Any subset of optional form fields absent or empty: accepted, and the same both ways."""
     callback = CALLBACKS[sample.callback]

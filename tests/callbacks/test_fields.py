@@ -15,6 +15,7 @@ from gateway.callbacks import fields, money, phones
 from gateway.callbacks.fields import Converter, Odd, Scope
 from gateway.callbacks.plan import UNUSABLE
 from gateway.callbacks.vocabulary import MESSAGE_STATUS
+from tests.effort import examples
 
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -156,7 +157,7 @@ CONVERTERS = [value for value in vars(fields).values() if isinstance(value, Conv
 
 @pytest.mark.parametrize("converter", CONVERTERS, ids=lambda converter: converter.name)
 @given(value=ANY_JSON)
-@settings(max_examples=50)
+@settings(max_examples=examples(25))
 def test_a_converter_gives_json_or_refuses(converter: Converter, value: Any) -> None:
     """Any JSON value becomes something that can be stored, nothing, or one of the refusals a table expects."""
     if value is None or value == "":

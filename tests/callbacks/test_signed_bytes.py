@@ -23,6 +23,7 @@ from gateway.event import Event, from_json
 from gateway.ingest.coding import unfolded
 from gateway.ingest.endpoints import Decodes
 from tests.callbacks.samples import all_samples
+from tests.effort import examples
 from tests.senders.signing import signed_headers
 
 NOW = datetime(2025, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -147,7 +148,7 @@ HEADERS = st.dictionaries(
 
 
 @pytest.mark.parametrize("scheme", sorted(POLICIES))
-@settings(max_examples=75)
+@settings(max_examples=examples(30))
 @given(case=st.sampled_from(CASES), data=st.data())
 def test_unsigned_parts_change_nothing(
     scheme: str, case: tuple[Decodes, DecodeContext, bytes], data: st.DataObject

@@ -21,6 +21,7 @@ from gateway.config.loading import load
 from gateway.errors import ConfigError
 from gateway.fanout import planning
 from gateway.fanout.fanout import FanOut
+from tests.effort import examples
 from tests.fanout.authority import Authority
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.running import SECRET
@@ -101,7 +102,7 @@ _SUBSCRIBER = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=50)  # each reads the file twice
+@settings(max_examples=examples(20))  # each reads the file twice
 @given(subscriber=_SUBSCRIBER)
 @example(subscriber={"headers": {"connection": "close"}})
 @example(subscriber={"headers": {"user-agent": "mine"}})

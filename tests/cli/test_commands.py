@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -46,7 +48,7 @@ def test_without_arguments_it_helps() -> None:
     assert result.exit_code == 0
     assert all(re.search(rf"^  {name} ", result.stdout, re.MULTILINE) for name in COMMANDS)
     assert "Exit codes" in result.stdout
-    assert "_GATEWAY_COMPLETE=bash_source" in result.stdout
+    assert 'eval "$(gateway completion bash)"' in result.stdout
 
 
 def test_documented_exit_codes_are_the_errors_own() -> None:
@@ -61,15 +63,29 @@ def test_version() -> None:
     assert gateway("--version").stdout == f"gateway {__version__}\n"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+def leaves() -> list[str]:
+    """Every command that does something, as it is typed."""
+
+    def below(command: click.Command, path: str) -> Iterator[str]:
+        if not isinstance(command, click.Group):
+            yield path
+            return
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from below(inner, f"{path} {name}".strip())
+
+    return list(below(main, ""))
+
+
+@pytest.mark.parametrize("name", leaves())
 def test_every_command_has_help_with_examples(name: str) -> None:
     """What it does, how it is called, and its configuration."""
-    result = gateway(name, "--help")
+    result = gateway(*name.split(), "--help")
     assert result.exit_code == 0
     assert f"gateway {name}" in result.stdout.partition("Example")[2]
-    # Groups have it on their commands.
-    groups = ("journal", "topics", "dlq", "subscribers", "backfill", "doctor")
-    assert "-c, --config" in result.stdout or name in groups
+    assert "-c, --config" in result.stdout or name == "completion"
 
 
 def test_misspelt_command_is_told_with_the_near_one() -> None:
@@ -180,9 +196,11 @@ def test_tail_prints_what_is_there(tmp_path: Path) -> None:
     """By topic and by type, without the vendor's own fields; --json gives the bytes."""
     (tmp_path / "config.yaml").write_text("")
     journal_with(tmp_path / "data", ("sms.dr", "nxcloud.sms.dr"), ("call.event", "nxcloud.voice.dr"), ("dlq.a", "x"))
-    text = gateway("tail", "--once").stdout
-    assert "nxcloud.sms.dr s0" in text
-    assert "nxcloud.voice.dr s1" in text
+    text = gateway("tail", "--once", "--pretty").stdout
+    assert re.search(r"^.* nxcloud.sms.dr  s0  → \+155 ", text, re.MULTILINE)
+    assert re.search(r"^.* nxcloud.voice.dr  s1  → \+155 ", text, re.MULTILINE)
+    assert len(text.splitlines()) == 2
+    assert gateway("tail", "--once").stdout == gateway("tail", "--once", "--json").stdout
     assert "secret" not in text
     assert ["nxcloud.voice.dr"] == [
         json.loads(line)["type"]
@@ -284,6 +302,11 @@ def test_send_without_a_gateway_fails_with_the_reason() -> None:
         (("schema", "--config", "--type", "nxcloud.sms.dr"), "one document at a time"),
         (("listen", "--fail-rate", "nan"), "'nan' is not a number"),
         (("listen", "--secret", "hunter2"), "--secret: a secret is whsec_ followed by base64"),
+        (("tail", "--filter", "data.status"), "'data.status' is no condition such as data.status=delivered"),
+        (("tail", "--filter", '{"like": 1}'), "like"),
+        (("top", "--json"), "--json goes with --once"),
+        (("top",), "elsewhere say --once"),
+        (("completion", "tcsh"), "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
         (("listen", "--delay", "-1"), "'-1' is not a duration such as 2, 250ms or 5m"),
     ],
 )

@@ -115,7 +115,7 @@ async def test_a_reload_never_holds_up_the_event_loop(tmp_path: Path) -> None:
         nonlocal longest
         while True:
             before = time.perf_counter()
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # a turn that a reload may delay: it is measured
             longest = max(longest, time.perf_counter() - before)
 
     async with aclosing(watch(path, {}, Settings(), asked=asked, poll_s=0.01, settle_s=0.01)) as changes:  # type: ignore[type-var]

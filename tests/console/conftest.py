@@ -80,7 +80,7 @@ async def trickle(busy: Running) -> AsyncIterator[Running]:
                 await busy.send("voice-dr", 1, seed=number)
             if number % 3 == 0:
                 await busy.send("whatsapp", 1, seed=number)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # the senders' rate
 
     going = asyncio.create_task(go_on())
     yield busy

@@ -315,6 +315,32 @@ def test_what_cannot_work_is_refused_with_a_sentence(arguments: tuple[str, ...])
         template(*arguments)
 
 
+def test_commands_of_the_readme_render() -> None:
+    """The chart's address is replaced by its folder, and its version is this one."""
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
+    lines = re.findall(r"(?m)^helm install gateway (\S+) --version (\S+) (.*)$", (CHART / "README.md").read_text())
+    kinds = []
+    for address, given, options in lines:
+        assert (address.rpartition("/")[2], given) == (CHART.name, version)
+        command = ("template", "gateway", str(CHART), *options.split(), "--kube-version", "1.34.0")
+        made = documents(run("helm", *command, install="helm.sh", is_on_ci=False))
+        kinds.append([component(each) for each in made if each["kind"] == "StatefulSet"])
+    assert [["run"], ["fanout", "serve"]] == kinds
+
+
+def test_readme_of_the_chart_names_values_that_exist() -> None:
+    """Its example is valid, as are the values and the image that it speaks of."""
+    text = (CHART / "README.md").read_text()
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    (example,) = (yaml.safe_load(block) for block in re.findall(r"(?ms)^```yaml\n(.*?)^```", text))
+    jsonschema.Draft202012Validator(json.loads(render.VALUES_SCHEMA.read_text())).validate(example)
+    assert loads(yaml.safe_dump(example["config"]), example["secrets"]).subscribers[0].name == "billing"
+    for path in re.findall(r"`((?:serve|fanout|run|image)\.\w+)`", text):
+        section, _, name = path.partition(".")
+        assert name in values[section], path
+    assert f"`{values['image']['repository']}`" in text
+
+
 def test_dashboard_arrives_whole() -> None:
     """As Grafana's sidecar finds it."""
     maps = [one for one in template("--set", "dashboard.enabled=true") if one["kind"] == "ConfigMap"]

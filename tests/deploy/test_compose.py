@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 import shutil
 import subprocess
-from pathlib import PurePosixPath
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -13,7 +17,11 @@ import yaml
 
 from gateway.cli import COMMANDS
 from gateway.config.loading import load
+from tests.broker.fixtures import kafka
 from tests.deploy.artefacts import DEPLOY, ROOT, STOP_S, run
+from tests.ports import free_port
+
+__all__ = ["kafka"]
 
 FILE = DEPLOY / "compose.yaml"
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(FILE.read_text())["services"]
@@ -30,8 +38,29 @@ def environment(service: dict[str, Any]) -> dict[str, str]:
 
 
 def test_every_part_of_the_stack_is_there() -> None:
-    """Kafka, both roles, a subscriber, Prometheus, Grafana."""
-    assert {"kafka", "serve", "fanout", "listen", "prometheus", "grafana"} == set(SERVICES)
+    """Kafka, both roles, a subscriber, Prometheus, Grafana; the profile demo adds traffic and a failing subscriber."""
+    plain = {name for name, service in SERVICES.items() if "profiles" not in service}
+    demo = {name for name, service in SERVICES.items() if service.get("profiles") == ["demo"]}
+    assert {"kafka", "serve", "fanout", "listen", "prometheus", "grafana"} == plain
+    assert {"traffic", "traffic-demo", "failing"} == demo == set(SERVICES) - plain
+
+
+def test_head_of_the_file_says_what_each_port_is_and_what_opens_it() -> None:
+    """Every published port has its row, and every variable with a default is named."""
+    text = FILE.read_text()
+    head = text.partition("name: nxcloud-gateway")[0]
+    ports = {port.split(":")[1] for service in SERVICES.values() for port in service.get("ports", ())}
+    rows = dict(re.findall(r"(?m)^#   (?:http://)?localhost:(\d+) +(\S.*)$", head))
+    assert ports == set(rows)
+    assert {"8081", "8082", "3000"} == {port for port, row in rows.items() if "ADMIN_TOKEN" in row}
+    assert all(name in head for name in re.findall(r"\$\{(\w+):-", text))
+    assert "GF_SECURITY_ADMIN_PASSWORD" in SERVICES["grafana"]["environment"]
+
+
+def test_schema_of_compose_agrees() -> None:
+    """Every key exists, also where no Docker is installed."""
+    arguments = ("--builtin-schema", "vendor.compose-spec", str(FILE))
+    run("check-jsonschema", *arguments, install="pip install check-jsonschema")
 
 
 def test_images_of_others_are_pinned_by_version() -> None:
@@ -54,12 +83,15 @@ def test_configuration_is_valid_with_the_containers_environment(name: str) -> No
     assert settings.kafka is not None
     assert ["kafka:19092"] == settings.kafka.bootstrap_servers
     assert "INTERNAL://kafka:19092" in SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
-    assert [f"http://listen:{SERVICES['listen']['command'][-1]}/"] == [one.url for one in settings.subscribers]
+    port = SERVICES["listen"]["command"].index("--port") + 1
+    urls = [f"http://{name}:{SERVICES[name]['command'][port]}/" for name in ("listen", "failing")]
+    assert urls == [one.url for one in settings.subscribers]
 
 
 def test_subscriber_checks_the_signatures_that_the_gateway_makes() -> None:
     """Both sides have one secret."""
-    assert environment(SERVICES["serve"])["DEMO_SECRET"] == environment(SERVICES["listen"])["GATEWAY_LISTEN_SECRET"]
+    for name in ("listen", "failing"):
+        assert environment(SERVICES["serve"])["DEMO_SECRET"] == environment(SERVICES[name])["GATEWAY_LISTEN_SECRET"]
 
 
 def test_nothing_is_open_to_other_machines() -> None:
@@ -117,3 +149,93 @@ def test_compose_reads_it() -> None:
     if not plugin or plugin.returncode:
         pytest.skip("docker with its compose plugin is not installed")
     run("docker", "compose", "-f", str(FILE.relative_to(ROOT)), "config", "--quiet", install="docker", is_on_ci=False)
+
+
+@dataclass
+class Stack:
+    """The gateway's containers as processes: their commands and environments, with other addresses."""
+
+    folder: Path
+    bootstrap: str
+    ports: dict[str, int] = field(default_factory=lambda: {name: free_port() for name in OURS})
+    ingest_port: int = field(default_factory=free_port)
+    processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+
+    def config(self) -> Path:
+        """The stack's configuration, with the addresses of this machine."""
+        text = (DEPLOY / "compose/config.yaml").read_text().replace("kafka:19092", self.bootstrap)
+        for name in ("listen", "failing"):
+            text = text.replace(f"http://{name}:9000/", f"http://127.0.0.1:{self.ports[name]}/")
+        path = self.folder / "config.yaml"
+        path.write_text(text)
+        return path
+
+    async def start(self, name: str, *, count: int | None = None) -> asyncio.subprocess.Process:
+        """Start what a container would run; ``count`` bounds what the demo sends."""
+        command = list(SERVICES[name]["command"])
+        if "--port" in command:
+            command[command.index("--port") + 1] = str(self.ports[name])
+        if count is not None:
+            command[command.index("--count") + 1] = str(count)
+        command = [word.replace("serve:8080", f"127.0.0.1:{self.ingest_port}") for word in command]
+        started = await self.execute(name, *command)
+        self.processes[name] = started
+        return started
+
+    async def execute(self, name: str, *command: str) -> asyncio.subprocess.Process:
+        """Start a command of the gateway in the environment of a container."""
+        own = {
+            "GATEWAY_CONFIG": str(self.config()),
+            "GATEWAY__INGEST__PORT": str(self.ingest_port),
+            "GATEWAY__ADMIN__PORT": str(self.ports[name]),
+            "GATEWAY__JOURNAL__DIR": str(self.folder / name),
+            "GATEWAY__TOPICS__PREFIX": f"compose{self.ingest_port}.",
+            "PYTHONPATH": str(ROOT),
+        }
+        pipe, merged = asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gateway", *command, cwd=self.folder, stdout=pipe, stderr=merged,
+            env={**os.environ, **environment(SERVICES[name]), **own},
+        )  # fmt: skip
+
+    async def shows(self, name: str, text: str) -> str:
+        """The next line of a process with this text in it."""
+        stream = self.processes[name].stdout
+        assert stream is not None
+        seen = ""
+        while text not in (line := (await stream.readline()).decode()):
+            seen += line
+            assert line, f"{name} ended before it had shown {text}: {seen[-2000:]}"
+        return line
+
+    async def stop(self) -> None:
+        """End them in reverse order, as an orchestrator would."""
+        for process in reversed(self.processes.values()):
+            if process.returncode is None:
+                process.terminate()
+                await process.communicate()
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_demo_delivers_to_one_subscriber_and_is_refused_by_the_other(kafka: str, tmp_path: Path) -> None:
+    """The commands of the containers, without Docker, on a real Kafka."""
+    stack = Stack(tmp_path, kafka)
+    try:
+        for name in ("listen", "failing"):
+            await stack.start(name)
+        for name in ("serve", "fanout"):
+            await stack.start(name)
+            await stack.shows(name, "gateway.started")
+        for name, count in (("traffic", 30), ("traffic-demo", 2)):
+            sender = await stack.start(name, count=count)
+            shown, _ = await sender.communicate()
+            assert sender.returncode == 0, shown.decode()
+        await stack.shows("listen", "nxcloud.sms.dr")
+        await stack.shows("failing", "nxcloud.sms.dr")
+        (command,) = re.findall(r"(?m)^#   docker compose .* exec fanout gateway (.*)$", FILE.read_text())
+        shown, _ = await (await stack.execute("fanout", *command.split())).communicate()
+        assert re.search(r"(?m)^\W*failing\b", shown.decode()), shown.decode()
+    finally:
+        await stack.stop()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 from collections.abc import Callable
 from itertools import count
+
+from tests.waiting import turn
 
 
 class Call:
@@ -58,4 +59,4 @@ class ManualClock:
 async def turns(count: int = 20) -> None:
     """Let everything that can go on without time or I/O go on."""
     for _ in range(count):
-        await asyncio.sleep(0)
+        await turn()

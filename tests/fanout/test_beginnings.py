@@ -23,6 +23,7 @@ from tests.fanout.manual_clock import ManualClock
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.running import make, plan
 from tests.fanout.scripted import OK, ScriptedSink
+from tests.waiting import until
 
 _KEPT = st.dictionaries(
     st.sampled_from(["sms.dr", "call.event", "task.status"]),
@@ -88,9 +89,10 @@ def _last(log: MemoryLog, key: str) -> Any:
 
 
 async def _written(log: MemoryLog, key: str, since: float) -> None:
-    async with asyncio.timeout(10):
-        while not log.topic(TOPIC) or _last(log, key).get("sms.dr", {}).get("since") != since:
-            await asyncio.sleep(0.01)
+    def is_so() -> bool:
+        return bool(log.topic(TOPIC)) and _last(log, key).get("sms.dr", {}).get("since") == since
+
+    await until(is_so, within_s=10)
 
 
 @pytest.mark.timeout(30)
@@ -140,9 +142,11 @@ async def test_removed_and_added_again_it_begins_anew(boards: Callable[..., Any]
     other = await boards(log)
     await _written(log, "billing/start", 100.0)
     one.drop("billing")
-    async with asyncio.timeout(10):
-        while await other.begins("billing"):
-            await asyncio.sleep(0.01)
+
+    async def has_none() -> bool:
+        return not await other.begins("billing")
+
+    await until(has_none, within_s=10)
     one.apply("billing", {"sms.dr": 900.0})
     await _written(log, "billing/start", 900.0)
     assert (await one.begins("billing"))["sms.dr"].since == 900.0
@@ -164,12 +168,9 @@ async def test_a_topic_that_appears_after_the_opening_is_noted_before_its_events
     beginning = Beginning(asked, on_opened)
     reader = make(log, sink, plan(topics=("sms.dr", "call.event")), beginning=beginning)
     reader.start()
-    async with asyncio.timeout(10):
-        while len(sink.delivered) < 1:
-            await asyncio.sleep(0.01)
-        await log.append([Entry("sms.dr", "k", "1" * 32, b"{}")])
-        while len(sink.delivered) < 2:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(sink.delivered) >= 1, within_s=10)
+    await log.append([Entry("sms.dr", "k", "1" * 32, b"{}")])
+    await until(lambda: len(sink.delivered) >= 2, within_s=10)
     await reader.stop(1.0)
     known = {"call.event": "memory/1"}
     assert noted == [(known, 0), (known | {"sms.dr": "memory/1"}, 1)]

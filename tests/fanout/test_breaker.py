@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import time
 from random import Random
 
@@ -20,7 +19,7 @@ from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver
 from tests.fanout.running import make, plan, running
 from tests.fanout.scripted import DOWN, OK, ScriptedSink
-from tests.fanout.test_reader import until
+from tests.waiting import turn, until
 
 POLICY = BreakerPolicy(
     failure_rate=0.5, window_s=60.0, min_attempts=10, min_events=3, first_open_s=5.0, max_open_s=60.0
@@ -59,6 +58,29 @@ def test_few_failures_among_many_successes_do_not_open_it() -> None:
     one = breaker()
     for number in range(1000):
         one.record(f"e{number}", is_success=number % 3 != 0, now=number / 100)
+    assert one.state == "closed"
+
+
+def test_failures_in_turn_open_it_whatever_succeeded_before() -> None:
+    """A minute of successes does not keep a subscriber up that has refused everything for a second."""
+    one = breaker()
+    for number in range(1000):
+        one.record(f"ok{number}", is_success=True, now=0.0)
+    fail(one, 20, now=0.5)
+    assert one.state == "closed"
+    assert one.record("e20", is_success=False, now=1.5)
+    assert one.state == "open"
+
+
+@pytest.mark.parametrize("event", ["ok", "e1"])
+def test_failures_of_a_second_are_no_outage_with_a_success_among_them_or_of_one_event(event: str) -> None:
+    """Neither a subscriber that takes some nor a single bad event opens it by failures in turn."""
+    one = breaker()
+    for number in range(1000):
+        one.record(f"ok{number}", is_success=True, now=0.0)
+    for number in range(30):
+        failed = "e1" if event == "e1" else f"e{number}"
+        one.record(failed, is_success=event == "ok" and number % 5 == 0, now=1.0 + number / 10)
     assert one.state == "closed"
 
 
@@ -138,7 +160,7 @@ async def test_an_hour_of_outage_makes_no_storm_copies_nothing_and_loses_no_orde
         clock.advance_to(until)
     during = sink.attempts
     assert reader.flow.seen in {"open", "half_open"}
-    assert 10 <= during <= 32 + 10 + 3600 / 30
+    assert 10 <= during <= 32 + 10 + 3600 / 4  # a probe each 4 to 8 seconds
     assert {name.split(".")[0] for name in log.records} == {"events-0"}
     assert reader.outstanding <= reader.plan.window.max_events
     is_down = False
@@ -212,7 +234,7 @@ async def test_an_open_breaker_outlives_a_restart() -> None:
     assert again.flow.seen == "closed"
     for asked in after.asked:
         asked.answer.set_result(OK)
-    await asyncio.sleep(0)
+    await turn()
     await again.stop(0.1)
 
 

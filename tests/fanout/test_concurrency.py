@@ -99,7 +99,7 @@ async def test_a_subscriber_that_takes_four_at_a_time_gets_about_four() -> None:
         if receiver.in_flight.total() > 4:
             refused += 1
             return web.Response(status=429)
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(0.002)  # a slow subscriber
         return web.Response()
 
     log = MemoryLog()

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.fanout.deadlines import Deadlines
 from tests.fanout.manual_clock import ManualClock, turns
+from tests.waiting import turn
 
 
 async def attempt(deadlines: Deadlines, answered: asyncio.Future[None]) -> str:
@@ -26,7 +27,7 @@ async def attempt(deadlines: Deadlines, answered: asyncio.Future[None]) -> str:
 async def begun(deadlines: Deadlines) -> tuple[asyncio.Task[str], asyncio.Future[None]]:
     answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(attempt(deadlines, answered))
-    await asyncio.sleep(0)
+    await turn()
     return task, answered
 
 
@@ -88,7 +89,7 @@ async def test_an_answer_in_the_same_turn_as_the_deadline_does_not_cancel_what_c
 
     async def work() -> str:
         outcome = await attempt(deadlines, answered)
-        await asyncio.sleep(0)  # a cancellation left over would end the task here
+        await turn()  # a cancellation left over would end the task here
         return outcome
 
     answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -21,7 +21,7 @@ from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver, ok, status
 from tests.fanout.running import SECRET
-from tests.fanout.test_reader import until
+from tests.waiting import until
 
 
 def subscriber(name: str, url: str = "", **options: object) -> Subscriber:
@@ -73,11 +73,11 @@ async def test_dead_and_hanging_subscribers_do_not_change_the_rate_of_a_healthy_
     """Before and during, in one run: within 10 %. The receiver's delay is the pace, not this machine."""
 
     async def paced(_: Post) -> web.StreamResponse:
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # a slow subscriber
         return web.Response()
 
     async def hang(_: Post) -> web.StreamResponse:
-        await asyncio.sleep(30)
+        await asyncio.sleep(30)  # one that hangs
         return web.Response()
 
     log = MemoryLog()
@@ -120,7 +120,7 @@ async def test_apply_leaves_the_unchanged_alone_and_changes_the_rest() -> None:
             await after.until_delivered(10)
             await new.until_delivered(20)
             assert untouched is fanout._running["kept"][1]
-            assert ["kept", "moved", "new"] == [one.name for one in await fanout.status()]
+            assert ["kept", "moved", "new"] == [one.name for one in fanout.statuses()]
     assert (10, 10) == (len(gone.posts), len(before.posts))
     assert 0 == repeats([post.id for post in before.posts + after.posts])
 
@@ -185,16 +185,14 @@ async def test_paused_outlives_a_restart_and_holds_in_every_process() -> None:
             fanout.pause("billing")
         other = FanOut(log, [settings], load_wait_s=0.01, instance="other", metrics=Metrics(CollectorRegistry()))
         async with running(log, settings) as fanout:
-            assert ["paused"] == [one.state for one in await fanout.status()]
+            assert ["paused"] == [one.state for one in fanout.statuses()]
             await log.append(entries(5))
             other.start()
             await other.is_started.wait()
-            assert ["paused"] == [one.state for one in await other.status()]
+            assert ["paused"] == [one.state for one in other.statuses()]
             fanout.resume("billing")
             await receiver.until_delivered(5)
-            async with asyncio.timeout(10):
-                while (await other.status())[0].state != "closed":
-                    await asyncio.sleep(0.01)
+            await until(lambda: other.statuses()[0].state == "closed", within_s=10)
             await other.stop(1.0)
 
 
@@ -209,7 +207,7 @@ async def test_a_stop_by_410_outlives_a_restart_and_ends_with_a_new_address() ->
             await until(lambda: fanout._running["billing"][1].flow.seen == "stopped")
         gone.answer = ok
         async with running(log, settings) as fanout:
-            assert [("stopped", "gone")] == [(one.state, one.stopped) for one in await fanout.status()]
+            assert [("stopped", "gone")] == [(one.state, one.stopped) for one in fanout.statuses()]
             await fanout.apply([subscriber("billing", new.url)])
             await new.until_delivered(5)
     assert 1 == len(gone.posts)
@@ -260,6 +258,41 @@ async def test_stop_cuts_slow_attempts_where_others_share_the_log() -> None:
         assert SETTLE_S <= time.monotonic() - started < 30.0
         hold.set()
     assert not log.committed.get(("gateway.slow", "events-0"))
+
+
+async def test_who_is_quick_is_delivered_to_while_a_slow_one_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where others share the log: its events would wait for a slow attempt, and then for the process to come back."""
+    monkeypatch.setattr("gateway.fanout.fanout.SETTLE_S", 60.0)
+    is_over = asyncio.Event()
+
+    async def hang(_: Post) -> web.StreamResponse:
+        await is_over.wait()
+        return web.Response()
+
+    log = MemoryLog()
+    async with Receiver(hang) as slow, Receiver() as quick:
+        fanout = FanOut(
+            log,
+            [subscriber("slow", slow.url), subscriber("quick", quick.url)],
+            keeps_times=True,
+            load_wait_s=0.01,
+            metrics=Metrics(CollectorRegistry()),
+        )
+        fanout.start()
+        await fanout.is_started.wait()
+        await log.append([entry(1)])
+        await slow.until(lambda: len(slow.posts) == 1)
+        await quick.until_delivered(1)
+        stopping = asyncio.create_task(fanout.stop(60.0))
+        await until(lambda: "slow" not in fanout._running)
+        await log.append([entry(2, "another")])
+        await quick.until_delivered(2)
+        assert not stopping.done()
+        is_over.set()
+        await stopping
+        assert len(slow.posts) == 1
+    assert log.committed["gateway.slow", "events-0"] == 1
+    assert log.committed["gateway.quick", "events-0"] == 2
 
 
 async def test_stop_while_the_log_does_not_answer_takes_seconds() -> None:

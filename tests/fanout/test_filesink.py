@@ -14,7 +14,7 @@ from gateway.log import Record
 from tests.fanout.events import entries, in_order
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.running import make, plan
-from tests.fanout.test_reader import until
+from tests.waiting import until
 
 GROUP = "gateway.billing"
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.fanout.attempt import HEAD_BYTES
 from gateway.fanout.http_answer import MAX_HEAD_BYTES, MAX_INTERIM, MAX_RESPONSE_BYTES, Answer, NotHttp
+from tests.effort import examples
 
 #: What may follow a status line and is wrong; ``b"\r\n"`` ends the head.
 FLAWS: dict[str, bytes] = {
@@ -57,7 +58,7 @@ def read(data: bytes, *cuts: int) -> Answer:
 @pytest.mark.parametrize(
     "line", [b"200 OK", b"201 ", b"202", b"204 No Content", b"299 \xff\xfe", b"503 Busy", b"410 Gone"]
 )
-@settings(max_examples=10)
+@settings(max_examples=examples(10))
 @given(cuts=st.lists(st.integers(0, 9000), max_size=4))
 def test_a_flaw_leaves_the_status(line: bytes, flaw: bytes, cuts: list[int]) -> None:
     """Whatever follows the status line, and wherever the bytes are split, the status is the answer."""
@@ -85,7 +86,7 @@ def test_status_lines_that_are_not_quite_right_count(line: bytes) -> None:
         b"HTTP/1.1 099 x\r\n",
     ],
 )
-@settings(max_examples=10)
+@settings(max_examples=examples(10))
 @given(cuts=st.lists(st.integers(0, 20), max_size=3))
 def test_what_has_no_status_is_not_http(data: bytes, cuts: list[int]) -> None:
     """It is refused at once, and not waited for until the time is up."""

@@ -26,11 +26,11 @@ async def test_eight_healthy_ones_beside_a_dead_and_a_very_slow_one() -> None:
     """Rate, and p99 of the time from the log to the answer, of eight healthy ones, before and during: within 10 %."""
 
     async def paced(_: Post) -> web.StreamResponse:
-        await asyncio.sleep(PACE_S)
+        await asyncio.sleep(PACE_S)  # a subscriber's pace
         return web.Response()
 
     async def very_slow(_: Post) -> web.StreamResponse:
-        await asyncio.sleep(10)
+        await asyncio.sleep(10)  # a very slow subscriber
         return web.Response()
 
     log = MemoryLog()
@@ -68,7 +68,7 @@ async def test_slow_receivers_get_nothing_twice() -> None:
     delay_s = iter([3.0, 4.0, 5.0] * 100)
 
     async def slowly(_: Post) -> web.StreamResponse:
-        await asyncio.sleep(next(delay_s))
+        await asyncio.sleep(next(delay_s))  # a slow subscriber
         return web.Response()
 
     log = MemoryLog()

@@ -80,11 +80,11 @@ async def test_paused_stays_paused_over_a_restart(tmp_path: Path) -> None:
             fanout.pause("billing")
         async with gateway(tmp_path, settings) as (journal, fanout):
             await journal.append(entries(3))
-            assert [one.state for one in await fanout.status()] == ["paused"]
+            assert [one.state for one in fanout.statuses()] == ["paused"]
             fanout.resume("billing")
             await receiver.until_delivered(3)
         async with gateway(tmp_path, settings) as (_, fanout):
-            assert [one.state for one in await fanout.status()] == ["closed"]
+            assert [one.state for one in fanout.statuses()] == ["closed"]
 
 
 async def test_a_stream_resumes_from_the_journal(tmp_path: Path) -> None:

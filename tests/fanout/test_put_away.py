@@ -20,7 +20,8 @@ from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver, status
 from tests.fanout.running import make, plan, running, webhook
-from tests.fanout.test_reader import GROUP, QUICK, until
+from tests.fanout.test_reader import GROUP, QUICK
+from tests.waiting import until
 
 
 async def test_given_up_events_become_dead_letters_with_their_story() -> None:

@@ -22,16 +22,10 @@ from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver, ok, status
 from tests.fanout.running import make, plan, retry_topics, running
 from tests.fanout.scripted import DOWN, OK, ScriptedSink
+from tests.waiting import until
 
 GROUP = "gateway.billing"
 QUICK = RetryPolicy(attempts=3, first_delay_s=0.01, max_delay_s=0.02)
-
-
-async def until(is_so: object, *, within_s: float = 10.0) -> None:
-    """Wait for what no signal tells, such as a commit."""
-    async with asyncio.timeout(within_s):
-        while not is_so():  # type: ignore[operator]
-            await asyncio.sleep(0.002)
 
 
 async def pass_by(clock: ManualClock, seconds: float) -> None:
@@ -66,7 +60,7 @@ async def test_order_per_key_at_concurrency_32_is_8_times_faster_than_1() -> Non
         rng = Random(5)
 
         async def slowly(_: Post) -> web.StreamResponse:
-            await asyncio.sleep(rng.uniform(0.005, 0.035))
+            await asyncio.sleep(rng.uniform(0.005, 0.035))  # a subscriber of uneven speed
             return web.Response()
 
         log = MemoryLog()

@@ -17,6 +17,7 @@ from gateway.fanout.breaker import BreakerPolicy
 from gateway.fanout.partition_queue import Window
 from gateway.fanout.retry import RetryPolicy
 from gateway.log import Record
+from tests.effort import examples
 from tests.fanout.events import entry
 from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryCursors, MemoryLog
@@ -252,6 +253,6 @@ def _number(value: bytes) -> int:
 
 
 ReaderMachine.TestCase.settings = settings(
-    max_examples=120, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(40), stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
 test_reader_keeps_its_promises = pytest.mark.timeout(300)(ReaderMachine.TestCase)

@@ -14,7 +14,7 @@ from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Receiver, ok, status
 from tests.fanout.running import make, plan, running, webhook
 from tests.fanout.test_fanout import subscriber
-from tests.fanout.test_reader import until
+from tests.waiting import until
 
 CLOCK = SystemClock()
 BILLING = subscriber("billing", "http://127.0.0.1:1/")

@@ -18,6 +18,7 @@ from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.retry import RetryPolicy
 from gateway.fanout.retry_moves import LATE_S
 from gateway.log import Record
+from tests.effort import examples
 from tests.fanout.events import entry
 from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
@@ -265,6 +266,6 @@ class RetryMachine(RuleBasedStateMachine):
 
 
 RetryMachine.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(25), stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
 test_retry_topics_keep_their_promises = pytest.mark.timeout(300)(RetryMachine.TestCase)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ from gateway.fanout.retry_takeover import Takeover, owner, take_over, tier
 from gateway.log import Appended, Entry, Record
 from gateway.log.journal import Journal, Retention
 from tests.fanout.events import entry
-from tests.fanout.manual_clock import ManualClock
+from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryCursors, MemoryLog
 from tests.fanout.receiver import Receiver
 from tests.fanout.running import retry_topics
 from tests.fanout.test_fanout import subscriber
 from tests.fanout.test_on_journal import gateway
-from tests.fanout.test_reader import until
+from tests.waiting import until
 
 OLD = "retry.billing.60s"
 
@@ -152,6 +153,38 @@ async def test_what_is_beside_the_event_moves_with_it() -> None:
     assert (entry(1).key, entry(1).value, True) == (found[1].key, found[1].value, said[3].is_replay)
     await Takeover(log, topics, known=lambda: ["billing"], is_shared=False, clock=clock).look()
     assert 4 == sum(len(log.topic(name)) for name in ("retry.60s", "retry.3600s", "replay"))
+
+
+async def test_of_several_processes_the_one_with_the_first_partition_of_replay_does_it() -> None:
+    """It looks as soon as it has it, and again and again; another one, and one that has lost it, does nothing."""
+    clock = ManualClock()
+    log = MemoryLog(now=clock.now)
+    await log.append([old(1)])
+    topics = retry_topics(log, clock=clock, tiers=(60.0,))
+    topics.apply([60.0])
+    (replay,) = (feed for feed in topics.feeds if feed.topic == retry_records.REPLAY)
+    running = asyncio.create_task(Takeover(log, topics, known=lambda: ["billing"], is_shared=True, clock=clock).run())
+
+    async def moved() -> int:
+        await turns(100)
+        return len(log.topic("retry.60s"))
+
+    replay.assigned({"replay-1": 0})
+    assert 0 == await moved()
+    replay.assigned({"replay-0": 0})
+    assert 1 == await moved()
+    await log.append([old(2)])
+    assert 1 == await moved()
+    clock.advance(60.0)
+    assert 2 == await moved()
+    await replay.revoked(["replay-0"])
+    await log.append([old(3)])
+    clock.advance(600.0)
+    assert 2 == await moved()
+    replay.assigned({"replay-0": 0})
+    assert 3 == await moved()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_on_the_journal_old_topics_are_delivered_once_after_an_upgrade(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ from tests.fanout.receiver import Receiver
 from tests.fanout.running import make, plan, retry_topics
 from tests.fanout.scripted import DOWN, OK, ScriptedSink
 from tests.fanout.test_fanout import running, subscriber
-from tests.fanout.test_reader import pass_by, until
+from tests.fanout.test_reader import pass_by
+from tests.waiting import until
 
 GROUP = "gateway.retry"
 

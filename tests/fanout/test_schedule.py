@@ -10,6 +10,7 @@ from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.job import Job
 from gateway.fanout.schedule import JobState, Schedule
 from gateway.log import Record
+from tests.effort import examples
 
 
 class Id(str):
@@ -60,6 +61,25 @@ def test_waiting_for_retry_blocks_the_key_only() -> None:
     assert ([2], 10.0, 1) == (drain(schedule), schedule.next_due(), schedule.waiting)
     assert [0] == drain(schedule, 10.0)
     assert 0 == schedule.waiting
+
+
+def test_when_the_subscriber_is_back_retries_go_in_the_order_of_the_log() -> None:
+    """Whatever they waited for and whenever they were due; one that is due much later keeps its time."""
+    schedule = Schedule(by_key=True)
+    jobs = [retried(job(number, f"k{number}")) for number in range(5)]
+    for one in jobs:
+        schedule.offer(one, 0.0)
+    taken = [schedule.take(0.0) for _ in jobs]
+    for one, due in zip(taken, (8.0, 3.0, 61.5, 2.0, 5.0), strict=True):
+        assert one is not None
+        schedule.postpone(one, due)
+    first = schedule.take(2.5)
+    assert first is jobs[3]
+    schedule.give_back(first)
+    schedule.discard(jobs[4])
+    schedule.hurry(2.5, 10.0)
+    assert ([0, 1, 3], 61.5, 1) == (drain(schedule, 2.5), schedule.next_due(), schedule.waiting)
+    assert [2] == drain(schedule, 61.5)
 
 
 def test_an_event_for_later_has_no_key_yet() -> None:
@@ -126,7 +146,7 @@ def test_an_event_that_failed_a_probe_lets_the_others_probe_first() -> None:
     assert [1, 2, 0] == [one.record.offset for one in probes if one is not None]
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(80))
 @given(
     jobs=st.lists(st.tuples(st.booleans(), st.floats(0.0, 9.0), st.integers(0, 3)), min_size=1, max_size=20),
     is_probe=st.booleans(),
@@ -155,7 +175,7 @@ def test_who_goes_first(jobs: list[tuple[bool, float, int]], is_probe: bool) -> 
     assert [] == left
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(80))
 @given(count=st.integers(2, 12), bad=st.integers(0, 11), is_new=st.booleans())
 def test_a_bad_event_cannot_keep_the_breaker_open(count: int, bad: int, is_new: bool) -> None:
     """One event fails whenever it is tried and is due again at once: another one is tried at the second probe."""
@@ -178,10 +198,10 @@ def test_a_bad_event_cannot_keep_the_breaker_open(count: int, bad: int, is_new: 
     assert {bad} != set(tried)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 @given(data=st.data())
 def test_any_interleaving_keeps_the_order_of_each_key(data: st.DataObject) -> None:
-    """Offer, take, finish, postpone, give back, discard and time in any order: never two of one key in flight,
+    """Offer, take, finish, postpone, give back, discard, hurry and time in any order: never two of one key in flight,
     each key in order, and everything that was not discarded goes out.
     """
     schedule = Schedule(by_key=True)
@@ -192,7 +212,7 @@ def test_any_interleaving_keeps_the_order_of_each_key(data: st.DataObject) -> No
     kept = 0
     for _ in range(data.draw(st.integers(0, 80))):
         match data.draw(
-            st.sampled_from(["offer", "offer", "take", "take", "finish", "postpone", "give", "drop", "time"])
+            st.sampled_from(["offer", "offer", "take", "take", "finish", "postpone", "give", "drop", "time", "hurry"])
         ):
             case "offer":
                 one = job(number, data.draw(st.sampled_from("abc")))
@@ -223,6 +243,8 @@ def test_any_interleaving_keeps_the_order_of_each_key(data: st.DataObject) -> No
                 schedule.discard(gone)
                 assert gone.state is JobState.GONE
                 kept -= 1
+            case "hurry":
+                schedule.hurry(now, data.draw(st.floats(0.0, 5.0)))
             case "time":
                 now += data.draw(st.floats(0.0, 3.0))
     while flight or waiting_room:

@@ -17,6 +17,7 @@ from gateway.log import Appended, Entry, EventLog
 from gateway.log.journal import Journal, Retention
 from tests.fanout.manual_clock import ManualClock
 from tests.fanout.memory_log import MemoryLog
+from tests.waiting import turn
 
 WELL, DOWN = Lasting(), Lasting(opened_at=1.0, open_s=0.2)
 
@@ -47,7 +48,7 @@ async def test_a_state_that_changes_back_while_it_is_written_leaves_the_loop_to_
     board.put("a", DOWN)
     async with asyncio.timeout(5):
         while not log.records.get(TOPIC):
-            await asyncio.sleep(0)
+            await turn()
     log.may_go.clear()
     log.is_asked.clear()
     board.put("a", WELL)
@@ -57,7 +58,7 @@ async def test_a_state_that_changes_back_while_it_is_written_leaves_the_loop_to_
     log.may_go.set()
     started = time.monotonic()
     for _ in range(20):  # a writer that spins never lets this go on, until the test's time is over
-        await asyncio.sleep(0)
+        await turn()
     assert time.monotonic() - started < 5
     await board.stop()
     assert orjson.loads(log.records[TOPIC][-1].value)["opened_at"] is None
@@ -100,7 +101,7 @@ async def test_what_was_kept_is_read_to_its_end_before_subscribers_begin() -> No
 async def _known(board: StateBoard, name: str, paused: bool) -> None:
     async with asyncio.timeout(5):
         while board.get(name).paused is not paused:
-            await asyncio.sleep(0)
+            await turn()
 
 
 async def _pair(log: MemoryLog, clocks: tuple[Clock, Clock]) -> tuple[StateBoard, StateBoard]:
@@ -141,7 +142,7 @@ async def test_words_at_the_same_time_end_as_one() -> None:
     log.may_go.set()
     async with asyncio.timeout(5):
         while one.get("billing") != two.get("billing") or len(log.records.get(TOPIC, ())) < 2:
-            await asyncio.sleep(0)
+            await turn()
     await one.stop()
     await two.stop()
     last = orjson.loads(log.records[TOPIC][-1].value)

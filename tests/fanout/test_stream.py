@@ -23,6 +23,7 @@ from tests.fanout.events import entries, entry
 from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.test_fanout import subscriber
+from tests.waiting import turn
 
 
 def stream(log: MemoryLog, **options: object) -> EventStream:
@@ -95,7 +96,7 @@ async def test_a_narrow_filter_on_a_busy_topic_is_broken_by_comments_too() -> No
     async def busy() -> None:
         while True:
             await log.append(entries(50))
-            await asyncio.sleep(0)
+            await turn()
 
     traffic = asyncio.create_task(busy())
     async with asyncio.timeout(10):

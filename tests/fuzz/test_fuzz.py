@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from tests.components import missing
+from tests.effort import IS_NIGHTLY
 from tests.fuzz.seeds import inputs
 from tests.fuzz.targets import TARGETS
 
 #: It begins with the kept inputs, and what it finds new in the first seconds is most of what a minute finds.
-SECONDS = int(os.environ.get("GATEWAY_TEST_FUZZ_SECONDS") or 15)
+SECONDS = int(os.environ.get("GATEWAY_TEST_FUZZ_SECONDS") or (300 if IS_NIGHTLY else 4))
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,26 +15,17 @@ import orjson
 import yaml
 
 from tests.ports import free_port
+from tests.waiting import until_so
 
 Where = Callable[[dict[str, Any]], bool]
-#: Process ids of those that run: a test that fails leaves none behind.
-_RUNNING: set[int] = set()
-
-
-@atexit.register
-def _kill_what_is_left() -> None:
-    for pid in _RUNNING:
-        kill_all(pid)
 
 
 def kill_all(supervisor: int) -> None:
     """SIGKILL of a supervisor and its children. It is stopped before, so that it starts none in between."""
     with suppress(ProcessLookupError):
         os.kill(supervisor, signal.SIGSTOP)
-        for _ in range(1000):
-            if _state(supervisor) in "TZX":
-                break
-            time.sleep(0.001)  # it runs on another processor; a stop has no event for those who are not its parent
+        with suppress(TimeoutError):  # a stop has no event for those who are not its parent
+            until_so(lambda: _state(supervisor) in "TZX", within_s=1.0, look_s=0.002)
         for pid in (*children_of(supervisor), supervisor):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -134,7 +123,6 @@ class GatewayProcess:
             sys.executable, *arguments,
             stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, limit=2**20, **options,
         )  # fmt: skip
-        _RUNNING.add(self.process.pid)
         self._reading = asyncio.create_task(self._read())
         self._reading.add_done_callback(lambda _: self._said.set())
 
@@ -198,7 +186,6 @@ class GatewayProcess:
         assert self.process is not None
         assert self._reading is not None
         code = await self.process.wait()
-        _RUNNING.discard(self.process.pid)
         await self._reading
         return code
 

@@ -20,6 +20,7 @@ from tests.broker.cluster import Cluster
 from tests.broker.fixtures import broker
 from tests.gateway.process import GatewayProcess
 from tests.gateway.subscriber import Subscriber
+from tests.waiting import until
 
 __all__ = ["broker"]
 
@@ -114,6 +115,4 @@ async def test_an_outage_is_one_line_at_its_begin_one_a_period_and_one_at_its_en
 
 async def _count(lines: list[dict[str, Any]], event: str, count: int) -> None:
     """Wait for so many lines of this name: a log has no event for those who read it."""
-    async with asyncio.timeout(90):
-        while sum(line["event"] == event for line in lines) < count:
-            await asyncio.sleep(0.1)
+    await until(lambda: sum(line["event"] == event for line in lines) >= count, within_s=90)

@@ -22,6 +22,7 @@ from gateway.log.journal.lock import FolderLock
 from gateway.process import _run
 from gateway.sockets import listen_locally
 from tests.gateway.conftest import MakeGateway, MakeSubscriber, to
+from tests.waiting import turn
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -95,7 +96,7 @@ async def test_stop_may_come_before_the_start_is_over(tmp_path: Path) -> None:
     path.write_text(f"journal: {{dir: {tmp_path}/data}}\ningest: {{port: 0}}\nadmin: {{port: 0}}\n")
     ready: list[Mapping[str, object]] = []
     running = asyncio.create_task(_run(lambda: App(load(path, {}), path), ready.append))
-    await asyncio.sleep(0)  # the handlers are set in its first step
+    await turn()  # the handlers are set in its first step
     assert not ready
     os.kill(os.getpid(), signal.SIGTERM)
     assert await running == 0
@@ -114,8 +115,8 @@ async def test_start_that_waits_for_another_process_is_broken_off(tmp_path: Path
         running = asyncio.create_task(_run(make, lambda facts: pytest.fail(f"it is ready: {facts}")))
         async with asyncio.timeout(5):
             while not any(task.get_name() == "start" for task in asyncio.all_tasks()):
-                await asyncio.sleep(0)
-            await asyncio.sleep(0)  # its first step ends where it waits for the lock
+                await turn()
+            await turn()  # its first step ends where it waits for the lock
             os.kill(os.getpid(), signal.SIGTERM)
             assert await running == 0
     finally:

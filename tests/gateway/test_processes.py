@@ -19,6 +19,7 @@ from gateway.log.journal import EVENTS, Journal, Retention
 from tests.gateway.conftest import MakeGateway, MakeSubscriber, to
 from tests.gateway.process import GatewayProcess, memory_bytes
 from tests.hostile.test_neighbours import healthy
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -146,13 +147,14 @@ async def stored(gateway: GatewayProcess) -> Counter[str]:
 
 async def readiness(gateway: GatewayProcess, status: int) -> dict[str, str]:
     """Ask until the gateway is as ready as this; what each check says."""
-    async with asyncio.timeout(30), aiohttp.ClientSession() as session:
-        while True:
+    async with aiohttp.ClientSession() as session:
+
+        async def look() -> dict[str, str]:
             async with session.get(f"{gateway.admin_url}/readyz") as answer:
-                found: dict[str, str] = (await answer.json())["checks"]
-                if answer.status == status:
-                    return found
-            await asyncio.sleep(0.1)
+                checks: dict[str, str] = (await answer.json())["checks"]
+                return checks if answer.status == status else {}
+
+        return await until(look, within_s=30)
 
 
 async def samples(gateway: GatewayProcess) -> list[Any]:

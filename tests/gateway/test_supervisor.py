@@ -18,6 +18,7 @@ import pytest
 from gateway.errors import ConfigError
 from gateway.sockets import listen
 from tests.gateway.process import GatewayProcess
+from tests.waiting import until
 
 Stages = list[list[tuple[str, str]]]
 QUICK = {"first_pause_s": 0.05, "stop_s": 5.0}
@@ -171,9 +172,7 @@ async def test_a_child_that_keeps_dying_is_started_ever_more_slowly(tmp_path: Pa
             await one.logged("process.ready", count=count)
             os.kill(await one.child("log"), signal.SIGKILL)
         await one.logged("process.ready", count=5)
-        healthy = asyncio.get_running_loop().time() + 0.6
-        while asyncio.get_running_loop().time() < healthy:
-            await asyncio.sleep(healthy - asyncio.get_running_loop().time())
+        await asyncio.sleep(0.6)  # a long life: longer than healthy_s
         os.kill(await one.child("log"), signal.SIGKILL)
         await one.logged("process.died", count=5)
         pauses = [line["restart_in_s"] for line in one.lines if line["event"] == "process.died"]
@@ -193,12 +192,12 @@ async def test_sigterm_ends_all(tmp_path: Path) -> None:
 
 
 async def test_ctrl_c_before_the_start_ends_all(tmp_path: Path) -> None:
-    """Also while a stage is waited for."""
+    """Also while a stage is waited for; the exit code is that of every command that Ctrl-C stops."""
     async with supervised(tmp_path, [[("log", "late")], [("deliver", "well")]]) as one:
         await one.logged("process.started")
         os.kill(one.pid, signal.SIGINT)
         os.kill(await one.child("log"), signal.SIGUSR1)
-        assert await one.code() == 0
+        assert await one.code() == 130
         assert ["process.started log"] == one.told("process.started")
 
 
@@ -208,8 +207,8 @@ async def test_a_child_that_does_not_stop_is_killed(tmp_path: Path) -> None:
     async with supervised(tmp_path, [[("log", "stubborn"), ("deliver", "well"), ("other", "well")]], stop_s=0.3) as one:
         await one.logged("gateway.started")
         os.kill(await one.child("deliver"), signal.SIGSTOP)
-        while _state(await one.child("deliver")) != "T":  # otherwise SIGTERM may be first, and it ends by itself
-            await asyncio.sleep(0.01)
+        stopped = await one.child("deliver")
+        await until(lambda: _state(stopped) == "T")  # otherwise SIGTERM may be first, and it ends by itself
         os.kill(one.pid, signal.SIGTERM)
         assert await one.code() == 1
         assert ["process.killed log", "process.killed deliver"] == one.told("process.killed")

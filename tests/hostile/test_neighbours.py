@@ -123,7 +123,7 @@ class SlowSender:
         Senders begin one after the other: in step, the burst of their bytes would keep this process from noticing the
         answers that it measures.
         """
-        await asyncio.sleep(after_s)
+        await asyncio.sleep(after_s)  # senders begin one after the other
         self._started = time.monotonic()
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
         answered = asyncio.create_task(self._reader.read(1))

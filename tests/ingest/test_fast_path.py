@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gateway.config.settings import Ingest
 from gateway.ingest.endpoints import Endpoints, endpoints
 from gateway.ingest.plain_post import PlainHeads
+from tests.effort import examples
 from tests.ingest.test_contract import DR, NXLINK, TASK, TASK_HEADERS
 from tests.ingest.wire import Outcome, talk
 from tests.senders.samples import documented_paths
@@ -193,7 +194,7 @@ def conversations(draw: st.DrawFn) -> list[bytes]:
     return [part for chunk, pause in zip(chunks, pauses, strict=True) for part in ((chunk, b"") if pause else (chunk,))]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(chunks=conversations(), patience_s=st.sampled_from([0.0, 60.0]))
 @example(chunks=[PLAIN["receipt"] * 5], patience_s=60.0)
 @example(chunks=[b"", b"\r\n", PLAIN["receipt"]], patience_s=60.0)
@@ -205,7 +206,7 @@ def test_both_ways_answer_store_and_count_the_same(
     assert ordinary == fast
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(data=st.binary(max_size=120).map(lambda raw: re.sub(rb"^", b"POST /", raw, count=1)))
 def test_any_bytes_are_answered_the_same(runner: asyncio.Runner, data: bytes) -> None:
     fast, ordinary = runner.run(both([data]))

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from tests.ingest.conftest import Running, Serve, read_reply
+from tests.waiting import turn
 
 BODY = b"messageid=%s&status=2"
 
@@ -70,7 +71,7 @@ async def test_raw_spaces_are_mended_wherever_a_request_begins(serve: Serve, bet
         reader, writer = await asyncio.open_connection("127.0.0.1", again.port)
         for at in range(0, len(data), size):
             writer.write(data[at : at + size])
-            await asyncio.sleep(0)
+            await turn()
         async with asyncio.timeout(10):
             assert [200] * 5 == [(await read_reply(reader)).status for _ in range(5)]
         writer.close()

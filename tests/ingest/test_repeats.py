@@ -23,6 +23,8 @@ from gateway.ingest.intake import Intake, Pending, prepare
 from gateway.log.journal import Journal, Retention
 from gateway.telemetry.metrics import METRICS
 from gateway.telemetry.tracing import Spans
+from tests.effort import examples
+from tests.waiting import turn
 
 NOW = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -63,7 +65,7 @@ class Gateway:
             appended = await asyncio.shield(one.durable)
             before = counts()
             self.intake.settled(PARCELS, one, appended)
-            await asyncio.sleep(0)  # counted once a turn
+            await turn()  # counted once a turn
             outcomes += [name for name, count in counts().items() if count != before.get(name, 0.0)]
         return outcomes
 
@@ -137,7 +139,7 @@ async def test_nothing_is_counted_or_traced_of_what_the_log_refused(tmp_path: Pa
 bodies = st.lists(st.integers(0, 9), min_size=1, max_size=4).map(orjson.dumps)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.lists(st.lists(bodies, min_size=1, max_size=4), min_size=1, max_size=4))
 def test_exactly_the_first_of_each_event_is_stored_and_traced(turns: list[list[bytes]]) -> None:
     """A callback is a repeat when all its events were there before it, in earlier turns or in its own."""
@@ -146,13 +148,13 @@ def test_exactly_the_first_of_each_event_is_stored_and_traced(turns: list[list[b
         gateway = Gateway(folder)
         await gateway.journal.start()
         first: dict[str, None] = {}
-        for turn in turns:
+        for together in turns:
             expected: list[str] = []
-            for body in turn:
+            for body in together:
                 made = ids(body)
                 expected.append("repeated" if first.keys() >= set(made) else "accepted")
                 first |= dict.fromkeys(made)
-            assert expected == await gateway.turn(turn)
+            assert expected == await gateway.turn(together)
         assert list(first) == await gateway.stored() == gateway.traced()
         await gateway.journal.stop()
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.ingest.request_line import mended
 from tests.ingest.conftest import Serve, read_reply, request_bytes
+from tests.waiting import turn
 
 QUERY = (
     "result=DELIVRD&size=2&phone=15550100200&messageid=m-1&drtime=2024-01-02 03:04:09&sendtime=2024-01-02 03:04:05"
@@ -51,7 +52,7 @@ async def test_request_may_be_split_at_any_byte(serve: Serve) -> None:
         one = request.replace(b"m-1", b"m-%d" % cut)
         writer.write(one[:cut])
         await writer.drain()
-        await asyncio.sleep(0)
+        await turn()
         writer.write(one[cut:])
         reply = await read_reply(reader)
         assert (200, b"success") == (reply.status, reply.body), cut

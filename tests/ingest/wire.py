@@ -19,6 +19,7 @@ from gateway.ingest.server import IngestServer
 from gateway.log import Appended, Entry
 from gateway.log.journal.known_ids import KnownIds
 from gateway.telemetry.metrics import METRICS
+from tests.waiting import turn
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 #: Turns of the loop after which nothing can be left to do: no step of a request takes more than a few.
@@ -167,8 +168,7 @@ async def talk(
 
 async def turns() -> None:
     """Let the loop do all that is left; there are no sockets and no timers in it that one could wait for."""
-    for _ in range(TURNS):
-        await asyncio.sleep(0)
+    await turn(TURNS)
 
 
 def _counts() -> dict[str, float]:

@@ -50,7 +50,7 @@ async def _read(bootstrap: str, prefix: str, instance: str) -> None:
         try:
             batch = await reader.fetch(max_records=50, wait_s=0.2)
         except Transient:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # a reader that tries again
             continue
         for name, end in batch.ends.items():
             log.cursors.commit(CURSOR, name, end)

@@ -13,6 +13,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from gateway.log.kafka import KafkaOptions, topics
 from gateway.log.kafka.incarnation import incarnations
+from tests.waiting import until
 
 
 async def delete_records(options: KafkaOptions, topic: str, partition: int, before: int) -> None:
@@ -26,9 +27,12 @@ async def delete(options: KafkaOptions, topic: str) -> None:
     """Delete a topic, and wait until its brokers have forgotten it."""
     name = options.kafka_name(topic)
     async with topics.admin(options) as client, asyncio.timeout(30):
+
+        async def is_forgotten() -> bool:
+            return not await incarnations(client._client, [name])
+
         await client.delete_topics([name])
-        while await incarnations(client._client, [name]):
-            await asyncio.sleep(0.05)
+        await until(is_forgotten)
 
 
 async def create(options: KafkaOptions, topic: str, partitions: int, **config: Any) -> None:
@@ -37,17 +41,19 @@ async def create(options: KafkaOptions, topic: str, partitions: int, **config: A
     async with topics.admin(options) as client, asyncio.timeout(30):
         answer = await client.create_topics([NewTopic(name, partitions, 1, topic_configs=config)])
         assert [for_code(code).__name__ for _, code, *_ in answer.topic_errors] == ["NoError"]
-        while not await incarnations(client._client, [name]):
-            await asyncio.sleep(0.05)
+        await until(lambda: incarnations(client._client, [name]))
 
 
 async def configure(options: KafkaOptions, topic: str, settings: dict[str, str]) -> None:
     """Give a topic these settings, and the others their defaults; wait until its broker says so."""
     resource = ConfigResource(ConfigResourceType.TOPIC, options.kafka_name(topic), configs=settings)
     async with topics.admin(options) as client, asyncio.timeout(30):
+
+        async def are_so() -> bool:
+            return settings.items() <= (await _settings(client, resource.name)).items()
+
         await client.alter_configs([resource])
-        while not settings.items() <= (await _settings(client, resource.name)).items():
-            await asyncio.sleep(0.05)
+        await until(are_so)
 
 
 async def _settings(client: Any, name: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from gateway.log.kafka import KafkaLog, KafkaOptions
 from gateway.log.kafka.availability import CONNECTION, Availability, State, both
 from gateway.log.kafka.errors import AWAY, NOT_ENOUGH_REPLICAS, KafkaAway, Problem
 from gateway.telemetry.metrics import METRICS
+from tests.waiting import turn
 
 _AWAY = Problem(AWAY, "connection refused")
 _REPLICAS = Problem(NOT_ENOUGH_REPLICAS, "one of two")
@@ -108,7 +109,7 @@ async def test_a_browser_that_goes_while_it_opens_leaves_the_others_as_they_are(
     await log.start()
     stays = await log.browse("stream.shares", ["sms.dr"])
     opening = asyncio.create_task(log.browse("stream.shares", ["sms.dr"]))
-    await asyncio.sleep(0)
+    await turn()
     assert (shown()["stream.shares"], log.states["stream.shares"].is_ready) == (0, False)
     opening.cancel()
     await asyncio.wait([opening])

@@ -19,7 +19,9 @@ from gateway.log.kafka import KafkaLog, KafkaOptions, Writer, WriterPolicy, topi
 from gateway.log.kafka.errors import Problem
 from gateway.log.kafka.producer import Refused
 from gateway.log.kafka.send_queue import weight
-from tests.kafka.traffic import event, until
+from tests.effort import examples
+from tests.kafka.traffic import event
+from tests.waiting import turn, until
 
 _STEPS = st.one_of(
     st.tuples(st.just("submit"), st.sampled_from(["a", "b", "later"]), st.integers(1, 5)),
@@ -150,7 +152,7 @@ class Books:
                 future.set_result(RecordMetadata("a", 0, None, 0, 0, 0, 0))
             else:
                 future.set_exception(_ANSWERS[outcome])
-        await asyncio.sleep(0)  # the futures' callbacks
+        await turn()  # the futures' callbacks
         await asyncio.gather(*self.writer._outcomes._poisoned)
         if self.writer._failure is not None:
             self._retire()
@@ -174,7 +176,7 @@ class Books:
         return held
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 @given(st.lists(_STEPS, min_size=10, max_size=40))
 def test_the_books_of_a_writer_are_what_it_holds(steps: list[tuple[Any, ...]]) -> None:
     """After any order of submits, time-outs, answers and lost producers: no byte too much, none forgotten.

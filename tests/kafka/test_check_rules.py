@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gateway.finding import Finding
 from gateway.log.kafka import KafkaOptions, rights, topic_settings
 from gateway.log.kafka.needs import OPERATIONS, Answers, Gathered, Needs, TopicNeed, TopicState, listed, operations_of
+from tests.effort import examples
 
 _OPTIONS = KafkaOptions(("localhost:9092",), partitions=2)
 _OPERATIONS = st.frozensets(st.sampled_from(sorted(OPERATIONS)))
@@ -58,7 +59,7 @@ def judged(needs: Needs, answers: Answers, options: KafkaOptions = _OPTIONS) -> 
     return found.findings()
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(30))
 @given(clusters())
 def test_what_is_not_known_to_be_there_is_never_counted_as_good(cluster: tuple[Needs, Answers]) -> None:
     """The line that says ok counts exactly what was answered, and everything else has a line of its own."""
@@ -75,7 +76,7 @@ def test_what_is_not_known_to_be_there_is_never_counted_as_good(cluster: tuple[N
     assert set(needs.groups) - set(groups) <= named
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(30))
 @given(clusters())
 def test_settings_that_were_not_read_are_said_to_be_unknown(cluster: tuple[Needs, Answers]) -> None:
     """For each topic that exists and may be seen; and without broker settings the defaults are."""

@@ -19,7 +19,8 @@ from gateway.telemetry.metrics import METRICS
 from tests.broker.cluster import Cluster
 from tests.broker.fixtures import make
 from tests.kafka.joined import GROUP, commit, joined
-from tests.kafka.traffic import event, until
+from tests.kafka.traffic import event
+from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
 Codec = Literal["gzip", "snappy", "lz4", "zstd"]

@@ -19,7 +19,8 @@ from gateway.log.kafka import CursorPolicy, GroupInUse, KafkaLog, KafkaOptions
 from gateway.log.kafka.gaps import Committed
 from gateway.log.kafka.offsets import OffsetClient
 from tests.broker.cluster import Cluster
-from tests.kafka.traffic import TOPIC, event, until
+from tests.kafka.traffic import TOPIC, event
+from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
 
@@ -58,9 +59,11 @@ async def kept_positions(options: KafkaOptions, cursor: str) -> dict[str, Commit
 
 
 async def until_stored(options: KafkaOptions, cursor: str, offset: int, part: str = PART) -> None:
-    async with asyncio.timeout(20):
-        while (kept := (await kept_positions(options, cursor)).get(part)) is None or kept.offset != offset:
-            await asyncio.sleep(0.05)
+    async def is_kept() -> bool:
+        kept = (await kept_positions(options, cursor)).get(part)
+        return kept is not None and kept.offset == offset
+
+    await until(is_kept, within_s=20)
 
 
 # -- what others see ------------------------------------------------------------------------------------------------
@@ -126,11 +129,11 @@ async def test_a_flush_waits_for_a_commit_that_is_under_way(
     kafka: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Begun in the background just before: whoever gets the partition next must find it."""
-    options, cursor = _options(kafka, prefix), "gateway.billing"
+    options, cursor = make_options(kafka, prefix), "gateway.billing"
     has_begun, may_go_on = asyncio.Event(), asyncio.Event()
-    async with _opened(options) as log:
-        await _append(log, 10)
-        await _load(log, cursor, [_PART])
+    async with opened(options) as log:
+        await append_to(log, 10)
+        await load(log, cursor, [PART])
         commit = log._offsets.commit
 
         async def slow(*args: Any) -> None:
@@ -139,14 +142,14 @@ async def test_a_flush_waits_for_a_commit_that_is_under_way(
             await commit(*args)
 
         monkeypatch.setattr(log._offsets, "commit", slow)
-        log.cursors.commit(cursor, _PART, 7)
+        log.cursors.commit(cursor, PART, 7)
         await has_begun.wait()
         flushing = asyncio.create_task(log.cursors.flush())
         done, _ = await asyncio.wait([flushing], timeout=0.3)
         assert not done
         may_go_on.set()
         await flushing
-        assert (await _kept(options, cursor))[_PART].offset == 7
+        assert (await kept_positions(options, cursor))[PART].offset == 7
 
 
 async def test_what_changed_goes_out_by_itself(kafka: str, prefix: str) -> None:

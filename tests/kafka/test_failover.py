@@ -13,6 +13,7 @@ from gateway.log.kafka.writer_policy import WriterPolicy
 from gateway.publisher import Publisher
 from tests.broker.cluster import Cluster
 from tests.kafka.traffic import TOPIC, Load, compare, journal, published, stored, tell
+from tests.waiting import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(240)]
 #: Of all accepted. One batch of each partition can be repeated when its acknowledgement is lost with a broker.
@@ -35,9 +36,11 @@ async def _leaders(options: KafkaOptions) -> list[int]:
 
 async def _in_sync(options: KafkaOptions) -> None:
     """Wait until every replica has caught up, so that the next death is the only one."""
-    async with asyncio.timeout(60):
-        while any(info.under_replicated or info.leaderless for info in await topics.describe(options)):
-            await asyncio.sleep(0.2)
+
+    async def all_have() -> bool:
+        return not any(info.under_replicated or info.leaderless for info in await topics.describe(options))
+
+    await until(all_have, look_s=0.2)
 
 
 async def test_the_leader_is_killed_under_load(three_nodes: Cluster, prefix: str, tmp_path: Path) -> None:
@@ -91,6 +94,8 @@ async def test_a_rolling_restart_under_load(three_nodes: Cluster, prefix: str, t
 async def published_up_to_now(publisher: Publisher, load: Load) -> None:
     """Publishing goes on with a broker dead: the backlog of this moment gets acknowledged."""
     reached = len(load.accepted)
-    async with asyncio.timeout(60):
-        while len(load.accepted) - await publisher.lag() < reached:
-            await asyncio.sleep(0.05)
+
+    async def is_so() -> bool:
+        return len(load.accepted) - await publisher.lag() >= reached
+
+    await until(is_so)

@@ -14,20 +14,20 @@ from confluent_kafka.admin import AdminClient
 
 from gateway.errors import Transient
 from gateway.log import Batch, Gap, Record
-from gateway.log.kafka import CursorPolicy, GroupReader, KafkaLog, KafkaOptions, ReaderPolicy, topics
+from gateway.log.kafka import CursorPolicy, GroupReader, KafkaLog, KafkaOptions, ReaderPolicy
 from tests.broker.cluster import Cluster
-from tests.kafka.surgery import create, delete_records, recreate
-from tests.kafka.traffic import TOPIC, add_partitions, compare, event, until
+from tests.kafka.traffic import TOPIC, compare, event
+from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
 
-_GROUP = "gateway.fanout"
-_CURSOR = "gateway.billing"
-_QUICK = ReaderPolicy(session_s=6.0, beat_s=0.2, probe_s=0.5, request_s=5.0)
+GROUP = "gateway.fanout"
+CURSOR = "gateway.billing"
+QUICK = ReaderPolicy(session_s=6.0, beat_s=0.2, probe_s=0.5, request_s=5.0)
 _CURSORS = CursorPolicy(interval_s=0.1)
 
 
-def _options(bootstrap: str, prefix: str, partitions: int = 6, instance_id: str = "") -> KafkaOptions:
+def make_options(bootstrap: str, prefix: str, partitions: int = 6, instance_id: str = "") -> KafkaOptions:
     return KafkaOptions(
         tuple(bootstrap.split(",")), prefix=prefix, partitions=partitions, instance_id=instance_id, session_s=6.0
     )
@@ -37,7 +37,7 @@ class Process:
     """One fan-out process with one cursor: what it reads is done at once."""
 
     def __init__(self, options: KafkaOptions, arrived: list[Record], read: Collection[str] = (TOPIC,)) -> None:
-        self.log = KafkaLog(options, reader_policy=_QUICK, cursor_policy=_CURSORS)
+        self.log = KafkaLog(options, reader_policy=QUICK, cursor_policy=_CURSORS)
         self.arrived = arrived
         self.read = set(read)
         self.held: set[str] = set()
@@ -49,7 +49,7 @@ class Process:
 
     async def start(self) -> None:
         await self.log.start()
-        self.reader = await self.log.join(_GROUP, self.read, on_assigned=self._on_assigned, on_revoked=self._on_revoked)
+        self.reader = await self.log.join(GROUP, self.read, on_assigned=self._on_assigned, on_revoked=self._on_revoked)
         self._task = asyncio.create_task(self._run(self.reader))
 
     async def halt(self) -> None:
@@ -88,11 +88,11 @@ class Process:
             assert record.partition in self.held
             self.arrived.append(record)
         for name, end in batch.ends.items():
-            self.log.cursors.commit(_CURSOR, name, end)
+            self.log.cursors.commit(CURSOR, name, end)
 
     async def _on_assigned(self, partitions: Collection[str]) -> Mapping[str, int]:
         self.calls.append(("assigned", frozenset(partitions)))
-        placed = await self.log.cursors.load(_CURSOR, self.read, partitions, start="earliest")
+        placed = await self.log.cursors.load(CURSOR, self.read, partitions, start="earliest")
         self.gaps += [one.gap for one in placed.values() if one.gap is not None]
         self.held |= set(partitions)
         return {name: one.offset for name, one in placed.items()}
@@ -151,8 +151,8 @@ def _check(given: list[Any], arrived: list[Record], *, repeated: int) -> None:
 async def test_members_that_come_and_go_read_everything_in_order(kafka: str, prefix: str) -> None:
     """One, three, one: nothing is missing or twice, keys in order, and none reads what it does not have."""
     arrived: list[Record] = []
-    processes = [Process(_options(kafka, prefix), arrived) for _ in range(3)]
-    async with _stream(_options(kafka, prefix)) as given:
+    processes = [Process(make_options(kafka, prefix), arrived) for _ in range(3)]
+    async with _stream(make_options(kafka, prefix)) as given:
         await processes[0].start()
         await _more(arrived)
         await asyncio.gather(processes[1].start(), processes[2].start())
@@ -169,22 +169,22 @@ async def test_members_that_come_and_go_read_everything_in_order(kafka: str, pre
 
 async def test_the_group_has_one_reading_and_no_positions(kafka: str, prefix: str) -> None:
     """Its offsets are not committed; the cursor's group has them, and no member."""
-    process = Process(_options(kafka, prefix), [])
+    process = Process(make_options(kafka, prefix), [])
     await process.start()
     await process.log.append([event(number, f"key-{number}") for number in range(30)])
     await until(lambda: len(process.arrived) == 30)
     await process.stop()
-    client = process.log.__class__(_options(kafka, prefix))
-    assert await client._offsets.committed(_GROUP) == {}
-    assert sum(kept.offset for kept in (await client._offsets.committed(_CURSOR)).values()) == 30
+    client = process.log.__class__(make_options(kafka, prefix))
+    assert await client._offsets.committed(GROUP) == {}
+    assert sum(kept.offset for kept in (await client._offsets.committed(CURSOR)).values()) == 30
     await client.stop()
 
 
 async def test_a_member_that_dies_is_replaced_within_its_session(kafka: str, prefix: str) -> None:
     """Its partitions go to the other; only what it had not committed comes twice."""
     arrived: list[Record] = []
-    one, two = (Process(_options(kafka, prefix, instance_id=name), arrived) for name in ("one", "two"))
-    async with _stream(_options(kafka, prefix)) as given:
+    one, two = (Process(make_options(kafka, prefix, instance_id=name), arrived) for name in ("one", "two"))
+    async with _stream(make_options(kafka, prefix)) as given:
         await one.start()
         await two.start()
         await until(lambda: (len(one.held), len(two.held)) == (3, 3))
@@ -192,7 +192,7 @@ async def test_a_member_that_dies_is_replaced_within_its_session(kafka: str, pre
         await one.die()
         died = time.monotonic()
         await until(lambda: len(two.held) == 6)
-        assert time.monotonic() - died < _QUICK.session_s + 10  # two on a machine that does nothing else
+        assert time.monotonic() - died < QUICK.session_s + 10  # two on a machine that does nothing else
         await _more(arrived)
     await until(lambda: not compare(given, arrived).missing)
     await two.stop()
@@ -202,15 +202,15 @@ async def test_a_member_that_dies_is_replaced_within_its_session(kafka: str, pre
 async def test_a_restart_within_the_session_moves_nothing(kafka: str, prefix: str) -> None:
     """Neither generation nor assignment change, the other process notices nothing, nothing is lost or twice."""
     arrived: list[Record] = []
-    one, two = (Process(_options(kafka, prefix, instance_id=name), arrived) for name in ("one", "two"))
-    async with _stream(_options(kafka, prefix)) as given:
+    one, two = (Process(make_options(kafka, prefix, instance_id=name), arrived) for name in ("one", "two"))
+    async with _stream(make_options(kafka, prefix)) as given:
         await one.start()
         await two.start()
         await until(lambda: (len(one.held), len(two.held)) == (3, 3))
         had, generation, calls = set(one.held), _generation(two), list(two.calls)
         await _more(arrived)
         await one.stop()
-        again = Process(_options(kafka, prefix, instance_id="one"), arrived)
+        again = Process(make_options(kafka, prefix, instance_id="one"), arrived)
         await again.start()
         await until(lambda: len(again.held) == 3)
         await _more(arrived)
@@ -225,9 +225,9 @@ async def test_a_restart_within_the_session_moves_nothing(kafka: str, prefix: st
 async def test_a_second_process_of_the_same_id_is_told_of(kafka: str, prefix: str) -> None:
     """The older one says so, with advice, and reads nothing until the newer one has gone: they do not take turns."""
     arrived: list[Record] = []
-    options = _options(kafka, prefix, instance_id="one")
+    options = make_options(kafka, prefix, instance_id="one")
     one, other = Process(options, arrived), Process(options, arrived)
-    async with _stream(_options(kafka, prefix)) as given:
+    async with _stream(make_options(kafka, prefix)) as given:
         await one.start()
         await _more(arrived)
         await other.start()
@@ -250,14 +250,14 @@ async def test_a_second_process_of_the_same_id_is_told_of(kafka: str, prefix: st
 async def test_partitions_are_given_up_before_others_get_them(broker: Cluster, prefix: str) -> None:
     """The coordinator does not answer for the session: the owner loses its partitions, and gets them again later."""
     arrived: list[Record] = []
-    process = Process(_options(broker.bootstrap, prefix, instance_id="one"), arrived)
+    process = Process(make_options(broker.bootstrap, prefix, instance_id="one"), arrived)
     await process.start()
     await process.log.append([event(1, "key")])
     await until(lambda: len(arrived) == 1)
     broker.node(1).suspend()
     suspended = time.monotonic()
     await until(lambda: not process.held)
-    assert _QUICK.lease_s - 1 < time.monotonic() - suspended
+    assert QUICK.lease_s - 1 < time.monotonic() - suspended
     assert process.calls[-1][0] == "revoked"
     broker.node(1).resume()
     await until(lambda: len(process.held) == 6)
@@ -268,7 +268,7 @@ async def test_partitions_are_given_up_before_others_get_them(broker: Cluster, p
 
 async def test_an_owner_that_does_not_give_up_holds_the_group_for_seconds_only(kafka: str, prefix: str) -> None:
     """Its ``on_revoked`` is cancelled, and the other member gets its share."""
-    one, two = Process(_options(kafka, prefix), []), Process(_options(kafka, prefix), [])
+    one, two = Process(make_options(kafka, prefix), []), Process(make_options(kafka, prefix), [])
     was_cancelled = asyncio.Event()
 
     async def never(partitions: Collection[str]) -> None:
@@ -291,7 +291,7 @@ async def test_an_owner_that_does_not_give_up_holds_the_group_for_seconds_only(k
 
 async def test_what_is_placed_when_partitions_go_is_cancelled(kafka: str, prefix: str) -> None:
     """An owner that is still asking where it begins does not hold up the group, and is asked again."""
-    one, two = Process(_options(kafka, prefix), []), Process(_options(kafka, prefix), [])
+    one, two = Process(make_options(kafka, prefix), []), Process(make_options(kafka, prefix), [])
     asked: list[Collection[str]] = []
 
     async def slow(partitions: Collection[str]) -> Mapping[str, int]:
@@ -314,119 +314,9 @@ async def test_what_is_placed_when_partitions_go_is_cancelled(kafka: str, prefix
 # -- topics and partitions ------------------------------------------------------------------------------------------
 
 
-async def test_topics_are_added_while_it_reads(kafka: str, prefix: str) -> None:
-    """Their partitions come; what is appended to them is read from the beginning."""
-    process = Process(_options(kafka, prefix, 2, "one"), [])
-    await process.start()
-    await process.log.append([event(1, "key"), event(2, "key", "call.event")])
-    await until(lambda: len(process.arrived) == 1)
-    process.read.add("call.event")
-    assert process.reader is not None
-    process.reader.subscribe(["call.event"])
-    await until(lambda: len(process.arrived) == 2)
-    assert len(process.held) == 4
-    await process.stop()
-
-
-async def test_a_topic_that_a_broker_did_not_know_yet_is_read_soon(
-    kafka: str, prefix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Created just before the group was joined, by one broker and not known to the next: no minute passes."""
-    process = Process(_options(kafka, prefix, 2, "one"), [], [TOPIC, "call.event"])
-    await create(_options(kafka, prefix), TOPIC, 2)
-
-    async def all_are_there(names: Collection[str]) -> dict[str, str]:
-        return {}
-
-    monkeypatch.setattr(process.log, "missing", all_are_there)
-    await process.start()
-    await until(lambda: len(process.held) == 2)
-    await create(_options(kafka, prefix), "call.event", 2)
-    await until(lambda: len(process.held) == 4, within_s=40)
-    await process.stop()
-
-
-async def test_a_restart_with_other_topics_gets_their_partitions(kafka: str, prefix: str) -> None:
-    """Kafka gives a static member that comes again what it had; one that reads other topics by now asks anew."""
-    options = _options(kafka, prefix, 2, "one")
-    await topics.create(options, [TOPIC, "call.event"])
-    process = Process(options, [])
-    await process.start()
-    await until(lambda: len(process.held) == 2)
-    await process.stop()
-    for read in ([TOPIC, "call.event"], ["call.event"]):
-        process = Process(options, [], read)
-        await process.start()
-        wanted = {f"{topic}-{number}" for topic in read for number in range(2)}
-        await until(lambda wanted=wanted, process=process: process.held == wanted)  # type: ignore[misc]
-        await process.stop()
-
-
-@pytest.mark.parametrize("is_running", [True, False])
-async def test_partitions_that_were_added_are_read(kafka: str, prefix: str, is_running: bool) -> None:
-    """While the process reads, or while it restarts within its session: static members get their old partitions."""
-    options = _options(kafka, prefix, 2, "one")
-    process = Process(options, [])
-    await process.start()
-    await until(lambda: len(process.held) == 2)
-    if not is_running:
-        await process.stop()
-    await add_partitions(options, TOPIC, 5)
-    if not is_running:
-        process = Process(options, [])
-        await process.start()
-    else:
-        assert process.reader is not None
-        await process.reader.consumer._client.force_metadata_update()  # by itself it looks once a minute
-    await until(lambda: len(process.held) == 5)
-    await process.log.append([event(number, f"key-{number}") for number in range(40)])
-    await until(lambda: len(process.arrived) == 40)
-    assert len({record.partition for record in process.arrived}) == 5
-    await process.stop()
-
-
-@pytest.mark.parametrize(("before", "after"), [(1, 1), (3, 1), (1, 3)])
-async def test_a_topic_that_is_made_again_is_given_anew(kafka: str, prefix: str, before: int, after: int) -> None:
-    """Its partitions are revoked, then assigned, and the new topic is read whole; the gap is told."""
-    process = Process(_options(kafka, prefix, before, "one"), [])
-    await process.start()
-    await process.log.append([event(number, f"key-{number}") for number in range(30)])
-    await until(lambda: len(process.arrived) == 30)
-    await recreate(_options(kafka, prefix), TOPIC, after)
-    other = KafkaLog(_options(kafka, prefix))
-    await other.start()
-    given = [event(number, f"key-{number}") for number in range(100, 190)]
-    await other.append(given)
-    await until(lambda: {entry.id for entry in given} <= {record.id for record in process.arrived})
-    assert {gap.reason for gap in process.gaps} == {"deleted"}
-    kinds = [kind for kind, _ in process.calls]
-    assert kinds[kinds.index("revoked") + 1] == "assigned"
-    await until(lambda: len(process.held) == after)
-    await other.stop()
-    await process.stop()
-
-
-async def test_what_expires_in_front_of_it_comes_as_a_gap(kafka: str, prefix: str) -> None:
-    """Between the records, without a hole; the ends pass it, so that the position does."""
-    options = _options(kafka, prefix, 1, "one")
-    process = Process(options, [])
-    await process.start()
-    await until(lambda: len(process.held) == 1)
-    assert process.reader is not None
-    process.reader.pause([f"{TOPIC}-0"])
-    await process.log.append([event(number, "key") for number in range(100)])
-    await delete_records(options, TOPIC, 0, 90)
-    process.reader.resume([f"{TOPIC}-0"])
-    await until(lambda: process.log.cursors.committed(_CURSOR) == {f"{TOPIC}-0": 100})
-    offsets = [record.offset for record in process.arrived]
-    passed = [number for gap in process.gaps for number in range(gap.first or 0, (gap.last or 0) + 1)]
-    assert sorted([*offsets, *passed]) == list(range(100))
-    await process.stop()
-
-
 async def test_ends_are_what_the_fetches_brought(kafka: str, prefix: str) -> None:
     """While it reads, nothing is asked for them; a partition that rests is asked about."""
-    process = Process(_options(kafka, prefix, 2, "one"), [])
+    process = Process(make_options(kafka, prefix, 2, "one"), [])
     await process.start()
     await process.log.append([event(number, f"key-{number}") for number in range(30)])
     await until(lambda: len(process.arrived) == 30)
@@ -441,19 +331,19 @@ async def test_ends_are_what_the_fetches_brought(kafka: str, prefix: str) -> Non
 
 async def test_a_reader_that_does_not_read_keeps_its_partitions(kafka: str, prefix: str) -> None:
     """Without a fetch for longer than its session: heartbeats need no reading."""
-    process = Process(_options(kafka, prefix), [])
+    process = Process(make_options(kafka, prefix), [])
     await process.start()
     await process.log.append([event(number, f"key-{number}") for number in range(30)])
     await until(lambda: len(process.arrived) == 30)
     await process.halt()
-    await asyncio.sleep(_QUICK.session_s + 2)  # the time itself is what the promise is about
+    await asyncio.sleep(QUICK.session_s + 2)  # the time itself is what the promise is about
     assert [kind for kind, _ in process.calls] == ["assigned"]
     await process.log.stop()
 
 
 async def test_connections_are_few(kafka: str, prefix: str) -> None:
     """One consumer, one producer, one set for all cursors: whatever their number."""
-    process = Process(_options(kafka, prefix, 6, "one"), [])
+    process = Process(make_options(kafka, prefix, 6, "one"), [])
     await process.start()
     await process.log.append([event(number, f"key-{number}") for number in range(30)])
     for number in range(50):
@@ -463,72 +353,13 @@ async def test_connections_are_few(kafka: str, prefix: str) -> None:
     await process.stop()
 
 
-# -- reading of given partitions ------------------------------------------------------------------------------------
-
-
-async def test_given_partitions_are_read_from_given_offsets(kafka: str, prefix: str) -> None:
-    """Those and no others; the ends say how far it looked, also where nothing is left."""
-    options = _options(kafka, prefix, 3)
-    log = KafkaLog(options, reader_policy=_QUICK)
-    await log.start()
-    await log.append([event(number, f"key-{number}") for number in range(90)])
-    ends = await (whole := await log.browse("look", [TOPIC], start="earliest")).ends()
-    reader = await log.browse("catch-up", [TOPIC], positions={f"{TOPIC}-0": 5, f"{TOPIC}-2": ends[f"{TOPIC}-2"]})
-    found: list[Record] = []
-    seen: dict[str, int] = {}
-    while seen.get(f"{TOPIC}-0") != ends[f"{TOPIC}-0"]:
-        batch = await reader.fetch(max_records=7, wait_s=1.0)
-        found += batch
-        seen |= batch.ends
-    assert [(record.partition, record.offset) for record in found] == [
-        (f"{TOPIC}-0", offset) for offset in range(5, ends[f"{TOPIC}-0"])
-    ]
-    await reader.close()
-    await whole.close()
-    await log.stop()
-
-
-async def test_what_expired_before_a_given_offset_is_a_gap(kafka: str, prefix: str) -> None:
-    """It is in the batch, and nobody else tells of it."""
-    options = _options(kafka, prefix, 1)
-    log = KafkaLog(options, reader_policy=_QUICK)
-    await log.start()
-    await log.append([event(number, "key") for number in range(30)])
-    await delete_records(options, TOPIC, 0, 20)
-    reader = await log.browse("catch-up", [TOPIC], positions={f"{TOPIC}-0": 5})
-    gaps: list[Gap] = []
-    found: list[Record] = []
-    while len(found) < 10:
-        batch = await reader.fetch(max_records=100, wait_s=1.0)
-        gaps += batch.gaps
-        found += batch
-    assert gaps == [Gap(f"{TOPIC}-0", 5, 19, "expired")]
-    assert [record.offset for record in found] == list(range(20, 30))
-    await log.stop()
-
-
-async def test_a_given_offset_beyond_the_end_makes_all_be_placed_anew(kafka: str, prefix: str) -> None:
-    """The partition lost its end under a cursor that was ahead: the shared reading gives its partitions anew."""
-    process = Process(_options(kafka, prefix, 1, "one"), [])
-    await process.start()
-    await process.log.append([event(number, "key") for number in range(10)])
-    await until(lambda: len(process.arrived) == 10)
-    reader = await process.log.browse("catch-up", [TOPIC], positions={f"{TOPIC}-0": 50})
-    with pytest.raises(Transient, match="shorter than it was"):
-        for _ in range(20):
-            await reader.fetch(max_records=10, wait_s=0.5)
-    await until(lambda: [kind for kind, _ in process.calls] == ["assigned", "revoked", "assigned"])
-    await reader.close()
-    await process.stop()
-
-
 async def test_the_member_is_seen_with_its_instance_id(kafka: str, prefix: str) -> None:
     """``kafka-consumer-groups --members`` shows who has what, in a form that other clients can decode."""
-    process = Process(_options(kafka, prefix, 2, "fanout-0"), [])
+    process = Process(make_options(kafka, prefix, 2, "fanout-0"), [])
     await process.start()
     await until(lambda: len(process.held) == 2)
     admin = AdminClient({"bootstrap.servers": kafka})
-    described = admin.describe_consumer_groups([prefix + _GROUP])[prefix + _GROUP]
+    described = admin.describe_consumer_groups([prefix + GROUP])[prefix + GROUP]
     [member] = (await asyncio.to_thread(described.result, 20)).members
     assert member.group_instance_id == "fanout-0"
     assert sorted(tp.partition for tp in member.assignment.topic_partitions) == [0, 1]

@@ -19,7 +19,8 @@ from gateway.log.kafka import KafkaLog, namesake, topics
 from gateway.log.kafka.membership import Assignor, process_of
 from tests.kafka.member_process import GROUP, SESSION_S, options
 from tests.kafka.test_group_reader import Process
-from tests.kafka.traffic import TOPIC, event, until
+from tests.kafka.traffic import TOPIC, event
+from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
 

@@ -10,7 +10,8 @@ import pytest
 
 from gateway.log.kafka import GroupReader, KafkaLog, KafkaOptions, ReaderPolicy
 from tests.kafka.joined import joined
-from tests.kafka.traffic import TOPIC, until
+from tests.kafka.traffic import TOPIC
+from tests.waiting import turn, until
 
 pytestmark = pytest.mark.kafka
 #: A session that outlasts the test: only who says good-bye is gone.
@@ -129,7 +130,7 @@ async def test_closing_goes_on_when_nobody_waits_for_it(logs: list[KafkaLog]) ->
     """Who closes a reader may be cancelled; the reader leaves its group all the same."""
     first = await _reader(logs[0])
     closing = asyncio.create_task(first.close())
-    await asyncio.sleep(0)
+    await turn()
     closing.cancel()
     await asyncio.wait([closing])
     async with asyncio.timeout(20):

@@ -16,8 +16,9 @@ from gateway.log.kafka import KafkaOptions, topics
 from gateway.log.kafka.writer_policy import WriterPolicy
 from gateway.publisher import DEAD_LETTERS, GROUP, Publisher, PublisherPolicy
 from tests.broker.cluster import Cluster
-from tests.kafka.traffic import TOPIC, Load, compare, event, journal, published, stored, until
+from tests.kafka.traffic import TOPIC, Load, compare, event, journal, published, stored
 from tests.log.contract import read
+from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
 #: Outages are told apart from busy moments quickly, so that a test need not wait.
@@ -202,9 +203,11 @@ async def test_a_missing_topic_holds_only_its_own_events(kafka: str, prefix: str
         await log.append(given + others)
         await until(lambda: TOPIC in publisher.state.problems)
         assert "does not exist" in publisher.state.reason
-        async with asyncio.timeout(30):
-            while compare(others, await stored(options, "call.event")).missing:
-                await asyncio.sleep(0.1)
+
+        async def others_are_there() -> bool:
+            return not compare(others, await stored(options, "call.event")).missing
+
+        await until(others_are_there, within_s=30, look_s=0.1)
         assert {topic.name: topic.lag for topic in await publisher.topics() if topic.lag} == {TOPIC: 50}
         await topics.create(options, [TOPIC])
         await published(publisher)

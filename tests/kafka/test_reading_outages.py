@@ -50,7 +50,7 @@ async def test_a_member_lives_through_a_broker_that_is_killed(broker: Cluster) -
             try:
                 found += await reader.fetch(max_records=10, wait_s=0.5)
             except Transient:
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1)  # a reader that tries again
     assert {record.key for record in found} <= {"key-50", "key-51"}
     assert reader.state.is_ready
     await log.stop()

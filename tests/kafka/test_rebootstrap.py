@@ -15,7 +15,8 @@ from gateway.publisher import Publisher
 from tests.broker.cluster import Cluster
 from tests.broker.fixtures import make
 from tests.kafka.joined import joined
-from tests.kafka.traffic import TOPIC, compare, event, journal, published, stored, until
+from tests.kafka.traffic import TOPIC, compare, event, journal, published, stored
+from tests.waiting import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -52,7 +53,7 @@ async def test_clients_follow_a_cluster_to_new_addresses(broker: Cluster, elsewh
                 try:
                     found += await reader.fetch(max_records=100, wait_s=0.5)
                 except Transient:
-                    await asyncio.sleep(0.1)
+                    await asyncio.sleep(0.1)  # a reader that tries again
         await publisher.stop()
         await log.stop()
     there = KafkaOptions((elsewhere.bootstrap,))

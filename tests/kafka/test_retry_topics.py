@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -22,6 +23,7 @@ from tests.fanout.events import entries, entry
 from tests.fanout.receiver import Receiver, ok, status
 from tests.fanout.test_fanout import subscriber
 from tests.kafka.joined import commit, joined
+from tests.waiting import until
 
 CLOCK = SystemClock()
 PATIENCE_S = 60.0
@@ -40,6 +42,10 @@ async def gateway(options: KafkaOptions, subscribers: Collection[Subscriber]) ->
     finally:
         await fanout.stop(5.0)
         await log.stop()
+
+
+async def _is_finished(log: KafkaLog, group_of: Callable[[str], str | None]) -> bool:
+    return not any((await log.unfinished(group_of)).values())
 
 
 async def names(options: KafkaOptions) -> set[str]:
@@ -71,11 +77,14 @@ async def test_a_start_creates_six_topics_in_one_request_and_dead_letters_the_fi
             assert own | {"sms.dr"} == await names(options)
             await log.append([entry(1)])
             await receiver.until(lambda: len(receiver.posts) == 3, within_s=PATIENCE_S)
-            async with asyncio.timeout(PATIENCE_S):
-                while {"dlq.s0", "dlq.s1", "dlq.s2"} - await names(options):
-                    await asyncio.sleep(0.2)
-                while not (letters := await dead_letters(log, "s1", clock=CLOCK, silence_s=10.0)):
-                    await asyncio.sleep(0.2)
+
+            async def are_made() -> bool:
+                return await names(options) >= {"dlq.s0", "dlq.s1", "dlq.s2"}
+
+            await until(are_made, within_s=PATIENCE_S, look_s=0.2)
+            letters = await until(
+                lambda: dead_letters(log, "s1", clock=CLOCK, silence_s=10.0), within_s=PATIENCE_S, look_s=0.2
+            )
             assert [entry(1).id] == [letter.id for letter in letters]
             receiver.answer = ok
             await replay(log, all_[1], Selection(is_from_dlq=True), clock=CLOCK, silence_s=10.0)
@@ -111,9 +120,7 @@ async def test_what_the_version_before_left_is_delivered_once(kafka: str, prefix
         for _ in range(2):
             async with gateway(options, [billing]) as again:
                 await receiver.until(lambda: len(receiver.delivered) >= 400 - len(passed), within_s=PATIENCE_S)
-                async with asyncio.timeout(PATIENCE_S):
-                    while any((await again.unfinished(_old_group)).values()):
-                        await asyncio.sleep(0.2)
+                await until(partial(_is_finished, again, _old_group), within_s=PATIENCE_S, look_s=0.2)
     expected = {one.id for one in left} - passed
     assert (expected, len(expected)) == ({post.id for post in receiver.delivered}, len(receiver.posts))
     assert {"retry.billing.60s", "replay.billing"} <= await names(options)
@@ -143,8 +150,7 @@ async def test_parked_events_are_delivered_when_they_are_due_and_their_group_is_
         async with gateway(options, [one]) as log:
             await log.append(entries(40, 20))
             await receiver.until_delivered(40, within_s=PATIENCE_S)
-            async with asyncio.timeout(PATIENCE_S):
-                while any((await log.unfinished(lambda name: "gateway.retry" if "retry." in name else None)).values()):
-                    await asyncio.sleep(0.2)
+            own = partial(_is_finished, log, lambda name: "gateway.retry" if "retry." in name else None)
+            await until(own, within_s=PATIENCE_S, look_s=0.2)
             assert {"retry.1ms", "retry.60s"} <= await names(options)
     assert 80 == len(receiver.posts)

@@ -29,8 +29,9 @@ from tests.broker import security
 from tests.broker.cluster import Cluster
 from tests.kafka import tokens
 from tests.kafka.tokens import TokenEndpoint
-from tests.kafka.traffic import TOPIC, compare, event, journal, published, stored, until
+from tests.kafka.traffic import TOPIC, compare, event, journal, published, stored
 from tests.log.contract import entries, read
+from tests.waiting import until
 
 _GATEWAY = {"username": security.USER, "password": security.PASSWORD}
 

@@ -34,7 +34,8 @@ from gateway.publisher import GROUP, Publisher, cursor_name
 from tests.broker import security
 from tests.broker.cluster import Cluster
 from tests.kafka.surgery import configure, create
-from tests.kafka.traffic import TOPIC, Load, compare, event, journal, published, stored, until
+from tests.kafka.traffic import TOPIC, Load, compare, event, journal, published, stored
+from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
 
@@ -266,9 +267,10 @@ async def test_a_restart_goes_on_where_each_topic_stood(kafka: str, prefix: str,
 
 
 async def _others_published(publisher: Publisher) -> None:
-    async with asyncio.timeout(60):
-        while sum(topic.lag for topic in await publisher.topics() if topic.name != TOPIC):
-            await asyncio.sleep(0.02)
+    async def are_empty() -> bool:
+        return not sum(topic.lag for topic in await publisher.topics() if topic.name != TOPIC)
+
+    await until(are_empty)
 
 
 async def test_a_full_journal_keeps_what_a_stuck_topic_has_not_published(
@@ -328,9 +330,11 @@ async def test_a_missing_topic_says_nothing_of_kafka_as_a_whole(kafka: str, pref
         await log.append([event(0, "k")])
         await until(lambda: publisher.state.problems.keys() == {TOPIC})
         await log.append([event(1, "k", "call.event")])
-        async with asyncio.timeout(30):
-            while await publisher.lag() != 1:
-                await asyncio.sleep(0.02)
+
+        async def only_that_one() -> bool:
+            return await publisher.lag() == 1
+
+        await until(only_that_one, within_s=30)
         assert publisher.state.problems.keys() == {TOPIC}
         assert CONNECTION not in publisher.state.problems
         assert "create the topic" in publisher.state.reason

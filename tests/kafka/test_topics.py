@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from gateway.config.kafka_settings import Kafka, Topics
 from gateway.errors import Transient
 from gateway.log.kafka import KafkaLog, KafkaOptions, topics
 from tests.log.contract import entry, read
+from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
 
@@ -20,9 +19,12 @@ async def test_topics_are_created_once_as_configured(kafka: str, prefix: str) ->
     assert await topics.create(options, ["sms.dr", "call.event"]) == ["call.event", "sms.dr"]
     wider = KafkaOptions((kafka,), prefix=prefix, partitions=5)
     assert await topics.create(wider, ["sms.dr", "task.status"]) == ["task.status"]
-    async with asyncio.timeout(30):  # brokers learn of a topic a moment after the controller has made it
-        while len(found := await topics.describe(options)) < 3:
-            await asyncio.sleep(0.05)
+
+    async def all_three() -> list[topics.TopicInfo]:
+        known = await topics.describe(options)
+        return known if len(known) == 3 else []
+
+    found = await until(all_three, within_s=30)  # brokers learn of a topic a moment after the controller has made it
     assert [(info.name, info.kafka_name, info.partitions, info.replication_factor) for info in found] == [
         ("call.event", f"{prefix}call.event", 3, 1),
         ("sms.dr", f"{prefix}sms.dr", 3, 1),

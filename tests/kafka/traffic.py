@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from gateway.log import Entry, Record
 from gateway.log.journal import Journal, Retention
 from gateway.log.kafka import KafkaOptions, topics
 from gateway.publisher import GROUP, Publisher
+from tests.waiting import until
 
 TOPIC = "sms.dr"
 
@@ -90,7 +91,7 @@ class Load:
                 self.accepted += batch
                 async with self._reached:
                     self._reached.notify_all()
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # the load's rate
 
 
 def tell(text: str) -> None:
@@ -100,16 +101,11 @@ def tell(text: str) -> None:
 
 async def published(publisher: Publisher, *, within_s: float = 60.0) -> None:
     """Wait until Kafka has acknowledged everything in the journal."""
-    async with asyncio.timeout(within_s):
-        while await publisher.lag():  # a cursor in a file has no event
-            await asyncio.sleep(0.02)
 
+    async def is_so() -> bool:  # a cursor in a file has no event
+        return not await publisher.lag()
 
-async def until(condition: Callable[[], bool], *, within_s: float = 60.0) -> None:
-    """Wait for something that has no event of its own, such as a state for people."""
-    async with asyncio.timeout(within_s):
-        while not condition():
-            await asyncio.sleep(0.02)
+    await until(is_so, within_s=within_s)
 
 
 async def stored(options: KafkaOptions, topic: str = TOPIC) -> list[Record]:
@@ -142,9 +138,11 @@ async def add_partitions(options: KafkaOptions, topic: str, count: int) -> None:
     name = options.kafka_name(topic)
     async with topics.admin(options) as client:
         await client.create_partitions({name: NewPartitions(total_count=count)})
-        async with asyncio.timeout(30):
-            while len((await client.describe_topics([name]))[0]["partitions"]) < count:
-                await asyncio.sleep(0.05)
+
+        async def are_known() -> bool:
+            return len((await client.describe_topics([name]))[0]["partitions"]) >= count
+
+        await until(are_known, within_s=30)
 
 
 @dataclass(frozen=True, slots=True)

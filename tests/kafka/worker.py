@@ -37,7 +37,7 @@ async def main(folder: Path, bootstrap: str, prefix: str, first: int, topics: Se
             sys.stdout.write("".join(f"{n}\n" for n in numbers))
             sys.stdout.flush()
             number += _AT_ONCE
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # the load's rate
 
 
 if __name__ == "__main__":

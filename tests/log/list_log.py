@@ -26,6 +26,7 @@ from gateway.log import (
     Record,
     Start,
 )
+from tests.waiting import turn
 
 
 class Shelf:
@@ -156,7 +157,7 @@ class ListCursors:
     async def load(
         self, cursor: str, topics: Collection[str], partitions: Collection[str], *, start: Start | Begins
     ) -> Mapping[str, Placed]:
-        await asyncio.sleep(0)
+        await turn()
         found: dict[str, Placed] = {}
         for name in self.shelf.holding(topics, partitions):
             floor, head = self.shelf.floors[name], len(self.shelf.records[name])
@@ -226,7 +227,7 @@ class ListAssigned:
 
     async def fetch(self, *, max_records: int, wait_s: float) -> Batch:
         while True:
-            await asyncio.sleep(0)
+            await turn()
             self.news.clear()
             if self.log.failing:
                 self.log.failing -= 1
@@ -288,7 +289,7 @@ class ListBrowser:
         self.at = dict(positions)
 
     async def fetch(self, *, max_records: int, wait_s: float) -> Batch:
-        await asyncio.sleep(0)
+        await turn()
         if self.log.failing:
             self.log.failing -= 1
             raise Transient("the log is away")

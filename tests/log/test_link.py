@@ -24,6 +24,7 @@ from gateway.log import ALL_NEW, Appended, Entry
 from gateway.log.journal import EVENTS, Retention
 from gateway.sockets import listen_locally
 from tests.log.linked import ROOMY, Linked
+from tests.waiting import turn, until
 
 QUICK = LinkPolicy(resend_s=0.3, answer_s=0.5, heartbeat_s=0.05, silent_s=0.2)
 MIB = 1024 * 1024
@@ -89,7 +90,7 @@ async def test_what_waited_when_the_log_process_died_is_stored_once_by_the_next(
     async with linked(tmp_path, known_ids=100) as made, client(made) as sender:
         stored = sender.append_soon([entry(1)])
         while made.writer.snapshot().bounds.get(EVENTS, (0, 0))[1] < 1:
-            await asyncio.sleep(0)
+            await turn()
         for peer in list(made.server._peers):
             peer.abort()  # the acknowledgement is lost with the connection
         await made.stop_log()
@@ -108,15 +109,13 @@ async def test_without_a_log_process_senders_are_asked_to_come_again(tmp_path: P
     async with linked(tmp_path) as made, client(made, QUICK) as sender:
         await made.stop_log()
         while not sender.problem:
-            await asyncio.sleep(0)
+            await turn()
         with pytest.raises(JournalUnavailable, match="log process is away"):
             await sender.append_soon([entry(1)])
         with pytest.raises(JournalUnavailable, match="log process is away"):
             sender.append_soon([entry(2)])
         await made.start_log()
-        async with asyncio.timeout(10):
-            while sender.problem:
-                await asyncio.sleep(0.01)
+        await until(lambda: not sender.problem, within_s=10)
         assert await sender.append_soon([entry(3)]) == ALL_NEW
 
 
@@ -167,9 +166,8 @@ async def test_what_was_given_up_counts_until_the_log_process_has_read_it(tmp_pa
                 given_up += 1
         assert given_up > 1
         peer._transport.resume_reading()
-        async with asyncio.timeout(10):
-            while made.client._transport.get_write_buffer_size():
-                await asyncio.sleep(0.01)
+        transport = made.client._transport
+        await until(lambda: not transport.get_write_buffer_size(), within_s=10)
         assert await made.journal.append([entry(5000)]) == ALL_NEW
 
 
@@ -178,7 +176,7 @@ async def test_a_process_that_was_paused_for_long_goes_on(tmp_path: Path) -> Non
     async with linked(tmp_path) as made, client(made, QUICK) as sender:
         await sender.append_soon([entry(1)])
         while sender._requests:  # a heartbeat that is under way would be answered after the pause
-            await asyncio.sleep(0)
+            await turn()
         time.sleep(2 * QUICK.answer_s)  # noqa: ASYNC251
         assert not sender.problem
         assert await sender.append_soon([entry(2)]) == ALL_NEW
@@ -336,7 +334,7 @@ async def test_the_log_process_stays_until_the_others_have_gone(tmp_path: Path) 
     """So what they have under way at a stop is stored, whoever is told first."""
     async with linked(tmp_path) as made, client(made) as sender:
         ending = asyncio.create_task(made.server.stop(30.0))
-        await asyncio.sleep(0)
+        await turn()
         assert await sender.append_soon([entry(1)]) == ALL_NEW
         await sender.stop()
         assert not ending.done()

@@ -14,6 +14,7 @@ from gateway.log.journal import EVENTS
 from gateway.log.journal.following import Positions, Writer
 from gateway.log.journal.positions import PositionKeeper
 from tests.log.test_link import entry, linked
+from tests.waiting import turn, until
 
 
 async def test_another_file_in_its_place_is_noticed(tmp_path: Path) -> None:
@@ -25,9 +26,7 @@ async def test_another_file_in_its_place_is_noticed(tmp_path: Path) -> None:
         for path in list(tmp_path.glob("journal.sqlite*")):  # noqa: ASYNC240
             path.rename(tmp_path / f"old-{path.name}")
         await made.start_log()
-        async with asyncio.timeout(10):
-            while not replaced:
-                await asyncio.sleep(0.01)
+        await until(lambda: replaced, within_s=10)
         assert str(tmp_path) in replaced[0]
 
 
@@ -38,7 +37,7 @@ async def test_a_position_that_could_not_be_stored_does_not_replace_a_newer_one(
         keeper = PositionKeeper(cast("Writer", _Late(made.client, late)))
         keeper.note("any", EVENTS, 10)
         older = asyncio.create_task(keeper.flush())
-        await asyncio.sleep(0)
+        await turn()
         keeper.note("any", EVENTS, 20)
         await keeper.flush()
         late.set_exception(JournalUnavailable("it has not answered"))
@@ -71,7 +70,7 @@ async def test_positions_in_a_file_do_not_go_to_another_in_its_place(tmp_path: P
             path.rename(tmp_path / f"old-{path.name}")
         made.journal.cursors.commit("any", EVENTS, 30)
         asked = asyncio.create_task(made.journal.flush())
-        await asyncio.sleep(0)
+        await turn()
         await made.start_log()
         await replaced.wait()
         made.journal.cursors.commit("any", EVENTS, 40)

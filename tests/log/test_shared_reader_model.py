@@ -19,9 +19,11 @@ from structlog.testing import LogCapture
 
 from gateway.log.catch_up import ReadingPolicy
 from gateway.log.shared_reader import SharedReader
+from tests.effort import examples
 from tests.fanout.manual_clock import ManualClock
 from tests.log.consumers import Noting
 from tests.log.list_log import ListLog, Shelf
+from tests.waiting import turn
 
 BOTH = frozenset({"x", "y"})
 PARTITIONS = {"p0": BOTH, "p1": BOTH, "z0": frozenset({"z"})}
@@ -96,7 +98,7 @@ class SharedReading(RuleBasedStateMachine):
         for _ in range(200):
             before = self._state()
             for _ in range(30):
-                await asyncio.sleep(0)
+                await turn()
             if self._state() == before:
                 due = self.clock.next_call()
                 if due is None or due - self.clock.time >= POLICY.keep_alive_s:
@@ -137,7 +139,7 @@ class SharedReading(RuleBasedStateMachine):
                 consumer.acknowledge(place)
                 self.done[name].add(place)
                 if data.draw(st.booleans()):
-                    await asyncio.sleep(0)
+                    await turn()
 
         self._do(done())
 
@@ -189,7 +191,7 @@ class SharedReading(RuleBasedStateMachine):
     async def _exchange(self, process: Process, name: str) -> None:
         await process.reader.remove(process.consumers[name])
         batches = process.consumers[name].batches
-        await asyncio.sleep(0)
+        await turn()
         assert batches == process.consumers[name].batches
         process.log.cursors.forget(name)
         process.add(name)
@@ -245,7 +247,7 @@ class SharedReading(RuleBasedStateMachine):
     def move_while_it_is_read(self, partition: str, topics: list[str]) -> None:
         async def rebalance() -> None:
             self.shelf.put(partition, [topic for topic in topics if topic in PARTITIONS[partition]])
-            await asyncio.sleep(0)
+            await turn()
             await self._rebalance(partition)
 
         self._do(rebalance())
@@ -340,4 +342,4 @@ class SharedReading(RuleBasedStateMachine):
 
 
 TestSharedReading = SharedReading.TestCase
-TestSharedReading.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestSharedReading.settings = settings(max_examples=examples(40), stateful_step_count=30, deadline=None)

@@ -20,6 +20,7 @@ a run:
 ``shim``         a disk that fails and a clock that jumps, between the process and its C library
 ``damage``       torn and flipped bytes in the journal's files while nothing runs
 ``proxy``        the network between gateway and broker: cut, slow
+``roles``        who takes part: processes by mode, and subscribers
 ``world``        all of it for one scenario, and what every scenario ends with
 ``scenarios``    the faults
 ``plan``         which of them a run plays, and which it must have made at its end

@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests import leash
 from tests.lossproof import plan
 from tests.lossproof.report import Row, table, write_json
 from tests.lossproof.run import played
@@ -85,4 +86,5 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    leash.hold()
     sys.exit(main())

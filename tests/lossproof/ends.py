@@ -12,7 +12,8 @@ from typing import Final
 
 from gateway.fanout.reader import group_name
 from tests.lossproof.process import Gateway
-from tests.lossproof.world import BROKER, CHILDREN, COMMANDS, ROLES, SUPERVISOR, Mode, World
+from tests.lossproof.roles import BROKER, CHILDREN, COMMANDS, ROLES, SUPERVISOR, Mode
+from tests.lossproof.world import World
 
 _LOG: Final = ("before_commit", "after_commit", "before_acknowledgement", "torn_acknowledgement", "torn_push")
 _INGEST: Final = ("torn_frame", "after_frame", "before_answer")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import shutil
 from pathlib import Path
@@ -15,6 +14,7 @@ from tests.lossproof.destroyed import Removal
 from tests.lossproof.disk import salvage
 from tests.lossproof.history import now
 from tests.lossproof.world import World
+from tests.waiting import until
 
 #: Within which the gateway must have named it and be not ready. It compares its files before a commit when the newest
 #: comparison is 0.1 s old, and every second by itself; the rest is for a busy machine.
@@ -83,15 +83,16 @@ def _away(folder: Path, cycle: int) -> Path:
 async def _is_noticed(world: World, named: int) -> bool:
     """Wait until the gateway has named it once more and is not ready; False when that takes too long."""
     gateway = world.ingest
-    try:
-        async with asyncio.timeout(NOTICED_S), aiohttp.ClientSession() as session:
-            while True:  # readiness has no signal
-                async with session.get(f"{gateway.admin_url}/readyz") as answer:
-                    if answer.status != 200 and len(gateway.told(NAMED)) > named:
-                        return True
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        return False
+    async with aiohttp.ClientSession() as session:
+
+        async def is_so() -> bool:  # readiness has no signal
+            async with session.get(f"{gateway.admin_url}/readyz") as answer:
+                return answer.status != 200 and len(gateway.told(NAMED)) > named
+
+        try:
+            return await until(is_so, within_s=NOTICED_S)
+        except TimeoutError:
+            return False
 
 
 async def _refused(world: World, how: str) -> None:

@@ -49,7 +49,7 @@ class History:
 
     async def _sync(self) -> None:
         while True:
-            await asyncio.sleep(SYNC_S)
+            await asyncio.sleep(SYNC_S)  # its period
             await asyncio.to_thread(os.fsync, self._file)
 
 

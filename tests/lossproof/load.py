@@ -124,9 +124,9 @@ class Load:
                     break
                 if status != wanted.status and self._rng.random() >= _RETRY_SHARE:
                     break
-                await asyncio.sleep(self.pause_s)
+                await asyncio.sleep(self.pause_s)  # a client's pause before it tries again
             number += CLIENTS
-            await asyncio.sleep(BEHIND_PAUSE_S if self._is_behind() else self.pause_s)
+            await asyncio.sleep(BEHIND_PAUSE_S if self._is_behind() else self.pause_s)  # a client's rate
 
     async def _send(self, wanted: Callback) -> int:
         assert self._session is not None

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import resource
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from tests.lossproof.world import World
+from tests.waiting import until
 
 _HOUR_S: Final = 3600
 #: More than an hour ahead is what brokers refuse as a record's time: nothing is published until the clock is right.
@@ -54,12 +56,7 @@ async def files(world: World) -> None:
         port = urlsplit(gateway.url).port
         idle: list[asyncio.StreamWriter] = []
         with suppress(TimeoutError):
-            async with asyncio.timeout(20):
-                # One process may get most connections, and closes those for which it has no descriptor: more come until
-                # each is full. The kernel accepts into the backlog; the table of files of a process has no event.
-                while any(_open_files(pid) < most[pid] for pid in taking):
-                    idle += [(await asyncio.open_connection("127.0.0.1", port))[1] for _ in range(10)]
-                    await asyncio.sleep(0.05)
+            await until(partial(_are_full, {pid: most[pid] for pid in taking}, port, idle), within_s=20)
             await asyncio.sleep(1.0)  # time for what fails without a descriptor: accepting, opening, connecting
             world.inject("out of file descriptors")
         for writer in idle:
@@ -67,6 +64,18 @@ async def files(world: World) -> None:
         for pid, limits in before.items():
             resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
         await world.load.more(50)
+
+
+async def _are_full(most: dict[int, int], port: int, idle: list[asyncio.StreamWriter]) -> bool:
+    """Connect some more until each process has as many descriptors as it may: the table of its files has no event.
+
+    One process may get most connections, and closes those for which it has no descriptor. The kernel accepts into the
+    backlog.
+    """
+    if all(_open_files(pid) >= count for pid, count in most.items()):
+        return True
+    idle.extend([(await asyncio.open_connection("127.0.0.1", port))[1] for _ in range(10)])
+    return False
 
 
 def _open_files(pid: int) -> int:

@@ -6,6 +6,7 @@ import asyncio
 from typing import Final
 
 from gateway.publisher import GROUP
+from tests.lossproof.roles import ingest_config
 from tests.lossproof.world import World
 
 ENDS: Final = ("SIGKILL", "SIGTERM", "SIGSTOP")
@@ -68,7 +69,7 @@ async def network(world: World) -> None:
 def small_journal(world: World) -> None:
     """So that an outage of seconds fills it."""
     world.config["journal"] = {"dir": str(world.folder / "data"), "max_bytes": "1MiB"}
-    world.config["ingest"] = {**world.ingest_config(), "dedup_window": 100}
+    world.config["ingest"] = {**ingest_config(), "dedup_window": 100}
 
 
 async def journal_full(world: World) -> None:

@@ -17,7 +17,8 @@ from tests.lossproof.history import now
 from tests.lossproof.network import AWAY
 from tests.lossproof.process import Gateway
 from tests.lossproof.receiver import Receiver
-from tests.lossproof.world import NO_TIERS, World
+from tests.lossproof.roles import NO_TIERS
+from tests.lossproof.world import World
 
 FRESH: Final = "subscriber added on a fresh cluster"
 ADDED: Final = "subscriber added while the broker is away"

@@ -10,6 +10,7 @@ from typing import Final
 from tests.lossproof.callbacks import TOPICS
 from tests.lossproof.receiver import MOODS, Mood, Receiver
 from tests.lossproof.world import World
+from tests.waiting import until
 
 ALL_FAIL: Final = "every failure of subscribers at once"
 RELOADS: Final = ("a subscriber changes", "a subscriber leaves", "a bad file")
@@ -37,7 +38,7 @@ async def fail(world: World) -> None:
         moods: dict[str, Mood] = {"strict": strict, "leaver": "gone"}
         for name, mood in moods.items():
             bad[name].mood = mood
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds)  # so long all fail
         await world.delivered_more(100)
         for receiver in world.receivers:
             receiver.mood = "gone" if receiver.name == "leaver" else "well"
@@ -46,9 +47,8 @@ async def fail(world: World) -> None:
         if rng.random() < 0.3:
             await world.kill(world.fanout.command)
             await world.bring_up(world.fanout)
-    async with asyncio.timeout(120):  # with a broker its group may join late; until it said so, it must have all
-        while not bad["leaver"].is_gone:
-            await asyncio.sleep(0.1)
+    # With a broker its group may join late; until it said so, it must have all.
+    await until(lambda: bad["leaver"].is_gone, within_s=120)
 
 
 async def reload(world: World) -> None:

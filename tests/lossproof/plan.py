@@ -6,8 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
+from tests.lossproof.roles import Mode
 from tests.lossproof.scenarios import SCENARIOS
-from tests.lossproof.world import Mode
 
 #: Where every kind of process is killed ``--kills`` times; ``gateway run`` with a broker has the same kinds.
 _KILLED_OFTEN: Final[tuple[Mode, ...]] = ("split", "embedded")

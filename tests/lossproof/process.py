@@ -40,6 +40,11 @@ NOTABLE: Final = frozenset(
     }
 )
 
+#: Of a stack trace, so many are shown.
+_TRACE_LINES: Final = 60
+#: Lines of the gateway that are a breach wherever they are.
+_NEVER: Final = ("delivery.broke", "link.not_understood", "process.crashed", "process.killed")
+
 
 @dataclass(slots=True)
 class Child:
@@ -249,7 +254,7 @@ class Gateway(GatewayProcess):
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         try:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(seconds)  # so long it is stopped
         finally:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
@@ -278,3 +283,15 @@ class Gateway(GatewayProcess):
     def _keep_notable(self) -> None:
         self.notable += [line for line in self.lines if line.get("event") in NOTABLE or line.get("level") == "error"]
         del self.notable[:-2000]
+
+    def breaches(self) -> list[str]:
+        """What no gateway may log, whatever the fault: one sentence each."""
+        breaches = self.strange_ends
+        for event in _NEVER:
+            if lines := self.told(event):
+                breaches.append(f"the log of {self.command} has {event}: {lines[0]}")
+        texts = [str(line.get("text", "")) for line in self.told("text")]
+        if traces := [number for number, text in enumerate(texts) if "Traceback" in text]:
+            trace = "".join(texts[traces[0] : traces[0] + _TRACE_LINES])
+            breaches.append(f"the log of {self.command} has {len(traces)} stack traces, the first is\n{trace}")
+        return breaches

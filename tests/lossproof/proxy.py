@@ -75,7 +75,7 @@ class Proxy:
             while data := await reader.read(_CHUNK):
                 await self._flows.wait()
                 if self.delay_s:
-                    await asyncio.sleep(self.delay_s)
+                    await asyncio.sleep(self.delay_s)  # a slow network
                 writer.write(data)
                 await writer.drain()
         writer.close()

@@ -111,13 +111,13 @@ class Receiver:
             mood = self.rng.choice(MOODS[:-1]) if self.rng.random() < 0.5 else "well"
         if mood in ("well", "slow", "huge"):
             if mood == "slow":
-                await asyncio.sleep(0.3)
+                await asyncio.sleep(0.3)  # slow
             met = arrival(body)
             self.taken.append(met)
             self.items.add(met.item)
             return await _huge(request) if mood == "huge" else web.Response(status=200)
         if mood == "hang":
-            await asyncio.sleep(5)
+            await asyncio.sleep(5)  # hangs
         if mood == "reset":
             assert request.transport is not None
             request.transport.abort()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.lossproof.report import markdown
-from tests.lossproof.world import BROKER, ROLES, SUPERVISOR
+from tests.lossproof.roles import BROKER, ROLES, SUPERVISOR
 
 ROOT: Final = Path(__file__).parents[2]
 FILE: Final = Path(__file__).with_name("recorded.json")

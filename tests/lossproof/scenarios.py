@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.lossproof import disk, ends, folder, machine, network, newcomers, peers, topics
-from tests.lossproof.world import BROKER, ROLES, Mode, World
+from tests.lossproof.roles import BROKER, ROLES, Mode
+from tests.lossproof.world import World
 
 EMBEDDED: Final[tuple[Mode, ...]] = ("embedded",)
 WITH_BROKER: Final[tuple[Mode, ...]] = ("kafka", "split")

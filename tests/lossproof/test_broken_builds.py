@@ -10,8 +10,8 @@ import pytest
 
 from tests.lossproof.plan import Play
 from tests.lossproof.report import Row, table
+from tests.lossproof.roles import Mode
 from tests.lossproof.run import play
-from tests.lossproof.world import Mode
 
 #: Within which a broken build is caught on a machine that has much else to do, start-up included.
 pytestmark = pytest.mark.timeout(240)

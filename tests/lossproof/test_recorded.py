@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.lossproof import recorded
-from tests.lossproof.world import BROKER, Mode
+from tests.lossproof.roles import BROKER, Mode
 
 
 @pytest.fixture(scope="module")

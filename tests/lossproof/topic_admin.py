@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -10,6 +9,8 @@ from typing import Any, Final
 from aiokafka import TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from tests.waiting import until
 
 #: A gateway that may create topics can be faster than we are.
 _TRIES: Final = 10
@@ -70,10 +71,13 @@ class TopicAdmin:
 
 async def _brokers_known(client: Any) -> None:
     """Wait until there is a broker to ask: one on a machine that is busy may be out of its cluster for a moment."""
-    async with asyncio.timeout(_BROKER_S):
-        while not client._client.cluster.brokers():
-            await asyncio.sleep(_LOOK_S)
+
+    async def is_known() -> bool:
+        if not client._client.cluster.brokers():
             await client._client.force_metadata_update()
+        return bool(client._client.cluster.brokers())
+
+    await until(is_known, within_s=_BROKER_S, look_s=_LOOK_S)
 
 
 @asynccontextmanager

@@ -15,9 +15,11 @@ import aiohttp
 from tests.lossproof import checker, history
 from tests.lossproof.gaps import Recreation
 from tests.lossproof.history import now
+from tests.lossproof.roles import PREFIX, Mode
 from tests.lossproof.topic_admin import administering
 from tests.lossproof.witness import topic_of
-from tests.lossproof.world import PREFIX, Mode, World
+from tests.lossproof.world import World
+from tests.waiting import until
 
 #: These lose records; the fourth, of the rejected, stays as it is.
 TOPICS: Final = ("sms.dr", "shop.order", "message.status")
@@ -154,10 +156,12 @@ async def _outlive(world: World) -> None:
     firsts = {partition: end for partition, (_, end) in world.witness.bounds(TOPICS).items()}
     async with administering(world.bootstrap, PREFIX) as admin:
         await admin.configure(list(TOPICS), _SHORT)
-        async with asyncio.timeout(60):
-            while any(world.witness.first(partition, 0) < end for partition, end in firsts.items()):
-                await asyncio.sleep(_LOOK_S)
-                await world.witness.look(world.bootstrap)
+
+        async def are_taken() -> bool:
+            await world.witness.look(world.bootstrap)
+            return all(world.witness.first(partition, 0) >= end for partition, end in firsts.items())
+
+        await until(are_taken, look_s=_LOOK_S)
         await admin.configure(list(TOPICS), {})
     for _ in range(5):  # a round of retention may be under way with the old settings
         await asyncio.sleep(_LOOK_S)

@@ -10,59 +10,29 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 from tests.broker import cluster as brokers
 from tests.broker.cluster import Cluster
 from tests.lossproof import checker, history, stored
-from tests.lossproof.callbacks import SHOP, TOPICS, Item
+from tests.lossproof.callbacks import Item
 from tests.lossproof.checker import Verdict
 from tests.lossproof.damaged import Damaged
 from tests.lossproof.destroyed import Destroyed
 from tests.lossproof.gaps import Gaps
 from tests.lossproof.history import History, Told
 from tests.lossproof.load import Load
-from tests.lossproof.process import KINDS, Gateway
+from tests.lossproof.process import Gateway
 from tests.lossproof.proxy import Proxy
 from tests.lossproof.receiver import Receiver
+from tests.lossproof.roles import BROKER, CHILDREN, COMMANDS, PREFIX, SUPERVISOR, Mode, ingest_config, receivers
 from tests.lossproof.shim import Shim
 from tests.lossproof.witness import Witness
 from tests.ports import free_port
+from tests.waiting import until
 
-Mode = Literal["embedded", "kafka", "split"]
 Kind = TypeVar("Kind")
 
-BROKER: Final = "broker"
-#: Of the topics' names.
-PREFIX: Final = "lp."
-SUPERVISOR: Final = "supervisor"
-COMMANDS: Final[Mapping[Mode, tuple[str, ...]]] = {
-    "embedded": ("run",),
-    "kafka": ("run",),
-    "split": ("serve", "fanout"),
-}
-#: Kinds of process below the supervisors: ``run/log``.
-CHILDREN: Final[Mapping[Mode, tuple[str, ...]]] = {
-    mode: tuple(f"{command}/{kind}" for command in commands for kind in KINDS[command])
-    for mode, commands in COMMANDS.items()
-}
-#: What is killed: each kind of process, the supervisor alone (``run/supervisor``), all processes of a command at once
-#: (``run``), and the broker.
-ROLES: Final[Mapping[Mode, tuple[str, ...]]] = {
-    mode: (
-        *CHILDREN[mode],
-        *(f"{command}/{SUPERVISOR}" for command in commands),
-        *commands,
-        *((BROKER,) if mode != "embedded" else ()),
-    )
-    for mode, commands in COMMANDS.items()
-}
-#: Two share the port: repeats and keys meet both.
-_WORKERS: Final = 2
-#: Of a stack trace, so many are shown.
-_TRACE_LINES: Final = 60
-#: Lines of the gateway that are a breach wherever they are.
-_NEVER: Final = ("delivery.broke", "link.not_understood", "process.crashed", "process.killed")
 #: Nobody delivers until the session of a killed process is over: with the default of 15 s most of a run is waiting.
 _SESSION_S: Final = 4
 
@@ -76,23 +46,6 @@ _FAR_BEHIND: Final = 5000
 _LOOK_S: Final = 2.0
 #: What was broken on purpose is not waited for that long.
 _STILL_BROKEN_S: Final = 6.0
-
-
-#: Positions are stored four times a second; and those of a broken build on a busy machine within this.
-_AHEAD_S: Final = 0.5
-_AHEAD_BROKEN_S: Final = 20.0
-
-#: Retry topics are shared; one subscriber that has them shows as much as three.
-NO_TIERS: Final = {"retry": {"attempts": 1000, "first_delay_s": 0.1, "max_delay_s": 1, "tiers": []}}
-
-
-def receivers() -> list[Receiver]:
-    """The subscribers of every scenario: one for everything, one for a topic, one with a filter."""
-    return [
-        Receiver("all", TOPICS),
-        Receiver("orders", ("shop.order",), settings=NO_TIERS),
-        Receiver("filtered", ("sms.dr", "message.status"), prefix="k1", settings=NO_TIERS),
-    ]
 
 
 @dataclass(slots=True)
@@ -218,7 +171,7 @@ class World:
     def _make_gateways(self) -> None:
         common: dict[str, Any] = {
             "log": {"format": "json"},
-            "ingest": self.ingest_config(),
+            "ingest": ingest_config(),
             "subscribers": [receiver.row() for receiver in self.receivers],
             "journal": {"dir": str(self.journal_folder or self.folder / "data")},
         }
@@ -230,11 +183,6 @@ class World:
         for command in COMMANDS[self.mode]:
             config = {**common, "admin": {"port": free_port()}}
             self.gateways.append(Gateway(self.folder / command, config, command, environment))
-
-    @staticmethod
-    def ingest_config() -> dict[str, Any]:
-        """Section ``ingest``."""
-        return {"port": free_port(), "callbacks": {"shop": SHOP}, "workers": _WORKERS}
 
     @property
     def ingest(self) -> Gateway:
@@ -348,9 +296,7 @@ class World:
     async def delivered_more(self, count: int, within_s: float = 60.0) -> None:
         """Wait until the first subscriber took so many more."""
         target = len(self.receivers[0].taken) + count
-        async with asyncio.timeout(within_s):
-            while len(self.receivers[0].taken) < target:  # its list has no event, and needs none
-                await asyncio.sleep(0.02)
+        await until(lambda: len(self.receivers[0].taken) >= target, within_s=within_s)
 
     async def positions_stored(self, group: str) -> None:
         """Wait until a group's position would be durable if it ran ahead of what is done.
@@ -358,7 +304,7 @@ class World:
         Of a build that is broken on purpose it does, and is waited for. Of others it must not: they get the time in
         which positions are stored.
         """
-        await stored.position_reached(self.data, group, _AHEAD_BROKEN_S if self.broken else _AHEAD_S)
+        await stored.position_reached(self.data, group, is_broken=bool(self.broken))
 
     # -- the end ------------------------------------------------------------------------------------------------
 
@@ -368,17 +314,18 @@ class World:
         await self.load.stop()
         await self._history.close()
         told = history.read(self.history_path)
-        present = [receiver for receiver in self.receivers if not receiver.is_gone]
         await self._arrived(told)
         codes = [await gateway.terminate() for gateway in reversed(self.gateways)]
         log = await self._read_log()
-        verdict = checker.check(told, log, present, self.witness.places(self.repartitioned))
+        verdict = checker.check(
+            told, log, [one for one in self.receivers if not one.is_gone], self.witness.places(self.repartitioned)
+        )
         verdict.breaches += self.gaps.breaches()
         if self.stores_once and (twice := await asyncio.to_thread(stored.twice, self.data)):
             verdict.breaches.append(f"the journal has {len(twice)} events more than once: {twice[:3]}")
         if any(codes):
             verdict.breaches.append(f"the gateway ended with {codes} after SIGTERM, and not with 0")
-        verdict.breaches += [breach for gateway in self.gateways for breach in _in_the_log_of(gateway)]
+        verdict.breaches += [breach for gateway in self.gateways for breach in gateway.breaches()]
         return verdict
 
     def excuse(self, verdict: Verdict) -> int:
@@ -447,16 +394,3 @@ class World:
             await asyncio.to_thread(self.broker.remove)
         for undo in self.undo:
             undo()
-
-
-def _in_the_log_of(gateway: Gateway) -> list[str]:
-    """What no gateway may log, whatever the fault: one sentence each."""
-    breaches = gateway.strange_ends
-    for event in _NEVER:
-        if lines := gateway.told(event):
-            breaches.append(f"the log of {gateway.command} has {event}: {lines[0]}")
-    texts = [str(line.get("text", "")) for line in gateway.told("text")]
-    if traces := [number for number, text in enumerate(texts) if "Traceback" in text]:
-        trace = "".join(texts[traces[0] : traces[0] + _TRACE_LINES])
-        breaches.append(f"the log of {gateway.command} has {len(traces)} stack traces, the first is\n{trace}")
-    return breaches

@@ -7,16 +7,16 @@ import os
 import shutil
 import subprocess
 import tarfile
-import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from tests.broker.assembly import cache_folder
 from tests.components import missing
 from tests.ports import free_port
+from tests.waiting import until_so
 
 #: The newest that runs on Java 17.
 VERSION: Final = "3.0.9"
@@ -45,15 +45,17 @@ def registry(folder: Path) -> Iterator[str]:
 
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     """Until it answers. It has no other sign that a stranger's process could see."""
-    end = time.monotonic() + _START_S
-    while time.monotonic() < end:
+
+    def answers() -> bool:
         assert process.poll() is None, log.read_text()[-2000:]
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError(log.read_text()[-2000:])
+        with suppress(OSError), urllib.request.urlopen(url, timeout=5):
+            return True
+        return False
+
+    try:
+        until_so(answers, within_s=_START_S, look_s=0.2)
+    except TimeoutError as exc:
+        raise AssertionError(log.read_text()[-2000:]) from exc
 
 
 def _program() -> Path:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gateway.log import Record
 from gateway.search.index import FILE_NAME, Index, Published
 from gateway.search.run import Keys, Kind, hashed
+from tests.effort import examples
 
 FAR = 1 << 40
 
@@ -100,7 +101,7 @@ def test_a_run_that_cannot_be_stored_comes_again(index: Index, tmp_path: Path) -
     assert (index.find("events", "a"), index.position("events")) == ([2, 1], 3)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(60))
 @given(st.data())
 def test_against_a_plain_table(data: st.DataObject) -> None:
     """However the records are cut into batches and runs, and wherever the file is closed or the process dies."""

@@ -15,6 +15,7 @@ from gateway.log import Record
 from gateway.search.keys import _IS_PHONE, asked, callback_of, digits_of, keys_of_events, matches, parsed, texts_of
 from gateway.search.run import Kind, hashed
 from gateway.traffic import requests
+from tests.effort import examples
 from tests.search.made import entry
 
 
@@ -85,7 +86,7 @@ TEXTS = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 @given(st.data(), st.sampled_from([shape for callback in CALLBACKS.values() for shape in callback.shapes]))
 def test_keys_in_the_bytes_are_those_of_a_parser(data: st.DataObject, shape: Shape) -> None:
     """Whatever stands in a member of a table: a number in any form, an escape, a name of another member, a list."""

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from gateway.log.journal import EVENTS, Journal, JournalWriter, Retention
 from gateway.search import Query, Search, keys
 from gateway.search.index import FILE_NAME
 from tests.search.made import entry
+from tests.waiting import until
 
 
 async def subjects(search: Search, **query: object) -> list[str]:
@@ -115,9 +115,7 @@ async def test_the_place_in_kafka(journal: Journal, search: Search) -> None:
     assert await search.indexer.caught_up()
     records = (await search.find(Query())).records[::-1]
     search.indexer.published("sms.dr", 4, 100, [records[0], records[2]])
-    async with asyncio.timeout(10):
-        while await search.published(records[2]) is None:
-            await asyncio.sleep(0.01)
+    await until(lambda: search.published(records[2]), within_s=10)
     assert [await search.published(record) for record in records] == [(4, 100), None, (4, 101)]
 
 

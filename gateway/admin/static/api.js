@@ -1,6 +1,8 @@
 // The gateway's interface: JSON, and events that keep coming. The token is a header, kept while the tab is open.
 
 const KEY = "token";
+/** Status of an answer that did not come in the time that the signal of a request gives it. */
+export const SILENT = -1;
 
 export class ApiError extends Error {
   constructor(status, message) {
@@ -22,6 +24,7 @@ async function ask(path, options = {}) {
     response = await fetch(`.${path}`, { ...options, headers: headers(options.headers), cache: "no-store", redirect: "error" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    if (error.name === "TimeoutError") throw new ApiError(SILENT, "The gateway takes the connection and gives no answer.");
     throw new ApiError(0, "The gateway does not answer.");
   }
   if (response.status === 401) document.dispatchEvent(new CustomEvent("signed-out"));
@@ -41,7 +44,13 @@ async function sentence(response) {
 export async function get(path, query = {}, signal = undefined) {
   const given = Object.entries(query).filter(([, value]) => value !== "" && value !== null && value !== undefined);
   const suffix = given.length ? `?${new URLSearchParams(given)}` : "";
-  return (await ask(path + suffix, { signal })).json();
+  const response = await ask(path + suffix, { signal });
+  try {
+    return await response.json();
+  } catch (error) {
+    if (error.name === "TimeoutError") throw new ApiError(SILENT, "The gateway began an answer and does not go on.");
+    throw error;
+  }
 }
 
 /** Have something done. */

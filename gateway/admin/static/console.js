@@ -1,6 +1,6 @@
 // The page: which view is shown, who is signed in, whether the gateway answers.
 
-import { setToken } from "./api.js";
+import { setToken, SILENT } from "./api.js";
 import { repaint } from "./charts.js";
 import { fill, h, say } from "./dom.js";
 import { ago, duration } from "./format.js";
@@ -78,15 +78,17 @@ document.addEventListener("signed-out", () => {
   signIn(wasTried ? "The gateway does not know this token." : "");
 });
 
+const TROUBLE = { 0: "No connection to the gateway. ", [SILENT]: "The gateway hangs, or is overloaded. " };
+
 watch(({ latest, problem, answeredAt }) => {
   const isAway = problem && problem.status !== 401;
   document.body.classList.toggle("stale", Boolean(isAway && latest));
   fill(banner, isAway && h("p.away",
-    h("b", problem.status ? "The gateway has trouble. " : "No connection to the gateway. "),
+    h("b", TROUBLE[problem.status] ?? "The gateway has trouble. "),
     latest ? `What you see is from ${ago(answeredAt / 1000)}. ` : `${problem.message} `, "Trying again …"));
   if (!latest) return;
   const told = Object.entries(latest.checks).filter(([, text]) => text !== "ok");
-  const word = isAway ? "offline" : !latest.ready ? "not ready" : told.length ? "degraded" : "ready";
+  const word = isAway ? (problem.status === SILENT ? "no answer" : "offline") : !latest.ready ? "not ready" : told.length ? "degraded" : "ready";
   status.dataset.state = word;
   status.title = told.map(([name, text]) => `${name}: ${text}`).join("\n") || "All checks are well";
   const text = `${word} · ${latest.role}`;

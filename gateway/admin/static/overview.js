@@ -2,9 +2,9 @@
 
 import { lines, spark } from "./charts.js";
 import { empty, failed, fill, h, loading, say } from "./dom.js";
-import { bytes, count, duration, rate, seconds, short } from "./format.js";
+import { bytes, count, duration, moment, rate, seconds, short } from "./format.js";
 import { busiest, refresh, series, times, watch } from "./store.js";
-import { isFailing, subscriberList } from "./subscribers.js";
+import { isFailing, isUnknown, subscriberList } from "./subscribers.js";
 
 const TINTS = ["accent", "tint2", "tint3", "tint4", "tint5"];
 const HIDDEN = "nothing came yet";
@@ -113,12 +113,23 @@ function updateKafka(tile, { kafka, search }) {
 
 function updateBacklog(tile, { subscribers }) {
   const here = subscribers.filter((one) => one.state);
-  const ill = here.filter((one) => one.state !== "closed" || isFailing(one));
+  const ill = here.filter((one) => one.state !== "closed" || isFailing(one) || isUnknown(one));
+  const dark = here.filter((one) => one.lag_unknown);
   say(tile.value, !here.length ? "–" : ill.length ? `${here.length - ill.length} of ${here.length} well` : "all well");
   tile.element.dataset.state = ill.some((one) => !["paused", "closed"].includes(one.state)) ? "bad" : ill.length ? "warn" : "";
-  say(tile.note, here.length ? `${short(sum(here, (one) => one.lag ?? 0))} records behind` : "none here");
+  say(tile.note, behind(here, dark));
+  tile.element.title = dark.length ? dark[0].lag_unknown.reason : "";
   const columns = here.map((one) => series(`subscriber:${one.name}:lag`));
-  tile.chart.set(times(), times().map((_, at) => sum(columns, (column) => column[at])));
+  const isKnown = (at) => columns.every((column) => column[at] !== null);
+  tile.chart.set(times(), times().map((_, at) => (isKnown(at) ? sum(columns, (column) => column[at]) : null)));
+}
+
+/** How far all are behind together; where one is not known, nor is the sum. */
+function behind(here, dark) {
+  if (!here.length) return "none here";
+  if (!dark.length) return `${short(sum(here, (one) => one.lag ?? 0))} records behind`;
+  const since = Math.min(...dark.map((one) => one.lag_unknown.since ?? Infinity));
+  return since === Infinity ? "lag not known" : `lag unknown since ${moment(since)}`;
 }
 
 const sum = (items, of) => items.reduce((total, item) => total + of(item), 0);

@@ -3,6 +3,8 @@
 import { get } from "./api.js";
 
 const STEP_MS = 2000;
+// It answers within two seconds, whatever is away behind it: one that takes longer hangs.
+const PATIENCE_MS = 5000;
 const KEPT = 300;
 
 const points = [];
@@ -25,7 +27,8 @@ export const overview = () => latest;
 export async function refresh() {
   clearTimeout(timer);
   try {
-    const found = await get("/api/overview", { since: points.length ? points[points.length - 1].at : 0 });
+    const since = points.length ? points[points.length - 1].at : 0;
+    const found = await get("/api/overview", { since }, AbortSignal.timeout(PATIENCE_MS));
     // After a restart of the gateway its history begins anew.
     if (latest && found.started_at !== latest.started_at) points.length = 0;
     points.push(...found.points);
@@ -44,8 +47,8 @@ export async function refresh() {
 /** Times of the points. */
 export const times = () => points.map((point) => point.at);
 
-/** One series; where nothing was measured stands `missing`. */
-export const series = (name, missing = 0) => points.map((point) => point.values[name] ?? missing);
+/** One series; what a point does not have is `missing`, and what was not known then is null. */
+export const series = (name, missing = 0) => points.map((point) => (name in point.values ? point.values[name] : missing));
 
 /** Names in the series of a kind, such as callbacks that were called: busiest last minutes first. */
 export function busiest(kind, what) {

@@ -3,7 +3,7 @@
 import { post } from "./api.js";
 import { spark } from "./charts.js";
 import { empty, h, say, toast } from "./dom.js";
-import { ago, count, rate, seconds, share, short } from "./format.js";
+import { ago, count, moment, rate, seconds, share, short } from "./format.js";
 import { replayDialog } from "./replay.js";
 import { refresh, series, times } from "./store.js";
 
@@ -15,10 +15,28 @@ const STATES = {
   stopped: ["stopped", "bad", "It answered that it wants no more events; resume it when it is ready"],
 };
 
+const UNKNOWN = ["unknown", "", "How far behind it is cannot be known now"];
+const GAVE_UP = ["failing", "warn", "Events were given up, and nothing was delivered since"];
 const FAILING = ["failing", "warn", "Events are delivered, and many attempts of the last minute failed"];
 
 /** Not down, and many of its attempts fail: single events are at fault, or it is on its way down. */
-export const isFailing = (one) => one.state === "closed" && one.success_share !== null && one.success_share < 0.95;
+export const isFailing = (one) => one.state === "closed" && ((one.success_share !== null && one.success_share < 0.95) || gaveUp(one));
+
+/** What it got last was given up: that nothing comes any more makes it no better. */
+const gaveUp = (one) => one.dead_letters > 0 && one.last_error !== null && one.last_error.at > (one.delivered_at ?? 0);
+
+/** Nobody knows how it does: it may be well, and events may wait. */
+export const isUnknown = (one) => one.state === "closed" && Boolean(one.lag_unknown);
+
+const lagStory = ({ reason, since, last }) =>
+  `Its lag is ${since === null ? "not known" : `unknown since ${moment(since)}; it was ${short(last)}`}: ${reason}.`;
+
+function standing(one) {
+  if (isFailing(one)) return gaveUp(one) ? GAVE_UP : FAILING;
+  if (isUnknown(one)) return UNKNOWN;
+  if (one.state) return STATES[one.state];
+  return one.kind === "stream" ? ["stream", "", "Clients fetch its events from this port"] : ["elsewhere", "", "Delivered by another process"];
+}
 
 export function subscriberList() {
   const cards = new Map();
@@ -52,6 +70,7 @@ function card(first) {
   const lagChart = spark(`${first.name}: records behind`, short, "tint3");
   const rateChart = spark(`${first.name}: delivered per second`, rate, "good");
   const lag = measure("Behind", lagChart);
+  const was = h("p.was");
   const delivered = measure("Per second", rateChart);
   const success = measure("Success");
   const p50 = measure("p50");
@@ -77,18 +96,21 @@ function card(first) {
   });
   const element = h("li.card", { "data-name": first.name },
     h("header", h("h3", first.name), badge, h("span.target", { title: first.target }, first.kind === "webhook" ? first.target : `${first.kind} ${first.target}`)),
-    h("dl", [lag, delivered, success, p50, p99, flight].map((one) => one.element)),
+    h("dl", [lag, delivered, success, p50, p99, flight].map((one) => one.element)), was,
     h("footer", error, h("span.actions", letters, again, toggle)));
   return {
     element,
     update(one) {
       latest = one;
-      const [word, kind, meaning] = (isFailing(one) ? FAILING : STATES[one.state]) ?? (one.kind === "stream" ? ["stream", "", "Clients fetch its events from this port"] : ["elsewhere", "", "Delivered by another process"]);
+      const [word, kind, meaning] = standing(one);
       say(badge, word);
       badge.className = `badge ${kind}`;
       badge.title = one.stopped || meaning;
       element.dataset.state = kind;
-      say(lag.value, short(one.lag));
+      const unknown = one.lag_unknown;
+      say(lag.value, unknown ? "unknown" : short(one.lag));
+      was.hidden = !unknown;
+      say(was, unknown ? lagStory(unknown) : "");
       lagChart.set(times(), series(`subscriber:${one.name}:lag`));
       say(delivered.value, rate(one.rate));
       rateChart.set(times(), series(`subscriber:${one.name}:delivered`));
@@ -105,7 +127,7 @@ function card(first) {
       say(toggle, isHeld ? "Resume" : "Pause");
       toggle.setAttribute("aria-label", `${isHeld ? "Resume" : "Pause"} ${one.name}`);
       again.setAttribute("aria-label", `Replay … to ${one.name}`);
-      toggle.hidden = !one.state;
+      toggle.hidden = !one.is_here || one.kind === "stream";
       again.hidden = one.kind === "stream";
     },
   };

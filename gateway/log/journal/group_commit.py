@@ -96,7 +96,6 @@ class GroupCommit:
         self.last_failure = ""
         self._may_pass = False
         self._failures = METRICS.counter("gateway_journal_failures")
-        self._commit_seconds = METRICS.histogram("gateway_journal_commit_seconds")
         self._batch_events = METRICS.histogram("gateway_journal_batch_events")
 
     # -- what comes in ------------------------------------------------------------------------------------------
@@ -195,7 +194,7 @@ class GroupCommit:
                 "acknowledged"
             )
         if drafts:
-            self._commit_seconds.observe(time.perf_counter() - started)
+            METRICS.observe("gateway_journal_commit_seconds", time.perf_counter() - started)
             self._batch_events.observe(sum(draft.count for draft in drafts.values()))
         appended_at = self._store.last_appended_at
         return [

@@ -264,7 +264,11 @@ class KafkaCursors:
             if not isinstance(error, KafkaAway):
                 return error
             availability.problem(_subject(cursor, error), error.problem)
-        return next(iter(found.values()), KafkaAway("positions: no answer in time"))
+        if found:
+            return next(iter(found.values()))
+        silent = KafkaAway("positions: no answer in time")
+        availability.problem(CONNECTION, silent.problem)  # so that a stop does not wait for it a second time
+        return silent
 
     async def _commit(self, cursor: str, known: _Cursor, names: Collection[str]) -> None:
         """Store these positions; whoever calls holds the cursor's lock, so that an older one never goes last.

@@ -21,6 +21,7 @@ from gateway.log.kafka.availability import CONNECTION, Availability, State, both
 from gateway.log.kafka.cursor_placement import CursorPlacement
 from gateway.log.kafka.cursors import CursorPolicy, KafkaCursors
 from gateway.log.kafka.errors import KafkaAway, KafkaNotNow, first_word
+from gateway.log.kafka.group_lags import GroupLags
 from gateway.log.kafka.group_reader import GroupReader
 from gateway.log.kafka.incarnation import TopicIds
 from gateway.log.kafka.offsets import OffsetClient
@@ -96,9 +97,9 @@ class KafkaLog:
         self._ids = TopicIds()
         self._truncated = Truncated()
         self._offsets = OffsetClient(options)
-        placement = CursorPlacement(
-            options, self._offsets, Answers(self._offsets, self._ids), self._truncated.partitions
-        )
+        answers = Answers(self._offsets, self._ids)
+        self._lags = GroupLags(options, self._offsets, answers)
+        placement = CursorPlacement(options, self._offsets, answers, self._truncated.partitions)
         self.cursors = KafkaCursors(options, self._offsets, placement, policy=cursor_policy, clock=clock)
         self._readers: set[GroupReader | StandaloneReader] = set()
         self._leaving: set[asyncio.Task[None]] = set()
@@ -234,6 +235,10 @@ class KafkaLog:
             KafkaAway: Kafka cannot be reached, or refuses.
         """
         return await unfinished.unfinished(self.options, group_of)
+
+    async def lags(self, groups: Mapping[str, Collection[str]]) -> dict[str, int | None]:
+        """See :meth:`gateway.log.kafka.group_lags.GroupLags.lags`."""
+        return await self._lags.lags(groups)
 
     def _parts(self) -> dict[str, Any]:
         """What readers share, and what they get of us."""

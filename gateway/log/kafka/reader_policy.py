@@ -14,7 +14,7 @@ class ReaderPolicy:
         beat_s: between heartbeats: the group stands still until the last member has noticed that it must join again.
             Two small requests a second, for all subscribers.
         regroup_s: the group waits this long for a member to join again; less than a request may take.
-        revoke_s: for ``on_revoked``, which its owner bounds to 3 s.
+        revoke_s: for ``on_revoked``, which its owner bounds to 3.8 s.
         join_s: joining waits so long for partitions, then goes on without.
         request_s: for one offset look-up or seek.
         probe_s: an idle reader makes sure of Kafka after this.
@@ -26,7 +26,7 @@ class ReaderPolicy:
     session_s: float = 15.0
     beat_s: float = 0.5
     regroup_s: float = 8.0
-    revoke_s: float = 3.5
+    revoke_s: float = 4.0
     join_s: float = 50.0
     request_s: float = 10.0
     probe_s: float = 10.0

@@ -18,6 +18,7 @@ from gateway.log.journal.inspection import inspect
 from gateway.log.journal.salvaging import salvage
 from gateway.log.journal.store import FILE_NAME
 from gateway.search.index import Index
+from tests.effort import examples
 from tests.log.journal.test_journal import ROOMY, entry, opened
 from tests.log.journal.test_open_files import WAL
 
@@ -83,7 +84,7 @@ names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(name=names)
 def test_any_name_that_the_system_takes_is_quoted(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     """Nothing is written beside the folder."""

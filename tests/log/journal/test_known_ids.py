@@ -23,6 +23,7 @@ from gateway.log.journal import EVENTS, Journal, JournalWriter, Retention, batch
 from gateway.log.journal.known_ids import KnownIds
 from gateway.log.journal.recent_ids import newest_ids
 from gateway.log.journal.store import Store
+from tests.effort import examples
 
 INTERNAL = "retry.billing.30s"
 ROOMY = Retention(1 << 30, 3600.0)
@@ -199,7 +200,7 @@ class KnownIdsModel(RuleBasedStateMachine):
 
 
 TestKnownIdsModel = KnownIdsModel.TestCase
-TestKnownIdsModel.settings = settings(max_examples=30, stateful_step_count=12, deadline=None)
+TestKnownIdsModel.settings = settings(max_examples=examples(20), stateful_step_count=12, deadline=None)
 
 
 # -- single promises -----------------------------------------------------------------------------------------------

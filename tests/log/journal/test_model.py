@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.log import Entry, Record
 from gateway.log.journal import EVENTS, Journal, JournalReader, Retention
+from tests.effort import examples
 
 TOPICS = ("sms.dr", "call.event", "retry.billing.30s")
 WANTED = ("sms.dr", "call.event")
@@ -169,4 +170,4 @@ class JournalModel(RuleBasedStateMachine):
 
 
 TestJournalModel = JournalModel.TestCase
-TestJournalModel.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestJournalModel.settings = settings(max_examples=examples(30), stateful_step_count=30, deadline=None)

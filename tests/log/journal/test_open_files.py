@@ -22,6 +22,7 @@ from gateway.log.journal.recent_ids import newest_ids
 from gateway.log.journal.sqlite_errors import ADVICE, advice, translated
 from gateway.log.journal.store import FILE_NAME
 from tests.log.journal.test_journal import entry, opened
+from tests.waiting import until
 
 WAL = f"{FILE_NAME}-wal"
 
@@ -152,9 +153,7 @@ async def test_idle_journal_is_not_ready(tmp_path: Path, damage: Callable[[Path]
     async with opened(folder) as journal:
         await filled(journal)
         damage(folder)
-        async with asyncio.timeout(10):
-            while not journal.last_failure:
-                await asyncio.sleep(0.05)
+        await until(lambda: journal.last_failure, within_s=10)
 
 
 @pytest.mark.parametrize("change", HARMLESS.values(), ids=HARMLESS.keys())

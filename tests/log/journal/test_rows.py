@@ -23,6 +23,7 @@ from gateway.log.journal import EVENTS, Journal, Retention, batch_format
 from gateway.log.journal.inspection import inspect
 from gateway.log.journal.salvaging import salvage
 from gateway.log.journal.store import FILE_NAME, Store
+from tests.effort import examples
 
 NOW = 1_770_000_000.0
 SIZES = (5, 1, 3, 8, 2, 5, 16, 1, 4)
@@ -151,7 +152,7 @@ def offsets_of(ranges: Iterator[tuple[int, int]]) -> set[int]:
 
 
 @given(flip=flips, position=st.integers(0, HEAD))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(50), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_one_flip_costs_the_events_of_its_row_and_names_them(
     sound: Path, tmp_path: Path, flip: Flip, position: int
 ) -> None:
@@ -186,7 +187,7 @@ def test_one_flip_costs_the_events_of_its_row_and_names_them(
 
 
 @given(flip=flips)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(50), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_one_flip_is_counted_right_by_those_who_look_at_the_file(sound: Path, tmp_path: Path, flip: Flip) -> None:
     """``tail``, ``journal check`` and ``journal salvage`` find every other event, and name what is missing."""
     folder = tmp_path / "flipped"
@@ -212,7 +213,7 @@ def test_one_flip_is_counted_right_by_those_who_look_at_the_file(sound: Path, tm
 
 @given(row=st.integers(0, len(SIZES) - 1), bit=st.integers(0, 6), byte=st.integers(0, 6))
 @example(row=8, bit=0, byte=6)  # it becomes the key of the row before it
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_key_with_a_flipped_bit_in_its_page_costs_no_other_row_when_salvaged(
     sound: Path, tmp_path: Path, row: int, bit: int, byte: int
 ) -> None:

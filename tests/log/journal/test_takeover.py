@@ -22,6 +22,7 @@ from gateway.errors import JournalDamaged, JournalFull, JournalInUse
 from gateway.log import Entry, Record
 from gateway.log.journal import EVENTS, JournalWriter, Retention, takeover
 from gateway.log.journal.store import FILE_NAME, Store
+from tests.effort import examples
 from tests.log.journal.test_journal import ROOMY, entry, opened
 
 DEAD = publisher.DEAD_LETTERS
@@ -255,7 +256,7 @@ worker = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 @given(workers=st.lists(worker, max_size=3), own=st.lists(st.integers(0, 30), max_size=5), batch=st.integers(1, 2000))
 def test_every_id_that_was_not_published_is_there_once(
     workers: list[tuple[list[list[int]], int | None]], own: list[int], batch: int

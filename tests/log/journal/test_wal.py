@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from gateway.log import Entry
 from gateway.log.journal import Journal, Retention, batch_format, wal
 from gateway.log.journal.store import FILE_NAME, Store
+from tests.effort import examples
 
 FRAME = 4096 + 24
 #: Commits of a new journal before the first record: names, tables.
@@ -69,7 +70,7 @@ def test_a_closed_journal_has_nothing_left_over(tmp_path: Path) -> None:
     assert wal.examine(store.path) is None
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(cut=st.integers(1, 3 * FRAME))
 def test_a_torn_end_is_not_told(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
     """A log that ends anywhere ends with a commit that never returned."""
@@ -79,7 +80,7 @@ def test_a_torn_end_is_not_told(tmp_path_factory: pytest.TempPathFactory, cut: i
     assert found(database)[0] is None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(data=st.data())
 def test_a_flipped_bit_with_commits_behind_it_is_told(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -1,0 +1,59 @@
+"""Which tests go to which worker of a run, and in which order, so that all end together.
+
+The tests of a file stay together: they may share fixtures of the module. Those of the files below take long, share
+nothing but what a worker has for its session, and go to whichever worker is free.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+SPREAD: Final = frozenset(
+    {
+        "tests/benchmarks/test_smoke.py",
+        "tests/fuzz/test_fuzz.py",
+        "tests/gateway/test_processes.py",
+        "tests/hostile/test_work.py",
+        "tests/lossproof/test_broken_builds.py",
+        "tests/lossproof/test_lossproof.py",
+    }
+)
+#: Seconds that a test takes, about, by its marks and by the fixtures that start processes: enough for an order.
+_SLOW_S: Final = 20.0
+_FIXTURES_S: Final = {"broker": 8.0, "small_broker": 8.0, "three_nodes": 5.0, "gateway": 3.0, "page": 3.0, "kafka": 1.0}
+_KAFKA_S: Final = 2.0
+_OTHER_S: Final = 0.05
+
+
+class Together(LoadScopeScheduling):
+    """Hand out what :func:`together` says, in the order of the collection."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return together(nodeid)
+
+
+def together(nodeid: str) -> str:
+    """Return what a test has in common with those that must run in the same worker: its file, or nothing."""
+    path = nodeid.partition("::")[0]
+    return nodeid if path in SPREAD else path
+
+
+def longest_first(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Return the tests with those first that stay together and take longest: what comes last must be short."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for item in items:
+        seconds[together(item.nodeid)] += _seconds(item)
+    return sorted(items, key=lambda item: -seconds[together(item.nodeid)])
+
+
+def _seconds(item: pytest.Item) -> float:
+    if item.get_closest_marker("slow"):
+        return _SLOW_S
+    fixtures: Sequence[str] = getattr(item, "fixturenames", ())
+    least = _KAFKA_S if item.get_closest_marker("kafka") else _OTHER_S
+    return max(least, *(_FIXTURES_S.get(name, 0.0) for name in fixtures), 0.0)
