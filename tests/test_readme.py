@@ -94,14 +94,16 @@ def test_it_is_short() -> None:
 
 @pytest.mark.slow
 @pytest.mark.quiet
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("count", [20, 150])
 async def test_tour_keeps_its_promise(folder: Path, count: int) -> None:
     """What is sent while ``listen`` is stopped arrives within ten seconds of its return, in the order of each key.
 
     Also behind a hundred deliveries that succeeded a moment before, and with a log that a person can still read.
     """
-    async with touring(folder, PYTHONPATH=str(ROOT)) as tour:
-        assert (await tour.paste(tour.send))[0] == 0
+    # Six processes are started one after the other, each some ten seconds on a machine that is busy.
+    async with touring(folder, 360, PYTHONPATH=str(ROOT)) as tour:
+        assert (await tour.paste(tour.send.splitlines()[0]))[0] == 0
         await tour.stop_listening()
         code, said = await tour.paste(f".venv/bin/gateway send sms-dr --count {count} --seed 4")
         assert code == 0, said

@@ -118,11 +118,11 @@ class Tour:
 
 
 @asynccontextmanager
-async def touring(folder: Path, **environment: str) -> AsyncIterator[Tour]:
-    """A tour that has begun; what is done in it has three minutes, and nothing of it is left afterwards."""
+async def touring(folder: Path, patience_s: float = 180, **environment: str) -> AsyncIterator[Tour]:
+    """A tour that has begun; what is done in it ends within ``patience_s``, and nothing of it is left afterwards."""
     tour = Tour(folder, {**os.environ, **environment})
     try:
-        async with asyncio.timeout(180):
+        async with asyncio.timeout(patience_s):
             await tour.begin()
             yield tour
     finally:

@@ -176,7 +176,7 @@ def test_completion_speaks_three_shells_and_survives_a_broken_configuration(fold
     asked = piped(
         folder, _GATEWAY_COMPLETE="bash_complete", COMP_WORDS="gateway subscribers pause b", COMP_CWORD="3"
     )  # fmt: skip
-    assert (asked.stdout, asked.stderr) == ("", "")
+    assert (asked.stdout.strip(), asked.stderr) == ("", "")
 
 
 def test_top_draws_over_workers_and_q_ends_it(folder: Path) -> None:
