@@ -1,4 +1,4 @@
-"""``python -m tests.readme``: write the generated tables into README.md and the configuration reference.
+"""``python -m tests.readme``: write the generated tables and sections into the documents.
 
 A table stands between ``<!-- name -->`` and the next ``<!-- end -->``. The tests fail when one is not what the code
 says.
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from deploy.callbacks import callbacks_reference
 from gateway.cli import main as command_line
 from gateway.schema import markdown
 from gateway.schema.reference import events_reference
@@ -20,10 +21,8 @@ ROOT: Final = Path(__file__).parent.parent
 
 #: File → marker → what stands behind it.
 TABLES: Final[dict[str, dict[str, Callable[[], str]]]] = {
-    "README.md": {
-        "callbacks table": markdown.callbacks_table,
-        "commands table": lambda: markdown.commands_table(command_line),
-    },
+    "deploy/docs/callbacks.md": {"callbacks table": markdown.callbacks_table, "callbacks": callbacks_reference},
+    "deploy/docs/interface.md": {"commands table": lambda: markdown.commands_table(command_line)},
     "deploy/docs/configuration.md": {"configuration table": markdown.configuration_table},
     "deploy/docs/events.md": {"events": events_reference},
 }

@@ -15,11 +15,11 @@ from gateway.config.values import Name, Texts, Url
 class OAuth(Section):
     """Where tokens for OAUTHBEARER come from: a file that others keep fresh, or a token endpoint."""
 
-    token_file: str = Field(default="", description="Read anew for every connection")
+    token_file: str = Field(default="", description="File with the token; read again for each connection")
     token_url: str = Field(default="", description="Token endpoint (OAuth 2 client credentials)")
-    client_id: str = Field(default="", description="At the token endpoint")
-    client_secret: SecretStr = Field(default=SecretStr(""), description="At the token endpoint")
-    scope: str = Field(default="", description="At the token endpoint")
+    client_id: str = Field(default="", description="Client id for the token endpoint")
+    client_secret: SecretStr = Field(default=SecretStr(""), description="Client secret for the token endpoint")
+    scope: str = Field(default="", description="Scope for the token endpoint")
 
     @model_validator(mode="after")
     def _one_source(self) -> OAuth:
@@ -35,12 +35,12 @@ class Security(Section):
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         default="PLAINTEXT",
-        description="TLS, SASL, both or none",
+        description="Whether to use TLS, SASL, both or neither",
         validation_alias=AliasChoices("protocol", "security_protocol"),
     )
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = Field(
         default=None,
-        description="How to log in, with SASL",
+        description="SASL mechanism",
         validation_alias=AliasChoices("sasl_mechanism", "mechanism"),
     )
     username: str | None = Field(
@@ -51,24 +51,26 @@ class Security(Section):
     )
     ca_file: str | None = Field(
         default=None,
-        description="Certificates (PEM) that the brokers' are checked against; unset: the system's",
+        description="File with certificate authorities (PEM) that sign the brokers' certificates; unset: the system's",
         validation_alias=AliasChoices("ca_file", "ssl_cafile"),
     )
     cert_file: str | None = Field(
         default=None,
-        description="Our own certificate (PEM), where brokers ask for one",
+        description="Client certificate (PEM), if the brokers require one",
         validation_alias=AliasChoices("cert_file", "ssl_certfile"),
     )
     key_file: str | None = Field(
-        default=None, description="Its key (PEM)", validation_alias=AliasChoices("key_file", "ssl_keyfile")
+        default=None,
+        description="Key of the client certificate (PEM)",
+        validation_alias=AliasChoices("key_file", "ssl_keyfile"),
     )
     key_password: SecretStr | None = Field(
         default=None,
-        description="Password of the key's file",
+        description="Password of the key file",
         validation_alias=AliasChoices("key_password", "ssl_password"),
     )
-    check_hostname: bool = Field(default=True, description="Whether a broker's certificate must carry its host name")
-    oauth: OAuth | None = Field(default=None, description="Tokens, with sasl_mechanism OAUTHBEARER")
+    check_hostname: bool = Field(default=True, description="Whether a broker's certificate must contain its host name")
+    oauth: OAuth | None = Field(default=None, description="Source of tokens for the mechanism OAUTHBEARER")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Security:
@@ -93,36 +95,41 @@ class Kafka(Section):
     bootstrap_servers: Texts = Field(min_length=1, description="host:port of one or more brokers")
     security: Security = Field(default=Security(), description="TLS and SASL")
     cloudevents: Literal["structured", "binary"] = Field(
-        default="structured", description="How an event becomes a record: whole, or attributes as ce_ headers"
+        default="structured",
+        description="Encoding of records: structured (the event is the value) or binary (attributes are ce_ headers)",
     )
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
         default="none",
-        description="Of the record batches that the gateway writes. Consumers need the codec: see kafka-consumers.md",
+        description="Codec of the record batches that the gateway writes. Consumers need it: see kafka-consumers.md",
     )
     isolation_level: Literal["read_committed", "read_uncommitted"] = Field(
-        default="read_committed", description="Whether records of aborted transactions of other producers are left out"
+        default="read_committed",
+        description="read_committed ignores records of aborted transactions of other producers",
     )
     schema_ids: dict[Name, Annotated[int, Field(ge=1, le=2**31 - 1)] | UUID] = Field(
         default_factory=dict,
-        description="Id, or GUID, of a topic's schema in a schema registry, by topic; its records then carry it in the "
-        "header __value_schema_id. gateway schema --register prints them",
+        description="Id or GUID of each topic's schema in a schema registry; records carry it in the header "
+        "__value_schema_id. gateway schema --register prints these lines",
     )
-    partitions: int = Field(default=6, ge=1, description="Of topics that the gateway creates")
-    replication_factor: int = Field(default=1, ge=1, description="Of topics that the gateway creates")
+    partitions: int = Field(default=6, ge=1, description="Partitions of topics that the gateway creates")
+    replication_factor: int = Field(default=1, ge=1, description="Replicas of topics that the gateway creates")
     create_topics: bool = Field(
-        default=True, description="Create the gateway's own topics where they are missing; others are never created"
+        default=True, description="Whether the gateway creates its own topics if they are missing; it creates no others"
     )
     topic_config: dict[str, str | int] = Field(
         default_factory=dict,
-        description="Settings of topics that the gateway creates, in Kafka's names, such as max.message.bytes",
+        description="Settings of topics that the gateway creates, by their Kafka names, such as max.message.bytes",
     )
     session_timeout: Duration = Field(
-        default=15.0, ge=1, le=1800, description="A fan-out process that says nothing for so long counts as dead"
+        default=15.0,
+        ge=1,
+        le=1800,
+        description="Kafka removes a fan-out process from the group after this time without a heartbeat",
     )
     instance_id: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]*$", max_length=200)] = Field(
         default="",
-        description="Names a fan-out process in its consumer group, over restarts: one that is back within "
-        "session_timeout gets the same partitions, and nothing moves. Unset: the host's name and the admin port",
+        description="Name of a fan-out process in its consumer group. A process that restarts within session_timeout "
+        "keeps its partitions. Unset: host name and admin port",
     )
 
 
@@ -130,10 +137,10 @@ class Topics(Section):
     """Names of the topics."""
 
     prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]*$")] = Field(
-        default="", description="Put before each topic's name in Kafka"
+        default="", description="Prefix of each topic's name in Kafka"
     )
     schema_base_url: Url | None = Field(
         default=None,
-        description="Address below which you publish the schemas of the topics; events then name "
-        "<address>/v1/<topic>.json as their dataschema. Unset: a urn of their type",
+        description="Address below which you publish the schemas; events have <address>/v1/<topic>.json as "
+        "dataschema. Unset: a urn of the type",
     )

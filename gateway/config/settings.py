@@ -1,9 +1,10 @@
 """``config.yaml`` as types: every key, its default, its unit, its limits and what it means.
 
-The sections ``kafka`` and ``topics`` are in :mod:`gateway.config.kafka_settings`.
+The sections ``kafka`` and ``topics`` are in :mod:`gateway.config.kafka_settings`, the parts of a subscriber in
+:mod:`gateway.config.subscriber_settings`.
 
 The loader (:mod:`gateway.config.loading`) turns what pydantic finds into sentences with key paths; rules that look at
-more than one value are in :mod:`gateway.config.rules`. The reference in README is made from the descriptions.
+more than one value are in :mod:`gateway.config.rules`. configuration.md is made from the descriptions.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pydantic import BeforeValidator, Field, SecretStr, Tag, model_validator
 from gateway import processors
 from gateway.config.kafka_settings import Kafka, Topics
 from gateway.config.section import Section
+from gateway.config.subscriber_settings import Breaker, ClientTls, Retry, Rotation, Transform
 from gateway.config.units import Duration, Size
 from gateway.config.values import (
     NUMBER_OR_AUTO,
@@ -54,32 +56,33 @@ SenderScheme = Literal["hmac", "github", "meta", "shopify", "slack", "standard-w
 class Signature(Section):
     """How the sender signs. Without a secret nothing is checked."""
 
-    secret: SecretStr = Field(default=SecretStr(""), description="Secret that the sender signs with; empty: no check")
-    secrets: Secrets = Field(default_factory=list, description="More secrets, while one is being rotated")
+    secret: SecretStr = Field(default=SecretStr(""), description="Secret of the sender's signature; empty: no check")
+    secrets: Secrets = Field(default_factory=list, description="Additional secrets, during a rotation")
     algorithm: Literal["md5", "sha1", "sha256", "sha512"] | None = Field(
         default=None,
-        description="Fixed algorithm (the platform's own schemes: md5, sha256); unset: what the headers say, "
-        "or the length of the signature",
+        description="Hash of the platform's schemes (md5, sha256); unset: by header, or by the length of the signature",
     )
-    access_key: str | None = Field(default=None, description="Refuse other access keys than this (general scheme)")
+    access_key: str | None = Field(default=None, description="The only access key to accept (general scheme)")
     window: Duration | None = Field(
         default=None,
         gt=0,
-        description="Refuse time stamps further off than this; unset: any; standard-webhooks, stripe, slack: 5m",
+        description="Largest accepted difference of the signed timestamp; unset: any; standard-webhooks, stripe, "
+        "slack: 5m",
     )
     scheme: SenderScheme | None = Field(
-        default=None, description="Other senders: how they sign; unset: hmac, an HMAC of the body as described below"
+        default=None,
+        description="Other senders: signature scheme; unset: hmac, an HMAC of the body with the keys below",
     )
     url: Url | None = Field(
         default=None,
-        description="twilio: the address as it is set there, with https and the query; it is part of what is signed",
+        description="twilio: the address as configured at Twilio, with https and query; the signature covers it",
     )
     header: str | None = Field(
         default=None,
-        description="hmac: the header that carries it; standard-webhooks: svix where its headers are named svix-id …",
+        description="hmac: header with the signature; standard-webhooks: svix, if the headers are named svix-id …",
     )
-    encoding: Literal["hex", "base64"] = Field(default="hex", description="hmac: how it is written")
-    prefix: str = Field(default="", description="hmac: text before it, such as 'sha256='")
+    encoding: Literal["hex", "base64"] = Field(default="hex", description="hmac: encoding of the signature")
+    prefix: str = Field(default="", description="hmac: text before the signature, such as 'sha256='")
 
     @property
     def all_secrets(self) -> list[str]:
@@ -94,18 +97,18 @@ class Auth(Section):
     token: SecretStr = Field(
         default=SecretStr(""),
         description="Shared secret in the header token, X-Gateway-Token or Authorization: Bearer, in the query as "
-        "token=, or as the last segment of the path; empty: no check",
+        "token=, or in the last segment of the path; empty: no check",
     )
-    tokens: Secrets = Field(default_factory=list, description="More tokens, while one is being rotated")
-    allow_ips: Networks = Field(default_factory=list, description="Addresses or networks (CIDR) that may call")
-    signature: Signature | None = Field(default=None, description="For senders that sign what they send")
+    tokens: Secrets = Field(default_factory=list, description="Additional tokens, during a rotation")
+    allow_ips: Networks = Field(default_factory=list, description="Addresses or networks (CIDR) that may send")
+    signature: Signature | None = Field(default=None, description="Signature check")
     verify_token: SecretStr = Field(
         default=SecretStr(""),
-        description="Meta: the verify token set there; GET with it is answered with hub.challenge. Protects no POST",
+        description="Meta: the verify token; a GET with it returns hub.challenge. Does not protect POST",
     )
     allowed_origins: Texts = Field(
         default_factory=list,
-        description="CloudEvents senders that ask by OPTIONS whether they may send: their WebHook-Request-Origin, or *",
+        description="CloudEvents: values of WebHook-Request-Origin that an OPTIONS request may have, or *",
     )
 
     @property
@@ -123,109 +126,122 @@ class Auth(Section):
 class Backfill(Section):
     """Where lost callbacks can be asked for, and as whom; see ``gateway backfill``."""
 
-    url: Url = Field(default="https://api2.nxcloud.com/api/wa/callback", description="Address of the interface")
+    url: Url = Field(default="https://api2.nxcloud.com/api/wa/callback", description="Address of the vendor's API")
     app_key: str = Field(min_length=1, description="Key of the WhatsApp application (appkey)")
     business_phone: Annotated[list[str], BeforeValidator(listed)] = Field(
-        min_length=1, description="The business's WhatsApp number, or several, as the platform writes them"
+        min_length=1, description="WhatsApp number of the business, or several, as the platform writes them"
     )
     access_key: str | None = Field(
-        default=None, description="Signs the questions; unset: auth.signature.access_key of the same path"
+        default=None, description="Access key for the requests; unset: auth.signature.access_key of the same path"
     )
     secret: SecretStr = Field(
-        default=SecretStr(""), description="Signs the questions; unset: auth.signature.secret of the same path"
+        default=SecretStr(""), description="Secret for the requests; unset: auth.signature.secret of the same path"
     )
 
 
 class CallbackPath(Section):
     """One path of one callback: of a built-in one, or of another sender (then ``decoder`` is set)."""
 
-    path: HttpPath | None = Field(default=None, description="Where it listens; unset: /callbacks/<name>")
-    account: Name | None = Field(default=None, description="Name of the vendor account; stands in each event")
-    enabled: bool = Field(default=True, description="false: the path answers 404")
-    auth: Auth = Field(default=Auth(), description="What a request must show; nothing set leaves the path open")
-    timezone: Zone | None = Field(default=None, description="Of times without a zone; unset: ingest.timezone")
+    path: HttpPath | None = Field(default=None, description="Path of the callback; unset: /callbacks/<name>")
+    account: Name | None = Field(
+        default=None, description="Name of the vendor account; attribute account of each event"
+    )
+    enabled: bool = Field(default=True, description="false: the path returns 404")
+    auth: Auth = Field(default=Auth(), description="Checks of a request; without any, the path accepts all requests")
+    timezone: Zone | None = Field(default=None, description="Time zone of times without a zone; unset: ingest.timezone")
     own_numbers: Texts = Field(
         default_factory=list,
-        description="did-sms: our DID numbers, digits only; they tell a receipt from an incoming message before the "
-        "callback's own type does, which is often missing or wrong",
+        description="did-sms: your DID numbers, digits only. They distinguish receipts from incoming messages; the "
+        "callback's own type is often missing or wrong",
     )
     backfill: Backfill | None = Field(
-        default=None, description="whatsapp: lets gateway backfill ask the platform for callbacks that were lost"
+        default=None, description="whatsapp: settings of gateway backfill, which requests lost callbacks again"
     )
     default_country: Annotated[str, Field(pattern=r"^\+?[1-9]\d{0,2}$")] | None = Field(
         default=None,
-        description="Country code of phone numbers without a mark, such as 62: they are numbers of that country; "
-        "unset: what may be national stays digits",
+        description="Country code of phone numbers without a mark, such as 62; unset: they remain digits without +",
     )
     decoder: str | None = Field(
         default=None,
         description="Other senders: json, form, or the name of an entry point of the group gateway.decoders",
     )
-    topic: Name | None = Field(default=None, description="Other senders: where the events go")
+    topic: Name | None = Field(default=None, description="Other senders: topic of the events")
     type: str | None = Field(
         default=None,
         description="Other senders: type of the events, or its path such as $.type; unset: the topic's name",
     )
     each: str | None = Field(
         default=None,
-        description="Other senders with JSON: path of a list whose items become events, such as $.events; $: the body "
-        "is the list. The paths below are then relative to the item, with $$ for the whole body",
+        description="Other senders with JSON: path of a list whose items become events, such as $.events; $: the body"
+        " is the list. The paths below are then relative to the item, and $$ is the body",
     )
-    key: str | None = Field(
-        default=None, description="Other senders: path of the ordering key in the payload, such as $.order.id"
-    )
+    key: str | None = Field(default=None, description="Other senders: path of the ordering key, such as $.order.id")
     id: str | None = Field(
-        default=None, description="Other senders: path of the sender's own event id; unset: a hash of the payload"
+        default=None, description="Other senders: path of the sender's event id; unset: a hash of the payload"
     )
-    time: str | None = Field(default=None, description="Other senders: path of the time of the event; unset: arrival")
+    time: str | None = Field(
+        default=None, description="Other senders: path of the event's time; unset: time of arrival"
+    )
 
 
 class Ingest(Section):
     """The HTTP side that the platform calls."""
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on; containers set 0.0.0.0")
-    port: Port = Field(default=8080, description="Port to listen on; 0: any free one")
+    host: str = Field(default="127.0.0.1", description="Address to listen on; containers use 0.0.0.0")
+    port: Port = Field(default=8080, description="Port to listen on; 0: any free port")
     workers: Annotated[Annotated[int, Field(ge=1, le=64), Tag("[number]")] | Auto, NUMBER_OR_AUTO] = Field(
         default="auto",
-        description="Processes that take callbacks. auto: one less than the processors that cgroup and affinity allow, "
-        "at least 1, at most 4",
+        description="Processes that accept callbacks. auto: one less than the available processors (cgroup, "
+        "affinity), at least 1, at most 4",
     )
     max_body_bytes: Size = Field(
-        default=Size(1_048_576), gt=0, le=64 * 1024 * 1024, description="Larger bodies are answered 413"
+        default=Size(1_048_576), gt=0, le=64 * 1024 * 1024, description="Largest body; larger ones return 413"
     )
-    max_items: int = Field(default=1000, ge=1, le=100_000, description="Of one callback; more: kept whole as rejected")
+    max_items: int = Field(
+        default=1000,
+        ge=1,
+        le=100_000,
+        description="Items of one callback; with more, the callback is rejected and kept",
+    )
     max_event_bytes: Size = Field(
-        default=Size(8 * 1024**2), ge=65536, le=2**28, description="Made of one callback; more: kept whole as rejected"
+        default=Size(8 * 1024**2),
+        ge=65536,
+        le=2**28,
+        description="Bytes of the events of one callback; with more, the callback is rejected and kept",
     )
     read_timeout: Duration = Field(
-        default=15.0, gt=0, description="A request that has not arrived whole after this time is answered 408"
+        default=15.0, gt=0, description="Time for a whole request to arrive; after it, the answer is 408"
     )
     keepalive_timeout: Duration = Field(default=75.0, gt=0, description="An idle connection is closed after this time")
     max_connections: Annotated[Annotated[int, Field(ge=8), Tag("[number]")] | Auto, NUMBER_OR_AUTO] = Field(
         default="auto",
-        description="Connections at once in each process; one more closes the longest idle one. auto: what the limit "
-        "of open files (ulimit -n) leaves after the admin port, deliveries and the journal, at most 16384",
+        description="Connections of each process; above it, the longest idle one is closed. auto: what the limit of "
+        "open files (ulimit -n) leaves after admin port, deliveries and journal, at most 16384",
     )
-    fast_path: bool = Field(
-        default=True, description="Plain callbacks are read without aiohttp's help, at a third of the cost"
+    fast_path: bool = Field(default=True, description="Parse plain callbacks without aiohttp, at a third of the cost")
+    max_waiting: int = Field(
+        default=10_000, ge=1, description="Callbacks that wait for a commit; above it, the answer is 503"
     )
-    max_waiting: int = Field(default=10_000, ge=1, description="Callbacks waiting for a commit; more are answered 503")
-    dedup_window: int = Field(default=100_000, ge=0, description="Known event ids; a repeat of one is not stored twice")
+    dedup_window: int = Field(
+        default=100_000,
+        ge=0,
+        description="Number of event ids by which the gateway recognizes repeats; it does not store a repeat",
+    )
     keep_unknown_paths: int = Field(
         default=1000,
         ge=0,
         le=1_000_000,
-        description="POSTs to unknown paths below /callbacks/ kept in callbacks.rejected, a day at most (and 16 MiB); "
-        "0: none",
+        description="POSTs to unknown paths below /callbacks/ that are kept in callbacks.rejected each day (at most "
+        "16 MiB); 0: none",
     )
-    timezone: Zone = Field(default="Asia/Shanghai", description="Of vendor times that carry no zone")
+    timezone: Zone = Field(default="Asia/Shanghai", description="Time zone of vendor times without a zone")
     trusted_proxies: Networks = Field(
-        default_factory=list, description="Addresses or networks whose X-Forwarded-For is believed"
+        default_factory=list, description="Addresses or networks whose X-Forwarded-For header is trusted"
     )
     callbacks: dict[Name, Annotated[list[CallbackPath], Field(min_length=1), BeforeValidator(one_or_more)]] = Field(
         default_factory=dict,
-        description="Callbacks by name, each with one path or a list of paths; built-in ones are on without being "
-        "named here",
+        description="Callbacks by name, each with one path or a list of paths. Built-in callbacks are enabled without"
+        " an entry",
     )
 
     @property
@@ -237,107 +253,68 @@ class Ingest(Section):
 class Journal(Section):
     """The log on local disk."""
 
-    dir: str = Field(default="data", min_length=1, description="Folder, made if missing; one gateway at a time")
+    dir: str = Field(
+        default="data",
+        min_length=1,
+        description="Folder of the journal, created if missing; only one gateway can use it",
+    )
     max_bytes: Size = Field(
         default=Size(10 * 1024**3),
         ge=1024 * 1024,
-        description="Above this the oldest events go, but never what Kafka has not acknowledged: then 503",
+        description="Above this size the oldest events are deleted, except those that Kafka has not acknowledged: "
+        "then the answer is 503",
     )
-    retention: Duration = Field(default=7 * 86400.0, gt=0, description="Events older than this go")
-
-
-class Retry(Section):
-    """When to try again: exponential from ``first_delay_s`` up to ``max_delay_s``, with full jitter."""
-
-    attempts: int = Field(default=12, ge=1, le=1000, description="Tries in all; then the event is a dead letter")
-    first_delay_s: Duration = Field(default=5.0, gt=0, description="Bound of the first wait; each further one doubles")
-    max_delay_s: Duration = Field(default=21600.0, gt=0, description="No wait is longer")
-    max_age: Duration | None = Field(default=None, gt=0, description="Give up on failing events older than this")
-    tiers: list[Duration] = Field(
-        default_factory=lambda: [60.0, 600.0, 3600.0],
-        max_length=8,
-        description="Delays of the retry topics: a longer wait is parked in one, a shorter one holds its key",
-    )
-
-
-class Breaker(Section):
-    """When a subscriber counts as down: its reader pauses, one event at a time probes, the log keeps the rest."""
-
-    failure_rate: float = Field(
-        default=0.5, gt=0, le=1, description="Share of failed attempts in the window that opens it"
-    )
-    window: Duration = Field(default=60.0, gt=0, description="How far back attempts count")
-    min_attempts: int = Field(default=10, ge=1, description="Fewer attempts in the window say nothing")
-    first_open: Duration = Field(default=5.0, gt=0, description="Wait before the first probe; doubles")
-    max_open: Duration = Field(default=8.0, gt=0, description="Longest wait between probes")
-
-
-class ClientTls(Section):
-    """TLS towards one subscriber."""
-
-    ca_file: str | None = Field(default=None, description="Its certificate authority (PEM); unset: the system's")
-    cert_file: str | None = Field(default=None, description="Our certificate, for mutual TLS (PEM)")
-    key_file: str | None = Field(default=None, description="The key of our certificate; unset: it is in cert_file")
-
-
-class Transform(Section):
-    """Which fields of an event this subscriber gets, as paths such as ``data.raw``."""
-
-    include: Texts = Field(default_factory=list, description="Only these, and what CloudEvents requires; none: all")
-    exclude: Texts = Field(default_factory=list, description="Not these")
-
-
-class Rotation(Section):
-    """When a file is put aside and a new one begun."""
-
-    max_bytes: Size = Field(default=Size(64 * 1024**2), ge=1024, description="Size of a file, about")
-    keep: int = Field(default=10, ge=1, le=10_000, description="Files put aside that are kept; the oldest goes")
+    retention: Duration = Field(default=7 * 86400.0, gt=0, description="Events are deleted after this time")
 
 
 class Subscriber(Section):
     """A receiver of events: a webhook, a stream of server-sent events, or a file."""
 
-    name: Name = Field(description="Unique; its place in the log and its metrics go by this name")
-    topics: Annotated[list[Name], BeforeValidator(listed)] = Field(min_length=1, description="What it receives")
+    name: Name = Field(description="Unique name, used for its position, metrics and topics")
+    topics: Annotated[list[Name], BeforeValidator(listed)] = Field(min_length=1, description="Topics to deliver")
     filter: dict[str, object] | list[object] | None = Field(
         default=None,
-        description="Which events of them: the CloudEvents dialects exact, prefix, suffix, all, any, not",
+        description="Events to deliver, by the CloudEvents filter dialects exact, prefix, suffix, all, any, not",
     )
     kind: Literal["webhook", "stream", "file"] = Field(
-        default="webhook", description="stream: fetched by HTTP from the admin port; file: JSON lines"
+        default="webhook",
+        description="webhook: POST requests; stream: server-sent events at the admin port; file: lines of JSON",
     )
-    url: Url | None = Field(default=None, description="webhook: where the events are posted; sent exactly as written")
+    url: Url | None = Field(default=None, description="webhook: address, sent exactly as written")
     token: SecretStr = Field(
         default=SecretStr(""),
-        description="stream: lets its holder read this stream and nothing else; the admin token reads it too",
+        description="stream: token that opens this stream and nothing else; the admin token opens it too",
     )
-    path: str | None = Field(default=None, description="file: its name")
-    rotation: Rotation = Field(default=Rotation(), description="file: when a new one is begun")
+    path: str | None = Field(default=None, description="file: path of the file")
+    rotation: Rotation = Field(default=Rotation(), description="file: when a new file is started")
     secrets: Secrets = Field(
         default_factory=list,
-        description="Standard Webhooks secrets (whsec_…, whsk_…), several while one is being rotated; none: not signed",
+        description="Standard Webhooks secrets (whsec_…, whsk_…), several during a rotation; none: no signature",
     )
-    headers: dict[str, SecretStr] = Field(default_factory=dict, description="More headers of each request")
-    concurrency: int = Field(default=32, ge=1, le=4096, description="Requests at once in each process, at most")
-    rate_per_s: float | None = Field(default=None, gt=0, description="Requests a second in each process, at most")
-    timeout_s: Duration = Field(default=10.0, gt=0, le=600, description="An attempt without an answer fails after this")
+    headers: dict[str, SecretStr] = Field(default_factory=dict, description="Additional headers of each request")
+    concurrency: int = Field(
+        default=32, ge=1, le=4096, description="Largest number of concurrent requests of each process"
+    )
+    rate_per_s: float | None = Field(
+        default=None, gt=0, description="Largest number of requests a second of each process"
+    )
+    timeout_s: Duration = Field(default=10.0, gt=0, le=600, description="Time to wait for the answer to an attempt")
     ordering: Literal["key", "none"] = Field(
-        default="key", description="key: events of one key go one after the other, in order"
+        default="key",
+        description="key: events of one key are delivered one after the other, in order; none: without order",
     )
-    start: Literal["latest", "earliest"] = Field(default="latest", description="Where a new subscriber begins to read")
-    retry: Retry = Field(default=Retry(), description="When to try again, and when to give up")
+    start: Literal["latest", "earliest"] = Field(default="latest", description="Where a new subscriber begins")
+    retry: Retry = Field(default=Retry(), description="Waits and number of attempts")
     on_failure: Literal["block", "pass"] = Field(
-        default="pass", description="What events of a key do while one is retried for long: wait behind it, or pass"
+        default="pass",
+        description="Later events of a key while an event of it waits in a retry topic: block (they wait) or pass "
+        "(they are delivered)",
     )
-    breaker: Breaker = Field(default=Breaker(), description="When it counts as down")
+    breaker: Breaker = Field(default=Breaker(), description="When the subscriber counts as down")
     tls: ClientTls = Field(default=ClientTls(), description="Certificates")
-    transform: Transform = Field(default=Transform(), description="Which fields it gets")
-    allow_private: bool = Field(
-        default=False, description="Let the address be a loopback, private or link-local one; refused otherwise"
-    )
-    allow: Texts = Field(
-        default_factory=list, description="Networks (CIDR) and host names that may be reached though they are private"
-    )
+    transform: Transform = Field(default=Transform(), description="Fields to keep or remove")
+    allow_private: bool = Field(default=False, description="Permit loopback, private and link-local addresses")
+    allow: Texts = Field(default_factory=list, description="Private networks (CIDR) and host names to permit")
 
     @model_validator(mode="after")
     def _has_its_address(self) -> Subscriber:
@@ -351,17 +328,18 @@ class Subscriber(Section):
 class Admin(Section):
     """Health, metrics and console."""
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on; any but loopback needs a token")
-    port: Port = Field(default=8081, description="Port to listen on; 0: any free one")
+    host: str = Field(default="127.0.0.1", description="Address to listen on; any except loopback requires a token")
+    port: Port = Field(default=8081, description="Port to listen on; 0: any free port")
     token: SecretStr = Field(
-        default=SecretStr(""), description="Asked for by everything but /healthz, /readyz and the console's own files"
+        default=SecretStr(""),
+        description="Required for everything except /healthz, /readyz and the files of the console",
     )
 
 
 class Log(Section):
     """What the gateway says of itself."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="The least that is shown")
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Lowest level to log")
     format: Literal["auto", "console", "json"] = Field(
         default="auto", description="auto: console on a terminal, JSON lines otherwise"
     )
@@ -370,12 +348,14 @@ class Log(Section):
 class Settings(Section):
     """The whole of ``config.yaml``."""
 
-    ingest: Ingest = Field(default=Ingest(), description="The HTTP side that the platform calls")
+    ingest: Ingest = Field(default=Ingest(), description="The HTTP port for callbacks")
     journal: Journal = Field(default=Journal(), description="The log on local disk")
-    kafka: Kafka | None = Field(default=None, description="The brokers; left out: the embedded log")
+    kafka: Kafka | None = Field(
+        default=None, description="Brokers; without this section, the gateway uses the embedded log"
+    )
     topics: Topics = Field(default=Topics(), description="Names of the topics")
     subscribers: Annotated[list[Subscriber], BeforeValidator(listed)] = Field(
-        default_factory=list, description="Receivers of webhooks; a change takes effect without a restart"
+        default_factory=list, description="Receivers of events; a change needs no restart"
     )
     admin: Admin = Field(default=Admin(), description="Health, metrics and console")
-    log: Log = Field(default=Log(), description="What the gateway says of itself")
+    log: Log = Field(default=Log(), description="Log output")

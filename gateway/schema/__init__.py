@@ -1,7 +1,7 @@
 """Documents made from the code, so that nothing is written twice; tests hold real events and files against them.
 
 JSON Schema of each event type, AsyncAPI of the topics, OpenAPI of the HTTP side, JSON Schema of ``config.yaml``, and
-tables for README (:mod:`gateway.schema.markdown`).
+tables for the documents (:mod:`gateway.schema.markdown`).
 """
 
 from gateway.schema.asyncapi import asyncapi

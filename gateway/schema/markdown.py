@@ -1,7 +1,8 @@
-"""Tables for README. A test keeps README in step with them."""
+"""Tables for the documents. A test keeps the documents in step with them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -9,8 +10,6 @@ import click
 from pydantic import SecretStr
 
 from gateway.callbacks import CALLBACKS
-from gateway.callbacks.answers import CALLBOT_ANSWERS, TextAnswers
-from gateway.callbacks.callback import Callback
 from gateway.config.outline import Key, Kind, keys
 
 _UNITS: Final = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
@@ -45,22 +44,26 @@ def commands_table(group: click.Group) -> str:
 
 
 def callbacks_table() -> str:
-    """Every callback: path, topics, types, how it is authenticated, what is answered, how sure we are."""
+    """Return every callback with its path, its topics, the signature that it can carry, and how sure its page is."""
+    signatures = {"general": "general", "callbot": "Callbot", None: "–"}
     return _table(
-        ("Callback", "Path", "Topic", "Event type", "Authentication", "Answer", "Certainty"),
+        ("Callback", "Path", "Topics", "Signature", "Certainty"),
         (
             (
-                callback.title,
+                f"[{callback.title}](#{_anchor(callback.title)})",
                 f"`/callbacks/{callback.name}`",
                 _codes(callback.topics),
-                _codes(callback.types),
-                _authentication(callback),
-                _answer(callback),
+                signatures[callback.signature],
                 callback.certainty,
             )
             for callback in CALLBACKS.values()
         ),
     )
+
+
+def _anchor(heading: str) -> str:
+    """Return the anchor that GitHub and the documents' site make of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
 
 
 def _usage(command: click.Command) -> str:
@@ -71,7 +74,7 @@ def _usage(command: click.Command) -> str:
             parts.append(str(parameter.make_metavar(click.Context(command))))
         elif parameter.required:
             parts.append(f"{parameter.opts[0]} {parameter.name.upper() if parameter.name else ''}")
-    return " ".join(parts)
+    return " ".join(parts).replace("|", "\\|")
 
 
 def _is_heading(key: Key) -> bool:
@@ -111,17 +114,6 @@ def _meaning(key: Key) -> str:
     if key.choices:
         text = f"{text}. One of {', '.join(f'`{choice}`' for choice in key.choices)}"
     return text.replace("|", "\\|")
-
-
-def _authentication(callback: Callback) -> str:
-    kinds = {"general": "general signature", "callbot": "Callbot signature", None: ""}
-    return ", ".join(part for part in (kinds[callback.signature], "token", "addresses") if part)
-
-
-def _answer(callback: Callback) -> str:
-    if isinstance(callback.answers, TextAnswers):
-        return f"`{callback.answers.accepted}` / `{callback.answers.refused}`"
-    return "JSON `retCode`, signed" if callback.answers is CALLBOT_ANSWERS else 'JSON `{"code":0}`'
 
 
 def _codes(names: Iterable[str]) -> str:

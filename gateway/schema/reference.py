@@ -32,7 +32,7 @@ def _topic(topic: str, schemas: dict[str, Schema]) -> str:
 def _type(kind: str, schema: Schema) -> str:
     data = schema["properties"]["data"]
     lines = [f"### `{kind}`", "", _cell(data.get("description", schema["title"])), ""]
-    lines += ["| field of `data` | value | |", "|---|---|---|"]
+    lines += ["| Field of `data` | Value | Meaning |", "|---|---|---|"]
     lines += [f"| `{path}` | {value} | {meaning} |" for path, value, meaning in _fields(data)]
     return "\n".join(lines) + "\n"
 

@@ -95,7 +95,7 @@ def test_defaults_in_the_file_are_the_settings_own() -> None:
 
 
 def test_every_key_has_a_description() -> None:
-    """The reference in README is made from them."""
+    """The reference in configuration.md is made from them."""
     assert [key.path for key in keys() if not (key.info.description or "").strip()] == []
 
 

@@ -1,1 +1,1 @@
-"""Tests of the prose: documents, messages of the alert rules, descriptions of metrics, docstrings."""
+"""The documents: what they show works as shown, and the prose of documents and messages is plain."""

@@ -2,7 +2,7 @@
 
     python -m tests.lossproof                          # every scenario once, some minutes
     python -m tests.lossproof --scenario kill --minutes 10 --seed 7 --json proof.json
-    python -m tests.lossproof --record --kills 100 --jobs 2 --seed 2026     # an hour: all of it, as the README tells
+    python -m tests.lossproof --record --kills 100 --jobs 2 --seed 2026     # an hour: all of it, as guarantees.md shows
 
 One *scenario* is one kind of fault, repeated in cycles while load goes on, in one *mode* (``embedded``: ``gateway run``
 with its own log; ``kafka``: ``gateway run`` with a broker; ``split``: ``gateway serve`` and ``gateway fanout``). The
