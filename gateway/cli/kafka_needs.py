@@ -13,6 +13,7 @@ from gateway.config.settings import Settings, Subscriber
 from gateway.derived import event_topics
 from gateway.fanout import attempts, fanout, retry_feed, state
 from gateway.fanout.reader import group_name
+from gateway.fanout.retry_moves import FIRST_WAIT_S
 from gateway.fanout.retry_records import REPLAY, dlq_topic, retry_topic
 from gateway.log.kafka.needs import Needs, TopicNeed
 
@@ -54,7 +55,8 @@ def _topics(settings: Settings, role: Role, readers: list[tuple[int, Subscriber]
 
 def _own_topics(path: str, subscriber: Subscriber) -> Iterator[TopicNeed]:
     retry = subscriber.retry
-    tiers = sorted(set(retry.tiers))
+    # The first one is of what comes back as its subscriber is down, whatever the configuration names.
+    tiers = sorted({FIRST_WAIT_S, *retry.tiers})
     for tier, following in zip(tiers, [*tiers[1:], retry.max_delay_s], strict=True):
         # A wait that is longer than the tier and shorter than the next one is parked in it, too.
         yield TopicNeed(retry_topic(tier), path, _READ | _WRITE, longest_wait_s=max(tier, following))

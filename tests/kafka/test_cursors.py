@@ -136,10 +136,10 @@ async def test_a_flush_waits_for_a_commit_that_is_under_way(
         await load(log, cursor, [PART])
         commit = log._offsets.commit
 
-        async def slow(*args: Any) -> None:
+        async def slow(*args: Any) -> Any:
             has_begun.set()
             await may_go_on.wait()
-            await commit(*args)
+            return await commit(*args)
 
         monkeypatch.setattr(log._offsets, "commit", slow)
         log.cursors.commit(cursor, PART, 7)
@@ -174,9 +174,9 @@ async def test_the_pace_is_kept_with_many_cursors(kafka: str, prefix: str, monke
         await asyncio.gather(*(load(log, name, [PART]) for name in names))
         commit = log._offsets.commit
 
-        async def counted(group: str, positions: Any) -> None:
+        async def counted(group: str, positions: Any) -> Any:
             sent.append((time.monotonic(), group))
-            await commit(group, positions)
+            return await commit(group, positions)
 
         monkeypatch.setattr(log._offsets, "commit", counted)
         for name in names[:40]:
@@ -197,9 +197,9 @@ async def test_positions_are_committed_again_each_day(kafka: str, prefix: str, m
         await load(log, cursor, [f"{TOPIC}-0", f"{TOPIC}-1"])
         commit = log._offsets.commit
 
-        async def noted(group: str, positions: Any) -> None:
-            await commit(group, positions)
+        async def noted(group: str, positions: Any) -> Any:
             sent.append(sorted(tp.partition for tp in positions))
+            return await commit(group, positions)
 
         monkeypatch.setattr(log._offsets, "commit", noted)
         for now, count in ((0.9, 0), (1.1, 1), (20.0, 1), (21.2, 2), (41.3, 3)):

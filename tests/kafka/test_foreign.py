@@ -15,6 +15,7 @@ from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.errors import Poison
 from gateway.event import parse
+from gateway.fanout import fanout
 from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.filters import compile_filter
 from gateway.fanout.planning import wants
@@ -128,8 +129,8 @@ async def test_events_are_delivered_and_all_else_is_dead_lettered(
         assert len({letter.id for letter in no_events}) == len(NO_EVENTS)
         assert [letter.id for letter in given_up if letter.reason == "poison"] == UNSENDABLE
         assert all(letter.attempts == 1 for letter in given_up)
-        assert _count("gateway.billing", "tombstone") >= 2
-        assert _count("gateway.billing", "not_an_event") >= len(NO_EVENTS)
+        assert _count(fanout.GROUP, "tombstone") >= 2
+        assert _count(fanout.GROUP, "not_an_event") >= len(NO_EVENTS)
         again = await replay(
             log,
             Subscriber(name="billing", topics=["sms.dr"], url=receiver.url),

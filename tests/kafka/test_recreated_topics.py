@@ -16,6 +16,7 @@ from gateway.publisher import Publisher
 from gateway.telemetry.metrics import METRICS
 from tests.kafka.surgery import create, delete, recreate
 from tests.kafka.traffic import TOPIC, Load, compare, event, journal, published, stored
+from tests.waiting import until
 
 
 class _Ticket:
@@ -95,11 +96,12 @@ async def test_a_publisher_goes_on_after_an_idle_topic_shrank(kafka: str, prefix
         await publisher.start()
         await log.append([event(number, f"key-{number}") for number in range(50)])
         await published(publisher)
-        await recreate(options, TOPIC, 1)
         given = [event(number, f"key-{number}") for number in range(100, 150)]
         with structlog.testing.capture_logs() as lines:
+            await recreate(options, TOPIC, 1)
             await log.append(given)
             await published(publisher)
+            await until(lambda: _told(lines))  # the next look, at most three seconds later
         await publisher.stop()
     assert _told(lines) == [("publisher", TOPIC)]
     result = compare(given, await stored(options))

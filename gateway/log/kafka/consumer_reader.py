@@ -334,10 +334,7 @@ class ConsumerReader(ABC):
             async with asyncio.timeout(self._policy.request_s / 2):
                 await self._probe(consumer)
         except CLIENT_ERRORS as exc:
-            failed = self._failed(exc, consumer)
-            if silent_s > self._policy.rebootstrap_s:
-                await self._replace(consumer)
-            raise failed from exc
+            raise await self._away(exc, consumer) from exc
         self._heard()
 
     async def _probe(self, consumer: Any) -> None:
@@ -369,7 +366,17 @@ class ConsumerReader(ABC):
             async with asyncio.timeout(self._policy.request_s):
                 return await question
         except CLIENT_ERRORS as exc:
-            raise self._failed(exc, self.consumer) from exc
+            raise await self._away(exc, self.consumer) from exc
+
+    async def _away(self, exc: BaseException, consumer: Any) -> KafkaAway:
+        """Report that a question failed; give a consumer up to which nothing has answered for long.
+
+        The next one finds the brokers through the bootstrap servers, where they have moved.
+        """
+        failed = self._failed(exc, consumer)
+        if consumer is not None and time.monotonic() - self._heard_at > self._policy.rebootstrap_s:
+            await self._replace(consumer)
+        return failed
 
     def _failed(self, exc: BaseException, consumer: Any) -> KafkaAway:
         """Report what aiokafka raised; return the error to raise from it."""

@@ -273,13 +273,20 @@ class KafkaCursors:
     async def _commit(self, cursor: str, known: _Cursor, names: Collection[str]) -> None:
         """Store these positions; whoever calls holds the cursor's lock, so that an older one never goes last.
 
+        A position in a topic that the user may not read is kept for later and costs the others nothing: the topic's
+        reader reports the missing right.
+
         Raises:
             KafkaAway: not confirmed in time, or refused.
         """
         due = {name: known.done[name] for name in names if name in known.done}
         if due:
-            await self._offsets.commit(cursor, {self._partition(name): self._marked(known, name) for name in due})
+            by_partition = {self._partition(name): name for name in due}
+            marked = {tp: self._marked(known, name) for tp, name in by_partition.items()}
+            refused = {by_partition[tp] for tp in await self._offsets.commit(cursor, marked)}
             known.dirty -= {name for name, offset in due.items() if known.done.get(name) == offset}
+            if not known.is_forgotten:
+                known.dirty |= refused
         known.is_ours = True
         if self._availability is not None:
             self._availability.solved(cursor)
@@ -346,12 +353,13 @@ class KafkaCursors:
             await asyncio.sleep(left)
 
     def _renew(self) -> None:
-        """Have everything committed again of cursors whose positions are old: Kafka would forget them."""
+        """Have everything committed again of cursors whose positions are old, and what was refused: see _commit."""
         now = self._clock()
         for cursor, known in self._cursors.items():
             if known.renew_at <= now:
                 known.renew_at = now + self._policy.renew_s
                 known.dirty.update(known.done)
+            if known.dirty:
                 self._dirty[cursor] = None
 
 

@@ -63,27 +63,32 @@ class MissingTopics:
 
     def of(self, kafka_names: Collection[str]) -> list[str]:
         """Those that did not exist, of these names in Kafka."""
-        return [name for name in kafka_names if self._options.own_name(name) in self.problems]
+        absent = self._absent()
+        return [name for name in kafka_names if self._options.own_name(name) in absent]
 
     def others(self, kafka_names: Collection[str]) -> list[str]:
         """Those that exist, of these names in Kafka."""
-        absent = self.problems.keys() | self._empty
+        absent = self._absent()
         return [name for name in kafka_names if self._options.own_name(name) not in absent]
 
     def look(self, consumer: Any) -> None:
         """Forget those that the consumer knows by now; ask it to look now and then. Quick, and never blocks."""
-        if not self.problems:
+        if not (absent := self._absent()):
             return
-        there = [name for name in self.problems if consumer.partitions_for_topic(self._options.kafka_name(name))]
-        for name in there:
+        there = {name for name in absent if consumer.partitions_for_topic(self._options.kafka_name(name))}
+        self._empty -= there
+        for name in sorted(there & self.problems.keys()):
             del self.problems[name]
             _log.info("kafka.topic_found", group=self._group, topic=self._options.kafka_name(name))
         if there:
             self._show()
         now = time.monotonic()
-        if self.problems and now - self._looked_at >= _LOOK_S:
+        if absent - there and now - self._looked_at >= _LOOK_S:
             self._looked_at = now
             consumer._client.force_metadata_update()
+
+    def _absent(self) -> frozenset[str]:
+        return self._empty | self.problems.keys()
 
     def close(self) -> None:
         """The reader is gone: its gauge says nothing more. May be called twice."""

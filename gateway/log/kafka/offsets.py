@@ -108,8 +108,10 @@ class OffsetClient:
 
     async def commit(
         self, group: str, positions: Mapping[Any, tuple[int, str]], identity: tuple[int, str] = _NOBODY
-    ) -> None:
-        """Store positions. Those in partitions that do not exist are left out by Kafka, and nobody misses them.
+    ) -> set[Any]:
+        """Store positions; return the partitions whose topic the user may not read, of which Kafka stores none.
+
+        Positions in partitions that do not exist are left out by Kafka too, and nobody misses them.
 
         Args:
             positions: offset and metadata.
@@ -123,16 +125,20 @@ class OffsetClient:
         for tp, (offset, metadata) in positions.items():
             topics[tp.topic].append((tp.partition, offset, metadata))
 
-        async def ask(client: Any) -> None:
+        async def ask(client: Any) -> set[Any]:
             request = OffsetCommitRequest(self._name(group), *identity, -1, list(topics.items()))
             answer = await self._of_coordinator(client, group, request)
-            for _, partitions in answer.topics:
-                for _, code in partitions:
-                    if code != errors.UnknownTopicOrPartitionError.errno:
+            refused = set()
+            for topic, partitions in answer.topics:
+                for number, code in partitions:
+                    if code == errors.TopicAuthorizationFailedError.errno:
+                        refused.add(TopicPartition(topic, number))
+                    elif code != errors.UnknownTopicOrPartitionError.errno:
                         _check(code)
+            return refused
 
         try:
-            await self._ask(f"group {group}: commit", ask)
+            return await self._ask(f"group {group}: commit", ask)
         except _HAS_MEMBERS as exc:
             raise GroupInUse(self._name(group)) from exc
 
