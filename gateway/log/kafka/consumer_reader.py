@@ -132,6 +132,14 @@ class ConsumerReader(ABC):
             KafkaAway: Kafka cannot be reached, or refuses; call again later.
         """
 
+    async def _present(self) -> Any:
+        """Return the present consumer for a question beside the reading.
+
+        Raises:
+            KafkaAway: there is none now.
+        """
+        return await self._ready()
+
     @abstractmethod
     async def _lost_end(self, consumer: Any, partitions: Collection[Any]) -> None:
         """Begin anew in partitions that end before the place at which they are read."""
@@ -266,7 +274,7 @@ class ConsumerReader(ABC):
 
     async def ends(self) -> Mapping[str, int]:
         """See :meth:`gateway.log.AssignedReader.ends`. Kafka is asked only where no fetch has brought it just now."""
-        consumer = await self._ready()
+        consumer = await self._present()
         found, unknown = {}, []
         oldest = (time.time() - _END_AGE_S) * 1000
         for tp in self._placed:

@@ -141,6 +141,12 @@ class GroupReader(ConsumerReader):
         self._renew(consumer)
         return consumer
 
+    async def _present(self) -> Any:
+        # Only the reading may join and place: a second placing beside it would take partitions from cursors that read.
+        if self.consumer is None:
+            raise KafkaAway(f"{self._called}: not joined")
+        return self.consumer
+
     async def _check(self, consumer: Any) -> None:
         """See whether the group has refused us, also while nothing is fetched."""
         try:
