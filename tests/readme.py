@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from deploy.callbacks import callbacks_reference
+from deploy.capacity import assumptions_table, plans_table
 from gateway.cli import main as command_line
 from gateway.schema import markdown
 from gateway.schema.reference import events_reference
@@ -24,6 +25,7 @@ TABLES: Final[dict[str, dict[str, Callable[[], str]]]] = {
     "deploy/docs/callbacks.md": {"callbacks table": markdown.callbacks_table, "callbacks": callbacks_reference},
     "deploy/docs/interface.md": {"commands table": lambda: markdown.commands_table(command_line)},
     "deploy/docs/configuration.md": {"configuration table": markdown.configuration_table},
+    "deploy/docs/capacity.md": {"plans": plans_table, "assumptions": assumptions_table},
     "deploy/docs/events.md": {"events": events_reference},
 }
 

@@ -50,7 +50,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gateway.supervisor",
         "gateway.traffic",
     ),
-    ("gateway.admin",),
+    ("gateway.admin", "gateway.capacity"),
     ("gateway.derived",),
     ("gateway.app",),
     ("gateway.process",),

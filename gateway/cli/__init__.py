@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "subscribers": "gateway.cli.subscribers:subscribers",
     "topics": "gateway.cli.topics:topics",
     "journal": "gateway.cli.journal:journal",
+    "plan": "gateway.cli.plan:plan",
     "schema": "gateway.cli.schema:schema",
     "completion": "gateway.cli.completion:completion",
 }

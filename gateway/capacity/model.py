@@ -1,0 +1,225 @@
+"""Size an installation from the processor time of one event.
+
+A process uses at most one processor, and a machine all of its processors. Both are planned to be busy for a share of
+the time (``headroom``), at the peak rate and without the spare. The remaining share is for bursts and for the backlog
+after an outage. Everything else is a product of rate, bytes and time. Pure: no clock, disk or network.
+
+The figures are those of full load. At low rates fewer events share a commit, so an event costs more processor time than
+that; the processors have the time. A utilisation of this model is therefore the used share of the capacity, and not
+what a monitor of processors shows.
+
+Not in the model: an event that is much larger than the measured one (it costs more processor time), traffic between
+zones and to subscribers, compression in Kafka (less disk), a topic that gets most of the events (only the processes
+that read its partitions work).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from math import ceil
+from typing import Any, Final
+
+from gateway.capacity.prices import PRICES, Price
+
+_US: Final = 1e6
+_GB: Final = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Figures of one machine; times are processor time of one event, in microseconds.
+
+    Args:
+        accept_us: in the ingest worker: authenticate, decode, answer.
+        commit_us: in the log process: store, index.
+        deliver_us: in the delivering process: read, filter, sign, deliver to one subscriber.
+        event_bytes: average size of the events.
+        machine: system, architecture, number of processors.
+        measured: day of the measurement.
+        version: of the gateway.
+        load_average: of the machine before the measurement; other work makes the times longer.
+    """
+
+    accept_us: float
+    commit_us: float
+    deliver_us: float
+    event_bytes: float
+    machine: str
+    measured: str
+    version: str
+    load_average: float
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The load of the installation.
+
+    Args:
+        rate_per_s: events a second at the peak, more than 0.
+        subscribers: average number of subscribers that receive an event, 0 or more.
+        event_bytes: average size of an event.
+        average_per_s: events a second over a day, at most the peak.
+    """
+
+    rate_per_s: float
+    subscribers: float
+    event_bytes: float
+    average_per_s: float
+
+
+def _assumed(value: Any, meaning: str) -> Any:
+    return field(default=value, metadata={"meaning": meaning})
+
+
+@dataclass(frozen=True, slots=True)
+class Assumptions:
+    """All numbers that are not measured. ``table()`` has them with their meaning."""
+
+    headroom: float = _assumed(0.6, "largest planned share of a processor or a broker's disk; the remainder is reserve")
+    spares: int = _assumed(1, "machines of ingest and processes of fan-out beyond what the rate needs")
+    processors: int = _assumed(4, "processors of a machine: one is left to `log` and `deliver`, the others are ingest")
+    publish_us: float = _assumed(10.2, "µs an event to publish to Kafka, from the recorded benchmark `publish`")
+    dedup_window: int = _assumed(100_000, "events that a journal keeps for deduplication (`ingest.dedup_window`)")
+    outage_s: int = _assumed(28_800, "longest outage of Kafka that the journals hold, seconds")
+    journal_factor: float = _assumed(1.56, "journal: 1.3 for SQLite, and 1.2 for write-ahead log and search index")
+    replication: int = _assumed(3, "replicas of a partition, and the least number of brokers")
+    retention_s: int = _assumed(172_800, "retention of the Kafka topics, seconds")
+    kafka_factor: float = _assumed(1.2, "free space of a broker's disk")
+    broker_bytes_per_s: float = _assumed(125e6, "bytes a second that a broker can write: the base rate of a gp3 volume")
+    broker_partitions: int = _assumed(4_000, "replicas of partitions on one broker, a rule of thumb of Kafka")
+    topics: int = _assumed(11, "topics with that number of partitions: one for each family of events")
+    least_partitions: int = _assumed(6, "the default of `kafka.partitions`")
+    month_hours: int = _assumed(730, "hours of a month")
+
+    @classmethod
+    def table(cls) -> list[tuple[str, float, str]]:
+        """Return name, value and meaning of each assumption."""
+        return [(one.name, one.default, one.metadata["meaning"]) for one in fields(cls)]  # type: ignore[misc]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Cost of a month in US dollars.
+
+    Args:
+        price: the prices.
+        machines: of all machines.
+        disks: of all disks.
+        total: of both.
+    """
+
+    price: Price
+    machines: float
+    disks: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Size of an installation. Utilisations are used shares of the capacity at the peak rate, without the spare.
+
+    Args:
+        ingest_machines: machines of ``gateway serve``, with the spare.
+        ingest_workers: ingest workers of each machine.
+        ingest_utilisation: of the busiest process, or of the machine if that is higher.
+        fanout_processes: processes of ``gateway fanout``, with the spare.
+        fanout_machines: machines that they need.
+        fanout_utilisation: of a process.
+        partitions: of each topic.
+        brokers: machines of Kafka.
+        broker_utilisation: of the disk of a broker.
+        journal_bytes: disk of each ingest machine.
+        kafka_bytes: disk of each broker.
+        delivered_bytes_per_s: bodies to all subscribers, at the average rate.
+        fits_one_machine: whether one machine of ``gateway run`` without Kafka can process the load.
+        costs: for each price.
+    """
+
+    ingest_machines: int
+    ingest_workers: int
+    ingest_utilisation: float
+    fanout_processes: int
+    fanout_machines: int
+    fanout_utilisation: float
+    partitions: int
+    brokers: int
+    broker_utilisation: float
+    journal_bytes: float
+    kafka_bytes: float
+    delivered_bytes_per_s: float
+    fits_one_machine: bool
+    costs: tuple[Cost, ...]
+
+
+def size(load: Load, figures: Figures, prices: Sequence[Price] = PRICES, assumed: Assumptions | None = None) -> Plan:
+    """Return the installation that a load needs.
+
+    Args:
+        load: what it receives and delivers.
+        figures: of the user's machine.
+        prices: of the clouds.
+        assumed: numbers that are not measured; None: the defaults.
+    """
+    fixed = assumed or Assumptions()
+    workers = fixed.processors - 1
+    ingest_us = _busiest_us(figures, fixed, after_us=fixed.publish_us)
+    needed = _count(load.rate_per_s * ingest_us / _US, fixed.headroom)
+    machines = needed + fixed.spares
+    deliver = load.rate_per_s * load.subscribers * figures.deliver_us / _US
+    needed_fanout = _count(deliver, fixed.headroom) if deliver else 0
+    processes = needed_fanout + fixed.spares if deliver else 0
+    fanout_machines = max(2, ceil(processes / fixed.processors)) if deliver else 0
+    partitions = max(fixed.least_partitions, 2 * processes)
+    written = load.rate_per_s * load.event_bytes * fixed.replication / fixed.broker_bytes_per_s
+    replicas = partitions * fixed.topics * fixed.replication
+    brokers = max(fixed.replication, _count(written, fixed.headroom), ceil(replicas / fixed.broker_partitions))
+    stored = load.average_per_s * load.event_bytes
+    journals = (stored * fixed.outage_s + load.event_bytes * fixed.dedup_window * machines) * fixed.journal_factor
+    kafka = stored * fixed.retention_s * fixed.replication * fixed.kafka_factor
+    return Plan(
+        ingest_machines=machines,
+        ingest_workers=workers,
+        ingest_utilisation=load.rate_per_s * ingest_us / _US / needed,
+        fanout_processes=processes,
+        fanout_machines=fanout_machines,
+        fanout_utilisation=deliver / needed_fanout if deliver else 0.0,
+        partitions=partitions,
+        brokers=brokers,
+        broker_utilisation=written / brokers,
+        journal_bytes=journals / machines,
+        kafka_bytes=kafka / brokers,
+        delivered_bytes_per_s=stored * load.subscribers,
+        fits_one_machine=_fits_one(load, figures, fixed),
+        costs=tuple(
+            _cost(price, (machines + fanout_machines + brokers) * fixed.month_hours, (journals + kafka) / _GB)
+            for price in prices
+        ),
+    )
+
+
+def _cost(price: Price, hours: float, disk_gb: float) -> Cost:
+    machines, disks = hours * price.machine_hour, disk_gb * price.disk_gb_month
+    return Cost(price, machines, disks, machines + disks)
+
+
+def _count(processors: float, headroom: float) -> int:
+    """Return how many are needed so that each is busy for at most ``headroom``; at least one."""
+    return max(1, ceil(processors / headroom))
+
+
+def _busiest_us(figures: Figures, fixed: Assumptions, *, after_us: float) -> float:
+    """Return the time of an event in the busiest part of a machine: a kind of process, or all processors together.
+
+    Args:
+        figures: of a machine.
+        fixed: the assumptions.
+        after_us: of an event in the process ``deliver``.
+    """
+    whole_us = (figures.accept_us + figures.commit_us + after_us) / fixed.processors
+    return max(figures.accept_us / (fixed.processors - 1), figures.commit_us, after_us, whole_us)
+
+
+def _fits_one(load: Load, figures: Figures, fixed: Assumptions) -> bool:
+    busiest_us = _busiest_us(figures, fixed, after_us=load.subscribers * figures.deliver_us)
+    return load.rate_per_s * busiest_us / _US <= fixed.headroom
