@@ -39,6 +39,11 @@ class GatewayError(Exception):
     is_logged: bool = False
 
 
+def is_logged(exc: BaseException) -> bool:
+    """Return whether whoever raised an error has logged it; see :attr:`GatewayError.is_logged`."""
+    return isinstance(exc, GatewayError) and exc.is_logged
+
+
 class SenderError(GatewayError):
     """The request is at fault; the same request will be refused again."""
 

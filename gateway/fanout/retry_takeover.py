@@ -20,7 +20,7 @@ from typing import Final
 import structlog
 
 from gateway.clock import Clock, sleep
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, is_logged
 from gateway.fanout import retry_records
 from gateway.fanout.retry_feed import GROUP
 from gateway.fanout.retry_store import store
@@ -109,7 +109,8 @@ class Takeover:
                 return
             except Exception as exc:  # the top of a task: what is not moved is not delivered
                 is_expected = isinstance(exc, GatewayError) and exc.retriable
-                _log.warning("retry.takeover_failed", error=redaction.fault(exc), exc_info=not is_expected)
+                if not is_logged(exc):
+                    _log.warning("retry.takeover_failed", error=redaction.fault(exc), exc_info=not is_expected)
                 await sleep(self._clock, backoff_s)
                 backoff_s = min(_MAX_BACKOFF_S, backoff_s * 2)
 

@@ -35,7 +35,7 @@ import orjson
 import structlog
 
 from gateway.clock import Clock, sleep
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, is_logged
 from gateway.fanout import beginnings
 from gateway.fanout.flow_control import Lasting
 from gateway.fanout.scan import has_more
@@ -202,7 +202,7 @@ class StateBoard:
                 records = await self._next()
             except Exception as exc:  # the top of a task
                 fault = redaction.fault(exc)
-                if said != fault and not _is_logged(exc):
+                if said != fault and not is_logged(exc):
                     said = fault
                     _log.warning("state.read_failed", error=said)
                 await sleep(self._clock, _BACKOFF_S)
@@ -300,7 +300,7 @@ class StateBoard:
             try:
                 await self._append()
             except Exception as exc:  # the top of a task
-                if not _is_logged(exc):
+                if not is_logged(exc):
                     _log.warning("state.not_written", error=redaction.fault(exc), keys=sorted(self._dirty))
                 await sleep(self._clock, _BACKOFF_S)
 
@@ -326,7 +326,3 @@ class StateBoard:
 
 def _is_open(breaker: Mapping[str, Any] | None) -> bool:
     return breaker is not None and breaker["opened_at"] is not None
-
-
-def _is_logged(exc: Exception) -> bool:
-    return isinstance(exc, GatewayError) and exc.is_logged

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import structlog
 
 from gateway.clock import Clock, sleep
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, is_logged
 from gateway.log import EventLog, LogReader
 from gateway.log.attached import AttachedCursors, Change
 from gateway.log.cursor import Cursor
@@ -143,7 +143,8 @@ class CatchUps:
             self._backoff_s.pop(cursor, None)
         except Exception as exc:  # the top of a task
             is_expected = isinstance(exc, GatewayError) and exc.retriable
-            _log.warning("catch_up.failed", group=cursor.name, error=redaction.fault(exc), exc_info=not is_expected)
+            if not is_logged(exc):
+                _log.warning("catch_up.failed", group=cursor.name, error=redaction.fault(exc), exc_info=not is_expected)
             self._resting[cursor] = asyncio.create_task(self._rest(cursor), name=f"catch-up-rest:{cursor.name}")
         finally:
             if self._running.get(cursor) is asyncio.current_task():

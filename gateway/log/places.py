@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 
 import structlog
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, is_logged
 from gateway.log import EventLog, Gap, Placed, gaps
 from gateway.log.cursor import Cursor
 from gateway.telemetry import redaction
@@ -36,7 +36,7 @@ async def load(log: EventLog, cursors: Collection[Cursor], partitions: Collectio
             found[cursor] = await log.cursors.load(cursor.name, cursor.topics, partitions, start=start)
 
     results = await asyncio.gather(*map(ask, cursors), return_exceptions=True)
-    faults = [fault for fault in results if isinstance(fault, Exception)]
+    faults = [fault for fault in results if isinstance(fault, Exception) and not is_logged(fault)]
     if faults:
         _log.warning("reading.positions_unknown", groups=len(faults), error=redaction.fault(faults[0]))
     return found

@@ -27,7 +27,7 @@ from typing import Any, Final
 import structlog
 
 from gateway.clock import Clock, sleep
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, is_logged
 from gateway.log import AssignedReader, Batch, EventLog, Placed
 from gateway.log.attached import AttachedCursors, Change
 from gateway.log.catch_up import CatchUps, ReadingPolicy
@@ -181,7 +181,8 @@ class SharedReader:
                 backoff_s = self._policy.first_backoff_s
             except Exception as exc:  # the top of a task
                 is_ours = not (isinstance(exc, GatewayError) and exc.retriable)
-                _log.warning("reading.failed", group=self.group, error=redaction.fault(exc), exc_info=is_ours)
+                if not is_logged(exc):
+                    _log.warning("reading.failed", group=self.group, error=redaction.fault(exc), exc_info=is_ours)
                 self._is_whole = self._is_whole and isinstance(exc, GatewayError)
                 await sleep(self._clock, backoff_s)
                 backoff_s = min(self._policy.max_backoff_s, backoff_s * 2)

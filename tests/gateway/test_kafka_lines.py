@@ -75,7 +75,7 @@ async def test_a_first_start_on_a_fresh_cluster_warns_of_nothing(broker: Cluster
 async def test_an_outage_is_one_line_at_its_begin_one_a_period_and_one_at_its_end(
     broker: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With five subscribers, a publisher and a board of states: lines grow with time, and not with the clients."""
+    """With five subscribers and a publisher: lines grow with time, and not with the clients."""
     monkeypatch.setattr(outage, "OUTAGES", outage.OutageLog(every_s=5.0))
     async with Subscriber() as receiver:
         config = _config(broker, receiver, 5)
@@ -106,8 +106,9 @@ async def test_an_outage_is_one_line_at_its_begin_one_a_period_and_one_at_its_en
     assert begin["client"]
     assert begin["advice"]
     assert last["words"] == {AWAY: last["clients"]}
-    assert last["clients"] >= 7  # five groups, the publisher, the writer or the board
-    assert end["clients"] >= last["clients"]
+    met = max(line["clients"] for line in loud[1:])
+    assert met >= 2  # the one reading of all subscribers, and the publisher
+    assert end["clients"] >= met
     assert end["lasted_s"] >= 20
     assert len(loud) <= 2 + end["lasted_s"] / 5
     assert caplog.records == []

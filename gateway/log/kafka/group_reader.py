@@ -341,7 +341,7 @@ class GroupReader(ConsumerReader):
                 continue
             reason = f"the group's coordinator has not answered for {lease_s:.0f} s"
             self._availability.problem(CONNECTION, consumer._client.health.failure or Problem(AWAY, reason))
-            _log.warning("kafka.partitions_given_up", group=self.group, reason=reason, partitions=sorted(self._held))
+            _log.info("kafka.partitions_given_up", group=self.group, reason=reason, partitions=sorted(self._held))
             self._begin_to_retire(consumer)
 
     def _fence(self, consumer: Any) -> None:
