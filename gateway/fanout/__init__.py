@@ -1,7 +1,7 @@
-"""Fan-out: every subscriber has a cursor of its own and gets its events, in order per key.
+"""Fan-out: every subscriber has a cursor of its own and receives its events, in the order of each key.
 
 One :class:`~gateway.fanout.fanout.FanOut` owns one :class:`~gateway.fanout.reader.SubscriberReader` for each
-subscriber; they share the reading of the log and nothing else, so that one subscriber's trouble stays its own::
+subscriber; they share only the reading of the log, so that a failure of one subscriber does not affect the others::
 
     main topics ── shared reading ── cursor ─┐                          ┌─ worker ─┐
     retry.60s ─┐                             ├─ schedule (by key, due) ─┼─ worker ─┼─ sink ── subscriber
@@ -14,41 +14,41 @@ The files, in the order an event meets them:
 
 ===================  =================================================================================
 ``cursor``           shared reading → filter → schedule, and completions → watermark → commit
-``partition_queue``  what is taken in of one partition, and the window that bounds it
-``retry_topics``     the topics of what was parked or is replayed, for all subscribers: ``retry_feed`` hands their
-                     events on, ``retry_moves`` (pure) says what is appended again, ``retry_ahead`` who waits behind
-``retry_takeover``   what is left in retry topics of the layout before
+``partition_queue``  outstanding events of one partition, and the window that limits them
+``retry_topics``     topics of parked and replayed events, for all subscribers: ``retry_feed`` hands their events
+                     on, ``retry_moves`` (pure) decides what is appended again, ``retry_ahead`` finds who waits behind
+``retry_takeover``   remaining events in retry topics of the previous layout
 ``filters``          CloudEvents filter dialects, compiled once, over ``paths``; ``parsed``: an event parsed once
 ``schedule``         pure: which event may be attempted now; one in flight for a key, in order
-``dispatch``         gives out what the schedule allows; holds the timers
-``workers``          the tasks that attempt, made as needed; an attempt can be cancelled by itself
-``flow_control``     how many at once: what ``breaker``, ``concurrency`` and people say; ``rate``: how fast
+``dispatch``         hands out jobs that the schedule allows; has the timers
+``workers``          tasks for attempts, created as needed; a single attempt can be cancelled
+``flow_control``     number of attempts at once, from ``breaker``, ``concurrency`` and operators; ``rate``: how fast
 ``reader``           one subscriber: its cursor, its workers, its flow control
 ``delivery_worker``  an event: attempt, decide, act; delivered, parked, dead letter
 ``delivery``         one attempt as a signed webhook; ``filesink`` is the same for a file
 ``signing``          Standard Webhooks, ``ed25519`` for ``v1a``; ``transform`` keeps or drops fields
-``ssrf``             refuses addresses inside; ``tls`` makes contexts
+``ssrf``             refuses internal addresses; ``tls`` creates contexts
 ``retry``            pure: result → delivered, retry, give up or stop
-``retry_records``    what travels in headers to the retry topics and to the dead letters
+``retry_records``    headers of records in retry topics and of dead letters
 ``watermark``        completions in any order → the offset that may be committed
-``state``            what must outlive the process: breaker, paused, stopped
-``attempts``         what ``explain`` tells of each attempt; ``telling``: metrics and log lines
-``replay``           delivering again, looking at dead letters; ``scan`` reads a stretch of the log
+``state``            state that outlives the process: breaker, paused, stopped
+``attempts``         record of attempts for ``explain``; ``telling``: metrics and log lines
+``replay``           delivering again, listing dead letters; ``scan`` reads a range of the log
 ``stream``           subscribers that fetch: server-sent events
-``subscriber_rules`` what is wrong with an entry of ``config.yaml``, for check, start and reload alike
+``subscriber_rules`` problems of an entry of ``config.yaml``, for check, start and reload
 ``planning``         an entry of ``config.yaml`` → a plan and a sink
 ===================  =================================================================================
 
 Invariants, each with a property test:
 
-1. Events of one key are never in flight together, and go out in the order of the log. (After a *parked*
-   event the following ones pass it, unless ``on_failure: block``.)
+1. Events of one key are never in flight together, and are sent in the order of the log. (The following ones pass
+   a *parked* event, unless ``on_failure: block``.)
 2. A position is committed only when everything before it was delivered, filtered out, parked or
    dead-lettered, the last two durably.
-3. Everything in memory is bounded by windows; what a window has no room for stays in the log.
-4. While the breaker is open there is one attempt for each probe, and nothing of the main topics is copied anywhere.
-   Parked events are appended again, the less often the longer it lasts, as their topics are everybody's.
+3. Windows limit everything in memory; events without room in a window stay in the log.
+4. While the breaker is open there is one attempt for each probe, and no event of the main topics is copied.
+   Parked events are appended again, less often the longer it lasts, because all subscribers share their topics.
 
-Delivery is at least once. After a crash, what was delivered but not yet committed goes out again with the
+Delivery is at least once. After a crash, events that were delivered but not committed are sent again with the
 same ``webhook-id``.
 """

@@ -1,4 +1,4 @@
-"""One attempt as a value: what a sink is given and what it answers."""
+"""One attempt as a value: the arguments and the result of a sink."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 from gateway.log import Record
 
-#: Why there is no status. ``refused_address``: see :mod:`.ssrf`. ``protocol``: what came back is not HTTP. ``poison``:
-#: the record can never be sent. ``not_an_event``: another producer wrote it. ``internal``: a fault of ours, in the log
-#: with its trace. ``cancelled``: cut off when its partition went to another process; nobody knows how it ended.
+#: Why there is no status. ``refused_address``: see :mod:`.ssrf`. ``protocol``: the answer is not HTTP. ``poison``: the
+#: record can never be sent. ``not_an_event``: another producer wrote it. ``internal``: a bug of the gateway, logged
+#: with its trace. ``cancelled``: cancelled when another process got its partition; the outcome is not known.
 ErrorKind = Literal[
     "timeout",
     "connect",
@@ -40,10 +40,10 @@ class AttemptResult(NamedTuple):
         status: HTTP status, or None when there was no answer.
         error: kind of failure when there is no status.
         detail: one sentence for a person, without payload.
-        retry_after_s: what the answer asked for, in seconds, not yet capped.
+        retry_after_s: wait that the answer asks for, in seconds, not yet limited.
         head: the first :data:`HEAD_BYTES` of the response.
         duration_s: from the start of the attempt to the end of the response.
-        span: id of the attempt's span, 16 hex digits, as the webhook's ``traceparent`` told it; empty for other sinks.
+        span: id of the attempt's span, 16 hex digits, as in the webhook's ``traceparent``; empty for other sinks.
     """
 
     status: int | None = None
@@ -56,17 +56,17 @@ class AttemptResult(NamedTuple):
 
     @property
     def is_success(self) -> bool:
-        """The subscriber took the event."""
+        """Whether the subscriber accepted the event."""
         return self.status is not None and 200 <= self.status < 300
 
     @property
     def is_overload(self) -> bool:
-        """The subscriber is asked too much of: fewer at a time."""
+        """Whether the subscriber is overloaded: there must be fewer attempts at a time."""
         return self.status in {429, 503} or self.error == "timeout"
 
     @property
     def summary(self) -> str:
-        """Status or kind of error, as it stands in logs and dead letters."""
+        """Status or kind of error, as in logs and dead letters."""
         return str(self.status) if self.status is not None else str(self.error)
 
 
@@ -74,11 +74,15 @@ class Sink(Protocol):
     """Where a subscriber's events go: a webhook or a file."""
 
     async def attempt(self, record: Record, *, is_replay: bool) -> AttemptResult:
-        """Try once. Never raises for what the other side does; may be cancelled, with the outcome unknown.
+        """Try once. Never raises because of the subscriber; may be cancelled, with the outcome unknown.
+
+        Args:
+            record: the event.
+            is_replay: it is marked as a replay.
 
         Raises:
             Poison: this record can never be sent, such as one that a transform cannot read.
         """
 
     async def close(self) -> None:
-        """Give connections and files back. May be called twice."""
+        """Release connections and files. May be called twice."""

@@ -1,9 +1,9 @@
-"""What ``explain`` tells of each attempt, kept in the internal topic :data:`TOPIC`.
+"""The record of attempts that ``explain`` shows, stored in the internal topic :data:`TOPIC`.
 
-Attempts are noted in memory and written together, many to a record, once a second: the hot path pays for a
-tuple, the log for one append. The topic falls under the log's retention. What was noted but not written when
-the process died is lost, and so is what comes while the log takes nothing and the memory is full; that is
-counted. This is for people who ask; no delivery depends on it.
+Attempts are noted in memory and written together, many in a record, once a second: they cost the hot path a
+tuple and the log one append. The log's retention applies to the topic. Attempts that were not written when
+the process died are lost, and so are those that are noted while the log is unavailable and the memory is full;
+the latter are counted. This is for operators; no delivery depends on it.
 
 Value of a record: ``{"subscriber": …, "attempts": [[event id, Unix seconds, outcome, status or error,
 number of the attempt, milliseconds], …]}``; its key is the subscriber.
@@ -29,7 +29,7 @@ from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS, Metrics
 
 TOPIC: Final = "fanout.attempts"
-#: Attempts of one subscriber in memory: some seconds of full speed. Beyond it they are not kept, and counted.
+#: Attempts of one subscriber in memory: some seconds at full speed. More are dropped and counted.
 MAX_NOTED: Final = 20_000
 _FLUSH_S: Final = 1.0
 _PER_RECORD: Final = 500
@@ -37,12 +37,12 @@ _PER_RECORD: Final = 500
 _log = structlog.get_logger("gateway.fanout")
 
 
-#: Event id, Unix seconds, outcome, result, number of the attempt: put into words when it is written.
+#: Event id, Unix seconds, outcome, result, number of the attempt: formatted when it is written.
 _Noted = tuple[str, float, str, AttemptResult, int]
 
 
 class Attempt(NamedTuple):
-    """One attempt, as told to people."""
+    """One attempt, as ``explain`` shows it."""
 
     subscriber: str
     event_id: str
@@ -64,7 +64,7 @@ class AttemptLog:
         self._task: asyncio.Task[None] | None = None
 
     def of(self, subscriber: str) -> OnAttempt:
-        """What a subscriber's :class:`~gateway.fanout.telling.Telling` calls for each attempt. Never blocks."""
+        """Return the function that a subscriber's :class:`~gateway.fanout.telling.Telling` calls. Never blocks."""
         now, noted = self._clock.now, self._noted.setdefault(subscriber, [])
 
         def note(job: Job, result: AttemptResult, outcome: str) -> None:
@@ -76,11 +76,11 @@ class AttemptLog:
         return note
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start writing."""
         self._task = asyncio.create_task(self._run(), name="fanout:attempts")
 
     async def stop(self) -> None:
-        """Write what is noted, once. May come twice, or before the start."""
+        """Write noted attempts, once. May be called twice, or before the start."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -116,7 +116,7 @@ class AttemptLog:
 
 
 def read(record: Record) -> list[Attempt]:
-    """The attempts in one record of :data:`TOPIC`; what is not understood is none."""
+    """Return the attempts in one record of :data:`TOPIC`; empty if it cannot be parsed."""
     try:
         value = orjson.loads(record.value)
         return [Attempt(value["subscriber"], *row) for row in value["attempts"]]
@@ -125,7 +125,7 @@ def read(record: Record) -> list[Attempt]:
 
 
 def event_ids(record: Record) -> set[str]:
-    """The events that one record of :data:`TOPIC` is about; costs a third of :func:`read`."""
+    """Return the ids of the events in one record of :data:`TOPIC`, at a third of the cost of :func:`read`."""
     try:
         return {str(row[0]) for row in orjson.loads(record.value)["attempts"]}
     except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
@@ -135,7 +135,15 @@ def event_ids(record: Record) -> set[str]:
 async def attempts_of(
     log: EventLog, event_id: str, *, clock: Clock, since: float = 0.0, silence_s: float = QUIET_S
 ) -> list[Attempt]:
-    """Every kept attempt on one event, in order of time. Reads the topic from ``since``: give the event's time."""
+    """Return every stored attempt of one event, in the order of time.
+
+    Args:
+        log: has the topic.
+        event_id: id of the event.
+        clock: the present time.
+        since: Unix seconds at which reading begins: the event's time.
+        silence_s: see :func:`gateway.fanout.scan.scan`.
+    """
     found = [
         attempt
         async for record in scan(

@@ -1,18 +1,20 @@
 """Where a subscriber begins in a topic: at the time at which a configuration that names both was first applied.
 
-On the journal a new subscriber's position is fixed at that moment. On Kafka it cannot be: Kafka may be away, the topic
-may not exist yet, and a role that only takes callbacks joins no group. So the time is fixed instead, by whichever role
-applies the configuration first, and the offset is looked up when a group has no position in the topic. Records carry
-the time at which their events were accepted, so that each event accepted later is found, whenever it was published.
+On the journal a new subscriber's position is fixed at that moment. On Kafka that is impossible: Kafka may be
+unavailable, the topic may not exist yet, and a role that only accepts callbacks joins no group. So the time is fixed
+instead, by the role that applies the configuration first, and the offset is looked up when a group has no position in
+the topic. Records have the time at which their events were accepted, so that each event accepted later is found,
+whenever it was published.
 
-The times are records of the topic that holds the subscribers' states (:mod:`gateway.fanout.state`), where all processes
-read them; the earliest counts. A process that has a journal keeps its own there as well, for as long as Kafka is away.
+The times are records of the topic with the subscribers' states (:mod:`gateway.fanout.state`), where all processes read
+them; the earliest counts. A process with a journal stores its own there too, for the time while Kafka is unavailable.
 With ``start: earliest`` the time is 0.
 
-Beside the time stands which incarnation of the topic was read, as the deletion of a topic deletes every position in it.
+The record also has the incarnation of the topic that was read, because the deletion of a topic deletes every position
+in it.
 
-*Ends at:* clocks. The time is that of the machine that applied the configuration, the records' that of the one that
-took the callback: where they differ by a second, events of that second may be missed, or delivered beside what was due.
+Limit: clocks. The time is that of the machine that applied the configuration, the records' that of the machine that
+accepted the callback: if they differ by a second, events of that second may be missed, or delivered in addition.
 """
 
 from __future__ import annotations
@@ -32,23 +34,34 @@ _STREAM: Final = "since."
 
 
 class Notes(Protocol):
-    """Where a process keeps numbers for itself: the journal's positions."""
+    """Storage of numbers of one process: the journal's positions."""
 
     def note_cursor(self, group: str, stream: str, position: int) -> None:
-        """Keep one; durable with the next commit, or after a flush."""
+        """Store a number; durable with the next commit, or after a flush.
+
+        Args:
+            group: name of the reader.
+            stream: its name.
+            position: the number.
+        """
 
     def positions(self) -> Mapping[tuple[str, str], int]:
-        """All that are kept."""
+        """Return all stored numbers."""
 
 
 class Board(Protocol):
-    """What all processes know, see :class:`gateway.fanout.state.StateBoard`."""
+    """State shared by all processes, see :class:`gateway.fanout.state.StateBoard`."""
 
     def apply(self, subscriber: str, times: Mapping[str, float]) -> None:
-        """A configuration names the subscriber and these topics since then."""
+        """Note that a configuration has the subscriber and topics.
+
+        Args:
+            subscriber: its name.
+            times: Unix seconds since when, by topic.
+        """
 
     def drop(self, subscriber: str) -> None:
-        """A configuration no longer names it: if it comes back, it begins anew."""
+        """Note that a configuration no longer has the subscriber: if it is added again, it begins again."""
 
 
 class Beginnings:
@@ -65,7 +78,7 @@ class Beginnings:
         self._names: set[str] = set()
 
     def apply(self, subscribers: Sequence[Subscriber]) -> None:
-        """A configuration is in force from now on. Never blocks; a flush of the journal makes it durable."""
+        """Note that a configuration is applied now. Never blocks; a flush of the journal makes it durable."""
         now = self._clock.now()
         reading = {one.name: one for one in subscribers if one.kind != "stream"}
         self._forget_others(reading.keys())

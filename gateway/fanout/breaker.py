@@ -11,7 +11,7 @@
 It opens when, over the window, there were enough attempts, most failed, *and* they were failures of several
 different events since the last success: one bad event, however often it is tried, is that event's trouble
 and not the subscriber's. It also opens when so many attempts in turn failed and nothing has succeeded for a second:
-the successes of the minute before a subscriber went down are no reason to go on. While it is not closed there is one
+the successes of the minute before a subscriber went down are no reason to continue. While it is not closed there is one
 attempt for each probe; each probe takes the next event in turn, so that one bad event cannot keep the breaker open.
 Such attempts do not count against the event's own bound.
 """
@@ -25,7 +25,7 @@ from typing import Final, Literal
 
 State = Literal["closed", "open", "half_open"]
 
-#: The window moves in this many steps; fewer forget in jerks, more cost memory and tell nothing new.
+#: The window moves in this many steps; fewer make it jump, more cost memory without a benefit.
 _STEPS: Final = 10
 #: Failures in turn count as an outage when they have lasted so long. Shorter, and a subscriber that refuses a third of
 #: a busy second's events by themselves would be taken to be down; ten times longer, and events are already parked.
@@ -84,14 +84,22 @@ class Breaker:
         self.open_s = policy.first_open_s
 
     def restore(self, open_s: float, now: float) -> None:
-        """Take up an open state from before a restart; it probes at once, as things may have changed."""
+        """Restore an open state from before a restart; it probes at once, because the subscriber may be back.
+
+        Args:
+            open_s: wait between probes.
+            now: monotonic seconds.
+        """
         self.state, self.open_s, self.probe_at = "open", open_s, now
 
     def record(self, event_id: str, *, is_success: bool, now: float, named_at: float | None = None) -> bool:
-        """Take in the result of one attempt; return whether the state changed.
+        """Record the result of one attempt; return whether the state changed.
 
         Args:
-            named_at: when the subscriber wants to be asked again, if its answer says so.
+            event_id: id of the event.
+            is_success: the subscriber accepted it.
+            now: monotonic seconds.
+            named_at: time of the next attempt that the subscriber's answer asks for, if it does.
         """
         before = self.state
         if is_success and before == "closed":  # the hot path
@@ -114,7 +122,7 @@ class Breaker:
         return self.state != before
 
     def close(self) -> None:
-        """Take it to be well, as if nothing had been counted."""
+        """Close it, with all counts reset."""
         self.state = "closed"
         self._steps.clear()
         self._step_end = float("-inf")
@@ -122,7 +130,7 @@ class Breaker:
         self.open_s = self._policy.first_open_s
 
     def probe(self, now: float) -> bool:
-        """Go from open to half open when it is time; tells whether it did."""
+        """Change from open to half open when the probe is due; return whether it changed."""
         if self.state != "open" or now < self.probe_at:
             return False
         self.state = "half_open"

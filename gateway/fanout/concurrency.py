@@ -1,7 +1,7 @@
-"""How many attempts at once: grows while the subscriber keeps up, halves when it says it does not.
+"""Adaptive number of attempts at once: grows while the subscriber keeps up, halves on a sign of overload.
 
 Additive increase, multiplicative decrease, as TCP does it (RFC 5681: slow start below the threshold, then
-one more for each round; one decrease for each round at most). A sign of too much is 429, 503 or a time-out.
+one more for each round; one decrease for each round at most). A sign of overload is 429, 503 or a time-out.
 Latency well above its usual level stops the growth but does not shrink: a slow receiver is not an
 overloaded one.
 """
@@ -40,14 +40,19 @@ class AdaptiveLimit:
         return int(self._limit)
 
     def begin(self) -> int:
-        """An attempt starts; hand the number back to :meth:`end`."""
+        """Note the start of an attempt; return its number for :meth:`end`."""
         self._started += 1
         return self._started
 
     def end(self, number: int, *, is_overload: bool, latency_s: float) -> bool:
-        """An attempt ended; tells whether :attr:`limit` changed.
+        """Note the end of an attempt; return whether :attr:`limit` changed.
 
-        Attempts that began before the last decrease tell of the time before it and do not decrease again.
+        Attempts that began before the last decrease do not decrease again.
+
+        Args:
+            number: returned by :meth:`begin`.
+            is_overload: the result is a sign of overload.
+            latency_s: duration of the attempt.
         """
         if not is_overload and self._limit == self.maximum:  # the hot path
             self._learn(latency_s)
@@ -65,9 +70,9 @@ class AdaptiveLimit:
         return int(self._limit) != before
 
     def restart(self) -> None:
-        """After an outage: begin at one and feel the way up to half of what was before.
+        """Begin at one after an outage, and grow quickly up to half of the previous limit.
 
-        What was usual before it says nothing about after it: the latency is learnt anew.
+        The usual latency from before the outage does not apply after it: it is measured again.
         """
         self._recent_s = self._usual_s = 0.0
         self._threshold = max(1.0, self._limit / 2)

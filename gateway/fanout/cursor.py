@@ -1,11 +1,11 @@
-"""A subscriber's place in the main topics: shared reading → filter → dispatcher, and completions → watermark → commit.
+"""A subscriber's cursor: shared reading → filter → dispatcher, and completions → watermark → commit.
 
-What is done with an event is the workers' business, who report back by :meth:`SubscriberCursor.done`. The window bounds
-what is in memory; at a bound the cursor takes no more, and the log keeps the rest.
+Workers process the events and report by :meth:`SubscriberCursor.done`. The window limits the events in memory; at its
+limit the cursor accepts no more, and the other events stay in the log.
 
-A partition that another process gets (Kafka's rebalance) concerns all subscribers at once, and waits for the slowest.
-So attempts under way get :data:`SETTLE_S` and are cancelled then. What has become of such an attempt is not known; its
-event comes again, from whoever has the partition next.
+The reassignment of a partition (Kafka's rebalance) concerns all subscribers at once, and waits for the slowest one. So
+attempts in flight get :data:`SETTLE_S` and are cancelled then. The outcome of such an attempt is not known; the next
+owner of the partition delivers its event again.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ class SubscriberCursor:
     Args:
         name: durable name of the cursor.
         topics: the main topics that it reads.
-        cursors: where its positions are kept.
-        wants: the filter; False passes a record over.
+        cursors: stores its positions.
+        wants: the filter; False skips a record.
         begins: where it begins in topics in which it has no position.
-        on_opened: called before anything of partitions that came is offered, until it returns True: all is noted.
-        is_willing: whether to read for it what it has missed.
+        on_opened: called before an event of new partitions is offered, until it returns True: all is noted.
+        is_willing: returns whether it may catch up.
         cut: cancels attempts on these jobs.
-        on_skipped: told how many records of a batch the filter passed over.
-        on_change: called when it has room again, would soon be idle, or has nothing at all.
+        on_skipped: called with the number of records of a batch that the filter skipped.
+        on_change: called when it has room again, would soon be idle, or has no events.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class SubscriberCursor:
 
     @property
     def outstanding(self) -> int:
-        """Events taken in and not done."""
+        """Number of events that were accepted and are not done."""
         return self._events
 
     def room(self) -> int:

@@ -19,7 +19,7 @@ class Deadlines:
             await something()
         except asyncio.CancelledError:
             if not deadlines.is_late(task):
-                raise  # somebody else wants this task to end
+                raise  # another part cancelled this task
         finally:
             deadlines.end(task)
 
@@ -35,7 +35,7 @@ class Deadlines:
         self._timer: Timer | None = None
 
     def begin(self) -> asyncio.Task[Any]:
-        """The time of the running task begins. A task has one deadline at a time."""
+        """Start the deadline of the running task. A task has one deadline at a time."""
         task = asyncio.current_task()
         assert task is not None
         self._open[task] = self._clock.monotonic() + self._timeout_s
@@ -44,16 +44,16 @@ class Deadlines:
         return task
 
     def is_late(self, task: asyncio.Task[Any]) -> bool:
-        """Whether the cancellation that the task met is ours alone; it goes on as if it had not been cancelled."""
+        """Return whether only the deadline cancelled the task, which then continues as if it was not cancelled."""
         return task in self._late and task.uncancel() == 0
 
     def end(self, task: asyncio.Task[Any]) -> None:
-        """The task has no deadline any more."""
+        """End the deadline of a task."""
         self._open.pop(task, None)
         self._late.discard(task)
 
     def _ring(self) -> None:
-        """What is due is cancelled; the timer is set for the next one that is open."""
+        """Cancel the tasks that are due, and set the timer for the next one."""
         self._timer = None
         now = self._clock.monotonic()
         while self._open:

@@ -3,7 +3,7 @@
 What costs is measured against a bare aiohttp client (``tests/benchmarks/fanout.py``): everything that does
 not change between attempts is made once, and there is neither a task nor a time-out object for each.
 
-Not done, on purpose: redirects are not followed, cookies are not kept, proxies of the environment are not
+Intentionally not done: redirects are not followed, cookies are not kept, proxies of the environment are not
 used, compressed answers are not unpacked, and an answer is read within the bounds of
 :mod:`gateway.fanout.http_answer`.
 """

@@ -5,7 +5,7 @@ A worker takes a job, attempts it, and acts on the outcome:
 =================  ==========================================================================================
 delivered          done
 retry, soon        waits in memory and blocks its key (not a worker): delays below the first tier
-retry, later       parked: appended to ``retry.<delay>``, then done; its key goes on (``pass``)
+retry, later       parked: appended to ``retry.<delay>``, then done; its key continues (``pass``)
 retry, ``block``   waits in memory whatever the delay; its key waits behind it
 give up            appended to ``dlq.<subscriber>``, then done
 stop               the subscriber is stopped, the event stays uncommitted
@@ -15,11 +15,11 @@ A parked event holds the position of a topic that all subscribers share, so it w
 parked again else (:mod:`.retry_topics`), whatever ``on_failure`` says.
 
 While the subscriber is down (breaker not closed) or asked for a pause (``Retry-After``), nothing is parked:
-then it is not the event's trouble, and the log is the buffer. Only a wait beyond the longest pause is parked all the
-same, as the position would stand before it when the others go on. An append that fails is tried again until the log
-takes it; the position waits for it. One that the log will never take (a record with its trail is larger than the
-event was) is made smaller: a parked event becomes a dead letter, a dead letter keeps the least of its headers, and
-what is refused even so is counted as lost.
+then the event is not the cause, and the log is the buffer. Only a wait beyond the longest pause is parked anyway,
+because the position would stay before it when the other events continue. A failed append is tried again until the log
+accepts it; the position waits for it. An entry that the log will never accept (a record with its attempts is larger
+than the event) is reduced: a parked event becomes a dead letter, a dead letter keeps only its most important headers,
+and an entry that is still refused is counted as lost.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from gateway.fanout.telling import Telling
 from gateway.log import Entry, EventLog
 from gateway.telemetry import redaction
 
-#: Between looks whether a partition is still ours.
+#: Between checks whether this process still has a partition.
 _UNCERTAIN_S: Final = 0.5
 #: Waits between appends of one parked event or dead letter.
 _APPEND_BACKOFF_S: Final = 5.0
@@ -64,14 +64,14 @@ class DeliveryWorker:
 
     Args:
         plan: numbers and names.
-        log: where parked events and dead letters go.
-        sink: where events go to.
-        flow: whether the subscriber is well; hears how attempts end.
-        dispatcher: where events come from, and go back to.
-        adaptive: hears when an attempt begins.
-        is_certain: whether the partitions are still ours for sure.
+        log: stores parked events and dead letters.
+        sink: sends events.
+        flow: whether the subscriber is healthy; notes the results of attempts.
+        dispatcher: hands out events, and gets them back.
+        adaptive: notes the start of attempts.
+        is_certain: returns whether this process certainly still has the partitions.
         rng: jitter.
-        telling: metrics, log lines and the record of attempts.
+        telling: writes metrics, log lines and the record of attempts.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class DeliveryWorker:
         self.parked = 0
 
     async def deliver(self, job: Job) -> None:
-        """Do what an event needs next, and hand it back to the dispatcher."""
+        """Do the next step of an event, and return it to the dispatcher."""
         try:
             if not job.position.is_ours:
                 self._abandon(job)
@@ -129,7 +129,7 @@ class DeliveryWorker:
         except Poison as exc:
             await self._give_up(job, AttemptResult(error="poison", detail=str(exc)), "poison")
             return
-        except Exception as exc:  # a fault of ours is a failed attempt, so that it ends like one
+        except Exception as exc:  # a bug of the gateway counts as a failed attempt, and ends like one
             _log.exception("delivery.broke", subscriber=self._plan.name, id=redaction.event_id(job.record.id))
             result = AttemptResult(error="internal", detail=type(exc).__name__)
         if result.is_success:

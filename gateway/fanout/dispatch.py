@@ -1,13 +1,11 @@
 """Gives jobs to workers: the schedule, brought to life with a limit and a timer.
 
-There is no task for an event: a worker (:mod:`gateway.fanout.workers`) is given a job, attempts it, says what became of
-it, and asks for the next one. At most :attr:`Dispatcher.limit` jobs are with workers; 0 stops everything that has not
-begun. With a bucket they go out no faster than it lets. All times are monotonic, so that a clock that is set makes
-nothing early or late.
+There is no task for an event: a worker (:mod:`gateway.fanout.workers`) gets a job, attempts it, reports its outcome,
+and requests the next one. At most :attr:`Dispatcher.limit` jobs are with workers; 0 stops every job that has not begun.
+A bucket limits their rate. All times are monotonic, so that a change of the clock makes no job early or late.
 
-Whenever nothing is being changed here, no job that may go out stands in the schedule. A worker that hands a job back
-makes room for one, which is its own: so handing back gives nothing out, and asking for the next one does not look
-further.
+Between changes, the schedule has no job that may be handed out. A worker that returns a job makes room for one, which
+is its own: so returning a job hands none out, and requesting the next one does not look further.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from gateway.fanout.job import Job
 from gateway.fanout.rate import TokenBucket
 from gateway.fanout.schedule import Schedule
 
-#: A timer is set anew when the next job is due more than this earlier than it.
+#: A timer is set again if the next job is due more than this before it.
 _EARLIER_S = 0.001
 #: A retry that is due so soon waited for its subscriber; one that waits for longer has trouble of its own.
 _SOON_S = 60.0
@@ -56,7 +54,7 @@ class Dispatcher:
 
     @property
     def limit(self) -> int:
-        """Jobs that may be with workers."""
+        """Number of jobs that may be with workers."""
         return self._limit
 
     def permit(self, limit: int, *, is_probing: bool = False) -> None:
@@ -67,7 +65,7 @@ class Dispatcher:
 
     @property
     def waiting(self) -> int:
-        """Jobs that wait for retry."""
+        """Number of jobs that wait for retry."""
         return self._schedule.waiting
 
     def take(self) -> Job | None:
@@ -75,7 +73,7 @@ class Dispatcher:
         return self._next() if self.in_flight < self._limit else None
 
     def offer(self, job: Job) -> None:
-        """Take in a job."""
+        """Add a job."""
         self._schedule.offer(job, self._clock.monotonic())
         self._hand_out()
 
@@ -84,7 +82,7 @@ class Dispatcher:
         self._schedule.hurry(self._clock.monotonic(), _SOON_S)
 
     def finish(self, job: Job) -> None:
-        """A job needs nothing more."""
+        """Remove a job that is done."""
         self._schedule.finish(job)
         self._landed()
 

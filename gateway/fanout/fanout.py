@@ -34,16 +34,16 @@ from gateway.log.shared_reader import SharedReader
 from gateway.telemetry.metrics import METRICS, Metrics
 from gateway.telemetry.tracing import Spans
 
-#: How often lag and attempts in flight are measured for the metrics.
+#: Interval of measurements of lag and attempts in flight for the metrics.
 _WATCH_S: Final = 5.0
-#: A stop gives so long to what follows the attempts in flight: closing cursors, then writing what is only in memory.
-#: A log that is away would take all the time that the process has left; more would not make it come.
+#: Limit, in a stop, of the work after the attempts in flight: closing cursors, then writing what is only in memory.
+#: An unavailable log would use all the remaining time of the process; a longer limit would not help.
 _CLOSE_S: Final = 4.0
 _LAST_WORDS_S: Final = 2.0
 #: An attempt that takes longer is a slow one when a process stops.
 _SLOW_S: Final = 0.2
 
-#: Whose members share the partitions of the main topics between them.
+#: Consumer group whose members share the partitions of the main topics.
 GROUP: Final = group_name("fanout")
 
 _log = structlog.get_logger("gateway.fanout")
@@ -57,12 +57,12 @@ class UnknownSubscriber(GatewayError):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a subscriber is doing, for people.
+    """The status of a subscriber, for the console and the command line.
 
     Args:
         outstanding: events in memory; ``in_flight`` of them are being attempted.
-        stopped: why, when ``state`` is ``stopped``.
-        opened_at: Unix seconds since when it counts as down; None when it does not.
+        stopped: the reason if ``state`` is ``stopped``.
+        opened_at: Unix seconds since when it counts as down; None if it does not.
     """
 
     name: str
@@ -77,13 +77,13 @@ class FanOut:
     """Owns the readers of all subscribers.
 
     Args:
-        log: what is read, and where parked events, dead letters and states go.
+        log: is read, and stores parked events, dead letters and states.
         subscribers: as configured; ``stream`` ones have no reader, see :mod:`gateway.fanout.stream`.
-        keeps_times: the log is shared, so that where a subscriber begins is kept as a time.
-        notes: where this process keeps such times while the log is away.
-        instance: names this process in what it tells the others, for people.
+        keeps_times: the log is shared, so that the beginning of a subscriber is stored as a time.
+        notes: storage of such times in this process while the log is unavailable.
+        instance: name of this process in its records, for operators.
         load_wait_s: see :class:`~gateway.fanout.state.StateBoard`; 0.2 for the journal, 10 for Kafka.
-        spans: makes spans of attempts, where an exporter is configured.
+        spans: creates spans of attempts, if an exporter is configured.
 
     Raises:
         ConfigError: a subscriber cannot be used; all problems at once.
@@ -138,7 +138,7 @@ class FanOut:
         self.is_started = asyncio.Event()
 
     def start(self) -> None:
-        """Begin. Readers start when the kept states are known; ``is_started`` is set then. Never blocks."""
+        """Start. Readers start when the stored states are known; ``is_started`` is set then. Never blocks."""
         if self._is_stopped or self._watcher is not None:
             return
         self._watcher = asyncio.create_task(self._watch(), name="fanout:watch")
@@ -148,11 +148,13 @@ class FanOut:
     async def stop(self, deadline_s: float = 20.0) -> None:
         """Stop all readers at once; attempts in flight may end within ``deadline_s``, and are cancelled then.
 
-        On a log that others share it is as little as at a rebalance: nobody reads our partitions until we have left,
-        or are back. For the same reason subscribers that take long for an attempt stop first, and the others then.
+        On a log that other processes share, the time is as short as at a rebalance: no process reads the partitions
+        until this one has left or is back. For the same reason subscribers with long attempts stop first, and then the
+        others.
 
-        While the log is away it takes six seconds more at most: events that were delivered and not committed come
-        again, and what ``explain`` would tell of the last second is gone. May come twice, or before the start.
+        While the log is unavailable it takes at most six seconds more: events that were delivered and not committed are
+        delivered again, and the attempts of the last second are missing in ``explain``. May be called twice, or before
+        the start.
         """
         self._is_stopped = True
         if self._is_shared:
@@ -190,10 +192,10 @@ class FanOut:
             self._retry_topics.left(reader)
 
     async def apply(self, subscribers: Sequence[Subscriber], *, deadline_s: float = 10.0) -> None:
-        """Take up a changed configuration: stop what is gone, start what is new, restart what differs.
+        """Apply a changed configuration: stop removed subscribers, start new ones, restart changed ones.
 
-        Subscribers that are as before are not touched. A changed one goes on where it stood; with a new address
-        it is also no longer stopped or down.
+        Unchanged subscribers are not affected. A changed one continues at its position; with a new address it is also
+        no longer stopped or down.
 
         Raises:
             ConfigError: nothing was changed.
@@ -221,27 +223,27 @@ class FanOut:
         _log.info("subscribers.applied", stopped=sorted(leaving), running=sorted(self._running))
 
     def pause(self, subscriber: str) -> None:
-        """Hold a subscriber's events back, in all processes and over restarts, until it is resumed."""
+        """Pause the deliveries of a subscriber, in all processes and over restarts, until it is resumed."""
         self._reader(subscriber).flow.pause()
 
     def resume(self, subscriber: str) -> None:
-        """Go on after a pause, a stop or a 410, from where it stood."""
+        """Resume deliveries after a pause, a stop or a 410, at the subscriber's position."""
         self._reader(subscriber).flow.resume()
 
     @property
     def board(self) -> StateBoard:
-        """What is kept of the states of subscribers, as all processes know it."""
+        """The stored states of subscribers, shared by all processes."""
         return self._board
 
     def statuses(self) -> list[Status]:
-        """Return how all that run are doing in this process."""
+        """Return the status of every running subscriber in this process."""
         return [_status(name, reader) for name, reader in self._present()]
 
     async def lags(self) -> dict[str, int | None]:
         """Return the records that are not committed yet, in the partitions of this process; None: not known yet.
 
         Raises:
-            Transient: the log cannot be asked now.
+            Transient: the log does not answer now.
         """
         lags = await self._reading.lags()
         return {name: lags.get(reader.cursor) for name, reader in self._present()}

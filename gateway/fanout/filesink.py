@@ -50,7 +50,7 @@ class FileSink:
         self._writer: asyncio.Task[None] | None = None
 
     async def attempt(self, record: Record, *, is_replay: bool) -> AttemptResult:
-        """See :class:`~gateway.fanout.attempt.Sink`. 200 stands for a line on disk."""
+        """See :class:`~gateway.fanout.attempt.Sink`. 200 means a line on disk."""
         started = self._clock.monotonic()
         line = record.value if self._transform is None else self._transform.apply(record.value)
         if b"\n" in line or b"\r" in line:  # of another producer: in JSON a raw line end is space between tokens
@@ -82,7 +82,7 @@ class FileSink:
                 failure = exc
             for _, written in batch:
                 if written.done():
-                    continue  # its attempt was cancelled; the line may stand there all the same
+                    continue  # its attempt was cancelled; the line may be written anyway
                 if failure is None:
                     written.set_result(None)
                 else:

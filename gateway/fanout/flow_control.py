@@ -1,16 +1,16 @@
-"""How many attempts a subscriber may have in flight now, and why: the sum of everything that holds it back.
+"""The number of attempts that a subscriber may have in flight now, and the reason.
 
 =====================  ==============================================================================
-paused                 0: a person said so
-stopped                0: the subscriber answered 410, or a person said so
+paused                 0: an operator paused it
+stopped                0: the subscriber answered 410, or an operator stopped it
 held                   0 until the time that ``Retry-After`` of a 429 or 503 gave
 breaker open           0 until the next probe; at the time of ``Retry-After`` where it was given
 breaker half open      1
 otherwise              the adaptive limit
 =====================  ==============================================================================
 
-Paused, stopped and the breaker's state last: they are told to ``on_state`` and restored after a restart. Holds and
-probes are due by the monotonic clock; the time of day is only written down.
+Paused, stopped and the breaker's state are persistent: they are passed to ``on_state`` and restored after a restart.
+Holds and probes are due by the monotonic clock; the time of day is only recorded.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class FlowControl:
         self._stopped = ""
         self._held_until = float("-inf")
         self._opened_at: float | None = None  # Unix seconds
-        self._is_hearsay = False  # open as it was kept so, and not by an attempt of ours
+        self._is_hearsay = False  # open by a restored state, and not by an attempt of this process
         self._timer: Timer | None = None
 
     @property
@@ -101,7 +101,7 @@ class FlowControl:
         return Lasting(self._paused, self._stopped, self._opened_at, 0.0 if self.is_healthy else self._breaker.open_s)
 
     def restore(self, lasting: Lasting) -> None:
-        """Take up what was kept; before :meth:`start`, or when another process changed it."""
+        """Restore a stored state, before :meth:`start` or after another process changed it."""
         self._paused = lasting.paused
         self._stopped = lasting.stopped
         if lasting.opened_at is not None and self.is_healthy and not self._is_open:
@@ -116,37 +116,49 @@ class FlowControl:
         self._apply()
 
     def start(self) -> None:
-        """Let attempts begin."""
+        """Permit attempts."""
         self._is_open = True
         self._apply()
 
     def suspend(self) -> None:
-        """Let no attempt begin any more."""
+        """Permit no further attempts."""
         self._is_open = False
         self._apply()
 
     def pause(self) -> None:
-        """Hold everything back until :meth:`resume`; events wait in the log."""
+        """Permit no attempts until :meth:`resume`; events wait in the log."""
         self._change(paused=True, stopped=self._stopped)
 
     def resume(self) -> None:
-        """Go on after a pause or a stop, from where it stood. An open breaker stays so until a probe succeeds."""
+        """Resume after a pause or a stop, at the subscriber's position. An open breaker stays open until a probe."""
         self._change(paused=False, stopped="")
 
     def stop(self, reason: str) -> None:
-        """The subscriber wants no more events."""
+        """Stop: the subscriber wants no more events."""
         self._telling.stopped(reason)
         self._change(paused=self._paused, stopped=reason)
 
     def delivered(self, event_id: str, number: int, latency_s: float) -> None:
-        """Take in the success of attempt ``number`` of the adaptive limit."""
+        """Record a successful attempt.
+
+        Args:
+            event_id: id of the event.
+            number: of the attempt, from the adaptive limit.
+            latency_s: duration of the attempt.
+        """
         is_changed = self._adaptive.end(number, is_overload=False, latency_s=latency_s)
         is_changed |= self._record(event_id, is_success=True)
         if is_changed:
             self._apply()
 
     def failed(self, event_id: str, number: int, result: AttemptResult) -> None:
-        """Take in the failure of attempt ``number`` of the adaptive limit."""
+        """Record a failed attempt.
+
+        Args:
+            event_id: id of the event.
+            number: of the attempt, from the adaptive limit.
+            result: its result.
+        """
         is_changed = self._adaptive.end(number, is_overload=result.is_overload, latency_s=result.duration_s)
         named_at: float | None = None
         if result.retry_after_s and result.status in {429, 503}:

@@ -100,7 +100,7 @@ class Answer:
         Raises:
             NotHttp: this can never become an answer.
         """
-        # A segment may be larger than what is wanted, and looking at the rest would only take time.
+        # A segment may be larger than the wanted part, and parsing the other bytes would only cost time.
         data = data[: (MAX_RESPONSE_BYTES if self._is_in_body else MAX_HEAD_BYTES) + 1 - self._seen]
         self._seen += len(data)
         if self._is_in_body:

@@ -1,4 +1,4 @@
-"""An event on its way to one subscriber: the record, and what became of it so far."""
+"""An event on its way to one subscriber: the record, and its attempts so far."""
 
 from __future__ import annotations
 
@@ -73,7 +73,13 @@ class Job:
         self.entry: Entry | None = None
 
     def note(self, at: float, result: AttemptResult, *, counts: bool) -> None:
-        """Keep what one failed attempt told."""
+        """Record a failed attempt.
+
+        Args:
+            at: Unix seconds.
+            result: its result.
+            counts: it counts against the limit of attempts.
+        """
         self.attempts += counts
         self.probes += not counts
         self.trail = self.trail.add(at, result, self.attempts)

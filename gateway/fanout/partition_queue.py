@@ -1,4 +1,4 @@
-"""What one subscriber has taken in of one partition and not done, and how far it is done."""
+"""The outstanding events of one subscriber in one partition, and the position below which all are done."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Window:
     """How much of what a subscriber reads may be in memory.
 
     Args:
-        max_events: taken in and not done. A thousand keeps any concurrency busy; ten times more only costs
+        max_events: number of outstanding events. A thousand keeps any concurrency busy; ten times more only costs
             memory, ten times less lets one busy key hold up the others.
-        max_bytes: of their values.
-        max_span: records at and above the watermark, done or not: what a crash repeats at most, and how far
-            others may go on while one event waits.
+        max_bytes: bytes of their values.
+        max_span: records at and above the watermark, done or not: a crash repeats at most so many, and other events
+            may continue so far while one event waits.
     """
 
     max_events: int = 2000

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-#: CloudEvents 1.0.2, "Naming conventions": lower-case letters and digits.
+#: CloudEvents 1.0.2, "Naming conventions": lower-case ASCII letters and digits.
 _ATTRIBUTE: Final = re.compile(r"^[a-z0-9]{1,64}$")
 
 Path = tuple[str, ...]

@@ -44,12 +44,12 @@ class SubscriberReader:
 
     Args:
         plan: numbers and names.
-        log: where events come from, and where parked ones and dead letters go.
-        sink: where events go to; closed by :meth:`stop`.
-        reading: of the main topics, for all subscribers; started and stopped by its owner.
+        log: source of events, and storage of parked ones and dead letters.
+        sink: sends events; closed by :meth:`stop`.
+        reading: shared reading of the main topics, for all subscribers; started and stopped by its owner.
         rng: jitter and span ids.
         telling: metrics, log lines and the record of attempts.
-        on_state: told whenever the state that lasts changed, to make it durable.
+        on_state: called when the persistent state changed, to make it durable.
         beginning: where it begins in its main topics, where that was fixed as a time.
     """
 
@@ -107,7 +107,7 @@ class SubscriberReader:
 
     @property
     def cursor(self) -> SubscriberCursor:
-        """Its place in the main topics."""
+        """Its cursor in the main topics."""
         return self._cursor
 
     @property
@@ -122,20 +122,20 @@ class SubscriberReader:
 
     @property
     def outstanding(self) -> int:
-        """Events taken from the log and not done."""
+        """Number of events that were read from the log and are not done."""
         return self._cursor.outstanding + self._worker.parked
 
     def restore(self, lasting: Lasting) -> None:
-        """Take up a state that was kept, or that another process has changed."""
+        """Restore a stored state, or one that another process has changed."""
         self.flow.restore(lasting)
         self._reading.changed()
 
     def trim(self) -> None:
-        """Give back what was not needed since the last call."""
+        """Release resources that were not used since the last call."""
         self._workers.trim()
 
     def start(self) -> None:
-        """Begin to read and deliver. Once; after :meth:`stop` it does nothing."""
+        """Start reading and delivering. Call it once; after :meth:`stop` it does nothing."""
         if self._is_stopped or self._is_started:
             return
         self.flow.start()
@@ -145,7 +145,8 @@ class SubscriberReader:
     async def stop(self, deadline_s: float) -> None:
         """Stop reading, let attempts in flight end for at most ``deadline_s``, make commits durable.
 
-        What is not delivered by then stays uncommitted and comes again. May come twice, or before the start.
+        Events that are not delivered by then stay uncommitted and are read again. May be called twice, or before the
+        start.
         """
         self._is_stopped = True
         self.flow.suspend()

@@ -1,4 +1,4 @@
-"""Delivering again, and looking at what was given up.
+"""Replays, and the list of dead letters.
 
 A replay copies the chosen events to the topic ``replay``, from which they are delivered like
 everything else: in order per key, at the subscriber's rate, with retries and dead letters, and with the same
@@ -97,7 +97,7 @@ async def replay(
     """Send the selected events to the subscriber again; returns when they are stored for it, not delivered.
 
     Args:
-        rate_per_s: at most so many a second, whatever else the subscriber gets.
+        rate_per_s: at most so many a second, in addition to the subscriber's other events.
         is_dry_run: count only.
         on_stored: called with the number of events that were stored for it since the last call.
 
@@ -132,7 +132,7 @@ async def dead_letters(
     limit: int = 1000,
     silence_s: float = QUIET_S,
 ) -> list[DeadLetter]:
-    """The subscriber's dead letters, oldest first, at most ``limit``."""
+    """Return the subscriber's dead letters, oldest first, at most ``limit``."""
     found: list[DeadLetter] = []
     topic = retry_records.dlq_topic(subscriber)
     async for record in scan(log, f"scan.{topic}", [topic], since=since, until=clock.now() + 1.0, silence_s=silence_s):
@@ -145,7 +145,7 @@ async def dead_letters(
 
 
 def read_dead_letter(record: Record) -> DeadLetter:
-    """A record of a ``dlq.`` topic; what its headers do not tell is left empty."""
+    """Return the dead letter in a record of a ``dlq.`` topic; fields without a header are empty."""
     headers = dict(record.headers)
     trail = retry_records.read(record).trail
     return DeadLetter(

@@ -25,7 +25,7 @@ from typing import Final
 
 from gateway.fanout.attempt import AttemptResult
 
-#: A crowd that was told the same ``Retry-After`` comes back spread over this share of it.
+#: Attempts with the same ``Retry-After`` are spread over this share of it.
 _RETRY_AFTER_SPREAD: Final = 0.1
 #: 2**62 seconds is beyond any bound; more would only cost digits.
 _MAX_DOUBLINGS: Final = 62
@@ -69,7 +69,7 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """No more events to this subscriber until a person says so."""
+    """Send no more events to this subscriber until an operator resumes it."""
 
     reason: str
 

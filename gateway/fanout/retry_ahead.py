@@ -1,4 +1,4 @@
-"""Does somebody wait behind a window that is full? Read once, with a reader of nobody's, and keep nothing of it."""
+"""Whether another subscriber waits behind a full window: read once, without a cursor, and stored nowhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.log import EventLog
 _PATIENCE_S: Final = 2.0
 _FETCH_RECORDS: Final = 500
 _FETCH_WAIT_S: Final = 1.0
-#: Read at once. Whoever stands further back is found when the window has moved on.
+#: Records read at once. A subscriber whose events are further back is found when the window has moved.
 _MAX_RECORDS: Final = 100_000
 
 

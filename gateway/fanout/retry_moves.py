@@ -1,21 +1,20 @@
-"""Which parked events are appended again instead of being waited for: pure.
+"""Which parked events are appended again, so that no position waits for them: pure.
 
-Retry topics and ``replay`` are shared by all subscribers, and each has one position. It goes on although one subscriber
-takes nothing: what it does not take is appended again, at the end of a retry topic, with a later due time.
+All subscribers share retry topics and ``replay``, and each topic has one position. It moves on although one subscriber
+accepts no events: these are appended again, at the end of a retry topic, with a later due time.
 
 =========  ==========================================================================================================
 down       the subscriber's breaker is open, or it is paused or stopped; the event that is due for longest stays with it
            as its next probe
 late       due for :data:`LATE_S` and not attempted, while its subscriber took nothing, or took what came after it
-full       events of others that are due stand behind it in the topic, and its subscriber has more than its share of
-           the window
+full       due events of others are behind it in the topic, and its subscriber has more than its share of the window
 held       it is not due for long, and so many after it are done that a crash would repeat too much
-gone       the configuration does not have its subscriber. Another process may have a newer one, so it becomes a dead
-           letter only after :data:`GONE_MOVES` moves, seven minutes
+gone       the configuration does not have its subscriber. Another process may have a newer one, so the event becomes a
+           dead letter only after :data:`GONE_MOVES` moves, seven minutes
 =========  ==========================================================================================================
 
-Each time it is not attempted its wait doubles, so that a subscriber that is down for an hour costs eight copies of an
-event and not sixty, and an event waits at most as long again after its subscriber is back.
+Each time the event is not attempted its wait doubles, so that a subscriber that is down for an hour costs eight copies
+of an event and not sixty, and an event waits at most as long again after its subscriber is back.
 """
 
 from __future__ import annotations
@@ -140,7 +139,7 @@ def choose(
 
 
 def _is_late(job: ParkedJob, now: float, progress: Progress | None) -> bool:
-    """A subscriber that is slow is served in order; what is passed over stands behind its key."""
+    """Return whether its subscriber accepts nothing, or accepted a later event; a slow one is served in order."""
     if progress is None or now - progress.at >= LATE_S:
         return True
     return job.record.offset < progress.offsets.get(job.record.partition, 0)

@@ -1,7 +1,7 @@
-"""What travels beside an event when it leaves the main topic: to a retry topic, a replay or the dead letters.
+"""Headers of an event that leaves the main topic: to a retry topic, a replay or the dead letters.
 
-The event's bytes stay as they are; everything else stands in headers, so that the tools of Kafka show it and
-so that any process can go on where another stopped:
+The event's bytes do not change; all other data is in headers, so that the tools of Kafka show it and
+so that any process can continue where another one stopped:
 
 =============================  ==============================================================
 ``gateway-subscriber``         whose it is: retry topics and ``replay`` are shared by all subscribers
@@ -20,8 +20,8 @@ so that any process can go on where another stopped:
 ``gateway-last-response``      dead letters only: the first kilobyte of the last response, as text
 =============================  ==============================================================
 
-Headers that came with the event (``traceparent``) are kept. Where the log takes no record of that size, a dead
-letter has reason, last status, attempts, origin, replay mark and ``gateway-stored-at`` alone.
+Headers that came with the event (``traceparent``) stay. If the log accepts no record of that size, the record of a
+dead letter has only reason, last status, attempts, origin, replay mark and ``gateway-stored-at``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PREFIX: Final = "gateway-"
 SUBSCRIBER: Final = "gateway-subscriber"
 #: The topic of events that are to be delivered again, of all subscribers.
 REPLAY: Final = "replay"
-#: What a dead letter cannot be told by without: some hundred bytes.
+#: Headers that a dead letter must have: some hundred bytes.
 _BARE: Final = frozenset(
     {
         "gateway-reason",
@@ -66,8 +66,8 @@ class AttemptHistory:
         attempts: those that count against the bound.
         steps: the last of them all: time, status or error, milliseconds.
         first_at: of the first attempt, Unix seconds; None before it.
-        stored_at: when the event was first stored; None: its record says so itself.
-        origin: where it stood in the main log; empty: where its record stands.
+        stored_at: when the event was first stored; None if it is the time of its record.
+        origin: its place in the main log; empty if it is the place of its record.
         last: the last result, in this process.
     """
 
@@ -144,7 +144,7 @@ def last_forms(record: Record, trail: AttemptHistory, subscriber: str) -> tuple[
 
 
 def replay(record: Record, due: float, subscriber: str) -> Entry:
-    """The entry that brings an event to its subscriber again; attempts begin anew."""
+    """Return the entry that delivers an event to its subscriber again; the count of attempts starts again."""
     told = (
         (SUBSCRIBER, subscriber),
         ("gateway-due", f"{due:.3f}"),
@@ -155,7 +155,7 @@ def replay(record: Record, due: float, subscriber: str) -> Entry:
 
 
 def owned(record: Record, topic: str, subscriber: str) -> Entry:
-    """Return the entry that brings a record of a subscriber's own topic to a shared one; the rest stays as it is."""
+    """Return the entry that moves a record of a subscriber's own topic to a shared one; other data does not change."""
     kept = tuple(header for header in record.headers if header[0] != SUBSCRIBER)
     return Entry(topic, record.key, record.id, record.value, (*kept, (SUBSCRIBER, subscriber)))
 
@@ -196,7 +196,7 @@ def read(record: Record) -> Parked:
 
 
 def origin(record: Record) -> str:
-    """Where the event stands in the main log, through any number of moves."""
+    """Return the place of the event in the main log, through any number of moves."""
     return dict(record.headers).get("gateway-origin") or f"{record.topic}@{record.partition}:{record.offset}"
 
 

@@ -18,9 +18,9 @@ _log = structlog.get_logger("gateway.fanout")
 
 
 async def store(log: EventLog, forms: Sequence[Sequence[Entry]]) -> dict[int, str]:
-    """Append one form of each event; return those that the log takes in no form, with its reason.
+    """Append one form of each event; return the events that the log accepts in no form, with its reason.
 
-    All at once in the first form; where the log refuses that, each by itself in the first form that it takes.
+    All are appended at once in the first form; if the log refuses that, each separately in the first accepted form.
 
     Args:
         forms: of each event, the largest first.
@@ -67,10 +67,10 @@ class Appender:
         self._lost = metrics.counter("gateway_deliveries")
 
     async def append(self, moves: Sequence[Move]) -> None:
-        """Store these; one that the log takes in no form is counted as lost.
+        """Store moves; an event that the log accepts in no form is counted as lost.
 
         Raises:
-            GatewayError: the log does not take them now; some may be stored.
+            GatewayError: the log does not accept them now; some may be stored.
         """
         forms = [
             (self._entry(move), *retry_records.last_forms(move.job.record, move.job.trail, move.job.subscriber))

@@ -1,8 +1,8 @@
-"""Reading a stretch of the log once, for a person who waits: replay, dead letters, explain.
+"""One reading of a range of the log, for an operator who waits: replay, dead letters, explain.
 
-It ends where the log ended when it began, and it ends nowhere else: a log that falls silent before that is an error, as
-half of what was asked for must not look like all of it. Any number of scans may go on at a time, also of one name and
-on several machines; they keep nothing and disturb no subscriber.
+It ends only where the log ended when it began: a log without an answer before that is an error, because half of the
+result must not look like all of it. Any number of scans may run at a time, also of one name and on several machines;
+they store nothing and do not affect subscribers.
 """
 
 from __future__ import annotations

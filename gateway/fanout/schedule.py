@@ -12,18 +12,18 @@ Every job is in one state::
                     finish ◄── FLIGHT ──► WAITING (for retry; its key stays taken)
 
 A key is *taken* from the moment a job of it is ready until that job is finished: at most one job of a key
-is READY, FLIGHT or WAITING, the others stand BEHIND it in the order they were offered. A job WAITING blocks
+is READY, FLIGHT or WAITING, the others are BEHIND it in the order they were offered. A job WAITING blocks
 its key and nothing else. LATER is for parked events whose time has not come; they have no key yet.
 
-Without ``by_key`` nothing stands behind anything.
+Without ``by_key`` no job is BEHIND.
 
 Of those READY, retries go before events that were never attempted, and the one that has been due for longest goes
 first. While the breaker probes that would let one bad event keep it open, as it may be due again before every other:
 there, those that failed fewer probes go first, and an event that was never attempted before a retry that failed one.
 When the subscriber is back, retries no longer wait, and go in the order of the log.
 
-What is discarded (at a rebalance) stays in the queue it stands in until it is met there, or until half of all that
-stands in the queues is such: a subscriber that is paused meets nothing, and each rebalance would hold a window more.
+A discarded job (at a rebalance) stays in its queue until it is found there, or until half of all jobs in the queues
+are discarded: a paused subscriber takes no jobs, and each rebalance would add a window of them to the memory.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class JobState(IntEnum):
-    """Where a job stands; see the picture above."""
+    """The state of a job; see the picture above."""
 
     LATER = 0
     BEHIND = 1
@@ -78,7 +78,7 @@ class Schedule:
 
         Args:
             now: monotonic seconds.
-            is_probe: the attempt is to tell whether the subscriber is back.
+            is_probe: the attempt checks whether the subscriber is back.
         """
         if self._timers and self._timers[0][0] <= now:
             self._wake(now)
@@ -121,11 +121,11 @@ class Schedule:
                 self._sweep()
 
     def hurry(self, now: float, within_s: float) -> None:
-        """Have retries go out now, in the order in which their events stand in the log.
+        """Make retries ready now, in the order of their events in the log.
 
         Args:
             now: monotonic seconds.
-            within_s: those that wait go out, too, when they are due within so many seconds.
+            within_s: retries that are due within so many seconds become ready too.
         """
         until = now + within_s
         ready = [job for _, _, job in self._retries if job.state is JobState.READY]

@@ -1,7 +1,7 @@
 """Which addresses a webhook may be sent to; no request may be forged into the inside (SSRF).
 
-The check stands where nothing can come between it and the connection: aiohttp asks ``socket_factory`` for a
-socket with the resolved address that it connects this socket to. So it does not matter how the address was
+The check is directly before the connection, and nothing can happen between the two: aiohttp asks ``socket_factory``
+for a socket with the resolved address that it connects this socket to. So it does not matter how the address was
 spelled (octal, decimal, short forms), whether the name has several addresses, or whether its answer changed
 since the last look: what is checked is what is connected. Literal addresses go the same way. Redirects are
 never followed, and a proxy from the environment is never used.
@@ -14,7 +14,7 @@ mapped, compatible           ``::ffff:a.b.c.d`` (RFC 4291), ``::a.b.c.d``
 translated                   ``::ffff:0:a.b.c.d`` (RFC 2765, SIIT)
 NAT64                        ``64:ff9b::/96`` (RFC 6052)
 NAT64 of an own network      ``64:ff9b:1::/48`` (RFC 8215): refused as a whole, as only that network knows where in
-                             it the IPv4 address stands (RFC 6052, section 2.2); ``allow`` it where DNS64 gives such
+                             it the IPv4 address is (RFC 6052, section 2.2); ``allow`` it where DNS64 gives such
 6to4                         ``2002::/16`` (RFC 3056)
 Teredo                       ``2001::/32`` (RFC 4380): refused as a whole
 ===========================  ===========================================================

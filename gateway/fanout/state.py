@@ -1,6 +1,6 @@
-"""What must outlive the process: who is paused or stopped, and whose breaker is open.
+"""State that outlives the process: which subscribers are paused or stopped, and which breakers are open.
 
-Kept as records of the internal topic :data:`TOPIC`, the same on both logs; the last one of a key holds::
+It is stored as records of the internal topic :data:`TOPIC`, on both logs; the last record of a key counts::
 
     <subscriber>/control   {"paused": bool, "stopped": reason}          written when a person or a 410 changes it
     <subscriber>/breaker   {"opened_at": Unix seconds | null, "open_s": seconds}    written when it opens or closes
@@ -11,17 +11,17 @@ that another has just written. In Kafka the topic is compacted where we create i
 retention like everything, so a state that is not the normal one is written again every :data:`REFRESH_S`. Every process
 follows the topic: a pause asked of one holds in all.
 
-The log decides: the last record of a key counts, whoever wrote it and whatever the clocks say. What stands in the log
-before our own word is overruled by it, so from a change until our record of it is read back, nothing of that key is
-taken over.
+The log decides: the last record of a key counts, from any writer and with any clock. A record of this process overrules
+the records before it, so from a change until its own record is read back, a process applies no other record of that
+key.
 
-Of ``start`` the earliest time counts instead. Whoever reads a later one writes the earlier one behind it, as only the
-last record of a key survives compaction.
+Of ``start`` the earliest time counts instead. A process that reads a later one writes the earlier one behind it,
+because only the last record of a key survives compaction.
 
 Of ``breaker`` "open" outweighs "closed": each process has a breaker of its own for each subscriber, and a process that
-attempts and fails writes its word again behind that of another one which has recovered. While it stays open the word is
-repeated every :data:`REPEAT_S`, so that one of a process that died can be told from one that holds. The probes are not
-written.
+attempts and fails writes its record again behind that of another one which has recovered. While a breaker stays open,
+the record is repeated every :data:`REPEAT_S`, so that the record of a process that died is distinguished from one that
+is still valid. The probes are not written.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from gateway.telemetry import redaction
 TOPIC: Final = "fanout.state"
 #: Well below the shortest retention that makes sense.
 REFRESH_S: Final = 12 * 3600.0
-#: An open breaker is told of again; the word of another process counts for little more than two of these.
+#: Interval at which an open breaker is reported again; the record of another process counts for little more than two.
 REPEAT_S: Final = 300.0
 _BELIEVED_S: Final = 2 * REPEAT_S + 60.0
 _FOLLOW_WAIT_S: Final = 5.0
@@ -57,8 +57,8 @@ _NORMAL: Final[dict[str, dict[str, Any]]] = {
     "breaker": {"opened_at": None, "open_s": 0.0},
     "start": beginnings.NOTHING,
 }
-#: Before a subscriber that is new begins, processes that applied the same configuration a moment earlier have so long
-#: to say so: the shorter where Kafka was there, the longer where they all wait for it to come back.
+#: Before a new subscriber begins, processes that applied the same configuration a moment earlier have so long to report
+#: it: the shorter time if Kafka was available, the longer one if they all wait for it.
 _AGREE_S: Final = (1.0, 5.0)
 #: A subscriber begins with what is known here when its time cannot be written for so long.
 _WRITE_S: Final = 30.0
@@ -72,7 +72,8 @@ class StateBoard:
 
     Args:
         instance: names this process in its records, for people.
-        load_wait_s: after a silence of the log for so long subscribers begin with what is known; the rest is followed.
+        load_wait_s: if the log returns nothing for so long, subscribers begin with the known states; later records are
+            applied when they are read.
         on_loaded: called once, when what was kept is known.
         on_change: called with a subscriber's name when another process changed its state.
     """

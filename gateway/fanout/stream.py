@@ -1,10 +1,10 @@
-"""A subscriber that fetches: its events as server-sent events, resumed by ``Last-Event-ID``.
+"""Streams: events of a subscriber that fetches as server-sent events, resumed by ``Last-Event-ID``.
 
 Source: HTML Living Standard, section 9.2 "Server-sent events". The ``id`` of each event is the place in the log
 behind it, such as ``1760000000.5;events:1042`` or ``0;sms.dr-0:17,sms.dr-1:9``: since when the stream is read, which
 counts for partitions that gave nothing yet, and the next offset of the others. A client that comes back with it
-gets everything after it, for as long as the log keeps it. Nothing is committed: what a client took in is
-known to the client only. There is no retry and no dead letter here, as nothing is pushed.
+gets everything after it, for as long as the log has it. Nothing is committed: only the client knows
+what it has processed. There is no retry and no dead letter here, as nothing is pushed.
 
 Each client has a reading position that nobody shares: it gets every event, however many others there are, in this
 process or another. It reads at its own pace: nothing is read ahead beyond one batch, and a client that does not read
@@ -33,7 +33,7 @@ HEARTBEAT_S: Final = 15.0
 #: Clients of one subscriber at a time; each has a reading position in the log.
 MAX_CLIENTS: Final = 16
 _BATCH: Final = 100
-#: While the log is away it is asked again after this.
+#: Pause between attempts to read an unavailable log.
 _RETRY_S: Final = 1.0
 _OFFSET: Final = re.compile(r"^[A-Za-z0-9._-]{1,249}:[0-9]{1,18}$")
 _SINCE: Final = re.compile(r"^[0-9]{1,12}\.[0-9]{3}$")
@@ -58,7 +58,7 @@ class TooManyClients(NotNow):
 
 
 class BadLastEventId(SenderError):
-    """The ``Last-Event-ID`` was not given by this gateway. Connect without it to begin anew."""
+    """The ``Last-Event-ID`` is not one of this gateway. Connect without it to begin again."""
 
 
 class EventStream:
@@ -147,7 +147,7 @@ def parse(text: str) -> StreamCursor:
     """A place in the log from an event's id.
 
     Raises:
-        BadLastEventId: it is none of ours.
+        BadLastEventId: the gateway did not create it.
     """
     since, _, offsets = text.strip().partition(";")
     parts = offsets.split(",")

@@ -1,4 +1,4 @@
-"""What is wrong with a ``subscribers`` entry beyond its types: asked by the loader, ``check``, start and reload alike.
+"""Problems of a ``subscribers`` entry beyond its types, for the loader, ``check``, start and reload.
 
 One place, so that ``gateway check`` and a start cannot differ. What needs no file is :func:`problems`, and the loader
 asks it, so that each sentence has its line in ``config.yaml``. What reads certificate files is :func:`file_problems`:
@@ -54,7 +54,7 @@ def problems(subscriber: Subscriber) -> Iterator[Problem]:
 
 def file_problems(subscriber: Subscriber) -> Iterator[Problem]:
     """Yield what is wrong with the files that a subscriber names. Reads them."""
-    if subscriber.tls.cert_file is not None or subscriber.tls.key_file is None:  # else :func:`problems` says it
+    if subscriber.tls.cert_file is not None or subscriber.tls.key_file is None:  # otherwise :func:`problems` reports it
         yield from _said(lambda: tls.context(subscriber.tls))
 
 
@@ -87,5 +87,5 @@ def _said(check: Callable[[], object]) -> Iterator[Problem]:
 
 
 def _step(text: str) -> str | int:
-    """Return the place in a list that a step of a path means, or the name. No list of ours has a million items."""
+    """Return the index in a list that a step of a path means, or the name. No list here has a million items."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 6 else text

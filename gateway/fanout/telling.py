@@ -1,7 +1,7 @@
-"""What fan-out says of itself for one subscriber: metrics, log lines, the record of attempts.
+"""Metrics, log lines and the record of attempts of one subscriber.
 
-Bound once; the hot path pays for counters and for nothing that is not shown. Lines hold ids, states and
-numbers: no payload, no phone number, no secret, and of a response nothing.
+Labels are bound once; the hot path pays only for counters and for lines that are shown. Lines have ids, states and
+numbers: no payload, no phone number, no secret, and no part of a response.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _OUTCOMES: Final = (
 #: Outcomes after which the event is tried again; the lines of the others are all shown.
 _TRIED_AGAIN: Final = frozenset({"retried", "parked"})
 #: At ``info`` a subscriber has so many lines of attempts that will be repeated in so many seconds: enough to see what
-#: it answers. One that is down has hundreds, which would hide the line that says so; ``debug`` has them all.
+#: it answers. One that is down has hundreds, which would hide the line that reports it; ``debug`` has them all.
 _SHOWN_LINES: Final = 3
 _SHOWN_EACH_S: Final = 10.0
 
-#: Told of every attempt: the job, its result, the outcome in a word.
+#: Called for every attempt: the job, its result, the outcome in a word.
 OnAttempt = Callable[["Job", AttemptResult, str], None]
 
 
@@ -57,7 +57,7 @@ class Telling:
     """Bound to one subscriber.
 
     Args:
-        on_attempt: keeps what ``explain`` will tell; None keeps nothing.
+        on_attempt: records attempts for ``explain``; None records nothing.
         monotonic: returns seconds.
     """
 

@@ -34,16 +34,16 @@ class Watermark:
         return self._open[0] if self._open else self._next
 
     def track(self, offset: int) -> None:
-        """A record is taken in; it holds the watermark until it is done."""
+        """Track an accepted record; it holds the watermark until it is done."""
         self._open.append(offset)
         self._next = offset + 1
 
     def pass_over(self, offset: int) -> None:
-        """A record needs nothing; it never holds the watermark."""
+        """Skip a record; it never holds the watermark."""
         self._next = offset + 1
 
     def done(self, offset: int) -> bool:
-        """A tracked record is finished; tells whether :attr:`committable` moved."""
+        """Note that a tracked record is done; return whether :attr:`committable` moved."""
         if self._open[0] != offset:
             self._done.add(offset)
             return False

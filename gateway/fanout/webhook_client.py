@@ -59,7 +59,7 @@ class _Connection(ResponseHandler):
             await self._done
         finally:
             self._answer = self._done = None
-            # Whoever has answered before the request was sent whole does not want the rest of it.
+            # A peer that answers before the whole request was sent does not want the remaining bytes.
             self._is_spent = not answer.is_reusable or transport.get_write_buffer_size() > 0
 
     def close(self) -> None:

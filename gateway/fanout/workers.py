@@ -1,9 +1,10 @@
-"""The tasks that attempt a subscriber's events: as many as there is work for.
+"""The tasks that attempt a subscriber's events: as many as the work needs.
 
-A worker is made when an event may go out and nobody is free, so that there are never more than attempts allowed at
-once; :meth:`Workers.trim` ends those that had nothing to do. A subscriber without events has none, and no timer either.
+A worker is created when an event may be attempted and no worker is idle, so that there are never more workers than
+permitted attempts; :meth:`Workers.trim` ends those that had no work. A subscriber without events has no workers
+and no timer.
 
-An attempt can be cancelled by itself: its worker goes on with other events.
+A single attempt can be cancelled: its worker continues with other events.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class _Worker:
         self.task: asyncio.Task[None] | None = None
 
     def was_cut(self) -> bool:
-        """Return whether the delivery was cancelled, and nobody wants the task to end; it goes on then."""
+        """Return whether only the delivery was cancelled, and not the task, which continues then."""
         if not self.is_cut or self.task is None:
             return False
         self.is_cut = False
@@ -67,7 +68,7 @@ class Workers:
         return len(self._workers)
 
     def give(self, job: Job) -> None:
-        """Have a job delivered, by whoever was busy last or by one more."""
+        """Pass a job to the worker that was busy last, or to a new one."""
         idle = self._idle
         while idle:
             handed = idle.pop()

@@ -1,12 +1,12 @@
 """The log: an ordered, durable sequence of events, and readers with cursors of their own.
 
-Two logs stand behind one interface: :mod:`gateway.log.journal` (a folder on local disk, nothing to install)
-and :mod:`gateway.log.kafka` (consumer groups, any number of processes). Fan-out, replay and look-ups are
-written against the interface only; one contract suite runs on both.
+Two logs implement one interface: :mod:`gateway.log.journal` (a folder on local disk, nothing to install)
+and :mod:`gateway.log.kafka` (consumer groups, any number of processes). Fan-out, replay and look-ups
+use the interface only; one contract suite runs on both.
 
 A *partition* is a sequence with one order. The journal has one for all events (``events``) and one for each
 internal topic (``retry.<delay>``, ``dlq.<subscriber>``); Kafka has ``<topic>-<number>``.
-An *offset* counts records in a partition from 0 and never comes back, whatever was trimmed.
+An *offset* counts records in a partition from 0 and is never used again, also after records were trimmed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Entry(NamedTuple):
         key: the event's ``partitionkey``; records of one key keep their order.
         id: the event's id, 32 hex digits.
         value: the event's bytes, kept exactly.
-        headers: what travels beside the event, such as the attempts of a parked one.
+        headers: metadata beside the event, such as the attempts of an event in a retry topic.
     """
 
     topic: str
@@ -53,16 +53,16 @@ class Entry(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """What became of entries that were appended; all of them are durable.
+    """The result of an append; all entries are durable.
 
     Args:
-        repeated: indexes of those whose ids the log had already: they were not stored again.
+        repeated: indexes of the entries whose ids the log had already: they were not stored again.
     """
 
     repeated: frozenset[int] = frozenset()
 
 
-#: Nothing of it was a repeat.
+#: The result of an append without repeats.
 ALL_NEW: Final = Appended()
 
 
@@ -80,18 +80,18 @@ class Record(NamedTuple):
 
     @property
     def flaw(self) -> str:
-        """Why the value is no event; empty for an event. See :class:`FlawedRecord`."""
+        """The reason why the value is no event; empty for an event. See :class:`FlawedRecord`."""
         return ""
 
 
-#: :attr:`Record.flaw` of a record without a value: it deletes its key in a compacted topic, and is passed over.
+#: :attr:`Record.flaw` of a record without a value: it deletes its key in a compacted topic, and readers skip it.
 TOMBSTONE: Final = "the record has no value"
 
 
 class FlawedRecord(Record):
     """A record that holds no event: other programs write to Kafka's topics too. Never sent to a subscriber.
 
-    Its ``id`` is made from its place, unless we gave it one (a dead letter).
+    Its ``id`` is derived from its place, unless the gateway gave it one (a dead letter).
 
     Args:
         record: its place and bytes.
@@ -101,7 +101,7 @@ class FlawedRecord(Record):
     _flaw: str
 
     def __new__(cls, record: Record, flaw: str) -> FlawedRecord:
-        """Make one of a record as read."""
+        """Return a flawed record with the contents of a record as read."""
         self = super().__new__(cls, *record)
         self._flaw = flaw
         return self
@@ -112,17 +112,17 @@ class FlawedRecord(Record):
         return self._flaw
 
 
-#: Why records are missing: retention took them before they were read; they cannot be read; the topic was deleted and
-#: made again; the partition lost its end (a replica that lacked it became leader); a person passed over them.
+#: Why records are missing: retention removed them before they were read; they cannot be read; the topic was deleted and
+#: created again; the partition lost its end (a replica that lacked it became leader); a person skipped them.
 GapReason = Literal["expired", "damaged", "deleted", "truncated", "skipped"]
 
 
 class Gap(NamedTuple):
-    """Records that a reader does not get, where it does not get them. Its position passes them as it passes records.
+    """Records that are missing for a reader, at their place. Its position passes them as it passes records.
 
     Args:
-        first: the first offset that is missing; None where it cannot be known.
-        last: the last one; likewise.
+        first: the first missing offset; None if it cannot be known.
+        last: the last missing offset; None if it cannot be known.
     """
 
     partition: str
@@ -132,11 +132,11 @@ class Gap(NamedTuple):
 
 
 class Batch(list[Record]):
-    """Records in order, and what is missing between them.
+    """Records in order, and the gaps between them.
 
     Args:
-        gaps: what is missing before, between and behind the records.
-        ends: by partition, the offset behind everything that was looked at for this batch, wanted or not.
+        gaps: missing records before, between and behind the records.
+        ends: by partition, the offset behind all records that were read for this batch, wanted or not.
     """
 
     __slots__ = ("ends", "gaps")
@@ -150,24 +150,28 @@ class Batch(list[Record]):
 
 
 class Placed(NamedTuple):
-    """Where a cursor goes on in a partition, and what it will not get before that."""
+    """The offset at which a cursor continues in a partition, and the gap before that offset."""
 
     offset: int
     gap: Gap | None = None
 
 
-#: Called when partitions have come; returns where reading begins in each.
+#: Called when partitions were assigned; returns the offset at which reading begins in each.
 OnAssigned = Callable[[Collection[str]], Awaitable[Mapping[str, int]]]
 
-#: Called when partitions are taken away (Kafka's rebalance); returns when what was in flight is settled.
+#: Called when partitions are revoked (Kafka's rebalance); returns when events in flight are settled.
 OnRevoked = Callable[[Collection[str]], Awaitable[None]]
 
 
 class LogReader(Protocol):
-    """A reading position that is nobody's, see :meth:`BrowsedLog.browse`. Used by one task at a time."""
+    """A reading position without a cursor, see :meth:`BrowsedLog.browse`. Used by one task at a time."""
 
     async def fetch(self, *, max_records: int, wait_s: float) -> Batch:
-        """The next records in order, at most ``max_records``; empty when none came within ``wait_s`` seconds.
+        """Return the next records in order; an empty batch if none arrived in time.
+
+        Args:
+            max_records: at most so many.
+            wait_s: how long to wait for the first one, seconds.
 
         Raises:
             Transient: the log cannot be read now; call again later.
@@ -180,50 +184,57 @@ class LogReader(Protocol):
         """Return records of these partitions again."""
 
     async def seek(self, partition: str, offset: int) -> None:
-        """Go on from ``offset`` of one partition, back or forward."""
+        """Continue at ``offset`` of one partition, back or forward."""
 
     async def seek_to_time(self, unix_s: float) -> None:
-        """Go on from the first record appended at or after this time, in every partition."""
+        """Continue at the first record appended at or after this time (Unix seconds), in every partition."""
 
     async def ends(self) -> Mapping[str, int]:
-        """The offset that the next record gets, by partition, as of now.
+        """Return the offset that the next record gets, by partition, as of now.
 
         Raises:
             Transient: the log cannot be asked now.
         """
 
     async def positions(self) -> Mapping[str, int]:
-        """The offset that is looked at next, by partition. What is not there, or of another topic, was passed over.
+        """Return the offset that is read next, by partition. Records that are missing or of other topics are passed.
 
         Raises:
             Transient: the log cannot be asked now.
         """
 
     def incarnations(self) -> Mapping[str, str]:
-        """What tells each topic from another one of its name, before or after it; without those that it cannot tell."""
+        """Return an id of each topic that differs from that of an earlier or later topic of the same name.
+
+        Topics whose id is not known are left out.
+        """
 
     async def close(self) -> None:
-        """Give the reader back. May be called twice."""
+        """Release the reader. May be called twice."""
 
 
 class AssignedReader(Protocol):
-    """One reading of the partitions that this process has, on behalf of many cursors. It keeps no position.
+    """One reading of the partitions of this process, on behalf of many cursors. It stores no position.
 
-    What is fetched after a partition was taken away is never of the time before: records of a partition follow, without
-    a hole that is not a gap, the offset that ``on_assigned`` gave for it. Closing calls nobody.
+    After a partition was revoked, no batch has records that were fetched before: the records of a partition follow the
+    offset that ``on_assigned`` returned for it, and every hole between them is a gap. Closing calls no callback.
     """
 
     async def fetch(self, *, max_records: int, wait_s: float) -> Batch:
-        """Return what comes next in the assigned partitions, at most ``max_records`` records.
+        """Return the next records of the assigned partitions. One task at a time.
 
-        Records of other topics may be among them where they share a partition. One task at a time.
+        The batch may contain records of other topics that share a partition.
+
+        Args:
+            max_records: at most so many.
+            wait_s: how long to wait for the first one, seconds.
 
         Raises:
             Transient: the log cannot be read now; call again later.
         """
 
     def subscribe(self, topics: Collection[str]) -> None:
-        """Read these topics as well from now on: their partitions come by ``on_assigned``. Never blocks."""
+        """Read these topics in addition: their partitions are assigned by ``on_assigned``. Never blocks."""
 
     def pause(self, partitions: Collection[str]) -> None:
         """Stop returning records of these partitions; the position stays."""
@@ -232,9 +243,10 @@ class AssignedReader(Protocol):
         """Return records of these partitions again."""
 
     def is_certain(self) -> bool:
-        """Return whether the assigned partitions are still ours for sure; ask before what must not happen twice.
+        """Return whether this process certainly still has the assigned partitions.
 
-        A process that was suspended is asked this before it has noticed anything else.
+        Ask it before an action that must not happen twice. A process that was suspended asks it before it has noticed
+        any other consequence.
         """
 
     async def ends(self) -> Mapping[str, int]:
@@ -245,26 +257,26 @@ class AssignedReader(Protocol):
         """
 
     def incarnations(self) -> Mapping[str, str]:
-        """Return what tells each topic from another one of its name; see :meth:`LogReader.incarnations`."""
+        """Return the id of each topic; see :meth:`LogReader.incarnations`."""
 
     async def close(self) -> None:
-        """Give the partitions back. May be called twice."""
+        """Release the partitions. May be called twice."""
 
 
 class CursorStore(Protocol):
-    """Durable positions of named cursors; whoever has a partition may move them, forward only."""
+    """Durable positions of named cursors; the process that has a partition may move them, forward only."""
 
     async def load(
         self, cursor: str, topics: Collection[str], partitions: Collection[str], *, start: Start | Begins
     ) -> Mapping[str, Placed]:
-        """Return where a cursor goes on, in those of the partitions that can hold its topics.
+        """Return where a cursor continues, in those of the partitions that can hold its topics.
 
-        The position of one that is new is durable when this returns. What a gap says is not committed yet.
+        The position of a new cursor is durable when this returns. A position behind a gap is not committed yet.
 
         Args:
             cursor: its name, such as ``gateway.billing``.
-            topics: what it reads.
-            partitions: those that this process has.
+            topics: topics that it reads.
+            partitions: partitions that this process has.
             start: where it begins in topics in which it has no position.
 
         Raises:
@@ -272,15 +284,20 @@ class CursorStore(Protocol):
         """
 
     def commit(self, cursor: str, partition: str, offset: int) -> None:
-        """Everything below ``offset`` is done. Never blocks; durable within seconds, or after :meth:`flush`.
+        """Record that all records below ``offset`` are done. Never blocks; durable in seconds, or after :meth:`flush`.
 
-        An offset below an earlier one is ignored, and so is a partition that was not loaded, or was released.
+        A call is ignored if its offset is below an earlier one, or if the partition was not loaded or was released.
+
+        Args:
+            cursor: its name.
+            partition: one that was loaded for it.
+            offset: the first offset that is not done.
         """
 
     def committed(self, cursor: str) -> Mapping[str, int]:
-        """Return what is committed of the partitions loaded here, durable or about to be.
+        """Return the committed offsets of the partitions loaded here, durable or about to be.
 
-        It may have moved by itself: past what the log has reported as expired.
+        A position may have moved without a commit: past records that the log has reported as expired.
         """
 
     async def flush(self) -> None:
@@ -291,21 +308,21 @@ class CursorStore(Protocol):
         """
 
     def release(self, partitions: Collection[str]) -> None:
-        """Forget partitions that another process has from now on, for all cursors."""
+        """Forget partitions that another process has now, for all cursors."""
 
     def forget(self, cursor: str) -> None:
-        """Forget a cursor that goes on no more in this process; what it has committed becomes durable all the same."""
+        """Forget a cursor that this process no longer runs; its commits still become durable."""
 
 
-#: The logs that there are: names of their log lines and metrics begin so.
+#: The kinds of log; the names of their log lines and metrics begin with them.
 LogKind = Literal["journal", "kafka"]
 
 
 class BrowsedLog(Protocol):
-    """A log that can be appended to and looked through."""
+    """A log that can be appended to and browsed."""
 
     async def append(self, entries: Sequence[Entry]) -> Appended:
-        """Store all or none; they are durable when this returns. A log may know repeats, and store them once.
+        """Store all entries or none; they are durable when this returns. A log may recognise repeats and skip them.
 
         Raises:
             NotNow: nothing was stored; the sender should try again later.
@@ -319,31 +336,32 @@ class BrowsedLog(Protocol):
         start: Start = "latest",
         positions: Mapping[str, int] | None = None,
     ) -> LogReader:
-        """Open a reading position that is nobody's: it has all partitions at once, and nothing is kept of it.
+        """Open a reader without a cursor: it reads all partitions, and the log stores no position for it.
 
-        Any number of these read the same topics at a time, also on other machines; none disturbs another or a group.
+        Any number of readers may browse the same topics, also on other machines, without an effect on each other or on
+        a group.
 
         Args:
             name: for logs and metrics only.
-            topics: what to read; all of them vendor events, or one internal topic.
-            start: where it begins.
-            positions: read these partitions and no others, from these offsets.
+            topics: topics to read: vendor events only, or one internal topic.
+            start: where reading begins.
+            positions: by partition, the offset at which reading begins; no other partition is read.
         """
 
 
 class EventLog(BrowsedLog, Protocol):
-    """A log that can be appended to, looked through, and shared by cursors that have names."""
+    """A log that can be appended to, browsed, and read by named cursors."""
 
     @property
     def kind(self) -> LogKind:
-        """Which log it is, for log lines and metrics."""
+        """The kind of log, for log lines and metrics."""
 
     @property
     def cursors(self) -> CursorStore:
         """Positions of the cursors that share a reading, see :meth:`join`."""
 
     async def unfinished(self, group_of: Callable[[str], str | None]) -> Mapping[str, int]:
-        """Return internal topics that exist, each with the number of records that a group has not passed in it.
+        """Return the existing internal topics, each with the number of records that its group has not passed.
 
         Args:
             group_of: returns the group that reads a topic; None: the topic is not asked about.
@@ -355,12 +373,12 @@ class EventLog(BrowsedLog, Protocol):
     async def join(
         self, group: str, topics: Collection[str], *, on_assigned: OnAssigned, on_revoked: OnRevoked
     ) -> AssignedReader:
-        """Open the one reading of this process, of the partitions that it is given.
+        """Open the one reader of this process, for the partitions that are assigned to it.
 
         Args:
-            group: whose members share the partitions between them.
-            topics: what to read: vendor events and internal topics together. One that is not there yet is empty.
-            on_assigned: awaited when partitions have come, also within this call, and again when a topic was made anew
-                (after they were revoked). One that it leaves out of its answer is not read.
-            on_revoked: awaited before partitions are given away.
+            group: consumer group whose members share the partitions.
+            topics: topics to read: vendor events and internal topics together. A topic that does not exist is empty.
+            on_assigned: awaited when partitions were assigned, also within this call, and again when a topic was
+                created again (after its partitions were revoked). A partition that it does not return is not read.
+            on_revoked: awaited before partitions are assigned to another process.
         """

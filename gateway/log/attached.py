@@ -1,4 +1,4 @@
-"""The cursors that are where the shared reading is: what it reads is handed to all of them at once."""
+"""The cursors at the position of the shared reading: each batch goes to all of them at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _log = structlog.get_logger("gateway.reading")
 
 
 class Change:
-    """Lets tasks wait until somebody says that something has changed."""
+    """Wakes waiting tasks when a state that they check may have changed."""
 
     def __init__(self) -> None:
         self._waiting: set[asyncio.Future[None]] = set()
@@ -31,18 +31,19 @@ class Change:
             self._waiting.discard(future)
 
     def happened(self) -> None:
-        """Let all go on who wait."""
+        """Wake all waiting tasks."""
         for future in self._waiting:
             if not future.done():
                 future.set_result(None)
 
 
 class AttachedCursors:
-    """Cursors that get every batch, and the position that they share. What must hold: :mod:`.shared_reader`.
+    """Cursors that receive every batch, and the position that they share. Invariants: see :mod:`.shared_reader`.
 
     Args:
-        change: when one was attached.
-        on_failed: called with a cursor whose consumer failed to take a batch; it is attached no more.
+        log: reports gaps.
+        change: signalled when a cursor was attached.
+        on_failed: called with a cursor whose consumer failed to accept a batch; the cursor is detached then.
     """
 
     def __init__(self, log: EventLog, change: Change, on_failed: Callable[[Cursor], None]) -> None:
@@ -50,11 +51,14 @@ class AttachedCursors:
         self._change = change
         self._on_failed = on_failed
         self.cursors: dict[Consumer, Cursor] = {}
-        #: Where the log's reader is, by partition.
+        #: Offset of the log's reader, by partition.
         self.shared: dict[str, int] = {}
 
     def step_size(self, most: int) -> int:
-        """Return how many records all who are attached can take, without those who hold up the hungry; 0: none."""
+        """Return how many records all attached consumers can accept; 0 if none.
+
+        Full consumers are detached if another one is hungry, so that they do not hold it up.
+        """
         rooms = {cursor: cursor.consumer.room() for cursor in self.cursors.values()}
         if any(room <= 0 for room in rooms.values()):
             if not any(room > 0 and cursor.consumer.is_hungry() for cursor, room in rooms.items()):
@@ -65,7 +69,10 @@ class AttachedCursors:
         return min(most, *rooms.values()) if rooms else 0
 
     def hand_out(self, batch: Batch) -> list[Cursor]:
-        """Give a batch to all who are attached, and move the shared position; return those who had no room for it."""
+        """Give a batch to all attached cursors and move the shared position.
+
+        Return the cursors that had no room for the batch; they are detached.
+        """
         ends = {name: end for name, end in batch.ends.items() if end > self.shared.get(name, end)}
         if not batch and not batch.gaps and not ends:
             return []
@@ -85,9 +92,9 @@ class AttachedCursors:
                 takers.append((cursor, part))
         for cursor in left:
             self.detach(cursor)
-        if batch.gaps:  # before they are taken: what is taken may be committed at once
+        if batch.gaps:  # before the batch is handed out: a consumer may commit it at once
             report_gaps(self._log, {cursor: cursor.positions(self.shared) for cursor, _ in takers}, batch.gaps)
-        self.shared.update(ends)  # before anybody takes: who takes may say that something has changed
+        self.shared.update(ends)  # before the batch is handed out: a consumer may signal a change
         for cursor, part in takers:
             self._give(cursor, part)
         for cursor in self.cursors.values():
@@ -96,7 +103,7 @@ class AttachedCursors:
         return left
 
     def give_alone(self, cursor: Cursor, batch: Batch) -> bool:
-        """Give what was read for one cursor alone; returns False when it failed."""
+        """Give a cursor a batch that was read for it alone; return False if its consumer failed."""
         if batch.gaps:
             report_gaps(self._log, {cursor: cursor.next}, batch.gaps)
         if not self._give(cursor, batch):
@@ -107,7 +114,7 @@ class AttachedCursors:
     def _give(self, cursor: Cursor, batch: Batch) -> bool:
         try:
             cursor.consumer.take(batch)
-        except Exception as exc:  # what it has taken of it is not known: it begins again
+        except Exception as exc:  # it is not known how much it accepted: it begins at its committed position
             _log.error("reading.take_failed", group=cursor.name, error=redaction.fault(exc), exc_info=True)
             self.detach(cursor)
             cursor.is_placed = False
@@ -116,14 +123,14 @@ class AttachedCursors:
         return True
 
     def attach(self, cursor: Cursor) -> None:
-        """Let a cursor that has met the shared reading go on with it."""
+        """Attach a cursor that has reached the shared reading."""
         cursor.next = {name: at for name, at in cursor.next.items() if at > self.shared.get(name, at)}
         cursor.is_attached = True
         self.cursors[cursor.consumer] = cursor
         self._change.happened()
 
     def detach(self, cursor: Cursor) -> None:
-        """Leave a cursor where it is."""
+        """Detach a cursor; its own position stays."""
         if cursor.is_attached:
             cursor.next = cursor.positions(self.shared)
             cursor.is_attached = False

@@ -1,4 +1,4 @@
-"""Cursors that were left behind read by themselves until they meet the shared reading: a few at a time, in turn."""
+"""Catch-up: detached cursors read on their own until they reach the shared reading, a few at a time, in turn."""
 
 from __future__ import annotations
 
@@ -22,26 +22,27 @@ _log = structlog.get_logger("gateway.reading")
 
 @dataclass(frozen=True, slots=True)
 class ReadingPolicy:
-    """Numbers of a shared reading.
+    """Limits and times of a shared reading. Times are in seconds.
 
     Args:
-        max_records: of one step. More hold the event loop for milliseconds.
-        fetch_wait_s: how long one fetch waits for records. Shorter wakes an idle reading for nothing; it never delays
-            a record.
-        linger_s: pause after a step that brought fewer records than could be taken, so that those that come meanwhile
-            are handed out together; 0 where each record is worth more than the processor time.
-        busy_linger_s: the same where a step brought at least ``busy_records``.
-        catch_up_wait_s: likewise, of one that catches up: when it has looked at all there is without finding anything
-            for itself, it must notice soon.
-        keep_alive_s: while nobody takes anything the log is still asked this often: Kafka takes partitions from a
-            consumer that does not (``max.poll.interval.ms``, 300 s by default).
-        spread: cursors within so many records of the foremost one start together; the others catch up. Ten times more
-            and a start reads for long what most have already.
-        catch_ups: at most so many cursors read by themselves. Each is a reading of the log of its own.
-        slot_s: one that catches up makes place for others after this time.
-        loads: at most so many positions are asked for at a time.
+        max_records: records of one step. More of them hold the event loop for milliseconds.
+        fetch_wait_s: how long one fetch waits for records. A shorter time wakes an idle reading without use; the wait
+            never delays a record.
+        linger_s: pause after a step with fewer records than the consumers can accept, so that records that arrive
+            meanwhile are handed out together; 0 where each record is worth more than the processor time.
+        busy_linger_s: the pause after a step with at least ``busy_records``.
+        busy_records: records of a step from which ``busy_linger_s`` applies.
+        catch_up_wait_s: as ``fetch_wait_s``, for a cursor that catches up: if all remaining records are of other
+            topics, it must notice soon.
+        keep_alive_s: interval of fetches while no consumer accepts records: Kafka revokes the partitions of a
+            consumer that does not fetch (``max.poll.interval.ms``, 300 s by default).
+        spread: cursors within so many records of the foremost one start together; the others catch up. With ten times
+            more, a start reads for a long time what most cursors have already.
+        catch_ups: at most so many cursors catch up at a time. Each needs a reader of its own.
+        slot_s: a cursor that catches up lets another one run after this time.
+        loads: at most so many positions are requested at a time.
         flush_s: how long a rebalance waits until commits are durable.
-        first_backoff_s, max_backoff_s: between tries while the log is in trouble.
+        first_backoff_s, max_backoff_s: between attempts while the log is unavailable.
     """
 
     max_records: int = 500
@@ -64,8 +65,11 @@ class CatchUps:
     """Runs the catch-ups of one shared reading.
 
     Args:
-        attached: those who are where the shared reading is, and where that is.
-        change: when somebody has more room, or waits for a place.
+        log: read with one reader for each cursor that catches up.
+        clock: monotonic time of slots and pauses.
+        policy: limits and times.
+        attached: the attached cursors and the shared position.
+        change: signalled when a consumer has more room, or a cursor waits to run.
     """
 
     def __init__(
@@ -89,11 +93,11 @@ class CatchUps:
 
     @property
     def running(self) -> int:
-        """How many read by themselves now."""
+        """Number of cursors that catch up now."""
         return len(self._running)
 
     def look(self, detached: Iterable[Cursor]) -> None:
-        """Give places to those who want to catch up, or let them wait for one. Never blocks."""
+        """Attach detached cursors that can be attached, and start or queue the others that are ready. Never blocks."""
         for cursor in detached:
             if self._is_known(cursor) or not cursor.is_placed or not _is_ready(cursor):
                 continue
@@ -113,7 +117,7 @@ class CatchUps:
             self._running[cursor] = asyncio.create_task(self._run(cursor), name=f"catch-up:{cursor.name}")
 
     async def drop(self, cursors: Iterable[Cursor]) -> None:
-        """End what these have; they may queue again."""
+        """End the catch-ups of these cursors; they may queue again."""
         ending = list(cursors)
         tasks = [
             task for cursor in ending for tasks in (self._running, self._resting) if (task := tasks.pop(cursor, None))
@@ -128,12 +132,12 @@ class CatchUps:
         self._fill()
 
     async def close(self) -> None:
-        """End all."""
+        """End all catch-ups."""
         self._queue.clear()
         await self.drop([*self._running, *self._resting])
 
     async def _run(self, cursor: Cursor) -> None:
-        """Read for one cursor until it has met the shared reading, cannot go on, or others wait for its place."""
+        """Read for one cursor until it reaches the shared reading, cannot continue, or has to let another one run."""
         try:
             await self._read(cursor)
             self._backoff_s.pop(cursor, None)
@@ -161,7 +165,7 @@ class CatchUps:
         try:
             while not cursor.has_met(self._attached.shared):
                 if cursor.next.keys() != begins.keys():
-                    return  # it has more partitions now: with another reader
+                    return  # it has more partitions now and needs another reader
                 if not cursor.consumer.is_willing() or (self._queue and self._clock.monotonic() >= until):
                     return
                 if (room := cursor.consumer.room()) > 0:

@@ -1,4 +1,4 @@
-"""What a shared reading feeds: the consumer as its owner writes it, and how far each one is."""
+"""The consumers of a shared reading, and their positions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from gateway.log.gaps import ahead_of
 
 
 class Consumer(Protocol):
-    """Takes what a :class:`.shared_reader.SharedReader` reads, and commits it by ``log.cursors`` under its name.
+    """Accepts the batches of a :class:`.shared_reader.SharedReader`, and commits under its name by ``log.cursors``.
 
-    It calls :meth:`.shared_reader.SharedReader.changed` whenever an answer of :meth:`room`, :meth:`is_hungry` or
-    :meth:`is_willing` changes from no to yes: nobody looks by a timer.
+    It calls :meth:`.shared_reader.SharedReader.changed` whenever a result of :meth:`room`, :meth:`is_hungry` or
+    :meth:`is_willing` changes from no to yes: the reader does not poll.
     """
 
     @property
@@ -22,50 +22,50 @@ class Consumer(Protocol):
 
     @property
     def topics(self) -> frozenset[str]:
-        """What it reads; the same for as long as it is fed."""
+        """Topics that it reads; they do not change while the reader has the consumer."""
 
     def room(self) -> int:
-        """Return how many records it can take now; 0 or less: it is full.
+        """Return how many records it can accept now; 0 or less if it is full.
 
-        All who are fed read in steps of the least of these. So one that has little room says 0 until it has enough for
-        a step that is worth it.
+        A step of the shared reading has at most the smallest room of all attached consumers. So a consumer with little
+        room returns 0 until it has enough for an efficient step.
         """
 
     def is_hungry(self) -> bool:
-        """Return whether it would soon be idle. Who is hungry is not held up by those who are full."""
+        """Return whether it would soon be idle. Full consumers do not hold up a hungry one."""
 
     def is_willing(self) -> bool:
-        """Return whether to read for it alone what it has missed; not while it is paused, or its subscriber down."""
+        """Return whether it may catch up now; not while it is paused, or its subscriber is down."""
 
     def take(self, batch: Batch) -> None:
-        """Take in what comes next: at most :meth:`room` records, of its topics. Must be quick.
+        """Accept the next batch: at most :meth:`room` records of its topics. Must be quick.
 
-        Each offset of a partition comes once, in order, until the partition is revoked, or the process has crashed.
-        Others take from the same lists, so nothing in them may be changed. A batch may have no records and only say by
-        its ``ends`` how far the log was looked at: with nothing outstanding all of that is done.
+        Each offset of a partition is handed out once, in order, until the partition is revoked or the process crashes.
+        Other consumers receive the same lists, so they must not be changed. A batch may have no records and only
+        state by its ``ends`` how far the log was read: if no record is outstanding, all of that is done.
 
-        Its gaps are reported already; the position passes them as it passes records.
+        Its gaps have been reported; the position passes them as it passes records.
         """
 
     async def begin(self) -> Start | Begins:
         """Return where it begins in topics in which it has no position."""
 
     def assigned(self, positions: Mapping[str, int]) -> None:
-        """Partitions have come, and these are the offsets that it gets next. Nothing of them was taken yet."""
+        """Note new partitions, each with the offset that is handed out next. No record of them was handed out yet."""
 
     async def revoked(self, partitions: Collection[str]) -> None:
-        """Partitions are going: nothing of them is taken any more.
+        """Settle partitions that are being revoked: no more records of them are handed out.
 
-        Return when all that can be committed of them is. What is not settled within the time that the owner bounds is
-        read again by whoever has the partition next.
+        Return when all that can be committed of them is committed. The owner limits the time; the next owner of a
+        partition reads again what was not settled by then.
         """
 
 
 class Cursor:
-    """How far a consumer is.
+    """The position of a consumer.
 
-    While it is attached it gets what the shared reading reads, and is where that is; ``next`` is empty then, unless it
-    came to it from ahead. Detached it stands at ``next``.
+    An attached cursor receives what the shared reading reads and has its position; ``next`` is empty then, unless the
+    cursor was ahead when it was attached. The position of a detached cursor is ``next``.
     """
 
     __slots__ = ("consumer", "is_attached", "is_placed", "name", "next", "partitions", "topics")
@@ -77,24 +77,24 @@ class Cursor:
         self.partitions: frozenset[str] = frozenset()
         self.next: dict[str, int] = {}
         self.is_attached = False
-        #: Its positions are known.
+        #: Whether its positions are known.
         self.is_placed = False
 
     def positions(self, shared: Mapping[str, int]) -> dict[str, int]:
-        """Return the offset that it gets next, by partition."""
+        """Return the offset that is handed out to it next, by partition."""
         if not self.is_attached:
             return dict(self.next)
         return {name: max(shared[name], self.next.get(name, 0)) for name in self.partitions if name in shared}
 
     def has_met(self, shared: Mapping[str, int]) -> bool:
-        """Return whether it is where the shared reading is, or ahead, in every partition."""
+        """Return whether it is at the shared position, or ahead of it, in every partition."""
         return all(self.next.get(name, 0) >= shared.get(name, 0) for name in self.partitions)
 
     def lag(self, committed: Mapping[str, int], ends: Mapping[str, int]) -> int | None:
         """Return how many records are not committed; None while its positions are not known.
 
         Args:
-            committed: what is kept under its name, by partition.
+            committed: offsets stored under its name, by partition.
             ends: the offset that the next record gets, by partition.
         """
         if not self.is_placed:
@@ -103,7 +103,12 @@ class Cursor:
         return sum(max(0, ends[name] - committed[name]) for name in known)
 
     def part(self, batch: Batch, ends: Mapping[str, int]) -> Batch:
-        """Return what of a batch is for these topics, as far as ``ends``."""
+        """Return the part of a batch that has its topics and partitions.
+
+        Args:
+            batch: of all topics and partitions.
+            ends: the offset behind the batch, by partition.
+        """
         topics, mine = self.topics, self.partitions
         return Batch(
             [record for record in batch if record.topic in topics and record.partition in mine],
@@ -112,7 +117,7 @@ class Cursor:
         )
 
     def beyond(self, batch: Batch) -> Batch:
-        """Return what of a batch it had not passed when it came to the shared reading from ahead."""
+        """Return the part of a batch that it had not passed when it was attached ahead of the shared reading."""
         records: list[Record] = [record for record in batch if record.offset >= self.next.get(record.partition, 0)]
         ends = {name: max(end, self.next.get(name, 0)) for name, end in batch.ends.items()}
         return Batch(records, ahead_of(batch.gaps, self.next), ends)

@@ -1,4 +1,4 @@
-"""Telling of what readers do not get: the one place that logs and counts it, whichever log it is missing in."""
+"""Reports of missing records: the one place that logs and counts gaps, for both logs."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import structlog
 from gateway.log import Gap, GapReason, LogKind
 from gateway.telemetry.metrics import METRICS
 
-#: So many readers stand in a line by name; of all of them it says how many they are.
+#: A log line names at most so many readers; it has the number of all of them.
 _NAMED: Final = 10
 
 
 class _Row(NamedTuple):
-    """How one reason is told of.
+    """How a gap of one reason is reported.
 
     Args:
-        counter: metric that counts the records of each reader; empty: none does.
-        is_error: it is a fault of the installation, not an effect of its settings.
+        counter: metric that counts the records of each reader; empty if none does.
+        is_error: the reason is a fault of the installation, not an effect of its settings.
+        advice: for the log line.
     """
 
     counter: str
@@ -61,12 +62,13 @@ _log = structlog.get_logger("gateway.gaps")
 
 
 def report_each(kind: LogKind, missing: Iterable[tuple[str, Gap]]) -> None:
-    """Count and log what readers will not get. Those that miss the same share a line.
+    """Count and log gaps. Readers with the same gap share a line.
 
-    A topic that was deleted is one line with all of its partitions.
+    A deleted topic is one line with all of its partitions.
 
     Args:
-        missing: a reader's name, and what it does not get.
+        kind: the log in which records are missing.
+        missing: pairs of a reader's name and its gap.
     """
     names: defaultdict[Gap, list[str]] = defaultdict(list)
     deleted: defaultdict[tuple[str, str], dict[str, int]] = defaultdict(dict)
@@ -90,8 +92,10 @@ def report_deleted(names: Collection[str], topic: str, positions: Mapping[str, i
     """Count and log that a topic of Kafka was deleted and created again: one line, whatever the number of names.
 
     Args:
-        names: of the readers, or of the writer.
-        positions: how far each of them was in the old topic, by partition; without those where that is not known.
+        names: names of the readers, or of the writer.
+        topic: its name.
+        positions: the offset that all of them had reached in the old topic, by partition; unknown ones are left out.
+        advice: for the log line.
     """
     for name in names:
         METRICS.counter("gateway_kafka_recreated_topics").labels(name).inc()
@@ -99,12 +103,13 @@ def report_deleted(names: Collection[str], topic: str, positions: Mapping[str, i
 
 
 def report(kind: LogKind, names: Collection[str], gap: Gap, *, topics: Mapping[str, int] | None = None) -> None:
-    """Count and log what readers will not get: one line, whatever their number.
+    """Count and log a gap of several readers in one line.
 
     Args:
-        kind: the log that it is missing in; the line is named after it, such as ``journal.expired``.
-        names: of the readers.
-        topics: records by topic, of those that the readers want; None where only offsets are known.
+        kind: the log in which records are missing; the line is named after it, such as ``journal.expired``.
+        names: names of the readers.
+        gap: the missing records.
+        topics: missing records by topic, of the topics that the readers want; None if only offsets are known.
     """
     if not names:
         return
@@ -147,14 +152,15 @@ def _count(kind: LogKind, row: _Row, names: Collection[str], gap: Gap, count: in
 
 
 def count_of(gap: Gap) -> int | None:
-    """Return how many offsets are missing; None where it cannot be known."""
+    """Return how many offsets are missing; None if it cannot be known."""
     return None if gap.first is None or gap.last is None else gap.last - gap.first + 1
 
 
 def clipped(gap: Gap, passed: int) -> Gap | None:
-    """Return what is left of a gap behind everything below ``passed``; None when nothing is.
+    """Return the part of a gap from offset ``passed`` on; None if there is none.
 
-    A deleted topic's offsets are not those of the new one, in which the reader goes on.
+    A gap of a deleted topic is returned whole: its offsets are not those of the new topic, in which the reader
+    continues.
     """
     if gap.reason == "deleted":
         return gap
@@ -166,6 +172,11 @@ def clipped(gap: Gap, passed: int) -> Gap | None:
 
 
 def ahead_of(gaps: Sequence[Gap], positions: Mapping[str, int]) -> list[Gap]:
-    """Return what is left of gaps for a cursor that stands at these offsets."""
+    """Return the parts of gaps that a cursor has not passed.
+
+    Args:
+        gaps: of any partitions.
+        positions: the next offset of the cursor, by partition.
+    """
     left = (clipped(gap, positions.get(gap.partition, 0)) for gap in gaps)
     return [gap for gap in left if gap is not None]

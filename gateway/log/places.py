@@ -1,4 +1,4 @@
-"""Where cursors go on when partitions have come, and the report of what each of them does not get."""
+"""The positions at which cursors continue in assigned partitions, and the report of the gaps before them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ _log = structlog.get_logger("gateway.reading")
 
 
 async def load(log: EventLog, cursors: Collection[Cursor], partitions: Collection[str], *, at_once: int) -> Places:
-    """Return where cursors go on in partitions, without those of which the log cannot say it now.
+    """Return where cursors continue in partitions; cursors whose positions the log cannot return now are left out.
 
     Args:
-        partitions: all that this process has, or those that have come.
-        at_once: positions asked for at a time.
+        log: has the positions.
+        cursors: to be placed.
+        partitions: all partitions of this process, or the new ones.
+        at_once: number of positions requested at a time.
     """
     limit = asyncio.Semaphore(at_once)
     found: dict[Cursor, Mapping[str, Placed]] = {}
@@ -41,16 +43,26 @@ async def load(log: EventLog, cursors: Collection[Cursor], partitions: Collectio
 
 
 def foremost(places: Places, partition: str, spread: int) -> int | None:
-    """Return where reading of a partition begins: with the hindmost cursor of those close to the foremost one."""
+    """Return the offset at which reading of a partition begins; None if no cursor reads it.
+
+    It is that of the hindmost cursor among those close to the foremost one.
+
+    Args:
+        places: where cursors continue.
+        partition: its name.
+        spread: at most so many records behind the foremost cursor.
+    """
     offsets = [placed[partition].offset for placed in places.values() if partition in placed]
     return min((at for at in offsets if at >= max(offsets) - spread), default=None)
 
 
 def report_gaps(log: EventLog, cursors: Mapping[Cursor, Mapping[str, int]], missing: Collection[Gap]) -> None:
-    """Report gaps once, each as far as cursors had not passed it and the log has not reported it by itself.
+    """Report gaps once, without the parts that cursors have passed or that the log has already reported.
 
     Args:
-        cursors: with the offset that each gets next, by partition.
+        log: in which records are missing.
+        cursors: each with the offset that is handed out to it next, by partition.
+        missing: the gaps.
     """
     found: list[tuple[str, Gap]] = []
     for gap in missing:
@@ -64,7 +76,12 @@ def report_gaps(log: EventLog, cursors: Mapping[Cursor, Mapping[str, int]], miss
 
 
 def pass_gaps(log: EventLog, places: Places) -> None:
-    """Report what cursors do not get before the place at which they go on, and commit that they have passed it."""
+    """Report the gaps before the positions at which cursors continue, and commit those positions.
+
+    Args:
+        log: in which records are missing.
+        places: where cursors continue.
+    """
     found: list[tuple[str, Gap]] = []
     for cursor, placed in places.items():
         for partition, (offset, gap) in placed.items():
@@ -78,10 +95,13 @@ def pass_gaps(log: EventLog, places: Places) -> None:
 
 
 async def give_up(log: EventLog, cursors: Collection[Cursor], partitions: Collection[str], *, flush_s: float) -> None:
-    """Let cursors settle what they have of partitions that are going, and make durable what they commit.
+    """Let cursors settle partitions that are being revoked, and make their commits durable.
 
     Args:
-        flush_s: how long that may take.
+        log: stores the commits.
+        cursors: those that have the partitions.
+        partitions: being revoked.
+        flush_s: how long making them durable may take, seconds.
     """
     results = await asyncio.gather(*(cursor.consumer.revoked(partitions) for cursor in cursors), return_exceptions=True)
     for cursor, fault in zip(cursors, results, strict=True):

@@ -1,21 +1,21 @@
-"""One reading of the log for many cursors: each partition is read once, and each batch handed to all who are there.
+"""One reading of the log for many cursors: each partition is read once, and each batch goes to all attached cursors.
 
-A consumer that is *attached* gets every batch. One that is full while another is hungry is *detached*: the reading goes
-on without it, and later it reads by itself (:mod:`.catch_up`) until it meets the shared reading again. So nobody waits
-for somebody else's trouble, and a consumer costs the log nothing.
+An *attached* consumer receives every batch. A consumer that is full while another one is hungry is *detached*: the
+reading continues without it, and later it reads on its own (:mod:`.catch_up`) until it reaches the shared position.
+So no consumer waits for the trouble of another one, and a consumer causes no reading of the log.
 
-What must hold:
+Invariants:
 
-* A cursor's next offset in a partition never moves but over records that were handed to its consumer, records of other
-  topics, and gaps that were reported. It is attached only while that offset is the shared one or beyond it; this is
-  looked at, and the cursor attached, without an await in between.
-* A consumer gets at most as many records as it said that it can take: what the reading has in hand when one says less
-  is not given to it at all; it is detached in front of it.
-* The shared position of a partition is where the log's reader is. It moves only when a batch is handed out, in one go
-  for all.
-* Whoever fails in :meth:`.Consumer.take` begins again at what it has committed, alone.
+* A cursor's next offset in a partition moves only over records that were handed to its consumer, records of other
+  topics, and gaps that were reported. A cursor is attached only while that offset is the shared one or beyond it; it is
+  compared and attached without an await in between.
+* A consumer receives at most as many records as it said that it can accept. If it has less room than a batch that was
+  already read, it receives nothing of that batch and is detached before it.
+* The shared position of a partition is that of the log's reader. It moves only when a batch is handed out, for all
+  cursors at once.
+* A consumer that fails in :meth:`.Consumer.take` begins again at its committed position, alone.
 
-Nothing is kept here: positions are the store's (:class:`gateway.log.CursorStore`), committed by the consumers.
+The reader stores no position: consumers commit them to the store (:class:`gateway.log.CursorStore`).
 """
 
 from __future__ import annotations
@@ -41,13 +41,15 @@ _log = structlog.get_logger("gateway.reading")
 
 
 class SharedReader:
-    """Reads the partitions of this process and hands what it reads to consumers.
+    """Reads the partitions of this process and hands their batches to consumers.
 
     Args:
-        group: whose members share the partitions, where processes share the work.
-        policy: numbers.
-        before: awaited with each batch of the shared reading before it is handed to anybody. It raises nothing; only
-            for a log that takes no partitions away.
+        log: to read.
+        group: consumer group whose members share the partitions, where processes share the work.
+        clock: monotonic time of pauses.
+        policy: limits and times.
+        before: awaited with each batch of the shared reading before it is handed out. It raises nothing. Only for a log
+            that revokes no partitions.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class SharedReader:
         self._policy = policy
         self._cursors: dict[Consumer, Cursor] = {}
         self._assigned: set[str] = set()
-        self._begun: set[str] = set()  # of these: where reading begins is known, or that nobody wants them
+        self._begun: set[str] = set()  # assigned partitions whose first offset is known, or that no cursor reads
         self._reader: AssignedReader | None = None
         self._is_whole = True
         self._task: asyncio.Task[None] | None = None
@@ -78,14 +80,14 @@ class SharedReader:
     # -- what owners and consumers call -------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to read, as soon as there is a consumer. Never blocks."""
+        """Start reading as soon as there is a consumer. Never blocks."""
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name=f"reading:{self.group}")
 
     async def stop(self) -> None:
-        """Stop reading, give the partitions back and forget the consumers. May come twice, or before the start.
+        """Stop reading, release the partitions and forget the consumers. May be called twice, or before the start.
 
-        They are not told: end them before, or after. What they commit until the log stops becomes durable.
+        Consumers are not notified: end them before or after. Their commits until the log stops become durable.
         """
         ending = [task for task in (*self._placing, self._task) if task is not None]
         self._task = None
@@ -104,12 +106,12 @@ class SharedReader:
             _log.warning("reading.close_failed", group=self.group, error=str(exc))
 
     def add(self, consumer: Consumer) -> None:
-        """Feed a consumer from its position on. Never blocks.
+        """Add a consumer, which receives records from its position on. Never blocks.
 
-        Consumers may share a name, and so the positions under it, when they read different topics.
+        Consumers that read different topics may share a name, and so the positions under it.
 
         Raises:
-            ValueError: one of its name reads one of its topics.
+            ValueError: another consumer of its name reads one of its topics.
         """
         if any(one.name == consumer.name and one.topics & consumer.topics for one in self._cursors.values()):
             raise ValueError(f"there is a consumer {consumer.name!r} of these topics already")
@@ -120,9 +122,9 @@ class SharedReader:
         self._change.happened()
 
     async def remove(self, consumer: Consumer) -> None:
-        """Feed a consumer no more: nothing is taken by it any more from the call on. An unknown one is ignored.
+        """Remove a consumer: it receives nothing after this call. An unknown consumer is ignored.
 
-        What it has taken it may still commit; then its owner calls ``log.cursors.forget``.
+        It may still commit what it has received; then its owner calls ``log.cursors.forget``.
         """
         cursor = self._cursors.pop(consumer, None)
         if cursor is not None:
@@ -132,27 +134,27 @@ class SharedReader:
             self._change.happened()
 
     def changed(self) -> None:
-        """A consumer has room again, is hungry, or is willing to catch up. Never blocks; cheap when nobody waits."""
+        """Note that a consumer has room again, is hungry, or may catch up. Never blocks; cheap if no task waits."""
         if len(self._attached.cursors) < len(self._cursors):
             self._catch_ups.look([cursor for cursor in self._cursors.values() if not cursor.is_attached])
         self._change.happened()
 
     def is_attached(self, consumer: Consumer) -> bool:
-        """Return whether a consumer is where the shared reading is."""
+        """Return whether a consumer is attached to the shared reading."""
         return consumer in self._attached.cursors
 
     def positions(self, consumer: Consumer) -> Mapping[str, int]:
-        """Return the offset that a consumer gets next, by partition; empty while its positions are not known."""
+        """Return the next offset of a consumer, by partition; empty while its positions are not known."""
         cursor = self._cursors.get(consumer)
         return cursor.positions(self._attached.shared) if cursor is not None else {}
 
     async def lags(self) -> dict[Consumer, int | None]:
         """Return how many records each consumer has not committed yet; None while its positions are not known.
 
-        The log is asked once for all of them. On the journal it is an upper bound: records of all topics count.
+        One request to the log serves all of them. On the journal it is an upper bound: records of all topics count.
 
         Raises:
-            Transient: the log cannot be asked now.
+            Transient: the log does not answer now.
         """
         if self._reader is None:
             return dict.fromkeys(self._cursors)
@@ -161,7 +163,7 @@ class SharedReader:
         return {consumer: cursor.lag(committed(cursor.name), ends) for consumer, cursor in self._cursors.items()}
 
     def is_certain(self) -> bool:
-        """See :meth:`gateway.log.AssignedReader.is_certain`; while nothing is read, nothing speaks against it."""
+        """See :meth:`gateway.log.AssignedReader.is_certain`; True while nothing is read."""
         return self._reader is None or self._reader.is_certain()
 
     def incarnations(self) -> Mapping[str, str]:
@@ -171,7 +173,7 @@ class SharedReader:
     # -- reading ------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        """Read for ever. Trouble of the log is waited out, never raised; a fault of ours lets all begin again."""
+        """Read until cancelled. An unavailable log is tried again; after a bug all cursors begin at their commits."""
         backoff_s = self._policy.first_backoff_s
         while True:
             try:
@@ -211,7 +213,7 @@ class SharedReader:
             self._catch_ups.look(left)
 
     async def _wait(self, reader: AssignedReader) -> None:
-        """Wait until somebody can take something; the log is asked now and then, so that it does not give us up."""
+        """Wait until a consumer has room; fetch now and then, so that Kafka does not revoke the partitions."""
         timer = self._clock.call_later(self._policy.keep_alive_s, self._change.happened)
         due = self._clock.monotonic() + self._policy.keep_alive_s
         try:
@@ -222,7 +224,7 @@ class SharedReader:
             paused = list(self._assigned)
             reader.pause(paused)
             try:
-                # A partition that is new to us may give a record; who has no room for it is detached.
+                # A newly assigned partition may return a record; a consumer without room for it is detached.
                 self._hand_out(await reader.fetch(max_records=1, wait_s=0.0))
             finally:
                 reader.resume(paused)
@@ -233,24 +235,24 @@ class SharedReader:
             self.group, topics, on_assigned=self._on_assigned, on_revoked=self._on_revoked
         )
         more = frozenset[str]().union(*(cursor.topics for cursor in self._cursors.values())) - topics
-        if more:  # of those who came meanwhile
+        if more:  # topics of consumers that were added meanwhile
             self._reader.subscribe(more)
         for cursor in list(self._cursors.values()):
             if not cursor.is_placed:
                 self._begin(self._admit(cursor))
 
     async def _leave(self) -> None:
-        """Give all partitions back; what follows begins at what is committed."""
+        """Release all partitions; the next reading begins at the committed positions."""
         await self._on_revoked(set(self._assigned))
         self._is_whole = True
         if self._reader is not None:
             await self._reader.close()
-            self._reader = None  # not before, as a stop in between closes it
+            self._reader = None  # only now: a stop in between closes it
 
     # -- where cursors begin ------------------------------------------------------------------------------------
 
     async def _on_assigned(self, partitions: Collection[str]) -> Mapping[str, int]:
-        """Ask where all cursors go on, and begin with the hindmost of those who are close together."""
+        """Load the positions of all cursors, and begin at the hindmost of those that are close together."""
         new = set(partitions)
         self._assigned |= new
         async with self._one_places:
@@ -269,7 +271,7 @@ class SharedReader:
         return {name: self._attached.shared[name] for name in new if name in self._attached.shared}
 
     async def _load_most(self, partitions: Collection[str]) -> Places:
-        """Return where cursors go on, as soon as it is known of one: nobody waits for somebody else's trouble."""
+        """Return where cursors continue, as soon as one is known: no cursor waits for another one's trouble."""
         backoff_s = self._policy.first_backoff_s
         while True:
             cursors = list(self._cursors.values())
@@ -280,7 +282,7 @@ class SharedReader:
             backoff_s = min(self._policy.max_backoff_s, backoff_s * 2)
 
     def _place(self, cursor: Cursor, placed: Mapping[str, Placed]) -> None:
-        """Note where a cursor goes on in partitions that are new to it, and attach it if it can be."""
+        """Note where a cursor continues in partitions that are new to it, and attach it if possible."""
         if self._cursors.get(cursor.consumer) is not cursor:
             return
         positions = {name: place.offset for name, place in placed.items()}
@@ -296,7 +298,7 @@ class SharedReader:
             self._catch_ups.look([cursor])
 
     async def _admit(self, cursor: Cursor) -> None:
-        """Place a cursor that came, or failed, after partitions were assigned; tries until it is placed, or gone."""
+        """Place a cursor that was added or failed after the assignment; try until it is placed or removed."""
         backoff_s = self._policy.first_backoff_s
         while self._cursors.get(cursor.consumer) is cursor:
             async with self._one_places:
@@ -312,7 +314,7 @@ class SharedReader:
         placed = places[cursor]
         pass_gaps(self._log, places)
         if not placed.keys() <= self._attached.shared.keys() and placed.keys() <= self._begun:
-            # Nobody has read these partitions so far, so the log's reader stands nowhere in them.
+            # No cursor has read these partitions so far, so the log's reader has no position in them.
             self._is_whole = False
             self._change.happened()
             return True
@@ -320,7 +322,7 @@ class SharedReader:
         return True
 
     async def _again(self, cursor: Cursor) -> None:
-        """Let a cursor whose consumer failed go on at what it has committed."""
+        """Let a cursor whose consumer failed continue at its committed position."""
         await self._catch_ups.drop([cursor])
         partitions, cursor.partitions = cursor.partitions, frozenset()
         cursor.next = {}
@@ -329,7 +331,7 @@ class SharedReader:
         await self._admit(cursor)
 
     async def _on_revoked(self, partitions: Collection[str]) -> None:
-        """Let go of partitions: nothing of them is handed out from the call on."""
+        """Release partitions: no record of them is handed out after this call."""
         gone = set(partitions)
         self._assigned -= gone
         self._begun -= gone

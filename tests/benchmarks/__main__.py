@@ -10,10 +10,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
+import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +107,15 @@ def main(arguments: list[str]) -> int:
         for name in ("rounds", "seconds", "minutes", "up_to", "counts", "down_s", *FLAGS, "against"):
             if getattr(asked, name) is not None and name in inspect.signature(function).parameters:
                 options[name] = getattr(asked, name)
-        started = time.monotonic()
+        started, began = time.monotonic(), datetime.now(UTC)
         figures = function(**options)
         written = {
             "part": part,
             "python": platform.python_version(),
             "machine": f"{platform.system()} {platform.machine()}",
+            "processors": os.cpu_count(),
+            "began": began.isoformat(timespec="seconds"),
+            "commit": _commit(),
             "took_s": round(time.monotonic() - started, 1),
             "figures": figures,
         }
@@ -117,6 +123,14 @@ def main(arguments: list[str]) -> int:
         (asked.json or asked.out / f"{name}.json").write_bytes(orjson.dumps(written, option=orjson.OPT_INDENT_2))
         (asked.out / f"{name}.svg").write_bytes(plot.svg(part, figures))
     return 0
+
+
+def _commit() -> str:
+    """Return the commit of the measured code; empty outside a repository."""
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+    )
+    return done.stdout.strip()
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -99,13 +99,19 @@ RENDERED: Final[Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]]] = 
 }
 #: Files that are not recorded yet: their tables say so.
 UNRECORDED: Final = frozenset({"peers-broker-syncs", "peers-pinned", "subscribers", "rebalance", "one-down"})
+#: Parts whose figures no document shows.
+UNSHOWN: Final = frozenset({"stuck-topic", "cursors"})
 #: Document → the tables that it has.
 DOCUMENTS: Final[Mapping[str, Sequence[str]]] = {
     "deploy/docs/speed.md": (*COLUMNS, "peers-sides"),
     "deploy/docs/comparison.md": ("peers", "peers-broker-syncs", "peers-pinned"),
 }
-#: Parts whose picture goes into the document.
-DRAWN: Final = ("ingest", "growth")
+#: Parts whose picture is in a document, and that document.
+DRAWN: Final[Mapping[str, str]] = {
+    "ingest": "deploy/docs/speed.md",
+    "growth": "deploy/docs/speed.md",
+    "peers": "deploy/docs/comparison.md",
+}
 
 
 def recorded() -> dict[str, dict[str, Any]]:
@@ -153,6 +159,14 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
 
 
+def about(run: Mapping[str, Any]) -> str:
+    """Return where, when and of which commit a run was made. A run of before these were recorded has less to say."""
+    processors = f", {run['processors']} processors" if "processors" in run else ""
+    began = f" Begun {run['began'][:16].replace('T', ' ')} UTC." if "began" in run else ""
+    commit = f" Commit `{run['commit']}`." if run.get("commit") else ""
+    return f"Python {run['python']}, {run['machine']}{processors}, {run['took_s']:.0f} s.{began}{commit}"
+
+
 def filled(text: str, parts: Sequence[str]) -> str:
     """A document with its tables as recorded."""
     runs = recorded()
@@ -162,8 +176,7 @@ def filled(text: str, parts: Sequence[str]) -> str:
             content = "Not recorded yet.\n"
         else:
             run = runs[name]
-            machine = f"Python {run['python']}, {run['machine']}, {run['took_s']:.0f} s."
-            content = f"{machine}\n\n{render(run['figures'])}\n"
+            content = f"{about(run)}\n\n{render(run['figures'])}\n"
         pattern = re.compile(rf"(<!-- {part} -->\n).*?(<!-- end -->)", re.DOTALL)
         text, count = pattern.subn(lambda match, content=content: f"{match[1]}{content}{match[2]}", text)
         assert count == 1, part
@@ -176,7 +189,14 @@ def main() -> None:
         (ROOT / name).write_text(filled((ROOT / name).read_text(), parts))
     for part, run in recorded().items():
         if part in DRAWN:
-            (PICTURES / f"{part}.svg").write_bytes(plot.svg(part, run["figures"]))
+            (PICTURES / f"{part}.svg").write_bytes(picture(part, run["figures"]))
+
+
+def picture(part: str, figures: Mapping[str, Any]) -> bytes:
+    """Return a part's picture as SVG; of the peers, the rows of the first table alone."""
+    if part == "peers":
+        figures = {f"{connections:,} connections": row for connections, row in tables.cases(figures).items()}
+    return plot.svg(part, figures)
 
 
 if __name__ == "__main__":

@@ -311,6 +311,30 @@ async def test_what_is_placed_when_partitions_go_is_cancelled(kafka: str, prefix
     await one.stop()
 
 
+async def test_a_question_about_ends_places_nothing(kafka: str, prefix: str) -> None:
+    """A second placing beside the one of the reading would take from cursors what they have read since the first."""
+    process = Process(make_options(kafka, prefix, 2), [])
+    asked: list[Collection[str]] = []
+    may_go_on = asyncio.Event()
+
+    async def slow(partitions: Collection[str]) -> Mapping[str, int]:
+        asked.append(partitions)
+        await may_go_on.wait()
+        return await Process._on_assigned(process, partitions)
+
+    process._on_assigned = slow  # type: ignore[method-assign]
+    await process.start()
+    await until(lambda: len(asked) == 1)
+    assert process.reader is not None
+    assert await process.reader.ends() == {}
+    assert len(asked) == 1
+    may_go_on.set()
+    await process.log.append([event(number, f"key-{number}") for number in range(30)])
+    await until(lambda: len(process.arrived) == 30)
+    assert len(asked) == 1
+    await process.stop()
+
+
 # -- topics and partitions ------------------------------------------------------------------------------------------
 
 

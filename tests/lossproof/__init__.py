@@ -1,5 +1,6 @@
 """The loss proof: what was answered with success arrives, whatever breaks.
 
+    python -m tests.lossproof --short                  # two minutes without Kafka: try-to-lose-an-event.md
     python -m tests.lossproof                          # every scenario once, some minutes
     python -m tests.lossproof --scenario kill --minutes 10 --seed 7 --json proof.json
     python -m tests.lossproof --record --kills 100 --jobs 2 --seed 2026     # an hour: all of it, as guarantees.md shows

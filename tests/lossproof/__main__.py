@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests import leash
 from tests.lossproof import plan
-from tests.lossproof.report import Row, table, write_json
+from tests.lossproof.report import Row, summary, table, write_json
 from tests.lossproof.run import played
 from tests.lossproof.scenarios import ALL, SCENARIOS
 
@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     plays = (
         plan.record(options.kills) if options.record
+        else plan.short() if options.short
         else plan.chosen(options.scenario or (), options.mode or (), options.cycles, options.minutes)
     )  # fmt: skip
     rows: list[Row] = []
@@ -51,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
                 )  # fmt: skip
     print(table(rows))
     print(f"seed {options.seed}, {began:%Y-%m-%d}, commit {_commit()}, {(time.monotonic() - started) / 60:.1f} min")
+    print(f"\n{summary(rows)}")
     return 0 if all(row.is_clean for row in rows) else 1
 
 
@@ -70,7 +72,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         epilog=f"scenarios:\n{lines}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--record", action="store_true", help="everything in all modes, and --kills of each kind")
+    profiles = parser.add_mutually_exclusive_group()
+    profiles.add_argument("--short", action="store_true", help="kills and bad subscribers without Kafka, two minutes")
+    profiles.add_argument("--record", action="store_true", help="everything in all modes, and --kills of each kind")
     parser.add_argument(
         "--kills", type=int, default=100, help="with --record: of each kind of process, embedded and split"
     )

@@ -12,6 +12,9 @@ from tests.lossproof.scenarios import SCENARIOS
 #: Where every kind of process is killed ``--kills`` times; ``gateway run`` with a broker has the same kinds.
 _KILLED_OFTEN: Final[tuple[Mode, ...]] = ("split", "embedded")
 
+#: Scenarios of :func:`short`. None needs Kafka, Java or a C compiler; together they take about two minutes.
+_SHORT: Final = ("kill", "reconnect", "backlog", "subscribers")
+
 
 @dataclass(frozen=True, slots=True)
 class Play:
@@ -44,6 +47,11 @@ def record(kills: int) -> list[Play]:
         if mode in scenario.modes and not (name == "kill" and mode in _KILLED_OFTEN)
     ]
     return often + rest
+
+
+def short() -> list[Play]:
+    """Return what a reader plays to see the proof: kills and bad subscribers, with the embedded log."""
+    return [Play(name, "embedded", SCENARIOS[name].cycles, is_whole=True) for name in _SHORT]
 
 
 def chosen(names: Collection[str], modes: Collection[str], cycles: int, minutes: float) -> list[Play]:

@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tests.lossproof.report import markdown
+from tests.lossproof import plan
+from tests.lossproof.checker import Verdict
+from tests.lossproof.report import Row, markdown, summary
 from tests.lossproof.roles import BROKER, ROLES, SUPERVISOR
 
 ROOT: Final = Path(__file__).parents[2]
@@ -79,12 +81,24 @@ def faults(document: Mapping[str, Any]) -> str:
     )
 
 
+def short(document: Mapping[str, Any]) -> str:
+    """Return the summary of the scenarios that ``--short`` plays, as it would be printed."""
+    chosen = {(play.scenario, play.mode) for play in plan.short()}
+    rows = [
+        Row(row["scenario"], row["mode"], row["seed"], verdict=Verdict(**row["verdict"]), injected=row["injected"])
+        for row in document["rows"]
+        if (row["scenario"], row["mode"]) in chosen
+    ]
+    return f"```text\n{summary(rows)}\n```"
+
+
 TABLES: Final = {
     "deploy/docs/guarantees.md": {
         "loss proof run": run,
         "loss proof table": outcome,
         "loss proof faults": faults,
-    }
+    },
+    "deploy/docs/try-to-lose-an-event.md": {"loss proof short": short},
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -47,6 +48,25 @@ class Row:
         return not self.failure and not self.missing and self.verdict.is_clean
 
 
+#: What :func:`summary` counts as kills, and the names of the faults: ``SIGKILL run/log``, ``SIGKILL run/log
+#: after_commit``, ``log dies before_commit``. A process that dies at a chosen point is killed by itself.
+_KILLS: Final = {
+    "ingest (a worker that answers)": re.compile(r"SIGKILL \w+/ingest.*"),
+    "log (the process with the journal)": re.compile(r"SIGKILL \w+/log.*|log dies \w+( \w+)?"),
+    "deliver (calls subscribers)": re.compile(r"SIGKILL \w+/deliver.*"),
+    "the supervisor alone": re.compile(r"SIGKILL \w+/supervisor"),
+    "all processes at once": re.compile(r"SIGKILL (run|serve|fanout)"),
+    "the Kafka broker": re.compile(r"SIGKILL broker"),
+}
+#: Lines of :func:`summary` and the counts of the verdict.
+_COUNTS: Final = {
+    "events accepted": "accepted",
+    "delivered, each subscriber counted": "delivered",
+    "delivered again (repeats)": "repeated_deliveries",
+    "out of order": "out_of_order",
+    "lost": "lost",
+}
+
 _COLUMNS: Final = (
     "scenario", "mode", "cycles", "accepted", "delivered", "lost", "told", "invented", "out of order", "unstable",
     "repeats log", "repeats out", "seconds",
@@ -64,6 +84,30 @@ def table(rows: Sequence[Row]) -> str:
         problems = (row.failure, *missing, *row.verdict.problems)
         text += [f"{row.scenario} {row.mode}: {problem}" for problem in problems if problem]
     return "\n".join(text)
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Return sentences for a reader who does not know the table: kills, accepted, delivered, lost, and the result."""
+    times = Counter[str]()
+    for of in injected(rows).values():
+        for name, count in of.items():
+            times += {fault: count for fault, pattern in _KILLS.items() if pattern.fullmatch(name)}
+    kills = [f"  {what + ':':<36}{times[what]:>8,} times" for what in _KILLS if times[what]]
+    verdicts = [row.verdict for row in rows]
+    counts = [
+        f"  {what + ':':<36}{sum(getattr(verdict, name) for verdict in verdicts):>8,}" for what, name in _COUNTS.items()
+    ]
+    kills = ["Ended with SIGKILL while callbacks arrived:", *kills, ""] if kills else []
+    return "\n".join([*kills, "What happened to the events:", *counts, "", _result(rows)])
+
+
+def _result(rows: Sequence[Row]) -> str:
+    if all(row.is_clean for row in rows):
+        return "Result: every event of a callback that was answered with success arrived at each of its subscribers."
+    broken = ", ".join(f"{row.scenario} ({row.mode})" for row in rows if not row.is_clean)
+    if any(not row.verdict.is_clean for row in rows):
+        return f"Result: the gateway broke a guarantee. See the lines above on {broken}."
+    return f"Result: not proven, because the run is incomplete. See the lines above on {broken}."
 
 
 def injected(rows: Iterable[Row]) -> dict[str, dict[str, int]]:

@@ -1,17 +1,18 @@
 """The embedded log: a folder on local disk with one SQLite file, written by one process.
 
-The way of an append: :class:`Journal` encodes the records (``batch_format``) and gives them to the writer (``writer``):
-in this process, or over a socket (:mod:`gateway.link`; ``following`` is what both sides say). What one turn of its
-event loop brings is stored as one row a stream (``group_commit``, ``store``) but for repeats (``known_ids``), with room
-made when the file is full (``retention``). Readers (``reader``) are shown each commit, from memory (``cache``) while
-they keep up and from the file else; how far they came goes back to the writer (``positions``). ``checkpoint`` folds the
-WAL into the file beside the commits. ``rows`` reads what a disk may have damaged; ``scan`` names what is missing where
-it is; ``expiry`` reports what goes before it was read; ``cursors`` keeps the places of those who share a reading.
-``lock`` keeps a second writer out. ``inspection`` looks at damage and makes a ``report``; ``salvaging`` copies what can
-be read. ``takeover`` moves the records of journals that older versions kept for each worker.
+An append: :class:`Journal` encodes the records (``batch_format``) and passes them to the writer (``writer``), which is
+in this process or behind a socket (:mod:`gateway.link`; ``following`` is the interface of both sides). The records of
+one turn of its event loop are stored as one row for each stream (``group_commit``, ``store``) without repeats
+(``known_ids``); ``retention`` frees room if the file is full. Readers (``reader``) receive each commit from memory
+(``cache``) while they keep up, otherwise from the file; their positions are sent to the writer (``positions``).
+``checkpoint`` copies the WAL into the file beside the commits. ``rows`` reads rows that a disk may have damaged;
+``scan`` returns gaps at their place; ``expiry`` reports records that expire before they were read; ``cursors`` stores
+the positions of cursors that share a reading. ``lock`` prevents a second writer. ``inspection`` examines damage and
+makes a ``report``; ``salvaging`` copies readable records. ``takeover`` moves the records of journals which older
+versions had for each worker.
 
-Rejected: one row per event (three times the cost per event); a hand-written file format (no cheaper, and
-SQLite's recovery has been proven by others).
+Rejected: one row for each event (three times the cost of an event); a hand-written file format (no cheaper, and
+SQLite's recovery is proven in practice).
 """
 
 from gateway.log.journal.journal import Journal

@@ -1,15 +1,15 @@
 """Bytes of one commit: every record of the commit, back to back, with a checksum beside them.
 
-One row per commit instead of one per event is what makes a durable accept cheap: a commit's cost is paid
-once for all callbacks that arrived while the one before it ran.
+One row for each commit instead of each event makes a durable accept cheap: all callbacks that arrived while the
+previous commit ran share the cost of one commit.
 
 A record is a head of 30 bytes, big-endian, and its parts in the order of the head:
 
     u16 topic length · u32 key length · u32 headers length · u32 value length · 16 bytes id
     topic (UTF-8) · key (UTF-8) · headers (JSON list of pairs, empty when none) · value (as given)
 
-The checksum is CRC-32 over all of it and over the rest of the row. SQLite checks none of its own pages, so a
-flipped bit in a value would otherwise be published as if the platform had sent it.
+The checksum is CRC-32 over the records and over the other columns of the row. SQLite does not verify its pages, so
+a flipped bit in a value would otherwise be published as if the platform had sent it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from gateway.errors import JournalDamaged
 from gateway.log import Entry, Record
 
 _HEAD = struct.Struct(">HIII16s")
-#: A count that nothing else confirms is not believed beyond this. No commit has so many; offsets that are skipped for
-#: a wrong one are told as damaged, ten times more are ten times more of them.
+#: A count that no other count confirms is rejected above this. No commit has so many records; the offsets that a wrong
+#: count skips are reported as damaged, and ten times more would be ten times more of them.
 _MOST_BLIND = 1_000_000
 
 
 @dataclass(slots=True)
 class Draft:
-    """A segment being gathered: encoded records of one stream, waiting for their commit."""
+    """A segment that is being collected: encoded records of one stream that wait for their commit."""
 
     parts: list[bytes] = field(default_factory=list)
     count: int = 0
@@ -40,7 +40,12 @@ class Draft:
     topics: dict[str, int] = field(default_factory=dict)
 
     def add(self, topic: str, encoded: bytes) -> None:
-        """Put one encoded record behind the others."""
+        """Append one encoded record.
+
+        Args:
+            topic: its topic.
+            encoded: its bytes, see :func:`encode`.
+        """
         self.parts.append(encoded)
         self.count += 1
         self.size += len(encoded)
@@ -48,7 +53,7 @@ class Draft:
 
 
 def encode(entry: Entry) -> bytes:
-    """The bytes of one record.
+    """Return the bytes of one record.
 
     Raises:
         ValueError: the id is not 32 hex digits, or a text cannot be UTF-8.
@@ -64,9 +69,9 @@ def encode(entry: Entry) -> bytes:
 
 
 def scan(blob: bytes) -> list[tuple[int, int, bytes, bytes]]:
-    """Return of each record its first byte, the byte behind its last, its topic (UTF-8) and its id (16 bytes).
+    """Return for each record its first byte, the byte behind its last, its topic (UTF-8) and its id (16 bytes).
 
-    Nothing else is looked at: the log process does this to every event.
+    Other fields are not parsed: the log process calls this for every event.
 
     Raises:
         ValueError: the bytes are not whole records.
@@ -89,15 +94,23 @@ def scan(blob: bytes) -> list[tuple[int, int, bytes, bytes]]:
 
 
 def checksum(blob: bytes, row_id: int, count: int, appended_at: float, topics: str) -> int:
-    """CRC-32 of a segment's bytes and of what stands beside them in its row."""
+    """Return the CRC-32 of a segment's bytes and of the other columns of its row.
+
+    Args:
+        blob: the records' bytes.
+        row_id: key of the row.
+        count: number of records.
+        appended_at: Unix seconds.
+        topics: the column as text.
+    """
     return zlib.crc32(f"{row_id} {count} {appended_at!r} {topics}".encode(), zlib.crc32(blob))
 
 
 def likely_count(count: object, topics: Mapping[str, int], blob: object) -> int:
-    """How many records a damaged row was written with, at least one: what two of its three counts agree on.
+    """Return the number of records that a damaged row probably had, at least one: two of its three counts agree on it.
 
     Args:
-        count: as it stands in the row.
+        count: value of the column.
         topics: records by topic, empty when they cannot be read.
         blob: the records' bytes, or None when they cannot be read.
     """
@@ -109,7 +122,7 @@ def likely_count(count: object, topics: Mapping[str, int], blob: object) -> int:
 
 
 def _heads_in(blob: object) -> int | None:
-    """How many records follow each other from the first byte to the last; None when they do not."""
+    """Return how many records fill the bytes exactly; None if they do not."""
     if not isinstance(blob, bytes):
         return None
     at = count = 0
@@ -121,13 +134,13 @@ def _heads_in(blob: object) -> int | None:
 
 
 def decode(blob: bytes, *, partition: str, base: int, count: int, appended_at: float) -> list[Record]:
-    """Read back the records of a segment whose checksum was right.
+    """Return the records of a segment whose checksum was right.
 
     Args:
         blob: the bytes, as stored.
         partition: name of the stream.
         base: offset of the first record.
-        count: how many records the segment was written with.
+        count: number of records that the segment was written with.
         appended_at: Unix seconds of the commit.
 
     Raises:

@@ -1,7 +1,7 @@
 """The newest records of a stream in memory, shared by all its readers.
 
-Readers that keep up never touch the disk; one that fell behind reads from the file until it is back here. A commit is
-decoded when the first reader comes to it.
+Readers that keep up do not use the disk; a reader that fell behind reads from the file until it is back in the range
+of the cache. A commit is decoded when the first reader needs it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from gateway.log.journal import batch_format
 from gateway.log.journal.following import Commit
 
 #: Some thousand events. Ten times less and a subscriber that pauses for a tenth of a second reads from disk; ten times
-#: more is memory that buys nothing: reading back costs two microseconds an event, from the page cache.
+#: more is memory without use: reading from the file costs two microseconds an event, from the page cache.
 MAX_BYTES: Final = 4 * 1024 * 1024
-#: What a record costs in memory beside its bytes once it is decoded: the tuple, its texts, the time.
+#: Memory of a decoded record in addition to its bytes: the tuple, its texts, the time.
 _RECORD_BYTES: Final = 500
 
 
@@ -57,7 +57,7 @@ class StreamCache:
         self._max_bytes = max_bytes
 
     def extend(self, commit: Commit) -> None:
-        """Add what one commit stored. A gap before it empties the cache: offsets here are contiguous."""
+        """Add the records of one commit. A gap before it empties the cache: its offsets are contiguous."""
         if commit.base != self.head:
             self.skip(commit.base)
         held = _Held(commit)
@@ -69,14 +69,19 @@ class StreamCache:
             self._drop_oldest_half()
 
     def skip(self, head: int) -> None:
-        """Forget all records: the next one gets another offset than the one behind them."""
+        """Drop all records: the next record has offset ``head``, which does not follow them."""
         self._bases.clear()
         self._held.clear()
         self._bytes = 0
         self.first = self.head = head
 
     def slice(self, position: int, limit: int) -> list[Record]:
-        """Return at most ``limit`` records from ``position``, which must lie in the cache."""
+        """Return records from an offset on.
+
+        Args:
+            position: the first offset, which must be in the cache.
+            limit: at most so many records.
+        """
         if position >= self.head:
             return []
         number = bisect_right(self._bases, position) - 1
@@ -87,7 +92,7 @@ class StreamCache:
         return found
 
     def _drop_oldest_half(self) -> None:
-        """Half at once, so that the lists are moved seldom."""
+        """Drop half of the commits at once, so that the lists are rarely copied."""
         count = max(1, len(self._held) // 2)
         self._bytes -= sum(held.size for held in self._held[:count])
         del self._held[:count], self._bases[:count]

@@ -16,9 +16,9 @@ from gateway.errors import GatewayError
 from gateway.log.journal.open_files import OpenFiles
 from gateway.log.journal.store import Store
 
-#: Bytes in the WAL that are worth a checkpoint. At ten times more a start after a crash reads for seconds.
+#: Bytes in the WAL from which a checkpoint pays. With ten times more, a start after a crash reads for seconds.
 _WORTH_BYTES: Final = 8 * 1024 * 1024
-#: What a commit writes at least, whatever its events: some pages of tree and positions.
+#: Minimum size of a commit, for any number of events: some pages of the tree and of positions.
 _COMMIT_BYTES: Final = 8 * 1024
 
 _T = TypeVar("_T")
@@ -26,7 +26,7 @@ _log = structlog.get_logger("gateway.journal")
 
 
 class Checkpoints:
-    """Makes one when enough was written, in a thread of its own that gives way to the others.
+    """Makes a checkpoint when enough was written, in a thread with low priority.
 
     Args:
         folder: the journal's, open and locked.
@@ -45,14 +45,14 @@ class Checkpoints:
         self._is_closing = False
 
     def wrote(self, size: int) -> None:
-        """A commit with so many bytes of records."""
+        """Count a commit with so many bytes of records."""
         self._written += size + _COMMIT_BYTES
         if self._written >= _WORTH_BYTES and self._running is None and not self._is_closing:
             self._written = 0
             self._running = asyncio.get_running_loop().create_task(self._run(), name="journal-checkpoint")
 
     async def close(self) -> None:
-        """Wait for the one that is under way, and make no other."""
+        """Wait for a running checkpoint and start no other one."""
         self._is_closing = True
         if self._running is not None:
             await asyncio.wait([self._running])
@@ -62,8 +62,9 @@ class Checkpoints:
         self._pool.shutdown(wait=True)
 
     async def _run(self) -> None:
-        """Most of it beside the commits; then, between two of them, the little that came meanwhile, so that the WAL
-        starts over. In one piece a commit would wait tens of milliseconds behind it.
+        """Copy most of the WAL beside the commits, then the remainder between two commits, so that the WAL restarts.
+
+        In one piece, a commit would wait tens of milliseconds for it.
         """
         try:
             self._files.check()

@@ -13,16 +13,16 @@ from gateway.log.journal.streams import EVENTS, stream_of
 
 
 class Bounds(Protocol):
-    """What is asked of the journal; see :class:`.journal.Journal`."""
+    """The part of the journal that cursors use; see :class:`.journal.Journal`."""
 
     def head(self, stream: str) -> int:
-        """Offset that the next record gets."""
+        """Return the offset that the next record gets."""
 
     def floor(self, stream: str) -> int:
-        """Offset of the first record kept."""
+        """Return the offset of the first record kept."""
 
     async def origin(self, stream: str, start: Start | Begins) -> int:
-        """Where a name begins that has no position."""
+        """Return where a cursor without a position begins in a stream."""
 
     async def flush(self) -> None:
         """Make all positions so far durable."""
@@ -35,7 +35,7 @@ class JournalCursors:
         self._journal = journal
         self._keeper = keeper
         self._expiry = expiry
-        #: Streams by cursor: those of which it commits.
+        #: Streams by cursor: those in which it commits.
         self._loaded: dict[str, set[str]] = {}
 
     async def load(
@@ -97,7 +97,7 @@ class JournalCursors:
 
 
 def _of(stream: str, start: Start | Begins) -> Start | Begins:
-    """Of beginnings by topic, those that are of a stream; where none is, its first record is the beginning."""
+    """Return the beginnings of the topics in a stream; "earliest" if it has none of the topics."""
     if isinstance(start, str):
         return start
     return {topic: begin for topic, begin in start.items() if stream_of(topic) == stream} or "earliest"

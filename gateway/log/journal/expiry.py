@@ -1,12 +1,12 @@
-"""What retention takes before a reader is done with it: reported when it goes, also while the reader does not read.
+"""Expiry: reports records that retention removes before a reader has passed them, when they are removed.
 
-An operator must hear of events that expire while a subscriber is down. So whenever retention passes the position of a
-reader that is known in this process, what is in between is reported, and the position moves behind it: what was
-reported is nothing that anybody has to remember. What the reader has in memory of it may still be delivered: the report
-is an upper bound, by a window at the most. After a crash it would not come again.
+An operator must learn of events that expire while a subscriber is down. So when retention passes the position of a
+reader that this process knows, the records in between are reported, and the position moves behind them; so no component
+has to remember what was reported. The reader may still deliver those that it has in memory: the report is an upper
+bound, by one window at most. After a crash they are not delivered.
 
-A reader that is not known here may be of a subscriber that is no more. Nothing is said of it until it comes back: then
-there is a gap between its position and the first record kept, and who reads reports it.
+A reader that this process does not know may belong to a removed subscriber. Nothing is reported for it until it reads
+again: then there is a gap between its position and the first record kept, which the reading reports.
 """
 
 from __future__ import annotations
@@ -19,33 +19,41 @@ from gateway.log import Gap, gaps
 from gateway.log.journal.positions import PositionKeeper
 from gateway.log.journal.rows import SegmentInfo
 
-#: The topic of records that went unseen, or whose row is damaged.
+#: The topic in reports of records that were removed unseen, or whose row is damaged.
 _UNKNOWN: Final = "unknown"
 
-#: Topics that are wanted; None: all.
+#: Topics that a reader wants; None for all.
 _Topics = frozenset[str] | None
 
 
 class Expiry:
-    """Knows whose positions retention may not pass in silence."""
+    """Knows the readers whose expired records are reported."""
 
     def __init__(self, keeper: PositionKeeper) -> None:
         self._keeper = keeper
         self._watched: dict[str, dict[str, _Topics]] = {}
 
     def watch(self, group: str, stream: str, topics: _Topics) -> None:
-        """Report what a reader misses of a stream from now on."""
+        """Report expired records of a reader after this call.
+
+        Args:
+            group: name of the reader.
+            stream: its name.
+            topics: topics that it wants; None for all.
+        """
         self._watched.setdefault(stream, {})[group] = topics
 
     def forget(self, group: str, stream: str) -> None:
-        """Report nothing more of a reader."""
+        """Stop reports for a reader in a stream."""
         self._watched.get(stream, {}).pop(group, None)
 
     def passed(self, stream: str, below: int, segments: Collection[SegmentInfo] | None = None) -> None:
-        """Retention took what was in front of ``below``: report it to those who are not done with it.
+        """Report records that retention removed, for each reader that had not passed them.
 
         Args:
-            segments: heads of what went now; None when that is not known.
+            stream: its name.
+            below: the first offset that is left.
+            segments: heads of the removed segments; None if they are not known.
         """
         losers: dict[tuple[int, _Topics], list[str]] = {}
         for group, topics in self._watched.get(stream, {}).items():
@@ -61,7 +69,7 @@ class Expiry:
 
 
 def _wanted(segments: Collection[SegmentInfo], position: int, topics: _Topics) -> Mapping[str, int]:
-    """Count by topic behind a position. Of the one segment that it stands in, the whole is counted: an upper bound."""
+    """Count records by topic from a position on. The segment with the position counts whole: an upper bound."""
     by_topic: Counter[str] = Counter()
     seen = min((info.base for info in segments), default=position)
     if seen > position:

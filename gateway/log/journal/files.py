@@ -63,7 +63,7 @@ def make_folder(folder: Path) -> None:
 def open_private(path: Path, flags: int = 0) -> int:
     """Open a file for reading and writing, created with mode 0600 if it is missing, and return its descriptor.
 
-    A file of ours with a wider mode, as older versions created it, is narrowed.
+    The mode of a file that belongs to this user is narrowed if it is wider: older versions created such files.
 
     Args:
         path: the file.
@@ -93,7 +93,7 @@ def make_database(path: Path) -> None:
 
 
 def narrow(file: int | Path) -> None:
-    """Take the rights of group and others from a regular file that belongs to the user of this process.
+    """Remove the rights of group and others from a regular file that belongs to the user of this process.
 
     Raises:
         OSError: there is no such file, or the file system has no modes.

@@ -1,4 +1,4 @@
-"""What the writer of a journal and those who follow it say to each other, in one process or over a socket."""
+"""The interface between the writer of a journal and its followers, in one process or over a socket."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Positions = Mapping[tuple[str, str], int]
 
 
 class WriterState(NamedTuple):
-    """How the writer is.
+    """The state of the writer.
 
     Args:
-        failure: why a commit would fail now, or why the newest one did; empty when it did not.
-        used_bytes: of the file, as last measured.
+        failure: why a commit would fail now, or why the newest one failed; empty if it succeeded.
+        used_bytes: used bytes of the file, as last measured.
     """
 
     failure: str = ""
@@ -26,14 +26,14 @@ class WriterState(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """The journal as its writer has it.
+    """The state of the journal at one moment.
 
     Args:
         bounds: floor and head of each stream.
-        positions: all durable ones.
-        state: how the writer is.
+        positions: all durable positions.
+        state: state of the writer.
         database: device and inode of the file that the writer has open.
-        known_ids: ids in the window of known ones.
+        known_ids: number of ids in the window of known ids.
     """
 
     bounds: Mapping[str, tuple[int, int]]
@@ -49,7 +49,7 @@ class Commit(NamedTuple):
     Args:
         stream: its name.
         base: offset of the first record.
-        length: how many they are.
+        length: number of records.
         appended_at: Unix seconds.
         records: their bytes, see :mod:`.batch_format`.
     """
@@ -62,35 +62,35 @@ class Commit(NamedTuple):
 
 
 class Follower(Protocol):
-    """Is told what the writer does, in its order. Must be quick and raise nothing."""
+    """Receives the changes that the writer makes, in their order. Must be quick and raise nothing."""
 
     def welcomed(self, snapshot: Snapshot) -> None:
-        """Take over the journal as it is now: when following begins, when the writer is another one, or too fast."""
+        """Replace the known state: following begins, the writer is a new one, or the follower was too slow."""
         ...
 
     def stored(self, commit: Commit) -> None:
-        """Take notice of records that have become durable."""
+        """Note records that have become durable."""
         ...
 
     def trimmed(self, gone: Trimmed) -> None:
-        """Take notice of records that retention took."""
+        """Note records that retention removed."""
         ...
 
     def state_changed(self, state: WriterState) -> None:
-        """Take notice of how the writer is now."""
+        """Note a new state of the writer."""
         ...
 
 
 class Writer(Protocol):
-    """The writer of a journal, as a reader's process reaches it."""
+    """The writer of a journal, as a process that reads it uses it."""
 
     @property
     def problem(self) -> str:
-        """Why the writer cannot be reached; empty when it can."""
+        """The reason why the writer cannot be reached; empty if it can."""
         ...
 
     async def start(self, follower: Follower) -> None:
-        """Reach the writer; the follower was welcomed when this returns.
+        """Connect to the writer; :meth:`Follower.welcomed` was called when this returns.
 
         Raises:
             GatewayError: see :mod:`gateway.errors`.
@@ -98,25 +98,25 @@ class Writer(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Store what waits, then close. May be called twice, or before :meth:`start`."""
+        """Store waiting records and positions, then close. May be called twice, or before :meth:`start`."""
         ...
 
     def append(self, records: bytes) -> asyncio.Future[Appended]:
-        """Store encoded records, all or none; done when they are durable, or failed with :class:`NotNow`.
+        """Store encoded records, all or none; the future is done when they are durable, or failed with :class:`NotNow`.
 
         Raises:
-            JournalUnavailable: they cannot even wait.
+            JournalUnavailable: they cannot be queued.
         """
         ...
 
     def note(self, positions: Positions) -> asyncio.Future[None]:
-        """Store positions, and whatever was given before them; done when they are durable, or failed likewise."""
+        """Store positions and everything queued before them; the future is as that of :meth:`append`."""
         ...
 
     async def sync(self) -> None:
-        """Return when the follower knows of everything that the writer had done before this call.
+        """Return when the follower knows all changes that the writer had made before this call.
 
         Raises:
-            JournalUnavailable: the writer cannot be asked.
+            JournalUnavailable: the writer cannot be reached.
         """
         ...

@@ -1,10 +1,10 @@
-"""Group commit: what one turn of the event loop brings shares one commit.
+"""Group commit: all appends of one turn of the event loop share one commit.
 
-The commit runs on the event loop, which does nothing else that anybody waits for: while it runs, the next batch gathers
-in the sockets. So there is one commit under way at most, and nothing to lock.
+The commit runs on the event loop, which has no other work to do: while it runs, the next batch collects in the sockets.
+So at most one commit runs at a time, and no lock is needed.
 
-Rejected: committing in a thread. Loop and thread take the interpreter lock from each other at each call of SQLite,
-which costs as much processor time as the commit itself.
+Rejected: committing in a thread. Loop and thread compete for the interpreter lock at each call of SQLite, which costs
+as much processor time as the commit itself.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gateway.log.journal.streams import EVENTS, stream_of
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 
-#: Room that must be free after a commit found none: some callbacks. Ten times more never comes in a small journal.
+#: Room that must be free after a commit found none: some callbacks. Ten times more is never free in a small journal.
 _TRIAL_BYTES: Final = 16 * 1024
 
 _Result = TypeVar("_Result")
@@ -39,14 +39,14 @@ _log = structlog.get_logger("gateway.journal")
 
 @dataclass(slots=True)
 class Batch:
-    """What shares one commit.
+    """The records and positions of one commit.
 
     Args:
         drafts: the records, by stream.
-        ids: of its vendor events.
-        appends: the future of each append, and what it is done with.
-        positions: to be stored.
-        notes: done when the positions are durable.
+        ids: ids of its vendor events.
+        appends: the future of each append, and its result.
+        positions: positions to be stored.
+        notes: futures that are done when the positions are durable.
         size: bytes of the records.
     """
 
@@ -59,15 +59,15 @@ class Batch:
 
 
 class GroupCommit:
-    """Gathers records and positions, drops repeats of vendor events, and commits the rest.
+    """Collects records and positions, drops repeats of vendor events, and commits the other records.
 
     Args:
         store: the writing connection.
-        enforcer: makes room in the file.
+        enforcer: frees room in the file.
         files: compared with their names before a commit.
         known: ids of the newest vendor events.
         clock: Unix seconds.
-        on_stored: called with each stream's records once they are durable, before those who wait for them go on.
+        on_stored: called with each stream's records when they are durable, before the futures of appends are done.
         on_settled: called after each commit, whether it succeeded or failed, with the bytes that were stored.
     """
 
@@ -92,7 +92,7 @@ class GroupCommit:
         self._loop = asyncio.get_running_loop()
         self._pending = Batch()
         self._is_due = False
-        #: Why the newest commit failed; empty when records could be stored since.
+        #: Why the newest commit failed; empty if records have been stored since.
         self.last_failure = ""
         self._may_pass = False
         self._failures = METRICS.counter("gateway_journal_failures")
@@ -101,14 +101,14 @@ class GroupCommit:
     # -- what comes in ------------------------------------------------------------------------------------------
 
     def append(self, records: bytes) -> asyncio.Future[Appended]:
-        """Put records into the next commit, all of them but repeats; the future is done when they are durable.
+        """Add records without repeats to the next commit; the future is done when they are durable.
 
-        An append of nothing confirms that the journal is still there.
+        An empty append confirms that the journal still exists.
 
         Raises:
-            ValueError: see :func:`gateway.log.journal.batch_format.scan`; none of them was put in.
+            ValueError: see :func:`gateway.log.journal.batch_format.scan`; no record was added.
         """
-        # All of it is looked at before any of it is put in.
+        # All records are checked before any record is added.
         placed = [(start, end, raw_id, *_place(topic)) for start, end, topic, raw_id in batch_format.scan(records)]
         batch, known, ids = self._pending, self._known, self._pending.ids
         repeated: list[int] = []
@@ -129,7 +129,7 @@ class GroupCommit:
         return future
 
     def note(self, positions: Positions) -> asyncio.Future[None]:
-        """Put positions into the next commit; the future is done when they are durable."""
+        """Add positions to the next commit; the future is done when they are durable."""
         future: asyncio.Future[None] = self._loop.create_future()
         self._pending.positions.update(positions)
         self._pending.notes.append(future)
@@ -137,29 +137,29 @@ class GroupCommit:
         return future
 
     def try_again(self) -> None:
-        """After a commit that failed for want of room or for a fault of the disk, look whether one would succeed now.
+        """Check whether a commit would succeed now, after one that failed because of missing room or a disk fault.
 
-        A gateway that is not ready gets no callbacks that would show it.
+        A gateway that is not ready receives no callbacks whose commits would show it.
 
         Raises:
-            GatewayError: it would fail, too.
+            GatewayError: a commit would still fail.
         """
         if self.last_failure and self._may_pass and self._enforcer.make_room(_TRIAL_BYTES):
             self._store.probe()
             self.last_failure = ""
 
     def commit(self) -> None:
-        """Commit what waits, now."""
+        """Commit waiting records and positions now."""
         self._is_due = False
         batch, self._pending = self._pending, Batch()
         if not batch.appends and not batch.notes:
             return
         try:
             commits = self._store_batch(batch)
-        except Exception as exc:  # whatever it is belongs to those who wait
+        except Exception as exc:  # any error is passed to the waiting futures
             self._failed(batch, exc)
             return
-        if batch.drafts:  # repeats and positions do not show that there is room for a record
+        if batch.drafts:  # repeats and positions do not prove that there is room for a record
             self.last_failure = ""
         self._known.update(batch.ids)
         for commit in commits:
@@ -171,7 +171,7 @@ class GroupCommit:
         self._on_settled(batch.size)
 
     def _commit_soon(self) -> None:
-        """Once per turn of the loop, so that all that was read in one turn shares a commit."""
+        """Schedule one commit for each turn of the loop, so that all records read in one turn share it."""
         if not self._is_due:
             self._is_due = True
             self._loop.call_soon(self.commit)
@@ -203,7 +203,7 @@ class GroupCommit:
         ]
 
     def _failed(self, batch: Batch, error: Exception) -> None:
-        if isinstance(error, JournalMoved):  # counted, logged and shown by who found it, until it is over
+        if isinstance(error, JournalMoved):  # OpenFiles counts, logs and shows it until it is over
             self._failures.labels("moved").inc()
         else:
             self.last_failure = str(error)
@@ -234,11 +234,11 @@ def _succeed(future: asyncio.Future[_Result], result: _Result) -> None:
 def _fail(future: asyncio.Future[_Result], error: NotNow) -> None:
     if not future.done():
         future.set_exception(error)
-        future.exception()  # one whose caller has gone is not worth a warning of asyncio
+        future.exception()  # marks it as retrieved: asyncio must not warn if its caller is gone
 
 
 def _not_now(error: Exception) -> JournalUnavailable:
-    """Whatever it was, nothing was stored: the sender is to try again, and the log has the rest."""
+    """Return the error for the sender: nothing was stored, and it should try again; the log line has the details."""
     answer = JournalUnavailable(str(error) or repr(error))
     answer.__cause__ = error
     return answer

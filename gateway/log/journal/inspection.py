@@ -1,16 +1,16 @@
-"""Looking at a journal that may be damaged. Never writes to what it looks at.
+"""Inspection of a journal that may be damaged. It never writes to the journal.
 
-SQLite checks none of its pages, and one page that is not sound makes it refuse every query that touches it. So the
-rows are read one by one by their keys, and where a query fails the next key that can be reached is searched for. Each
-row is then held against its checksum (:mod:`.batch_format`). Offsets within a stream have no gaps when all is well, so
-what is between two readable rows and was not trimmed is damage: its offsets are known even when its bytes are gone.
+SQLite does not verify its pages, and one damaged page makes it refuse every query that touches it. So the rows are read
+one by one by their keys, and if a query fails, the next reachable key is searched. Each row is then compared with its
+checksum (:mod:`.batch_format`). Offsets within an undamaged stream have no gaps, so offsets between two readable rows
+that were not trimmed are damage: they are known even if their bytes are gone.
 
-The write-ahead log is looked at, too: SQLite takes it up to the first frame with a wrong checksum and drops the rest
-without a word, which is right for a torn end and silent loss for a flipped bit in the middle (:mod:`.wal`).
+The write-ahead log is examined too: SQLite applies it up to the first frame with a wrong checksum and silently drops
+the remaining frames, which is right for a torn end and a silent loss for a flipped bit in the middle (:mod:`.wal`).
 
-Beside a running gateway :func:`inspect` reads stretch by stretch, each as of the newest commit: no checkpoint copies
-what is newer than the snapshot of anybody who reads, so one that is held for long makes the log grow. Within one,
-rows and floors are of the same commit, so that what retention takes meanwhile is no damage.
+Beside a running gateway, :func:`inspect` reads in sections, each as of the newest commit: a checkpoint copies nothing
+that is newer than the snapshot of a reader, so a snapshot that is held for long makes the log grow. Within one
+snapshot, rows and floors are of the same commit, so that records which retention removes meanwhile are no damage.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from gateway.log.journal.sqlite_errors import cannot_open
 from gateway.log.journal.store import FILE_NAME
 from gateway.log.journal.streams import EVENTS, MASK, SHIFT, stream_of
 
-#: Bytes that are read of one snapshot. At ten times more, on a slow disk, the log grows for seconds; ten times less
-#: gains nothing, as checkpoints are further apart.
+#: Bytes read of one snapshot. With ten times more, on a slow disk, the log grows for seconds; ten times less gains
+#: nothing, because checkpoints are further apart.
 _SNAPSHOT_BYTES: Final = 16 * 1024 * 1024
 _STREAMS: Final = "SELECT id, name, floor FROM stream ORDER BY id"
 
@@ -51,11 +51,11 @@ _Place = tuple[int, Row | None]
 
 
 def inspect(folder: Path, on_read: Callable[[int], object] | None = None) -> Report:
-    """Read everything once and say what can be read.
+    """Read everything once and return a report of it.
 
     Args:
-        folder: the journal's.
-        on_read: called with the bytes of each row that was read, so that somebody sees how far it is.
+        folder: folder of the journal.
+        on_read: called with the number of bytes of each row that was read, to show progress.
 
     Raises:
         Broken: there is no journal in the folder.
@@ -73,9 +73,9 @@ class Source:
     """One journal, opened for reading only.
 
     Args:
-        folder: the journal's.
-        is_live: its gateway may run, and is let go on. Of a damaged page that stands in the place of another, rows
-            between the two may then be named that a salvage still finds.
+        folder: folder of the journal.
+        is_live: its gateway may run, and is not disturbed. If a damaged page has the content of another page, the
+            report may then name rows between the two that a salvage still finds.
     """
 
     def __init__(self, folder: Path, *, is_live: bool = False) -> None:
@@ -88,7 +88,7 @@ class Source:
         self.report = Report()
         self.by_number: dict[int, StreamReport] = {}
         self._floors: dict[int, int] = {}  # as of the newest snapshot
-        self._met: list[tuple[int, int]] = []  # stretches of keys whose rows were handed out
+        self._met: list[tuple[int, int]] = []  # ranges of keys whose rows were handed out
         try:
             self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.DatabaseError as exc:
@@ -113,12 +113,12 @@ class Source:
         self._db.close()
 
     def rows(self) -> Iterator[Row]:
-        """Every row that is sound, in the order of streams and offsets; the report grows with them."""
+        """Yield every sound row, in the order of streams and offsets, and complete the report meanwhile."""
         expected: dict[int, int] = {number: stream.floor for number, stream in self.by_number.items()}
         previous = -1
         for (row_id, row), behind in _pairs(self._scan()):
             if row_id <= previous and (row is None or self._is_met(row_id) or _fault(row, "") is not None):
-                continue  # in no order, which the report says: it stands twice, or what its key was nobody knows
+                continue  # out of order, which the report states: it exists twice, or its true key is unknown
             previous = row_id
             number, base = row_id >> SHIFT, row_id & MASK
             following = behind[0] if behind is not None and behind[0] >> SHIFT == number else None
@@ -145,7 +145,7 @@ class Source:
         for number, stream in self.by_number.items():
             reached = max((p for (_, name), p in (self.report.cursors or {}).items() if name == stream.name), default=0)
             end = max(expected.get(number, stream.floor), self._floors.get(number, 0))
-            if reached > end:  # a reader has been further than what is left
+            if reached > end:  # a reader has been beyond the last record that is left
                 stream.damages.append(Damage(stream.name, end, reached - 1, "missing at the end"))
                 stream.head = reached
 
@@ -159,7 +159,7 @@ class Source:
         return any(first <= row_id < behind for first, behind in self._met)
 
     def _scan(self) -> Iterator[_Place]:
-        """Every row that can be reached, as they stand in the file; None for one of which only the key can be read."""
+        """Yield every reachable row in the order of the file; None as the row if only its key can be read."""
         at, before = 0, -1
         while True:
             try:
@@ -181,15 +181,15 @@ class Source:
             at = found + 1
 
     def _values(self, at: int) -> Iterator[tuple[Any, ...]]:
-        """The rows from a key on."""
+        """Yield the rows from a key on."""
         following: int | None = at
         while following is not None:
             following = yield from self._of_one_snapshot(following)
 
     def _of_one_snapshot(self, at: int) -> Generator[tuple[Any, ...], None, int | None]:
-        """The rows from a key on, and from where to go on; None at the end.
+        """Yield rows from a key on; return the key at which to continue, None at the end.
 
-        It is gone on only behind a row that begins where the one before it ends: then its key is no wrong one.
+        A snapshot ends only behind a row that begins where the previous one ends: its key is certainly right.
         """
         size, behind = 0, -1
         with closing(self._db.execute("SELECT * FROM segment WHERE id >= ? ORDER BY id", (at,))) as rows:
@@ -206,11 +206,11 @@ class Source:
         return int(key) + 1
 
     def _renew(self) -> None:
-        """Let go of the snapshot, and take the newest: what retention took meanwhile is no damage."""
+        """Replace the snapshot by the newest one: records that retention removed meanwhile are no damage."""
         if self._db.in_transaction:
             self._db.execute("COMMIT")
         self._db.execute("BEGIN")
-        with suppress(sqlite3.DatabaseError):  # told of when it was read first
+        with suppress(sqlite3.DatabaseError):  # reported when it was read first
             for number, name, floor in self._db.execute(_STREAMS):
                 self._floors[number] = floor
                 if number not in self.by_number:
@@ -221,7 +221,7 @@ class Source:
         self.report.streams.append(stream)
 
     def _key_behind(self, at: int) -> int | None:
-        """The next key that can be reached from a place where a page cannot be read."""
+        """Return the next reachable key behind a page that cannot be read; None if there is none."""
         try:
             return self._next_key(at)
         except sqlite3.DatabaseError:
@@ -231,7 +231,7 @@ class Source:
         return found
 
     def _note_lost_end(self, at: int) -> None:
-        """Damage up to the end of a stream: nothing behind it tells how many records there were."""
+        """Report damage up to the end of a stream: no row behind it shows how many records there were."""
         stream = self.by_number.get(at >> SHIFT)
         where = f"{stream.name} from offset {at & MASK} on" if stream is not None else "the table of records"
         self.report.problems.append(f"{where}: the pages cannot be read, and how many records they held is not known")
@@ -241,7 +241,7 @@ class Source:
         return int(row[0]) if row is not None else None
 
     def _behind_damage(self, at: int) -> int | None:
-        """The first key behind pages that cannot be read: steps that double, then halves back to the edge."""
+        """Return the first key behind pages that cannot be read, by doubling steps and then bisection."""
         failing, step = at, 1
         while True:
             probe = at + step
@@ -270,7 +270,7 @@ class Source:
         return Row(*values) if values is not None else None
 
     def _unnamed(self, number: int, base: int, row: Row | None) -> StreamReport:
-        """A stream whose name is lost: its records tell whether it was an internal one."""
+        """Return a report for a stream whose name is lost; its records show whether it was an internal one."""
         topic = _only_topic(row)
         name = stream_of(topic) if topic is not None else EVENTS
         if any(stream.name == name for stream in self.by_number.values()):
@@ -297,25 +297,25 @@ class Source:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    """Read-only, so that not even a checkpoint touches the file; a lone file on a read-only disk will do, too."""
+    """Open a journal read-only, so that not even a checkpoint changes it; also a single file on a read-only disk."""
     for is_immutable in (False, True):
         db = sqlite3.connect(files.uri(path, "ro", is_immutable=is_immutable), uri=True, isolation_level=None)
         try:
-            # Else a file that is shorter than its header says is refused as a whole. Nothing is written: mode=ro.
+            # Otherwise SQLite refuses a file that is shorter than its header says. Nothing is written: mode=ro.
             db.execute("PRAGMA writable_schema=1")
             db.execute("PRAGMA schema_version").fetchone()
         except sqlite3.OperationalError as exc:
             db.close()
             error = exc
         except sqlite3.DatabaseError:
-            return db  # damaged: the caller finds out how much
+            return db  # damaged: the caller examines how much
         else:
             return db
     raise cannot_open(error, path)
 
 
 def _pairs(rows: Iterator[_Place]) -> Iterator[tuple[_Place, _Place | None]]:
-    """Each with the one behind it; None behind the last one."""
+    """Yield each row with the next one; None as the next of the last row."""
     row = next(rows, None)
     while row is not None:
         following = next(rows, None)
@@ -324,7 +324,7 @@ def _pairs(rows: Iterator[_Place]) -> Iterator[tuple[_Place, _Place | None]]:
 
 
 def _end(row: Row | None, row_id: int, following: int | None, *, is_sound: bool) -> int:
-    """Offset behind a row. Of a damaged one its own count is not to be believed: the next row's key says it."""
+    """Return the offset behind a row. The count of a damaged row is not trusted: the next row's key decides."""
     base = row_id & MASK
     if row is not None and is_sound:
         return base + row.records_count
@@ -336,7 +336,7 @@ def _end(row: Row | None, row_id: int, following: int | None, *, is_sound: bool)
 
 
 def _fault(row: Row, stream: str) -> str | None:
-    """What is wrong with a row that could be read; None when it is what was written."""
+    """Return what is wrong with a readable row; None if it is as it was written."""
     if decoded(row, stream) is not None:
         return None
     try:

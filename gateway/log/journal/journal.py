@@ -1,4 +1,4 @@
-"""The journal as its readers see it: appends, readers and their positions. Its writer is behind :mod:`.following`."""
+"""The journal for its readers: appends, readers and their positions. :mod:`.following` is the way to its writer."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _T = TypeVar("_T")
 
 
 class Journal:
-    """The embedded :class:`gateway.log.EventLog`. Reads the file by itself; what changes it is asked of the writer.
+    """The embedded :class:`gateway.log.EventLog`. It reads the file itself and asks the writer for changes.
 
     Args:
-        folder: where the file is.
-        retention: what is kept, where the writer is to be a part of this journal.
-        writer: of another process; None makes one here.
-        known_ids: of the writer that is made here, see :class:`.JournalWriter`.
-        clock: likewise, Unix seconds.
+        folder: folder of the file.
+        retention: limits of the writer that is created here; not needed with ``writer``.
+        writer: the writer in another process; None creates one here.
+        known_ids: for the writer that is created here, see :class:`.JournalWriter`.
+        clock: for the writer that is created here, Unix seconds.
         on_replaced: called when the writer's file is another one than before, or has lost records that were read:
-            nothing that this journal knows is right then.
+            everything that this journal knows is wrong then.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Journal:
     # -- life ---------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Reach the writer and open the file. Starting an open journal does nothing.
+        """Connect to the writer and open the file. Does nothing if the journal is open.
 
         Raises:
             JournalInUse, JournalDamaged, JournalUnavailable: see :mod:`gateway.errors`.
@@ -91,7 +91,7 @@ class Journal:
         self._is_open = True
 
     async def stop(self) -> None:
-        """Store what waits, then close. May be called twice, or before :meth:`start`."""
+        """Store waiting positions, then close. May be called twice, or before :meth:`start`."""
         if not self._is_open:
             return
         self._is_open = False
@@ -101,7 +101,7 @@ class Journal:
         await self._release()
 
     async def _release(self) -> None:
-        """Close the file, then the writer: its connection is the last one, and folds the WAL into the file."""
+        """Close the file, then the writer: its connection is the last one, and copies the WAL into the file."""
         self._read_pool.shutdown(wait=True)
         if self._read_store is not None:
             store, self._read_store = self._read_store, None
@@ -155,11 +155,11 @@ class Journal:
     # -- appending ----------------------------------------------------------------------------------------------
 
     async def append(self, entries: Sequence[Entry]) -> Appended:
-        """See :meth:`gateway.log.EventLog.append`. A caller that is cancelled may or may not have stored."""
+        """See :meth:`gateway.log.EventLog.append`. If the caller is cancelled, the entries may be stored or not."""
         return await self.append_soon(entries)
 
     def append_soon(self, entries: Sequence[Entry]) -> asyncio.Future[Appended]:
-        """As :meth:`append`, for callers that want the future itself.
+        """Do the same as :meth:`append`, for callers that need the future.
 
         Raises:
             ValueError: an id is not 32 hex digits, or a text is not Unicode.
@@ -172,7 +172,7 @@ class Journal:
             raise JournalUnavailable("the journal is closed: the gateway is stopping")
 
     async def flush(self) -> None:
-        """Make all appends and positions so far durable; after :meth:`stop` they are."""
+        """Make all appends and positions so far durable; after :meth:`stop` they are durable."""
         if self._is_open:
             await self._keeper.flush()
 
@@ -186,7 +186,7 @@ class Journal:
     async def join(
         self, group: str, topics: Collection[str], *, on_assigned: OnAssigned, on_revoked: OnRevoked
     ) -> JoinedReader:
-        """See :meth:`gateway.log.EventLog.join`: all that is asked for is assigned, and stays so."""
+        """See :meth:`gateway.log.EventLog.join`: all streams of the topics are assigned and never revoked."""
         reader = JoinedReader(self, on_assigned)
         reader.subscribe(topics)
         await reader.assign()
@@ -200,7 +200,7 @@ class Journal:
         start: Start = "latest",
         positions: Mapping[str, int] | None = None,
     ) -> JournalReader:
-        """See :meth:`gateway.log.EventLog.browse`. No topics at all means every vendor event."""
+        """See :meth:`gateway.log.EventLog.browse`. An empty collection of topics means all vendor events."""
         streams, wanted = _wanted(topics)
         if positions is None:
             positions = {stream: self._beginning(stream, start) for stream in streams}
@@ -216,10 +216,10 @@ class Journal:
         }
 
     async def origin(self, stream: str, start: Start | Begins) -> int:
-        """Return where a name begins that has no position in a stream."""
+        """Return where a cursor without a position begins in a stream."""
         if not isinstance(start, str):
             return await self.offset_at(stream, min(begin.since for begin in start.values()))
-        if start == "latest":  # what was answered before this call is not from now on
+        if start == "latest":  # events that were answered before this call are before the beginning
             await self.sync()
         return self._beginning(stream, start)
 
@@ -228,44 +228,44 @@ class Journal:
 
     @property
     def last_failure(self) -> str:
-        """Why a commit would fail now, or why the newest one did; empty when it did not."""
+        """The reason why a commit would fail now, or why the newest one failed; empty if it succeeded."""
         return (self.writer.problem or self._state.failure) if self._is_open else ""
 
     @property
     def is_open(self) -> bool:
-        """Between a successful :meth:`start` and :meth:`stop`."""
+        """Whether a :meth:`start` succeeded and no :meth:`stop` followed."""
         return self._is_open
 
     def head(self, stream: str) -> int:
-        """Offset that the next record gets."""
+        """Return the offset that the next record gets."""
         return self._bounds.get(stream, (0, 0))[1]
 
     def floor(self, stream: str) -> int:
-        """Offset of the first record kept, as far as the writer has reported; the file may be ahead of it."""
+        """Return the offset of the first record kept, as reported by the writer; the file may be ahead of it."""
         return self._bounds.get(stream, (0, 0))[0]
 
     def streams(self) -> list[str]:
-        """Names of all streams."""
+        """Return the names of all streams."""
         return list(self._bounds)
 
     def cache(self, stream: str) -> StreamCache | None:
-        """The newest records in memory, if anyone reads this stream."""
+        """Return the cache of the newest records; None if no reader reads this stream."""
         return self._caches.get(stream)
 
     def wake(self, stream: str) -> None:
-        """Let readers look again."""
+        """Wake the readers of a stream."""
         for reader in self._listeners.get(stream, ()):
             reader.wake()
 
     def read_file(self, stream: str, position: int, max_bytes: int) -> asyncio.Future[list[Segment]]:
-        """Segments from the file; see :meth:`gateway.log.journal.store.Store.read`."""
+        """Return segments from the file; see :meth:`gateway.log.journal.store.Store.read`."""
         return self._in_read_pool(partial(self._read, stream, position, max_bytes, self.head(stream)))
 
     async def sync(self) -> None:
-        """Return when all that the writer did by now is known here: :meth:`floor` is where the file has it.
+        """Return when all changes that the writer made before this call are known: :meth:`floor` is that of the file.
 
         Raises:
-            JournalUnavailable: the journal is closed, or its writer away.
+            JournalUnavailable: the journal is closed, or its writer is unavailable.
         """
         self._check_open()
         await self.writer.sync()
@@ -277,7 +277,12 @@ class Journal:
         return store.read(stream, position, max_bytes, head)
 
     async def offset_at(self, stream: str, unix_s: float) -> int:
-        """Offset of the first record appended at or after a time."""
+        """Return the offset of the first record appended at or after a time.
+
+        Args:
+            stream: its name.
+            unix_s: Unix seconds.
+        """
 
         def look() -> int:
             self._reading.refresh()
@@ -286,7 +291,13 @@ class Journal:
         return await self._in_read_pool(look)
 
     async def heads(self, stream: str, first: int, below: int) -> list[tuple[int, Mapping[str, int]]]:
-        """Return the offset behind each commit that overlaps a range, and its records by topic; without their bytes."""
+        """Return the offset behind each commit that overlaps a range, and its number of records by topic.
+
+        Args:
+            stream: its name.
+            first: the first offset of the range.
+            below: the offset behind the range.
+        """
 
         def look() -> list[tuple[int, Mapping[str, int]]]:
             self._reading.refresh()
@@ -306,7 +317,7 @@ class Journal:
         self._caches.setdefault(stream, StreamCache(self.head(stream)))
 
     def forget(self, reader: JournalReader) -> None:
-        """A reader was closed."""
+        """Forget a reader that was closed."""
         for stream in reader.streams:
             others = self._listeners[stream]
             others.discard(reader)
@@ -319,11 +330,17 @@ class Journal:
     # -- positions ----------------------------------------------------------------------------------------------
 
     def note_cursor(self, group: str, stream: str, position: int) -> None:
-        """Remember a position; it is stored within a quarter of a second."""
+        """Store a position within a quarter of a second.
+
+        Args:
+            group: name of the reader.
+            stream: its name.
+            position: everything below this offset is done.
+        """
         self._keeper.note(group, stream, position)
 
     def positions(self) -> Mapping[tuple[str, str], int]:
-        """All positions by (group, stream), durable or about to be."""
+        """Return all positions by (group, stream), durable or about to be."""
         return self._keeper.positions
 
     @property
@@ -333,6 +350,6 @@ class Journal:
 
 
 def _wanted(topics: Collection[str]) -> tuple[list[str], frozenset[str] | None]:
-    """The streams that topics are in, and which topics are wanted; None: all that is in them."""
+    """Return the streams that contain the topics, and the topics to select in them; None for all."""
     streams = sorted({stream_of(topic) for topic in topics} or {EVENTS})
     return streams, frozenset(topics) if topics and EVENTS in streams else None

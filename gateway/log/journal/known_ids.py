@@ -1,7 +1,7 @@
 """The window of known event ids: a repeat of one of them is answered without being stored again.
 
-Two generations: new ids go to the young one; when it is full it becomes the old one and the old one goes. So the
-window holds between ``size`` and twice ``size`` ids, at about 90 bytes each, with no bookkeeping per id.
+Two generations: new ids are added to the young one; when it is full, it replaces the old one. So the window has
+between ``size`` and twice ``size`` ids, of about 90 bytes each, and needs no bookkeeping for single ids.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class KnownIds:
         return len(self._young) + len(self._old)
 
     def update(self, event_ids: Iterable[bytes]) -> None:
-        """Remember ids, oldest first."""
+        """Add ids, oldest first."""
         if not self.size:
             return
         for event_id in event_ids:

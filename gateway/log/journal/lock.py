@@ -1,4 +1,4 @@
-"""One process per journal folder, held by ``flock``: the kernel lets go of it when the process dies."""
+"""One process for each journal folder, by ``flock``: the kernel releases the lock when the process dies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.log.journal.sqlite_errors import ACCESS
 
 
 class FolderLock:
-    """An exclusive lock on a folder, by a file ``lock`` in it that names the holder."""
+    """An exclusive lock on a folder, by a file ``lock`` in it that has the process id of the holder."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "lock"
@@ -21,11 +21,11 @@ class FolderLock:
         self.fd = -1
 
     def acquire(self) -> None:
-        """Take the lock, creating the folder if needed.
+        """Acquire the lock; create the folder if it is missing.
 
         Raises:
             JournalInUse: another process has it.
-            JournalUnavailable: the folder cannot be made or written.
+            JournalUnavailable: the folder cannot be created or written.
         """
         try:
             files.make_folder(self.path.parent)
@@ -42,12 +42,12 @@ class FolderLock:
                 "stop that one, or give this one a journal.dir of its own"
             ) from exc
         self.fd = fd
-        with suppress(OSError):  # a full disk: the lock is held all the same, and only its holder has no name
+        with suppress(OSError):  # a full disk: the lock is held, but the file does not name its holder
             os.ftruncate(fd, 0)
             os.write(fd, f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
-        """Give the lock back. May be called twice, or before :meth:`acquire`."""
+        """Release the lock. May be called twice, or before :meth:`acquire`."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

@@ -1,19 +1,19 @@
 """The open files of a journal, compared with the names that the next start will open.
 
-An open descriptor outlives its name. After ``rm -rf`` of the folder, or when another folder takes its place, SQLite
+An open descriptor outlives its name. After ``rm -rf`` of the folder, or when another folder replaces it, SQLite
 commits into files that no start will ever find, without an error. So the journal compares device, inode and size of
-what is open with what the names lead to:
+the open files with those of the files that have their names:
 
-* before a commit and before a checkpoint, when the newest comparison is older than :data:`CHECK_INTERVAL_S`, and always
-  after one that failed;
-* every second by itself, for the readiness of an idle gateway.
+* before a commit and before a checkpoint, if the newest comparison is older than :data:`CHECK_INTERVAL_S`, and always
+  after a comparison that failed;
+* every second, for the readiness of an idle gateway.
 
-A file that shrank was cut off by somebody else: SQLite never shortens the database (nothing is vacuumed) or the log
-(no checkpoint truncates it). A log that was cut off and has grown since has a hole, which ``SEEK_HOLE`` finds where the
-file system knows of holes. A file that was overwritten in place shows in those bytes of its header that never change.
+A file that shrank was truncated by another program: SQLite never shortens the database (nothing is vacuumed) or the log
+(no checkpoint truncates it). A log that was truncated and has grown since has a hole, which ``SEEK_HOLE`` finds where
+the file system reports holes. A file that was overwritten in place has other bytes in the constant part of its header.
 
-The ``-shm`` file is left out: it holds nothing that the next start does not make again. So are modes: they keep nothing
-from being stored here, and a start that they stop says so.
+The ``-shm`` file is not compared: the next start creates its contents again. Modes are not compared either: they do
+not prevent storing here, and a start that they prevent reports it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ import structlog
 from gateway.errors import GatewayError, JournalUnavailable
 from gateway.telemetry.metrics import METRICS
 
-#: Between two comparisons while commits follow each other. A comparison costs about 20 µs; at a tenth, busy threads
-#: hand the interpreter lock over 600 times a second for it; at ten times more a second's callbacks can be lost.
+#: Between two comparisons while commits follow each other. A comparison costs about 20 µs; with a tenth, busy threads
+#: pass the interpreter lock 600 times a second for it; with ten times more, the callbacks of a second can be lost.
 CHECK_INTERVAL_S: Final = 0.1
 _FIXED_HEADER_BYTES: Final = 24
 _WAL_HEADER_BYTES: Final = 32
@@ -51,10 +51,10 @@ class OpenFile:
     """One open file.
 
     Args:
-        path: its name, absolute.
-        fd: a descriptor of it, kept open as long as SQLite has it open.
+        path: its absolute name.
+        fd: a descriptor of it, open as long as SQLite has the file open.
         identity: device and inode.
-        size: bytes, as of the newest comparison.
+        size: bytes at the newest comparison.
     """
 
     path: Path
@@ -66,14 +66,18 @@ class OpenFile:
     def of(cls, path: Path, fd: int) -> OpenFile:
         """Return the description of a file that was just opened.
 
-        Its identity is what the name leads to: a file system that numbers a name and an open file differently, as
-        some network ones do, is compared with itself.
+        Its identity is that of the name: some network file systems number a name and an open file differently, so names
+        are compared with names.
+
+        Args:
+            path: its name.
+            fd: a descriptor of it.
         """
         found = os.stat(path)
         return cls(path.absolute(), fd, (found.st_dev, found.st_ino), found.st_size)
 
     def problem(self) -> str:
-        """Return how the name and the open file differ; empty when they do not."""
+        """Return how the name and the open file differ; empty if they do not."""
         try:
             found = os.stat(self.path)
         except OSError as exc:
@@ -83,7 +87,7 @@ class OpenFile:
         return ""
 
     def cut(self) -> str:
-        """Return by how much the file has shrunk since the newest comparison; empty when it has not."""
+        """Return by how much the file has shrunk since the newest comparison; empty if it has not."""
         size = os.fstat(self.fd).st_size
         if size < self.size:
             return f"{self.path} was cut from {self.size} to {size} bytes"
@@ -95,19 +99,19 @@ class OpenFiles:
     """Compares the files of one open journal with their names.
 
     Args:
-        database: the database file, opened by SQLite already, with its log.
+        database: the database file; SQLite has already opened it and its log.
         lock: the lock file.
         lock_fd: the descriptor that holds the lock.
-        fold: copies the commits of the log into the database; returns whether all of them are there.
+        fold: copies the commits of the log into the database; returns whether all of them were copied.
 
     Raises:
-        JournalUnavailable: a file cannot be opened once more.
+        JournalUnavailable: a file cannot be opened a second time.
     """
 
     def __init__(self, database: Path, lock: Path, lock_fd: int, *, fold: Callable[[], bool]) -> None:
-        #: What is wrong and what to do; empty when the names lead to the open files.
+        #: What is wrong and what to do; empty if the names are those of the open files.
         self.problem = ""
-        #: The bytes of an open file were changed by somebody else: nothing may be copied from the log any more.
+        #: Whether another program changed the bytes of an open file: then nothing may be copied from the log.
         self.is_damaged = False
         self._is_folded = False
         self._fold = fold
@@ -121,17 +125,17 @@ class OpenFiles:
             raise
         self._lock = OpenFile.of(lock, lock_fd)
         self._header = self._fixed_header()
-        self._is_wal_whole = not self._has_hole()  # else a power cut left it so, which recovery passes over
+        self._is_wal_whole = not self._has_hole()  # otherwise a power cut caused the hole, which recovery ignores
 
     def close(self) -> None:
-        """Close the descriptors. Only after SQLite closed the file: closing one drops the locks of this process."""
+        """Close the descriptors. Call it after SQLite closed the file: closing one drops the locks of this process."""
         for file in (self._database, self._wal):
             if file.fd >= 0:
                 os.close(file.fd)
                 file.fd = -1
 
     def check_due(self) -> None:
-        """As :meth:`check`, when it is due.
+        """Call :meth:`check` if it is due.
 
         Raises:
             JournalMoved: see :meth:`check`.
@@ -140,14 +144,14 @@ class OpenFiles:
             self.check()
 
     def committed(self) -> None:
-        """Note how far the log reaches after a commit: what is cut off from now on is missed."""
+        """Note the size of the log after a commit: a later truncation below it is noticed."""
         self._wal.size = os.fstat(self._wal.fd).st_size
 
     def check(self) -> None:
         """Compare now.
 
         Raises:
-            JournalMoved: the next start would not find what is stored now. The first time, a line in the log says so.
+            JournalMoved: the next start would not find what is stored now. The first time, a log line reports it.
         """
         self._checked_at = time.monotonic()
         try:
@@ -164,7 +168,7 @@ class OpenFiles:
             raise JournalMoved(self.problem)
 
     def _different(self) -> tuple[str, str]:
-        """Return what is wrong and what to do; empty texts when all is well."""
+        """Return what is wrong and what to do; empty texts if nothing is wrong."""
         what = self._damage()
         self.is_damaged = self.is_damaged or bool(what)
         if self.is_damaged:
@@ -184,7 +188,7 @@ class OpenFiles:
         return "", ""
 
     def _damage(self) -> str:
-        """Return what somebody else did to the bytes of the open files."""
+        """Return how another program changed the bytes of the open files; empty if none did."""
         what = self._database.cut() or self._wal.cut()
         if what:
             return what
@@ -197,10 +201,10 @@ class OpenFiles:
         return ""
 
     def _has_hole(self) -> bool:
-        """Return whether the log has a hole; False where the file system does not know."""
+        """Return whether the log has a hole; False if the file system does not report holes."""
         try:
             return os.lseek(self._wal.fd, 0, os.SEEK_HOLE) < self._wal.size
-        except OSError:  # an empty file, too, has none to look for
+        except OSError:  # raised for an empty file too
             return False
 
     def _fixed_header(self) -> bytes:
@@ -208,7 +212,7 @@ class OpenFiles:
         return os.pread(self._database.fd, _FIXED_HEADER_BYTES, 0)
 
     def _folded(self) -> str:
-        """Save the commits of a log that lost its name, and return what to do."""
+        """Save the commits of a log whose name is gone, and return what to do."""
         if not self._is_folded:
             with suppress(GatewayError):
                 self._is_folded = self._fold()
@@ -217,7 +221,7 @@ class OpenFiles:
         return self._rescue()
 
     def _rescue(self) -> str:
-        """Return how to save what the open files hold, for as long as this process has them open."""
+        """Return how to save the contents of the open files while this process has them open."""
         descriptors = f"/proc/{os.getpid()}/fd"
         return (
             "do not stop the gateway yet, its open files hold what was answered with success. Put the folder back and "

@@ -1,4 +1,4 @@
-"""Positions of readers on their way to the writer: gathered for a while, kept until they are durable."""
+"""Positions of readers on their way to the writer: collected for a short time, kept until they are durable."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Final
 from gateway.errors import JournalUnavailable, NotNow
 from gateway.log.journal.following import Positions, Writer
 
-#: A crash repeats what was done in this time; ten times less doubles the commits of an idle gateway.
+#: A crash repeats the deliveries of this time; ten times less doubles the commits of an idle gateway.
 _INTERVAL_S: Final = 0.25
-#: Likewise, for the cursors of subscribers: there may be hundreds, and each is a row.
+#: The same for the cursors of subscribers: there may be hundreds, and each is a row.
 _LATER_S: Final = 1.0
 
 
 class PositionKeeper:
-    """Gives positions to a writer.
+    """Collects positions and passes them to a writer.
 
     Args:
-        writer: stores them; may be away for a while.
+        writer: stores them; may be unavailable for a while.
     """
 
     def __init__(self, writer: Writer) -> None:
@@ -36,22 +36,34 @@ class PositionKeeper:
 
     @property
     def positions(self) -> Positions:
-        """All positions by (group, stream), durable or about to be."""
+        """Positions by (group, stream), durable or about to be."""
         return self._positions
 
     def welcomed(self, durable: Positions) -> None:
-        """Take over what the writer has; what is known here is newer."""
+        """Add the positions that the writer has; those known here are newer and stay."""
         self._positions = {**durable, **self._positions}
 
     def note(self, group: str, stream: str, position: int) -> None:
-        """Store a position soon."""
+        """Store a position within a quarter of a second.
+
+        Args:
+            group: name of the reader.
+            stream: its name.
+            position: everything below this offset is done.
+        """
         self._positions[group, stream] = position
         if not self._is_abandoned:
             self._unsaved[group, stream] = position
             self._save_soon()
 
     def note_later(self, group: str, stream: str, position: int) -> None:
-        """Store a position within about a second, with those of others."""
+        """Store a position within about a second, together with those of other readers.
+
+        Args:
+            group: name of the reader.
+            stream: its name.
+            position: everything below this offset is done.
+        """
         self._positions[group, stream] = position
         if self._is_abandoned:
             return
@@ -64,7 +76,7 @@ class PositionKeeper:
         self._save()
 
     def abandon(self) -> None:
-        """Store nothing any more, nor what is on its way to a writer that has not answered: its file is another one."""
+        """Store nothing from now on, and fail stores in progress: the writer's file is another one."""
         self._is_abandoned = True
         self._unsaved.clear()
         self._later.clear()
@@ -73,15 +85,15 @@ class PositionKeeper:
                 saved.set_exception(_abandoned())
 
     async def flush(self) -> None:
-        """Store what is here, and whatever the writer was given before; returns when it is durable.
+        """Store all positions, and everything that the writer received before; return when it is durable.
 
         Raises:
-            NotNow: it is not; it is tried again by itself.
+            NotNow: it is not durable; the keeper tries again.
         """
         await self._save()
 
     async def close(self) -> None:
-        """Store what is here if the writer takes it, and nothing any more."""
+        """Store all positions if the writer accepts them, and nothing afterwards."""
         self._is_closed = True
         for timer in (self._timer, self._later_timer):
             if timer is not None:
@@ -118,7 +130,7 @@ class PositionKeeper:
         self._saving.discard(saved)
         if self._is_abandoned or (not saved.cancelled() and saved.exception() is None):
             return
-        # As they are now: newer ones may have been stored since, and must not go back.
+        # With their present values: newer ones may have been stored since, and must not be overwritten.
         self._unsaved.update((place, self._positions[place]) for place in positions)
         if self._unsaved:
             self._save_soon()

@@ -14,16 +14,26 @@ from gateway.log.journal.streams import stream_of
 
 
 class Source(Streams, Protocol):
-    """The journal, as readers know it; see :class:`.journal.Journal`."""
+    """The part of the journal that readers use; see :class:`.journal.Journal`."""
 
     def listen(self, reader: JournalReader, stream: str) -> None:
-        """Wake a reader when the stream grows."""
+        """Wake a reader when a stream grows.
+
+        Args:
+            reader: its :meth:`JournalReader.wake` is called.
+            stream: name of the stream.
+        """
 
     def forget(self, reader: JournalReader) -> None:
-        """A reader was closed."""
+        """Forget a reader that was closed."""
 
     async def offset_at(self, stream: str, unix_s: float) -> int:
-        """Offset of the first record appended at or after a time."""
+        """Return the offset of the first record appended at or after a time.
+
+        Args:
+            stream: its name.
+            unix_s: Unix seconds.
+        """
 
 
 @dataclass(slots=True)
@@ -35,7 +45,7 @@ class _Line:
 
 
 class _Found(NamedTuple):
-    """What a look into one stream found that is to be handed out, and the offset behind it."""
+    """Records and gaps of one stream that are to be handed out, and the offset behind them."""
 
     line: _Line
     records: Sequence[Record]
@@ -47,8 +57,9 @@ class JournalReader:
     """Implements :class:`gateway.log.LogReader` on streams of the journal.
 
     Args:
-        positions: offsets of the next records to look at, by stream.
-        topics: records of other topics are passed over; None reads all.
+        journal: to read.
+        positions: the offset at which reading begins, by stream.
+        topics: records of other topics are skipped; None reads all.
     """
 
     def __init__(self, journal: Source, positions: Mapping[str, int], topics: frozenset[str] | None = None) -> None:
@@ -62,24 +73,29 @@ class JournalReader:
             self.begin(stream, position)
 
     def begin(self, stream: str, position: int) -> None:
-        """Read one more stream."""
+        """Start reading a stream.
+
+        Args:
+            stream: its name.
+            position: offset of the first record to read.
+        """
         self._lines[stream] = _Line(Scan(self._journal, stream, position))
         self._journal.listen(self, stream)
         self.wake()
 
     @property
     def streams(self) -> Set[str]:
-        """Names of those it reads."""
+        """Names of the streams that it reads."""
         return self._lines.keys()
 
     @property
     def position(self) -> int:
-        """Offset of the next record to look at; of a reader of one stream."""
+        """Offset of the next record to read; only for a reader of one stream."""
         (line,) = self._lines.values()
         return line.scan.position
 
     def wake(self) -> None:
-        """Look again: a stream has grown. Never blocks."""
+        """Make a waiting fetch look again: a stream has grown. Never blocks."""
         self._is_woken = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -98,12 +114,12 @@ class JournalReader:
                 raise Transient(str(exc)) from exc
             if found or found.gaps or (left_s := deadline - now()) <= 0:
                 return found
-            # Whoever wakes it while it looks is not missed.
+            # A wake during the look is not missed.
             if not self._is_woken and not await self._woken(left_s):
                 return found
 
     async def _woken(self, seconds: float) -> bool:
-        """Wait until a stream grows; returns False when none did."""
+        """Wait until a stream grows; return False if none did in time."""
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(seconds):
@@ -113,9 +129,9 @@ class JournalReader:
         return True
 
     async def _look(self, limit: int) -> Batch:
-        """Look into each stream in turn until ``limit`` records are found that are wanted, or all heads are reached.
+        """Look into each stream in turn until ``limit`` wanted records are found, or all heads are reached.
 
-        Nothing that is handed out is passed before all is found: a caller that gives up loses nothing.
+        Positions move only after all streams were read: a caller that is cancelled loses nothing.
         """
         records: list[Record] = []
         gaps: list[Gap] = []
@@ -137,7 +153,7 @@ class JournalReader:
         return Batch(records, gaps, {stream: line.scan.position for stream, line in self._lines.items()})
 
     async def _look_into(self, line: _Line, limit: int) -> _Found | None:
-        """Return what comes next in a stream, behind what is missing; None when there is nothing up to its head."""
+        """Return the next wanted records of a stream and the gaps before them; None if its head is reached."""
         gaps: list[Gap] = []
         position = line.scan.position
         while position < self._journal.head(line.scan.stream):
@@ -168,7 +184,7 @@ class JournalReader:
         self.wake()
 
     async def seek(self, partition: str, offset: int) -> None:
-        """See :meth:`gateway.log.LogReader.seek`. Clamped to what is kept."""
+        """See :meth:`gateway.log.LogReader.seek`. The offset is limited to the range of kept records."""
         line = self._lines[partition]
         floor, head = self._journal.floor(partition), self._journal.head(partition)
         line.scan = Scan(self._journal, partition, min(max(offset, floor), head))
@@ -188,7 +204,7 @@ class JournalReader:
         return {stream: line.scan.position for stream, line in self._lines.items()}
 
     def incarnations(self) -> Mapping[str, str]:
-        """See :meth:`gateway.log.LogReader.incarnations`. A stream of the journal is never made again."""
+        """See :meth:`gateway.log.LogReader.incarnations`. A stream of the journal is never created a second time."""
         return {}
 
     async def close(self) -> None:
@@ -199,7 +215,7 @@ class JournalReader:
 
 
 class JoinedReader(JournalReader):
-    """Implements :class:`gateway.log.AssignedReader`: all streams are this process's, and none is ever taken away."""
+    """Implements :class:`gateway.log.AssignedReader`: this process has all streams, and none is ever revoked."""
 
     def __init__(self, journal: Source, on_assigned: OnAssigned) -> None:
         super().__init__(journal, {})
@@ -217,7 +233,7 @@ class JoinedReader(JournalReader):
         return True
 
     async def assign(self) -> None:
-        """Ask where reading begins in the streams that are new."""
+        """Ask the owner where reading begins in new streams, and start reading them."""
         while self._arriving:
             arriving = set(self._arriving)
             for stream, offset in (await self._on_assigned(arriving)).items():

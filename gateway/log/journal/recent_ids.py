@@ -8,16 +8,16 @@ from gateway.log import Gap, gaps
 from gateway.log.journal.store import Store
 from gateway.log.journal.streams import EVENTS
 
-#: Read at once.
+#: Bytes read at once.
 _READ_BYTES = 4 * 1024 * 1024
 
 
 def newest_ids(store: Store, limit: int) -> Iterator[bytes]:
-    """Return the ids of the newest vendor events, oldest first: the window of known ids is rebuilt from them.
+    """Yield the ids of the newest vendor events, oldest first, to rebuild the window of known ids.
 
     Args:
         store: the file.
-        limit: events that are looked at; ids of damaged ones are missing.
+        limit: number of events that are read; the ids of damaged ones are missing.
     """
     stream = store.streams.get(EVENTS)
     if stream is None:

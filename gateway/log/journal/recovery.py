@@ -1,4 +1,4 @@
-"""What SQLite's recovery drops when a journal is opened: a line and a metric."""
+"""Report of commits that SQLite's recovery drops when a journal is opened: a log line and a metric."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _log = structlog.get_logger("gateway.journal")
 
 
 def leftover(folder: Path) -> None:
-    """Report, before the file is opened, what SQLite's recovery drops without a word."""
+    """Report, before the file is opened, commits that SQLite's recovery will silently drop."""
     examined = wal.examine(folder / FILE_NAME)
     if examined is None:
         return

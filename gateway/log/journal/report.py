@@ -1,4 +1,4 @@
-"""What an inspection found."""
+"""The result of an inspection."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class StreamReport:
     """One stream.
 
     Args:
-        name: its name; made from its records when the table of names is damaged.
+        name: its name; derived from its records if the table of names is damaged.
         floor: first offset that was not trimmed.
-        head: offset behind the last one known.
-        records: how many can be read.
-        size_bytes: of those.
-        damages: in order of offsets.
+        head: offset behind the last known record.
+        records: number of readable records.
+        size_bytes: bytes of the readable records.
+        damages: damaged ranges in the order of offsets.
     """
 
     name: str
@@ -53,8 +53,9 @@ class Report:
     Args:
         streams: in the order of their numbers.
         problems: what is wrong with the file beyond single records, one sentence each.
-        notes: what may be damage, or may be what a commit that failed left behind; no success was told of that one.
-        cursors: durable positions, or None when they cannot be read.
+        notes: findings that may be damage, or remains of a failed commit, whose callbacks were not answered with
+            success.
+        cursors: durable positions, or None if they cannot be read.
     """
 
     streams: list[StreamReport] = field(default_factory=list)
@@ -64,10 +65,10 @@ class Report:
 
     @property
     def damages(self) -> list[Damage]:
-        """Of all streams."""
+        """Damaged ranges of all streams."""
         return [damage for stream in self.streams for damage in stream.damages]
 
     @property
     def is_sound(self) -> bool:
-        """Everything that was stored can be read."""
+        """Whether everything that was stored can be read."""
         return not self.problems and not self.damages

@@ -1,10 +1,11 @@
-"""What goes when the journal is old or full: whole segments, oldest first, as in Kafka.
+"""Retention: removes whole segments, oldest first, by age and when the journal is full, as Kafka does.
 
-What a protected cursor has not passed never goes (events that Kafka has not acknowledged): when nothing else is
-left to free, the journal is full and says so. Nor do, while such events hold the room, the dead letters of the
-protected reader: they are events that Kafka has not acknowledged, too, and would be all that is left to free. They
-count by their age alone then. A subscriber's cursor protects nothing: a subscriber that was dead for longer than the
-journal keeps must not stop the others or the platform; what it missed is counted (:mod:`.unread`).
+Records that a protected cursor has not passed are never removed (events that Kafka has not acknowledged): if no other
+records are left, the journal is full, and appends fail with an error that states it. While such events use the room,
+the dead letters of the protected reader are not removed for room either: Kafka has not acknowledged these events
+either, and they would be the only records left to remove. Only their age counts then. A subscriber's cursor protects
+nothing: a subscriber that was down for longer than the retention must not stop the others or the platform; the records
+that it missed are counted (:mod:`.expiry`).
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Final
 from gateway.log.journal.rows import SegmentInfo
 from gateway.log.journal.store import Store
 
-#: One step frees at most so many segments, so that the commits that wait behind it wait some milliseconds. Ten
-#: times more is felt in the answers' p99; ten times less cannot keep pace with large commits.
+#: One step removes at most so many segments, so that waiting commits wait only some milliseconds. Ten times more is
+#: visible in the p99 of answers; ten times less cannot keep pace with large commits.
 _STEP: Final = 256
 
 
@@ -26,10 +27,10 @@ class Retention:
     """The policy.
 
     Args:
-        max_bytes: bound on the used bytes of the file.
-        max_age_s: segments older than this go.
-        protected: group whose cursor holds back trimming of the events stream; None: nothing does.
-        publish_grace_records: with ``protected`` set, acknowledged records beyond the newest so many go early.
+        max_bytes: limit of the used bytes of the file.
+        max_age_s: segments older than so many seconds are removed.
+        protected: group whose cursor limits trimming of the events stream; None if none does.
+        publish_grace_records: with ``protected`` set, acknowledged records except the newest so many are removed early.
     """
 
     max_bytes: int
@@ -40,13 +41,13 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Trimmed:
-    """What went.
+    """Removed records.
 
     Args:
         stream: its name.
-        first: the first offset that is gone.
+        first: the first removed offset.
         below: the first offset that is left.
-        segments: heads of what went.
+        segments: heads of the removed segments.
     """
 
     stream: str
@@ -59,8 +60,10 @@ class Enforcer:
     """Applies a policy to a store.
 
     Args:
-        events_stream: name of the stream that a protected cursor holds back.
-        on_trimmed: called whenever something went, whatever becomes of the commit it went for.
+        store: the writing connection.
+        policy: limits.
+        events_stream: name of the stream whose trimming a protected cursor limits.
+        on_trimmed: called after each removal, also if the commit that needed the room fails later.
     """
 
     def __init__(
@@ -78,23 +81,27 @@ class Enforcer:
 
     @property
     def max_bytes(self) -> int:
-        """The bound on the used bytes."""
+        """Limit of the used bytes."""
         return self._policy.max_bytes
 
     def passed(self, positions: Mapping[tuple[str, str], int]) -> None:
-        """Positions by (group, stream) have become durable: what the protected one passed may go."""
+        """Note durable positions by (group, stream): records that the protected one has passed may be removed."""
         position = positions.get((self._policy.protected or "", self._events))
         if position is not None:
             self.acknowledged = position
 
     def make_room(self, size: int, streams: Collection[str] = ()) -> bool:
-        """Free what ``size`` more bytes need. Returns whether there is room now.
+        """Free room for ``size`` more bytes; return whether there is room now.
 
-        Measures only when what was written since the last look could matter.
+        The file is measured only if the bytes written since the last measurement could matter.
 
-        A dead letter of the protected reader is let in past the limit, with what shares its commit: only then can that
-        reader pass an event that nobody takes, and what it passes is what frees room. The events that are here bound
-        how many these can be.
+        A dead letter of the protected reader is accepted above the limit, with everything that shares its commit: only
+        then can that reader pass an event that no broker accepts, and passing events is what frees room. The events in
+        the journal limit the number of these dead letters.
+
+        Args:
+            size: bytes of records.
+            streams: names of the streams that get records.
         """
         self._unmeasured += size
         if self._dead_letters in streams:
@@ -111,9 +118,9 @@ class Enforcer:
         return True
 
     def by_age(self, now: float) -> bool:
-        """Drop what is too old, and what was published and need not be kept; one step of it for each stream.
+        """Remove records that are too old, or published and no longer needed; one step for each stream.
 
-        Returns whether there may be more to drop.
+        Return whether there may be more to remove.
         """
         is_more = False
         self._measure()
@@ -131,22 +138,22 @@ class Enforcer:
         return self.used_bytes
 
     def _is_empty(self) -> bool:
-        """A single commit larger than the whole limit is stored all the same when nothing else is there."""
+        """Return whether there are no records: then a single commit above the limit is stored anyway."""
         return all(stream.floor == stream.head for stream in self._store.streams.values())
 
     def _free_oldest(self) -> bool:
-        """Trim one step from the stream whose oldest segment is the oldest of all; False when nothing may go."""
+        """Trim one step of the stream with the oldest segment; return False if nothing may be removed."""
         candidates = self._free_to_go()
         if not candidates:
             return False
         name = min(candidates, key=candidates.__getitem__)
         before = self._store.streams[name].floor
-        # An eighth at the most: a file near its limit keeps most of what it has.
+        # At most an eighth: a file near its limit keeps most of its records.
         freed = max(1, (self._store.streams[name].head - before) // 8)
         return self._trim(name, self._step_end(name, self._limit(name), freed))
 
     def _free_to_go(self) -> dict[str, float]:
-        """The streams whose oldest segment may go for want of room, with its time."""
+        """Return the streams whose oldest segment may be removed to free room, each with its time."""
         free: dict[str, float] = {}
         is_held = False
         for name, stream in self._store.streams.items():
@@ -160,7 +167,7 @@ class Enforcer:
         return free
 
     def _limit(self, name: str) -> int:
-        """Trimming of a stream stops here."""
+        """Return the offset at which trimming of a stream stops."""
         head = self._store.streams[name].head
         return min(head, self.acknowledged) if self._policy.protected and name == self._events else head
 
@@ -174,7 +181,7 @@ class Enforcer:
         return below
 
     def _step_end(self, name: str, limit: int, most_records: int) -> int:
-        """End of at most one step of whole segments below ``limit``, and of about ``most_records``."""
+        """Return the end of at most one step of whole segments below ``limit``, of about ``most_records``."""
         stream = self._store.streams[name]
         below = stream.floor
         for number, info in enumerate(self._store.infos(name, stream.floor, max(limit, stream.floor))):
@@ -184,7 +191,7 @@ class Enforcer:
         return below
 
     def _trim(self, name: str, below: int) -> bool:
-        """Drop whole segments below an offset; returns whether any went."""
+        """Remove whole segments below an offset; return whether any was removed."""
         below = min(below, self._limit(name))
         first = self._store.streams[name].floor
         if below <= first:

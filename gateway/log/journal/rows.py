@@ -1,19 +1,19 @@
-"""The rows of one stream, read with the doubt that a disk deserves. Used by :mod:`.store` only, in its thread.
+"""The rows of one stream, read without trust in the disk. Used by :mod:`.store` only, in its thread.
 
-A row is sound when its checksum is right; then all of it is believed. Of a row that is not, nothing is: SQLite checks
-none of its bytes, so the flipped bit may be in any column. What is told of it is told by its neighbours:
+A row is sound if its checksum is right; then all of its columns are trusted. No column of another row is trusted:
+SQLite does not verify its bytes, so the flipped bit may be in any column. Its neighbours determine its extent:
 
-* *where it ends*: where the next row begins, or at the head of the stream. Offsets have no gaps, so two rows with a gap
-  between them mean a row that is gone, or one whose key is damaged;
-* *where it is*: a damaged row inside of a sound one, or behind the one that follows it in the file, has a wrong key.
-  The sound ones are read, the other is passed over; its own place shows as a gap;
-* *when it was*: not later than the rows behind it.
+* *where it ends*: where the next row begins, or at the head of the stream. Offsets have no gaps, so a gap between two
+  rows means a row that is gone, or one whose key is damaged;
+* *where it is*: a damaged row inside a sound one, or behind the one that follows it in the file, has a wrong key.
+  The sound rows are read, the other one is skipped; its true place appears as a gap;
+* *when it was stored*: not later than the rows behind it.
 
-A time is doubted in sound rows, too: it is as good as the clock was. The times of a stream run forward but for one
-thing, a clock that was far ahead and was set right (:meth:`.store.Store.commit`). So a time later than that of the
-newest row is from before such a setback, and the next believable row behind it says until when it was stored. Once the
-clock has caught up with such times they are believed again: a search for a time may then begin too early, by as much as
-the clock was ahead, and never too late.
+The time of a sound row may be wrong too: it is as right as the clock was. The times of a stream increase, except after
+a clock that was far ahead and was corrected (:meth:`.store.Store.commit`). So a time later than that of the newest row
+is from before such a correction, and the next row with a trusted time shows until when it was stored. Once the clock
+has passed such times, they are trusted again: a search for a time may then begin too early, by as much as the clock was
+ahead, and never too late.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Stream:
     Args:
         id: its number.
         name: its name.
-        floor: the first offset still kept.
+        floor: the first kept offset.
         head: the offset that the next record gets.
         newest_at: time of the newest row, Unix seconds.
     """
@@ -53,12 +53,12 @@ class Stream:
 
     @property
     def low(self) -> int:
-        """The first key that a row of it can have."""
+        """The first key that a row of the stream can have."""
         return self.id << SHIFT
 
     @property
     def high(self) -> int:
-        """The key behind the last one."""
+        """The key behind the last possible one."""
         return (self.id + 1) << SHIFT
 
 
@@ -68,9 +68,9 @@ class SegmentInfo:
 
     Args:
         base: offset of the first record.
-        count: how many offsets it takes.
-        appended_at: Unix seconds; of a damaged one what stands there, which may be anything.
-        topics: records by topic; empty where that cannot be believed.
+        count: number of offsets.
+        appended_at: Unix seconds; the value of a damaged row may be any number.
+        topics: number of records by topic; empty if the column is not trusted.
     """
 
     base: int
@@ -84,20 +84,20 @@ class SegmentInfo:
         return self.base + self.count
 
 
-#: What a read gives: records, or the extent of what cannot be read.
+#: An element of a read: records, or the extent of an unreadable range.
 Segment = SegmentInfo | tuple[SegmentInfo, list[Record]]
 _Row = tuple[Any, ...]
 
 
 @dataclass(slots=True)
 class _Reading:
-    """How far a read has come.
+    """The progress of a read.
 
     Args:
-        reached: everything below is dealt with.
-        sound_end: where the newest sound row ends.
+        reached: everything below this offset is done.
+        sound_end: offset behind the newest sound row.
         doubtful: a damaged row whose end is not known yet.
-        found: what is handed out.
+        found: segments to be returned.
     """
 
     reached: int
@@ -111,14 +111,20 @@ _WHOLE = "SELECT id, count, appended_at, topics, crc, records FROM segment"
 
 
 class Rows:
-    """One stream of the file; errors of SQLite come out as they are."""
+    """The rows of one stream; errors of SQLite are raised unchanged."""
 
     def __init__(self, db: sqlite3.Connection, stream: Stream) -> None:
         self._db = db
         self._stream = stream
 
     def read(self, position: int, max_bytes: int, head: int) -> list[Segment]:
-        """Segments from the one that holds ``position``; see :meth:`.store.Store.read`."""
+        """Return segments from the one that contains ``position``; see :meth:`.store.Store.read`.
+
+        Args:
+            position: offset.
+            max_bytes: about so many bytes of records.
+            head: offset behind the last record.
+        """
         reading = _Reading(position)
         size = 0
         for row, records in self._decoded_from(position):
@@ -139,7 +145,7 @@ class Rows:
         return reading.found
 
     def _take(self, reading: _Reading, row: _Row, records: list[Record]) -> None:
-        """A sound row; before it there may be a hole."""
+        """Add a sound row, and the hole before it if there is one."""
         base = row[0] & MASK
         reading.sound_end = end = base + len(records)
         if end <= reading.reached:
@@ -151,7 +157,7 @@ class Rows:
         reading.reached = end
 
     def _name(self, reading: _Reading, end: int) -> None:
-        """A damaged row, now that it is known where the next one begins; one that stands in no order is passed over."""
+        """Add a damaged row, whose end is known now; one that is out of order is skipped."""
         row, reading.doubtful = reading.doubtful, None
         assert row is not None
         base = row[0] & MASK
@@ -163,14 +169,18 @@ class Rows:
         reading.reached = end
 
     def _hole(self, reached: int, base: int) -> int:
-        """Where a hole before a row begins; at the row itself when there is none. What was trimmed just now is none."""
+        """Return where the hole before a row begins; its own offset if there is none. Trimmed offsets are no hole."""
         return base if base <= reached else min(base, max(reached, self._floor_in_file()))
 
     def infos(self, position: int, below: int) -> Iterator[SegmentInfo]:
-        """Heads of the segments that overlap offsets ``position`` up to ``below``, oldest first.
+        """Yield the heads of the segments that overlap a range, oldest first.
 
-        Their bytes are not looked at unless count and neighbours disagree. A time that cannot be believed is replaced
-        by that of the next row behind it, or by infinity.
+        Their bytes are not read unless count and neighbours disagree. A time that is not trusted is replaced by that of
+        the next row behind it, or by infinity.
+
+        Args:
+            position: the first offset of the range.
+            below: the offset behind the range.
         """
         rows = self._db.execute(f"{_HEADS} WHERE id >= ? AND id < ? ORDER BY id", self._from(position))
         reached = position
@@ -190,7 +200,10 @@ class Rows:
                 yield SegmentInfo(base, end - base, appended_at, topics_of(row[3], end - base))
 
     def offset_at(self, unix_s: float) -> int:
-        """Offset of the first record appended at or after a time; the head when there is none. A binary search."""
+        """Return the offset of the first record appended at or after a time; the head if there is none.
+
+        A binary search.
+        """
         low, high = self._stream.floor, self._stream.head
         while low < high:
             middle = (low + high) // 2
@@ -203,10 +216,10 @@ class Rows:
         return low
 
     def last(self) -> tuple[int, float] | None:
-        """Offset behind the last row, and the time of the newest; None when there is no row.
+        """Return the offset behind the last row, and the time of the newest; None if there is no row.
 
-        How long a damaged last row was is what two of its three counts say. The row before it is asked, too: the
-        last one may have a wrong key and stand inside of it.
+        The length of a damaged last row is what two of its three counts agree on. The row before it is read too: the
+        last one may have a wrong key and be inside it.
         """
         ends: list[int] = []
         doubtful: list[float] = []
@@ -220,13 +233,13 @@ class Rows:
         return (max(ends), min(doubtful)) if ends else None
 
     def last_key(self) -> int | None:
-        """Of the last row; None when there is none."""
+        """Return the key of the last row; None if there is none."""
         return next(iter(self._keys_before(MASK)), None)
 
     # -- where and when -----------------------------------------------------------------------------------------
 
     def _from(self, position: int) -> tuple[int, int]:
-        """Keys between which to read so that the row that holds a position is met."""
+        """Return the range of keys to read so that the row with a position is included."""
         keys = self._keys_before(position)
         if not keys:
             return self._stream.low | position, self._stream.high
@@ -234,7 +247,7 @@ class Rows:
         return keys[1 if has_doubt else 0], self._stream.high
 
     def _decoded_from(self, position: int) -> Iterator[tuple[_Row, list[Record] | None]]:
-        """Whole rows as :meth:`_from` has it, each with its records or None; of sound ones none is decoded twice."""
+        """Yield whole rows of the range of :meth:`_from`, each with its records or None; decode no sound row twice."""
         keys = self._keys_before(position) or [self._stream.low | position]
         for row in self._whole_rows(keys[0]):
             records = decoded(row, self._stream.name)
@@ -250,7 +263,7 @@ class Rows:
         return self._db.execute(f"{_WHOLE} WHERE id >= ? AND id < ? ORDER BY id", (key, self._stream.high))
 
     def _keys_before(self, offset: int) -> list[int]:
-        """The keys of the last two rows at or before an offset, the nearer first."""
+        """Return the keys of the last two rows at or before an offset, the nearer one first."""
         found = self._db.execute(
             "SELECT id FROM segment WHERE id >= ? AND id <= ? ORDER BY id DESC LIMIT 2",
             (self._stream.low, self._stream.low | offset),
@@ -265,7 +278,7 @@ class Rows:
         return row
 
     def _end(self, row: _Row, following: int) -> int:
-        """Where a row ends: where the next one begins, unless it is sound and says something else."""
+        """Return where a row ends: where the next one begins, unless the row is sound and has another end."""
         base = row[0] & MASK
         if row[1] == following - base:
             return following
@@ -273,9 +286,9 @@ class Rows:
         return int(base + sound[1]) if sound is not None else max(following, int(base) + 1)
 
     def _timed(self, offset: int, below: int) -> SegmentInfo | None:
-        """The first segment with a believable time: from the one that holds ``offset`` on, and begun before ``below``.
+        """Return the first segment with a trusted time, from the one with ``offset`` on, that begins before ``below``.
 
-        Steps that double, then halves back to the edge: the times that cannot be believed stand side by side.
+        Doubling steps, then bisection: the times that are not trusted are next to each other.
         """
         if offset >= below:
             return None
@@ -295,7 +308,7 @@ class Rows:
         return found
 
     def _believed(self, offset: int) -> SegmentInfo | None:
-        """The sound segment at or before an offset, if its time can be believed."""
+        """Return the sound segment at or before an offset, if its time is trusted."""
         row = self._at_or_before(offset)
         if row is None or decoded(row, self._stream.name) is None or row[2] > self._stream.newest_at:
             return None
@@ -306,7 +319,7 @@ class Rows:
         return row if row is not None and decoded(row, self._stream.name) is not None else None
 
     def _whole(self, key: int) -> _Row | None:
-        """A row with its records; None when its pages cannot be read."""
+        """Return a row with its records; None if its pages cannot be read."""
         try:
             row: _Row | None = self._db.execute(f"{_WHOLE} WHERE id = ?", (key,)).fetchone()
         except sqlite3.DatabaseError as exc:
@@ -321,7 +334,7 @@ class Rows:
 
 
 def in_order(rows: Iterator[_Row]) -> Iterator[tuple[_Row, _Row | None]]:
-    """Each row, its key in front, with the one behind it. One that stands in no order has a wrong key: passed over."""
+    """Yield each row with the next one. A row that is out of order has a wrong key and is skipped."""
     previous = -1
     row = next(rows, None)
     while row is not None:
@@ -335,7 +348,12 @@ def in_order(rows: Iterator[_Row]) -> Iterator[tuple[_Row, _Row | None]]:
 
 
 def decoded(row: _Row, name: str) -> list[Record] | None:
-    """The records of a whole row; None when it is not what was written."""
+    """Return the records of a whole row; None if it is not as it was written.
+
+    Args:
+        row: with all columns.
+        name: name of the stream.
+    """
     row_id, count, appended_at, topics, crc, blob = row
     try:
         if batch_format.checksum(blob, row_id, count, appended_at, topics) != crc:
@@ -346,7 +364,12 @@ def decoded(row: _Row, name: str) -> list[Record] | None:
 
 
 def topics_of(text: object, count: int | None = None) -> Mapping[str, int]:
-    """Records by topic as a row says; empty when it says nonsense, or when they do not add up to ``count``."""
+    """Return the number of records by topic; empty if the column is invalid.
+
+    Args:
+        text: value of the column.
+        count: sum that the numbers must have; None for any.
+    """
     try:
         topics = {str(topic): int(number) for topic, number in orjson.loads(text).items()}  # type: ignore[arg-type]
     except (ValueError, TypeError, AttributeError, OverflowError):
@@ -356,10 +379,10 @@ def topics_of(text: object, count: int | None = None) -> Mapping[str, int]:
 
 
 def time_of(value: object) -> float:
-    """A time as a row says; infinity when it says nonsense."""
+    """Return the time in a column, Unix seconds; infinity if it is invalid."""
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.inf
 
 
 def tolerant(text: bytes) -> str:
-    """For ``Connection.text_factory``: a text that is no UTF-8 is a wrong one, to be found by its checksum."""
+    """Decode a text for ``Connection.text_factory``; the checksum finds one that is not UTF-8."""
     return text.decode(errors="replace")

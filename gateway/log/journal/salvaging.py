@@ -1,4 +1,4 @@
-"""Copying out of a damaged journal what can be read, into a new one; how it is read says :mod:`.inspection`."""
+"""Salvage: copies the readable records of a damaged journal to a new one; :mod:`.inspection` reads them."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from gateway.log.journal.report import Report
 from gateway.log.journal.sqlite_errors import translated
 from gateway.log.journal.store import FILE_NAME, Store
 
-#: What is not whole yet has a folder of its own in the new one, so that a journal is there when all of it is.
+#: Folder of the unfinished copy within the new one, so that a journal appears only when it is complete.
 _UNFINISHED: Final = "salvage.unfinished"
 
 
 def salvage(folder: Path, to: Path) -> Report:
-    """Copy what can be read into a new journal. Offsets, times and positions stay; the original is not touched.
+    """Copy the readable records into a new journal. Offsets, times and positions stay; the original is not changed.
 
     Args:
-        folder: the damaged journal; its gateway must be stopped, or what arrives meanwhile is missing.
-        to: made if it is not there; must not hold a journal.
+        folder: the damaged journal; its gateway must be stopped, otherwise records that arrive meanwhile are missing.
+        to: created if it is missing; must not contain a journal.
 
     Raises:
-        Broken: ``to`` holds a journal already. Else as :func:`inspect`; JournalUnavailable also when ``to`` cannot be
-            written. Then nothing is left in it that refuses a second try.
+        Broken: ``to`` contains a journal already. Otherwise as :func:`inspect`; JournalUnavailable also if ``to``
+            cannot be written. Then nothing is left in it that prevents a second try.
     """
     if (to / FILE_NAME).exists():
         raise Broken(f"{to}: there is a journal already; give a folder without one")
@@ -51,7 +51,7 @@ def salvage(folder: Path, to: Path) -> Report:
 
 
 def _copy(source: Source, to: Path) -> None:
-    """Write all that can be read into a journal in ``to``, durably, with nothing left in its log."""
+    """Write all readable records into a journal in ``to``, durably, with an empty write-ahead log."""
     Store(to, is_writer=True).close()
     with closing(sqlite3.connect(files.uri(to / FILE_NAME, "rw"), uri=True, isolation_level=None)) as target:
         target.execute("BEGIN")

@@ -1,4 +1,4 @@
-"""What comes next in one stream, from memory or from the file, and what is missing there."""
+"""The next records of one stream, from memory or from the file, and the gaps between them."""
 
 from __future__ import annotations
 
@@ -16,33 +16,39 @@ _READ_BYTES: Final = 1024 * 1024
 
 
 class Streams(Protocol):
-    """What a reader asks of the journal; see :class:`.journal.Journal`."""
+    """The part of the journal that a scan uses; see :class:`.journal.Journal`."""
 
     @property
     def is_open(self) -> bool:
-        """Whether anything can be read."""
+        """Whether the journal is open for reading."""
 
     def head(self, stream: str) -> int:
-        """Offset that the next record gets."""
+        """Return the offset that the next record gets."""
 
     def floor(self, stream: str) -> int:
-        """Offset of the first record kept."""
+        """Return the offset of the first record kept."""
 
     def cache(self, stream: str) -> StreamCache | None:
-        """The newest records in memory."""
+        """Return the newest records in memory."""
 
     def read_file(self, stream: str, position: int, max_bytes: int) -> asyncio.Future[list[Segment]]:
-        """Segments from the file."""
+        """Return segments from the file.
+
+        Args:
+            stream: its name.
+            position: offset in the first segment.
+            max_bytes: about so many bytes of records.
+        """
 
     async def sync(self) -> None:
-        """Return when all that the writer did by now is known."""
+        """Return when all changes that the writer made before this call are known."""
 
 
 class Part(NamedTuple):
-    """What a look found: records or a gap, or neither.
+    """The result of a look: records or a gap, or neither.
 
     Args:
-        records: one after the other, whatever their topic.
+        records: consecutive records of any topic.
         end: the offset behind them, or behind the gap.
     """
 
@@ -52,10 +58,12 @@ class Part(NamedTuple):
 
 
 class Scan:
-    """A place in one stream.
+    """A position in one stream.
 
     Args:
-        position: offset of the next record to look at. Whoever looks moves it when what was found is handed out.
+        streams: the journal.
+        stream: name of the stream.
+        position: offset of the next record to read. The caller of :meth:`look` moves it when it hands records out.
     """
 
     __slots__ = ("_read_ahead", "_streams", "position", "stream")
@@ -67,13 +75,17 @@ class Scan:
         self._read_ahead: list[Record] = []
 
     async def look(self, position: int, limit: int) -> Part:
-        """Return at most ``limit`` records from an offset on.
+        """Return the next records or gap of the stream.
+
+        Args:
+            position: offset of the first record.
+            limit: at most so many records.
 
         Raises:
-            Transient: what should be in the file is not found there.
+            Transient: records in the range of the journal are not found in the file.
             NotNow: the file cannot be read.
         """
-        # What retention took is gone, also where memory still has it.
+        # Records that retention removed are gone, also if they are still in memory.
         floor = self._streams.floor(self.stream)
         if position < floor:
             return Part((), floor, Gap(self.stream, position, floor - 1, "expired"))
@@ -94,9 +106,9 @@ class Scan:
         return _part(ahead[start : start + limit], position)
 
     async def _read(self, position: int) -> list[Record] | Part:
-        """Records of the file, or what is to be said in their place."""
+        """Return records of the file, or the gap in their place."""
         segments = await self._streams.read_file(self.stream, position, _READ_BYTES)
-        if not segments or _info(segments[0]).base > position:  # trimmed away just now, or not to be found
+        if not segments or _info(segments[0]).base > position:  # trimmed meanwhile, or missing
             await self._streams.sync()
             if self._streams.floor(self.stream) <= position:
                 raise Transient(
@@ -109,7 +121,7 @@ class Scan:
             if isinstance(item, tuple):
                 records += item[1]
             elif records:
-                break  # hand out what comes before the damage first
+                break  # return the records before the damage first
             else:
                 end = max(position, item.end)
                 return Part((), end, Gap(self.stream, max(position, item.base), item.end - 1, "damaged"))

@@ -1,6 +1,6 @@
-"""Errors of SQLite as errors of ours, sorted by what to do next.
+"""Errors of SQLite as errors of the gateway, sorted by what to do next.
 
-One table gives the advice for each result code (https://www.sqlite.org/rescode.html). The extended code is looked up
+One table has the advice for each result code (https://www.sqlite.org/rescode.html). The extended code is looked up
 first, then its low byte, the primary code.
 """
 
@@ -42,7 +42,7 @@ ADVICE: Final[Mapping[int, str]] = {
     sqlite3.SQLITE_ERROR: _REPORT,
 }
 
-#: Primary codes of what may end by itself or by what an operator does to the disk, without a restart.
+#: Primary codes of errors that may end without a restart: on their own, or after an operator changed the disk.
 _PASSING: Final = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_IOERR,
@@ -57,7 +57,7 @@ _PASSING: Final = {
 
 
 def may_pass(exc: BaseException | None) -> bool:
-    """Return whether the same operation may succeed later, so that trying it again is of use."""
+    """Return whether the same operation may succeed later, so that a retry is useful."""
     code = getattr(exc, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in _PASSING
 
@@ -77,7 +77,7 @@ def is_damage(exc: sqlite3.Error) -> bool:
 
 
 def translated(exc: sqlite3.Error, path: Path) -> JournalUnavailable | JournalDamaged:
-    """Return the error of ours for one of SQLite.
+    """Return the gateway's error for an error of SQLite.
 
     Args:
         exc: raised by an operation that stored nothing.
@@ -89,7 +89,12 @@ def translated(exc: sqlite3.Error, path: Path) -> JournalUnavailable | JournalDa
 
 
 def cannot_open(exc: sqlite3.Error, path: Path) -> JournalUnavailable:
-    """Return the error for a database file that SQLite does not open."""
+    """Return the error for a database file that SQLite does not open.
+
+    Args:
+        exc: raised by SQLite.
+        path: the database file.
+    """
     return JournalUnavailable(f"{path}: cannot be opened: {exc} ({name(exc)}); {advice(exc)}")
 
 
@@ -99,7 +104,12 @@ def name(exc: sqlite3.Error) -> str:
 
 
 def damaged(path: Path, reason: str) -> JournalDamaged:
-    """Return the error for a file that is not sound."""
+    """Return the error for a damaged file.
+
+    Args:
+        path: the database file.
+        reason: how the damage was noticed.
+    """
     return JournalDamaged(
         f"{path}: the file is damaged ({reason}); stop the gateway, run 'gateway journal check' to see what can be "
         "read and 'gateway journal salvage' to copy that to a new journal"

@@ -1,10 +1,10 @@
-"""The journal's file: SQLite, used from one thread per connection. Nothing here knows of asyncio.
+"""The journal's file: SQLite, with one thread for each connection. This module does not use asyncio.
 
-Layout. ``segment`` has one row per stream and commit. Its key packs the stream's number above the offset of
+Layout. ``segment`` has one row for each stream and commit. Its key packs the stream's number above the offset of
 its first record (``stream << 44 | base``), so one table is a set of sequences, each read by a range scan.
-``topics`` counts the records by topic, so that what expires can be named without reading it. ``cursor`` holds the
-durable positions, ``stream`` the names and how far each was trimmed (offsets must never come back, even when
-all records of a stream are gone).
+``topics`` has the number of records by topic, so that expired records are reported without reading them. ``cursor`` has
+the durable positions, ``stream`` the names and the first kept offset of each (offsets must never be used again, even
+if all records of a stream are gone).
 
 Durability. WAL with ``synchronous=FULL``: COMMIT returns after the WAL's sync, so a power cut keeps it
 (https://www.sqlite.org/pragma.html#pragma_synchronous). A torn tail of the WAL is a commit that never returned.
@@ -28,13 +28,14 @@ from gateway.log.journal.rows import Rows, Segment, SegmentInfo, Stream, toleran
 from gateway.log.journal.sqlite_errors import ACCESS, cannot_open, damaged, translated
 
 FILE_NAME: Final = "journal.sqlite"
-#: "NXGW" in ASCII: tells our file from any other SQLite file that may lie in the folder.
+#: "NXGW" in ASCII: distinguishes the journal from any other SQLite file in the folder.
 _APPLICATION_ID: Final = 0x4E584757
 _VERSION: Final = 1
 
-#: How far times go on from the newest one when the clock is set back. Small steps of a clock keep their order so; past
-#: it the clock was wrong before, and is believed now. At ten times more a clock that was hours ahead for a moment stops
-#: retention by age for as long; at ten times less a host that comes back from the wrong summer time breaks the order.
+#: If the clock is set back by at most this, new times continue from the newest one, so that small steps of a clock keep
+#: their order; beyond it the clock was wrong before and is trusted now. With ten times more, a clock that was hours
+#: ahead for a moment stops retention by age for as long; with ten times less, a host that returns from the wrong summer
+#: time breaks the order.
 _MAX_CARRY_S: Final = 3600.0
 
 _log = structlog.get_logger("gateway.journal")
@@ -52,11 +53,11 @@ CREATE TABLE IF NOT EXISTS segment (
 
 
 class Store:
-    """One connection to the file. Every method blocks; errors of SQLite come out as ours.
+    """One connection to the file. Every method blocks; errors of SQLite are raised as the gateway's.
 
     Args:
         folder: the journal's folder.
-        is_writer: False opens for reading only and never creates anything.
+        is_writer: False opens for reading only and never creates a file.
     """
 
     def __init__(self, folder: Path, *, is_writer: bool) -> None:
@@ -68,7 +69,7 @@ class Store:
         try:
             if is_writer:
                 files.make_database(self.path)
-            address = files.uri(self.path, "rw")  # for a reader, too: it may have to make the -shm of a WAL file
+            address = files.uri(self.path, "rw")  # for a reader too: it may have to create the -shm of a WAL file
             self._db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
         except OSError as exc:
             raise JournalUnavailable(f"{self.path}: cannot be opened: {exc.strerror}; {ACCESS}") from exc
@@ -81,7 +82,7 @@ class Store:
                     self._prepare()
                 else:
                     self._db.execute("PRAGMA query_only=1")
-                    self._db.execute("PRAGMA synchronous=FULL")  # of what checkpoints through it write
+                    self._db.execute("PRAGMA synchronous=FULL")  # for the checkpoints of this connection
                     self.refresh()
         except BaseException:
             self._db.close()
@@ -89,7 +90,7 @@ class Store:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Around whatever asks SQLite for something: its errors come out as ours."""
+        """Raise errors of SQLite within as the gateway's."""
         try:
             yield
         except sqlite3.Error as exc:
@@ -97,7 +98,7 @@ class Store:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Around several questions of which each builds on the one before: all see the file as it is now.
+        """Let several dependent queries within see one snapshot of the file.
 
         Another process may trim in between. The writer sees its own changes anyway.
         """
@@ -109,7 +110,7 @@ class Store:
             try:
                 yield
             finally:
-                with suppress(sqlite3.Error):  # reading has nothing to lose
+                with suppress(sqlite3.Error):  # a read has nothing to lose
                     self._db.execute("ROLLBACK")
 
     def _prepare(self) -> None:
@@ -130,7 +131,7 @@ class Store:
             db.execute(f"PRAGMA user_version={_VERSION}")
         db.executescript(_SCHEMA)
         newest = [key for (key,) in db.execute("SELECT id FROM segment ORDER BY id DESC LIMIT 2")]
-        if newest != sorted(newest, reverse=True):  # what is stored now would be put where something stands
+        if newest != sorted(newest, reverse=True):  # new rows would be stored at keys that exist
             raise damaged(self.path, "its rows end in no order")
         self._read_streams()
 
@@ -157,31 +158,31 @@ class Store:
             self._last_keys[name] = last_key
 
     def close(self) -> None:
-        """Close the connection; a writer's last close folds the WAL into the file."""
+        """Close the connection; the last close of a writer copies the WAL into the file."""
         with self._translated():
             self._db.close()
 
     def abandon(self) -> None:
-        """Leave the connection open until the process ends, so that no close folds a damaged WAL into the file."""
+        """Leave the connection open until the process ends, so that no close copies a damaged WAL into the file."""
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._db))
 
     # -- writing ------------------------------------------------------------------------------------------------
 
     def checkpoint(self) -> bool:
-        """Copy from the WAL into the file what nobody reads there any more; commits of others go on meanwhile.
+        """Copy those pages of the WAL into the file that no reader needs; other connections may commit meanwhile.
 
-        Returns whether all of it was copied.
+        Return whether all pages were copied.
 
         Raises:
-            JournalUnavailable: it could not be copied; it is safe in the WAL.
-            JournalDamaged: the file is not sound any more.
+            JournalUnavailable: they could not be copied; they are safe in the WAL.
+            JournalDamaged: the file is damaged.
         """
         with self._translated():
             is_busy, in_wal, copied = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         return not is_busy and in_wal == copied
 
     def probe(self) -> None:
-        """Commit a transaction that changes nothing: whether the disk takes one.
+        """Commit a transaction that changes nothing, to check whether the disk accepts one.
 
         Raises: as :meth:`commit`.
         """
@@ -191,13 +192,18 @@ class Store:
     def commit(
         self, appends: Mapping[str, batch_format.Draft], cursors: Mapping[tuple[str, str], int], now: float
     ) -> dict[str, int]:
-        """One transaction: a segment for each stream, and positions. Returns the first offset of each stream.
+        """Store a segment for each stream, and positions, in one transaction. Return the first offset of each stream.
 
-        Times do not run backward when the clock is set back by less than an hour, so that a time can be searched for.
+        Times do not decrease if the clock is set back by less than an hour, so that times can be searched.
+
+        Args:
+            appends: records by stream.
+            cursors: positions by (reader, stream).
+            now: Unix seconds.
 
         Raises:
             JournalUnavailable: nothing was stored.
-            JournalDamaged: the file is not sound any more.
+            JournalDamaged: the file is damaged.
         """
         now = self._carried(now)
         bases: dict[str, int] = {}
@@ -234,7 +240,7 @@ class Store:
         self._db.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?)", (row_id, draft.count, now, topics, crc, blob))
 
     def _carried(self, now: float) -> float:
-        """The time of a commit: not before the newest one, unless that is too far ahead to be right."""
+        """Return the time of a commit: not before the newest one, unless that is too far ahead to be right."""
         ahead_s = self.last_appended_at - now
         return self.last_appended_at if 0 < ahead_s <= _MAX_CARRY_S else now
 
@@ -253,12 +259,12 @@ class Store:
         cursor = self._db.execute("INSERT INTO stream (name, floor) VALUES (?, 0)", (name,))
         assert cursor.lastrowid is not None
         stream = self.streams[name] = Stream(cursor.lastrowid, name, 0, 0)
-        # A row with a damaged key may stand among those that are to come.
+        # A row with a damaged key may be in the range of keys of the new stream.
         self._db.execute("DELETE FROM segment WHERE id >= ? AND id < ?", (stream.low, stream.high))
         return stream
 
     def _rollback(self, touched: set[str]) -> None:
-        """Undo, and forget streams whose creation was undone. SQLite may have rolled back by itself already."""
+        """Roll back, and forget streams whose creation was undone. SQLite may have rolled back already."""
         try:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
@@ -269,7 +275,11 @@ class Store:
             self.streams.pop(name, None)
 
     def trim(self, name: str, below: int) -> int:
-        """Drop whole segments that end at or below offset ``below``; returns the stream's new first offset.
+        """Remove whole segments that end at or below an offset; return the stream's new first offset.
+
+        Args:
+            name: name of the stream.
+            below: the offset.
 
         Raises: as :meth:`commit`.
         """
@@ -294,9 +304,9 @@ class Store:
     # -- reading ------------------------------------------------------------------------------------------------
 
     def used_bytes(self) -> int:
-        """Bytes of the file that hold something; what was trimmed is reused before the file grows.
+        """Return the used bytes of the file; trimmed pages are reused before the file grows.
 
-        Raises: as :meth:`commit`, and so do all below.
+        Raises: as :meth:`commit`, as all methods below.
         """
         with self._translated():
             (pages,) = self._db.execute("PRAGMA page_count").fetchone()
@@ -305,18 +315,22 @@ class Store:
         return int((pages - free) * size)
 
     def cursors(self) -> dict[tuple[str, str], int]:
-        """All durable positions by (reader, stream)."""
+        """Return all durable positions by (reader, stream)."""
         with self._translated():
             return {(name, stream): position for name, stream, position in self._db.execute("SELECT * FROM cursor")}
 
     def read(self, name: str, position: int, max_bytes: int, head: int | None = None) -> list[Segment]:
-        """Segments from the one that holds ``position``, at least one if there is any, up to about ``max_bytes``.
+        """Return segments from the one with ``position`` on; at least one if there is any.
 
-        What cannot be read comes without records, and reaches up to what can: the caller tells of it and goes on
-        behind it. Each begins where the one before it ends, but for what was trimmed meanwhile.
+        An unreadable range is a segment without records that ends where readable records begin: the caller reports it
+        and continues behind it. Each segment begins where the previous one ends, except for records that were trimmed
+        meanwhile.
 
         Args:
-            head: offset behind the last record, where the caller knows it better than the last :meth:`refresh`.
+            name: name of the stream.
+            position: offset in the first segment.
+            max_bytes: about so many bytes of records.
+            head: offset behind the last record, if the caller knows it better than the last :meth:`refresh`.
         """
         stream = self.streams.get(name)
         if stream is None:
@@ -325,14 +339,24 @@ class Store:
             return self._rows(stream).read(position, max_bytes, stream.head if head is None else head)
 
     def infos(self, name: str, position: int, below: int) -> Iterator[SegmentInfo]:
-        """Heads of the segments that overlap offsets ``position`` up to ``below``, oldest first."""
+        """Yield the heads of the segments that overlap a range, oldest first.
+
+        Args:
+            name: name of the stream.
+            position: the first offset of the range.
+            below: the offset behind the range.
+        """
         with self._translated():
             yield from self._rows(self.streams[name]).infos(position, below)
 
     def offset_at(self, name: str, unix_s: float) -> int:
-        """Offset of the first record appended at or after a time; the head when there is none.
+        """Return the offset of the first record appended at or after a time; the head if there is none.
 
-        After a clock was far ahead and was set right it may be too early, never too late; see :mod:`.rows`.
+        After a clock that was far ahead was corrected, it may be too early, never too late; see :mod:`.rows`.
+
+        Args:
+            name: name of the stream.
+            unix_s: Unix seconds.
         """
         stream = self.streams.get(name)
         if stream is None:
@@ -341,7 +365,7 @@ class Store:
             return self._rows(stream).offset_at(unix_s)
 
     def oldest(self, name: str) -> SegmentInfo | None:
-        """The first segment kept."""
+        """Return the head of the first kept segment; None if there is none."""
         stream = self.streams[name]
         return next(self.infos(name, stream.floor, stream.head), None)
 

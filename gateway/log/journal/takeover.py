@@ -1,21 +1,21 @@
-"""Journals of the old layout, in which each worker of ``serve`` had one: their records move to the one journal.
+"""Takeover of journals of the old layout, with one for each worker of ``serve``: their records move to the one journal.
 
-``serve --workers N`` kept a journal in each folder ``worker-<n>`` below ``journal.dir``. Callbacks in them were
-answered with success, so the log process appends what they still hold to its own journal before it serves anybody:
+``serve --workers N`` had a journal in each folder ``worker-<n>`` below ``journal.dir``. Callbacks in them were
+answered with success, so the log process appends their remaining records to its own journal before it serves clients:
 
 * every vendor event that the position of the ``publisher`` has not passed. A journal without that position was never
-  published from, and all of it moves;
-* the dead letters of the publisher. What subscribers have not received is in Kafka, and stays there;
-* where new subscribers begin, which is kept among the positions.
+  published from, and all of its events move;
+* the dead letters of the publisher. Events that subscribers have not received are in Kafka and stay there;
+* where new subscribers begin, which is stored among the positions.
 
 A crash in the middle is safe. Batches are durable in the journal before the position ``takeover`` of the old one passes
-them; the one batch that a crash can leave between the two is recognised, as it is the end of the journal. Events that
-the journal knows by their ids are stored once. Only when everything is durable, the folder gets the name
-``worker-<n>.taken-over-<Unix time>``. Nothing is deleted: the folder goes back under its old name if the older version
-has to run again, which then publishes from its own position.
+them; the one batch that a crash can leave between the two is recognised, because it is the end of the journal. Events
+whose ids the journal knows are stored once. Only when everything is durable, the folder is renamed to
+``worker-<n>.taken-over-<Unix time>``. Nothing is deleted: rename the folder back if the older version has to run again;
+it then publishes from its own position.
 
-A gateway without Kafka read its one journal from ``worker-0`` when ``ingest.workers`` was more than 1. There the
-positions, retries and dead letters of all subscribers count, so the file itself moves (:func:`adopt`).
+A gateway without Kafka read its one journal from ``worker-0`` if ``ingest.workers`` was more than 1. There the
+positions, retries and dead letters of all subscribers matter, so the file itself is moved (:func:`adopt`).
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from gateway.log.journal.store import FILE_NAME, Store
 from gateway.log.journal.streams import EVENTS
 from gateway.log.journal.writer import JournalWriter
 
-#: The reader whose position says what Kafka has acknowledged; :data:`gateway.publisher.GROUP`.
+#: The reader whose position is behind the events that Kafka has acknowledged; :data:`gateway.publisher.GROUP`.
 PUBLISHER: Final = "publisher"
 _DEAD_LETTERS: Final = f"dlq.{PUBLISHER}"
 #: Position in an old journal: everything below is in the one journal.
 TAKEOVER: Final = "takeover"
-#: Positions that are times at which subscribers begin; :mod:`gateway.fanout.beginnings`.
+#: Prefix of positions that are times at which subscribers begin; :mod:`gateway.fanout.beginnings`.
 _BEGINNINGS: Final = "start."
 
-#: Read and appended at once. Ten times more stays in memory several times; ten times less syncs the disk ten times as
-#: often.
+#: Bytes read and appended at once. Ten times more is in memory several times; ten times less syncs the disk ten times
+#: as often.
 _BATCH_BYTES: Final = 4 * 1024 * 1024
 
 _NAME: Final = re.compile(r"worker-(\d+)")
@@ -60,10 +60,10 @@ _log = structlog.get_logger("gateway.journal")
 
 @dataclass(slots=True)
 class Taken:
-    """What moved from one journal.
+    """Counts of records of one old journal.
 
     Args:
-        records: appended to the one journal.
+        records: records appended to the one journal.
         repeated: vendor events that it had already.
         damaged: records that could not be read.
     """
@@ -74,7 +74,7 @@ class Taken:
 
 
 def old_folders(base: Path) -> list[Path]:
-    """Return the folders of the old layout that hold a journal, by number.
+    """Return the folders of the old layout that contain a journal, ordered by number.
 
     Args:
         base: ``journal.dir``.
@@ -88,10 +88,10 @@ def old_folders(base: Path) -> list[Path]:
 
 
 def adopt(base: Path) -> None:
-    """Move the one journal that a gateway without Kafka left in a folder of the old layout to its place.
+    """Move the one journal that a gateway without Kafka has in a folder of the old layout to ``base``.
 
-    It does nothing where there is a journal in place, several folders, or one that a publisher has read. Call it before
-    the journal is opened.
+    It does nothing if there is a journal in ``base``, if there are several folders, or if a publisher has read the
+    journal. Call it before the journal is opened.
 
     Args:
         base: ``journal.dir``.
@@ -110,7 +110,7 @@ def adopt(base: Path) -> None:
             if (PUBLISHER, EVENTS) in store.cursors():
                 return
             records = sum(stream.head - stream.floor for stream in store.streams.values())
-        if (folder / f"{FILE_NAME}-wal").exists():  # the last one to close the file folds it in and deletes it
+        if (folder / f"{FILE_NAME}-wal").exists():  # the last connection that closes the file copies and deletes it
             raise JournalUnavailable("another program has the file open: end it (a backup, or an sqlite3 shell)")
         try:
             (folder / FILE_NAME).rename(base / FILE_NAME)
@@ -122,14 +122,14 @@ def adopt(base: Path) -> None:
 
 
 async def take_over(writer: JournalWriter, base: Path) -> None:
-    """Append what journals of the old layout still hold to the one journal, and rename their folders.
+    """Append the remaining records of journals of the old layout to the one journal, and rename their folders.
 
     Args:
-        writer: of the one journal, started; nobody else appends yet.
+        writer: writer of the one journal, started; no client appends yet.
         base: ``journal.dir``.
 
     Raises:
-        JournalInUse: a process holds one of the folders; nothing was taken over.
+        JournalInUse: a process has the lock of one of the folders; nothing was taken over.
         JournalFull: the journal has no room for all of it. The next start continues.
         JournalDamaged, JournalUnavailable: see :mod:`gateway.errors`. The next start continues.
     """
@@ -172,7 +172,7 @@ def _begin(old: Store, name: str) -> int:
 
 
 async def _copy(writer: JournalWriter, old: Store, name: str, taken: Taken) -> None:
-    """Append the records of one stream in their order, a batch at a time, each durable before it is passed."""
+    """Append the records of one stream in order and in batches, each durable before the position passes it."""
     position, head = _begin(old, name), old.streams[name].head
     is_first = True
     while position < head:
@@ -189,7 +189,7 @@ async def _copy(writer: JournalWriter, old: Store, name: str, taken: Taken) -> N
 
 
 def _read(old: Store, name: str, position: int, head: int) -> tuple[list[Record], int, int]:
-    """Return the next records, the offset behind them, and how many between could not be read; those are reported."""
+    """Return the next records, the offset behind them, and the number of unreadable ones, which are reported."""
     records: list[Record] = []
     damaged = 0
     segments = old.read(name, position, _BATCH_BYTES)
@@ -206,7 +206,7 @@ def _read(old: Store, name: str, position: int, head: int) -> tuple[list[Record]
 
 
 def _ends_with(store: Store, name: str, records: Sequence[Record]) -> bool:
-    """Whether these records are the newest of a stream: a crash came before their position was stored."""
+    """Return whether these records are the newest of a stream: the process crashed before it stored their position."""
     stream = store.streams.get(name)
     if stream is None or stream.head - stream.floor < len(records):
         return False
@@ -222,7 +222,7 @@ def _ends_with(store: Store, name: str, records: Sequence[Record]) -> bool:
 
 
 async def _copy_beginnings(writer: JournalWriter, old: Store) -> None:
-    """Keep where new subscribers begin; of two times the earlier one counts, and 0 is none."""
+    """Copy the times at which new subscribers begin; of two times the earlier one counts, and 0 is no time."""
     known = writer.store.cursors()
     begins = {
         place: since
@@ -241,7 +241,7 @@ def _lock(folder: Path, locks: ExitStack) -> None:
 
 @contextmanager
 def _explained(folder: Path) -> Iterator[None]:
-    """Errors within say what the folder is, and what to do with it."""
+    """Add to errors within what the folder is, and what to do with it."""
     about = f"{folder}, a journal of the layout with one for each worker: "
     try:
         yield
@@ -261,7 +261,7 @@ def _explained(folder: Path) -> Iterator[None]:
 
 
 def _finish(folder: Path, taken: Taken) -> None:
-    """Give the folder its new name: everything in it is durable elsewhere."""
+    """Rename the folder: everything in it is durable elsewhere."""
     now = int(time.time())
     names = (folder.with_name(f"{folder.name}.taken-over-{number}") for number in itertools.count(now))
     name = next(name for name in names if not name.exists())
@@ -269,7 +269,7 @@ def _finish(folder: Path, taken: Taken) -> None:
     try:
         folder.rename(name)
         _sync(folder.parent)
-    except OSError as exc:  # a volume of its own, perhaps; the position says at each start that nothing is left
+    except OSError as exc:  # perhaps a mounted volume; at each start the position shows that nothing is left
         _log.warning("journal.taken_over", folder=str(folder), **about, advice=f"rename it: {exc.strerror}; {_ADVICE}")
     else:
         _log.info("journal.taken_over", folder=str(name), **about, advice=_ADVICE)

@@ -1,18 +1,19 @@
-"""What SQLite's recovery leaves behind in the write-ahead log, and says nothing of.
+"""Sound commits in the write-ahead log that SQLite's recovery drops without a report.
 
-After a crash SQLite takes up the log to the last commit before the first frame whose checksum is wrong
+After a crash SQLite applies the log up to the last commit before the first frame whose checksum is wrong
 (https://www.sqlite.org/fileformat2.html#walformat). For a torn end that is right: that commit never returned. But one
-flipped bit in the middle drops every commit behind it, which were acknowledged, without a word.
+flipped bit in the middle silently drops every commit behind it, which were acknowledged.
 
-The checksum of a frame goes on from that of the frame before it, as stored. So frames behind a bad one can still be
-told sound from garbage, each held against its predecessor. A run of sound frames that holds
+The checksum of a frame continues that of the previous frame, as stored. So sound frames behind a bad one can still be
+distinguished from garbage by a comparison of each with its predecessor. A run of sound frames that contains
 
-* two commits or more was written by transactions that followed each other: they are lost for certain;
-* one commit may be lost, or may be what a failed transaction left: after an error SQLite writes the next one over
-  the frames of the failed one, and those of a longer one stick out behind it. Such a commit was never acknowledged.
+* two commits or more was written by consecutive transactions: they are certainly lost;
+* one commit may be lost, or may be the remains of a failed transaction: after an error SQLite writes the next one over
+  the frames of the failed one, and the last frames of a longer one remain behind it. Such a commit was never
+  acknowledged.
 
-How far SQLite got stands in the head of the ``-shm`` file (https://www.sqlite.org/walformat.html#the_wal_index_header),
-so only what is behind it is read, which is nothing but after trouble.
+The head of the ``-shm`` file has the last frame that SQLite applied
+(https://www.sqlite.org/walformat.html#the_wal_index_header), so only frames behind it are read; normally there is none.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _WAL_HEAD: Final = struct.Struct(">8I")
 _FRAME_HEAD: Final = struct.Struct(">6I")
 #: The index header in the machine's byte order: the number of the last valid frame, then its two checksums.
 _SHM_MX_FRAME: Final = struct.Struct("=16xI")
-#: Frames that are looked at behind the last good one; SQLite folds the log at a thousand.
+#: At most so many frames are read behind the last good one; SQLite makes a checkpoint at a thousand.
 _MOST_FRAMES: Final = 100_000
 
 
@@ -40,9 +41,9 @@ class Leftover:
     """Sound frames behind a bad one.
 
     Args:
-        pages: how many.
-        commits: transactions that end among them.
-        mark: tells this log and place from any other.
+        pages: number of frames.
+        commits: number of transactions that end among them.
+        mark: identifies this log and place.
     """
 
     pages: int
@@ -51,16 +52,16 @@ class Leftover:
 
     @property
     def is_certain(self) -> bool:
-        """Acknowledged commits are lost; otherwise it may be the rest of one that failed."""
+        """Whether acknowledged commits are lost; otherwise it may be the remains of a failed one."""
         return self.commits > 1
 
 
 def examine(database: Path) -> tuple[Leftover, Path | str] | None:
-    """What recovery drops though it is sound, and where a copy of it is; None when there is nothing, as it should be.
+    """Return the sound frames that recovery drops, and the path of a copy of the log; None if it drops none.
 
-    Call it before the database is opened for writing, with nobody else at it: its own connection makes SQLite recover,
-    and closing that folds the log into the file. Instead of a copy there is a reason when there is no room for one.
-    Never raises: a file that cannot be read is told of by whoever opens it next.
+    Call it before the database is opened for writing, without another connection: its own connection makes SQLite
+    recover, and closing that copies the log into the file. If there is no room for a copy, the reason is returned
+    instead of the path. Never raises: the next open reports a file that cannot be read.
     """
     log = database.with_name(database.name + "-wal")
     if not log.exists() or log.stat().st_size <= _WAL_HEAD.size:
@@ -78,9 +79,9 @@ def examine(database: Path) -> tuple[Leftover, Path | str] | None:
 
 
 def read(log: Path) -> Leftover | None:
-    """What recovery will drop though it is sound, by the log's bytes alone: nothing is opened as a database or changed.
+    """Return the sound frames that recovery will drop, from the bytes of the log alone; nothing is changed.
 
-    Reads the whole log, where :func:`examine` is told by SQLite how far it got.
+    It reads the whole log, whereas :func:`examine` gets the last applied frame from SQLite.
     """
     if not log.exists() or log.stat().st_size <= _WAL_HEAD.size:
         return None
@@ -95,7 +96,7 @@ def read(log: Path) -> Leftover | None:
 
 
 def _taken(file: BinaryIO, page_size: int) -> int:
-    """Frames up to the last commit before the first one that is not sound: what SQLite takes up."""
+    """Return the number of frames that SQLite applies: up to the last commit before the first bad frame."""
     head = file.read(_WAL_HEAD.size)
     magic, _, _, _, *salts, _, _ = _WAL_HEAD.unpack(head)
     order = ">" if magic & 1 else "<"
@@ -117,7 +118,7 @@ def _taken(file: BinaryIO, page_size: int) -> int:
 
 
 def _kept(log: Path, found: Leftover) -> Path | str:
-    """Put the log aside, for a person. Trouble found again by a gateway that is started over makes no second copy."""
+    """Copy the log for an operator. A restarted gateway that finds the same damage makes no second copy."""
     copy = log.with_name(f"{log.name}.damaged-{found.mark}")
     try:
         if not copy.exists():
@@ -129,7 +130,7 @@ def _kept(log: Path, found: Leftover) -> Path | str:
 
 
 def _page_size(database: Path, log: BinaryIO) -> int:
-    """By the file's head; a file that has had no checkpoint yet is empty, and the log's head must do."""
+    """Return the page size from the file's head, or from the log's head if the file is still empty."""
     with database.open("rb") as file:
         head = file.read(18)
     size = int.from_bytes(head[16:], "big") if len(head) == 18 else _WAL_HEAD.unpack(log.read(_WAL_HEAD.size))[2]
@@ -142,7 +143,7 @@ def _behind(file: BinaryIO, taken: int, page_size: int) -> Leftover | None:
     magic, _, _, _, *salts, _, _ = _WAL_HEAD.unpack(head)
     order = ">" if magic & 1 else "<"
     size = _FRAME_HEAD.size + page_size
-    if _sum(head[:24], (0, 0), order) != _WAL_HEAD.unpack(head)[6:]:  # then SQLite has taken nothing at all
+    if _sum(head[:24], (0, 0), order) != _WAL_HEAD.unpack(head)[6:]:  # then SQLite has applied nothing
         salts = list(_FRAME_HEAD.unpack(file.read(_FRAME_HEAD.size))[2:4])
     file.seek(_WAL_HEAD.size + taken * size)
     before: tuple[int, int] | None = None
@@ -153,7 +154,7 @@ def _behind(file: BinaryIO, taken: int, page_size: int) -> Leftover | None:
         if len(frame) < size:
             break
         _, truncated_to, *frame_salts, first, second = _FRAME_HEAD.unpack_from(frame)
-        if frame_salts != salts:  # of an earlier round, and so are all behind it; or a single one whose salt is damaged
+        if frame_salts != salts:  # of an earlier round, as all behind it; or a single frame with a damaged salt
             if has_stranger:
                 break
             has_stranger = True

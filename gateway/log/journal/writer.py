@@ -1,7 +1,7 @@
 """The one writer of a journal: its file, its window of known ids, retention, and the folder's lock.
 
-It is the log process, or a part of the process that has the readers, too (see :mod:`.following`). Everything runs on
-its event loop, commits as well; only checkpoints have a thread.
+It is the log process, or a part of the process that has the readers (see :mod:`.following`). Everything, commits
+included, runs on its event loop; only checkpoints have a thread.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 
 _HOUSEKEEPING_S: Final = 10
-#: Between two looks whether another process has let go of the folder; nobody can be told of that.
+#: Between two attempts to lock a folder that another process has; the kernel does not report its release.
 _LOCK_LOOK_S: Final = 0.1
 
 _log = structlog.get_logger("gateway.journal")
@@ -43,9 +43,9 @@ class JournalWriter:
     """Writes a journal. Implements :class:`gateway.log.journal.following.Writer` for followers in this process.
 
     Args:
-        folder: made if it is not there; one process at a time.
-        retention: what is kept.
-        known_ids: of so many newest vendor events repeats are known; 0 stores each.
+        folder: created if it is missing; for one process at a time.
+        retention: limits.
+        known_ids: repeats of so many newest vendor events are recognised; 0 stores every repeat.
         clock: Unix seconds.
     """
 
@@ -68,11 +68,11 @@ class JournalWriter:
     # -- life ---------------------------------------------------------------------------------------------------
 
     async def start(self, follower: Follower | None = None, *, lock_wait_s: float = 0.0) -> None:
-        """Lock the folder and open the file. Starting an open one does nothing.
+        """Lock the folder and open the file. Does nothing if it is open.
 
         Args:
-            follower: is welcomed before this returns.
-            lock_wait_s: how long to wait for another process that holds the folder, in seconds.
+            follower: receives a snapshot before this returns.
+            lock_wait_s: how long to wait for another process that has the lock, in seconds.
 
         Raises:
             JournalInUse, JournalDamaged, JournalUnavailable: see :mod:`gateway.errors`.
@@ -129,7 +129,7 @@ class JournalWriter:
         self._checkpoints = Checkpoints(self._folder, self.store, self._files)
 
     async def stop(self) -> None:
-        """Store what waits, then close. May be called twice, or before :meth:`start`."""
+        """Store waiting records and positions, then close. May be called twice, or before :meth:`start`."""
         if not self.is_open:
             return
         self.is_open = False
@@ -141,7 +141,7 @@ class JournalWriter:
         self._release()
 
     def _release(self) -> None:
-        """Close the file, then the descriptors beside it, and let go of the folder."""
+        """Close the file, then the descriptors beside it, and release the folder."""
         try:
             store, self._opened = self._opened, None
             if store is not None:
@@ -168,12 +168,12 @@ class JournalWriter:
 
     @property
     def moved(self) -> str:
-        """Why the next start would not find what is stored, and what to do; empty when it would."""
+        """Why the next start would not find what is stored, and what to do; empty if it would find it."""
         return self._files.problem if self._files is not None else ""
 
     @property
     def known_ids(self) -> int:
-        """Ids in the window of known ones."""
+        """Number of ids in the window of known ids."""
         return len(self._known)
 
     def append(self, records: bytes) -> asyncio.Future[Appended]:
@@ -191,7 +191,7 @@ class JournalWriter:
         self._check_open()
 
     def follow(self, follower: Follower) -> None:
-        """Call a follower with a snapshot now, and with all that comes."""
+        """Pass a snapshot to a follower, and all changes afterwards."""
         follower.welcomed(self.snapshot())
         self._followers.append(follower)
 
@@ -206,13 +206,13 @@ class JournalWriter:
         return Snapshot(bounds, self.store.cursors(), self.state, self._identity, len(self._known))
 
     def unfollow(self, follower: Follower) -> None:
-        """Call a follower no more."""
+        """Pass no more changes to a follower."""
         if follower in self._followers:
             self._followers.remove(follower)
 
     @property
     def state(self) -> WriterState:
-        """How it is now."""
+        """The present state."""
         failure = (self._files.problem or self._commits.last_failure) if self.is_open and self._files else ""
         return WriterState(failure, self._enforcer.used_bytes)
 
@@ -237,7 +237,7 @@ class JournalWriter:
             follower.trimmed(gone)
 
     def _report(self) -> None:
-        """Call followers when the writer is not as it was."""
+        """Pass the state to followers if it has changed."""
         state = self.state
         if state != self._state:
             self._state = state
@@ -254,12 +254,12 @@ class JournalWriter:
                     await self.housekeep()
                 self.check()
             except Exception as exc:  # the top of a task
-                if is_round and not isinstance(exc, JournalMoved):  # that one is in the log already, once
+                if is_round and not isinstance(exc, JournalMoved):  # it has been logged already
                     _log.error("journal.housekeeping_failed", error=redaction.fault(exc))
             await asyncio.sleep(1.0)
 
     def check(self) -> None:
-        """Compare the open files with their names, and try again after a commit that failed; runs every second.
+        """Compare the open files with their names, and check again after a failed commit; called every second.
 
         Raises: as :meth:`append`.
         """
@@ -271,15 +271,15 @@ class JournalWriter:
             self._report()
 
     async def housekeep(self) -> None:
-        """Drop what is too old and measure the file; runs by itself every ten seconds.
+        """Remove records that are too old and measure the file; called every ten seconds.
 
         Raises:
-            JournalUnavailable, JournalDamaged: not all of it could be looked at; the next round tries again.
+            JournalUnavailable, JournalDamaged: not everything could be examined; the next round tries again.
         """
         is_more = True
         while is_more:
             is_more = self._drop_old()
-            await asyncio.sleep(0)  # commits go in between
+            await asyncio.sleep(0)  # lets commits run in between
         METRICS.gauge("gateway_journal_used_bytes").set(self._enforcer.used_bytes)
         self._report()
 

@@ -1,21 +1,23 @@
 """The log on Kafka: :class:`KafkaLog` behind the interface of :mod:`gateway.log`.
 
-In the order of an event's way: ``record_format`` (event ⇄ Kafka record), ``partitioner`` (key → partition),
-``send_queue``, ``topic_queue`` and ``backlog`` (what waits for a partition, for a topic, for all), ``producer``
-(one of aiokafka's) and ``writer`` (one after another, in order through every failure), ``topic_resolver`` (which
-partitions a topic has), ``outcomes`` (what an answer means), ``troubles`` (why a topic cannot be written).
-Reading: ``group_reader`` and ``membership`` (the partitions that a group gives us),
-``standalone_reader`` (whole topics or given partitions, in no group), ``consumer_reader`` (what both share). Positions:
-``cursors`` (kept under groups without members), ``cursor_placement``, ``answers`` and ``gaps`` (where they go on, and
-what is gone before that), ``offsets`` (the requests).
+Writing, in the order of an event's path: ``record_format`` (event ⇄ Kafka record), ``partitioner`` (key → partition),
+``send_queue``, ``topic_queue`` and ``backlog`` (waiting records of a partition, of a topic, of all topics),
+``producer`` (one producer of aiokafka) and ``writer`` (one producer after another, in order through every failure),
+``topic_resolver`` (the partitions of a topic), ``outcomes`` (the meaning of a broker's answer), ``troubles`` (why a
+topic cannot be written).
+Reading: ``group_reader`` and ``membership`` (the partitions that a group assigns to this process),
+``standalone_reader`` (whole topics or given partitions, in no group), ``consumer_reader`` (the base of both).
+Positions: ``cursors`` (stored under groups without members), ``cursor_placement``, ``answers`` and ``gaps`` (where
+cursors continue, and which records before that are gone), ``offsets`` (the requests).
 
-Beside it: ``options`` and ``security`` (how clients are made), ``topics`` (create, list), ``incarnation`` and
-``recreations`` (is it still the same topic), ``errors`` (what may be the matter, in our words), ``observed_client``
-(what one client met), ``availability`` (what is the matter with it), ``outage`` (what is logged of that),
-``log_rate_limit`` (aiokafka's own log), ``rebootstrap`` (away, or moved?).
+Common parts: ``options`` and ``security`` (arguments of clients), ``topics`` (create, list), ``incarnation`` and
+``recreations`` (whether a topic is still the same), ``errors`` (problems in the gateway's words), ``observed_client``
+(failures of one client), ``availability`` (problems of a client), ``outage`` (their log lines), ``log_rate_limit``
+(aiokafka's own log), ``rebootstrap`` (whether Kafka is unavailable or has moved).
 
-For ``gateway check``: ``needs`` (what a role uses, what the cluster says), ``connecting`` (one broker, or why not),
-``requests`` (what aiokafka does not ask), ``diagnosis`` (all of it), ``rights`` and ``topic_settings`` (rules).
+For ``gateway check``: ``needs`` (what a role uses, what the cluster answers), ``connecting`` (one broker, or the reason
+why there is no connection), ``requests`` (requests that aiokafka lacks), ``diagnosis`` (the check), ``rights`` and
+``topic_settings`` (rules).
 """
 
 from gateway.log.kafka.availability import State

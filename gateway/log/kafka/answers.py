@@ -1,9 +1,9 @@
-"""What many cursors ask about the same partitions at the same time, asked once.
+"""Requests of many cursors about the same partitions at the same time, sent once.
 
-Hundreds of cursors are placed when partitions are assigned, and ask for the same beginnings and the same times. An
-answer is kept for ``KEEP_S``. An old one does no harm: a beginning only rises, so that reading at an old one meets the
-gap; and what is found for a time is right as of when it was asked, since no record is appended before it afterwards.
-Only of a topic that was deleted and made again an old answer says nothing, so answers are kept by incarnation.
+Hundreds of cursors are placed when partitions are assigned, and need the same beginnings and the same times. An answer
+is reused for ``KEEP_S``. An old one does no harm: a beginning only increases, so reading at an old one finds the gap;
+and the offset of a time stays right, because no record is appended before it afterwards. Only after a topic was deleted
+and created again an old answer is invalid, so answers are stored by incarnation.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from gateway.log.kafka.errors import CLIENT_ERRORS, away
 from gateway.log.kafka.incarnation import TopicIds
 from gateway.log.kafka.offsets import BEGINNING, END, OffsetClient
 
-#: A start of hundreds of cursors takes some seconds. Ten times more would ask no less.
+#: A start of hundreds of cursors takes some seconds. Ten times more would not save requests.
 KEEP_S: Final = 10.0
 
 
 class Answers:
-    """Of one log.
+    """Shared answers of one log.
 
     Args:
-        ids: shared with the readers of the log.
+        ids: incarnations, shared with the readers of the log.
     """
 
     def __init__(self, offsets: OffsetClient, ids: TopicIds) -> None:
@@ -78,7 +78,7 @@ class Answers:
         """
 
         async def ask(missing: Collection[Any]) -> Mapping[Any, int]:
-            # The ends first: what is appended between the two questions is then behind the end, and is read.
+            # The ends first: records appended between the two requests are then behind the end, and are read.
             ends = await self.ends(missing)
             return ends | await self._offsets.offsets(dict.fromkeys(missing, max(0, int(unix_s * 1000))))
 

@@ -1,6 +1,6 @@
-"""Whether Kafka serves a client of ours: gauges, and a value for ``/readyz`` and the console.
+"""Whether Kafka serves a client of the gateway: gauges, and a state for ``/readyz`` and the console.
 
-What is logged of it is the business of :mod:`gateway.log.kafka.outage`, for all clients together.
+:mod:`gateway.log.kafka.outage` writes the log lines, for all clients together.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from gateway.telemetry.metrics import METRICS
 #: The clients that are open, by name.
 _OPEN: defaultdict[str, set[Availability]] = defaultdict(set)
 
-#: Subject of what concerns the connection and not one topic.
+#: Subject of problems of the connection, not of one topic.
 CONNECTION: Final = ""
 #: Subject, in the log, of a quota.
 _QUOTA: Final = "quota"
-#: A quota that did not delay us for this long no longer does: between two delays a client may have little to send.
+#: A quota that has not delayed a client for this long is over: between two delays a client may have little to send.
 _QUOTA_HOLDS_S: Final = 30.0
 _NOT_YET: Final = Problem(AWAY, "not connected yet")
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What is the matter, at one moment.
+    """The problems of a client at one moment.
 
     Args:
-        is_ready: nothing is the matter. A client that a quota delays is ready.
-        problems: subject (a topic, or ``""`` for the connection) → what it is; empty when ready.
+        is_ready: there is no problem. A client that a quota delays is ready.
+        problems: subject (a topic, or ``""`` for the connection) → problem; empty when ready.
         since: Unix seconds of the last change of ``is_ready``.
-        throttled: what a quota does, if it does.
+        throttled: the delay by a quota, if there is one.
     """
 
     is_ready: bool
@@ -48,23 +48,28 @@ class State:
 
     @property
     def word(self) -> str:
-        """The word that a person should look at first, see :mod:`gateway.log.kafka.errors`; empty when all is well."""
+        """The most important word, see :mod:`gateway.log.kafka.errors`; empty without problems."""
         return first_word([problem.word for problem in self.all])
 
     @property
     def reason(self) -> str:
-        """All problems in one line; empty when all is well."""
+        """All problems in one line; empty without problems."""
         texts = [f"{subject}: {problem}" if subject else str(problem) for subject, problem in self.problems.items()]
         return "; ".join([*texts, *([str(self.throttled)] if self.throttled else [])])
 
     @property
     def all(self) -> list[Problem]:
-        """The problems, and what a quota does."""
+        """The problems, and the delay by a quota."""
         return [*self.problems.values(), *([self.throttled] if self.throttled else [])]
 
 
 def both(one: State, other: State) -> State:
-    """Of two clients of one name: ready when both are, since the later of their changes; the first's texts count."""
+    """Return the state of two clients of one name: ready if both are, since the later change of the two.
+
+    Args:
+        one: its texts have precedence.
+        other: state of the other client.
+    """
     return State(
         one.is_ready and other.is_ready,
         other.problems | one.problems,
@@ -74,14 +79,14 @@ def both(one: State, other: State) -> State:
 
 
 class Availability:
-    """Collects problems by subject. Starts with "not connected yet", said to nobody.
+    """Collects problems by subject. Starts with "not connected yet", which is not logged.
 
-    Clients of one name share their gauges: those that browse for one stream, or one that comes before the other has
-    gone.
+    Clients of one name share their gauges: several that browse for one stream, or a new one that starts before the old
+    one is closed.
 
     Args:
         client: label of the gauges and of log lines, such as ``publisher``.
-        is_connected: nothing is the matter from the start on.
+        is_connected: there is no problem at the start.
     """
 
     def __init__(self, client: str, *, is_connected: bool = False) -> None:
@@ -96,7 +101,7 @@ class Availability:
         self._show()
 
     def close(self) -> None:
-        """The client is gone: a gauge that stays at 0 would be an alarm about nothing. May be called twice."""
+        """Remove the gauges of a closed client: one that stays at 0 would be a false alarm. May be called twice."""
         _OPEN[self._client].discard(self)
         self._show()
         if not _OPEN:
@@ -130,14 +135,15 @@ class Availability:
         self._show()
 
     def watch(self, health: ClientHealth) -> None:
-        """Have the quotas reported that delay a client."""
+        """Report delays of a client by quotas from now on."""
         health.report_throttling(self._throttle)
 
     def look(self, health: ClientHealth, own_name: Callable[[str], str]) -> set[str]:
-        """Report what brokers refuse to a client, topic by topic, and what they no longer refuse.
+        """Report refusals of brokers, topic by topic, and their ends.
 
         Args:
-            own_name: a topic's name by its name in Kafka.
+            health: of the client.
+            own_name: returns a topic's name by its name in Kafka.
 
         Returns: the subjects that are refused.
         """

@@ -1,8 +1,8 @@
-"""What was submitted and is not acknowledged: a queue and a budget for each topic. No I/O.
+"""Submitted records that are not acknowledged: a queue and a budget for each topic. No I/O.
 
-Budgets. A topic may hold ``topic_bytes`` while all of them together hold less than ``total_bytes``, and ``least_bytes``
-whatever the others hold. So a topic that cannot be written takes no room from another one, and all together are at most
-``total_bytes`` and ``least_bytes`` for each topic, and what is submitted at once.
+Budgets. A topic may have ``topic_bytes`` while all topics together have less than ``total_bytes``, and ``least_bytes``
+in any case. So a topic that cannot be written takes no room from another one, and all together have at most
+``total_bytes``, plus ``least_bytes`` for each topic, plus the records of one submit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.log.kafka.writer_policy import WriterPolicy
 
 
 class Backlog:
-    """Records in their queues, bounded by whoever submits: it looks at :meth:`room` before.
+    """Records in their queues. The submitter keeps the limit: it calls :meth:`room` before it submits.
 
     Args:
         registered: the header with the id of a topic's schema, by topic.
@@ -52,7 +52,7 @@ class Backlog:
         return left
 
     def _left(self, topic: TopicQueue) -> int:
-        """What is left of the budget, if it is worth the name. One that is full has none before much of it is free."""
+        """Return the remaining budget, if it is worth using. A full topic has none until much of it is free."""
         limit = self._policy.topic_bytes if self.bytes < self._policy.total_bytes else self._policy.least_bytes
         left = (limit * 3 // 4 if topic.is_full else limit) - topic.bytes
         return left if left > limit // 8 else 0
@@ -63,7 +63,7 @@ class Backlog:
             await self._wait()
 
     async def wait_until_written(self) -> None:
-        """Return when nothing is left but what belongs to topics that cannot be written."""
+        """Return when all records are done, except those of topics that cannot be written."""
         while any(topic.bytes and not topic.troubles for topic in self.topics.values()):
             await self._wait()
 
@@ -72,11 +72,16 @@ class Backlog:
         await self._freed.wait()
 
     def changed(self) -> None:
-        """Let those who wait look again."""
+        """Wake the waiting tasks."""
         self._freed.set()
 
     def release(self, topic: TopicQueue, size: int) -> None:
-        """So many bytes of a topic are done."""
+        """Release bytes of records that are done.
+
+        Args:
+            topic: their topic.
+            size: bytes that they counted.
+        """
         was_short = self.bytes >= self._policy.total_bytes
         topic.bytes -= size
         self.bytes -= size
@@ -91,7 +96,7 @@ class Backlog:
     # -- records ------------------------------------------------------------------------------------------------
 
     def topic(self, name: str) -> TopicQueue:
-        """Return a topic's queue, made if it is not there."""
+        """Return a topic's queue; create it if it is missing."""
         topic = self.topics.get(name)
         if topic is None:
             registered = [self._registered[name]] if name in self._registered else []
@@ -99,7 +104,12 @@ class Backlog:
         return topic
 
     def submit(self, entries: Sequence[Entry | Record], ticket: Ticket) -> None:
-        """Take entries in, in order. The hot path: hashes are made for all keys of a topic at once."""
+        """Queue entries in order. The hot path: the keys of a topic are hashed together.
+
+        Args:
+            entries: of any topics.
+            ticket: called when they are done.
+        """
         for name, run in groupby(entries, key=attrgetter("topic")):
             self._submit(self.topic(name), list(run), ticket)
 
@@ -123,7 +133,7 @@ class Backlog:
         topic.is_full = topic.is_full or not self._left(topic)
 
     def drop_cancelled(self) -> None:
-        """Forget records whose senders have given up: nobody waits for them, and they take the room of others."""
+        """Drop records whose senders were cancelled: no task waits for them, and they use room."""
         for topic in self.topics.values():
             if size := topic.drop_cancelled():
                 self.release(topic, size)
@@ -131,17 +141,21 @@ class Backlog:
     # -- partitions ---------------------------------------------------------------------------------------------
 
     def place(self, topic: TopicQueue, partitions: int) -> bool:
-        """Make queues for all partitions. With more of them than before, what waits stays where it is.
+        """Create queues for all partitions. If there are more than before, waiting records stay in their queues.
 
-        With fewer (the topic was deleted and created again) what waits goes to the partitions of its keys, in order.
-        That cannot be while something is on its way: returns False then, and nothing has changed.
+        If there are fewer (the topic was deleted and created again), waiting records move to the partitions of their
+        keys, in order. That is impossible while a batch is in flight: then return False and change nothing.
+
+        Args:
+            topic: its queue.
+            partitions: their number.
         """
         if partitions < len(topic.partitions):
             if any(queue.in_flight or queue.poison for queue in topic.partitions):
                 return False
             topic.unplaced = [item for queue in topic.partitions for item in queue.pending] + topic.unplaced
             for queue in topic.partitions:
-                queue.pending.clear()  # somebody may be about to send it
+                queue.pending.clear()  # a task may be about to send it
             topic.partitions = []
             topic.troubles.clear()
         for number in range(len(topic.partitions), partitions):
@@ -154,13 +168,13 @@ class Backlog:
         return True
 
     def make_ready(self, queue: SendQueue) -> None:
-        """Look at this queue again."""
+        """Mark a queue as one that may have records to send."""
         self.ready[queue.topic, queue.partition] = queue
 
     def take_ready(self, now: float) -> list[SendQueue]:
-        """Return queues with something to send and nothing on its way; they are forgotten until :meth:`make_ready`.
+        """Return queues with records to send and no batch in flight; they need a new :meth:`make_ready`.
 
-        Those whose time has not come stay.
+        Queues whose retry is not due stay marked.
 
         Args:
             now: monotonic time.
@@ -175,7 +189,7 @@ class Backlog:
         return due
 
     def next_due(self) -> float | None:
-        """Return the monotonic time at which a queue or a topic is to be tried again; None: none waits for one."""
+        """Return the monotonic time of the next retry of a queue or a topic; None if there is none."""
         times = [queue.retry_at for queue in self.ready.values()]
         times += [topic.resolve_at for topic in self.topics.values() if topic.unplaced]
         return min(times, default=None)
@@ -185,7 +199,7 @@ class Backlog:
         return [queue.in_flight for queue in self._queues() if queue.in_flight is not None]
 
     def take_back(self) -> None:
-        """Put back what the client did not answer: it is given up."""
+        """Put unanswered batches back into their queues: their client is given up."""
         for queue in self._queues():
             queue.take_back()
             if queue.pending:

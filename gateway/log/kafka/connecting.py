@@ -1,7 +1,7 @@
-"""One connection to one broker, or the reason why there is none: which of protocol, certificate and login does not fit.
+"""One connection to one broker, or the reason why there is none: which of protocol, certificate and login is wrong.
 
-Brokers do not say what they expect: a listener that is spoken to in the wrong way closes the connection. So a failure
-that could be this is followed by a probe of the other way, without credentials.
+Brokers do not state what they expect: a listener closes a connection with the wrong protocol. So after a failure that
+could have this cause, the other protocol is tried without credentials.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gateway.log.kafka.requests import TopicsAndRights
 _CONNECT_S: Final = 2.5
 _LOGIN_S: Final = 3.0
 _PROBE_S: Final = 1.5
-#: Of a broker's own words. They are shown to a person as they are.
+#: Characters of a broker's own error text, which is shown unchanged.
 _MOST_WORDS: Final = 200
 
 _ERRORS: Final = (errors.KafkaError, OSError, EOFError, TimeoutError, AssertionError, ValueError)
@@ -68,15 +68,15 @@ async def connect(options: KafkaOptions, host: str, port: int) -> Broker | Reaso
         connection.close()
         raise
     if not metadata.brokers and options.security.get("sasl_mechanism") == "OAUTHBEARER":
-        # The broker says no in a success (RFC 7628, section 3.2.2), which aiokafka 0.14 does not read, and answers the
-        # next request as an error: without brokers.
+        # The broker refuses within a success (RFC 7628, section 3.2.2), which aiokafka 0.14 does not read, and answers
+        # the next request with an error: without brokers.
         connection.close()
         return Reason(f"{where} refuses the login by OAUTHBEARER", "check the token (kafka.security.oauth)")
     return Broker(where, connection, metadata)
 
 
 async def close(connection: Any) -> None:
-    """Close a connection and wait until it is, for a moment at most."""
+    """Close a connection and wait until it is closed, for a moment at most."""
     with suppress(Exception):
         async with asyncio.timeout(_PROBE_S):
             await connection.close()
@@ -117,7 +117,7 @@ async def _no_token(options: KafkaOptions) -> Reason | None:
 
 
 async def _refused(options: KafkaOptions, host: str, port: int, where: str, exc: BaseException) -> Reason:
-    """Return why a broker that can be reached does not take us."""
+    """Return why a reachable broker refuses the gateway."""
     security = options.security
     protocol = security.get("security_protocol", "PLAINTEXT")
     mechanism = security.get("sasl_mechanism")
@@ -151,7 +151,7 @@ async def _refused(options: KafkaOptions, host: str, port: int, where: str, exc:
 
 
 async def _other_way(options: KafkaOptions, host: str, port: int, where: str, exc: BaseException) -> Reason:
-    """Return what the listener expects instead, found out by trying it."""
+    """Return what the listener expects instead, found by trying it."""
     protocol = options.security.get("security_protocol", "PLAINTEXT")
     has_tls, has_login = protocol.endswith("SSL"), protocol.startswith("SASL_")
     login = "SASL_" if has_login else ""
@@ -198,7 +198,7 @@ async def _speaks_plain(options: KafkaOptions, host: str, port: int) -> bool:
 
 
 async def _mechanisms(options: KafkaOptions, host: str, port: int) -> list[str]:
-    """Return the mechanisms that the listener takes; none where it takes no login."""
+    """Return the mechanisms that the listener accepts; none if it accepts no login."""
     protocol = options.security.get("security_protocol", "PLAINTEXT").removeprefix("SASL_")
     security = {"security_protocol": protocol, "ssl_context": options.security.get("ssl_context")}
     connection = _connection(options, host, port, security)

@@ -1,12 +1,13 @@
-"""What our two readers of Kafka share: taking records out of aiokafka's consumer, as batches with their gaps.
+"""The base of both readers of Kafka: takes records out of aiokafka's consumer, as batches with their gaps.
 
-* The consumer has no reset of its own (``auto_offset_reset``): where a partition is read is decided by us, and a
-  partition is read only when that has been (:attr:`ConsumerReader._placed`).
-* Pausing is done here: aiokafka throws away what it has fetched of a paused partition, and our readers pause often.
-* Away is told from empty: aiokafka retries in silence, so a reader that gets nothing asks for an end now and then.
+* The consumer has no reset of its own (``auto_offset_reset``): the gateway decides where a partition is read, and a
+  partition is read only after that (:attr:`ConsumerReader._placed`).
+* Pausing is done here: aiokafka discards fetched records of a paused partition, and the gateway's readers pause often.
+* An unavailable Kafka is distinguished from an empty one: aiokafka retries silently, so a reader without records
+  requests an end offset now and then.
 
-Bounds: at most ``max_partition_fetch_bytes`` for each partition and ``fetch_max_bytes`` for each broker are held
-fetched ahead; a fetch hands out at most ``max_records`` of them.
+Limits: at most ``max_partition_fetch_bytes`` for each partition and ``fetch_max_bytes`` for each broker are fetched
+ahead; a fetch returns at most ``max_records`` of them.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from gateway.log.kafka.reader_policy import ReaderPolicy
 from gateway.log.kafka.topics import OWN_STATE
 from gateway.log.kafka.unreadable import PartitionFetcher
 
-#: Runs what must end whoever is cancelled, in a task that its owner awaits.
+#: Runs work that must end even if its caller is cancelled, in a task that the log awaits.
 Background = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
-#: Creates the topics that are missing and ours; returns the other missing ones, with a hint for each.
+#: Creates missing topics of the gateway; returns the other missing topics, with a hint for each.
 Ensure = Callable[[Collection[str]], Awaitable[Mapping[str, str]]]
 
-#: An end that a fetch brought is believed for so long. A fetch comes every half second while nothing waits.
+#: An end offset of a fetch is used for so long. A fetch returns every half second while no record waits.
 _END_AGE_S: Final = 3.0
 
 
@@ -44,13 +45,13 @@ class ConsumerReader(ABC):
     """A reader of one aiokafka consumer after another.
 
     Args:
-        group: what it is called in metrics, logs and errors.
+        group: its name in metrics, logs and errors.
         ids: incarnations of topics, shared by the readers of a log.
-        background: for what outlives a call that is cancelled; the log awaits it when it stops.
-        on_closed: told once, when the reader is closed.
+        background: runs work that outlives a cancelled call; the log awaits it when it stops.
+        on_closed: called once, when the reader is closed.
     """
 
-    #: What it is in errors, before its name.
+    #: Kind of reader in errors, before its name.
     _kind = "reader"
 
     def __init__(
@@ -81,21 +82,21 @@ class ConsumerReader(ABC):
         self._not_events = foreign.NotEvents(group)
         self._changed = asyncio.Event()
         self._names: dict[Any, str] = {}
-        #: Partitions that are read, and how far each was last said to be looked at.
+        #: Partitions that are read, each with the end that was last returned for it.
         self._placed: dict[Any, int] = {}
         self._paused: set[str] = set()
-        #: Of the topics that are read, by their names.
+        #: Incarnations of the topics that are read, by their names.
         self._incarnations: dict[str, str] = {}
         #: Topics that did not exist when they were to be read, although they were assigned.
         self._absent: set[str] = set()
-        #: Another number whenever partitions come or go.
+        #: A number that changes whenever partitions are assigned or revoked.
         self._turn = 0
         self._heard_at = 0.0
         self._is_closed = False
 
     @property
     def has_topics(self) -> bool:
-        """Whether there is anything to read."""
+        """Whether there are topics to read."""
         return bool(self._topics)
 
     # -- names --------------------------------------------------------------------------------------------------
@@ -115,7 +116,7 @@ class ConsumerReader(ABC):
 
     @property
     def state(self) -> State:
-        """Whether all of it can be read, for ``/readyz`` and the console."""
+        """Whether all topics can be read, for ``/readyz`` and the console."""
         state = self._availability.state
         for part in (self._missing, self._fetcher):
             if part.problems:
@@ -142,7 +143,7 @@ class ConsumerReader(ABC):
 
     @abstractmethod
     async def _lost_end(self, consumer: Any, partitions: Collection[Any]) -> None:
-        """Begin anew in partitions that end before the place at which they are read."""
+        """Begin again in partitions that end before the offset at which they are read."""
 
     @abstractmethod
     async def _replace(self, consumer: Any) -> None:
@@ -158,7 +159,7 @@ class ConsumerReader(ABC):
         self._changed.clear()
         active = [tp for tp in self._placed if self._name(tp) not in self._paused]
         if not active:
-            # Either all is paused, or others have all partitions: something must change first.
+            # Either all partitions are paused, or other processes have them: wait for a change.
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._changed.wait()
@@ -169,7 +170,7 @@ class ConsumerReader(ABC):
             self._heard()
         else:
             await self._make_sure(consumer)
-        if turn != self._turn:  # taken away meanwhile; what was taken out is read again
+        if turn != self._turn:  # revoked meanwhile; these records are read again
             return Batch()
         return Batch(self._records(found), gaps, self._ends_of(consumer, active))
 
@@ -209,9 +210,9 @@ class ConsumerReader(ABC):
         return records
 
     def _ends_of(self, consumer: Any, active: Collection[Any]) -> dict[str, int]:
-        """Return how far partitions were looked at that got further; past what aiokafka leaves out, too.
+        """Return the read end of partitions whose end has moved, also past records that aiokafka leaves out.
 
-        That is what transactions leave: markers, and aborted records.
+        These are markers of transactions, and aborted records.
         """
         ends = {}
         for tp in active:
@@ -221,14 +222,14 @@ class ConsumerReader(ABC):
         return ends
 
     async def _gone(self, consumer: Any, refused: Mapping[Any, int]) -> Sequence[Gap]:
-        """Go on where records begin; return what is missing. The broker refused to read at these offsets.
+        """Continue at the first records; return the gaps. The broker refused to read at these offsets.
 
         Raises:
-            KafkaAway: Kafka cannot be asked now; the next fetch is refused again.
+            KafkaAway: Kafka does not answer now; the next fetch is refused again.
         """
         await self._ask(self._ids.now(consumer._client, {tp.topic for tp in refused}))
         if await self._is_another(consumer):
-            return ()  # the next fetch begins anew
+            return ()  # the next fetch begins again
         beginnings = await self._ask(consumer.beginning_offsets(list(refused)))
         expired = {tp: offset for tp, offset in refused.items() if tp in self._placed and offset < beginnings[tp]}
         for tp in expired:
@@ -239,7 +240,7 @@ class ConsumerReader(ABC):
         return [Gap(self._name(tp), first, beginnings[tp] - 1, "expired") for tp, first in expired.items()]
 
     async def _is_another(self, consumer: Any) -> bool:
-        """Return whether topics that are read were deleted and made again, as far as is known by now."""
+        """Return whether topics that are read are known to have been deleted and created again."""
         recent = await self._ids.recent(consumer._client)
         name = self._options.kafka_name
         return any(name(topic) in recent for topic in self._absent) or any(
@@ -251,7 +252,7 @@ class ConsumerReader(ABC):
 
         Args:
             topics: names in Kafka.
-            ids: of those that exist.
+            ids: incarnations of the existing ones.
         """
         for topic in topics:
             own_name = self._options.own_name(topic)
@@ -273,7 +274,7 @@ class ConsumerReader(ABC):
         self._changed.set()
 
     async def ends(self) -> Mapping[str, int]:
-        """See :meth:`gateway.log.AssignedReader.ends`. Kafka is asked only where no fetch has brought it just now."""
+        """See :meth:`gateway.log.AssignedReader.ends`. Kafka is asked only for ends that no recent fetch returned."""
         consumer = await self._present()
         found, unknown = {}, []
         oldest = (time.time() - _END_AGE_S) * 1000
@@ -295,9 +296,9 @@ class ConsumerReader(ABC):
     # -- life and trouble ---------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """See :meth:`gateway.log.AssignedReader.close`. Within ten seconds; at once while Kafka is away.
+        """See :meth:`gateway.log.AssignedReader.close`. Within ten seconds; at once while Kafka is unavailable.
 
-        Cancelled, it goes on in the background: a member that is half closed would hold up its group.
+        If cancelled, it continues in the background: a member that is half closed would hold up its group.
         """
         if self._is_closed:
             return
@@ -318,19 +319,19 @@ class ConsumerReader(ABC):
         self._on_closed(self)
 
     def _end(self, consumer: Any) -> asyncio.Future[None]:
-        """Begin to give a consumer back, in the background; nothing of it is alive afterwards. Need not be awaited."""
+        """Start closing a consumer in the background; nothing of it runs afterwards. Need not be awaited."""
         return asyncio.shield(self._background(shutdown.end(consumer, self._policy.close_s, self._policy.cut_s)))
 
     def _heard(self) -> None:
-        """Kafka answered."""
+        """Note that Kafka answered."""
         self._heard_at = time.monotonic()
         self._availability.solved(CONNECTION)
 
     async def _make_sure(self, consumer: Any) -> None:
-        """Nothing came. Is there nothing, or is Kafka away?
+        """Check, after a fetch without records, that Kafka is available.
 
         Raises:
-            KafkaAway: away.
+            KafkaAway: it is unavailable.
         """
         health = consumer._client.health
         self._availability.look(health, self._options.own_name)
@@ -346,7 +347,7 @@ class ConsumerReader(ABC):
         self._heard()
 
     async def _probe(self, consumer: Any) -> None:
-        """Ask a partition's leader something, or, while no topic exists, any broker."""
+        """Send a request to a partition's leader or, while no topic exists, to any broker."""
         known = next((topic for topic in self._kafka_names() if consumer.partitions_for_topic(topic)), None)
         if known is not None:
             await consumer.end_offsets([TopicPartition(known, 0)])
@@ -354,7 +355,7 @@ class ConsumerReader(ABC):
             raise errors.KafkaConnectionError("no broker answers")
 
     async def _trouble(self, consumer: Any, exc: BaseException) -> None:
-        """aiokafka gave us an error of its background tasks. Those of rights pass; after others it does not recover.
+        """Handle an error of aiokafka's background tasks. Errors of rights may end; after others it does not recover.
 
         Raises:
             KafkaAway: always.
@@ -365,7 +366,7 @@ class ConsumerReader(ABC):
         raise failed from exc
 
     async def _ask(self, question: Awaitable[Any]) -> Any:
-        """A question to Kafka, with a deadline.
+        """Await a request to Kafka, with a deadline.
 
         Raises:
             KafkaAway: no answer.
@@ -377,9 +378,9 @@ class ConsumerReader(ABC):
             raise await self._away(exc, self.consumer) from exc
 
     async def _away(self, exc: BaseException, consumer: Any) -> KafkaAway:
-        """Report that a question failed; give a consumer up to which nothing has answered for long.
+        """Report that a request failed; give a consumer up that has had no answer for a long time.
 
-        The next one finds the brokers through the bootstrap servers, where they have moved.
+        The next consumer finds the brokers through the bootstrap servers if they have moved.
         """
         failed = self._failed(exc, consumer)
         if consumer is not None and time.monotonic() - self._heard_at > self._policy.rebootstrap_s:
@@ -390,7 +391,7 @@ class ConsumerReader(ABC):
         """Report what aiokafka raised; return the error to raise from it."""
         failed = away(exc, self._called, None if consumer is None else consumer._client)
         if isinstance(exc, errors.TopicAuthorizationFailedError) and consumer is not None and consumer.assignment():
-            # Of one topic, while the others are read: reported by its name, and until a broker no longer refuses it.
+            # A problem of one topic while others are read: reported by its name until a broker no longer refuses it.
             self._availability.look(consumer._client.health, self._options.own_name)
         else:
             self._availability.problem(CONNECTION, failed.problem)
@@ -398,7 +399,7 @@ class ConsumerReader(ABC):
 
 
 def _state_of(consumer: Any, tp: Any) -> Any:
-    """Return what aiokafka knows of an assigned partition; None when it is not assigned."""
+    """Return aiokafka's state of an assigned partition; None if it is not assigned."""
     subscription = consumer._subscription.subscription
     assignment = subscription.assignment if subscription is not None else None
     return assignment.state_value(tp) if assignment is not None else None

@@ -1,9 +1,9 @@
-"""Where a cursor goes on in partitions that were assigned: its position in Kafka, checked against what is there now.
+"""Where a cursor continues in assigned partitions: its position in Kafka, compared with the present partitions.
 
-The decisions are those of :mod:`gateway.log.kafka.gaps`; here is what they are asked with. A position may be gone
-because the records expired, because the topic was deleted and made again, or because the partition lost its end. A
-partition without a position was added (then it is read from its beginning), or the cursor is new, or Kafka has
-forgotten it (then it begins, or begins again, at the time that was fixed for it).
+:mod:`gateway.log.kafka.gaps` decides; this module collects the facts. The records at a position may be gone because
+they expired, because the topic was deleted and created again, or because the partition lost its end. A partition
+without a position was added (then it is read from its beginning), or the cursor is new, or Kafka has forgotten it (then
+it begins, or begins again, at the time that was fixed for it).
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Remembered:
     """What this process knows of a cursor.
 
     Args:
-        done: by partition, everything below was delivered; of the partitions that are loaded.
-        before: the last known positions of others, to name what is gone.
-        incarnations: by topic, which the positions belong to; kept over assignments.
-        is_ours: Kafka has said that the group has no members.
+        done: by loaded partition, the offset below which everything was delivered.
+        before: the last known positions in other partitions, to report gaps.
+        incarnations: by topic, the incarnation that the positions belong to; kept over assignments.
+        is_ours: Kafka has answered that the group has no members.
     """
 
     done: dict[str, int] = field(default_factory=dict)
@@ -50,11 +50,11 @@ class Remembered:
 
 
 class CursorPlace(NamedTuple):
-    """Where a cursor goes on in one partition.
+    """Where a cursor continues in one partition.
 
     Args:
-        incarnation: of the topic.
-        is_new: Kafka has no position here, so that this one is a beginning.
+        incarnation: incarnation of the topic.
+        is_new: Kafka has no position here, so this one is a beginning.
     """
 
     placed: Placed
@@ -63,11 +63,11 @@ class CursorPlace(NamedTuple):
 
 
 class CursorPlacement:
-    """Of one log.
+    """Places the cursors of one log.
 
     Args:
-        truncated: partitions that a broker refused to read beyond their end. Only of these an end is believed to be
-            one: a new leader may for a moment know an older end than its readers.
+        truncated: partitions that a broker refused to read beyond their end. Only the ends of these are trusted: a new
+            leader may for a moment know an older end than its readers.
     """
 
     def __init__(
@@ -81,11 +81,11 @@ class CursorPlacement:
     async def place(
         self, cursor: str, known: Remembered, partitions: Collection[str], start: Start | Begins
     ) -> dict[str, CursorPlace]:
-        """Return where a cursor goes on; without partitions of topics that do not exist now.
+        """Return where a cursor continues; partitions of topics that do not exist now are left out.
 
         Raises:
             GroupInUse: the group has members.
-            KafkaAway: Kafka cannot be asked now.
+            KafkaAway: Kafka does not answer now.
         """
         by_topic: defaultdict[str, list[Any]] = defaultdict(list)
         for name in partitions:
@@ -93,7 +93,7 @@ class CursorPlacement:
             kafka_name = self._options.kafka_name(topic)
             by_topic[kafka_name].append(TopicPartition(kafka_name, int(number)))
         kept = await self._offsets.committed(cursor)
-        # Where Kafka keeps nothing yet the first commit, which follows, is refused if there are members.
+        # If Kafka has no position yet, the first commit, which follows, is refused if the group has members.
         if kept and not known.is_ours and await self._offsets.members(cursor):
             raise GroupInUse(self._options.kafka_name(cursor))
         ids = await self._answers.incarnations(by_topic.keys())
@@ -123,8 +123,8 @@ class _OfTopic:
 
     Args:
         now: its incarnation.
-        kept: the positions that Kafka keeps of the cursor in all of its partitions.
-        ends: of the partitions that were refused.
+        kept: the positions of the cursor that Kafka has, in all partitions of the topic.
+        ends: ends of the partitions that were refused.
     """
 
     cursor: str
@@ -183,7 +183,7 @@ class _OfTopic:
         return {self.name(tp): self._place(tp, starts[tp], None) for tp in tps if tp in starts}
 
     def _position(self, tp: Any) -> tuple[int, str] | None:
-        """Return how far the cursor is, and in which incarnation of the topic that is right."""
+        """Return the position of the cursor, and the incarnation of the topic that it belongs to."""
         own, kept = self.known.done.get(self.name(tp)), self.kept.get(tp)
         was = self.known.incarnations.get(self.topic, "")
         if kept is not None and (own is None or is_another(was, kept.incarnation or "") or kept.offset > own):

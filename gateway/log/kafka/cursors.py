@@ -1,22 +1,22 @@
 """Positions of named cursors as offsets of Kafka groups without members.
 
-The partitions are assigned in one group (``gateway.fanout``); how far the subscriber ``billing`` is stands under the
-group ``gateway.billing``, where every tool shows its lag. Kafka takes an offset from somebody who is no member as long
-as the group has none. Three things follow.
+The partitions are assigned in one group (``gateway.fanout``); the positions of the subscriber ``billing`` are stored
+under the group ``gateway.billing``, where every tool shows its lag. Kafka accepts an offset from a client that is no
+member as long as the group has no members. Three consequences:
 
-* *A process that was thought dead may commit what it has delivered.* No generation fences it. None is needed: a
-  position says that everything below it was delivered, and that stays true whoever has the partition now. At worst an
-  older position replaces a newer one of the next owner, which repeats events after a crash and loses none. The
-  position goes forward within a process, and the owner's next commit goes over it. An offset of a topic that has since
-  been deleted and made again is known by its mark (:mod:`gateway.log.kafka.incarnation`).
+* *A process that was considered dead may commit what it has delivered.* No generation fences it. None is needed: a
+  position means that everything below it was delivered, which stays true for any owner of the partition. At worst an
+  older position replaces a newer one of the next owner, which repeats events after a crash and loses none. A position
+  only increases within a process, and the owner's next commit replaces it. An offset of a topic that has since been
+  deleted and created again is recognised by its mark (:mod:`gateway.log.kafka.incarnation`).
 * *A group with members refuses.* An older version of the gateway, which read as a member of ``gateway.billing``, must
-  stop first: two readings beside each other would deliver everything twice. :meth:`KafkaCursors.load` asks for it.
+  stop first: two readings at a time would deliver everything twice. :meth:`KafkaCursors.load` checks it.
 * *Kafka forgets* offsets of a group without members ``offsets.retention.minutes`` (seven days) after they were
-  committed, each partition by itself. So all of them are committed again each ``renew_s``.
+  committed, each partition separately. So all of them are committed again every ``renew_s``.
 
-A commit costs a request for each cursor, so what changed gathers: at least ``interval_s``, and longer with many
-cursors, so that no more than ``requests_per_s`` go out. Where a cursor goes on is decided by
-:mod:`gateway.log.kafka.cursor_placement`.
+A commit costs a request for each cursor, so changes are collected: for at least ``interval_s``, and longer with many
+cursors, so that at most ``requests_per_s`` are sent. :mod:`gateway.log.kafka.cursor_placement` decides where a cursor
+continues.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ _log = structlog.get_logger("gateway.kafka")
 
 @dataclass(frozen=True, slots=True)
 class CursorPolicy:
-    """Numbers of the commits.
+    """Limits and times of the commits.
 
     Args:
-        interval_s: between commits of one cursor; what a crash repeats.
+        interval_s: between commits of one cursor; a crash repeats the deliveries of this time.
         requests_per_s: of a process; the interval grows with the cursors beyond it. A thousand would take a tenth of a
             processor here, and write as many records to Kafka.
-        at_once: requests under way.
+        at_once: requests in flight.
         renew_s: all positions are committed again after this; a third of what Kafka's shortest sensible
             ``offsets.retention.minutes``, three days, would allow.
         first_renew_s: the same for positions that were found in Kafka: how old they are is not known.
-        look_s: between looks at the clock for that.
+        look_s: between checks whether a renewal is due.
         flush_s: :meth:`KafkaCursors.flush` gives up after this.
     """
 
@@ -75,8 +75,8 @@ class _Cursor(Remembered):
 
     Args:
         dirty: partitions whose position Kafka does not have yet.
-        renew_at: everything is committed again then.
-        is_forgotten: it goes on no more in this process, once what it has is stored.
+        renew_at: time at which all positions are committed again.
+        is_forgotten: this process drops it once its positions are stored.
     """
 
     dirty: set[str] = field(default_factory=set)
@@ -89,8 +89,8 @@ class KafkaCursors:
     """See :class:`gateway.log.CursorStore`.
 
     Args:
-        placement: decides where cursors go on.
-        clock: seconds; of any kind that goes on while the process is suspended.
+        placement: decides where cursors continue.
+        clock: seconds; of any kind that continues while the process is suspended.
     """
 
     def __init__(
@@ -119,17 +119,17 @@ class KafkaCursors:
         return self._availability.state if self._availability is not None else None
 
     async def close(self) -> None:
-        """Make the last commits durable, as far as Kafka takes them soon. May be called twice."""
+        """Make the last commits durable, as far as Kafka accepts them soon. May be called twice."""
         committer, self._committer = self._committer, None
         if committer is not None:
-            await self.settle()  # before: what it is storing now is waited for, and not sent twice
+            await self.settle()  # before: a store in progress is awaited, and not sent twice
             committer.cancel()
             await asyncio.wait([committer])
         if self._availability is not None:
             self._availability.close()
 
     async def settle(self) -> None:
-        """Make commits durable before partitions are given back, unless Kafka is away: the next owner goes on there."""
+        """Make commits durable before a release, unless Kafka is unavailable: the next owner continues there."""
         if self.state is not None and CONNECTION not in self.state.problems:
             with suppress(Transient):
                 await self.flush()
@@ -143,7 +143,7 @@ class KafkaCursors:
 
         Raises:
             GroupInUse: the group has members.
-            KafkaAway: Kafka cannot be asked now.
+            KafkaAway: Kafka does not answer now.
         """
         availability = self._begin()
         known = self._cursors.get(cursor)
@@ -164,13 +164,13 @@ class KafkaCursors:
         return {name: place.placed for name, place in found.items()}
 
     def _take(self, cursor: str, known: _Cursor, found: Mapping[str, CursorPlace]) -> None:
-        """Go on from there, also where that is further back: the topic, or its end, is another one then."""
+        """Continue at the found places, also at lower offsets: the topic, or its end, is another one then."""
         for name, (placed, incarnation, _) in found.items():
             known.incarnations[name.rpartition("-")[0]] = incarnation
             known.before.pop(name, None)
             gap = placed.gap
             if gap is not None and gap.reason == "expired" and gap.first is not None:
-                known.done.setdefault(name, gap.first)  # passed by its owner, when it has reported it
+                known.done.setdefault(name, gap.first)  # its owner passes it after the report
                 continue
             if known.done.get(name) != placed.offset:
                 known.done[name] = placed.offset
@@ -196,7 +196,7 @@ class KafkaCursors:
         return dict(self._cursors[cursor].done) if cursor in self._cursors else {}
 
     def release(self, partitions: Collection[str]) -> None:
-        """See :meth:`gateway.log.CursorStore.release`. What is not durable by now is not stored any more."""
+        """See :meth:`gateway.log.CursorStore.release`. Commits that are not durable by now are dropped."""
         for known in self._cursors.values():
             for name in partitions:
                 if (offset := known.done.pop(name, None)) is not None:
@@ -216,21 +216,21 @@ class KafkaCursors:
     # -- storing ------------------------------------------------------------------------------------------------
 
     async def flush(self) -> None:
-        """See :meth:`gateway.log.CursorStore.flush`. As fast as Kafka takes them, whatever the pace is otherwise.
+        """See :meth:`gateway.log.CursorStore.flush`. As fast as Kafka accepts them, without the usual pace.
 
         Raises:
             KafkaAway: not confirmed in time; they are kept for the next try.
         """
         self._dirty.clear()
-        # Also those that are being stored just now: they are waited for.
+        # Those that are being stored now are awaited too.
         due = [cursor for cursor, known in self._cursors.items() if known.dirty]
         await self._store(due, self._policy.flush_s)
 
     async def _store(self, cursors: Collection[str], seconds: float) -> None:
-        """Store what changed of these.
+        """Store the changed positions of these cursors.
 
         Raises:
-            KafkaAway: of one of them not confirmed in time, or refused. They are kept for the next try.
+            KafkaAway: one of them was not confirmed in time, or refused. They are kept for the next try.
         """
         at_once = asyncio.Semaphore(self._policy.at_once)
 
@@ -257,7 +257,7 @@ class KafkaCursors:
             raise self._away(failed)
 
     def _away(self, failed: Mapping[str, asyncio.Task[None]]) -> Exception:
-        """Return the error of those that could not be stored; one that is not ours to expect first."""
+        """Return the error of cursors that could not be stored; an unexpected error first."""
         found = {cursor: error for cursor, task in failed.items() if task.done() and (error := _error(task))}
         availability = self._begin()
         for cursor, error in found.items():
@@ -271,7 +271,7 @@ class KafkaCursors:
         return silent
 
     async def _commit(self, cursor: str, known: _Cursor, names: Collection[str]) -> None:
-        """Store these positions; whoever calls holds the cursor's lock, so that an older one never goes last.
+        """Store these positions. The caller holds the cursor's lock, so that an older position is never stored last.
 
         A position in a topic that the user may not read is kept for later and costs the others nothing: the topic's
         reader reports the missing right.
@@ -308,7 +308,7 @@ class KafkaCursors:
         return self._availability
 
     async def _commit_regularly(self) -> None:
-        """For ever: what gathered goes out at its pace; what fails is tried again."""
+        """Store collected changes at the pace, until cancelled; what fails is tried again."""
         backoff = Backoff(first_s=self._policy.interval_s, last_s=10.0)
         while True:
             try:
@@ -321,10 +321,10 @@ class KafkaCursors:
                 await asyncio.sleep(backoff.next_s())
 
     async def _round(self) -> None:
-        """Wait until something changed, let more gather, and store it, no faster than the pace.
+        """Wait for a change, collect more, and store them no faster than the pace.
 
         Raises:
-            KafkaAway: something could not be stored.
+            KafkaAway: a position could not be stored.
         """
         policy = self._policy
         with suppress(TimeoutError):
@@ -353,7 +353,7 @@ class KafkaCursors:
             await asyncio.sleep(left)
 
     def _renew(self) -> None:
-        """Have everything committed again of cursors whose positions are old, and what was refused: see _commit."""
+        """Mark all positions of cursors whose commits are old, and refused ones, to be committed again: see _commit."""
         now = self._clock()
         for cursor, known in self._cursors.items():
             if known.renew_at <= now:
@@ -364,11 +364,11 @@ class KafkaCursors:
 
 
 def _subject(cursor: str, error: KafkaAway) -> str:
-    """Return what a problem concerns: the one cursor, or all."""
+    """Return the subject of a problem: one cursor, or all."""
     return cursor if isinstance(error, GroupInUse) else CONNECTION
 
 
 def _error(task: asyncio.Task[None]) -> Exception | None:
-    """Return what a task that is done failed with; one that was cancelled failed with nothing."""
+    """Return the exception of a finished task; None if it was cancelled or succeeded."""
     error = None if task.cancelled() else task.exception()
     return error if isinstance(error, Exception) else None

@@ -1,12 +1,13 @@
-"""``gateway check`` and Kafka: connect as the gateway would, ask what it would need, change nothing.
+"""``gateway check`` and Kafka: connects as the gateway would, requests what it would need, and changes nothing.
 
-Each bootstrap server is connected to, then each broker under the address that the cluster advertises for it. Then the
-brokers are asked: topics, groups and cluster with what the user may do (KIP-430), settings of topics and brokers, and
-the controller's clock. What cannot be asked is said to be not known, with the reason; nothing is written, created or
-joined.
+It connects to each bootstrap server, then to each broker under the address that the cluster advertises for it. Then it
+requests from the brokers: topics, groups and cluster with the rights of the user (KIP-430), settings of topics and
+brokers, and the controller's clock. If a request fails, the finding is "not known" with the reason; the check writes
+and creates nothing and joins no group.
 
-A group's rights are said by its coordinator only. A cluster in which no group has ever committed has no coordinators;
-there a heartbeat of a member that does not exist tells: it is refused for the right, or for the member.
+Only a group's coordinator returns its rights. A cluster in which no group has ever committed has no coordinators; there
+the answer to a heartbeat of a member that does not exist shows the right: the broker refuses it for the right, or for
+the member.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from gateway.log.kafka.needs import Answers, Gathered, Needs, TopicState, operat
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.requests import GroupsAndRights, Quorum, TopicsAndRights
 
-#: For one question to a broker that was reached.
+#: For one request to a connected broker.
 _ASK_S: Final = 2.5
-#: Clocks closer than this are as one: what goes by them (beginnings, due times) is meant in seconds.
+#: Clocks closer than this count as equal: beginnings and due times have a precision of seconds.
 _CLOCK_S: Final = 1.0
 _GROUP_REFUSED: Final = 30
 _LEADERLESS: Final = 5
@@ -43,7 +44,13 @@ _TOPIC, _BROKER = 2, 4
 
 
 async def diagnose(options: KafkaOptions, needs: Needs, seconds: float) -> list[Finding]:
-    """Return what was found; takes ``seconds`` at most."""
+    """Return the findings.
+
+    Args:
+        options: brokers, names, format.
+        needs: what the role uses.
+        seconds: limit of the whole check.
+    """
     limit_logs()
     found = Gathered()
     try:
@@ -64,7 +71,7 @@ async def diagnose(options: KafkaOptions, needs: Needs, seconds: float) -> list[
 
 @dataclass(frozen=True, slots=True)
 class _Cluster:
-    """Brokers that were reached: the first of all, and those by node id."""
+    """Connected brokers: the first one, and all by node id."""
 
     first: Broker
     nodes: Mapping[int, Any] = field(default_factory=dict)
@@ -91,7 +98,7 @@ async def _reach(options: KafkaOptions, found: Gathered, stack: AsyncExitStack) 
         found.add("problem", _SERVERS, "they belong to different clusters", "name brokers of one cluster only")
     nodes = {node: (host, port) for node, host, port, _ in first.metadata.brokers}
     connected = {node: reached[address].connection for node, address in nodes.items() if address in reached}
-    # Those that were tried under their own address are told of already.
+    # Brokers that were tried under their own address have been reported already.
     others = {node: address for node, address in nodes.items() if address not in addresses}
     return _Cluster(first, connected | await _advertised(options, others, found, stack))
 
@@ -106,7 +113,7 @@ def _in_clear(options: KafkaOptions, found: Gathered) -> None:
 async def _advertised(
     options: KafkaOptions, others: Mapping[int, tuple[str, int]], found: Gathered, stack: AsyncExitStack
 ) -> dict[int, Any]:
-    """Connect to brokers under the addresses that the cluster gives out; return the connections by node id."""
+    """Connect to brokers under the addresses that the cluster advertises; return the connections by node id."""
     tried = await asyncio.gather(*(connecting.connect(options, host, port) for host, port in others.values()))
     connected: dict[int, Any] = {}
     for node, outcome in zip(others, tried, strict=True):
@@ -160,7 +167,7 @@ async def _ask(options: KafkaOptions, needs: Needs, cluster: _Cluster) -> Answer
 
 
 async def _answer(connection: Any, request: Any, about: str, answers: Answers) -> Any:
-    """Ask, and return the answer; None, with the reason kept, where there is none."""
+    """Return the answer to a request; None if there is none, with the reason stored in ``answers``."""
     try:
         async with asyncio.timeout(_ASK_S):
             return await connection.send(request)
@@ -214,7 +221,7 @@ def _settings(entries: Collection[Any]) -> dict[str, str]:
 
 
 async def _groups(cluster: _Cluster, groups: Collection[str], answers: Answers) -> None:
-    """Ask every broker about all groups: each answers for those that it coordinates."""
+    """Request all groups from every broker: each answers for those that it coordinates."""
     if not groups:
         return
     asked = [_answer(connection, GroupsAndRights(groups), "groups", answers) for connection in cluster.nodes.values()]
@@ -235,7 +242,7 @@ async def _group_by_heartbeat(connection: Any, name: str, answers: Answers) -> N
 
 
 async def _time(connection: Any, answers: Answers) -> None:
-    """Ask for the controller's clock: between sending and answer it was what it says, to the millisecond."""
+    """Request the controller's clock; its answer is right, to the millisecond, at a time between request and answer."""
     sent = time.time()
     answer = await _answer(connection, Quorum(), "clock", answers)
     came = time.time()

@@ -1,12 +1,12 @@
-"""What Kafka's clients meet, in our words: one small vocabulary, each word with what an operator can do.
+"""Problems of Kafka's clients: a small vocabulary, each word with advice for an operator.
 
-aiokafka raises about a hundred classes, keeps some of them to itself (a password that was changed is a line in its log,
-and then "Unable to bootstrap"), and what matters to us is only what to do next. :func:`problem_of` finds the word: from
-the exception, from what led to it, and from what its own client met last (:mod:`gateway.log.kafka.observed_client`).
-So no client is blamed for what another one met.
+aiokafka raises about a hundred classes and hides some of them (a changed password is a line in its log, and then
+"Unable to bootstrap"), and the gateway only needs to know what to do next. :func:`problem_of` finds the word: from the
+exception, from its causes, and from the last failure of its own client (:mod:`gateway.log.kafka.observed_client`). So
+no client reports the failure of another one.
 
-Everything here is tried again: an outage ends, an operator grants a right or creates a topic, and the gateway goes on
-by itself.
+Every operation is tried again: an outage ends, an operator grants a right or creates a topic, and the gateway continues
+without a restart.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ THROTTLED: Final = "throttled"
 GROUP_IN_USE: Final = "group_in_use"
 INSTANCE_IN_USE: Final = "instance_in_use"
 
-#: Word → advice. The first is what a person should look at first.
+#: Word → advice, the most important first.
 WORDS: Final[Mapping[str, str]] = {
     AUTHENTICATION: "check kafka.security: mechanism, user name, password or token, certificates; then restart",
     AUTHORISATION: "grant the right in Kafka's ACLs; the gateway then continues without a restart",
@@ -53,11 +53,11 @@ WORDS: Final[Mapping[str, str]] = {
     THROTTLED: "nothing is lost; raise the quota of the gateway's user or client id with kafka-configs.sh, or wait",
 }
 
-#: What the client may raise while Kafka is away: its own errors, the network's, a deadline of ours, and two
-#: assertions of aiokafka 0.14 about metadata that vanished under it ("Unrecognized partition").
+#: Errors that the client may raise while Kafka is unavailable: its own, those of the network, the gateway's time-outs,
+#: and two assertions of aiokafka 0.14 about metadata that vanished meanwhile ("Unrecognized partition").
 CLIENT_ERRORS: Final = (errors.KafkaError, OSError, TimeoutError, AssertionError, AttributeError)
 
-#: The broker will not take the batch for its size. For one record alone that is final.
+#: The broker refuses the batch because of its size. For a single record that is final.
 TOO_LARGE: Final = (
     errors.MessageSizeTooLargeError,
     errors.RecordListTooLargeError,
@@ -114,7 +114,7 @@ _MEANINGS: Final[tuple[tuple[str, tuple[type[BaseException], ...]], ...]] = (
 )
 #: aiokafka puts number and name of the error before each text.
 _OWN_NAME: Final = re.compile(r"^(\[Error \d+\] )?\w+(Error|Exception|Failed): |^\[Error \d+\] \w+$")
-#: Of errors that come as a number and without a text.
+#: Texts of errors that have a number and no text.
 _TEXTS: Final[Mapping[type[BaseException], str]] = {
     errors.UnknownTopicOrPartitionError: "the topic does not exist",
     errors.TopicAuthorizationFailedError: "the user lacks a right on the topic",
@@ -124,15 +124,15 @@ _TEXTS: Final[Mapping[type[BaseException], str]] = {
     errors.UnknownError: "a broker answers with an error of its own, or with one that this version does not know",
     errors.GroupCoordinatorNotAvailableError: "the coordinator of the consumer group is not available",
 }
-#: Exceptions of one chain that are looked at.
+#: At most so many exceptions of a chain are examined.
 _MOST_CAUSES: Final = 5
 
 
 class Problem(NamedTuple):
-    """What is the matter with one client or topic.
+    """A problem of one client or topic.
 
     Args:
-        word: of :data:`WORDS`.
+        word: one of :data:`WORDS`.
         text: what happened, free of secrets; no sentence of advice.
     """
 
@@ -150,14 +150,14 @@ class Problem(NamedTuple):
 
 
 class KafkaAway(Transient):
-    """Kafka cannot be reached, or refuses us; the same thing is tried again later.
+    """Kafka is unavailable or refuses; the same operation is tried again later.
 
-    A reader or writer that raises it has reported the problem (:mod:`gateway.log.kafka.availability`), in lines that
-    are bounded: whoever catches it need not log it again.
+    A reader or writer that raises it has reported the problem (:mod:`gateway.log.kafka.availability`), in a limited
+    number of lines: the handler need not log it again.
 
     Args:
         text: a sentence.
-        problem: what is the matter.
+        problem: the cause.
     """
 
     is_logged = True
@@ -181,17 +181,17 @@ class KafkaNotNow(NotNow):
 
 
 def first_word(words: Iterable[str]) -> str:
-    """Return the word that a person should look at first; empty without words."""
+    """Return the most important word; empty without words."""
     return min(words, key=list(WORDS).index, default="")
 
 
 def problem_of(exc: BaseException, client: Any = None) -> Problem:
-    """Return what is the matter.
+    """Return the problem that an exception shows.
 
     Args:
-        exc: what aiokafka, the network or a deadline of ours raised.
-        client: the aiokafka client that was used. Where the exception says nothing but that something did not come,
-            the reason is why this client could not connect.
+        exc: raised by aiokafka, the network or a time-out of the gateway.
+        client: the aiokafka client that was used. If the exception is only a time-out, the problem is the reason why
+            this client could not connect.
     """
     if isinstance(exc, KafkaAway):
         return exc.problem
@@ -204,19 +204,30 @@ def problem_of(exc: BaseException, client: Any = None) -> Problem:
 
 
 def away(exc: BaseException, doing: str, client: Any = None) -> KafkaAway:
-    """Return the error to raise from ``exc`` when the log cannot be read or asked; ``client`` as :func:`problem_of`."""
+    """Return the error to raise when a request to Kafka fails.
+
+    Args:
+        exc: the cause.
+        doing: what was tried, for the text.
+        client: see :func:`problem_of`.
+    """
     problem = problem_of(exc, client)
     return KafkaAway(f"{doing}: {problem}", problem)
 
 
 def connection_problem(address: str, exc: BaseException) -> Problem:
-    """Return why there is no connection to ``address`` (host:port)."""
+    """Return the problem of a failed connection.
+
+    Args:
+        address: ``host:port``.
+        exc: the cause.
+    """
     word, text = problem_of(exc)
     return Problem(word, text if address in text else f"{address}: {text}")
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:
-    """An exception, what it was raised from, and so on."""
+    """Yield an exception and its causes."""
     current: BaseException | None = exc
     for _ in range(_MOST_CAUSES):
         if current is None:
@@ -226,7 +237,7 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
 
 
 def _text(exc: BaseException) -> str:
-    """One phrase for the log and the console, without addresses of memory or stack traces."""
+    """Return one phrase for the log and the console, without memory addresses or stack traces."""
     name = type(exc).__name__.removesuffix("Error")
     text = _OWN_NAME.sub("", " ".join(str(exc).split()))
     if isinstance(exc, ssl.SSLError | NoToken):

@@ -1,4 +1,4 @@
-"""Records of other producers that are no events: an id for each, a count, a line in the log now and then."""
+"""Records of other producers that are no events: an id for each, a counter, and a rate-limited log line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log = structlog.get_logger("gateway.kafka")
 
 
 class NotEvents:
-    """Of one reader.
+    """Marks and counts such records for one reader.
 
     Args:
         group: label of the counter and of log lines.
@@ -31,9 +31,13 @@ class NotEvents:
         self._logged_at: dict[str, float] = {}
 
     def flawed(self, record: Record, flaw: str) -> FlawedRecord:
-        """Return a record with its flaw, and an id. Count it, unless it is a dead letter, and was counted before.
+        """Return a record with its flaw and an id. Count it, unless it is a dead letter, which was counted before.
 
-        Logged where the partition's last line is old enough.
+        It is logged if the partition's last log line is old enough.
+
+        Args:
+            record: as read.
+            flaw: why it is no event.
         """
         if is_own(record.topic):
             return FlawedRecord(record if record.id else record._replace(id=_id_of(record)), flaw)

@@ -1,8 +1,8 @@
-"""How many records groups have in front of them, in all partitions, whichever process reads these.
+"""Lags of groups in all partitions, whichever process reads them.
 
-Each process knows the positions in its own partitions; Kafka has those of all, as they are committed. The ends of all
-partitions are one question, the positions one for each group: aiokafka does not speak the request for several (KIP-709,
-Kafka 3.0).
+Each process knows the positions in its own partitions; Kafka has the committed positions of all. The ends of all
+partitions need one request, the positions one for each group: aiokafka does not have the request for several groups
+(KIP-709, Kafka 3.0).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from gateway.log.kafka.incarnation import is_another
 from gateway.log.kafka.offsets import OffsetClient
 from gateway.log.kafka.options import KafkaOptions
 
-#: Questions under way: commits go over the same connections. A third makes 300 groups take twice as long.
+#: Requests in flight: commits use the same connections. With a third, 300 groups take twice as long.
 _AT_ONCE: Final = 10
 
 
 class GroupLags:
-    """Of one log."""
+    """Lags of the groups of one log."""
 
     def __init__(self, options: KafkaOptions, offsets: OffsetClient, answers: Answers) -> None:
         self._options = options
@@ -34,10 +34,10 @@ class GroupLags:
     async def lags(self, groups: Mapping[str, Collection[str]]) -> dict[str, int | None]:
         """Return the records between each group's positions and the ends of its topics.
 
-        None where that is not known: none of its topics exists, or it has no position in one of their partitions.
+        None if it is not known: none of its topics exists, or it has no position in one of their partitions.
 
         Args:
-            groups: topics by group, as the configuration has both.
+            groups: topics by group, with names as in the configuration.
 
         Raises:
             KafkaAway: no answer.
@@ -77,7 +77,7 @@ def _lag(
     if not partitions or any(tp not in kept or tp not in ends for tp in partitions):
         return None
     return sum(
-        # All of a topic that was made anew is still to be read: the position is one of its predecessor.
+        # All records of a topic that was created again are unread: the position is one of its predecessor.
         ends[tp] - beginnings.get(tp, 0)
         if is_another(kept[tp].incarnation or "", ids.get(tp.topic, ""))
         else max(0, ends[tp] - kept[tp].offset)

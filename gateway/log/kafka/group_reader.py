@@ -1,18 +1,19 @@
-"""The one reading of a process, of the partitions that its consumer group gives it.
+"""The one reader of a process, for the partitions that its consumer group assigns to it.
 
-See :class:`gateway.log.AssignedReader`. The group keeps no positions: where reading begins is asked of the owner
+See :class:`gateway.log.AssignedReader`. The group stores no positions: the owner returns where reading begins
 (``on_assigned``), and cursors commit under groups of their own (:mod:`gateway.log.kafka.cursors`).
 
-* aiokafka 0.14 deals partitions anew by taking all of them from everybody first (it has no cooperative protocol). So
-  ``on_revoked`` is bounded, by its owner and by ``revoke_s``: the group waits for the slowest.
-* With an ``instance_id`` the member is static: it does not leave when it stops, and when it starts again within the
-  session time it gets the same partitions and nobody else notices. Its partitions are read by nobody meanwhile; a
-  process that is gone for good holds its own for the session time.
-* Partitions are given up in time (``lease_s``) when the coordinator has not heard of us: others may have them by then.
-* A topic that was deleted and made again, or a partition that lost its end, is taken from the owner and given to it
-  anew, without the group.
-* A second process with the same id puts the first one out (:mod:`gateway.log.kafka.membership`). That one says so, and
-  joins again when the other one has gone.
+* aiokafka 0.14 revokes all partitions of all members before it assigns them again (it has no cooperative protocol). So
+  ``on_revoked`` is limited, by its owner and by ``revoke_s``: the group waits for the slowest member.
+* With an ``instance_id`` the member is static: it does not leave when it stops, and if it starts again within the
+  session time, it gets the same partitions without a rebalance. No process reads them meanwhile; the partitions of a
+  process that does not return wait for the session time.
+* Partitions are released in time (``lease_s``) if the coordinator has not received heartbeats: other members may have
+  them afterwards.
+* A topic that was deleted and created again, or a partition that lost its end, is revoked from the owner and assigned
+  to it again, without the group.
+* A second process with the same id fences the first one (:mod:`gateway.log.kafka.membership`). The first one reports
+  it, and joins again when the other one is gone.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ from gateway.log.kafka.truncated import Truncated
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 
-#: Between looks at whether the assignment still fits.
+#: Between checks whether the assignment is still right.
 _CHECK_S: Final = 1.0
-#: Between two demands of a new assignment: whoever leads needs a moment to see the partitions that we see.
+#: Between two requests for a new assignment: the leader needs a moment to see the partitions that this member sees.
 _RENEW_S: Final = 5.0
 
 _log = structlog.get_logger("gateway.kafka")
@@ -52,9 +53,9 @@ class GroupReader(ConsumerReader):
     """See :class:`gateway.log.AssignedReader`. Made by :meth:`gateway.log.kafka.KafkaLog.join`.
 
     Args:
-        process: tells this process from another one that has our ``instance_id``.
-        offsets: asks who is in the group.
-        truncated: partitions that end before the place at which somebody read them.
+        process: distinguishes this process from another one with the same ``instance_id``.
+        offsets: requests the members of the group.
+        truncated: partitions that end before the offset at which a reader read them.
     """
 
     _kind = "group"
@@ -79,7 +80,7 @@ class GroupReader(ConsumerReader):
         self._instance_id = self._options.instance_id or None
         self._namesake = Namesake(offsets, self.group, self._options.instance_id, process)
         self._unplaced: set[Any] = set()
-        #: Partitions that the owner knows of.
+        #: Partitions that are assigned to the owner.
         self._held: set[str] = set()
         self._placing: asyncio.Task[Mapping[str, int]] | None = None
         self._revoking = asyncio.Lock()
@@ -90,7 +91,7 @@ class GroupReader(ConsumerReader):
         self._rebalances = METRICS.counter("gateway_kafka_rebalances").labels(self.group)
 
     async def open(self) -> None:
-        """Join. Returns with partitions, or without when others take long to give them away.
+        """Join the group. Return with partitions, or without if other members release them late.
 
         Raises:
             KafkaAway: Kafka cannot be reached, or refuses; call again later.
@@ -109,10 +110,7 @@ class GroupReader(ConsumerReader):
         self._changed.set()
 
     def is_certain(self) -> bool:
-        """Return whether the partitions that the owner has are still ours for sure; to be asked before an attempt.
-
-        A process that was suspended is asked this before it has noticed anything else.
-        """
+        """See :meth:`gateway.log.AssignedReader.is_certain`; called before each attempt."""
         membership = self._membership
         return (
             membership is not None
@@ -148,14 +146,14 @@ class GroupReader(ConsumerReader):
         return self.consumer
 
     async def _check(self, consumer: Any) -> None:
-        """See whether the group has refused us, also while nothing is fetched."""
+        """Check whether the group has refused this member, also while nothing is fetched."""
         try:
             consumer._coordinator.check_errors()
         except CLIENT_ERRORS as exc:
             await self._trouble(consumer, exc)
 
     async def _widen(self) -> None:
-        """Read topics that were added. The group deals its partitions anew."""
+        """Read topics that were added. The group assigns its partitions again."""
         wanted = set(self._wanted)
         missing = await self._ensure(self._topics | wanted)
         self._topics |= wanted
@@ -165,7 +163,7 @@ class GroupReader(ConsumerReader):
             self.consumer.subscribe(self._kafka_names(), listener=self.consumer._subscription.listener)
 
     async def _join(self) -> None:
-        """Make a consumer and join.
+        """Create a consumer and join.
 
         Raises:
             KafkaAway: Kafka cannot be reached, or refuses; call again later.
@@ -184,7 +182,7 @@ class GroupReader(ConsumerReader):
             session_timeout_ms=int(policy.session_s * 1000),
             heartbeat_interval_ms=int(policy.beat_s * 1000),
             rebalance_timeout_ms=int(policy.regroup_s * 1000),
-            # Subscribers that are down for days keep their partitions: the reader lives, it only does not read.
+            # Subscribers that are down for days keep their partitions: the reader runs, it only does not fetch.
             max_poll_interval_ms=2**31 - 1,
             auto_offset_reset="none",
             fetch_max_bytes=policy.fetch_max_bytes,
@@ -217,7 +215,7 @@ class GroupReader(ConsumerReader):
         self._watcher = asyncio.create_task(self._watch(consumer, self._membership), name=f"kafka-watch-{self.group}")
         try:
             async with asyncio.timeout(policy.join_s):
-                await assigned  # or what the group refused
+                await assigned  # or raises the refusal of the group
                 await listener.joined.wait()
         except TimeoutError:
             pass
@@ -225,14 +223,14 @@ class GroupReader(ConsumerReader):
             await self._check(consumer)
 
     def _renew(self, consumer: Any) -> None:
-        """Demand a new assignment where the present one was made for other topics, or other partitions."""
+        """Request a new assignment if the present one was made for other topics, or other partitions."""
         now, membership = time.monotonic(), self._membership
         if membership is None or now < self._renew_at:
             return
         self._renew_at = now + _CHECK_S
         names = self._missing.others(self._kafka_names())
         if not all(map(consumer.partitions_for_topic, names)):
-            # A topic that was created just now, and a broker that did not know it yet: aiokafka would look in a minute.
+            # The topic is new, and a broker did not know it yet: aiokafka would check again after a minute.
             consumer._client.force_metadata_update()
         if membership.has_assignment and not membership.is_current(self._kafka_names()):
             self._renew_at = now + _RENEW_S
@@ -241,7 +239,7 @@ class GroupReader(ConsumerReader):
     # -- what the owner gets and gives up -----------------------------------------------------------------------
 
     def _assigned(self, consumer: Any, partitions: Collection[Any]) -> None:
-        """Called by aiokafka when partitions have come. They are placed by the task that reads."""
+        """Note partitions that aiokafka has assigned; the reading task places them."""
         if consumer is self.consumer:
             self._turn += 1
             self._placed.clear()
@@ -249,14 +247,14 @@ class GroupReader(ConsumerReader):
             self._changed.set()
 
     async def _place(self, consumer: Any) -> None:
-        """Ask the owner where partitions that have come are read from.
+        """Ask the owner where reading of new partitions begins.
 
         Raises:
             KafkaAway: Kafka cannot be asked now.
         """
         turn, partitions = self._turn, set(self._unplaced)
         topics = {tp.topic for tp in partitions}
-        # Before the owner asks where it is: a topic that is made again meanwhile is another one then, and noticed.
+        # Before the owner loads its positions: a topic that is created again meanwhile differs then, and is noticed.
         ids = await self._ask(self._ids.now(consumer._client, topics))
         if turn != self._turn:
             return
@@ -268,7 +266,7 @@ class GroupReader(ConsumerReader):
         finally:
             placing.cancel()
             self._placing = None
-        if turn != self._turn:  # taken away while the owner was asked, and it knows
+        if turn != self._turn:  # revoked while the owner was asked; it knows that
             with suppress(asyncio.CancelledError, Exception):
                 placing.result()
             return
@@ -277,12 +275,12 @@ class GroupReader(ConsumerReader):
         self._note(topics, ids)
         for name, offset in positions.items():
             if name in names:
-                with suppress(errors.IllegalStateError):  # taken away while we asked
+                with suppress(errors.IllegalStateError):  # revoked meanwhile
                     consumer.seek(names[name], offset)
                     self._placed[names[name]] = offset
 
     async def _revoke(self) -> None:
-        """Take all partitions from the owner. Bounded."""
+        """Revoke all partitions from the owner, within ``revoke_s``."""
         self._turn += 1
         self._placed.clear()
         self._unplaced.clear()
@@ -299,11 +297,11 @@ class GroupReader(ConsumerReader):
     async def _settle(self, names: Collection[str]) -> None:
         try:
             await self._on_revoked(names)
-        except Exception as exc:  # the owner's trouble must not keep the group from going on
+        except Exception as exc:  # an error of the owner must not hold up the group
             _log.exception("kafka.settle_failed", group=self.group, error=redaction.fault(exc))
 
     async def _anew(self, consumer: Any) -> None:
-        """Take all partitions from the owner and give them to it again: a topic is another one, or lost its end."""
+        """Revoke all partitions from the owner and assign them again: a topic is another one, or lost its end."""
         await self._revoke()
         await self._ask(consumer._client.force_metadata_update())
         self._assigned(consumer, consumer.assignment())
@@ -316,9 +314,9 @@ class GroupReader(ConsumerReader):
     # -- parting ------------------------------------------------------------------------------------------------
 
     async def _replace(self, consumer: Any) -> None:
-        """Give this consumer up; there is none until the next fetch. Cancelled, it goes on in the background."""
+        """Give this consumer up; there is none until the next fetch. If cancelled, it continues in the background."""
         if self.consumer is consumer:
-            # In a task of its own: the owner may wait, inside, for what its reading task does.
+            # In a separate task: the owner may wait in it for its reading task.
             await asyncio.wait([self._begin_to_retire(consumer)])
 
     def _begin_to_retire(self, consumer: Any) -> asyncio.Task[None]:
@@ -340,7 +338,7 @@ class GroupReader(ConsumerReader):
         await super()._close()
 
     async def _watch(self, consumer: Any, membership: Membership) -> None:
-        """Give the partitions up when the group may have given them to others, as it has not heard of us."""
+        """Release the partitions when the group may have assigned them to others because of missing heartbeats."""
         lease_s = self._policy.lease_s
         while self.consumer is consumer:
             left_s = membership.beat_at + lease_s - time.monotonic()
@@ -353,7 +351,7 @@ class GroupReader(ConsumerReader):
             self._begin_to_retire(consumer)
 
     def _fence(self, consumer: Any) -> None:
-        """Called by aiokafka's task, which ends: another process has our id."""
+        """Note that another process has the same id; called by aiokafka's task, which ends."""
         problem = self._namesake.problem
         self._availability.problem(CONNECTION, problem)
         _log.error("kafka.instance_fenced", group=self.group, instance_id=self._instance_id, advice=problem.advice)
@@ -363,13 +361,13 @@ class GroupReader(ConsumerReader):
 
 
 def _exists(consumer: Any, tp: Any) -> bool:
-    """Return False for a partition that its topic, made again with fewer, has no more."""
+    """Return False for a partition that its topic, created again with fewer partitions, no longer has."""
     numbers = consumer.partitions_for_topic(tp.topic)
     return numbers is None or tp.partition in numbers
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
-    """Passes aiokafka's callbacks on, with the consumer they are of."""
+    """Passes on aiokafka's callbacks, together with their consumer."""
 
     def __init__(self, reader: GroupReader, consumer: Any) -> None:
         self._reader = reader

@@ -1,12 +1,12 @@
-"""Which incarnation of a topic is there, so that one that was deleted and created again is not taken for the same.
+"""Incarnations of topics: distinguish a topic from a later one of the same name.
 
-Kafka gives each topic an id at its creation (KIP-516; Metadata from version 10 on, Kafka 2.8). aiokafka 0.14 speaks
-Metadata up to version 5, so version 11 is described here with its types: 11 is the first without deprecated fields, and
-every broker that has ids answers it. A broker that has none gives no incarnation, and nothing is concluded.
+Kafka gives each topic an id at its creation (KIP-516; Metadata from version 10 on, Kafka 2.8). aiokafka 0.14 supports
+Metadata up to version 5, so version 11 is defined here with its types: 11 is the first without deprecated fields, and
+every broker that has ids answers it. A broker without ids returns no incarnation, and nothing is concluded.
 
-An incarnation is ``<cluster id>/<topic id>``. It travels in the metadata of committed offsets. The cluster stands in it
+An incarnation is ``<cluster id>/<topic id>``. It is stored in the metadata of committed offsets. It has the cluster id
 because tools that copy a group to another cluster (MirrorMaker 2) copy the metadata too, and the topic there is another
-one with the offsets translated: incarnations of two clusters say nothing about each other.
+one with translated offsets: incarnations of two clusters cannot be compared.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
 
-#: How long :meth:`TopicIds.recent` believes an answer; a recreated topic is noticed within it and a fetch. One request
-#: each time for all readers of a log; a tenth would cost a percent of a processor with hundreds of topics.
+#: How long :meth:`TopicIds.recent` uses an answer; a recreated topic is noticed within it and a fetch. One request each
+#: time for all readers of a log; a tenth would cost a percent of a processor with hundreds of topics.
 MAX_AGE_S: Final = 3.0
-#: For one such request: reading goes on without it, as this is no way to notice an outage.
+#: For one such request: reading continues without an answer, because other parts notice an outage.
 ASK_S: Final = 2.0
 _MARK: Final = "topic-id:"
 
 
-#: No error, and a partition without a leader (LEADER_NOT_AVAILABLE), which says nothing about the topic.
+#: No error, and a partition without a leader (LEADER_NOT_AVAILABLE), which does not concern the topic.
 _KNOWN: Final = (0, 5)
 
 
@@ -118,13 +118,13 @@ class _Request(Request[_RequestStruct]):  # type: ignore[misc]
 
 
 async def incarnations(client: Any, topics: Collection[str]) -> dict[str, str]:
-    """Return the incarnation of each topic, by its name in Kafka; empty where the broker gives none.
+    """Return the incarnation of each topic, by its name in Kafka; empty if the broker returns none.
 
-    Topics that the broker does not know, or not to us, are left out.
+    Topics that the broker does not know, or that the user may not see, are left out.
 
     Args:
-        client: aiokafka's, of a consumer or producer that is started.
-        topics: names in Kafka; never created by asking.
+        client: aiokafka's client of a started consumer or producer.
+        topics: names in Kafka; the request never creates them.
 
     Raises:
         KafkaError: no answer.
@@ -144,7 +144,7 @@ async def incarnations(client: Any, topics: Collection[str]) -> dict[str, str]:
 
 
 class TopicIds:
-    """Incarnations as one log's readers see them: asked anew, or recent ones that they share."""
+    """Incarnations for one log's readers: requested now, or recent ones that they share."""
 
     def __init__(self) -> None:
         self._recent: dict[str, str] = {}
@@ -153,17 +153,21 @@ class TopicIds:
         self._asking = asyncio.Lock()
 
     async def now(self, client: Any, topics: Collection[str]) -> Mapping[str, str]:
-        """As :func:`incarnations`."""
+        """Request incarnations now; see :func:`incarnations`."""
         found = await incarnations(client, topics)
         self._keep(topics, found)
         return found
 
     def knows(self, topic: str) -> bool:
-        """Return whether a broker has said which incarnation the topic is, or that it cannot say."""
+        """Return whether a broker has answered with the topic's incarnation, or that it has none."""
         return topic in self._recent
 
     async def changed(self, client: Any, topics: Collection[str]) -> list[str]:
-        """Return those that were deleted and created again since this was last asked: each time to one of its callers.
+        """Return the topics that were deleted and created again since the last call; one caller gets each of them.
+
+        Args:
+            client: see :func:`incarnations`.
+            topics: names in Kafka.
 
         Raises:
             KafkaError: no answer.
@@ -178,9 +182,9 @@ class TopicIds:
         self._recent |= found
 
     async def recent(self, client: Any) -> Mapping[str, str]:
-        """Return what was found at most ``MAX_AGE_S`` ago for all topics that were ever asked for, or before an outage.
+        """Return the incarnations of all topics ever requested, at most ``MAX_AGE_S`` old, or from before an outage.
 
-        One reader asks for all, and waits for it at most ``ASK_S``.
+        One reader sends the request for all, and waits at most ``ASK_S``.
         """
         if not self._asking.locked() and time.monotonic() - self._asked_at >= MAX_AGE_S:
             async with self._asking:

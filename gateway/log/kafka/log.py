@@ -33,7 +33,7 @@ from gateway.log.kafka.truncated import Truncated
 from gateway.log.kafka.writer import Writer
 from gateway.log.kafka.writer_policy import WriterPolicy
 
-#: For one :meth:`KafkaLog.append`. A moved leader takes some seconds, and a caller that waits longer holds an event.
+#: For one :meth:`KafkaLog.append`. A moved leader needs some seconds, and a caller that waits longer holds an event.
 APPEND_S: Final = 20.0
 
 _log = structlog.get_logger("gateway.kafka")
@@ -65,9 +65,9 @@ class KafkaLog:
     Args:
         options: brokers, names, format.
         name: label of the writer in metrics and logs.
-        creates: topics of events that are created when they are read and missing, as the gateway's own topics are;
-            others are waited for. None: reading creates nothing at all, for people who look on.
-        at_start: topics that are created with the first ones, in the same request, as they will be needed.
+        creates: topics of events that are created if they are read and missing, as the gateway's own topics are; the
+            reader waits for others. None: reading creates no topic, for observers.
+        at_start: topics that are created with the first ones, in the same request, because they will be needed.
     """
 
     kind: LogKind = "kafka"
@@ -104,19 +104,19 @@ class KafkaLog:
         self._readers: set[GroupReader | StandaloneReader] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._is_stopped = False
-        #: Tells our members of groups from those of other processes.
+        #: Distinguishes this process's group members from those of other processes.
         self._process = uuid.uuid4().hex
 
     async def start(self) -> None:
-        """Begin to connect, in the background: Kafka may be away. A second call does nothing."""
+        """Start connecting in the background: Kafka may be unavailable. A second call does nothing."""
         await self._writer.start()
 
     async def stop(self) -> None:
-        """Close the readers that are open, then the writer. Twice, or before :meth:`start`, is well."""
+        """Close open readers, then the writer. May be called twice, or before :meth:`start`."""
         self._is_stopped = True
         await self.cursors.settle()
         await asyncio.gather(*(reader.close() for reader in list(self._readers)))
-        while self._leaving:  # one may begin another
+        while self._leaving:  # one task may start another
             await asyncio.wait(self._leaving)
         await self.cursors.close()
         await self._offsets.close()
@@ -125,9 +125,9 @@ class KafkaLog:
 
     @property
     def states(self) -> dict[str, State]:
-        """State of the writer (``""``), of the readers, and of topics that cannot be created.
+        """Return the states of the writer (``""``), of the readers, and of topics that cannot be created.
 
-        By group or name; of several that have one name, ready when all are.
+        They are by group or name; several readers of one name are ready if all are.
         """
         states = {"": self._writer.state}
         if not self._availability.state.is_ready:
@@ -141,9 +141,9 @@ class KafkaLog:
 
     @property
     def problem(self) -> str:
-        """What the worst is that somebody meets who cannot read or write now, or whom a quota delays.
+        """Return the most important problem of clients that cannot read or write now, or that a quota delays.
 
-        Behind it, how many these are; empty when all is well.
+        It includes the number of these clients; empty without problems.
         """
         states = self.states
         words = [state.word for state in states.values() if state.word]
@@ -153,12 +153,12 @@ class KafkaLog:
     async def append(self, entries: Sequence[Entry]) -> Appended:
         """Store entries, each durable on all in-sync replicas when this returns.
 
-        Kafka takes batches by partition, so an append that fails may have stored some, and a repeat stores them twice:
-        at least once, not all or none. Appends made one after another keep their order for each key.
+        Kafka stores batches by partition, so an append that fails may have stored some entries, and a repeat stores
+        them twice: at least once, not all or none. Consecutive appends keep their order for each key.
 
         Raises:
             KafkaNotNow: not confirmed within 20 seconds; try again later.
-            Poison: an entry is larger than the broker takes.
+            Poison: an entry is larger than the broker accepts.
         """
         if not entries:
             return ALL_NEW
@@ -211,7 +211,7 @@ class KafkaLog:
         start: Start = "latest",
         positions: Mapping[str, int] | None = None,
     ) -> StandaloneReader:
-        """See :meth:`gateway.log.EventLog.browse`. It is in no group: Kafka keeps nothing of it.
+        """See :meth:`gateway.log.EventLog.browse`. It is in no group: Kafka stores nothing for it.
 
         Raises:
             KafkaAway: Kafka cannot be reached, or refuses; call again later.
@@ -241,7 +241,7 @@ class KafkaLog:
         return await self._lags.lags(groups)
 
     def _parts(self) -> dict[str, Any]:
-        """What readers share, and what they get of us."""
+        """Return the arguments that all readers share."""
         options = self.options
         policy = self._reader_policy or ReaderPolicy(session_s=options.session_s)
         return {
@@ -259,7 +259,7 @@ class KafkaLog:
         try:
             await reader.open()
         except asyncio.CancelledError:
-            self._background(reader.close())  # it may take seconds, and who cancels is about to stop
+            self._background(reader.close())  # it may take seconds, and a caller that cancels is about to stop
             raise
         except BaseException:
             await reader.close()
@@ -267,7 +267,7 @@ class KafkaLog:
         return reader
 
     async def ensure(self, names: Collection[str]) -> None:
-        """Create topics that are missing, unless ``kafka.create_topics`` is off; each is asked for once.
+        """Create missing topics, unless ``kafka.create_topics`` is off; each is requested once.
 
         Raises:
             KafkaAway: Kafka cannot be reached, or refuses.
@@ -289,7 +289,7 @@ class KafkaLog:
     async def _create(self, missing: set[str]) -> list[str]:
         first, self._at_start = self._at_start - missing, frozenset()
         if first:
-            # Without the right to one of them the others must not wait: then each is created when it is needed.
+            # If the right to one of them is missing, the others must not wait: each is created when it is needed.
             with suppress(KafkaAway):
                 created = await topics.create(self.options, missing | first)
                 self._known |= first
@@ -297,7 +297,7 @@ class KafkaLog:
         return await topics.create(self.options, missing)
 
     async def missing(self, names: Collection[str]) -> dict[str, str]:
-        """Create those of the topics that are ours to create; return the others that do not exist, with a hint each.
+        """Create the missing topics of the gateway; return the other missing topics, each with a hint.
 
         Raises:
             KafkaAway: Kafka cannot be reached, or refuses.
@@ -315,7 +315,7 @@ class KafkaLog:
         return self._creates is not None and name in self._creates
 
     def _background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Runs to its end even if nobody waits for it; :meth:`stop` does."""
+        """Run work to its end even if no caller awaits it; :meth:`stop` awaits it."""
         task = asyncio.create_task(work, name="kafka-leave")
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)

@@ -1,10 +1,10 @@
-"""What aiokafka logs, cut down to what nobody else says.
+"""A filter for aiokafka's log: it keeps only lines that the gateway does not log itself.
 
-aiokafka 0.14 writes lines at level WARNING and ERROR for what is normal (a first start, a rebalance, a stop) and, while
-Kafka is away, ten times a second from every client. What needs a person is ours to say, once, with the client it
-concerns (:mod:`gateway.log.kafka.outage`): so its lines become our line ``kafka.client_log`` at level debug. Two kinds
-go on as they are: a fault that is no error of Kafka or the network (a bug), at most once a minute for each kind, and a
-password that is sent in the clear, once.
+aiokafka 0.14 writes lines at level WARNING and ERROR for normal operations (a first start, a rebalance, a stop) and,
+while Kafka is unavailable, ten times a second from every client. The gateway itself logs what an operator needs, once,
+with the client that it concerns (:mod:`gateway.log.kafka.outage`): so aiokafka's lines become the line
+``kafka.client_log`` at level debug. Two kinds are not changed: a fault that is no error of Kafka or the network (a
+bug), at most once a minute for each kind, and a password that is sent in clear text, once.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _log = structlog.get_logger("gateway.kafka")
 
 
 class RateLimit(logging.Filter):
-    """Lets through what only aiokafka knows, one record of each kind (logger and text before formatting) a minute."""
+    """Passes lines that only aiokafka has, one of each kind (logger and text before formatting) a minute."""
 
     def __init__(self) -> None:
         super().__init__()
         self._shown: dict[tuple[str, object], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether to show it. Kinds are templates in aiokafka's source, so the table stays small."""
+        """Return whether to log a record. Kinds are templates in aiokafka's source, so the table stays small."""
         template = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
         if template not in _SHOWN_ONCE and not _is_bug(record):
             if record.levelno >= logging.WARNING:
@@ -50,7 +50,7 @@ RATE_LIMIT: Final = RateLimit()
 
 
 def limit_logs() -> None:
-    """Put the filter on aiokafka's loggers. May be called again; loggers made later are caught by the next call."""
+    """Add the filter to aiokafka's loggers. May be called again; the next call covers loggers created later."""
     for name in list(logging.Logger.manager.loggerDict):
         if name == "aiokafka" or name.startswith("aiokafka."):
             logger = logging.getLogger(name)

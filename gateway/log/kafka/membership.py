@@ -1,19 +1,19 @@
-"""What we add to aiokafka's member of a consumer group: a static member that notices when it is none any more.
+"""Additions to aiokafka's member of a consumer group: a static member that notices the end of its membership.
 
-aiokafka 0.14 sends ``group.instance.id`` when it joins, and knows nothing else of static membership (KIP-345):
+aiokafka 0.14 sends ``group.instance.id`` when it joins, and supports nothing else of static membership (KIP-345):
 
-* *Another process with the same id.* Kafka lets the newer one in and answers the older one with UNKNOWN_MEMBER_ID, or
-  FENCED_INSTANCE_ID, as it does to one whose session is over, who was too slow in a rebalance, or whose own earlier
-  request to join came late. aiokafka joins again each time, so that two processes would throw each other out for ever.
-  So the group is asked: a member with our id that is not of this process is a *fence*, and we do not join again;
-  without one we join again at once. Each member says in its subscription which process it is of.
+* *Another process with the same id.* Kafka accepts the newer one and answers the older one with UNKNOWN_MEMBER_ID or
+  FENCED_INSTANCE_ID, as it does to a member whose session is over, that was too slow in a rebalance, or whose own
+  earlier request to join was late. aiokafka joins again each time, so that two processes would fence each other for
+  ever. So the group's members are requested: a member with the same id of another process is a *fence*, and this member
+  does not join again; without one it joins again at once. The subscription of each member names its process.
 * *A session that may be over.* While the coordinator does not answer, or after the process was suspended, the group may
-  have given our partitions to others. Nobody tells us; so heartbeats are timed (:attr:`Membership.beat_at`), and the
-  owner gives the partitions up by itself in time.
-* *A static member that joins again gets its old assignment*, whatever it subscribes to by now and whatever partitions
-  were added meanwhile, and none of the members knows that it is the leader that should watch for them (KIP-814). So
-  each assignment carries the numbers of partitions that it was made from, and a member that sees others asks for a new
-  one. Its subscription must differ for that: it carries a number that changes.
+  have assigned the partitions to others. Kafka does not report that; so heartbeats are timed
+  (:attr:`Membership.beat_at`), and the owner releases the partitions in time.
+* *A static member that joins again gets its old assignment*, with no regard to its present subscription and to
+  partitions that were added meanwhile, and no member knows that it is the leader that should check for them (KIP-814).
+  So each assignment has the numbers of partitions that it was made from, and a member that sees other numbers requests
+  a new one. Its subscription must differ for that: it has a number that changes.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, Cons
 #: Kafka's number of FENCED_INSTANCE_ID. aiokafka does not know it.
 _FENCED: Final = 82
 _UNKNOWN: Final[int] = errors.UnknownMemberIdError.errno
-#: Answers of a coordinator that counts us among its members.
+#: Answers of a coordinator to one of its members.
 _WELL: Final = (0, errors.RebalanceInProgressError.errno)
 #: Between the number that changes and the name of the process, in a subscription.
 _MARK: Final = b" "
 
 
 class Assignor:
-    """Round robin, and each assignment says what it was made from. One for each consumer.
+    """Round robin; each assignment has the numbers of partitions that it was made from. One for each consumer.
 
     Args:
-        process: tells the members of this process from others.
+        process: distinguishes the members of this process from others.
     """
 
     name = "gateway"
@@ -55,11 +55,16 @@ class Assignor:
         self.counts: Mapping[str, int] = {}
 
     def metadata(self, topics: Collection[str]) -> Any:
-        """Return what we send of ourselves when we join."""
+        """Return the subscription that this member sends when it joins."""
         return ConsumerProtocolMemberMetadata(0, sorted(topics), b"%d%s%s" % (self.number, _MARK, self._process))
 
     def assign(self, cluster: Any, members: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the assignment of each member; called in the one that leads."""
+        """Return the assignment of each member; called in the leader.
+
+        Args:
+            cluster: aiokafka's metadata.
+            members: their subscriptions by member id.
+        """
         topics = {topic for member in members.values() for topic in member.subscription}
         counts = {topic: len(cluster.partitions_for_topic(topic) or ()) for topic in sorted(topics)}
         assigned = RoundRobinPartitionAssignor.assign(cluster, members)
@@ -70,18 +75,18 @@ class Assignor:
         }
 
     def on_assignment(self, assignment: Any) -> None:
-        """Keep what the assignment was made from."""
+        """Store the numbers of partitions that the assignment was made from."""
         self.counts = {}
         with suppress(orjson.JSONDecodeError):
             self.counts = orjson.loads(assignment.user_data or b"{}")
 
 
 class Membership:
-    """Of one aiokafka consumer, which was started and is not subscribed yet.
+    """The membership of one aiokafka consumer, which was started and is not subscribed yet.
 
     Args:
-        is_fenced: asks the group whether another process has our id; called when Kafka does not know us any more.
-        on_fenced: called once, from within aiokafka, when another one has.
+        is_fenced: checks whether another process has the same id; called when Kafka no longer knows this member.
+        on_fenced: called once, from within aiokafka, if another process has it.
     """
 
     def __init__(
@@ -96,9 +101,9 @@ class Membership:
         self._assignor = assignor
         self._ask_fenced = is_fenced
         self._on_fenced = on_fenced
-        #: Monotonic time at which the last request was sent that was answered as one of a member.
+        #: Monotonic time at which the last request was sent whose answer showed that this is a member.
         self.beat_at = time.monotonic()
-        #: Whether Kafka knows us, as far as we know.
+        #: Whether the last answer showed that Kafka knows this member.
         self.is_known = True
         self._has_foreign = False
         self._send_request = coordinator._send_req
@@ -109,7 +114,7 @@ class Membership:
         coordinator._on_join_complete = self._complete
 
     def is_current(self, topics: Collection[str]) -> bool:
-        """Return whether the assignment fits these topics, by their names in Kafka, as they are now."""
+        """Return whether the assignment is right for these topics (names in Kafka) with their present partitions."""
         if self._has_foreign:
             return False
         cluster, counts = self._coordinator._cluster, self._assignor.counts
@@ -118,23 +123,23 @@ class Membership:
 
     @property
     def has_assignment(self) -> bool:
-        """Whether the group has given us what the present generation gives us, be it nothing."""
+        """Whether this member has the assignment of the present generation, which may be empty."""
         subscription = self._coordinator._subscription.subscription
         return subscription is not None and subscription.assignment is not None
 
     def renew(self) -> None:
-        """Ask the group for a new assignment."""
+        """Request a new assignment from the group."""
         self._assignor.number += 1
         self._has_foreign = False
         self._coordinator.request_rejoin()
 
     async def _send(self, request: Any) -> Any:
-        """Send a request to the coordinator, and note what its answer says of our membership."""
+        """Send a request to the coordinator, and note from its answer whether this is a member."""
         coordinator, sent_at = self._coordinator, time.monotonic()
         answer = await self._send_request(request)
         code = getattr(answer, "error_code", None)
         if code in _WELL:
-            # Not when it is read: after a suspension that may be minutes after it was sent.
+            # Not the time of reading: after a suspension that may be minutes after the request was sent.
             self.beat_at = max(self.beat_at, sent_at)
         elif code in (_UNKNOWN, _FENCED):
             answer.error_code = _UNKNOWN
@@ -143,14 +148,14 @@ class Membership:
         return answer
 
     async def _not_known(self) -> None:
-        """Find out why Kafka does not know us. Returns when we may join again, or are closed."""
+        """Find out why Kafka does not know this member. Return when it may join again, or is closed."""
         self.is_known = False
         if await self._ask_fenced():
             self._on_fenced()
             await asyncio.wait([self._coordinator._closing])
 
     async def _assign(self, response: Any) -> Any:
-        # The group waits for us, and assigns by what we know of the partitions: that must not be a minute old.
+        # The group waits for this member, and assigns by the partitions that it knows: they must not be a minute old.
         await self._coordinator._client.force_metadata_update()
         return await self._perform_assignment(response)
 
@@ -160,15 +165,15 @@ class Membership:
         ours = [(topic, numbers) for topic, numbers in assignment.assignment if topic in topics]
         self._has_foreign = len(ours) < len(assignment.assignment)
         self.is_known = True
-        if self._has_foreign:  # aiokafka would take it for a fault of its own, and end
+        if self._has_foreign:  # aiokafka would treat it as its own fault, and end
             assignment_bytes = ConsumerProtocolMemberAssignment(0, ours, assignment.user_data).encode()
         await self._on_join_complete(generation, member_id, protocol, assignment_bytes)
 
 
 def process_of(subscription: bytes) -> str:
-    """Return which process a member is of, by what it sends when it joins; empty when that is not said."""
+    """Return the process of a member from its subscription; empty if it names none."""
     try:
         user_data = ConsumerProtocolMemberMetadata.decode(subscription).user_data
-    except (ValueError, struct.error):  # another client's, or none while the group deals its partitions
+    except (ValueError, struct.error):  # another client's, or none while the group assigns its partitions
         return ""
     return (user_data or b"").partition(_MARK)[2].decode(errors="replace")

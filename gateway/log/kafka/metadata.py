@@ -1,11 +1,11 @@
-"""Metadata requests of our clients do not create topics.
+"""Metadata requests of the gateway's clients that do not create topics.
 
 A broker with ``auto.create.topics.enable`` (Kafka's default) creates a topic when a client asks for its metadata,
-unless the request says otherwise (KIP-361, ``allow_auto_topic_creation`` of Metadata version 4). aiokafka 0.14 speaks
+unless the request forbids it (KIP-361, ``allow_auto_topic_creation`` of Metadata version 4). aiokafka 0.14 uses
 version 5, always sends ``true``, and has no option for it: a mistyped name in ``gateway tail`` or in a subscriber would
-leave a topic behind. Topics are created by :func:`gateway.log.kafka.topics.create` alone.
+create a topic. Only :func:`gateway.log.kafka.topics.create` creates topics.
 
-To be removed with the version of aiokafka that has an option like Kafka's ``allow.auto.create.topics``.
+Remove this module with the version of aiokafka that has an option like Kafka's ``allow.auto.create.topics``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _WithoutCreation(MetadataRequest):  # type: ignore[misc]  # aiokafka has n
 
 
 def forbid_topic_creation() -> None:
-    """Make aiokafka's clients of this process, present and later ones, ask without creating. May be called again."""
+    """Make all present and later clients of this process send requests that create no topic. May be called again."""
     modules: tuple[Any, ...] = (aiokafka.client, aiokafka.admin.client)
     for module in modules:
         module.MetadataRequest = _WithoutCreation

@@ -1,8 +1,8 @@
-"""Topics that a reader is to read and that do not exist: named, waited for, never created.
+"""Missing topics of a reader: reported, waited for, never created.
 
-The gateway creates its own topics. One of dead letters is there from the first one on; until then it is read as
-empty, and nothing is said of it. Any other may be mistyped, or may be created later by its owner. The reader reads
-those that exist; one that comes later is read from its beginning, as all of it is new.
+The gateway creates its own topics. A topic of dead letters exists from its first record on; until then it is read as
+empty and is not reported. Any other topic may be mistyped, or may be created later by its owner. The reader reads the
+existing topics; one that is created later is read from its beginning, because all of its records are new.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.topics import is_created_by_writing
 from gateway.telemetry.metrics import METRICS
 
-#: Between looks at a topic that does not exist. By itself aiokafka looks once a minute.
+#: Between checks of a topic that does not exist. aiokafka checks only once a minute.
 _LOOK_S: Final = 5.0
 
 _log = structlog.get_logger("gateway.kafka")
 
 
 class MissingTopics:
-    """Of one reader.
+    """The missing topics of one reader.
 
     Args:
         group: label of the gauge and of log lines.
@@ -34,15 +34,15 @@ class MissingTopics:
     def __init__(self, group: str, options: KafkaOptions) -> None:
         self._group = group
         self._options = options
-        #: Topic → what is the matter. For ``/readyz`` and the console.
+        #: Problem by topic, for ``/readyz`` and the console.
         self.problems: dict[str, Problem] = {}
-        #: Unix seconds since when there are problems.
+        #: Time since which there are problems, Unix seconds.
         self.since = 0.0
         self._looked_at = 0.0
         self._empty: frozenset[str] = frozenset()
 
     def found(self, hints: Mapping[str, str]) -> None:
-        """Take what does not exist, each topic with the end of a sentence about the nearest name; log what is new."""
+        """Replace the missing topics, each with the end of a sentence about the nearest name; log new ones."""
         self._empty = frozenset(filter(is_created_by_writing, hints))
         hints = {topic: hint for topic, hint in hints.items() if topic not in self._empty}
         for topic, hint in hints.items():
@@ -62,17 +62,17 @@ class MissingTopics:
         self._show()
 
     def of(self, kafka_names: Collection[str]) -> list[str]:
-        """Those that did not exist, of these names in Kafka."""
+        """Return the missing ones of these names in Kafka."""
         absent = self._absent()
         return [name for name in kafka_names if self._options.own_name(name) in absent]
 
     def others(self, kafka_names: Collection[str]) -> list[str]:
-        """Those that exist, of these names in Kafka."""
+        """Return the existing ones of these names in Kafka."""
         absent = self._absent()
         return [name for name in kafka_names if self._options.own_name(name) not in absent]
 
     def look(self, consumer: Any) -> None:
-        """Forget those that the consumer knows by now; ask it to look now and then. Quick, and never blocks."""
+        """Forget topics that the consumer knows now; request new metadata now and then. Quick, and never blocks."""
         if not (absent := self._absent()):
             return
         there = {name for name in absent if consumer.partitions_for_topic(self._options.kafka_name(name))}
@@ -91,7 +91,7 @@ class MissingTopics:
         return self._empty | self.problems.keys()
 
     def close(self) -> None:
-        """The reader is gone: its gauge says nothing more. May be called twice."""
+        """Remove the gauge of a closed reader. May be called twice."""
         self.problems = {}
         self._show()
 

@@ -1,7 +1,7 @@
-"""Another process with our ``group.instance.id``: whether there is one, as Kafka says it, and until when.
+"""Detection of another process with the same ``group.instance.id``, and of its end.
 
-Kafka does not tell a member why it does not know it. A guess must not be reported as a fact, so the group's members are
-looked at: those of our id say in their subscription which process they are of.
+Kafka does not report why it does not know a member. A guess must not be reported as a fact, so the group's members are
+requested: the subscription of a member with the same id names its process.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from gateway.log.kafka.errors import INSTANCE_IN_USE, KafkaAway, Problem
 from gateway.log.kafka.membership import process_of
 from gateway.log.kafka.offsets import OffsetClient
 
-#: Between looks whether the other process is still there.
+#: Between checks whether the other process still exists.
 _LOOK_S: Final = 5.0
-#: Between looks whether the group has dealt its partitions: before that Kafka shows no subscriptions.
+#: Between checks whether the group has assigned its partitions: before that Kafka returns no subscriptions.
 _DEALT_S: Final = 0.2
 #: A static member's id is its instance id, a hyphen and a UUID.
 _UUID_LENGTH: Final = 37
 
 
 class Namesake:
-    """Of one reader.
+    """Detects it for one reader.
 
     Args:
-        process: what this process is called in subscriptions.
+        process: the name of this process in subscriptions.
     """
 
     def __init__(self, offsets: OffsetClient, group: str, instance_id: str, process: str) -> None:
@@ -36,16 +36,16 @@ class Namesake:
         self._instance_id = instance_id
         self._process = process
         self._look_at = 0.0
-        #: Whether another process was seen, and not yet that it has gone.
+        #: Whether another process was seen, and its end was not.
         self.is_there = False
 
     @property
     def problem(self) -> Problem:
-        """What to report while it is there."""
+        """The problem to report while it exists."""
         return Problem(INSTANCE_IN_USE, f"another process reads with kafka.instance_id {self._instance_id}")
 
     async def appears(self, within_s: float) -> bool:
-        """Look whether there is one; returns False, too, when Kafka does not say it within ``within_s`` seconds."""
+        """Return whether there is one; False also if Kafka does not answer it within ``within_s`` seconds."""
         with suppress(KafkaAway, TimeoutError):
             async with asyncio.timeout(within_s):
                 found = await self._find()
@@ -57,10 +57,10 @@ class Namesake:
         return self.is_there
 
     async def is_gone(self) -> bool:
-        """Look, now and then, whether it has gone.
+        """Return whether it is gone; checked now and then.
 
         Raises:
-            KafkaAway: Kafka cannot be asked now.
+            KafkaAway: Kafka does not answer now.
         """
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK_S
@@ -68,7 +68,7 @@ class Namesake:
         return not self.is_there
 
     async def _find(self) -> bool | None:
-        """Return whether a member of another process has our id; None while Kafka does not say of which it is.
+        """Return whether a member of another process has the same id; None while Kafka does not return its process.
 
         Raises:
             KafkaAway: no answer.

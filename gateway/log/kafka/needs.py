@@ -1,4 +1,4 @@
-"""What a role needs of Kafka, and what Kafka says about it: the two sides that ``gateway check`` compares."""
+"""The needs of a role and the answers of Kafka: ``gateway check`` compares them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ OPERATIONS: Final = {
     "DESCRIBE_CONFIGS": 10,
     "IDEMPOTENT_WRITE": 12,
 }
-#: What a broker answers where it does not know.
+#: The answer of a broker that does not know the operations.
 _NOT_SAID: Final = -(2**31)
-#: Topics or groups that one line names; the others are counted.
+#: A line names at most so many topics or groups, and the number of the others.
 _MOST_NAMED: Final = 5
 
 #: ``events``: each record counts; ``latest``: the last record of a key counts, so that the topic is compacted.
@@ -32,11 +32,11 @@ class TopicNeed:
 
     Args:
         name: without the prefix.
-        path: key path of what names it.
+        path: key path of the setting that names it.
         operations: ``READ``, ``WRITE`` or both; each includes ``DESCRIBE``.
-        is_ours: the gateway creates it where it is missing and ``kafka.create_topics`` is on.
+        is_ours: the gateway creates it if it is missing and ``kafka.create_topics`` is on.
         holds: see :data:`Holds`.
-        longest_wait_s: a record waits in it for so long before it is due.
+        longest_wait_s: longest time that a record waits in it until it is due.
     """
 
     name: str
@@ -53,8 +53,8 @@ class Needs:
 
     Args:
         topics: each once.
-        groups: consumer groups that are read with, names without the prefix.
-        largest_event_bytes: an event may become so large.
+        groups: consumer groups of the role, names without the prefix.
+        largest_event_bytes: limit of the size of an event.
     """
 
     topics: Sequence[TopicNeed]
@@ -64,14 +64,14 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """A topic as the cluster has it.
+    """A topic in the cluster.
 
     Args:
-        error: code of Kafka's protocol; 3: it does not exist, 29: we may not see it.
-        replicas: of each partition, those it should have.
-        in_sync: of each partition, those it has.
+        error: code of Kafka's protocol; 3: it does not exist, 29: the user may not see it.
+        replicas: number of configured replicas of each partition.
+        in_sync: number of replicas in sync of each partition.
         leaderless: partitions without a leader.
-        operations: what the user may do; None: not said.
+        operations: the user's rights; None if not known.
     """
 
     error: int
@@ -83,17 +83,17 @@ class TopicState:
 
 @dataclass(slots=True)
 class Answers:
-    """What the cluster said. What is missing could not be asked; ``unasked`` says why.
+    """Answers of the cluster. A missing answer could not be requested; ``unasked`` has the reason.
 
     Args:
         brokers: their number.
-        cluster_operations: what the user may do to the cluster; None: not said.
+        cluster_operations: the user's rights on the cluster; None if not known.
         needs_idempotent_write: the brokers are older than 2.8, and WRITE is not enough for an idempotent producer.
         topics: by name in Kafka.
         topic_settings: by name in Kafka; without those that could not be read.
         broker_settings: by node id; without those that could not be read.
-        groups: by name in Kafka: what the user may do.
-        unasked: why something is missing, by ``topics``, ``topic_settings``, ``broker_settings``, ``groups`` or
+        groups: the user's rights by name in Kafka.
+        unasked: the reason of a missing answer, by ``topics``, ``topic_settings``, ``broker_settings``, ``groups`` or
             ``clock``.
         clock: by how many seconds the controller's clock is ahead, at least and at most.
     """
@@ -110,32 +110,35 @@ class Answers:
 
 
 def operations_of(bits: int) -> frozenset[str] | None:
-    """Return the names of authorized operations; None where the broker does not say."""
+    """Return the names of authorized operations; None if the broker does not return them."""
     if bits == _NOT_SAID:
         return None
     return frozenset(name for name, bit in OPERATIONS.items() if bits >> bit & 1)
 
 
 class Gathered:
-    """Findings, where many topics or groups with the same trouble make one line."""
+    """Findings; topics or groups with the same problem share a line."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[Level, str, str, str, str], list[str]] = {}
 
     def add(self, level: Level, path: str, text: str, advice: str = "", *, of: str = "", noun: str = "topic") -> None:
-        """Add one.
+        """Add a finding.
 
         Args:
-            text: where ``of`` is given, what is said behind its name.
-            of: name of the topic or group; empty: the text is a whole sentence.
-            noun: what ``of`` is.
+            level: its severity.
+            path: key path of the setting.
+            text: with ``of``, the end of a sentence behind its name.
+            advice: what to do.
+            of: name of the topic or group; empty if the text is a whole sentence.
+            noun: kind of ``of``.
         """
         names = self._found.setdefault((level, path, text, advice, noun if of else ""), [])
         if of and of not in names:
             names.append(of)
 
     def findings(self) -> list[Finding]:
-        """Return them in the order in which the first of each was added."""
+        """Return the findings in the order in which the first of each was added."""
         return [
             Finding(level, path, f"{listed(noun, names)}: {text}" if names else text, advice)
             for (level, path, text, advice, noun), names in self._found.items()

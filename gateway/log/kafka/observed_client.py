@@ -1,18 +1,18 @@
-"""aiokafka's client, with a memory of what it met: what it keeps to itself, and what it leaves out.
+"""aiokafka's client with a record of its failures and refusals, which aiokafka hides or leaves out.
 
 aiokafka 0.14
 
-* drops the reason why a connection could not be made: a password that was changed is a line in its log, and what comes
-  out of it is "Unable to bootstrap", a node that is not ready, or nothing at all;
-* retries in silence what a broker refuses (not enough replicas, a group's coordinator that is not there);
-* pays no heed to ``throttle_time_ms``. A broker whose quota is exceeded answers at once, and then reads nothing more
-  from the connection for so long (KIP-219). A request that is sent meanwhile runs into its time-out, the connection is
-  closed, and Kafka seems to be away;
-* leaves a connection behind when a start is cancelled, and complains of it later.
+* drops the reason why a connection could not be made: a changed password is a line in its log, and its error is
+  "Unable to bootstrap", a node that is not ready, or missing;
+* retries silently what a broker refuses (not enough replicas, a missing coordinator of a group);
+* ignores ``throttle_time_ms``. A broker whose quota is exceeded answers at once, and then reads nothing from the
+  connection for that time (KIP-219). A request that is sent meanwhile times out, the connection is closed, and Kafka
+  appears to be unavailable;
+* leaks a connection if a start is cancelled, and logs a complaint later.
 
-So each client has a :class:`ClientHealth`, by which its owner tells what is the matter with *this* client, and sends
+So each client has a :class:`ClientHealth`, by which its owner finds the problem of *this* client, and which sends
 nothing on a connection while a quota mutes it, as Kafka's own client does. The names of aiokafka are replaced in its
-modules, since its producer, consumer and admin client make their client themselves.
+modules, because its producer, consumer and admin client create their client themselves.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from aiokafka.protocol.produce import ProduceRequest
 
 from gateway.log.kafka.errors import AUTHENTICATION, Problem, connection_problem, problem_of
 
-#: A leader that moves, or a coordinator that starts, is refused for a moment, and no problem.
+#: Refusals while a leader moves or a coordinator starts last only for a moment, and are no problem.
 _GRACE_S: Final = 3.0
-#: An address that failed longer ago explains nothing: its broker may have left the cluster. aiokafka tries one that is
-#: needed several times a second.
+#: A failure of an address that is older explains nothing: its broker may have left the cluster. aiokafka tries a needed
+#: address several times a second.
 _FAILURE_S: Final = 60.0
-#: What was not asked for again within this is no matter any more: a partition may have gone to another process.
+#: A refusal of a request that was not repeated within this is over: the partition may belong to another process.
 _REFUSAL_S: Final = 30.0
-#: Subject of what concerns the whole consumer group, in :meth:`ClientHealth.refused`.
+#: Subject of refusals of the whole consumer group, in :meth:`ClientHealth.refused`.
 GROUP: Final = "consumer group"
-#: The end of what is kept was passed: handled by the reader.
+#: The offset is not in the partition: the reader handles it.
 _OUT_OF_RANGE: Final = errors.OffsetOutOfRangeError.errno
 _NO_RIGHT: Final = errors.TopicAuthorizationFailedError.errno
 
@@ -61,7 +61,7 @@ class _Refusal:
 
     Args:
         since: monotonic seconds of the first such answer.
-        last: of the last one.
+        last: monotonic seconds of the last such answer.
     """
 
     code: int
@@ -70,28 +70,28 @@ class _Refusal:
 
 
 class ClientHealth:
-    """What one client met."""
+    """Failures and refusals of one client."""
 
     def __init__(self) -> None:
         self._failures: dict[str, tuple[float, Problem]] = {}
         self._refusals: dict[tuple[type[Any], str], _Refusal] = {}
-        #: Monotonic seconds; until then a quota delays this client, and answers that do not come say nothing.
+        #: Monotonic seconds until which a quota delays this client; until then a missing answer is no sign of failure.
         self.throttled_until = 0.0
         self._on_throttled: Callable[[float], None] = lambda _: None
 
     def report_throttling(self, report: Callable[[float], None]) -> None:
-        """Have it called with the seconds for which a quota delays this client, whenever it does."""
+        """Call ``report`` with the number of seconds whenever a quota delays this client."""
         self._on_throttled = report
 
     @property
     def failure(self) -> Problem | None:
-        """Why this client cannot connect; None while no address fails."""
+        """The reason why this client cannot connect; None while no address fails."""
         oldest = time.monotonic() - _FAILURE_S
         failures = [problem for at, problem in self._failures.values() if at >= oldest]
         return next((one for one in failures if one.word == AUTHENTICATION), failures[-1] if failures else None)
 
     def refused(self) -> dict[str, Problem]:
-        """Return what brokers have refused for seconds: topic in Kafka's name, or :data:`GROUP` → problem."""
+        """Return the refusals that have lasted for seconds, by topic (name in Kafka) or :data:`GROUP`."""
         now = time.monotonic()
         return {
             subject: problem_of(errors.for_code(one.code)())
@@ -100,7 +100,12 @@ class ClientHealth:
         }
 
     def failed(self, address: str, exc: BaseException) -> None:
-        """Note that no connection could be made to ``address`` (host:port)."""
+        """Note a failed connection.
+
+        Args:
+            address: ``host:port``.
+            exc: the cause.
+        """
         self._failures.pop(address, None)
         self._failures[address] = time.monotonic(), connection_problem(address, exc)
 
@@ -109,20 +114,25 @@ class ClientHealth:
         self._failures.pop(address, None)
 
     def answered(self, request: Any, response: Any) -> None:
-        """Note what a broker answered."""
+        """Note a broker's answer.
+
+        Args:
+            request: as sent.
+            response: its answer.
+        """
         kind = type(request)
         if kind is ProduceRequest or kind is FetchRequest:
             for topic, partitions in response.topics:
                 self._note(kind, topic, [partition[1] for partition in partitions])
         elif kind is OffsetCommitRequest:
-            # Other errors of commits are of the whole group, and normal while it assigns its partitions anew.
+            # Other errors of commits concern the whole group, and are normal while it assigns its partitions again.
             for topic, partitions in response.topics:
                 self._note(kind, topic, [code for _, code in partitions if code == _NO_RIGHT])
         elif kind is FindCoordinatorRequest or kind is JoinGroupRequest:
             self._note(kind, GROUP, [response.error_code])
 
     def throttled(self, seconds: float) -> None:
-        """Note that a quota delays us."""
+        """Note that a quota delays this client for so many seconds."""
         self.throttled_until = max(self.throttled_until, time.monotonic() + seconds)
         self._on_throttled(seconds)
 
@@ -139,7 +149,7 @@ class ClientHealth:
 
 
 class ObservedClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has no types
-    """aiokafka's client; :attr:`health` is what it met."""
+    """aiokafka's client; :attr:`health` has its failures and refusals."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -152,7 +162,7 @@ class ObservedClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has no t
             await super().bootstrap()
 
     async def close(self) -> None:
-        """See :class:`AIOKafkaClient`. Connections too that it lost sight of, as when its start was cancelled."""
+        """See :class:`AIOKafkaClient`. It closes leaked connections too, as after a cancelled start."""
         try:
             await super().close()
         finally:
@@ -177,7 +187,7 @@ class ObservedClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has no t
 
 
 class _Connection(AIOKafkaConnection):  # type: ignore[misc]
-    """A connection that heeds quotas."""
+    """A connection that waits while a quota mutes it."""
 
     def __init__(self, host: str, port: int, health: ClientHealth, **arguments: Any) -> None:
         super().__init__(host, port, **arguments)
@@ -185,11 +195,11 @@ class _Connection(AIOKafkaConnection):  # type: ignore[misc]
         self._muted_until = 0.0
 
     async def send(self, request: Any, expect_response: bool = True) -> Any:
-        """Send a request as soon as the broker reads it; the response."""
+        """Send a request as soon as the broker reads it; return the response."""
         while (muted_s := self._muted_until - time.monotonic()) > 0:
             done, _ = await asyncio.wait([self._closed_fut], timeout=muted_s)
             if done:
-                break  # the next line raises that it is closed
+                break  # the next line raises because it is closed
         response = await super().send(request, expect_response)
         if throttled_ms := getattr(response, "throttle_time_ms", 0):
             self._muted_until = time.monotonic() + throttled_ms / 1000
@@ -198,7 +208,7 @@ class _Connection(AIOKafkaConnection):  # type: ignore[misc]
         return response
 
 
-#: The client that makes a connection.
+#: The client that creates a connection.
 _MAKER: ContextVar[ObservedClient] = ContextVar("kafka_client")
 
 
@@ -212,12 +222,12 @@ def _making(client: ObservedClient) -> Iterator[None]:
 
 
 async def _create_conn(host: str, port: int, **arguments: Any) -> _Connection:
-    """In place of aiokafka's function, which is not told for whom."""
+    """Create a connection, in place of aiokafka's function, which does not know the client."""
     return await _MAKER.get().connect(host, port, **arguments)
 
 
 def observe_clients() -> None:
-    """Make aiokafka's producers, consumers and admin clients of this process with observed clients. May come again."""
+    """Give aiokafka's producers, consumers and admin clients observed clients. May be called again."""
     client: Any = aiokafka.client
     client.create_conn = _create_conn
     modules: tuple[Any, ...] = (aiokafka.admin.client, aiokafka.consumer.consumer, aiokafka.producer.producer)

@@ -1,8 +1,8 @@
-"""Questions and commits for any number of groups, over one set of connections: positions, ends, members.
+"""Requests and commits for any number of groups, over one set of connections: positions, ends, members.
 
 aiokafka has the requests and a client that sends them, but no public call for a group other than a consumer's own. A
-group's requests go to its coordinator, which is looked up once for each group and again when it has moved. Nothing here
-has state that matters, so a client that gets no answer in time is dropped, and the next call connects anew to the
+group's requests are sent to its coordinator, which is looked up once for each group and again when it has moved. The
+client has no state that matters, so one without an answer in time is dropped, and the next call connects again to the
 configured addresses.
 """
 
@@ -25,17 +25,17 @@ from gateway.log.kafka.log_rate_limit import limit_logs
 from gateway.log.kafka.observed_client import ObservedClient
 from gateway.log.kafka.options import OPEN_S, REQUEST_S, Backoff, KafkaOptions, within
 
-#: Timestamps of ListOffsets that stand for the two ends of a partition.
+#: Timestamps of ListOffsets that mean the two ends of a partition.
 BEGINNING: Final = -2
 END: Final = -1
-#: Generation and member id of a commit by somebody who is no member.
+#: Generation and member id of a commit by a client that is no member.
 _NOBODY: Final = (-1, "")
 _CLOSE_S: Final = 2.0
-#: To all coordinators together. A broker answers one request of a connection after the other, and a commit waits there
-#: for others to be written with it: 300 groups begin in two thirds of the time that they take with one connection. Ten
-#: would spend descriptors on it.
+#: Connections to all coordinators together. A broker answers the requests of a connection one after the other, and a
+#: commit waits there for others to be written with it: 300 groups begin in two thirds of the time that they need with
+#: one connection. Ten would need more descriptors.
 _CONNECTIONS: Final = 3
-#: What the coordinator answers to a commit of somebody who is no member while the group has members.
+#: The coordinator's answers to a commit by a client that is no member while the group has members.
 _HAS_MEMBERS: Final = (errors.UnknownMemberIdError, errors.IllegalGenerationError, errors.RebalanceInProgressError)
 _MOVED: Final = (
     errors.NotCoordinatorForGroupError,
@@ -49,7 +49,7 @@ Answer = TypeVar("Answer")
 
 
 class GroupInUse(KafkaAway):
-    """A group whose positions are ours to keep has members: an older gateway, or another program, reads under it."""
+    """A group in which the gateway stores positions has members: an older gateway or another program reads in it."""
 
     def __init__(self, group: str) -> None:
         text = (
@@ -61,10 +61,10 @@ class GroupInUse(KafkaAway):
 
 
 class OffsetClient:
-    """Asks and commits for all groups of one log.
+    """Sends requests and commits for all groups of one log.
 
     Args:
-        request_s: for one call of a method, with all tries that it takes.
+        request_s: limit of one call of a method, with all attempts, seconds.
     """
 
     def __init__(self, options: KafkaOptions, *, request_s: float = REQUEST_S) -> None:
@@ -87,7 +87,7 @@ class OffsetClient:
     # -- groups -------------------------------------------------------------------------------------------------
 
     async def committed(self, group: str) -> dict[Any, Committed]:
-        """Return all positions that Kafka keeps of a group.
+        """Return all positions that Kafka has for a group.
 
         Raises:
             KafkaAway: no answer.
@@ -109,16 +109,17 @@ class OffsetClient:
     async def commit(
         self, group: str, positions: Mapping[Any, tuple[int, str]], identity: tuple[int, str] = _NOBODY
     ) -> set[Any]:
-        """Store positions; return the partitions whose topic the user may not read, of which Kafka stores none.
+        """Store positions; return the partitions whose topic the user may not read, for which Kafka stores none.
 
-        Positions in partitions that do not exist are left out by Kafka too, and nobody misses them.
+        Kafka also ignores positions in partitions that do not exist; they are not needed.
 
         Args:
-            positions: offset and metadata.
-            identity: generation and member id of a member; by default of somebody who is none.
+            group: its name in Kafka.
+            positions: offset and metadata by partition.
+            identity: generation and member id of a member; by default those of a client that is no member.
 
         Raises:
-            GroupInUse: the group has members, and we are none.
+            GroupInUse: the group has members, and this client is none.
             KafkaAway: not confirmed in time, or refused.
         """
         topics: defaultdict[str, list[tuple[int, int, str]]] = defaultdict(list)
@@ -143,7 +144,7 @@ class OffsetClient:
             raise GroupInUse(self._name(group)) from exc
 
     async def members(self, group: str) -> dict[str, bytes]:
-        """Return what each member of a group sent when it joined, by member id; nothing while the group deals.
+        """Return the subscription of each member of a group, by member id; empty while the group assigns partitions.
 
         Raises:
             KafkaAway: no answer.
@@ -158,7 +159,7 @@ class OffsetClient:
         return await self._ask(f"group {group}", ask)
 
     async def _of_coordinator(self, client: Any, group: str, request: Any) -> Any:
-        """Return the answer of a group's coordinator; forget who that is when it may have moved."""
+        """Return the answer of a group's coordinator; forget its address if it may have moved."""
         node = self._coordinators.get(group)
         if node is None:
             node = self._coordinators[group] = await client.coordinator_lookup(
@@ -171,13 +172,13 @@ class OffsetClient:
     # -- partitions ---------------------------------------------------------------------------------------------
 
     async def offsets(self, wanted: Mapping[Any, int]) -> dict[Any, int]:
-        """Return the offset of the first record of a time, by partition, or the one or the other end.
+        """Return the offset of the first record at or after a time, or of one of the ends, by partition.
 
         Args:
-            wanted: milliseconds since 1970, :data:`BEGINNING` or :data:`END`.
+            wanted: by partition, milliseconds since 1970, :data:`BEGINNING` or :data:`END`.
 
         Returns:
-            Without partitions that have no record of that time or later.
+            The offsets; partitions without a record at or after the time are left out.
 
         Raises:
             KafkaAway: no answer.
@@ -231,7 +232,7 @@ class OffsetClient:
         return await self._ask("Kafka", ask)
 
     async def _know(self, client: Any, topics: Collection[str]) -> None:
-        """Have these topics in the metadata. One update for all that are new."""
+        """Add topics to the metadata, with one update for all new ones."""
         if not client._topics.issuperset(topics):
             await client.set_topics(client._topics | set(topics))
 
@@ -241,7 +242,7 @@ class OffsetClient:
         return self._options.kafka_name(group)
 
     async def _ask(self, doing: str, question: Callable[[Any], Awaitable[Answer]]) -> Answer:
-        """Ask until there is an answer: a coordinator may be loading, a leader moving."""
+        """Repeat a request until there is an answer: a coordinator may be loading, a leader moving."""
         last: BaseException | None = None
         backoff = Backoff(first_s=0.05, last_s=1.0)
         try:
@@ -287,7 +288,7 @@ class OffsetClient:
             return self._client
 
     def _drop(self) -> None:
-        """Connect anew with the next question."""
+        """Drop the client: the next request connects again."""
         client, self._client = self._client, None
         self._coordinators.clear()
         if client is not None:
@@ -297,7 +298,7 @@ class OffsetClient:
 
 
 def _check(code: int) -> None:
-    """Raise the error of this number."""
+    """Raise the error with this number, unless it is 0."""
     if code:
         raise errors.for_code(code)
 
@@ -312,5 +313,5 @@ def _found(answer: Any) -> list[tuple[Any, int]]:
 
 
 def _passes(exc: BaseException) -> bool:
-    """Return whether the same question may be answered soon."""
+    """Return whether the same request may succeed soon."""
     return not isinstance(exc, errors.KafkaError) or exc.retriable or isinstance(exc, errors.KafkaConnectionError)

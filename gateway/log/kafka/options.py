@@ -1,6 +1,6 @@
-"""What every Kafka client of ours is made with: addresses, security, names of topics, deadlines.
+"""Settings of all Kafka clients of the gateway: addresses, security, names of topics, time limits.
 
-aiokafka's defaults wait 40 seconds for a request and for ever in ``stop()``; here every wait has a bound.
+aiokafka's defaults wait 40 seconds for a request and for ever in ``stop()``; here every wait has a limit.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from gateway.log.kafka.security import client_arguments
 REQUEST_S: Final = 10.0
 #: Connecting a client: addresses, handshake, metadata, and for a producer its id.
 OPEN_S: Final = 15.0
-#: Metadata is fetched anew after this: new partitions and moved leaders are noticed without an error.
+#: Metadata is fetched again after this: new partitions and moved leaders are noticed without an error.
 METADATA_AGE_S: Final = 60.0
-#: Of topics we create, unless ``kafka.topic_config`` says otherwise. An event holds a callback's body twice, as fields
-#: and raw; of the 1 MiB that ``ingest.max_body_bytes`` lets in, Kafka's own limit (1 MB) would refuse some.
+#: Setting of topics that the gateway creates, unless ``kafka.topic_config`` has it. An event contains a callback's body
+#: twice, as fields and raw; Kafka's own limit (1 MB) would refuse some events of bodies of the 1 MiB that
+#: ``ingest.max_body_bytes`` accepts.
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -39,13 +40,13 @@ class KafkaOptions:
         bootstrap_servers: ``host:port``, at least one.
         security: arguments of aiokafka's clients, see :func:`gateway.log.kafka.security.client_arguments`.
         prefix: before every topic's and group's name in Kafka.
-        topic_config: settings of topics we create, in Kafka's names.
-        compression: codec of the record batches that we write; None for none.
+        topic_config: settings of topics that the gateway creates, in Kafka's names.
+        compression: codec of the record batches that the gateway writes; None for none.
         isolation_level: of consumers, in Kafka's words.
         schema_ids: the header with the id of a topic's schema, by topic; none for others.
-        client_id: how brokers name us in their logs and quotas.
-        session_s: without a heartbeat for this long a group takes a member for dead, and its partitions go to others.
-        instance_id: names this process in its group, over restarts; empty: it leaves the group when it stops.
+        client_id: the gateway's name in logs and quotas of brokers.
+        session_s: without a heartbeat for this long a member counts as dead, and others get its partitions.
+        instance_id: name of this process in its group, over restarts; empty: it leaves the group when it stops.
     """
 
     bootstrap_servers: tuple[str, ...]
@@ -65,9 +66,11 @@ class KafkaOptions:
 
     @classmethod
     def of(cls, kafka: Kafka, topics: Topics | None = None, *, instance_id: str = "") -> KafkaOptions:
-        """From the configuration. Reads certificate files.
+        """Return the options of a configuration. It reads certificate files.
 
         Args:
+            kafka: section ``kafka``.
+            topics: section ``topics``; None for its defaults.
             instance_id: see :func:`instance_id`.
 
         Raises:
@@ -93,7 +96,7 @@ class KafkaOptions:
         )
 
     def client(self) -> dict[str, Any]:
-        """Arguments that aiokafka's producer, consumer and admin client share."""
+        """Return the common arguments of aiokafka's producer, consumer and admin client."""
         forbid_topic_creation()
         observe_clients()
         return {
@@ -105,32 +108,32 @@ class KafkaOptions:
         }
 
     def consumer(self) -> dict[str, Any]:
-        """Arguments of aiokafka's consumers: those of all clients, and how records of transactions are read."""
+        """Return the arguments of aiokafka's consumers: the common ones, and how records of transactions are read."""
         return {**self.client(), "enable_auto_commit": False, "isolation_level": self.isolation_level}
 
     def kafka_name(self, topic: str) -> str:
-        """A family's or internal topic's name in Kafka."""
+        """Return the name in Kafka of a family's or internal topic."""
         return self.prefix + topic
 
     def own_name(self, kafka_name: str) -> str:
-        """The way back from :meth:`kafka_name`."""
+        """Return the topic of a name in Kafka, the inverse of :meth:`kafka_name`."""
         return kafka_name.removeprefix(self.prefix)
 
 
 def instance_id(configured: str, host: str, admin_port: int, process: str) -> str:
-    """Return what names a process in its consumer group, over restarts.
+    """Return the name of a process in its consumer group, over restarts.
 
-    Two processes of one name would put each other out. So it has in it what can be there only once: the admin port, and
-    the number of the process among those that share it.
+    Two processes of one name would fence each other. So it contains what exists only once on a host: the admin port,
+    and the number of the process among those that share the port.
 
     Args:
-        configured: ``kafka.instance_id``; empty: made of the next two.
+        configured: ``kafka.instance_id``; if empty, the name has the next two.
         host: the host's name.
-        admin_port: 0 is another one at each start, and makes no name.
+        admin_port: 0 is another port at each start, and gives no name.
         process: such as ``deliver`` or ``deliver-1``.
 
     Returns:
-        Of characters that Kafka takes; empty where there is no lasting name.
+        The name, of characters that Kafka accepts; empty if there is no lasting name.
     """
     if not configured and not admin_port:
         return ""
@@ -141,24 +144,24 @@ def instance_id(configured: str, host: str, admin_port: int, process: str) -> st
 
 @dataclass(slots=True)
 class Backoff:
-    """Growing pauses with jitter between tries: ``first_s`` up to ``last_s``."""
+    """Growing pauses with jitter between attempts, ``first_s`` up to ``last_s`` seconds."""
 
     first_s: float = 0.2
     last_s: float = 5.0
     _next_s: float = 0.0
 
     def next_s(self) -> float:
-        """The pause before the next try: half of it fixed, half of it random, so that clients do not march in step."""
+        """Return the pause before the next attempt, seconds: half fixed, half random, so that clients are spread."""
         self._next_s = min(max(self._next_s * 2, self.first_s), self.last_s)
         return self._next_s * random.uniform(0.5, 1.0)
 
     def reset(self) -> None:
-        """A try succeeded."""
+        """Start again with the shortest pause, after a success."""
         self._next_s = 0.0
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, object]) -> bool:
-    """Run a client's ``stop()`` or the like for at most so long, then cancel it; tells whether it ended by itself.
+    """Run a client's ``stop()`` or similar work for a limited time, then cancel it; return whether it ended itself.
 
     Its errors are of no use to anyone who wants it gone, and are dropped. When we are cancelled, so is it.
     """

@@ -1,15 +1,15 @@
-"""The log lines of an outage: few, whatever the number of clients, subscribers and tries.
+"""The log lines of an outage: few, for any number of clients, subscribers and attempts.
 
-While Kafka is away each client of a process notices it by itself, again and again. They report to one
+While Kafka is unavailable, each client of a process notices it separately and repeatedly. They report to one
 :class:`OutageLog`, which writes
 
 * ``kafka.unavailable`` when an outage begins: the first client, the word, the reason, the advice;
 * ``kafka.still_unavailable`` once a minute for the whole process: how many clients, with which words, since when;
 * ``kafka.available`` when it ends: how long it lasted and how many clients it concerned.
 
-An outage is one word, and for what concerns a topic that topic: Kafka that is away is one outage for all clients, a
-right that is missing is another one for each topic, also while Kafka is away. One that ends and begins again within
-ten seconds is not said again. A quota is not an outage, and its lines are ``kafka.throttled`` and so on.
+An outage has one word, and a topic if it concerns one: an unavailable Kafka is one outage for all clients, a missing
+right is another outage for each topic, also while Kafka is unavailable. An outage that ends and begins again within ten
+seconds is not logged again. A quota is not an outage, and its lines are ``kafka.throttled`` and so on.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import structlog
 
 from gateway.log.kafka.errors import AUTHENTICATION, AWAY, THROTTLED, Problem, first_word
 
-#: Between lines about what lasts.
+#: Between lines about a lasting outage.
 EVERY_S: Final = 60.0
-#: What ends and begins again within this is not said again.
+#: An outage that ends and begins again within this is not logged again.
 _AGAIN_S: Final = 10.0
-#: A client that was closed with a problem is mostly made anew within this; then it is the same problem.
+#: A client that was closed with a problem is usually created again within this; then it is the same problem.
 _GONE_S: Final = 60.0
 #: Topics named in a line.
 _MOST_TOPICS: Final = 10
@@ -48,10 +48,10 @@ class _Key(NamedTuple):
 
 @dataclass(slots=True)
 class _Report:
-    """What one client says about one subject.
+    """The report of one client about one subject.
 
     Args:
-        gone_at: the client was closed then (monotonic seconds).
+        gone_at: time at which the client was closed (monotonic seconds).
     """
 
     key: _Key
@@ -77,8 +77,8 @@ class OutageLog:
     """Collects the problems of all clients of a process.
 
     Args:
-        every_s: seconds between lines about what lasts.
-        monotonic: seconds.
+        every_s: seconds between lines about a lasting outage.
+        monotonic: returns monotonic seconds.
         call_later: calls a function after so many seconds.
     """
 
@@ -103,7 +103,7 @@ class OutageLog:
         Args:
             client: its name.
             subject: a topic, or empty for the connection.
-            problem: what is the matter.
+            problem: its word and text.
         """
         key = _Key(problem.word, "" if problem.word in _OF_THE_CONNECTION else subject)
         before = self._reports.get((client, subject))
@@ -122,7 +122,7 @@ class OutageLog:
             self._leave(report.key, is_over=True)
 
     def gone(self, client: str) -> None:
-        """Report that a client was closed. One of its name that comes within a minute goes on with its problems."""
+        """Report that a client was closed. A new one of its name within a minute continues with its problems."""
         now = self._monotonic()
         for (name, _), report in self._reports.items():
             if name == client:
@@ -156,7 +156,7 @@ class OutageLog:
         return outage
 
     def _leave(self, key: _Key, *, is_over: bool) -> None:
-        """One report less of this outage; it ends with the last one, and is not over where the word has changed."""
+        """Remove a report of an outage, which ends with the last one; it is not over if only its word has changed."""
         if any(report.key == key for report in self._reports.values()) or key not in self._outages:
             return
         outage = self._outages.pop(key)
@@ -199,12 +199,12 @@ class OutageLog:
         )
 
     def _words(self) -> dict[str, int]:
-        """How many clients have each word."""
+        """Return the number of clients by word."""
         return dict(Counter(word for _, word in {(name, one.key.word) for (name, _), one in self._reports.items()}))
 
 
 def _call_later(seconds: float, function: Callable[[], None]) -> None:
-    """On the running loop; without one nothing lasts."""
+    """Call a function later on the running loop; without a loop there are no lasting outages."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""What a broker's answer means for a batch, its partition, its topic, and the producer that sent it."""
+"""The meaning of a broker's answer for a batch, its partition, its topic, and the producer that sent it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.kafka")
 
-#: Told of one record that no broker will ever take, and why; when it returns, the record is safe elsewhere.
+#: Called with a record that no broker will accept, and the reason; when it returns, the record is stored elsewhere.
 OnPoison = Callable[[Entry | Record, Ticket, str], Awaitable[None]]
-#: Told of each acknowledged batch: topic, partition, offset of the first record, the records in order.
+#: Called with each acknowledged batch: topic, partition, offset of the first record, the records in order.
 OnWritten = Callable[[str, int, int, Sequence[Entry | Record]], None]
 
 
@@ -36,9 +36,9 @@ class Outcomes:
     Args:
         name: of the client, for metrics.
         on_poison, on_written: see :class:`gateway.log.kafka.writer.Writer`.
-        on_heard: called when a broker has answered, whatever it said.
+        on_heard: called when a broker has answered, also with an error.
         on_lost: called with the reason when the producer must be given up.
-        wake: called when there may be something to send.
+        wake: called when there may be records to send.
     """
 
     def __init__(
@@ -106,11 +106,11 @@ class Outcomes:
             ticket.done(sum(1 for _ in items))
 
     def _refused(self, producer: Any, queue: SendQueue, batch: InFlight, refused: Refused) -> None:
-        """The broker did not write the batch: its place is kept, and its numbers are the next one's."""
+        """Handle a batch that the broker did not write: it keeps its place, and the next batch gets its numbers."""
         self._on_heard()
         topic = self._backlog.topic(queue.topic)
         problem = problem_of(refused.error)
-        if problem.word == AWAY:  # an error that we have no word for; whoever answers it is there
+        if problem.word == AWAY:  # an error without a word of its own; a broker that answers is available
             problem = Problem(REFUSED, problem.text)
         is_exact = batch.is_exact or not refused.is_certain
         is_too_large = isinstance(refused.error, TOO_LARGE)
@@ -154,7 +154,7 @@ class Outcomes:
         self._wake()
 
     async def _dead_letter(self, queue: SendQueue, on_poison: OnPoison) -> None:
-        """Give a record that is too large for any broker its place elsewhere, before anything behind it is sent."""
+        """Store a record that is too large for any broker elsewhere, before any record behind it is sent."""
         assert queue.poison is not None
         entry, _, ticket = queue.poison
         await on_poison(entry, ticket, f"{len(entry.value)} bytes are more than the broker takes")

@@ -26,12 +26,12 @@ _FEW: Final = 6
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """The partition, 0 to ``partitions - 1``, that records of this key go to."""
+    """Return the partition, 0 to ``partitions - 1``, of records with this key."""
     return hash_of(key) % partitions
 
 
 def hash_of(key: bytes) -> int:
-    """Kafka's hash of a key, 31 bits."""
+    """Return Kafka's hash of a key, 31 bits."""
     length = len(key)
     count = length >> 2
     hashed = _SEED ^ length
@@ -46,7 +46,7 @@ def hash_of(key: bytes) -> int:
 
 
 def hashes_of(keys: Sequence[bytes]) -> list[int]:
-    """:func:`hash_of` of each key, in order. Fast where many keys have the same length, as ids of one kind have."""
+    """Return :func:`hash_of` each key, in order. Fast if many keys have the same length, as ids of one kind have."""
     if len(keys) < _FEW:
         return [hash_of(key) for key in keys]
     lengths = set(map(len, keys))

@@ -1,18 +1,18 @@
-"""One producer of aiokafka's: made, opened, refused, rewound, closed by force.
+"""One producer of aiokafka: created, opened, refused, rewound, closed by force.
 
-What reaches into its private parts stands here and nowhere else; the tests of hung and killed brokers, and of topics
-that cannot be written, notice when a new version of aiokafka no longer fits.
+Only this module uses its private parts; the tests of hung and killed brokers, and of topics that cannot be written,
+notice a new version of aiokafka that is incompatible.
 
-Refusals. aiokafka 0.14 retries a batch by itself for some errors, and while it does, nothing is sent to the broker that
-gave the error: 0.1 s and new metadata for each answer that has such a batch in it. For a topic that is missing, or has
-too few replicas in sync, that is each request, and all topics wait. So such a batch is handed back at once
-(:class:`Refused`), as is one with an error that aiokafka takes for final; its owner sends it again when it thinks fit.
+Refusals. aiokafka 0.14 retries a batch itself after some errors, and sends nothing meanwhile to the broker that sent
+the error: 0.1 s and new metadata for each answer with such a batch. For a topic that is missing, or has too few
+replicas in sync, that is each request, and all topics wait. So such a batch is returned at once (:class:`Refused`), as
+is one with an error that aiokafka considers final; its owner decides when to send it again.
 
-Numbers. aiokafka gives a batch its numbers when it is first sent. One that is handed back has used them, and the broker
-would refuse the next one as out of order. So they are taken back (:func:`rewind`): the next batch of the partition has
-them. The broker has not stored the batch, so that it takes the numbers from any other one; but where an earlier request
-with the same batch had no answer, it may have stored that one. Then the batch is sent again as it was, and the broker
-recognises it by its numbers (KIP-98: same first and last number).
+Numbers. aiokafka gives a batch its numbers when it is first sent. A returned batch has used them, and the broker would
+refuse the next one as out of order. So they are taken back (:func:`rewind`): the next batch of the partition has them.
+The broker has not stored the batch, so it accepts the numbers with any other batch; but if an earlier request with the
+same batch had no answer, it may have stored that one. Then the batch is sent again unchanged, and the broker recognises
+it by its numbers (KIP-98: same first and last number).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gateway.log.kafka.availability import Availability
 from gateway.log.kafka.errors import CLIENT_ERRORS, CODEC, TOO_LARGE, KafkaAway, Problem, away
 from gateway.log.kafka.options import OPEN_S, KafkaOptions, within
 
-#: What a broker answers before it stores anything.
+#: Answers of a broker that has stored nothing.
 _BEFORE_STORING: Final = (
     errors.TopicAuthorizationFailedError,
     errors.UnknownTopicOrPartitionError,
@@ -40,7 +40,7 @@ _BEFORE_STORING: Final = (
     errors.UnsupportedForMessageFormatError,
     *TOO_LARGE,
 )
-#: Errors of the producer itself, not of a topic: only another producer goes on after one of these.
+#: Errors of the producer itself, not of a topic: only another producer can continue after one of these.
 _OF_THE_PRODUCER: Final = (
     errors.OutOfOrderSequenceNumber,
     errors.InvalidProducerEpoch,
@@ -48,7 +48,7 @@ _OF_THE_PRODUCER: Final = (
     errors.InvalidProducerIdMapping,
     errors.ClusterAuthorizationFailedError,
 )
-#: Retried by aiokafka; by us, so that nobody else waits.
+#: Errors that aiokafka retries; the gateway retries them instead, so that no other topic waits.
 _OF_A_TOPIC: Final = (
     errors.UnknownTopicOrPartitionError,
     errors.NotEnoughReplicasError,
@@ -62,8 +62,8 @@ class Refused(errors.KafkaError):  # type: ignore[misc]  # aiokafka has no types
     """A broker answered that it did not write one batch; other batches and the producer are as before.
 
     Args:
-        error: aiokafka's, with the broker's own words if it had any.
-        is_certain: nothing of it is stored; otherwise an earlier request may have stored all of it.
+        error: aiokafka's error, with the broker's own text if it has one.
+        is_certain: the batch is not stored; otherwise an earlier request may have stored all of it.
     """
 
     def __init__(self, error: Any, *, is_certain: bool) -> None:
@@ -73,7 +73,7 @@ class Refused(errors.KafkaError):  # type: ignore[misc]  # aiokafka has no types
 
 
 class _ProduceHandler(SendProduceReqHandler):  # type: ignore[misc]
-    """Hands batches back that concern their topic only."""
+    """Returns batches whose error concerns only their topic."""
 
     _response: Any = None
 
@@ -111,7 +111,7 @@ def _explained(error: Any, code: int, said: str, topic: str) -> Any:
 async def open_producer(
     options: KafkaOptions, availability: Availability, *, max_batch_bytes: int, close_s: float
 ) -> Any:
-    """A producer that is connected and has its producer id: idempotent, ``acks=all``; its quotas are reported.
+    """Return a connected producer with a producer id: idempotent, ``acks=all``; its quotas are reported.
 
     Raises:
         KafkaAway: Kafka cannot be reached within ``OPEN_S``, or refuses; or a library for the codec is missing.
@@ -155,7 +155,10 @@ def rewind(producer: Any, kafka_topic: str, partition: int, count: int) -> None:
     """Take back the numbers of a partition's newest batch, which was refused.
 
     Args:
-        count: records in it.
+        producer: aiokafka's.
+        kafka_topic: name in Kafka.
+        partition: its number.
+        count: number of records in the batch.
     """
     numbers = producer._txn_manager._sequence_numbers
     place = TopicPartition(kafka_topic, partition)
@@ -164,10 +167,10 @@ def rewind(producer: Any, kafka_topic: str, partition: int, count: int) -> None:
 
 
 async def close_producer(producer: Any, seconds: float) -> None:
-    """Close a producer that may have undelivered batches.
+    """Close a producer that may have undelivered batches, within so many seconds.
 
-    ``stop()`` waits for them for ever; its sender task, cancelled, waits for the requests under way, and cancelled
-    again leaves them. Cancelling it first and then a few times is what ends every wait inside (aiokafka 0.14).
+    ``stop()`` waits for them for ever; its sender task, when cancelled, waits for the requests in flight, and when
+    cancelled again leaves them. Cancelling it first and then a few times ends every wait inside (aiokafka 0.14).
     """
     sender = producer._sender.sender_task
     closing = asyncio.ensure_future(producer.stop())

@@ -1,4 +1,4 @@
-"""Numbers of the readers of Kafka."""
+"""Limits and times of the readers of Kafka."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ReaderPolicy:
-    """Numbers of a reader.
+    """Times of a reader, in seconds.
 
     Args:
-        session_s: without a heartbeat for this long a member counts as dead, and its partitions go to others.
-        beat_s: between heartbeats: the group stands still until the last member has noticed that it must join again.
-            Two small requests a second, for all subscribers.
-        regroup_s: the group waits this long for a member to join again; less than a request may take.
-        revoke_s: for ``on_revoked``, which its owner bounds to 3.8 s.
-        join_s: joining waits so long for partitions, then goes on without.
+        session_s: without a heartbeat for this long a member counts as dead, and others get its partitions.
+        beat_s: between heartbeats: the group pauses until the last member has noticed that it must join again. Two
+            small requests a second, for all subscribers.
+        regroup_s: the group waits this long for a member to join again; less than the limit of a request.
+        revoke_s: for ``on_revoked``, which its owner limits to 3.8 s.
+        join_s: joining waits so long for partitions, then continues without.
         request_s: for one offset look-up or seek.
-        probe_s: an idle reader makes sure of Kafka after this.
-        rebootstrap_s: away for this long while a fresh client gets through: the consumer is replaced.
+        probe_s: an idle reader checks after this time that Kafka is available.
+        rebootstrap_s: unavailable for this long while a new client can connect: the consumer is replaced.
         close_s: for aiokafka's stop, which waits for others while the group assigns partitions.
-        cut_s: for what that stop left undone.
+        cut_s: for the work that this stop did not finish.
     """
 
     session_s: float = 15.0
@@ -38,10 +38,10 @@ class ReaderPolicy:
 
     @property
     def lease_s(self) -> float:
-        """So long after its last heartbeat a member gives its partitions up: before the group gives them to others.
+        """Time after its last heartbeat at which a member releases its partitions: before the group reassigns them.
 
-        Attempts that must be cancelled then take up to two seconds, and so does whoever gets the partitions until it
-        makes its first. Much earlier, and a coordinator that dies (nine seconds until another takes its place) would
-        have every process give up what it has.
+        Cancelling attempts needs up to two seconds then, and the next owner of the partitions needs as long until its
+        first attempt. If it were much earlier, all processes would release their partitions when a coordinator dies
+        (nine seconds until another one replaces it).
         """
         return max(self.session_s * 0.8, self.session_s - 1.0)

@@ -1,8 +1,8 @@
-"""Is a client away from Kafka, or only from the addresses that it remembers?
+"""Whether Kafka is unavailable to a client, or has only moved from the addresses that the client knows.
 
-aiokafka learns the brokers' addresses once and never asks the bootstrap servers again; for one that was connected to a
-cluster that moved to new addresses, Kafka would be away for ever (what KIP-899 is about). So when a client has been
-away for long, we look whether a fresh one gets through, and for how long already.
+aiokafka learns the brokers' addresses once and does not use the bootstrap servers again; for a client of a cluster that
+moved to new addresses, Kafka would be unavailable for ever (the subject of KIP-899). So when a client has had no
+connection for a long time, a new client checks whether it can connect, and since when.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from gateway.log.kafka.options import KafkaOptions
 
 
 class Staleness:
-    """The judgement on one client.
+    """Decides whether one client must be replaced.
 
     Args:
-        away_s: before that no look is taken: most outages are shorter.
-        grace_s: the old client may take so long after a fresh one gets through. As long as a request takes whose
-            connection died silently, and more: giving a producer up too early repeats what it had sent.
+        away_s: no check before this time: most outages are shorter.
+        grace_s: time that the old client has after a new one can connect. It is longer than a request whose connection
+            died silently: giving a producer up too early repeats the records that it had sent.
     """
 
     def __init__(self, options: KafkaOptions, *, away_s: float, grace_s: float) -> None:
@@ -30,7 +30,12 @@ class Staleness:
         self._reachable_since: float | None = None
 
     def is_stale(self, away_s: float, now: float) -> bool:
-        """Asked regularly while the client is away: whether to replace it."""
+        """Return whether to replace the client; called regularly while it has no connection.
+
+        Args:
+            away_s: seconds without a connection.
+            now: monotonic seconds.
+        """
         if away_s < self._away_s:
             self._reachable_since = None
             return False
@@ -43,10 +48,10 @@ class Staleness:
         return self._reachable_since is not None and now - self._reachable_since > self._grace_s
 
     def reset(self) -> None:
-        """There is a new client."""
+        """Start again for a new client."""
         self._reachable_since = None
 
     def stop(self) -> None:
-        """No more looks."""
+        """Stop the checks."""
         if self._probe is not None:
             self._probe.cancel()

@@ -4,15 +4,14 @@
 *Binary* (section 3.2): attributes are headers ``ce_<name>``, the value is ``data``, ``content-type`` is that
 of the data. In both the record's key is ``partitionkey`` (section 3.1).
 
-Bytes survive both ways. Structured is trivial. Binary cuts our own bytes in two (``data`` is written last, see
-:data:`gateway.event.ATTRIBUTES`) and reading puts them together again in the same order with the same
-serialiser, so what a subscriber is sent is the very bytes that were journalled, and signatures and replays
-stay equal. A binary record written by somebody else gets its attributes in our order, then theirs by name: not the
-writer's bytes, as there never were any, but the same ones every time.
+Both modes preserve the bytes. Structured is trivial. Binary cuts the gateway's own bytes in two (``data`` is written
+last, see :data:`gateway.event.ATTRIBUTES`) and reading joins them in the same order with the same serialiser, so a
+subscriber receives exactly the bytes in the journal, and signatures and replays stay equal. An event from a binary
+record of another producer has its attributes in the gateway's order, then the producer's by name: there are no original
+bytes, but the bytes are the same every time.
 
-Topics are open to other producers. What they write is read by the same rule (:func:`gateway.event.parse`): a valid
-CloudEvent in either mode is an event, whatever its type and source; everything else is read with a flaw, and travels as
-it is.
+Topics are open to other producers. Their records are read by the same rule (:func:`gateway.event.parse`): a valid
+CloudEvent in either mode is an event, with any type and source; any other record is read with a flaw, unchanged.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _PREFIX: Final = "ce_"
 _ID_HEAD: Final = b'{"specversion":"1.0","id":"'
 _ID_START: Final = len(_ID_HEAD)
 _ID_END: Final = _ID_START + 32
-#: Carries the id of an entry whose value does not begin as our events do.
+#: Header with the id of an entry whose value does not begin as the gateway's events do.
 _ID: Final = "gateway-id"
 #: Carries the id of the value's schema in a registry. Confluent's deserializers look for it (HeaderSchemaIdSerializer):
 #: 0 and the id in four bytes, or 1 and the schema's GUID.
@@ -55,7 +54,7 @@ _TYPE_SEAM: Final = b',"datacontenttype":"application/json","data":'
 
 
 def is_plain(value: bytes, id_: str, headers: Headers) -> bool:
-    """Whether a structured-mode record needs no header of its own: its id is where our events have it."""
+    """Return whether a structured-mode record needs no additional header: its id is at the usual place."""
     return not headers and value[_ID_START:_ID_END] == id_.encode()
 
 
@@ -100,12 +99,12 @@ def binary(value: bytes, id_: str, headers: Headers) -> tuple[bytes, KafkaHeader
 
 
 class Found(NamedTuple):
-    """What a record holds.
+    """The content of a record.
 
     Args:
-        value: the event's bytes; the record's where it holds none.
-        headers: what travels beside the event.
-        id: the event's; where there is none, the one that we gave the record, else empty.
+        value: the event's bytes; those of the record if it has no event.
+        headers: metadata beside the event.
+        id: that of the event; without one, the id that the gateway gave the record, otherwise empty.
         flaw: see :attr:`gateway.log.Record.flaw`.
     """
 
@@ -116,10 +115,12 @@ class Found(NamedTuple):
 
 
 def read(value: bytes | None, headers: Sequence[tuple[str, bytes | None]], *, holds_events: bool = True) -> Found:
-    """Read a record of either mode, of ours or of another producer.
+    """Read a record of either mode, of the gateway or of another producer.
 
     Args:
-        holds_events: False for topics of ours that hold something else, such as the states of subscribers.
+        value: of the record.
+        headers: of the record.
+        holds_events: False for topics of the gateway with other contents, such as the states of subscribers.
     """
     if headers and headers[0] == _STRUCTURED_HEADER and (len(headers) == 1 or _has_schema_id_only(headers)):
         return _found(value, (), "", holds_events)
@@ -205,6 +206,6 @@ def _text(raw: bytes | None) -> str:
 def _joined(attributes: dict[str, str], data: bytes) -> bytes:
     ordered: dict[str, str] = {name: attributes.pop(name) for name in ATTRIBUTES if name in attributes}
     ordered |= dict(sorted(attributes.items()))
-    # ``datacontenttype`` stands directly before the data, whatever extensions there are.
+    # ``datacontenttype`` is directly before the data, with any extensions.
     ordered["datacontenttype"] = ordered.pop("datacontenttype")
     return orjson.dumps(ordered)[:-1] + data + b"}"

@@ -1,7 +1,7 @@
-"""What a writer says when one of its topics was deleted and created again.
+"""Report of a writer's topics that were deleted and created again.
 
-It learns which incarnation a topic is before it writes the first record: learned later, it could be that of a topic
-that has taken the first one's place. After that it looks now and then, and its work goes on without an answer.
+It requests the incarnation of a topic before the writer writes the first record: a later answer could be that of a
+topic that has replaced the first one. After that it checks now and then, and the writer continues without an answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ADVICE: Final = (
     "events that were written to the deleted topic are gone, but for those that its readers had read; "
     "what is accepted from now on is written to the new topic"
 )
-#: Between two questions after a topic that one broker has created and another one does not know yet.
+#: Between two requests for a topic that one broker has created and another one does not know yet.
 _AGAIN_S: Final = 0.05
 
 

@@ -27,9 +27,9 @@ from gateway.errors import ConfigError
 _TOKEN_S: Final = 10.0
 #: Bytes of a token endpoint's answer; tokens have some kilobytes.
 _MOST_ANSWER: Final = 1024 * 1024
-#: A token is fetched anew this long before it runs out.
+#: A token is fetched again this long before it expires.
 _MARGIN_S: Final = 30.0
-#: How long a token is good for where the endpoint does not say.
+#: Lifetime of a token if the endpoint does not state it.
 _UNSAID_S: Final = 60.0
 
 
@@ -86,7 +86,7 @@ def _provider(oauth: OAuth) -> AbstractTokenProvider:
 
 
 class NoToken(OSError):
-    """The token endpoint is away, or refuses. aiokafka takes it as a connection that failed, and tries again."""
+    """The token endpoint is unavailable or refuses. aiokafka treats it as a failed connection, and tries again."""
 
 
 class FileToken(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka has no types
@@ -96,7 +96,7 @@ class FileToken(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka has no
         self._path = path
 
     async def token(self) -> str:
-        """The token, read anew for every connection.
+        """Return the token, read from the file for every connection.
 
         Raises:
             NoToken: the file cannot be read.
@@ -117,10 +117,10 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
         self._fetching = asyncio.Lock()
 
     async def token(self) -> str:
-        """A token that is good for half a minute or more.
+        """Return a token that is valid for half a minute or more.
 
         Raises:
-            NoToken: the endpoint is away or refused.
+            NoToken: the endpoint is unavailable or refused.
         """
         async with self._fetching:  # connections come several at a time
             if time.monotonic() >= self._good_until:

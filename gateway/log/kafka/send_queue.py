@@ -19,12 +19,12 @@ Encode = Callable[[bytes, str, Headers], tuple[bytes, KafkaHeaders]]
 
 
 class Ticket(Protocol):
-    """Is called when records are done. One ticket stands for many records."""
+    """Is called when records are done. Many records may share one ticket."""
 
     is_cancelled: bool
 
     def done(self, count: int) -> None:
-        """So many more of its records are acknowledged by Kafka, or dead-lettered."""
+        """Note that ``count`` more of its records are acknowledged by Kafka, or dead-lettered."""
 
 
 #: A waiting record: itself, its key in bytes, its ticket.

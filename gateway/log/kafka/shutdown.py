@@ -1,8 +1,8 @@
-"""The end of an aiokafka consumer, of which nothing may live on.
+"""The complete end of an aiokafka consumer.
 
-aiokafka's ``stop()`` waits for a rebalance to end, which may take as long as others settle. Cut short it leaves its
-heartbeats behind: a member that answers nothing, and for which its group waits for all of the rebalance's time-out. So
-what a stop did not come to is done here, by aiokafka 0.14's inner names.
+aiokafka's ``stop()`` waits for the end of a rebalance, which may take as long as other members settle. A cancelled stop
+leaves its heartbeats running: a member that does not answer, for which its group waits during the whole time-out of the
+rebalance. So this module does the work that a stop did not finish, by the private names of aiokafka 0.14.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ async def end(consumer: Any, stop_s: float, cut_s: float) -> None:
     """Stop a consumer, started or not; raises nothing.
 
     Args:
+        consumer: aiokafka's.
         stop_s: for aiokafka's own stop.
-        cut_s: for the rest, should it not have ended: half of it to leave the group, half to close connections. One
-            whose good-bye the broker does not take in that time is out of the group when its session is over.
+        cut_s: for the remaining work if that stop did not end: half of it to leave the group, half to close
+            connections. A member whose request to leave has no answer by then leaves when its session is over.
     """
     if await within(stop_s, consumer.stop()):
         return
@@ -34,7 +35,7 @@ async def end(consumer: Any, stop_s: float, cut_s: float) -> None:
 
 
 async def _leave(coordinator: Any, client: Any) -> None:
-    """No more heartbeats, and good-bye to the group."""
+    """Stop heartbeats and leave the group."""
     coordinator._coordination_task.cancel()
     await asyncio.wait([coordinator._coordination_task])
     await coordinator._stop_heartbeat_task()

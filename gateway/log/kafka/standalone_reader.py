@@ -1,13 +1,13 @@
 """A reader that belongs to no group: it reads whole topics, or given partitions, and commits nothing.
 
-For what is read for one person or one process alone (a stream's client, a replay's scan, the board of states), and for
-a cursor that catches up. Kafka deals the partitions of a group among its members, so two of these under one name would
-each get a half.
+It serves one person or one process alone (a stream's client, a replay's scan, the states of subscribers), and a cursor
+that catches up. Kafka distributes the partitions of a group among its members, so two readers in one group would each
+get a half.
 
-Partitions are assigned by us. Of whole topics those that are added later are noticed within ``METADATA_AGE_S``, and
-read from their beginning; what is gone is reported here. Of given partitions it is told by the batch alone, and when
-a position means nothing any more (a topic made again, an end that was lost) the owner of the positions must hear of it:
-the reader says so to the log and gives nothing more.
+The gateway assigns the partitions. If whole topics are read, added partitions are noticed within ``METADATA_AGE_S`` and
+read from their beginning, and the reader reports gaps. If given partitions are read, gaps are only in the batches, and
+when a position becomes invalid (a topic was created again, an end was lost), the owner of the positions must learn it:
+the reader notes it in the log object and returns no more records.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class StandaloneReader(ConsumerReader):
         """See :meth:`gateway.log.LogReader.seek`. Clamped to what is kept; what is gone is named.
 
         Raises:
-            Transient: there is no such partition now, or Kafka is away.
+            Transient: there is no such partition now, or Kafka is unavailable.
         """
         consumer, tp = await self._ready(), self._partition(partition)
         if tp not in self._placed:
@@ -212,7 +212,7 @@ class StandaloneReader(ConsumerReader):
         """See :meth:`gateway.log.LogReader.seek_to_time`.
 
         Raises:
-            Transient: Kafka is away.
+            Transient: Kafka is unavailable.
         """
         consumer, partitions = await self._ready(), list(self._placed)
         if not partitions:

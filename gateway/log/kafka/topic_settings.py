@@ -37,7 +37,7 @@ def judge(options: KafkaOptions, needs: Needs, answers: Answers, found: Gathered
         name = options.kafka_name(need.name)
         state = answers.topics.get(name)
         if state is None or state.error not in (0, MISSING):
-            continue  # its rights are what is told
+            continue  # the finding on its rights is enough
         if state.error == MISSING:
             if not need.is_ours or not options.create_topics:
                 continue

@@ -1,4 +1,4 @@
-"""Partitions of which a broker said that they end before the place at which they are read."""
+"""Partitions that end, by a broker's answer, before the offset at which they are read."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 class Truncated:
-    """Of one log: whoever meets it says so, and all cursors of the partition are placed anew."""
+    """Truncated partitions of one log: a reader adds them, and all cursors of the partition are placed again."""
 
     def __init__(self) -> None:
         self.partitions: set[Any] = set()
-        #: Another number after each :meth:`add`.
+        #: A number that changes with each :meth:`add`.
         self.count = 0
 
     def add(self, partitions: Collection[Any]) -> None:

@@ -1,7 +1,7 @@
-"""Partitions that are assigned and have no position yet: aiokafka leaves them alone, as where they begin is our matter.
+"""Keeps aiokafka from placing assigned partitions without a position: the gateway decides where they begin.
 
-aiokafka 0.14 would ask the group for a position of each, get none, and raise ``NoOffsetForPartitionError`` some time
-after the partition has been placed: for nothing, and a consumer that raises is replaced.
+aiokafka 0.14 would request the group's position of each, get none, and raise ``NoOffsetForPartitionError`` some time
+after the partition has been placed: without need, and a consumer that raises is replaced.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def leave_alone(consumer: Any) -> None:
-    """Have a consumer that was started fetch only where it was told to (``seek``)."""
+    """Make a started consumer fetch only partitions with a position (``seek``)."""
     fetcher = consumer._fetcher
     actions = fetcher._get_actions_per_node
     fetcher._get_actions_per_node = lambda assignment: actions(_Placed(assignment))

@@ -62,7 +62,7 @@ class PartitionFetcher:
     def __init__(self, group: str) -> None:
         self._group = group
         self._stuck: dict[Any, _Stuck] = {}
-        #: Partition (topic and number, in Kafka's names) → what is the matter. For ``/readyz`` and the console.
+        #: Problem by partition (topic and number, in Kafka's names), for ``/readyz`` and the console.
         self.problems: dict[str, Problem] = {}
         #: Unix seconds since when there are problems.
         self.since = 0.0
@@ -87,7 +87,7 @@ class PartitionFetcher:
         return taken
 
     def close(self) -> None:
-        """The reader is gone: its gauge says nothing more. May be called twice."""
+        """Remove the gauge of a closed reader. May be called twice."""
         self._forget(())
 
     async def _drain(self, consumer: Any, wanted: Collection[Any], room: int) -> Taken:

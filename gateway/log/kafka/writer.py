@@ -2,20 +2,20 @@
 
 Invariants
     1. At most one batch of a partition is with the client at a time.
-    2. A batch that a broker refuses goes back to the head of its queue, and its numbers with it: the next batch of the
-       partition has them, and is tried again after a pause. The producer and all other partitions go on.
-    3. A batch whose outcome is not known goes back likewise, and the producer that sent it is given up: nothing more is
-       sent by it, and a new one, with a new producer id, goes on from there.
-    4. A ticket hears of a record only after Kafka acknowledged it (or it was dead-lettered).
-    So the first copies of a partition's records stand in it in the order of submission, without gaps. What can be
-    repeated is one batch per partition and lost producer: one whose acknowledgement was lost with it.
+    2. A batch that a broker refuses returns to the head of its queue, and its numbers with it: the next batch of the
+       partition has them, and is tried again after a pause. The producer and all other partitions continue.
+    3. A batch whose outcome is not known returns too, and the producer that sent it is given up: it sends nothing more,
+       and a new one, with a new producer id, continues from there.
+    4. A ticket is called for a record only after Kafka acknowledged it (or it was dead-lettered).
+    So the first copies of a partition's records are in it in the order of submission, without gaps. At most one batch
+    for each partition and lost producer can be repeated: the one whose acknowledgement was lost with it.
 
 Why (1) to (3). aiokafka 0.14 numbers a batch when it is first sent and retries it under this number for as long
-as the error is one that may pass; the broker drops what it has seen (KIP-98). That is right, and most outages,
-restarts and moved leaders need nothing from us. But when a batch fails for good (too large, not authorised), its
+as the error is temporary; the broker drops repeats (KIP-98). That is right, and most outages, restarts and moved
+leaders need no action of the gateway. But if a batch fails permanently (too large, not authorised), its
 numbers stay used: a batch queued behind it is then refused for ever (OUT_OF_ORDER_SEQUENCE_NUMBER), or, where the
 broker knows nothing of the producer yet, *accepted*, and the failed one is sent after it: order lost. With one batch
-per partition nothing stands behind, and its numbers can be taken back; see :mod:`gateway.log.kafka.producer`.
+per partition no other batch is behind it, and its numbers can be taken back; see :mod:`gateway.log.kafka.producer`.
 aiokafka has one request per broker under way in any case, so this costs no throughput.
 
 A topic that cannot be written (missing, no right, too few replicas in sync, a record refused) waits in a queue of its
@@ -68,11 +68,11 @@ class Writer:
     Args:
         options: brokers, names, format.
         name: label in logs and metrics, such as ``publisher``.
-        on_poison: see :data:`OnPoison`; without it such a record holds its partition and the state says so.
-        on_written: told of each acknowledged batch: topic, partition, offset of the first record, the records in
-            order. Must be quick. The offset is -1 where the broker only said that it had the batch already.
-        on_change: called when a topic that was full has room again, and when one that could be written cannot, or the
-            other way round; with an empty name when Kafka as a whole is away or back.
+        on_poison: see :data:`OnPoison`; without it such a record holds its partition, and the state shows it.
+        on_written: called with each acknowledged batch: topic, partition, offset of the first record, the records in
+            order. Must be quick. The offset is -1 if the broker only answered that it had the batch already.
+        on_change: called when a topic that was full has room again, and when a topic becomes writable or stops being
+            so; with an empty name when Kafka as a whole becomes unavailable or available.
     """
 
     def __init__(
@@ -127,16 +127,16 @@ class Writer:
     # -- life ---------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begin to connect, in the background: Kafka may be away. Starting a started writer does nothing."""
+        """Start connecting in the background: Kafka may be unavailable. Does nothing if the writer is started."""
         if self._runner is None and not self._is_stopping:
             limit_logs()
             self._runner = asyncio.create_task(self._run(), name=f"kafka-{self._name}")
 
     async def stop(self, *, drain_s: float = 5.0) -> None:
-        """Wait up to ``drain_s`` for what was submitted, then let go. May be called twice, or before :meth:`start`.
+        """Wait up to ``drain_s`` for submitted records, then close. May be called twice, or before :meth:`start`.
 
-        What was not acknowledged is not done: its tickets never hear of it. Nobody waits for a topic that cannot be
-        written. Ends within ``drain_s`` plus 4 seconds; at once while Kafka is away.
+        Tickets of records that were not acknowledged are never called. It does not wait for a topic that cannot be
+        written. Ends within ``drain_s`` plus 4 seconds; at once while Kafka is unavailable.
         """
         if self._runner is not None and self.is_up:
             with suppress(TimeoutError):
@@ -179,7 +179,12 @@ class Writer:
         return self._backlog.topic(topic).trouble
 
     def submit(self, entries: Sequence[Entry | Record], ticket: Ticket) -> None:
-        """Take entries in, in order. Never blocks: whoever submits looks at :meth:`room` before."""
+        """Queue entries in order. Never blocks: the caller checks :meth:`room` before.
+
+        Args:
+            entries: of any topics.
+            ticket: called when they are done.
+        """
         self._backlog.submit(entries, ticket)
         self._wake.set()
 
@@ -336,7 +341,7 @@ class Writer:
             if not topic.is_idle and self._resolver.partitions(topic) is None:
                 self._resolver.soon(topic, now)  # deleted, while all that it has is on its way
             if topic.is_idle and now - topic.troubled_at > self._policy.forget_s:
-                # What it had was given up, so no acknowledgement will tell that it works again.
+                # Its records were given up, so no acknowledgement will show that it works again.
                 self._troubles.end(topic)
         self._recreations.look(self._producer.client, list(self._backlog.topics))
         if self._failure is None:
