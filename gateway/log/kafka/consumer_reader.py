@@ -7,7 +7,7 @@
   requests an end offset now and then.
 
 Limits: at most ``max_partition_fetch_bytes`` for each partition and ``fetch_max_bytes`` for each broker are fetched
-ahead; a fetch returns at most ``max_records`` of them.
+ahead; a fetch returns at most ``max_records``.
 """
 
 from __future__ import annotations
@@ -134,11 +134,7 @@ class ConsumerReader(ABC):
         """
 
     async def _present(self) -> Any:
-        """Return the present consumer for a question beside the reading.
-
-        Raises:
-            KafkaAway: there is none now.
-        """
+        """Return the consumer for a question that is asked beside the reading."""
         return await self._ready()
 
     @abstractmethod
@@ -382,8 +378,8 @@ class ConsumerReader(ABC):
 
         The next consumer finds the brokers through the bootstrap servers if they have moved.
         """
-        failed = self._failed(exc, consumer)
-        if consumer is not None and time.monotonic() - self._heard_at > self._policy.rebootstrap_s:
+        failed, silent_s = self._failed(exc, consumer), time.monotonic() - self._heard_at
+        if consumer is not None and silent_s > self._policy.rebootstrap_s:
             await self._replace(consumer)
         return failed
 
