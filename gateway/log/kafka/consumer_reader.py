@@ -6,8 +6,7 @@
 * An unavailable Kafka is distinguished from an empty one: aiokafka retries silently, so a reader without records
   requests an end offset now and then.
 
-Limits: at most ``max_partition_fetch_bytes`` for each partition and ``fetch_max_bytes`` for each broker are fetched
-ahead; a fetch returns at most ``max_records``.
+Limits: at most ``max_partition_fetch_bytes`` a partition and ``fetch_max_bytes`` a broker are fetched ahead.
 """
 
 from __future__ import annotations
