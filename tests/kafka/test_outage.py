@@ -10,7 +10,7 @@ from tests.benchmarks import outage
 from tests.broker.cluster import Cluster
 from tests.kafka.traffic import tell
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.quiet]  # it compares rates
 
 
 async def test_an_outage_is_felt_by_nobody(broker: Cluster, tmp_path: Path) -> None:
