@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -32,8 +33,9 @@ async def _stoppable(work: Coroutine[Any, Any, _T]) -> _T:
         task.cancel()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
+    if threading.current_thread() is threading.main_thread():  # others get no signals, and may not ask for them
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop)
     try:
         return await task
     except asyncio.CancelledError:

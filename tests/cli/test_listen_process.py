@@ -59,7 +59,7 @@ async def test_ctrl_c_ends_listen_with_its_summary() -> None:
         process.send_signal(signal.SIGINT)
         out, err = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 130
-    assert "nxcloud.sms.dr m1" in out.decode()
+    assert "nxcloud.sms.dr  m1" in out.decode()
     assert "1 received, 1 distinct, 0 repeated" in err.decode()
     assert "Traceback" not in err.decode()
 
