@@ -134,16 +134,17 @@ async def run(broker: Cluster, folder: Path, *, seconds: float, rate: float) -> 
         await asyncio.sleep(0.5)
         rss.append(_rss_mb())
     during, intake.took_s = intake.took_s, array("d")
-    await asyncio.to_thread(broker.node(1).start)
-    backlog = await publisher.lag()
-    while await publisher.lag() >= backlog:
-        await asyncio.sleep(0.01)
-    at, cursor = time.monotonic(), journal.head("events") - await publisher.lag()
-    backlog = await publisher.lag()
+    # Beside the start: the publisher may be back before the broker's start has been noticed here.
+    starting = asyncio.create_task(asyncio.to_thread(broker.node(1).start))
+    backlog = 0
+    while (waiting := await publisher.lag()) >= backlog:
+        at, backlog, cursor = time.monotonic(), waiting, journal.head("events") - waiting
+        await asyncio.sleep(0.01)  # between looks
     while await publisher.lag() > rate * 0.5:
         await asyncio.sleep(0.02)
         rss.append(_rss_mb())
     drain_s = time.monotonic() - at
+    await starting
     drained = journal.head("events") - await publisher.lag() - cursor
     await asyncio.sleep(1.0)
     intake.end()
