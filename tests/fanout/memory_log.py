@@ -297,7 +297,7 @@ class MemoryReader:
 
     def _partitions(self) -> list[str]:
         if self.only is not None:
-            return sorted(self.only)
+            return sorted(self.only & self.log.records.keys())
         return [name for name, records in self.log.records.items() if any(r.topic in self.topics for r in records)]
 
     def _position(self, partition: str) -> int:
