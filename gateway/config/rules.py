@@ -22,7 +22,7 @@ from gateway.fanout import subscriber_rules
 
 #: Cursors of the gateway's own; a subscriber's has its name.
 _OWN_NAMES = frozenset({"fanout", "retry", "replay"})
-#: Topics of its own, beside ``replay``.
+#: Topics of its own, in addition to ``replay``.
 _OWN_TOPICS = ("retry.", "replay.", "dlq.", "fanout.")
 
 

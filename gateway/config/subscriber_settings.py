@@ -59,7 +59,7 @@ class Transform(Section):
     """Which fields of an event this subscriber gets, as paths such as ``data.raw``."""
 
     include: Texts = Field(
-        default_factory=list, description="Paths to keep, beside those that CloudEvents requires; none: all"
+        default_factory=list, description="Paths to keep in addition to those that CloudEvents requires; none: all"
     )
     exclude: Texts = Field(default_factory=list, description="Paths to remove, such as data.raw")
 

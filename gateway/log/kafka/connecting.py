@@ -19,6 +19,7 @@ from aiokafka.protocol.admin import SaslHandShakeRequest
 
 from gateway import connectivity
 from gateway.connectivity import Reason
+from gateway.log.kafka.errors import TOO_OLD
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.requests import TopicsAndRights
 
@@ -58,7 +59,7 @@ async def connect(options: KafkaOptions, host: str, port: int) -> Broker | Reaso
         async with asyncio.timeout(_LOGIN_S):
             await connection.connect()
             metadata = await connection.send(TopicsAndRights([]))
-    except (NotImplementedError, errors.IncompatibleBrokerVersion):
+    except TOO_OLD:
         connection.close()
         return Reason(f"{where} is a Kafka older than 2.3, which cannot be asked", "update Kafka")
     except _ERRORS as exc:

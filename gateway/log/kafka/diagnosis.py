@@ -26,6 +26,7 @@ from aiokafka.protocol.group import HeartbeatRequest
 from gateway.finding import Finding
 from gateway.log.kafka import connecting, rights, topic_settings
 from gateway.log.kafka.connecting import Broker
+from gateway.log.kafka.errors import TOO_OLD
 from gateway.log.kafka.log_rate_limit import limit_logs
 from gateway.log.kafka.needs import Answers, Gathered, Needs, TopicState, operations_of
 from gateway.log.kafka.options import KafkaOptions
@@ -173,7 +174,7 @@ async def _answer(connection: Any, request: Any, about: str, answers: Answers) -
             return await connection.send(request)
     except TimeoutError:
         answers.unasked[about] = f"no answer within {_ASK_S:g} s"
-    except (NotImplementedError, errors.IncompatibleBrokerVersion):
+    except TOO_OLD:
         answers.unasked[about] = "the brokers are too old to be asked"
     except (errors.KafkaError, OSError, ValueError) as exc:
         answers.unasked[about] = f"the question failed: {exc}"

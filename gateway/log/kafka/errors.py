@@ -46,7 +46,7 @@ WORDS: Final[Mapping[str, str]] = {
     NOT_ENOUGH_REPLICAS: "start the brokers that are missing; or lower the topic's min.insync.replicas, or "
     "kafka.replication_factor",
     REFUSED: "compare the reason with the brokers' settings and policies, and with kafka.topic_config",
-    CODEC: "install the package cramjam beside the gateway, and restart it",
+    CODEC: "install the package cramjam in the environment of the gateway, and restart it",
     UNREADABLE: "restore the partition from another replica; or skip the batch: stop the processes of fan-out, and "
     "move the offset of each of the gateway's groups past it with kafka-consumer-groups.sh --reset-offsets --to-offset",
     UNKNOWN_TOPIC: "create the topic, set kafka.create_topics, or correct the name",
@@ -56,6 +56,9 @@ WORDS: Final[Mapping[str, str]] = {
 #: Errors that the client may raise while Kafka is unavailable: its own, those of the network, the gateway's time-outs,
 #: and two assertions of aiokafka 0.14 about metadata that vanished meanwhile ("Unrecognized partition").
 CLIENT_ERRORS: Final = (errors.KafkaError, OSError, TimeoutError, AssertionError, AttributeError)
+
+#: What aiokafka 0.14 raises for a request that the broker is too old for.
+TOO_OLD: Final = (NotImplementedError, errors.IncompatibleBrokerVersion)
 
 #: The broker refuses the batch because of its size. For a single record that is final.
 TOO_LARGE: Final = (

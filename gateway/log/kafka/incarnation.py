@@ -24,6 +24,8 @@ from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
 
+from gateway.log.kafka.errors import TOO_OLD
+
 #: How long :meth:`TopicIds.recent` uses an answer; a recreated topic is noticed within it and a fetch. One request each
 #: time for all readers of a log; a tenth would cost a percent of a processor with hundreds of topics.
 MAX_AGE_S: Final = 3.0
@@ -134,7 +136,7 @@ async def incarnations(client: Any, topics: Collection[str]) -> dict[str, str]:
         raise errors.NodeNotReadyError("no broker is known")
     try:
         answer = await client.send(node, _Request(topics))
-    except (NotImplementedError, errors.IncompatibleBrokerVersion):  # what aiokafka raises for a broker too old for it
+    except TOO_OLD:
         return dict.fromkeys(topics, "")
     return {
         name: "" if topic_id == _NONE else f"{answer.cluster_id}/{urlsafe_b64encode(topic_id).decode().rstrip('=')}"
