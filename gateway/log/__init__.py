@@ -252,6 +252,8 @@ class AssignedReader(Protocol):
     async def ends(self) -> Mapping[str, int]:
         """Return the offset that the next record gets, by assigned partition.
 
+        It may be asked at any time, also while ``fetch`` waits: it never assigns or places partitions itself.
+
         Raises:
             Transient: the log cannot be asked now.
         """

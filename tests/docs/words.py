@@ -26,6 +26,7 @@ DIALECT: Final[tuple[tuple[str, str], ...]] = (
     (r"takes? (?:in|up)|taken (?:in|up)|took (?:in|up)", "accept, apply"),
     (r"(?<!dead )(?<!dead-)(?<!dead_)(?<!ASCII )letters?(?! case)", "character; dead letter"),
     (r"blanks?", "space"),
+    (r"beside", "in addition to, compared with, while"),
     (r"verdicts?", "delivery status"),
     (r"farewells?|onlookers?", "shutdown, observer"),
     (r"anew", "again"),
