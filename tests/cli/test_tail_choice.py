@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gateway.cli.choosing import Condition
 from gateway.cli.eventlines import event_line
 from gateway.log import Entry
-from gateway.log.journal import segment
+from gateway.log.journal import batch_format
 from gateway.log.journal.store import Store
 from tests.cli.test_commands import _own_folder as _own_folder
 from tests.cli.test_commands import gateway
@@ -35,11 +35,11 @@ def journal(tmp_path: Path) -> None:
     )
     (tmp_path / "data").mkdir()
     store = Store(tmp_path / "data", is_writer=True)
-    draft = segment.Draft()
+    draft = batch_format.Draft()
     for number, (topic, kind, data) in enumerate(EVENTS):
         event = {"id": f"{number:032x}", "type": kind, "subject": f"s{number}", "data": data}
         one = Entry(topic, "k", f"{number:032x}", json.dumps(event).encode())
-        draft.add(one.topic, segment.encode(one))
+        draft.add(one.topic, batch_format.encode(one))
     store.commit({"events": draft}, {}, 1_770_000_000.0)
     store.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from gateway.fanout import cursor, parking
+from gateway.fanout import cursor, retry_records
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.retry import RetryPolicy
 from gateway.log import Appended, Entry
@@ -29,7 +29,7 @@ class SlowLog(MemoryLog):
         self.may_store = asyncio.Event()
 
     async def append(self, entries: Sequence[Entry]) -> Appended:
-        if any(one.topic == parking.dlq_topic("billing") for one in entries):
+        if any(one.topic == retry_records.dlq_topic("billing") for one in entries):
             self.is_storing.set()
             await self.may_store.wait()
         return await super().append(entries)
@@ -60,7 +60,7 @@ async def test_an_event_that_is_being_dead_lettered_when_partitions_go_does_not_
     sink.asked[0].answer.set_result(OK)
     await until(lambda: log.committed[GROUP, "events-0"] == 2)
     await reader.stop(0.0)
-    assert len(log.topic(parking.dlq_topic("billing"))) == 1
+    assert len(log.topic(retry_records.dlq_topic("billing"))) == 1
 
 
 async def test_a_dead_letter_that_is_not_stored_in_time_holds_nobody_up() -> None:
@@ -119,4 +119,4 @@ async def test_a_stop_waits_for_a_dead_letter_and_not_for_attempts() -> None:
     log.may_store.set()
     await stopping
     assert log.committed[GROUP, "events-0"] == 1
-    assert len(log.topic(parking.dlq_topic("billing"))) == 1
+    assert len(log.topic(retry_records.dlq_topic("billing"))) == 1
