@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import re
 import time
 from array import array
@@ -183,6 +184,7 @@ def _receive(pipe: Connection, delays_s: dict[str, float]) -> None:
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: _Connection(subscribers), "127.0.0.1", 0, backlog=4096)
         loop.add_reader(pipe.fileno(), answer)
+        os.set_blocking(pipe.fileno(), True)  # uvloop changes that; an answer may be larger than the pipe
         pipe.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
