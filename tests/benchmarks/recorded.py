@@ -98,7 +98,7 @@ RENDERED: Final[Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]]] = 
     "peers-sides": ("peers", tables.sides),
 }
 #: Files that are not recorded yet: their tables say so.
-UNRECORDED: Final = frozenset({"peers-broker-syncs", "peers-pinned", "subscribers", "rebalance", "one-down"})
+UNRECORDED: Final = frozenset({"peers-broker-syncs", "peers-pinned"})
 #: Parts whose figures no document shows.
 UNSHOWN: Final = frozenset({"stuck-topic", "cursors"})
 #: Document → the tables that it has.
