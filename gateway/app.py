@@ -41,7 +41,7 @@ from gateway.errors import Broken, ConfigError, NotNow, Transient
 from gateway.fanout.beginnings import Beginnings
 from gateway.fanout.fanout import FanOut, own_topics
 from gateway.fanout.reader import group_name
-from gateway.fanout.state import StateBoard
+from gateway.fanout.subscriber_state import SubscriberStateStore
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.gathering import Log
 from gateway.ingest.intake import Intake
@@ -302,7 +302,7 @@ class App:
     async def _start_beginnings(self, log: EventLog) -> None:
         """Where new subscribers begin is fixed here too: ``fanout`` may be started later, or on another machine."""
         clock = SystemClock()
-        board = StateBoard(
+        board = SubscriberStateStore(
             log,
             clock=clock,
             instance=self._instance,

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway import publisher
+from gateway.admin.delivery_status import FETCHED, DeliveryStatus, delivery_status
+from gateway.admin.monitor import Monitor
 from gateway.admin.overview import target
 from gateway.admin.parts import Parts
-from gateway.admin.verdicts import FETCHED, Verdict, verdict
-from gateway.admin.watching import Watching
 from gateway.callbacks import rejected
 from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
@@ -33,9 +33,9 @@ _SCAN_S: Final = 30.0
 class Storyteller:
     """Gathers stories."""
 
-    def __init__(self, parts: Parts, watching: Watching) -> None:
+    def __init__(self, parts: Parts, monitor: Monitor) -> None:
         self._parts = parts
-        self._watching = watching
+        self._monitor = monitor
         self._clock = SystemClock()
 
     async def tell(self, event_id: str) -> dict[str, Any] | None:
@@ -108,7 +108,7 @@ class Storyteller:
         return {"state": "published" if is_published else "waiting", "topic": topic}
 
     async def _subscriber(self, one: Subscriber, record: Record, attempts: Sequence[Attempt]) -> dict[str, Any]:
-        told = self._verdict(one, record, attempts)
+        told = self._delivery_status(one, record, attempts)
         letter = await self._letter(one, record) if told.outcome == "dead_lettered" else None
         return {
             "name": one.name,
@@ -128,13 +128,13 @@ class Storyteller:
             },
         }
 
-    def _verdict(self, one: Subscriber, record: Record, attempts: Sequence[Attempt]) -> Verdict:
+    def _delivery_status(self, one: Subscriber, record: Record, attempts: Sequence[Attempt]) -> DeliveryStatus:
         left_out_by = planning.why_skipped(one, record.value)
         if one.kind == "stream" and left_out_by is None:
             return FETCHED
-        return verdict(
+        return delivery_status(
             attempts,
-            self._watching.statuses.get(one.name),
+            self._monitor.statuses.get(one.name),
             left_out_by=left_out_by,
             is_passed=self._is_passed(one, record),
         )

@@ -204,7 +204,7 @@ async def test_a_stop_by_410_outlives_a_restart_and_ends_with_a_new_address() ->
         settings = subscriber("billing", gone.url)
         async with running(log, settings) as fanout:
             await gone.until(lambda: len(gone.posts) == 1)
-            await until(lambda: fanout._running["billing"][1].flow.seen == "stopped")
+            await until(lambda: fanout._running["billing"][1].flow.status == "stopped")
         gone.answer = ok
         async with running(log, settings) as fanout:
             assert [("stopped", "gone")] == [(one.state, one.stopped) for one in fanout.statuses()]

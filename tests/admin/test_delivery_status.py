@@ -2,17 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.admin.verdicts import verdict
+from gateway.admin.delivery_status import delivery_status
 from gateway.fanout.attempts import Attempt
-from gateway.fanout.fanout import Status
+from gateway.fanout.fanout import SubscriberStatus
 
 
 def attempt(outcome: str, result: str = "500", number: int = 1) -> Attempt:
     return Attempt("billing", "0" * 32, float(number), outcome, result, number, 10)
 
 
-def status(state: str, stopped: str = "") -> Status:
-    return Status("billing", state, 0, 0, stopped, None)  # type: ignore[arg-type]
+def status(state: str, stopped: str = "") -> SubscriberStatus:
+    return SubscriberStatus("billing", state, 0, 0, stopped, None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -37,9 +37,9 @@ def test_what_is_said_of_an_event(
     attempts: list[Attempt], state: str, left_out_by: str | None, is_passed: bool | None, outcome: str, word: str
 ) -> None:
     """The outcome, and a sentence with what an operator looks for."""
-    found = verdict(attempts, status(state), left_out_by=left_out_by, is_passed=is_passed)
+    found = delivery_status(attempts, status(state), left_out_by=left_out_by, is_passed=is_passed)
     assert (found.outcome, word in found.why) == (outcome, True)
 
 
 def test_a_subscriber_of_another_process() -> None:
-    assert verdict([], None, left_out_by=None, is_passed=None).outcome == "unknown"
+    assert delivery_status([], None, left_out_by=None, is_passed=None).outcome == "unknown"

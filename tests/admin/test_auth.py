@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from gateway.admin import guarding
+from gateway.admin import auth
 from gateway.admin.page import files
 from gateway.admin.wrong_tokens import PAUSE_S, WRONG_TOKENS, WrongTokens
 from gateway.telemetry.metrics import METRICS
@@ -176,7 +176,7 @@ async def test_the_token_is_compared_in_constant_time(guarded: Running, monkeypa
         compared.append((one, other))
         return ordinary(one, other)
 
-    monkeypatch.setattr(guarding.hmac, "compare_digest", spying)
+    monkeypatch.setattr(auth.hmac, "compare_digest", spying)
     assert (await raw(guarded, "GET", "/api/overview", Authorization="Bearer guess"))[0] == 401
     assert compared == [(b"guess", TOKEN.encode())]
     compared.clear()

@@ -11,16 +11,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.fanout.fanout import Status
-from gateway.fanout.flow_control import Lasting, Seen
+from gateway.fanout.fanout import SubscriberStatus
+from gateway.fanout.flow_control import PersistentState, Status
 from gateway.telemetry.counts import Counts
 
 #: From bad to good.
-_WORST_FIRST: Final[tuple[Seen, ...]] = ("stopped", "paused", "open", "half_open", "closed")
+_WORST_FIRST: Final[tuple[Status, ...]] = ("stopped", "paused", "open", "half_open", "closed")
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SubscriberState:
     """One subscriber, all processes together as far as they are known.
 
     Args:
@@ -30,18 +30,18 @@ class Standing:
         in_flight: attempts under way on this machine; None when none of its processes delivers.
     """
 
-    state: Seen | None
+    state: Status | None
     stopped: str = ""
     opened_at: float | None = None
     in_flight: int | None = None
 
 
-def standings(
+def subscriber_states(
     names: Iterable[str],
-    own: Mapping[str, Status],
+    own: Mapping[str, SubscriberStatus],
     others: Iterable[Counts],
-    everywhere: Mapping[str, Lasting],
-) -> dict[str, Standing]:
+    everywhere: Mapping[str, PersistentState],
+) -> dict[str, SubscriberState]:
     """Decide for each name.
 
     Args:
@@ -49,7 +49,7 @@ def standings(
         others: what the other processes of this machine report.
         everywhere: the words of all processes of all machines, where these could be read.
     """
-    states: dict[str, list[Seen]] = {name: [] for name in names}
+    states: dict[str, list[Status]] = {name: [] for name in names}
     in_flight: dict[str, int] = {name: one.in_flight for name, one in own.items()}
     for name, one in own.items():
         states.setdefault(name, []).append(one.state)
@@ -61,22 +61,24 @@ def standings(
             elif metric == "gateway_delivery_in_flight":
                 in_flight[labels[0]] = in_flight.get(labels[0], 0) + int(value)
     return {
-        name: _standing(seen, own.get(name), everywhere.get(name), in_flight.get(name)) for name, seen in states.items()
+        name: _state_of(seen, own.get(name), everywhere.get(name), in_flight.get(name)) for name, seen in states.items()
     }
 
 
-def _standing(seen: list[Seen], own: Status | None, kept: Lasting | None, in_flight: int | None) -> Standing:
+def _state_of(
+    seen: list[Status], own: SubscriberStatus | None, kept: PersistentState | None, in_flight: int | None
+) -> SubscriberState:
     is_delivered_here = bool(seen)
     if kept is not None:
         # That a subscriber is well is said by those who deliver to it only: a word that is not there is no word.
-        words: list[tuple[bool, Seen]] = [
+        words: list[tuple[bool, Status]] = [
             (bool(kept.stopped), "stopped"),
             (kept.paused, "paused"),
             (kept.opened_at is not None, "open"),
         ]
         seen = seen + [word for is_so, word in words if is_so]
     if not seen:
-        return Standing(None)
+        return SubscriberState(None)
     state = min(seen, key=_WORST_FIRST.index)
     stopped = (own.stopped if own is not None else "") or (kept.stopped if kept is not None else "")
     times = [
@@ -84,7 +86,7 @@ def _standing(seen: list[Seen], own: Status | None, kept: Lasting | None, in_fli
         for at in (own.opened_at if own is not None else None, kept.opened_at if kept is not None else None)
         if at is not None
     ]
-    return Standing(
+    return SubscriberState(
         state,
         stopped if state == "stopped" else "",
         min(times, default=None),

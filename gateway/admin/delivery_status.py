@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from gateway.fanout.attempts import Attempt
-from gateway.fanout.fanout import Status
+from gateway.fanout.fanout import SubscriberStatus
 
 Outcome = Literal[
     "delivered", "retrying", "parked", "dead_lettered", "lost", "stopped", "skipped", "waiting", "fetched", "unknown"
@@ -30,7 +30,7 @@ _OF_ATTEMPT: Final[dict[str, Outcome]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class DeliveryStatus:
     """In a word, and in a sentence."""
 
     outcome: Outcome
@@ -38,12 +38,12 @@ class Verdict:
 
 
 #: Of subscribers of kind ``stream``.
-FETCHED: Final = Verdict("fetched", "its clients fetch events themselves; what they took in only they know")
+FETCHED: Final = DeliveryStatus("fetched", "its clients fetch events themselves; what they took in only they know")
 
 
-def verdict(
-    attempts: Sequence[Attempt], status: Status | None, *, left_out_by: str | None, is_passed: bool | None
-) -> Verdict:
+def delivery_status(
+    attempts: Sequence[Attempt], status: SubscriberStatus | None, *, left_out_by: str | None, is_passed: bool | None
+) -> DeliveryStatus:
     """Decide.
 
     Args:
@@ -55,44 +55,46 @@ def verdict(
     if attempts:
         return _by_attempts(attempts, status)
     if left_out_by is not None:
-        return Verdict(
+        return DeliveryStatus(
             "skipped", f"its {left_out_by} leaves this event out; a replay of all events sends it all the same"
         )
     if is_passed:
-        return Verdict(
+        return DeliveryStatus(
             "unknown",
             "its position is past this event and no attempt is kept: it was delivered and the record expired, "
             "or the subscriber was added after the event",
         )
     if status is None:
-        return Verdict("unknown", "no attempt is kept, and this process does not deliver to it")
-    return Verdict("waiting", _waiting(status))
+        return DeliveryStatus("unknown", "no attempt is kept, and this process does not deliver to it")
+    return DeliveryStatus("waiting", _waiting(status))
 
 
-def _by_attempts(attempts: Sequence[Attempt], status: Status | None) -> Verdict:
+def _by_attempts(attempts: Sequence[Attempt], status: SubscriberStatus | None) -> DeliveryStatus:
     last = attempts[-1]
     outcome = _OF_ATTEMPT.get(last.outcome, "unknown")
     if any(attempt.outcome == "delivered" for attempt in attempts):
         count = len(attempts)
-        return Verdict("delivered", "at the first attempt" if count == 1 else f"after {count} attempts")
+        return DeliveryStatus("delivered", "at the first attempt" if count == 1 else f"after {count} attempts")
     match outcome:
         case "parked":
-            return Verdict(outcome, f"the last answer was {last.result}; it waits in a retry topic")
+            return DeliveryStatus(outcome, f"the last answer was {last.result}; it waits in a retry topic")
         case "dead_lettered":
-            return Verdict(outcome, f"given up after {last.number} attempts, the last answer was {last.result}")
+            return DeliveryStatus(outcome, f"given up after {last.number} attempts, the last answer was {last.result}")
         case "lost":
-            return Verdict(outcome, "given up, and the log refused the dead letter; replay it by its id")
+            return DeliveryStatus(outcome, "given up, and the log refused the dead letter; replay it by its id")
         case "stopped":
-            return Verdict(outcome, f"the subscriber answered {last.result} and wants no more events; resume it")
+            return DeliveryStatus(outcome, f"the subscriber answered {last.result} and wants no more events; resume it")
         case "retrying" if last.outcome == "cancelled":
-            return Verdict(outcome, "the last attempt was cut off when its partition moved; it will be tried again")
+            return DeliveryStatus(
+                outcome, "the last attempt was cut off when its partition moved; it will be tried again"
+            )
         case "retrying":
             held = "" if status is None or status.state == "closed" else f" {_waiting(status)}"
-            return Verdict(outcome, f"the last answer was {last.result}; it will be tried again.{held}")
-    return Verdict("unknown", f"the last attempt ended as {last.outcome}")
+            return DeliveryStatus(outcome, f"the last answer was {last.result}; it will be tried again.{held}")
+    return DeliveryStatus("unknown", f"the last attempt ended as {last.outcome}")
 
 
-def _waiting(status: Status) -> str:
+def _waiting(status: SubscriberStatus) -> str:
     match status.state:
         case "paused":
             return "The subscriber is paused; its events wait in the log."

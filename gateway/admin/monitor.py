@@ -12,11 +12,11 @@ import structlog
 
 from gateway.admin.lags import PATIENCE_S, Lags
 from gateway.admin.parts import Parts
-from gateway.admin.readings import STEP_S, Readings
-from gateway.admin.standings import Standing, standings
+from gateway.admin.rates import STEP_S, Rates
+from gateway.admin.subscriber_states import SubscriberState, subscriber_states
 from gateway.errors import GatewayError
 from gateway.fanout import attempts
-from gateway.fanout.fanout import Status
+from gateway.fanout.fanout import SubscriberStatus
 from gateway.fanout.reader import group_name
 from gateway.log import Record
 from gateway.log.journal import EVENTS, Journal
@@ -48,19 +48,19 @@ class LastError:
     event_id: str
 
 
-class Watching:
+class Monitor:
     """Takes readings, measures and errors while the admin port is open."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self.readings = Readings()
+        self.rates = Rates()
         #: The last report of each other process; None: it did not answer.
         self.others: Mapping[str, Report | None] = {}
         self.errors: dict[str, LastError] = {}
         #: When the newest delivery of each subscriber was, Unix seconds, as far as attempts were looked at.
         self.delivered: dict[str, float] = {}
         #: Of those that this process delivers to.
-        self.statuses: dict[str, Status] = {}
+        self.statuses: dict[str, SubscriberStatus] = {}
         self.lags = Lags(self._ask_for_lags, "the journal" if parts.is_embedded else "Kafka")
         self.oldest_at: float | None = None
         self.published: Mapping[str, TopicState] = {}
@@ -89,7 +89,7 @@ class Watching:
             try:
                 if self._parts.reports is not None:
                     self.others = await self._parts.reports.ask()
-                self.readings.take(time.time(), await self._measure(), self.others)
+                self.rates.take(time.time(), await self._measure(), self.others)
             except GatewayError as exc:
                 _log.info("admin.not_measured", error=str(exc))
             except Exception as exc:  # the top of a task: the console would show old figures for ever
@@ -129,14 +129,14 @@ class Watching:
             self.statuses = {status.name: status for status in self._parts.fanout.statuses()}
         await self.lags.look(for_somebody=for_somebody, patience_s=patience_s)
 
-    def standings(self) -> dict[str, Standing]:
+    def subscriber_states(self) -> dict[str, SubscriberState]:
         """Return how all subscribers are, in all processes as far as these can be heard."""
         parts = self._parts
         names = [one.name for one in parts.subscribers]
         others = [one.counts for one in self.others.values() if one is not None]
-        kept = {name: parts.board.everywhere(name) for name in names} if parts.board is not None else {}
+        kept = {name: parts.state_store.everywhere(name) for name in names} if parts.state_store is not None else {}
         known = {name: one for name, one in kept.items() if one is not None}
-        return standings(names, self.statuses, others, known)
+        return subscriber_states(names, self.statuses, others, known)
 
     async def _ask_for_lags(self) -> Mapping[str, int | None]:
         """With Kafka of all partitions, whichever process on whichever machine reads them."""
