@@ -294,7 +294,7 @@ class App:
             spans=self._spans,
         )
         await self._keep_times()
-        self._parts.fanout, self._parts.board = self.fanout, self.fanout.board
+        self._parts.fanout, self._parts.state_store = self.fanout, self.fanout.state_store
         descriptors.check_deliveries(delivery_connections(self.settings.subscribers))
         self._stack.push_async_callback(lambda: self.fanout.stop(_FANOUT_STOP_S))
         self.fanout.start()
@@ -310,7 +310,7 @@ class App:
             on_loaded=lambda: None,
             on_change=lambda _: None,
         )
-        self._parts.board = board
+        self._parts.state_store = board
         self._beginnings = Beginnings(board, clock, self.journal)
         self._beginnings.apply(self.settings.subscribers)
         await self._keep_times()
