@@ -181,7 +181,10 @@ class App:
         return told
 
     def _report(self, with_metrics: bool) -> Report:
-        return own_report(self._name, self._parts.started_at, self._checks, with_metrics=with_metrics)
+        statuses = self._parts.fanout.statuses() if self._parts.fanout is not None else ()
+        return own_report(
+            self._name, self._parts.started_at, self._checks, statuses=statuses, with_metrics=with_metrics
+        )
 
     async def _start_log(self) -> dict[str, object]:
         """The log process: nothing but the journal's writer, and the socket by which the others reach it."""

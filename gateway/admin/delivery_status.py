@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from gateway.admin.subscriber_states import SubscriberState
 from gateway.fanout.attempts import Attempt
-from gateway.fanout.fanout import SubscriberStatus
 
 Outcome = Literal[
     "delivered", "retrying", "parked", "dead_lettered", "lost", "stopped", "skipped", "waiting", "fetched", "unknown"
@@ -29,6 +29,10 @@ _OF_ATTEMPT: Final[dict[str, Outcome]] = {
 }
 
 
+#: States in which no event is attempted, or a probe only.
+_HELD: Final = frozenset({"stopped", "paused", "down"})
+
+
 @dataclass(frozen=True, slots=True)
 class DeliveryStatus:
     """In a word, and in a sentence."""
@@ -42,18 +46,18 @@ FETCHED: Final = DeliveryStatus("fetched", "its clients fetch events themselves;
 
 
 def delivery_status(
-    attempts: Sequence[Attempt], status: SubscriberStatus | None, *, left_out_by: str | None, is_passed: bool | None
+    attempts: Sequence[Attempt], state: SubscriberState | None, *, left_out_by: str | None, is_passed: bool | None
 ) -> DeliveryStatus:
     """Decide.
 
     Args:
         attempts: on the event for this subscriber, in order of time.
-        status: of the subscriber; None when it is not of this process.
+        state: of the subscriber; None when it is not of this process.
         left_out_by: the key path of what in its filter says no; None where nothing does.
         is_passed: its position is past the event; None when that cannot be told.
     """
     if attempts:
-        return _by_attempts(attempts, status)
+        return _by_attempts(attempts, state)
     if left_out_by is not None:
         return DeliveryStatus(
             "skipped", f"its {left_out_by} leaves this event out; a replay of all events sends it all the same"
@@ -64,12 +68,12 @@ def delivery_status(
             "its position is past this event and no attempt is kept: it was delivered and the record expired, "
             "or the subscriber was added after the event",
         )
-    if status is None:
+    if state is None:
         return DeliveryStatus("unknown", "no attempt is kept, and this process does not deliver to it")
-    return DeliveryStatus("waiting", _waiting(status))
+    return DeliveryStatus("waiting", _waiting(state))
 
 
-def _by_attempts(attempts: Sequence[Attempt], status: SubscriberStatus | None) -> DeliveryStatus:
+def _by_attempts(attempts: Sequence[Attempt], state: SubscriberState | None) -> DeliveryStatus:
     last = attempts[-1]
     outcome = _OF_ATTEMPT.get(last.outcome, "unknown")
     if any(attempt.outcome == "delivered" for attempt in attempts):
@@ -77,9 +81,9 @@ def _by_attempts(attempts: Sequence[Attempt], status: SubscriberStatus | None) -
         return DeliveryStatus("delivered", "at the first attempt" if count == 1 else f"after {count} attempts")
     match outcome:
         case "parked":
-            return DeliveryStatus(outcome, f"the last answer was {last.result}; it waits in a retry topic")
+            return DeliveryStatus(outcome, f"{last.sentence}; it waits in a retry topic")
         case "dead_lettered":
-            return DeliveryStatus(outcome, f"given up after {last.number} attempts, the last answer was {last.result}")
+            return DeliveryStatus(outcome, f"given up after {last.number} attempts; the last one: {last.sentence}")
         case "lost":
             return DeliveryStatus(outcome, "given up, and the log refused the dead letter; replay it by its id")
         case "stopped":
@@ -89,17 +93,10 @@ def _by_attempts(attempts: Sequence[Attempt], status: SubscriberStatus | None) -
                 outcome, "the last attempt was cut off when its partition moved; it will be tried again"
             )
         case "retrying":
-            held = "" if status is None or status.state == "closed" else f" {_waiting(status)}"
-            return DeliveryStatus(outcome, f"the last answer was {last.result}; it will be tried again.{held}")
+            held = f" {state.reason}" if state is not None and state.state in _HELD else ""
+            return DeliveryStatus(outcome, f"{last.sentence}; it will be tried again.{held}")
     return DeliveryStatus("unknown", f"the last attempt ended as {last.outcome}")
 
 
-def _waiting(status: SubscriberStatus) -> str:
-    match status.state:
-        case "paused":
-            return "The subscriber is paused; its events wait in the log."
-        case "stopped":
-            return f"The subscriber is stopped ({status.stopped}); its events wait in the log."
-        case "open" | "half_open":
-            return "The subscriber is down; its events wait in the log until a probe succeeds."
-    return "Not attempted yet."
+def _waiting(state: SubscriberState) -> str:
+    return state.reason if state.state in _HELD else "Not attempted yet."

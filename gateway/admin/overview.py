@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Any, Final
 
 from aiohttp import web
@@ -13,13 +14,11 @@ from gateway.admin.health import UNKNOWN, own_report, report
 from gateway.admin.lags import Lag
 from gateway.admin.monitor import Monitor
 from gateway.admin.parts import Parts
-from gateway.admin.rates import FAILED
 from gateway.admin.responses import json_response
 from gateway.admin.subscriber_states import SubscriberState
 from gateway.callbacks import CALLBACKS
 from gateway.config import webhook_url
 from gateway.config.settings import Subscriber
-from gateway.fanout.retry_records import dlq_topic
 from gateway.log.journal import EVENTS
 from gateway.log.kafka.errors import first_word
 
@@ -187,13 +186,11 @@ class Overview:
 
     def subscribers(self) -> list[dict[str, Any]]:
         """Every subscriber of the configuration: state and lag of all processes, figures of this machine's."""
-        subscriber_states = self._monitor.subscriber_states()
-        return [self._subscriber(one, subscriber_states[one.name]) for one in self._parts.subscribers]
+        states = self._monitor.states()
+        return [self._subscriber(one, states[one.name]) for one in self._parts.subscribers]
 
-    def _subscriber(self, one: Subscriber, standing: SubscriberState) -> dict[str, Any]:
+    def _subscriber(self, one: Subscriber, state: SubscriberState) -> dict[str, Any]:
         rates = self._monitor.rates
-        delivered = rates.rate("gateway_deliveries", one.name, "delivered", steps=30)
-        failed = sum(rates.rate("gateway_deliveries", one.name, outcome, steps=30) for outcome in FAILED)
         seconds = "gateway_delivery_attempt_seconds"
         error = self._monitor.errors.get(one.name)
         status = self._monitor.statuses.get(one.name)
@@ -205,33 +202,24 @@ class Overview:
             "target": target(one),
             "concurrency": one.concurrency,
             "is_here": status is not None or (one.kind == "stream" and self._parts.log is not None),
-            "state": standing.state,
-            "stopped": standing.stopped,
-            "opened_at": standing.opened_at,
+            "state": state.state,
+            "reason": state.reason,
+            "since": state.since,
             "lag": lag.records,
             "lag_unknown": None
             if lag.records is not None or not lag.reason
             else {"reason": lag.reason, "since": lag.last_at, "last": lag.last},
             "outstanding": status.outstanding if status is not None else None,
-            "in_flight": standing.in_flight,
+            "in_flight": state.in_flight,
             "rate": rates.rate("gateway_deliveries", one.name, "delivered"),
-            "success_share": delivered / (delivered + failed) if delivered + failed else None,
+            "success_share": self._monitor.success_share(one.name),
             "p50": rates.quantile(seconds, 0.5, one.name),
             "p99": rates.quantile(seconds, 0.99, one.name),
             "delivered": int(rates.total("gateway_deliveries", one.name, "delivered")),
             "delivered_at": self._monitor.delivered.get(one.name),
-            "dead_letters": self._dead_letters(one.name),
-            "last_error": None
-            if error is None
-            else {"at": error.at, "result": error.result, "outcome": error.outcome, "event_id": error.event_id},
+            "dead_letters": self._monitor.dead_letters(one.name),
+            "last_error": None if error is None else asdict(error),
         }
-
-    def _dead_letters(self, name: str) -> int:
-        """Kept ones where the journal has them, otherwise those of this process."""
-        if self._parts.is_embedded and self._parts.journal is not None:
-            topic = dlq_topic(name)
-            return self._parts.journal.head(topic) - self._parts.journal.floor(topic)
-        return int(self._monitor.rates.total("gateway_deliveries", name, "dead_lettered"))
 
 
 def target(one: Subscriber) -> str:

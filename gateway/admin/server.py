@@ -138,6 +138,7 @@ class AdminServer:
 
     async def _metrics(self, _: web.Request) -> web.Response:
         registry, reports = self._parts.registry, self._parts.reports
+        self._monitor.states()
         if reports is not None:
             registry = await self._merged(reports)
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

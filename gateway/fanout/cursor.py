@@ -116,6 +116,12 @@ class SubscriberCursor:
         """Number of events that were accepted and are not done."""
         return self._events
 
+    @property
+    def oldest_at(self) -> float | None:
+        """Unix seconds at which the oldest of these events was stored in the log; None if there is none."""
+        firsts = (next(iter(queue.jobs.values()), None) for queue in self._queues.values())
+        return min((job.record.appended_at for job in firsts if job is not None), default=None)
+
     def room(self) -> int:
         """See :class:`gateway.log.cursor.Consumer`."""
         left = self._left()

@@ -63,6 +63,7 @@ class SubscriberStatus:
         outstanding: events in memory; ``in_flight`` of them are being attempted.
         stopped: the reason if ``state`` is ``stopped``.
         opened_at: Unix seconds since when it counts as down; None if it does not.
+        oldest_at: Unix seconds at which its oldest event in memory was stored, parked ones apart; None if none is.
     """
 
     name: str
@@ -71,6 +72,7 @@ class SubscriberStatus:
     in_flight: int
     stopped: str
     opened_at: float | None
+    oldest_at: float | None = None
 
 
 class FanOut:
@@ -361,7 +363,13 @@ def _tiers(subscribers: Iterable[Subscriber]) -> set[float]:
 def _status(name: str, reader: SubscriberReader) -> SubscriberStatus:
     lasting = reader.flow.persistent_state
     return SubscriberStatus(
-        name, reader.flow.status, reader.outstanding, reader.in_flight, lasting.stopped, lasting.opened_at
+        name,
+        reader.flow.status,
+        reader.outstanding,
+        reader.in_flight,
+        lasting.stopped,
+        lasting.opened_at,
+        reader.cursor.oldest_at,
     )
 
 

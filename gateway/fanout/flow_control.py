@@ -199,7 +199,6 @@ class FlowControl:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._telling.state(self.status)
         if not self._is_open or self._paused or self._stopped:
             self._dispatcher.permit(0)
             return

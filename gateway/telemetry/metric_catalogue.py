@@ -230,9 +230,10 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         _DELIVER,
         "gauge",
         ("subscriber", "state"),
-        "1 for the current state of the subscriber: closed (normal), open, half_open, paused, stopped; 0 for the "
-        "others.",
-        "open: the subscriber is down, and its events wait in the log.",
+        "1 for the current state of the subscriber: healthy, degraded, down, paused, stopped; 0 for the others. All 0: "
+        "the state is unknown. Only the process with the admin port reports it.",
+        "down: its events wait in the log. degraded: it has open dead letters, is behind, or refuses many attempts; "
+        "gateway subscribers list gives the reason.",
     ),
     Metric(
         "gateway_process_restarts",

@@ -64,8 +64,6 @@ def test_hundreds_of_idle_subscribers_cost_next_to_nothing() -> None:
     for number in range(300):
         for outcome in ("delivered", "retried", "parked"):
             metrics.counter("gateway_deliveries").labels(f"subscriber-{number}", outcome).inc()
-        for state in ("closed", "open", "half_open", "paused", "stopped"):
-            metrics.gauge("gateway_subscriber_state").labels(f"subscriber-{number}", state).set(state == "closed")
         metrics.sketch("gateway_delivery_attempt_seconds", f"subscriber-{number}").update(dict.fromkeys(range(20), 1))
     rates = Rates(metrics)
     rates.take(100.0, {})
@@ -76,14 +74,11 @@ def test_hundreds_of_idle_subscribers_cost_next_to_nothing() -> None:
 
 
 def test_counts_travel_as_json() -> None:
-    """What another process reads is what was counted; gauges of 0 are left out."""
+    """What another process reads is what was counted."""
     metrics = Metrics(CollectorRegistry())
     metrics.counter("gateway_deliveries").labels("billing", "delivered").inc(3)
-    metrics.gauge("gateway_delivery_in_flight").labels("billing").set(2)
-    metrics.gauge("gateway_delivery_in_flight").labels("crm").set(0)
     metrics.observe("gateway_journal_commit_seconds", 0.004)
     found = Counts.parse(orjson.loads(orjson.dumps(counts(metrics).document())))
     assert found == counts(metrics)
     assert found.counters == {("gateway_deliveries", ("billing", "delivered")): 3.0}
-    assert found.gauges == {("gateway_delivery_in_flight", ("billing",)): 2.0}
     assert list(found.durations) == [("gateway_journal_commit_seconds", ())]
