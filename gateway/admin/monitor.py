@@ -181,6 +181,11 @@ class Monitor:
                 for state in STATES:
                     gauge.labels(name, state).set(state == one.state)
 
+    def is_leader(self) -> bool:
+        """Return whether this machine's fan-out reads the first partition of the first subscriber."""
+        first = next((one.name for one in self._parts.subscribers if one.kind != "stream"), "")
+        return any(one.has_first_partition for one in self._all_statuses().get(first, ()))
+
     def success_share(self, name: str) -> float | None:
         """Return the share of a subscriber's attempts of the last minute that succeeded; None if there was none."""
         delivered = self.rates.rate("gateway_deliveries", name, "delivered", steps=30)

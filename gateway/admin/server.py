@@ -29,6 +29,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from gateway.admin.alert_facts import AlertLook
 from gateway.admin.auth import add_headers, check
 from gateway.admin.control import Control
 from gateway.admin.doctor import Doctor
@@ -46,6 +47,7 @@ from gateway.admin.replays import Replays
 from gateway.admin.responses import MAX_BODY_BYTES, Handler, respond
 from gateway.admin.story import Storyteller
 from gateway.admin.streaming import Streams
+from gateway.alerts.alerter import Alerter
 from gateway.telemetry.reports import Family, Merged, Report, Reports, families
 
 _log = structlog.get_logger("gateway.admin")
@@ -65,6 +67,8 @@ class AdminServer:
         self._listener = listener
         self._settings = parts.settings.admin
         self._monitor = Monitor(parts)
+        self._alert_look = AlertLook(parts, self._monitor)
+        self._alerter = Alerter(parts.settings.alerts, self._alert_look)
         self._tail = LiveTail(parts)
         self._streams = Streams()
         self._replays = Replays(parts)
@@ -83,6 +87,7 @@ class AdminServer:
             Broken: the address cannot be had.
         """
         await self._monitor.start()
+        self._alerter.start()
         self._runner = await listen(self._application(), self._settings, self._listener)
 
     async def stop(self) -> None:
@@ -93,6 +98,8 @@ class AdminServer:
             await runner.cleanup()
         await self._tail.stop()
         await self._replays.stop()
+        await self._alerter.stop()
+        self._alert_look.save()
         await self._monitor.stop()
 
     def _application(self) -> web.Application:

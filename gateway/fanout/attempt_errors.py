@@ -17,12 +17,7 @@ _BY_ERROR: Final[tuple[tuple[str, str, str], ...]] = (
     ("connect", "too many open files", "raise the limit of open files of the gateway"),
     ("connect", "", "is the network, or a firewall, in between?"),
     ("dns", "", "is the name in url right, and does the resolver of this machine know it?"),
-    ("tls", "expired", "renew its certificate"),
-    ("tls", "mismatch", "url needs a name that its certificate has"),
-    ("tls", "not valid for", "url needs a name that its certificate has"),
-    ("tls", "self-signed", "set tls.ca_file to the authority that signed its certificate"),
-    ("tls", "self signed", "set tls.ca_file to the authority that signed its certificate"),
-    ("tls", "issuer", "set tls.ca_file to the authority that signed its certificate"),
+    ("tls", "the certificate of", ""),  # has its advice, see gateway.connectivity
     ("tls", "wrong version", "does it speak TLS on this port?"),
     ("tls", "certificate required", "set tls.cert_file to a certificate that it accepts"),
     ("tls", "", "see its certificate, and tls of the subscriber"),
@@ -79,7 +74,7 @@ def sentence(status: int | None, error: str | None, detail: str) -> str:
         return f"answered {status}{_phrase(status)}: {advice}"
     said = _REFUSED.sub(r"\2 address \1", detail.rstrip(".")) or str(error)
     found = [advice for kind, part, advice in _BY_ERROR if kind == error and part in said.lower()]
-    return f"{said}: {found[0]}" if found else said
+    return f"{said}: {found[0]}" if found and found[0] else said
 
 
 def of_summary(result: str) -> str:

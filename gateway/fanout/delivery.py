@@ -20,7 +20,7 @@ from typing import Final
 
 import aiohttp
 
-from gateway import __version__
+from gateway import __version__, connectivity
 from gateway.clock import Clock
 from gateway.errors import Poison
 from gateway.fanout.attempt import AttemptResult, ErrorKind
@@ -174,7 +174,7 @@ def explain(exc: Exception, took_s: float) -> tuple[ErrorKind, str]:
         case aiohttp.ClientConnectorDNSError():
             return "dns", f"the name {exc.host} cannot be resolved"
         case aiohttp.ClientConnectorCertificateError():
-            return "tls", f"the certificate of {exc.host}:{exc.port} is not accepted: {_verify(exc.certificate_error)}"
+            return "tls", _untrusted(f"{exc.host}:{exc.port}", exc.certificate_error)
         case aiohttp.ClientConnectorSSLError():
             why = getattr(exc.os_error, "reason", None) or exc.os_error
             return "tls", f"TLS with {exc.host}:{exc.port} failed: {str(why).replace('_', ' ').lower()}"
@@ -195,6 +195,8 @@ def explain(exc: Exception, took_s: float) -> tuple[ErrorKind, str]:
             return "protocol", f"no answer can be had: {type(exc).__name__}"
 
 
-def _verify(error: Exception) -> str:
-    """Why OpenSSL refuses a certificate, without its numbers and source lines."""
-    return str(getattr(error, "verify_message", "") or error).rstrip(".")
+def _untrusted(where: str, error: Exception) -> str:
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate of {where} is refused: {error}"
+    reason = connectivity.untrusted(where, error, "tls.ca_file")
+    return f"{reason.text}: {reason.advice}"

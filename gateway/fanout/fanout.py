@@ -63,6 +63,7 @@ class SubscriberStatus:
         outstanding: events in memory; ``in_flight`` of them are being attempted.
         stopped: the reason if ``state`` is ``stopped``.
         opened_at: Unix seconds since when it counts as down; None if it does not.
+        has_first_partition: this process reads the first partition of its first topic; of all processes, one does.
         oldest_at: Unix seconds at which its oldest event in memory was stored, parked ones apart; None if none is.
     """
 
@@ -73,6 +74,7 @@ class SubscriberStatus:
     stopped: str
     opened_at: float | None
     oldest_at: float | None = None
+    has_first_partition: bool = False
 
 
 class FanOut:
@@ -370,6 +372,7 @@ def _status(name: str, reader: SubscriberReader) -> SubscriberStatus:
         lasting.stopped,
         lasting.opened_at,
         reader.cursor.oldest_at,
+        reader.cursor.has_first_partition,
     )
 
 
