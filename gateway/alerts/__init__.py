@@ -1,5 +1,5 @@
-"""Alerts without Prometheus: what is wrong (``conditions``), when it is told (``rules``), how (``senders``).
+"""Alerts without Prometheus: problems (``conditions``), when they are reported (``rules``), and how (``senders``).
 
 A process with the admin port looks at the gateway every few seconds. For each receiver of the configuration a pure
-state machine decides what is told; a task of its own sends it. Nothing here is waited for by a delivery.
+state machine decides what is reported; a task of its own sends it. No delivery waits for any of this.
 """

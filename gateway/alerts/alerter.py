@@ -3,8 +3,8 @@
 Several processes and machines. On each machine the process with the admin port runs this; every one decides, so that
 each knows what lasts. What is about one machine (journal, topics, callbacks) each machine sends; what is about the
 whole deployment (subscribers, dead letters) only the leader does: the machine whose fan-out reads the first partition.
-When the leader changes, a problem that was told is neither told again nor told twice to be over; what changes in the
-seconds in between may be missed, or come twice.
+When the leader changes, the new one does not repeat what was reported; what changes in the seconds in between may be
+missed, or reported twice.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Receiver:
         self._firing = METRICS.gauge("gateway_alerts_firing")
 
     def look(self, facts: AlertFacts) -> None:
-        """Decide what is to be told. Never blocks."""
+        """Decide what to report. Never blocks."""
         alert = self._alert
         seen = conditions.problems(facts, alert.thresholds)
         self._tracked, notices = rules.step(
@@ -60,6 +60,7 @@ class Receiver:
             now=facts.now,
         )
         told = [notice for notice in notices if facts.is_leader or notice.key.rule not in OF_DEPLOYMENT]
+        self._outbox.reported_elsewhere([notice for notice in notices if notice not in told])
         for notice in told:
             say = _log.warning if notice.state == "firing" else _log.info
             say(f"alert.{notice.state}", receiver=alert.name, rule=notice.key.rule, subject=notice.key.subject)
@@ -142,7 +143,7 @@ class Alerter:
                 facts = self._look()
                 for one in self._receivers:
                     one.look(facts)
-            except Exception as exc:  # the top of a task: without it nobody would be told of anything
+            except Exception as exc:  # the top of a task: without it there would be no alerts at all
                 _log.exception("alert.look_failed", error=redaction.fault(exc))
 
 

@@ -50,7 +50,7 @@ class AlertFacts:
         journal: None if this process has none.
         topics: those that Kafka does not accept, each with the reason; None: this process does not publish.
         rhythms: of callbacks, by name.
-        is_leader: this machine tells what is about the whole deployment: subscribers and their dead letters.
+        is_leader: this machine reports on the whole deployment: subscribers and their dead letters.
     """
 
     now: float
@@ -63,7 +63,7 @@ class AlertFacts:
 
 #: Of a journal: a burst that is worked off in less needs nobody.
 _FILLING_S = 300.0
-#: Of the whole deployment; the others are of one machine, and each machine tells its own.
+#: About the whole deployment; the other rules are about one machine, and each machine reports its own.
 OF_DEPLOYMENT: frozenset[Rule] = frozenset({"subscriber_down", "dead_letters"})
 
 
@@ -87,7 +87,7 @@ def is_unknown(facts: AlertFacts, key: Key) -> bool:
 
 
 def lasts_s(rule: Rule, thresholds: AlertThresholds) -> float:
-    """Return for how long a problem must last until it is told, in seconds."""
+    """Return for how long a problem must last until it is reported, in seconds."""
     lasts: dict[Rule, float] = {
         "subscriber_down": thresholds.down_for,
         "journal_filling": _FILLING_S,

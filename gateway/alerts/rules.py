@@ -1,10 +1,10 @@
-"""When a problem is told, told again, and told to be over. Pure.
+"""When a problem is reported, reported again, and reported as resolved. Pure.
 
 ::
 
                   lasts for_s                     gone for gone_s
-    (none) ─► pending ───────► firing ──────────────────────► (none), told once as resolved
-       ▲         │ gone           │ ▲ lasts repeat_s: told again
+    (none) ─► pending ───────► firing ──────────────────────► (none), reported as resolved
+       ▲         │ gone           │ ▲ lasts repeat_s: reported again
        └─────────┘                └─┘
 
 What is not known now changes nothing: it neither begins a problem nor ends one.
@@ -30,7 +30,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something to be told.
+    """A problem to be reported, or its end.
 
     Args:
         text: one sentence.
@@ -49,7 +49,7 @@ class Tracked:
 
     Args:
         since: Unix seconds at which it was first seen.
-        told_at: Unix seconds at which it was told last; None: pending.
+        told_at: Unix seconds at which it was reported last; None: pending.
         gone_at: Unix seconds since when it is not seen any more; None while it is.
     """
 
@@ -69,15 +69,15 @@ def step(
     gone_s: float,
     now: float,
 ) -> tuple[dict[Key, Tracked], list[Notice]]:
-    """Return what is tracked from now on, and what is to be told.
+    """Return the problems to track, and those to report.
 
     Args:
         before: what this function returned last.
         problems: those that are seen now, each with a sentence.
         unknown: whether it is not known now if there is such a problem.
-        for_s: how long a problem of a rule must last until it is told, in seconds.
-        repeat_s: after this time a problem that lasts is told again; 0: never.
-        gone_s: how long a problem must be gone until it is told to be over, in seconds.
+        for_s: how long a problem of a rule must last until it is reported, in seconds.
+        repeat_s: a problem that lasts is reported again after this time, in seconds; 0: never.
+        gone_s: how long a problem must be gone until it is reported as resolved, in seconds.
         now: Unix seconds.
     """
     after: dict[Key, Tracked] = {}
@@ -126,12 +126,18 @@ class Outbox:
         return len(self._waiting)
 
     def add(self, notices: Collection[Notice]) -> None:
-        """Put in what is to be told."""
+        """Add problems to report."""
         for notice in notices:
             if notice.state == "resolved" and notice.key not in self._sent:
                 self._waiting.pop(notice.key, None)
             else:
                 self._waiting[notice.key] = notice
+
+    def reported_elsewhere(self, notices: Collection[Notice]) -> None:
+        """Note what another machine reports, so that this one can report the end of it."""
+        for notice in notices:
+            self._waiting.pop(notice.key, None)
+            self._note(notice)
 
     def due(self, now: float) -> list[Notice]:
         """Return the next message; empty if there is none, or it is too early."""
@@ -143,4 +149,10 @@ class Outbox:
         for notice in notices:
             if self._waiting.get(notice.key) is notice:
                 del self._waiting[notice.key]
-            self._sent.discard(notice.key) if notice.state == "resolved" else self._sent.add(notice.key)
+            self._note(notice)
+
+    def _note(self, notice: Notice) -> None:
+        if notice.state == "resolved":
+            self._sent.discard(notice.key)
+        else:
+            self._sent.add(notice.key)

@@ -1,4 +1,4 @@
-"""The section ``alerts`` of ``config.yaml``: who is told of what, and when."""
+"""The section ``alerts`` of ``config.yaml``: receivers, rules and thresholds."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class AlertEmail(Section):
 
 
 class AlertThresholds(Section):
-    """From when on something is reported."""
+    """Limits from which a problem is reported."""
 
     down_for: Duration = Field(
         default=120.0, gt=0, description="subscriber_down: a subscriber is down or stopped for this time"
@@ -98,9 +98,11 @@ class Alert(Section):
             "callback_silent",
         ],
         min_length=1,
-        description="What is reported; default: everything",
+        description="Rules; default: all",
     )
-    thresholds: AlertThresholds = Field(default=AlertThresholds(), description="From when on it is reported")
+    thresholds: AlertThresholds = Field(
+        default=AlertThresholds(), description="Limits from which a problem is reported"
+    )
     repeat: Duration = Field(
         default=14_400.0, ge=0, description="A problem that lasts is repeated after this time; 0: never"
     )

@@ -360,6 +360,6 @@ class Settings(Section):
     )
     admin: Admin = Field(default=Admin(), description="Health, metrics and console")
     alerts: Annotated[list[Alert], BeforeValidator(listed)] = Field(
-        default_factory=list, description="Who is told of problems, without Prometheus"
+        default_factory=list, description="Receivers of alerts, for installations without Prometheus"
     )
     log: Log = Field(default=Log(), description="Log output")

@@ -375,7 +375,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         _DELIVER,
         "gauge",
         ("receiver", "rule"),
-        "Problems that a receiver of alerts was told of and that last, by rule.",
+        "Problems that were reported to a receiver of alerts and have not ended, by rule.",
         "Above 0: see the log line alert.firing.",
     ),
     Metric(
