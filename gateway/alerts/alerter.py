@@ -12,14 +12,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, get_args
+from typing import Final
 
 import structlog
 
 from gateway.alerts import conditions, rules, senders
 from gateway.alerts.conditions import OF_DEPLOYMENT, AlertFacts
 from gateway.alerts.rules import Key, Notice, Outbox, Tracked
-from gateway.config.alert_settings import Alert, Rule
+from gateway.config.alert_settings import RULES, Alert
 from gateway.errors import GatewayError
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
@@ -52,7 +52,7 @@ class Receiver:
         seen = conditions.problems(facts, alert.thresholds)
         self._tracked, notices = rules.step(
             self._tracked,
-            {key: text for key, text in seen.items() if key.rule in alert.on},
+            {key: text for key, text in seen.items() if key.rule in alert.rules},
             lambda key: conditions.is_unknown(facts, key),
             for_s=lambda rule: conditions.lasts_s(rule, alert.thresholds),
             repeat_s=alert.repeat,
@@ -64,7 +64,7 @@ class Receiver:
         for notice in told:
             say = _log.warning if notice.state == "firing" else _log.info
             say(f"alert.{notice.state}", receiver=alert.name, rule=notice.key.rule, subject=notice.key.subject)
-        for rule in alert.on:
+        for rule in alert.rules:
             count = sum(key.rule == rule and one.told_at is not None for key, one in self._tracked.items())
             self._firing.labels(alert.name, rule).set(count)
         self._outbox.add(told)
@@ -149,5 +149,4 @@ class Alerter:
 
 def sample(now: float) -> Notice:
     """Return what ``gateway alerts test`` sends."""
-    rule: Rule = get_args(Rule)[0]
-    return Notice(Key(rule, "example"), "test", "This is a test of gateway alerts. Nothing is wrong.", now)
+    return Notice(Key(RULES[0], "example"), "test", "This is a test of gateway alerts. Nothing is wrong.", now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, model_validator
 
@@ -12,6 +12,7 @@ from gateway.config.units import Duration
 from gateway.config.values import Name, Port, Secrets, listed
 
 Rule = Literal["subscriber_down", "dead_letters", "journal_filling", "topic_stuck", "callback_silent"]
+RULES: Final[tuple[Rule, ...]] = get_args(Rule)
 
 
 def _secret_url(value: SecretStr) -> SecretStr:
@@ -89,14 +90,8 @@ class Alert(Section):
     webhook: AlertWebhook | None = Field(default=None, description="JSON to an address of your own")
     slack: AlertSlack | None = Field(default=None, description="Slack, or a service that accepts the same messages")
     email: AlertEmail | None = Field(default=None, description="Mail")
-    on: Annotated[list[Rule], BeforeValidator(listed)] = Field(
-        default_factory=lambda: [
-            "subscriber_down",
-            "dead_letters",
-            "journal_filling",
-            "topic_stuck",
-            "callback_silent",
-        ],
+    rules: Annotated[list[Rule], BeforeValidator(listed)] = Field(
+        default_factory=lambda: list(RULES),
         min_length=1,
         description="Rules; default: all",
     )

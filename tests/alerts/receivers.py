@@ -16,7 +16,6 @@ from aiohttp import web
 from tests.components import missing
 
 try:
-    from aiosmtpd.controller import Controller
     from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 except ImportError:
     missing("aiosmtpd", install="pip install aiosmtpd")
@@ -104,13 +103,17 @@ async def mail_server(
 ) -> AsyncIterator[tuple[MailBox, int]]:
     """Listen on a free port; with ``tls`` for STARTTLS (then a login is needed), or from the first byte on."""
     box = MailBox()
-    more: dict[str, Any] = {"ssl_context": tls} if is_implicit else {}
+    more: dict[str, Any] = {}
     if tls is not None and not is_implicit:
         more = {"tls_context": tls, "require_starttls": True, "authenticator": login, "auth_required": True}
-    controller = Controller(box, hostname="127.0.0.1", port=0, ready_timeout=20, **more)
-    await asyncio.to_thread(controller.start)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: SMTP(box, hostname="mail.example.com", loop=loop, **more),
+        "127.0.0.1",
+        0,
+        ssl=tls if is_implicit else None,
+    )
     try:
-        assert controller.server is not None
-        yield box, int(controller.server.sockets[0].getsockname()[1])
+        yield box, int(server.sockets[0].getsockname()[1])
     finally:
-        await asyncio.to_thread(controller.stop)
+        server.close()

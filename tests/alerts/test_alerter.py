@@ -14,7 +14,7 @@ from gateway.config.alert_settings import Alert
 from tests.waiting import until
 
 ALERT = Alert.model_validate(
-    {"name": "ops", "slack": {"url": "https://a.example"}, "on": "dead_letters", "interval": 1, "resolve_after": 0}
+    {"name": "ops", "slack": {"url": "https://a.example"}, "rules": "dead_letters", "interval": 1, "resolve_after": 0}
 )
 
 
