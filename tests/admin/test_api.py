@@ -113,7 +113,8 @@ async def test_pause_and_resume(gateway: Running, well: Subscriber) -> None:
     story = await gateway.get(f"/api/events/{event_id}")
     assert (story["subscribers"][0]["outcome"], "paused" in story["subscribers"][0]["why"]) == ("waiting", True)
     assert well.ids == {}
-    assert (await gateway.post("/api/subscribers/billing/resume", {}))["state"] == "healthy"
+    assert (await gateway.post("/api/subscribers/billing/resume", {}))["state"] != "paused"
+    await gateway.until("/api/subscribers", lambda found: found["subscribers"][0]["state"] == "healthy")
     await well.until(lambda: event_id in well.ids)
     assert (await gateway.post("/api/subscribers/nobody/pause", {}, 404))["error"]
 

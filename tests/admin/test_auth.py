@@ -198,7 +198,7 @@ async def test_other_sites_change_nothing(gateway: Running) -> None:
         ({**json, "Origin": "null"}, 403),
     ):
         assert (await raw(gateway, "POST", "/api/subscribers/billing/pause", **headers))[0] == status
-    assert (await gateway.get("/api/subscribers"))["subscribers"][0]["state"] == "healthy"
+    assert (await gateway.get("/api/subscribers"))["subscribers"][0]["state"] != "paused"
     for headers in (json, {**json, "Sec-Fetch-Site": "same-origin", "Origin": gateway.url}):
         assert (await raw(gateway, "POST", "/api/subscribers/billing/pause", **headers))[0] == 200
     preflight = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
