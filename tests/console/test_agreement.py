@@ -12,6 +12,7 @@ import aiohttp
 import orjson
 import pytest
 from click.testing import CliRunner
+from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.cli import main
 from tests.admin.running import webhook
@@ -24,7 +25,6 @@ pytestmark = pytest.mark.timeout(300)
 
 _PAGE: Final = """JSON.stringify(Object.fromEntries([...document.querySelectorAll('[data-name]')].map(
   (one) => [one.dataset.name, [one.querySelector('.badge').innerText, one.innerText]])))"""
-_SAMPLE: Final = re.compile(r'gateway_subscriber_state\{.*subscriber="(.+?)".*state="(.+?)".*\} (\S+)')
 #: Name of a subscriber: its word, and its number of dead letters.
 Said = dict[str, tuple[str, int]]
 
@@ -72,7 +72,7 @@ class World:
 
     async def top(self) -> Said:
         text = (await self.command("top", "--once")).partition("subscriber ")
-        return _of_table(text[1] + text[2].partition("\n\n")[0])
+        return _of_table(text[1] + text[2].partition("\n\n")[0], is_right=True)
 
     async def on_page(self) -> Said:
         found = orjson.loads(await self.page.run(_PAGE))
@@ -84,8 +84,13 @@ class World:
 
     async def metric(self) -> dict[str, str]:
         async with self.session.get(f"{self.process.admin_url}/metrics") as response:
-            samples = _SAMPLE.findall(await response.text())
-        return {name: state for name, state, value in samples if float(value) == 1}
+            families = text_string_to_metric_families(await response.text())
+        return {
+            sample.labels["subscriber"]: sample.labels["state"]
+            for family in families
+            for sample in family.samples
+            if sample.name == "gateway_subscriber_state" and sample.value == 1
+        }
 
     async def agree(self, name: str, word: str, letters: int = 0) -> None:
         """Wait until all say the same of all subscribers, and this of one."""
@@ -116,16 +121,13 @@ def _of_document(document: Any) -> Said:
     }
 
 
-def _of_table(text: str) -> Said:
+def _of_table(text: str, *, is_right: bool = False) -> Said:
+    """Read a table of a command, whose numbers begin where their heading does, or end there."""
     head, *rows = [line for line in text.splitlines() if line.strip()]
-    at, end = head.index("given up"), head.index("given up") + len("given up")
-    found: Said = {}
-    for row in rows:
-        # A number is as wide as it needs to be, and ends or begins where its heading does.
-        cell = re.search(r"[\d,]+", row[at - 8 : end + 8])
-        name, state = row.split()[:2]
-        found[name] = (state, int(cell[0].replace(",", "")) if cell is not None else 0)
-    return found
+    at = head.index("given up")
+    end = at + len("given up")
+    cells = [(row.split()[:2], row[:end].split()[-1] if is_right else row[at:].split()[0]) for row in rows]
+    return {name: (state, int(number.replace(",", ""))) for (name, state), number in cells}
 
 
 async def broken(_: dict[str, Any]) -> int:
