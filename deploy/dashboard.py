@@ -58,7 +58,7 @@ def gauge(metric: str, by: str, how: str = "sum", where: str = "") -> str:
 
 
 NOT_WELL: Final = (
-    f"""count({gauge("gateway_subscriber_state", "subscriber", "max", 'state!="closed"')} == 1) or vector(0)"""
+    f"""count({gauge("gateway_subscriber_state", "subscriber", "max", 'state!="healthy"')} == 1) or vector(0)"""
 )
 
 ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
@@ -266,7 +266,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                         "{{subscriber}} {{state}}",
                     ),
                 ),
-                help="closed: normal. open: the subscriber is down, and its events wait in the log.",
+                help="down: its events wait in the log. degraded: gateway subscribers list gives the reason.",
             ),
             Panel(
                 "Parked events appended again",

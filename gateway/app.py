@@ -41,7 +41,7 @@ from gateway.errors import Broken, ConfigError, NotNow, Transient
 from gateway.fanout.beginnings import Beginnings
 from gateway.fanout.fanout import FanOut, own_topics
 from gateway.fanout.reader import group_name
-from gateway.fanout.state import StateBoard
+from gateway.fanout.subscriber_state import SubscriberStateStore
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.gathering import Log
 from gateway.ingest.intake import Intake
@@ -181,7 +181,10 @@ class App:
         return told
 
     def _report(self, with_metrics: bool) -> Report:
-        return own_report(self._name, self._parts.started_at, self._checks, with_metrics=with_metrics)
+        statuses = self._parts.fanout.statuses() if self._parts.fanout is not None else ()
+        return own_report(
+            self._name, self._parts.started_at, self._checks, statuses=statuses, with_metrics=with_metrics
+        )
 
     async def _start_log(self) -> dict[str, object]:
         """The log process: nothing but the journal's writer, and the socket by which the others reach it."""
@@ -294,7 +297,7 @@ class App:
             spans=self._spans,
         )
         await self._keep_times()
-        self._parts.fanout, self._parts.board = self.fanout, self.fanout.board
+        self._parts.fanout, self._parts.state_store = self.fanout, self.fanout.state_store
         descriptors.check_deliveries(delivery_connections(self.settings.subscribers))
         self._stack.push_async_callback(lambda: self.fanout.stop(_FANOUT_STOP_S))
         self.fanout.start()
@@ -302,7 +305,7 @@ class App:
     async def _start_beginnings(self, log: EventLog) -> None:
         """Where new subscribers begin is fixed here too: ``fanout`` may be started later, or on another machine."""
         clock = SystemClock()
-        board = StateBoard(
+        board = SubscriberStateStore(
             log,
             clock=clock,
             instance=self._instance,
@@ -310,7 +313,7 @@ class App:
             on_loaded=lambda: None,
             on_change=lambda _: None,
         )
-        self._parts.board = board
+        self._parts.state_store = board
         self._beginnings = Beginnings(board, clock, self.journal)
         self._beginnings.apply(self.settings.subscribers)
         await self._keep_times()

@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "gateway.child",
+        "gateway.config.alert_settings",
         "gateway.config.kafka_settings",
         "gateway.config.subscriber_settings",
         "gateway.connections",
@@ -44,6 +45,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gateway.publisher", "gateway.fanout", "gateway.ingest", "gateway.link"),
     ("gateway.config",),
     (
+        "gateway.alerts",
         "gateway.backfill",
         "gateway.schema",
         "gateway.search",

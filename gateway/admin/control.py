@@ -7,12 +7,12 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway.admin import answers
-from gateway.admin.answers import NotFound, answer
+from gateway.admin import responses
+from gateway.admin.monitor import Monitor
 from gateway.admin.overview import Overview
 from gateway.admin.parts import Parts
+from gateway.admin.responses import NotFound, json_response
 from gateway.admin.streaming import Streams
-from gateway.admin.watching import Watching
 from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.errors import NotNow
@@ -26,9 +26,9 @@ _START_S: Final = 15.0
 class Control:
     """Routes of this file."""
 
-    def __init__(self, parts: Parts, watching: Watching, overview: Overview, streams: Streams) -> None:
+    def __init__(self, parts: Parts, monitor: Monitor, overview: Overview, streams: Streams) -> None:
         self._parts = parts
-        self._watching = watching
+        self._monitor = monitor
         self._overview = overview
         self._streams = streams
         self._sources: dict[str, tuple[Subscriber, EventStream]] = {}
@@ -40,12 +40,12 @@ class Control:
         router.add_get("/api/streams/{name}", self._stream)
 
     async def _pause(self, request: web.Request) -> web.Response:
-        await answers.body(request, frozenset())
+        await responses.body(request, frozenset())
         (await self._fanout()).pause(request.match_info["name"])
         return await self._now(request.match_info["name"])
 
     async def _resume(self, request: web.Request) -> web.Response:
-        await answers.body(request, frozenset())
+        await responses.body(request, frozenset())
         (await self._fanout()).resume(request.match_info["name"])
         return await self._now(request.match_info["name"])
 
@@ -60,8 +60,8 @@ class Control:
         return fanout
 
     async def _now(self, name: str) -> web.Response:
-        await self._watching.look_at_subscribers()
-        return answer(next((one for one in self._overview.subscribers() if one["name"] == name), {}))
+        await self._monitor.look_at_subscribers()
+        return json_response(next((one for one in self._overview.subscribers() if one["name"] == name), {}))
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         one = self._parts.subscriber(request.match_info["name"])

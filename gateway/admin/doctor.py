@@ -18,9 +18,9 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from gateway.admin import answers
-from gateway.admin.answers import answer
+from gateway.admin import responses
 from gateway.admin.parts import NotHere, Parts
+from gateway.admin.responses import json_response
 from gateway.callbacks import Callback, CallbackRequest
 from gateway.callbacks.rejected import TOPIC
 from gateway.callbacks.shape import Shape
@@ -167,8 +167,8 @@ class Doctor:
         if parts.endpoints is None:
             raise NotHere("this process takes no callbacks; ask the admin port of 'gateway serve' or 'gateway run'")
         search = parts.needed_search()
-        since = answers.number(request.query.get("since"), "since") or time.time() - _DAY_S
-        wanted = answers.text(request.query.get("callback"), "callback")
+        since = responses.number(request.query.get("since"), "since") or time.time() - _DAY_S
+        wanted = responses.text(request.query.get("callback"), "callback")
         async with parts.scanning("doctor"):
             await search.indexer.caught_up()
             found = {
@@ -177,13 +177,13 @@ class Doctor:
                 if wanted in ("", endpoint.callback.name)
             }
             if not found:
-                raise answers.NotFound(f"no path of the configuration takes {wanted!r}")
+                raise responses.NotFound(f"no path of the configuration takes {wanted!r}")
             for findings in found.values():
                 await self._look(findings, since)
             await self._look_at_rejected(found, since)
         shapes = _shapes(parts)
         documents = [one.document(shapes.get(one.name, ())) for one in found.values()]
-        return answer({"since": since, "callbacks": documents})
+        return json_response({"since": since, "callbacks": documents})
 
     async def _look(self, findings: Findings, since: float) -> None:
         """Look at the newest events of one callback, a page at a time."""

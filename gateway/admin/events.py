@@ -10,11 +10,11 @@ from typing import Final
 import orjson
 from aiohttp import web
 
-from gateway.admin import answers
-from gateway.admin.answers import BadRequest, NotFound, answer
-from gateway.admin.brief import brief
+from gateway.admin import responses
+from gateway.admin.event_summary import event_summary
 from gateway.admin.livetail import LiveTail, Wanted
 from gateway.admin.parts import Parts
+from gateway.admin.responses import BadRequest, NotFound, json_response
 from gateway.admin.story import Storyteller
 from gateway.admin.streaming import Streams
 from gateway.fanout.stream import HEARTBEAT_S
@@ -46,18 +46,18 @@ class Events:
         before = given.get("before")
         found = await search.find(
             Query(
-                text=answers.text(given.get("q"), "q"),
-                callback=answers.text(given.get("callback"), "callback"),
-                topic=answers.text(given.get("topic"), "topic"),
-                type=answers.text(given.get("type"), "type"),
-                since=answers.number(given.get("since"), "since"),
-                until=answers.number(given.get("until"), "until"),
-                before=None if not before else answers.whole(before, "before", 0, low=0, high=1 << 44),
-                limit=answers.whole(given.get("limit"), "limit", 50, high=500),
+                text=responses.text(given.get("q"), "q"),
+                callback=responses.text(given.get("callback"), "callback"),
+                topic=responses.text(given.get("topic"), "topic"),
+                type=responses.text(given.get("type"), "type"),
+                since=responses.number(given.get("since"), "since"),
+                until=responses.number(given.get("until"), "until"),
+                before=None if not before else responses.whole(before, "before", 0, low=0, high=1 << 44),
+                limit=responses.whole(given.get("limit"), "limit", 50, high=500),
             )
         )
-        events = [brief(record) for record in found.records]
-        return answer({"events": events, "next": found.next, "lag": search.indexer.lag})
+        events = [event_summary(record) for record in found.records]
+        return json_response({"events": events, "next": found.next, "lag": search.indexer.lag})
 
     async def _story(self, request: web.Request) -> web.Response:
         event_id = request.match_info["id"].strip().lower()
@@ -66,10 +66,10 @@ class Events:
         story = await self._stories.tell(event_id)
         if story is None:
             raise NotFound(f"{event_id}: no such event is kept; it may be older than the journal keeps")
-        return answer(story)
+        return json_response(story)
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
-        wanted = Wanted(*(answers.text(request.query.get(name), name) for name in ("topic", "type", "callback")))
+        wanted = Wanted(*(responses.text(request.query.get(name), name) for name in ("topic", "type", "callback")))
         return await self._streams.send(request, self._events(wanted, is_brief="brief" in request.query))
 
     async def _events(self, wanted: Wanted, *, is_brief: bool) -> AsyncGenerator[bytes, None]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Final
 
+from gateway.fanout.fanout import SubscriberStatus
 from gateway.telemetry.counts import counts
 from gateway.telemetry.metrics import METRICS, Metrics
 from gateway.telemetry.reports import Report, families
@@ -58,18 +59,26 @@ def report(checks: Checks, others: Others | None = None) -> tuple[bool, dict[str
 
 
 def own_report(
-    process: str, started_at: float, checks: Checks, metrics: Metrics = METRICS, *, with_metrics: bool = False
+    process: str,
+    started_at: float,
+    checks: Checks,
+    metrics: Metrics = METRICS,
+    *,
+    statuses: Iterable[SubscriberStatus] = (),
+    with_metrics: bool = False,
 ) -> Report:
     """Return what a process without the admin port serves.
 
     Args:
         process: its name, such as ``ingest-0``.
         started_at: of this life, Unix seconds.
+        statuses: of the subscribers that it delivers to.
         with_metrics: all of them, which takes milliseconds with hundreds of subscribers.
     """
     is_ready, texts = _own(checks)
     found = families(process, metrics.registry) if with_metrics else ()
-    return Report(process, os.getpid(), started_at, is_ready, texts, counts(metrics), found)
+    subscribers = [asdict(one) for one in statuses]
+    return Report(process, os.getpid(), started_at, is_ready, texts, counts(metrics), found, subscribers)
 
 
 def _own(checks: Checks) -> tuple[bool, dict[str, str]]:

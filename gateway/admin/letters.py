@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from gateway.admin import answers
-from gateway.admin.answers import NotFound, answer
+from gateway.admin import responses
 from gateway.admin.parts import Parts
+from gateway.admin.responses import NotFound, json_response
 from gateway.fanout.replay import DeadLetter, read_dead_letter
 from gateway.fanout.retry_records import dlq_topic
 from gateway.fanout.scan import scan
@@ -36,11 +36,11 @@ class Letters:
 
     async def _list(self, request: web.Request) -> web.Response:
         given = request.query
-        wanted = answers.text(given.get("subscriber"), "subscriber")
+        wanted = responses.text(given.get("subscriber"), "subscriber")
         names = [self._parts.subscriber(wanted).name] if wanted else [one.name for one in self._parts.subscribers]
-        since = answers.number(given.get("since"), "since") or 0.0
-        reasons = answers.texts(given.getall("reason", []), "reason")
-        limit = answers.whole(given.get("limit"), "limit", 100, high=_MOST)
+        since = responses.number(given.get("since"), "since") or 0.0
+        reasons = responses.texts(given.getall("reason", []), "reason")
+        limit = responses.whole(given.get("limit"), "limit", 100, high=_MOST)
         found: list[dict[str, Any]] = []
         counts: dict[str, Counter[str]] = {}
         for name in names:
@@ -53,7 +53,7 @@ class Letters:
                         kept.append(_line(name, letter))
             found += kept
         found.sort(key=itemgetter("given_up_at"), reverse=True)
-        return answer({"letters": found[:limit], "counts": counts})
+        return json_response({"letters": found[:limit], "counts": counts})
 
     async def _show(self, request: web.Request) -> web.Response:
         name = self._parts.subscriber(request.match_info["subscriber"]).name
@@ -65,7 +65,7 @@ class Letters:
                     newest = letter
         if newest is None:
             raise NotFound(f"{name} has no dead letter {event_id}; it may have expired")
-        return answer({**_line(name, newest), "event": parsed(newest.value)})
+        return json_response({**_line(name, newest), "event": parsed(newest.value)})
 
     async def _letters(self, name: str, *, since: float = 0.0) -> AsyncGenerator[DeadLetter, None]:
         """What was given up for one subscriber, oldest first. Each holds its event, so nobody keeps many."""

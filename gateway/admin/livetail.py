@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import structlog
 
-from gateway.admin.brief import brief
+from gateway.admin.event_summary import event_summary
 from gateway.admin.parts import Parts
 from gateway.errors import GatewayError, NotNow
 from gateway.log import EventLog, Record
@@ -73,7 +73,7 @@ class Watcher:
         if len(self.waiting) >= _MAX_WAITING:
             self.waiting.popleft()
             self.passed_over += 1
-        self.waiting.append((record, brief(record, event)))
+        self.waiting.append((record, event_summary(record, event)))
         self.news.set()
 
     def take(self) -> tuple[list[tuple[Record, dict[str, Any]]], int]:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Any, Final
 
 from aiohttp import web
 
 from gateway import __version__
-from gateway.admin import answers
-from gateway.admin.answers import answer
+from gateway.admin import responses
 from gateway.admin.health import UNKNOWN, own_report, report
 from gateway.admin.lags import Lag
+from gateway.admin.monitor import Monitor
 from gateway.admin.parts import Parts
-from gateway.admin.readings import FAILED
-from gateway.admin.standings import Standing
-from gateway.admin.watching import Watching
+from gateway.admin.responses import json_response
+from gateway.admin.subscriber_states import SubscriberState
 from gateway.callbacks import CALLBACKS
 from gateway.config import webhook_url
 from gateway.config.settings import Subscriber
-from gateway.fanout.retry_records import dlq_topic
 from gateway.log.journal import EVENTS
 from gateway.log.kafka.errors import first_word
 
@@ -30,9 +29,9 @@ _PAGE_PATIENCE_S: Final = 0.3
 class Overview:
     """Routes of this file."""
 
-    def __init__(self, parts: Parts, watching: Watching) -> None:
+    def __init__(self, parts: Parts, monitor: Monitor) -> None:
         self._parts = parts
-        self._watching = watching
+        self._monitor = monitor
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Register."""
@@ -40,10 +39,10 @@ class Overview:
         router.add_get("/api/subscribers", self._subscribers)
 
     async def _overview(self, request: web.Request) -> web.Response:
-        since = answers.number(request.query.get("since"), "since") or 0.0
-        await self._watching.look_at_subscribers(patience_s=_PAGE_PATIENCE_S)
-        is_ready, checks = report(self._parts.checks, self._watching.others)
-        return answer(
+        since = responses.number(request.query.get("since"), "since") or 0.0
+        await self._monitor.look_at_subscribers(patience_s=_PAGE_PATIENCE_S)
+        is_ready, checks = report(self._parts.checks, self._monitor.others)
+        return json_response(
             {
                 "now": time.time(),
                 "version": __version__,
@@ -60,16 +59,14 @@ class Overview:
                 "search": self._search(),
                 "subscribers": self.subscribers(),
                 "points": [
-                    {"at": point.at, "values": point.values}
-                    for point in self._watching.readings.points
-                    if point.at > since
+                    {"at": point.at, "values": point.values} for point in self._monitor.rates.points if point.at > since
                 ],
             }
         )
 
     async def _subscribers(self, _: web.Request) -> web.Response:
-        await self._watching.look_at_subscribers()
-        return answer({"subscribers": self.subscribers()})
+        await self._monitor.look_at_subscribers()
+        return json_response({"subscribers": self.subscribers()})
 
     def _processes(self) -> list[dict[str, Any]]:
         """Each process of this gateway; ``pid`` and ``started_at`` are None of one that does not answer."""
@@ -87,25 +84,25 @@ class Overview:
                 "is_ready": one.is_ready if one is not None else None,
                 "problems": [text for text in one.checks.values() if text] if one is not None else [UNKNOWN],
             }
-            for name, one in {reports.own: own, **self._watching.others}.items()
+            for name, one in {reports.own: own, **self._monitor.others}.items()
         ]
 
     def _intake(self) -> dict[str, Any] | None:
         if self._parts.endpoints is None:
             return None
-        readings = self._watching.readings
+        rates = self._monitor.rates
         seconds = "gateway_callback_answer_seconds"
         return {
-            "rate": readings.rate("gateway_callbacks"),
-            "p50": readings.quantile(seconds, 0.5),
-            "p99": readings.quantile(seconds, 0.99),
-            "refused_rate": readings.rate("gateway_http_refused"),
+            "rate": rates.rate("gateway_callbacks"),
+            "p50": rates.quantile(seconds, 0.5),
+            "p99": rates.quantile(seconds, 0.99),
+            "refused_rate": rates.rate("gateway_http_refused"),
             "callbacks": [
                 {
                     "name": name,
-                    "rate": readings.rate("gateway_callbacks", name),
-                    "p50": readings.quantile(seconds, 0.5, name),
-                    "p99": readings.quantile(seconds, 0.99, name),
+                    "rate": rates.rate("gateway_callbacks", name),
+                    "p50": rates.quantile(seconds, 0.5, name),
+                    "p99": rates.quantile(seconds, 0.99, name),
                     "outcomes": {
                         outcome: int(count)
                         for outcome in (
@@ -116,28 +113,28 @@ class Overview:
                             "forbidden",
                             "unavailable",
                         )
-                        if (count := readings.total("gateway_callbacks", name, outcome))
+                        if (count := rates.total("gateway_callbacks", name, outcome))
                     },
                     "is_ours": name not in CALLBACKS,
                 }
-                for name in readings.names("gateway_callbacks")
+                for name in rates.names("gateway_callbacks")
             ],
             "configured": sorted({endpoint.callback.name for endpoint in self._parts.endpoints}),
         }
 
     def _topics(self) -> list[dict[str, Any]]:
-        readings = self._watching.readings
-        names = set(readings.names("gateway_topic_events")) | set(readings.names("gateway_kafka_written_events"))
-        published = self._watching.published
+        rates = self._monitor.rates
+        names = set(rates.names("gateway_topic_events")) | set(rates.names("gateway_kafka_written_events"))
+        published = self._monitor.published
         stuck = {name for name, topic in published.items() if topic.problem is not None}
         own = (set(self._parts.topics) & names) | stuck
         return [
             {
                 "name": name,
-                "rate": readings.rate("gateway_topic_events", name),
-                "stored": int(readings.total("gateway_topic_events", name)),
-                "published_rate": readings.rate("gateway_kafka_written_events", name),
-                "published": int(readings.total("gateway_kafka_written_events", name)),
+                "rate": rates.rate("gateway_topic_events", name),
+                "stored": int(rates.total("gateway_topic_events", name)),
+                "published_rate": rates.rate("gateway_kafka_written_events", name),
+                "published": int(rates.total("gateway_kafka_written_events", name)),
                 "lag": published[name].lag if name in published else None,
                 "problem": str(published[name].problem) if name in stuck else "",
             }
@@ -153,9 +150,9 @@ class Overview:
             "used_bytes": journal.used_bytes,
             "max_bytes": int(self._parts.settings.journal.max_bytes),
             "retention_s": self._parts.settings.journal.retention,
-            "oldest_at": self._watching.oldest_at,
+            "oldest_at": self._monitor.oldest_at,
             "failure": journal.last_failure,
-            "commit_p99": self._watching.readings.quantile("gateway_journal_commit_seconds", 0.99),
+            "commit_p99": self._monitor.rates.quantile("gateway_journal_commit_seconds", 0.99),
         }
 
     def _kafka(self) -> dict[str, Any] | None:
@@ -181,7 +178,7 @@ class Overview:
             "is_ready": all(state.is_ready for state in states.values()),
             "problem": next((client for client in clients if client["state"] == worst), None),
             "clients": clients,
-            "lag": self._watching.publisher_lag if self._parts.publisher is not None else None,
+            "lag": self._monitor.publisher_lag if self._parts.publisher is not None else None,
         }
 
     def _search(self) -> dict[str, Any] | None:
@@ -189,17 +186,15 @@ class Overview:
 
     def subscribers(self) -> list[dict[str, Any]]:
         """Every subscriber of the configuration: state and lag of all processes, figures of this machine's."""
-        standings = self._watching.standings()
-        return [self._subscriber(one, standings[one.name]) for one in self._parts.subscribers]
+        states = self._monitor.states()
+        return [self._subscriber(one, states[one.name]) for one in self._parts.subscribers]
 
-    def _subscriber(self, one: Subscriber, standing: Standing) -> dict[str, Any]:
-        readings = self._watching.readings
-        delivered = readings.rate("gateway_deliveries", one.name, "delivered", steps=30)
-        failed = sum(readings.rate("gateway_deliveries", one.name, outcome, steps=30) for outcome in FAILED)
+    def _subscriber(self, one: Subscriber, state: SubscriberState) -> dict[str, Any]:
+        rates = self._monitor.rates
         seconds = "gateway_delivery_attempt_seconds"
-        error = self._watching.errors.get(one.name)
-        status = self._watching.statuses.get(one.name)
-        lag = Lag(None) if one.kind == "stream" else self._watching.lags.of(one.name)
+        error = self._monitor.errors.get(one.name)
+        status = self._monitor.statuses.get(one.name)
+        lag = Lag(None) if one.kind == "stream" else self._monitor.lags.of(one.name)
         return {
             "name": one.name,
             "kind": one.kind,
@@ -207,33 +202,24 @@ class Overview:
             "target": target(one),
             "concurrency": one.concurrency,
             "is_here": status is not None or (one.kind == "stream" and self._parts.log is not None),
-            "state": standing.state,
-            "stopped": standing.stopped,
-            "opened_at": standing.opened_at,
+            "state": state.state,
+            "reason": state.reason,
+            "since": state.since,
             "lag": lag.records,
             "lag_unknown": None
             if lag.records is not None or not lag.reason
             else {"reason": lag.reason, "since": lag.last_at, "last": lag.last},
             "outstanding": status.outstanding if status is not None else None,
-            "in_flight": standing.in_flight,
-            "rate": readings.rate("gateway_deliveries", one.name, "delivered"),
-            "success_share": delivered / (delivered + failed) if delivered + failed else None,
-            "p50": readings.quantile(seconds, 0.5, one.name),
-            "p99": readings.quantile(seconds, 0.99, one.name),
-            "delivered": int(readings.total("gateway_deliveries", one.name, "delivered")),
-            "delivered_at": self._watching.delivered.get(one.name),
-            "dead_letters": self._dead_letters(one.name),
-            "last_error": None
-            if error is None
-            else {"at": error.at, "result": error.result, "outcome": error.outcome, "event_id": error.event_id},
+            "in_flight": state.in_flight,
+            "rate": rates.rate("gateway_deliveries", one.name, "delivered"),
+            "success_share": self._monitor.success_share(one.name),
+            "p50": rates.quantile(seconds, 0.5, one.name),
+            "p99": rates.quantile(seconds, 0.99, one.name),
+            "delivered": int(rates.total("gateway_deliveries", one.name, "delivered")),
+            "delivered_at": self._monitor.delivered.get(one.name),
+            "dead_letters": self._monitor.dead_letters(one.name),
+            "last_error": None if error is None else asdict(error),
         }
-
-    def _dead_letters(self, name: str) -> int:
-        """Kept ones where the journal has them, otherwise those of this process."""
-        if self._parts.is_embedded and self._parts.journal is not None:
-            topic = dlq_topic(name)
-            return self._parts.journal.head(topic) - self._parts.journal.floor(topic)
-        return int(self._watching.readings.total("gateway_deliveries", name, "dead_lettered"))
 
 
 def target(one: Subscriber) -> str:

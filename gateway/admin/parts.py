@@ -14,7 +14,7 @@ from gateway.admin.health import Checks
 from gateway.config.settings import Settings, Subscriber
 from gateway.errors import SenderError
 from gateway.fanout.fanout import FanOut, UnknownSubscriber
-from gateway.fanout.state import StateBoard
+from gateway.fanout.subscriber_state import SubscriberStateStore
 from gateway.ingest.endpoints import Endpoints
 from gateway.log import EventLog
 from gateway.log.journal import Journal
@@ -41,7 +41,7 @@ class Parts:
         journal: where callbacks are stored.
         log: what fan-out reads, here or in other processes: the journal, or Kafka's log.
         subscribers: as in force; exchanged when the configuration changes.
-        board: what all processes know of the states of subscribers.
+        state_store: what all processes know of the states of subscribers.
         reports: asks the other processes of this gateway; None: everything is in this one.
     """
 
@@ -53,7 +53,7 @@ class Parts:
     journal: Journal | None = None
     log: EventLog | None = None
     fanout: FanOut | None = None
-    board: StateBoard | None = None
+    state_store: SubscriberStateStore | None = None
     publisher: Publisher | None = None
     search: Search | None = None
     endpoints: Endpoints | None = None

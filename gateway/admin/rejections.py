@@ -13,10 +13,10 @@ from typing import Any, Final, NamedTuple
 import structlog
 from aiohttp import web
 
-from gateway.admin import answers
-from gateway.admin.answers import answer
-from gateway.admin.brief import brief
+from gateway.admin import responses
+from gateway.admin.event_summary import event_summary
 from gateway.admin.parts import NotHere, Parts
+from gateway.admin.responses import json_response
 from gateway.callbacks.rejected import TOPIC, UNKNOWN_PATH, request_from
 from gateway.callbacks.request import signed_part
 from gateway.errors import CallbackRejected
@@ -79,14 +79,14 @@ class Rejections:
 
     async def _list(self, request: web.Request) -> web.Response:
         given = request.query
-        callback = answers.text(given.get("callback"), "callback")
-        since = answers.number(given.get("since"), "since") or 0.0
-        limit = answers.whole(given.get("limit"), "limit", 100, high=500)
+        callback = responses.text(given.get("callback"), "callback")
+        since = responses.number(given.get("since"), "since") or 0.0
+        limit = responses.whole(given.get("limit"), "limit", 100, high=500)
         kept: deque[dict[str, Any]] = deque(maxlen=limit)
         counts: Counter[str] = Counter()
         async with aclosing(self._records(callback, since, None, is_newest_first=self._is_indexed)) as records:
             async for record in records:
-                line = brief(record)
+                line = event_summary(record)
                 counts[f"{line['callback']}: {line['fields'].get('reason', '')}"] += 1
                 if not self._is_indexed:
                     kept.appendleft(line)
@@ -94,30 +94,31 @@ class Rejections:
                     kept.append(line)
                 if counts.total() == _MOST:
                     break
-        return answer({"rejected": list(kept), "counts": counts})
+        return json_response({"rejected": list(kept), "counts": counts})
 
     async def _replay(self, request: web.Request) -> web.Response:
-        given = await answers.body(request, _FIELDS)
+        given = await responses.body(request, _FIELDS)
         parts = self._parts
         if parts.endpoints is None or parts.journal is None or parts.search is None:
             raise NotHere("this process takes no callbacks; ask the admin port of 'gateway serve' or 'gateway run'")
-        is_dry_run = answers.flag(given.get("dry_run"), "dry_run")
-        ids = answers.texts(given.get("ids"), "ids")
+        is_dry_run = responses.flag(given.get("dry_run"), "dry_run")
+        ids = responses.texts(given.get("ids"), "ids")
         async with parts.scanning("rejected"):
             await parts.search.indexer.caught_up()
             found = await self._again(
-                answers.text(given.get("callback"), "callback"),
-                answers.number(given.get("since"), "since") or 0.0,
-                answers.number(given.get("until"), "until"),
+                responses.text(given.get("callback"), "callback"),
+                responses.number(given.get("since"), "since") or 0.0,
+                responses.number(given.get("until"), "until"),
                 ids,
                 _Unknown(
-                    answers.text(given.get("as"), "as"), answers.flag(given.get("unauthenticated"), "unauthenticated")
+                    responses.text(given.get("as"), "as"),
+                    responses.flag(given.get("unauthenticated"), "unauthenticated"),
                 ),
                 is_dry_run=is_dry_run,
             )
         if not is_dry_run:
             _log.info("rejected.replayed", looked_at=found.looked_at, decoded=found.decoded, events=found.events)
-        return answer(
+        return json_response(
             {
                 "dry_run": is_dry_run,
                 "looked_at": found.looked_at,

@@ -15,9 +15,9 @@ from typing import Any, Final, Literal
 import structlog
 from aiohttp import web
 
-from gateway.admin import answers
-from gateway.admin.answers import BadRequest, NotFound, answer
+from gateway.admin import responses
 from gateway.admin.parts import NotHere, Parts
+from gateway.admin.responses import BadRequest, NotFound, json_response
 from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.errors import GatewayError, NotNow
@@ -99,26 +99,26 @@ class Replays:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _replay(self, request: web.Request) -> web.Response:
-        given = await answers.body(request, _FIELDS)
-        subscriber = self._parts.subscriber(answers.text(given.get("subscriber"), "subscriber"))
+        given = await responses.body(request, _FIELDS)
+        subscriber = self._parts.subscriber(responses.text(given.get("subscriber"), "subscriber"))
         if subscriber.kind == "stream":
             raise NotHere(f"{subscriber.name} is a stream: its client reads again by connecting with Last-Event-ID")
         selection = await self._narrowed(_selection(given))
-        rate = answers.number(given.get("rate"), "rate", low=0.001, high=1e6)
-        if answers.flag(given.get("dry_run"), "dry_run"):
+        rate = responses.number(given.get("rate"), "rate", low=0.001, high=1e6)
+        if responses.flag(given.get("dry_run"), "dry_run"):
             async with self._parts.scanning(f"replay.{subscriber.name}"):
                 found = await self._run(subscriber, selection, rate, is_dry_run=True)
-            return answer({"subscriber": subscriber.name, "dry_run": True, **_counted(found)})
-        return answer(self._begin(subscriber, selection, rate).told(), 202)
+            return json_response({"subscriber": subscriber.name, "dry_run": True, **_counted(found)})
+        return json_response(self._begin(subscriber, selection, rate).told(), 202)
 
     async def _list(self, _: web.Request) -> web.Response:
-        return answer({"replays": [job.told() for job in reversed(self._jobs)]})
+        return json_response({"replays": [job.told() for job in reversed(self._jobs)]})
 
     async def _show(self, request: web.Request) -> web.Response:
         number = request.match_info["number"]
         for job in self._jobs:
             if str(job.number) == number:
-                return answer(job.told())
+                return json_response(job.told())
         raise NotFound(f"there is no replay {number} any more")
 
     async def _narrowed(self, selection: Selection) -> Selection:
@@ -189,22 +189,22 @@ class Replays:
 
 
 def _selection(given: dict[str, Any]) -> Selection:
-    since = answers.number(given.get("since"), "since")
-    ids = frozenset(event_id.strip().lower() for event_id in answers.texts(given.get("ids"), "ids"))
-    is_from_dlq = answers.flag(given.get("from_dlq"), "from_dlq")
-    reasons = answers.texts(given.get("reasons"), "reasons")
+    since = responses.number(given.get("since"), "since")
+    ids = frozenset(event_id.strip().lower() for event_id in responses.texts(given.get("ids"), "ids"))
+    is_from_dlq = responses.flag(given.get("from_dlq"), "from_dlq")
+    reasons = responses.texts(given.get("reasons"), "reasons")
     if since is None and not ids and not is_from_dlq:
         raise BadRequest("say what to replay: since, ids or from_dlq")
     if reasons and not is_from_dlq:
         raise BadRequest("reasons are of dead letters: set from_dlq")
     return Selection(
         since=since or 0.0,
-        until=answers.number(given.get("until"), "until"),
+        until=responses.number(given.get("until"), "until"),
         ids=ids,
-        types=answers.texts(given.get("types"), "types"),
+        types=responses.texts(given.get("types"), "types"),
         is_from_dlq=is_from_dlq,
         reasons=reasons,
-        is_filtered=not answers.flag(given.get("all"), "all"),
+        is_filtered=not responses.flag(given.get("all"), "all"),
     )
 
 

@@ -16,7 +16,7 @@
 ``GET /api/streams/<subscriber>``   the events of a subscriber of kind ``stream``; ``Last-Event-ID`` resumes
 ==================================  =========================================================================
 
-Times are Unix seconds. Errors are ``{"error": "a sentence"}``. Who may ask is said in :mod:`gateway.admin.guarding`.
+Times are Unix seconds. Errors are ``{"error": "a sentence"}``. Who may ask is said in :mod:`gateway.admin.auth`.
 """
 
 from __future__ import annotations
@@ -29,23 +29,25 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from gateway.admin.answers import MAX_BODY_BYTES, Handler, answered
+from gateway.admin.alert_facts import AlertLook
+from gateway.admin.auth import add_headers, check
 from gateway.admin.control import Control
 from gateway.admin.doctor import Doctor
 from gateway.admin.events import Events
-from gateway.admin.guarding import add_headers, check
 from gateway.admin.health import report
 from gateway.admin.letters import Letters
 from gateway.admin.listening import listen
 from gateway.admin.livetail import LiveTail
+from gateway.admin.monitor import Monitor
 from gateway.admin.overview import Overview
 from gateway.admin.page import Page
 from gateway.admin.parts import Parts
 from gateway.admin.rejections import Rejections
 from gateway.admin.replays import Replays
+from gateway.admin.responses import MAX_BODY_BYTES, Handler, respond
 from gateway.admin.story import Storyteller
 from gateway.admin.streaming import Streams
-from gateway.admin.watching import Watching
+from gateway.alerts.alerter import Alerter
 from gateway.telemetry.reports import Family, Merged, Report, Reports, families
 
 _log = structlog.get_logger("gateway.admin")
@@ -64,7 +66,9 @@ class AdminServer:
         self._parts = parts
         self._listener = listener
         self._settings = parts.settings.admin
-        self._watching = Watching(parts)
+        self._monitor = Monitor(parts)
+        self._alert_look = AlertLook(parts, self._monitor)
+        self._alerter = Alerter(parts.settings.alerts, self._alert_look)
         self._tail = LiveTail(parts)
         self._streams = Streams()
         self._replays = Replays(parts)
@@ -82,7 +86,8 @@ class AdminServer:
         Raises:
             Broken: the address cannot be had.
         """
-        await self._watching.start()
+        await self._monitor.start()
+        self._alerter.start()
         self._runner = await listen(self._application(), self._settings, self._listener)
 
     async def stop(self) -> None:
@@ -93,24 +98,26 @@ class AdminServer:
             await runner.cleanup()
         await self._tail.stop()
         await self._replays.stop()
-        await self._watching.stop()
+        await self._alerter.stop()
+        self._alert_look.save()
+        await self._monitor.stop()
 
     def _application(self) -> web.Application:
-        parts, watching = self._parts, self._watching
+        parts, monitor = self._parts, self._monitor
         app = web.Application(middlewares=[self._guard], client_max_size=MAX_BODY_BYTES)
         app.on_response_prepare.append(add_headers)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
-        overview = Overview(parts, watching)
+        overview = Overview(parts, monitor)
         for routes in (
             overview,
-            Events(parts, self._tail, self._streams, Storyteller(parts, watching)),
+            Events(parts, self._tail, self._streams, Storyteller(parts, monitor)),
             Letters(parts),
             self._replays,
             Rejections(parts),
             Doctor(parts),
-            Control(parts, watching, overview, self._streams),
+            Control(parts, monitor, overview, self._streams),
             Page(),
         ):
             routes.add_to(app.router)
@@ -122,7 +129,7 @@ class AdminServer:
             check(asked, self._settings, self._parts.subscribers)
             return await handler(asked)
 
-        return await answered(request, guarded)
+        return await respond(request, guarded)
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -138,6 +145,7 @@ class AdminServer:
 
     async def _metrics(self, _: web.Request) -> web.Response:
         registry, reports = self._parts.registry, self._parts.reports
+        self._monitor.states()
         if reports is not None:
             registry = await self._merged(reports)
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway import publisher
+from gateway.admin.delivery_status import FETCHED, DeliveryStatus, delivery_status
+from gateway.admin.monitor import Monitor
 from gateway.admin.overview import target
 from gateway.admin.parts import Parts
-from gateway.admin.verdicts import FETCHED, Verdict, verdict
-from gateway.admin.watching import Watching
+from gateway.admin.subscriber_states import SubscriberState
 from gateway.callbacks import rejected
 from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
@@ -33,9 +34,9 @@ _SCAN_S: Final = 30.0
 class Storyteller:
     """Gathers stories."""
 
-    def __init__(self, parts: Parts, watching: Watching) -> None:
+    def __init__(self, parts: Parts, monitor: Monitor) -> None:
         self._parts = parts
-        self._watching = watching
+        self._monitor = monitor
         self._clock = SystemClock()
 
     async def tell(self, event_id: str) -> dict[str, Any] | None:
@@ -49,8 +50,11 @@ class Storyteller:
         if record is None:
             return None
         attempts, gap = await self._attempts(record)
+        states = self._monitor.states()
         subscribers = [
-            await self._subscriber(one, record, [found for found in attempts if found.subscriber == one.name])
+            await self._subscriber(
+                one, record, [found for found in attempts if found.subscriber == one.name], states[one.name]
+            )
             for one in self._parts.subscribers
             if record.topic in one.topics
         ]
@@ -107,8 +111,10 @@ class Storyteller:
         is_published = publisher.is_published(parts.journal.positions(), record.topic, record.offset)
         return {"state": "published" if is_published else "waiting", "topic": topic}
 
-    async def _subscriber(self, one: Subscriber, record: Record, attempts: Sequence[Attempt]) -> dict[str, Any]:
-        told = self._verdict(one, record, attempts)
+    async def _subscriber(
+        self, one: Subscriber, record: Record, attempts: Sequence[Attempt], state: SubscriberState
+    ) -> dict[str, Any]:
+        told = self._delivery_status(one, record, attempts, state)
         letter = await self._letter(one, record) if told.outcome == "dead_lettered" else None
         return {
             "name": one.name,
@@ -128,13 +134,15 @@ class Storyteller:
             },
         }
 
-    def _verdict(self, one: Subscriber, record: Record, attempts: Sequence[Attempt]) -> Verdict:
+    def _delivery_status(
+        self, one: Subscriber, record: Record, attempts: Sequence[Attempt], state: SubscriberState
+    ) -> DeliveryStatus:
         left_out_by = planning.why_skipped(one, record.value)
         if one.kind == "stream" and left_out_by is None:
             return FETCHED
-        return verdict(
+        return delivery_status(
             attempts,
-            self._watching.statuses.get(one.name),
+            state if one.name in self._monitor.statuses else None,
             left_out_by=left_out_by,
             is_passed=self._is_passed(one, record),
         )
@@ -174,6 +182,7 @@ def _told(attempt: Attempt) -> dict[str, Any]:
         "at": attempt.at,
         "outcome": attempt.outcome,
         "result": attempt.result,
+        "sentence": attempt.sentence,
         "number": attempt.number,
         "duration_ms": attempt.duration_ms,
     }

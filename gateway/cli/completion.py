@@ -93,6 +93,7 @@ def _callbacks(settings: Settings) -> list[str]:
 
 
 complete_subscriber: Final = _completing(lambda settings: [one.name for one in settings.subscribers])
+complete_alert: Final = _completing(lambda settings: [one.name for one in settings.alerts])
 complete_topic: Final = _completing(_topics)
 #: Topics of events, and the dead letters of each subscriber.
 complete_any_topic: Final = _completing(_any_topics)

@@ -59,8 +59,8 @@ def _print(story: dict[str, Any]) -> None:
     click.echo(f"{click.style(str(event.get('type')), bold=True)}  {printable(str(event.get('subject', '')))}")
     for name, value in (
         ("id", story["id"]),
-        ("happened", event.get("time")),
-        ("received", story["received_at"]),
+        ("happened", local(event.get("time"))),
+        ("received", local(story["received_at"], with_ms=True)),
         ("stored", f"{local(story['stored']['at'], with_ms=True)}, offset {story['stored']['offset']:,}"),
         ("answered", _answered(story["answered"])),
         ("published", _published(story["published"])),
@@ -86,6 +86,8 @@ def _print_attempts(attempts: list[dict[str, Any]]) -> None:
             f"      {local(attempt['at'], with_ms=True)}  attempt {attempt['number']:<3} {attempt['result']:<12} "
             f"{attempt['duration_ms']:>6} ms  {coloured(attempt['outcome'])}"
         )
+        if attempt["sentence"]:
+            click.echo(f"        {printable(attempt['sentence'])}")
 
 
 def _answered(answered: dict[str, Any]) -> str:

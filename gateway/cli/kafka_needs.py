@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from gateway.app import Role
 from gateway.config.settings import Settings, Subscriber
 from gateway.derived import event_topics
-from gateway.fanout import attempts, fanout, retry_feed, state
+from gateway.fanout import attempts, fanout, retry_feed, subscriber_state
 from gateway.fanout.reader import group_name
 from gateway.fanout.retry_moves import FIRST_WAIT_S
 from gateway.fanout.retry_records import REPLAY, dlq_topic, retry_topic
@@ -48,7 +48,7 @@ def _topics(settings: Settings, role: Role, readers: list[tuple[int, Subscriber]
             yield TopicNeed(topic, path, _READ, is_ours=topic in events)
         if subscriber.kind != "stream":
             yield from _own_topics(f"subscribers[{position}].name", subscriber)
-    yield TopicNeed(state.TOPIC, "kafka", _READ | _WRITE, holds="latest")
+    yield TopicNeed(subscriber_state.TOPIC, "kafka", _READ | _WRITE, holds="latest")
     # The console of any role reads what fan-out writes of its attempts.
     yield TopicNeed(attempts.TOPIC, "kafka", _READ if role == "serve" else _READ | _WRITE)
 

@@ -10,13 +10,13 @@ import click
 from gateway.cli.adminapi import AdminApi, admin_option
 from gateway.cli.completion import complete_subscriber
 from gateway.cli.options import config_option, json_option
-from gateway.cli.tables import coloured, local, print_json, print_table
+from gateway.cli.tables import coloured, local, print_json, print_table, printable
 
 EXAMPLES: Final = """
 \b
 Examples
   gateway subscribers list
-  gateway subscribers list --json | jq '.subscribers[] | select(.state != "closed") | .name'
+  gateway subscribers list --json | jq '.subscribers[] | select(.state != "healthy") | .name'
   gateway subscribers pause billing      its events wait in the log
   gateway subscribers resume billing     and go on from where it stood
 """
@@ -57,7 +57,7 @@ def list_(as_json: bool, admin_url: str | None, config_path: Path) -> None:
         [
             (
                 one["name"],
-                one["state"] or (one["kind"] if one["is_here"] else "elsewhere"),
+                one["state"] or ("stream" if one["kind"] == "stream" else "unknown"),
                 _lag(one),
                 one["in_flight"],
                 f"{one['rate']:.1f}",
@@ -101,7 +101,7 @@ def _tell(one: dict[str, Any], *, as_json: bool) -> None:
         return
     lag = "" if one["lag"] is None else f", {one['lag']:,} records behind"
     unknown = f"; how far behind is unknown: {one['lag_unknown']['reason']}" if one["lag_unknown"] else ""
-    click.echo(f"{one['name']} is {coloured(one['state'])}{lag}{unknown}")
+    click.echo(f"{one['name']} is {coloured(one['state'] or 'unknown')}{lag}{unknown}\n  {printable(one['reason'])}")
 
 
 def _lag(one: dict[str, Any]) -> object:
@@ -117,4 +117,4 @@ def _ms(seconds: float | None) -> str | None:
 
 
 def _error(error: dict[str, Any] | None) -> str | None:
-    return None if error is None else f"{error['result']} at {local(error['at'])}"
+    return None if error is None else f"{local(error['at'])}  {error['sentence']}"

@@ -13,9 +13,9 @@ from rich.cells import cell_len
 #: Colours of words that tell how something is.
 COLOURS = {
     "delivered": "green",
-    "closed": "green",
-    "open": "red",
-    "half_open": "yellow",
+    "healthy": "green",
+    "degraded": "yellow",
+    "down": "red",
     "paused": "yellow",
     "stopped": "red",
     "dead_lettered": "red",
@@ -44,11 +44,20 @@ def print_json(value: object) -> None:
     click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))
 
 
-def local(unix_s: float | None, *, with_ms: bool = False) -> str:
-    """A time in this machine's zone; empty where there is none."""
-    if unix_s is None:
+def local(when: float | str | None, *, with_ms: bool = False) -> str:
+    """Return a time in this machine's zone; empty where there is none.
+
+    Args:
+        when: Unix seconds, or a time as events have it (RFC 3339).
+        with_ms: with milliseconds.
+    """
+    if when is None:
         return ""
-    moment = datetime.fromtimestamp(unix_s, UTC).astimezone()
+    try:
+        moment = datetime.fromisoformat(when) if isinstance(when, str) else datetime.fromtimestamp(when, UTC)
+    except ValueError:  # of another producer
+        return str(when)
+    moment = moment.astimezone()
     return moment.strftime("%Y-%m-%d %H:%M:%S") + (f".{moment.microsecond // 1000:03d}" if with_ms else "")
 
 

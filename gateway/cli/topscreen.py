@@ -21,7 +21,7 @@ UNKNOWN: Final = "unknown"
 #: Lines of the screen that are not rows of its tables: header, titles, headings and a line to breathe.
 _FRAME_LINES: Final = 14
 #: States of a subscriber, the one that needs a person first.
-_URGENCY: Final = ("stopped", "open", "down", "half_open", "degraded", "paused", None)
+_URGENCY: Final = ("stopped", "down", "degraded", None, "paused", "healthy")
 
 _GREY: Final = Style(color="bright_black")
 
@@ -131,7 +131,7 @@ def _subscriber(one: Mapping[str, Any]) -> tuple[object, ...]:
         _ms(one.get("p50")),
         _ms(one.get("p99")),
         _count(one.get("dead_letters")),
-        "" if error is None else f"{error.get('result')} at {local(error.get('at'))}",
+        "" if error is None else f"{local(error.get('at'))}  {error.get('sentence')}",
     )
 
 

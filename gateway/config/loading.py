@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from gateway.callbacks import CALLBACKS
 from gateway.config import document, environment, rules
+from gateway.config.alert_settings import Alert
 from gateway.config.document import Document, KeyPath
 from gateway.config.kafka_settings import Kafka
 from gateway.config.outline import ROOT, Kind, Place
@@ -106,7 +107,7 @@ def _readable_parts(tree: dict[str, Any]) -> rules.Parts:
         if (row := _maybe(CallbackPath, section)) is not None
     ]
     count = sum(len(rows) if isinstance(rows, list) else 1 for rows in _mapping(ingest.get("callbacks", {})).values())
-    subscribers = tree.get("subscribers", [])
+    subscribers, alerts = tree.get("subscribers", []), tree.get("alerts", [])
     return rules.Parts(
         _maybe(Ingest, {key: value for key, value in ingest.items() if key != "callbacks"}),
         callbacks,
@@ -117,6 +118,11 @@ def _readable_parts(tree: dict[str, Any]) -> rules.Parts:
         ],
         _maybe(Kafka, tree["kafka"]) if "kafka" in tree else None,
         _maybe(Admin, tree.get("admin", {})),
+        [
+            (position, alert)
+            for position, section in enumerate(alerts if isinstance(alerts, list) else [])
+            if (alert := _maybe(Alert, section)) is not None
+        ],
         has_kafka="kafka" in tree,
         has_all_callbacks=len(callbacks) == count,
     )

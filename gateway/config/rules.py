@@ -8,11 +8,13 @@ once. Of callbacks: :mod:`gateway.config.callback_rules`. What works but should 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from gateway import signing
 from gateway.callbacks import CALLBACKS
 from gateway.config import callback_rules
+from gateway.config.alert_settings import Alert
 from gateway.config.callback_rules import Problem, Row
 from gateway.config.document import KeyPath, index_in
 from gateway.config.kafka_settings import Kafka
@@ -36,6 +38,7 @@ class Parts:
         subscribers: place in the list, and the section.
         kafka: None also where there is none.
         admin: the admin section.
+        alerts: place in the list, and the section.
         has_kafka: there is such a section, be it right or not.
         has_all_callbacks: none is missing.
     """
@@ -45,6 +48,7 @@ class Parts:
     subscribers: list[tuple[int, Subscriber]] = field(default_factory=list)
     kafka: Kafka | None = None
     admin: Admin | None = None
+    alerts: list[tuple[int, Alert]] = field(default_factory=list)
     has_kafka: bool = False
     has_all_callbacks: bool = True
 
@@ -57,6 +61,7 @@ def parts_of(settings: Settings) -> Parts:
         list(enumerate(settings.subscribers)),
         settings.kafka,
         settings.admin,
+        list(enumerate(settings.alerts)),
         has_kafka=settings.kafka is not None,
     )
 
@@ -68,7 +73,9 @@ def problems(parts: Parts) -> Iterator[Problem]:
     yield from callback_rules.paths_twice(parts.callbacks)
     for position, subscriber in parts.subscribers:
         yield from _under(("subscribers", position), subscriber_rules.problems(subscriber))
-    yield from _names_twice(parts.subscribers)
+    yield from _names_twice("subscribers", parts.subscribers, "places in the log go by name")
+    yield from _names_twice("alerts", parts.alerts, "metrics and commands go by name")
+    yield from _alerts(parts.alerts)
     yield from _own_names(parts)
     yield from _topics_nobody_fills(parts)
     yield from _kafka(parts.kafka)
@@ -81,14 +88,19 @@ def _under(path: KeyPath, found: Iterator[Problem]) -> Iterator[Problem]:
     return ((path + below, text) for below, text in found)
 
 
-def _names_twice(subscribers: list[tuple[int, Subscriber]]) -> Iterator[Problem]:
+def _names_twice(key: str, items: Sequence[tuple[int, Subscriber | Alert]], why: str) -> Iterator[Problem]:
     seen: dict[str, int] = {}
-    for position, subscriber in subscribers:
-        if subscriber.name in seen:
-            first = seen[subscriber.name]
-            text = f"{subscriber.name!r} is the name of subscribers[{first}] too; places in the log go by name"
-            yield ("subscribers", position, "name"), text
-        seen.setdefault(subscriber.name, position)
+    for position, one in items:
+        if one.name in seen:
+            yield (key, position, "name"), f"{one.name!r} is the name of {key}[{seen[one.name]}] too; {why}"
+        seen.setdefault(one.name, position)
+
+
+def _alerts(alerts: list[tuple[int, Alert]]) -> Iterator[Problem]:
+    for position, one in alerts:
+        for index, secret in enumerate(one.webhook.secrets if one.webhook is not None else ()):
+            if (text := signing.problem(secret.get_secret_value())) is not None:
+                yield ("alerts", position, "webhook", "secrets", index), text
 
 
 def _own_names(parts: Parts) -> Iterator[Problem]:

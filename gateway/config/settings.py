@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, SecretStr, Tag, model_validator
 
 from gateway import processors
+from gateway.config.alert_settings import Alert
 from gateway.config.kafka_settings import Kafka, Topics
 from gateway.config.section import Section
 from gateway.config.subscriber_settings import Breaker, ClientTls, Retry, Rotation, Transform
@@ -358,4 +359,7 @@ class Settings(Section):
         default_factory=list, description="Receivers of events; a change needs no restart"
     )
     admin: Admin = Field(default=Admin(), description="Health, metrics and console")
+    alerts: Annotated[list[Alert], BeforeValidator(listed)] = Field(
+        default_factory=list, description="Receivers of alerts, for installations without Prometheus"
+    )
     log: Log = Field(default=Log(), description="Log output")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple, Protocol
 
+from gateway.fanout import attempt_errors
 from gateway.log import Record
 
 #: Why there is no status. ``refused_address``: see :mod:`.ssrf`. ``protocol``: the answer is not HTTP. ``poison``: the
@@ -39,7 +40,7 @@ class AttemptResult(NamedTuple):
     Args:
         status: HTTP status, or None when there was no answer.
         error: kind of failure when there is no status.
-        detail: one sentence for a person, without payload.
+        detail: what is known beyond status and kind; a clause without payload.
         retry_after_s: wait that the answer asks for, in seconds, not yet limited.
         head: the first :data:`HEAD_BYTES` of the response.
         duration_s: from the start of the attempt to the end of the response.
@@ -68,6 +69,11 @@ class AttemptResult(NamedTuple):
     def summary(self) -> str:
         """Status or kind of error, as in logs and dead letters."""
         return str(self.status) if self.status is not None else str(self.error)
+
+    @property
+    def sentence(self) -> str:
+        """Why it failed and what to do, for people and logs; empty if it succeeded."""
+        return attempt_errors.sentence(self.status, self.error, self.detail)
 
 
 class Sink(Protocol):

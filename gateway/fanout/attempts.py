@@ -6,7 +6,8 @@ the process died are lost, and so are those that are noted while the log is unav
 the latter are counted. This is for operators; no delivery depends on it.
 
 Value of a record: ``{"subscriber": …, "attempts": [[event id, Unix seconds, outcome, status or error,
-number of the attempt, milliseconds], …]}``; its key is the subscriber.
+number of the attempt, milliseconds, why it failed], …]}``; its key is the subscriber. Why is left out of attempts
+that succeeded, and absent in records of earlier versions.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import structlog
 
 from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError
+from gateway.fanout import attempt_errors
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.job import Job
 from gateway.fanout.scan import QUIET_S, scan
@@ -51,6 +53,12 @@ class Attempt(NamedTuple):
     result: str
     number: int
     duration_ms: int
+    reason: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """Why it failed and what to do; empty if it succeeded."""
+        return self.reason or attempt_errors.of_summary(self.result)
 
 
 class AttemptLog:
@@ -159,7 +167,15 @@ def _entries(subscriber: str, noted: list[_Noted]) -> list[Entry]:
     made: list[Entry] = []
     for at in range(0, len(noted), _PER_RECORD):
         rows = [
-            (event_id, round(when, 3), outcome, result.summary, number, round(result.duration_s * 1000))
+            (
+                event_id,
+                round(when, 3),
+                outcome,
+                result.summary,
+                number,
+                round(result.duration_s * 1000),
+                *([why] if (why := result.sentence) else []),
+            )
             for event_id, when, outcome, result, number in noted[at : at + _PER_RECORD]
         ]
         value = orjson.dumps({"subscriber": subscriber, "attempts": rows})

@@ -6,7 +6,7 @@ instead, by the role that applies the configuration first, and the offset is loo
 the topic. Records have the time at which their events were accepted, so that each event accepted later is found,
 whenever it was published.
 
-The times are records of the topic with the subscribers' states (:mod:`gateway.fanout.state`), where all processes read
+The times are records of the topic of states (:mod:`gateway.fanout.subscriber_state`), where all processes read
 them; the earliest counts. A process with a journal stores its own there too, for the time while Kafka is unavailable.
 With ``start: earliest`` the time is 0.
 
@@ -50,7 +50,7 @@ class Notes(Protocol):
 
 
 class Board(Protocol):
-    """State shared by all processes, see :class:`gateway.fanout.state.StateBoard`."""
+    """State shared by all processes, see :class:`gateway.fanout.subscriber_state.SubscriberStateStore`."""
 
     def apply(self, subscriber: str, times: Mapping[str, float]) -> None:
         """Note that a configuration has the subscriber and topics.

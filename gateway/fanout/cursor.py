@@ -21,6 +21,7 @@ from gateway.fanout.job import Job, Position
 from gateway.fanout.partition_queue import PartitionQueue, Window
 from gateway.fanout.schedule import JobState
 from gateway.log import TOMBSTONE, Batch, Begins, CursorStore, Record, Start
+from gateway.log.journal import EVENTS
 
 #: Attempts under way when a partition is taken away may take so long. Longer holds up everybody's events of all
 #: partitions that move; shorter cuts off subscribers that are merely slow.
@@ -115,6 +116,18 @@ class SubscriberCursor:
     def outstanding(self) -> int:
         """Number of events that were accepted and are not done."""
         return self._events
+
+    @property
+    def oldest_at(self) -> float | None:
+        """Unix seconds at which the oldest of these events was stored in the log; None if there is none."""
+        firsts = (next(iter(queue.jobs.values()), None) for queue in self._queues.values())
+        return min((job.record.appended_at for job in firsts if job is not None), default=None)
+
+    @property
+    def has_first_partition(self) -> bool:
+        """Whether it reads the first partition of its first topic by name; with the journal, its only one."""
+        wanted = f"{min(self.topics)}-0"
+        return any(name == EVENTS or name.endswith(wanted) for name in self._queues)
 
     def room(self) -> int:
         """See :class:`gateway.log.cursor.Consumer`."""

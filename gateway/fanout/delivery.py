@@ -11,6 +11,7 @@ used, compressed answers are not unpacked, and an answer is read within the boun
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 import ssl
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from typing import Final
 
 import aiohttp
 
-from gateway import __version__
+from gateway import __version__, connectivity
 from gateway.clock import Clock
 from gateway.errors import Poison
 from gateway.fanout.attempt import AttemptResult, ErrorKind
@@ -113,7 +114,7 @@ class WebhookSink:
         if answer.status:
             return self._refused(answer, duration_s, span)
         assert trouble is not None
-        kind, detail = explain(trouble)
+        kind, detail = explain(trouble, duration_s)
         return AttemptResult(error=kind, detail=detail, duration_s=duration_s, span=span)
 
     async def close(self) -> None:
@@ -149,19 +150,41 @@ def traceparent(record: Record, rng: Random) -> str:
     return f"{given[:36]}{span}{given[52:]}" if given else f"00-{trace_id(record.id)}-{span}-01"
 
 
-def explain(exc: Exception) -> tuple[ErrorKind, str]:
-    """Kind and sentence of what went wrong before there was an answer; the one place that knows aiohttp's tree."""
+#: What a failed connection is called, by the number of its error.
+_CONNECT: Final = {
+    errno.ECONNREFUSED: "connection refused by",
+    errno.EHOSTUNREACH: "no route to",
+    errno.ENETUNREACH: "no network to",
+    errno.ETIMEDOUT: "no connection in time to",
+    errno.ECONNRESET: "connection reset by",
+    errno.EMFILE: "too many open files to connect to",
+}
+
+
+def explain(exc: Exception, took_s: float) -> tuple[ErrorKind, str]:
+    """Return kind and detail of what went wrong before there was an answer; only this function knows aiohttp's tree.
+
+    Args:
+        exc: what the client raised.
+        took_s: duration of the attempt, in seconds.
+    """
     match exc:
         case asyncio.TimeoutError():
-            return "timeout", "no whole answer within timeout_s"
+            return "timeout", f"no whole answer within {took_s:.3g} s"
         case aiohttp.ClientConnectorDNSError():
             return "dns", f"the name {exc.host} cannot be resolved"
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
+        case aiohttp.ClientConnectorCertificateError():
+            return "tls", _untrusted(f"{exc.host}:{exc.port}", exc.certificate_error)
+        case aiohttp.ClientConnectorSSLError():
+            why = getattr(exc.os_error, "reason", None) or exc.os_error
+            return "tls", f"TLS with {exc.host}:{exc.port} failed: {str(why).replace('_', ' ').lower()}"
+        case aiohttp.ClientSSLError():
             return "tls", f"TLS failed: {exc}"
         case aiohttp.ClientConnectorError() if is_refusal(exc.os_error):
             return "refused_address", str(exc.os_error.strerror or exc.os_error)
         case aiohttp.ClientConnectorError():
-            return "connect", f"cannot connect: {exc.os_error.strerror or exc.os_error}"
+            words = _CONNECT.get(exc.os_error.errno or 0, "cannot connect to")
+            return "connect", f"{words} {exc.host}:{exc.port}"
         case aiohttp.InvalidURL():
             return "refused_address", f"the address cannot be used: {exc}"
         case aiohttp.ServerDisconnectedError() | OSError():
@@ -170,3 +193,10 @@ def explain(exc: Exception) -> tuple[ErrorKind, str]:
             return "protocol", str(exc)
         case _:
             return "protocol", f"no answer can be had: {type(exc).__name__}"
+
+
+def _untrusted(where: str, error: Exception) -> str:
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate of {where} is refused: {error}"
+    reason = connectivity.untrusted(where, error, "tls.ca_file")
+    return f"{reason.text}: {reason.advice}"

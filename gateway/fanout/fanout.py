@@ -17,17 +17,17 @@ import structlog
 from gateway.clock import Clock, SystemClock, sleep
 from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError, GatewayError
-from gateway.fanout import attempts, planning, retry_topics, state
+from gateway.fanout import attempts, planning, retry_topics, subscriber_state
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.attempts import AttemptLog
 from gateway.fanout.beginnings import Beginnings, Notes
 from gateway.fanout.cursor import SETTLE_S, Beginning
-from gateway.fanout.flow_control import Lasting, Seen
+from gateway.fanout.flow_control import PersistentState, Status
 from gateway.fanout.job import Job
 from gateway.fanout.reader import SubscriberReader, group_name
 from gateway.fanout.retry_takeover import Takeover
 from gateway.fanout.retry_topics import RetryTopics
-from gateway.fanout.state import StateBoard
+from gateway.fanout.subscriber_state import SubscriberStateStore
 from gateway.fanout.telling import OnAttempt, Telling, forget
 from gateway.log import EventLog
 from gateway.log.shared_reader import SharedReader
@@ -56,21 +56,25 @@ class UnknownSubscriber(GatewayError):
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class SubscriberStatus:
     """The status of a subscriber, for the console and the command line.
 
     Args:
         outstanding: events in memory; ``in_flight`` of them are being attempted.
         stopped: the reason if ``state`` is ``stopped``.
         opened_at: Unix seconds since when it counts as down; None if it does not.
+        has_first_partition: this process reads the first partition of its first topic; of all processes, one does.
+        oldest_at: Unix seconds at which its oldest event in memory was stored, parked ones apart; None if none is.
     """
 
     name: str
-    state: Seen
+    state: Status
     outstanding: int
     in_flight: int
     stopped: str
     opened_at: float | None
+    oldest_at: float | None = None
+    has_first_partition: bool = False
 
 
 class FanOut:
@@ -82,7 +86,7 @@ class FanOut:
         keeps_times: the log is shared, so that the beginning of a subscriber is stored as a time.
         notes: storage of such times in this process while the log is unavailable.
         instance: name of this process in its records, for operators.
-        load_wait_s: see :class:`~gateway.fanout.state.StateBoard`; 0.2 for the journal, 10 for Kafka.
+        load_wait_s: see :class:`.SubscriberStateStore`; 0.2 for the journal, 10 for Kafka.
         spans: creates spans of attempts, if an exporter is configured.
 
     Raises:
@@ -112,7 +116,7 @@ class FanOut:
         self._wanted = {subscriber.name: subscriber for subscriber in subscribers}
         self._running: dict[str, tuple[Subscriber, SubscriberReader]] = {}
         self._reading = SharedReader(log, GROUP, self._clock)
-        self._board = StateBoard(
+        self._board = SubscriberStateStore(
             log,
             clock=self._clock,
             instance=instance,
@@ -215,7 +219,7 @@ class FanOut:
             for name, (before, reader) in stopped.items():
                 if name in self._wanted and self._wanted[name].url != before.url:
                     # What the old address answered says nothing about the new one.
-                    self._board.put(name, Lasting(paused=reader.flow.lasting.paused))
+                    self._board.put(name, PersistentState(paused=reader.flow.persistent_state.paused))
             self._retry_topics.apply(self._tiers())
             self._start_missing()
             for name in stopped.keys() - self._running.keys():
@@ -231,11 +235,11 @@ class FanOut:
         self._reader(subscriber).flow.resume()
 
     @property
-    def board(self) -> StateBoard:
+    def state_store(self) -> SubscriberStateStore:
         """The stored states of subscribers, shared by all processes."""
         return self._board
 
-    def statuses(self) -> list[Status]:
+    def statuses(self) -> list[SubscriberStatus]:
         """Return the status of every running subscriber in this process."""
         return [_status(name, reader) for name, reader in self._present()]
 
@@ -297,7 +301,7 @@ class FanOut:
             clock=self._clock,
             rng=self._rng,
             telling=Telling(name, metrics=self._metrics, on_attempt=self._on_attempt(name)),
-            on_state=lambda: self._board.put(name, reader.flow.lasting),
+            on_state=lambda: self._board.put(name, reader.flow.persistent_state),
             beginning=self._beginning(name),
         )
         reader.restore(self._board.get(name))
@@ -351,16 +355,25 @@ class FanOut:
 
 def own_topics(subscribers: Iterable[Subscriber]) -> list[str]:
     """Return the topics that fan-out itself needs from its start on; those of dead letters come with the first."""
-    return [*retry_topics.topics(_tiers(subscribers)), state.TOPIC, attempts.TOPIC]
+    return [*retry_topics.topics(_tiers(subscribers)), subscriber_state.TOPIC, attempts.TOPIC]
 
 
 def _tiers(subscribers: Iterable[Subscriber]) -> set[float]:
     return {tier for one in subscribers if one.kind != "stream" for tier in one.retry.tiers}
 
 
-def _status(name: str, reader: SubscriberReader) -> Status:
-    lasting = reader.flow.lasting
-    return Status(name, reader.flow.seen, reader.outstanding, reader.in_flight, lasting.stopped, lasting.opened_at)
+def _status(name: str, reader: SubscriberReader) -> SubscriberStatus:
+    lasting = reader.flow.persistent_state
+    return SubscriberStatus(
+        name,
+        reader.flow.status,
+        reader.outstanding,
+        reader.in_flight,
+        lasting.stopped,
+        lasting.opened_at,
+        reader.cursor.oldest_at,
+        reader.cursor.has_first_partition,
+    )
 
 
 async def _at_most(seconds: float, ending: Awaitable[object]) -> None:

@@ -27,7 +27,7 @@ from gateway.fanout.dispatch import Dispatcher
 from gateway.fanout.telling import Telling
 
 #: What is seen outside. ``held`` counts as closed.
-Seen = Literal["closed", "open", "half_open", "paused", "stopped"]
+Status = Literal["closed", "open", "half_open", "paused", "stopped"]
 
 #: No ``Retry-After`` holds a whole subscriber for longer; its events still honour theirs.
 MAX_HOLD_S: Final = 3600.0
@@ -36,7 +36,7 @@ _MIN_HOLD_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Lasting:
+class PersistentState:
     """What outlives the process.
 
     Args:
@@ -89,26 +89,28 @@ class FlowControl:
         return self.is_healthy and (self._dispatcher.limit > 0 or delay_s > MAX_HOLD_S)
 
     @property
-    def seen(self) -> Seen:
+    def status(self) -> Status:
         """The state for people and metrics."""
         if self._stopped:
             return "stopped"
         return "paused" if self._paused else self._breaker.state
 
     @property
-    def lasting(self) -> Lasting:
+    def persistent_state(self) -> PersistentState:
         """What is to be kept for after a restart."""
-        return Lasting(self._paused, self._stopped, self._opened_at, 0.0 if self.is_healthy else self._breaker.open_s)
+        return PersistentState(
+            self._paused, self._stopped, self._opened_at, 0.0 if self.is_healthy else self._breaker.open_s
+        )
 
-    def restore(self, lasting: Lasting) -> None:
+    def restore(self, kept: PersistentState) -> None:
         """Restore a stored state, before :meth:`start` or after another process changed it."""
-        self._paused = lasting.paused
-        self._stopped = lasting.stopped
-        if lasting.opened_at is not None and self.is_healthy and not self._is_open:
-            self._opened_at = lasting.opened_at
+        self._paused = kept.paused
+        self._stopped = kept.stopped
+        if kept.opened_at is not None and self.is_healthy and not self._is_open:
+            self._opened_at = kept.opened_at
             self._is_hearsay = True
-            self._breaker.restore(lasting.open_s, self._clock.monotonic())
-        elif lasting.opened_at is None and self._is_hearsay:
+            self._breaker.restore(kept.open_s, self._clock.monotonic())
+        elif kept.opened_at is None and self._is_hearsay:
             # Another process got through. One that has no partition with events would otherwise never find out.
             self._opened_at = None
             self._is_hearsay = False
@@ -197,7 +199,6 @@ class FlowControl:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._telling.state(self.seen)
         if not self._is_open or self._paused or self._stopped:
             self._dispatcher.permit(0)
             return

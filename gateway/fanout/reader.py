@@ -17,7 +17,7 @@ from gateway.fanout.concurrency import AdaptiveLimit
 from gateway.fanout.cursor import Beginning, SubscriberCursor
 from gateway.fanout.delivery_worker import DeliveryWorker
 from gateway.fanout.dispatch import Dispatcher
-from gateway.fanout.flow_control import FlowControl, Lasting, Seen
+from gateway.fanout.flow_control import FlowControl, PersistentState, Status
 from gateway.fanout.job import Job, Standing
 from gateway.fanout.plan import Plan
 from gateway.fanout.rate import TokenBucket
@@ -28,7 +28,7 @@ from gateway.log.shared_reader import SharedReader
 
 #: What was cancelled ends within a turn of the event loop; a sink that does not is left behind.
 _CUT_S: Final = 0.5
-_STANDINGS: Final[Mapping[Seen, Standing]] = {
+_STANDINGS: Final[Mapping[Status, Standing]] = {
     "closed": Standing.WELL,
     "open": Standing.DOWN,
     "half_open": Standing.DOWN,
@@ -125,7 +125,7 @@ class SubscriberReader:
         """Number of events that were read from the log and are not done."""
         return self._cursor.outstanding + self._worker.parked
 
-    def restore(self, lasting: Lasting) -> None:
+    def restore(self, lasting: PersistentState) -> None:
         """Restore a stored state, or one that another process has changed."""
         self.flow.restore(lasting)
         self._reading.changed()
@@ -172,7 +172,7 @@ class SubscriberReader:
     @property
     def standing(self) -> Standing:
         """See :attr:`gateway.fanout.job.Recipient.standing`."""
-        return _STANDINGS[self.flow.seen]
+        return _STANDINGS[self.flow.status]
 
     def offer(self, job: Job) -> None:
         """See :meth:`gateway.fanout.job.Recipient.offer`."""
@@ -220,7 +220,7 @@ class SubscriberReader:
 
     def _is_willing(self) -> bool:
         """While it is down, one event is enough to see whether it is back."""
-        seen = self.flow.seen
+        seen = self.flow.status
         return seen == "closed" or (seen in {"open", "half_open"} and not self._cursor.outstanding)
 
     def _state_changed(self) -> None:

@@ -126,7 +126,7 @@ def dead_letter(record: Record, topic: str, trail: AttemptHistory, reason: str) 
     told = (
         ("gateway-reason", reason),
         ("gateway-last-status", trail.steps[-1][1] if trail.steps else ""),
-        ("gateway-last-detail", last.detail),
+        ("gateway-last-detail", last.sentence),
         ("gateway-last-response", last.head[:HEAD_BYTES].decode("utf-8", "replace")),
     )
     return _entry(record, topic, (*told, *_trail_headers(record, trail)))

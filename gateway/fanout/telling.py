@@ -21,7 +21,6 @@ from gateway.telemetry.tally import Tally
 if TYPE_CHECKING:
     from gateway.fanout.job import Job
 
-_STATES: Final = ("closed", "open", "half_open", "paused", "stopped")
 _OUTCOMES: Final = (
     "delivered",
     "retried",
@@ -47,8 +46,6 @@ OnAttempt = Callable[["Job", AttemptResult, str], None]
 
 def forget(subscriber: str, metrics: Metrics) -> None:
     """End what is measured of a subscriber that is no more; what was counted stays."""
-    for state in _STATES:
-        metrics.gauge("gateway_subscriber_state").remove(subscriber, state)
     metrics.gauge("gateway_subscriber_lag_records").remove(subscriber)
     metrics.gauge("gateway_delivery_in_flight").remove(subscriber)
 
@@ -76,9 +73,6 @@ class Telling:
         self._outcomes = {outcome: deliveries.labels(subscriber, outcome) for outcome in _OUTCOMES}
         metrics.histogram("gateway_delivery_attempt_seconds").labels(subscriber)  # shown before the first attempt
         self._tally = Tally("gateway_deliveries", "gateway_delivery_attempt_seconds", metrics)
-        state = metrics.gauge("gateway_subscriber_state")
-        self._states = {name: state.labels(subscriber, name) for name in _STATES}
-        self._state = ""
         self._on_attempt = on_attempt
         self._monotonic = monotonic
         self._shown_until = float("-inf")
@@ -121,6 +115,7 @@ class Telling:
             reason=reason,
             attempts=job.attempts,
             last=job.trail.last.summary,
+            why=job.trail.last.sentence,
         )
 
     def lost(self, job: Job, error: str) -> None:
@@ -155,14 +150,6 @@ class Telling:
         """The subscriber answered that it wants no more events."""
         self._log.error("subscriber.stopped", reason=reason, advice="its events wait in the log; resume it when ready")
 
-    def state(self, seen: str) -> None:
-        """The state that is seen outside."""
-        if seen == self._state:
-            return
-        self._state = seen
-        for name, gauge in self._states.items():
-            gauge.set(name == seen)
-
     def _may_show(self) -> bool:
         """Return whether one more line of an attempt that will be repeated is shown; if not, count it."""
         now = self._monotonic()
@@ -183,6 +170,7 @@ class Telling:
             topic=job.record.topic,
             outcome=outcome,
             result=result.summary,
+            why=result.sentence or None,
             attempts=job.attempts,
             duration_ms=round(result.duration_s * 1000, 1),
             retry_in_s=None if delay_s is None else round(delay_s, 1),

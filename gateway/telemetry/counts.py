@@ -1,4 +1,4 @@
-"""What the console draws of a process: a few counters, gauges and durations, read without making samples of them.
+"""What the console draws of a process: a few counters and durations, read without making samples of them.
 
 Collecting the whole catalogue makes an object and a dictionary of labels of every value; with hundreds of subscribers
 that was most of what an idle gateway did.
@@ -19,7 +19,6 @@ COUNTERS: Final = (
     "gateway_kafka_written_events",
     "gateway_http_refused",
 )
-GAUGES: Final = ("gateway_subscriber_state", "gateway_delivery_in_flight")
 
 #: Name of the metric, values of its labels.
 Key = tuple[str, tuple[str, ...]]
@@ -31,19 +30,16 @@ class Counts:
 
     Args:
         counters: since its start.
-        gauges: those that are not 0.
         durations: since its start, by bucket (:mod:`gateway.telemetry.sketch`).
     """
 
     counters: Mapping[Key, float] = field(default_factory=dict)
-    gauges: Mapping[Key, float] = field(default_factory=dict)
     durations: Mapping[Key, Mapping[int, int]] = field(default_factory=dict)
 
     def document(self) -> list[list[list[Any]]]:
         """Return it as something that JSON has words for."""
         return [
             [[name, labels, value] for (name, labels), value in self.counters.items()],
-            [[name, labels, value] for (name, labels), value in self.gauges.items()],
             [[name, labels, list(found.items())] for (name, labels), found in self.durations.items()],
         ]
 
@@ -54,10 +50,9 @@ class Counts:
         Raises:
             ValueError, TypeError: it was not made by it.
         """
-        counters, gauges, durations = document
+        counters, durations = document
         return cls(
             {(name, tuple(labels)): value for name, labels, value in counters},
-            {(name, tuple(labels)): value for name, labels, value in gauges},
             {(name, tuple(labels)): dict(found) for name, labels, found in durations},
         )
 
@@ -66,6 +61,5 @@ def counts(metrics: Metrics = METRICS) -> Counts:
     """Read them now."""
     return Counts(
         {(name, labels): one for name in COUNTERS for labels, one in metrics.values(name)},
-        {(name, labels): one for name in GAUGES for labels, one in metrics.values(name) if one},
         {key: dict(found) for key, found in metrics.sketches.items()},
     )

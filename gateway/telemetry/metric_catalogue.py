@@ -6,35 +6,9 @@ counted by :mod:`.metrics`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-#: Kinds of process, as their names begin.
-Kind = Literal["log", "ingest", "deliver"]
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One row of the catalogue.
-
-    Args:
-        name: without Prometheus' ``_total``.
-        processes: kinds of process that count it. No other reports it: its 0 would say what it does not know.
-        kind: counter, gauge or histogram.
-        labels: label names; each has few values (names of callbacks, topics, subscribers; never ids).
-        meaning: one sentence.
-        advice: what to do when it is high, or moves at all.
-        buckets: of a histogram, in its unit.
-    """
-
-    name: str
-    processes: tuple[Kind, ...]
-    kind: Literal["counter", "gauge", "histogram"]
-    labels: tuple[str, ...]
-    meaning: str
-    advice: str
-    buckets: tuple[float, ...] = ()
-
+from gateway.telemetry.metric import Kind, Metric
 
 #: Answers take a disk sync, so half a millisecond is the least; the platform's patience is not known: 10 s.
 _ANSWER_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0)
@@ -230,9 +204,10 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         _DELIVER,
         "gauge",
         ("subscriber", "state"),
-        "1 for the current state of the subscriber: closed (normal), open, half_open, paused, stopped; 0 for the "
-        "others.",
-        "open: the subscriber is down, and its events wait in the log.",
+        "1 for the current state of the subscriber: healthy, degraded, down, paused, stopped; 0 for the others. All 0: "
+        "the state is unknown. Only the process with the admin port reports it.",
+        "down: its events wait in the log. degraded: it has open dead letters, is behind, or refuses many attempts; "
+        "gateway subscribers list gives the reason.",
     ),
     Metric(
         "gateway_process_restarts",
@@ -386,6 +361,22 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         ("topic",),
         "Events stored, by topic; counted up to a second after the answer.",
         "Which events the platform sends most.",
+    ),
+    Metric(
+        "gateway_alert_messages",
+        _DELIVER,
+        "counter",
+        ("receiver", "outcome"),
+        "Messages to a receiver of alerts, by outcome: sent, failed (it is tried again).",
+        "failed: the log line alert.not_sent has the reason; gateway alerts test NAME sends a sample.",
+    ),
+    Metric(
+        "gateway_alerts_firing",
+        _DELIVER,
+        "gauge",
+        ("receiver", "rule"),
+        "Problems that were reported to a receiver of alerts and have not ended, by rule.",
+        "Above 0: see the log line alert.firing.",
     ),
     Metric(
         "gateway_search_lag_records",

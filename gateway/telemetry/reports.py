@@ -66,6 +66,7 @@ class Report:
         checks: what each of its checks says; empty where all is well.
         counts: what the console draws.
         families: all metrics; empty where they were not asked for.
+        subscribers: status of each subscriber that it delivers to, as JSON has it.
     """
 
     process: str
@@ -75,6 +76,7 @@ class Report:
     checks: Mapping[str, str]
     counts: Counts
     families: Sequence[Family] = ()
+    subscribers: Sequence[Mapping[str, Any]] = ()
 
     def document(self) -> bytes:
         """Return it as JSON."""
@@ -87,6 +89,7 @@ class Report:
                 "checks": dict(self.checks),
                 "counts": self.counts.document(),
                 "families": self.families,
+                "subscribers": self.subscribers,
             }
         )
 
@@ -211,6 +214,7 @@ def _report(document: bytes) -> Report:
         given["checks"],
         Counts.parse(given["counts"]),
         found,
+        given["subscribers"],
     )
 
 

@@ -46,9 +46,16 @@ async def test_overview_tells_everything_that_the_first_look_needs(gateway: Runn
     assert found["journal"]["records"] == 21
     assert found["journal"]["oldest_at"] <= found["now"]
     billing, broken, picky, feed = found["subscribers"]
-    assert (billing["state"], billing["success_share"], billing["lag"], billing["last_error"]) == ("closed", 1, 0, None)
+    assert (billing["state"], billing["success_share"], billing["lag"], billing["last_error"]) == (
+        "healthy",
+        1,
+        0,
+        None,
+    )
     assert (broken["last_error"]["result"], broken["success_share"], broken["dead_letters"]) == ("422", 0, 20)
-    assert (picky["state"], feed["state"], feed["is_here"]) == ("closed", None, True)
+    assert "it refuses this event" in broken["last_error"]["sentence"]
+    assert (broken["state"], broken["reason"].startswith("20 dead letters are open;")) == ("degraded", True)
+    assert (picky["state"], feed["state"], feed["is_here"]) == ("healthy", None, True)
     names = {name for point in found["points"] for name in point["values"]}
     assert {"callback:sms-dr:rate", "intake:all:p99", "topic:sms.dr:rate", "subscriber:billing:delivered"} <= names
     later = await gateway.get("/api/overview", since=found["points"][-1]["at"])
@@ -106,7 +113,8 @@ async def test_pause_and_resume(gateway: Running, well: Subscriber) -> None:
     story = await gateway.get(f"/api/events/{event_id}")
     assert (story["subscribers"][0]["outcome"], "paused" in story["subscribers"][0]["why"]) == ("waiting", True)
     assert well.ids == {}
-    assert (await gateway.post("/api/subscribers/billing/resume", {}))["state"] == "closed"
+    assert (await gateway.post("/api/subscribers/billing/resume", {}))["state"] != "paused"
+    await gateway.until("/api/subscribers", lambda found: found["subscribers"][0]["state"] == "healthy")
     await well.until(lambda: event_id in well.ids)
     assert (await gateway.post("/api/subscribers/nobody/pause", {}, 404))["error"]
 

@@ -122,18 +122,20 @@ async def test_top_once_says_what_the_overview_says(config: Path, gateway: Runni
     overview = await gateway.get("/api/overview")
     assert document.keys() < overview.keys()
     assert [one.keys() for one in overview["subscribers"]] == [one.keys() for one in document["subscribers"]]
+    await gateway.until("/api/overview", lambda found: found["subscribers"][0]["state"] == "healthy")
     shown = (await run(config, "top", "--once")).stdout
     rows = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
     assert {"billing", "broken", "picky", "feed", "sms.dr", "sms-dr"} <= rows.keys()
-    assert rows["billing"].split()[1] == "closed"
+    assert rows["billing"].split()[1] == "healthy"
     assert len({len(line.rstrip()) > 80 for line in shown.splitlines()}) == 2  # not cut to 80 columns
 
 
-async def test_subscribers(config: Path) -> None:
+async def test_subscribers(config: Path, gateway: Running) -> None:
+    await gateway.until("/api/subscribers", lambda found: found["subscribers"][0]["state"] == "healthy")
     listed = await run(config, "subscribers", "list")
     assert all(name in listed.output for name in ("billing", "broken", "picky", "feed"))
     assert "billing is paused" in (await run(config, "subscribers", "pause", "billing")).output
-    assert "billing is closed" in (await run(config, "subscribers", "resume", "billing")).output
+    assert "billing is healthy" in (await run(config, "subscribers", "resume", "billing")).output
     unknown = await run(config, "subscribers", "pause", "nobody")
     assert (unknown.exit_code, "nobody" in unknown.output) == (1, True)
 

@@ -78,7 +78,7 @@ async def test_two_processes_tell_one_story(kafka: str, tmp_path: Path, refusing
         assert "gateway serve" in (await fanout.get("/api/search?q=m-1", 409))["error"]
         assert "gateway fanout" in (await serve.post("/api/subscribers/crm/pause", {}, 409))["error"]
         assert (await fanout.post("/api/subscribers/crm/pause", {}))["state"] == "paused"
-        assert (await fanout.post("/api/subscribers/crm/resume", {}))["state"] == "closed"
+        assert (await fanout.post("/api/subscribers/crm/resume", {}))["state"] == "degraded"
         overview = await fanout.until("/api/overview", lambda found: found["subscribers"][0]["last_error"])
         assert (overview["role"], overview["intake"], overview["kafka"]["is_ready"]) == ("fanout", None, True)
         refusing.behave = accept

@@ -21,13 +21,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.admin.health import UNKNOWN, Check, own_report, report
 from gateway.admin.parts import Parts
-from gateway.admin.readings import Readings
+from gateway.admin.rates import Rates
 from gateway.admin.server import AdminServer
 from gateway.config.settings import Settings
 from gateway.errors import Broken
 from gateway.sockets import connected, listen, listen_locally
 from gateway.telemetry.counts import Counts
-from gateway.telemetry.metric_catalogue import CATALOGUE, Kind
+from gateway.telemetry.metric import Kind
+from gateway.telemetry.metric_catalogue import CATALOGUE
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.reports import Merged, Report, Reports, ReportServer, families
 from gateway.telemetry.sketch import bucket
@@ -256,25 +257,25 @@ def counted(name: str, started_at: float, callbacks: int) -> Report:
 
 def test_rates_are_of_all_processes_and_never_negative() -> None:
     """A process that is started again counts from 0; one that did not answer has its share later."""
-    readings = Readings(Metrics(CollectorRegistry()))
+    rates = Rates(Metrics(CollectorRegistry()))
 
     def take(now: float, **others: Report | None) -> float:
-        values = readings.take(now, {}, {name.replace("_", "-"): one for name, one in others.items()}).values
+        values = rates.take(now, {}, {name.replace("_", "-"): one for name, one in others.items()}).values
         assert all(value >= 0 for value in values.values())
         return values.get("callback:sms-dr:rate", 0.0)
 
     # Both have counted since long before the console looked.
     assert 0 == take(100.0, ingest_0=counted("ingest-0", 10.0, 1000), ingest_1=counted("ingest-1", 10.0, 500))
-    assert readings.total("gateway_callbacks", "sms-dr", "accepted") == 1500
+    assert rates.total("gateway_callbacks", "sms-dr", "accepted") == 1500
     assert 30 == take(102.0, ingest_0=counted("ingest-0", 10.0, 1040), ingest_1=counted("ingest-1", 10.0, 520))
-    assert readings.quantile("gateway_callback_answer_seconds", 0.5, "sms-dr") == pytest.approx(0.0015, rel=0.01)
+    assert rates.quantile("gateway_callback_answer_seconds", 0.5, "sms-dr") == pytest.approx(0.0015, rel=0.01)
     # One does not answer, was started again, and has counted since.
     assert 20 == take(104.0, ingest_0=counted("ingest-0", 10.0, 1080), ingest_1=None)
     assert 25 == take(106.0, ingest_0=counted("ingest-0", 10.0, 1120), ingest_1=counted("ingest-1", 105.0, 10))
-    assert readings.total("gateway_callbacks", "sms-dr", "accepted") == 1120 + 520 + 10
+    assert rates.total("gateway_callbacks", "sms-dr", "accepted") == 1120 + 520 + 10
     # A process that is new, and one that was only not seen so far.
     assert 4 == take(108.0, ingest_2=counted("ingest-2", 107.0, 8), ingest_3=counted("ingest-3", 20.0, 9000))
-    assert readings.total("gateway_callbacks") == 1120 + 520 + 10 + 8 + 9000
+    assert rates.total("gateway_callbacks") == 1120 + 520 + 10 + 8 + 9000
     assert 0 == take(110.0)
 
 

@@ -135,7 +135,7 @@ class _Stage:
             await until(lambda: self.receiver.counts().get(DOWN, 0) > before, within_s=_WAIT_S)
 
     def _is_open(self) -> bool:
-        state = scrape.value(self.admin_port, "gateway_subscriber_state", subscriber=DOWN, state="open")
+        state = scrape.value(self.admin_port, "gateway_subscriber_state", subscriber=DOWN, state="down")
         return bool(state)
 
 

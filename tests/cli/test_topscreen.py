@@ -16,7 +16,7 @@ def drawn(overview: dict[str, Any], *, height: int | None = None, **more: Any) -
 
 
 def subscriber(name: str, **more: Any) -> dict[str, Any]:
-    well = {"kind": "webhook", "is_here": True, "state": "closed", "rate": 2.0, "lag": 0, "in_flight": 0}
+    well = {"kind": "webhook", "is_here": True, "state": "healthy", "rate": 2.0, "lag": 0, "in_flight": 0}
     return {"name": name, **well, "dead_letters": 0, **more}
 
 
@@ -43,7 +43,7 @@ def test_what_is_not_known_is_unknown() -> None:
 def test_sick_ones_come_first_and_the_rest_is_counted() -> None:
     """With a hundred subscribers in a small window."""
     many = [subscriber(f"s{number:02}") for number in range(100)]
-    many[70] = subscriber("down", state="open", lag=500)
+    many[70] = subscriber("down", state="down", lag=500)
     many[71] = subscriber("gone", state="stopped")
     text = drawn({"subscribers": many}, height=40)
     names = [line.split()[0] for line in text.partition("subscriber")[2].splitlines()[1:] if line.strip()]
@@ -61,5 +61,5 @@ def test_while_there_is_no_answer_it_says_since_when() -> None:
 
 def test_control_characters_of_others_are_not_for_terminals() -> None:
     """A subscriber's answer stands in the last error."""
-    text = drawn({"subscribers": [subscriber("a", last_error={"result": "x\x1b[2J", "at": 0.0})]})
+    text = drawn({"subscribers": [subscriber("a", last_error={"sentence": "x\x1b[2J", "at": 0.0})]})
     assert "\x1b" not in text

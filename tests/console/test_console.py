@@ -73,7 +73,7 @@ async def test_pause_and_resume(page: Page, busy: Running) -> None:
     found = await busy.get("/api/subscribers")
     assert found["subscribers"][0]["state"] == "paused"
     await page.click("[data-name=billing] button", "Resume")
-    await page.until("document.querySelector('[data-name=billing] .badge').innerText === 'well'")
+    await page.until("document.querySelector('[data-name=billing] .badge').innerText === 'healthy'")
 
 
 async def test_search_leads_to_the_story(page: Page, busy: Running) -> None:

@@ -16,7 +16,7 @@ from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.fanout.beginnings import NOTHING, Beginnings, added, begins, merged, opened, parse
 from gateway.fanout.cursor import Beginning
-from gateway.fanout.state import TOPIC, StateBoard
+from gateway.fanout.subscriber_state import TOPIC, SubscriberStateStore
 from gateway.log import Begin, Entry
 from gateway.log.journal import Journal, Retention
 from tests.fanout.manual_clock import ManualClock
@@ -30,7 +30,7 @@ _KEPT = st.dictionaries(
     st.fixed_dictionaries({"since": st.integers(0, 9).map(float), "id": st.sampled_from(["", "c/1", "c/2"])}),
 ).map(lambda topics: {"topics": topics})
 
-Open = Callable[[], StateBoard]
+Open = Callable[[], SubscriberStateStore]
 
 
 @given(_KEPT.filter(lambda kept: bool(kept["topics"])), _KEPT.filter(lambda kept: bool(kept["topics"])))
@@ -64,11 +64,11 @@ def test_a_removed_subscriber_is_forgotten() -> None:
 @pytest.fixture
 async def boards() -> AsyncIterator[Callable[..., Any]]:
     """Start boards, as processes of their own, and wait until they know what is kept."""
-    running: list[StateBoard] = []
+    running: list[SubscriberStateStore] = []
 
-    async def start(log: MemoryLog, **applied: float) -> StateBoard:
+    async def start(log: MemoryLog, **applied: float) -> SubscriberStateStore:
         is_loaded = asyncio.Event()
-        board = StateBoard(
+        board = SubscriberStateStore(
             log, clock=SystemClock(), instance=str(len(running)), load_wait_s=60.0, on_loaded=is_loaded.set,
             on_change=lambda _: None,
         )  # fmt: skip

@@ -159,7 +159,7 @@ async def test_an_hour_of_outage_makes_no_storm_copies_nothing_and_loses_no_orde
             await turns()
         clock.advance_to(until)
     during = sink.attempts
-    assert reader.flow.seen in {"open", "half_open"}
+    assert reader.flow.status in {"open", "half_open"}
     assert 10 <= during <= 32 + 10 + 3600 / 4  # a probe each 4 to 8 seconds
     assert {name.split(".")[0] for name in log.records} == {"events-0"}
     assert reader.outstanding <= reader.plan.window.max_events
@@ -217,8 +217,8 @@ async def test_an_open_breaker_outlives_a_restart() -> None:
     reader = make(log, sink, plan(concurrency=8), clock=clock)
     reader.start()
     await turns(50)
-    assert reader.flow.seen == "open"
-    lasting = reader.flow.lasting
+    assert reader.flow.status == "open"
+    lasting = reader.flow.persistent_state
     await reader.stop(1.0)
     after = ScriptedSink()
     again = make(log, after, plan(concurrency=8), clock=clock)
@@ -231,7 +231,7 @@ async def test_an_open_breaker_outlives_a_restart() -> None:
     assert len(after.asked) == 1
     after.asked[0].answer.set_result(OK)
     await turns()
-    assert again.flow.seen == "closed"
+    assert again.flow.status == "closed"
     for asked in after.asked:
         asked.answer.set_result(OK)
     await turn()

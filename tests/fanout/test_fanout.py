@@ -204,7 +204,7 @@ async def test_a_stop_by_410_outlives_a_restart_and_ends_with_a_new_address() ->
         settings = subscriber("billing", gone.url)
         async with running(log, settings) as fanout:
             await gone.until(lambda: len(gone.posts) == 1)
-            await until(lambda: fanout._running["billing"][1].flow.seen == "stopped")
+            await until(lambda: fanout._running["billing"][1].flow.status == "stopped")
         gone.answer = ok
         async with running(log, settings) as fanout:
             assert [("stopped", "gone")] == [(one.state, one.stopped) for one in fanout.statuses()]
@@ -308,7 +308,7 @@ async def test_stop_while_the_log_does_not_answer_takes_seconds() -> None:
         assert time.monotonic() - started < 9.0
 
 
-async def test_a_subscriber_that_is_gone_has_no_state_and_no_lag() -> None:
+async def test_a_subscriber_that_is_gone_has_no_lag() -> None:
     """Its last values would otherwise stand there, and alarm, until the process ends. What was counted stays."""
     log, clock, metrics = MemoryLog(), ManualClock(), Metrics(CollectorRegistry())
     await log.append(entries(1))
@@ -329,7 +329,7 @@ async def test_a_subscriber_that_is_gone_has_no_state_and_no_lag() -> None:
         await fanout.stop(1.0)
 
 
-GAUGES = {"gateway_subscriber_state", "gateway_subscriber_lag_records", "gateway_delivery_in_flight"}
+GAUGES = {"gateway_subscriber_lag_records", "gateway_delivery_in_flight"}
 
 
 def _series(name: str, metrics: Metrics) -> set[str]:
@@ -350,5 +350,3 @@ async def test_metrics_tell_lag_and_outcomes() -> None:
     labels = {"subscriber": "billing", "outcome": "delivered"}
     assert 7 == metrics.registry.get_sample_value("gateway_deliveries_total", labels)
     assert 7 == metrics.registry.get_sample_value("gateway_delivery_attempt_seconds_count", {"subscriber": "billing"})
-    state = {"subscriber": "billing", "state": "closed"}
-    assert 1 == metrics.registry.get_sample_value("gateway_subscriber_state", state)

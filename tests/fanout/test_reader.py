@@ -137,10 +137,10 @@ async def test_gone_stops_the_subscriber_and_loses_nothing() -> None:
     log = MemoryLog()
     await log.append(entries(50, 50))
     async with Receiver(status(410)) as receiver, running(log, receiver.url, concurrency=4) as reader:
-        await until(lambda: reader.flow.seen == "stopped" and reader.in_flight == 0)
+        await until(lambda: reader.flow.status == "stopped" and reader.in_flight == 0)
         asked = len(receiver.posts)
         assert asked <= 4
-        assert "gone" == reader.flow.lasting.stopped
+        assert "gone" == reader.flow.persistent_state.stopped
         await log.append(entries(10, 10, first=51))
         await until(lambda: reader.outstanding == 60)
         assert (0, asked) == (reader.in_flight, len(receiver.posts))
@@ -156,7 +156,7 @@ async def test_pause_holds_everything_and_resume_goes_on() -> None:
         reader.flow.pause()
         await log.append(entries(20, 5))
         await until(lambda: reader.outstanding == 20)
-        assert ("paused", []) == (reader.flow.seen, receiver.posts)
+        assert ("paused", []) == (reader.flow.status, receiver.posts)
         reader.flow.resume()
         await receiver.until_delivered(20)
     assert in_order(receiver.numbers_by_key())

@@ -108,7 +108,7 @@ async def test_its_probe_is_one_of_them_and_they_follow_when_it_is_back() -> Non
     await party.log.append([parked("billing", number) for number in range(200)])
     async with party:
         await pass_by(party.clock, 20.0)
-        assert "open" == party.readers["billing"].flow.seen
+        assert "open" == party.readers["billing"].flow.status
         assert party.readers["billing"].outstanding >= 1
         attempts = party.sinks["billing"].attempts
         await pass_by(party.clock, 600.0)

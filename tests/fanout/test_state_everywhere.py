@@ -13,14 +13,18 @@ from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.breaker import Breaker, BreakerPolicy
 from gateway.fanout.concurrency import AdaptiveLimit
 from gateway.fanout.dispatch import Dispatcher
-from gateway.fanout.flow_control import FlowControl, Lasting
-from gateway.fanout.state import REPEAT_S, TOPIC, StateBoard
+from gateway.fanout.flow_control import FlowControl, PersistentState
+from gateway.fanout.subscriber_state import REPEAT_S, TOPIC, SubscriberStateStore
 from gateway.fanout.telling import Telling
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.manual_clock import ManualClock
 from tests.fanout.memory_log import MemoryLog
 
-WELL, DOWN, DOWN_TOO = Lasting(), Lasting(opened_at=1.0, open_s=0.2), Lasting(opened_at=5.0, open_s=0.2)
+WELL, DOWN, DOWN_TOO = (
+    PersistentState(),
+    PersistentState(opened_at=1.0, open_s=0.2),
+    PersistentState(opened_at=5.0, open_s=0.2),
+)
 
 
 async def _until(is_so: Callable[[], bool]) -> None:
@@ -29,11 +33,11 @@ async def _until(is_so: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-async def _boards(log: MemoryLog, clock: ManualClock, count: int) -> list[StateBoard]:
+async def _boards(log: MemoryLog, clock: ManualClock, count: int) -> list[SubscriberStateStore]:
     boards = []
     for number in range(count):
         is_loaded = asyncio.Event()
-        board = StateBoard(
+        board = SubscriberStateStore(
             log,
             clock=clock,
             instance=str(number),
@@ -47,7 +51,7 @@ async def _boards(log: MemoryLog, clock: ManualClock, count: int) -> list[StateB
     return boards
 
 
-def _opened_at(board: StateBoard) -> float | None:
+def _opened_at(board: SubscriberStateStore) -> float | None:
     found = board.everywhere("billing")
     return None if found is None else found.opened_at
 
@@ -76,9 +80,9 @@ async def test_a_pause_says_nothing_about_a_breaker() -> None:
     two.put("billing", WELL)
     one.put("billing", DOWN)
     await _until(lambda: _opened_at(two) == 1.0)
-    two.put("billing", Lasting(paused=True))
+    two.put("billing", PersistentState(paused=True))
     await _until(lambda: one.get("billing").paused)
-    assert two.everywhere("billing") == Lasting(paused=True, opened_at=1.0, open_s=0.2)
+    assert two.everywhere("billing") == PersistentState(paused=True, opened_at=1.0, open_s=0.2)
     for board in (one, two):
         await board.stop()
 
@@ -118,9 +122,9 @@ def test_what_was_restored_ends_with_the_word_of_one_that_gets_through() -> None
     flow = _flow(ManualClock())
     flow.restore(DOWN)
     flow.start()
-    assert flow.seen == "open"
+    assert flow.status == "open"
     flow.restore(WELL)
-    assert (flow.seen, flow.lasting) == ("closed", WELL)
+    assert (flow.status, flow.persistent_state) == ("closed", WELL)
 
 
 def test_what_an_attempt_of_ours_has_found_is_not_ended_by_others() -> None:
@@ -129,7 +133,7 @@ def test_what_an_attempt_of_ours_has_found_is_not_ended_by_others() -> None:
     flow.restore(DOWN)
     flow.start()
     clock.advance(1.0)
-    assert flow.seen == "half_open"
+    assert flow.status == "half_open"
     flow.failed("e1", 1, AttemptResult(status=500))
     flow.restore(WELL)
-    assert flow.seen == "open"
+    assert flow.status == "open"

@@ -13,7 +13,7 @@ from confluent_kafka.admin import AclOperation, ResourceType
 from gateway.app import App, Role
 from gateway.cli.kafka_needs import needs_of
 from gateway.config.settings import Settings
-from gateway.fanout import retry_records, state
+from gateway.fanout import retry_records, subscriber_state
 from gateway.log.kafka import KafkaLog, KafkaOptions, topics
 from gateway.log.kafka.diagnosis import diagnose
 from tests.broker import security
@@ -49,7 +49,7 @@ def test_each_role_needs_what_it_uses() -> None:
     assert ("shop.order" in serve, {"READ"}) == (False, fanout["shop.order"])
     assert {"READ"} == fanout["call.event"]
     assert "email.dr" not in fanout
-    assert {"READ", "WRITE"} == serve[state.TOPIC] == fanout[state.TOPIC]
+    assert {"READ", "WRITE"} == serve[subscriber_state.TOPIC] == fanout[subscriber_state.TOPIC]
     assert serve.keys() | fanout.keys() == both.keys()
     assert [] == list(needs_of(configuration(), "serve").groups)
     assert "gateway.billing" in needs_of(configuration(), "fanout").groups

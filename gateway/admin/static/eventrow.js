@@ -1,7 +1,8 @@
 // An event as a line of a list.
 
 import { h } from "./dom.js";
-import { moment, timeMs, type } from "./format.js";
+import { type } from "./format.js";
+import { when } from "./when.js";
 
 const SHOWN = 4;
 
@@ -9,7 +10,7 @@ export function eventRow(event, { isLive = false } = {}) {
   const fields = Object.entries(event.fields).slice(0, SHOWN);
   return h("li.event", { "data-topic": event.topic },
     h("a", { href: `#/event/${event.id}` },
-      h("time", isLive ? timeMs(event.stored_at) : moment(event.stored_at)),
+      when(event.stored_at, { ms: isLive }),
       h("span.type", { class: event.topic === "callbacks.rejected" ? "type bad" : "type" }, type(event.type)),
       h("span.subject", { title: event.subject ?? "" }, event.subject ?? event.id),
       h("span.fields", event.account && h("span", h("i", "account"), event.account),

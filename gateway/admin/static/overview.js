@@ -4,7 +4,9 @@ import { lines, spark } from "./charts.js";
 import { empty, failed, fill, h, loading, say } from "./dom.js";
 import { bytes, count, duration, moment, rate, seconds, short } from "./format.js";
 import { busiest, refresh, series, times, watch } from "./store.js";
-import { isFailing, isUnknown, subscriberList } from "./subscribers.js";
+import { isHealthy, kindOf } from "./states.js";
+import { subscriberList } from "./subscribers.js";
+import { exact } from "./when.js";
 
 const TINTS = ["accent", "tint2", "tint3", "tint4", "tint5"];
 const HIDDEN = "nothing came yet";
@@ -112,13 +114,14 @@ function updateKafka(tile, { kafka, search }) {
 }
 
 function updateBacklog(tile, { subscribers }) {
-  const here = subscribers.filter((one) => one.state);
-  const ill = here.filter((one) => one.state !== "closed" || isFailing(one) || isUnknown(one));
+  const here = subscribers.filter((one) => one.kind !== "stream");
+  const ill = here.filter((one) => !isHealthy(one));
   const dark = here.filter((one) => one.lag_unknown);
-  say(tile.value, !here.length ? "–" : ill.length ? `${here.length - ill.length} of ${here.length} well` : "all well");
-  tile.element.dataset.state = ill.some((one) => !["paused", "closed"].includes(one.state)) ? "bad" : ill.length ? "warn" : "";
-  say(tile.note, behind(here, dark));
-  tile.element.title = dark.length ? dark[0].lag_unknown.reason : "";
+  say(tile.value, !here.length ? "–" : ill.length ? `${here.length - ill.length} of ${here.length} healthy` : "all healthy");
+  tile.element.dataset.state = ill.some((one) => kindOf(one) === "bad") ? "bad" : ill.length ? "warn" : "";
+  const note = behind(here, dark);
+  typeof note === "string" ? say(tile.note, note) : fill(tile.note, note);
+  tile.element.title = dark.length ? `${dark[0].lag_unknown.reason} (${exact(dark[0].lag_unknown.since)})` : "";
   const columns = here.map((one) => series(`subscriber:${one.name}:lag`));
   const isKnown = (at) => columns.every((column) => column[at] !== null);
   tile.chart.set(times(), times().map((_, at) => (isKnown(at) ? sum(columns, (column) => column[at]) : null)));
@@ -129,7 +132,8 @@ function behind(here, dark) {
   if (!here.length) return "none here";
   if (!dark.length) return `${short(sum(here, (one) => one.lag ?? 0))} records behind`;
   const since = Math.min(...dark.map((one) => one.lag_unknown.since ?? Infinity));
-  return since === Infinity ? "lag not known" : `lag unknown since ${moment(since)}`;
+  if (since === Infinity) return "lag not known";
+  return h("span", `lag unknown since ${moment(since)}, `, h("span.before", `was ${short(sum(here, (one) => one.lag ?? one.lag_unknown?.last ?? 0))}`));
 }
 
 const sum = (items, of) => items.reduce((total, item) => total + of(item), 0);

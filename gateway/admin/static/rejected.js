@@ -2,8 +2,9 @@
 
 import { get, post } from "./api.js";
 import { empty, failed, fill, h, loading, toast } from "./dom.js";
-import { count, moment } from "./format.js";
+import { count } from "./format.js";
 import { bodyView, formView, hasField, jsonView } from "./payload.js";
+import { when } from "./when.js";
 
 export function rejectedView(element, { query, signal }) {
   const list = h("div.list", loading());
@@ -40,7 +41,7 @@ export function rejectedView(element, { query, signal }) {
 
 function row(event, signal) {
   const inside = h("div.inside", loading(3));
-  const details = h("details", h("summary", h("time", moment(event.stored_at)), h("span.type", event.callback),
+  const details = h("details", h("summary", when(event.stored_at), h("span.type", event.callback),
     h("span.subject", event.fields.field ?? ""), h("span.reason", event.fields.reason ?? "")), inside);
   details.addEventListener("toggle", async () => {
     if (!details.open || inside.dataset.isLoaded) return;

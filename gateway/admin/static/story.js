@@ -2,9 +2,10 @@
 
 import { get } from "./api.js";
 import { failed, fill, h, loading, toast } from "./dom.js";
-import { count, moment, timeMs, type } from "./format.js";
+import { count, type } from "./format.js";
 import { jsonView } from "./payload.js";
 import { replayDialog } from "./replay.js";
+import { when } from "./when.js";
 
 const OUTCOMES = {
   delivered: ["delivered", "good"],
@@ -54,10 +55,10 @@ async function copy(text) {
 function timeline(story) {
   const { event } = story;
   const steps = [
-    event.time && event.time !== story.received_at && step("", moment(event.time), "Happened", "by the sender's clock"),
-    step("", timeMs(story.received_at), "Received", `callback ${event.source?.split("/").at(-1)}${event.account ? `, account ${event.account}` : ""}`),
-    step("good", timeMs(story.stored.at), "Stored", `offset ${count(story.stored.offset)} of the journal`),
-    step(story.answered.status === 200 ? "good" : "bad", timeMs(story.answered.after), `Answered ${story.answered.status}`,
+    event.time && event.time !== story.received_at && step("", event.time, "Happened", "by the sender's clock"),
+    step("", story.received_at, "Received", `callback ${event.source?.split("/").at(-1)}${event.account ? `, account ${event.account}` : ""}`),
+    step("good", story.stored.at, "Stored", `offset ${count(story.stored.offset)} of the journal`),
+    step(story.answered.status === 200 ? "good" : "bad", story.answered.after, `Answered ${story.answered.status}`,
       story.answered.status === 200 ? "success, once it was stored" : "failure: it was not understood, and kept"),
     published(story.published),
   ];
@@ -67,8 +68,8 @@ function timeline(story) {
     story.gap && h("p.error", story.gap));
 }
 
-const step = (kind, when, title, ...more) =>
-  h("li", { class: kind }, h("time", when), h("div", h("b", title), more.length > 0 && h("p", ...more)));
+const step = (kind, at, title, ...more) =>
+  h("li", { class: kind }, at ? when(at, { ms: true }) : h("time"), h("div", h("b", title), more.length > 0 && h("p", ...more)));
 
 function published(state) {
   if (state.state === "no_kafka") return null;
@@ -95,7 +96,8 @@ function subscriber(one) {
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (text.endsWith(".") ? "" : ".");
 
 const attempt = (one) =>
-  step(STEPS[one.outcome] ?? "", timeMs(one.at), `${one.result}`, `attempt ${one.number} · ${count(one.duration_ms)} ms · ${one.outcome.replace("_", "-")}`);
+  step(STEPS[one.outcome] ?? "", one.at, `${one.result}`,
+    `attempt ${one.number} · ${count(one.duration_ms)} ms · ${one.outcome.replace("_", "-")}`, one.sentence && h("span.why", sentence(one.sentence)));
 
 function payload(story) {
   const { data, ...attributes } = story.event;

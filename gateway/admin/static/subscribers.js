@@ -5,38 +5,9 @@ import { spark } from "./charts.js";
 import { empty, h, say, toast } from "./dom.js";
 import { ago, count, moment, rate, seconds, share, short } from "./format.js";
 import { replayDialog } from "./replay.js";
+import { isHealthy, kindOf, wordOf } from "./states.js";
 import { refresh, series, times } from "./store.js";
-
-const STATES = {
-  closed: ["well", "good", "Events are delivered as they come"],
-  open: ["down", "bad", "Most attempts failed: its events wait in the log, one at a time probes"],
-  half_open: ["probing", "warn", "One event is tried to see whether it is back"],
-  paused: ["paused", "warn", "A person paused it; its events wait in the log"],
-  stopped: ["stopped", "bad", "It answered that it wants no more events; resume it when it is ready"],
-};
-
-const UNKNOWN = ["unknown", "", "How far behind it is cannot be known now"];
-const GAVE_UP = ["failing", "warn", "Events were given up, and nothing was delivered since"];
-const FAILING = ["failing", "warn", "Events are delivered, and many attempts of the last minute failed"];
-
-/** Not down, and many of its attempts fail: single events are at fault, or it is on its way down. */
-export const isFailing = (one) => one.state === "closed" && ((one.success_share !== null && one.success_share < 0.95) || gaveUp(one));
-
-/** What it got last was given up: that nothing comes any more makes it no better. */
-const gaveUp = (one) => one.dead_letters > 0 && one.last_error !== null && one.last_error.at > (one.delivered_at ?? 0);
-
-/** Nobody knows how it does: it may be well, and events may wait. */
-export const isUnknown = (one) => one.state === "closed" && Boolean(one.lag_unknown);
-
-const lagStory = ({ reason, since, last }) =>
-  `Its lag is ${since === null ? "not known" : `unknown since ${moment(since)}; it was ${short(last)}`}: ${reason}.`;
-
-function standing(one) {
-  if (isFailing(one)) return gaveUp(one) ? GAVE_UP : FAILING;
-  if (isUnknown(one)) return UNKNOWN;
-  if (one.state) return STATES[one.state];
-  return one.kind === "stream" ? ["stream", "", "Clients fetch its events from this port"] : ["elsewhere", "", "Delivered by another process"];
-}
+import { exact } from "./when.js";
 
 export function subscriberList() {
   const cards = new Map();
@@ -70,7 +41,7 @@ function card(first) {
   const lagChart = spark(`${first.name}: records behind`, short, "tint3");
   const rateChart = spark(`${first.name}: delivered per second`, rate, "good");
   const lag = measure("Behind", lagChart);
-  const was = h("p.was");
+  const why = h("p.why");
   const delivered = measure("Per second", rateChart);
   const success = measure("Success");
   const p50 = measure("p50");
@@ -96,21 +67,23 @@ function card(first) {
   });
   const element = h("li.card", { "data-name": first.name },
     h("header", h("h3", first.name), badge, h("span.target", { title: first.target }, first.kind === "webhook" ? first.target : `${first.kind} ${first.target}`)),
-    h("dl", [lag, delivered, success, p50, p99, flight].map((one) => one.element)), was,
+    h("dl", [lag, delivered, success, p50, p99, flight].map((one) => one.element)), why,
     h("footer", error, h("span.actions", letters, again, toggle)));
   return {
     element,
     update(one) {
       latest = one;
-      const [word, kind, meaning] = standing(one);
-      say(badge, word);
-      badge.className = `badge ${kind}`;
-      badge.title = one.stopped || meaning;
-      element.dataset.state = kind;
+      say(badge, wordOf(one));
+      badge.className = `badge ${kindOf(one)}`;
+      badge.title = one.reason;
+      element.dataset.state = kindOf(one);
       const unknown = one.lag_unknown;
-      say(lag.value, unknown ? "unknown" : short(one.lag));
-      was.hidden = !unknown;
-      say(was, unknown ? lagStory(unknown) : "");
+      // What was known last is shown as that: greyed, with the time of it in the line below.
+      say(lag.value, unknown ? (unknown.last === null ? "unknown" : `was ${short(unknown.last)}`) : short(one.lag));
+      lag.value.classList.toggle("before", Boolean(unknown));
+      why.hidden = isHealthy(one) || one.kind === "stream";
+      say(why, why.hidden ? "" : `${one.reason}${one.since ? ` Since ${moment(one.since)}.` : ""}`);
+      why.title = exact(one.since);
       lagChart.set(times(), series(`subscriber:${one.name}:lag`));
       say(delivered.value, rate(one.rate));
       rateChart.set(times(), series(`subscriber:${one.name}:delivered`));
@@ -119,7 +92,8 @@ function card(first) {
       say(p50.value, seconds(one.p50));
       say(p99.value, seconds(one.p99));
       say(flight.value, one.in_flight === null ? "–" : `${one.in_flight} / ${one.concurrency}`);
-      say(error, one.last_error ? `Last error: ${one.last_error.result}, ${ago(one.last_error.at)}` : "No error seen");
+      say(error, one.last_error ? `Last error ${ago(one.last_error.at)}: ${one.last_error.sentence}` : "No error seen");
+      error.title = exact(one.last_error?.at);
       error.classList.toggle("none", !one.last_error);
       letters.hidden = !one.dead_letters;
       say(letters, one.dead_letters ? `${count(one.dead_letters)} given up` : "");

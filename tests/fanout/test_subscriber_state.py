@@ -11,15 +11,15 @@ import orjson
 import pytest
 
 from gateway.clock import Clock, SystemClock
-from gateway.fanout.flow_control import Lasting
-from gateway.fanout.state import TOPIC, StateBoard
+from gateway.fanout.flow_control import PersistentState
+from gateway.fanout.subscriber_state import TOPIC, SubscriberStateStore
 from gateway.log import Appended, Entry, EventLog
 from gateway.log.journal import Journal, Retention
 from tests.fanout.manual_clock import ManualClock
 from tests.fanout.memory_log import MemoryLog
 from tests.waiting import turn
 
-WELL, DOWN = Lasting(), Lasting(opened_at=1.0, open_s=0.2)
+WELL, DOWN = PersistentState(), PersistentState(opened_at=1.0, open_s=0.2)
 
 
 class SlowLog(MemoryLog):
@@ -40,7 +40,7 @@ class SlowLog(MemoryLog):
 async def test_a_state_that_changes_back_while_it_is_written_leaves_the_loop_to_others() -> None:
     """A subscriber that goes down and comes back within one append: the writer rests, it does not spin."""
     log = SlowLog()
-    board = StateBoard(
+    board = SubscriberStateStore(
         log, clock=SystemClock(), instance="0", load_wait_s=0.0, on_loaded=lambda: None, on_change=lambda _: None
     )
     log.may_go.set()
@@ -64,9 +64,9 @@ async def test_a_state_that_changes_back_while_it_is_written_leaves_the_loop_to_
     assert orjson.loads(log.records[TOPIC][-1].value)["opened_at"] is None
 
 
-async def loaded(log: EventLog, load_wait_s: float = 60.0) -> tuple[StateBoard, asyncio.Event]:
+async def loaded(log: EventLog, load_wait_s: float = 60.0) -> tuple[SubscriberStateStore, asyncio.Event]:
     is_loaded = asyncio.Event()
-    board = StateBoard(
+    board = SubscriberStateStore(
         log, clock=SystemClock(), instance="1", load_wait_s=load_wait_s, on_loaded=is_loaded.set,
         on_change=lambda _: None,
     )  # fmt: skip
@@ -98,18 +98,18 @@ async def test_what_was_kept_is_read_to_its_end_before_subscribers_begin() -> No
     await board.stop()
 
 
-async def _known(board: StateBoard, name: str, paused: bool) -> None:
+async def _known(board: SubscriberStateStore, name: str, paused: bool) -> None:
     async with asyncio.timeout(5):
         while board.get(name).paused is not paused:
             await turn()
 
 
-async def _pair(log: MemoryLog, clocks: tuple[Clock, Clock]) -> tuple[StateBoard, StateBoard]:
+async def _pair(log: MemoryLog, clocks: tuple[Clock, Clock]) -> tuple[SubscriberStateStore, SubscriberStateStore]:
     """Two processes on one machine, followed by what either says."""
     boards = []
     for clock in clocks:
         is_loaded = asyncio.Event()
-        board = StateBoard(
+        board = SubscriberStateStore(
             log, clock=clock, instance="host-0", load_wait_s=60.0, on_loaded=is_loaded.set, on_change=lambda _: None
         )
         board.start()
@@ -123,10 +123,10 @@ async def test_the_last_word_holds_in_every_process_whatever_their_clocks_say(ah
     """A pause asked of one, taken back at the other ten seconds later: both go on, also if a clock is wrong."""
     log = MemoryLog(now=lambda: 1000.0)
     one, two = await _pair(log, (ManualClock(1000.0 + ahead_s), ManualClock(1000.0)))
-    one.put("billing", Lasting(paused=True))
+    one.put("billing", PersistentState(paused=True))
     await _known(two, "billing", True)
     log.now = lambda: 1010.0
-    two.put("billing", Lasting(paused=False))
+    two.put("billing", PersistentState(paused=False))
     await _known(one, "billing", False)
     await one.stop()
     await two.stop()
@@ -136,8 +136,8 @@ async def test_words_at_the_same_time_end_as_one() -> None:
     """Both processes are told something at once: what stands last in the log holds in both."""
     log = SlowLog()
     one, two = await _pair(log, (SystemClock(), SystemClock()))
-    one.put("billing", Lasting(paused=True))
-    two.put("billing", Lasting(paused=True, stopped="gone"))
+    one.put("billing", PersistentState(paused=True))
+    two.put("billing", PersistentState(paused=True, stopped="gone"))
     await log.is_asked.wait()
     log.may_go.set()
     async with asyncio.timeout(5):

@@ -10,7 +10,7 @@ import orjson
 import structlog
 from aiohttp import web
 
-from gateway.admin.guarding import WrongToken
+from gateway.admin.auth import WrongToken
 from gateway.admin.wrong_tokens import WRONG_TOKENS
 from gateway.errors import ConfigError, GatewayError, SenderError
 from gateway.telemetry import redaction
@@ -35,7 +35,7 @@ class NotFound(SenderError):
     status_hint = 404
 
 
-def answer(value: object, status: int = 200) -> web.Response:
+def json_response(value: object, status: int = 200) -> web.Response:
     """A JSON document; large ones are compressed where the client takes that."""
     response = web.Response(
         status=status,
@@ -48,7 +48,7 @@ def answer(value: object, status: int = 200) -> web.Response:
     return response
 
 
-async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Run a handler; what it raises becomes an answer: a sentence, never a trace. Wrong tokens are answered late."""
     try:
         try:
@@ -82,7 +82,7 @@ def _failure(
     if allow is not None and "Allow" in allow:
         headers["Allow"] = allow["Allow"]
     if request.path.startswith("/api/"):
-        response = answer({"error": sentence}, status)
+        response = json_response({"error": sentence}, status)
     else:
         response = web.Response(status=status, text=f"{sentence}\n")
     response.headers.update(headers)

@@ -6,7 +6,7 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.admin.readings import Readings
+from gateway.admin.rates import Rates
 from gateway.telemetry.counts import Counts, counts
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tally import Tally
@@ -15,8 +15,8 @@ from gateway.telemetry.tally import Tally
 async def test_rates_shares_and_quantiles_of_what_happened() -> None:
     """Differences over time, per label; what did not happen is not in a point."""
     metrics = Metrics(CollectorRegistry())
-    readings = Readings(metrics)
-    readings.take(100.0, {})
+    rates = Rates(metrics)
+    rates.take(100.0, {})
     metrics.counter("gateway_callbacks").labels("sms-dr", "accepted").inc(20)
     metrics.counter("gateway_callbacks").labels("sms-dr", "rejected").inc(2)
     metrics.counter("gateway_deliveries").labels("billing", "delivered").inc(8)
@@ -24,38 +24,38 @@ async def test_rates_shares_and_quantiles_of_what_happened() -> None:
     tally = Tally("gateway_callbacks", "gateway_callback_answer_seconds", metrics)
     for _ in range(22):
         tally.took("sms-dr", 0.0015)
-    point = readings.take(102.0, {"journal:all:records": 7.0, "nothing:all:lag": 0.0})
+    point = rates.take(102.0, {"journal:all:records": 7.0, "nothing:all:lag": 0.0})
     assert point.values["callback:sms-dr:rate"] == 11
     assert point.values["callback:sms-dr:refused"] == 1
     assert point.values["subscriber:billing:delivered"] == 4
     assert point.values["subscriber:billing:failed"] == 1
     assert point.values["intake:all:p99"] == pytest.approx(0.0015, rel=0.01)
     assert (point.values["journal:all:records"], "nothing:all:lag" in point.values) == (7.0, False)
-    assert readings.rate("gateway_callbacks", "sms-dr") == 11
-    assert readings.rate("gateway_callbacks", "voice-dr") == 0
-    assert readings.total("gateway_callbacks", "sms-dr", "accepted") == 20
-    assert readings.quantile("gateway_callback_answer_seconds", 0.99) == pytest.approx(0.0015, rel=0.01)
-    assert readings.quantile("gateway_delivery_attempt_seconds", 0.5, "billing") is None
-    assert readings.take(104.0, {}).values == {}
+    assert rates.rate("gateway_callbacks", "sms-dr") == 11
+    assert rates.rate("gateway_callbacks", "voice-dr") == 0
+    assert rates.total("gateway_callbacks", "sms-dr", "accepted") == 20
+    assert rates.quantile("gateway_callback_answer_seconds", 0.99) == pytest.approx(0.0015, rel=0.01)
+    assert rates.quantile("gateway_delivery_attempt_seconds", 0.5, "billing") is None
+    assert rates.take(104.0, {}).values == {}
 
 
 async def test_a_time_out_is_shown_as_long_as_it_is() -> None:
     """Attempts that all end after the 3 s of ``timeout_s: 3`` have 3 s at each quantile, not an edge of a bucket."""
     metrics = Metrics(CollectorRegistry())
-    readings = Readings(metrics)
-    readings.take(100.0, {})
+    rates = Rates(metrics)
+    rates.take(100.0, {})
     tally = Tally("gateway_deliveries", "gateway_delivery_attempt_seconds", metrics)
     for _ in range(40):
         tally.took("billing", 3.002)
-    values = readings.take(102.0, {}).values
+    values = rates.take(102.0, {}).values
     for share in ("p50", "p99"):
         assert values[f"subscriber:billing:{share}"] == pytest.approx(3.0, rel=0.011)
 
 
 def test_nothing_was_read_yet() -> None:
-    readings = Readings(Metrics(CollectorRegistry()))
-    assert (readings.rate("gateway_callbacks"), readings.names("gateway_callbacks")) == (0.0, [])
-    assert readings.quantile("gateway_callback_answer_seconds", 0.5) is None
+    rates = Rates(Metrics(CollectorRegistry()))
+    assert (rates.rate("gateway_callbacks"), rates.names("gateway_callbacks")) == (0.0, [])
+    assert rates.quantile("gateway_callback_answer_seconds", 0.5) is None
 
 
 def test_hundreds_of_idle_subscribers_cost_next_to_nothing() -> None:
@@ -64,26 +64,21 @@ def test_hundreds_of_idle_subscribers_cost_next_to_nothing() -> None:
     for number in range(300):
         for outcome in ("delivered", "retried", "parked"):
             metrics.counter("gateway_deliveries").labels(f"subscriber-{number}", outcome).inc()
-        for state in ("closed", "open", "half_open", "paused", "stopped"):
-            metrics.gauge("gateway_subscriber_state").labels(f"subscriber-{number}", state).set(state == "closed")
         metrics.sketch("gateway_delivery_attempt_seconds", f"subscriber-{number}").update(dict.fromkeys(range(20), 1))
-    readings = Readings(metrics)
-    readings.take(100.0, {})
+    rates = Rates(metrics)
+    rates.take(100.0, {})
     began = time.thread_time()
     for step in range(20):
-        assert readings.take(102.0 + 2 * step, {}).values == {}
+        assert rates.take(102.0 + 2 * step, {}).values == {}
     assert (time.thread_time() - began) / 20 < 0.02  # of the 2 s; 2 ms on a quiet machine
 
 
 def test_counts_travel_as_json() -> None:
-    """What another process reads is what was counted; gauges of 0 are left out."""
+    """What another process reads is what was counted."""
     metrics = Metrics(CollectorRegistry())
     metrics.counter("gateway_deliveries").labels("billing", "delivered").inc(3)
-    metrics.gauge("gateway_delivery_in_flight").labels("billing").set(2)
-    metrics.gauge("gateway_delivery_in_flight").labels("crm").set(0)
     metrics.observe("gateway_journal_commit_seconds", 0.004)
     found = Counts.parse(orjson.loads(orjson.dumps(counts(metrics).document())))
     assert found == counts(metrics)
     assert found.counters == {("gateway_deliveries", ("billing", "delivered")): 3.0}
-    assert found.gauges == {("gateway_delivery_in_flight", ("billing",)): 2.0}
     assert list(found.durations) == [("gateway_journal_commit_seconds", ())]

@@ -7,8 +7,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from gateway.admin.answers import BadRequest, NotFound, answered
 from gateway.admin.parts import NotHere
+from gateway.admin.responses import BadRequest, NotFound, respond
 from gateway.errors import Broken, ConfigError, Forbidden, NotNow, Transient, Unauthenticated
 from gateway.log.kafka.errors import KafkaAway
 
@@ -35,7 +35,7 @@ async def test_an_error_has_the_status_that_says_what_to_do(raised: Exception, s
     async def handler(_: web.Request) -> web.Response:
         raise raised
 
-    answer = await answered(make_mocked_request("GET", "/api/anything"), handler)
+    answer = await respond(make_mocked_request("GET", "/api/anything"), handler)
     assert isinstance(answer, web.Response)
     assert answer.status == status
     assert isinstance(answer.body, bytes)

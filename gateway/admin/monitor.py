@@ -12,12 +12,13 @@ import structlog
 
 from gateway.admin.lags import PATIENCE_S, Lags
 from gateway.admin.parts import Parts
-from gateway.admin.readings import STEP_S, Readings
-from gateway.admin.standings import Standing, standings
+from gateway.admin.rates import FAILED, STEP_S, Rates
+from gateway.admin.subscriber_states import STATES, Facts, SubscriberState, subscriber_state
 from gateway.errors import GatewayError
 from gateway.fanout import attempts
-from gateway.fanout.fanout import Status
+from gateway.fanout.fanout import SubscriberStatus
 from gateway.fanout.reader import group_name
+from gateway.fanout.retry_records import dlq_topic
 from gateway.log import Record
 from gateway.log.journal import EVENTS, Journal
 from gateway.publisher import TopicState
@@ -39,29 +40,32 @@ class LastError:
     Args:
         at: Unix seconds.
         result: HTTP status, or kind of error such as ``timeout``.
+        sentence: why it failed and what to do.
         outcome: what became of the event.
     """
 
     at: float
     result: str
+    sentence: str
     outcome: str
     event_id: str
 
 
-class Watching:
+class Monitor:
     """Takes readings, measures and errors while the admin port is open."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self.readings = Readings()
+        self.rates = Rates()
         #: The last report of each other process; None: it did not answer.
         self.others: Mapping[str, Report | None] = {}
         self.errors: dict[str, LastError] = {}
         #: When the newest delivery of each subscriber was, Unix seconds, as far as attempts were looked at.
         self.delivered: dict[str, float] = {}
         #: Of those that this process delivers to.
-        self.statuses: dict[str, Status] = {}
+        self.statuses: dict[str, SubscriberStatus] = {}
         self.lags = Lags(self._ask_for_lags, "the journal" if parts.is_embedded else "Kafka")
+        self._states: dict[str, SubscriberState] = {}
         self.oldest_at: float | None = None
         self.published: Mapping[str, TopicState] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -89,7 +93,7 @@ class Watching:
             try:
                 if self._parts.reports is not None:
                     self.others = await self._parts.reports.ask()
-                self.readings.take(time.time(), await self._measure(), self.others)
+                self.rates.take(time.time(), await self._measure(), self.others)
             except GatewayError as exc:
                 _log.info("admin.not_measured", error=str(exc))
             except Exception as exc:  # the top of a task: the console would show old figures for ever
@@ -109,6 +113,7 @@ class Watching:
             self.published = {topic.name: topic for topic in await parts.publisher.topics()}
             levels["publisher:all:lag"] = self.publisher_lag
         await self._look_at_subscribers(for_somebody=False, patience_s=STEP_S / 4)
+        self.states()
         for one in parts.subscribers:
             if one.kind != "stream":
                 records = self.lags.of(one.name).records
@@ -129,14 +134,70 @@ class Watching:
             self.statuses = {status.name: status for status in self._parts.fanout.statuses()}
         await self.lags.look(for_somebody=for_somebody, patience_s=patience_s)
 
-    def standings(self) -> dict[str, Standing]:
-        """Return how all subscribers are, in all processes as far as these can be heard."""
-        parts = self._parts
-        names = [one.name for one in parts.subscribers]
-        others = [one.counts for one in self.others.values() if one is not None]
-        kept = {name: parts.board.everywhere(name) for name in names} if parts.board is not None else {}
-        known = {name: one for name, one in kept.items() if one is not None}
-        return standings(names, self.statuses, others, known)
+    def states(self) -> Mapping[str, SubscriberState]:
+        """Return the state of every subscriber now, in all processes as far as they answer, and set the metric to it.
+
+        Only here: state and metric cannot differ.
+        """
+        now = time.time()
+        statuses = self._all_statuses()
+        found: dict[str, SubscriberState] = {}
+        for one in self._parts.subscribers:
+            if one.kind == "stream":
+                found[one.name] = SubscriberState(None, "Its clients fetch its events.")
+            else:
+                facts = self._facts(one.name, statuses.get(one.name, ()))
+                found[one.name] = subscriber_state(facts, now, self._states.get(one.name))
+        self._set_metric(found)
+        self._states = found
+        return found
+
+    def _facts(self, name: str, statuses: Sequence[SubscriberStatus]) -> Facts:
+        store = self._parts.state_store
+        return Facts(
+            statuses,
+            silent=[other for other, one in self.others.items() if one is None and other.startswith("deliver")],
+            kept=store.everywhere(name) if store is not None else None,
+            lag=self.lags.of(name),
+            open_dead_letters=self.dead_letters(name),
+            success_share=self.success_share(name),
+        )
+
+    def _all_statuses(self) -> Mapping[str, Sequence[SubscriberStatus]]:
+        found: dict[str, list[SubscriberStatus]] = {name: [one] for name, one in self.statuses.items()}
+        for report in self.others.values():
+            for given in report.subscribers if report is not None else ():
+                found.setdefault(given["name"], []).append(SubscriberStatus(**given))
+        return found
+
+    def _set_metric(self, found: Mapping[str, SubscriberState]) -> None:
+        gauge = METRICS.gauge("gateway_subscriber_state")
+        for name in self._states.keys() - found.keys():
+            for state in STATES:
+                gauge.remove(name, state)
+        for name, one in found.items():
+            before = self._states.get(name)
+            if one.state != (None if before is None else before.state):
+                for state in STATES:
+                    gauge.labels(name, state).set(state == one.state)
+
+    def is_leader(self) -> bool:
+        """Return whether this machine's fan-out reads the first partition of the first subscriber."""
+        first = next((one.name for one in self._parts.subscribers if one.kind != "stream"), "")
+        return any(one.has_first_partition for one in self._all_statuses().get(first, ()))
+
+    def success_share(self, name: str) -> float | None:
+        """Return the share of a subscriber's attempts of the last minute that succeeded; None if there was none."""
+        delivered = self.rates.rate("gateway_deliveries", name, "delivered", steps=30)
+        failed = sum(self.rates.rate("gateway_deliveries", name, outcome, steps=30) for outcome in FAILED)
+        return delivered / (delivered + failed) if delivered + failed else None
+
+    def dead_letters(self, name: str) -> int:
+        """Return the number of kept dead letters where the journal has them, otherwise of those of this machine."""
+        if self._parts.is_embedded and self._parts.journal is not None:
+            topic = dlq_topic(name)
+            return self._parts.journal.head(topic) - self._parts.journal.floor(topic)
+        return int(self.rates.total("gateway_deliveries", name, "dead_lettered"))
 
     async def _ask_for_lags(self) -> Mapping[str, int | None]:
         """With Kafka of all partitions, whichever process on whichever machine reads them."""
@@ -162,7 +223,7 @@ class Watching:
                     self.delivered[attempt.subscriber] = newest
                 elif known is None or known.at <= attempt.at:
                     self.errors[attempt.subscriber] = LastError(
-                        attempt.at, attempt.result, attempt.outcome, attempt.event_id
+                        attempt.at, attempt.result, attempt.sentence, attempt.outcome, attempt.event_id
                     )
 
     async def _look_back(self) -> None:

@@ -73,7 +73,7 @@ class Point:
     values: dict[str, float] = field(default_factory=dict)
 
 
-class Readings:
+class Rates:
     """Keeps steps and points. Fed by :meth:`take`, by whoever owns the timer."""
 
     def __init__(self, metrics: Metrics = METRICS) -> None:

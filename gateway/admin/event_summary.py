@@ -29,7 +29,7 @@ _TELLING: Final = (
 _MAX_TEXT: Final = 120
 
 
-def brief(record: Record, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def event_summary(record: Record, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Attributes and the most telling fields; ``event`` is the record's value where it is parsed already."""
     event = parsed(record.value) if event is None else event
     data = event.get("data")

@@ -37,7 +37,7 @@ import structlog
 from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError, is_logged
 from gateway.fanout import beginnings
-from gateway.fanout.flow_control import Lasting
+from gateway.fanout.flow_control import PersistentState
 from gateway.fanout.scan import has_more
 from gateway.log import Begins, Entry, EventLog, LogReader, Record
 from gateway.telemetry import redaction
@@ -67,7 +67,7 @@ _LOOK_S: Final = 0.1
 _log = structlog.get_logger("gateway.fanout")
 
 
-class StateBoard:
+class SubscriberStateStore:
     """Reads, follows and writes the lasting states of all subscribers.
 
     Args:
@@ -109,13 +109,13 @@ class StateBoard:
         self._is_loaded = False
         self._tasks: list[asyncio.Task[None]] = []
 
-    def get(self, subscriber: str) -> Lasting:
+    def get(self, subscriber: str) -> PersistentState:
         """The last state known."""
         control = self._kept.get(f"{subscriber}/control", _NORMAL["control"])
         breaker = self._kept.get(f"{subscriber}/breaker", _NORMAL["breaker"])
-        return Lasting(control["paused"], control["stopped"], breaker["opened_at"], breaker["open_s"])
+        return PersistentState(control["paused"], control["stopped"], breaker["opened_at"], breaker["open_s"])
 
-    def everywhere(self, subscriber: str) -> Lasting | None:
+    def everywhere(self, subscriber: str) -> PersistentState | None:
         """Return the last state known of all processes; None while it cannot be known.
 
         A breaker counts as open while somebody repeats that it is.
@@ -125,9 +125,9 @@ class StateBoard:
             return None
         kept, key = self.get(subscriber), f"{subscriber}/breaker"
         is_held = now - self._written_at.get(key, now) <= _BELIEVED_S
-        return kept if is_held else Lasting(kept.paused, kept.stopped)
+        return kept if is_held else PersistentState(kept.paused, kept.stopped)
 
-    def put(self, subscriber: str, state: Lasting) -> None:
+    def put(self, subscriber: str, state: PersistentState) -> None:
         """Keep a state; durable a moment later. Never blocks."""
         parts: dict[str, dict[str, Any]] = {
             "control": {"paused": state.paused, "stopped": state.stopped},

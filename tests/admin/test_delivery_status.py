@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+
+from gateway.admin.delivery_status import delivery_status
+from gateway.admin.subscriber_states import SubscriberState
+from gateway.fanout.attempts import Attempt
+
+
+def attempt(outcome: str, result: str = "500", number: int = 1) -> Attempt:
+    return Attempt("billing", "0" * 32, float(number), outcome, result, number, 10)
+
+
+def status(state: str) -> SubscriberState:
+    return SubscriberState(state, f"It is {state}.")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "state", "left_out_by", "is_passed", "outcome", "word"),
+    [
+        ([attempt("delivered", "200")], "healthy", None, True, "delivered", "first"),
+        ([attempt("retried"), attempt("delivered", "200", 2)], "healthy", None, True, "delivered", "2 attempts"),
+        ([attempt("retried")], "down", None, False, "retrying", "down"),
+        ([attempt("parked")], "healthy", None, True, "parked", "500"),
+        ([attempt("dead_lettered", number=12)], "healthy", None, True, "dead_lettered", "12"),
+        ([attempt("dead_lettered"), attempt("lost", "poison")], "healthy", None, True, "lost", "replay"),
+        ([attempt("stopped", "410")], "stopped", None, False, "stopped", "410"),
+        ([attempt("delivered", "200"), attempt("retried")], "healthy", None, True, "delivered", "2"),
+        ([], "healthy", "filter.exact.type", True, "skipped", "its filter.exact.type leaves"),
+        ([], "healthy", None, True, "unknown", "position"),
+        ([], "paused", None, False, "waiting", "paused"),
+        ([], "down", None, False, "waiting", "down"),
+        ([], "healthy", None, None, "waiting", "Not attempted"),
+    ],
+)
+def test_what_is_said_of_an_event(
+    attempts: list[Attempt], state: str, left_out_by: str | None, is_passed: bool | None, outcome: str, word: str
+) -> None:
+    """The outcome, and a sentence with what an operator looks for."""
+    found = delivery_status(attempts, status(state), left_out_by=left_out_by, is_passed=is_passed)
+    assert (found.outcome, word in found.why) == (outcome, True)
+
+
+def test_a_subscriber_of_another_process() -> None:
+    assert delivery_status([], None, left_out_by=None, is_passed=None).outcome == "unknown"
