@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import leash
 from tests.effort import EXAMPLES, IS_NIGHTLY
+from tests.gateway import forked
 from tests.order import Together, longest_first
 
 # How long one example takes says how busy the machine is; what may cost too much has a test that says so.
@@ -27,6 +29,7 @@ _NIGHTLY_S = 7200
 def pytest_configure() -> None:
     """No broker, gateway or browser outlives the run, or the worker, that started it."""
     leash.hold()
+    forked.is_wanted = sys.platform == "linux" and not IS_NIGHTLY
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -20,6 +20,7 @@ from tests.benchmarks import report
 from tests.gateway.process import GatewayProcess
 from tests.hostile.corpus import sized
 from tests.hostile.shapes import form_shapes, json_shapes
+from tests.waiting import pause
 
 MIB: Final = 1024 * 1024
 TOGETHER: Final = 64
@@ -37,7 +38,7 @@ async def measured(size: int, rounds: int, together: int) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         async with gateway(Path(folder)) as running:
-            quiet = await longest_wait(running, lambda: asyncio.sleep(1.0))
+            quiet = await longest_wait(running, lambda: pause(1.0, "so long it is measured"))
             figures["nothing else"] = {"wait_ms": quiet, "memory_mib": memory(running)}
             for name, (path, body) in cases.items():
                 waits = [await longest_wait(running, lambda: post(running, path, body)) for _ in range(rounds)]  # noqa: B023
@@ -89,7 +90,7 @@ async def longest_wait(running: GatewayProcess, attack: Callable[[], Awaitable[A
         answer = await reader.readuntil(b"success")
         assert answer.startswith(b"HTTP/1.1 200 ")
         longest = max(longest, time.perf_counter() - started)
-        await asyncio.sleep(0.002)
+        await pause(0.002, "the rate of a quiet sender")
     writer.close()
     await task
     return round(longest * 1000, 1)

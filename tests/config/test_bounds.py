@@ -17,6 +17,7 @@ from gateway.config.settings import Settings
 from gateway.config.watch import watch
 from gateway.errors import ConfigError
 from tests.pace import slowness
+from tests.waiting import pause
 
 _SIZE = document.MOST_BYTES - 100
 #: Seconds of CPU; real ones need less than a second. Without the bounds some of them need years.
@@ -115,7 +116,7 @@ async def test_a_reload_never_holds_up_the_event_loop(tmp_path: Path) -> None:
         nonlocal longest
         while True:
             before = time.perf_counter()
-            await asyncio.sleep(0.001)  # a turn that a reload may delay: it is measured
+            await pause(0.001, "a turn that a reload may delay: it is measured")
             longest = max(longest, time.perf_counter() - before)
 
     async with aclosing(watch(path, {}, Settings(), asked=asked, poll_s=0.01, settle_s=0.01)) as changes:  # type: ignore[type-var]
@@ -124,7 +125,7 @@ async def test_a_reload_never_holds_up_the_event_loop(tmp_path: Path) -> None:
                 path.write_text(text)
                 measuring = asyncio.create_task(measure())
                 changing = asyncio.ensure_future(anext(changes))
-                await asyncio.sleep(1.0)  # long enough for it to be read, whatever else the machine does meanwhile
+                await pause(1.0, "long enough for it to be read, whatever else the machine does meanwhile")
                 measuring.cancel()
                 path.write_text(f"subscribers: [{{name: s, topics: sms.dr, url: 'https://{number}.example.com'}}]")
                 assert 1 == len((await changing).subscribers)

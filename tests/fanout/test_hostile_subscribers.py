@@ -25,7 +25,7 @@ from tests.fanout.test_fanout import running
 from tests.fanout.test_fanout import subscriber as subscriber_settings
 from tests.fanout.test_http_answer import FLAWS
 from tests.pace import slowness
-from tests.waiting import turn
+from tests.waiting import pause, turn
 
 RECORD = Record("p", 0, 0.0, *entry(1))
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -125,7 +125,7 @@ async def test_a_reset_behind_the_head_does_not_matter() -> None:
         await read_request(reader)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n")
         await writer.drain()
-        await asyncio.sleep(0.05)  # a reset overtakes what was not read yet
+        await pause(0.05, "a reset overtakes what was not read yet")
         writer.transport.abort()
 
     async with subscriber(handler) as url:
@@ -216,7 +216,7 @@ async def most_held(for_s: float) -> float:
     worst, end = 0.0, time.monotonic() + for_s
     while time.monotonic() < end:
         before = time.thread_time()
-        await asyncio.sleep(0.002)  # a turn that others may delay: it is measured
+        await pause(0.002, "a turn that others may delay: it is measured")
         worst = max(worst, time.thread_time() - before)
     return worst
 
