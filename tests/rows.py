@@ -8,7 +8,7 @@ or takes long, ``pytest.mark.parametrize`` is right.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -17,6 +17,14 @@ import pytest
 Test = Callable[..., Any]
 #: Of the rows that failed so many are shown with their traceback, the others by name only.
 _SHOWN: Final = 3
+#: Of the name of a row that has none.
+_MOST_CHARACTERS: Final = 200
+
+
+def _short(row: Any) -> str:
+    """Return a row as code, cut where it is long."""
+    text = repr(row)
+    return text if len(text) < _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"
 
 
 class _Failures:
@@ -46,7 +54,7 @@ class _Failures:
 
 
 def rows(
-    names: str | tuple[str, ...], table: Iterable[Any], ids: Sequence[str] | Callable[[Any], str] = repr
+    names: str | tuple[str, ...], table: Iterable[Any], ids: Iterable[str] | Callable[[Any], str] = _short
 ) -> Callable[[Test], Test]:
     """Return a decorator that calls a test with each row, as one test; otherwise like ``pytest.mark.parametrize``.
 
@@ -56,7 +64,7 @@ def rows(
         ids: what a failure calls each row, or what makes that of a row.
     """
     values = list(table)
-    labels = [ids(value) for value in values] if callable(ids) else ids
+    labels = [ids(value) for value in values] if callable(ids) else list(ids)
     assert values, "a table without rows proves nothing"
     arguments = [
         (label, {names: value} if isinstance(names, str) else dict(zip(names, value, strict=True)))
@@ -85,6 +93,7 @@ def rows(
         others = [one for name, one in signature.parameters.items() if name not in arguments[0][1]]
         found.__signature__ = signature.replace(parameters=others)
         found.pytestmark = getattr(test, "pytestmark", [])
+        found.__wrapped__ = test  # where pytest says that it stands
         return found  # type: ignore[no-any-return]
 
     return decorate

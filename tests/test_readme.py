@@ -22,6 +22,7 @@ from gateway.log.kafka import KafkaLog, KafkaOptions
 from tests.broker.fixtures import kafka
 from tests.pace import slowness
 from tests.readme import TABLES, filled
+from tests.rows import rows
 from tests.tour import README, ROOT, touring
 
 __all__ = ["kafka"]
@@ -36,7 +37,7 @@ def between(marker: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("line", COMMANDS)
+@rows("line", COMMANDS)
 def test_command_exists_with_its_options(line: str) -> None:
     """Each command line parses: command, options and values are known to the command line interface."""
     words = shlex.split(line)[1:]
@@ -125,7 +126,7 @@ def test_configuration_in_the_tour_is_valid() -> None:
     assert loads((ROOT / "config.yaml").read_text() + snippet, {}).subscribers[0].name == "tour"
 
 
-@pytest.mark.parametrize("name", TABLES)
+@rows("name", TABLES)
 def test_generated_tables_are_what_the_code_says(name: str) -> None:
     """``python -m tests.readme`` writes them anew."""
     text = (ROOT / name).read_text()

@@ -17,9 +17,8 @@ from typing import Final
 
 from gateway.clock import Clock
 from gateway.fanout.dispatch import Dispatcher
-from gateway.fanout.job import Job, Position
+from gateway.fanout.job import Job, JobState, Position
 from gateway.fanout.partition_queue import PartitionQueue, Window
-from gateway.fanout.schedule import JobState
 from gateway.log import TOMBSTONE, Batch, Begins, CursorStore, Record, Start
 
 #: Attempts under way when a partition is taken away may take so long. Longer holds up everybody's events of all

@@ -28,6 +28,7 @@ from gateway.ingest.coding import BodyTooLarge, most_unfolded, unfolded
 from gateway.ingest.connection import Connection
 from gateway.ingest.endpoints import Endpoint, Endpoints
 from gateway.ingest.fast_connections import FastConnections
+from gateway.ingest.fast_path import FastConnection
 from gateway.ingest.intake import Intake, Pending, prepare
 from gateway.ingest.large_bodies import MOST_BYTES, PATIENCE_S, SMALL_BYTES, LargeBodies, Share
 from gateway.ingest.peer import caller
@@ -108,7 +109,7 @@ class IngestServer:
                 limit=limit,
             )
         loop = asyncio.get_running_loop()
-        factory = self._fast or self._server
+        factory = self._server if self._fast is None else partial(FastConnection, self._fast)
         if listening is not None:
             self._listener = await loop.create_server(factory, sock=listening, backlog=BACKLOG)
             return

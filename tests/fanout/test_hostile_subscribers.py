@@ -25,6 +25,7 @@ from tests.fanout.test_fanout import running
 from tests.fanout.test_fanout import subscriber as subscriber_settings
 from tests.fanout.test_http_answer import FLAWS
 from tests.pace import slowness
+from tests.rows import rows
 from tests.waiting import pause, turn
 
 RECORD = Record("p", 0, 0.0, *entry(1))
@@ -78,8 +79,8 @@ def saying(*parts: bytes, then_close: bool = False) -> Handler:
     return handler
 
 
-@pytest.mark.parametrize("flaw", FLAWS.values(), ids=FLAWS)
-@pytest.mark.parametrize("status", [200, 204, 410, 429, 500])
+@rows("flaw", FLAWS.values(), ids=FLAWS)
+@rows("status", [200, 204, 410, 429, 500])
 async def test_the_status_line_decides(status: int, flaw: bytes) -> None:
     """Over a real connection; a success is known at once where its end is not worth waiting for."""
     async with subscriber(saying(b"HTTP/1.1 %d Said\r\n" % status + flaw)) as url:

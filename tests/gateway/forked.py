@@ -34,7 +34,7 @@ _LINE_BYTES: Final = 2**20
 #: What is read when an interpreter starts: with another value, only a fresh one will do.
 _AT_START: Final = ("LD_PRELOAD", "PYTHONPATH")
 
-#: Set by a short run of the tests. A nightly one, the loss proof and the benchmarks by their commands start each afresh.
+#: Set by a short run of the tests. Nightly ones, and the commands of loss proof and benchmarks, start each afresh.
 is_wanted = False
 
 

@@ -13,6 +13,7 @@ from gateway.connections import ConnectionLimit
 from gateway.errors import JournalUnavailable
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.fast_connections import FastConnections
+from gateway.ingest.fast_path import FastConnection
 from gateway.ingest.gathering import Log
 from gateway.ingest.intake import Intake
 from gateway.ingest.server import IngestServer
@@ -71,7 +72,7 @@ class Gateway:
 
     def connect(self) -> Wire:
         wire = Wire()
-        wire.set_protocol(self.connections())
+        wire.set_protocol(FastConnection(self.connections))
         wire.get_protocol().connection_made(wire)
         return wire
 
