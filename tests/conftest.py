@@ -26,8 +26,25 @@ settings.load_profile("nightly" if IS_NIGHTLY else "short")
 _NIGHTLY_S = 7200
 
 
-def pytest_configure() -> None:
+class BrokenModules:
+    """A module that cannot be imported ends a run of several workers at once; else it is named when all others have run.
+
+    Without workers, pytest itself does not begin.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._plugins = config.pluginmanager
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A worker could not collect something."""
+        session = self._plugins.get_plugin("dsession")
+        if session is not None and report.failed:
+            session.shouldstop = f"{report.nodeid} cannot be collected"
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """No broker, gateway or browser outlives the run, or the worker, that started it."""
+    config.pluginmanager.register(BrokenModules(config))
     leash.hold()
     forked.is_wanted = sys.platform == "linux" and not IS_NIGHTLY
 

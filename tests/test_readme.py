@@ -20,6 +20,7 @@ from gateway.config.loading import loads
 from gateway.log import Entry
 from gateway.log.kafka import KafkaLog, KafkaOptions
 from tests.broker.fixtures import kafka
+from tests.effort import IS_NIGHTLY
 from tests.pace import slowness
 from tests.readme import TABLES, filled
 from tests.rows import rows
@@ -96,7 +97,7 @@ def test_it_is_short() -> None:
 @pytest.mark.slow
 @pytest.mark.quiet
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("count", [20, 150])
+@pytest.mark.parametrize("count", [20, 150] if IS_NIGHTLY else [150])
 async def test_tour_keeps_its_promise(folder: Path, count: int) -> None:
     """What is sent while ``listen`` is stopped arrives within ten seconds of its return, in the order of each key.
 
