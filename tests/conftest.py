@@ -27,7 +27,7 @@ _NIGHTLY_S = 7200
 
 
 class BrokenModules:
-    """A module that cannot be imported ends a run of several workers at once; else it is named when all others have run.
+    """A module that cannot be imported ends a run of several workers at once, and not when all others have run.
 
     Without workers, pytest itself does not begin.
     """
