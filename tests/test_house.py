@@ -5,14 +5,13 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, Set
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 from typing import Final
 
 import gateway
+from tests.syntax import module_name, trees
 
-ROOT: Final = Path(gateway.__file__).parent
 _MOST_LINES: Final = 60
 #: Names of public classes that several files have. The list may only become shorter: a new class has a name of its own.
 SHARED_NAMES: Final = frozenset(
@@ -47,25 +46,20 @@ SHARED_NAMES: Final = frozenset(
 )
 
 
-def _modules() -> Iterator[tuple[str, ast.Module]]:
-    """Yield each module of the gateway with its syntax tree."""
-    for path in sorted(ROOT.rglob("*.py")):
-        parts = path.relative_to(ROOT.parent).with_suffix("").parts
-        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), ast.parse(path.read_text())
+def _modules() -> Mapping[str, ast.Module]:
+    """Return each module of the gateway with its syntax tree."""
+    return {module_name(path): tree for path, tree in trees("gateway").items()}
 
 
-MODULES: Final = dict(_modules())
-
-
-def _imported(tree: ast.Module) -> Iterator[str]:
+def _imported(tree: ast.Module, modules: Collection[str]) -> Iterator[str]:
     """Yield the modules of the gateway that a file imports, for the type checker only and inside of functions too."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module in MODULES:
+        if isinstance(node, ast.ImportFrom) and node.module in modules:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                yield inner if inner in MODULES else node.module
+                yield inner if inner in modules else node.module
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name in MODULES)
+            yield from (alias.name for alias in node.names if alias.name in modules)
 
 
 def circle(imports: Mapping[str, Set[str]]) -> list[str]:
@@ -79,7 +73,8 @@ def circle(imports: Mapping[str, Set[str]]) -> list[str]:
 
 def test_no_circle_of_imports() -> None:
     """File by file: what two files need of each other is in a third, or handed over."""
-    assert [] == circle({name: {*_imported(tree)} - {name} for name, tree in MODULES.items()})
+    modules = _modules()
+    assert [] == circle({name: {*_imported(tree, modules)} - {name} for name, tree in modules.items()})
 
 
 def test_a_circle_is_found() -> None:
@@ -90,7 +85,7 @@ def test_a_circle_is_found() -> None:
 def test_no_public_class_name_means_two_things() -> None:
     """What a reader finds under a name is what was meant."""
     places: defaultdict[str, list[str]] = defaultdict(list)
-    for module, tree in MODULES.items():
+    for module, tree in _modules().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places[node.name].append(module)
@@ -101,11 +96,11 @@ def test_no_public_class_name_means_two_things() -> None:
 
 def test_functions_are_short() -> None:
     """At most 60 lines beside the docstring."""
-    files = [path for folder in ("gateway", "tests", "deploy") for path in (ROOT.parent / folder).rglob("*.py")]
     long = [
-        f"{path.relative_to(ROOT.parent)}:{node.lineno} {node.name}: {length}"
-        for path in files
-        for node in ast.walk(ast.parse(path.read_text()))
+        f"{path}:{node.lineno} {node.name}: {length}"
+        for folder in ("gateway", "tests", "deploy")
+        for path, tree in trees(folder).items()
+        for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (length := _length(node)) > _MOST_LINES
     ]
     assert [] == long
@@ -126,4 +121,4 @@ def test_the_glossary_is_of_this_code() -> None:
         assert re.fullmatch(r"[a-z][a-z -]+", noun), noun
         found = re.fullmatch(r"[A-Z].+\. ``(gateway\.[\w.]+)``", sentence)
         assert found, noun
-        assert found[1] in MODULES, noun
+        assert found[1] in _modules(), noun

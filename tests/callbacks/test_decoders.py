@@ -95,7 +95,7 @@ def test_any_bytes(callback: Callback, body: bytes, query: bytes) -> None:
 
 @EVERY
 @given(data=st.data())
-@settings(max_examples=examples(15), deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 def test_any_json(callback: Callback, data: st.DataObject) -> None:
     """Any JSON object made of the vendor's own names becomes events or a typed refusal and nothing else."""
     body = data.draw(st.dictionaries(st.sampled_from([*names(callback), "odd"]), jsonish(callback), max_size=12))
