@@ -43,7 +43,7 @@ from gateway.fanout.fanout import FanOut, own_topics
 from gateway.fanout.reader import group_name
 from gateway.fanout.subscriber_state import SubscriberStateStore
 from gateway.ingest.endpoints import endpoints
-from gateway.ingest.gathering import Log
+from gateway.ingest.gathering import IngestLog
 from gateway.ingest.intake import Intake
 from gateway.ingest.server import IngestServer
 from gateway.link import LogClient, LogServer, remove_other_sockets
@@ -326,7 +326,7 @@ class App:
             with suppress(NotNow):
                 await self._parts.journal.flush()
 
-    async def _start_ingest(self, log: Log) -> dict[str, object]:
+    async def _start_ingest(self, log: IngestLog) -> dict[str, object]:
         settings = self.settings.ingest
         paths = endpoints(settings, self.settings.topics.schema_base_url)
         intake = Intake(log, clock=_utc_now, max_waiting=settings.max_waiting, spans=self._spans)

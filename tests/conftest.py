@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import leash
 from tests.effort import EXAMPLES, IS_NIGHTLY
+from tests.gateway import forked
 from tests.order import Together, longest_first
 
 # How long one example takes says how busy the machine is; what may cost too much has a test that says so.
@@ -24,9 +26,27 @@ settings.load_profile("nightly" if IS_NIGHTLY else "short")
 _NIGHTLY_S = 7200
 
 
-def pytest_configure() -> None:
+class BrokenModules:
+    """A module that cannot be imported ends a run of several workers at once, and not when all others have run.
+
+    Without workers, pytest itself does not begin.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._plugins = config.pluginmanager
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A worker could not collect something."""
+        session = self._plugins.get_plugin("dsession")
+        if session is not None and report.failed:
+            session.shouldstop = f"{report.nodeid} cannot be collected"
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """No broker, gateway or browser outlives the run, or the worker, that started it."""
+    config.pluginmanager.register(BrokenModules(config))
     leash.hold()
+    forked.is_wanted = sys.platform == "linux" and not IS_NIGHTLY
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from deploy.locks import LOCKS, compile_lock
+from tests.rows import rows
 
 ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "requirements.lock"
@@ -116,7 +117,7 @@ def test_a_vulnerability_is_found_whatever_could_not_be_looked_up() -> None:
     assert found == {"aiohttp 3.14.5": [], "orjson 3.9.14": ["PYSEC-2024-40, repaired in 3.9.15"]}
 
 
-@pytest.mark.parametrize("output", ["", "ERROR: connection refused", answer(SKIPPED), answer(SOUND, SKIPPED)])
+@rows("output", ["", "ERROR: connection refused", answer(SKIPPED), answer(SOUND, SKIPPED)])
 def test_what_was_not_looked_up_is_not_called_sound(output: str) -> None:
     with pytest.raises(LookupError):
         audited(output)

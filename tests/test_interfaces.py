@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
 from aiohttp import web
 from click.testing import CliRunner
 from prometheus_client import CollectorRegistry
@@ -25,12 +24,13 @@ from gateway.config.settings import FAMILIES, Settings
 from gateway.fanout import attempts, fanout, retry_feed, retry_records, subscriber_state
 from gateway.fanout.reader import group_name
 from gateway.schema.events import event_schemas, topics
+from tests.rows import rows
 from tests.tour import README, ROOT
 
 DOCS = ROOT / "deploy/docs"
 PAGES = {"README.md": README, **{path.name: path.read_text() for path in sorted(DOCS.glob("*.md"))}}
 INTERFACE = PAGES["interface.md"]
-each = pytest.mark.parametrize("page", PAGES)
+each = rows("page", PAGES)
 
 
 def between(marker: str) -> str:

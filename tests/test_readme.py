@@ -20,8 +20,10 @@ from gateway.config.loading import loads
 from gateway.log import Entry
 from gateway.log.kafka import KafkaLog, KafkaOptions
 from tests.broker.fixtures import kafka
+from tests.effort import IS_NIGHTLY
 from tests.pace import slowness
 from tests.readme import TABLES, filled
+from tests.rows import rows
 from tests.tour import README, ROOT, touring
 
 __all__ = ["kafka"]
@@ -36,7 +38,7 @@ def between(marker: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("line", COMMANDS)
+@rows("line", COMMANDS)
 def test_command_exists_with_its_options(line: str) -> None:
     """Each command line parses: command, options and values are known to the command line interface."""
     words = shlex.split(line)[1:]
@@ -95,7 +97,7 @@ def test_it_is_short() -> None:
 @pytest.mark.slow
 @pytest.mark.quiet
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("count", [20, 150])
+@pytest.mark.parametrize("count", [20, 150] if IS_NIGHTLY else [150])
 async def test_tour_keeps_its_promise(folder: Path, count: int) -> None:
     """What is sent while ``listen`` is stopped arrives within ten seconds of its return, in the order of each key.
 
@@ -125,7 +127,7 @@ def test_configuration_in_the_tour_is_valid() -> None:
     assert loads((ROOT / "config.yaml").read_text() + snippet, {}).subscribers[0].name == "tour"
 
 
-@pytest.mark.parametrize("name", TABLES)
+@rows("name", TABLES)
 def test_generated_tables_are_what_the_code_says(name: str) -> None:
     """``python -m tests.readme`` writes them anew."""
     text = (ROOT / name).read_text()

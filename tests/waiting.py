@@ -1,7 +1,8 @@
 """The one way to wait for what gives no signal: the state of another process, a file, an answer that has to change.
 
-Where the code or a test's own part has an event or a condition, that is awaited instead. A pause that is what a test is
-about (a slow client, a subscriber that hangs) is a plain ``asyncio.sleep`` there.
+Where the code or a test's own part has an event or a condition, that is awaited instead. Where a test is about the time
+that passes (a slow client, a subscriber that hangs, the rate of a load), :func:`pause` says so. Nothing else sleeps
+(``tests/test_suite_rules.py``).
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ async def until(look: Callable[[], Found | Awaitable[Found]], *, within_s: float
     """
     try:
         async with asyncio.timeout(within_s):
-            for pause in _pauses(look_s):
+            for look_after_s in _pauses(look_s):
                 found = look()
                 value = await found if inspect.isawaitable(found) else found
                 if value:
                     return value
-                await asyncio.sleep(pause)
+                await asyncio.sleep(look_after_s)
     except TimeoutError as exc:
         raise TimeoutError(f"not within {within_s:g} s: {look}") from exc
     raise AssertionError  # the pauses have no end
@@ -57,12 +58,12 @@ def until_so(look: Callable[[], Found], *, within_s: float = 60.0, look_s: float
         TimeoutError: it was not true in time.
     """
     end = time.monotonic() + within_s
-    for pause in _pauses(look_s):
+    for look_after_s in _pauses(look_s):
         if found := look():
             return found
         if time.monotonic() > end:
             break
-        time.sleep(pause)
+        time.sleep(look_after_s)
     raise TimeoutError(f"not within {within_s:g} s: {look}")
 
 
@@ -70,3 +71,20 @@ async def turn(count: int = 1) -> None:
     """Let the loop do what is ready, so many turns of it."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+async def pause(seconds: float, why: str) -> None:
+    """Let time pass where that is the scenario itself, and nothing is waited for.
+
+    Args:
+        seconds: how long.
+        why: what takes so long, for whoever reads the test.
+    """
+    assert why
+    await asyncio.sleep(seconds)
+
+
+def hold_up(seconds: float, why: str) -> None:
+    """As :func:`pause`, with the whole thread."""
+    assert why
+    time.sleep(seconds)

@@ -23,7 +23,7 @@ _ZERO_STAYS: Final = frozenset({"39", "378"})
 _LONGEST: Final = 40
 
 
-class Number(NamedTuple):
+class PhoneNumber(NamedTuple):
     """A normalised phone number.
 
     Args:
@@ -36,7 +36,7 @@ class Number(NamedTuple):
 
 
 #: :func:`certain` or :func:`uncertain`.
-Read = Callable[[str, str], Number]
+Read = Callable[[str, str], PhoneNumber]
 _Lengths = frozenset[int]
 
 
@@ -72,7 +72,7 @@ def is_country_code(code: str) -> bool:
     return code.isdecimal() and _BY_DIGIT.get((code + "00")[:3], ("",))[0] == code
 
 
-def certain(text: str, country: str = "") -> Number:
+def certain(text: str, country: str = "") -> PhoneNumber:
     """Return a number that has its country code by the vendor's page or by a mark.
 
     Args:
@@ -80,16 +80,16 @@ def certain(text: str, country: str = "") -> Number:
         country: country code of the path's ``default_country``, for a number without a code.
     """
     if text.isdigit() and has_country(text):
-        return Number("+" + text, False)
+        return PhoneNumber("+" + text, False)
     return _read(text, country, is_stated=True)
 
 
-def uncertain(text: str, country: str = "") -> Number:
+def uncertain(text: str, country: str = "") -> PhoneNumber:
     """Return a number for which no page states a country code; arguments as of :func:`certain`."""
     return _read(text, country, is_stated=False)
 
 
-def with_country(text: str, code: str, *, is_stated: bool = False) -> Number:
+def with_country(text: str, code: str, *, is_stated: bool = False) -> PhoneNumber:
     """Return a number whose country code is in a separate field; the number may or may not include it.
 
     Args:
@@ -98,15 +98,15 @@ def with_country(text: str, code: str, *, is_stated: bool = False) -> Number:
         is_stated: whether the page states that the number includes its code; decides if both readings are valid.
     """
     if text.startswith(code) and text.isdigit() and _fits(text) and (is_stated or not _fits(code + text)):
-        return Number("+" + text, False)
+        return PhoneNumber("+" + text, False)
     code = code.strip().lstrip("+").lstrip("0")
     return _read(text, code if is_country_code(code) else "", is_stated=is_stated)
 
 
-def _read(text: str, country: str, *, is_stated: bool) -> Number:
+def _read(text: str, country: str, *, is_stated: bool) -> PhoneNumber:
     bare = text.strip()
     if len(bare) > _LONGEST:
-        return Number(bare, False)
+        return PhoneNumber(bare, False)
     digits = bare if bare.isdigit() else bare.replace(_TRUNK_ZERO, "", 1).translate(_FILLING)
     is_marked = text[:1] == " "  # a bare + of a form
     if digits.startswith("+"):
@@ -114,11 +114,11 @@ def _read(text: str, country: str, *, is_stated: bool) -> Number:
     elif digits.startswith("00") and has_country(digits[2:]):
         digits, is_marked = digits[2:], True
     if not (digits.isdigit() and digits.isascii()):
-        return Number(bare, False)
+        return PhoneNumber(bare, False)
     whole = "" if is_marked or not country else _in_country(digits, country, is_stated=is_stated)
     if not whole and (is_marked or is_stated) and has_country(digits):
         whole = digits
-    return Number("+" + whole, False) if whole else Number(digits, True)
+    return PhoneNumber("+" + whole, False) if whole else PhoneNumber(digits, True)
 
 
 def _in_country(digits: str, country: str, *, is_stated: bool) -> str:

@@ -17,9 +17,8 @@ from typing import Final
 
 from gateway.clock import Clock
 from gateway.fanout.dispatch import Dispatcher
-from gateway.fanout.job import Job, Position
+from gateway.fanout.job import Job, JobState, Position
 from gateway.fanout.partition_queue import PartitionQueue, Window
-from gateway.fanout.schedule import JobState
 from gateway.log import TOMBSTONE, Batch, Begins, CursorStore, Record, Start
 from gateway.log.journal import EVENTS
 

@@ -37,10 +37,9 @@ from gateway.fanout.attempt import NOT_AN_EVENT, AttemptResult, Sink
 from gateway.fanout.concurrency import AdaptiveLimit
 from gateway.fanout.dispatch import Dispatcher
 from gateway.fanout.flow_control import FlowControl
-from gateway.fanout.job import Job, ParkedJob
+from gateway.fanout.job import Job, JobState, ParkedJob
 from gateway.fanout.plan import Plan
 from gateway.fanout.retry import Delivered, GiveUp, Retry, Stop, decide
-from gateway.fanout.schedule import JobState
 from gateway.fanout.telling import Telling
 from gateway.log import Entry, EventLog
 from gateway.telemetry import redaction

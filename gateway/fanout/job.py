@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Final, Protocol
 
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.retry_records import AttemptHistory
-from gateway.fanout.schedule import JobState
 from gateway.fanout.watermark import Watermark
 from gateway.log import Entry, Record
 
 _FRESH: Final = AttemptHistory()
+
+
+class JobState(IntEnum):
+    """The state of a job in :mod:`gateway.fanout.schedule`, which has a picture of them."""
+
+    LATER = 0
+    BEHIND = 1
+    READY = 2
+    FLIGHT = 3
+    WAITING = 4
+    GONE = 5
 
 
 class Source(Protocol):

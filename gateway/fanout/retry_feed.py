@@ -22,12 +22,11 @@ import structlog
 from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError
 from gateway.fanout import retry_records
-from gateway.fanout.job import Job, ParkedJob, Position, Recipient, Standing
+from gateway.fanout.job import Job, JobState, ParkedJob, Position, Recipient, Standing
 from gateway.fanout.partition_queue import PartitionQueue, Window
 from gateway.fanout.retry_ahead import Ahead
 from gateway.fanout.retry_moves import Move, Progress, Share, blocking, choose
 from gateway.fanout.retry_store import Appender
-from gateway.fanout.schedule import JobState
 from gateway.log import TOMBSTONE, Batch, EventLog, Record, Start
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import Metrics

@@ -30,23 +30,9 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from enum import IntEnum
 from itertools import count
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from gateway.fanout.job import Job
-
-
-class JobState(IntEnum):
-    """The state of a job; see the picture above."""
-
-    LATER = 0
-    BEHIND = 1
-    READY = 2
-    FLIGHT = 3
-    WAITING = 4
-    GONE = 5
+from gateway.fanout.job import Job, JobState
 
 
 class Schedule:

@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from gateway.connections import ConnectionLimit
 from gateway.ingest.endpoints import Endpoints
-from gateway.ingest.fast_path import PATIENCE_S, FastConnection
 from gateway.ingest.intake import Intake
 from gateway.ingest.large_bodies import SMALL_BYTES
 from gateway.ingest.peer import Network
@@ -21,12 +20,29 @@ from gateway.ingest.written import Written
 from gateway.log import ALL_NEW, Appended
 
 _log = structlog.get_logger("gateway.ingest")
+#: Time between two segments of a request: microseconds in a data centre, a tenth of a second across the world.
+PATIENCE_S: Final = 0.25
 #: Checks that find a connection idle before it is closed: at most an eighth of the time late, without a timer each.
 _LOOKS: Final = 8
 
 
+class Owned(Protocol):
+    """What its owner does to a connection, see :class:`gateway.ingest.fast_path.FastConnection`."""
+
+    last_look: int
+
+    def settle(self, appended: Appended, error: BaseException | None) -> None:
+        """Answer the request that waits for the log."""
+
+    def close_if_idle(self) -> None:
+        """Close it now, or after the answer that it waits for."""
+
+    def abort(self) -> None:
+        """Close it without an answer."""
+
+
 class FastConnections:
-    """Creates and owns connections. Stops in three steps: ``leave``, ``pre_shutdown``, ``shutdown``.
+    """Owns connections. Stops in three steps: ``leave``, ``pre_shutdown``, ``shutdown``.
 
     Args:
         endpoints: the known paths.
@@ -61,27 +77,23 @@ class FastConnections:
         self.limit = limit
         self.patience_s = patience_s
         self.written = Written()
-        self.connections: set[FastConnection] = set()
+        self.connections: set[Owned] = set()
         self.is_leaving = False
         self.is_stopping = False
         self.looks = 0
         self.loop = asyncio.get_running_loop()
-        self._settling: tuple[asyncio.Future[Appended], list[FastConnection]] | None = None
+        self._settling: tuple[asyncio.Future[Appended], list[Owned]] | None = None
         self._emptied: asyncio.Future[None] | None = None
         self._look_every_s = keepalive_s / _LOOKS
         self._next_look = self.loop.call_later(self._look_every_s, self._look)
 
-    def __call__(self) -> FastConnection:
-        """Return a connection for an accepted socket."""
-        return FastConnection(self)
-
-    def forget(self, connection: FastConnection) -> None:
+    def forget(self, connection: Owned) -> None:
         """Remove a connection that is closed, or that aiohttp owns now."""
         self.connections.discard(connection)
         if not self.connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
-    def settle_when_done(self, durable: asyncio.Future[Appended], connection: FastConnection) -> None:
+    def settle_when_done(self, durable: asyncio.Future[Appended], connection: Owned) -> None:
         """Let the connection answer when the future is done. Connections with the same future share a loop callback.
 
         Args:
@@ -93,7 +105,7 @@ class FastConnections:
             durable.add_done_callback(partial(self._settle, self._settling[1]))
         self._settling[1].append(connection)
 
-    def _settle(self, connections: list[FastConnection], durable: asyncio.Future[Appended]) -> None:
+    def _settle(self, connections: list[Owned], durable: asyncio.Future[Appended]) -> None:
         self._settling = None
         error = durable.exception()
         appended = ALL_NEW if error is not None else durable.result()

@@ -30,22 +30,18 @@ from __future__ import annotations
 import asyncio
 import time
 from enum import Enum
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 from gateway.callbacks.answers import Answer
 from gateway.callbacks.request import CallbackRequest
 from gateway.errors import NotNow
+from gateway.ingest.fast_connections import FastConnections
 from gateway.ingest.intake import Pending
 from gateway.ingest.large_bodies import SMALL_BYTES
 from gateway.ingest.peer import caller
 from gateway.ingest.plain_post import MOST_HEAD_BYTES, PlainHead
 from gateway.log import Appended
 
-if TYPE_CHECKING:
-    from gateway.ingest.fast_connections import FastConnections
-
-#: Time between two segments of a request: microseconds in a data centre, a tenth of a second across the world.
-PATIENCE_S: Final = 0.25
 #: Bytes held for a connection, about; a complete request fits. A hostile sender can use this memory.
 _MOST_HELD: Final = SMALL_BYTES + MOST_HEAD_BYTES
 #: Pieces held. Each causes another search of all pieces: a quadratic cost. 16 KiB arrive in 12 Ethernet frames.

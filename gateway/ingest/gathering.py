@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from gateway.log import Appended, Entry
 
 
-class Log(Protocol):
+class IngestLog(Protocol):
     """Stores events durably."""
 
     def append_soon(self, entries: Sequence[Entry]) -> asyncio.Future[Appended]:
@@ -44,7 +44,7 @@ class Gathering:
         log: the journal.
     """
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: IngestLog) -> None:
         self._log = log
         self._entries: list[Entry] = []
         self._durable: asyncio.Future[Appended] | None = None

@@ -27,7 +27,7 @@ from gateway.callbacks.request import CallbackRequest
 from gateway.errors import CallbackRejected, NotNow, SenderError
 from gateway.event import Event
 from gateway.ingest.endpoints import Endpoint
-from gateway.ingest.gathering import Gathering, Log
+from gateway.ingest.gathering import Gathering, IngestLog
 from gateway.log import Appended, Entry, Headers
 from gateway.telemetry import redaction, traceparent
 from gateway.telemetry.metrics import METRICS
@@ -88,7 +88,7 @@ class Intake:
 
     def __init__(
         self,
-        log: Log,
+        log: IngestLog,
         *,
         clock: Callable[[], datetime],
         max_waiting: int,

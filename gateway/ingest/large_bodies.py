@@ -34,7 +34,7 @@ MOST_BYTES: Final = 32 * 1024 * 1024
 PATIENCE_S: Final = 5.0
 
 
-class Share:
+class MemoryShare:
     """The part of the memory for large bodies that one request uses."""
 
     __slots__ = ("_room", "size")
@@ -85,9 +85,9 @@ class LargeBodies:
         self._pool.shutdown(wait=False)
 
     @contextmanager
-    def share(self) -> Iterator[Share]:
+    def share(self) -> Iterator[MemoryShare]:
         """Return a context in which one request may reserve bytes; they are released at its end."""
-        share = Share(self)
+        share = MemoryShare(self)
         try:
             yield share
         finally:

@@ -28,8 +28,9 @@ from gateway.ingest.coding import BodyTooLarge, most_unfolded, unfolded
 from gateway.ingest.connection import Connection
 from gateway.ingest.endpoints import Endpoint, Endpoints
 from gateway.ingest.fast_connections import FastConnections
+from gateway.ingest.fast_path import FastConnection
 from gateway.ingest.intake import Intake, Pending, prepare
-from gateway.ingest.large_bodies import MOST_BYTES, PATIENCE_S, SMALL_BYTES, LargeBodies, Share
+from gateway.ingest.large_bodies import MOST_BYTES, PATIENCE_S, SMALL_BYTES, LargeBodies, MemoryShare
 from gateway.ingest.peer import caller
 from gateway.ingest.unknown_paths import UNKNOWN, UnknownPaths
 from gateway.ingest.waiters import Waiters
@@ -108,7 +109,7 @@ class IngestServer:
                 limit=limit,
             )
         loop = asyncio.get_running_loop()
-        factory = self._fast or self._server
+        factory = self._server if self._fast is None else partial(FastConnection, self._fast)
         if listening is not None:
             self._listener = await loop.create_server(factory, sock=listening, backlog=BACKLOG)
             return
@@ -182,7 +183,7 @@ class IngestServer:
         return response
 
     async def _take(
-        self, request: BaseRequest, endpoint: Endpoint, path: str, query: bytes, share: Share
+        self, request: BaseRequest, endpoint: Endpoint, path: str, query: bytes, share: MemoryShare
     ) -> web.StreamResponse:
         try:
             body = await self._body(request, share)
@@ -227,7 +228,7 @@ class IngestServer:
         with self._large.share() as share:
             return await self._keep(request, path, query, share)
 
-    async def _keep(self, request: BaseRequest, path: str, query: bytes, share: Share) -> web.StreamResponse:
+    async def _keep(self, request: BaseRequest, path: str, query: bytes, share: MemoryShare) -> web.StreamResponse:
         try:
             body = await self._body(request, share)
         except NotNow as exc:
@@ -279,7 +280,7 @@ class IngestServer:
             peer=caller(peername[0] if peername else "", headers.get("x-forwarded-for", ""), self._trusted),
         )
 
-    async def _body(self, request: BaseRequest, share: Share) -> bytes:
+    async def _body(self, request: BaseRequest, share: MemoryShare) -> bytes:
         """Read and decompress the whole body.
 
         Raises:
@@ -297,7 +298,7 @@ class IngestServer:
         share.shrink_to(len(body) if len(body) > SMALL_BYTES else 0)
         return body
 
-    async def _read(self, request: BaseRequest, share: Share) -> bytes:
+    async def _read(self, request: BaseRequest, share: MemoryShare) -> bytes:
         if not request.body_exists:
             return b""
         if request.content_length is not None and request.content_length > self._max_body:
@@ -315,7 +316,7 @@ class IngestServer:
         async with asyncio.timeout(self._settings.read_timeout):
             return await self._read_up_to_limit(request, share)
 
-    async def _read_up_to_limit(self, request: BaseRequest, share: Share) -> bytes:
+    async def _read_up_to_limit(self, request: BaseRequest, share: MemoryShare) -> bytes:
         chunks: list[bytes] = []
         size = 0
         while chunk := await request.content.readany():

@@ -315,10 +315,10 @@ async def test_the_admin_port_speaks_for_all_processes(tmp_path: Path, session: 
                     return response.status, await response.json()
 
             assert {"ingest-0": 5.0, "ingest-1": 2.0} == await metric("gateway_callbacks_total")
-            assert (200, True) == ((ready := await get("/readyz"))[0], ready[1]["ready"])
-            assert {"journal": "ok", "ingest-0.link": "ok", "ingest-0.kafka": "away"}.items() <= ready[1][
-                "checks"
-            ].items()
+            status, ready = await get("/readyz")
+            assert (200, True) == (status, ready["ready"])
+            known = {"journal": "ok", "ingest-0.link": "ok", "ingest-0.kafka": "away"}
+            assert known.items() <= ready["checks"].items()
 
             two.process.send_signal(signal.SIGSTOP)
             lives["ingest-0"] += 1
@@ -340,12 +340,8 @@ async def test_the_admin_port_speaks_for_all_processes(tmp_path: Path, session: 
             overview = await until(both_unknown, within_s=20)
             own, first, _ = overview["processes"]
             assert (own["name"], own["is_ready"], own["restarts"], own["problems"]) == ("deliver", True, 0, [])
-            assert (first["name"], first["is_ready"], first["started_at"], first["restarts"]) == (
-                "ingest-0",
-                None,
-                None,
-                3,
-            )
+            seen = [first[part] for part in ("name", "is_ready", "started_at", "restarts")]
+            assert seen == ["ingest-0", None, None, 3]
             assert first["problems"] == [UNKNOWN]
             assert overview["ready"] is False
         finally:

@@ -41,7 +41,7 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
         "tests.benchmarks.growth:run",
         {"backlogs": (1_000,), "subscribers": (2,), "keys": (10,), "up_to": 1_000, "events": 200},
     ),
-    "hostile": ("tests.benchmarks.hostile:run", {"size": 64 * 1024, "rounds": 1, "together": 4}),
+    "hostile": ("tests.benchmarks.hostile:run", {"size": 8 * 1024, "rounds": 1, "together": 4, "after": 5}),
     "search": ("tests.benchmarks.search:run", {"rounds": 1, "count": 3000}),
     "subscribers": ("tests.benchmarks.subscribers:run", {"counts": (2,), "idle_s": 1.0, "settle_s": 1.0}),
     "rebalance": (

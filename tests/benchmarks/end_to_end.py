@@ -22,6 +22,7 @@ from tests.benchmarks import fanout, ingest, ingest_requests, report, scrape, wr
 from tests.benchmarks.machine import Service, cores, running
 from tests.fanout.events import entry
 from tests.ports import free_port
+from tests.waiting import hold_up
 
 
 def run(*, rounds: int = 5, seconds: float = 5.0, connections: int = 64, pinned: bool = True) -> dict[str, Any]:
@@ -92,7 +93,7 @@ def _all_delivered(admin_port: int, wanted: float, timeout_s: float = 300.0) -> 
         if now >= wanted and now == last:
             return now
         last = now
-        time.sleep(0.5)
+        hold_up(0.5, "between two samples")
     raise RuntimeError(f"{last:.0f} of {wanted:.0f} events were delivered in time")
 
 

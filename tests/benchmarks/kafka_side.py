@@ -19,6 +19,7 @@ from gateway.log import Entry
 from gateway.log.kafka import KafkaLog, KafkaOptions
 from tests.benchmarks.machine import Service
 from tests.ports import free_port
+from tests.waiting import pause
 
 TOPIC: Final = "sms.dr"
 #: Topics of Kafka itself.
@@ -123,7 +124,7 @@ class Feed:
             due = int((time.monotonic() - started) * self._rate) - len(self.given)
             if due > 0:
                 await self.append(due)
-            await asyncio.sleep(_BATCH_S)
+            await pause(_BATCH_S, "the load's rate")
 
     async def append(self, count: int) -> None:
         """Append so many events more."""

@@ -26,6 +26,7 @@ import uvloop
 
 from tests.benchmarks import ingest, ingest_requests, report, wrk
 from tests.benchmarks.machine import cores, running
+from tests.waiting import pause
 
 CONNECTIONS = 64
 _WARM_UP_S = 0.5
@@ -80,7 +81,7 @@ async def constant(
         while sent < due_by_now and free:
             free.popleft().send(messages[sent % len(messages)], started + sent / rate)
             sent += 1
-        await asyncio.sleep(0.0005)
+        await pause(0.0005, "the load's rate")
     now = time.perf_counter()
     share = (time.process_time() - spent) / (now - started)
     done += [now - sender.due for sender in senders if sender not in free]
@@ -105,7 +106,7 @@ async def capacity(port: int, messages: list[bytes], seconds: float) -> float:
         while free:
             free.popleft().send(messages[sent % len(messages)], now)
             sent += 1
-        await asyncio.sleep(0.0005)
+        await pause(0.0005, "the load's rate")
     for sender in senders:
         sender.transport.close()
     return len(done) / seconds

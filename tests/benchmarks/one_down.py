@@ -30,7 +30,7 @@ from tests.benchmarks.machine import Service
 from tests.benchmarks.parts import broker
 from tests.benchmarks.receiver import Receiver
 from tests.ports import free_port
-from tests.waiting import until
+from tests.waiting import pause, until
 
 DOWN: Final = "down"
 #: At most this share of the others' rate may be lost, in percent.
@@ -247,14 +247,14 @@ async def _over_time(stage: _Stage, inflow: float, down_s: float, steady_s: floa
     """A steady inflow with all up, with one down, and until that one has caught up."""
     pace = asyncio.create_task(_pace(stage, inflow))
     try:
-        steady = await _rate_of_others(stage, asyncio.sleep(steady_s))
+        steady = await _rate_of_others(stage, pause(steady_s, "so long it is measured"))
         await stage.set_down(True)
-        down = await _rate_of_others(stage, asyncio.sleep(down_s))
+        down = await _rate_of_others(stage, pause(down_s, "so long it is down"))
         await stage.set_down(False)
         backlog = stage.given - stage.receiver.counts()[DOWN]
         catch_up = asyncio.create_task(_catch_up(stage))
         # For a while at least: the others get what comes, and a moment shows none of it.
-        catching_up = await _rate_of_others(stage, asyncio.gather(catch_up, asyncio.sleep(steady_s)))
+        catching_up = await _rate_of_others(stage, asyncio.gather(catch_up, pause(steady_s, "so long it is measured")))
         speed, took_s = catch_up.result()
     finally:
         pace.cancel()
@@ -291,4 +291,4 @@ async def _pace(stage: _Stage, rate: float) -> None:
         if due > 0:
             count += due
             await stage.append(due)
-        await asyncio.sleep(0.01)
+        await pause(0.01, "the load's rate")

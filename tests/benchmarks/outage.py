@@ -28,7 +28,7 @@ from gateway.publisher import GROUP, Publisher
 from tests.broker import cluster
 from tests.broker.cluster import Cluster
 from tests.kafka.traffic import TOPIC, compare, event, published, stored
-from tests.waiting import until
+from tests.waiting import pause, until
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class _Intake:
                 for _ in range(due):
                     pending.create_task(self._one(number))
                     number += 1
-                await asyncio.sleep(0.002)
+                await pause(0.002, "the load's rate")
 
     def end(self) -> None:
         """Append nothing more."""
@@ -125,13 +125,13 @@ async def run(broker: Cluster, folder: Path, *, seconds: float, rate: float) -> 
     started = time.monotonic()
     warm_s = min(30.0, max(3.0, seconds / 10))
     await until(lambda: publisher.state.is_ready)
-    await asyncio.sleep(warm_s)
+    await pause(warm_s, "so long it is measured")
     before, intake.took_s = intake.took_s, array("d")
     rss = [_rss_mb()]
     await asyncio.to_thread(broker.node(1).kill)
     until_s = time.monotonic() + seconds
     while time.monotonic() < until_s:
-        await asyncio.sleep(0.5)
+        await pause(0.5, "between two samples")
         rss.append(_rss_mb())
     during, intake.took_s = intake.took_s, array("d")
     # Beside the start: the publisher may be back before the broker's start has been noticed here.
@@ -139,14 +139,14 @@ async def run(broker: Cluster, folder: Path, *, seconds: float, rate: float) -> 
     backlog = 0
     while (waiting := await publisher.lag()) >= backlog:
         at, backlog, cursor = time.monotonic(), waiting, journal.head("events") - waiting
-        await asyncio.sleep(0.01)  # between looks
+        await pause(0.01, "between looks")
     while await publisher.lag() > rate * 0.5:
-        await asyncio.sleep(0.02)
+        await pause(0.02, "between two samples")
         rss.append(_rss_mb())
     drain_s = time.monotonic() - at
     await starting
     drained = journal.head("events") - await publisher.lag() - cursor
-    await asyncio.sleep(1.0)
+    await pause(1.0, "what comes after the drain")
     intake.end()
     await task
     total_s = time.monotonic() - started

@@ -27,7 +27,7 @@ from tests.benchmarks.kafka_side import FanOutProcess, Feed
 from tests.benchmarks.parts import broker
 from tests.benchmarks.pauses import Deliveries
 from tests.benchmarks.receiver import Receiver
-from tests.waiting import until
+from tests.waiting import pause, until
 
 SESSION_S: Final = 15.0
 ROLLING: Final = "rolling restart"
@@ -60,7 +60,7 @@ class _Stage:
         """What happens inside, and a while after it, is a row."""
         begin, cancelled = time.monotonic(), self.cancelled()
         yield
-        await asyncio.sleep(_SETTLE_S)
+        await pause(_SETTLE_S, "the group is at rest again")
         self.phases[label] = (begin, time.monotonic(), self.cancelled() - cancelled)
         print(f"{label}: {time.monotonic() - begin:.0f} s", flush=True)
 
@@ -91,7 +91,7 @@ class _Stage:
         for process in self.processes:
             await self.stop(process)
             await self.start(process)
-            await asyncio.sleep(1.0)
+            await pause(1.0, "as an operator restarts them")
 
     async def until_delivered(self, receiver: Receiver, names: Sequence[str]) -> None:
         """Wait until these have everything; what is missing after a while is lost."""
@@ -160,26 +160,26 @@ async def _come_and_go(stage: _Stage, stopped_s: float) -> None:
         await stage.stop(*others)
         await stage.until_members(1)
     await stage.start(*others)
-    await asyncio.sleep(_SETTLE_S)
+    await pause(_SETTLE_S, "the group is at rest again")
     async with stage.phase(ROLLING):
         await stage.roll()
     async with stage.phase(SIGKILL):
         others[0].kill()
         await stage.until_members(count - 1)
     await stage.start(others[0])
-    await asyncio.sleep(_SETTLE_S)
+    await pause(_SETTLE_S, "the group is at rest again")
     async with stage.phase(SIGSTOP):
         stopped = others[-1].service
         assert stopped is not None
         stopped.send(signal.SIGSTOP)
-        await asyncio.sleep(stopped_s)
+        await pause(stopped_s, "so long it is stopped")
         stopped.send(signal.SIGCONT)
         await stage.until_members(count)
 
 
 async def _roll(stage: _Stage) -> None:
     await stage.start(*stage.processes[1:])
-    await asyncio.sleep(_SETTLE_S)
+    await pause(_SETTLE_S, "the group is at rest again")
     async with stage.phase(ROLLING):
         await stage.roll()
 
@@ -214,7 +214,7 @@ async def _play(
             async with kafka_side.feed(bootstrap, rate=rate, keys=round(rate / 5), prefix=prefix) as feed:
                 stage = _Stage(bootstrap, prefix, made, feed)
                 await stage.start(made[0])
-                await asyncio.sleep(_SETTLE_S)
+                await pause(_SETTLE_S, "the group is at rest again")
                 await play(stage)
             await stage.until_delivered(receiver, names)
         finally:

@@ -7,6 +7,8 @@ import urllib.request
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.waiting import hold_up
+
 
 def value(admin_port: int, name: str, **labels: str) -> float | None:
     """Return the sum of the samples of this name and these labels, over all processes; None where there are none."""
@@ -32,4 +34,4 @@ def wait_for_zero(admin_port: int, *names: str, timeout_s: float = 120.0) -> Non
         while last := value(admin_port, name):
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{name} is {last:g} after {timeout_s:g} s")
-            time.sleep(0.5)  # a scrape costs the gateway a few milliseconds, which are counted as its own
+            hold_up(0.5, "a scrape costs the gateway a few milliseconds, which are counted as its own")

@@ -28,7 +28,7 @@ from tests.benchmarks import report
 from tests.benchmarks.parts import broker
 from tests.kafka.surgery import configure
 from tests.kafka.traffic import compare, event, published, stored
-from tests.waiting import until
+from tests.waiting import pause, until
 
 _TOPICS: Final = tuple(f"stuck-topic.{number}" for number in range(10))
 _STUCK: Final = _TOPICS[0]
@@ -87,7 +87,7 @@ class _Intake:
             if due > 0:
                 await self._journal.append([_event(number) for number in range(self.count, self.count + due)])
                 self.count += due
-            await asyncio.sleep(0.005)
+            await pause(0.005, "the load's rate")
 
 
 def _event(number: int) -> Entry:
@@ -100,7 +100,7 @@ async def _watch(publisher: Publisher, most: dict[str, int]) -> None:
         held = {topic.name: topic.bytes for topic in await publisher.topics()}
         most["stuck_bytes"] = max(most["stuck_bytes"], held.get(_STUCK, 0))
         most["all_bytes"] = max(most["all_bytes"], sum(held.values()))
-        await asyncio.sleep(0.1)
+        await pause(0.1, "between two samples")
 
 
 async def measure(bootstrap: str, folder: Path, *, seconds: float, rate: float) -> dict[str, Any]:
@@ -114,12 +114,12 @@ async def measure(bootstrap: str, folder: Path, *, seconds: float, rate: float) 
     await publisher.start()
     most = {"stuck_bytes": 0, "all_bytes": 0}
     tasks = [asyncio.create_task(intake.run()), asyncio.create_task(_watch(publisher, most))]
-    await asyncio.sleep(max(1.0, seconds / 20))
+    await pause(max(1.0, seconds / 20), "what comes before is not measured")
     lags.take()
-    await asyncio.sleep(max(2.0, seconds / 5))
+    await pause(max(2.0, seconds / 5), "so long it is measured")
     found: dict[str, Any] = {"before": lags.take()}
     await configure(options, _STUCK, _REFUSED)
-    await asyncio.sleep(seconds)
+    await pause(seconds, "so long it is measured")
     found["during"] = lags.take()
     await configure(options, _STUCK, _TAKEN)
     repaired = time.monotonic()

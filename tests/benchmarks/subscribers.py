@@ -8,7 +8,6 @@ time, open descriptors without those of connections to subscribers. Bars (issue 
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from tests.benchmarks import kafka_side, machine, report
 from tests.benchmarks.kafka_side import FanOutProcess
 from tests.benchmarks.parts import broker
 from tests.benchmarks.receiver import Receiver
-from tests.waiting import until
+from tests.waiting import pause, until
 
 #: A first start on a fresh cluster; past this something does not deliver at all.
 _START_S: Final = 400.0
@@ -81,7 +80,7 @@ async def measure(bootstrap: str, count: int, idle_s: float, settle_s: float) ->
                 first_start_s = time.monotonic() - started
                 await feed.append(_MORE)
                 await _until_delivered(receiver, (1 + _MORE) * count)
-                await asyncio.sleep(settle_s)
+                await pause(settle_s, "what the start left to do is over")
                 return {**holdings(service.pids()["deliver-0"], bootstrap, receiver.port),
                         "idle_cpu_percent": await _idle_percent(service, idle_s),
                         "first_start_s": round(first_start_s, 1)}  # fmt: skip
@@ -114,5 +113,5 @@ async def _until_delivered(receiver: Receiver, deliveries: int) -> None:
 async def _idle_percent(service: machine.Service, seconds: float) -> float:
     """Processor time of all its processes while nothing happens, in percent of one processor."""
     before, started = service.cpu_s(), time.monotonic()
-    await asyncio.sleep(seconds)
+    await pause(seconds, "so long it is measured")
     return round((service.cpu_s() - before) / (time.monotonic() - started) * 100, 1)

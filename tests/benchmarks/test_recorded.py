@@ -11,6 +11,7 @@ import pytest
 
 from tests.benchmarks import recorded
 from tests.benchmarks.__main__ import PARTS, main
+from tests.rows import rows
 
 
 def test_every_part_is_recorded() -> None:
@@ -20,7 +21,7 @@ def test_every_part_is_recorded() -> None:
     assert set(recorded.recorded()) == (set(recorded.COLUMNS) | named) - recorded.UNRECORDED
 
 
-@pytest.mark.parametrize("name", recorded.DOCUMENTS)
+@rows("name", recorded.DOCUMENTS)
 def test_documents_say_what_was_recorded(name: str) -> None:
     """``python -m tests.benchmarks.recorded`` writes the tables."""
     text = (recorded.ROOT / name).read_text()

@@ -1,20 +1,23 @@
-"""The benchmarks still run: each part in a few seconds, on a machine that has what it asks for."""
+"""The benchmarks still run: each part in a few seconds, on a machine that has what it asks for, long ones nightly."""
 
 from __future__ import annotations
+
+import inspect
 
 import orjson
 import pytest
 
 from tests.benchmarks import plot
-from tests.benchmarks.__main__ import NEED_KAFKA, PARTS, main, smoke
+from tests.benchmarks.__main__ import NEED_KAFKA, PARTS, function_of, main, smoke
 from tests.components import needed
 from tests.effort import IS_NIGHTLY
+from tests.rows import rows
 
 NEED_WRK = {"ingest", "workers", "latency", "end_to_end", "peers"}
 
 
-#: Starts a dozen gateways one after another, which takes minutes on two processors: nightly, and by its command.
-LONG = frozenset[str]() if IS_NIGHTLY else {"rebalance"}
+#: Each starts a broker and several gateways, or all sides of a comparison: minutes on two processors. They run nightly.
+LONG = frozenset[str]() if IS_NIGHTLY else {"rebalance", "one-down", "peers", "stuck-topic", "subscribers"}
 
 
 @pytest.mark.slow
@@ -30,6 +33,12 @@ def test_part_runs(part: str) -> None:
     assert figures
     assert orjson.dumps(figures)
     assert b"</svg>" in plot.svg(part, figures)
+
+
+@rows("part", PARTS)
+def test_part_takes_the_options_of_its_smoke_run(part: str) -> None:
+    """Also of those that run nightly: they can be imported, and have the parameters that they are called with."""
+    inspect.signature(function_of(part)).bind(**PARTS[part][1])
 
 
 def test_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from gateway.callbacks import CALLBACKS, CallbackRequest
 from gateway.callbacks.shape import MISSING
 from gateway.callbacks.signature import SignaturePolicy, callbot_signature
+from tests.rows import rows
 
 NOW = datetime(2024, 12, 24, 0, 31, 40, 500_000, tzinfo=UTC)
 PLAIN = CallbackRequest("POST", "/", b"", {}, b"{}", NOW)
@@ -17,7 +18,7 @@ TEXT = {"sms-dr", "did-sms", "voice-dr", "ota", "email-dr"}
 CALLBOT = {"callbot-call", "callbot-order", "callbot-task"}
 
 
-@pytest.mark.parametrize("name", CALLBACKS)
+@rows("name", CALLBACKS)
 def test_success_is_exactly_200_in_the_vendors_words(name: str) -> None:
     """Text ``success``, ``retCode`` 0, or code 0; always status 200, the only one that any page names."""
     answer = CALLBACKS[name].answers.success(PLAIN, None, NOW)
@@ -30,8 +31,8 @@ def test_success_is_exactly_200_in_the_vendors_words(name: str) -> None:
         assert (b'{"code":0,"message":"success"}', "application/json") == (answer.body, answer.content_type)
 
 
-@pytest.mark.parametrize("name", CALLBACKS)
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 500, 503])
+@rows("name", CALLBACKS)
+@rows("status", [400, 401, 403, 404, 405, 413, 500, 503])
 def test_failure_in_the_vendors_words(name: str, status: int) -> None:
     """A refusal keeps its status and says so in the vendor's form; the reason is told where there is room."""
     answer = CALLBACKS[name].answers.failure(status, "a reason", PLAIN, None, NOW)
@@ -46,7 +47,7 @@ def test_failure_in_the_vendors_words(name: str, status: int) -> None:
         assert {"code": status, "message": "a reason"} == orjson.loads(answer.body)
 
 
-@pytest.mark.parametrize("name", sorted(set(CALLBACKS) - CALLBOT))
+@rows("name", sorted(set(CALLBACKS) - CALLBOT))
 def test_success_is_made_once(name: str) -> None:
     """The constant answers are constants: the hot path makes nothing."""
     answers = CALLBACKS[name].answers
@@ -87,7 +88,7 @@ def test_a_repeat_gets_the_same_answer() -> None:
     assert 32 == len(orjson.loads(answers.success(first, None, NOW).body)["responseID"])
 
 
-@pytest.mark.parametrize(
+@rows(
     ("status", "reason", "code"),
     [(400, MISSING, 2), (400, f"taskID: {MISSING}", 2), (400, "not JSON", 3), (401, "x", 6), (403, "x", 6003),
      (503, "x", 7), (404, "x", 1)],

@@ -19,6 +19,7 @@ from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
 from gateway.callbacks.credentials import Credentials
 from gateway.callbacks.signature import SignaturePolicy
 from gateway.errors import CallbackRejected
+from tests.rows import rows
 
 FOLDER = Path(__file__).parent / "certain"
 CASES = [case for name in ("cases", "reported") for case in json.loads((FOLDER / f"{name}.json").read_text("utf-8"))]
@@ -46,7 +47,7 @@ def moment(value: Any) -> Any:
     return value
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+@rows("case", CASES, ids=lambda case: case["name"])
 def test_what_is_certain(case: dict[str, Any]) -> None:
     """Each request becomes an event of the family, with exactly these values at these places."""
     request = CallbackRequest(

@@ -18,6 +18,7 @@ from gateway.callbacks.signature import SignaturePolicy, general_signature
 from gateway.errors import CallbackRejected
 from gateway.event import Event
 from tests.pace import slowness
+from tests.rows import rows
 
 NOW = datetime(2025, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 FORM = "application/x-www-form-urlencoded"
@@ -66,7 +67,7 @@ def forms(text: bytes) -> list[bytes]:
     return [head + written + b"&size=1", head + quote_from_bytes(text).encode() + b"&size=1", head + escaped]
 
 
-@pytest.mark.parametrize("name", SETS)
+@rows("name", SETS)
 def test_a_declared_set_is_honoured(name: str) -> None:
     """Each set that senders declare, in forms with raw and escaped bytes, in JSON, in a part of a multipart form."""
     codec = SETS[name]
@@ -119,8 +120,8 @@ def test_any_text_in_a_declared_set(written: tuple[str, str]) -> None:
     assert [("content", text)] == form.pairs(b"content=" + escaped, charset.Decoding(codecs))
 
 
-@pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "utf-16-be"])
-@pytest.mark.parametrize("declares", [True, False])
+@rows("codec", ["utf-16", "utf-16-le", "utf-16-be"])
+@rows("declares", [True, False])
 def test_utf_16(codec: str, declares: bool) -> None:
     """UTF-16 is read with a mark and without one, declared or not, in forms and in JSON."""
     content_type = f"text/plain; charset={codec}" if declares else ""
@@ -146,8 +147,8 @@ CHINESE = [
 ]
 
 
-@pytest.mark.parametrize("text", CHINESE)
-@pytest.mark.parametrize("content_type", ["", FORM, f"{FORM}; charset=utf-8", f"{FORM}; charset=x-none", "text/plain"])
+@rows("text", CHINESE)
+@rows("content_type", ["", FORM, f"{FORM}; charset=utf-8", f"{FORM}; charset=x-none", "text/plain"])
 def test_chinese_text_is_recognised(text: str, content_type: str) -> None:
     """GBK that declares nothing, UTF-8 or an unknown set is read as GB18030, and counted; text of UTF-8 is not."""
     for body in forms(text.encode("gb18030")):
@@ -169,7 +170,7 @@ def test_a_form_is_in_one_set() -> None:
     assert ("你好，世界", "请看下面的内容") == (event.data["raw"]["x"], event.data["text"])
 
 
-@pytest.mark.parametrize("text", ["café", "Müller", "AÇÃO", "São Paulo", "Größe", "Привет, мир", "déjà vu"])
+@rows("text", ["café", "Müller", "AÇÃO", "São Paulo", "Größe", "Привет, мир", "déjà vu"])
 def test_other_bytes_are_not_taken_for_chinese(text: str) -> None:
     """Latin and Cyrillic bytes that declare nothing are shown as bytes, and counted; none of them is lost."""
     data = text.encode("cp1251" if text[0] == "П" else "latin-1")

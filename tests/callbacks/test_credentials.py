@@ -11,6 +11,7 @@ from gateway.callbacks import CallbackRequest
 from gateway.callbacks.credentials import Credentials
 from gateway.callbacks.signature import SignaturePolicy, callbot_signature
 from gateway.errors import Forbidden, Unauthenticated
+from tests.rows import rows
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 TOKENS = Credentials(tokens=("old", "tok€n"))
@@ -23,7 +24,7 @@ def request(
     return CallbackRequest("POST", path, query, named, b"{}", NOW, peer)
 
 
-@pytest.mark.parametrize(
+@rows(
     "sent",
     [
         request(token="old"),
@@ -44,7 +45,7 @@ def test_a_token_opens_from_every_place(sent: CallbackRequest) -> None:
     TOKENS.check(sent, NOW)
 
 
-@pytest.mark.parametrize(
+@rows(
     "sent",
     [
         request(),
@@ -79,9 +80,7 @@ def test_an_address_of_a_listed_network(peer: str) -> None:
     NETWORKS.check(request(peer=peer), NOW)
 
 
-@pytest.mark.parametrize(
-    "peer", ["198.51.100.1", "2001:db9::1", "::ffff:198.51.100.1", "", "unknown", "203.0.113.7, 1.1.1.1"]
-)
+@rows("peer", ["198.51.100.1", "2001:db9::1", "::ffff:198.51.100.1", "", "unknown", "203.0.113.7, 1.1.1.1"])
 def test_any_other_address(peer: str) -> None:
     """An address outside, or none at all, is refused with 403."""
     with pytest.raises(Forbidden) as refusal:

@@ -13,9 +13,10 @@ from gateway.callbacks import CALLBACKS, DecodeContext
 from gateway.errors import CallbackRejected
 from tests.callbacks.samples import ARRIVAL, Sample
 from tests.callbacks.test_decoders import CONTEXT, SAMPLES, request
+from tests.rows import rows
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=str)
+@rows("sample", SAMPLES, ids=str)
 def test_the_same_bytes_give_the_same_ids(sample: Sample) -> None:
     """A repeat of a request, at another time, gives the same ids; each event of one request has its own."""
     callback = CALLBACKS[sample.callback]
@@ -65,7 +66,7 @@ def test_other_texts_give_other_ids(one: str, other: str) -> None:
     assert len({one, other}) == len(ids)
 
 
-@pytest.mark.parametrize(
+@rows(
     ("one", "other"),
     [
         (b'{"callId":"c","x":0.1}', b'{"callId":"c","x":0.10000000000000001}'),
@@ -107,7 +108,7 @@ def test_query_and_body_give_the_same_event() -> None:
     assert 1 == len(ids)
 
 
-@pytest.mark.parametrize("text", ["50% off a=b&c", "a=b", "x&y", "=", "&=&", "a, b=c"])
+@rows("text", ["50% off a=b&c", "a=b", "x&y", "=", "&=&", "a, b=c"])
 def test_a_listing_whatever_its_text_holds(text: str) -> None:
     """What would be a form's border is text in a listing, with a token in the query or without."""
     body = f"messageId:m-1,type:0,toPhone:+15550100001,fromPhone:+15550100002,content:{text},size:1".encode()

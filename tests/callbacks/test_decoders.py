@@ -18,6 +18,7 @@ from gateway.errors import CallbackRejected
 from gateway.event import from_json
 from tests.callbacks.samples import ARRIVAL, Sample, all_samples
 from tests.effort import examples
+from tests.rows import rows
 
 CONTEXT = DecodeContext()
 SAMPLES = [sample for sample in all_samples() if "events" in sample.expected]
@@ -27,7 +28,7 @@ JSON_SAMPLES = [
     for sample in SAMPLES
     if sample.request.body[:1] == b"{" and sample.case not in ("status-bare", "names-spelt-otherwise")
 ]
-EVERY = pytest.mark.parametrize("callback", CALLBACKS.values(), ids=lambda callback: callback.name)
+EVERY = rows("callback", CALLBACKS.values(), ids=lambda callback: callback.name)
 
 
 def request(body: bytes = b"", query: bytes = b"", **headers: str) -> CallbackRequest:
@@ -94,7 +95,7 @@ def test_any_bytes(callback: Callback, body: bytes, query: bytes) -> None:
 
 @EVERY
 @given(data=st.data())
-@settings(max_examples=examples(15), deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 def test_any_json(callback: Callback, data: st.DataObject) -> None:
     """Any JSON object made of the vendor's own names becomes events or a typed refusal and nothing else."""
     body = data.draw(st.dictionaries(st.sampled_from([*names(callback), "odd"]), jsonish(callback), max_size=12))
@@ -110,7 +111,7 @@ def test_any_form(callback: Callback, data: st.DataObject) -> None:
     attempt(callback, request(urlencode(fields).encode()))
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=str)
+@rows("sample", SAMPLES, ids=str)
 def test_a_cut_request(sample: Sample) -> None:
     """Every sample cut at any place becomes events or a typed refusal and nothing else."""
     callback = CALLBACKS[sample.callback]
@@ -179,7 +180,7 @@ def swapped(value: Any) -> Any:
     return value
 
 
-@pytest.mark.parametrize("sample", JSON_SAMPLES, ids=str)
+@rows("sample", JSON_SAMPLES, ids=str)
 def test_numbers_as_strings_and_strings_as_numbers(sample: Sample) -> None:
     """The declared type and the wire type differ in the vendor's own pages: both give the same fields."""
     callback = CALLBACKS[sample.callback]
@@ -274,7 +275,7 @@ def test_a_stranger_adds_a_shape() -> None:
     assert ("field:Price",) == decoded.drift
 
 
-@pytest.mark.parametrize("sample", JSON_SAMPLES, ids=str)
+@rows("sample", JSON_SAMPLES, ids=str)
 def test_a_name_that_is_there_twice_is_drift(sample: Sample) -> None:
     """Of every callback: the event is that of the last value, and the name is counted."""
     callback, rest = CALLBACKS[sample.callback], sample.request.body.lstrip()[1:]

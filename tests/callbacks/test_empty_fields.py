@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 import orjson
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from gateway.callbacks.shape import Shape
 from tests.callbacks.samples import Sample
 from tests.callbacks.test_decoders import JSON_SAMPLES, SAMPLES, normalised
 from tests.effort import examples
+from tests.rows import rows
 
 FORM_SAMPLES = [
     sample
@@ -60,7 +60,7 @@ def needed(shape: Shape) -> set[str]:
 TELLTALE = {"taskStatus", "field", "type", "smsStatus", "toPhone", "fromPhone", "contactId", "taskName"}
 
 
-@pytest.mark.parametrize("sample", JSON_SAMPLES, ids=str)
+@rows("sample", JSON_SAMPLES, ids=str)
 @given(data=st.data())
 @settings(max_examples=examples(5), deadline=None)
 def test_absent_null_and_empty_are_the_same(sample: Sample, data: st.DataObject) -> None:
@@ -94,7 +94,7 @@ EMPTY = {
 }
 
 
-@pytest.mark.parametrize("sample", JSON_SAMPLES, ids=str)
+@rows("sample", JSON_SAMPLES, ids=str)
 def test_an_empty_field_of_the_other_shape_decides_nothing(sample: Sample) -> None:
     """A sender that writes out one object for both kinds, with nulls where a field is not its own."""
     callback = CALLBACKS[sample.callback]
@@ -111,7 +111,7 @@ def test_an_empty_field_of_the_other_shape_decides_nothing(sample: Sample) -> No
     assert [] == [field for field in planted if told(b"{" + field + b"," + body[1:]) != before]
 
 
-@pytest.mark.parametrize(
+@rows(
     ("name", "body", "type_"),
     [
         ("callbot-task", {"taskID": "t", "taskStatus": 3, "callInfoDetail": {}}, "nxcloud.callbot.task"),
@@ -128,7 +128,7 @@ def test_what_names_both_shapes_is_the_one_it_tells_of(name: str, body: dict[str
     assert decoded.events[0].type == type_
 
 
-@pytest.mark.parametrize("sample", FORM_SAMPLES, ids=str)
+@rows("sample", FORM_SAMPLES, ids=str)
 @given(data=st.data())
 @settings(max_examples=examples(5), deadline=None)
 def test_an_absent_form_field_is_an_empty_one(sample: Sample, data: st.DataObject) -> None:

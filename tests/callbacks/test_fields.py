@@ -16,6 +16,7 @@ from gateway.callbacks.fields import Converter, Odd, Scope
 from gateway.callbacks.plan import UNUSABLE
 from gateway.callbacks.vocabulary import MESSAGE_STATUS
 from tests.effort import examples
+from tests.rows import rows
 
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -24,7 +25,7 @@ ANY_JSON = st.recursive(
 )
 
 
-@pytest.mark.parametrize(
+@rows(
     ("text", "expected", "is_national"),
     [
         ("15550100200", "+15550100200", False),
@@ -54,14 +55,14 @@ def test_numbers_whose_page_states_a_country_code(text: str, expected: str, is_n
     assert (expected, is_national) == phones.certain(text)
 
 
-@pytest.mark.parametrize("text", ["15550100200", "13800000001", "812345613", "85230000001"])
+@rows("text", ["15550100200", "13800000001", "812345613", "85230000001"])
 def test_numbers_of_which_no_page_says_anything(text: str) -> None:
     """They stay digits, however much they look like a number of some country; a mark makes them certain."""
     assert (text, True) == phones.uncertain(text)
     assert ("+85230000001", False) == phones.uncertain("+85230000001")
 
 
-@pytest.mark.parametrize(
+@rows(
     ("number", "code", "expected"),
     [
         ("15550100200", "1", "+15550100200"),
@@ -100,7 +101,7 @@ def test_a_plus_has_a_country_that_exists(digits: str, country: str) -> None:
         assert digits.lstrip("0") in number.text or number.text.lstrip("+0") in digits
 
 
-@pytest.mark.parametrize(
+@rows(
     ("value", "expected"),
     [
         ("0.0360", "0.0360"),
@@ -122,9 +123,7 @@ def test_money_is_plain_digits(value: object, expected: str | None) -> None:
     assert expected == money.decimal(value)
 
 
-@pytest.mark.parametrize(
-    "value", ["free", "NaN", "Infinity", "1e999999999", "1e-400", "9" * 100, float("inf"), True, [], {}, "1,5"]
-)
+@rows("value", ["free", "NaN", "Infinity", "1e999999999", "1e-400", "9" * 100, float("inf"), True, [], {}, "1,5"])
 def test_what_is_no_amount(value: object) -> None:
     """What is not a finite amount is refused, a gigantic exponent at once."""
     with pytest.raises(ValueError, match="amount"):
@@ -155,7 +154,7 @@ CONVERTERS = [value for value in vars(fields).values() if isinstance(value, Conv
 ]
 
 
-@pytest.mark.parametrize("converter", CONVERTERS, ids=lambda converter: converter.name)
+@rows("converter", CONVERTERS, ids=lambda converter: converter.name)
 @given(value=ANY_JSON)
 @settings(max_examples=examples(25))
 def test_a_converter_gives_json_or_refuses(converter: Converter, value: Any) -> None:
@@ -171,7 +170,7 @@ def test_a_converter_gives_json_or_refuses(converter: Converter, value: Any) -> 
     orjson.dumps(made)
 
 
-@pytest.mark.parametrize(
+@rows(
     ("converter", "value", "expected"),
     [
         (fields.integer, "2", 2),
@@ -210,8 +209,8 @@ def test_declared_type_and_wire_type(converter: Converter, value: Any, expected:
     assert (type(expected), expected) == (type(made), made)
 
 
-@pytest.mark.parametrize("word", sorted(fields.NULL_WORDS))
-@pytest.mark.parametrize("converter", [one for one in CONVERTERS if one.name not in ("text", "list of texts")])
+@rows("word", sorted(fields.NULL_WORDS))
+@rows("converter", [one for one in CONVERTERS if one.name not in ("text", "list of texts")])
 def test_words_for_nothing(converter: Converter, word: str) -> None:
     """What languages write for a value that they do not have is no id, number, time, flag or code, and no drift."""
     scope = Scope(ZoneInfo("Asia/Shanghai"))

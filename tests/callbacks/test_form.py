@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from urllib.parse import parse_qsl, unquote_to_bytes, urlencode
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.callbacks import form
 from tests.pace import best
+from tests.rows import rows
 
 FORMISH = st.text(alphabet="ab=&%+ 0123456789ABCDEFabcdef;:/\u00a4\u6210\x00", max_size=60)
 
@@ -79,10 +79,8 @@ def test_a_multipart_form() -> None:
     assert [("phone", "15550100200"), ("text", "a\nb\\xff")] == form.multipart(body)
 
 
-@pytest.mark.parametrize(
-    "text", ["hello --Bob, bye", "--B.", "--Bob\nx", "a\n--Bob", "a\n --B\nb", "a--B--", "--b\n--", "x --B"]
-)
-@pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
+@rows("text", ["hello --Bob, bye", "--B.", "--Bob\nx", "a\n--Bob", "a\n --B\nb", "a--B--", "--b\n--", "x --B"])
+@rows("line_end", [b"\r\n", b"\n"])
 def test_a_boundary_fills_a_line(text: str, line_end: bytes) -> None:
     """In the middle of a line, with more behind it, or in another letter case, it is text."""
     body = b"\n".join(
@@ -92,7 +90,7 @@ def test_a_boundary_fills_a_line(text: str, line_end: bytes) -> None:
     assert [("id", "7"), ("content", text)] == form.multipart(body.replace(b"\n", line_end))
 
 
-@pytest.mark.parametrize(
+@rows(
     ("head", "name"),
     [
         (b"Content-Disposition: form-data; name=id", "id"),
@@ -129,9 +127,7 @@ def test_what_was_written_as_multipart_is_read(fields: list[tuple[str, str]], qu
     assert fields == form.multipart(body.encode())
 
 
-@pytest.mark.parametrize(
-    "piece", [b";a", b';a="', b';a="\\"', b"; ", b"\n --B", b"\n--B", b"\n--B-", b"\n \n", b"\t", b"\r"]
-)
+@rows("piece", [b";a", b';a="', b';a="\\"', b"; ", b"\n --B", b"\n--B", b"\n--B-", b"\n \n", b"\t", b"\r"])
 def test_multipart_takes_time_in_proportion_to_its_size(piece: bytes) -> None:
     """Whatever it is made of, 256 KiB take less than 16 times as long as 32 KiB do."""
 
@@ -171,8 +167,8 @@ def test_a_listing() -> None:
     )
 
 
-@pytest.mark.parametrize("between", [",", ", ", "\n", "\r\n", ",\r\n", "\r\n  "])
-@pytest.mark.parametrize("colon", [":", ": "])
+@rows("between", [",", ", ", "\n", "\r\n", ",\r\n", "\r\n  "])
+@rows("colon", [":", ": "])
 def test_a_listing_however_it_is_set(between: str, colon: str) -> None:
     """Commas, lines, or both between the entries, a blank behind the colon: the same fields, without the blanks."""
     fields = [("messageId", "m"), ("ext", ""), ("content", "see http://x.example, 50% off"), ("price", "0.0360")]
@@ -180,7 +176,7 @@ def test_a_listing_however_it_is_set(between: str, colon: str) -> None:
     assert fields == form.listing(text.encode())
 
 
-@pytest.mark.parametrize("text", ["hi, bye: x", "Order\nTotal: 12", "a\nfromPhone: me,messageId:2", "a: b"])
+@rows("text", ["hi, bye: x", "Order\nTotal: 12", "a\nfromPhone: me,messageId:2", "a: b"])
 def test_what_looks_like_a_field_in_a_text_is_text(text: str) -> None:
     """Unless the page lists it and it has not come yet."""
     fields = [("messageId", "m"), ("fromPhone", "1"), ("content", text), ("size", "1"), ("mcc", "510")]

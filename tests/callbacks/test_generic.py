@@ -20,6 +20,7 @@ from gateway.callbacks.rejected import rejected_event
 from gateway.callbacks.shape import MISSING
 from gateway.errors import CallbackRejected
 from gateway.event import Event
+from tests.rows import rows
 
 NOW = datetime(2025, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 CONTEXT = DecodeContext(account="shop")
@@ -79,7 +80,7 @@ def test_an_id_of_the_senders_own() -> None:
     assert first.recordedtime == first.time
 
 
-@pytest.mark.parametrize(
+@rows(
     ("body", "field"),
     [
         (b"{}", "$.order.id"),
@@ -107,7 +108,7 @@ def test_any_bytes(body: bytes, query: bytes) -> None:
         assert all(event.to_json() for event in events)
 
 
-@pytest.mark.parametrize(
+@rows(
     ("path", "found"),
     [
         ("$.a", "1"),
@@ -127,7 +128,7 @@ def test_paths(path: str, found: str) -> None:
     assert found == JsonPath(path).find(fields)
 
 
-@pytest.mark.parametrize("path", ["", "a", "$", "$.", "$..a", "$.a[", "$.a[*]", "$.a[-1]", "$.a b", ".a"])
+@rows("path", ["", "a", "$", "$.", "$..a", "$.a[", "$.a[*]", "$.a[-1]", "$.a b", ".a"])
 def test_what_is_no_path(path: str) -> None:
     """A path that could not be followed is refused when it is configured, and named."""
     with pytest.raises(ValueError, match="is not a path"):
@@ -211,7 +212,7 @@ def decoded(*found: Any) -> tuple[Event, ...]:
     return DecoderCallback("d", lambda request, context: found, "t").decode(request(b"x"), CONTEXT).events
 
 
-@pytest.mark.parametrize(
+@rows(
     ("found", "field"),
     [
         (Found(1.5, {}), "key"),
@@ -318,7 +319,7 @@ def test_a_list_becomes_one_event_for_each_item() -> None:
     assert [event.id for event in decoded.events] == [event.id for event in again.events]
 
 
-@pytest.mark.parametrize(
+@rows(
     ("body", "field", "reason"),
     [
         (b'{"data":{"events":[{"order":{"id":1}},{},{"order":{"id":1}}]}}', "data.events[1].order.id", MISSING),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.callbacks import jsontext
 from gateway.errors import CallbackRejected
+from tests.rows import rows
 
 OBJECTS = st.dictionaries(
     st.text(max_size=5),
@@ -55,7 +56,7 @@ def test_the_canonical_form_ignores_order(value: dict[str, Any], random: Any) ->
     assert not exact or one.canonical == other.canonical or one.canonical == one.text
 
 
-@pytest.mark.parametrize(
+@rows(
     ("number", "expected"),
     [
         ("1.0", 1.0),
@@ -84,7 +85,7 @@ def test_half_a_pair_is_kept_as_its_text() -> None:
     assert parsed.fields == orjson.loads(parsed.text)
 
 
-@pytest.mark.parametrize(
+@rows(
     ("body", "kind"),
     [
         (b'[{"a":1}]', "array"),
@@ -106,7 +107,7 @@ def test_a_body_is_called_what_it_is(body: bytes, kind: str | None) -> None:
     assert kind == jsontext.kind(body)
 
 
-@pytest.mark.parametrize(
+@rows(
     "body",
     [b"", b"x", b"[]", b"1", b'"a"', b'{"a":1}x', b'{"a":NaN}', b'{"a":Infinity}', b'{"a":1e400}', b'{"a":"\xff"}',
      b"{'a':1}", b'{"a":01}', b'{"a":"\n"}', b"{" * 2000, b'{"a":' * 251 + b"1" + b"}" * 251],
@@ -172,7 +173,7 @@ def test_names_that_an_object_has_twice_are_found(document: Pairs, between: tupl
         assert parsed.fields[name] in (json.loads(text)[name], as_text[name]), "the last one counts"
 
 
-@pytest.mark.parametrize(
+@rows(
     ("body", "names"),
     [
         (b'{"id":"first","id":"second","amount":1,"amount":999}', ("id", "amount")),

@@ -12,6 +12,7 @@ from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
 from gateway.callbacks.meant import explained
 from gateway.errors import CallbackRejected
 from tests.callbacks.samples import Sample, all_samples
+from tests.rows import rows
 
 NOW = datetime(2025, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 SAMPLES = all_samples()
@@ -32,7 +33,7 @@ def reason(callback: str, body: bytes, query: bytes = b"") -> str:
     return explained(refusal.value, CALLBACKS[callback], request, DecodeContext()).reason
 
 
-@pytest.mark.parametrize("sample", [one for one in ACCEPTED if USUAL.get(one.callback) == one.case], ids=str)
+@rows("sample", [one for one in ACCEPTED if USUAL.get(one.callback) == one.case], ids=str)
 def test_the_right_callback_is_named(sample: Sample) -> None:
     """A callback at the address of another one is named, wherever it is rejected."""
     rejected = 0
@@ -47,7 +48,7 @@ def test_the_right_callback_is_named(sample: Sample) -> None:
     assert rejected > 10
 
 
-@pytest.mark.parametrize("sample", [one for one in SAMPLES if "rejected" in one.expected], ids=str)
+@rows("sample", [one for one in SAMPLES if "rejected" in one.expected], ids=str)
 def test_a_callback_that_lacks_something_is_no_other_one(sample: Sample) -> None:
     """At its own address a callback without its id keeps its reason as it is."""
     with pytest.raises(CallbackRejected) as refusal:

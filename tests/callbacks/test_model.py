@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 import orjson
-import pytest
 
 from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext, form
 from gateway.callbacks.fields import NULL_WORDS
@@ -17,6 +16,7 @@ from gateway.config.loading import loads
 from gateway.errors import CallbackRejected
 from gateway.ingest.endpoints import endpoints
 from tests.callbacks.samples import Sample, all_samples
+from tests.rows import rows
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 SINGLE = [sample for sample in all_samples() if len(sample.expected.get("events", ())) == 1]
@@ -36,7 +36,7 @@ def decode(callback: str, body: Any, context: DecodeContext | None = None) -> di
     return orjson.loads(event.to_json())
 
 
-@pytest.mark.parametrize("sample", [*OBJECTS, *FORMS], ids=str)
+@rows("sample", [*OBJECTS, *FORMS], ids=str)
 def test_an_object_or_a_list_in_place_of_any_field(sample: Sample) -> None:
     """The callback becomes an event without that value or is rejected; no other error escapes, as it would be a 500."""
     fields = form.pairs(sample.request.query) + form.pairs(sample.request.body)
@@ -51,7 +51,7 @@ def test_an_object_or_a_list_in_place_of_any_field(sample: Sample) -> None:
             assert events
 
 
-@pytest.mark.parametrize("sample", [*OBJECTS, *FORMS], ids=str)
+@rows("sample", [*OBJECTS, *FORMS], ids=str)
 def test_a_word_for_nothing_is_no_id(sample: Sample) -> None:
     """With a word for nothing in place of each scalar at the top, no event is about it, and no id or number is it."""
     assert {} == {word: names for word in NULL_WORDS if (names := taken_for_an_id(sample, word))}
@@ -75,7 +75,7 @@ def taken_for_an_id(sample: Sample, word: str) -> set[str]:
     return found | {name for name in said if name.endswith(("_id", "_at", "code", "to", "from", "phone", "ext"))}
 
 
-@pytest.mark.parametrize(
+@rows(
     ("callback", "fields", "name"),
     [
         ("sms-dr", {"messageid": "m"}, "status"),
@@ -106,7 +106,7 @@ def without_codes(value: Any) -> Any:
     }
 
 
-@pytest.mark.parametrize(
+@rows(
     ("reason", "answered", "outcome", "cause"),
     [
         ("Normal", True, "answered", None),
@@ -127,7 +127,7 @@ def test_how_a_whatsapp_call_ended(reason: str, answered: bool | None, outcome: 
     assert (cause, reason) == (data["hangup"].get("cause"), data["hangup"]["reason"])
 
 
-@pytest.mark.parametrize("cause", CAUSES)
+@rows("cause", CAUSES)
 def test_every_cause_has_its_code_and_outcome(cause: str) -> None:
     """Each cause of the list is kept by its name, with its Q.850 code, and names the outcome of an unanswered call."""
     fields = {
@@ -144,7 +144,7 @@ def test_every_cause_has_its_code_and_outcome(cause: str) -> None:
     assert (False, outcome or "unknown") == (data["answered"], data["outcome"])
 
 
-@pytest.mark.parametrize(
+@rows(
     ("callback", "fields", "outcome"),
     [
         ("nxlink-call", {"callId": "c", "answered": False, "callStatus": "Missed call"}, "no_answer"),
@@ -180,7 +180,7 @@ def test_legs_that_disagree_give_the_call_no_hangup() -> None:
     assert ("USER_BUSY", "busy", False) == (data["hangup"]["cause"], data["outcome"], data["answered"])
 
 
-@pytest.mark.parametrize(
+@rows(
     ("sent", "entered", "left", "expected"),
     [
         (5, 1690442492861, 1690442498000, 5),
@@ -196,7 +196,7 @@ def test_seconds_of_a_queue(sent: int, entered: int | None, left: int | None, ex
     assert expected == data["data"].get("queue_duration_s")
 
 
-@pytest.mark.parametrize(
+@rows(
     ("status", "verified", "final"),
     [("SUCCESS", True, True), ("PENDING", None, False), ("MISMATCH", False, True), ("FAILURE", False, True),
      ("UNKNOWN", None, None), ("MELTED", None, None)],

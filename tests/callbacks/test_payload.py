@@ -15,6 +15,7 @@ from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext, Decoded
 from gateway.callbacks.generic import GenericCallback, JsonPath
 from gateway.errors import CallbackRejected
 from tests.callbacks.samples import Sample, all_samples
+from tests.rows import rows
 
 NOW = datetime(2025, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 FORM = "application/x-www-form-urlencoded"
@@ -56,7 +57,7 @@ def packed(sample: Sample, body: bytes, word: str) -> None:
     assert set(plain.drift) <= {*found.drift}
 
 
-@pytest.mark.parametrize("sample", OBJECTS, ids=str)
+@rows("sample", OBJECTS, ids=str)
 def test_json_in_a_string(sample: Sample) -> None:
     """A callback that was written as JSON twice, or three times."""
     once = json.dumps(sample.request.body.decode("utf-8-sig"), ensure_ascii=False)
@@ -64,7 +65,7 @@ def test_json_in_a_string(sample: Sample) -> None:
     packed(sample, b"\xef\xbb\xbf " + json.dumps(once).encode(), "json-in-a-string")
 
 
-@pytest.mark.parametrize("sample", OBJECTS, ids=str)
+@rows("sample", OBJECTS, ids=str)
 def test_json_in_a_field(sample: Sample) -> None:
     """A callback in the one field of a form or of another object, as an object or as its text."""
     text = sample.request.body.decode("utf-8-sig").strip()
@@ -76,7 +77,7 @@ def test_json_in_a_field(sample: Sample) -> None:
             packed(sample, b'{"' + name.encode() + b'":' + text.encode() + b"}", "json-in-a-field")
 
 
-@pytest.mark.parametrize("sample", FORMS, ids=str)
+@rows("sample", FORMS, ids=str)
 def test_a_form_that_went_through_html(sample: Sample) -> None:
     """``&amp;`` between fields; in the query, too."""
     escaped = sample.request.body.replace(b"&", b"&amp;")
@@ -166,7 +167,7 @@ STATUS = '{"id":"1","status":"sent","x":%s}' % DEEP  # noqa: UP031 - braces
 TWO = f'[{STATUS},{{"id":"2","status":"sent"}}]'
 
 
-@pytest.mark.parametrize(
+@rows(
     ("callback", "body"),
     [
         ("line", {"events": f'[{{"type":"message","source":{{"userId":"u"}},"message":{{"id":"1","x":{DEEP}}}}}]'}),

@@ -22,6 +22,7 @@ from gateway.callbacks.signature import SignaturePolicy
 from gateway.errors import CallbackRejected
 from gateway.event import Event, NotAnEvent, from_json
 from tests.pace import best
+from tests.rows import rows
 
 NOW = datetime(2025, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 ERROR = CallbackRejected("the identifying field is missing or empty", "messageid")
@@ -109,8 +110,8 @@ SECRET = "TOP/S3CRET wörd"
 ENCODED = ("TOP/S3CRET wörd", "TOP%2FS3CRET+w%C3%B6rd", "TOP%2fS3CRET%20w%c3%b6rd", "%54OP/S3CR%45T wörd")
 
 
-@pytest.mark.parametrize("form_of_it", ENCODED)
-@pytest.mark.parametrize("name", ["referer", "x-original-uri", "x-forwarded-uri", "x-original-url", "x-anything"])
+@rows("form_of_it", ENCODED)
+@rows("name", ["referer", "x-original-uri", "x-forwarded-uri", "x-original-url", "x-anything"])
 def test_no_credential_is_stored_by_a_side_door(name: str, form_of_it: str) -> None:
     """A token that a proxy repeats in a header, or that stands anywhere in path, query or body, becomes a mark."""
     address = f"/callbacks/sms-dr?token={form_of_it}&a=1"
@@ -140,7 +141,7 @@ def spellings(secret: str) -> Iterator[bytes]:
                 yield quote(encode(before + data + behind), safe="").encode()
 
 
-@pytest.mark.parametrize("secret", ["s3cret", SECRET, "tok+en/ab==", "ÄÖÜ-tökén", "a" * 40, "a.b*c[d]"])
+@rows("secret", ["s3cret", SECRET, "tok+en/ab==", "ÄÖÜ-tökén", "a" * 40, "a.b*c[d]"])
 def test_a_token_is_cut_out_however_it_is_written(secret: str) -> None:
     """In any letter case, percent-encoded once or twice, as JSON escapes, in hex, and in base64 at any offset."""
     for text in spellings(secret):
@@ -252,7 +253,7 @@ def test_a_short_token_mangles_no_payload() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["x-api-key", "api-key", "apikey", "x-auth", "x-auth-token", "x-secret", "set-cookie"])
+@rows("name", ["x-api-key", "api-key", "apikey", "x-auth", "x-auth-token", "x-secret", "set-cookie"])
 def test_headers_whose_name_says_secret_are_not_stored(name: str) -> None:
     """Whatever they hold, and whoever's it is."""
     sent = request(**{name: "theirs", "x-author": "kept", "x-request-id": "kept"})

@@ -12,6 +12,7 @@ from gateway.callbacks import CALLBACKS, charset, form
 from gateway.errors import CallbackRejected
 from gateway.event import from_json
 from tests.callbacks.samples import Sample, all_samples
+from tests.rows import rows
 
 SAMPLES = all_samples()
 ACCEPTED = [sample for sample in SAMPLES if "events" in sample.expected]
@@ -23,7 +24,7 @@ def decoded(sample: Sample) -> list[dict[str, Any]]:
     return [orjson.loads(event.to_json()) for event in events]
 
 
-@pytest.mark.parametrize("sample", ACCEPTED, ids=str)
+@rows("sample", ACCEPTED, ids=str)
 def test_a_sample_becomes_its_events(sample: Sample) -> None:
     """Each request becomes exactly the events written beside it, with the drift written beside it."""
     actual = CALLBACKS[sample.callback].decode(sample.request, sample.context)
@@ -37,7 +38,7 @@ def test_a_sample_becomes_its_events(sample: Sample) -> None:
     assert all(event.topic in topics for event in actual.events)
 
 
-@pytest.mark.parametrize("sample", REJECTED, ids=str)
+@rows("sample", REJECTED, ids=str)
 def test_a_sample_is_rejected(sample: Sample) -> None:
     """Each of these requests is refused with the reason and the field written beside it."""
     with pytest.raises(CallbackRejected) as refusal:
@@ -45,7 +46,7 @@ def test_a_sample_is_rejected(sample: Sample) -> None:
     assert sample.expected["rejected"] == {"reason": refusal.value.reason, "field": refusal.value.field}
 
 
-@pytest.mark.parametrize("sample", ACCEPTED, ids=str)
+@rows("sample", ACCEPTED, ids=str)
 def test_raw_is_lossless(sample: Sample) -> None:
     """``data.raw`` of a single event is the body's own bytes, or all fields of query and body, as text."""
     events, drift = CALLBACKS[sample.callback].decode(sample.request, sample.context)
@@ -82,7 +83,7 @@ def test_raw_is_lossless(sample: Sample) -> None:
             assert value.encode() in request.body or value.encode("gbk") in request.body
 
 
-@pytest.mark.parametrize("sample", ACCEPTED, ids=str)
+@rows("sample", ACCEPTED, ids=str)
 def test_an_event_survives_its_bytes(sample: Sample) -> None:
     """An event read back from its bytes has the same bytes, in one line."""
     for event in CALLBACKS[sample.callback].decode(sample.request, sample.context).events:

@@ -21,6 +21,7 @@ from gateway.callbacks.signature import (
 )
 from gateway.errors import Unauthenticated
 from tests.callbacks.samples import FOLDER, load
+from tests.rows import rows
 
 NOW = datetime(2024, 12, 24, 0, 31, 40, tzinfo=UTC)  # 1735000300
 
@@ -112,9 +113,7 @@ def signed() -> Iterator[tuple[SignaturePolicy, CallbackRequest, tuple[str, ...]
         )
 
 
-SIGNED = pytest.mark.parametrize(
-    ("policy", "request_", "covered"), list(signed()), ids=["general", "callbot", "hex", "base64"]
-)
+SIGNED = rows(("policy", "request_", "covered"), list(signed()), ids=["general", "callbot", "hex", "base64"])
 
 
 def flipped(value: bytes) -> Iterator[bytes]:
@@ -225,8 +224,8 @@ def test_a_signed_time_past_all_time() -> None:
         verify(SignaturePolicy("general", ("s",), window_s=60), request, NOW)
 
 
-@pytest.mark.parametrize("content_type", [None, "multipart/form-data; boundary=x", "MULTIPART/FORM-DATA"])
-@pytest.mark.parametrize("body", [b"", b"--x--", b"{}"])
+@rows("content_type", [None, "multipart/form-data; boundary=x", "MULTIPART/FORM-DATA"])
+@rows("body", [b"", b"--x--", b"{}"])
 def test_the_body_is_left_out_of_the_text_only_when_it_is_empty(content_type: str | None, body: bytes) -> None:
     """Whatever the content type says, a body that is there must be signed."""
     text = b"accessKey=k&action=dr&bizType=4&ts=1&accessSecret=s"
@@ -241,8 +240,8 @@ def test_the_body_is_left_out_of_the_text_only_when_it_is_empty(content_type: st
         verify(SignaturePolicy("general", ("s",)), request, NOW)
 
 
-@pytest.mark.parametrize("digest", ["md5", "sha1", "sha256", "sha512"])
-@pytest.mark.parametrize("written", [str.lower, str.upper, str.title])
+@rows("digest", ["md5", "sha1", "sha256", "sha512"])
+@rows("written", [str.lower, str.upper, str.title])
 def test_every_digest_of_other_senders(digest: str, written: Callable[[str], str]) -> None:
     """The four digests verify, in hex of any letter case."""
     headers = {"x-signature": written(hmac.new(b"s", b"body", digest).hexdigest())}
@@ -250,14 +249,14 @@ def test_every_digest_of_other_senders(digest: str, written: Callable[[str], str
     verify(policy, CallbackRequest("POST", "/", b"", headers, b"body", NOW), NOW)
 
 
-@pytest.mark.parametrize("written", [str.lower, str.upper, str.title])
-@pytest.mark.parametrize(
+@rows("written", [str.lower, str.upper, str.title])
+@rows(
     ("announced", "algorithm"),
     [("sha256", "sha256"), ("Sha256", "sha256"), ("SHA256 ", "sha256"), ("sHA256", "sha256"), ("md5", "md5"),
      ("MD5", "md5"), ("default", "md5"), ("sha1", "md5"), ("sha-256", "md5"), ("", "md5"), (None, "md5"),
      (None, "sha256"), ("SHA-256", "sha256")],
 )  # fmt: skip
-@pytest.mark.parametrize("scheme", ["general", "callbot"])
+@rows("scheme", ["general", "callbot"])
 def test_the_vendors_own_verifier_is_no_more_lenient(
     scheme: str, announced: str | None, algorithm: Any, written: Callable[[str], str]
 ) -> None:
@@ -286,7 +285,7 @@ def test_an_announced_sha256_is_not_an_md5() -> None:
         verify(policy, request._replace(headers={**request.headers, "algorithm": "sha256"}), NOW)
 
 
-@pytest.mark.parametrize("sign", ["", " ", "0" * 32, "0" * 64, "é" * 32, "\udcff", "ﬀ" * 16])
+@rows("sign", ["", " ", "0" * 32, "0" * 64, "é" * 32, "\udcff", "ﬀ" * 16])
 def test_what_is_no_signature_is_refused(sign: str) -> None:
     """Any text in its place is a refusal, not a fault of ours."""
     for policy, request, covered in signed():

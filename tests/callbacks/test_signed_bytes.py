@@ -24,6 +24,7 @@ from gateway.ingest.coding import unfolded
 from gateway.ingest.endpoints import Decodes
 from tests.callbacks.samples import all_samples
 from tests.effort import examples
+from tests.rows import rows
 from tests.senders.signing import signed_headers
 
 NOW = datetime(2025, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -147,7 +148,7 @@ HEADERS = st.dictionaries(
 )
 
 
-@pytest.mark.parametrize("scheme", sorted(POLICIES))
+@rows("scheme", sorted(POLICIES))
 @settings(max_examples=examples(30))
 @given(case=st.sampled_from(CASES), data=st.data())
 def test_unsigned_parts_change_nothing(
@@ -205,8 +206,8 @@ def test_a_coding_changes_nothing_or_is_refused(
             assert found in (expected, None)
 
 
-@pytest.mark.parametrize("scheme", sorted(POLICIES))
-@pytest.mark.parametrize("name", ["did-sms", "sms-dr", "ota", "whatsapp"])
+@rows("scheme", sorted(POLICIES))
+@rows("name", ["did-sms", "sms-dr", "ota", "whatsapp"])
 def test_a_signature_without_a_body_is_refused(scheme: str, name: str) -> None:
     """Fields in the query are never signed, so a request that has nothing else is refused, and says why."""
     policy = POLICIES[scheme]
@@ -304,8 +305,8 @@ def test_what_the_vendor_can_sign_is_accepted(a: str, b: str, c: str, ts: str, b
     assert body == verify(POLICIES["callbot"], CallbackRequest("POST", "/", b"", headers, body, NOW), NOW).body
 
 
-@pytest.mark.parametrize("ts", ["", "soon", "-1", "1.5", "1e3", "٣", "1&body={}", "1 2", "0x1"])
-@pytest.mark.parametrize("scheme", ["general", "callbot"])
+@rows("ts", ["", "soon", "-1", "1.5", "1e3", "٣", "1&body={}", "1 2", "0x1"])
+@rows("scheme", ["general", "callbot"])
 def test_a_signed_time_is_digits(scheme: str, ts: str) -> None:
     """A time stamp that could hold more than a time is refused, however it is signed."""
     policy = POLICIES[scheme]
@@ -322,7 +323,7 @@ def test_a_text_that_was_continued_is_refused() -> None:
         verify(policy, CallbackRequest("POST", "/", b"", signed(policy, body), body, NOW), NOW)
 
 
-@pytest.mark.parametrize("scheme", sorted(POLICIES))
+@rows("scheme", sorted(POLICIES))
 def test_what_is_kept_is_decoded_again_by_the_same_rule(scheme: str) -> None:
     """A kept request says what was signed, lacks the signature, and its query makes no event later either."""
     policy, callback = POLICIES[scheme], CALLBACKS["did-sms"]

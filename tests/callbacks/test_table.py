@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
-import pytest
 
 from gateway.callbacks import CALLBACKS, Callback
 from gateway.callbacks.meanings import MEANINGS
 from gateway.callbacks.shape import Shape
 from tests.callbacks.samples import Sample, all_samples
+from tests.rows import rows
 
 NAMES = [
     "sms-dr",
@@ -60,7 +60,7 @@ def test_the_callbacks_of_the_contract() -> None:
     assert all(name == callback.name for name, callback in CALLBACKS.items())
 
 
-@pytest.mark.parametrize("callback", CALLBACKS.values(), ids=lambda callback: callback.name)
+@rows("callback", CALLBACKS.values(), ids=lambda callback: callback.name)
 def test_a_line_of_the_table(callback: Callback) -> None:
     """Each callback names its methods, topics, certainty and title; only forms take GET."""
     assert "POST" in callback.methods
@@ -71,7 +71,7 @@ def test_a_line_of_the_table(callback: Callback) -> None:
     assert callback.title
 
 
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=lambda shape: shape.type)
+@rows("shape", SHAPES.values(), ids=lambda shape: shape.type)
 def test_a_shape_documents_itself(shape: Shape) -> None:
     """Each shape has a JSON Schema whose members are described, with the vendor page it comes from."""
     schema = shape.schema()
@@ -107,7 +107,7 @@ def fits(value: Any, schema: Mapping[str, Any], path: str) -> None:
             fits(inner, schema["items"], f"{path}[{index}]")
 
 
-@pytest.mark.parametrize("sample", ACCEPTED, ids=str)
+@rows("sample", ACCEPTED, ids=str)
 def test_events_fit_their_schema(sample: Sample) -> None:
     """Every event of every sample has the members and types that its schema promises, and no others."""
     for event in CALLBACKS[sample.callback].decode(sample.request, sample.context).events:
@@ -138,7 +138,7 @@ def said_of(name: str) -> dict[tuple[str, str], Mapping[str, Any]]:
     return {(shape.topic, shape.type): inner[name] for shape, inner in MEMBERS if name in inner}
 
 
-@pytest.mark.parametrize("name", NAMES_IN_DATA)
+@rows("name", NAMES_IN_DATA)
 def test_a_name_means_one_thing(name: str) -> None:
     """A name that several types have has one JSON type, one description and one vocabulary in all of them."""
     found = {place: inner for place, inner in said_of(name).items() if (place[0], name) not in OTHER_TYPE}
@@ -160,13 +160,13 @@ def test_every_name_has_its_meaning() -> None:
     assert set(MEANINGS) - {"raw"} == named
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES_IN_DATA if name.endswith("code")])
+@rows("name", [name for name in NAMES_IN_DATA if name.endswith("code")])
 def test_a_code_is_text(name: str) -> None:
     """The platform's codes are text in all types, whatever it sends."""
     assert {"string"} == {inner["type"] for inner in said_of(name).values()}
 
 
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=lambda shape: shape.type)
+@rows("shape", SHAPES.values(), ids=lambda shape: shape.type)
 def test_what_each_family_promises(shape: Shape) -> None:
     """The names of design.md 6 that a subscriber of a family counts on are in each of its types."""
     promised = {
@@ -183,7 +183,7 @@ def test_what_each_family_promises(shape: Shape) -> None:
     assert promised.get(shape.topic, set()) <= set(shape.schema()["properties"])
 
 
-@pytest.mark.parametrize("sample", ACCEPTED, ids=str)
+@rows("sample", ACCEPTED, ids=str)
 def test_what_holds_of_every_event(sample: Sample) -> None:
     """Times are UTC in one form, an ended call has an outcome, an incoming message an id, and nothing is null."""
     for event in CALLBACKS[sample.callback].decode(sample.request, sample.context).events:

@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.callbacks import times
+from tests.rows import rows
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 NEW_YORK = ZoneInfo("America/New_York")
@@ -21,7 +22,7 @@ ZONES = st.sampled_from(
 )
 
 
-@pytest.mark.parametrize(
+@rows(
     ("value", "expected"),
     [
         ("2024-01-02 03:04:05", "2024-01-01T19:04:05.000000Z"),
@@ -54,7 +55,7 @@ def test_every_form_of_the_vendor(value: object, expected: str | None) -> None:
     assert expected == times.rfc3339(value, SHANGHAI)
 
 
-@pytest.mark.parametrize(
+@rows(
     ("zone", "hours"),
     [
         ("Z", 0),
@@ -76,9 +77,7 @@ def test_every_form_of_the_vendor(value: object, expected: str | None) -> None:
         ("+08:00[Asia/Shanghai]", 8),
     ],
 )
-@pytest.mark.parametrize(
-    "clock", ["2024-01-02 03:04:05", "2024-01-02T03:04:05", "2024-01-02 03:04:05.000", "2024-01-02 03:04"]
-)
+@rows("clock", ["2024-01-02 03:04:05", "2024-01-02T03:04:05", "2024-01-02 03:04:05.000", "2024-01-02 03:04"])
 def test_a_zone_behind_a_time(clock: str, zone: str, hours: float) -> None:
     """A zone that the sender names is read, in every way it is written, and the configured one does not count."""
     expected = datetime.fromisoformat(clock).replace(tzinfo=timezone(timedelta(hours=hours)))
@@ -87,7 +86,7 @@ def test_a_zone_behind_a_time(clock: str, zone: str, hours: float) -> None:
     assert expected == datetime.fromisoformat(text)
 
 
-@pytest.mark.parametrize(
+@rows(
     ("value", "hour"),
     [("12:04:05 AM", 0), ("03:04:05 AM", 3), ("12:04:05 PM", 12), ("03:04:05 pm", 15), ("15:04:05 PM", 15)],
 )
@@ -111,7 +110,7 @@ def test_the_hours_around_a_clock_change(value: str, expected: str) -> None:
     assert expected == times.rfc3339(value, NEW_YORK)
 
 
-@pytest.mark.parametrize(
+@rows(
     "value",
     ["null", "0000-00-00 00:00:00", "2024-13-01 00:00:00", "2024-02-30 00:00:00", "-5", -5, "9" * 21, True, [], {},
      "x" * 500, float("nan"), float("inf"), "0001-01-01 00:00:00", 10**40,

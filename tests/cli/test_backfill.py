@@ -23,6 +23,7 @@ from gateway.errors import ConfigError
 from tests.cli.platform_history import ACCESS_KEY, APP_KEY, PHONE, SECRET, ZONE, PlatformHistory, platform_history
 from tests.gateway.conftest import MakeGateway, gateway
 from tests.gateway.process import GatewayProcess
+from tests.rows import rows
 
 __all__ = ["gateway"]
 
@@ -220,7 +221,7 @@ async def test_wrong_use_is_said(
     assert [] == platform.questions
 
 
-@pytest.mark.parametrize(
+@rows(
     ("text", "said"),
     [
         ("sms-dr: {backfill: {app_key: a, business_phone: '1', access_key: k, secret: s}}", "only whatsapp has it"),

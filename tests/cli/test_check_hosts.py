@@ -22,6 +22,7 @@ from tests.fanout.authority import Authority
 from tests.fanout.receiver import Receiver
 from tests.fanout.running import SECRET
 from tests.ports import free_port
+from tests.rows import rows
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -177,7 +178,7 @@ async def test_the_wrong_scheme_is_told_either_way(tmp_path: Path) -> None:
         assert ("problem", True) == (level, "speaks TLS, and the url says http; write https://" in text)
 
 
-@pytest.mark.parametrize(
+@rows(
     ("off_s", "secrets", "level"),
     [(0.0, [SECRET], "ok"), (60.0, [SECRET], "warning"), (-3600.0, [SECRET], "problem"), (3600.0, [], "warning")],
 )
@@ -193,7 +194,7 @@ async def test_a_clock_that_is_off_is_told_by_how_much(off_s: float, secrets: li
         assert f"{direction} this machine's" in text
 
 
-@pytest.mark.parametrize(
+@rows(
     ("talk", "level", "said"),
     [
         (closing, "unknown", "its clock is not known"),

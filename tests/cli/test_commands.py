@@ -18,6 +18,7 @@ from gateway.log import Entry
 from gateway.log.journal import batch_format
 from gateway.log.journal.store import FILE_NAME, Store
 from tests.ports import free_port
+from tests.rows import rows
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +80,7 @@ def leaves() -> list[str]:
     return list(below(main, ""))
 
 
-@pytest.mark.parametrize("name", leaves())
+@rows("name", leaves())
 def test_every_command_has_help_with_examples(name: str) -> None:
     """What it does, how it is called, and its configuration."""
     result = gateway(*name.split(), "--help")
@@ -278,7 +279,7 @@ def test_send_without_a_gateway_fails_with_the_reason() -> None:
     assert "is the gateway running?" in next(iter(summary["refused"]))
 
 
-@pytest.mark.parametrize(
+@rows(
     ("arguments", "said"),
     [
         (("send", "sms-rd"), "'sms-rd' is not one of"),

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from gateway.capacity import figures as figures_file
 from gateway.capacity.model import Figures
 from gateway.cli import main
+from tests.rows import rows
 
 FIGURES = Figures(50.0, 20.0, 100.0, 1000.0, "Linux", "2026-01-01", "1", 0.0)
 
@@ -69,7 +70,7 @@ def test_deduplication_window_is_that_of_the_configuration(tmp_path: Path) -> No
     assert json.loads(plan("--rate", "10", "--json").stdout)["plan"]["journal_bytes"] > small
 
 
-@pytest.mark.parametrize(
+@rows(
     ("arguments", "said"),
     [
         ([], "--rate is needed, or --measure"),

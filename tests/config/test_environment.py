@@ -6,6 +6,7 @@ import pytest
 
 from gateway.config.loading import loads
 from gateway.errors import ConfigError
+from tests.rows import rows
 
 TWO = """
 subscribers:
@@ -14,7 +15,7 @@ subscribers:
 """
 
 
-@pytest.mark.parametrize(
+@rows(
     ("value", "expected"),
     [
         ("${NAME}", "anna"),
@@ -43,7 +44,7 @@ def test_variable_can_be_a_number_or_a_list_item() -> None:
     assert settings.ingest.max_body_bytes == 2 * 1024**2
 
 
-@pytest.mark.parametrize(
+@rows(
     ("value", "expected"),
     [
         ("${UNSET}", "admin.token: the environment variable UNSET is not set; set it, or write ${UNSET:-default}"),
@@ -60,7 +61,7 @@ def test_variables_that_cannot_be_filled_in_are_problems(value: str, expected: s
     assert caught.value.problems[0].endswith("(config.yaml line 1)")
 
 
-@pytest.mark.parametrize(
+@rows(
     ("name", "value", "path", "expected"),
     [
         ("GATEWAY__INGEST__PORT", "9000", "ingest.port", 9000),
@@ -94,7 +95,7 @@ def test_overrides_set_one_key(name: str, value: str, path: str, expected: objec
     assert expected == found
 
 
-@pytest.mark.parametrize("value", ["12345", "0x10", "yes", "a: b", "x # y", "${NAME}", "'quoted'", "*", "null"])
+@rows("value", ["12345", "0x10", "yes", "a: b", "x # y", "${NAME}", "'quoted'", "*", "null"])
 def test_override_of_a_secret_is_taken_as_it_stands(value: str) -> None:
     """No YAML, no variables: a token may look like anything."""
     settings = loads("", {"GATEWAY__ADMIN__TOKEN": value, "NAME": "anna"})
@@ -107,7 +108,7 @@ def test_override_stands_over_a_variable_that_is_not_set() -> None:
     assert settings.admin.token.get_secret_value() == "x"
 
 
-@pytest.mark.parametrize(
+@rows(
     ("name", "value", "expected"),
     [
         ("GATEWAY__INGEST__PROT", "1", "GATEWAY__INGEST__PROT: ingest has no key 'prot'; did you mean PORT?"),

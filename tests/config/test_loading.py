@@ -10,6 +10,7 @@ from gateway.config.advice import warnings
 from gateway.config.loading import load, loads
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError
+from tests.rows import rows
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
 
@@ -107,7 +108,7 @@ def test_file_is_read_with_its_name_in_the_sentences(tmp_path: Path) -> None:
     assert caught.value.problems == ["ingest.port: a whole number is needed (mine.yaml line 2)"]
 
 
-@pytest.mark.parametrize(
+@rows(
     ("text", "start"),
     [
         ("ingest:\n  port: 1\n port: 2\n", "config.yaml:3:"),
@@ -230,7 +231,7 @@ PROBLEMS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "expected"), PROBLEMS)
+@rows(("text", "expected"), PROBLEMS)
 def test_each_mistake_has_its_sentence(text: str, expected: str) -> None:
     """The key path, what is wrong there, and the line."""
     (problem,) = problems(text.replace("%s", SUBSCRIBER))

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.config.loading import loads
 from gateway.errors import ConfigError
+from tests.rows import rows
 
 SIGNATURES = [
     ("scheme: twilio, secret: x", "url: is needed with scheme: twilio"),
@@ -42,21 +43,21 @@ def problem(callbacks: str) -> str:
     return found
 
 
-@pytest.mark.parametrize(("text", "expected"), SIGNATURES)
+@rows(("text", "expected"), SIGNATURES)
 def test_a_signature(text: str, expected: str) -> None:
     """Each scheme has the settings that it needs and no others; secrets can be used."""
     found = problem(f"x: {{decoder: json, topic: t, key: $.a, auth: {{signature: {{{text}}}}}}}")
     assert expected in found
 
 
-@pytest.mark.parametrize(("text", "expected"), ROWS)
+@rows(("text", "expected"), ROWS)
 def test_paths_in_the_payload(text: str, expected: str) -> None:
     """Paths can be read, and are relative to something that is there."""
     decoder = "" if "decoder" in text else "decoder: json, "
     assert expected in problem(f"x: {{{decoder}topic: t, key: $.a, {text}}}")
 
 
-@pytest.mark.parametrize(("text", "expected"), OTHERS)
+@rows(("text", "expected"), OTHERS)
 def test_other_sections(text: str, expected: str) -> None:
     """What a built-in callback does not have, and the one name that is taken."""
     assert expected in problem(text)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config.webhook_url import parse
+from tests.rows import rows
 
 #: Everything that may stand in a request line (RFC 9112, section 3.2), and more: any visible ASCII but the ``#``.
 VISIBLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "#")
@@ -22,7 +23,7 @@ def test_what_is_behind_the_host_is_the_request_target(text: str) -> None:
         assert expected == parse(f"http://example.com{start}{text}").target
 
 
-@pytest.mark.parametrize(
+@rows(
     "target",
     [
         "/hook?sig=a%2Bb%2Fc%3D&x=%7E&sp=%2Ftriggers%2Fmanual",
@@ -59,7 +60,7 @@ def test_spaces_and_control_characters_are_refused_with_advice(character: str, f
         parse(form.format(character))
 
 
-@pytest.mark.parametrize(
+@rows(
     ("address", "host", "port", "authority"),
     [
         ("http://Example.com", "example.com", 80, "example.com"),
@@ -76,7 +77,7 @@ def test_where_it_goes(address: str, host: str, port: int, authority: str) -> No
     assert (host, port, authority, "/") == (url.host, url.port, url.authority, url.target)
 
 
-@pytest.mark.parametrize(
+@rows(
     "address",
     [
         "",

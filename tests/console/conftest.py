@@ -13,6 +13,7 @@ from tests.admin.running import Running, running, webhook
 from tests.components import missing
 from tests.console.browser import Page, browser, chromium
 from tests.gateway.subscriber import Subscriber, refuse
+from tests.waiting import pause
 
 
 async def broken(_: dict[str, Any]) -> int:
@@ -80,7 +81,7 @@ async def trickle(busy: Running) -> AsyncIterator[Running]:
                 await busy.send("voice-dr", 1, seed=number)
             if number % 3 == 0:
                 await busy.send("whatsapp", 1, seed=number)
-            await asyncio.sleep(0.02)  # the senders' rate
+            await pause(0.02, "the senders' rate")
 
     going = asyncio.create_task(go_on())
     yield busy

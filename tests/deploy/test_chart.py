@@ -20,6 +20,7 @@ from gateway.config.settings import Settings
 from gateway.fanout.reader import group_name
 from gateway.supervisor import SupervisorPolicy
 from tests.deploy.artefacts import DEPLOY, ROOT, STOP_S, documents, run, walk
+from tests.rows import rows
 
 CHART = DEPLOY / "helm/nxcloud-gateway"
 EVERYTHING, PLAIN, EMBEDDED = "everything", "plain", "embedded"
@@ -299,7 +300,7 @@ def test_a_change_of_subscribers_alone_rolls_no_pod() -> None:
     assert before != checksums(template("--set", "secrets.SMS_DR_TOKEN=other"))
 
 
-@pytest.mark.parametrize(
+@rows(
     "arguments",
     [
         ("--set", "config.kafka=null"),

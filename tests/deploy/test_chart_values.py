@@ -12,9 +12,10 @@ import yaml
 from deploy import render
 from tests.deploy.artefacts import ROOT
 from tests.deploy.test_chart import CHART, helm
+from tests.rows import rows
 
 
-@pytest.mark.parametrize(
+@rows(
     ("mistyped", "place"),
     [
         ("servee.replicas=3", "additional properties 'servee' not allowed"),
@@ -27,9 +28,7 @@ from tests.deploy.test_chart import CHART, helm
         ("config.subscribers[0].concurency=7", "additional properties 'concurency' not allowed"),
     ],
 )
-@pytest.mark.parametrize(
-    "command", [("lint", str(CHART)), ("template", "gateway", str(CHART))], ids=["lint", "template"]
-)
+@rows("command", [("lint", str(CHART)), ("template", "gateway", str(CHART))], ids=["lint", "template"])
 def test_mistyped_values_are_refused_with_their_place(command: tuple[str, ...], mistyped: str, place: str) -> None:
     """By ``values.schema.json``, the gateway's own keys included."""
     with pytest.raises(AssertionError, match=re.escape(place)):

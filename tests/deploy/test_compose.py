@@ -20,6 +20,7 @@ from gateway.config.loading import load
 from tests.broker.fixtures import kafka
 from tests.deploy.artefacts import DEPLOY, ROOT, STOP_S, run
 from tests.ports import free_port
+from tests.rows import rows
 
 __all__ = ["kafka"]
 
@@ -69,7 +70,7 @@ def test_images_of_others_are_pinned_by_version() -> None:
     assert [] == [image for image in images if not re.search(r":v?\d+\.\d+\.\d+$", image)]
 
 
-@pytest.mark.parametrize("name", OURS)
+@rows("name", OURS)
 def test_commands_exist(name: str) -> None:
     """Each container runs a command that the gateway has."""
     assert SERVICES[name]["command"][0] in COMMANDS
@@ -101,7 +102,7 @@ def test_nothing_is_open_to_other_machines() -> None:
     assert [] == [port for port in ports if not port.startswith("127.0.0.1:")]
 
 
-@pytest.mark.parametrize("name", OURS)
+@rows("name", OURS)
 def test_our_containers_are_confined(name: str) -> None:
     """Read-only, no capabilities, and time enough to end by themselves."""
     service = SERVICES[name]

@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 from gateway.callbacks import CALLBACKS
 from gateway.cli import COMMANDS
 from gateway.config.outline import keys
 from tests.deploy.artefacts import DEPLOY, ROOT, metrics_in, series
+from tests.rows import rows
 
 PAGES = sorted((DEPLOY / "docs").glob("*.md"))
 #: Named by the contract, and not in every build of the command line yet.
 PROMISED: set[str] = set()
-each = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+each = rows("page", PAGES, ids=lambda page: page.stem)
 SECTIONS = ("ingest", "journal", "kafka", "topics", "subscribers", "admin", "log")
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from deploy import drain
 from tests.deploy.metrics_server import MetricsServer
+from tests.rows import rows
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +63,7 @@ def test_not_done_in_time_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "7 records wait" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
+@rows(
     ("lag", "kafka", "up", "found"),
     [
         (0, 1, {"log": 1, "deliver": 1, "ingest-0": 1}, (True, "0 records wait")),

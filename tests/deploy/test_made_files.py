@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from deploy import render
 from tests.deploy.artefacts import run
+from tests.rows import rows
 
 ADVICE = "run: python -m deploy.render"
 
@@ -27,14 +26,14 @@ def test_run_book_has_every_alert_and_every_metric_as_they_are() -> None:
     assert render.runbook_text() == render.RUNBOOK.read_text(), ADVICE
 
 
-@pytest.mark.parametrize("values", render.RENDERED, ids=lambda path: path.stem)
+@rows("values", render.RENDERED, ids=lambda path: path.stem)
 def test_rendered_chart_is_of_this_chart(values: Path) -> None:
     """Tests on machines without helm look at what the chart is now."""
     head = render.RENDERED[values].read_text().splitlines()[0]
     assert head.endswith(render.chart_digest(values)), f"with helm installed, {ADVICE}"
 
 
-@pytest.mark.parametrize("values", render.RENDERED, ids=lambda path: path.stem)
+@rows("values", render.RENDERED, ids=lambda path: path.stem)
 def test_helm_renders_the_same(values: Path) -> None:
     """Where helm is installed, it says what the kept rendering says."""
     run("helm", "version", install="helm.sh", is_on_ci=False)

@@ -6,11 +6,10 @@ import json
 import re
 from typing import Any
 
-import pytest
-
 from deploy import render
 from gateway.telemetry.metric_catalogue import CATALOGUE
 from tests.deploy.artefacts import ROOT, metrics_in, run, series, walk
+from tests.rows import rows
 
 RULES = render.alerts()
 EXPRESSIONS = [
@@ -25,16 +24,16 @@ EXPRESSIONS = [
 NAMES = set(series()) | {metric.name for metric in CATALOGUE}
 #: Labels that Prometheus adds, or that histograms have.
 COMMON = {"instance", "job", "le"}
-named = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+named = rows("rule", RULES, ids=lambda rule: rule["alert"])
 
 
-@pytest.mark.parametrize("expression", EXPRESSIONS)
+@rows("expression", EXPRESSIONS)
 def test_every_metric_in_an_expression_exists(expression: str) -> None:
     """With the suffix that its kind has in Prometheus, and buckets only of histograms."""
     assert set() == metrics_in(expression) - set(series())
 
 
-@pytest.mark.parametrize("expression", EXPRESSIONS)
+@rows("expression", EXPRESSIONS)
 def test_every_label_in_an_expression_exists(expression: str) -> None:
     """A label that a metric does not have matches nothing, and an alert on it never fires."""
     known = COMMON.union(*(series()[name].labels for name in metrics_in(expression)))
@@ -45,7 +44,7 @@ def test_every_label_in_an_expression_exists(expression: str) -> None:
     assert set() == (grouped | matched) - known
 
 
-@pytest.mark.parametrize("expression", EXPRESSIONS)
+@rows("expression", EXPRESSIONS)
 def test_every_outcome_in_an_expression_is_one(expression: str) -> None:
     """Values of labels stand in the catalogue's own sentence."""
     for name in metrics_in(expression):

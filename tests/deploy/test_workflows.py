@@ -13,10 +13,11 @@ import yaml
 from deploy import release
 from gateway import __version__
 from tests.deploy.artefacts import ROOT, run
+from tests.rows import rows
 
 GITHUB: Final = ROOT / ".github"
 WORKFLOWS: Final = sorted((GITHUB / "workflows").glob("*.yml"))
-each = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+each = rows("path", WORKFLOWS, ids=lambda path: path.stem)
 CHART: Final = f"apiVersion: v2\nversion: {__version__}\nappVersion: {__version__}\n"
 CHANGELOG: Final = f"# Changelog\n\n## {__version__} (2026-12-01)\n\nFirst.\n\n## 0.0.1 (2026-01-01)\n\nOlder.\n"
 
@@ -130,7 +131,7 @@ def test_package_and_chart_have_one_version() -> None:
     assert release.notes(release.CHANGELOG.read_text()).startswith(("The first release", "**"))
 
 
-@pytest.mark.parametrize(
+@rows(
     ("tag", "changelog", "chart", "said"),
     [
         ("v9.9.9", CHANGELOG, CHART, f"the tag is 9.9.9, the package is {__version__}"),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 from tests.docs.pages import DOCS, ROOT, page
+from tests.rows import rows
 
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 #: They begin with the first thing to do, or are a list.
@@ -18,14 +17,14 @@ def head(name: str) -> str:
     return re.sub(r"(?ms)^ *```.*?^ *```", "", page(name)).partition("\n## ")[0]
 
 
-@pytest.mark.parametrize("name", PAGES)
+@rows("name", PAGES)
 def test_page_has_one_title(name: str) -> None:
     """A heading of the first level, as the site's menu and a search engine want it."""
     text = re.sub(r"(?ms)^ *```.*?^ *```", "", page(name) if name != "README.md" else (DOCS / name).read_text())
     assert len(re.findall(r"(?m)^# ", text)) == 1
 
 
-@pytest.mark.parametrize("name", PAGES)
+@rows("name", PAGES)
 def test_page_is_in_the_menu_and_in_the_list(name: str) -> None:
     """Once in the menu of the site, and in the list of the documents: a reader finds it by both."""
     menu = (ROOT / "deploy/mkdocs.yml").read_text().partition("\nnav:\n")[2]
@@ -33,7 +32,7 @@ def test_page_is_in_the_menu_and_in_the_list(name: str) -> None:
     assert name == "README.md" or f"]({name})" in (DOCS / "README.md").read_text()
 
 
-@pytest.mark.parametrize("name", [name for name in PAGES if name not in AT_ONCE])
+@rows("name", [name for name in PAGES if name not in AT_ONCE])
 def test_page_begins_with_its_reader(name: str) -> None:
     """One or more sentences between title and first section say what the page is for."""
     assert len(head(name).split()) > 15

@@ -21,6 +21,7 @@ from tests.admin.running import running, webhook
 from tests.components import needed
 from tests.docs.pages import marked
 from tests.ports import free_port
+from tests.waiting import until
 
 SECRET: Final = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OLD: Final = "whsec_" + "b2xk" * 8
@@ -100,15 +101,17 @@ def end(process: asyncio.subprocess.Process) -> None:
 
 async def listening(port: int, process: asyncio.subprocess.Process) -> None:
     """Return when the program accepts connections; it cannot say so."""
-    while process.returncode is None:
+
+    async def accepts() -> bool:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
-            await asyncio.sleep(0.05)
-            continue
+            return False
         writer.close()
-        return
-    raise AssertionError(f"ended with {process.returncode}")
+        return True
+
+    await until(lambda: process.returncode is not None or accepts())
+    assert process.returncode is None
 
 
 async def posted(url: str, body: bytes, signature: str, seconds: int) -> int:

@@ -7,7 +7,6 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
 import yaml
 from jsonschema import FormatChecker, validate
 
@@ -17,6 +16,7 @@ from gateway.config.loading import loads
 from gateway.config.settings import Settings
 from gateway.schema.events import event_schemas
 from tests.docs.pages import DOCS, marked, page
+from tests.rows import rows
 
 #: Sections of ``config.yaml``: a snippet of YAML that begins with one of them is a configuration.
 SECTIONS = tuple(Settings.model_fields)
@@ -33,7 +33,7 @@ def configurations() -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize(("name", "snippet"), configurations(), ids=lambda text: str(text)[:30])
+@rows(("name", "snippet"), configurations(), ids=lambda text: str(text)[:30])
 def test_configuration_loads(name: str, snippet: str) -> None:
     """Each alone, with every variable that it reads set to a secret of the right form."""
     variables = dict.fromkeys(re.findall(r"\$\{(\w+)", snippet), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")

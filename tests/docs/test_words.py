@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from deploy.dashboard import ROWS
 from gateway.log.kafka.errors import WORDS
 from gateway.telemetry.metric_catalogue import CATALOGUE
 from tests.docs.words import DIALECT, ROOT, prose, uses
+from tests.rows import rows
 
 PAGES: Final = {path.name: path for path in sorted((ROOT / "deploy/docs").glob("*.md"))}
 FRONT: Final = "README.md of the repository"
@@ -39,14 +39,14 @@ def messages() -> Iterator[tuple[str, str]]:
     yield from WORDS.items()
 
 
-@pytest.mark.parametrize("page", TEXTS)
+@rows("page", TEXTS)
 def test_page_uses_plain_words(page: str) -> None:
     """Outside code; a page that has not been rewritten may keep what it has, and get no more."""
     found = uses(prose(TEXTS[page]))
     assert len(found) <= REMAINING.get(page, 0), found
 
 
-@pytest.mark.parametrize(("name", "text"), [pytest.param(*one, id=one[0]) for one in messages()])
+@rows(("name", "text"), messages(), ids=lambda row: row[0])
 def test_message_uses_plain_words(name: str, text: str) -> None:
     """Alerts, metrics, dashboard and advice have no exception."""
     assert [] == uses(text), name
@@ -57,7 +57,7 @@ def test_exceptions_are_pages() -> None:
     assert set() == set(REMAINING) - set(TEXTS)
 
 
-@pytest.mark.parametrize(
+@rows(
     ("text", "found"),
     [
         ("The log tells it.", ["tells"]),

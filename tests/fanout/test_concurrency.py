@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import asyncio
-
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +10,7 @@ from tests.fanout.events import entries
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver
 from tests.fanout.running import running
+from tests.waiting import pause
 
 
 def rounds(limit: AdaptiveLimit, count: int, *, latency_s: float = 0.01, is_overload: bool = False) -> None:
@@ -99,7 +98,7 @@ async def test_a_subscriber_that_takes_four_at_a_time_gets_about_four() -> None:
         if receiver.in_flight.total() > 4:
             refused += 1
             return web.Response(status=429)
-        await asyncio.sleep(0.002)  # a slow subscriber
+        await pause(0.002, "a slow subscriber")
         return web.Response()
 
     log = MemoryLog()

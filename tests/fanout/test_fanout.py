@@ -21,7 +21,7 @@ from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver, ok, status
 from tests.fanout.running import SECRET
-from tests.waiting import until
+from tests.waiting import pause, until
 
 
 def subscriber(name: str, url: str = "", **options: object) -> Subscriber:
@@ -73,11 +73,11 @@ async def test_dead_and_hanging_subscribers_do_not_change_the_rate_of_a_healthy_
     """Before and during, in one run: within 10 %. The receiver's delay is the pace, not this machine."""
 
     async def paced(_: Post) -> web.StreamResponse:
-        await asyncio.sleep(0.02)  # a slow subscriber
+        await pause(0.02, "a slow subscriber")
         return web.Response()
 
     async def hang(_: Post) -> web.StreamResponse:
-        await asyncio.sleep(30)  # one that hangs
+        await pause(30, "one that hangs")
         return web.Response()
 
     log = MemoryLog()

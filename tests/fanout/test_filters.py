@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import ConfigError
 from gateway.fanout.filters import compile_filter
+from tests.rows import rows
 
 EVENT: dict[str, Any] = {
     "type": "nxcloud.sms.dr",
@@ -23,7 +24,7 @@ EVENT: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(
+@rows(
     ("source", "matches"),
     [
         ({"exact": {"type": "nxcloud.sms.dr"}}, True),

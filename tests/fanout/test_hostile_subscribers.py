@@ -25,7 +25,8 @@ from tests.fanout.test_fanout import running
 from tests.fanout.test_fanout import subscriber as subscriber_settings
 from tests.fanout.test_http_answer import FLAWS
 from tests.pace import slowness
-from tests.waiting import turn
+from tests.rows import rows
+from tests.waiting import pause, turn
 
 RECORD = Record("p", 0, 0.0, *entry(1))
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -78,8 +79,8 @@ def saying(*parts: bytes, then_close: bool = False) -> Handler:
     return handler
 
 
-@pytest.mark.parametrize("flaw", FLAWS.values(), ids=FLAWS)
-@pytest.mark.parametrize("status", [200, 204, 410, 429, 500])
+@rows("flaw", FLAWS.values(), ids=FLAWS)
+@rows("status", [200, 204, 410, 429, 500])
 async def test_the_status_line_decides(status: int, flaw: bytes) -> None:
     """Over a real connection; a success is known at once where its end is not worth waiting for."""
     async with subscriber(saying(b"HTTP/1.1 %d Said\r\n" % status + flaw)) as url:
@@ -125,7 +126,7 @@ async def test_a_reset_behind_the_head_does_not_matter() -> None:
         await read_request(reader)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n")
         await writer.drain()
-        await asyncio.sleep(0.05)  # a reset overtakes what was not read yet
+        await pause(0.05, "a reset overtakes what was not read yet")
         writer.transport.abort()
 
     async with subscriber(handler) as url:
@@ -216,7 +217,7 @@ async def most_held(for_s: float) -> float:
     worst, end = 0.0, time.monotonic() + for_s
     while time.monotonic() < end:
         before = time.thread_time()
-        await asyncio.sleep(0.002)  # a turn that others may delay: it is measured
+        await pause(0.002, "a turn that others may delay: it is measured")
         worst = max(worst, time.thread_time() - before)
     return worst
 

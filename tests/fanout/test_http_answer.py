@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gateway.fanout.attempt import HEAD_BYTES
 from gateway.fanout.http_answer import MAX_HEAD_BYTES, MAX_INTERIM, MAX_RESPONSE_BYTES, Answer, NotHttp
 from tests.effort import examples
+from tests.rows import rows
 
 #: What may follow a status line and is wrong; ``b"\r\n"`` ends the head.
 FLAWS: dict[str, bytes] = {
@@ -54,10 +55,8 @@ def read(data: bytes, *cuts: int) -> Answer:
     return answer
 
 
-@pytest.mark.parametrize("flaw", FLAWS.values(), ids=FLAWS)
-@pytest.mark.parametrize(
-    "line", [b"200 OK", b"201 ", b"202", b"204 No Content", b"299 \xff\xfe", b"503 Busy", b"410 Gone"]
-)
+@rows("flaw", FLAWS.values(), ids=FLAWS)
+@rows("line", [b"200 OK", b"201 ", b"202", b"204 No Content", b"299 \xff\xfe", b"503 Busy", b"410 Gone"])
 @settings(max_examples=examples(10))
 @given(cuts=st.lists(st.integers(0, 9000), max_size=4))
 def test_a_flaw_leaves_the_status(line: bytes, flaw: bytes, cuts: list[int]) -> None:
@@ -66,7 +65,7 @@ def test_a_flaw_leaves_the_status(line: bytes, flaw: bytes, cuts: list[int]) -> 
     assert int(line[:3]) == answer.status
 
 
-@pytest.mark.parametrize(
+@rows(
     "line",
     [b"HTTP/1.0 200 OK\r\n", b"HTTP/1.1 200\n", b"http/1.1 200 ok\r\n", b"\r\nHTTP/1.1  200 OK\r\n", b"HTTP/2 200\r\n"],
 )
@@ -75,7 +74,7 @@ def test_status_lines_that_are_not_quite_right_count(line: bytes) -> None:
     assert 200 == read(line + b"\r\n").status
 
 
-@pytest.mark.parametrize(
+@rows(
     "data",
     [
         b"SSH-2.0-x\r\n",
@@ -94,8 +93,8 @@ def test_what_has_no_status_is_not_http(data: bytes, cuts: list[int]) -> None:
         read(data, *cuts)
 
 
-@pytest.mark.parametrize("wait", [b"Retry-After: 7\r\n", b"retry-after:7\r\n"])
-@pytest.mark.parametrize("flaw", ["200 headers", "a header of 8.5 kB", "a header that is not ASCII", "line ends of LF"])
+@rows("wait", [b"Retry-After: 7\r\n", b"retry-after:7\r\n"])
+@rows("flaw", ["200 headers", "a header of 8.5 kB", "a header that is not ASCII", "line ends of LF"])
 def test_retry_after_is_read_around_a_flaw(flaw: str, wait: bytes) -> None:
     """Before it, and behind it."""
     data = FLAWS[flaw].removesuffix(b"\r\n").removesuffix(b"ok")
@@ -131,8 +130,8 @@ def test_a_connection_is_used_again_after_a_flawless_answer_only(cuts: list[int]
         assert not read(last + b"Content-Length: 0\r\n\r\n").is_reusable
 
 
-@pytest.mark.parametrize("step", [1, 7, 1000, 65536])
-@pytest.mark.parametrize(
+@rows("step", [1, 7, 1000, 65536])
+@rows(
     ("start", "endless"),
     [
         (b"", b"HTTP/1.1 102 Processing\r\n\r\n"),

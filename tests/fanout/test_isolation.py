@@ -15,6 +15,7 @@ from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver, status
 from tests.fanout.running import running as one_running
 from tests.fanout.test_fanout import running, subscriber
+from tests.waiting import pause
 
 #: The receiver's pace: well above what this process needs for an attempt, so that it is the pace.
 PACE_S = 0.1
@@ -26,11 +27,11 @@ async def test_eight_healthy_ones_beside_a_dead_and_a_very_slow_one() -> None:
     """Rate, and p99 of the time from the log to the answer, of eight healthy ones, before and during: within 10 %."""
 
     async def paced(_: Post) -> web.StreamResponse:
-        await asyncio.sleep(PACE_S)  # a subscriber's pace
+        await pause(PACE_S, "a subscriber's pace")
         return web.Response()
 
     async def very_slow(_: Post) -> web.StreamResponse:
-        await asyncio.sleep(10)  # a very slow subscriber
+        await pause(10, "a very slow subscriber")
         return web.Response()
 
     log = MemoryLog()
@@ -68,7 +69,7 @@ async def test_slow_receivers_get_nothing_twice() -> None:
     delay_s = iter([3.0, 4.0, 5.0] * 100)
 
     async def slowly(_: Post) -> web.StreamResponse:
-        await asyncio.sleep(next(delay_s))  # a slow subscriber
+        await pause(next(delay_s), "a slow subscriber")
         return web.Response()
 
     log = MemoryLog()

@@ -22,7 +22,7 @@ from gateway.telemetry.metrics import Metrics
 from tests.fanout.events import entries, entry
 from tests.fanout.scripted import DOWN, OK
 from tests.fanout.test_fanout import subscriber
-from tests.waiting import turn, until
+from tests.waiting import pause, turn, until
 
 MIB = 2**20
 
@@ -106,7 +106,7 @@ async def test_three_hundred_idle_subscribers_cost_little(tmp_path: Path) -> Non
         grown = _resident_bytes() - before
         assert len(asyncio.all_tasks()) - tasks < 40
         started, cpu = time.monotonic(), time.process_time()
-        await asyncio.sleep(6.0)  # the metrics' look at all subscribers is in it
+        await pause(6.0, "the metrics' look at all subscribers is in it")
         share = (time.process_time() - cpu) / (time.monotonic() - started)
     assert grown / 300 < 0.2 * MIB, f"{grown / 300 / 1024:.0f} KiB for each"
     assert share < 0.05, f"{share:.1%} of a processor"
@@ -154,7 +154,7 @@ async def test_one_that_comes_back_catches_up_while_the_others_go_on(sinks: Sink
         while len(sinks.delivered.get("back", ())) < first - 1:
             await journal.append([entry(first + number, f"key-{number}") for number in range(inflow // 10)])
             first += inflow // 10
-            await asyncio.sleep(0.1)  # the inflow's pace
+            await pause(0.1, "the inflow's pace")
         begun = sinks.delivered["back"][20]  # the probes, and the careful beginning after them, are over
         taken_s = sinks.delivered["back"][missed - 1] - begun
         assert missed / taken_s > 5 * inflow

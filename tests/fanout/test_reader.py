@@ -22,7 +22,7 @@ from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver, ok, status
 from tests.fanout.running import make, plan, retry_topics, running
 from tests.fanout.scripted import DOWN, OK, ScriptedSink
-from tests.waiting import until
+from tests.waiting import pause, until
 
 GROUP = "gateway.billing"
 QUICK = RetryPolicy(attempts=3, first_delay_s=0.01, max_delay_s=0.02)
@@ -60,7 +60,7 @@ async def test_order_per_key_at_concurrency_32_is_8_times_faster_than_1() -> Non
         rng = Random(5)
 
         async def slowly(_: Post) -> web.StreamResponse:
-            await asyncio.sleep(rng.uniform(0.005, 0.035))  # a subscriber of uneven speed
+            await pause(rng.uniform(0.005, 0.035), "a subscriber of uneven speed")
             return web.Response()
 
         log = MemoryLog()

@@ -20,7 +20,7 @@ from tests.fanout.receiver import Post, Receiver, ok
 from tests.fanout.running import make, plan, running, webhook
 from tests.fanout.scripted import OK, ScriptedSink
 from tests.fanout.test_reader import GROUP, QUICK, pass_by
-from tests.waiting import until
+from tests.waiting import pause, until
 
 
 async def test_the_window_bounds_what_is_in_memory() -> None:
@@ -74,7 +74,7 @@ async def test_stop_finishes_what_is_in_flight_and_the_next_start_goes_on() -> N
     await log.append(entries(300, 30))
 
     async def slowly(_: Post) -> web.StreamResponse:
-        await asyncio.sleep(0.01)  # a slow subscriber
+        await pause(0.01, "a slow subscriber")
         return web.Response()
 
     async with Receiver(slowly) as receiver:
@@ -134,7 +134,7 @@ async def test_revoked_partitions_are_settled_before_they_go() -> None:
     await log.append(entries(600, 60))
 
     async def slowly(_: Post) -> web.StreamResponse:
-        await asyncio.sleep(0.005)  # a slow subscriber
+        await pause(0.005, "a slow subscriber")
         return web.Response()
 
     async with Receiver(slowly) as receiver, running(log, receiver.url, concurrency=8, window=Window(max_events=100)):

@@ -13,13 +13,12 @@ from prometheus_client import CollectorRegistry
 from gateway.fanout import retry_records
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.breaker import BreakerPolicy
-from gateway.fanout.job import ParkedJob, Standing
+from gateway.fanout.job import JobState, ParkedJob, Standing
 from gateway.fanout.partition_queue import PartitionQueue
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.retry_moves import GONE_MOVES, LATE_S, Progress, Share, choose
 from gateway.fanout.retry_records import AttemptHistory
 from gateway.fanout.retry_topics import RetryTopics
-from gateway.fanout.schedule import JobState
 from gateway.log import Entry, Record
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.events import entry

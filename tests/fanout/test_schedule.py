@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.fanout.attempt import AttemptResult
-from gateway.fanout.job import Job
-from gateway.fanout.schedule import JobState, Schedule
+from gateway.fanout.job import Job, JobState
+from gateway.fanout.schedule import Schedule
 from gateway.log import Record
 from tests.effort import examples
 

@@ -19,6 +19,7 @@ from gateway.log import Record
 from gateway.signing import Signer
 from tests.fanout.events import entry
 from tests.fanout.receiver import Receiver, status
+from tests.rows import rows
 
 RECORD = Record("p", 0, 0.0, *entry(1))
 
@@ -76,13 +77,13 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("address", "reason"), REFUSED)
+@rows(("address", "reason"), REFUSED)
 def test_refused_by_default(address: str, reason: str) -> None:
     """Nothing inside can be reached, also where an IPv4 address hides in an IPv6 one."""
     assert reason == refusal(ip_address(address), Allowed())
 
 
-@pytest.mark.parametrize(
+@rows(
     "address",
     [
         "1.1.1.1",
@@ -100,7 +101,7 @@ def test_public_addresses_are_reached(address: str) -> None:
     assert refusal(ip_address(address), Allowed()) is None
 
 
-@pytest.mark.parametrize(("address", "reason"), REFUSED)
+@rows(("address", "reason"), REFUSED)
 def test_allow_private_opens_the_inside_and_no_more(address: str, reason: str) -> None:
     """``allow_private`` is about own networks; multicast, reserved and unspecified stay refused."""
     is_inside = reason in {"loopback", "private", "link-local", "metadata", "carrier-grade"}
@@ -118,7 +119,7 @@ def test_allow_lists_open_networks_and_hosts() -> None:
     assert "multicast" == refusal(ip_address("224.0.0.1"), allowed, "hooks.internal")
 
 
-@pytest.mark.parametrize("entry", ["10.1.0.0/33", "10.1.2.3/8", "300.1.1.1", "", "::gg", "0177.0.0.1"])
+@rows("entry", ["10.1.0.0/33", "10.1.2.3/8", "300.1.1.1", "", "::gg", "0177.0.0.1"])
 def test_bad_allow_entries_are_named(entry: str) -> None:
     """A network that is none is found at configuration time and not taken for a host name."""
     with pytest.raises(ConfigError) as caught:
@@ -135,7 +136,7 @@ def test_every_address_is_public_or_refused(address: Any) -> None:
         assert not inner.is_multicast
 
 
-@pytest.mark.parametrize(
+@rows(
     "host",
     [
         "127.0.0.1",

@@ -19,6 +19,7 @@ from gateway.fanout.telling import Telling
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.manual_clock import ManualClock
 from tests.fanout.memory_log import MemoryLog
+from tests.waiting import turn
 
 WELL, DOWN, DOWN_TOO = (
     PersistentState(),
@@ -30,7 +31,7 @@ WELL, DOWN, DOWN_TOO = (
 async def _until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not is_so():
-            await asyncio.sleep(0)
+            await turn()
 
 
 async def _boards(log: MemoryLog, clock: ManualClock, count: int) -> list[SubscriberStateStore]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import ConfigError, Poison
 from gateway.fanout.transform import REQUIRED, Transform
+from tests.rows import rows
 
 EVENT: dict[str, Any] = {
     "specversion": "1.0",
@@ -21,7 +22,7 @@ EVENT: dict[str, Any] = {
 HEAD = {name: EVENT[name] for name in ("specversion", "id", "source", "type")}
 
 
-@pytest.mark.parametrize(
+@rows(
     ("include", "exclude", "left"),
     [
         ([], ["data.raw"], {**EVENT, "data": {k: v for k, v in EVENT["data"].items() if k != "raw"}}),
@@ -72,11 +73,11 @@ def test_all_bad_paths_at_once() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@rows(
     "number",
     ["0.10", "0.0360", "1.0", "-0", "1E5", "12345678901234567890123", "-9223372036854775809", "0.1" + "0" * 30],
 )
-@pytest.mark.parametrize("blank", ["", " "])
+@rows("blank", ["", " "])
 def test_numbers_keep_their_digits(number: str, blank: str) -> None:
     """``data.raw`` is lossless, also for a subscriber that gets only a part of the event."""
     event = '{"specversion":"1.0","id":"x","source":"s","type":"t","data":{"raw":{"price":%s%s,"ids":[1,%s]}%s}}'
@@ -86,7 +87,7 @@ def test_numbers_keep_their_digits(number: str, blank: str) -> None:
     assert left == Transform(include=["data.raw"]).apply(whole.encode())
 
 
-@pytest.mark.parametrize("value", [b"", b"not json", b"[1]", b'"text"'])
+@rows("value", [b"", b"not json", b"[1]", b'"text"'])
 def test_what_is_no_object_is_poison(value: bytes) -> None:
     """It can never be sent to this subscriber."""
     with pytest.raises(Poison):

@@ -17,12 +17,13 @@ from tests.components import missing
 from tests.effort import IS_NIGHTLY
 from tests.fuzz.seeds import inputs
 from tests.fuzz.targets import TARGETS
+from tests.rows import rows
 
 #: It begins with the kept inputs, and what it finds new in the first seconds is most of what a minute finds.
 SECONDS = int(os.environ.get("GATEWAY_TEST_FUZZ_SECONDS") or (300 if IS_NIGHTLY else 4))
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@rows("target", TARGETS)
 def test_kept_inputs_break_nothing(target: str) -> None:
     """What once broke stays repaired."""
     found = list(inputs(target))
@@ -33,13 +34,12 @@ def test_kept_inputs_break_nothing(target: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60 + 2 * SECONDS)
-@pytest.mark.parametrize("target", TARGETS)
-def test_fuzzing_breaks_nothing(target: str, tmp_path: Path) -> None:
+@pytest.mark.timeout(60 + 2 * SECONDS * len(TARGETS))
+def test_fuzzing_breaks_nothing(tmp_path: Path) -> None:
     """Bounded in time and memory; an input that breaks a promise is printed, to be put into the corpus."""
     if importlib.util.find_spec("atheris") is None:
         missing("atheris", install="Linux and macOS only: pip install atheris")
-    command = [sys.executable, "-m", "tests.fuzz", target, "--seconds", str(SECONDS), "--artifacts", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.fuzz", *TARGETS, "--seconds", str(SECONDS), "--artifacts", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     broke = [f"{path.name}: {path.read_bytes()!r}" for path in tmp_path.iterdir()]
     assert done.returncode == 0, "\n".join([*broke, done.stderr[-3000:]])

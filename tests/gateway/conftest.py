@@ -32,10 +32,10 @@ async def gateway(tmp_path: Path) -> AsyncIterator[MakeGateway]:
     """Start gateways by the command line; those still running at the end are killed."""
     started: list[GatewayProcess] = []
 
-    async def start(**config: Any) -> GatewayProcess:
+    async def start(*, is_fresh: bool = False, **config: Any) -> GatewayProcess:
         folder = tmp_path / f"gateway-{len(started)}"
         folder.mkdir()
-        one = GatewayProcess(folder, config)
+        one = GatewayProcess(folder, config, is_fresh=is_fresh)
         started.append(one)
         await one.start()
         return one

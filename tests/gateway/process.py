@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 import yaml
 
+from tests.gateway import forked
 from tests.ports import free_port
 from tests.waiting import until_so
 
@@ -53,9 +54,10 @@ class GatewayProcess:
         folder: for configuration, journal and log; kept over restarts.
         config: the configuration; ports 0 are replaced by some that are free and stay so over restarts.
         command: ``run``, ``serve``, ``fanout``.
+        is_fresh: started by an interpreter of its own, see :mod:`tests.gateway.forked`.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any], command: str = "run") -> None:
+    def __init__(self, folder: Path, config: dict[str, Any], command: str = "run", *, is_fresh: bool = False) -> None:
         self.folder = folder
         self.command = command
         self.config: dict[str, Any] = {
@@ -67,7 +69,8 @@ class GatewayProcess:
         }
         self.path = folder / "config.yaml"
         self.write()
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: asyncio.subprocess.Process | forked.Process | None = None
+        self._is_fresh = is_fresh
         self.lines: list[dict[str, Any]] = []
         self._reading: asyncio.Task[None] | None = None
         #: A line came, or the last one has.
@@ -115,14 +118,22 @@ class GatewayProcess:
 
     async def _spawn(self, environment: dict[str, str], folder: Path | None = None) -> None:
         """Start it in a folder and begin to read its log."""
-        await self._spawn_program("-m", "gateway", self.command, "-c", str(self.path), cwd=folder, env=environment)
+        arguments = (self.command, "-c", str(self.path))
+        if not self._is_fresh and forked.serves(environment):
+            self._follow(await forked.start(arguments, environment, folder or Path.cwd()))
+        else:
+            await self._spawn_program("-m", "gateway", *arguments, cwd=folder, env=environment)
 
     async def _spawn_program(self, *arguments: str, **options: Any) -> None:
         """Start Python with these arguments and begin to read its log."""
-        self.process = await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             sys.executable, *arguments,
             stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, limit=2**20, **options,
         )  # fmt: skip
+        self._follow(process)
+
+    def _follow(self, process: asyncio.subprocess.Process | forked.Process) -> None:
+        self.process = process
         self._reading = asyncio.create_task(self._read())
         self._reading.add_done_callback(lambda _: self._said.set())
 

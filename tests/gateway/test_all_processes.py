@@ -142,7 +142,8 @@ async def test_one_ingest_process_needs_less_than_150_mib_in_all(
 ) -> None:
     """Supervisor, log, deliver and ingest, each page once where they share it."""
     receiver = await subscriber()
-    running = await gateway(subscribers=[to(receiver, "all")], ingest={"port": 0, "workers": 1})
+    config = {"subscribers": [to(receiver, "all")], "ingest": {"port": 0, "workers": 1}}
+    running = await gateway(is_fresh=True, **config)  # a forked one shares pages with its parent
     async with sending(running) as senders:
         await senders.until_more(1000)
     await receiver.until(lambda: senders.accepted <= receiver.subjects.keys())

@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from gateway.telemetry import logs
+from tests.rows import rows
 
 
 def break_with(payload: str) -> None:
@@ -33,8 +34,8 @@ def test_a_trace_shows_no_payload(style: Literal["console", "json"], capsys: pyt
     assert 2 == told.count("delivery.broke") == told.count("ZeroDivisionError: it broke")
 
 
-@pytest.mark.parametrize("style", ["console", "json"])
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@rows("style", ["console", "json"])
+@rows("unbuffered", ["", "1"])
 def test_a_line_is_one_write(style: str, unbuffered: str) -> None:
     """Workers share one standard error: what is written in two parts comes out with another worker's line between."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # one packet for each write

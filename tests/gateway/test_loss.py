@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from tests.gateway.conftest import MakeGateway, MakeSubscriber, to
+from tests.waiting import pause
 
 KILLS = int(os.environ.get("GATEWAY_TEST_KILLS", "10"))
 CLIENTS = 16
@@ -44,7 +45,7 @@ class Load:
                     else:
                         self.other_answers.append(answer.status)
             except (aiohttp.ClientError, OSError):
-                await asyncio.sleep(0.02)  # not synchronisation: a client that waits before it tries again
+                await pause(0.02, "a client that waits before it tries again")
 
     async def until_accepted(self, count: int) -> None:
         """Wait until so many more were answered 200."""

@@ -19,7 +19,7 @@ from gateway.log.journal import EVENTS, Journal, Retention
 from tests.gateway.conftest import MakeGateway, MakeSubscriber, to
 from tests.gateway.process import GatewayProcess, memory_bytes
 from tests.hostile.test_neighbours import healthy
-from tests.waiting import until
+from tests.waiting import pause, until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -70,7 +70,7 @@ class Senders:
             self._next += 1
             name = f"m-{self._next}"
             while (await self._send(session, name)).status != 200:
-                await asyncio.sleep(0.02)  # not synchronisation: a client that waits before it tries again
+                await pause(0.02, "a client that waits before it tries again")
             self.accepted.add(name)
             async with self._answered:
                 self._answered.notify_all()

@@ -12,6 +12,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from gateway import ed25519
 from gateway.errors import ConfigError, Unauthenticated
 from gateway.signing import Signer, problem, verify
+from tests.rows import rows
 
 OLD = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NEW = "whsec_" + base64.b64encode(bytes(range(32))).decode()
@@ -76,7 +77,7 @@ def test_asymmetric_key_signs_v1a_beside_v1() -> None:
         verify([other], headers(signature), BODY, NOW, 300)
 
 
-@pytest.mark.parametrize(
+@rows(
     ("changed", "body", "now"),
     [
         ({"webhook-id": "e2"}, BODY, NOW),
@@ -105,7 +106,7 @@ def test_our_signature_is_refused_by_the_package_under_another_secret() -> None:
         Webhook(NEW).verify(BODY, headers(Signer([OLD]).sign("e1", now, BODY), at=now))
 
 
-@pytest.mark.parametrize(
+@rows(
     ("secret", "said"),
     [
         ("whsec_not base64", "followed by base64"),

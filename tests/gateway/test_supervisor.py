@@ -18,7 +18,7 @@ import pytest
 from gateway.errors import ConfigError
 from gateway.sockets import listen
 from tests.gateway.process import GatewayProcess
-from tests.waiting import until
+from tests.waiting import pause, until
 
 Stages = list[list[tuple[str, str]]]
 QUICK = {"first_pause_s": 0.05, "stop_s": 5.0}
@@ -172,7 +172,7 @@ async def test_a_child_that_keeps_dying_is_started_ever_more_slowly(tmp_path: Pa
             await one.logged("process.ready", count=count)
             os.kill(await one.child("log"), signal.SIGKILL)
         await one.logged("process.ready", count=5)
-        await asyncio.sleep(0.6)  # a long life: longer than healthy_s
+        await pause(0.6, "a long life: longer than healthy_s")
         os.kill(await one.child("log"), signal.SIGKILL)
         await one.logged("process.died", count=5)
         pauses = [line["restart_in_s"] for line in one.lines if line["event"] == "process.died"]

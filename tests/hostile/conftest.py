@@ -24,7 +24,7 @@ def fast_path(request: pytest.FixtureRequest) -> bool:
 async def gateway(tmp_path: Path, fast_path: bool) -> AsyncIterator[GatewayProcess]:
     """Started, and killed at the end if it still runs."""
     config: dict[str, Any] = {"ingest": {"port": 0, "read_timeout": READ_TIMEOUT_S, "fast_path": fast_path}}
-    running = GatewayProcess(tmp_path, config)
+    running = GatewayProcess(tmp_path, config, is_fresh=True)  # its memory is measured
     await running.start()
     yield running
     if running.process is not None and running.process.returncode is None:

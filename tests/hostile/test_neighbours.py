@@ -22,6 +22,7 @@ from tests.hostile.conftest import READ_TIMEOUT_S
 from tests.hostile.corpus import Case
 from tests.hostile.test_corpus import port_of
 from tests.hostile.wire import send
+from tests.waiting import pause
 
 IDLE = int(os.environ.get("GATEWAY_TEST_IDLE", "1000"))
 #: Kernel memory is not counted; a connection of ours costs about three kilobytes, one of aiohttp's about nine.
@@ -123,7 +124,7 @@ class SlowSender:
         Senders begin one after the other: in step, the burst of their bytes would keep this process from noticing the
         answers that it measures.
         """
-        await asyncio.sleep(after_s)  # senders begin one after the other
+        await pause(after_s, "senders begin one after the other")
         self._started = time.monotonic()
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
         answered = asyncio.create_task(self._reader.read(1))
@@ -157,7 +158,7 @@ async def test_hostile_requests_do_not_slow_the_others(gateway: GatewayProcess) 
     async def attacker(first: int) -> None:
         for at in count(first, _CLIENTS):
             await send(port_of(gateway), small[at % len(small)])
-            await asyncio.sleep(0.02)  # an attacker's rate, not synchronisation
+            await pause(0.02, "an attacker's rate, not synchronisation")
 
     starts = count(0, len(small) // _SHORT_ROUNDS)
 
@@ -222,6 +223,6 @@ async def waited(gateway: GatewayProcess, numbers: Iterator[int], requests: int)
         answer = await reader.readuntil(b"success")
         took.append(time.perf_counter() - started)
         assert answer.startswith(b"HTTP/1.1 200 ")
-        await asyncio.sleep(0.002)  # the rate of a quiet sender
+        await pause(0.002, "the rate of a quiet sender")
     writer.close()
     return took

@@ -23,6 +23,7 @@ from gateway.ingest.endpoints import Decodes, Endpoint
 from gateway.ingest.intake import Prepared, prepare
 from tests.hostile.shapes import SIZES, shapes
 from tests.pace import best
+from tests.rows import rows
 
 NOW: Final = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
 #: CPU seconds that 64 KiB may cost on the reference machine, see :mod:`tests.pace`. A busy machine counts some of the
@@ -182,7 +183,7 @@ def test_what_is_kept_of_a_rejection_is_linear() -> None:
     assert [] == [text for name in NAMES for text in slow(work, name)]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@rows("name", NAMES)
 def test_events_and_their_bytes_are_bounded(name: str) -> None:
     """A body of 1 MiB becomes at most a thousand events and 8 MiB of them, or one rejection."""
     row = endpoint(CALLBACKS["whatsapp"])
@@ -213,7 +214,7 @@ PAST_ITEMS: Final = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", PAST_ITEMS)
+@rows("name", PAST_ITEMS)
 def test_more_items_than_allowed_are_rejected_whole(name: str) -> None:
     """In every place where a list may stand; the reason names the bound and its setting, and the request is kept."""
     body = PAST_ITEMS[name]
@@ -231,7 +232,7 @@ def check_rejected(prepared: Prepared, body: bytes, setting: str) -> None:
     assert orjson.loads(prepared.values[0])["type"] == "nxcloud.callback.rejected"
 
 
-@pytest.mark.parametrize(
+@rows(
     ("callback", "body"),
     [
         ("whatsapp", b'{"wabaId":"%b","statuses":[{"id":"1"},{"id":"2"}]}' % (b"w" * 900)),

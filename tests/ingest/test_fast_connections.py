@@ -13,7 +13,8 @@ from gateway.connections import ConnectionLimit
 from gateway.errors import JournalUnavailable
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.fast_connections import FastConnections
-from gateway.ingest.gathering import Log
+from gateway.ingest.fast_path import FastConnection
+from gateway.ingest.gathering import IngestLog
 from gateway.ingest.intake import Intake
 from gateway.ingest.server import IngestServer
 from gateway.log import ALL_NEW, Appended, Entry
@@ -52,7 +53,7 @@ class SlowLog:
 class Gateway:
     """Fast connections over a log, a slow one where none is given."""
 
-    def __init__(self, log: Log | None = None, keepalive_s: float = 75.0) -> None:
+    def __init__(self, log: IngestLog | None = None, keepalive_s: float = 75.0) -> None:
         self.log = SlowLog()
         paths = endpoints(SECTION)
         intake = Intake(log or self.log, clock=lambda: NOW, max_waiting=100)
@@ -71,7 +72,7 @@ class Gateway:
 
     def connect(self) -> Wire:
         wire = Wire()
-        wire.set_protocol(self.connections())
+        wire.set_protocol(FastConnection(self.connections))
         wire.get_protocol().connection_made(wire)
         return wire
 

@@ -16,6 +16,7 @@ from gateway.ingest.plain_post import PlainHeads
 from tests.effort import examples
 from tests.ingest.test_contract import DR, NXLINK, TASK, TASK_HEADERS
 from tests.ingest.wire import Outcome, talk
+from tests.rows import rows
 from tests.senders.samples import documented_paths
 
 SETTINGS = Ingest.model_validate(
@@ -136,7 +137,7 @@ OTHER = {
 }
 
 
-@pytest.mark.parametrize("request_", PLAIN.values(), ids=PLAIN.keys())
+@rows("request_", PLAIN.values(), ids=PLAIN.keys())
 async def test_plain_requests_are_taken_fast_and_answered_the_same(request_: bytes) -> None:
     fast, ordinary = await both([request_])
     assert ordinary == fast
@@ -144,7 +145,7 @@ async def test_plain_requests_are_taken_fast_and_answered_the_same(request_: byt
     assert is_plain(request_)
 
 
-@pytest.mark.parametrize("request_", OTHER.values(), ids=OTHER.keys())
+@rows("request_", OTHER.values(), ids=OTHER.keys())
 async def test_other_requests_are_left_to_aiohttp(request_: bytes) -> None:
     """Alone, and behind a request that was taken fast."""
     for chunks in ([request_], [post(), b"", request_], [post() + request_], [post(), request_, post()]):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
-import pytest
-
 from gateway.ingest.peer import caller
+from tests.rows import rows
 
 PROXIES = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
 
 
-@pytest.mark.parametrize(
+@rows(
     ("peer", "forwarded", "expected"),
     [
         ("203.0.113.7", "", "203.0.113.7"),

@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import orjson
-import pytest
 from prometheus_client import generate_latest
 from structlog.testing import capture_logs
 
@@ -24,6 +23,7 @@ from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 from tests.callbacks.samples import Sample, all_samples
 from tests.ingest.wire import ListLog
+from tests.rows import rows
 
 NOW = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
 PLANTED = (
@@ -118,7 +118,7 @@ def leaked(shown: str) -> set[str]:
     return {text for text in PLANTED if text in shown or orjson.dumps(text).decode()[1:-1] in shown}
 
 
-@pytest.mark.parametrize("callback", sorted(CALLBACKS))
+@rows("callback", sorted(CALLBACKS))
 async def test_no_place_of_a_callback_reaches_the_log(callback: str) -> None:
     """Each value and each name of every sample, unknown fields, wrong types and broken bodies."""
     capture = Capture()
@@ -155,7 +155,7 @@ async def test_senders_of_ones_own_reach_no_log_either() -> None:
     assert set() == leaked(capture.shown())
 
 
-@pytest.mark.parametrize("text", PLANTED)
+@rows("text", PLANTED)
 def test_what_is_personal_is_shown_by_kind_and_length(text: str) -> None:
     """Also inside a path, a message of a library and an id of another producer."""
     assert redaction.code(text) in (f"<text, {len(text)} characters>", f"<number, {len(text)} characters>")
@@ -165,7 +165,7 @@ def test_what_is_personal_is_shown_by_kind_and_length(text: str) -> None:
     assert text not in redaction.event_id(text)
 
 
-@pytest.mark.parametrize(
+@rows(
     "code", ["DELIVRD", "2", "user_hangup", "v1.2", "key.updated", "missed-call", "E:404", "131047", "0099", "x" * 40]
 )
 def test_a_code_is_shown(code: str) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.ingest.conftest import Running, Serve, read_reply
-from tests.waiting import turn
+from tests.waiting import pause, turn
 
 BODY = b"messageid=%s&status=2"
 
@@ -40,7 +40,7 @@ async def answers(server: Running, *chunks: bytes, count: int) -> list[int]:
         for chunk in chunks:
             writer.write(chunk)
             await writer.drain()
-            await asyncio.sleep(0.02)  # a segment of its own
+            await pause(0.02, "a segment of its own")
         async with asyncio.timeout(10):
             return [(await read_reply(reader)).status for _ in range(count)]
     finally:

@@ -20,6 +20,7 @@ from gateway.ingest.endpoints import endpoints
 from gateway.ingest.unknown_paths import UnknownPaths
 from tests.ingest.conftest import Serve, request_bytes
 from tests.ingest.wire import Outcome, talk
+from tests.rows import rows
 
 BODY = b"messageid=m-1&phone=6281234567890&result=DELIVRD&status=1"
 AUTH = {
@@ -152,7 +153,7 @@ def test_the_paths_that_would_have_accepted_it_are_noted() -> None:
         assert expected == event.data["authentic_for"]
 
 
-@pytest.mark.parametrize("name", [name for name in CALLBACKS if name != "email-dr"])
+@rows("name", [name for name in CALLBACKS if name != "email-dr"])
 def test_the_nearest_path(name: str) -> None:
     """Letter case, another separator, a letter more or less, a token behind it: the callback is found."""
     paths, meant = unknown(), f"/callbacks/{name}"
@@ -204,7 +205,7 @@ async def test_a_body_that_does_not_come_is_not_kept(serve: Serve) -> None:
     assert [] == await running.stored()
 
 
-@pytest.mark.parametrize(("most", "processes", "expected"), [(1000, 3, 333), (2, 4, 1), (0, 4, 0), (7, 1, 7)])
+@rows(("most", "processes", "expected"), [(1000, 3, 333), (2, 4, 1), (0, 4, 0), (7, 1, 7)])
 def test_processes_share_the_bound(most: int, processes: int, expected: int) -> None:
     """Each has its part, and of a bound that is not 0 at least one request."""
     paths = UnknownPaths(PATHS, most_kept=most, processes=processes, clock=lambda: datetime(2026, 1, 2, tzinfo=UTC))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.ingest.request_line import mended
 from tests.ingest.conftest import Serve, read_reply, request_bytes
+from tests.rows import rows
 from tests.waiting import turn
 
 QUERY = (
@@ -101,7 +102,7 @@ async def test_expect_100_is_answered_before_the_body(serve: Serve) -> None:
     writer.close()
 
 
-@pytest.mark.parametrize(
+@rows(
     "line",
     [
         b"POST /a HTTP/1.1 HTTP/1.1",

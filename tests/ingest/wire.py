@@ -14,6 +14,7 @@ from gateway.connections import ConnectionLimit
 from gateway.errors import JournalFull
 from gateway.ingest.endpoints import Endpoints
 from gateway.ingest.fast_connections import FastConnections
+from gateway.ingest.fast_path import FastConnection
 from gateway.ingest.intake import Intake
 from gateway.ingest.server import IngestServer
 from gateway.log import Appended, Entry
@@ -131,7 +132,7 @@ def connection(
         limit=limit,
         patience_s=patience_s,
     )
-    return fast(), fast
+    return FastConnection(fast), fast
 
 
 async def talk(

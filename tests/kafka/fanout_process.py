@@ -19,6 +19,7 @@ from gateway.errors import Transient
 from gateway.log import Record
 from gateway.log.kafka import CursorPolicy, GroupReader, KafkaLog, KafkaOptions
 from tests.kafka.traffic import TOPIC
+from tests.waiting import pause
 
 GROUP = "gateway.fanout"
 CURSOR = "gateway.billing"
@@ -49,12 +50,12 @@ class FanOut:
             try:
                 batch = await self.reader.fetch(max_records=100, wait_s=0.5)
             except Transient:
-                await asyncio.sleep(0.2)  # a reader that tries again
+                await pause(0.2, "a reader that tries again")
                 continue
             for record in batch:
                 self._queues[record.partition].put_nowait(record)
             while any(queue.qsize() > 500 for queue in self._queues.values()):
-                await asyncio.sleep(0.05)  # its queues are full: it reads no more
+                await pause(0.05, "its queues are full: it reads no more")
 
     async def _assigned(self, partitions: Collection[str]) -> Mapping[str, int]:
         placed = await self._log.cursors.load(CURSOR, [TOPIC], partitions, start="earliest")
@@ -72,7 +73,7 @@ class FanOut:
                 return
             say("begin", record.id, record.key)
             try:
-                await asyncio.sleep(ATTEMPT_S)  # what an attempt takes
+                await pause(ATTEMPT_S, "what an attempt takes")
             except asyncio.CancelledError:
                 say("cancel", record.id, record.key)
                 raise

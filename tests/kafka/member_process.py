@@ -15,6 +15,7 @@ from gateway.errors import Transient
 from gateway.log.kafka import CursorPolicy, KafkaLog, KafkaOptions
 from gateway.telemetry import logs
 from tests.kafka.traffic import TOPIC
+from tests.waiting import pause
 
 GROUP = "gateway.fanout"
 CURSOR = "gateway.billing"
@@ -50,7 +51,7 @@ async def _read(bootstrap: str, prefix: str, instance: str) -> None:
         try:
             batch = await reader.fetch(max_records=50, wait_s=0.2)
         except Transient:
-            await asyncio.sleep(0.1)  # a reader that tries again
+            await pause(0.1, "a reader that tries again")
             continue
         for name, end in batch.ends.items():
             log.cursors.commit(CURSOR, name, end)

@@ -20,7 +20,7 @@ from gateway.log.kafka.gaps import Committed
 from gateway.log.kafka.offsets import OffsetClient
 from tests.broker.cluster import Cluster
 from tests.kafka.traffic import TOPIC, event
-from tests.waiting import until
+from tests.waiting import pause, until
 
 pytestmark = pytest.mark.kafka
 
@@ -204,7 +204,7 @@ async def test_positions_are_committed_again_each_day(kafka: str, prefix: str, m
         monkeypatch.setattr(log._offsets, "commit", noted)
         for now, count in ((0.9, 0), (1.1, 1), (20.0, 1), (21.2, 2), (41.3, 3)):
             hours = now
-            await asyncio.sleep(0.5)  # several looks at the clock
+            await pause(0.5, "several looks at the clock")
             await until(lambda count=count: len(sent) == count)  # type: ignore[misc]
     assert sent == [[0, 1]] * 3
 

@@ -51,7 +51,7 @@ from tests.broker.cluster import Cluster
 from tests.broker.fixtures import make
 from tests.kafka.joined import GROUP, joined
 from tests.kafka.traffic import TOPIC, event, journal, published
-from tests.waiting import until
+from tests.waiting import pause, until
 
 _QUICK = ReaderPolicy(session_s=6.0, probe_s=0.5, request_s=5.0)
 _IMPATIENT = WriterPolicy(stalled_s=1.0, look_s=0.1)
@@ -146,7 +146,7 @@ async def _reading(
             try:
                 await reader.fetch(max_records=100, wait_s=0.2)
             except Transient:
-                await asyncio.sleep(0.1)  # a reader that tries again
+                await pause(0.1, "a reader that tries again")
 
 
 def _scram(cluster: Cluster, password: str) -> None:
@@ -334,7 +334,7 @@ async def test_a_quota_delays_and_is_no_outage(kafka: str, prefix: str, tmp_path
                 async with asyncio.timeout(120):
                     while await publisher.lag():
                         unready += not publisher.state.is_ready
-                        await asyncio.sleep(0.02)  # each look is counted
+                        await pause(0.02, "each look is counted")
             took_s = time.monotonic() - began
             assert publisher.state.word == THROTTLED
             assert "kafka-configs.sh" in publisher.state.reason

@@ -20,7 +20,7 @@ from gateway.log import Entry
 from gateway.log.kafka import KafkaLog
 from tests.kafka.fanout_process import options
 from tests.kafka.traffic import event, tell
-from tests.waiting import until
+from tests.waiting import pause, until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(180)]
 _KEYS = 30
@@ -130,7 +130,7 @@ async def _load(bootstrap: str, prefix: str) -> AsyncIterator[list[Entry]]:
             batch = [event(n, f"key-{n % _KEYS}") for n in range(len(given), len(given) + 6)]
             await log.append(batch)
             given.extend(batch)
-            await asyncio.sleep(0.04)  # the load's rate
+            await pause(0.04, "the load's rate")
 
     task = asyncio.create_task(publish())
     try:

@@ -17,7 +17,7 @@ from gateway.log import Batch, Gap, Record
 from gateway.log.kafka import CursorPolicy, GroupReader, KafkaLog, KafkaOptions, ReaderPolicy
 from tests.broker.cluster import Cluster
 from tests.kafka.traffic import TOPIC, compare, event
-from tests.waiting import until
+from tests.waiting import pause, until
 
 pytestmark = pytest.mark.kafka
 
@@ -78,7 +78,7 @@ class Process:
                 batch = await reader.fetch(max_records=50, wait_s=0.2)
             except Transient as exc:
                 self.troubles.append(str(exc))
-                await asyncio.sleep(0.1)
+                await pause(0.1, "a reader that tries again")
                 continue
             self.take(batch)
 
@@ -118,7 +118,7 @@ async def _stream(options: KafkaOptions) -> AsyncIterator[list[Any]]:
             batch = [event(n, f"key-{n % 60}") for n in range(len(given), len(given) + 10)]
             await log.append(batch)
             given.extend(batch)
-            await asyncio.sleep(0.02)
+            await pause(0.02, "the load's rate")
 
     task = asyncio.create_task(publish())
     try:
@@ -348,7 +348,7 @@ async def test_ends_are_what_the_fetches_brought(kafka: str, prefix: str) -> Non
     await process.halt()
     assert sum((await process.reader.ends()).values()) == 30
     await process.log.append([event(number, f"key-{number}") for number in range(30, 60)])
-    await asyncio.sleep(4)  # older than is believed
+    await pause(4, "older than is believed")
     assert sum((await process.reader.ends()).values()) == 60
     await process.log.stop()
 
@@ -360,7 +360,7 @@ async def test_a_reader_that_does_not_read_keeps_its_partitions(kafka: str, pref
     await process.log.append([event(number, f"key-{number}") for number in range(30)])
     await until(lambda: len(process.arrived) == 30)
     await process.halt()
-    await asyncio.sleep(QUICK.session_s + 2)  # the time itself is what the promise is about
+    await pause(QUICK.session_s + 2, "the time itself is what the promise is about")
     assert [kind for kind, _ in process.calls] == ["assigned"]
     await process.log.stop()
 

@@ -20,7 +20,7 @@ from gateway.log.kafka.membership import Assignor, process_of
 from tests.kafka.member_process import GROUP, SESSION_S, options
 from tests.kafka.test_group_reader import Process
 from tests.kafka.traffic import TOPIC, event
-from tests.waiting import until
+from tests.waiting import pause, until
 
 pytestmark = pytest.mark.kafka
 
@@ -115,7 +115,7 @@ async def test_a_process_that_was_suspended_joins_again_and_says_nothing_of_anot
     async with _member(kafka, prefix, "one") as member:
         await member.until("assigned")
         member.process.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(SESSION_S + 3)  # the time itself is what the promise is about
+        await pause(SESSION_S + 3, "the time itself is what the promise is about")
         member.process.send_signal(signal.SIGCONT)
         await member.until("assigned", 2)
         assert _FENCED not in member.events()

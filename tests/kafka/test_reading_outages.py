@@ -15,6 +15,7 @@ from tests.broker.cluster import Cluster
 from tests.kafka.joined import commit, joined
 from tests.kafka.traffic import TOPIC, event
 from tests.log.contract import read
+from tests.waiting import pause
 
 pytestmark = pytest.mark.kafka
 _QUICK = ReaderPolicy(session_s=6.0, beat_s=0.2, probe_s=0.5, request_s=5.0)
@@ -50,7 +51,7 @@ async def test_a_member_lives_through_a_broker_that_is_killed(broker: Cluster) -
             try:
                 found += await reader.fetch(max_records=10, wait_s=0.5)
             except Transient:
-                await asyncio.sleep(0.1)  # a reader that tries again
+                await pause(0.1, "a reader that tries again")
     assert {record.key for record in found} <= {"key-50", "key-51"}
     assert reader.state.is_ready
     await log.stop()

@@ -16,7 +16,7 @@ from tests.broker.cluster import Cluster
 from tests.broker.fixtures import make
 from tests.kafka.joined import joined
 from tests.kafka.traffic import TOPIC, compare, event, journal, published, stored
-from tests.waiting import until
+from tests.waiting import pause, until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -53,7 +53,7 @@ async def test_clients_follow_a_cluster_to_new_addresses(broker: Cluster, elsewh
                 try:
                     found += await reader.fetch(max_records=100, wait_s=0.5)
                 except Transient:
-                    await asyncio.sleep(0.1)  # a reader that tries again
+                    await pause(0.1, "a reader that tries again")
         await publisher.stop()
         await log.stop()
     there = KafkaOptions((elsewhere.bootstrap,))

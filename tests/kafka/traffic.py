@@ -18,7 +18,7 @@ from gateway.log import Entry, Record
 from gateway.log.journal import Journal, Retention
 from gateway.log.kafka import KafkaOptions, topics
 from gateway.publisher import GROUP, Publisher
-from tests.waiting import until
+from tests.waiting import pause, until
 
 TOPIC = "sms.dr"
 
@@ -91,7 +91,7 @@ class Load:
                 self.accepted += batch
                 async with self._reached:
                     self._reached.notify_all()
-            await asyncio.sleep(0.01)  # the load's rate
+            await pause(0.01, "the load's rate")
 
 
 def tell(text: str) -> None:

@@ -5,7 +5,6 @@ Appends events from number FIRST on and prints each number after its append has 
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from gateway.log import Entry
 from gateway.log.kafka import KafkaOptions
 from gateway.publisher import Publisher
 from tests.kafka.traffic import event, journal
+from tests.waiting import pause
 
 KEYS = 21
 _AT_ONCE = 10
@@ -37,7 +37,7 @@ async def main(folder: Path, bootstrap: str, prefix: str, first: int, topics: Se
             sys.stdout.write("".join(f"{n}\n" for n in numbers))
             sys.stdout.flush()
             number += _AT_ONCE
-            await asyncio.sleep(0.005)  # the load's rate
+            await pause(0.005, "the load's rate")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.log import Entry, EventLog, LogReader, Record
+from tests.waiting import until
 
 #: For what must come. Kafka's join of a group and a busy machine are what takes long.
 PATIENCE_S = 40.0
@@ -59,9 +60,7 @@ def by_key(records: Sequence[Record | Entry]) -> dict[str, list[str]]:
 
 async def a_new_moment(after: float) -> float:
     """A time that is later than ``after`` by more than clocks and time stamps are coarse."""
-    while time.time() <= after + 0.02:  # it is the clock that is waited for
-        await asyncio.sleep(0.005)
-    return time.time()
+    return await until(lambda: (now := time.time()) > after + 0.02 and now)
 
 
 class EventLogContract:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -24,7 +23,7 @@ from gateway.log import ALL_NEW, Appended, Entry
 from gateway.log.journal import EVENTS, Retention
 from gateway.sockets import listen_locally
 from tests.log.linked import ROOMY, Linked
-from tests.waiting import turn, until
+from tests.waiting import hold_up, pause, turn, until
 
 QUICK = LinkPolicy(resend_s=0.3, answer_s=0.5, heartbeat_s=0.05, silent_s=0.2)
 MIB = 1024 * 1024
@@ -162,7 +161,7 @@ async def test_what_was_given_up_counts_until_the_log_process_has_read_it(tmp_pa
                 waiting = made.journal.append_soon([entry(given_up, size=512 * 1024)])
                 while not waiting.done():
                     await sender.append_soon([entry(1000 + given_up)])  # deliver hears of it
-                    await asyncio.sleep(0.02)
+                    await asyncio.wait([waiting], timeout=0.02)
                 given_up += 1
         assert given_up > 1
         peer._transport.resume_reading()
@@ -177,7 +176,7 @@ async def test_a_process_that_was_paused_for_long_goes_on(tmp_path: Path) -> Non
         await sender.append_soon([entry(1)])
         while sender._requests:  # a heartbeat that is under way would be answered after the pause
             await turn()
-        time.sleep(2 * QUICK.answer_s)  # noqa: ASYNC251
+        hold_up(2 * QUICK.answer_s, "suspended, with its loop")
         assert not sender.problem
         assert await sender.append_soon([entry(2)]) == ALL_NEW
 
@@ -308,7 +307,7 @@ async def _trimmed_while_read(folder: Path, now: float, *, is_in_memory: bool) -
         now += 120
         await made.writer.housekeep()
         reading = asyncio.create_task(reader.fetch(max_records=9, wait_s=0))
-        await asyncio.sleep(0.05)
+        await pause(0.05, "the request reaches the log process, which trims meanwhile")
         transport.resume_reading()
         assert list(await reading) == []
         await made.journal.sync()

@@ -14,6 +14,7 @@ from gateway.fanout.reader import group_name
 from tests.lossproof.process import Gateway
 from tests.lossproof.roles import BROKER, CHILDREN, COMMANDS, ROLES, SUPERVISOR, Mode
 from tests.lossproof.world import World
+from tests.waiting import pause
 
 _LOG: Final = ("before_commit", "after_commit", "before_acknowledgement", "torn_acknowledgement", "torn_push")
 _INGEST: Final = ("torn_frame", "after_frame", "before_answer")
@@ -140,12 +141,12 @@ async def _restart(world: World, role: str, again_s: float) -> None:
     gateway = world.gateway(role) if role != BROKER else None
     if role in world.children:  # which its supervisor starts while the next is killed
         if again_s:
-            await asyncio.sleep(again_s)
+            await pause(again_s, "the first start is so far when the second end comes")
             await world.kill(role)
         return
     if gateway is not None and again_s:
         await gateway.launch(broken=world.broken)
-        await asyncio.sleep(again_s)
+        await pause(again_s, "the first start is so far when the second end comes")
         await world.kill(gateway.command)
     await world.restart(role)
 
@@ -250,7 +251,7 @@ async def freeze(world: World) -> None:
         await world.load.more(50)
         if role == BROKER:
             await world.broker_away("SIGSTOP")
-            await asyncio.sleep(seconds)
+            await pause(seconds, "so long it is stopped")
             await world.broker_back("SIGSTOP")
         else:
             gateway, kind = world.gateway(role), role.partition("/")[2]

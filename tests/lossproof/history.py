@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from tests.waiting import pause
+
 #: Between two fsyncs; each costs the disk that the gateway commits to.
 SYNC_S: Final = 0.25
 
@@ -49,7 +51,7 @@ class History:
 
     async def _sync(self) -> None:
         while True:
-            await asyncio.sleep(SYNC_S)  # its period
+            await pause(SYNC_S, "its period")
             await asyncio.to_thread(os.fsync, self._file)
 
 

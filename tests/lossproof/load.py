@@ -13,6 +13,7 @@ import aiohttp
 
 from tests.lossproof.callbacks import CLIENTS, Callback, callback
 from tests.lossproof.history import History
+from tests.waiting import pause
 
 #: Between two requests of one client. Twelve clients then send some 250 a second, which leaves most of a small
 #: machine to the gateway, the broker and the subscribers.
@@ -124,9 +125,9 @@ class Load:
                     break
                 if status != wanted.status and self._rng.random() >= _RETRY_SHARE:
                     break
-                await asyncio.sleep(self.pause_s)  # a client's pause before it tries again
+                await pause(self.pause_s, "a client's pause before it tries again")
             number += CLIENTS
-            await asyncio.sleep(BEHIND_PAUSE_S if self._is_behind() else self.pause_s)  # a client's rate
+            await pause(BEHIND_PAUSE_S if self._is_behind() else self.pause_s, "a client's rate")
 
     async def _send(self, wanted: Callback) -> int:
         assert self._session is not None

@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from tests.lossproof.world import World
-from tests.waiting import until
+from tests.waiting import pause, until
 
 _HOUR_S: Final = 3600
 #: More than an hour ahead is what brokers refuse as a record's time: nothing is published until the clock is right.
@@ -57,7 +57,7 @@ async def files(world: World) -> None:
         idle: list[asyncio.StreamWriter] = []
         with suppress(TimeoutError):
             await until(partial(_are_full, {pid: most[pid] for pid in taking}, port, idle), within_s=20)
-            await asyncio.sleep(1.0)  # time for what fails without a descriptor: accepting, opening, connecting
+            await pause(1.0, "time for what fails without a descriptor: accepting, opening, connecting")
             world.inject("out of file descriptors")
         for writer in idle:
             writer.transport.abort()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from gateway.publisher import GROUP
 from tests.lossproof.roles import ingest_config
 from tests.lossproof.world import World
+from tests.waiting import pause
 
 ENDS: Final = ("SIGKILL", "SIGTERM", "SIGSTOP")
 AWAY: Final = ("SIGKILL", "SIGSTOP")
@@ -23,7 +23,7 @@ async def broker(world: World) -> None:
         await world.load.more(100)
         await world.broker_away(how)
         await world.load.more(100)
-        await asyncio.sleep(seconds)
+        await pause(seconds, "so long it is away")
         await world.broker_back(how)
         await world.delivered_more(50, within_s=120)
 
@@ -60,7 +60,7 @@ async def network(world: World) -> None:
         else:
             proxy.delay_s = 0.2
         await world.load.more(100)
-        await asyncio.sleep(seconds)
+        await pause(seconds, "so long it is away")
         proxy.heal()
         world.inject(f"network {how}")
         await world.delivered_more(50, within_s=120)

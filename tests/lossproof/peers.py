@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from typing import Final
@@ -10,7 +9,7 @@ from typing import Final
 from tests.lossproof.callbacks import TOPICS
 from tests.lossproof.receiver import MOODS, Mood, Receiver
 from tests.lossproof.world import World
-from tests.waiting import until
+from tests.waiting import pause, until
 
 ALL_FAIL: Final = "every failure of subscribers at once"
 RELOADS: Final = ("a subscriber changes", "a subscriber leaves", "a bad file")
@@ -38,7 +37,7 @@ async def fail(world: World) -> None:
         moods: dict[str, Mood] = {"strict": strict, "leaver": "gone"}
         for name, mood in moods.items():
             bad[name].mood = mood
-        await asyncio.sleep(seconds)  # so long all fail
+        await pause(seconds, "so long all fail")
         await world.delivered_more(100)
         for receiver in world.receivers:
             receiver.mood = "gone" if receiver.name == "leaver" else "well"

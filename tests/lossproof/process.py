@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.gateway.process import GatewayProcess, children_of
+from tests.waiting import pause
 
 _ROOT: Final = Path(__file__).parents[2]
 _HOOKS: Final = Path(__file__).with_name("hooks")
@@ -254,7 +255,7 @@ class Gateway(GatewayProcess):
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         try:
-            await asyncio.sleep(seconds)  # so long it is stopped
+            await pause(seconds, "so long it is stopped")
         finally:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)

@@ -6,6 +6,8 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
+from tests.waiting import pause
+
 _CHUNK: Final = 65536
 
 
@@ -75,7 +77,7 @@ class Proxy:
             while data := await reader.read(_CHUNK):
                 await self._flows.wait()
                 if self.delay_s:
-                    await asyncio.sleep(self.delay_s)  # a slow network
+                    await pause(self.delay_s, "a slow network")
                 writer.write(data)
                 await writer.drain()
         writer.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import zlib
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import orjson
 from aiohttp import web
 
 from tests.lossproof.callbacks import Item, mark_of
+from tests.waiting import pause
 
 Mood = Literal["well", "500", "503", "hang", "reset", "slow", "huge", "redirect", "half", "gone"]
 MOODS: Final[tuple[Mood, ...]] = ("500", "503", "hang", "reset", "slow", "huge", "redirect", "half")
@@ -111,13 +111,13 @@ class Receiver:
             mood = self.rng.choice(MOODS[:-1]) if self.rng.random() < 0.5 else "well"
         if mood in ("well", "slow", "huge"):
             if mood == "slow":
-                await asyncio.sleep(0.3)  # slow
+                await pause(0.3, "slow")
             met = arrival(body)
             self.taken.append(met)
             self.items.add(met.item)
             return await _huge(request) if mood == "huge" else web.Response(status=200)
         if mood == "hang":
-            await asyncio.sleep(5)  # hangs
+            await pause(5, "hangs")
         if mood == "reset":
             assert request.transport is not None
             request.transport.abort()

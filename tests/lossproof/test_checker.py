@@ -12,6 +12,7 @@ from tests.lossproof.callbacks import CLIENTS, TOPICS, Item, callback
 from tests.lossproof.checker import Verdict, check
 from tests.lossproof.history import History, Told
 from tests.lossproof.receiver import Arrival, Receiver
+from tests.rows import rows
 
 
 @dataclass(slots=True)
@@ -55,7 +56,7 @@ def test_a_good_run_is_clean() -> None:
     assert verdict.repeated_in_log == verdict.repeated_deliveries == 0
 
 
-@pytest.mark.parametrize("topic", TOPICS)
+@rows("topic", TOPICS)
 def test_an_event_that_is_not_in_the_log_is_lost(topic: str) -> None:
     case = Case()
     del case.log[case.of_kind(topic)[3]]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.lossproof import plan
 from tests.lossproof.checker import Verdict
 from tests.lossproof.report import Row, summary
 from tests.lossproof.roles import ROLES
 from tests.lossproof.scenarios import SCENARIOS
+from tests.rows import rows
 
 
 def kills(rows: list[Row]) -> dict[str, int]:
@@ -63,7 +62,7 @@ def test_summary_adds_the_events_of_all_scenarios() -> None:
     assert ["lost:", "0"] in lines
 
 
-@pytest.mark.parametrize(
+@rows(
     ("row", "result"),
     [
         (Row("kill", "embedded", "1"), "every event"),

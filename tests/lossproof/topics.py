@@ -19,7 +19,7 @@ from tests.lossproof.roles import PREFIX, Mode
 from tests.lossproof.topic_admin import administering
 from tests.lossproof.witness import topic_of
 from tests.lossproof.world import World
-from tests.waiting import until
+from tests.waiting import pause, until
 
 #: These lose records; the fourth, of the rejected, stays as it is.
 TOPICS: Final = ("sms.dr", "shop.order", "message.status")
@@ -164,7 +164,7 @@ async def _outlive(world: World) -> None:
         await until(are_taken, look_s=_LOOK_S)
         await admin.configure(list(TOPICS), {})
     for _ in range(5):  # a round of retention may be under way with the old settings
-        await asyncio.sleep(_LOOK_S)
+        await pause(_LOOK_S, "a round of retention may be under way with the old settings")
         await world.witness.look(world.bootstrap)
 
 

@@ -29,7 +29,7 @@ from tests.lossproof.roles import BROKER, CHILDREN, COMMANDS, PREFIX, SUPERVISOR
 from tests.lossproof.shim import Shim
 from tests.lossproof.witness import Witness
 from tests.ports import free_port
-from tests.waiting import until
+from tests.waiting import pause, until
 
 Kind = TypeVar("Kind")
 
@@ -373,7 +373,7 @@ class World:
             if at - looked_at > _LOOK_S:  # the subscribers share this loop, and it costs them time
                 covers, looked_at = self._excused(told), at
             self.say(f"the last {len(missing)} are on their way")
-            await asyncio.sleep(0.1)
+            await pause(0.1, "between two comparisons, which cost the subscribers time")
 
     async def _read_log(self) -> dict[str, list[Any]]:
         if self.mode == "embedded":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 from gateway.log import Entry
@@ -11,6 +10,7 @@ from gateway.log.kafka import KafkaOptions
 from gateway.publisher import Publisher
 from gateway.telemetry.metrics import METRICS
 from tests.ports import free_port
+from tests.waiting import until
 
 
 def _entries(topic: str, count: int, first: int = 0) -> list[Entry]:
@@ -21,9 +21,7 @@ def _entries(topic: str, count: int, first: int = 0) -> list[Entry]:
 
 
 async def _metric(total: float) -> None:
-    async with asyncio.timeout(20):
-        while sum(value for _, value in METRICS.values("gateway_publisher_lag_records")) != total:
-            await asyncio.sleep(0.05)
+    await until(lambda: sum(value for _, value in METRICS.values("gateway_publisher_lag_records")) == total)
 
 
 async def test_everything_counts_that_is_not_published_whatever_its_topic_is(tmp_path: Path) -> None:

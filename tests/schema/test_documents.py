@@ -25,6 +25,7 @@ from gateway.traffic.examples import examples
 from tests.components import missing, needed
 from tests.config.test_default_file import everything
 from tests.config.test_loading import DESIGN_EXAMPLE
+from tests.rows import rows
 from tests.senders.samples import documented
 
 KAFKA = loads("kafka: {bootstrap_servers: 'a:9092,b:9092'}\ntopics: {prefix: prod.}", {})
@@ -138,7 +139,7 @@ def test_documents_are_the_same_at_every_run() -> None:
     assert orjson.dumps(asyncapi(Settings())) == orjson.dumps(asyncapi(Settings()))
 
 
-@pytest.mark.parametrize(
+@rows(
     "text",
     [
         everything(),
@@ -158,7 +159,7 @@ def test_schema_of_the_configuration_takes_what_the_loader_takes(text: str) -> N
     assert [] == problems
 
 
-@pytest.mark.parametrize(
+@rows(
     ("text", "path"),
     [
         ("ingest: {prot: 1}", "$.ingest"),
@@ -180,7 +181,7 @@ def test_schema_of_the_configuration_describes_every_key() -> None:
     assert [] == [key.path for key in keys() if json.dumps(key.info.description, ensure_ascii=False) not in text]
 
 
-@pytest.mark.parametrize(
+@rows(
     ("option", "mark"),
     [
         ("--asyncapi", '"asyncapi": "3.0.0"'),

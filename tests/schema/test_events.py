@@ -7,7 +7,6 @@ from itertools import islice
 from random import Random
 
 import orjson
-import pytest
 from jsonschema import Draft202012Validator
 
 from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
@@ -16,12 +15,13 @@ from gateway.config.settings import FAMILIES
 from gateway.errors import CallbackRejected
 from gateway.schema.events import event_schemas, topics
 from gateway.traffic import requests
+from tests.rows import rows
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 SCHEMAS = event_schemas()
 
 
-@pytest.mark.parametrize("name", CALLBACKS)
+@rows("name", CALLBACKS)
 def test_events_of_played_traffic_fit_their_schema(name: str) -> None:
     """Whatever the decoders make of the platform's traffic is what the documents promise."""
     validators = {kind: Draft202012Validator(schema) for kind, schema in SCHEMAS.items()}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from copy import deepcopy
 
-import pytest
-
+from tests.rows import rows
 from tests.schema.freeze import FILE, Names, broken, names
 
 FROZEN: Names = json.loads(FILE.read_text())
@@ -22,7 +21,7 @@ def test_every_name_is_frozen() -> None:
     assert FROZEN == names(), "run: python -m tests.schema.freeze"
 
 
-@pytest.mark.parametrize("change", ["taken out", "another type", "topic", "event type"])
+@rows("change", ["taken out", "another type", "topic", "event type"])
 def test_changes_are_noticed(change: str) -> None:
     """Each kind of change that a consumer would notice."""
     now = deepcopy(FROZEN)

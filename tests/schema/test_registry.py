@@ -17,6 +17,7 @@ from gateway.errors import Broken, ConfigError
 from gateway.schema.registry import Incompatible, Registry
 from gateway.schema.topic import topic_schemas
 from tests.ports import free_port
+from tests.rows import rows
 from tests.schema.registry_server import registry
 
 SCHEMAS = topic_schemas()
@@ -82,7 +83,7 @@ def test_registry_away_is_named() -> None:
     assert (1, True) == (said.exit_code, "no schema registry answers at" in said.output), said.output
 
 
-@pytest.mark.parametrize("address", ["registry:8081", "ftp://x", "http://", "http://user:secret@registry:8081"])
+@rows("address", ["registry:8081", "ftp://x", "http://", "http://user:secret@registry:8081"])
 def test_wrong_address_is_refused(address: str) -> None:
     """Before anything is asked; a password in it is not accepted, as command lines can be read."""
     with pytest.raises(ConfigError, match="not a registry's address"):

@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import count, islice, product
 from random import Random
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from gateway.search.keys import _IS_PHONE, asked, callback_of, digits_of, keys_o
 from gateway.search.run import Kind, hashed
 from gateway.traffic import requests
 from tests.effort import examples
+from tests.rows import rows
 from tests.search.made import entry
 
 
@@ -23,7 +23,7 @@ def record(subject: str = "m-1", **data: object) -> Record:
     return Record("events", 0, 0.0, *entry(subject, **data))
 
 
-@pytest.mark.parametrize(
+@rows(
     ("typed", "is_found"),
     [
         ("+6281234567890", True),
@@ -44,7 +44,7 @@ def test_phone_numbers_are_found_however_they_are_written(typed: str, is_found: 
     assert is_found == (matches(one, typed) and not texts_of(one).isdisjoint(asked(typed)))
 
 
-@pytest.mark.parametrize("field", ["message_id", "call_id", "task_id", "order_id", "external_task_id"])
+@rows("field", ["message_id", "call_id", "task_id", "order_id", "external_task_id"])
 def test_ids_of_any_kind_are_found_without_case(field: str) -> None:
     one = record(**{field: "AbC-42"})
     assert texts_of(one).issuperset(asked(" abc-42 "))
@@ -65,7 +65,7 @@ def has_all(one: Record) -> bool:
     return set(keys.hashes) >= set(map(hashed, texts_of(one))) and set(keys.of) == {7} and list(keys.kinds) == [kind]
 
 
-@pytest.mark.parametrize("callback", list(CALLBACKS))
+@rows("callback", list(CALLBACKS))
 def test_every_event_has_all_of_its_keys(callback: str) -> None:
     """Those of simulated callbacks of every kind: in the bytes of known types, and parsed."""
     ticks = count()

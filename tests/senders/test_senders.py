@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from tests.ingest.wire import Outcome, talk
+from tests.rows import rows
 from tests.senders.samples import Sample, all_samples, documented, documented_paths
 
 PATHS = documented_paths()
@@ -49,8 +50,8 @@ def test_each_documented_sender_has_a_sample() -> None:
     assert sorted({sample.name.partition("/")[0] for sample in SAMPLES}) == sorted(documented().callbacks)
 
 
-@pytest.mark.parametrize("sample", [one for one in SAMPLES if "cloud-events" not in one.name], ids=str)
-@pytest.mark.parametrize("change", ["body", "signature", "no signature"])
+@rows("sample", [one for one in SAMPLES if "cloud-events" not in one.name], ids=str)
+@rows("change", ["body", "signature", "no signature"])
 async def test_a_changed_request_is_refused(sample: Sample, change: str) -> None:
     """A byte of the body, a byte of the signature, or no signature: 401, and nothing is stored."""
     lines = sample.head.strip().split(b"\n")
@@ -111,7 +112,7 @@ async def test_the_question_of_cloud_events(headers: str, expected: int, present
     assert (b"WebHook-Allowed-Rate" in outcome.answered) is ("Rate" in headers)
 
 
-@pytest.mark.parametrize("row", [row for row in PATHS if not row.handshake.methods], ids=lambda row: str(row.path))
+@rows("row", [row for row in PATHS if not row.handshake.methods], ids=lambda row: str(row.path))
 async def test_other_paths_answer_no_questions(row: Any) -> None:
     """A path that is not configured for it answers 405 to OPTIONS, and gives no challenge."""
     options = f"OPTIONS {row.path} HTTP/1.1\r\nHost: x\r\nWebHook-Request-Origin: a.example.com\r\n\r\n"

@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from itertools import islice
 from random import Random
 
-import pytest
-
 from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
 from gateway.callbacks.signature import SignaturePolicy, verify
 from gateway.config.settings import Auth
@@ -16,6 +14,7 @@ from gateway.ingest.request_line import mended
 from gateway.traffic import GENERATORS, TrafficRequest, mixed, requests
 from gateway.traffic.client import Target, encode
 from gateway.traffic.credentials import Credentials
+from tests.rows import rows
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 CONTEXT = DecodeContext(own_numbers=frozenset({"15550100001"}))
@@ -42,7 +41,7 @@ def test_every_callback_can_be_played() -> None:
     assert list(CALLBACKS) == list(GENERATORS)
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@rows("name", GENERATORS)
 def test_every_request_is_understood(name: str) -> None:
     """Many of each: events of a known type, each id once."""
     callback = CALLBACKS[name]
@@ -67,15 +66,15 @@ def test_every_documented_type_is_played() -> None:
     assert {kind for callback in CALLBACKS.values() for kind in callback.types} == found
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@rows("name", GENERATORS)
 def test_seed_plays_the_same_again(name: str) -> None:
     """Same seed, same bytes; another seed, other bytes."""
     assert played(name, 7, 50) == played(name, 7, 50)
     assert played(name, 7, 50) != played(name, 8, 50)
 
 
-@pytest.mark.parametrize("name", [name for name, callback in CALLBACKS.items() if callback.signature is not None])
-@pytest.mark.parametrize("algorithm", ["md5", "sha256"])
+@rows("name", [name for name, callback in CALLBACKS.items() if callback.signature is not None])
+@rows("algorithm", ["md5", "sha256"])
 def test_signed_requests_verify(name: str, algorithm: str) -> None:
     """With the secret of the configuration, and not with another."""
     scheme = CALLBACKS[name].signature
@@ -121,7 +120,7 @@ def test_mix_holds_every_callback() -> None:
     assert min(found.values()) > 60
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@rows("name", GENERATORS)
 def test_request_lines_are_what_the_edge_mends(name: str) -> None:
     """What goes on the wire has one request line that the gateway's edge can read."""
     target = Target.parse("http://127.0.0.1:8080")

@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from tests.benchmarks import ingest_requests, scrape, wrk
 from tests.benchmarks.peers.sides import Running
+from tests.waiting import hold_up
 
 #: A side that used less than this share of a processor has nothing left to do.
 _IDLE: Final = 0.07
@@ -125,7 +126,7 @@ def settle(running: Running) -> None:
     deadline = time.monotonic() + _SETTLE_S
     before = running.service.cpu_s()
     while time.monotonic() < deadline:
-        time.sleep(_LOOK_S)
+        hold_up(_LOOK_S, "between two samples")
         now = running.service.cpu_s()
         if now - before <= _IDLE * _LOOK_S:
             break

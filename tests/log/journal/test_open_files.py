@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import sqlite3
@@ -22,7 +21,7 @@ from gateway.log.journal.recent_ids import newest_ids
 from gateway.log.journal.sqlite_errors import ADVICE, advice, translated
 from gateway.log.journal.store import FILE_NAME
 from tests.log.journal.test_journal import entry, opened
-from tests.waiting import until
+from tests.waiting import pause, until
 
 WAL = f"{FILE_NAME}-wal"
 
@@ -113,7 +112,7 @@ async def test_first_append_after_a_pause_is_refused(tmp_path: Path, damage: Cal
     async with opened(folder) as journal:
         await filled(journal)
         damage(folder)
-        await asyncio.sleep(CHECK_INTERVAL_S)  # the pause
+        await pause(CHECK_INTERVAL_S, "the pause")
         with capture_logs() as lines:
             for number in range(20, 25):
                 with pytest.raises(JournalMoved) as refused:
