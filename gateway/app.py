@@ -40,7 +40,9 @@ from gateway.derived import delivery_connections, event_topics, journal_folder, 
 from gateway.errors import Broken, ConfigError, NotNow, Transient
 from gateway.fanout.beginnings import Beginnings
 from gateway.fanout.fanout import FanOut, own_topics
+from gateway.fanout.open_dead_letters import OpenDeadLetters
 from gateway.fanout.reader import group_name
+from gateway.fanout.replay_board import ReplayBoard
 from gateway.fanout.state import StateBoard
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.gathering import Log
@@ -216,6 +218,7 @@ class App:
             if kafka is not None:
                 await self._start_publisher(kafka, search)
         log = self._parts.log = await self._open_kafka(kafka) if kafka is not None else self.journal
+        self._start_replays(log)
         if self.role == "serve":
             await self._start_beginnings(log)
         if self.role != "serve":
@@ -281,6 +284,19 @@ class App:
         self._checks["kafka.readers"] = lambda: Check("kafka.readers", log.problem, is_needed=False)
         return log
 
+    def _start_replays(self, log: EventLog) -> None:
+        """Replays are asked of any role, and counted by those that deliver, which follow the dead letters, too."""
+        clock = SystemClock()
+        board = ReplayBoard(log, clock=clock, instance=self._instance, is_alone=isinstance(log, Journal))
+        self._parts.replays = board
+        self._stack.push_async_callback(lambda: within(_LAST_WORDS_S, board.stop()))
+        board.start()
+        if self.role != "serve":
+            letters = OpenDeadLetters(log, lambda: [one.name for one in self._parts.subscribers], clock=clock)
+            self._parts.dead_letters = letters
+            self._stack.push_async_callback(lambda: within(_LAST_WORDS_S, letters.stop()))
+            letters.start()
+
     async def _start_fanout(self, log: EventLog, *, load_wait_s: float) -> None:
         if isinstance(log, Journal):
             await self._claim_positions(log, self.settings.subscribers)
@@ -292,6 +308,7 @@ class App:
             instance=self._instance,
             load_wait_s=load_wait_s,
             spans=self._spans,
+            replays=self._parts.replays,
         )
         await self._keep_times()
         self._parts.fanout, self._parts.board = self.fanout, self.fanout.board

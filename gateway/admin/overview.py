@@ -19,7 +19,6 @@ from gateway.admin.watching import Watching
 from gateway.callbacks import CALLBACKS
 from gateway.config import webhook_url
 from gateway.config.settings import Subscriber
-from gateway.fanout.retry_records import dlq_topic
 from gateway.log.journal import EVENTS
 from gateway.log.kafka.errors import first_word
 
@@ -222,18 +221,19 @@ class Overview:
             "p99": readings.quantile(seconds, 0.99, one.name),
             "delivered": int(readings.total("gateway_deliveries", one.name, "delivered")),
             "delivered_at": self._watching.delivered.get(one.name),
-            "dead_letters": self._dead_letters(one.name),
+            "dead_letters": self._dead_letters(one),
             "last_error": None
             if error is None
             else {"at": error.at, "result": error.result, "outcome": error.outcome, "event_id": error.event_id},
         }
 
-    def _dead_letters(self, name: str) -> int:
-        """Kept ones where the journal has them, otherwise those of this process."""
-        if self._parts.is_embedded and self._parts.journal is not None:
-            topic = dlq_topic(name)
-            return self._parts.journal.head(topic) - self._parts.journal.floor(topic)
-        return int(self._watching.readings.total("gateway_deliveries", name, "dead_lettered"))
+    def _dead_letters(self, one: Subscriber) -> int | None:
+        """Return how many are open; None while that is not known here."""
+        letters = self._parts.dead_letters
+        if one.kind == "stream":
+            return 0
+        counts = None if letters is None else letters.open_counts(one.name)
+        return None if counts is None else sum(counts.values())
 
 
 def target(one: Subscriber) -> str:

@@ -14,6 +14,8 @@ from gateway.admin.health import Checks
 from gateway.config.settings import Settings, Subscriber
 from gateway.errors import SenderError
 from gateway.fanout.fanout import FanOut, UnknownSubscriber
+from gateway.fanout.open_dead_letters import OpenDeadLetters
+from gateway.fanout.replay_board import ReplayBoard
 from gateway.fanout.state import StateBoard
 from gateway.ingest.endpoints import Endpoints
 from gateway.log import EventLog
@@ -42,6 +44,8 @@ class Parts:
         log: what fan-out reads, here or in other processes: the journal, or Kafka's log.
         subscribers: as in force; exchanged when the configuration changes.
         board: what all processes know of the states of subscribers.
+        dead_letters: which are open; None in ``serve``.
+        replays: what is known of them.
         reports: asks the other processes of this gateway; None: everything is in this one.
     """
 
@@ -54,6 +58,8 @@ class Parts:
     log: EventLog | None = None
     fanout: FanOut | None = None
     board: StateBoard | None = None
+    dead_letters: OpenDeadLetters | None = None
+    replays: ReplayBoard | None = None
     publisher: Publisher | None = None
     search: Search | None = None
     endpoints: Endpoints | None = None
@@ -101,6 +107,16 @@ class Parts:
         if self.log is None:
             raise NotHere("this process reads no log")
         return self.log
+
+    def needed_replays(self) -> ReplayBoard:
+        """The record of replays.
+
+        Raises:
+            NotHere: this process has none.
+        """
+        if self.replays is None:
+            raise NotHere("this process reads no log")
+        return self.replays
 
     def needed_search(self) -> Search:
         """The index.

@@ -16,10 +16,10 @@ from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.errors import GatewayError
 from gateway.fanout import attempts as kept
-from gateway.fanout import planning
+from gateway.fanout import dead_letters, planning
 from gateway.fanout.attempts import Attempt
+from gateway.fanout.dead_letters import DeadLetter
 from gateway.fanout.reader import group_name
-from gateway.fanout.replay import DeadLetter, dead_letters
 from gateway.log import Record
 from gateway.log.journal import EVENTS
 from gateway.search.keys import parsed
@@ -108,19 +108,23 @@ class Storyteller:
         return {"state": "published" if is_published else "waiting", "topic": topic}
 
     async def _subscriber(self, one: Subscriber, record: Record, attempts: Sequence[Attempt]) -> dict[str, Any]:
-        told = self._verdict(one, record, attempts)
-        letter = await self._letter(one, record) if told.outcome == "dead_lettered" else None
+        found = self._verdict(one, record, attempts)
+        letter = await self._letter(one, record) if found.outcome == "dead_lettered" else None
+        if letter is not None and letter.closing is not None and letter.state == "resolved":
+            closing = letter.closing
+            found = Verdict("resolved", f"{found.why}; resolved by {closing.by}: {closing.note}")
         return {
             "name": one.name,
             "kind": one.kind,
             "target": target(one),
-            "outcome": told.outcome,
-            "why": told.why,
-            "filter": one.filter if told.outcome == "skipped" else None,
+            "outcome": found.outcome,
+            "why": found.why,
+            "filter": one.filter if found.outcome == "skipped" else None,
             "attempts": [_told(attempt) for attempt in attempts],
             "dead_letter": None
             if letter is None
             else {
+                "state": letter.state,
                 "reason": letter.reason,
                 "detail": letter.last_detail,
                 "response": letter.last_response,
@@ -146,14 +150,15 @@ class Storyteller:
         return None if position is None else record.offset < position
 
     async def _letter(self, one: Subscriber, record: Record) -> DeadLetter | None:
-        """The dead letter, for what the subscriber had answered."""
+        """Return the dead letter, for what the subscriber had answered, and whether it is open."""
         try:
             async with self._parts.scanning(f"dlq.{one.name}"), asyncio.timeout(_SCAN_S):
-                found = await dead_letters(
+                found = await dead_letters.find(
                     self._parts.needed_log(),
                     one.name,
                     clock=self._clock,
                     since=record.appended_at - _CLOCKS_S,
+                    wanted="all",
                     ids=[record.id],
                     silence_s=self._parts.silence_s,
                 )
@@ -175,5 +180,6 @@ def _told(attempt: Attempt) -> dict[str, Any]:
         "outcome": attempt.outcome,
         "result": attempt.result,
         "number": attempt.number,
+        "replay": attempt.replay,
         "duration_ms": attempt.duration_ms,
     }

@@ -14,7 +14,17 @@ from gateway.fanout.attempts import Attempt
 from gateway.fanout.fanout import Status
 
 Outcome = Literal[
-    "delivered", "retrying", "parked", "dead_lettered", "lost", "stopped", "skipped", "waiting", "fetched", "unknown"
+    "delivered",
+    "retrying",
+    "parked",
+    "dead_lettered",
+    "resolved",
+    "lost",
+    "stopped",
+    "skipped",
+    "waiting",
+    "fetched",
+    "unknown",
 ]
 
 _OF_ATTEMPT: Final[dict[str, Outcome]] = {
@@ -37,6 +47,8 @@ class Verdict:
     why: str
 
 
+#: Why an event was delivered without trouble.
+AT_ONCE: Final = "at the first attempt"
 #: Of subscribers of kind ``stream``.
 FETCHED: Final = Verdict("fetched", "its clients fetch events themselves; what they took in only they know")
 
@@ -70,16 +82,44 @@ def verdict(
 
 
 def _by_attempts(attempts: Sequence[Attempt], status: Status | None) -> Verdict:
+    first = [attempt for attempt in attempts if not attempt.replay]
+    found = _of_one(first, status) if first else None
+    for name in dict.fromkeys(attempt.replay for attempt in attempts if attempt.replay):
+        again = _of_replay(name, [attempt for attempt in attempts if attempt.replay == name], found, status)
+        if found is None:
+            found = again
+        else:
+            # An event that was delivered stays so, whatever becomes of it when it is delivered again.
+            stays = found.outcome == "delivered" or again.outcome == "unknown"
+            found = Verdict(found.outcome if stays else again.outcome, f"{found.why}; {again.why}")
+    assert found is not None
+    return found
+
+
+def _of_replay(name: str, attempts: Sequence[Attempt], before: Verdict | None, status: Status | None) -> Verdict:
+    """Decide what became of the event in one replay."""
+    if attempts[-1].outcome == "withdrawn":
+        return Verdict("unknown", f"replay {name} was cancelled before it was delivered again")
+    found = _of_one(attempts, status)
+    if found.outcome == "delivered":
+        again = "again " if before is None or before.outcome == "delivered" else ""
+        late = "" if found.why == AT_ONCE else f" {found.why}"
+        return Verdict("delivered", f"delivered {again}by replay {name}{late}")
+    return Verdict(found.outcome, f"in replay {name}: {found.why}")
+
+
+def _of_one(attempts: Sequence[Attempt], status: Status | None) -> Verdict:
+    """Decide by the attempts of one delivery."""
     last = attempts[-1]
     outcome = _OF_ATTEMPT.get(last.outcome, "unknown")
     if any(attempt.outcome == "delivered" for attempt in attempts):
         count = len(attempts)
-        return Verdict("delivered", "at the first attempt" if count == 1 else f"after {count} attempts")
+        return Verdict("delivered", AT_ONCE if count == 1 else f"after {count} attempts")
     match outcome:
         case "parked":
             return Verdict(outcome, f"the last answer was {last.result}; it waits in a retry topic")
         case "dead_lettered":
-            return Verdict(outcome, f"given up after {last.number} attempts, the last answer was {last.result}")
+            return Verdict(outcome, f"given up after {_times(last.number)}, the last answer was {last.result}")
         case "lost":
             return Verdict(outcome, "given up, and the log refused the dead letter; replay it by its id")
         case "stopped":
@@ -90,6 +130,10 @@ def _by_attempts(attempts: Sequence[Attempt], status: Status | None) -> Verdict:
             held = "" if status is None or status.state == "closed" else f" {_waiting(status)}"
             return Verdict(outcome, f"the last answer was {last.result}; it will be tried again.{held}")
     return Verdict("unknown", f"the last attempt ended as {last.outcome}")
+
+
+def _times(count: int) -> str:
+    return "one attempt" if count == 1 else f"{count} attempts"
 
 
 def _waiting(status: Status) -> str:

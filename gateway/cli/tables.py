@@ -13,6 +13,13 @@ from rich.cells import cell_len
 #: Colours of words that tell how something is.
 COLOURS = {
     "delivered": "green",
+    "resolved": "green",
+    "done": "green",
+    "running": "yellow",
+    "cancelled": "yellow",
+    "interrupted": "red",
+    "failed": "red",
+    "withdrawn": "bright_black",
     "closed": "green",
     "open": "red",
     "half_open": "yellow",

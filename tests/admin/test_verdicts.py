@@ -11,6 +11,64 @@ def attempt(outcome: str, result: str = "500", number: int = 1) -> Attempt:
     return Attempt("billing", "0" * 32, float(number), outcome, result, number, 10)
 
 
+def replayed(outcome: str, result: str = "200", number: int = 1, name: str = "r-12") -> Attempt:
+    return attempt(outcome, result, number)._replace(replay=name)
+
+
+GIVEN_UP_WHY = "given up after 2 attempts, the last answer was 500"
+AGAIN_WHY = "in replay r-12: given up after one attempt, the last answer was 422"
+GIVEN_UP = [attempt("retried"), attempt("dead_lettered", number=2)]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "outcome", "why"),
+    [
+        (
+            [attempt("delivered", "200"), replayed("delivered")],
+            "delivered",
+            "at the first attempt; delivered again by replay r-12",
+        ),
+        (
+            [*GIVEN_UP, replayed("delivered")],
+            "delivered",
+            f"{GIVEN_UP_WHY}; delivered by replay r-12",
+        ),
+        (
+            [*GIVEN_UP, replayed("retried", "503"), replayed("delivered", number=2)],
+            "delivered",
+            f"{GIVEN_UP_WHY}; delivered by replay r-12 after 2 attempts",
+        ),
+        (
+            [*GIVEN_UP, replayed("dead_lettered", "422")],
+            "dead_lettered",
+            f"{GIVEN_UP_WHY}; {AGAIN_WHY}",
+        ),
+        (
+            [*GIVEN_UP, replayed("dead_lettered", "422"), replayed("delivered", name="r-13")],
+            "delivered",
+            f"{GIVEN_UP_WHY}; {AGAIN_WHY}; delivered by replay r-13",
+        ),
+        (
+            [*GIVEN_UP, replayed("withdrawn", "withdrawn", 0)],
+            "dead_lettered",
+            f"{GIVEN_UP_WHY}; replay r-12 was cancelled before it was delivered again",
+        ),
+        (
+            [attempt("delivered", "200"), replayed("dead_lettered", "422")],
+            "delivered",
+            f"at the first attempt; {AGAIN_WHY}",
+        ),
+        ([replayed("delivered")], "delivered", "delivered again by replay r-12"),
+    ],
+)
+def test_a_replay_is_named_and_its_attempts_are_counted_by_themselves(
+    attempts: list[Attempt], outcome: str, why: str
+) -> None:
+    """Never as more attempts of the first delivery."""
+    found = verdict(attempts, status("closed"), left_out_by=None, is_passed=True)
+    assert (outcome, why) == (found.outcome, found.why)
+
+
 def status(state: str, stopped: str = "") -> Status:
     return Status("billing", state, 0, 0, stopped, None)  # type: ignore[arg-type]
 

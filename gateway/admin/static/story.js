@@ -11,6 +11,7 @@ const OUTCOMES = {
   retrying: ["trying again", "warn"],
   parked: ["waits for retry", "warn"],
   dead_lettered: ["given up", "bad"],
+  resolved: ["given up, resolved", ""],
   lost: ["given up, not kept", "bad"],
   stopped: ["stopped", "bad"],
   skipped: ["filtered out", ""],
@@ -18,7 +19,7 @@ const OUTCOMES = {
   fetched: ["fetched by its clients", ""],
   unknown: ["not known", ""],
 };
-const STEPS = { delivered: "good", retried: "warn", parked: "warn", dead_lettered: "bad", lost: "bad", stopped: "bad", abandoned: "warn", cancelled: "warn" };
+const STEPS = { delivered: "good", retried: "warn", parked: "warn", dead_lettered: "bad", lost: "bad", stopped: "bad", abandoned: "warn", cancelled: "warn", withdrawn: "" };
 
 export async function storyView(element, { thing, signal }) {
   const body = h("div", loading(6));
@@ -95,7 +96,8 @@ function subscriber(one) {
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (text.endsWith(".") ? "" : ".");
 
 const attempt = (one) =>
-  step(STEPS[one.outcome] ?? "", timeMs(one.at), `${one.result}`, `attempt ${one.number} · ${count(one.duration_ms)} ms · ${one.outcome.replace("_", "-")}`);
+  step(STEPS[one.outcome] ?? "", timeMs(one.at), `${one.result}`, one.outcome === "withdrawn" ? `replay ${one.replay} · not attempted, it was cancelled`
+    : `${one.replay ? `replay ${one.replay} · ` : ""}attempt ${one.number} · ${count(one.duration_ms)} ms · ${one.outcome.replace("_", "-")}`);
 
 function payload(story) {
   const { data, ...attributes } = story.event;
