@@ -40,9 +40,7 @@ from gateway.derived import delivery_connections, event_topics, journal_folder, 
 from gateway.errors import Broken, ConfigError, NotNow, Transient
 from gateway.fanout.beginnings import Beginnings
 from gateway.fanout.fanout import FanOut, own_topics
-from gateway.fanout.open_dead_letters import OpenDeadLetters
 from gateway.fanout.reader import group_name
-from gateway.fanout.replay_board import ReplayBoard
 from gateway.fanout.state import StateBoard
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.gathering import Log
@@ -218,7 +216,8 @@ class App:
             if kafka is not None:
                 await self._start_publisher(kafka, search)
         log = self._parts.log = await self._open_kafka(kafka) if kafka is not None else self.journal
-        self._start_replays(log)
+        for one in self._parts.follow(log, self._instance):
+            await self._begin(one.start(), one.stop)
         if self.role == "serve":
             await self._start_beginnings(log)
         if self.role != "serve":
@@ -283,19 +282,6 @@ class App:
         await self._begin(log.start(), log.stop)
         self._checks["kafka.readers"] = lambda: Check("kafka.readers", log.problem, is_needed=False)
         return log
-
-    def _start_replays(self, log: EventLog) -> None:
-        """Replays are asked of any role, and counted by those that deliver, which follow the dead letters, too."""
-        clock = SystemClock()
-        board = ReplayBoard(log, clock=clock, instance=self._instance, is_alone=isinstance(log, Journal))
-        self._parts.replays = board
-        self._stack.push_async_callback(lambda: within(_LAST_WORDS_S, board.stop()))
-        board.start()
-        if self.role != "serve":
-            letters = OpenDeadLetters(log, lambda: [one.name for one in self._parts.subscribers], clock=clock)
-            self._parts.dead_letters = letters
-            self._stack.push_async_callback(lambda: within(_LAST_WORDS_S, letters.stop()))
-            letters.start()
 
     async def _start_fanout(self, log: EventLog, *, load_wait_s: float) -> None:
         if isinstance(log, Journal):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry
 
 from gateway.admin.health import Checks
+from gateway.clock import SystemClock
 from gateway.config.settings import Settings, Subscriber
 from gateway.errors import SenderError
 from gateway.fanout.fanout import FanOut, UnknownSubscriber
@@ -82,6 +83,20 @@ class Parts:
     def kafka(self) -> KafkaLog | None:
         """The log, where it is Kafka's."""
         return self.log if isinstance(self.log, KafkaLog) else None
+
+    def follow(self, log: EventLog, instance: str) -> Sequence[ReplayBoard | OpenDeadLetters]:
+        """Return what follows topics of the log, to be started: replays; where events are delivered, dead letters.
+
+        Args:
+            log: has the topics.
+            instance: name of this process in its records.
+        """
+        clock = SystemClock()
+        self.replays = ReplayBoard(log, clock=clock, instance=instance, is_alone=self.is_embedded)
+        if self.role == "serve":
+            return [self.replays]
+        self.dead_letters = OpenDeadLetters(log, lambda: [one.name for one in self.subscribers], clock=clock)
+        return [self.replays, self.dead_letters]
 
     def scanning(self, what: str) -> asyncio.Lock:
         """Held by a scan: each reads much, so one of a kind at a time has to do."""

@@ -20,6 +20,7 @@ EXAMPLES: Final = """
 \b
 Examples
   gateway replay list
+  gateway replay show r-12
   gateway replay watch r-12
   gateway replay cancel r-12
   gateway replay resume r-12 --watch

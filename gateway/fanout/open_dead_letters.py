@@ -56,8 +56,8 @@ class OpenDeadLetters:
             on_begins=self._forget_expired,
         )
 
-    def start(self) -> None:
-        """Start reading."""
+    async def start(self) -> None:
+        """Start reading; does not wait for the log."""
         self._follower.start()
 
     async def stop(self) -> None:

@@ -49,6 +49,7 @@ MAX_KEPT: Final = 200
 _REUSED_S: Final = 3600.0
 _KEY: Final = "replays"
 _COUNT_S: Final = 1.0
+_STOP_S: Final = 2.0
 _WAIT_S: Final = 10.0
 _KNOWN_S: Final = 2.0
 _LOOK_S: Final = 0.05
@@ -148,20 +149,21 @@ class ReplayBoard:
         self._follower = Follower(log, "replays", lambda: [TOPIC], clock=clock, on_batch=self._take)
         self._writer: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Start to follow, and to write counts."""
+    async def start(self) -> None:
+        """Start to follow, and to write counts; does not wait for the log."""
         self._follower.start()
         self._writer = asyncio.create_task(self._write(), name="replays:counts")
 
     async def stop(self) -> None:
-        """Write the last counts, once, and stop. May be called twice, or before the start."""
+        """Write the last counts, if the log takes them at once, and stop. May be called twice, or before the start."""
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
             try:
-                await self._append_counts()
-            except GatewayError as exc:
+                async with asyncio.timeout(_STOP_S):
+                    await self._append_counts()
+            except (GatewayError, TimeoutError) as exc:
                 _log.info("replays.counts_not_written", error=str(exc))
         await self._follower.stop()
 

@@ -6,35 +6,9 @@ counted by :mod:`.metrics`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-#: Kinds of process, as their names begin.
-Kind = Literal["log", "ingest", "deliver"]
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One row of the catalogue.
-
-    Args:
-        name: without Prometheus' ``_total``.
-        processes: kinds of process that count it. No other reports it: its 0 would say what it does not know.
-        kind: counter, gauge or histogram.
-        labels: label names; each has few values (names of callbacks, topics, subscribers; never ids).
-        meaning: one sentence.
-        advice: what to do when it is high, or moves at all.
-        buckets: of a histogram, in its unit.
-    """
-
-    name: str
-    processes: tuple[Kind, ...]
-    kind: Literal["counter", "gauge", "histogram"]
-    labels: tuple[str, ...]
-    meaning: str
-    advice: str
-    buckets: tuple[float, ...] = ()
-
+from gateway.telemetry.metric import Kind, Metric
 
 #: Answers take a disk sync, so half a millisecond is the least; the platform's patience is not known: 10 s.
 _ANSWER_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0)

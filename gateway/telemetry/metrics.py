@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
-from gateway.telemetry.metric_catalogue import CATALOGUE, Metric
+from gateway.telemetry.metric import Metric
+from gateway.telemetry.metric_catalogue import CATALOGUE
 from gateway.telemetry.sketch import bucket
 
 _PROCESSES: Final = {metric.name: metric.processes for metric in CATALOGUE}

@@ -186,7 +186,7 @@ async def following(log: MemoryLog, *names: str, **more: Any) -> AsyncIterator[t
     metrics = Metrics(CollectorRegistry())
     followed = OpenDeadLetters(log, lambda: names, clock=CLOCK, metrics=metrics, **more)
     assert followed.open_counts(names[0]) is None
-    followed.start()
+    await followed.start()
     try:
         yield followed, metrics
     finally:

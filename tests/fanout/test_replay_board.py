@@ -29,7 +29,7 @@ ALL = Selection().document()
 @asynccontextmanager
 async def board(log: MemoryLog, *, is_alone: bool = False) -> AsyncIterator[ReplayBoard]:
     made = ReplayBoard(log, clock=CLOCK, instance="here", is_alone=is_alone)
-    made.start()
+    await made.start()
     try:
         await made.known()
         yield made
@@ -87,7 +87,7 @@ async def test_nothing_begins_while_the_record_cannot_be_read() -> None:
         await before.begin("billing", ALL, None)
     log.failing_fetches = 10**6
     made = ReplayBoard(log, clock=CLOCK, instance="here", is_alone=True)
-    made.start()
+    await made.start()
     try:
         with pytest.raises(NotAvailable):
             await made.begin("billing", ALL, None)

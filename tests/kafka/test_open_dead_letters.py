@@ -31,8 +31,8 @@ async def process(options: KafkaOptions) -> AsyncIterator[tuple[KafkaLog, OpenDe
     await log.start()
     letters = OpenDeadLetters(log, lambda: ["billing", "crm"], clock=CLOCK, metrics=Metrics(CollectorRegistry()))
     board = ReplayBoard(log, clock=CLOCK, instance="here", is_alone=False)
-    letters.start()
-    board.start()
+    await letters.start()
+    await board.start()
     try:
         yield log, letters, board
     finally:
