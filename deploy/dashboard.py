@@ -96,8 +96,13 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 "stat",
             ),
             Panel(
-                "Dead letters, last day",
-                ((within("gateway_deliveries_total", "1d", 'outcome="dead_lettered"'), "events"),),
+                "Open dead letters",
+                (
+                    (
+                        'sum(max by (subscriber, reason) (gateway_dead_letters_open{instance=~"$instance"}))',
+                        "dead letters",
+                    ),
+                ),
                 "short",
                 4,
                 "stat",

@@ -219,6 +219,8 @@ class App:
             if kafka is not None:
                 await self._start_publisher(kafka, search)
         log = self._parts.log = await self._open_kafka(kafka) if kafka is not None else self.journal
+        for one in self._parts.follow(log, self._instance):
+            await self._begin(one.start(), one.stop)
         if self.role == "serve":
             await self._start_beginnings(log)
         if self.role != "serve":
@@ -295,6 +297,7 @@ class App:
             instance=self._instance,
             load_wait_s=load_wait_s,
             spans=self._spans,
+            replays=self._parts.replays,
         )
         await self._keep_times()
         self._parts.fanout, self._parts.state_store = self.fanout, self.fanout.state_store

@@ -14,7 +14,17 @@ from gateway.admin.subscriber_states import SubscriberState
 from gateway.fanout.attempts import Attempt
 
 Outcome = Literal[
-    "delivered", "retrying", "parked", "dead_lettered", "lost", "stopped", "skipped", "waiting", "fetched", "unknown"
+    "delivered",
+    "retrying",
+    "parked",
+    "dead_lettered",
+    "resolved",
+    "lost",
+    "stopped",
+    "skipped",
+    "waiting",
+    "fetched",
+    "unknown",
 ]
 
 _OF_ATTEMPT: Final[dict[str, Outcome]] = {
@@ -41,6 +51,8 @@ class DeliveryStatus:
     why: str
 
 
+#: Why an event was delivered without trouble.
+AT_ONCE: Final = "at the first attempt"
 #: Of subscribers of kind ``stream``.
 FETCHED: Final = DeliveryStatus("fetched", "its clients fetch events themselves; what they took in only they know")
 
@@ -74,16 +86,46 @@ def delivery_status(
 
 
 def _by_attempts(attempts: Sequence[Attempt], state: SubscriberState | None) -> DeliveryStatus:
+    first = [attempt for attempt in attempts if not attempt.replay]
+    found = _of_one(first, state) if first else None
+    for name in dict.fromkeys(attempt.replay for attempt in attempts if attempt.replay):
+        again = _of_replay(name, [attempt for attempt in attempts if attempt.replay == name], found, state)
+        if found is None:
+            found = again
+        else:
+            # An event that was delivered stays so, whatever becomes of it when it is delivered again.
+            stays = found.outcome == "delivered" or again.outcome == "unknown"
+            found = DeliveryStatus(found.outcome if stays else again.outcome, f"{found.why}; {again.why}")
+    assert found is not None
+    return found
+
+
+def _of_replay(name: str, attempts: Sequence[Attempt], before: DeliveryStatus | None, state: SubscriberState | None) -> DeliveryStatus:
+    """Decide what became of the event in one replay."""
+    if attempts[-1].outcome == "withdrawn":
+        return DeliveryStatus("unknown", f"replay {name} was cancelled before it was delivered again")
+    found = _of_one(attempts, state)
+    if found.outcome == "delivered":
+        again = "again " if before is None or before.outcome == "delivered" else ""
+        late = "" if found.why == AT_ONCE else f" {found.why}"
+        return DeliveryStatus("delivered", f"delivered {again}by replay {name}{late}")
+    return DeliveryStatus(found.outcome, f"in replay {name}: {found.why}")
+
+
+def _of_one(attempts: Sequence[Attempt], state: SubscriberState | None) -> DeliveryStatus:
+    """Decide by the attempts of one delivery."""
     last = attempts[-1]
     outcome = _OF_ATTEMPT.get(last.outcome, "unknown")
     if any(attempt.outcome == "delivered" for attempt in attempts):
         count = len(attempts)
-        return DeliveryStatus("delivered", "at the first attempt" if count == 1 else f"after {count} attempts")
+        return DeliveryStatus("delivered", AT_ONCE if count == 1 else f"after {count} attempts")
     match outcome:
         case "parked":
             return DeliveryStatus(outcome, f"{last.sentence}; it waits in a retry topic")
         case "dead_lettered":
-            return DeliveryStatus(outcome, f"given up after {last.number} attempts; the last one: {last.sentence}")
+            return DeliveryStatus(
+                outcome, f"given up after {_times(last.number)}; the last one: {last.sentence}"
+            )
         case "lost":
             return DeliveryStatus(outcome, "given up, and the log refused the dead letter; replay it by its id")
         case "stopped":
@@ -96,6 +138,10 @@ def _by_attempts(attempts: Sequence[Attempt], state: SubscriberState | None) -> 
             held = f" {state.reason}" if state is not None and state.state in _HELD else ""
             return DeliveryStatus(outcome, f"{last.sentence}; it will be tried again.{held}")
     return DeliveryStatus("unknown", f"the last attempt ended as {last.outcome}")
+
+
+def _times(count: int) -> str:
+    return "one attempt" if count == 1 else f"{count} attempts"
 
 
 def _waiting(state: SubscriberState) -> str:

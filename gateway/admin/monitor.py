@@ -221,7 +221,7 @@ class Monitor:
                 if attempt.outcome == "delivered":
                     newest = max(attempt.at, self.delivered.get(attempt.subscriber, 0.0))
                     self.delivered[attempt.subscriber] = newest
-                elif known is None or known.at <= attempt.at:
+                elif attempt.outcome != "withdrawn" and (known is None or known.at <= attempt.at):
                     self.errors[attempt.subscriber] = LastError(
                         attempt.at, attempt.result, attempt.sentence, attempt.outcome, attempt.event_id
                     )

@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry
 
 from gateway.admin.health import Checks
+from gateway.clock import SystemClock
 from gateway.config.settings import Settings, Subscriber
 from gateway.errors import SenderError
 from gateway.fanout.fanout import FanOut, UnknownSubscriber
 from gateway.fanout.subscriber_state import SubscriberStateStore
+from gateway.fanout.open_dead_letters import OpenDeadLetters
+from gateway.fanout.replay_board import ReplayBoard
 from gateway.ingest.endpoints import Endpoints
 from gateway.log import EventLog
 from gateway.log.journal import Journal
@@ -42,6 +45,8 @@ class Parts:
         log: what fan-out reads, here or in other processes: the journal, or Kafka's log.
         subscribers: as in force; exchanged when the configuration changes.
         state_store: what all processes know of the states of subscribers.
+        dead_letters: which are open; None in ``serve``.
+        replays: what is known of them.
         reports: asks the other processes of this gateway; None: everything is in this one.
     """
 
@@ -54,6 +59,8 @@ class Parts:
     log: EventLog | None = None
     fanout: FanOut | None = None
     state_store: SubscriberStateStore | None = None
+    dead_letters: OpenDeadLetters | None = None
+    replays: ReplayBoard | None = None
     publisher: Publisher | None = None
     search: Search | None = None
     endpoints: Endpoints | None = None
@@ -76,6 +83,20 @@ class Parts:
     def kafka(self) -> KafkaLog | None:
         """The log, where it is Kafka's."""
         return self.log if isinstance(self.log, KafkaLog) else None
+
+    def follow(self, log: EventLog, instance: str) -> Sequence[ReplayBoard | OpenDeadLetters]:
+        """Return what follows topics of the log, to be started: replays; where events are delivered, dead letters.
+
+        Args:
+            log: has the topics.
+            instance: name of this process in its records.
+        """
+        clock = SystemClock()
+        self.replays = ReplayBoard(log, clock=clock, instance=instance, is_alone=self.is_embedded)
+        if self.role == "serve":
+            return [self.replays]
+        self.dead_letters = OpenDeadLetters(log, lambda: [one.name for one in self.subscribers], clock=clock)
+        return [self.replays, self.dead_letters]
 
     def scanning(self, what: str) -> asyncio.Lock:
         """Held by a scan: each reads much, so one of a kind at a time has to do."""
@@ -101,6 +122,16 @@ class Parts:
         if self.log is None:
             raise NotHere("this process reads no log")
         return self.log
+
+    def needed_replays(self) -> ReplayBoard:
+        """The record of replays.
+
+        Raises:
+            NotHere: this process has none.
+        """
+        if self.replays is None:
+            raise NotHere("this process reads no log")
+        return self.replays
 
     def needed_search(self) -> Search:
         """The index.

@@ -1,35 +1,51 @@
 """``/api/replay``: events are delivered again. A dry run counts and answers; the real thing is a job that is followed.
 
 A replay is done when everything is stored for the subscriber; then it is delivered like all else. What was stored
-when the process ends in between is delivered, too.
+when the process ends in between is delivered, too. What is known of all replays is in the log
+(:mod:`gateway.fanout.replay_board`); the jobs of this process are here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import Counter, deque
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
 
 import structlog
 from aiohttp import web
 
 from gateway.admin import responses
+from gateway.admin.dead_letters import state_of
 from gateway.admin.parts import NotHere, Parts
 from gateway.admin.responses import BadRequest, NotFound, json_response
 from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
-from gateway.errors import GatewayError, NotNow
+from gateway.errors import GatewayError, NotNow, SenderError
 from gateway.fanout.replay import Replayed, Selection, replay
+from gateway.fanout.replay_board import ReplayBoard, ReplayState, ReplayStatus, number_of
 from gateway.telemetry import redaction
 
 #: Jobs at a time; each reads the log.
 _MOST_RUNNING: Final = 4
-#: Ended jobs that are still told of.
-_KEPT: Final = 50
+#: A job looks so often whether a person has cancelled it.
+_LOOK_S: Final = 0.2
+_STOP_S: Final = 2.0
 _FIELDS: Final = frozenset(
-    {"subscriber", "since", "until", "ids", "types", "from_dlq", "reasons", "all", "dry_run", "rate"}
+    {
+        "subscriber",
+        "since",
+        "until",
+        "ids",
+        "types",
+        "from_dlq",
+        "reasons",
+        "state",
+        "failed_only",
+        "all",
+        "dry_run",
+        "rate",
+    }
 )
 #: Around the time at which an event was stored, by the clocks of two machines.
 _AROUND_S: Final = 120.0
@@ -41,38 +57,10 @@ class TooManyReplays(NotNow):
     """So many replays run already; wait for one to end."""
 
 
-@dataclass(slots=True)
-class Job:
-    """One replay."""
+class NotPossible(SenderError):
+    """The replay is not in a state in which this can be done."""
 
-    number: int
-    subscriber: str
-    selection: Selection
-    rate_per_s: float | None
-    state: Literal["running", "done", "failed", "stopped"] = "running"
-    stored: int = 0
-    found: Replayed | None = None
-    error: str = ""
-    started_at: float = field(default_factory=time.time)
-    ended_at: float | None = None
-
-    def count_stored(self, events: int) -> None:
-        """So many more events are stored for the subscriber."""
-        self.stored += events
-
-    def told(self) -> dict[str, Any]:
-        """As JSON."""
-        return {
-            "number": self.number,
-            "subscriber": self.subscriber,
-            "state": self.state,
-            "stored": self.stored,
-            **_counted(self.found),
-            "rate": self.rate_per_s,
-            "error": self.error,
-            "started_at": self.started_at,
-            "ended_at": self.ended_at,
-        }
+    status_hint = 409
 
 
 class Replays:
@@ -81,45 +69,77 @@ class Replays:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._clock = SystemClock()
-        self._jobs: deque[Job] = deque(maxlen=_KEPT)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._next = 1
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Register."""
         router.add_post("/api/replay", self._replay)
         router.add_get("/api/replays", self._list)
         router.add_get("/api/replays/{number}", self._show)
+        router.add_post("/api/replays/{number}/cancel", self._cancel)
+        router.add_post("/api/replays/{number}/resume", self._resume)
 
     async def stop(self) -> None:
         """Stop the jobs; what they stored is delivered. May be called twice."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks, timeout=_STOP_S)
 
     async def _replay(self, request: web.Request) -> web.Response:
         given = await responses.body(request, _FIELDS)
-        subscriber = self._parts.subscriber(responses.text(given.get("subscriber"), "subscriber"))
-        if subscriber.kind == "stream":
-            raise NotHere(f"{subscriber.name} is a stream: its client reads again by connecting with Last-Event-ID")
-        selection = await self._narrowed(_selection(given))
+        subscriber = self._subscriber(responses.text(given.get("subscriber"), "subscriber"))
+        asked = _selection(given)
         rate = responses.number(given.get("rate"), "rate", low=0.001, high=1e6)
         if responses.flag(given.get("dry_run"), "dry_run"):
             async with self._parts.scanning(f"replay.{subscriber.name}"):
-                found = await self._run(subscriber, selection, rate, is_dry_run=True)
+                found = await self._run(subscriber, asked, rate, is_dry_run=True)
             return json_response({"subscriber": subscriber.name, "dry_run": True, **_counted(found)})
-        return json_response(self._begin(subscriber, selection, rate).told(), 202)
+        # A replay that is resumed later must not find what came meanwhile.
+        now = self._clock.now()
+        asked = replace(asked, until=now if asked.until is None else min(now, asked.until))
+        return json_response(_document(await self._begin(subscriber, asked, rate)), 202)
 
     async def _list(self, _: web.Request) -> web.Response:
-        return json_response({"replays": [job.told() for job in reversed(self._jobs)]})
+        await self._board.known()
+        return json_response({"replays": [_document(one) for one in self._board.replays()]})
 
     async def _show(self, request: web.Request) -> web.Response:
-        number = request.match_info["number"]
-        for job in self._jobs:
-            if str(job.number) == number:
-                return json_response(job.told())
-        raise NotFound(f"there is no replay {number} any more")
+        return json_response(_document(await self._found(request)))
+
+    async def _cancel(self, request: web.Request) -> web.Response:
+        one = await self._found(request)
+        if one.state == "cancelled":
+            return json_response(_document(one))
+        if one.state == "done" and not _waiting(one):
+            raise NotPossible(f"{one.name} has ended: all of its {one.stored:,} events were delivered or given up")
+        await self._board.cancel(one.number)
+        one.state, one.ended_at = "cancelled", one.ended_at or self._clock.now()
+        _log.info("replay.cancelled", number=one.number, subscriber=one.subscriber, by=responses.actor(request))
+        return json_response(_document(one))
+
+    async def _resume(self, request: web.Request) -> web.Response:
+        one = await self._found(request)
+        if one.state not in ("cancelled", "interrupted", "failed"):
+            raise NotPossible(f"{one.name} is {one.state}: there is nothing to resume")
+        subscriber = self._subscriber(one.subscriber)
+        return json_response(_document(await self._begin(subscriber, _left(one), one.rate_per_s, resumes=one)), 202)
+
+    def _subscriber(self, name: str) -> Subscriber:
+        subscriber = self._parts.subscriber(name)
+        if subscriber.kind == "stream":
+            raise NotHere(f"{subscriber.name} is a stream: its client reads again by connecting with Last-Event-ID")
+        return subscriber
+
+    async def _found(self, request: web.Request) -> ReplayStatus:
+        given = request.match_info["number"]
+        number = number_of(given)
+        await self._board.known()
+        found = None if number is None else self._board.get(number)
+        if found is None:
+            raise NotFound(f"there is no replay {given} any more")
+        return found
 
     async def _narrowed(self, selection: Selection) -> Selection:
         """A few ids need not be looked for in the whole log where the index knows when they were stored."""
@@ -136,36 +156,47 @@ class Replays:
             selection, since=since, until=until if selection.until is None else min(selection.until, until or 1e11)
         )
 
-    def _begin(self, subscriber: Subscriber, selection: Selection, rate: float | None) -> Job:
+    async def _begin(
+        self, subscriber: Subscriber, selection: Selection, rate: float | None, *, resumes: ReplayStatus | None = None
+    ) -> ReplayStatus:
         if len(self._tasks) >= _MOST_RUNNING:
             raise TooManyReplays(f"{_MOST_RUNNING} replays run already")
-        job = Job(self._next, subscriber.name, selection, rate)
-        self._next += 1
-        self._jobs.append(job)
-        task = asyncio.create_task(self._work(job, subscriber), name=f"replay-{job.number}")
+        job = await self._board.begin(
+            subscriber.name, selection.document(), rate, resumes=None if resumes is None else resumes.number
+        )
+        task = asyncio.create_task(self._work(job, subscriber, selection), name=f"replay-{job.number}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return job
 
-    async def _work(self, job: Job, subscriber: Subscriber) -> None:
-        job.state = "stopped"  # unless it gets to its end
+    async def _work(self, job: ReplayStatus, subscriber: Subscriber, selection: Selection) -> None:
         _log.info("replay.started", number=job.number, subscriber=job.subscriber)
+        state: ReplayState = "interrupted"
+        error, found = "the gateway stops", Replayed()
         try:
-            job.state = "running"
             async with self._parts.scanning(f"replay.{subscriber.name}"):
-                job.found = await self._run(subscriber, job.selection, job.rate_per_s, job=job)
-            job.state = "done"
-        except asyncio.CancelledError:
-            job.state = "stopped"
-            raise
+                found = await self._until_cancelled(job, subscriber, selection)
+            state, error = "done", ""
         except GatewayError as exc:
-            job.state, job.error = "failed", str(exc)
+            state, error = "failed", str(exc)
         except Exception as exc:  # the top of a task
-            job.state, job.error = "failed", "this is a fault of the gateway; its log has more"
+            state, error = "failed", "this is a fault of the gateway; its log has more"
             _log.exception("replay.broke", number=job.number, error=redaction.fault(exc))
         finally:
-            job.ended_at = time.time()
+            await self._board.ended(job, state, stored=job.stored, error=error, found=_counted(found))
             _log.info("replay.ended", number=job.number, subscriber=job.subscriber, state=job.state, events=job.stored)
+
+    async def _until_cancelled(self, job: ReplayStatus, subscriber: Subscriber, selection: Selection) -> Replayed:
+        """Run it; return what it has found also when a person cancels it, in whichever process."""
+        selection = await self._narrowed(selection)
+        running = asyncio.create_task(self._run(subscriber, selection, job.rate_per_s, job=job))
+        try:
+            while not running.done() and not self._board.is_cancelled(job.number):
+                await asyncio.wait([running], timeout=_LOOK_S)
+            return running.result() if running.done() else Replayed()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
     async def _run(
         self,
@@ -174,18 +205,37 @@ class Replays:
         rate: float | None,
         *,
         is_dry_run: bool = False,
-        job: Job | None = None,
+        job: ReplayStatus | None = None,
     ) -> Replayed:
         return await replay(
             self._parts.needed_log(),
             subscriber,
-            selection,
+            selection if job is not None else await self._narrowed(selection),
             clock=self._clock,
             rate_per_s=rate,
             is_dry_run=is_dry_run,
             silence_s=self._parts.silence_s,
-            on_stored=None if job is None else job.count_stored,
+            name="" if job is None else job.name,
+            progress=None if job is None else partial(self._board.progress, job),
+            on_stored=(lambda _, __: None) if job is None else job.advance,
         )
+
+    @property
+    def _board(self) -> ReplayBoard:
+        return self._parts.needed_replays()
+
+
+def _left(one: ReplayStatus) -> Selection:
+    """Return what a replay has not done, for one that continues it.
+
+    What a replay that broke off has stored is delivered, so it continues behind that. Of one that was cancelled the
+    copies were withdrawn: it starts over, without what the record of attempts says that it has delivered. Of dead
+    letters that is not asked: those that were delivered are open no more.
+    """
+    selection = Selection.parse(one.selection)
+    if one.state != "cancelled":
+        return replace(selection, after={**selection.after, **one.positions})
+    return selection if selection.is_from_dlq else replace(selection, delivered_by=selection.delivered_by | {one.name})
 
 
 def _selection(given: dict[str, Any]) -> Selection:
@@ -195,8 +245,8 @@ def _selection(given: dict[str, Any]) -> Selection:
     reasons = responses.texts(given.get("reasons"), "reasons")
     if since is None and not ids and not is_from_dlq:
         raise BadRequest("say what to replay: since, ids or from_dlq")
-    if reasons and not is_from_dlq:
-        raise BadRequest("reasons are of dead letters: set from_dlq")
+    if (reasons or given.get("state")) and not is_from_dlq:
+        raise BadRequest("reasons and state are of dead letters: set from_dlq")
     return Selection(
         since=since or 0.0,
         until=responses.number(given.get("until"), "until"),
@@ -204,14 +254,46 @@ def _selection(given: dict[str, Any]) -> Selection:
         types=responses.texts(given.get("types"), "types"),
         is_from_dlq=is_from_dlq,
         reasons=reasons,
+        state=state_of(given.get("state")),
         is_filtered=not responses.flag(given.get("all"), "all"),
+        is_failed_only=responses.flag(given.get("failed_only"), "failed_only"),
     )
 
 
-def _counted(found: Replayed | None) -> dict[str, Any]:
-    by_type: Counter[str] = Counter() if found is None else found.by_type
+def _waiting(one: ReplayStatus) -> int:
+    """Return how many of its copies wait for delivery."""
+    return max(0, one.stored - sum(one.count(what) for what in ("delivered", "given_up", "withdrawn")))
+
+
+def _document(one: ReplayStatus) -> dict[str, Any]:
+    has_ended = one.state != "running"
     return {
-        "events": None if found is None else found.events,
-        "looked_at": None if found is None else found.looked_at,
-        "by_type": by_type,
+        "number": one.number,
+        "name": one.name,
+        "subscriber": one.subscriber,
+        "state": one.state,
+        "stored": one.stored,
+        "delivered": one.count("delivered"),
+        "given_up": one.count("given_up"),
+        "withdrawn": one.count("withdrawn"),
+        "waiting": _waiting(one),
+        "events": one.stored if has_ended else None,
+        "looked_at": one.found.get("looked_at"),
+        "delivered_already": one.found.get("delivered_already"),
+        "by_type": one.found.get("by_type", {}),
+        "selection": one.selection,
+        "rate": one.rate_per_s,
+        "resumes": None if one.resumes is None else f"r-{one.resumes}",
+        "error": one.error,
+        "started_at": one.started_at,
+        "ended_at": one.ended_at,
+    }
+
+
+def _counted(found: Replayed) -> dict[str, Any]:
+    return {
+        "events": found.events,
+        "looked_at": found.looked_at,
+        "delivered_already": found.delivered_already,
+        "by_type": found.by_type,
     }

@@ -7,9 +7,12 @@
 ``GET /api/events/<id>``            the story of one event
 ``GET /api/subscribers``            how each is doing
 ``POST /api/subscribers/<name>/…``  ``pause`` or ``resume``
-``GET /api/dead-letters``           ``?subscriber= &reason= &since= &limit=``; ``/<subscriber>/<id>`` shows one
-``POST /api/replay``                ``subscriber`` and ``since until ids types from_dlq reasons all``; ``dry_run rate``
-``GET /api/replays``                replays of this process; ``/<number>`` one
+``GET /api/dead-letters``           ``?subscriber= &state= &reason= &since= &limit=``; ``/<subscriber>/<id>`` shows one
+``POST /api/dead-letters/resolve``  ``subscriber note`` and ``ids reasons all since until``
+``POST /api/replay``                ``subscriber`` and ``since until ids types from_dlq reasons state failed_only all``;
+                                    ``dry_run rate``
+``GET /api/replays``                replays of all processes; ``/<number>`` one
+``POST /api/replays/<number>/…``    ``cancel`` or ``resume``
 ``GET /api/rejected``               callbacks that were not understood; ``?callback= &since= &limit=``
 ``POST /api/rejected/replay``       decodes them again: ``callback since until ids as unauthenticated dry_run``
 ``GET /api/doctor/events``          what the platform changed, by callback; ``?since= &callback=``
@@ -32,10 +35,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from gateway.admin.alert_facts import AlertLook
 from gateway.admin.auth import add_headers, check
 from gateway.admin.control import Control
+from gateway.admin.dead_letters import DeadLetters
 from gateway.admin.doctor import Doctor
 from gateway.admin.events import Events
 from gateway.admin.health import report
-from gateway.admin.letters import Letters
 from gateway.admin.listening import listen
 from gateway.admin.livetail import LiveTail
 from gateway.admin.monitor import Monitor
@@ -113,7 +116,7 @@ class AdminServer:
         for routes in (
             overview,
             Events(parts, self._tail, self._streams, Storyteller(parts, monitor)),
-            Letters(parts),
+            DeadLetters(parts),
             self._replays,
             Rejections(parts),
             Doctor(parts),

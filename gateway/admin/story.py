@@ -17,10 +17,10 @@ from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.errors import GatewayError
 from gateway.fanout import attempts as kept
-from gateway.fanout import planning
+from gateway.fanout import dead_letters, planning
 from gateway.fanout.attempts import Attempt
+from gateway.fanout.dead_letters import DeadLetter
 from gateway.fanout.reader import group_name
-from gateway.fanout.replay import DeadLetter, dead_letters
 from gateway.log import Record
 from gateway.log.journal import EVENTS
 from gateway.search.keys import parsed
@@ -114,19 +114,23 @@ class Storyteller:
     async def _subscriber(
         self, one: Subscriber, record: Record, attempts: Sequence[Attempt], state: SubscriberState
     ) -> dict[str, Any]:
-        told = self._delivery_status(one, record, attempts, state)
-        letter = await self._letter(one, record) if told.outcome == "dead_lettered" else None
+        found = self._delivery_status(one, record, attempts, state)
+        letter = await self._letter(one, record) if found.outcome == "dead_lettered" else None
+        if letter is not None and letter.closing is not None and letter.state == "resolved":
+            closing = letter.closing
+            found = DeliveryStatus("resolved", f"{found.why}; resolved by {closing.by}: {closing.note}")
         return {
             "name": one.name,
             "kind": one.kind,
             "target": target(one),
-            "outcome": told.outcome,
-            "why": told.why,
-            "filter": one.filter if told.outcome == "skipped" else None,
+            "outcome": found.outcome,
+            "why": found.why,
+            "filter": one.filter if found.outcome == "skipped" else None,
             "attempts": [_told(attempt) for attempt in attempts],
             "dead_letter": None
             if letter is None
             else {
+                "state": letter.state,
                 "reason": letter.reason,
                 "detail": letter.last_detail,
                 "response": letter.last_response,
@@ -154,14 +158,15 @@ class Storyteller:
         return None if position is None else record.offset < position
 
     async def _letter(self, one: Subscriber, record: Record) -> DeadLetter | None:
-        """The dead letter, for what the subscriber had answered."""
+        """Return the dead letter, for what the subscriber had answered, and whether it is open."""
         try:
             async with self._parts.scanning(f"dlq.{one.name}"), asyncio.timeout(_SCAN_S):
-                found = await dead_letters(
+                found = await dead_letters.find(
                     self._parts.needed_log(),
                     one.name,
                     clock=self._clock,
                     since=record.appended_at - _CLOCKS_S,
+                    wanted="all",
                     ids=[record.id],
                     silence_s=self._parts.silence_s,
                 )
@@ -184,5 +189,6 @@ def _told(attempt: Attempt) -> dict[str, Any]:
         "result": attempt.result,
         "sentence": attempt.sentence,
         "number": attempt.number,
+        "replay": attempt.replay,
         "duration_ms": attempt.duration_ms,
     }

@@ -1,4 +1,4 @@
-"""``gateway dlq``: what was given up, and delivering it again."""
+"""``gateway dlq``: what was given up, delivering it again, and closing it with a note."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gateway.cli.completion import complete_subscriber, complete_type
 from gateway.cli.options import Moment, Number, config_option, json_option
 from gateway.cli.replay import replay
 from gateway.cli.tables import local, print_json, print_table, printable
+from gateway.fanout.dead_letters import WANTED
 
 EXAMPLES: Final = """
 \b
@@ -21,18 +22,36 @@ Examples
   gateway dlq list --subscriber billing --since 1d --json
   gateway dlq show 0f2a4c6e8091a2b3c4d5e6f708192a3b
   gateway dlq replay --subscriber billing --reason attempts --dry-run
+  gateway dlq resolve billing --reason age --note "sent by hand, ticket 4711"
+  gateway dlq list --state resolved
 """
+
+
+_NONE: Final = {
+    "open": "no dead letter is open",
+    "delivered": "no dead letter was delivered by a replay",
+    "resolved": "no dead letter was resolved",
+    "all": "nothing was given up",
+}
+_CLOSED: Final = ("state", "closed")
+state_option: Final = click.option("--state", type=click.Choice(WANTED), help="In this state. Left out: open ones.")
+all_option: Final = click.option("--all", "is_all", is_flag=True, help="In any state; the same as --state all.")
 
 
 @click.group(epilog=EXAMPLES)
 def dlq() -> None:
-    """Look at what was given up, with reasons, and deliver it again."""
+    """Look at what was given up, with reasons; deliver it again, or close it with a note.
+
+    A dead letter is open until it is delivered or resolved. The commands speak of open ones unless asked for others.
+    """
 
 
 @dlq.command(name="list", epilog=EXAMPLES)
 @click.option("--subscriber", metavar="NAME", shell_complete=complete_subscriber, help="Only of this one.")
 @click.option("--reason", help="Only with this reason: attempts, age.")
 @click.option("--since", type=Moment(), help="Given up from this time on: 15m (ago), or 2026-03-04T05:06:07Z.")
+@state_option
+@all_option
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="The newest so many.")
 @json_option
 @admin_option
@@ -41,26 +60,31 @@ def list_(
     subscriber: str | None,
     reason: str | None,
     since: float | None,
+    state: str | None,
+    is_all: bool,
     limit: int,
     as_json: bool,
     admin_url: str | None,
     config_path: Path,
 ) -> None:
-    """List dead letters, newest first."""
+    """List dead letters, newest first: open ones, unless --state or --all says otherwise."""
+    wanted = "all" if is_all else state
     found = AdminApi(config_path, admin_url).get(
-        "/api/dead-letters", {"subscriber": subscriber, "reason": reason, "since": since, "limit": limit}
+        "/api/dead-letters",
+        {"subscriber": subscriber, "reason": reason, "since": since, "state": wanted, "limit": limit},
     )
     if as_json:
         print_json(found)
         return
     letters = found["letters"]
     if not letters:
-        click.echo("nothing was given up")
+        click.echo(_NONE[found["state"]])
         if reason and any(found["counts"].values()):
             raise NotKnown(f"no dead letter has the reason {reason}; there are: {_reasons(found['counts'])}")
         return
+    has_closed = found["state"] != "open"
     print_table(
-        ("given up", "subscriber", "event", "type", "reason", "attempts", "last answer"),
+        ("given up", "subscriber", "event", "type", "reason", "attempts", "last answer", *_CLOSED[: 2 * has_closed]),
         [
             (
                 local(letter["given_up_at"]),
@@ -70,6 +94,7 @@ def list_(
                 letter["reason"],
                 letter["attempts"],
                 letter["last_status"],
+                *((letter["state"], _closed(letter)) if has_closed else ()),
             )
             for letter in letters
         ],
@@ -77,6 +102,14 @@ def list_(
     total = sum(sum(counts.values()) for counts in found["counts"].values())
     if total > len(letters):
         click.echo(f"the newest {len(letters):,} of {total:,}; --limit shows more", err=True)
+
+
+def _closed(letter: dict[str, Any]) -> str:
+    closed = letter["closed"]
+    if closed is None:
+        return ""
+    how = f"by replay {closed['replay']}" if letter["state"] == "delivered" else f"by {closed['by']}: {closed['note']}"
+    return f"{local(closed['at'])} {how}"
 
 
 def _reasons(counts: dict[str, dict[str, int]]) -> str:
@@ -111,6 +144,7 @@ def show(event_id: str, subscriber: str | None, as_json: bool, admin_url: str | 
     click.echo(f"{click.style(letter['type'], bold=True)}  {printable(letter['key'])}")
     for title, value in (
         ("subscriber", letter["subscriber"]),
+        ("state", f"{letter['state']} {_closed(letter)}".rstrip()),
         ("given up", f"{local(letter['given_up_at'])}, reason: {letter['reason']}"),
         ("attempts", f"{letter['attempts']}, the first {local(letter['first_attempt_at'])}"),
         ("last answer", f"{letter['last_status']} {letter['last_detail']}"),
@@ -133,15 +167,54 @@ def show(event_id: str, subscriber: str | None, as_json: bool, admin_url: str | 
 @click.option(
     "--type", "types", multiple=True, shell_complete=complete_type, help="Only events of this type: nxcloud.sms.dr."
 )
+@state_option
+@all_option
 @click.option("--dry-run", is_flag=True, help="Count, and change nothing.")
+@click.option("--watch", is_flag=True, help="Until everything is delivered or given up, not only stored.")
 @click.option("--rate", type=Number(min=0, min_open=True), help="At most so many a second.")
 @json_option
 @admin_option
 @config_option
 @click.pass_context
-def replay_(context: click.Context, /, **options: Any) -> None:
-    """Deliver dead letters to their subscriber again.
+def replay_(context: click.Context, /, *, state: str | None, is_all: bool, **options: Any) -> None:
+    """Deliver open dead letters to their subscriber again.
 
     The same as gateway replay --dlq, which can also choose them by time.
     """
-    context.invoke(replay, dlq=True, **options)
+    context.invoke(replay, dlq=True, state="all" if is_all else state, **options)
+
+
+@dlq.command(epilog=EXAMPLES)
+@click.argument("subscriber", shell_complete=complete_subscriber)
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--reason", "reasons", multiple=True, help="All open ones with this reason: attempts, age.")
+@click.option("--all", "is_all", is_flag=True, help="All open ones.")
+@click.option("--note", required=True, help="Why nothing needs to be delivered; it is kept with each.")
+@json_option
+@admin_option
+@config_option
+def resolve(
+    subscriber: str,
+    ids: tuple[str, ...],
+    reasons: tuple[str, ...],
+    is_all: bool,
+    note: str,
+    as_json: bool,
+    admin_url: str | None,
+    config_path: Path,
+) -> None:
+    """Close open dead letters of a subscriber with a note, without delivering them.
+
+    Say which: their ids, --reason or --all. What is closed already stays as it is; it can be repeated.
+    """
+    if sum(map(bool, (ids, reasons, is_all))) != 1:
+        raise click.UsageError("say which dead letters: their ids, --reason, or --all")
+    found = AdminApi(config_path, admin_url).post(
+        "/api/dead-letters/resolve",
+        {"subscriber": subscriber, "ids": list(ids), "reasons": list(reasons), "all": is_all, "note": note},
+    )
+    if as_json:
+        print_json(found)
+        return
+    count = found["resolved"]
+    click.echo(f"{count:,} {'dead letter' if count == 1 else 'dead letters'} of {subscriber} resolved")

@@ -82,9 +82,10 @@ def _print(story: dict[str, Any]) -> None:
 
 def _print_attempts(attempts: list[dict[str, Any]]) -> None:
     for attempt in attempts:
+        replay = f"  replay {attempt['replay']}" if attempt["replay"] else ""
         click.echo(
             f"      {local(attempt['at'], with_ms=True)}  attempt {attempt['number']:<3} {attempt['result']:<12} "
-            f"{attempt['duration_ms']:>6} ms  {coloured(attempt['outcome'])}"
+            f"{attempt['duration_ms']:>6} ms  {coloured(attempt['outcome'])}{replay}"
         )
         if attempt["sentence"]:
             click.echo(f"        {printable(attempt['sentence'])}")

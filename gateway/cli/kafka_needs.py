@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from gateway.app import Role
 from gateway.config.settings import Settings, Subscriber
 from gateway.derived import event_topics
-from gateway.fanout import attempts, fanout, retry_feed, subscriber_state
+from gateway.fanout import attempts, fanout, replay_board, retry_feed, subscriber_state
 from gateway.fanout.reader import group_name
 from gateway.fanout.retry_moves import FIRST_WAIT_S
 from gateway.fanout.retry_records import REPLAY, dlq_topic, retry_topic
@@ -49,6 +49,8 @@ def _topics(settings: Settings, role: Role, readers: list[tuple[int, Subscriber]
         if subscriber.kind != "stream":
             yield from _own_topics(f"subscribers[{position}].name", subscriber)
     yield TopicNeed(subscriber_state.TOPIC, "kafka", _READ | _WRITE, holds="latest")
+    # Any role can be asked for a replay.
+    yield TopicNeed(replay_board.TOPIC, "kafka", _READ | _WRITE)
     # The console of any role reads what fan-out writes of its attempts.
     yield TopicNeed(attempts.TOPIC, "kafka", _READ if role == "serve" else _READ | _WRITE)
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from gateway.cli import replays
 from gateway.cli.adminapi import AdminApi, NotAsked, NotKnown, admin_option
 from gateway.cli.completion import complete_callback, complete_subscriber, complete_type
 from gateway.cli.options import Moment, Number, config_option, json_option
 from gateway.cli.tables import print_json, printable
-from gateway.errors import Broken
+from gateway.fanout.dead_letters import WANTED
 
 EXAMPLES: Final = """
 \b
@@ -22,14 +20,16 @@ Examples
   gateway replay --subscriber billing --since 2h --dry-run
   gateway replay --subscriber billing --since 2026-03-04T05:00Z --until 2026-03-04T06:00Z --rate 50
   gateway replay --subscriber billing --id 0f2a4c6e8091a2b3c4d5e6f708192a3b
+  gateway replay --subscriber billing --since 2h --failed-only --watch
   gateway replay --subscriber billing --dlq --reason attempts
   gateway replay --rejected --callback callbot-task --dry-run
   gateway replay --rejected --callback unknown-path --as callbot-task
+  gateway replay list
+  gateway replay cancel r-12
 """
-_LOOK_S: Final = 0.3
 
 
-@click.command(epilog=EXAMPLES)
+@click.group(invoke_without_command=True, subcommand_metavar="[COMMAND]", epilog=EXAMPLES)
 @click.option("--subscriber", metavar="NAME", shell_complete=complete_subscriber, help="Who gets the events again.")
 @click.option("--since", type=Moment(), help="Stored from this time on: 15m (ago), or 2026-03-04T05:06:07Z.")
 @click.option("--until", type=Moment(), help="Stored before this time. Left out: now.")
@@ -39,6 +39,8 @@ _LOOK_S: Final = 0.3
 @click.option(
     "--type", "types", multiple=True, shell_complete=complete_type, help="Only events of this type: nxcloud.sms.dr."
 )
+@click.option("--state", type=click.Choice(WANTED), help="With --dlq: dead letters in this state. Left out: open ones.")
+@click.option("--failed-only", is_flag=True, help="Not what was delivered already, as far as attempts are recorded.")
 @click.option("--all", "is_all", is_flag=True, help="Also what the subscriber's filter leaves out.")
 @click.option("--rejected", is_flag=True, help="Decode rejected callbacks again instead; after a fix or an upgrade.")
 @click.option("--callback", shell_complete=complete_callback, help="With --rejected: only of this callback.")
@@ -50,10 +52,14 @@ _LOOK_S: Final = 0.3
 )
 @click.option("--dry-run", is_flag=True, help="Count, and change nothing.")
 @click.option("--rate", type=Number(min=0, min_open=True), help="At most so many a second.")
+@click.option("--watch", is_flag=True, help="Until everything is delivered or given up, not only stored.")
 @json_option
 @admin_option
 @config_option
+@click.pass_context
 def replay(
+    context: click.Context,
+    /,
     subscriber: str | None,
     since: float | None,
     until: float | None,
@@ -61,6 +67,8 @@ def replay(
     dlq: bool,
     reasons: tuple[str, ...],
     types: tuple[str, ...],
+    state: str | None,
+    failed_only: bool,
     is_all: bool,
     rejected: bool,
     callback: str | None,
@@ -68,6 +76,7 @@ def replay(
     unauthenticated: bool,
     dry_run: bool,
     rate: float | None,
+    watch: bool,
     as_json: bool,
     admin_url: str | None,
     config_path: Path,
@@ -75,11 +84,15 @@ def replay(
     """Deliver events to a subscriber again.
 
     They go the normal way: in order per key, retried, with the same id and bytes, and gateway-replay: true. Asks the
-    running gateway. The command ends when everything is stored for the subscriber; delivery goes on by itself. It fails
-    (1) when nothing is what was asked for.
+    running gateway. The command ends when everything is stored for the subscriber; delivery goes on by itself, and
+    --watch waits for it. It fails (1) when nothing is what was asked for.
     """
+    if context.invoked_subcommand is not None:
+        return
     if not rejected and (decode_as or unauthenticated):
         raise click.UsageError("--as and --unauthenticated go with --rejected")
+    if state and not dlq:
+        raise click.UsageError("--state goes with --dlq")
     _check(subscriber, since, ids, dlq=dlq, reasons=reasons, rejected=rejected, callback=callback)
     api = AdminApi(config_path, admin_url)
     if rejected:
@@ -105,12 +118,15 @@ def replay(
         "from_dlq": dlq,
         "reasons": list(reasons),
         "types": list(types),
+        "state": state,
+        "failed_only": failed_only,
         "all": is_all,
     }
     if dry_run:
         found = api.post("/api/replay", {**selection, "dry_run": True})
     else:
-        found = _follow(api, api.post("/api/replay", {**selection, "rate": rate}), shows=not as_json)
+        job = api.post("/api/replay", {**selection, "rate": rate})
+        found = replays.follow(api, job, until_delivered=watch, shows=not as_json)
     print_json(found) if as_json else _print(found, is_dry_run=dry_run)
     if not found["events"]:
         raise NotKnown(f"nothing of {subscriber} is what was asked for ({found['looked_at']:,} looked at)")
@@ -140,32 +156,18 @@ def _check(
         raise click.UsageError("--reason goes with --dlq")
 
 
-def _follow(api: AdminApi, job: dict[str, Any], *, shows: bool) -> dict[str, Any]:
-    """Until the replay has ended.
-
-    Raises:
-        Broken: it failed.
-    """
-    console = Console(stderr=True)
-    columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not (shows and console.is_terminal)) as progress:
-        task = progress.add_task("replay", total=None)
-        while job["state"] == "running":
-            time.sleep(_LOOK_S)
-            job = api.get(f"/api/replays/{job['number']}")
-            progress.update(task, completed=job["stored"])
-    if job["state"] != "done":
-        raise Broken(f"the replay {job['state']} after {job['stored']:,} events: {job['error'] or 'the gateway stops'}")
-    return job
-
-
 def _print(found: dict[str, Any], *, is_dry_run: bool) -> None:
-    verb = "would be delivered again" if is_dry_run else "are stored for delivery"
+    if found["delivered_already"]:
+        click.echo(f"{found['delivered_already']:,} events were delivered already and are left out", err=True)
     if not found["events"]:
         return
-    click.echo(f"{found['events']:,} events {verb} to {found['subscriber']} ({found['looked_at']:,} looked at)")
+    verb = "would be delivered again" if is_dry_run else "are stored for delivery"
+    name = "" if is_dry_run else f" by replay {found['name']}"
+    click.echo(f"{found['events']:,} events {verb} to {found['subscriber']}{name} ({found['looked_at']:,} looked at)")
     for type_, count in sorted(found["by_type"].items(), key=lambda pair: -pair[1]):
         click.echo(f"  {count:>9,}  {type_}")
+    if not is_dry_run and (found["delivered"] or found["given_up"]):
+        click.echo(replays.progress_line(found))
 
 
 def _print_rejected(found: dict[str, Any]) -> None:
@@ -180,3 +182,7 @@ def _print_rejected(found: dict[str, Any]) -> None:
             click.echo(f"  {count:>9,}    {printable(reason)}")
     if found["is_more"]:
         raise NotAsked(f"there are more: run it again with --since {found['last_at']:.0f}")
+
+
+for command in replays.COMMANDS:
+    replay.add_command(command)

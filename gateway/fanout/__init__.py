@@ -33,7 +33,9 @@ The files, in the order an event meets them:
 ``watermark``        completions in any order → the offset that may be committed
 ``state``            state that outlives the process: breaker, paused, stopped
 ``attempts``         record of attempts for ``explain``; ``telling``: metrics and log lines
-``replay``           delivering again, listing dead letters; ``scan`` reads a range of the log
+``dead_letters``     which are open; listing and closing them; ``open_dead_letters`` follows how many are
+``replay``           delivering again; ``replay_board``: what every process knows of replays
+``scan``             reads a range of the log; ``follower`` reads internal topics as long as it runs
 ``stream``           subscribers that fetch: server-sent events
 ``subscriber_rules`` problems of an entry of ``config.yaml``, for check, start and reload
 ``planning``         an entry of ``config.yaml`` → a plan and a sink

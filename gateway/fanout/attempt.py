@@ -10,6 +10,7 @@ from gateway.log import Record
 #: Why there is no status. ``refused_address``: see :mod:`.ssrf`. ``protocol``: the answer is not HTTP. ``poison``: the
 #: record can never be sent. ``not_an_event``: another producer wrote it. ``internal``: a bug of the gateway, logged
 #: with its trace. ``cancelled``: cancelled when another process got its partition; the outcome is not known.
+#: ``withdrawn``: not attempted, as its replay was cancelled.
 ErrorKind = Literal[
     "timeout",
     "connect",
@@ -23,6 +24,7 @@ ErrorKind = Literal[
     "not_an_event",
     "internal",
     "cancelled",
+    "withdrawn",
 ]
 
 #: Kind of error, and reason of the dead letter, of a record that holds no event.

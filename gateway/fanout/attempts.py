@@ -6,14 +6,15 @@ the process died are lost, and so are those that are noted while the log is unav
 the latter are counted. This is for operators; no delivery depends on it.
 
 Value of a record: ``{"subscriber": …, "attempts": [[event id, Unix seconds, outcome, status or error,
-number of the attempt, milliseconds, why it failed], …]}``; its key is the subscriber. Why is left out of attempts
-that succeeded, and absent in records of earlier versions.
+number of the attempt, milliseconds, why it failed, name of the replay if it is one], …]}``; its key is the subscriber.
+Empty values at the end of a row are left out.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
 from typing import Final, NamedTuple
 
 import orjson
@@ -24,27 +25,30 @@ from gateway.errors import GatewayError
 from gateway.fanout import attempt_errors
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.job import Job
+from gateway.fanout.retry_records import replay_name
 from gateway.fanout.scan import QUIET_S, scan
 from gateway.fanout.telling import OnAttempt
-from gateway.log import Entry, EventLog, Record
+from gateway.log import BrowsedLog, Entry, EventLog, Record
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS, Metrics
 
 TOPIC: Final = "fanout.attempts"
 #: Attempts of one subscriber in memory: some seconds at full speed. More are dropped and counted.
 MAX_NOTED: Final = 20_000
+#: Stands for the name of a replay that has none: its copies were stored by a version without names.
+UNNAMED: Final = "r-?"
 _FLUSH_S: Final = 1.0
 _PER_RECORD: Final = 500
 
 _log = structlog.get_logger("gateway.fanout")
 
 
-#: Event id, Unix seconds, outcome, result, number of the attempt: formatted when it is written.
-_Noted = tuple[str, float, str, AttemptResult, int]
+#: Event id, Unix seconds, outcome, result, number of the attempt, replay: formatted when it is written.
+_Noted = tuple[str, float, str, AttemptResult, int, str]
 
 
 class Attempt(NamedTuple):
-    """One attempt, as ``explain`` shows it."""
+    """One attempt, as ``explain`` shows it; ``replay`` is the name of the replay that it belongs to."""
 
     subscriber: str
     event_id: str
@@ -54,6 +58,7 @@ class Attempt(NamedTuple):
     number: int
     duration_ms: int
     reason: str = ""
+    replay: str = ""
 
     @property
     def sentence(self) -> str:
@@ -77,7 +82,8 @@ class AttemptLog:
 
         def note(job: Job, result: AttemptResult, outcome: str) -> None:
             if len(noted) < MAX_NOTED:
-                noted.append((job.record.id, now(), outcome, result, job.attempts))
+                replay = (replay_name(job.record) or UNNAMED) if job.is_replay else ""
+                noted.append((job.record.id, now(), outcome, result, job.attempts, replay))
             else:
                 self._unkept.inc()
 
@@ -140,8 +146,25 @@ def event_ids(record: Record) -> set[str]:
         return set()
 
 
+async def read_all(
+    log: BrowsedLog, *, since: float, clock: Clock, silence_s: float = QUIET_S
+) -> AsyncIterator[Attempt]:
+    """Yield every stored attempt on all events.
+
+    Args:
+        log: has the topic.
+        since: Unix seconds at which reading begins.
+        clock: the present time.
+        silence_s: see :func:`gateway.fanout.scan.scan`.
+    """
+    records = scan(log, "scan.attempts", [TOPIC], since=since, until=clock.now() + 1.0, silence_s=silence_s)
+    async for record in records:
+        for attempt in read(record):
+            yield attempt
+
+
 async def attempts_of(
-    log: EventLog, event_id: str, *, clock: Clock, since: float = 0.0, silence_s: float = QUIET_S
+    log: BrowsedLog, event_id: str, *, clock: Clock, since: float = 0.0, silence_s: float = QUIET_S
 ) -> list[Attempt]:
     """Return every stored attempt of one event, in the order of time.
 
@@ -154,10 +177,7 @@ async def attempts_of(
     """
     found = [
         attempt
-        async for record in scan(
-            log, "scan.explain", [TOPIC], since=since, until=clock.now() + 1.0, silence_s=silence_s
-        )
-        for attempt in read(record)
+        async for attempt in read_all(log, since=since, clock=clock, silence_s=silence_s)
         if attempt.event_id == event_id
     ]
     return sorted(found, key=lambda attempt: attempt.at)
@@ -167,17 +187,16 @@ def _entries(subscriber: str, noted: list[_Noted]) -> list[Entry]:
     made: list[Entry] = []
     for at in range(0, len(noted), _PER_RECORD):
         rows = [
-            (
-                event_id,
-                round(when, 3),
-                outcome,
-                result.summary,
-                number,
-                round(result.duration_s * 1000),
-                *([why] if (why := result.sentence) else []),
-            )
-            for event_id, when, outcome, result, number in noted[at : at + _PER_RECORD]
+            _row(event_id, when, outcome, result, number, replay)
+            for event_id, when, outcome, result, number, replay in noted[at : at + _PER_RECORD]
         ]
         value = orjson.dumps({"subscriber": subscriber, "attempts": rows})
         made.append(Entry(TOPIC, subscriber, hashlib.blake2b(value, digest_size=16).hexdigest(), value))
     return made
+
+
+def _row(event_id: str, when: float, outcome: str, result: AttemptResult, number: int, replay: str) -> list[object]:
+    ends = [result.sentence, replay]
+    while ends and not ends[-1]:
+        ends.pop()
+    return [event_id, round(when, 3), outcome, result.summary, number, round(result.duration_s * 1000), *ends]

@@ -8,6 +8,7 @@ retry, soon        waits in memory and blocks its key (not a worker): delays bel
 retry, later       parked: appended to ``retry.<delay>``, then done; its key continues (``pass``)
 retry, ``block``   waits in memory whatever the delay; its key waits behind it
 give up            appended to ``dlq.<subscriber>``, then done
+replay delivered   an open dead letter is closed by a record in ``dlq.<subscriber>``, then done
 stop               the subscriber is stopped, the event stays uncommitted
 =================  ==========================================================================================
 
@@ -40,6 +41,8 @@ from gateway.fanout.flow_control import FlowControl
 from gateway.fanout.job import Job, JobState, ParkedJob
 from gateway.fanout.plan import Plan
 from gateway.fanout.retry import Delivered, GiveUp, Retry, Stop, decide
+from gateway.fanout.retry_records import Closing
+from gateway.fanout.schedule import JobState
 from gateway.fanout.telling import Telling
 from gateway.log import Entry, EventLog
 from gateway.telemetry import redaction
@@ -71,6 +74,7 @@ class DeliveryWorker:
         is_certain: returns whether this process certainly still has the partitions.
         rng: jitter.
         telling: writes metrics, log lines and the record of attempts.
+        is_withdrawn: whether an event is the copy of a cancelled replay.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class DeliveryWorker:
         clock: Clock,
         rng: Random,
         telling: Telling,
+        is_withdrawn: Callable[[Job], bool] = lambda _: False,
     ) -> None:
         self._plan = plan
         self._log = log
@@ -97,6 +102,7 @@ class DeliveryWorker:
         self._clock = clock
         self._rng = rng
         self._telling = telling
+        self._is_withdrawn = is_withdrawn
         self._max_waiting = max(1, int(plan.window.max_events * _WAITING_SHARE))
         #: Events of retry topics that are with this subscriber.
         self.parked = 0
@@ -108,6 +114,9 @@ class DeliveryWorker:
                 self._abandon(job)
             elif job.entry is not None:
                 await self._put_away(job, job.entry)
+            elif self._is_withdrawn(job):
+                self._telling.withdrawn(job)
+                self._finish(job)
             elif job.record.flaw:
                 await self._give_up(job, AttemptResult(error=NOT_AN_EVENT, detail=job.record.flaw), NOT_AN_EVENT)
             elif not self._is_certain():
@@ -134,12 +143,21 @@ class DeliveryWorker:
         if result.is_success:
             job.attempts += 1
             self._telling.delivered(job, result)
-            self._finish(job)
+            closes = job.is_replay and retry_records.was_open(job.record)
+            if not closes:
+                self._finish(job)
             self._flow.delivered(job.record.id, number, result.duration_s)
+            if closes:
+                await self._put_away(job, self._closing(job))
             return
         job.note(self._clock.now(), result, counts=counts)
         self._flow.failed(job.record.id, number, result)
         await self._act(job, result)
+
+    def _closing(self, job: Job) -> Entry:
+        """Return the record that closes the dead letter which a replay has delivered."""
+        how = Closing("delivered", self._clock.now(), replay=retry_records.replay_name(job.record))
+        return retry_records.closing(job.record, self._plan.name, how)
 
     async def _act(self, job: Job, result: AttemptResult) -> None:
         """Decide what becomes of an event whose attempt failed, and do it."""
@@ -223,7 +241,10 @@ class DeliveryWorker:
     async def _refused(self, job: Job, entry: Entry, exc: Poison) -> None:
         """The log will never take this entry, as it is larger than the event was: something smaller, or nothing."""
         bare = retry_records.bare(entry)
-        if entry.topic != retry_records.dlq_topic(self._plan.name):
+        if retry_records.is_closing(entry):
+            self._telling.not_closed(job, str(exc))
+            self._finish(job)
+        elif entry.topic != retry_records.dlq_topic(self._plan.name):
             await self._give_up(job, AttemptResult(error="poison", detail=str(exc)), "poison")
         elif entry != bare:
             await self._put_away(job, bare)

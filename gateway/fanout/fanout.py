@@ -17,7 +17,7 @@ import structlog
 from gateway.clock import Clock, SystemClock, sleep
 from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError, GatewayError
-from gateway.fanout import attempts, planning, retry_topics, subscriber_state
+from gateway.fanout import attempts, planning, replay_board, retry_topics, subscriber_state
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.attempts import AttemptLog
 from gateway.fanout.beginnings import Beginnings, Notes
@@ -25,6 +25,7 @@ from gateway.fanout.cursor import SETTLE_S, Beginning
 from gateway.fanout.flow_control import PersistentState, Status
 from gateway.fanout.job import Job
 from gateway.fanout.reader import SubscriberReader, group_name
+from gateway.fanout.replay_board import ReplayBoard
 from gateway.fanout.retry_takeover import Takeover
 from gateway.fanout.retry_topics import RetryTopics
 from gateway.fanout.subscriber_state import SubscriberStateStore
@@ -88,6 +89,7 @@ class FanOut:
         instance: name of this process in its records, for operators.
         load_wait_s: see :class:`.SubscriberStateStore`; 0.2 for the journal, 10 for Kafka.
         spans: creates spans of attempts, if an exporter is configured.
+        replays: knows which replays were cancelled, and counts what becomes of their copies.
 
     Raises:
         ConfigError: a subscriber cannot be used; all problems at once.
@@ -106,9 +108,11 @@ class FanOut:
         rng: Random | None = None,
         metrics: Metrics = METRICS,
         spans: Spans | None = None,
+        replays: ReplayBoard | None = None,
     ) -> None:
         _check(subscribers)
         self._spans = spans
+        self._replays = replays
         self._log = log
         self._clock = clock if clock is not None else SystemClock()
         self._rng = rng if rng is not None else Random()
@@ -303,6 +307,7 @@ class FanOut:
             telling=Telling(name, metrics=self._metrics, on_attempt=self._on_attempt(name)),
             on_state=lambda: self._board.put(name, reader.flow.persistent_state),
             beginning=self._beginning(name),
+            is_withdrawn=self._is_withdrawn,
         )
         reader.restore(self._board.get(name))
         reader.start()
@@ -313,15 +318,20 @@ class FanOut:
             return None
         return Beginning(lambda: self._board.begins(name), lambda found: self._board.opened(name, found))
 
+    def _is_withdrawn(self, job: Job) -> bool:
+        return self._replays is not None and self._replays.is_withdrawn(job)
+
     def _on_attempt(self, name: str) -> OnAttempt:
-        """Every attempt is noted for ``explain``, and becomes a span where an exporter is configured."""
-        note, spans, now = self._attempts.of(name), self._spans, self._clock.now
-        if spans is None:
+        """Every attempt is noted for ``explain``, counted for its replay, and becomes a span where that is wanted."""
+        note, replays, spans, now = self._attempts.of(name), self._replays, self._spans, self._clock.now
+        if spans is None and replays is None:
             return note
 
-        def both(job: Job, result: AttemptResult, outcome: str) -> None:
+        def noted(job: Job, result: AttemptResult, outcome: str) -> None:
             note(job, result, outcome)
-            if result.span:
+            if replays is not None and job.is_replay:
+                replays.note(job, outcome)
+            if spans is not None and result.span:
                 spans.attempted(
                     name,
                     job.record.id,
@@ -333,7 +343,7 @@ class FanOut:
                     result.summary,
                 )
 
-        return both
+        return noted
 
     async def _watch(self) -> None:
         lag = self._metrics.gauge("gateway_subscriber_lag_records")
@@ -355,7 +365,7 @@ class FanOut:
 
 def own_topics(subscribers: Iterable[Subscriber]) -> list[str]:
     """Return the topics that fan-out itself needs from its start on; those of dead letters come with the first."""
-    return [*retry_topics.topics(_tiers(subscribers)), subscriber_state.TOPIC, attempts.TOPIC]
+    return [*retry_topics.topics(_tiers(subscribers)), subscriber_state.TOPIC, attempts.TOPIC, replay_board.TOPIC]
 
 
 def _tiers(subscribers: Iterable[Subscriber]) -> set[float]:

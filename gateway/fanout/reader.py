@@ -65,6 +65,7 @@ class SubscriberReader:
         telling: Telling,
         on_state: Callable[[], None] = lambda: None,
         beginning: Beginning | None = None,
+        is_withdrawn: Callable[[Job], bool] = lambda _: False,
     ) -> None:
         self.plan = plan
         self._log = log
@@ -96,6 +97,7 @@ class SubscriberReader:
             clock=clock,
             rng=rng,
             telling=telling,
+            is_withdrawn=is_withdrawn,
         )
         self._workers = Workers(plan.name, self._dispatcher, self._worker.deliver, self._worker.cancelled)
         self._on_state = on_state

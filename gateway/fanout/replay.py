@@ -1,31 +1,32 @@
-"""Replays, and the list of dead letters.
+"""Replays.
 
 A replay copies the chosen events to the topic ``replay``, from which they are delivered like
 everything else: in order per key, at the subscriber's rate, with retries and dead letters, and with the same
 id and bytes and ``gateway-replay: true``. So a replay survives restarts and needs no process that waits for it;
 on Kafka any machine can ask for one. A rate cap is written into the copies as the time they are due.
 
-Dead letters stay where they are; the log's retention ends them.
+Dead letters stay where they are. The copy of an event that is an open dead letter is marked, and its delivery closes
+the dead letter (:mod:`.dead_letters`), whether the replay read it from there or from its topic.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
-from gateway.clock import Clock, sleep
+from gateway.clock import Clock
 from gateway.config.settings import Subscriber
-from gateway.errors import NotNow
-from gateway.event import parse
-from gateway.fanout import planning, retry_records
-from gateway.fanout.retry_records import Step
+from gateway.fanout import attempts, dead_letters, planning, retry_records
+from gateway.fanout.dead_letters import DeadLetterIndex, Wanted
 from gateway.fanout.scan import QUIET_S, scan
 from gateway.log import BrowsedLog, Entry, Record
 
 #: Copies that share one append.
 _BATCH: Final = 200
+#: Clocks of two machines may differ by so much: attempts are read from that much before the first event on.
+_CLOCKS_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,12 @@ class Selection:
         types: event types.
         is_from_dlq: look among the subscriber's dead letters instead of its topics.
         reasons: of dead letters: ``attempts``, ``age``, ``poison``. Those that are ``not_an_event`` are never sent.
+        state: of dead letters.
         is_filtered: leave out what the subscriber's filter leaves out. Off: also what was filtered can be sent.
+        is_failed_only: leave out what the record of attempts says was delivered. What it does not say is sent: an
+            event that still waits, and one whose attempts have expired or were lost with a process.
+        after: by partition, the offset before which everything was replayed already.
+        delivered_by: leave out what these replays have delivered, as the record of attempts has it.
     """
 
     since: float = 0.0
@@ -47,14 +53,51 @@ class Selection:
     types: frozenset[str] = frozenset()
     is_from_dlq: bool = False
     reasons: frozenset[str] = frozenset()
+    state: Wanted = "open"
     is_filtered: bool = True
+    is_failed_only: bool = False
+    after: Mapping[str, int] = field(default_factory=dict)
+    delivered_by: frozenset[str] = frozenset()
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON, for :meth:`parse`."""
+        return {
+            "since": self.since,
+            "until": self.until,
+            "ids": sorted(self.ids),
+            "types": sorted(self.types),
+            "is_from_dlq": self.is_from_dlq,
+            "reasons": sorted(self.reasons),
+            "state": self.state,
+            "is_filtered": self.is_filtered,
+            "is_failed_only": self.is_failed_only,
+            "after": dict(self.after),
+            "delivered_by": sorted(self.delivered_by),
+        }
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> Selection:
+        """Return what :meth:`document` made.
+
+        Raises:
+            TypeError: it was not made by it.
+        """
+        sets = {name: frozenset(document[name]) for name in ("ids", "types", "reasons", "delivered_by")}
+        return cls(**{**document, **sets})
 
 
 @dataclass(slots=True)
 class Replayed:
-    """What a replay found; ``by_type`` counts what was, or in a dry run would have been, sent again."""
+    """What a replay found.
+
+    Args:
+        looked_at: events that were read.
+        delivered_already: events that were left out because of that.
+        by_type: counts what was, or in a dry run would have been, sent again.
+    """
 
     looked_at: int = 0
+    delivered_already: int = 0
     by_type: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -63,24 +106,11 @@ class Replayed:
         return self.by_type.total()
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """An event that was given up. Times are Unix seconds; ``steps`` are the last attempts."""
-
-    id: str
-    key: str
-    type: str
-    offset: int
-    given_up_at: float
-    reason: str
-    attempts: int
-    last_status: str
-    last_detail: str
-    last_response: str
-    first_attempt_at: float | None
-    steps: tuple[Step, ...]
-    origin: str
-    value: bytes
+#: Makes the record of progress that is appended with the copies: how many are stored then, and up to where the log was
+#: read, by partition.
+Progress = Callable[[int, Mapping[str, int]], Entry]
+#: Called with the same when they are stored.
+Stored = Callable[[int, Mapping[str, int]], None]
 
 
 async def replay(
@@ -92,112 +122,131 @@ async def replay(
     rate_per_s: float | None = None,
     is_dry_run: bool = False,
     silence_s: float = QUIET_S,
-    on_stored: Callable[[int], None] | None = None,
+    name: str = "",
+    progress: Progress | None = None,
+    on_stored: Stored = lambda _, __: None,
 ) -> Replayed:
     """Send the selected events to the subscriber again; returns when they are stored for it, not delivered.
 
     Args:
         rate_per_s: at most so many a second, in addition to the subscriber's other events.
         is_dry_run: count only.
-        on_stored: called with the number of events that were stored for it since the last call.
+        name: of the replay; stands in the copies.
+        progress: see :data:`Progress`.
+        on_stored: see :data:`Stored`.
 
     Raises:
         Transient: the log cannot be read now. What was stored for replay before that is delivered.
     """
     found = Replayed()
     started = clock.now()
+    until = started if selection.until is None else min(started, selection.until)
+    selection = replace(selection, until=until)
+    letters = await dead_letters.read_index(
+        log, subscriber.name, clock=clock, keeps_closed=selection.state != "open", silence_s=silence_s
+    )
     batch: list[Entry] = []
-    async for record, type_ in _selected(log, subscriber, selection, started, found, silence_s):
+    positions: dict[str, int] = dict(selection.after)
+    async for record, type_ in _selected(log, subscriber, selection, letters, clock, found, silence_s):
         found.by_type[type_] += 1
         if is_dry_run:
             continue
         due = started + (found.events - 1) / rate_per_s if rate_per_s else 0.0
-        batch.append(retry_records.replay(record, due, subscriber.name))
+        was_open = letters.is_open(record.id)
+        batch.append(retry_records.replay(record, due, subscriber.name, name=name, was_open=was_open))
+        positions[record.partition] = record.offset + 1
         if len(batch) == _BATCH:
-            await _store(log, batch, clock, on_stored)
+            await _store(log, batch, clock, found.events, positions, progress)
+            on_stored(found.events, dict(positions))
             batch = []
     if batch:
-        await _store(log, batch, clock, on_stored)
+        await _store(log, batch, clock, found.events, positions, progress)
+        on_stored(found.events, dict(positions))
     return found
-
-
-async def dead_letters(
-    log: BrowsedLog,
-    subscriber: str,
-    *,
-    clock: Clock,
-    since: float = 0.0,
-    reasons: Collection[str] = (),
-    ids: Collection[str] = (),
-    limit: int = 1000,
-    silence_s: float = QUIET_S,
-) -> list[DeadLetter]:
-    """Return the subscriber's dead letters, oldest first, at most ``limit``."""
-    found: list[DeadLetter] = []
-    topic = retry_records.dlq_topic(subscriber)
-    async for record in scan(log, f"scan.{topic}", [topic], since=since, until=clock.now() + 1.0, silence_s=silence_s):
-        letter = read_dead_letter(record)
-        if (not reasons or letter.reason in reasons) and (not ids or letter.id in ids):
-            found.append(letter)
-            if len(found) == limit:
-                break
-    return found
-
-
-def read_dead_letter(record: Record) -> DeadLetter:
-    """Return the dead letter in a record of a ``dlq.`` topic; fields without a header are empty."""
-    headers = dict(record.headers)
-    trail = retry_records.read(record).trail
-    return DeadLetter(
-        id=record.id,
-        key=record.key,
-        type=_type(record),
-        offset=record.offset,
-        given_up_at=record.appended_at,
-        reason=headers.get("gateway-reason", ""),
-        attempts=trail.attempts,
-        last_status=headers.get("gateway-last-status", ""),
-        last_detail=headers.get("gateway-last-detail", ""),
-        last_response=headers.get("gateway-last-response", ""),
-        first_attempt_at=trail.first_at,
-        steps=trail.steps,
-        origin=trail.origin,
-        value=record.value,
-    )
 
 
 async def _selected(
-    log: BrowsedLog, subscriber: Subscriber, selection: Selection, now: float, found: Replayed, silence_s: float
+    log: BrowsedLog,
+    subscriber: Subscriber,
+    selection: Selection,
+    letters: DeadLetterIndex,
+    clock: Clock,
+    found: Replayed,
+    silence_s: float,
 ) -> AsyncIterator[tuple[Record, str]]:
     wants = planning.plan(subscriber).wants if selection.is_filtered else None
-    topics = [retry_records.dlq_topic(subscriber.name)] if selection.is_from_dlq else subscriber.topics
-    until = now if selection.until is None else min(now, selection.until)
-    group = f"scan.replay.{subscriber.name}"
-    async for record in scan(log, group, topics, since=selection.since, until=until, silence_s=silence_s):
+    delivered = await _delivered(log, subscriber.name, selection, clock, silence_s)
+    async for record in _read(log, subscriber, selection, letters, clock, silence_s):
         found.looked_at += 1
         if record.flaw:
             continue  # would come back as the dead letter that it is, or that its topic made of it already
+        if record.offset < selection.after.get(record.partition, 0):
+            continue
         if selection.ids and record.id not in selection.ids:
             continue
         if selection.reasons and dict(record.headers).get("gateway-reason") not in selection.reasons:
             continue
-        type_ = _type(record)
+        type_ = dead_letters.type_of(record)
         if selection.types and type_ not in selection.types:
             continue
-        if wants is None or wants(record):
-            yield record, type_
+        if wants is not None and not wants(record):
+            continue
+        if hash(record.id) in delivered:
+            found.delivered_already += 1
+            continue
+        yield record, type_
 
 
-async def _store(log: BrowsedLog, batch: list[Entry], clock: Clock, on_stored: Callable[[int], None] | None) -> None:
-    while True:
-        try:
-            await log.append(batch)
-            break
-        except NotNow as exc:
-            await sleep(clock, exc.retry_after_s or 1.0)
-    if on_stored is not None:
-        on_stored(len(batch))
+def _read(
+    log: BrowsedLog,
+    subscriber: Subscriber,
+    selection: Selection,
+    letters: DeadLetterIndex,
+    clock: Clock,
+    silence_s: float,
+) -> AsyncIterator[Record]:
+    since, until = selection.since, selection.until
+    assert until is not None
+    if selection.is_from_dlq:
+        return dead_letters.records(
+            log,
+            subscriber.name,
+            clock=clock,
+            since=since,
+            until=until,
+            wanted=selection.state,
+            silence_s=silence_s,
+            letters=letters,
+        )
+    group = f"scan.replay.{subscriber.name}"
+    return scan(log, group, subscriber.topics, since=since, until=until, silence_s=silence_s)
 
 
-def _type(record: Record) -> str:
-    return "" if record.flaw else str(parse(record.value)["type"])
+async def _delivered(
+    log: BrowsedLog, subscriber: str, selection: Selection, clock: Clock, silence_s: float
+) -> frozenset[int]:
+    """Return hashes of the ids of what was delivered, 60 bytes each. Two ids of a million share one once in 10^7."""
+    if not (selection.is_failed_only or selection.delivered_by):
+        return frozenset()
+    since = max(0.0, selection.since - _CLOCKS_S)
+    found = attempts.read_all(log, since=since, clock=clock, silence_s=silence_s)
+    return frozenset(
+        [
+            hash(one.event_id)
+            async for one in found
+            if one.subscriber == subscriber
+            and one.outcome == "delivered"
+            and (selection.is_failed_only or one.replay in selection.delivered_by)
+        ]
+    )
+
+
+async def _store(
+    log: BrowsedLog,
+    batch: list[Entry],
+    clock: Clock,
+    stored: int,
+    positions: Mapping[str, int],
+    progress: Progress | None,
+) -> None:
+    await dead_letters.append(log, batch if progress is None else [*batch, progress(stored, positions)], clock)

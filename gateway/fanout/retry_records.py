@@ -14,11 +14,21 @@ so that any process can continue where another one stopped:
 ``gateway-stored-at``          Unix seconds when the event was first stored: its age counts from here
 ``gateway-origin``             topic, partition and offset in the main log: ``sms.dr@events:1234``
 ``gateway-replay``             ``true`` on replays
+``gateway-replay-id``          of replays: its name, such as ``r-12``
+``gateway-was-open``           of replays: ``true`` where the event was an open dead letter; its delivery closes it
 ``gateway-reason``             dead letters only: ``attempts``, ``age``, ``poison``, ``not_an_event``, ``no_subscriber``
 ``gateway-last-status``        dead letters only: status or kind of error
 ``gateway-last-detail``        dead letters only: one sentence
 ``gateway-last-response``      dead letters only: the first kilobyte of the last response, as text
+``gateway-closes``             closing records only: ``delivered`` or ``resolved``
+``gateway-closed-at``          closing records only: Unix seconds
+``gateway-closed-by``          closing records only: who
+``gateway-note``               closing records only: what a person wrote
 =============================  ==============================================================
+
+A *closing record* in ``dlq.<subscriber>`` closes the dead letters of its event before it. It has their id and their
+key, so it is in their partition, and its value is an event of its own (type :data:`CLOSED_TYPE`): a reader of the topic
+needs nothing new. An event that is given up again after it is open again.
 
 Headers that came with the event (``traceparent``) stay. If the log accepts no record of that size, the record of a
 dead letter has only reason, last status, attempts, origin, replay mark and ``gateway-stored-at``.
@@ -29,7 +39,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from datetime import UTC, datetime
+from typing import Final, Literal, NamedTuple
 
 import orjson
 
@@ -43,6 +54,14 @@ _PREFIX: Final = "gateway-"
 SUBSCRIBER: Final = "gateway-subscriber"
 #: The topic of events that are to be delivered again, of all subscribers.
 REPLAY: Final = "replay"
+#: Header with the name of a replay.
+REPLAY_ID: Final = "gateway-replay-id"
+_WAS_OPEN: Final = "gateway-was-open"
+_CLOSES: Final = "gateway-closes"
+#: Type of the event in a closing record.
+CLOSED_TYPE: Final = "gateway.dead_letter.closed"
+#: Headers that stay with the copy of a replay wherever it goes.
+_OF_REPLAY: Final = frozenset({"gateway-replay", REPLAY_ID, _WAS_OPEN})
 #: Headers that a dead letter must have: some hundred bytes.
 _BARE: Final = frozenset(
     {
@@ -52,8 +71,12 @@ _BARE: Final = frozenset(
         "gateway-stored-at",
         "gateway-origin",
         "gateway-replay",
+        REPLAY_ID,
     }
 )
+
+#: How a dead letter was closed.
+Outcome = Literal["delivered", "resolved"]
 
 Step = tuple[float, str, int]
 
@@ -143,15 +166,106 @@ def last_forms(record: Record, trail: AttemptHistory, subscriber: str) -> tuple[
     return letter, bare(letter)
 
 
-def replay(record: Record, due: float, subscriber: str) -> Entry:
-    """Return the entry that delivers an event to its subscriber again; the count of attempts starts again."""
-    told = (
+def replay(record: Record, due: float, subscriber: str, *, name: str = "", was_open: bool = False) -> Entry:
+    """Return the entry that delivers an event to its subscriber again; the count of attempts starts again.
+
+    Args:
+        record: the event, from its topic or from the dead letters.
+        due: Unix seconds before which it is not attempted.
+        subscriber: whose it is.
+        name: of the replay, such as ``r-12``.
+        was_open: the event is an open dead letter of the subscriber.
+    """
+    headers: Headers = (
         (SUBSCRIBER, subscriber),
         ("gateway-due", f"{due:.3f}"),
         ("gateway-replay", "true"),
         ("gateway-origin", origin(record)),
     )
-    return _entry(record, REPLAY, told, keep_replay=False)
+    if name:
+        headers = (*headers, (REPLAY_ID, name))
+    if was_open:
+        headers = (*headers, (_WAS_OPEN, "true"))
+    return _entry(record, REPLAY, headers, keep_replay=False)
+
+
+class Closing(NamedTuple):
+    """How and by whom a dead letter was closed.
+
+    Args:
+        outcome: delivered by a replay, or resolved by a person.
+        at: Unix seconds.
+        by: name of the person's token; empty for a delivery.
+        note: what the person wrote; empty for a delivery.
+        replay: name of the replay that delivered it; empty where it is not known.
+    """
+
+    outcome: Outcome
+    at: float
+    by: str = ""
+    note: str = ""
+    replay: str = ""
+
+
+def closing(record: Record, subscriber: str, how: Closing) -> Entry:
+    """Return the entry that closes the dead letters of an event.
+
+    Args:
+        record: the dead letter, or a replay's copy of it: the event's id and key are taken from it.
+        subscriber: whose dead letter it is.
+        how: what is kept of it.
+    """
+    told = {"outcome": how.outcome, "by": how.by, "note": how.note, "replay": how.replay}
+    event = {
+        "specversion": "1.0",
+        "id": record.id,
+        "source": "/gateway/dead-letters",
+        "type": CLOSED_TYPE,
+        "subject": subscriber,
+        "partitionkey": record.key,
+        "time": datetime.fromtimestamp(how.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "data": {name: text for name, text in told.items() if text},
+    }
+    headers = (
+        (_CLOSES, how.outcome),
+        ("gateway-closed-at", f"{how.at:.3f}"),
+        ("gateway-closed-by", how.by),
+        ("gateway-note", how.note),
+        (REPLAY_ID, how.replay),
+    )
+    kept = tuple(header for header in headers if header[1])
+    return Entry(dlq_topic(subscriber), record.key, record.id, orjson.dumps(event), kept)
+
+
+def is_closing(record: Record | Entry) -> bool:
+    """Return whether a record of the dead letters closes earlier ones, and is none itself."""
+    return any(name == _CLOSES for name, _ in record.headers)
+
+
+def read_closing(record: Record) -> Closing | None:
+    """Return what a closing record says; None for any other record. A word that is not known counts as resolved."""
+    headers = dict(record.headers)
+    outcome = headers.get(_CLOSES)
+    if outcome is None:
+        return None
+    at = _number(headers.get("gateway-closed-at"))
+    return Closing(
+        "delivered" if outcome == "delivered" else "resolved",
+        record.appended_at if at is None else at,
+        headers.get("gateway-closed-by", ""),
+        headers.get("gateway-note", ""),
+        headers.get(REPLAY_ID, ""),
+    )
+
+
+def replay_name(record: Record) -> str:
+    """Return the name of the replay that a copy belongs to; empty where it has none."""
+    return next((text for name, text in record.headers if name == REPLAY_ID), "")
+
+
+def was_open(record: Record) -> bool:
+    """Return whether the copy of a replay closes a dead letter when it is delivered."""
+    return (_WAS_OPEN, "true") in record.headers
 
 
 def owned(record: Record, topic: str, subscriber: str) -> Entry:
@@ -204,7 +318,7 @@ def _entry(record: Record, topic: str, told: Headers, *, keep_replay: bool = Tru
     kept = tuple(
         (name, value)
         for name, value in record.headers
-        if not name.startswith(_PREFIX) or (keep_replay and name == "gateway-replay")
+        if not name.startswith(_PREFIX) or (keep_replay and name in _OF_REPLAY)
     )
     return Entry(topic, record.key, record.id, record.value, (*kept, *told))
 

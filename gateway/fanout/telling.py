@@ -30,6 +30,7 @@ _OUTCOMES: Final = (
     "stopped",
     "abandoned",
     "cancelled",
+    "withdrawn",
     "lost",
 )
 
@@ -105,6 +106,21 @@ class Telling:
         if self._on_attempt is not None:
             self._on_attempt(job, result, "cancelled")
         self._line(self._log.info, job, result, "cancelled", None)
+
+    def withdrawn(self, job: Job) -> None:
+        """The copy of a cancelled replay was not attempted."""
+        self._outcomes["withdrawn"].inc()
+        if self._on_attempt is not None:
+            self._on_attempt(job, AttemptResult(error="withdrawn", detail="its replay was cancelled"), "withdrawn")
+
+    def not_closed(self, job: Job, error: str) -> None:
+        """A dead letter was delivered, and the log refuses the record that closes it."""
+        self._log.warning(
+            "dead_letter.not_closed",
+            id=redaction.event_id(job.record.id),
+            error=error,
+            advice="it was delivered; gateway dlq resolve closes it",
+        )
 
     def dead_lettered(self, job: Job, reason: str) -> None:
         """An event was given up."""

@@ -31,6 +31,8 @@ def commands_table(group: click.Group) -> str:
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
+        if not isinstance(command, click.Group) or command.invoke_without_command:
+            rows.append((f"`gateway {_usage(command)}`", command.get_short_help_str(200)))
         if isinstance(command, click.Group):
             below = click.Context(command, info_name=name, parent=context)
             rows += [
@@ -38,8 +40,6 @@ def commands_table(group: click.Group) -> str:
                 for one in command.list_commands(below)
                 if (inner := command.get_command(below, one)) is not None
             ]
-        else:
-            rows.append((f"`gateway {_usage(command)}`", command.get_short_help_str(200)))
     return _table(("Command", "Does"), rows)
 
 

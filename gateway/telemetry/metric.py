@@ -1,4 +1,4 @@
-"""One row of the catalogue of metrics."""
+"""A row of the catalogue of metrics, :mod:`.metric_catalogue`."""
 
 from __future__ import annotations
 

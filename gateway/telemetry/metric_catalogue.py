@@ -151,10 +151,20 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         "counter",
         ("subscriber", "outcome"),
         "Attempts, by outcome: delivered, retried, parked, dead_lettered, stopped, abandoned, cancelled; and events "
-        "skipped by the filter, and lost.",
+        "skipped by the filter, withdrawn with a cancelled replay, and lost.",
         "retried: read the subscriber's last error. dead_lettered: run gateway dlq list. lost: read the log line "
         "delivery.lost. cancelled: the attempt took more than 2 s while its partition moved to another process; the "
         "event is delivered again.",
+    ),
+    Metric(
+        "gateway_dead_letters_open",
+        _DELIVER,
+        "gauge",
+        ("subscriber", "reason"),
+        "Dead letters that are neither delivered by a replay nor resolved by a person. Each process that delivers "
+        "counts those of the whole log: take the highest value, not the sum. Missing while a process has not read "
+        "them.",
+        "Run gateway dlq list, correct the cause, then gateway dlq replay; or gateway dlq resolve with a note.",
     ),
     Metric(
         "gateway_retry_moved",

@@ -98,6 +98,7 @@ async def test_replays_that_make_no_sense(tmp_path: Path) -> None:
         [*broken, "--since", "lately"],
         [*broken, "--since", "1h", "--callback", "sms-dr"],
         [*broken, "--since", "1h", "--as", "sms-dr"],
+        [*broken, "--since", "1h", "--state", "all"],
         [*broken, "--since", "1h", "--unauthenticated"],
     ):
         assert (await run(tmp_path / "none.yaml", "replay", *arguments)).exit_code == 2
@@ -110,9 +111,54 @@ async def test_dead_letters(config: Path) -> None:
     shown = await run(config, "dlq", "show", letters[0]["id"])
     assert (shown.exit_code, letters[0]["key"] in shown.output) == (0, True)
     assert (await run(config, "dlq", "show", "0" * 32)).exit_code == 1
-    assert "nothing was given up" in (await run(config, "dlq", "list", "--subscriber", "billing")).output
+    assert "no dead letter is open" in (await run(config, "dlq", "list", "--subscriber", "billing")).output
     unknown = await run(config, "dlq", "list", "--reason", "agee")
     assert (unknown.exit_code, "no dead letter has the reason agee; there are: attempts" in unknown.stderr) == (1, True)
+
+
+async def test_dead_letters_are_resolved(config: Path) -> None:
+    """With a note, by id and all at once; a second time nothing is left, and that is no failure."""
+    letters = orjson.loads((await run(config, "dlq", "list", "--json")).stdout)["letters"]
+    note = ["--note", "sent by hand"]
+    for arguments, words in (
+        ([letters[0]["id"], "0" * 32, *note], "1 dead letter of broken resolved"),
+        (["--reason", "attempts", *note], "2 dead letters of broken resolved"),
+        (["--all", *note], "0 dead letters of broken resolved"),
+    ):
+        done = await run(config, "dlq", "resolve", "broken", *arguments)
+        assert (0, f"{words}\n") == (done.exit_code, done.stdout)
+    assert "no dead letter is open" in (await run(config, "dlq", "list")).output
+    listed = await run(config, "dlq", "list", "--state", "resolved")
+    assert 3 == listed.stdout.count("by admin: sent by hand")
+    assert 3 == len(orjson.loads((await run(config, "dlq", "list", "--all", "--json")).stdout)["letters"])
+    assert "resolved" in (await run(config, "dlq", "show", letters[0]["id"])).stdout
+    for wrong in ([*note], ["--all", *note, letters[0]["id"]], ["--all"]):
+        assert 2 == (await run(config, "dlq", "resolve", "broken", *wrong)).exit_code
+
+
+async def test_replays_are_listed_watched_cancelled_and_resumed(config: Path, refusing: Subscriber) -> None:
+    refusing.behave = accept
+    assert "there are no replays" in (await run(config, "replay", "list")).output
+    watched = await run(config, "replay", "--subscriber", "broken", "--dlq", "--watch")
+    assert (watched.exit_code, 3) == (0, len(refusing.ids)), watched.output
+    assert "3 events are stored for delivery to broken by replay r-1" in watched.stdout
+    assert "of 3 stored: 3 delivered" in watched.stdout
+    assert "no dead letter is open" in (await run(config, "dlq", "list")).output
+    slow = await run(config, "replay", "--subscriber", "broken", "--since", "1h", "--rate", "0.1", "--json")
+    assert "r-2" == orjson.loads(slow.stdout)["name"]
+    cancelled = await run(config, "replay", "cancel", "r-2")
+    assert (0, True) == (cancelled.exit_code, cancelled.stdout.startswith("r-2 is cancelled after"))
+    gone = await run(config, "replay", "watch", "r-2")
+    assert (1, True) == (gone.exit_code, "the replay r-2 is cancelled after 3 events" in gone.output)
+    assert "cancelled" in (await run(config, "replay", "show", "2")).stdout
+    resumed = orjson.loads((await run(config, "replay", "resume", "r-2", "--json")).stdout)
+    assert ("r-3", "r-2") == (resumed["name"], resumed["resumes"])
+    listed = (await run(config, "replay", "list")).stdout.splitlines()
+    assert ["r-3", "r-2", "r-1"] == [line.split()[0] for line in listed[1:]]
+    failed_only = await run(config, "replay", "--subscriber", "billing", "--since", "1h", "--failed-only")
+    assert (1, True) == (failed_only.exit_code, "3 events were delivered already" in failed_only.stderr)
+    assert 1 == (await run(config, "replay", "cancel", "r-99")).exit_code
+    assert 1 == (await run(config, "replay", "cancel", "r-1")).exit_code
 
 
 async def test_top_once_says_what_the_overview_says(config: Path, gateway: Running) -> None:

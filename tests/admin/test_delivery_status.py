@@ -15,6 +15,64 @@ def status(state: str) -> SubscriberState:
     return SubscriberState(state, f"It is {state}.")  # type: ignore[arg-type]
 
 
+def replayed(outcome: str, result: str = "200", number: int = 1, name: str = "r-12") -> Attempt:
+    return attempt(outcome, result, number)._replace(replay=name)
+
+
+GIVEN_UP_WHY = f"given up after 2 attempts; the last one: {attempt('retried').sentence}"
+AGAIN_WHY = f"in replay r-12: given up after one attempt; the last one: {attempt('retried', '422').sentence}"
+GIVEN_UP = [attempt("retried"), attempt("dead_lettered", number=2)]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "outcome", "why"),
+    [
+        (
+            [attempt("delivered", "200"), replayed("delivered")],
+            "delivered",
+            "at the first attempt; delivered again by replay r-12",
+        ),
+        (
+            [*GIVEN_UP, replayed("delivered")],
+            "delivered",
+            f"{GIVEN_UP_WHY}; delivered by replay r-12",
+        ),
+        (
+            [*GIVEN_UP, replayed("retried", "503"), replayed("delivered", number=2)],
+            "delivered",
+            f"{GIVEN_UP_WHY}; delivered by replay r-12 after 2 attempts",
+        ),
+        (
+            [*GIVEN_UP, replayed("dead_lettered", "422")],
+            "dead_lettered",
+            f"{GIVEN_UP_WHY}; {AGAIN_WHY}",
+        ),
+        (
+            [*GIVEN_UP, replayed("dead_lettered", "422"), replayed("delivered", name="r-13")],
+            "delivered",
+            f"{GIVEN_UP_WHY}; {AGAIN_WHY}; delivered by replay r-13",
+        ),
+        (
+            [*GIVEN_UP, replayed("withdrawn", "withdrawn", 0)],
+            "dead_lettered",
+            f"{GIVEN_UP_WHY}; replay r-12 was cancelled before it was delivered again",
+        ),
+        (
+            [attempt("delivered", "200"), replayed("dead_lettered", "422")],
+            "delivered",
+            f"at the first attempt; {AGAIN_WHY}",
+        ),
+        ([replayed("delivered")], "delivered", "delivered again by replay r-12"),
+    ],
+)
+def test_a_replay_is_named_and_its_attempts_are_counted_by_themselves(
+    attempts: list[Attempt], outcome: str, why: str
+) -> None:
+    """Never as more attempts of the first delivery."""
+    found = delivery_status(attempts, status("healthy"), left_out_by=None, is_passed=True)
+    assert (outcome, why) == (found.outcome, found.why)
+
+
 @pytest.mark.parametrize(
     ("attempts", "state", "left_out_by", "is_passed", "outcome", "word"),
     [

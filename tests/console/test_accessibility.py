@@ -45,6 +45,7 @@ async def test_every_view_is_accessible(page: Page, busy: Running, is_dark: bool
         ("events", ".filters"),
         (f"event/{event['id']}", ".timeline"),
         ("dead-letters", ".letter"),
+        ("replays", ".empty"),
         ("rejected", ".letter"),
     ):
         await page.run(f"location.hash = '#/{view}'")

@@ -59,7 +59,8 @@ async def test_empty_states_say_what_to_do(page: Page, quiet: Running) -> None:
     await page.picture("empty")
     for link, words in (
         ("Events", "Waiting for events"),
-        ("Dead letters", "Nothing was given up"),
+        ("Dead letters", "No dead letter is open"),
+        ("Replays", "No replays"),
         ("Rejected", "Every callback was understood"),
     ):
         await page.click(".bar nav a", link)

@@ -15,11 +15,11 @@ from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.errors import Poison
 from gateway.event import parse
-from gateway.fanout import fanout
+from gateway.fanout import dead_letters, fanout
 from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.filters import compile_filter
 from gateway.fanout.planning import wants
-from gateway.fanout.replay import Selection, dead_letters, replay
+from gateway.fanout.replay import Selection, replay
 from gateway.fanout.stream import EventStream
 from gateway.log import TOMBSTONE, Record
 from gateway.log.kafka import KafkaLog, KafkaOptions, record_format
@@ -113,7 +113,7 @@ async def test_events_are_delivered_and_all_else_is_dead_lettered(
         letters = len(NO_EVENTS) + len(UNSENDABLE)
         given_up: list[Any] = []
         while len(given_up) < letters or await reader.lag():
-            given_up = await dead_letters(log, "billing", clock=SystemClock(), silence_s=10.0)
+            given_up = await dead_letters.find(log, "billing", clock=SystemClock(), silence_s=10.0)
         expected = {id_: data for _, _, id_, data in EVENTS}
         if not is_filtered:
             expected[ours.id] = orjson.loads(ours.value)["data"]

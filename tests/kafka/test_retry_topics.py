@@ -12,9 +12,9 @@ from prometheus_client import CollectorRegistry
 
 from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
-from gateway.fanout import retry_records
+from gateway.fanout import dead_letters, retry_records
 from gateway.fanout.fanout import FanOut, own_topics
-from gateway.fanout.replay import Selection, dead_letters, replay
+from gateway.fanout.replay import Selection, replay
 from gateway.fanout.retry_records import AttemptHistory
 from gateway.log import Record
 from gateway.log.kafka import KafkaLog, KafkaOptions, topics
@@ -67,13 +67,13 @@ async def test_a_start_creates_six_topics_in_one_request_and_dead_letters_the_fi
         return await create(options, wanted)
 
     monkeypatch.setattr(topics, "create", counted)
-    own = {"replay", "retry.60s", "retry.600s", "retry.3600s", "fanout.state", "fanout.attempts"}
+    own = {"replay", "retry.60s", "retry.600s", "retry.3600s", "fanout.state", "fanout.attempts", "fanout.replays"}
     async with Receiver(status(422)) as receiver:
         once = {"attempts": 1}
         all_ = [subscriber(f"s{number}", receiver.url, retry=once) for number in range(3)]
         async with gateway(options, all_) as log:
             assert [own | {"sms.dr"}] == requests
-            assert [] == await dead_letters(log, "s0", clock=CLOCK, silence_s=10.0)
+            assert [] == await dead_letters.find(log, "s0", clock=CLOCK, silence_s=10.0)
             assert own | {"sms.dr"} == await names(options)
             await log.append([entry(1)])
             await receiver.until(lambda: len(receiver.posts) == 3, within_s=PATIENCE_S)
@@ -83,7 +83,7 @@ async def test_a_start_creates_six_topics_in_one_request_and_dead_letters_the_fi
 
             await until(are_made, within_s=PATIENCE_S, look_s=0.2)
             letters = await until(
-                lambda: dead_letters(log, "s1", clock=CLOCK, silence_s=10.0), within_s=PATIENCE_S, look_s=0.2
+                lambda: dead_letters.find(log, "s1", clock=CLOCK, silence_s=10.0), within_s=PATIENCE_S, look_s=0.2
             )
             assert [entry(1).id] == [letter.id for letter in letters]
             receiver.answer = ok

@@ -6,8 +6,9 @@ import { fill, h, say } from "./dom.js";
 import { ago, duration } from "./format.js";
 import { overviewView } from "./overview.js";
 import { eventsView } from "./events.js";
-import { lettersView } from "./letters.js";
+import { deadLettersView } from "./deadletters.js";
 import { rejectedView } from "./rejected.js";
+import { replaysView } from "./replays.js";
 import { storyView } from "./story.js";
 import { refresh, watch } from "./store.js";
 
@@ -20,7 +21,8 @@ const VIEWS = {
   "": ["Overview", overviewView],
   events: ["Events", eventsView],
   event: ["Event", storyView],
-  "dead-letters": ["Dead letters", lettersView],
+  "dead-letters": ["Dead letters", deadLettersView],
+  replays: ["Replays", replaysView],
   rejected: ["Rejected callbacks", rejectedView],
 };
 

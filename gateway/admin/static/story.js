@@ -12,6 +12,7 @@ const OUTCOMES = {
   retrying: ["trying again", "warn"],
   parked: ["waits for retry", "warn"],
   dead_lettered: ["given up", "bad"],
+  resolved: ["given up, resolved", ""],
   lost: ["given up, not kept", "bad"],
   stopped: ["stopped", "bad"],
   skipped: ["filtered out", ""],
@@ -19,7 +20,7 @@ const OUTCOMES = {
   fetched: ["fetched by its clients", ""],
   unknown: ["not known", ""],
 };
-const STEPS = { delivered: "good", retried: "warn", parked: "warn", dead_lettered: "bad", lost: "bad", stopped: "bad", abandoned: "warn", cancelled: "warn" };
+const STEPS = { delivered: "good", retried: "warn", parked: "warn", dead_lettered: "bad", lost: "bad", stopped: "bad", abandoned: "warn", cancelled: "warn", withdrawn: "" };
 
 export async function storyView(element, { thing, signal }) {
   const body = h("div", loading(6));
@@ -96,8 +97,9 @@ function subscriber(one) {
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (text.endsWith(".") ? "" : ".");
 
 const attempt = (one) =>
-  step(STEPS[one.outcome] ?? "", one.at, `${one.result}`,
-    `attempt ${one.number} · ${count(one.duration_ms)} ms · ${one.outcome.replace("_", "-")}`, one.sentence && h("span.why", sentence(one.sentence)));
+  step(STEPS[one.outcome] ?? "", one.at, `${one.result}`, one.outcome === "withdrawn" ? `replay ${one.replay} · not attempted, it was cancelled`
+    : `${one.replay ? `replay ${one.replay} · ` : ""}attempt ${one.number} · ${count(one.duration_ms)} ms · ${one.outcome.replace("_", "-")}`,
+    one.outcome !== "withdrawn" && one.sentence && h("span.why", sentence(one.sentence)));
 
 function payload(story) {
   const { data, ...attributes } = story.event;
