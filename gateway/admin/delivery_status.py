@@ -100,7 +100,9 @@ def _by_attempts(attempts: Sequence[Attempt], state: SubscriberState | None) -> 
     return found
 
 
-def _of_replay(name: str, attempts: Sequence[Attempt], before: DeliveryStatus | None, state: SubscriberState | None) -> DeliveryStatus:
+def _of_replay(
+    name: str, attempts: Sequence[Attempt], before: DeliveryStatus | None, state: SubscriberState | None
+) -> DeliveryStatus:
     """Decide what became of the event in one replay."""
     if attempts[-1].outcome == "withdrawn":
         return DeliveryStatus("unknown", f"replay {name} was cancelled before it was delivered again")
@@ -123,9 +125,7 @@ def _of_one(attempts: Sequence[Attempt], state: SubscriberState | None) -> Deliv
         case "parked":
             return DeliveryStatus(outcome, f"{last.sentence}; it waits in a retry topic")
         case "dead_lettered":
-            return DeliveryStatus(
-                outcome, f"given up after {_times(last.number)}; the last one: {last.sentence}"
-            )
+            return DeliveryStatus(outcome, f"given up after {_times(last.number)}; the last one: {last.sentence}")
         case "lost":
             return DeliveryStatus(outcome, "given up, and the log refused the dead letter; replay it by its id")
         case "stopped":

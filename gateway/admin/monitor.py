@@ -18,7 +18,6 @@ from gateway.errors import GatewayError
 from gateway.fanout import attempts
 from gateway.fanout.fanout import SubscriberStatus
 from gateway.fanout.reader import group_name
-from gateway.fanout.retry_records import dlq_topic
 from gateway.log import Record
 from gateway.log.journal import EVENTS, Journal
 from gateway.publisher import TopicState
@@ -192,12 +191,11 @@ class Monitor:
         failed = sum(self.rates.rate("gateway_deliveries", name, outcome, steps=30) for outcome in FAILED)
         return delivered / (delivered + failed) if delivered + failed else None
 
-    def dead_letters(self, name: str) -> int:
-        """Return the number of kept dead letters where the journal has them, otherwise of those of this machine."""
-        if self._parts.is_embedded and self._parts.journal is not None:
-            topic = dlq_topic(name)
-            return self._parts.journal.head(topic) - self._parts.journal.floor(topic)
-        return int(self.rates.total("gateway_deliveries", name, "dead_lettered"))
+    def dead_letters(self, name: str) -> int | None:
+        """Return how many dead letters of a subscriber are open; None while that is not known here."""
+        letters = self._parts.dead_letters
+        counts = None if letters is None else letters.open_counts(name)
+        return None if counts is None else sum(counts.values())
 
     async def _ask_for_lags(self) -> Mapping[str, int | None]:
         """With Kafka of all partitions, whichever process on whichever machine reads them."""

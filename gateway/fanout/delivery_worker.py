@@ -42,7 +42,6 @@ from gateway.fanout.job import Job, JobState, ParkedJob
 from gateway.fanout.plan import Plan
 from gateway.fanout.retry import Delivered, GiveUp, Retry, Stop, decide
 from gateway.fanout.retry_records import Closing
-from gateway.fanout.schedule import JobState
 from gateway.fanout.telling import Telling
 from gateway.log import Entry, EventLog
 from gateway.telemetry import redaction
