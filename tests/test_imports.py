@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "gateway.child",
+        "gateway.config.admin_settings",
         "gateway.config.kafka_settings",
         "gateway.config.subscriber_settings",
         "gateway.connections",
@@ -52,6 +53,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("gateway.admin", "gateway.capacity"),
     ("gateway.derived",),
+    ("gateway.exchange",),
     ("gateway.app",),
     ("gateway.process",),
     ("gateway.processes",),

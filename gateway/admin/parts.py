@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from prometheus_client import CollectorRegistry
 
 from gateway.admin.health import Checks
 from gateway.config.settings import Settings, Subscriber
-from gateway.errors import SenderError
+from gateway.errors import NotNow, SenderError
 from gateway.fanout.fanout import FanOut, UnknownSubscriber
 from gateway.fanout.state import StateBoard
+from gateway.fanout.subscriber_store import READER, SubscriberStore
 from gateway.ingest.endpoints import Endpoints
 from gateway.log import EventLog
 from gateway.log.journal import Journal
@@ -40,7 +42,9 @@ class Parts:
         topics: all topics that events can go to.
         journal: where callbacks are stored.
         log: what fan-out reads, here or in other processes: the journal, or Kafka's log.
-        subscribers: as in force; exchanged when the configuration changes.
+        subscribers: as in force; exchanged when the configuration or the stored ones change.
+        of_file: names of those of the configuration file.
+        stored: those that were added at run time.
         board: what all processes know of the states of subscribers.
         reports: asks the other processes of this gateway; None: everything is in this one.
     """
@@ -58,6 +62,8 @@ class Parts:
     search: Search | None = None
     endpoints: Endpoints | None = None
     subscribers: Sequence[Subscriber] = ()
+    of_file: Collection[str] = ()
+    stored: SubscriberStore | None = None
     reports: Reports | None = None
     started_at: float = field(default_factory=time.time)
     _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
@@ -85,12 +91,12 @@ class Parts:
         """The subscriber of this name.
 
         Raises:
-            UnknownSubscriber: the configuration has none.
+            UnknownSubscriber: there is none.
         """
         for one in self.subscribers:
             if one.name == name:
                 return one
-        raise UnknownSubscriber(f"the configuration has no subscriber {name!r}")
+        raise UnknownSubscriber(f"there is no subscriber {name!r}")
 
     def needed_log(self) -> EventLog:
         """The log.
@@ -111,6 +117,26 @@ class Parts:
         if self.search is None:
             raise NotHere("this process has no journal; ask the admin port of 'gateway serve'")
         return self.search
+
+    def source(self, name: str) -> Literal["file", "api"]:
+        """Where a subscriber comes from: the configuration file, or the interface, at run time."""
+        return "file" if name in self.of_file else "api"
+
+    def needed_stored(self) -> SubscriberStore:
+        """The stored subscribers, where they can be changed.
+
+        Raises:
+            NotHere: this process delivers nothing.
+            NotNow: Kafka is away, or what is stored is not known yet.
+        """
+        self.needed_fanout()
+        assert self.stored is not None
+        clients = self.kafka.states if self.kafka is not None else {}
+        for state in (clients.get(name) for name in ("", READER)):
+            if state is not None and not state.is_ready:
+                raise NotNow(f"nothing was changed, as Kafka does not serve it now: {state.reason}")
+        self.stored.check_known()
+        return self.stored
 
     def needed_fanout(self) -> FanOut:
         """The fan-out.

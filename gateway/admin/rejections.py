@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import structlog
 from aiohttp import web
 
-from gateway.admin import answers
+from gateway.admin import answers, audit
 from gateway.admin.answers import answer
 from gateway.admin.brief import brief
 from gateway.admin.parts import NotHere, Parts
@@ -102,6 +102,8 @@ class Rejections:
         if parts.endpoints is None or parts.journal is None or parts.search is None:
             raise NotHere("this process takes no callbacks; ask the admin port of 'gateway serve' or 'gateway run'")
         is_dry_run = answers.flag(given.get("dry_run"), "dry_run")
+        if is_dry_run:
+            audit.skip(request)
         ids = answers.texts(given.get("ids"), "ids")
         async with parts.scanning("rejected"):
             await parts.search.indexer.caught_up()

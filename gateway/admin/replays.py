@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import structlog
 from aiohttp import web
 
-from gateway.admin import answers
+from gateway.admin import answers, audit
 from gateway.admin.answers import BadRequest, NotFound, answer
 from gateway.admin.parts import NotHere, Parts
 from gateway.clock import SystemClock
@@ -105,7 +105,9 @@ class Replays:
             raise NotHere(f"{subscriber.name} is a stream: its client reads again by connecting with Last-Event-ID")
         selection = await self._narrowed(_selection(given))
         rate = answers.number(given.get("rate"), "rate", low=0.001, high=1e6)
+        audit.note(request, subject=subscriber.name)
         if answers.flag(given.get("dry_run"), "dry_run"):
+            audit.skip(request)
             async with self._parts.scanning(f"replay.{subscriber.name}"):
                 found = await self._run(subscriber, selection, rate, is_dry_run=True)
             return answer({"subscriber": subscriber.name, "dry_run": True, **_counted(found)})

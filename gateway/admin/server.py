@@ -6,17 +6,20 @@
 ``GET /api/events``                 live, as server-sent events; ``?topic= &type= &callback=``
 ``GET /api/events/<id>``            the story of one event
 ``GET /api/subscribers``            how each is doing
-``POST /api/subscribers/<name>/…``  ``pause`` or ``resume``
+``POST /api/subscribers/<name>/…``  ``pause`` or ``resume``; others: :mod:`gateway.admin.subscriber_changes`
 ``GET /api/dead-letters``           ``?subscriber= &reason= &since= &limit=``; ``/<subscriber>/<id>`` shows one
 ``POST /api/replay``                ``subscriber`` and ``since until ids types from_dlq reasons all``; ``dry_run rate``
 ``GET /api/replays``                replays of this process; ``/<number>`` one
 ``GET /api/rejected``               callbacks that were not understood; ``?callback= &since= &limit=``
 ``POST /api/rejected/replay``       decodes them again: ``callback since until ids as unauthenticated dry_run``
+``GET /api/audit``                  who changed what, newest first; ``?since= &subject= &limit=``
+``GET /api/me``                     whose token this is, and its role
 ``GET /api/doctor/events``          what the platform changed, by callback; ``?since= &callback=``
 ``GET /api/streams/<subscriber>``   the events of a subscriber of kind ``stream``; ``Last-Event-ID`` resumes
 ==================================  =========================================================================
 
-Times are Unix seconds. Errors are ``{"error": "a sentence"}``. Who may ask is said in :mod:`gateway.admin.guarding`.
+Times are Unix seconds. Errors are ``{"error": "a sentence"}``. Who may ask is said in :mod:`gateway.admin.guarding`,
+what each role may change in :mod:`gateway.admin.roles`.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from gateway.admin.answers import MAX_BODY_BYTES, Handler, answered
+from gateway.admin.answers import MAX_BODY_BYTES, Handler, answer, answered
+from gateway.admin.audit import Audit
 from gateway.admin.control import Control
 from gateway.admin.doctor import Doctor
 from gateway.admin.events import Events
@@ -43,8 +47,10 @@ from gateway.admin.page import Page
 from gateway.admin.parts import Parts
 from gateway.admin.rejections import Rejections
 from gateway.admin.replays import Replays
+from gateway.admin.roles import ACTOR, change_of
 from gateway.admin.story import Storyteller
 from gateway.admin.streaming import Streams
+from gateway.admin.subscriber_changes import SubscriberChanges
 from gateway.admin.watching import Watching
 from gateway.telemetry.reports import Family, Merged, Report, Reports, families
 
@@ -68,6 +74,7 @@ class AdminServer:
         self._tail = LiveTail(parts)
         self._streams = Streams()
         self._replays = Replays(parts)
+        self._audit = Audit(parts)
         self._runner: web.AppRunner | None = None
 
     @property
@@ -83,6 +90,7 @@ class AdminServer:
             Broken: the address cannot be had.
         """
         await self._watching.start()
+        self._audit.start()
         self._runner = await listen(self._application(), self._settings, self._listener)
 
     async def stop(self) -> None:
@@ -93,6 +101,7 @@ class AdminServer:
             await runner.cleanup()
         await self._tail.stop()
         await self._replays.stop()
+        await self._audit.stop()
         await self._watching.stop()
 
     def _application(self) -> web.Application:
@@ -102,6 +111,7 @@ class AdminServer:
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/api/me", self._me)
         overview = Overview(parts, watching)
         for routes in (
             overview,
@@ -111,6 +121,8 @@ class AdminServer:
             Rejections(parts),
             Doctor(parts),
             Control(parts, watching, overview, self._streams),
+            SubscriberChanges(parts),
+            self._audit,
             Page(),
         ):
             routes.add_to(app.router)
@@ -119,10 +131,18 @@ class AdminServer:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         async def guarded(asked: web.Request) -> web.StreamResponse:
-            check(asked, self._settings, self._parts.subscribers)
-            return await handler(asked)
+            actor = asked[ACTOR] = check(asked, self._settings, self._parts.subscribers)
+            response = await handler(asked)
+            change = change_of(asked)
+            if change is not None and response.status < 400:
+                await self._audit.keep(asked, actor, change)
+            return response
 
         return await answered(request, guarded)
+
+    async def _me(self, request: web.Request) -> web.Response:
+        actor = request[ACTOR]
+        return answer({"name": actor.name, "role": actor.role})
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")

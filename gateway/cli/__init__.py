@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "dlq": "gateway.cli.dlq:dlq",
     "doctor": "gateway.cli.doctor:doctor",
     "subscribers": "gateway.cli.subscribers:subscribers",
+    "audit": "gateway.cli.audit:audit",
     "topics": "gateway.cli.topics:topics",
     "journal": "gateway.cli.journal:journal",
     "plan": "gateway.cli.plan:plan",
