@@ -16,11 +16,12 @@ from gateway.config.settings import Settings, Subscriber
 from gateway.errors import NotNow, SenderError
 from gateway.fanout.fanout import FanOut, UnknownSubscriber
 from gateway.fanout.state import StateBoard
-from gateway.fanout.subscriber_store import READER, SubscriberStore
+from gateway.fanout.subscriber_store import SubscriberStore
 from gateway.ingest.endpoints import Endpoints
 from gateway.log import EventLog
 from gateway.log.journal import Journal
 from gateway.log.kafka import KafkaLog
+from gateway.log.kafka.availability import CONNECTION
 from gateway.publisher import Publisher
 from gateway.search import Search
 from gateway.telemetry.reports import Reports
@@ -131,10 +132,9 @@ class Parts:
         """
         self.needed_fanout()
         assert self.stored is not None
-        clients = self.kafka.states if self.kafka is not None else {}
-        for state in (clients.get(name) for name in ("", READER)):
-            if state is not None and not state.is_ready:
-                raise NotNow(f"nothing was changed, as Kafka does not serve it now: {state.reason}")
+        for state in self.kafka.states.values() if self.kafka is not None else ():
+            if CONNECTION in state.problems:
+                raise NotNow(f"nothing was changed, as Kafka is away: {state.problems[CONNECTION]}")
         self.stored.check_known()
         return self.stored
 

@@ -41,8 +41,6 @@ from gateway.log import BrowsedLog, Entry, LogReader, Record
 from gateway.telemetry import redaction
 
 TOPIC: Final = "fanout.subscribers"
-#: Name of the reader in the log's states.
-READER: Final = "subscribers"
 #: Well below the year for which the journal keeps them.
 _REFRESH_S: Final = 30 * 86400.0
 _FOLLOW_WAIT_S: Final = 5.0
@@ -213,7 +211,7 @@ class SubscriberStore:
     async def _next(self) -> Sequence[Record]:
         """Return what comes next; nothing, at once, when what was kept has been read."""
         if self._reader is None:
-            self._reader = await self._eventlog.browse(READER, [TOPIC], start="earliest")
+            self._reader = await self._eventlog.browse("subscribers", [TOPIC], start="earliest")
         if self.is_loaded.is_set():
             return await self._reader.fetch(max_records=500, wait_s=self._wait_s())
         if self._ends is None:
