@@ -20,8 +20,8 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,13 +34,12 @@ from gateway.admin.health import Check, own_report
 from gateway.admin.parts import Parts
 from gateway.admin.server import AdminServer
 from gateway.clock import SystemClock
-from gateway.config.settings import Settings, Subscriber
-from gateway.config.watch import watch
+from gateway.config.settings import Settings
 from gateway.derived import delivery_connections, event_topics, journal_folder, kafka_options, retention
-from gateway.errors import Broken, ConfigError, NotNow, Transient
+from gateway.errors import Broken
+from gateway.exchange import Exchange, claim_positions, keep_times
 from gateway.fanout.beginnings import Beginnings
 from gateway.fanout.fanout import FanOut, own_topics
-from gateway.fanout.reader import group_name
 from gateway.fanout.subscriber_state import SubscriberStateStore
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.gathering import IngestLog
@@ -48,7 +47,7 @@ from gateway.ingest.intake import Intake
 from gateway.ingest.server import IngestServer
 from gateway.link import LogClient, LogServer, remove_other_sockets
 from gateway.log import EventLog
-from gateway.log.journal import EVENTS, Journal, JournalWriter, takeover
+from gateway.log.journal import Journal, JournalWriter, takeover
 from gateway.log.kafka import KafkaLog, KafkaOptions
 from gateway.log.kafka.options import within
 from gateway.publisher import Publisher
@@ -145,6 +144,7 @@ class App:
             METRICS.registry,
             topics=event_topics(settings),
             subscribers=settings.subscribers,
+            of_file={subscriber.name for subscriber in settings.subscribers},
         )
 
     async def start(self) -> dict[str, object]:
@@ -226,14 +226,24 @@ class App:
         if self.role != "serve":
             await self._start_fanout(log, load_wait_s=0.2 if kafka is None else _KAFKA_LOAD_S)
             told["subscribers"] = [subscriber.name for subscriber in settings.subscribers]
+        exchange = Exchange(self._parts, log, self._beginnings, rewrites=self._has_admin)
+        self._parts.stored = exchange.store
+        self._stack.push_async_callback(exchange.store.stop)
+        exchange.store.start()
         if self.role != "fanout":
             self._parts.endpoints = endpoints(settings.ingest, settings.topics.schema_base_url)
-        if self._part is None or self._shared.admin is not None:
+        if self._has_admin:
             told["admin"] = await self._start_admin()
         if self._config_path is not None:
-            watching = asyncio.create_task(self._follow(self._config_path), name="config-watch")
+            following = exchange.follow(self._config_path, os.environ, self.reload)
+            watching = asyncio.create_task(following, name="config-watch")
             self._stack.push_async_callback(_ended, watching)
         return told
+
+    @property
+    def _has_admin(self) -> bool:
+        """Whether this process serves the admin port; one of each machine does."""
+        return self._part is None or self._shared.admin is not None
 
     async def _start_admin(self) -> str:
         others = {name: path for name, path in self._shared.reports.items() if name != self._name}
@@ -288,7 +298,7 @@ class App:
 
     async def _start_fanout(self, log: EventLog, *, load_wait_s: float) -> None:
         if isinstance(log, Journal):
-            await self._claim_positions(log, self.settings.subscribers)
+            await claim_positions(log, self.settings.subscribers)
         self.fanout = FanOut(
             log,
             self.settings.subscribers,
@@ -299,11 +309,10 @@ class App:
             spans=self._spans,
             replays=self._parts.replays,
         )
-        await self._keep_times()
+        await keep_times(self._parts)
         self._parts.fanout, self._parts.state_store = self.fanout, self.fanout.state_store
         descriptors.check_deliveries(delivery_connections(self.settings.subscribers))
         self._stack.push_async_callback(lambda: self.fanout.stop(_FANOUT_STOP_S))
-        self.fanout.start()
 
     async def _start_beginnings(self, log: EventLog) -> None:
         """Where new subscribers begin is fixed here too: ``fanout`` may be started later, or on another machine."""
@@ -319,15 +328,9 @@ class App:
         self._parts.state_store = board
         self._beginnings = Beginnings(board, clock, self.journal)
         self._beginnings.apply(self.settings.subscribers)
-        await self._keep_times()
+        await keep_times(self._parts)
         self._stack.push_async_callback(lambda: within(_LAST_WORDS_S, board.stop()))
         board.start()
-
-    async def _keep_times(self) -> None:
-        """Make durable where subscribers begin, as far as this process can, before they are reported as applied."""
-        if self._parts.journal is not None:
-            with suppress(NotNow):
-                await self._parts.journal.flush()
 
     async def _start_ingest(self, log: IngestLog) -> dict[str, object]:
         settings = self.settings.ingest
@@ -343,12 +346,6 @@ class App:
             )
         return {"ingest": f"http://{settings.host}:{self.ingest.port}", "journal": self.settings.journal.dir}
 
-    async def _claim_positions(self, journal: Journal, subscribers: Sequence[Subscriber]) -> None:
-        """Fix where new subscribers begin before they are told of: "from now on" must not drift to later."""
-        for one in subscribers:
-            if one.kind != "stream":
-                await journal.cursors.load(group_name(one.name), one.topics, [EVENTS], start=one.start)
-
     async def stop(self) -> None:
         """Stop everything in reverse. May be called twice, or when :meth:`start` failed half-way."""
         await self._stack.aclose()
@@ -357,28 +354,6 @@ class App:
         """Start one part and remember how to stop it, also when its start fails half-way."""
         self._stack.push_async_callback(stop)
         await starting
-
-    async def _follow(self, path: Path) -> None:
-        """New subscribers without a restart. A bad file is refused by the watcher, and the old one stays in force.
-
-        In ``serve`` there is nothing to deliver: its console shows the new ones.
-        """
-        async for settings in watch(path, os.environ, self.settings, asked=self.reload):
-            try:
-                if self._parts.fanout is not None:
-                    await self._parts.fanout.apply(settings.subscribers)
-            except ConfigError as exc:
-                _log.error("config.refused", problems=exc.problems, advice="what was in force stays in force")
-            else:
-                self._parts.subscribers = settings.subscribers
-                descriptors.check_deliveries(delivery_connections(settings.subscribers))
-                if self._beginnings is not None:
-                    self._beginnings.apply(settings.subscribers)
-                await self._keep_times()
-                if self._parts.fanout is not None and isinstance(self._parts.log, Journal):
-                    with suppress(Transient):  # their readers do it as soon as the disk lets them
-                        await self._claim_positions(self._parts.log, settings.subscribers)
-                _log.info("config.applied", subscribers=[subscriber.name for subscriber in settings.subscribers])
 
 
 async def _stop(writer: JournalWriter) -> None:

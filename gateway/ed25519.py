@@ -1,8 +1,7 @@
-"""ed25519 for ``v1a`` signatures, from ``cryptography``; an optional extra, as few subscribers ask for it.
+"""ed25519 for ``v1a`` signatures, from ``cryptography``.
 
 ``cryptography`` rather than PyNaCl: it is kept by the Python Cryptographic Authority with releases against
-every OpenSSL advisory, has wheels for every platform that we build for, and Kafka's TLS users have it
-installed anyway. Install it with ``pip install nxcloud-gateway[ed25519]``.
+every OpenSSL advisory, and has wheels for every platform that we build for.
 """
 
 from __future__ import annotations
@@ -10,22 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
 #: RFC 8032, section 5.1.5.
 PUBLIC_KEY_BYTES: Final = 32
-
-try:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-except ImportError:  # pragma: no cover - the extra is installed where tests run
-    _HAS_CRYPTOGRAPHY = False
-else:
-    _HAS_CRYPTOGRAPHY = True
-
-
-def missing() -> str | None:
-    """A sentence when ed25519 cannot be used here, None when it can."""
-    return None if _HAS_CRYPTOGRAPHY else "whsk_ keys need the extra: pip install nxcloud-gateway[ed25519]"
 
 
 def signer(key: bytes) -> Callable[[bytes], bytes]:

@@ -78,7 +78,7 @@ def problem_of_verifying(secret: str) -> str | None:
         raw = _decode(secret)
         if raw is None or len(raw) != ed25519.PUBLIC_KEY_BYTES:
             return "whpk_ must be followed by base64 of an ed25519 public key of 32 bytes"
-        return ed25519.missing()
+        return None
     return _problem(secret)
 
 
@@ -87,7 +87,7 @@ def _problem(secret: str) -> str | None:
     if secret.startswith("whsk_"):
         if raw is None or len(raw) not in {32, 64}:
             return "whsk_ must be followed by base64 of an ed25519 key of 32 or 64 bytes"
-        return ed25519.missing()
+        return None
     if raw is None:
         return "a secret is whsec_ followed by base64; `openssl rand -base64 32` makes one"
     if len(raw) < MIN_SECRET_BYTES:

@@ -35,6 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "gateway.child",
         "gateway.config.alert_settings",
+        "gateway.config.admin_settings",
         "gateway.config.kafka_settings",
         "gateway.config.subscriber_settings",
         "gateway.connections",
@@ -54,6 +55,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("gateway.admin", "gateway.capacity"),
     ("gateway.derived",),
+    ("gateway.exchange",),
     ("gateway.app",),
     ("gateway.process",),
     ("gateway.processes",),

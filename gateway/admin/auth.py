@@ -21,15 +21,16 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from pydantic import SecretStr
 
+from gateway.admin.roles import ANYBODY, SAFE_METHODS, Actor, change_of, check_role, find_actor
+from gateway.config.admin_settings import Admin
 from gateway.config.rules import is_loopback
-from gateway.config.settings import Admin, Subscriber
+from gateway.config.settings import Subscriber
 from gateway.errors import Forbidden, SenderError, Unauthenticated
 
 #: Health answers tell no secret, and probes have no token. The page asks for the token itself.
 _OPEN_PATHS: Final = frozenset({"/", "/healthz", "/readyz"})
 _OPEN_PREFIX: Final = "/static/"
 _STREAMS_PREFIX: Final = "/api/streams/"
-_SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 #: Nothing here is for frames, other origins or caches; scripts and styles are files of ours only.
 HEADERS: Final = {
     "Server": "gateway",
@@ -55,7 +56,7 @@ class NotJson(SenderError):
 
 
 class WrongToken(Unauthenticated):
-    """The token that was given is not the one in ``admin.token``. Such answers come late."""
+    """The token that was given is none of ``admin.token`` and ``admin.tokens``. Such answers come late."""
 
 
 async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
@@ -66,10 +67,12 @@ async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
         response.headers["Cache-Control"] = kept
 
 
-def check(request: web.Request, settings: Admin, subscribers: Sequence[Subscriber] = ()) -> None:
-    """Let a request through or raise.
+def check(request: web.Request, settings: Admin, subscribers: Sequence[Subscriber] = ()) -> Actor:
+    """Let a request through and return who asks, or raise.
 
     Args:
+        request: what is asked.
+        settings: tokens and their roles.
         subscribers: as in force now; streams among them may have a token.
 
     Raises:
@@ -80,31 +83,41 @@ def check(request: web.Request, settings: Admin, subscribers: Sequence[Subscribe
             "the Host header is not an address of this machine; use 127.0.0.1 or localhost, or give the admin port "
             "a host and a token"
         )
-    is_open = request.method in _SAFE_METHODS and (request.path in _OPEN_PATHS or request.path.startswith(_OPEN_PREFIX))
-    tokens = [settings.token, *_stream_token(request, subscribers)]
-    known = [text for token in tokens if (text := token.get_secret_value())]
-    if known and not is_open and not _has_one(request, known):
-        of_stream = ", or the stream's own" if request.path.startswith(_STREAMS_PREFIX) else ""
-        kind = WrongToken if request.headers.get("Authorization") else Unauthenticated
-        raise kind(f"the admin token is needed{of_stream}: Authorization: Bearer …")
-    if request.method not in _SAFE_METHODS:
+    actor = _actor(request, settings, subscribers)
+    if (change := change_of(request)) is not None:
         _check_origin(request)
+        check_role(actor, change)
+    return actor
+
+
+def _actor(request: web.Request, settings: Admin, subscribers: Sequence[Subscriber]) -> Actor:
+    given = _bearer(request)
+    actor = find_actor(given, settings) if given is not None else None
+    if actor is not None:
+        return actor
+    of_streams = [text for token in _stream_token(request, subscribers) if (text := token.get_secret_value())]
+    if given is not None and any(hmac.compare_digest(given, text.encode()) for text in of_streams):
+        return Actor("stream", "read")
+    is_open = request.method in SAFE_METHODS and (request.path in _OPEN_PATHS or request.path.startswith(_OPEN_PREFIX))
+    if is_open or not (settings.has_token or of_streams):
+        return ANYBODY
+    of_stream = ", or the stream's own" if request.path.startswith(_STREAMS_PREFIX) else ""
+    kind = WrongToken if request.headers.get("Authorization") else Unauthenticated
+    raise kind(f"the admin token is needed{of_stream}: Authorization: Bearer …")
 
 
 def _stream_token(request: web.Request, subscribers: Sequence[Subscriber]) -> list[SecretStr]:
     """The token of the stream that is asked for."""
-    if request.method not in _SAFE_METHODS or not request.path.startswith(_STREAMS_PREFIX):
+    if request.method not in SAFE_METHODS or not request.path.startswith(_STREAMS_PREFIX):
         return []
     name = request.path.removeprefix(_STREAMS_PREFIX)
     return [one.token for one in subscribers if one.kind == "stream" and one.name == name]
 
 
-def _has_one(request: web.Request, tokens: Sequence[str]) -> bool:
-    """Each is compared, in constant time, as bytes: a header may hold anything."""
+def _bearer(request: web.Request) -> bytes | None:
+    """Return the token that was given, as bytes: a header may hold anything."""
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    text = given.strip().encode("utf-8", "surrogateescape")
-    found = [hmac.compare_digest(text, token.encode()) for token in tokens]
-    return scheme.lower() == "bearer" and any(found)
+    return given.strip().encode("utf-8", "surrogateescape") if scheme.lower() == "bearer" else None
 
 
 def _is_of_this_machine(host_header: str) -> bool:
@@ -119,7 +132,7 @@ def _is_of_this_machine(host_header: str) -> bool:
 
 
 def _check_origin(request: web.Request) -> None:
-    if request.content_type != "application/json":
+    if request.content_type not in {"application/json", "application/merge-patch+json"}:
         raise NotJson("send application/json")
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
         raise Forbidden("requests from other sites are refused")

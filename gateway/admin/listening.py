@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway import descriptors
-from gateway.config.settings import Admin
+from gateway.config.admin_settings import Admin
 from gateway.connections import ConnectionLimit, LimitedServer
 from gateway.errors import Broken
 from gateway.sockets import BACKLOG

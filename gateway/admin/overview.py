@@ -66,7 +66,15 @@ class Overview:
 
     async def _subscribers(self, _: web.Request) -> web.Response:
         await self._monitor.look_at_subscribers()
-        return json_response({"subscribers": self.subscribers()})
+        store = self._parts.stored
+        problems = {} if store is None else store.problems()
+        return json_response(
+            {
+                "subscribers": self.subscribers(),
+                "not_usable": [{"name": name, "problem": problem} for name, problem in problems.items()],
+                "topics": list(self._parts.topics),
+            }
+        )
 
     def _processes(self) -> list[dict[str, Any]]:
         """Each process of this gateway; ``pid`` and ``started_at`` are None of one that does not answer."""
@@ -198,6 +206,7 @@ class Overview:
         return {
             "name": one.name,
             "kind": one.kind,
+            "source": self._parts.source(one.name),
             "topics": list(one.topics),
             "target": target(one),
             "concurrency": one.concurrency,

@@ -5,23 +5,26 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from prometheus_client import CollectorRegistry
 
 from gateway.admin.health import Checks
 from gateway.clock import SystemClock
 from gateway.config.settings import Settings, Subscriber
-from gateway.errors import SenderError
+from gateway.errors import NotNow, SenderError
 from gateway.fanout.fanout import FanOut, UnknownSubscriber
 from gateway.fanout.open_dead_letters import OpenDeadLetters
 from gateway.fanout.replay_board import ReplayBoard
 from gateway.fanout.subscriber_state import SubscriberStateStore
+from gateway.fanout.subscriber_store import SubscriberStore
 from gateway.ingest.endpoints import Endpoints
 from gateway.log import EventLog
 from gateway.log.journal import Journal
 from gateway.log.kafka import KafkaLog
+from gateway.log.kafka.availability import CONNECTION
 from gateway.publisher import Publisher
 from gateway.search import Search
 from gateway.telemetry.reports import Reports
@@ -43,10 +46,12 @@ class Parts:
         topics: all topics that events can go to.
         journal: where callbacks are stored.
         log: what fan-out reads, here or in other processes: the journal, or Kafka's log.
-        subscribers: as in force; exchanged when the configuration changes.
         state_store: what all processes know of the states of subscribers.
         dead_letters: which are open; None in ``serve``.
         replays: what is known of them.
+        subscribers: as in force; exchanged when the configuration or the stored ones change.
+        of_file: names of those of the configuration file.
+        stored: those that were added at run time.
         reports: asks the other processes of this gateway; None: everything is in this one.
     """
 
@@ -65,6 +70,8 @@ class Parts:
     search: Search | None = None
     endpoints: Endpoints | None = None
     subscribers: Sequence[Subscriber] = ()
+    of_file: Collection[str] = ()
+    stored: SubscriberStore | None = None
     reports: Reports | None = None
     started_at: float = field(default_factory=time.time)
     _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
@@ -106,12 +113,12 @@ class Parts:
         """The subscriber of this name.
 
         Raises:
-            UnknownSubscriber: the configuration has none.
+            UnknownSubscriber: there is none.
         """
         for one in self.subscribers:
             if one.name == name:
                 return one
-        raise UnknownSubscriber(f"the configuration has no subscriber {name!r}")
+        raise UnknownSubscriber(f"there is no subscriber {name!r}")
 
     def needed_log(self) -> EventLog:
         """The log.
@@ -142,6 +149,25 @@ class Parts:
         if self.search is None:
             raise NotHere("this process has no journal; ask the admin port of 'gateway serve'")
         return self.search
+
+    def source(self, name: str) -> Literal["file", "api"]:
+        """Where a subscriber comes from: the configuration file, or the interface, at run time."""
+        return "file" if name in self.of_file else "api"
+
+    def needed_stored(self) -> SubscriberStore:
+        """The stored subscribers, where they can be changed.
+
+        Raises:
+            NotHere: this process delivers nothing.
+            NotNow: Kafka is away, or what is stored is not known yet.
+        """
+        self.needed_fanout()
+        assert self.stored is not None
+        for state in self.kafka.states.values() if self.kafka is not None else ():
+            if CONNECTION in state.problems:
+                raise NotNow(f"nothing was changed, as Kafka is away: {state.problems[CONNECTION]}")
+        self.stored.check_known()
+        return self.stored
 
     def needed_fanout(self) -> FanOut:
         """The fan-out.

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import structlog
 from aiohttp import web
 
-from gateway.admin import responses
+from gateway.admin import audit, responses
 from gateway.admin.event_summary import event_summary
 from gateway.admin.parts import NotHere, Parts
 from gateway.admin.responses import json_response
@@ -102,6 +102,8 @@ class Rejections:
         if parts.endpoints is None or parts.journal is None or parts.search is None:
             raise NotHere("this process takes no callbacks; ask the admin port of 'gateway serve' or 'gateway run'")
         is_dry_run = responses.flag(given.get("dry_run"), "dry_run")
+        if is_dry_run:
+            audit.skip(request)
         ids = responses.texts(given.get("ids"), "ids")
         async with parts.scanning("rejected"):
             await parts.search.indexer.caught_up()

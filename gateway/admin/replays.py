@@ -15,7 +15,7 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
-from gateway.admin import responses
+from gateway.admin import audit, responses
 from gateway.admin.dead_letters import state_of
 from gateway.admin.parts import NotHere, Parts
 from gateway.admin.responses import BadRequest, NotFound, json_response
@@ -92,7 +92,9 @@ class Replays:
         subscriber = self._subscriber(responses.text(given.get("subscriber"), "subscriber"))
         asked = _selection(given)
         rate = responses.number(given.get("rate"), "rate", low=0.001, high=1e6)
+        audit.note(request, subject=subscriber.name)
         if responses.flag(given.get("dry_run"), "dry_run"):
+            audit.skip(request)
             async with self._parts.scanning(f"replay.{subscriber.name}"):
                 found = await self._run(subscriber, asked, rate, is_dry_run=True)
             return json_response({"subscriber": subscriber.name, "dry_run": True, **_counted(found)})

@@ -11,6 +11,7 @@ import structlog
 from aiohttp import web
 
 from gateway.admin.auth import WrongToken
+from gateway.admin.roles import ACTOR
 from gateway.admin.wrong_tokens import WRONG_TOKENS
 from gateway.errors import ConfigError, GatewayError, SenderError
 from gateway.telemetry import redaction
@@ -91,8 +92,7 @@ def _failure(
 
 def actor(request: web.Request) -> str:
     """Return the name of the token that a request came with, for what is kept of it."""
-    found = request.get("actor")
-    return "admin" if found is None else str(found.name)
+    return request[ACTOR].name
 
 
 async def body(request: web.Request, known: frozenset[str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@
 ``GET /api/events``                 live, as server-sent events; ``?topic= &type= &callback=``
 ``GET /api/events/<id>``            the story of one event
 ``GET /api/subscribers``            how each is doing
-``POST /api/subscribers/<name>/…``  ``pause`` or ``resume``
+``POST /api/subscribers/<name>/…``  ``pause`` or ``resume``; others: :mod:`gateway.admin.subscriber_changes`
 ``GET /api/dead-letters``           ``?subscriber= &state= &reason= &since= &limit=``; ``/<subscriber>/<id>`` shows one
 ``POST /api/dead-letters/resolve``  ``subscriber note`` and ``ids reasons all since until``
 ``POST /api/replay``                ``subscriber`` and ``since until ids types from_dlq reasons state failed_only all``;
@@ -15,11 +15,14 @@
 ``POST /api/replays/<number>/…``    ``cancel`` or ``resume``
 ``GET /api/rejected``               callbacks that were not understood; ``?callback= &since= &limit=``
 ``POST /api/rejected/replay``       decodes them again: ``callback since until ids as unauthenticated dry_run``
+``GET /api/audit``                  who changed what, newest first; ``?since= &subject= &limit=``
+``GET /api/me``                     whose token this is, and its role
 ``GET /api/doctor/events``          what the platform changed, by callback; ``?since= &callback=``
 ``GET /api/streams/<subscriber>``   the events of a subscriber of kind ``stream``; ``Last-Event-ID`` resumes
 ==================================  =========================================================================
 
-Times are Unix seconds. Errors are ``{"error": "a sentence"}``. Who may ask is said in :mod:`gateway.admin.auth`.
+Times are Unix seconds. Errors are ``{"error": "a sentence"}``. Who may ask is said in :mod:`gateway.admin.auth`,
+what each role may change in :mod:`gateway.admin.roles`.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from gateway.admin.alert_facts import AlertLook
+from gateway.admin.audit import Audit
 from gateway.admin.auth import add_headers, check
 from gateway.admin.control import Control
 from gateway.admin.dead_letters import DeadLetters
@@ -47,9 +51,11 @@ from gateway.admin.page import Page
 from gateway.admin.parts import Parts
 from gateway.admin.rejections import Rejections
 from gateway.admin.replays import Replays
-from gateway.admin.responses import MAX_BODY_BYTES, Handler, respond
+from gateway.admin.responses import MAX_BODY_BYTES, Handler, json_response, respond
+from gateway.admin.roles import ACTOR, change_of
 from gateway.admin.story import Storyteller
 from gateway.admin.streaming import Streams
+from gateway.admin.subscriber_changes import SubscriberChanges
 from gateway.alerts.alerter import Alerter
 from gateway.telemetry.reports import Family, Merged, Report, Reports, families
 
@@ -75,6 +81,7 @@ class AdminServer:
         self._tail = LiveTail(parts)
         self._streams = Streams()
         self._replays = Replays(parts)
+        self._audit = Audit(parts)
         self._runner: web.AppRunner | None = None
 
     @property
@@ -90,6 +97,7 @@ class AdminServer:
             Broken: the address cannot be had.
         """
         await self._monitor.start()
+        self._audit.start()
         self._alerter.start()
         self._runner = await listen(self._application(), self._settings, self._listener)
 
@@ -103,6 +111,7 @@ class AdminServer:
         await self._replays.stop()
         await self._alerter.stop()
         self._alert_look.save()
+        await self._audit.stop()
         await self._monitor.stop()
 
     def _application(self) -> web.Application:
@@ -112,6 +121,7 @@ class AdminServer:
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/api/me", self._me)
         overview = Overview(parts, monitor)
         for routes in (
             overview,
@@ -121,6 +131,8 @@ class AdminServer:
             Rejections(parts),
             Doctor(parts),
             Control(parts, monitor, overview, self._streams),
+            SubscriberChanges(parts),
+            self._audit,
             Page(),
         ):
             routes.add_to(app.router)
@@ -129,10 +141,18 @@ class AdminServer:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         async def guarded(asked: web.Request) -> web.StreamResponse:
-            check(asked, self._settings, self._parts.subscribers)
-            return await handler(asked)
+            actor = asked[ACTOR] = check(asked, self._settings, self._parts.subscribers)
+            response = await handler(asked)
+            change = change_of(asked)
+            if change is not None and response.status < 400:
+                await self._audit.keep(asked, actor, change)
+            return response
 
         return await respond(request, guarded)
+
+    async def _me(self, request: web.Request) -> web.Response:
+        actor = request[ACTOR]
+        return json_response({"name": actor.name, "role": actor.role})
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "doctor": "gateway.cli.doctor:doctor",
     "subscribers": "gateway.cli.subscribers:subscribers",
     "alerts": "gateway.cli.alerts:alerts",
+    "audit": "gateway.cli.audit:audit",
     "topics": "gateway.cli.topics:topics",
     "journal": "gateway.cli.journal:journal",
     "plan": "gateway.cli.plan:plan",

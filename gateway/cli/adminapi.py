@@ -54,10 +54,19 @@ class AdminApi:
     """
 
     def __init__(self, config_path: Path, url: str | None = None, *, timeout_s: float = _TIMEOUT_S) -> None:
-        settings = settings_or_defaults(config_path)
+        self._begin(settings_or_defaults(config_path), url, timeout_s)
+
+    @classmethod
+    def of(cls, settings: Settings, *, timeout_s: float) -> AdminApi:
+        """Return the interface of the gateway of a configuration."""
+        made = cls.__new__(cls)
+        made._begin(settings, None, timeout_s)
+        return made
+
+    def _begin(self, settings: Settings, url: str | None, timeout_s: float) -> None:
         self.url = (url or _url(settings)).rstrip("/")
         self._timeout_s = timeout_s
-        self._token = settings.admin.token.get_secret_value()
+        self._token = settings.admin.strongest_token
         self._opener = build_opener(ProxyHandler({}))
 
     def get(self, path: str, query: Mapping[str, object] | None = None) -> dict[str, Any]:
@@ -71,9 +80,14 @@ class AdminApi:
         return self._send(Request(f"{self.url}{quote(path)}{'?' if given else ''}{urlencode(given)}"))  # noqa: S310
 
     def post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
-        """Have something done; errors as :meth:`get`."""
-        given = {name: value for name, value in body.items() if value not in (None, "", [], ())}
-        request = Request(f"{self.url}{quote(path)}", json.dumps(given).encode(), method="POST")  # noqa: S310
+        """Have something done; parameters that are None or empty are left out. Errors as :meth:`get`."""
+        return self.change(
+            "POST", path, {name: value for name, value in body.items() if value not in (None, "", [], ())}
+        )
+
+    def change(self, method: str, path: str, body: Mapping[str, object]) -> dict[str, Any]:
+        """Have something done with exactly this body; errors as :meth:`get`."""
+        request = Request(f"{self.url}{quote(path)}", json.dumps(body).encode(), method=method)  # noqa: S310
         request.add_header("Content-Type", "application/json")
         return self._send(request)
 

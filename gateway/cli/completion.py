@@ -1,12 +1,13 @@
 """``gateway completion``: what a shell needs to complete commands, options, and names of the configuration.
 
-Names come from the configuration that the line names, read at each completion: nothing is asked over the network, and
-a configuration that cannot be read completes nothing.
+Names come from the configuration that the line names, read at each completion; those of subscribers that were added at
+run time from the gateway that it names, if that answers at once. What cannot be read completes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,8 @@ from gateway.config.settings import Settings
 from gateway.errors import GatewayError
 
 _SHELLS: Final = ("bash", "zsh", "fish")
+#: Longer than a gateway on this machine takes, shorter than a person waits behind Tab.
+_ANSWER_S: Final = 0.5
 EXAMPLES: Final = """
 \b
 Examples
@@ -64,6 +67,16 @@ def _completing(names: Callable[[Settings], Iterable[str]]) -> Complete:
 # The imports below take a while, and only the completions that need them wait.
 
 
+def _subscribers(settings: Settings) -> list[str]:
+    from gateway.cli.adminapi import AdminApi
+
+    names = [one.name for one in settings.subscribers]
+    with suppress(GatewayError):
+        found = AdminApi.of(settings, timeout_s=_ANSWER_S).get("/api/subscribers")["subscribers"]
+        names += [one["name"] for one in found]
+    return list(dict.fromkeys(names))
+
+
 def _topics(settings: Settings) -> list[str]:
     from gateway.derived import event_topics
 
@@ -92,7 +105,7 @@ def _callbacks(settings: Settings) -> list[str]:
     return list(dict.fromkeys([*CALLBACKS, *settings.ingest.callbacks]))
 
 
-complete_subscriber: Final = _completing(lambda settings: [one.name for one in settings.subscribers])
+complete_subscriber: Final = _completing(_subscribers)
 complete_alert: Final = _completing(lambda settings: [one.name for one in settings.alerts])
 complete_topic: Final = _completing(_topics)
 #: Topics of events, and the dead letters of each subscriber.

@@ -137,7 +137,7 @@ def show(event_id: str, subscriber: str | None, as_json: bool, admin_url: str | 
             continue
         break
     else:
-        raise NotAsked("the configuration has no subscribers")
+        raise NotAsked("there are no subscribers")
     if as_json:
         print_json(letter)
         return

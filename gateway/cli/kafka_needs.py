@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from gateway.admin import audit
 from gateway.app import Role
 from gateway.config.settings import Settings, Subscriber
 from gateway.derived import event_topics
-from gateway.fanout import attempts, fanout, replay_board, retry_feed, subscriber_state
+from gateway.fanout import attempts, fanout, replay_board, retry_feed, subscriber_state, subscriber_store
 from gateway.fanout.reader import group_name
 from gateway.fanout.retry_moves import FIRST_WAIT_S
 from gateway.fanout.retry_records import REPLAY, dlq_topic, retry_topic
@@ -51,6 +52,9 @@ def _topics(settings: Settings, role: Role, readers: list[tuple[int, Subscriber]
     yield TopicNeed(subscriber_state.TOPIC, "kafka", _READ | _WRITE, holds="latest")
     # Any role can be asked for a replay.
     yield TopicNeed(replay_board.TOPIC, "kafka", _READ | _WRITE)
+    # Those that are added at run time, and who did it.
+    yield TopicNeed(subscriber_store.TOPIC, "kafka", _READ | _WRITE, holds="latest")
+    yield TopicNeed(audit.TOPIC, "kafka", _READ | _WRITE)
     # The console of any role reads what fan-out writes of its attempts.
     yield TopicNeed(attempts.TOPIC, "kafka", _READ if role == "serve" else _READ | _WRITE)
 

@@ -9,6 +9,7 @@ from typing import Any, Final, cast, get_args
 import click
 import orjson
 
+from gateway.admin.openapi import openapi_admin
 from gateway.cli.completion import complete_topic, complete_type
 from gateway.cli.options import DEFAULT_CONFIG, settings_or_defaults
 from gateway.cli.tables import print_table
@@ -24,6 +25,7 @@ EXAMPLES: Final = """
 \b
 Examples
   gateway schema --openapi > openapi.json
+  gateway schema --openapi-admin > openapi-admin.json
   gateway schema --asyncapi > asyncapi.json
   gateway schema --config > config.schema.json
   gateway schema --type nxcloud.sms.dr
@@ -38,6 +40,7 @@ _REGISTRY_USER: Final = "SCHEMA_REGISTRY_USER"
 @click.command(epilog=EXAMPLES)
 @click.option("--asyncapi", "of_topics", is_flag=True, help="AsyncAPI 3.0 of the topics.")
 @click.option("--openapi", "of_http", is_flag=True, help="OpenAPI 3.1 of the HTTP side.")
+@click.option("--openapi-admin", "of_admin", is_flag=True, help="OpenAPI 3.1 of the admin port.")
 @click.option("--config", "of_config", is_flag=True, help="JSON Schema of config.yaml, for editors.")
 @click.option(
     "--type",
@@ -72,6 +75,7 @@ _REGISTRY_USER: Final = "SCHEMA_REGISTRY_USER"
 def schema(
     of_topics: bool,
     of_http: bool,
+    of_admin: bool,
     of_config: bool,
     event_type: str | None,
     topic: str | None,
@@ -84,9 +88,10 @@ def schema(
     Paths, topics' names and addresses are those of the configuration, or the defaults where there is none.
     """
     of_topic = topic is not None or dialect is not None or registry is not None
-    if of_topics + of_http + of_config + (event_type is not None) + of_topic > 1 or (dialect and registry):
+    if of_topics + of_http + of_admin + of_config + (event_type is not None) + of_topic > 1 or (dialect and registry):
         raise click.UsageError(
-            "one document at a time: --asyncapi, --openapi, --config, --type, --topic, --ddl or --register"
+            "one document at a time: --asyncapi, --openapi, --openapi-admin, --config, --type, --topic, --ddl or "
+            "--register"
         )
     if of_topic:
         _topics(settings_or_defaults(config_path), topic, cast("Dialect | None", dialect), registry)
@@ -100,6 +105,8 @@ def schema(
         found = asyncapi(settings_or_defaults(config_path))
     elif of_http:
         found = openapi(settings_or_defaults(config_path), examples)
+    elif of_admin:
+        found = openapi_admin(settings_or_defaults(config_path))
     else:
         found = event_schemas()
     click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))

@@ -1,4 +1,4 @@
-"""``gateway subscribers``: how they are doing; pause and resume one."""
+"""``gateway subscribers``: how they are doing; pause and resume one. Changes: gateway.cli.subscriber_changes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from gateway.cli.adminapi import AdminApi, admin_option
 from gateway.cli.completion import complete_subscriber
 from gateway.cli.options import config_option, json_option
+from gateway.cli.subscriber_changes import add, remove, rotate_secret, set_, show, test
 from gateway.cli.tables import coloured, local, print_json, print_table, printable
 
 EXAMPLES: Final = """
@@ -19,12 +20,14 @@ Examples
   gateway subscribers list --json | jq '.subscribers[] | select(.state != "healthy") | .name'
   gateway subscribers pause billing      its events wait in the log
   gateway subscribers resume billing     and go on from where it stood
+  gateway subscribers add name=billing topics=sms.dr url=https://billing.example.com/hooks
+  gateway subscribers test billing
 """
 
 
 @click.group(epilog=EXAMPLES)
 def subscribers() -> None:
-    """See how subscribers are doing; pause and resume one."""
+    """See how subscribers are doing; add, change, test and remove them while the gateway runs."""
 
 
 @subscribers.command(name="list", epilog=EXAMPLES)
@@ -38,12 +41,15 @@ def list_(as_json: bool, admin_url: str | None, config_path: Path) -> None:
         print_json(document)
         return
     found = document["subscribers"]
+    for one in document["not_usable"]:
+        click.echo(f"{one['name']} cannot be used: {printable(one['problem'])}", err=True)
     if not found:
-        click.echo("the configuration has no subscribers")
+        click.echo("there are no subscribers")
         return
     print_table(
         (
             "subscriber",
+            "source",
             "state",
             "lag",
             "in flight",
@@ -57,6 +63,7 @@ def list_(as_json: bool, admin_url: str | None, config_path: Path) -> None:
         [
             (
                 one["name"],
+                one["source"],
                 one["state"] or ("stream" if one["kind"] == "stream" else "unknown"),
                 _lag(one),
                 one["in_flight"],
@@ -93,6 +100,10 @@ def pause(name: str, as_json: bool, admin_url: str | None, config_path: Path) ->
 def resume(name: str, as_json: bool, admin_url: str | None, config_path: Path) -> None:
     """Go on after a pause, or after the subscriber answered 410, from where it stood."""
     _tell(AdminApi(config_path, admin_url).post(f"/api/subscribers/{name}/resume", {}), as_json=as_json)
+
+
+for command in (add, show, set_, remove, test, rotate_secret):
+    subscribers.add_command(command)
 
 
 def _tell(one: dict[str, Any], *, as_json: bool) -> None:

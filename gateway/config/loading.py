@@ -14,12 +14,13 @@ from pydantic import BaseModel, ValidationError
 
 from gateway.callbacks import CALLBACKS
 from gateway.config import document, environment, rules
+from gateway.config.admin_settings import Admin
 from gateway.config.alert_settings import Alert
 from gateway.config.document import Document, KeyPath
 from gateway.config.kafka_settings import Kafka
 from gateway.config.outline import ROOT, Kind, Place
 from gateway.config.sentences import sentence
-from gateway.config.settings import Admin, CallbackPath, Ingest, Settings, Subscriber
+from gateway.config.settings import CallbackPath, Ingest, Settings, Subscriber
 from gateway.config.values import NAME
 from gateway.errors import ConfigError
 
@@ -47,9 +48,9 @@ def loads(text: str, environ: Mapping[str, str], name: str = "config.yaml") -> S
 
 
 def _settings(read: Document, name: str, environ: Mapping[str, str]) -> Settings:
-    overridden = environment.override(_canonical(read.tree, ROOT), environ, CALLBACKS)
+    overridden = environment.override(canonical(read.tree, ROOT), environ, CALLBACKS)
     tree, unset = environment.interpolate(overridden.tree, environ, overridden.sources)
-    tree = _canonical(tree, ROOT)
+    tree = canonical(tree, ROOT)
     found: list[tuple[KeyPath, str]] = list(unset)
     settings: Settings | None = None
     try:
@@ -72,27 +73,27 @@ def _settings(read: Document, name: str, environ: Mapping[str, str]) -> Settings
     return settings
 
 
-def _canonical(value: Any, place: Place) -> Any:
-    """Lists where lists of sections are meant, and keys without a value left out: they have their defaults."""
+def canonical(value: Any, place: Place) -> Any:
+    """Return lists where lists of sections are meant, and leave out keys without a value: they have their defaults."""
     if place.kind is Kind.SECTION and isinstance(value, dict):
         known = {key: one for key, one in value.items() if place.below(str(key)) is not None}
         unknown = {key: one for key, one in value.items() if key not in known}
         return unknown | {
-            key: _canonical(one, below)
+            key: canonical(one, below)
             for key, one in known.items()
             if one is not None and (below := place.below(str(key))) is not None
         }
     if place.kind is Kind.MAP and isinstance(value, dict):
         below = place.below("")
         assert below is not None
-        return {key: _canonical(one, below) for key, one in value.items()}
+        return {key: canonical(one, below) for key, one in value.items()}
     if place.kind is Kind.LIST:
         item = place.below(0)
         assert item is not None
         if item.kind is Kind.SECTION:
             value = [{}] if value is None else [value] if isinstance(value, dict) else value
         if isinstance(value, list):
-            return [_canonical(one, item) for one in value]
+            return [canonical(one, item) for one in value]
     return value
 
 

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from gateway import signing
 from gateway.callbacks import CALLBACKS
 from gateway.config import callback_rules
+from gateway.config.admin_settings import ADMIN, Admin
 from gateway.config.alert_settings import Alert
 from gateway.config.callback_rules import Problem, Row
 from gateway.config.document import KeyPath, index_in
 from gateway.config.kafka_settings import Kafka
-from gateway.config.settings import FAMILIES, Admin, Ingest, Settings, Subscriber
+from gateway.config.settings import FAMILIES, Ingest, Settings, Subscriber
 from gateway.config.values import suggestion
-from gateway.fanout import subscriber_rules
+from gateway.fanout import sealing, subscriber_rules
 
 #: Cursors of the gateway's own; a subscriber's has its name.
 _OWN_NAMES = frozenset({"fanout", "retry", "replay"})
@@ -157,10 +158,29 @@ def _admin(parts: Parts) -> Iterator[Problem]:
     admin, ingest = parts.admin, parts.ingest
     if admin is None:
         return
-    if not is_loopback(admin.host) and not admin.token.get_secret_value():
+    if not is_loopback(admin.host) and not admin.has_token:
         yield ("admin", "token"), f"is needed, as admin.host {admin.host} can be reached from other machines"
     if ingest is not None and admin.port == ingest.port != 0 and _overlap(admin.host, ingest.host):
         yield ("admin", "port"), f"{admin.port} is ingest.port too; the two sides need one each"
+    yield from _tokens(admin)
+    for position, key in enumerate(admin.secrets_key):
+        if problem := sealing.problem(key.get_secret_value()):
+            yield ("admin", "secrets_key", position), problem
+
+
+def _tokens(admin: Admin) -> Iterator[Problem]:
+    """The audit record has the name of a token, so that each name and each token is there once."""
+    names, texts = {ADMIN}, {admin.token.get_secret_value()}
+    for position, one in enumerate(admin.tokens):
+        if one.name in names:
+            yield (
+                ("admin", "tokens", position, "name"),
+                f"{one.name!r} is another token's name; use each once",
+            )
+        if one.token.get_secret_value() in texts:
+            yield ("admin", "tokens", position, "token"), "is another name's token, too; each needs its own"
+        names.add(one.name)
+        texts.add(one.token.get_secret_value())
 
 
 def is_loopback(host: str) -> bool:

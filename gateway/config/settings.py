@@ -1,7 +1,7 @@
 """``config.yaml`` as types: every key, its default, its unit, its limits and what it means.
 
-The sections ``kafka`` and ``topics`` are in :mod:`gateway.config.kafka_settings`, the parts of a subscriber in
-:mod:`gateway.config.subscriber_settings`.
+The sections ``kafka`` and ``topics`` are in :mod:`gateway.config.kafka_settings`, ``admin`` in
+:mod:`gateway.config.admin_settings`, the parts of a subscriber in :mod:`gateway.config.subscriber_settings`.
 
 The loader (:mod:`gateway.config.loading`) turns what pydantic finds into sentences with key paths; rules that look at
 more than one value are in :mod:`gateway.config.rules`. configuration.md is made from the descriptions.
@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, SecretStr, Tag, model_validator
 
 from gateway import processors
+from gateway.config.admin_settings import Admin
 from gateway.config.alert_settings import Alert
 from gateway.config.kafka_settings import Kafka, Topics
 from gateway.config.section import Section
@@ -324,17 +325,6 @@ class Subscriber(Section):
         if self.kind == "file" and not self.path:
             raise ValueError("path: a file needs a name")
         return self
-
-
-class Admin(Section):
-    """Health, metrics and console."""
-
-    host: str = Field(default="127.0.0.1", description="Address to listen on; any except loopback requires a token")
-    port: Port = Field(default=8081, description="Port to listen on; 0: any free port")
-    token: SecretStr = Field(
-        default=SecretStr(""),
-        description="Required for everything except /healthz, /readyz and the files of the console",
-    )
 
 
 class Log(Section):

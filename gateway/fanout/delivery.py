@@ -39,6 +39,21 @@ from gateway.telemetry.traceparent import caller, trace_id
 _SENDABLE_ID: Final = re.compile(r"[!-~](?:[ -~]{0,1022}[!-~])?")
 
 
+#: Bytes of an answer that a person sees who sends a test.
+SHOWN_BYTES: Final = 4096
+
+
+class Shown:
+    """What an attempt sent, and what came back, for a person. The head has the configured headers, secrets included."""
+
+    __slots__ = ("answer", "body", "head")
+
+    def __init__(self) -> None:
+        self.head = ""
+        self.body = b""
+        self.answer = Answer(SHOWN_BYTES)
+
+
 class WebhookSink:
     """Posts events to one subscriber over kept connections.
 
@@ -84,14 +99,23 @@ class WebhookSink:
             tls=tls,
         )
 
-    async def attempt(self, record: Record, *, is_replay: bool) -> AttemptResult:
-        """See :class:`~gateway.fanout.attempt.Sink`."""
+    async def attempt(self, record: Record, *, is_replay: bool, shown: Shown | None = None) -> AttemptResult:
+        """See :class:`~gateway.fanout.attempt.Sink`.
+
+        Args:
+            record: the event.
+            is_replay: it is marked as a replay.
+            shown: takes what is sent and what comes; the event is then marked as a test.
+        """
         if not _SENDABLE_ID.fullmatch(record.id):
             raise Poison("the id cannot be sent in webhook-id: it must be 1 to 1024 printable ASCII characters")
         body = record.value if self._transform is None else self._transform.apply(record.value)
         trace = traceparent(record, self._rng)
         headers = self._headers(record, body, trace, is_replay)
         answer = Answer()
+        if shown is not None:
+            headers += "gateway-test: true\r\n"
+            shown.head, shown.body, answer = self._client.head + headers, body, shown.answer
         trouble: Exception | None = None
         started = self._clock.monotonic()
         task = self._deadlines.begin()

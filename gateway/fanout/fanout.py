@@ -17,7 +17,7 @@ import structlog
 from gateway.clock import Clock, SystemClock, sleep
 from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError, GatewayError
-from gateway.fanout import attempts, planning, replay_board, retry_topics, subscriber_state
+from gateway.fanout import attempts, planning, retry_topics, subscriber_state
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.attempts import AttemptLog
 from gateway.fanout.beginnings import Beginnings, Notes
@@ -365,7 +365,7 @@ class FanOut:
 
 def own_topics(subscribers: Iterable[Subscriber]) -> list[str]:
     """Return the topics that fan-out itself needs from its start on; those of dead letters come with the first."""
-    return [*retry_topics.topics(_tiers(subscribers)), subscriber_state.TOPIC, attempts.TOPIC, replay_board.TOPIC]
+    return [*retry_topics.topics(_tiers(subscribers)), subscriber_state.TOPIC, attempts.TOPIC]
 
 
 def _tiers(subscribers: Iterable[Subscriber]) -> set[float]:

@@ -55,6 +55,9 @@ class Answer:
 
     ``status`` is 0 until a whole status line of a final answer is here. ``is_complete`` says that nothing more is
     wanted; ``is_reusable``, once complete, that the connection may carry the next request.
+
+    Args:
+        most_body: bytes of the body that are kept. With more than the default, that of a success is read, too.
     """
 
     __slots__ = (
@@ -64,9 +67,11 @@ class Answer:
         "_is_in_body",
         "_is_in_trailer",
         "_left",
+        "_most_body",
         "_seen",
         "_version",
         "body",
+        "fields",
         "is_complete",
         "is_reusable",
         "reason",
@@ -74,11 +79,14 @@ class Answer:
         "status",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, most_body: int = HEAD_BYTES) -> None:
+        self._most_body = most_body
         self.status = 0
         self.reason = ""
         self.retry_after: str | None = None
-        #: The first bytes of the body, at most ``HEAD_BYTES``.
+        #: The lines of the headers, as they came.
+        self.fields = b""
+        #: The first bytes of the body, at most ``most_body``.
         self.body = b""
         self.is_complete = False
         self.is_reusable = False
@@ -174,6 +182,7 @@ class Answer:
 
     def _read_fields(self, fields: bytes) -> None:
         """Read the headers that matter: how the body is framed, whether the connection may stay, when to come back."""
+        self.fields = fields
         lengths = coding = connection = b""
         for name, value in _HEADER.findall(fields):
             match name.lower():
@@ -211,7 +220,7 @@ class Answer:
     def _begin_body(self, rest: bytes) -> None:
         if self._left > MAX_RESPONSE_BYTES:
             self.is_reusable = False
-        if self.status == 101 or (self.is_success and not self.is_reusable):
+        if self.status == 101 or (self.is_success and not self.is_reusable and self._most_body == HEAD_BYTES):
             self.conclude()
         elif self._left == 0:
             self._end_body(rest)
@@ -229,7 +238,7 @@ class Answer:
             self._left -= len(taken)
             if self._left == 0:
                 self._end_body(data[len(taken) :])
-        is_enough = len(self.body) == HEAD_BYTES and not self.is_reusable
+        is_enough = len(self.body) == self._most_body and not self.is_reusable
         if not self.is_complete and (is_enough or self._seen > MAX_RESPONSE_BYTES):
             self.conclude()
 
@@ -275,5 +284,5 @@ class Answer:
         self.is_reusable &= not rest
 
     def _keep(self, data: bytes) -> None:
-        if len(self.body) < HEAD_BYTES:
-            self.body += data[: HEAD_BYTES - len(self.body)]
+        if len(self.body) < self._most_body:
+            self.body += data[: self._most_body - len(self.body)]

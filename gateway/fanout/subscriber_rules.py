@@ -29,6 +29,7 @@ RESERVED_HEADERS: Final = frozenset(
         "content-length",
         "content-type",
         "gateway-replay",
+        "gateway-test",
         "host",
         "traceparent",
         "transfer-encoding",

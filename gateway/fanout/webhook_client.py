@@ -120,6 +120,11 @@ class WebhookClient:
         self._connector: aiohttp.TCPConnector | None = None
         self._request: aiohttp.ClientRequest | None = None
 
+    @property
+    def head(self) -> str:
+        """The lines that begin each request, with the configured headers."""
+        return self._head
+
     async def post(self, headers: str, body: bytes, answer: Answer) -> None:
         """Send one request and read its answer; one that was begun is whole enough when its status is there.
 

@@ -22,6 +22,7 @@ EXAMPLES = (
     "kafka.topic_config",
     "kafka.schema_ids",
     "subscribers",
+    "admin.tokens",
 )
 #: A callback's value is a list of paths, or one path alone.
 LIST_OF_PATHS, ONE_PATH = "ingest.callbacks.<name>[]", "ingest.callbacks.<name>"

@@ -54,8 +54,11 @@ export async function get(path, query = {}, signal = undefined) {
 }
 
 /** Have something done. */
-export async function post(path, body = {}) {
-  return (await ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) })).json();
+export const post = (path, body = {}) => change("POST", path, body);
+
+/** The same by any method; `more` are further headers. */
+export async function change(method, path, body = {}, more = {}) {
+  return (await ask(path, { method, headers: { "Content-Type": "application/json", ...more }, body: JSON.stringify(body) })).json();
 }
 
 /**

@@ -8,14 +8,15 @@ import { replayDialog } from "./replay.js";
 import { isHealthy, kindOf, wordOf } from "./states.js";
 import { refresh, series, times } from "./store.js";
 import { exact } from "./when.js";
+import { addButton, manageButtons } from "./subscriberform.js";
 
 export function subscriberList() {
   const cards = new Map();
   const list = h("ul.cards");
-  const nothing = empty("No subscribers", ["Add one under ", h("code", "subscribers:"), " in the configuration; no restart is needed."],
+  const nothing = empty("No subscribers", ["Add one here, or under ", h("code", "subscribers:"), " in the configuration; no restart is needed."],
     "Until then events are stored and can be replayed.");
   return {
-    element: h("div", list, nothing),
+    element: h("div", h("p.adding", addButton()), list, nothing),
     update({ subscribers }) {
       nothing.hidden = subscribers.length > 0;
       const names = new Set(subscribers.map((one) => one.name));
@@ -68,7 +69,7 @@ function card(first) {
   const element = h("li.card", { "data-name": first.name },
     h("header", h("h3", first.name), badge, h("span.target", { title: first.target }, first.kind === "webhook" ? first.target : `${first.kind} ${first.target}`)),
     h("dl", [lag, delivered, success, p50, p99, flight].map((one) => one.element)), why,
-    h("footer", error, h("span.actions", letters, again, toggle)));
+    h("footer", error, h("span.actions", letters, manageButtons(first), again, toggle)));
   return {
     element,
     update(one) {

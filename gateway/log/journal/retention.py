@@ -16,6 +16,7 @@ from typing import Final
 
 from gateway.log.journal.rows import SegmentInfo
 from gateway.log.journal.store import Store
+from gateway.log.journal.streams import KEPT, KEPT_S
 
 #: One step removes at most so many segments, so that waiting commits wait only some milliseconds. Ten times more is
 #: visible in the p99 of answers; ten times less cannot keep pace with large commits.
@@ -125,7 +126,8 @@ class Enforcer:
         is_more = False
         self._measure()
         for name, stream in list(self._store.streams.items()):
-            below = self._old_below(name, now - self._policy.max_age_s)
+            kept_s = max(KEPT_S, self._policy.max_age_s) if name in KEPT else self._policy.max_age_s
+            below = self._old_below(name, now - kept_s)
             if name == self._events and self._policy.publish_grace_records is not None:
                 early = self.acknowledged - self._policy.publish_grace_records
                 below = max(below, self._step_end(name, early, stream.head))
@@ -157,6 +159,8 @@ class Enforcer:
         free: dict[str, float] = {}
         is_held = False
         for name, stream in self._store.streams.items():
+            if name in KEPT:
+                continue
             oldest = self._store.oldest(name) if stream.floor < stream.head else None
             if oldest is not None and self._limit(name) >= oldest.end:
                 free[name] = oldest.appended_at

@@ -8,6 +8,11 @@ from typing import Final
 EVENTS: Final = "events"
 #: Topics that get a stream of their own; ``internal.`` are those that :mod:`gateway.log.journal.inspection` names.
 INTERNAL: Final = ("retry.", "dlq.", "replay.", "fanout.", "internal.")
+#: Of these the last record of a key counts, whatever its age: they are kept for :data:`KEPT_S`, and never make room.
+#: Their writers write records again that are older than a part of that time.
+KEPT: Final = frozenset({"fanout.subscribers"})
+#: A gateway that is switched on once a year has its subscribers. Ten times more would keep each change ever made.
+KEPT_S: Final = 365 * 86400.0
 #: Another such topic, shared by all subscribers.
 REPLAY: Final = "replay"
 

@@ -23,10 +23,10 @@ from gateway.log.kafka.options import OPEN_S, KafkaOptions, within
 #: For one request to the controller; a cluster that elects one takes some seconds.
 _REQUEST_S: Final = 15.0
 _CLOSE_S: Final = 2.0
-#: Topics of the gateway itself that hold no events: attempts, states of subscribers.
+#: Topics of the gateway itself that hold no events: attempts, subscribers and their states, the audit record.
 OWN_STATE: Final = "fanout."
 #: Of these the last record of a key counts, whatever its age.
-COMPACTED: Final = frozenset({"fanout.state"})
+COMPACTED: Final = frozenset({"fanout.state", "fanout.subscribers"})
 _OWN_PREFIXES: Final = ("retry.", "replay.", "dlq.", OWN_STATE)
 
 

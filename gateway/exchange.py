@@ -1,0 +1,116 @@
+"""Which subscribers are in force, exchanged while the gateway runs: those of ``config.yaml``, and the stored ones.
+
+The file wins: a stored subscriber whose name the file has, too, rests until the file no longer has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from gateway import descriptors
+from gateway.admin.parts import Parts
+from gateway.clock import SystemClock
+from gateway.config import subscriber_document
+from gateway.config.settings import Subscriber
+from gateway.config.watch import watch
+from gateway.derived import delivery_connections
+from gateway.errors import ConfigError, NotNow, Transient
+from gateway.fanout.beginnings import Beginnings
+from gateway.fanout.reader import group_name
+from gateway.fanout.sealing import Sealer
+from gateway.fanout.subscriber_store import SubscriberStore
+from gateway.log import EventLog
+from gateway.log.journal import EVENTS, Journal
+
+_log = structlog.get_logger("gateway.app")
+
+
+class Exchange:
+    """Follows the file and the log for subscribers, and puts what they name in force.
+
+    Args:
+        parts: of this process; its ``subscribers`` are exchanged.
+        log: holds the stored subscribers.
+        beginnings: notes where new ones begin, in a process that does not deliver.
+        rewrites: see :class:`~gateway.fanout.subscriber_store.SubscriberStore`.
+    """
+
+    def __init__(self, parts: Parts, log: EventLog, beginnings: Beginnings | None, *, rewrites: bool) -> None:
+        self._parts = parts
+        self._log = log
+        self._beginnings = beginnings
+        self._of_file: Sequence[Subscriber] = parts.settings.subscribers
+        self._lock = asyncio.Lock()
+        keys = [key.get_secret_value() for key in parts.settings.admin.secrets_key]
+        self.store = SubscriberStore(
+            log,
+            clock=SystemClock(),
+            sealer=Sealer(keys),
+            build=self._build,
+            on_change=self._on_change,
+            rewrites=rewrites,
+        )
+
+    def _build(self, tree: Mapping[str, Any]) -> Subscriber:
+        return subscriber_document.read(tree, self._parts.settings)
+
+    async def _on_change(self) -> None:
+        """Put in force what is stored now. Fan-out starts when this is called first: before, it would not know all."""
+        try:
+            await self._apply()
+        except ConfigError as exc:
+            _log.error("config.refused", problems=exc.problems, advice="what was in force stays in force")
+        if self._parts.fanout is not None:
+            self._parts.fanout.start()
+
+    async def follow(self, path: Path, environ: Mapping[str, str], asked: asyncio.Event) -> None:
+        """Take new subscribers of the file without a restart, until cancelled.
+
+        A bad file is refused by the watcher, and the old one stays in force. In ``serve`` there is nothing to deliver:
+        its console shows the new ones.
+        """
+        async for settings in watch(path, environ, self._parts.settings, asked=asked):
+            before, self._of_file = self._of_file, settings.subscribers
+            try:
+                await self._apply()
+            except ConfigError as exc:
+                self._of_file = before
+                _log.error("config.refused", problems=exc.problems, advice="what was in force stays in force")
+            else:
+                _log.info("config.applied", subscribers=[subscriber.name for subscriber in settings.subscribers])
+
+    async def _apply(self) -> None:
+        async with self._lock:
+            of_file = {one.name for one in self._of_file}
+            subscribers = [*self._of_file, *(one for one in self.store.subscribers() if one.name not in of_file)]
+            parts = self._parts
+            if parts.fanout is not None:
+                await parts.fanout.apply(subscribers)
+            parts.subscribers, parts.of_file = subscribers, of_file
+            descriptors.check_deliveries(delivery_connections(subscribers))
+            if self._beginnings is not None:
+                self._beginnings.apply(subscribers)
+            await keep_times(parts)
+            if parts.fanout is not None and isinstance(self._log, Journal):
+                with suppress(Transient):  # their readers do it as soon as the disk lets them
+                    await claim_positions(self._log, subscribers)
+
+
+async def claim_positions(journal: Journal, subscribers: Sequence[Subscriber]) -> None:
+    """Fix where new subscribers begin before they are reported: "from now on" must not drift to later."""
+    for one in subscribers:
+        if one.kind != "stream":
+            await journal.cursors.load(group_name(one.name), one.topics, [EVENTS], start=one.start)
+
+
+async def keep_times(parts: Parts) -> None:
+    """Make durable where subscribers begin, as far as this process can, before they are reported as applied."""
+    if parts.journal is not None:
+        with suppress(NotNow):
+            await parts.journal.flush()

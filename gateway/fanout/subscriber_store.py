@@ -1,0 +1,319 @@
+"""Subscribers that were added at run time: kept in the log itself, followed by every process that delivers.
+
+They are records of the internal topic :data:`TOPIC`, on both logs, with the name of the subscriber as their key::
+
+    {"version": 3, "change": "9f2c…", "sealed": "gAAA…"}        what it is, encrypted
+    {"version": 3, "change": "9f2c…", "document": {…}}          the same, where there is neither key nor secret
+    {"version": 4, "change": "04d1…", "removed": true}
+
+A change has a version one above the one that it was made from. **The highest version counts, and of two changes with
+the same version the one whose id is greater**: so all processes agree, in whatever order they read, whatever a
+compaction has removed, and whoever writes a record again. A process that reads a record which does not count, behind
+the one that does, writes the latter again, since compaction keeps the last record of a key. A record without a value
+removes the subscriber, too: that is how tools of Kafka do it.
+
+Limit: two changes of one subscriber in the same instant, on two machines, are made from the same version. One of them
+counts, everywhere the same one.
+
+In Kafka the topic is compacted. In the journal it is kept for a year whatever ``journal.retention`` says
+(:mod:`gateway.log.journal.retention`). A record older than :data:`_REFRESH_S` is written again, as is one that is
+sealed with a key that is not the first one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+from uuid import uuid4
+
+import orjson
+import structlog
+
+from gateway.clock import Clock, sleep
+from gateway.config.settings import Subscriber
+from gateway.errors import ConfigError, GatewayError, NotNow, is_logged
+from gateway.fanout.scan import has_more
+from gateway.fanout.sealing import Sealer
+from gateway.fanout.subscriber_records import Document, Kept, decoded, encoded, listed
+from gateway.log import BrowsedLog, Entry, LogReader, Record
+from gateway.telemetry import redaction
+
+TOPIC: Final = "fanout.subscribers"
+#: Well below the year for which the journal keeps them.
+_REFRESH_S: Final = 30 * 86400.0
+_FOLLOW_WAIT_S: Final = 5.0
+_BACKOFF_S: Final = 2.0
+#: What is kept has not been read for so long: it is not known what it is now, so nothing is changed.
+_UNHEARD_S: Final = 3 * _FOLLOW_WAIT_S
+#: Without an answer for so long, the subscribers of the file begin alone: what others may wait for is kept for minutes.
+_LOAD_S: Final = 15.0
+#: Each is read by every process at its start. With ten times more, the interface would need pages.
+MOST: Final = 1000
+
+_log = structlog.get_logger("gateway.fanout")
+
+
+class SubscriberStore:
+    """Follows and writes the stored subscribers.
+
+    Args:
+        sealer: encrypts and decrypts.
+        build: returns the subscriber of some settings; raises :class:`~gateway.errors.ConfigError`.
+        on_change: awaited when :meth:`subscribers` has changed, one call at a time; first when they are known.
+        rewrites: this process writes records again that are old or do not count; one process of each machine does.
+    """
+
+    def __init__(
+        self,
+        log: BrowsedLog,
+        *,
+        clock: Clock,
+        sealer: Sealer,
+        build: Callable[[Mapping[str, Any]], Subscriber],
+        on_change: Callable[[], Awaitable[None]],
+        rewrites: bool = True,
+    ) -> None:
+        self._eventlog = log
+        self._clock = clock
+        self._sealer = sealer
+        self._build = build
+        self._on_change = on_change
+        self._rewrites = rewrites
+        self._kept: dict[str, Kept] = {}
+        self._built: dict[str, Subscriber] = {}
+        self._values: dict[str, bytes] = {}
+        self._written_at: dict[str, float] = {}
+        self._dirty: set[str] = set()
+        self._reader: LogReader | None = None
+        self._ends: Mapping[str, int] | None = None  # of what was kept when we came
+        self._heard_at = float("-inf")
+        self._applying = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+        #: Set when it is known what is kept, and it was applied.
+        self.is_loaded = asyncio.Event()
+        #: Held by who reads, decides and writes, so that changes of one process follow one another.
+        self.changing = asyncio.Lock()
+
+    def get(self, name: str) -> Kept | None:
+        """Return what is kept under a name; None where there is nothing."""
+        kept = self._kept.get(name)
+        return kept if kept is not None and kept.is_there else None
+
+    def names(self) -> list[str]:
+        """Return the names of all stored subscribers, those that cannot be used included."""
+        return [name for name, kept in self._kept.items() if kept.is_there]
+
+    def problems(self) -> dict[str, str]:
+        """Return why stored subscribers cannot be used, by name."""
+        return {name: kept.problem for name, kept in self._kept.items() if kept.problem}
+
+    def subscribers(self) -> list[Subscriber]:
+        """Return those that can be used, in the order in which they were added."""
+        return list(self._built.values())
+
+    @property
+    def now(self) -> float:
+        """Unix seconds by the clock of the store."""
+        return self._clock.now()
+
+    @property
+    def takes_secrets(self) -> bool:
+        """Whether there is a key to encrypt with."""
+        return bool(self._sealer)
+
+    def start(self) -> None:
+        """Begin to load and follow. Never blocks."""
+        self._tasks = [
+            asyncio.create_task(self._follow(), name="fanout:subscribers"),
+            asyncio.create_task(self._begin_without(), name="fanout:subscribers-unread"),
+        ]
+
+    async def stop(self) -> None:
+        """Stop. May come twice, or before the start."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            await reader.close()
+
+    def check_known(self) -> None:
+        """See that what is kept is known, so that a change can be made from it.
+
+        Raises:
+            NotNow: the log cannot be read.
+        """
+        if not self.is_loaded.is_set() or self._clock.now() - self._heard_at > _UNHEARD_S:
+            raise NotNow("the stored subscribers cannot be read from the log now, so nothing was changed; try again")
+
+    async def write(self, name: str, document: Document | None) -> Kept:
+        """Store a change; it is durable, and applied in this process, when this returns.
+
+        Args:
+            name: of the subscriber.
+            document: with secrets only where :attr:`takes_secrets`; None removes it.
+
+        Raises:
+            NotNow: nothing was stored.
+        """
+        before = self._kept.get(name)
+        kept = Kept((before.version if before is not None else 0) + 1, uuid4().hex, document)
+        value = encoded(name, kept, self._sealer)
+        try:
+            await self._eventlog.append([Entry(TOPIC, name, uuid4().hex, value)])
+        except NotNow:
+            raise
+        except GatewayError as exc:
+            raise NotNow(f"the log does not take the change now: {exc}") from exc
+        self._written_at[name] = self._clock.now()
+        if self._take(name, kept, value):
+            await self._apply()
+        return kept
+
+    async def _follow(self) -> None:
+        said = ""
+        while True:
+            try:
+                records = await self._next()
+                said = ""
+            except Exception as exc:  # the top of a task
+                if said != (fault := redaction.fault(exc)) and not is_logged(exc):
+                    said = fault
+                    _log.warning("subscribers.read_failed", error=said)
+                await sleep(self._clock, _BACKOFF_S)
+                continue
+            self._heard_at = self._clock.now()
+            await self._follow_on(records)
+
+    async def _begin_without(self) -> None:
+        await sleep(self._clock, _LOAD_S)
+        if not self.is_loaded.is_set():
+            _log.warning(
+                "subscribers.not_read",
+                after_s=_LOAD_S,
+                advice=f"the topic {TOPIC} cannot be read; subscribers of the configuration file begin without it",
+            )
+            await self._apply()
+
+    async def _follow_on(self, records: Sequence[Record]) -> None:
+        changes = [self._read(record) for record in records]
+        is_first = not records and not self.is_loaded.is_set()
+        if is_first or (self.is_loaded.is_set() and (any(changes) | self._end_secrets())):
+            await self._apply()
+        if is_first:
+            self.is_loaded.set()
+        if self.is_loaded.is_set() and self._rewrites:
+            await self._write_again()
+
+    async def _next(self) -> Sequence[Record]:
+        """Return what comes next; nothing, at once, when what was kept has been read."""
+        if self._reader is None:
+            self._reader = await self._eventlog.browse("subscribers", [TOPIC], start="earliest")
+        if self.is_loaded.is_set():
+            return await self._reader.fetch(max_records=500, wait_s=self._wait_s())
+        if self._ends is None:
+            self._ends = await self._reader.ends()
+        if not await has_more(self._reader, self._ends):
+            return ()
+        return await self._reader.fetch(max_records=500, wait_s=_FOLLOW_WAIT_S)
+
+    def _wait_s(self) -> float:
+        """Return how long to wait for records: until the next secret ends, at most."""
+        ends = [
+            until - self._clock.now()
+            for kept in self._kept.values()
+            if kept.document is not None
+            for until in kept.document.retiring.values()
+        ]
+        return max(0.05, min([_FOLLOW_WAIT_S, *(left for left in ends if left > 0)]))
+
+    def _read(self, record: Record) -> bool:
+        """Take a record in; return whether it changes anything."""
+        if not record.value:
+            self._values.pop(record.key, None)
+            self._built.pop(record.key, None)
+            return self._kept.pop(record.key, None) is not None
+        try:
+            kept, is_current = decoded(record.key, record.value, self._sealer)
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
+            _log.warning("subscribers.not_understood", partition=record.partition, offset=record.offset)
+            return False
+        known = self._kept.get(record.key)
+        if known is not None and known.rank > kept.rank:
+            self._dirty.add(record.key)
+            return False
+        self._written_at[record.key] = record.appended_at
+        self._dirty.discard(record.key)
+        if not is_current:
+            self._dirty.add(record.key)
+        return self._take(record.key, kept, record.value)
+
+    def _take(self, name: str, kept: Kept, value: bytes) -> bool:
+        """Let a record count unless it is known already, or another one counts; return whether it does."""
+        known = self._kept.get(name)
+        if known is not None and known.rank >= kept.rank:
+            return False
+        self._kept[name], self._values[name] = kept, value
+        self._build_again(name)
+        return True
+
+    def _build_again(self, name: str) -> None:
+        kept = self._kept[name]
+        if kept.document is None:
+            self._built.pop(name, None)
+            if kept.problem:
+                _log.error("subscriber.not_usable", subscriber=name, problems=[kept.problem])
+            return
+        try:
+            self._built[name] = self._build(kept.document.at(self._clock.now()).settings)
+            self._kept[name] = replace(kept, problem="")
+        except ConfigError as exc:
+            self._built.pop(name, None)
+            self._kept[name] = replace(kept, problem="; ".join(exc.problems))
+            _log.error("subscriber.not_usable", subscriber=name, problems=exc.problems)
+
+    def _end_secrets(self) -> bool:
+        """Build those again of which a secret has ended; return whether there are any."""
+        now = self._clock.now()
+        ended = [
+            name
+            for name, kept in self._kept.items()
+            if kept.document is not None
+            and (at := kept.document.at(now)) is not kept.document
+            and name in self._built
+            and len(self._built[name].secrets) != len(listed(at.settings.get("secrets")))
+        ]
+        for name in ended:
+            self._build_again(name)
+        return bool(ended)
+
+    async def _apply(self) -> None:
+        async with self._applying:
+            await self._on_change()
+
+    async def _write_again(self) -> None:
+        """Write the records again that count and are not the last of their name, are old, or sealed with an old key."""
+        now = self._clock.now()
+        old = {name for name, at in self._written_at.items() if now - at > _REFRESH_S and self.get(name) is not None}
+        names = sorted((self._dirty | old) & self._kept.keys())
+        if not names:
+            return
+        entries = [Entry(TOPIC, name, uuid4().hex, self._again(name)) for name in names]
+        try:
+            await self._eventlog.append(entries)
+        except GatewayError as exc:  # tried again with the next look
+            if not is_logged(exc):
+                _log.warning("subscribers.not_written", error=redaction.fault(exc), subscribers=names)
+            return
+        self._written_at |= dict.fromkeys(names, now)
+        self._dirty -= set(names)
+
+    def _again(self, name: str) -> bytes:
+        """Return the value of the record of a name, sealed with the first key and without secrets that have ended."""
+        kept = self._kept[name]
+        if kept.document is None:
+            return self._values[name]
+        return encoded(name, replace(kept, document=kept.document.at(self._clock.now())), self._sealer)
