@@ -23,12 +23,14 @@ EXAMPLES = (
     "kafka.schema_ids",
     "subscribers",
     "admin.tokens",
+    "alerts",
 )
 #: A callback's value is a list of paths, or one path alone.
 LIST_OF_PATHS, ONE_PATH = "ingest.callbacks.<name>[]", "ingest.callbacks.<name>"
 #: Keys of examples that show their default all the same.
 DEFAULTS_IN_EXAMPLES = re.compile(
     r"^subscribers\[\]\.(retry|breaker|kind|concurrency|timeout_s|ordering|start|on_failure|allow_private)"
+    r"|^alerts\[\]\.(rules|thresholds|repeat|resolve_after|interval)"
 )
 
 

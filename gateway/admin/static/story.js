@@ -89,10 +89,13 @@ function subscriber(one) {
     h("p.why", sentence(one.why)),
     one.filter && h("pre.small", JSON.stringify(one.filter)),
     one.attempts.length > 0 && h("ol.timeline", one.attempts.map(attempt)),
-    one.dead_letter && (one.dead_letter.response || one.dead_letter.detail) && h("div.answer",
-      one.dead_letter.detail && h("p", sentence(one.dead_letter.detail)),
+    one.dead_letter && (one.dead_letter.response || isUnsaid(one)) && h("div.answer",
+      isUnsaid(one) && h("p", sentence(one.dead_letter.detail)),
       one.dead_letter.response && h("pre.small", { tabindex: "0", role: "group", "aria-label": "The last answer" }, one.dead_letter.response)));
 }
+
+/** Attempts say why they failed; where none is kept, the dead letter does. */
+const isUnsaid = (one) => one.dead_letter.detail && one.attempts.length === 0;
 
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (text.endsWith(".") ? "" : ".");
 
