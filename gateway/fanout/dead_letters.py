@@ -110,17 +110,17 @@ class DeadLetterIndex:
         before = self._places.pop(record.id, None)
         if before is not None and before.closing is None:
             self._counts[before.reason] -= 1
-        closing = retry_records.read_closing(record)
-        if closing is None:
+        if not retry_records.is_closing(record):
             self._opened(record, is_known=before is not None)
         elif before is None:
             self._closed_unknown()
         elif self._keeps_closed:
             # The first word counts: of two persons who resolve it at the same time, or a delivery that came later.
-            self._places[record.id] = before if before.closing is not None else before._replace(closing=closing)
+            closing = before.closing or retry_records.read_closing(record)
+            self._places[record.id] = before._replace(closing=closing)
 
     def _opened(self, record: Record, *, is_known: bool) -> None:
-        reason = dict(record.headers).get("gateway-reason", "")
+        reason = _reason(record)
         if is_known or self._may_keep():
             self._places[record.id] = Place(record.partition, record.offset, record.appended_at, reason)
             self._counts[reason] += 1
@@ -359,7 +359,7 @@ def type_of(record: Record) -> str:
 
 
 def _reason(record: Record) -> str:
-    return dict(record.headers).get("gateway-reason", "")
+    return retry_records.header(record, "gateway-reason")
 
 
 def _records(log: BrowsedLog, subscriber: str, since: float, until: float, silence_s: float) -> AsyncIterator[Record]:
