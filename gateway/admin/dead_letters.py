@@ -6,7 +6,9 @@ was closed a moment ago is closed.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
+from collections.abc import Iterable
 from contextlib import aclosing
 from operator import itemgetter
 from typing import Any, Final
@@ -18,7 +20,7 @@ from gateway.admin.parts import Parts
 from gateway.admin.responses import BadRequest, NotFound, json_response
 from gateway.clock import SystemClock
 from gateway.fanout import dead_letters
-from gateway.fanout.dead_letters import WANTED, DeadLetter, Wanted, read_dead_letter
+from gateway.fanout.dead_letters import WANTED, DeadLetter, DeadLetterIndex, Wanted, read_dead_letter
 from gateway.search.keys import parsed
 
 #: Kept of one subscriber for one answer.
@@ -49,25 +51,48 @@ class DeadLetters:
         reasons = responses.texts(given.getall("reason", []), "reason")
         limit = responses.whole(given.get("limit"), "limit", 100, high=_MOST)
         state = state_of(given.get("state"))
-        log = self._parts.needed_log()
-        span: Any = {"clock": self._clock, "since": since, "silence_s": self._parts.silence_s}
         found: list[dict[str, Any]] = []
         counts: dict[str, Counter[str]] = {}
         for name in names:
-            counts[name] = Counter()
-            kept: deque[dict[str, Any]] = deque(maxlen=limit)
             async with self._parts.scanning(f"dlq.{name}"):
-                letters = await dead_letters.read_index(log, name, **span, keeps_closed=state != "open")
-                chosen = dead_letters.records(log, name, **span, wanted=state, letters=letters)
-                async with aclosing(chosen):
-                    async for record in chosen:
-                        letter = read_dead_letter(record, letters.closing_of(record.id))
-                        counts[name][letter.reason] += 1
-                        if not reasons or letter.reason in reasons:
-                            kept.append(_line(name, letter))
-            found += kept
+                index = await self._index(name, since, state)
+                counts[name] = index.counts_in(state)
+                newest = max(since, index.since_of_newest(limit, state, reasons))
+                if newest < math.inf:
+                    found += await self._lines(name, index, newest, state, reasons, limit)
         found.sort(key=itemgetter("given_up_at"), reverse=True)
         return json_response({"letters": found[:limit], "counts": counts, "state": state})
+
+    async def _index(self, name: str, since: float, state: Wanted) -> DeadLetterIndex:
+        return await dead_letters.read_index(
+            self._parts.needed_log(),
+            name,
+            clock=self._clock,
+            since=since,
+            keeps_closed=state != "open",
+            silence_s=self._parts.silence_s,
+        )
+
+    async def _lines(
+        self, name: str, index: DeadLetterIndex, since: float, state: Wanted, reasons: frozenset[str], limit: int
+    ) -> Iterable[dict[str, Any]]:
+        """Return the newest dead letters, without their events: those may be large, and nobody keeps many."""
+        kept: deque[dict[str, Any]] = deque(maxlen=limit)
+        records = dead_letters.records(
+            self._parts.needed_log(),
+            name,
+            clock=self._clock,
+            since=since,
+            wanted=state,
+            silence_s=self._parts.silence_s,
+            letters=index,
+        )
+        async with aclosing(records):
+            async for record in records:
+                letter = read_dead_letter(record, index.closing_of(record.id))
+                if not reasons or letter.reason in reasons:
+                    kept.append(_line(name, letter))
+        return kept
 
     async def _show(self, request: web.Request) -> web.Response:
         name = self._parts.subscriber(request.match_info["subscriber"]).name

@@ -11,6 +11,8 @@ bytes for each open one), once for their contents. So the events, which may be l
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from contextlib import aclosing
@@ -64,13 +66,19 @@ class Place(NamedTuple):
     """Where the newest dead letter of an event is.
 
     Args:
+        at: when it was given up, Unix seconds.
         closing: how it was closed; None: it is open.
     """
 
     partition: str
     offset: int
+    at: float
     reason: str
     closing: Closing | None = None
+
+    def is_in(self, wanted: Wanted) -> bool:
+        """Return whether it is in the state that is asked for."""
+        return wanted == "all" or wanted == ("open" if self.closing is None else self.closing.outcome)
 
 
 class DeadLetterIndex:
@@ -102,19 +110,19 @@ class DeadLetterIndex:
         before = self._places.pop(record.id, None)
         if before is not None and before.closing is None:
             self._counts[before.reason] -= 1
-        closing = retry_records.read_closing(record)
-        if closing is None:
+        if not retry_records.is_closing(record):
             self._opened(record, is_known=before is not None)
         elif before is None:
             self._closed_unknown()
         elif self._keeps_closed:
             # The first word counts: of two persons who resolve it at the same time, or a delivery that came later.
-            self._places[record.id] = before if before.closing is not None else before._replace(closing=closing)
+            closing = before.closing or retry_records.read_closing(record)
+            self._places[record.id] = before._replace(closing=closing)
 
     def _opened(self, record: Record, *, is_known: bool) -> None:
-        reason = dict(record.headers).get("gateway-reason", "")
+        reason = _reason(record)
         if is_known or self._may_keep():
-            self._places[record.id] = Place(record.partition, record.offset, reason)
+            self._places[record.id] = Place(record.partition, record.offset, record.appended_at, reason)
             self._counts[reason] += 1
         else:
             self._not_kept[reason] += 1
@@ -152,7 +160,26 @@ class DeadLetterIndex:
         place = self._places.get(record.id)
         if place is None or (place.partition, place.offset) != (record.partition, record.offset):
             return False
-        return wanted == "all" or wanted == ("open" if place.closing is None else place.closing.outcome)
+        return place.is_in(wanted)
+
+    def counts_in(self, wanted: Wanted) -> Counter[str]:
+        """Return how many dead letters are in a state, by reason."""
+        return Counter(place.reason for place in self._places.values() if place.is_in(wanted))
+
+    def since_of_newest(self, count: int, wanted: Wanted, reasons: Collection[str]) -> float:
+        """Return the time from which on the newest dead letters were given up; infinite if there are none.
+
+        Args:
+            count: how many, at least 1.
+            wanted: their state.
+            reasons: why they were given up; empty: any.
+        """
+        chosen = (
+            place.at
+            for place in self._places.values()
+            if place.is_in(wanted) and (not reasons or place.reason in reasons)
+        )
+        return min(heapq.nlargest(count, chosen), default=math.inf)
 
 
 async def read_index(
@@ -332,7 +359,7 @@ def type_of(record: Record) -> str:
 
 
 def _reason(record: Record) -> str:
-    return dict(record.headers).get("gateway-reason", "")
+    return retry_records.header(record, "gateway-reason")
 
 
 def _records(log: BrowsedLog, subscriber: str, since: float, until: float, silence_s: float) -> AsyncIterator[Record]:

@@ -239,7 +239,7 @@ def closing(record: Record, subscriber: str, how: Closing) -> Entry:
 
 def is_closing(record: Record | Entry) -> bool:
     """Return whether a record of the dead letters closes earlier ones, and is none itself."""
-    return any(name == _CLOSES for name, _ in record.headers)
+    return bool(header(record, _CLOSES))
 
 
 def read_closing(record: Record) -> Closing | None:
@@ -260,7 +260,15 @@ def read_closing(record: Record) -> Closing | None:
 
 def replay_name(record: Record) -> str:
     """Return the name of the replay that a copy belongs to; empty where it has none."""
-    return next((text for name, text in record.headers if name == REPLAY_ID), "")
+    return header(record, REPLAY_ID)
+
+
+def header(record: Record | Entry, name: str) -> str:
+    """Return the text of a header; empty where there is none."""
+    for one, text in record.headers:
+        if one == name:
+            return text
+    return ""
 
 
 def was_open(record: Record) -> bool:

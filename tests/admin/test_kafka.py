@@ -84,5 +84,15 @@ async def test_two_processes_tell_one_story(kafka: str, tmp_path: Path, refusing
         refusing.behave = accept
         await serve.post("/api/replay", {"subscriber": "crm", "from_dlq": True}, 202)
         await refusing.until(lambda: event_id in refusing.ids)
+        # Asked of one process, delivered by the other, known to both; and the dead letter is open no more.
+        for admin in (serve, fanout):
+            found = await admin.until(
+                "/api/replays", lambda found: found["replays"] and found["replays"][0]["delivered"] == 1
+            )
+            assert [("r-1", "done", 1, 0)] == [
+                (one["name"], one["state"], one["stored"], one["waiting"]) for one in found["replays"]
+            ]
+            assert [] == (await admin.get("/api/dead-letters"))["letters"]
+        await fanout.until("/api/overview", lambda found: found["subscribers"][0]["dead_letters"] == 0)
     for process in processes:
         assert await process.terminate() == 0
