@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -24,9 +24,13 @@ from gateway.errors import ConfigError, NotNow, Transient
 from gateway.fanout.beginnings import Beginnings
 from gateway.fanout.reader import group_name
 from gateway.fanout.sealing import Sealer
+from gateway.fanout.state import REFRESH_S
 from gateway.fanout.subscriber_store import SubscriberStore
 from gateway.log import EventLog
 from gateway.log.journal import EVENTS, Journal
+
+#: Well below the year for which the journal keeps stored subscribers; ten times less would only fill it.
+_KEPT_REFRESH_S: Final = 30 * 86400.0
 
 _log = structlog.get_logger("gateway.app")
 
@@ -55,6 +59,7 @@ class Exchange:
             build=self._build,
             on_change=self._on_change,
             rewrites=rewrites,
+            refresh_s=_KEPT_REFRESH_S if isinstance(log, Journal) else REFRESH_S,
         )
 
     def _build(self, tree: Mapping[str, Any]) -> Subscriber:

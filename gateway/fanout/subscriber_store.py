@@ -15,9 +15,9 @@ removes the subscriber, too: that is how tools of Kafka do it.
 Limit: two changes of one subscriber in the same instant, on two machines, are made from the same version. One of them
 counts, everywhere the same one.
 
-In Kafka the topic is compacted. In the journal it is kept for a year whatever ``journal.retention`` says
-(:mod:`gateway.log.journal.retention`). A record older than :data:`_REFRESH_S` is written again, as is one that is
-sealed with a key that is not the first one.
+In Kafka the topic is compacted where we create it. In the journal it is kept for a year whatever ``journal.retention``
+says (:mod:`gateway.log.journal.retention`). A record that is old is written again, as is one that is sealed with a key
+that is not the first one.
 """
 
 from __future__ import annotations
@@ -36,13 +36,12 @@ from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError, GatewayError, NotNow, is_logged
 from gateway.fanout.scan import has_more
 from gateway.fanout.sealing import Sealer
+from gateway.fanout.state import REFRESH_S
 from gateway.fanout.subscriber_records import Document, Kept, decoded, encoded, listed
 from gateway.log import BrowsedLog, Entry, LogReader, Record
 from gateway.telemetry import redaction
 
 TOPIC: Final = "fanout.subscribers"
-#: Well below the year for which the journal keeps them.
-_REFRESH_S: Final = 30 * 86400.0
 _FOLLOW_WAIT_S: Final = 5.0
 _BACKOFF_S: Final = 2.0
 #: What is kept has not been read for so long: it is not known what it is now, so nothing is changed.
@@ -63,6 +62,7 @@ class SubscriberStore:
         build: returns the subscriber of some settings; raises :class:`~gateway.errors.ConfigError`.
         on_change: awaited when :meth:`subscribers` has changed, one call at a time; first when they are known.
         rewrites: this process writes records again that are old or do not count; one process of each machine does.
+        refresh_s: a record is old after this time, well below the time for which the log keeps it.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class SubscriberStore:
         build: Callable[[Mapping[str, Any]], Subscriber],
         on_change: Callable[[], Awaitable[None]],
         rewrites: bool = True,
+        refresh_s: float = REFRESH_S,
     ) -> None:
         self._eventlog = log
         self._clock = clock
@@ -81,6 +82,7 @@ class SubscriberStore:
         self._build = build
         self._on_change = on_change
         self._rewrites = rewrites
+        self._refresh_s = refresh_s
         self._kept: dict[str, Kept] = {}
         self._built: dict[str, Subscriber] = {}
         self._values: dict[str, bytes] = {}
@@ -297,7 +299,9 @@ class SubscriberStore:
     async def _write_again(self) -> None:
         """Write the records again that count and are not the last of their name, are old, or sealed with an old key."""
         now = self._clock.now()
-        old = {name for name, at in self._written_at.items() if now - at > _REFRESH_S and self.get(name) is not None}
+        old = {
+            name for name, at in self._written_at.items() if now - at > self._refresh_s and self.get(name) is not None
+        }
         names = sorted((self._dirty | old) & self._kept.keys())
         if not names:
             return

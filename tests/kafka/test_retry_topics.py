@@ -53,7 +53,7 @@ async def names(options: KafkaOptions) -> set[str]:
 
 
 @pytest.mark.kafka
-async def test_a_start_creates_six_topics_in_one_request_and_dead_letters_the_first_time(
+async def test_a_start_creates_seven_topics_in_one_request_and_dead_letters_the_first_time(
     kafka: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many subscribers there are; looking at dead letters creates nothing."""
@@ -67,7 +67,7 @@ async def test_a_start_creates_six_topics_in_one_request_and_dead_letters_the_fi
         return await create(options, wanted)
 
     monkeypatch.setattr(topics, "create", counted)
-    own = {"replay", "retry.60s", "retry.600s", "retry.3600s", "fanout.state", "fanout.attempts", "fanout.replays"}
+    own = {"replay", "retry.60s", "retry.600s", "retry.3600s", "fanout.state", "fanout.attempts"}
     async with Receiver(status(422)) as receiver:
         once = {"attempts": 1}
         all_ = [subscriber(f"s{number}", receiver.url, retry=once) for number in range(3)]

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from gateway.errors import JournalDamaged, JournalFull
 from gateway.log.journal import EVENTS, Retention
+from gateway.log.journal.streams import KEPT_S
 from tests.log.journal.test_journal import MIB, entry, opened, with_a_bad_page
 
 
@@ -175,3 +176,20 @@ async def test_published_events_go_early_but_for_the_window_of_known_ids(tmp_pat
         await journal.flush()
         await journal.writer.housekeep()
         assert journal.floor(EVENTS) == 900
+
+
+async def test_stored_subscribers_outlive_retention_by_age_and_by_size(tmp_path: Path) -> None:
+    """They go after a year only, and make no room for events."""
+    now = 1_000_000.0
+    async with opened(tmp_path, Retention(MIB, 60.0), clock=lambda: now) as journal:
+        await journal.append([entry(0, topic="fanout.subscribers"), entry(1, topic="fanout.state")])
+        now += KEPT_S - 1000.0
+        for number in range(2, 160):
+            await journal.append([entry(number, size=8000)])
+        await journal.flush()
+        await journal.writer.housekeep()
+        assert (0, 1) == (journal.floor("fanout.subscribers"), journal.floor("fanout.state"))
+        assert 0 < journal.floor(EVENTS)
+        now += 2000.0
+        await journal.writer.housekeep()
+        assert 1 == journal.floor("fanout.subscribers")
