@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -52,9 +53,10 @@ def load(folder: Path) -> Sample:
     )
 
 
-def all_samples() -> list[Sample]:
-    """Every sample, sorted by callback and case."""
-    return [load(head.parent) for head in sorted(FOLDER.glob("*/*/request.http"))]
+@cache
+def all_samples() -> tuple[Sample, ...]:
+    """Every sample, sorted by callback and case. Some modules ask for them when they are imported: read once."""
+    return tuple(load(head.parent) for head in sorted(FOLDER.glob("*/*/request.http")))
 
 
 def parse_head(head: bytes, body: bytes) -> CallbackRequest:

@@ -9,11 +9,14 @@ import random
 import aiohttp
 import pytest
 
+from tests.effort import IS_NIGHTLY
 from tests.gateway.conftest import MakeGateway, MakeSubscriber, to
 from tests.waiting import pause
 
-KILLS = int(os.environ.get("GATEWAY_TEST_KILLS", "10"))
+KILLS = int(os.environ.get("GATEWAY_TEST_KILLS") or (50 if IS_NIGHTLY else 6))
 CLIENTS = 16
+#: Between two callbacks of a client: together some hundred a second, which leaves time for what is tested.
+PAUSE_S = 0.02
 
 
 class Load:
@@ -42,6 +45,7 @@ class Load:
                         assert text == "success"
                         self.accepted.add(name)
                         self._accepted_event.set()
+                        await pause(PAUSE_S, "a client's rate")
                     else:
                         self.other_answers.append(answer.status)
             except (aiohttp.ClientError, OSError):

@@ -24,6 +24,8 @@ from tests.waiting import pause, until
 pytestmark = pytest.mark.timeout(180)
 
 CLIENTS = 16
+#: Between two callbacks of a client: together some hundred a second, which leaves time for what is tested.
+PAUSE_S = 0.02
 #: A busy machine adds this to what a process takes for anything.
 BUSY_S = 4.0
 
@@ -74,6 +76,7 @@ class Senders:
             self.accepted.add(name)
             async with self._answered:
                 self._answered.notify_all()
+            await pause(PAUSE_S, "a client's rate")
 
     async def _send(self, session: aiohttp.ClientSession, name: str) -> Answer:
         answer = await post(session, self._url, name, self._text)

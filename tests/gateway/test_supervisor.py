@@ -281,7 +281,9 @@ async def test_connections_wait_while_a_process_is_started_again(tmp_path: Path)
         os.kill(before, signal.SIGKILL)
         await one.logged("process.died")
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        assert int(await reader.read()) == await one.child("log") != before
+        answered = int(await reader.read())
+        await one.logged("process.started", where=lambda line: line["pid"] == answered)
+        assert answered == await one.child("log") != before
         writer.close()
         assert await one.terminate() == 0
         with pytest.raises(ConnectionRefusedError):

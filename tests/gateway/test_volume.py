@@ -11,11 +11,14 @@ import orjson
 import pytest
 
 from gateway.config.settings import FAMILIES
+from tests.effort import IS_NIGHTLY
 from tests.gateway.conftest import MakeGateway, MakeSubscriber, to
 from tests.gateway.process import GatewayProcess
 
 #: 100,000 by hand (``GATEWAY_TEST_CALLBACKS=100000 pytest -s tests/gateway/test_volume.py``); less on CI.
-CALLBACKS = int(os.environ.get("GATEWAY_TEST_CALLBACKS", "10000"))
+CALLBACKS = int(os.environ.get("GATEWAY_TEST_CALLBACKS") or (10_000 if IS_NIGHTLY else 6_000))
+#: Of which the first two fill the windows of fixed size.
+ROUNDS = 10 if IS_NIGHTLY else 6
 MIB = 1024 * 1024
 
 
@@ -36,15 +39,15 @@ async def send(running: GatewayProcess, callback: str, count: int, *options: str
 async def test_every_callback_sent_is_delivered_and_memory_stays_flat(
     gateway: MakeGateway, subscriber: MakeSubscriber
 ) -> None:
-    """Ten rounds; after the first two, which fill the fixed-size windows, memory grows by no more than noise."""
+    """Round by round; after the first two, which fill the fixed-size windows, memory grows by no more than noise."""
     receiver = await subscriber()
     running = await gateway(
-        ingest={"port": 0, "dedup_window": CALLBACKS // 10},
+        ingest={"port": 0, "dedup_window": CALLBACKS // ROUNDS},
         subscribers=[to(receiver, "all")],
     )
     resident: list[int] = []
-    for number in range(10):
-        await send(running, "sms-dr", CALLBACKS // 10, "--seed", str(number), "--concurrency", "64")
+    for number in range(ROUNDS):
+        await send(running, "sms-dr", CALLBACKS // ROUNDS, "--seed", str(number), "--concurrency", "64")
         resident.append(running.resident_bytes())
     await receiver.until(lambda: len(receiver.ids) >= CALLBACKS, 120)
     print(f"{CALLBACKS} callbacks, distinct delivered {len(receiver.ids)}, resident MiB", [r // MIB for r in resident])

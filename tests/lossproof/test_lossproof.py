@@ -15,9 +15,10 @@ from tests.lossproof.roles import Mode
 from tests.lossproof.run import play
 from tests.lossproof.shim import compiler
 
-EMBEDDED = [("kill", 2), ("reconnect", 3), ("points", 3), ("backlog", 1), ("term", 2), ("torn", 2), ("fsync", 2),
-            ("disk-full", 1), ("flip", 2), ("clock", 2), ("files", 1), ("subscribers", 1), ("reload", 2), ("folder", 2),
-            ("newcomers-disk", 2)]  # fmt: skip
+#: Cycles of a short run: as many as meet the scenario's most different faults. Nightly, each fault is met.
+EMBEDDED = [("kill", 2), ("reconnect", 2), ("points", 2), ("backlog", 1), ("term", 1), ("torn", 2), ("fsync", 1),
+            ("disk-full", 1), ("flip", 2), ("clock", 1), ("files", 1), ("subscribers", 1), ("reload", 1), ("folder", 1),
+            ("newcomers-disk", 1)]  # fmt: skip
 BROKER: list[tuple[str, Mode, int]] = [
     ("outage", "kafka", 1),
     ("kill", "split", 1),
