@@ -21,7 +21,7 @@ from gateway import connectivity
 from gateway.connectivity import Reason
 from gateway.log.kafka.errors import TOO_OLD
 from gateway.log.kafka.options import KafkaOptions
-from gateway.log.kafka.requests import TopicsAndRights
+from gateway.log.kafka.requests import topics_and_rights
 
 #: To connect, to shake hands and log in, and for one probe: together below what ``gateway check`` has in all.
 _CONNECT_S: Final = 2.5
@@ -40,7 +40,7 @@ class Broker:
     Args:
         where: ``host:port`` as it was connected to.
         connection: aiokafka's, logged in.
-        metadata: its answer to :class:`~gateway.log.kafka.requests.TopicsAndRights` about no topic.
+        metadata: its answer to :func:`.requests.topics_and_rights` about no topic.
     """
 
     where: str
@@ -58,7 +58,7 @@ async def connect(options: KafkaOptions, host: str, port: int) -> Broker | Reaso
     try:
         async with asyncio.timeout(_LOGIN_S):
             await connection.connect()
-            metadata = await connection.send(TopicsAndRights([]))
+            metadata = await connection.send(topics_and_rights([]))
     except TOO_OLD:
         connection.close()
         return Reason(f"{where} is a Kafka older than 2.3, which cannot be asked", "update Kafka")

@@ -2,7 +2,7 @@
 
 aiokafka raises about a hundred classes and hides some of them (a changed password is a line in its log, and then
 "Unable to bootstrap"), and the gateway only needs to know what to do next. :func:`problem_of` finds the word: from the
-exception, from its causes, and from the last failure of its own client (:mod:`gateway.log.kafka.observed_client`). So
+exception, from its causes, and from the last failure of its own client (:mod:`gateway.log.kafka.health`). So
 no client reports the failure of another one.
 
 Every operation is tried again: an outage ends, an operator grants a right or creates a topic, and the gateway continues
@@ -155,12 +155,8 @@ class Problem(NamedTuple):
 class KafkaAway(Transient):
     """Kafka is unavailable or refuses; the same operation is tried again later.
 
-    A reader or writer that raises it has reported the problem (:mod:`gateway.log.kafka.availability`), in a limited
+    A reader or writer that raises it has reported the problem (:mod:`gateway.log.kafka.health`), in a limited
     number of lines: the handler need not log it again.
-
-    Args:
-        text: a sentence.
-        problem: the cause.
     """
 
     is_logged = True
@@ -171,12 +167,7 @@ class KafkaAway(Transient):
 
 
 class KafkaNotNow(NotNow):
-    """Kafka did not confirm in time. Nothing is known to be stored; a repeat may store twice.
-
-    Args:
-        text: a sentence.
-        is_logged: the writer has reported why.
-    """
+    """Kafka did not confirm in time. Nothing is known to be stored; a repeat may store twice."""
 
     def __init__(self, text: str, *, is_logged: bool = False) -> None:
         super().__init__(text)
@@ -207,24 +198,13 @@ def problem_of(exc: BaseException, client: Any = None) -> Problem:
 
 
 def away(exc: BaseException, doing: str, client: Any = None) -> KafkaAway:
-    """Return the error to raise when a request to Kafka fails.
-
-    Args:
-        exc: the cause.
-        doing: what was tried, for the text.
-        client: see :func:`problem_of`.
-    """
+    """Return the error to raise when a request to Kafka fails."""
     problem = problem_of(exc, client)
     return KafkaAway(f"{doing}: {problem}", problem)
 
 
 def connection_problem(address: str, exc: BaseException) -> Problem:
-    """Return the problem of a failed connection.
-
-    Args:
-        address: ``host:port``.
-        exc: the cause.
-    """
+    """Return the problem of a failed connection."""
     word, text = problem_of(exc)
     return Problem(word, text if address in text else f"{address}: {text}")
 
