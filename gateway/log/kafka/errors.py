@@ -66,55 +66,43 @@ TOO_LARGE: Final = (
     errors.RecordListTooLargeError,
 )
 
-_MEANINGS: Final[tuple[tuple[str, tuple[type[BaseException], ...]], ...]] = (
-    (
-        AUTHENTICATION,
-        (
-            errors.AuthenticationFailedError,
-            errors.AuthenticationMethodNotSupported,
-            errors.SaslAuthenticationFailed,
-            errors.UnsupportedSaslMechanismError,
-            errors.IllegalSaslStateError,
-            ssl.SSLError,
-            NoToken,
-        ),
+_MEANINGS: Final[Mapping[str, tuple[type[BaseException], ...]]] = {
+    AUTHENTICATION: (
+        errors.AuthenticationFailedError,
+        errors.AuthenticationMethodNotSupported,
+        errors.SaslAuthenticationFailed,
+        errors.UnsupportedSaslMechanismError,
+        errors.IllegalSaslStateError,
+        ssl.SSLError,
+        NoToken,
     ),
-    (
-        AUTHORISATION,
-        (
-            errors.TopicAuthorizationFailedError,
-            errors.GroupAuthorizationFailedError,
-            errors.ClusterAuthorizationFailedError,
-            errors.TransactionalIdAuthorizationFailed,
-        ),
+    AUTHORISATION: (
+        errors.TopicAuthorizationFailedError,
+        errors.GroupAuthorizationFailedError,
+        errors.ClusterAuthorizationFailedError,
+        errors.TransactionalIdAuthorizationFailed,
     ),
-    (
-        NOT_ENOUGH_REPLICAS,
-        (
-            errors.NotEnoughReplicasError,
-            errors.NotEnoughReplicasAfterAppendError,
-            errors.InvalidReplicationFactorError,
-        ),
+    NOT_ENOUGH_REPLICAS: (
+        errors.NotEnoughReplicasError,
+        errors.NotEnoughReplicasAfterAppendError,
+        errors.InvalidReplicationFactorError,
     ),
-    (UNKNOWN_TOPIC, (errors.UnknownTopicOrPartitionError,)),
-    (CODEC, (errors.UnsupportedCodecError,)),
-    (UNREADABLE, (errors.CorruptRecordException,)),
-    (THROTTLED, (errors.QuotaViolationError,)),
-    (
-        REFUSED,
-        (
-            *TOO_LARGE,
-            errors.InvalidTopicError,
-            errors.InvalidPartitionsError,
-            errors.InvalidReplicationAssignmentError,
-            errors.InvalidConfigurationError,
-            errors.InvalidRequestError,
-            errors.PolicyViolationError,
-            errors.SecurityDisabled,
-            errors.UnknownError,
-        ),
+    UNKNOWN_TOPIC: (errors.UnknownTopicOrPartitionError,),
+    CODEC: (errors.UnsupportedCodecError,),
+    UNREADABLE: (errors.CorruptRecordException,),
+    THROTTLED: (errors.QuotaViolationError,),
+    REFUSED: (
+        *TOO_LARGE,
+        errors.InvalidTopicError,
+        errors.InvalidPartitionsError,
+        errors.InvalidReplicationAssignmentError,
+        errors.InvalidConfigurationError,
+        errors.InvalidRequestError,
+        errors.PolicyViolationError,
+        errors.SecurityDisabled,
+        errors.UnknownError,
     ),
-)
+}
 #: aiokafka puts number and name of the error before each text.
 _OWN_NAME: Final = re.compile(r"^(\[Error \d+\] )?\w+(Error|Exception|Failed): |^\[Error \d+\] \w+$")
 #: Texts of errors that have a number and no text.
@@ -190,7 +178,7 @@ def problem_of(exc: BaseException, client: Any = None) -> Problem:
     if isinstance(exc, KafkaAway):
         return exc.problem
     for one in _chain(exc):
-        for word, classes in _MEANINGS:
+        for word, classes in _MEANINGS.items():
             if isinstance(one, classes):
                 return Problem(word, _text(one))
     failure = client.health.failure if client is not None else None
