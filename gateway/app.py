@@ -33,7 +33,7 @@ from gateway import __version__, descriptors
 from gateway.admin.health import Check, own_report
 from gateway.admin.parts import Parts
 from gateway.admin.server import AdminServer
-from gateway.clock import SystemClock
+from gateway.clock import SystemClock, within
 from gateway.config.settings import Settings
 from gateway.derived import delivery_connections, event_topics, journal_folder, kafka_options, retention
 from gateway.errors import Broken
@@ -49,7 +49,6 @@ from gateway.link import LogClient, LogServer, remove_other_sockets
 from gateway.log import EventLog
 from gateway.log.journal import Journal, JournalWriter, takeover
 from gateway.log.kafka import KafkaLog, KafkaOptions
-from gateway.log.kafka.options import within
 from gateway.publisher import Publisher
 from gateway.search import Search
 from gateway.telemetry.metrics import METRICS

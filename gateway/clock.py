@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 
 class Timer(Protocol):
@@ -54,3 +57,39 @@ async def sleep(clock: Clock, delay_s: float) -> None:
         await woken
     finally:
         timer.cancel()
+
+
+@dataclass(slots=True)
+class Backoff:
+    """Growing pauses with jitter between attempts, ``first_s`` up to ``last_s`` seconds."""
+
+    first_s: float = 0.2
+    last_s: float = 5.0
+    _next_s: float = 0.0
+
+    def next_s(self) -> float:
+        """Return the pause before the next attempt, seconds: half fixed, half random, so that clients are spread."""
+        self._next_s = min(max(self._next_s * 2, self.first_s), self.last_s)
+        return self._next_s * random.uniform(0.5, 1.0)
+
+    def reset(self) -> None:
+        """Start again with the shortest pause, after a success."""
+        self._next_s = 0.0
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, object]) -> bool:
+    """Run a client's ``stop()`` or similar work for a limited time, then cancel it; return whether it ended itself.
+
+    Its errors are of no use to anyone who wants it gone, and are dropped. When we are cancelled, so is it.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait([task], timeout=seconds)
+    finally:
+        is_done = task.done()
+        if not is_done:
+            task.cancel()
+    with suppress(Exception, asyncio.CancelledError):
+        if is_done:
+            task.result()
+    return is_done

@@ -27,19 +27,18 @@ from typing import Final
 
 import structlog
 
-from gateway.clock import SystemClock
+from gateway.clock import Backoff, SystemClock
 from gateway.config.settings import FAMILIES
 from gateway.errors import GatewayError, NotNow, Transient
 from gateway.log import Batch, Entry, Record
 from gateway.log.catch_up import ReadingPolicy
 from gateway.log.journal import EVENTS, Journal
 from gateway.log.kafka import topics
-from gateway.log.kafka.availability import State
 from gateway.log.kafka.errors import Problem
-from gateway.log.kafka.options import Backoff, KafkaOptions
+from gateway.log.kafka.health import State
+from gateway.log.kafka.options import KafkaOptions, WriterPolicy
 from gateway.log.kafka.send_queue import Ticket
 from gateway.log.kafka.writer import Writer
-from gateway.log.kafka.writer_policy import WriterPolicy
 from gateway.log.shared_reader import SharedReader
 from gateway.publisher.lag import Lag
 from gateway.publisher.positions import GROUP, cursor_name, starts

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from gateway.log.kafka import KafkaLog, KafkaOptions
-from gateway.log.kafka.availability import CONNECTION, Availability, State, both
 from gateway.log.kafka.errors import AWAY, NOT_ENOUGH_REPLICAS, KafkaAway, Problem
+from gateway.log.kafka.health import CONNECTION, Availability, State, both
 from gateway.telemetry.metrics import METRICS
 from tests.waiting import turn
 

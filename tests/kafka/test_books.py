@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from gateway.log import Entry
 from gateway.log.kafka import KafkaLog, KafkaOptions, Writer, WriterPolicy, topics
+from gateway.log.kafka.aiokafka_workarounds import Refused
 from gateway.log.kafka.errors import Problem
-from gateway.log.kafka.producer import Refused
 from gateway.log.kafka.send_queue import weight
 from tests.effort import examples
 from tests.kafka.traffic import event

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.finding import Finding
-from gateway.log.kafka import KafkaOptions, rights, topic_settings
+from gateway.log.kafka import KafkaOptions, check_rules
 from gateway.log.kafka.needs import OPERATIONS, Answers, Gathered, Needs, TopicNeed, TopicState, listed, operations_of
 from tests.effort import examples
 
@@ -32,7 +32,7 @@ def clusters(draw: st.DrawFn) -> tuple[Needs, Answers]:
         TopicState, st.sampled_from([0, 3, 29]), st.just((1, 1)), st.just((1, 1)), st.just(0), st.none() | _OPERATIONS
     )
     read = st.dictionaries(
-        st.sampled_from(topic_settings.TOPIC_SETTINGS), st.sampled_from(["1", "delete", "604800000", "9999999", ""])
+        st.sampled_from(check_rules.TOPIC_SETTINGS), st.sampled_from(["1", "delete", "604800000", "9999999", ""])
     )
     answers = Answers(
         brokers=1,
@@ -54,8 +54,8 @@ def is_allowed(need: TopicNeed, answers: Answers) -> bool:
 
 def judged(needs: Needs, answers: Answers, options: KafkaOptions = _OPTIONS) -> list[Finding]:
     found = Gathered()
-    rights.judge(options, needs, answers, found)
-    topic_settings.judge(options, needs, answers, found)
+    check_rules.judge_rights(options, needs, answers, found)
+    check_rules.judge_settings(options, needs, answers, found)
     return found.findings()
 
 

@@ -121,7 +121,7 @@ async def test_a_partition_that_lost_its_end_is_read_again(kafka: str, prefix: s
         log.cursors.commit(cursor, PART, 25)
         await log.cursors.flush()
         assert await load(log, cursor, [PART]) == {PART: Placed(25)}
-        log._truncated.add([TopicPartition(prefix + TOPIC, 0)])
+        log._ids.truncate([TopicPartition(prefix + TOPIC, 0)])
         assert await load(log, cursor, [PART]) == {PART: Placed(0, Gap(PART, 25, None, "truncated"))}
         await until_stored(options, cursor, 0)
 

@@ -16,8 +16,7 @@ from confluent_kafka.admin import AdminClient
 from gateway.errors import Transient
 from gateway.log import Begin, Placed
 from gateway.log.kafka import CursorPolicy, GroupInUse, KafkaLog, KafkaOptions
-from gateway.log.kafka.gaps import Committed
-from gateway.log.kafka.offsets import OffsetClient
+from gateway.log.kafka.offsets import Committed, OffsetClient
 from tests.broker.cluster import Cluster
 from tests.kafka.traffic import TOPIC, event
 from tests.waiting import pause, until

@@ -42,8 +42,8 @@ from gateway.log.kafka.errors import (
     KafkaAway,
     problem_of,
 )
-from gateway.log.kafka.observed_client import ClientHealth
-from gateway.log.kafka.writer_policy import WriterPolicy
+from gateway.log.kafka.health import ClientHealth
+from gateway.log.kafka.options import WriterPolicy
 from gateway.publisher import Publisher
 from gateway.telemetry.metrics import METRICS
 from tests.broker import quotas, security

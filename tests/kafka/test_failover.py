@@ -9,7 +9,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from gateway.log.kafka import KafkaOptions, topics
-from gateway.log.kafka.writer_policy import WriterPolicy
+from gateway.log.kafka.options import WriterPolicy
 from gateway.publisher import Publisher
 from tests.broker.cluster import Cluster
 from tests.kafka.traffic import TOPIC, Load, compare, journal, published, stored, tell

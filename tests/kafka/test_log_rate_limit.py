@@ -8,7 +8,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 from structlog.testing import capture_logs
 
-from gateway.log.kafka.log_rate_limit import RATE_LIMIT, RateLimit, limit_logs
+from gateway.log.kafka.outage import RATE_LIMIT, RateLimit, limit_logs
 
 
 def _record(

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from gateway.log.journal import Journal, Retention
 from gateway.log.kafka import KafkaOptions, topics
-from gateway.log.kafka.writer_policy import WriterPolicy
+from gateway.log.kafka.options import WriterPolicy
 from gateway.publisher import DEAD_LETTERS, GROUP, Publisher, PublisherPolicy
 from tests.broker.cluster import Cluster
 from tests.kafka.traffic import TOPIC, Load, compare, event, journal, published, stored

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.errors import Transient
 from gateway.log.kafka import KafkaLog, KafkaOptions, ReaderPolicy
-from gateway.log.kafka.writer_policy import WriterPolicy
+from gateway.log.kafka.options import WriterPolicy
 from gateway.publisher import Publisher
 from tests.broker.cluster import Cluster
 from tests.broker.fixtures import make

@@ -10,8 +10,9 @@ import structlog
 
 from gateway.log.kafka import KafkaOptions
 from gateway.log.kafka.backlog import Backlog
+from gateway.log.kafka.health import Availability
+from gateway.log.kafka.options import WriterPolicy
 from gateway.log.kafka.partitioner import partition_of
-from gateway.log.kafka.writer_policy import WriterPolicy
 from gateway.publisher import Publisher
 from gateway.telemetry.metrics import METRICS
 from tests.kafka.surgery import create, delete, recreate
@@ -29,7 +30,7 @@ class _Ticket:
 @pytest.mark.parametrize("partitions", [1, 2, 5])
 def test_what_waits_moves_to_the_partitions_of_its_keys(partitions: int) -> None:
     """With fewer partitions nothing is lost or doubled, and each key keeps its order."""
-    backlog = Backlog(WriterPolicy())
+    backlog = Backlog(WriterPolicy(), Availability("test"))
     entries = [event(number, f"key-{number % 13}") for number in range(200)]
     backlog.submit(entries[:100], _Ticket())
     topic = backlog.topics[TOPIC]

@@ -53,10 +53,10 @@ async def names(options: KafkaOptions) -> set[str]:
 
 
 @pytest.mark.kafka
-async def test_a_start_creates_seven_topics_in_one_request_and_dead_letters_the_first_time(
+async def test_a_start_creates_six_topics_in_one_request_and_dead_letters_the_first_time(
     kafka: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many subscribers there are; looking at dead letters creates nothing."""
+    """However many subscribers there are; looking at dead letters, replays and added subscribers creates nothing."""
     options = KafkaOptions((kafka,), prefix=prefix, partitions=2)
     requests: list[set[str]] = []
     create = topics.create

@@ -27,9 +27,9 @@ from gateway.errors import JournalFull
 from gateway.log import Entry, Record
 from gateway.log.journal import EVENTS, Journal, Retention
 from gateway.log.kafka import KafkaOptions, topics
-from gateway.log.kafka.availability import CONNECTION
 from gateway.log.kafka.errors import AUTHORISATION, NOT_ENOUGH_REPLICAS, REFUSED, UNKNOWN_TOPIC
-from gateway.log.kafka.writer_policy import WriterPolicy
+from gateway.log.kafka.health import CONNECTION
+from gateway.log.kafka.options import WriterPolicy
 from gateway.publisher import GROUP, Publisher, cursor_name
 from tests.broker import security
 from tests.broker.cluster import Cluster

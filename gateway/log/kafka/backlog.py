@@ -8,34 +8,100 @@ in any case. So a topic that cannot be written takes no room from another one, a
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
+from typing import Final
 
+from gateway.clock import Backoff
 from gateway.log import Entry, Record
+from gateway.log.kafka.errors import Problem, first_word
+from gateway.log.kafka.health import Availability
+from gateway.log.kafka.options import WriterPolicy
 from gateway.log.kafka.partitioner import hashes_of, partition_of
-from gateway.log.kafka.send_queue import OVERHEAD_BYTES, InFlight, SendQueue, Ticket
-from gateway.log.kafka.topic_queue import TopicQueue
-from gateway.log.kafka.writer_policy import WriterPolicy
+from gateway.log.kafka.record_format import KafkaHeaders
+from gateway.log.kafka.send_queue import OVERHEAD_BYTES, InFlight, SendQueue, Ticket, Waiting, without_cancelled
+
+#: In place of a partition, for what concerns the whole topic: it is missing, or may not be seen.
+WHOLE: Final = -1
+
+
+@dataclass(slots=True)
+class TopicQueue:
+    """One topic; ``partitions`` is empty until they are known.
+
+    Args:
+        name: without the prefix.
+        registered: see :class:`.SendQueue`.
+        unplaced: records that came before the partitions were known.
+        bytes: what waits or is on its way.
+        is_full: there is no room for more.
+        max_batch_bytes: learned from a broker that refused a batch for its size; 0: no limit but ours.
+        troubles: why nothing is written, by partition, or :data:`WHOLE`.
+        troubled_at: the monotonic time of the newest trouble.
+        resolve_at: the monotonic time before which its partitions are not asked for.
+    """
+
+    name: str
+    registered: KafkaHeaders = field(default_factory=list)
+    partitions: list[SendQueue] = field(default_factory=list)
+    unplaced: list[Waiting] = field(default_factory=list)
+    bytes: int = 0
+    is_full: bool = False
+    max_batch_bytes: int = 0
+    troubles: dict[int, Problem] = field(default_factory=dict)
+    troubled_at: float = 0.0
+    resolve_at: float = 0.0
+    #: Between looks for its partitions, which cost nobody else anything.
+    resolving: Backoff = field(default_factory=lambda: Backoff(first_s=0.2, last_s=2.0))
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing of it waits or is on its way."""
+        return not self.unplaced and all(queue.is_idle for queue in self.partitions)
+
+    @property
+    def trouble(self) -> Problem | None:
+        """Why not all of it can be written; None when it can."""
+        if not self.troubles:
+            return None
+        first = first_word(problem.word for problem in self.troubles.values())
+        numbers = sorted(number for number, problem in self.troubles.items() if problem.word == first)
+        problem = self.troubles[numbers[0]]
+        if numbers[0] == WHOLE or len(numbers) == len(self.partitions):
+            return problem
+        which = f"partition {numbers[0]}" if len(numbers) == 1 else f"partitions {', '.join(map(str, numbers))}"
+        return Problem(first, f"{which}: {problem.text}")
+
+    def drop_cancelled(self) -> int:
+        """Forget what waits and whose senders have given up; return how much that was in bytes."""
+        self.unplaced, size = without_cancelled(self.unplaced)
+        return size + sum(queue.drop_cancelled() for queue in self.partitions)
 
 
 class Backlog:
     """Records in their queues. The submitter keeps the limit: it calls :meth:`room` before it submits.
 
     Args:
+        availability: of the client: shows why topics cannot be written.
         registered: the header with the id of a topic's schema, by topic.
-        on_room: called when a topic that was full has room again.
+        on_change: called when a topic that was full has room again, and when a topic can no longer be written, or can
+            be written again.
     """
 
     def __init__(
         self,
         policy: WriterPolicy,
+        availability: Availability,
         registered: Mapping[str, tuple[str, bytes]] | None = None,
-        on_room: Callable[[str], None] = lambda _: None,
+        on_change: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._policy = policy
+        self._availability = availability
         self._registered = registered or {}
-        self._on_room = on_room
+        self._on_change = on_change
         self.topics: dict[str, TopicQueue] = {}
         #: Queues that may have something to send, in the order in which they got it.
         self.ready: dict[tuple[str, int], SendQueue] = {}
@@ -45,7 +111,7 @@ class Backlog:
     # -- room ---------------------------------------------------------------------------------------------------
 
     def room(self, name: str) -> int:
-        """Return the bytes that a topic may take now; 0 while it is full, until ``on_room`` is called."""
+        """Return the bytes that a topic may take now; 0 while it is full, until ``on_change`` is called."""
         topic = self.topic(name)
         left = self._left(topic)
         topic.is_full = topic.is_full or not left
@@ -71,17 +137,13 @@ class Backlog:
         self._freed.clear()
         await self._freed.wait()
 
-    def changed(self) -> None:
-        """Wake the waiting tasks."""
+    def changed(self, topic: str) -> None:
+        """Wake the waiting tasks: a topic, or with an empty name Kafka, can no longer be written, or can be again."""
         self._freed.set()
+        self._on_change(topic)
 
     def release(self, topic: TopicQueue, size: int) -> None:
-        """Release bytes of records that are done.
-
-        Args:
-            topic: their topic.
-            size: bytes that they counted.
-        """
+        """Release bytes of records that are done."""
         was_short = self.bytes >= self._policy.total_bytes
         topic.bytes -= size
         self.bytes -= size
@@ -91,7 +153,36 @@ class Backlog:
         for one in self.topics.values() if is_enough else (topic,):
             if one.is_full and self._left(one):
                 one.is_full = False
-                self._on_room(one.name)
+                self._on_change(one.name)
+
+    # -- troubles -----------------------------------------------------------------------------------------------
+
+    def trouble(self, topic: TopicQueue, partition: int, problem: Problem) -> None:
+        """Note why a partition, or the topic as a whole (:data:`WHOLE`), is not written."""
+        is_new = not topic.troubles
+        topic.troubles[partition] = problem
+        topic.troubled_at = time.monotonic()
+        self._show(topic)
+        if is_new:
+            self.changed(topic.name)
+
+    def works(self, topic: TopicQueue, partition: int | None = None) -> None:
+        """Note that a partition, or the topic as a whole, is written again; None: nothing is in its way."""
+        if not topic.troubles:
+            return
+        if partition is None:
+            topic.troubles.clear()
+        else:
+            topic.troubles.pop(partition, None)
+        self._show(topic)
+        if not topic.troubles:
+            self.changed(topic.name)
+
+    def _show(self, topic: TopicQueue) -> None:
+        if (trouble := topic.trouble) is not None:
+            self._availability.problem(topic.name, trouble)
+        else:
+            self._availability.solved(topic.name)
 
     # -- records ------------------------------------------------------------------------------------------------
 
@@ -104,12 +195,7 @@ class Backlog:
         return topic
 
     def submit(self, entries: Sequence[Entry | Record], ticket: Ticket) -> None:
-        """Queue entries in order. The hot path: the keys of a topic are hashed together.
-
-        Args:
-            entries: of any topics.
-            ticket: called when they are done.
-        """
+        """Queue entries in order. The hot path: the keys of a topic are hashed together."""
         for name, run in groupby(entries, key=attrgetter("topic")):
             self._submit(self.topic(name), list(run), ticket)
 
@@ -145,10 +231,6 @@ class Backlog:
 
         If there are fewer (the topic was deleted and created again), waiting records move to the partitions of their
         keys, in order. That is impossible while a batch is in flight: then return False and change nothing.
-
-        Args:
-            topic: its queue.
-            partitions: their number.
         """
         if partitions < len(topic.partitions):
             if any(queue.in_flight or queue.poison for queue in topic.partitions):
@@ -175,9 +257,6 @@ class Backlog:
         """Return queues with records to send and no batch in flight; they need a new :meth:`make_ready`.
 
         Queues whose retry is not due stay marked.
-
-        Args:
-            now: monotonic time.
         """
         ready, self.ready = self.ready, {}
         due = []

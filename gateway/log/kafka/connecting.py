@@ -21,7 +21,7 @@ from gateway import connectivity
 from gateway.connectivity import Reason
 from gateway.log.kafka.errors import TOO_OLD
 from gateway.log.kafka.options import KafkaOptions
-from gateway.log.kafka.requests import TopicsAndRights
+from gateway.log.kafka.requests import topics_and_rights
 
 #: To connect, to shake hands and log in, and for one probe: together below what ``gateway check`` has in all.
 _CONNECT_S: Final = 2.5
@@ -40,7 +40,7 @@ class Broker:
     Args:
         where: ``host:port`` as it was connected to.
         connection: aiokafka's, logged in.
-        metadata: its answer to :class:`~gateway.log.kafka.requests.TopicsAndRights` about no topic.
+        metadata: its answer to :func:`.requests.topics_and_rights` about no topic.
     """
 
     where: str
@@ -50,30 +50,7 @@ class Broker:
 
 async def connect(options: KafkaOptions, host: str, port: int) -> Broker | Reason:
     """Connect, log in, and ask for the cluster; or return the reason why not. The caller closes the connection."""
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    reason = await _unreachable(host, port, where) or await _no_token(options)
-    if reason is not None:
-        return reason
-    connection = _connection(options, host, port, options.security)
-    try:
-        async with asyncio.timeout(_LOGIN_S):
-            await connection.connect()
-            metadata = await connection.send(TopicsAndRights([]))
-    except TOO_OLD:
-        connection.close()
-        return Reason(f"{where} is a Kafka older than 2.3, which cannot be asked", "update Kafka")
-    except _ERRORS as exc:
-        connection.close()
-        return await _refused(options, host, port, where, exc)
-    except BaseException:
-        connection.close()
-        raise
-    if not metadata.brokers and options.security.get("sasl_mechanism") == "OAUTHBEARER":
-        # The broker refuses within a success (RFC 7628, section 3.2.2), which aiokafka 0.14 does not read, and answers
-        # the next request with an error: without brokers.
-        connection.close()
-        return Reason(f"{where} refuses the login by OAUTHBEARER", "check the token (kafka.security.oauth)")
-    return Broker(where, connection, metadata)
+    return await _Listener(options, host, port).connect()
 
 
 async def close(connection: Any) -> None:
@@ -83,102 +60,151 @@ async def close(connection: Any) -> None:
             await connection.close()
 
 
-def _connection(options: KafkaOptions, host: str, port: int, security: Any) -> Any:
-    return AIOKafkaConnection(
-        host, port, client_id=options.client_id, request_timeout_ms=int(_LOGIN_S * 1000), **security
-    )
+class _Listener:
+    """An address of a broker."""
 
+    def __init__(self, options: KafkaOptions, host: str, port: int) -> None:
+        self._client_id = options.client_id
+        self._security = options.security
+        self._protocol: str = options.security.get("security_protocol", "PLAINTEXT")
+        self._mechanism: str | None = options.security.get("sasl_mechanism")
+        self._host = host
+        self._port = port
+        self._where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-async def _unreachable(host: str, port: int, where: str) -> Reason | None:
-    try:
-        async with asyncio.timeout(_CONNECT_S):
-            await connectivity.resolve(host, port)
-            _, writer = await asyncio.open_connection(host, port)
-    except TimeoutError:
-        return connectivity.silent(where, _CONNECT_S)
-    except OSError as exc:
-        is_name = type(exc).__name__ == "gaierror" or exc.errno == 0
-        return connectivity.unresolved(host, exc) if is_name else connectivity.unreachable(where, exc)
-    writer.close()
-    return None
+    async def connect(self) -> Broker | Reason:
+        reason = await self._unreachable() or await self._no_token()
+        if reason is not None:
+            return reason
+        connection = self._connection(self._security)
+        try:
+            async with asyncio.timeout(_LOGIN_S):
+                await connection.connect()
+                metadata = await connection.send(topics_and_rights([]))
+        except TOO_OLD:
+            connection.close()
+            return Reason(f"{self._where} is a Kafka older than 2.3, which cannot be asked", "update Kafka")
+        except _ERRORS as exc:
+            connection.close()
+            return await self._refused(exc)
+        except BaseException:
+            connection.close()
+            raise
+        if not metadata.brokers and self._mechanism == "OAUTHBEARER":
+            # The broker refuses within a success (RFC 7628, section 3.2.2), which aiokafka 0.14 does not read, and
+            # answers the next request with an error: without brokers.
+            connection.close()
+            return Reason(f"{self._where} refuses the login by OAUTHBEARER", "check the token (kafka.security.oauth)")
+        return Broker(self._where, connection, metadata)
 
+    def _connection(self, security: Any) -> Any:
+        limit_ms = int(_LOGIN_S * 1000)
+        return AIOKafkaConnection(
+            self._host, self._port, client_id=self._client_id, request_timeout_ms=limit_ms, **security
+        )
 
-async def _no_token(options: KafkaOptions) -> Reason | None:
-    provider = options.security.get("sasl_oauth_token_provider")
-    if provider is None:
+    async def _unreachable(self) -> Reason | None:
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                await connectivity.resolve(self._host, self._port)
+                _, writer = await asyncio.open_connection(self._host, self._port)
+        except TimeoutError:
+            return connectivity.silent(self._where, _CONNECT_S)
+        except OSError as exc:
+            is_name = type(exc).__name__ == "gaierror" or exc.errno == 0
+            if is_name:
+                return connectivity.unresolved(self._host, exc)
+            return connectivity.unreachable(self._where, exc)
+        writer.close()
         return None
-    try:
-        async with asyncio.timeout(_LOGIN_S):
-            await provider.token()
-    except TimeoutError:
-        return Reason(f"no token for the login within {_LOGIN_S:g} s", "look at kafka.security.oauth")
-    except OSError as exc:
-        return Reason(f"no token for the login: {exc}", "look at kafka.security.oauth")
-    return None
 
+    async def _no_token(self) -> Reason | None:
+        provider = self._security.get("sasl_oauth_token_provider")
+        if provider is None:
+            return None
+        try:
+            async with asyncio.timeout(_LOGIN_S):
+                await provider.token()
+        except TimeoutError:
+            return Reason(f"no token for the login within {_LOGIN_S:g} s", "look at kafka.security.oauth")
+        except OSError as exc:
+            return Reason(f"no token for the login: {exc}", "look at kafka.security.oauth")
+        return None
 
-async def _refused(options: KafkaOptions, host: str, port: int, where: str, exc: BaseException) -> Reason:
-    """Return why a reachable broker refuses the gateway."""
-    security = options.security
-    protocol = security.get("security_protocol", "PLAINTEXT")
-    mechanism = security.get("sasl_mechanism")
-    found = connectivity.tls_error(exc)
-    if isinstance(found, ssl.SSLCertVerificationError):
-        return connectivity.untrusted(where, found, "kafka.security.ca_file")
-    if isinstance(exc, errors.IllegalSaslStateError):
-        return Reason(
-            f"{where} takes no login, and kafka.security.protocol is {protocol}",
-            f"set it to {protocol.removeprefix('SASL_')}, or use the listener with login",
-        )
-    if isinstance(exc, errors.UnsupportedSaslMechanismError):
-        offered = await _mechanisms(options, host, port)
-        return Reason(
-            f"{where} does not take the login by {mechanism}" + (f"; it takes {', '.join(offered)}" if offered else ""),
-            "set kafka.security.sasl_mechanism to one that it takes, or enable this one at the broker",
-        )
-    if isinstance(exc, errors.SaslAuthenticationFailed):
-        return Reason(
-            f"{where} refuses the login by {mechanism}: {_words(exc)}",
-            "check the token (kafka.security.oauth)"
-            if mechanism == "OAUTHBEARER"
-            else "check kafka.security.username and kafka.security.password",
-        )
-    if found is not None and connectivity.is_alert(found):
-        return Reason(
-            f"{where} refuses our side of TLS: {found.reason}",
-            "set kafka.security.cert_file and kafka.security.key_file to a certificate that the broker accepts",
-        )
-    return await _other_way(options, host, port, where, exc)
+    async def _refused(self, exc: BaseException) -> Reason:
+        """Return why a reachable broker refuses the gateway."""
+        where, found = self._where, connectivity.tls_error(exc)
+        if isinstance(found, ssl.SSLCertVerificationError):
+            return connectivity.untrusted(where, found, "kafka.security.ca_file")
+        if isinstance(exc, errors.IllegalSaslStateError):
+            return Reason(
+                f"{where} takes no login, and kafka.security.protocol is {self._protocol}",
+                f"set it to {self._protocol.removeprefix('SASL_')}, or use the listener with login",
+            )
+        if isinstance(exc, errors.UnsupportedSaslMechanismError):
+            offered = ", ".join(await self._mechanisms())
+            return Reason(
+                f"{where} does not take the login by {self._mechanism}" + (f"; it takes {offered}" if offered else ""),
+                "set kafka.security.sasl_mechanism to one that it takes, or enable this one at the broker",
+            )
+        if isinstance(exc, errors.SaslAuthenticationFailed):
+            return Reason(
+                f"{where} refuses the login by {self._mechanism}: {_words(exc)}",
+                "check the token (kafka.security.oauth)"
+                if self._mechanism == "OAUTHBEARER"
+                else "check kafka.security.username and kafka.security.password",
+            )
+        if found is not None and connectivity.is_alert(found):
+            return Reason(
+                f"{where} refuses our side of TLS: {found.reason}",
+                "set kafka.security.cert_file and kafka.security.key_file to a certificate that the broker accepts",
+            )
+        return await self._other_way(exc)
 
+    async def _other_way(self, exc: BaseException) -> Reason:
+        """Return what the listener expects instead, found by trying it."""
+        is_set = f"and kafka.security.protocol is {self._protocol}"
+        has_tls, has_login = self._protocol.endswith("SSL"), self._protocol.startswith("SASL_")
+        login = "SASL_" if has_login else ""
+        if has_tls and await _is_so(self._speaks_plain()):
+            return Reason(
+                f"{self._where} speaks without TLS, {is_set}",
+                f"set it to {login}PLAINTEXT, or use the listener with TLS",
+            )
+        if not has_tls and await _is_so(connectivity.speaks_tls(self._host, self._port)):
+            return Reason(
+                f"{self._where} speaks TLS, {is_set}",
+                f"set it to {login}SSL, and ca_file where the authority is your own",
+            )
+        if not has_login and (offered := await self._mechanisms()):
+            advice = f"set it to SASL_{self._protocol}, with username, password and sasl_mechanism out of "
+            return Reason(f"{self._where} asks for a login, {is_set}", advice + ", ".join(offered))
+        advice = "is it the port of a broker? If so, see what the broker logs"
+        if isinstance(exc, TimeoutError):
+            return Reason(f"{self._where} can be connected to and does not answer within {_LOGIN_S:g} s", advice)
+        return Reason(f"{self._where} closes the connection: {_words(exc)}", advice)
 
-async def _other_way(options: KafkaOptions, host: str, port: int, where: str, exc: BaseException) -> Reason:
-    """Return what the listener expects instead, found by trying it."""
-    protocol = options.security.get("security_protocol", "PLAINTEXT")
-    has_tls, has_login = protocol.endswith("SSL"), protocol.startswith("SASL_")
-    login = "SASL_" if has_login else ""
-    if has_tls and await _is_so(_speaks_plain(options, host, port)):
-        return Reason(
-            f"{where} speaks without TLS, and kafka.security.protocol is {protocol}",
-            f"set it to {login}PLAINTEXT, or use the listener with TLS",
-        )
-    if not has_tls and await _is_so(connectivity.speaks_tls(host, port)):
-        return Reason(
-            f"{where} speaks TLS, and kafka.security.protocol is {protocol}",
-            f"set it to {login}SSL, and ca_file where the authority is your own",
-        )
-    if not has_login and (offered := await _mechanisms(options, host, port)):
-        return Reason(
-            f"{where} asks for a login, and kafka.security.protocol is {protocol}",
-            f"set it to SASL_{protocol}, with username, password and sasl_mechanism out of {', '.join(offered)}",
-        )
-    if isinstance(exc, TimeoutError):
-        return Reason(
-            f"{where} can be connected to and does not answer within {_LOGIN_S:g} s",
-            "is it the port of a broker? If so, see what the broker logs",
-        )
-    return Reason(
-        f"{where} closes the connection: {_words(exc)}", "is it the port of a broker? If so, see what the broker logs"
-    )
+    async def _speaks_plain(self) -> bool:
+        connection = self._connection({"security_protocol": "PLAINTEXT"})
+        try:
+            await connection.connect()
+        finally:
+            connection.close()
+        return True
+
+    async def _mechanisms(self) -> list[str]:
+        """Return the mechanisms that the listener accepts; none if it accepts no login."""
+        protocol = self._protocol.removeprefix("SASL_")
+        connection = self._connection({"security_protocol": protocol, "ssl_context": self._security.get("ssl_context")})
+        try:
+            async with asyncio.timeout(_PROBE_S):
+                await connection.connect()
+                answer = await connection.send(SaslHandShakeRequest("PLAIN"))
+        except _ERRORS:
+            return []
+        finally:
+            connection.close()
+        return [] if answer.error_code == errors.IllegalSaslStateError.errno else sorted(answer.enabled_mechanisms)
 
 
 async def _is_so(probe: Awaitable[bool]) -> bool:
@@ -187,31 +213,6 @@ async def _is_so(probe: Awaitable[bool]) -> bool:
             return await probe
     except _ERRORS:
         return False
-
-
-async def _speaks_plain(options: KafkaOptions, host: str, port: int) -> bool:
-    connection = _connection(options, host, port, {"security_protocol": "PLAINTEXT"})
-    try:
-        await connection.connect()
-    finally:
-        connection.close()
-    return True
-
-
-async def _mechanisms(options: KafkaOptions, host: str, port: int) -> list[str]:
-    """Return the mechanisms that the listener accepts; none if it accepts no login."""
-    protocol = options.security.get("security_protocol", "PLAINTEXT").removeprefix("SASL_")
-    security = {"security_protocol": protocol, "ssl_context": options.security.get("ssl_context")}
-    connection = _connection(options, host, port, security)
-    try:
-        async with asyncio.timeout(_PROBE_S):
-            await connection.connect()
-            answer = await connection.send(SaslHandShakeRequest("PLAIN"))
-    except _ERRORS:
-        return []
-    finally:
-        connection.close()
-    return [] if answer.error_code == errors.IllegalSaslStateError.errno else sorted(answer.enabled_mechanisms)
 
 
 def _words(exc: BaseException) -> str:

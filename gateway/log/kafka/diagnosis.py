@@ -24,13 +24,13 @@ from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.group import HeartbeatRequest
 
 from gateway.finding import Finding
-from gateway.log.kafka import connecting, rights, topic_settings
+from gateway.log.kafka import check_rules, connecting
 from gateway.log.kafka.connecting import Broker
 from gateway.log.kafka.errors import TOO_OLD
-from gateway.log.kafka.log_rate_limit import limit_logs
 from gateway.log.kafka.needs import Answers, Gathered, Needs, TopicState, operations_of
 from gateway.log.kafka.options import KafkaOptions
-from gateway.log.kafka.requests import GroupsAndRights, Quorum, TopicsAndRights
+from gateway.log.kafka.outage import limit_logs
+from gateway.log.kafka.requests import groups_and_rights, quorum, topics_and_rights
 
 #: For one request to a connected broker.
 _ASK_S: Final = 2.5
@@ -58,14 +58,14 @@ async def diagnose(options: KafkaOptions, needs: Needs, seconds: float) -> list[
         async with asyncio.timeout(seconds), AsyncExitStack() as stack:
             cluster = await _reach(options, found, stack)
             if cluster is None:
-                found.add("unknown", "kafka", "rights, settings and clock not checked: no broker can be asked")
+                found.unknown("kafka", "rights, settings and clock not checked: no broker can be asked")
                 return found.findings()
             answers = await _ask(options, needs, cluster)
     except TimeoutError:
-        found.add("unknown", "kafka", f"not checked to the end: the brokers took more than {seconds:g} s in all")
+        found.unknown("kafka", f"not checked to the end: the brokers took more than {seconds:g} s in all")
         return found.findings()
-    rights.judge(options, needs, answers, found)
-    topic_settings.judge(options, needs, answers, found)
+    check_rules.judge_rights(options, needs, answers, found)
+    check_rules.judge_settings(options, needs, answers, found)
     _clock(answers, found)
     return found.findings()
 
@@ -89,14 +89,14 @@ async def _reach(options: KafkaOptions, found: Gathered, stack: AsyncExitStack) 
         if isinstance(outcome, Broker):
             stack.push_async_callback(connecting.close, outcome.connection)
             reached[address] = outcome
-            found.add("ok", path, f"{outcome.where} answers{_login(options)}")
+            found.ok(path, f"{outcome.where} answers{_login(options)}")
         else:
-            found.add("problem", path, *outcome)
+            found.problem(path, *outcome)
     if not reached:
         return None
     first = next(iter(reached.values()))
     if len({broker.metadata.cluster_id for broker in reached.values()}) > 1:
-        found.add("problem", _SERVERS, "they belong to different clusters", "name brokers of one cluster only")
+        found.problem(_SERVERS, "they belong to different clusters", "name brokers of one cluster only")
     nodes = {node: (host, port) for node, host, port, _ in first.metadata.brokers}
     connected = {node: reached[address].connection for node, address in nodes.items() if address in reached}
     # Brokers that were tried under their own address have been reported already.
@@ -108,7 +108,7 @@ def _in_clear(options: KafkaOptions, found: Gathered) -> None:
     protocol, mechanism = options.security.get("security_protocol"), options.security.get("sasl_mechanism")
     if protocol == "SASL_PLAINTEXT" and mechanism in ("PLAIN", "OAUTHBEARER"):
         text = f"with {mechanism}, whoever is on the way to Kafka can read the password or token"
-        found.add("warning", "kafka.security.protocol", text, "use SASL_SSL where Kafka has such a listener")
+        found.warning("kafka.security.protocol", text, "use SASL_SSL where Kafka has such a listener")
 
 
 async def _advertised(
@@ -122,10 +122,9 @@ async def _advertised(
         if isinstance(outcome, Broker):
             stack.push_async_callback(connecting.close, outcome.connection)
             connected[node] = outcome.connection
-            found.add("ok", _SERVERS, f"broker {node} answers as {host}:{port}, as it is advertised")
+            found.ok(_SERVERS, f"broker {node} answers as {host}:{port}, as it is advertised")
         else:
-            found.add(
-                "problem",
+            found.problem(
                 _SERVERS,
                 f"broker {node} is advertised as {host}:{port}, and events go there: {outcome.text}",
                 f"{outcome.advice}; or correct its advertised.listeners",
@@ -182,7 +181,7 @@ async def _answer(connection: Any, request: Any, about: str, answers: Answers) -
 
 
 async def _topics(connection: Any, names: Collection[str], answers: Answers) -> None:
-    answer = await _answer(connection, TopicsAndRights(names), "topics", answers)
+    answer = await _answer(connection, topics_and_rights(names), "topics", answers)
     for code, name, _, partitions, operations in answer.topics if answer is not None else ():
         answers.topics[name] = TopicState(
             0 if code == _LEADERLESS else code,
@@ -194,19 +193,19 @@ async def _topics(connection: Any, names: Collection[str], answers: Answers) -> 
 
 
 async def _topic_settings(connection: Any, names: Collection[str], answers: Answers) -> None:
-    resources = [(_TOPIC, name, list(topic_settings.TOPIC_SETTINGS)) for name in names]
+    resources = [(_TOPIC, name, list(check_rules.TOPIC_SETTINGS)) for name in names]
     answer = await _answer(connection, DescribeConfigsRequest(resources), "topic_settings", answers)
     for code, _, _, name, entries in answer.resources if answer is not None else ():
         if code == 0:
             answers.topic_settings[name] = _settings(entries)
-        elif code != rights.MISSING:
+        elif code != check_rules.MISSING:
             answers.unasked["topic_settings"] = (
                 f"{_said(code)}; grant DESCRIBE_CONFIGS on the topics to have it checked"
             )
 
 
 async def _broker_settings(node: int, connection: Any, answers: Answers) -> None:
-    request = DescribeConfigsRequest([(_BROKER, str(node), list(topic_settings.BROKER_SETTINGS))])
+    request = DescribeConfigsRequest([(_BROKER, str(node), list(check_rules.BROKER_SETTINGS))])
     answer = await _answer(connection, request, "broker_settings", answers)
     for code, _, _, _, entries in answer.resources if answer is not None else ():
         if code == 0:
@@ -225,7 +224,7 @@ async def _groups(cluster: _Cluster, groups: Collection[str], answers: Answers) 
     """Request all groups from every broker: each answers for those that it coordinates."""
     if not groups:
         return
-    asked = [_answer(connection, GroupsAndRights(groups), "groups", answers) for connection in cluster.nodes.values()]
+    asked = [_answer(connection, groups_and_rights(groups), "groups", answers) for connection in cluster.nodes.values()]
     for answer in await asyncio.gather(*asked):
         for code, name, *_, operations in answer.groups if answer is not None else ():
             if code == _GROUP_REFUSED:
@@ -245,7 +244,7 @@ async def _group_by_heartbeat(connection: Any, name: str, answers: Answers) -> N
 async def _time(connection: Any, answers: Answers) -> None:
     """Request the controller's clock; its answer is right, to the millisecond, at a time between request and answer."""
     sent = time.time()
-    answer = await _answer(connection, Quorum(), "clock", answers)
+    answer = await _answer(connection, quorum(), "clock", answers)
     came = time.time()
     if answer is None:
         return
@@ -264,15 +263,14 @@ async def _time(connection: Any, answers: Answers) -> None:
 def _clock(answers: Answers, found: Gathered) -> None:
     if answers.clock is None:
         why = answers.unasked.get("clock", "nobody says it")
-        found.add("unknown", _SERVERS, f"whether its clock agrees with this machine's is not known: {why}")
+        found.unknown(_SERVERS, f"whether its clock agrees with this machine's is not known: {why}")
         return
     least, most = answers.clock
     apart = max(least, -most, 0.0)
     if apart < _CLOCK_S:
-        found.add("ok", _SERVERS, "the clock of Kafka's controller agrees with this machine's")
+        found.ok(_SERVERS, "the clock of Kafka's controller agrees with this machine's")
         return
-    found.add(
-        "warning",
+    found.warning(
         _SERVERS,
         f"the clock of Kafka's controller is {apart:.1f} s {'ahead of' if least > 0 else 'behind'} this machine's",
         "set both by a time service: where new subscribers begin and when retries are due goes by clocks",

@@ -2,7 +2,7 @@
 
 aiokafka raises about a hundred classes and hides some of them (a changed password is a line in its log, and then
 "Unable to bootstrap"), and the gateway only needs to know what to do next. :func:`problem_of` finds the word: from the
-exception, from its causes, and from the last failure of its own client (:mod:`gateway.log.kafka.observed_client`). So
+exception, from its causes, and from the last failure of its own client (:mod:`gateway.log.kafka.health`). So
 no client reports the failure of another one.
 
 Every operation is tried again: an outage ends, an operator grants a right or creates a topic, and the gateway continues
@@ -66,55 +66,43 @@ TOO_LARGE: Final = (
     errors.RecordListTooLargeError,
 )
 
-_MEANINGS: Final[tuple[tuple[str, tuple[type[BaseException], ...]], ...]] = (
-    (
-        AUTHENTICATION,
-        (
-            errors.AuthenticationFailedError,
-            errors.AuthenticationMethodNotSupported,
-            errors.SaslAuthenticationFailed,
-            errors.UnsupportedSaslMechanismError,
-            errors.IllegalSaslStateError,
-            ssl.SSLError,
-            NoToken,
-        ),
+_MEANINGS: Final[Mapping[str, tuple[type[BaseException], ...]]] = {
+    AUTHENTICATION: (
+        errors.AuthenticationFailedError,
+        errors.AuthenticationMethodNotSupported,
+        errors.SaslAuthenticationFailed,
+        errors.UnsupportedSaslMechanismError,
+        errors.IllegalSaslStateError,
+        ssl.SSLError,
+        NoToken,
     ),
-    (
-        AUTHORISATION,
-        (
-            errors.TopicAuthorizationFailedError,
-            errors.GroupAuthorizationFailedError,
-            errors.ClusterAuthorizationFailedError,
-            errors.TransactionalIdAuthorizationFailed,
-        ),
+    AUTHORISATION: (
+        errors.TopicAuthorizationFailedError,
+        errors.GroupAuthorizationFailedError,
+        errors.ClusterAuthorizationFailedError,
+        errors.TransactionalIdAuthorizationFailed,
     ),
-    (
-        NOT_ENOUGH_REPLICAS,
-        (
-            errors.NotEnoughReplicasError,
-            errors.NotEnoughReplicasAfterAppendError,
-            errors.InvalidReplicationFactorError,
-        ),
+    NOT_ENOUGH_REPLICAS: (
+        errors.NotEnoughReplicasError,
+        errors.NotEnoughReplicasAfterAppendError,
+        errors.InvalidReplicationFactorError,
     ),
-    (UNKNOWN_TOPIC, (errors.UnknownTopicOrPartitionError,)),
-    (CODEC, (errors.UnsupportedCodecError,)),
-    (UNREADABLE, (errors.CorruptRecordException,)),
-    (THROTTLED, (errors.QuotaViolationError,)),
-    (
-        REFUSED,
-        (
-            *TOO_LARGE,
-            errors.InvalidTopicError,
-            errors.InvalidPartitionsError,
-            errors.InvalidReplicationAssignmentError,
-            errors.InvalidConfigurationError,
-            errors.InvalidRequestError,
-            errors.PolicyViolationError,
-            errors.SecurityDisabled,
-            errors.UnknownError,
-        ),
+    UNKNOWN_TOPIC: (errors.UnknownTopicOrPartitionError,),
+    CODEC: (errors.UnsupportedCodecError,),
+    UNREADABLE: (errors.CorruptRecordException,),
+    THROTTLED: (errors.QuotaViolationError,),
+    REFUSED: (
+        *TOO_LARGE,
+        errors.InvalidTopicError,
+        errors.InvalidPartitionsError,
+        errors.InvalidReplicationAssignmentError,
+        errors.InvalidConfigurationError,
+        errors.InvalidRequestError,
+        errors.PolicyViolationError,
+        errors.SecurityDisabled,
+        errors.UnknownError,
     ),
-)
+}
 #: aiokafka puts number and name of the error before each text.
 _OWN_NAME: Final = re.compile(r"^(\[Error \d+\] )?\w+(Error|Exception|Failed): |^\[Error \d+\] \w+$")
 #: Texts of errors that have a number and no text.
@@ -155,12 +143,8 @@ class Problem(NamedTuple):
 class KafkaAway(Transient):
     """Kafka is unavailable or refuses; the same operation is tried again later.
 
-    A reader or writer that raises it has reported the problem (:mod:`gateway.log.kafka.availability`), in a limited
+    A reader or writer that raises it has reported the problem (:mod:`gateway.log.kafka.health`), in a limited
     number of lines: the handler need not log it again.
-
-    Args:
-        text: a sentence.
-        problem: the cause.
     """
 
     is_logged = True
@@ -171,12 +155,7 @@ class KafkaAway(Transient):
 
 
 class KafkaNotNow(NotNow):
-    """Kafka did not confirm in time. Nothing is known to be stored; a repeat may store twice.
-
-    Args:
-        text: a sentence.
-        is_logged: the writer has reported why.
-    """
+    """Kafka did not confirm in time. Nothing is known to be stored; a repeat may store twice."""
 
     def __init__(self, text: str, *, is_logged: bool = False) -> None:
         super().__init__(text)
@@ -199,7 +178,7 @@ def problem_of(exc: BaseException, client: Any = None) -> Problem:
     if isinstance(exc, KafkaAway):
         return exc.problem
     for one in _chain(exc):
-        for word, classes in _MEANINGS:
+        for word, classes in _MEANINGS.items():
             if isinstance(one, classes):
                 return Problem(word, _text(one))
     failure = client.health.failure if client is not None else None
@@ -207,24 +186,13 @@ def problem_of(exc: BaseException, client: Any = None) -> Problem:
 
 
 def away(exc: BaseException, doing: str, client: Any = None) -> KafkaAway:
-    """Return the error to raise when a request to Kafka fails.
-
-    Args:
-        exc: the cause.
-        doing: what was tried, for the text.
-        client: see :func:`problem_of`.
-    """
+    """Return the error to raise when a request to Kafka fails."""
     problem = problem_of(exc, client)
     return KafkaAway(f"{doing}: {problem}", problem)
 
 
 def connection_problem(address: str, exc: BaseException) -> Problem:
-    """Return the problem of a failed connection.
-
-    Args:
-        address: ``host:port``.
-        exc: the cause.
-    """
+    """Return the problem of a failed connection."""
     word, text = problem_of(exc)
     return Problem(word, text if address in text else f"{address}: {text}")
 

@@ -1,8 +1,7 @@
 """Incarnations of topics: distinguish a topic from a later one of the same name.
 
-Kafka gives each topic an id at its creation (KIP-516; Metadata from version 10 on, Kafka 2.8). aiokafka 0.14 supports
-Metadata up to version 5, so version 11 is defined here with its types: 11 is the first without deprecated fields, and
-every broker that has ids answers it. A broker without ids returns no incarnation, and nothing is concluded.
+Kafka gives each topic an id at its creation (KIP-516, Kafka 2.8). A broker without ids returns no incarnation, and
+nothing is concluded.
 
 An incarnation is ``<cluster id>/<topic id>``. It is stored in the metadata of committed offsets. It has the cluster id
 because tools that copy a group to another cluster (MirrorMaker 2) copy the metadata too, and the topic there is another
@@ -16,15 +15,12 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from io import BytesIO
 from typing import Any, Final
 
 from aiokafka import errors
-from aiokafka.protocol.abstract import AbstractType
-from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
 
 from gateway.log.kafka.errors import TOO_OLD
+from gateway.log.kafka.requests import NO_ID, topic_ids
 
 #: How long :meth:`TopicIds.recent` uses an answer; a recreated topic is noticed within it and a fetch. One request each
 #: time for all readers of a log; a tenth would cost a percent of a processor with hundreds of topics.
@@ -32,91 +28,8 @@ MAX_AGE_S: Final = 3.0
 #: For one such request: reading continues without an answer, because other parts notice an outage.
 ASK_S: Final = 2.0
 _MARK: Final = "topic-id:"
-
-
 #: No error, and a partition without a leader (LEADER_NOT_AVAILABLE), which does not concern the topic.
 _KNOWN: Final = (0, 5)
-
-
-class _Uuid(AbstractType[bytes]):  # type: ignore[misc]  # aiokafka has no types
-    @classmethod
-    def encode(cls, value: bytes) -> bytes:
-        return value
-
-    @classmethod
-    def decode(cls, data: BytesIO) -> bytes:
-        return data.read(16)
-
-
-_NONE: Final = bytes(16)
-
-
-class _Response(Response):  # type: ignore[misc]
-    API_KEY = 3
-    API_VERSION = 11
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "brokers",
-            CompactArray(
-                ("node_id", Int32),
-                ("host", CompactString()),
-                ("port", Int32),
-                ("rack", CompactString()),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("cluster_id", CompactString()),
-        ("controller_id", Int32),
-        (
-            "topics",
-            CompactArray(
-                ("error_code", Int16),
-                ("name", CompactString()),
-                ("topic_id", _Uuid),
-                ("is_internal", Boolean),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("error_code", Int16),
-                        ("partition", Int32),
-                        ("leader", Int32),
-                        ("leader_epoch", Int32),
-                        ("replicas", CompactArray(Int32)),
-                        ("isr", CompactArray(Int32)),
-                        ("offline_replicas", CompactArray(Int32)),
-                        ("tags", TaggedFields),
-                    ),
-                ),
-                ("authorized_operations", Int32),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("tags", TaggedFields),
-    )
-
-
-class _RequestStruct(RequestStruct):  # type: ignore[misc]
-    API_KEY = 3
-    API_VERSION = 11
-    FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = _Response
-    SCHEMA = Schema(
-        ("topics", CompactArray(("topic_id", _Uuid), ("name", CompactString()), ("tags", TaggedFields))),
-        ("allow_auto_topic_creation", Boolean),
-        ("include_topic_authorized_operations", Boolean),
-        ("tags", TaggedFields),
-    )
-
-
-class _Request(Request[_RequestStruct]):  # type: ignore[misc]
-    API_KEY = 3
-
-    def __init__(self, topics: Collection[str]) -> None:
-        self._topics = topics
-
-    def build(self, request_struct_class: Any) -> Any:
-        return request_struct_class([(_NONE, name, {}) for name in sorted(self._topics)], False, False, {})
 
 
 async def incarnations(client: Any, topics: Collection[str]) -> dict[str, str]:
@@ -135,24 +48,33 @@ async def incarnations(client: Any, topics: Collection[str]) -> dict[str, str]:
     if node is None:
         raise errors.NodeNotReadyError("no broker is known")
     try:
-        answer = await client.send(node, _Request(topics))
+        answer = await client.send(node, topic_ids(topics))
     except TOO_OLD:
         return dict.fromkeys(topics, "")
     return {
-        name: "" if topic_id == _NONE else f"{answer.cluster_id}/{urlsafe_b64encode(topic_id).decode().rstrip('=')}"
+        name: "" if topic_id == NO_ID else f"{answer.cluster_id}/{urlsafe_b64encode(topic_id).decode().rstrip('=')}"
         for code, name, topic_id, *_ in answer.topics
         if code in _KNOWN
     }
 
 
 class TopicIds:
-    """Incarnations for one log's readers: requested now, or recent ones that they share."""
+    """What the readers of one log know of its topics together: incarnations, and partitions that lost their end."""
 
     def __init__(self) -> None:
         self._recent: dict[str, str] = {}
         self._wanted: set[str] = set()
         self._asked_at = -MAX_AGE_S
         self._asking = asyncio.Lock()
+        #: Partitions that end, by a broker's answer, before an offset at which they were read.
+        self.truncated: set[Any] = set()
+        #: A number that changes with each :meth:`truncate`: all cursors of the partition are placed again.
+        self.truncations = 0
+
+    def truncate(self, partitions: Collection[Any]) -> None:
+        """Note partitions that lost their end, by aiokafka's names."""
+        self.truncated.update(partitions)
+        self.truncations += 1
 
     async def now(self, client: Any, topics: Collection[str]) -> Mapping[str, str]:
         """Request incarnations now; see :func:`incarnations`."""
@@ -166,10 +88,6 @@ class TopicIds:
 
     async def changed(self, client: Any, topics: Collection[str]) -> list[str]:
         """Return the topics that were deleted and created again since the last call; one caller gets each of them.
-
-        Args:
-            client: see :func:`incarnations`.
-            topics: names in Kafka.
 
         Raises:
             KafkaError: no answer.

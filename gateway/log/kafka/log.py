@@ -15,23 +15,19 @@ import structlog
 from gateway.config.settings import FAMILIES
 from gateway.errors import Poison
 from gateway.log import ALL_NEW, Appended, Entry, LogKind, OnAssigned, OnRevoked, Record, Start
-from gateway.log.kafka import topics, unfinished
+from gateway.log.kafka import topics
 from gateway.log.kafka.answers import Answers
-from gateway.log.kafka.availability import CONNECTION, Availability, State, both
-from gateway.log.kafka.cursor_placement import CursorPlacement
-from gateway.log.kafka.cursors import CursorPolicy, KafkaCursors
 from gateway.log.kafka.errors import KafkaAway, KafkaNotNow, first_word
-from gateway.log.kafka.group_lags import GroupLags
-from gateway.log.kafka.group_reader import GroupReader
+from gateway.log.kafka.group_consumer import GroupReader
+from gateway.log.kafka.health import CONNECTION, Availability, State, both
 from gateway.log.kafka.incarnation import TopicIds
 from gateway.log.kafka.offsets import OffsetClient
-from gateway.log.kafka.options import KafkaOptions
-from gateway.log.kafka.reader_policy import ReaderPolicy
+from gateway.log.kafka.options import KafkaOptions, ReaderPolicy, WriterPolicy
+from gateway.log.kafka.placement import CursorPlacement
+from gateway.log.kafka.positions import CursorPolicy, KafkaCursors
 from gateway.log.kafka.send_queue import Ticket
-from gateway.log.kafka.standalone_reader import StandaloneReader
-from gateway.log.kafka.truncated import Truncated
+from gateway.log.kafka.standalone_consumer import StandaloneReader
 from gateway.log.kafka.writer import Writer
-from gateway.log.kafka.writer_policy import WriterPolicy
 
 #: For one :meth:`KafkaLog.append`. A moved leader needs some seconds, and a caller that waits longer holds an event.
 APPEND_S: Final = 20.0
@@ -60,7 +56,7 @@ class _Append:
 
 
 class KafkaLog:
-    """The log of Kafka mode.
+    """The log of Kafka mode. Coroutines raise ``KafkaAway`` while Kafka cannot be reached, or refuses: call them again.
 
     Args:
         options: brokers, names, format.
@@ -95,11 +91,9 @@ class KafkaLog:
         self._known: set[str] = set()
         self._ensuring = asyncio.Lock()
         self._ids = TopicIds()
-        self._truncated = Truncated()
         self._offsets = OffsetClient(options)
-        answers = Answers(self._offsets, self._ids)
-        self._lags = GroupLags(options, self._offsets, answers)
-        placement = CursorPlacement(options, self._offsets, answers, self._truncated.partitions)
+        self._answers = Answers(options, self._offsets, self._ids)
+        placement = CursorPlacement(options, self._offsets, self._answers, self._ids.truncated)
         self.cursors = KafkaCursors(options, self._offsets, placement, policy=cursor_policy, clock=clock)
         self._readers: set[GroupReader | StandaloneReader] = set()
         self._leaving: set[asyncio.Task[None]] = set()
@@ -184,11 +178,7 @@ class KafkaLog:
     async def join(
         self, group: str, topics: Collection[str], *, on_assigned: OnAssigned, on_revoked: OnRevoked
     ) -> GroupReader:
-        """See :meth:`gateway.log.EventLog.join`. One at a time for each group in a process.
-
-        Raises:
-            KafkaAway: Kafka cannot be reached, or refuses; call again later.
-        """
+        """See :meth:`gateway.log.EventLog.join`. One at a time for each group in a process."""
         return await self._opened(
             GroupReader(
                 self.options,
@@ -198,7 +188,6 @@ class KafkaLog:
                 on_revoked=on_revoked,
                 process=self._process,
                 offsets=self._offsets,
-                truncated=self._truncated,
                 **self._parts(),
             )
         )
@@ -211,34 +200,18 @@ class KafkaLog:
         start: Start = "latest",
         positions: Mapping[str, int] | None = None,
     ) -> StandaloneReader:
-        """See :meth:`gateway.log.EventLog.browse`. It is in no group: Kafka stores nothing for it.
-
-        Raises:
-            KafkaAway: Kafka cannot be reached, or refuses; call again later.
-        """
+        """See :meth:`gateway.log.EventLog.browse`. It is in no group: Kafka stores nothing for it."""
         return await self._opened(
-            StandaloneReader(
-                self.options,
-                name,
-                topics,
-                start=start,
-                positions=positions,
-                truncated=self._truncated,
-                **self._parts(),
-            )
+            StandaloneReader(self.options, name, topics, start=start, positions=positions, **self._parts())
         )
 
     async def unfinished(self, group_of: Callable[[str], str | None]) -> Mapping[str, int]:
-        """See :meth:`gateway.log.EventLog.unfinished`.
-
-        Raises:
-            KafkaAway: Kafka cannot be reached, or refuses.
-        """
-        return await unfinished.unfinished(self.options, group_of)
+        """See :meth:`gateway.log.EventLog.unfinished`."""
+        return await self._answers.unfinished(group_of)
 
     async def lags(self, groups: Mapping[str, Collection[str]]) -> dict[str, int | None]:
-        """See :meth:`gateway.log.kafka.group_lags.GroupLags.lags`."""
-        return await self._lags.lags(groups)
+        """See :meth:`gateway.log.kafka.answers.Answers.lags`."""
+        return await self._answers.lags(groups)
 
     def _parts(self) -> dict[str, Any]:
         """Return the arguments that all readers share."""
@@ -267,11 +240,7 @@ class KafkaLog:
         return reader
 
     async def ensure(self, names: Collection[str]) -> None:
-        """Create missing topics, unless ``kafka.create_topics`` is off; each is requested once.
-
-        Raises:
-            KafkaAway: Kafka cannot be reached, or refuses.
-        """
+        """Create missing topics, unless ``kafka.create_topics`` is off; each is requested once."""
         if not self.options.create_topics or self._known.issuperset(names):
             return
         async with self._ensuring:
@@ -297,11 +266,7 @@ class KafkaLog:
         return await topics.create(self.options, missing)
 
     async def missing(self, names: Collection[str]) -> dict[str, str]:
-        """Create the missing topics of the gateway; return the other missing topics, each with a hint.
-
-        Raises:
-            KafkaAway: Kafka cannot be reached, or refuses.
-        """
+        """Create the missing topics of the gateway; return the other missing topics, each with a hint."""
         if self._creates is not None:
             await self.ensure([name for name in names if self._is_created_by_reading(name)])
         unknown = set(names) - self._known

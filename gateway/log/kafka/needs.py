@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partialmethod
 from typing import Final, Literal
 
 from gateway.finding import Finding, Level
@@ -126,7 +127,7 @@ class Gathered:
         """Add a finding.
 
         Args:
-            level: its severity.
+            level: its severity; :attr:`ok` and so on add one of theirs.
             path: key path of the setting.
             text: with ``of``, the end of a sentence behind its name.
             advice: what to do.
@@ -136,6 +137,11 @@ class Gathered:
         names = self._found.setdefault((level, path, text, advice, noun if of else ""), [])
         if of and of not in names:
             names.append(of)
+
+    ok = partialmethod(add, "ok")
+    unknown = partialmethod(add, "unknown")
+    warning = partialmethod(add, "warning")
+    problem = partialmethod(add, "problem")
 
     def findings(self) -> list[Finding]:
         """Return the findings in the order in which the first of each was added."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from aiokafka import TopicPartition, errors
@@ -19,11 +20,12 @@ from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
+from gateway.clock import Backoff, within
+from gateway.log.kafka.aiokafka_workarounds import ObservedClient
 from gateway.log.kafka.errors import CLIENT_ERRORS, GROUP_IN_USE, KafkaAway, Problem, away
-from gateway.log.kafka.gaps import Committed
-from gateway.log.kafka.log_rate_limit import limit_logs
-from gateway.log.kafka.observed_client import ObservedClient
-from gateway.log.kafka.options import OPEN_S, REQUEST_S, Backoff, KafkaOptions, within
+from gateway.log.kafka.incarnation import marked
+from gateway.log.kafka.options import OPEN_S, REQUEST_S, KafkaOptions
+from gateway.log.kafka.outage import limit_logs
 
 #: Timestamps of ListOffsets that mean the two ends of a partition.
 BEGINNING: Final = -2
@@ -48,6 +50,24 @@ _MOVED: Final = (
 Answer = TypeVar("Answer")
 
 
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A position that Kafka has for a group.
+
+    Args:
+        incarnation: that of the topic when the position was committed; None if another program committed it, or an old
+            version of the gateway that did not store it.
+    """
+
+    offset: int
+    incarnation: str | None
+
+    @classmethod
+    def at(cls, offset: int, metadata: str | None) -> Committed:
+        """Return the position from Kafka's offset and metadata."""
+        return cls(offset, marked(metadata))
+
+
 class GroupInUse(KafkaAway):
     """A group in which the gateway stores positions has members: an older gateway or another program reads in it."""
 
@@ -61,7 +81,7 @@ class GroupInUse(KafkaAway):
 
 
 class OffsetClient:
-    """Sends requests and commits for all groups of one log.
+    """Sends requests and commits for all groups of one log. It raises ``KafkaAway`` if there is no answer in time.
 
     Args:
         request_s: limit of one call of a method, with all attempts, seconds.
@@ -87,11 +107,7 @@ class OffsetClient:
     # -- groups -------------------------------------------------------------------------------------------------
 
     async def committed(self, group: str) -> dict[Any, Committed]:
-        """Return all positions that Kafka has for a group.
-
-        Raises:
-            KafkaAway: no answer.
-        """
+        """Return all positions that Kafka has for a group."""
 
         async def ask(client: Any) -> dict[Any, Committed]:
             answer = await self._of_coordinator(client, group, OffsetFetchRequest(self._name(group), None))
@@ -120,7 +136,6 @@ class OffsetClient:
 
         Raises:
             GroupInUse: the group has members, and this client is none.
-            KafkaAway: not confirmed in time, or refused.
         """
         topics: defaultdict[str, list[tuple[int, int, str]]] = defaultdict(list)
         for tp, (offset, metadata) in positions.items():
@@ -144,11 +159,7 @@ class OffsetClient:
             raise GroupInUse(self._name(group)) from exc
 
     async def members(self, group: str) -> dict[str, bytes]:
-        """Return the subscription of each member of a group, by member id; empty while the group assigns partitions.
-
-        Raises:
-            KafkaAway: no answer.
-        """
+        """Return the subscription of each member of a group, by member id; empty while the group assigns partitions."""
 
         async def ask(client: Any) -> dict[str, bytes]:
             answer = await self._of_coordinator(client, group, DescribeGroupsRequest([self._name(group)]))
@@ -179,9 +190,6 @@ class OffsetClient:
 
         Returns:
             The offsets; partitions without a record at or after the time are left out.
-
-        Raises:
-            KafkaAway: no answer.
         """
 
         async def ask(client: Any) -> dict[Any, int]:
@@ -206,11 +214,7 @@ class OffsetClient:
         return await self._ask("Kafka", ask) if wanted else {}
 
     async def partitions(self, topics: Collection[str]) -> dict[str, list[int]]:
-        """Return the numbers of the partitions of topics, by the names in Kafka; without topics that do not exist.
-
-        Raises:
-            KafkaAway: no answer.
-        """
+        """Return the numbers of the partitions of topics, by the names in Kafka; without topics that do not exist."""
 
         async def ask(client: Any) -> dict[str, list[int]]:
             await self._know(client, topics)
@@ -220,11 +224,7 @@ class OffsetClient:
         return await self._ask("Kafka", ask)
 
     async def client(self) -> Any:
-        """Return aiokafka's client, connected.
-
-        Raises:
-            KafkaAway: Kafka cannot be reached.
-        """
+        """Return aiokafka's client, connected."""
 
         async def ask(client: Any) -> Any:
             return client

@@ -5,17 +5,15 @@ aiokafka's defaults wait 40 seconds for a request and for ever in ``stop()``; he
 
 from __future__ import annotations
 
-import asyncio
-import random
 import re
-from collections.abc import Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from aiokafka import TopicPartition
+
 from gateway.config.kafka_settings import Kafka, Topics
-from gateway.log.kafka.metadata import forbid_topic_creation
-from gateway.log.kafka.observed_client import observe_clients
+from gateway.log.kafka.aiokafka_workarounds import patch_clients
 from gateway.log.kafka.record_format import schema_id_header
 from gateway.log.kafka.security import client_arguments
 
@@ -97,8 +95,7 @@ class KafkaOptions:
 
     def client(self) -> dict[str, Any]:
         """Return the common arguments of aiokafka's producer, consumer and admin client."""
-        forbid_topic_creation()
-        observe_clients()
+        patch_clients()
         return {
             "bootstrap_servers": list(self.bootstrap_servers),
             "client_id": self.client_id,
@@ -118,6 +115,11 @@ class KafkaOptions:
     def own_name(self, kafka_name: str) -> str:
         """Return the topic of a name in Kafka, the inverse of :meth:`kafka_name`."""
         return kafka_name.removeprefix(self.prefix)
+
+    def partition(self, name: str) -> TopicPartition:
+        """Return the partition in Kafka of a partition's name, ``<topic>-<number>``."""
+        topic, _, number = name.rpartition("-")
+        return TopicPartition(self.kafka_name(topic), int(number))
 
 
 def instance_id(configured: str, host: str, admin_port: int, process: str) -> str:
@@ -142,37 +144,77 @@ def instance_id(configured: str, host: str, admin_port: int, process: str) -> st
     return f"{name}-{number}" if number.isdigit() else name
 
 
-@dataclass(slots=True)
-class Backoff:
-    """Growing pauses with jitter between attempts, ``first_s`` up to ``last_s`` seconds."""
+@dataclass(frozen=True, slots=True)
+class WriterPolicy:
+    """Numbers of a writer.
 
-    first_s: float = 0.2
-    last_s: float = 5.0
-    _next_s: float = 0.0
-
-    def next_s(self) -> float:
-        """Return the pause before the next attempt, seconds: half fixed, half random, so that clients are spread."""
-        self._next_s = min(max(self._next_s * 2, self.first_s), self.last_s)
-        return self._next_s * random.uniform(0.5, 1.0)
-
-    def reset(self) -> None:
-        """Start again with the shortest pause, after a success."""
-        self._next_s = 0.0
-
-
-async def within(seconds: float, work: Coroutine[Any, Any, object]) -> bool:
-    """Run a client's ``stop()`` or similar work for a limited time, then cancel it; return whether it ended itself.
-
-    Its errors are of no use to anyone who wants it gone, and are dropped. When we are cancelled, so is it.
+    Args:
+        max_batch_bytes: of one partition in one request. A quarter of a broker's default limit: above, little is
+            gained per record; ten times less doubles the cost of a backlog.
+        topic_bytes: records of one topic, waiting or on their way; past it the topic has no room.
+        total_bytes: past it, of all topics together, each has ``least_bytes``.
+        least_bytes: what a topic may hold whatever the others hold: one batch keeps a partition busy.
+        stalled_s: without an acknowledgement for this long Kafka, or a topic, counts as away.
+        rebootstrap_s: and for this long, we look whether a fresh client gets through.
+        grace_s: if it does for this long, the producer is replaced; it is also the longest that a request takes
+            whose connection died silently.
+        settle_s: for answers to other partitions after a producer failed.
+        resolve_s: for a topic's partitions.
+        forget_s: after its last failure a topic's trouble is forgotten, when nothing waits for that topic any more.
+        look_s: between looks at the above.
     """
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait([task], timeout=seconds)
-    finally:
-        is_done = task.done()
-        if not is_done:
-            task.cancel()
-    with suppress(Exception, asyncio.CancelledError):
-        if is_done:
-            task.result()
-    return is_done
+
+    max_batch_bytes: int = 256 * 1024
+    topic_bytes: int = 4 * 1024 * 1024
+    total_bytes: int = 16 * 1024 * 1024
+    least_bytes: int = 256 * 1024
+    stalled_s: float = 5.0
+    rebootstrap_s: float = 45.0
+    grace_s: float = 15.0
+    settle_s: float = 3.0
+    resolve_s: float = 3.0
+    forget_s: float = 60.0
+    look_s: float = 1.0
+    close_s: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderPolicy:
+    """Times of a reader, in seconds.
+
+    Args:
+        session_s: without a heartbeat for this long a member counts as dead, and others get its partitions.
+        beat_s: between heartbeats: the group pauses until the last member has noticed that it must join again. Two
+            small requests a second, for all subscribers.
+        regroup_s: the group waits this long for a member to join again; less than the limit of a request.
+        revoke_s: for ``on_revoked``, which its owner limits to 3.8 s.
+        join_s: joining waits so long for partitions, then continues without.
+        request_s: for one offset look-up or seek.
+        probe_s: an idle reader checks after this time that Kafka is available.
+        rebootstrap_s: unavailable for this long while a new client can connect: the consumer is replaced.
+        close_s: for aiokafka's stop, which waits for others while the group assigns partitions.
+        cut_s: for the work that this stop did not finish.
+    """
+
+    session_s: float = 15.0
+    beat_s: float = 0.5
+    regroup_s: float = 8.0
+    revoke_s: float = 4.0
+    join_s: float = 50.0
+    request_s: float = 10.0
+    probe_s: float = 10.0
+    rebootstrap_s: float = 60.0
+    close_s: float = 4.0
+    cut_s: float = 2.0
+    fetch_max_bytes: int = 4 * 1024 * 1024
+    max_partition_fetch_bytes: int = 1024 * 1024
+
+    @property
+    def lease_s(self) -> float:
+        """Time after its last heartbeat at which a member releases its partitions: before the group reassigns them.
+
+        Cancelling attempts needs up to two seconds then, and the next owner of the partitions needs as long until its
+        first attempt. If it were much earlier, all processes would release their partitions when a coordinator dies
+        (nine seconds until another one replaces it).
+        """
+        return max(self.session_s * 0.8, self.session_s - 1.0)

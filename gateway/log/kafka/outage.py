@@ -15,6 +15,7 @@ seconds is not logged again. A quota is not an outage, and its lines are ``kafka
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from gateway.log.kafka.errors import AUTHENTICATION, AWAY, THROTTLED, Problem, first_word
+from gateway.log.kafka.errors import AUTHENTICATION, AWAY, CLIENT_ERRORS, THROTTLED, Problem, first_word
 
 #: Between lines about a lasting outage.
 EVERY_S: Final = 60.0
@@ -61,12 +62,7 @@ class _Report:
 
 @dataclass(slots=True)
 class _Outage:
-    """One that lasts.
-
-    Args:
-        since: monotonic seconds.
-        clients: all that met it.
-    """
+    """One that lasts."""
 
     since: float
     is_said: bool
@@ -98,13 +94,7 @@ class OutageLog:
         self._generation = 0
 
     def problem(self, client: str, subject: str, problem: Problem) -> None:
-        """Report that something does not work. The first report of an outage is logged, and counted by the others.
-
-        Args:
-            client: its name.
-            subject: a topic, or empty for the connection.
-            problem: its word and text.
-        """
+        """Report that something does not work. The first report of an outage is logged, and counted by the others."""
         key = _Key(problem.word, "" if problem.word in _OF_THE_CONNECTION else subject)
         before = self._reports.get((client, subject))
         self._reports[client, subject] = _Report(key, problem)
@@ -214,3 +204,51 @@ def _call_later(seconds: float, function: Callable[[], None]) -> None:
 
 #: Of this process.
 OUTAGES: Final = OutageLog()
+
+#: Between lines of aiokafka of one kind.
+_OF_A_KIND_S: Final = 60.0
+#: By the text before formatting.
+_SHOWN_ONCE: Final = frozenset({"Sending username and password in the clear"})
+
+
+class RateLimit(logging.Filter):
+    """Passes lines that only aiokafka has, one of each kind (logger and text before formatting) a minute.
+
+    aiokafka writes lines at level WARNING and ERROR for normal operations (a first start, a rebalance, a stop) and,
+    while Kafka is unavailable, ten times a second from every client. The gateway itself logs what an operator needs,
+    once, so aiokafka's lines become the line ``kafka.client_log`` at level debug. Two
+    kinds are not changed: a fault that is no error of Kafka or the network (a bug), and a password that is sent in
+    clear text, once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: dict[tuple[str, object], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether to log a record. Kinds are templates in aiokafka's source, so the table stays small."""
+        template = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+        exc = record.exc_info[1] if record.exc_info else None
+        is_bug = exc is not None and not isinstance(exc, CLIENT_ERRORS)
+        if template not in _SHOWN_ONCE and not is_bug:
+            if record.levelno >= logging.WARNING:
+                _log.debug("kafka.client_log", logger=record.name, text=record.getMessage())
+            return False
+        now = time.monotonic()
+        shown_at = self._shown.get((record.name, template))
+        if shown_at is not None and (template in _SHOWN_ONCE or now - shown_at < _OF_A_KIND_S):
+            return False
+        self._shown[record.name, template] = now
+        return True
+
+
+RATE_LIMIT: Final = RateLimit()
+
+
+def limit_logs() -> None:
+    """Add the filter to aiokafka's loggers. May be called again; the next call covers loggers created later."""
+    for name in list(logging.Logger.manager.loggerDict):
+        if name == "aiokafka" or name.startswith("aiokafka."):
+            logger = logging.getLogger(name)
+            if RATE_LIMIT not in logger.filters:
+                logger.addFilter(RATE_LIMIT)

@@ -13,13 +13,11 @@ import structlog
 from aiokafka.structs import RecordMetadata
 
 from gateway.log import Entry, Record
+from gateway.log.kafka.aiokafka_workarounds import Refused, rewind
 from gateway.log.kafka.backlog import Backlog
 from gateway.log.kafka.errors import AWAY, REFUSED, TOO_LARGE, Problem, problem_of
-from gateway.log.kafka.options import KafkaOptions
-from gateway.log.kafka.producer import Refused, rewind
+from gateway.log.kafka.options import KafkaOptions, WriterPolicy
 from gateway.log.kafka.send_queue import InFlight, SendQueue, Ticket, weight
-from gateway.log.kafka.troubles import Troubles
-from gateway.log.kafka.writer_policy import WriterPolicy
 from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.kafka")
@@ -46,7 +44,6 @@ class Outcomes:
         options: KafkaOptions,
         policy: WriterPolicy,
         backlog: Backlog,
-        troubles: Troubles,
         name: str,
         *,
         on_poison: OnPoison | None,
@@ -58,7 +55,6 @@ class Outcomes:
         self._options = options
         self._policy = policy
         self._backlog = backlog
-        self._troubles = troubles
         self._on_poison = on_poison
         self._on_written = on_written
         self._on_heard = on_heard
@@ -95,8 +91,7 @@ class Outcomes:
             self._backlog.make_ready(queue)
             self._wake()
         self._on_heard()
-        if topic.troubles:
-            self._troubles.end(topic, queue.partition)
+        self._backlog.works(topic, queue.partition)
         queue.backoff.reset()
         METRICS.counter("gateway_kafka_written_events").labels(topic.name).inc(len(batch.items))
         if self._on_written is not None:
@@ -139,7 +134,7 @@ class Outcomes:
         """
         queue.retry_at = time.monotonic() + queue.backoff.next_s()
         self._put_back(queue, batch, is_exact=is_exact)
-        self._troubles.begin(self._backlog.topic(queue.topic), queue.partition, problem)
+        self._backlog.trouble(self._backlog.topic(queue.topic), queue.partition, problem)
 
     def lost(self, queue: SendQueue, batch: InFlight, problem: Problem) -> None:
         """Put a batch back of which it is not known whether it is written; its producer is given up."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from gateway.clock import Backoff
 from gateway.log import Entry, Headers, Record
-from gateway.log.kafka.options import Backoff
 from gateway.log.kafka.record_format import STRUCTURED_ONLY, KafkaHeaders, is_plain, structured
 
 #: Memory of one waiting record beside its bytes: tuples, key, record. Measured 420 to 600.

@@ -1,27 +1,40 @@
-"""Learns the partitions of topics that are written to, each in a task of its own: a missing one holds up nobody."""
+"""Learns the partitions of topics that are written to, and reports topics that were deleted and created again.
+
+Each topic has a task of its own: a missing one holds up no other. The incarnation of a topic is requested before its
+first record is written: a later answer could be that of a topic that has replaced the first one. After that it is
+checked now and then, and the writer continues without an answer.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable, Collection
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
 from aiokafka import errors
 
+from gateway.log import gaps
 from gateway.log.kafka import topics
-from gateway.log.kafka.backlog import Backlog
+from gateway.log.kafka.backlog import WHOLE, Backlog, TopicQueue
 from gateway.log.kafka.errors import CLIENT_ERRORS, KafkaAway, problem_of
+from gateway.log.kafka.incarnation import MAX_AGE_S, TopicIds
 from gateway.log.kafka.options import KafkaOptions
-from gateway.log.kafka.recreations import Recreations
-from gateway.log.kafka.topic_queue import WHOLE, TopicQueue
-from gateway.log.kafka.troubles import Troubles
+
+_ADVICE: Final = (
+    "events that were written to the deleted topic are gone, but for those that its readers had read; "
+    "what is accepted from now on is written to the new topic"
+)
+#: Between two requests for a topic that one broker has created and another one does not know yet.
+_AGAIN_S: Final = 0.05
 
 
 class TopicResolver:
     """Gives a topic's records their partitions, creating the topic if need be.
 
     Args:
+        name: of the writer, for metrics and logs.
         resolve_s: for one question, in seconds.
         on_resolved: called after each answer, whatever it was.
     """
@@ -30,20 +43,20 @@ class TopicResolver:
         self,
         options: KafkaOptions,
         backlog: Backlog,
-        troubles: Troubles,
-        recreations: Recreations,
         *,
+        name: str,
         resolve_s: float,
         on_resolved: Callable[[], None],
     ) -> None:
         self._options = options
         self._backlog = backlog
-        self._troubles = troubles
-        self._recreations = recreations
+        self._name = name
         self._resolve_s = resolve_s
         self._on_resolved = on_resolved
         self._producer: Any = None
         self._resolving: dict[str, asyncio.Task[None]] = {}
+        self._ids = TopicIds()
+        self._looking: asyncio.Task[None] | None = None
 
     def use(self, producer: Any) -> None:
         """Ask this producer from now on, or nobody."""
@@ -52,17 +65,19 @@ class TopicResolver:
         self._resolving.clear()
         self._producer = producer
 
+    def stop(self) -> None:
+        """Look for recreated topics no more."""
+        if self._looking is not None:
+            self._looking.cancel()
+
+    # -- partitions ---------------------------------------------------------------------------------------------
+
     def partitions(self, topic: TopicQueue) -> Collection[int] | None:
         """Return the partitions as the producer knows them at this moment."""
         found: Collection[int] | None = self._producer.client.cluster.partitions_for_topic(
             self._options.kafka_name(topic.name)
         )
         return found
-
-    def leaderless(self, topic: TopicQueue) -> list[int]:
-        """Return the partitions that have no leader, as far as the producer knows."""
-        known = self._producer.client.cluster._partitions.get(self._options.kafka_name(topic.name), {})
-        return sorted(number for number, about in known.items() if about.leader == -1)
 
     def fit(self, topic: TopicQueue) -> bool:
         """Have as many queues as the topic has partitions. False: that takes a new producer."""
@@ -78,6 +93,7 @@ class TopicResolver:
         """Ask for the partitions, unless somebody does or it is too early.
 
         Args:
+            topic: its queue.
             now: monotonic time.
         """
         if topic.name not in self._resolving and now >= topic.resolve_at:
@@ -88,13 +104,13 @@ class TopicResolver:
             found = await self._ask(topic)
         except (*CLIENT_ERRORS, KafkaAway) as exc:
             topic.resolve_at = time.monotonic() + topic.resolving.next_s()
-            self._troubles.begin(topic, WHOLE, problem_of(exc, self._producer.client))
+            self._backlog.trouble(topic, WHOLE, problem_of(exc, self._producer.client))
         else:
             topic.resolving.reset()
             if not topic.partitions:
                 self._backlog.place(topic, len(found))
             self.fit(topic)
-            self._troubles.end(topic, WHOLE)
+            self._backlog.works(topic, WHOLE)
         finally:
             self._resolving.pop(topic.name, None)
             self._on_resolved()
@@ -113,5 +129,26 @@ class TopicResolver:
             await topics.create(self._options, [topic.name])
         async with asyncio.timeout(self._resolve_s):
             found: Collection[int] = await self._producer.partitions_for(kafka_name)
-            await self._recreations.learn(client, topic.name)
+            await self._check(client, [topic.name])
+            while not self._ids.knows(kafka_name):
+                await asyncio.sleep(_AGAIN_S)
+                await self._check(client, [topic.name])
         return found
+
+    # -- recreated topics ---------------------------------------------------------------------------------------
+
+    def look(self, names: Collection[str]) -> None:
+        """Begin to look for recreated ones of these topics, unless the last look is under way or was just now."""
+        if names and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.create_task(
+                self._look(self._producer.client, names), name=f"kafka-ids-{self._name}"
+            )
+
+    async def _look(self, client: Any, names: Collection[str]) -> None:
+        with suppress(*CLIENT_ERRORS):
+            await self._check(client, names)
+        await asyncio.sleep(MAX_AGE_S)
+
+    async def _check(self, client: Any, names: Collection[str]) -> None:
+        for changed in await self._ids.changed(client, [self._options.kafka_name(name) for name in names]):
+            gaps.report_deleted([self._name], self._options.own_name(changed), {}, advice=_ADVICE)

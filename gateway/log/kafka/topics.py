@@ -1,32 +1,44 @@
 """Create and list topics (Kafka protocol: CreateTopics, Metadata).
 
-Used by ``gateway topics create|list``, at start, and for ``dlq.<subscriber>`` with its first record.
+Used by ``gateway topics create|list``, at start, and for ``dlq.<subscriber>`` with its first record. The functions
+raise ``KafkaAway`` if Kafka cannot be reached, or refuses.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+import time
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+import structlog
 from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from gateway.clock import within
 from gateway.config.settings import FAMILIES
 from gateway.config.values import suggestion
-from gateway.log.kafka.errors import CLIENT_ERRORS, KafkaAway, Problem, away, first_word, problem_of
-from gateway.log.kafka.log_rate_limit import limit_logs
-from gateway.log.kafka.options import OPEN_S, KafkaOptions, within
+from gateway.log.kafka.errors import CLIENT_ERRORS, UNKNOWN_TOPIC, KafkaAway, Problem, away, first_word, problem_of
+from gateway.log.kafka.options import OPEN_S, KafkaOptions
+from gateway.log.kafka.outage import limit_logs
+from gateway.telemetry.metrics import METRICS
+
+_log = structlog.get_logger("gateway.kafka")
+
 
 #: For one request to the controller; a cluster that elects one takes some seconds.
 _REQUEST_S: Final = 15.0
 _CLOSE_S: Final = 2.0
+#: Between checks of a topic that does not exist. aiokafka checks only once a minute.
+_LOOK_S: Final = 5.0
 #: Topics of the gateway itself that hold no events: attempts, subscribers and their states, the audit record.
 OWN_STATE: Final = "fanout."
 #: Of these the last record of a key counts, whatever its age.
 COMPACTED: Final = frozenset({"fanout.state", "fanout.subscribers"})
+#: Most installations never write one of these.
+_RARE: Final = frozenset({"fanout.replays", "fanout.subscribers", "fanout.audit"})
 _OWN_PREFIXES: Final = ("retry.", "replay.", "dlq.", OWN_STATE)
 
 
@@ -36,8 +48,8 @@ def is_own(topic: str) -> bool:
 
 
 def is_created_by_writing(topic: str) -> bool:
-    """Return whether a topic is there from its first record on, and holds nothing until then: dead letters."""
-    return topic.startswith("dlq.")
+    """Return whether a topic is there from its first record on, and holds nothing until then."""
+    return topic.startswith("dlq.") or topic in _RARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +75,7 @@ class TopicInfo:
 
 @asynccontextmanager
 async def admin(options: KafkaOptions) -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin client for a short job.
-
-    Raises:
-        KafkaAway: Kafka cannot be reached, or answers with an error inside the job.
-    """
+    """An admin client for a short job."""
     limit_logs()
     client = AIOKafkaAdminClient(**options.client())
     try:
@@ -85,10 +93,6 @@ async def create(options: KafkaOptions, topics: Collection[str]) -> list[str]:
     """Create those that are not there yet, with the configured partitions, replication and settings.
 
     Returns the names of those that were created. A topic that is there is left as it is, whatever its partitions.
-
-    Raises:
-        KafkaAway: Kafka cannot be reached, or refuses (rights, too few brokers for the replication factor, a setting
-            it does not know); names the topic.
     """
     wanted = [
         NewTopic(
@@ -126,11 +130,7 @@ def config_of(options: KafkaOptions, *, is_compacted: bool) -> dict[str, str]:
 
 
 async def describe(options: KafkaOptions) -> list[TopicInfo]:
-    """The cluster's topics that carry our prefix, by name; internal ones of Kafka (``__…``) are left out.
-
-    Raises:
-        KafkaAway: Kafka cannot be reached.
-    """
+    """The cluster's topics that carry our prefix, by name; internal ones of Kafka (``__…``) are left out."""
     async with admin(options) as client, asyncio.timeout(_REQUEST_S):
         found = await client.describe_topics()
     infos = []
@@ -152,11 +152,7 @@ async def describe(options: KafkaOptions) -> list[TopicInfo]:
 
 
 async def missing(options: KafkaOptions, names: Collection[str]) -> dict[str, str]:
-    """Return those of the topics that do not exist, each with the end of a sentence on which name may be meant.
-
-    Raises:
-        KafkaAway: Kafka cannot be reached.
-    """
+    """Return those of the topics that do not exist, each with the end of a sentence on which name may be meant."""
     if not names:
         return {}
     async with admin(options) as client, asyncio.timeout(_REQUEST_S):
@@ -176,3 +172,130 @@ async def is_reachable(options: KafkaOptions) -> bool:
             return True
     except KafkaAway:
         return False
+
+
+class MissingTopics:
+    """The missing topics of one reader: reported, waited for, never created.
+
+    The gateway creates its own topics. A topic of dead letters exists from its first record on; until then it is read
+    as empty and is not reported. Any other topic may be mistyped, or may be created later by its owner. The reader
+    reads the existing topics; one that is created later is read from its beginning, because all of its records are new.
+
+    Args:
+        group: label of the gauge and of log lines.
+    """
+
+    def __init__(self, group: str, options: KafkaOptions) -> None:
+        self._group = group
+        self._options = options
+        #: Problem by topic, for ``/readyz`` and the console.
+        self.problems: dict[str, Problem] = {}
+        #: Time since which there are problems, Unix seconds.
+        self.since = 0.0
+        self._looked_at = 0.0
+        self._empty: frozenset[str] = frozenset()
+
+    def found(self, hints: Mapping[str, str]) -> None:
+        """Replace the missing topics, each with the end of a sentence about the nearest name; log new ones."""
+        self._empty = frozenset(filter(is_created_by_writing, hints))
+        hints = {topic: hint for topic, hint in hints.items() if topic not in self._empty}
+        for topic, hint in hints.items():
+            if topic not in self.problems:
+                _log.warning(
+                    "kafka.topic_missing",
+                    group=self._group,
+                    topic=self._options.kafka_name(topic),
+                    word=UNKNOWN_TOPIC,
+                    advice=f"correct the name, or create the topic: it is read as soon as it exists{hint}",
+                )
+        self.since = self.since if self.problems else time.time()
+        self.problems = {
+            topic: Problem(UNKNOWN_TOPIC, f"does not exist, and is read as soon as it does{hint}")
+            for topic, hint in hints.items()
+        }
+        self._show()
+
+    def of(self, kafka_names: Collection[str]) -> list[str]:
+        """Return the missing ones of these names in Kafka."""
+        absent = self._absent()
+        return [name for name in kafka_names if self._options.own_name(name) in absent]
+
+    def others(self, kafka_names: Collection[str]) -> list[str]:
+        """Return the existing ones of these names in Kafka."""
+        absent = self._absent()
+        return [name for name in kafka_names if self._options.own_name(name) not in absent]
+
+    def look(self, consumer: Any) -> None:
+        """Forget topics that the consumer knows now; request new metadata now and then. Quick, and never blocks."""
+        if not (absent := self._absent()):
+            return
+        there = {name for name in absent if consumer.partitions_for_topic(self._options.kafka_name(name))}
+        self._empty -= there
+        for name in sorted(there & self.problems.keys()):
+            del self.problems[name]
+            _log.info("kafka.topic_found", group=self._group, topic=self._options.kafka_name(name))
+        if there:
+            self._show()
+        now = time.monotonic()
+        if absent - there and now - self._looked_at >= _LOOK_S:
+            self._looked_at = now
+            consumer._client.force_metadata_update()
+
+    def _absent(self) -> frozenset[str]:
+        return self._empty | self.problems.keys()
+
+    def close(self) -> None:
+        """Remove the gauge of a closed reader. May be called twice."""
+        self.problems = {}
+        self._show()
+
+    def _show(self) -> None:
+        METRICS.gauge("gateway_kafka_missing_topics").labels(self._group).set(len(self.problems))
+
+
+class Staleness:
+    """Decides whether the producer must be replaced, because Kafka has moved from the addresses that it knows.
+
+    aiokafka learns the brokers' addresses once and does not use the bootstrap servers again (the subject of KIP-899).
+    So when the producer has had no connection for a long time, a new client checks whether it can connect, and since
+    when.
+
+    Args:
+        away_s: no check before this time: most outages are shorter.
+        grace_s: time that the old client has after a new one can connect. It is longer than a request whose connection
+            died silently: giving a producer up too early repeats the records that it had sent.
+    """
+
+    def __init__(self, options: KafkaOptions, *, away_s: float, grace_s: float) -> None:
+        self._options = options
+        self._away_s = away_s
+        self._grace_s = grace_s
+        self._probe: asyncio.Task[bool] | None = None
+        self._reachable_since: float | None = None
+
+    def is_stale(self, away_s: float, now: float) -> bool:
+        """Return whether to replace the client; called regularly while it has no connection.
+
+        Args:
+            away_s: seconds without a connection.
+            now: monotonic seconds.
+        """
+        if away_s < self._away_s:
+            self._reachable_since = None
+            return False
+        if self._probe is None:
+            self._probe = asyncio.create_task(is_reachable(self._options), name="kafka-probe")
+        elif self._probe.done():
+            is_there = not self._probe.cancelled() and self._probe.result()
+            self._probe = None
+            self._reachable_since = (self._reachable_since or now) if is_there else None
+        return self._reachable_since is not None and now - self._reachable_since > self._grace_s
+
+    def reset(self) -> None:
+        """Start again for a new client."""
+        self._reachable_since = None
+
+    def stop(self) -> None:
+        """Stop the checks."""
+        if self._probe is not None:
+            self._probe.cancel()

@@ -15,7 +15,8 @@ as the error is temporary; the broker drops repeats (KIP-98). That is right, and
 leaders need no action of the gateway. But if a batch fails permanently (too large, not authorised), its
 numbers stay used: a batch queued behind it is then refused for ever (OUT_OF_ORDER_SEQUENCE_NUMBER), or, where the
 broker knows nothing of the producer yet, *accepted*, and the failed one is sent after it: order lost. With one batch
-per partition no other batch is behind it, and its numbers can be taken back; see :mod:`gateway.log.kafka.producer`.
+per partition no other batch is behind it, and its numbers can be taken back; see
+:func:`.aiokafka_workarounds.rewind`.
 aiokafka has one request per broker under way in any case, so this costs no throughput.
 
 A topic that cannot be written (missing, no right, too few replicas in sync, a record refused) waits in a queue of its
@@ -40,23 +41,21 @@ from functools import partial
 from typing import Any
 
 import structlog
+from aiokafka import AIOKafkaProducer
 
+from gateway.clock import Backoff, within
 from gateway.log import Entry, Record
 from gateway.log.kafka import record_format
-from gateway.log.kafka.availability import CONNECTION, Availability, State
-from gateway.log.kafka.backlog import Backlog
-from gateway.log.kafka.errors import AWAY, CLIENT_ERRORS, NOT_ENOUGH_REPLICAS, KafkaAway, Problem, problem_of
-from gateway.log.kafka.log_rate_limit import limit_logs
-from gateway.log.kafka.options import Backoff, KafkaOptions
+from gateway.log.kafka.aiokafka_workarounds import close_producer, leaderless, return_refusals
+from gateway.log.kafka.backlog import Backlog, TopicQueue
+from gateway.log.kafka.errors import AWAY, CLIENT_ERRORS, CODEC, NOT_ENOUGH_REPLICAS, Problem, problem_of
+from gateway.log.kafka.health import CONNECTION, Availability, State
+from gateway.log.kafka.options import OPEN_S, KafkaOptions, WriterPolicy
+from gateway.log.kafka.outage import limit_logs
 from gateway.log.kafka.outcomes import OnPoison, OnWritten, Outcomes
-from gateway.log.kafka.producer import close_producer, open_producer
-from gateway.log.kafka.rebootstrap import Staleness
-from gateway.log.kafka.recreations import Recreations
 from gateway.log.kafka.send_queue import SendQueue, Ticket
-from gateway.log.kafka.topic_queue import TopicQueue
 from gateway.log.kafka.topic_resolver import TopicResolver
-from gateway.log.kafka.troubles import Troubles
-from gateway.log.kafka.writer_policy import WriterPolicy
+from gateway.log.kafka.topics import Staleness
 from gateway.telemetry import redaction
 
 _log = structlog.get_logger("gateway.kafka")
@@ -88,26 +87,17 @@ class Writer:
         self._options = options
         self._policy = policy or WriterPolicy()
         self._name = name
-        self._on_change = on_change
         self._encode = record_format.binary if options.cloudevents == "binary" else None
         self._availability = Availability(name)
-        self._backlog = Backlog(self._policy, options.schema_ids, on_change)
-        self._troubles = Troubles(self._availability, self._changed)
+        self._backlog = Backlog(self._policy, self._availability, options.schema_ids, on_change)
         self._wake = asyncio.Event()
-        self._recreations = Recreations(options, name)
         self._resolver = TopicResolver(
-            options,
-            self._backlog,
-            self._troubles,
-            self._recreations,
-            resolve_s=self._policy.resolve_s,
-            on_resolved=self._wake.set,
+            options, self._backlog, name=name, resolve_s=self._policy.resolve_s, on_resolved=self._wake.set
         )
         self._outcomes = Outcomes(
             options,
             self._policy,
             self._backlog,
-            self._troubles,
             name,
             on_poison=on_poison,
             on_written=on_written,
@@ -206,16 +196,31 @@ class Writer:
                 await asyncio.sleep(backoff.next_s())
         finally:
             self._staleness.stop()
-            self._recreations.stop()
+            self._resolver.stop()
 
     async def _open(self) -> Any:
-        policy = self._policy
+        """Return a connected producer with a producer id, idempotent, `acks=all`; None while Kafka is unavailable."""
         try:
-            producer = await open_producer(
-                self._options, self._availability, max_batch_bytes=policy.max_batch_bytes, close_s=policy.close_s
+            producer = AIOKafkaProducer(
+                **self._options.client(),
+                acks="all",
+                enable_idempotence=True,
+                max_batch_size=self._policy.max_batch_bytes,
+                compression_type=self._options.compression,
             )
-        except KafkaAway as exc:
-            self._away(exc.problem)
+        except RuntimeError as exc:  # a library for the codec is missing
+            self._away(Problem(CODEC, " ".join(str(exc).split())))
+            return None
+        self._availability.watch(producer.client.health)
+        return_refusals(producer)
+        try:
+            async with asyncio.timeout(OPEN_S):
+                await producer.start()
+        except BaseException as exc:
+            await within(self._policy.close_s, producer.stop())
+            if not isinstance(exc, CLIENT_ERRORS):
+                raise
+            self._away(problem_of(exc, producer.client))
             return None
         self._failure = None
         self._staleness.reset()
@@ -239,22 +244,18 @@ class Writer:
         if not self.is_up:
             self.up_since = time.monotonic()
             self._availability.solved(CONNECTION)
-            self._changed("")
+            self._backlog.changed("")
 
     def _away(self, problem: Problem) -> None:
         was_up = self.is_up
         self._availability.problem(CONNECTION, problem)
         if was_up:
-            self._changed("")
+            self._backlog.changed("")
 
     def _give_up(self, reason: str) -> None:
         """Send nothing more with this producer."""
         self._failure = reason
         self._wake.set()
-
-    def _changed(self, topic: str) -> None:
-        self._backlog.changed()
-        self._on_change(topic)
 
     # -- driving one producer -----------------------------------------------------------------------------------
 
@@ -342,8 +343,8 @@ class Writer:
                 self._resolver.soon(topic, now)  # deleted, while all that it has is on its way
             if topic.is_idle and now - topic.troubled_at > self._policy.forget_s:
                 # Its records were given up, so no acknowledgement will show that it works again.
-                self._troubles.end(topic)
-        self._recreations.look(self._producer.client, list(self._backlog.topics))
+                self._backlog.works(topic)
+        self._resolver.look(list(self._backlog.topics))
         if self._failure is None:
             self._find_stalled(now)
 
@@ -373,9 +374,9 @@ class Writer:
                 waited_s = now - max(since, queue.in_flight.sent_at)
                 if waited_s > 2 * self._policy.stalled_s:  # it may have waited for the request before its own
                     problem = refused.get(topic.name) or self._stalled(queue, waited_s)
-                    self._troubles.begin(topic, queue.partition, problem)
+                    self._backlog.trouble(topic, queue.partition, problem)
 
     def _stalled(self, queue: SendQueue, waited_s: float) -> Problem:
-        if queue.partition in self._resolver.leaderless(self._backlog.topic(queue.topic)):
+        if queue.partition in leaderless(self._producer, self._options.kafka_name(queue.topic)):
             return Problem(NOT_ENOUGH_REPLICAS, f"nothing acknowledged for {waited_s:.0f} s: it has no leader")
         return Problem(AWAY, f"{queue.topic}: nothing acknowledged for {waited_s:.0f} s")

@@ -1,4 +1,4 @@
-"""Whether Kafka serves a client of the gateway: gauges, and a state for ``/readyz`` and the console.
+"""Whether Kafka serves a client of the gateway: its failures, its gauges, and a state for ``/readyz`` and the console.
 
 :mod:`gateway.log.kafka.outage` writes the log lines, for all clients together.
 """
@@ -8,16 +8,43 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+from aiokafka import errors
+from aiokafka.protocol.commit import OffsetCommitRequest
+from aiokafka.protocol.coordination import FindCoordinatorRequest
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.group import JoinGroupRequest
+from aiokafka.protocol.produce import ProduceRequest
 
 from gateway.log.kafka import outage
-from gateway.log.kafka.errors import AWAY, THROTTLED, WORDS, Problem, first_word
-from gateway.log.kafka.observed_client import ClientHealth
+from gateway.log.kafka.errors import (
+    AUTHENTICATION,
+    AWAY,
+    THROTTLED,
+    WORDS,
+    Problem,
+    connection_problem,
+    first_word,
+    problem_of,
+)
 from gateway.telemetry.metrics import METRICS
 
+#: Refusals while a leader moves or a coordinator starts last only for a moment, and are no problem.
+_GRACE_S: Final = 3.0
+#: A failure of an address that is older explains nothing: its broker may have left the cluster. aiokafka tries a needed
+#: address several times a second.
+_FAILURE_S: Final = 60.0
+#: A refusal of a request that was not repeated within this is over: the partition may belong to another process.
+_REFUSAL_S: Final = 30.0
+#: Subject of refusals of the whole consumer group, in :meth:`ClientHealth.refused`.
+GROUP: Final = "consumer group"
+#: The offset is not in the partition: the reader handles it.
+_OUT_OF_RANGE: Final = errors.OffsetOutOfRangeError.errno
+_NO_RIGHT: Final = errors.TopicAuthorizationFailedError.errno
 #: The clients that are open, by name.
 _OPEN: defaultdict[str, set[Availability]] = defaultdict(set)
 
@@ -64,18 +91,91 @@ class State:
 
 
 def both(one: State, other: State) -> State:
-    """Return the state of two clients of one name: ready if both are, since the later change of the two.
-
-    Args:
-        one: its texts have precedence.
-        other: state of the other client.
-    """
+    """Return the state of two clients of one name: ready if both are, since the later change of the two."""
     return State(
         one.is_ready and other.is_ready,
         other.problems | one.problems,
         max(one.since, other.since),
         one.throttled or other.throttled,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """A broker's answer that aiokafka tries again."""
+
+    code: int
+    since: float
+    last: float
+
+
+class ClientHealth:
+    """Failures and refusals of one client."""
+
+    def __init__(self) -> None:
+        self._failures: dict[str, tuple[float, Problem]] = {}
+        self._refusals: dict[tuple[type[Any], str], _Refusal] = {}
+        #: Monotonic seconds until which a quota delays this client; until then a missing answer is no sign of failure.
+        self.throttled_until = 0.0
+        self._on_throttled: Callable[[float], None] = lambda _: None
+
+    def report_throttling(self, report: Callable[[float], None]) -> None:
+        """Call ``report`` with the number of seconds whenever a quota delays this client."""
+        self._on_throttled = report
+
+    @property
+    def failure(self) -> Problem | None:
+        """The reason why this client cannot connect; None while no address fails."""
+        oldest = time.monotonic() - _FAILURE_S
+        failures = [problem for at, problem in self._failures.values() if at >= oldest]
+        return next((one for one in failures if one.word == AUTHENTICATION), failures[-1] if failures else None)
+
+    def refused(self) -> dict[str, Problem]:
+        """Return the refusals that have lasted for seconds, by topic (name in Kafka) or :data:`GROUP`."""
+        now = time.monotonic()
+        return {
+            subject: problem_of(errors.for_code(one.code)())
+            for (_, subject), one in self._refusals.items()
+            if one.since <= now - _GRACE_S and one.last >= now - _REFUSAL_S
+        }
+
+    def failed(self, address: str, exc: BaseException) -> None:
+        """Note a failed connection."""
+        self._failures.pop(address, None)
+        self._failures[address] = time.monotonic(), connection_problem(address, exc)
+
+    def connected(self, address: str) -> None:
+        """Note that a connection was made, and authenticated."""
+        self._failures.pop(address, None)
+
+    def answered(self, request: Any, response: Any) -> None:
+        """Note a broker's answer."""
+        kind = type(request)
+        if kind is ProduceRequest or kind is FetchRequest:
+            for topic, partitions in response.topics:
+                self._note(kind, topic, [partition[1] for partition in partitions])
+        elif kind is OffsetCommitRequest:
+            # Other errors of commits concern the whole group, and are normal while it assigns its partitions again.
+            for topic, partitions in response.topics:
+                self._note(kind, topic, [code for _, code in partitions if code == _NO_RIGHT])
+        elif kind is FindCoordinatorRequest or kind is JoinGroupRequest:
+            self._note(kind, GROUP, [response.error_code])
+
+    def throttled(self, seconds: float) -> None:
+        """Note that a quota delays this client for so many seconds."""
+        self.throttled_until = max(self.throttled_until, time.monotonic() + seconds)
+        self._on_throttled(seconds)
+
+    def _note(self, kind: type[Any], subject: str, codes: Collection[int]) -> None:
+        code = next((code for code in codes if code not in (0, _OUT_OF_RANGE)), 0)
+        known = self._refusals.get((kind, subject))
+        if not code:
+            if known is not None:
+                del self._refusals[kind, subject]
+        else:
+            now = time.monotonic()
+            is_same = known is not None and now - known.last < _REFUSAL_S
+            self._refusals[kind, subject] = _Refusal(code, known.since if known and is_same else now, now)
 
 
 class Availability:
@@ -138,22 +238,14 @@ class Availability:
         """Report delays of a client by quotas from now on."""
         health.report_throttling(self._throttle)
 
-    def look(self, health: ClientHealth, own_name: Callable[[str], str]) -> set[str]:
-        """Report refusals of brokers, topic by topic, and their ends.
-
-        Args:
-            health: of the client.
-            own_name: returns a topic's name by its name in Kafka.
-
-        Returns: the subjects that are refused.
-        """
+    def look(self, health: ClientHealth, own_name: Callable[[str], str]) -> None:
+        """Report refusals of brokers, topic by topic, and their ends."""
         refused = {own_name(subject): problem for subject, problem in health.refused().items()}
         for subject in self._refused - refused.keys():
             self.solved(subject)
         for subject, problem in refused.items():
             self.problem(subject, problem)
         self._refused = set(refused)
-        return self._refused
 
     def _throttle(self, seconds: float) -> None:
         METRICS.counter("gateway_kafka_throttled_seconds").labels(self._client).inc(seconds)

@@ -15,7 +15,7 @@ member as long as the group has no members. Three consequences:
   committed, each partition separately. So all of them are committed again every ``renew_s``.
 
 A commit costs a request for each cursor, so changes are collected: for at least ``interval_s``, and longer with many
-cursors, so that at most ``requests_per_s`` are sent. :mod:`gateway.log.kafka.cursor_placement` decides where a cursor
+cursors, so that at most ``requests_per_s`` are sent. :mod:`gateway.log.kafka.placement` decides where a cursor
 continues.
 """
 
@@ -26,19 +26,18 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import structlog
-from aiokafka import TopicPartition
 
+from gateway.clock import Backoff
 from gateway.errors import Transient
 from gateway.log import Begins, Placed, Start
-from gateway.log.kafka.availability import CONNECTION, Availability, State
-from gateway.log.kafka.cursor_placement import CursorPlace, CursorPlacement, Remembered
 from gateway.log.kafka.errors import KafkaAway
+from gateway.log.kafka.health import CONNECTION, Availability, State
 from gateway.log.kafka.incarnation import mark
 from gateway.log.kafka.offsets import GroupInUse, OffsetClient
-from gateway.log.kafka.options import Backoff, KafkaOptions
+from gateway.log.kafka.options import KafkaOptions
+from gateway.log.kafka.placement import CursorPlace, CursorPlacement, Remembered
 from gateway.telemetry import redaction
 
 _log = structlog.get_logger("gateway.kafka")
@@ -86,7 +85,7 @@ class _Cursor(Remembered):
 
 
 class KafkaCursors:
-    """See :class:`gateway.log.CursorStore`.
+    """See :class:`gateway.log.CursorStore`. Coroutines raise ``KafkaAway`` while Kafka does not answer, or refuses.
 
     Args:
         placement: decides where cursors continue.
@@ -216,22 +215,14 @@ class KafkaCursors:
     # -- storing ------------------------------------------------------------------------------------------------
 
     async def flush(self) -> None:
-        """See :meth:`gateway.log.CursorStore.flush`. As fast as Kafka accepts them, without the usual pace.
-
-        Raises:
-            KafkaAway: not confirmed in time; they are kept for the next try.
-        """
+        """See :meth:`gateway.log.CursorStore.flush`. As fast as Kafka accepts them, without the usual pace."""
         self._dirty.clear()
         # Those that are being stored now are awaited too.
         due = [cursor for cursor, known in self._cursors.items() if known.dirty]
         await self._store(due, self._policy.flush_s)
 
     async def _store(self, cursors: Collection[str], seconds: float) -> None:
-        """Store the changed positions of these cursors.
-
-        Raises:
-            KafkaAway: one of them was not confirmed in time, or refused. They are kept for the next try.
-        """
+        """Store the changed positions of these cursors."""
         at_once = asyncio.Semaphore(self._policy.at_once)
 
         async def store(cursor: str) -> None:
@@ -275,13 +266,10 @@ class KafkaCursors:
 
         A position in a topic that the user may not read is kept for later and costs the others nothing: the topic's
         reader reports the missing right.
-
-        Raises:
-            KafkaAway: not confirmed in time, or refused.
         """
         due = {name: known.done[name] for name in names if name in known.done}
         if due:
-            by_partition = {self._partition(name): name for name in due}
+            by_partition = {self._options.partition(name): name for name in due}
             marked = {tp: self._marked(known, name) for tp, name in by_partition.items()}
             refused = {by_partition[tp] for tp in await self._offsets.commit(cursor, marked)}
             known.dirty -= {name for name, offset in due.items() if known.done.get(name) == offset}
@@ -293,10 +281,6 @@ class KafkaCursors:
 
     def _marked(self, known: _Cursor, name: str) -> tuple[int, str]:
         return known.done[name], mark(known.incarnations.get(name.rpartition("-")[0], ""))
-
-    def _partition(self, name: str) -> Any:
-        topic, _, number = name.rpartition("-")
-        return TopicPartition(self._options.kafka_name(topic), int(number))
 
     # -- in the background --------------------------------------------------------------------------------------
 
@@ -321,11 +305,7 @@ class KafkaCursors:
                 await asyncio.sleep(backoff.next_s())
 
     async def _round(self) -> None:
-        """Wait for a change, collect more, and store them no faster than the pace.
-
-        Raises:
-            KafkaAway: a position could not be stored.
-        """
+        """Wait for a change, collect more, and store them no faster than the pace."""
         policy = self._policy
         with suppress(TimeoutError):
             async with asyncio.timeout(policy.look_s):

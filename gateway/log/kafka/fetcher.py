@@ -1,23 +1,17 @@
-"""Taking records out of aiokafka's consumer, one partition at a time, past those whose batches cannot be decoded.
+"""Takes records out of aiokafka's consumer, one partition at a time, past those whose batches cannot be decoded.
 
 A batch cannot be decoded when its codec is not installed, when it is corrupt on the broker's disk, or when its format
-is unknown to the client. aiokafka 0.14 raises then from ``getmany``, and in doing so
-
-* drops what it took out of other partitions in the same call, although their positions have moved: those records would
-  never be read;
-* never hands out the good records before the batch, when they came with the same fetch.
-
-So each partition is asked by itself. One that fails is read record by record up to the batch, then left alone for a
-while and tried again there: another replica may have the batch whole. It is never passed over by itself, as nothing
-that was stored may be lost in silence; the other partitions are read meanwhile.
+is unknown to the client. Its partition is read record by record up to the batch, then left alone for a while and tried
+again there: another replica may have the batch whole. It is never passed over by itself, as nothing that was stored may
+be lost in silence; the other partitions are read meanwhile.
 """
 
 from __future__ import annotations
 
-import asyncio
+import hashlib
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -25,12 +19,19 @@ from typing import Any, Final
 import structlog
 from aiokafka import errors
 
+from gateway.clock import Backoff
+from gateway.log import TOMBSTONE, FlawedRecord, Record
+from gateway.log.kafka import record_format
+from gateway.log.kafka.aiokafka_workarounds import fetched, next_records, wait_for_records
 from gateway.log.kafka.errors import CODEC, UNREADABLE, Problem
-from gateway.log.kafka.options import Backoff
+from gateway.log.kafka.options import KafkaOptions
+from gateway.log.kafka.topics import OWN_STATE, is_own
 from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.kafka")
 
+#: Between two lines about one partition. A topic full of such records would otherwise fill the log.
+_LOG_EVERY_S: Final = 60.0
 #: aiokafka puts number and name of the error before each text.
 _OWN_NAME: Final = re.compile(r"^(\[Error \d+\] )?\w+(Error|Exception): ")
 
@@ -82,7 +83,7 @@ class PartitionFetcher:
             wait_s = min(wait_s, max(due_s, 0.05))
         taken = await self._drain(consumer, wanted, max_records)
         if not taken and wait_s > 0:
-            await _wait_for_data(consumer, wait_s)
+            await wait_for_records(consumer, wait_s)
             taken = await self._drain(consumer, wanted, max_records)
         return taken
 
@@ -91,9 +92,9 @@ class PartitionFetcher:
         self._forget(())
 
     async def _drain(self, consumer: Any, wanted: Collection[Any], room: int) -> Taken:
-        """What is fetched already. Nothing here waits for the network, so an error is one of decoding."""
+        """What is fetched already."""
         taken: Taken = {}
-        for tp in [tp for tp in consumer._fetcher._records if tp in wanted]:
+        for tp in [tp for tp in fetched(consumer) if tp in wanted]:
             if room <= 0:
                 break
             try:
@@ -111,21 +112,21 @@ class PartitionFetcher:
         stuck = self._stuck.get(tp)
         if stuck is None:
             try:
-                return await _next(consumer, tp, room)
+                return await next_records(consumer, tp, room)
             except Exception as exc:
                 _raise_others(exc)
                 self._stuck[tp] = _Stuck()
-            await _next(consumer, tp, 1)  # drops what is left of the failed fetch; it is fetched again
+            await next_records(consumer, tp, 1)  # drops what is left of the failed fetch; it is fetched again
             return []
         records: list[Any] = []
         try:
-            while len(records) < room and (more := await _next(consumer, tp, 1)):
+            while len(records) < room and (more := await next_records(consumer, tp, 1)):
                 records += more
         except Exception as exc:
             _raise_others(exc)
             with suppress(errors.IllegalStateError):  # taken away meanwhile: its next owner meets the batch
                 self._note(tp, stuck, await consumer.position(tp), exc)
-                await _next(consumer, tp, 1)
+                await next_records(consumer, tp, 1)
         else:
             if records and (stuck.offset is None or records[-1].offset >= stuck.offset):
                 self._solved(tp)
@@ -188,24 +189,78 @@ def _raise_others(exc: Exception) -> None:
         raise exc
 
 
-async def _next(consumer: Any, tp: Any, count: int) -> list[Any]:
-    found: list[Any] = (await consumer.getmany(tp, timeout_ms=0, max_records=count)).get(tp, [])
-    return found
-
-
-async def _wait_for_data(consumer: Any, wait_s: float) -> None:
-    """Wait until a fetch brought something, at most so long. aiokafka has no call that waits and takes nothing.
-
-    Raises:
-        KafkaError: the group's trouble, such as a right that is missing.
-    """
-    waiter = consumer._fetcher._create_fetch_waiter()
-    done, _ = await asyncio.wait([waiter], timeout=wait_s)
-    if done:
-        waiter.result()
-    else:
-        waiter.cancel()
-
-
 def _name(tp: Any) -> str:
     return f"{tp.topic}-{tp.partition}"
+
+
+class RecordMaker:
+    """Makes the log's records of Kafka's, for one reader; marks and counts those that are no events.
+
+    Args:
+        group: label of the counter and of log lines.
+    """
+
+    def __init__(self, group: str, options: KafkaOptions) -> None:
+        self._group = group
+        self._options = options
+        self._counters: dict[str, Any] = {}
+        self._logged_at: dict[str, float] = {}
+
+    def records(self, taken: Mapping[Any, list[Any]], name_of: Callable[[Any], str]) -> list[Record]:
+        """Return the records of what was taken.
+
+        Args:
+            taken: messages of aiokafka by partition.
+            name_of: returns the name of a partition.
+        """
+        records: list[Record] = []
+        read = record_format.read
+        for tp, messages in taken.items():
+            name, topic = name_of(tp), self._options.own_name(tp.topic)
+            holds_events = not topic.startswith(OWN_STATE)
+            for message in messages:
+                value, headers, id_, flaw = read(message.value, message.headers, holds_events=holds_events)
+                record = Record(
+                    name,
+                    message.offset,
+                    message.timestamp / 1000,
+                    topic,
+                    (message.key or b"").decode(errors="replace"),
+                    id_,
+                    value,
+                    headers,
+                )
+                records.append(self._flawed(record, flaw) if flaw else record)
+        return records
+
+    def _flawed(self, record: Record, flaw: str) -> FlawedRecord:
+        """Return a record with its flaw and an id. Count it, unless it is a dead letter, which was counted before.
+
+        It is logged if the partition's last log line is old enough.
+
+        Args:
+            record: as read.
+            flaw: why it is no event.
+        """
+        if not record.id:
+            record = record._replace(id=_id_of(record))
+        if is_own(record.topic):
+            return FlawedRecord(record, flaw)
+        kind = "tombstone" if flaw == TOMBSTONE else "not_an_event"
+        counter = self._counters.get(kind)
+        if counter is None:
+            counter = METRICS.counter("gateway_kafka_not_events").labels(self._group, kind)
+            self._counters[kind] = counter
+        counter.inc()
+        now = time.monotonic()
+        if kind == "not_an_event" and now - self._logged_at.get(record.partition, -_LOG_EVERY_S) >= _LOG_EVERY_S:
+            self._logged_at[record.partition] = now
+            _log.warning(
+                "kafka.not_an_event", group=self._group, partition=record.partition, offset=record.offset, reason=flaw
+            )
+        return FlawedRecord(record, flaw)
+
+
+def _id_of(record: Record) -> str:
+    place = f"{record.partition}@{record.offset}"
+    return hashlib.blake2b(place.encode(), digest_size=16).hexdigest()

@@ -17,16 +17,12 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, errors
+from aiokafka import TopicPartition, errors
 
 from gateway.log import Batch, Gap, Start, gaps
-from gateway.log.kafka.availability import CONNECTION
-from gateway.log.kafka.consumer_reader import ConsumerReader
-from gateway.log.kafka.errors import CLIENT_ERRORS, KafkaAway, away
+from gateway.log.kafka.errors import KafkaAway
 from gateway.log.kafka.incarnation import is_another
-from gateway.log.kafka.log_rate_limit import limit_logs
-from gateway.log.kafka.options import OPEN_S
-from gateway.log.kafka.truncated import Truncated
+from gateway.log.kafka.reader import ConsumerReader
 
 
 class StandaloneReader(ConsumerReader):
@@ -35,73 +31,35 @@ class StandaloneReader(ConsumerReader):
     Args:
         start: where it begins in the partitions that are there.
         positions: read these partitions alone, from these offsets.
-        truncated: hears of a given partition that ends before its position.
     """
 
-    def __init__(
-        self, *args: Any, start: Start, positions: Mapping[str, int] | None, truncated: Truncated, **more: Any
-    ) -> None:
+    def __init__(self, *args: Any, start: Start, positions: Mapping[str, int] | None, **more: Any) -> None:
         super().__init__(*args, **more)
         self._start = start
-        self._truncated = truncated
         self._is_given = positions is not None
-        self._given = {self._partition(name): offset for name, offset in (positions or {}).items()}
+        self._given = {self._options.partition(name): offset for name, offset in (positions or {}).items()}
         self._found_gaps: list[Gap] = []
 
-    async def open(self) -> None:
-        """Begin to read.
-
-        Raises:
-            KafkaAway: Kafka cannot be reached, or refuses; call again later.
-        """
-        limit_logs()
-        try:
-            if not self._is_given:
-                try:
-                    self._missing.found(await self._ensure(self._topics))
-                except KafkaAway as exc:
-                    raise KafkaAway(f"{self._called}: {exc}", exc.problem) from exc
-            await self._ready()
-        except KafkaAway as exc:
-            self._availability.problem(CONNECTION, exc.problem)
-            raise
+    async def _open(self) -> None:
+        if not self._is_given:
+            try:
+                self._missing.found(await self._ensure(self._topics))
+            except KafkaAway as exc:
+                raise KafkaAway(f"{self._called}: {exc}", exc.problem) from exc
+        await self._prepare()
 
     # -- partitions ---------------------------------------------------------------------------------------------
 
-    async def _ready(self) -> Any:
-        try:
-            if self.consumer is None:
-                self.consumer = await self._connected()
-                await self._ask(self._assign(self.consumer))
-                self._heard()
-            elif await self._is_another(self.consumer):
-                await self._again(self.consumer)
-            elif self._has_more(self.consumer):
-                await self._ask(self._assign(self.consumer))
-        except KafkaAway as exc:
-            self._availability.problem(CONNECTION, exc.problem)
-            raise
+    async def _prepare(self) -> Any:
+        if self.consumer is None:
+            self.consumer = await self._connected(group_id=None)
+            await self._ask(self._assign(self.consumer))
+            self._heard()
+        elif await self._is_another(self.consumer):
+            await self._again(self.consumer)
+        elif self._has_more(self.consumer):
+            await self._ask(self._assign(self.consumer))
         return self.consumer
-
-    async def _connected(self) -> Any:
-        consumer = AIOKafkaConsumer(
-            **self._options.consumer(),
-            group_id=None,
-            auto_offset_reset="none",
-            fetch_max_bytes=self._policy.fetch_max_bytes,
-            max_partition_fetch_bytes=self._policy.max_partition_fetch_bytes,
-        )
-        self._availability.watch(consumer._client.health)
-        try:
-            async with asyncio.timeout(OPEN_S):
-                await consumer.start()
-        except CLIENT_ERRORS as exc:
-            await self._end(consumer)
-            raise away(exc, self._called, consumer._client) from exc
-        except BaseException:
-            self._end(consumer)
-            raise
-        return consumer
 
     async def _assign(self, consumer: Any) -> None:
         """Take all partitions at once, each at its place; those of a topic that was made again at their beginnings."""
@@ -141,22 +99,14 @@ class StandaloneReader(ConsumerReader):
             *(topic for topic in self._missing.of(names) if consumer.partitions_for_topic(topic)),
         ]
         numbers = await asyncio.gather(*(consumer._client._wait_on_metadata(topic) for topic in there))
-        return {
-            self._partition(f"{self._options.own_name(topic)}-{number}")
-            for topic, found in zip(there, numbers, strict=True)
-            for number in found
-        }
+        return {TopicPartition(topic, number) for topic, found in zip(there, numbers, strict=True) for number in found}
 
     def _has_more(self, consumer: Any) -> bool:
         known = [consumer.partitions_for_topic(topic) or () for topic in self._kafka_names()]
         return not self._is_given and sum(map(len, known)) > len(self._placed)
 
     async def _again(self, consumer: Any) -> None:
-        """Read topics that were deleted and made again from their beginnings.
-
-        Raises:
-            KafkaAway: the partitions are given ones, and their positions mean nothing any more.
-        """
+        """Read topics that were deleted and made again from their beginnings."""
         if self._is_given:
             raise KafkaAway(f"{self._called}: a topic was deleted and made again")
         await self._ask(consumer._client.force_metadata_update())
@@ -164,7 +114,7 @@ class StandaloneReader(ConsumerReader):
 
     async def _lost_end(self, consumer: Any, partitions: Collection[Any]) -> None:
         if self._is_given:
-            self._truncated.add(partitions)
+            self._ids.truncate(partitions)
             raise KafkaAway(f"{self._called}: {self._name(next(iter(partitions)))} is shorter than it was")
         beginnings = await self._ask(consumer.beginning_offsets(list(partitions)))
         for tp in partitions:
@@ -194,12 +144,8 @@ class StandaloneReader(ConsumerReader):
         return batch
 
     async def seek(self, partition: str, offset: int) -> None:
-        """See :meth:`gateway.log.LogReader.seek`. Clamped to what is kept; what is gone is named.
-
-        Raises:
-            Transient: there is no such partition now, or Kafka is unavailable.
-        """
-        consumer, tp = await self._ready(), self._partition(partition)
+        """See :meth:`gateway.log.LogReader.seek`. Clamped to what is kept; what is gone is named."""
+        consumer, tp = await self._ready(), self._options.partition(partition)
         if tp not in self._placed:
             raise KafkaAway(f"{self._called}: {partition} does not exist")
         first = (await self._ask(consumer.beginning_offsets([tp])))[tp]
@@ -209,11 +155,7 @@ class StandaloneReader(ConsumerReader):
         self._seek(consumer, tp, min(max(offset, first), end))
 
     async def seek_to_time(self, unix_s: float) -> None:
-        """See :meth:`gateway.log.LogReader.seek_to_time`.
-
-        Raises:
-            Transient: Kafka is unavailable.
-        """
+        """See :meth:`gateway.log.LogReader.seek_to_time`."""
         consumer, partitions = await self._ready(), list(self._placed)
         if not partitions:
             return

@@ -1,7 +1,7 @@
 """The one reader of a process, for the partitions that its consumer group assigns to it.
 
 See :class:`gateway.log.AssignedReader`. The group stores no positions: the owner returns where reading begins
-(``on_assigned``), and cursors commit under groups of their own (:mod:`gateway.log.kafka.cursors`).
+(``on_assigned``), and cursors commit under groups of their own (:mod:`gateway.log.kafka.positions`).
 
 * aiokafka 0.14 revokes all partitions of all members before it assigns them again (it has no cooperative protocol). So
   ``on_revoked`` is limited, by its owner and by ``revoke_s``: the group waits for the slowest member.
@@ -25,19 +25,16 @@ from contextlib import suppress
 from typing import Any, Final
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition, errors
+from aiokafka import ConsumerRebalanceListener, TopicPartition, errors
 
+from gateway.clock import within
 from gateway.log import OnAssigned, OnRevoked
-from gateway.log.kafka import unplaced
-from gateway.log.kafka.availability import CONNECTION
-from gateway.log.kafka.consumer_reader import ConsumerReader
-from gateway.log.kafka.errors import AWAY, CLIENT_ERRORS, KafkaAway, Problem, away
-from gateway.log.kafka.log_rate_limit import limit_logs
-from gateway.log.kafka.membership import Assignor, Membership
-from gateway.log.kafka.namesake import Namesake
+from gateway.log.kafka.aiokafka_workarounds import fetch_placed_only
+from gateway.log.kafka.errors import AWAY, CLIENT_ERRORS, KafkaAway, Problem
+from gateway.log.kafka.health import CONNECTION
+from gateway.log.kafka.membership import Assignor, Membership, Namesake
 from gateway.log.kafka.offsets import OffsetClient
-from gateway.log.kafka.options import OPEN_S, within
-from gateway.log.kafka.truncated import Truncated
+from gateway.log.kafka.reader import ConsumerReader
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 
@@ -55,7 +52,6 @@ class GroupReader(ConsumerReader):
     Args:
         process: distinguishes this process from another one with the same ``instance_id``.
         offsets: requests the members of the group.
-        truncated: partitions that end before the offset at which a reader read them.
     """
 
     _kind = "group"
@@ -67,15 +63,13 @@ class GroupReader(ConsumerReader):
         on_revoked: OnRevoked,
         process: str,
         offsets: OffsetClient,
-        truncated: Truncated,
         **more: Any,
     ) -> None:
         super().__init__(*args, **more)
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
         self._process = process
-        self._truncated = truncated
-        self._truncations = truncated.count
+        self._truncations = self._ids.truncations
         self._membership: Membership | None = None
         self._instance_id = self._options.instance_id or None
         self._namesake = Namesake(offsets, self.group, self._options.instance_id, process)
@@ -86,23 +80,16 @@ class GroupReader(ConsumerReader):
         self._revoking = asyncio.Lock()
         self._watcher: asyncio.Task[None] | None = None
         self._retiring: asyncio.Task[None] | None = None
+        #: While a join waits for partitions: resolved by aiokafka, or failed when the consumer is given up.
+        self._joining: asyncio.Future[None] | None = None
         self._renew_at = 0.0
         self._wanted: set[str] = set()
         self._rebalances = METRICS.counter("gateway_kafka_rebalances").labels(self.group)
 
-    async def open(self) -> None:
-        """Join the group. Return with partitions, or without if other members release them late.
-
-        Raises:
-            KafkaAway: Kafka cannot be reached, or refuses; call again later.
-        """
-        limit_logs()
-        try:
-            self._missing.found(await self._ensure(self._topics))
-            await self._join()
-        except KafkaAway as exc:
-            self._availability.problem(CONNECTION, exc.problem)
-            raise
+    async def _open(self) -> None:
+        """Join the group. Return with partitions, or without if other members release them late."""
+        self._missing.found(await self._ensure(self._topics))
+        await self._join()
 
     def subscribe(self, topics: Collection[str]) -> None:
         """See :meth:`gateway.log.AssignedReader.subscribe`."""
@@ -120,29 +107,26 @@ class GroupReader(ConsumerReader):
 
     # -- joining ------------------------------------------------------------------------------------------------
 
-    async def _ready(self) -> Any:
-        try:
-            if self._wanted:
-                await self._widen()
-            if self.consumer is None:
-                await self._join()
-            consumer = self.consumer
-            await self._check(consumer)
-            if self._truncations != self._truncated.count or await self._is_another(consumer):
-                self._truncations = self._truncated.count
-                await self._anew(consumer)
-            if self._unplaced:
-                await self._place(consumer)
-        except KafkaAway as exc:
-            self._availability.problem(CONNECTION, exc.problem)
-            raise
+    async def _prepare(self) -> Any:
+        if self._wanted:
+            await self._widen()
+        if self.consumer is None:
+            await self._join()
+        consumer = await self._present()
+        await self._check(consumer)
+        if self._truncations != self._ids.truncations or await self._is_another(consumer):
+            self._truncations = self._ids.truncations
+            await self._anew(consumer)
+        if self._unplaced:
+            await self._place(consumer)
         self._renew(consumer)
         return consumer
 
     async def _present(self) -> Any:
         # Only the reading may join and place: a second placing beside it would take partitions from cursors that read.
         if self.consumer is None:
-            raise KafkaAway(f"{self._called}: not joined")
+            problem = self._availability.state.problems.get(CONNECTION)
+            raise KafkaAway(f"{self._called}: {problem or 'not joined'}", problem)
         return self.consumer
 
     async def _check(self, consumer: Any) -> None:
@@ -163,19 +147,14 @@ class GroupReader(ConsumerReader):
             self.consumer.subscribe(self._kafka_names(), listener=self.consumer._subscription.listener)
 
     async def _join(self) -> None:
-        """Create a consumer and join.
-
-        Raises:
-            KafkaAway: Kafka cannot be reached, or refuses; call again later.
-        """
+        """Create a consumer and join."""
         if self._retiring is not None:
             await asyncio.wait([self._retiring])
         if self._namesake.is_there and not await self._namesake.is_gone():
             problem = self._namesake.problem
             raise KafkaAway(f"{self._called}: {problem}", problem)
         policy, assignor = self._policy, Assignor(self._process)
-        consumer = AIOKafkaConsumer(
-            **self._options.consumer(),
+        consumer = await self._connected(
             group_id=self._options.kafka_name(self.group),
             group_instance_id=self._instance_id,
             partition_assignment_strategy=(assignor,),
@@ -184,29 +163,11 @@ class GroupReader(ConsumerReader):
             rebalance_timeout_ms=int(policy.regroup_s * 1000),
             # Subscribers that are down for days keep their partitions: the reader runs, it only does not fetch.
             max_poll_interval_ms=2**31 - 1,
-            auto_offset_reset="none",
-            fetch_max_bytes=policy.fetch_max_bytes,
-            max_partition_fetch_bytes=policy.max_partition_fetch_bytes,
         )
-        self._availability.watch(consumer._client.health)
-        try:
-            async with asyncio.timeout(OPEN_S):
-                await consumer.start()
-        except CLIENT_ERRORS as exc:
-            await self._end(consumer)
-            raise away(exc, self._called, consumer._client) from exc
-        except BaseException:
-            self._end(consumer)
-            raise
-        self._membership = Membership(
-            consumer,
-            assignor,
-            is_fenced=lambda: self._namesake.appears(policy.regroup_s),
-            on_fenced=lambda: self._fence(consumer),
-        )
-        unplaced.leave_alone(consumer)
+        self._membership = Membership(consumer, assignor, self._namesake, lambda: self._fence(consumer))
+        fetch_placed_only(consumer)
         listener = _Listener(self, consumer)
-        assigned = consumer._subscription.wait_for_assignment()
+        assigned = self._joining = consumer._subscription.wait_for_assignment()
         consumer.subscribe(self._kafka_names(), listener=listener)
         self.consumer = consumer
         self._heard()
@@ -221,6 +182,8 @@ class GroupReader(ConsumerReader):
             pass
         except CLIENT_ERRORS:
             await self._check(consumer)
+        finally:
+            self._joining = None
 
     def _renew(self, consumer: Any) -> None:
         """Request a new assignment if the present one was made for other topics, or other partitions."""
@@ -247,11 +210,7 @@ class GroupReader(ConsumerReader):
             self._changed.set()
 
     async def _place(self, consumer: Any) -> None:
-        """Ask the owner where reading of new partitions begins.
-
-        Raises:
-            KafkaAway: Kafka cannot be asked now.
-        """
+        """Ask the owner where reading of new partitions begins."""
         turn, partitions = self._turn, set(self._unplaced)
         topics = {tp.topic for tp in partitions}
         # Before the owner loads its positions: a topic that is created again meanwhile differs then, and is noticed.
@@ -307,8 +266,8 @@ class GroupReader(ConsumerReader):
         self._assigned(consumer, consumer.assignment())
 
     async def _lost_end(self, consumer: Any, partitions: Collection[Any]) -> None:
-        self._truncated.add(partitions)
-        self._truncations = self._truncated.count
+        self._ids.truncate(partitions)
+        self._truncations = self._ids.truncations
         await self._anew(consumer)
 
     # -- parting ------------------------------------------------------------------------------------------------
@@ -321,6 +280,8 @@ class GroupReader(ConsumerReader):
 
     def _begin_to_retire(self, consumer: Any) -> asyncio.Task[None]:
         self.consumer = None
+        if self._joining is not None and not self._joining.done():
+            self._joining.set_exception(errors.KafkaError("given up"))
         self._retiring = self._background(self._retire(consumer))
         return self._retiring
 

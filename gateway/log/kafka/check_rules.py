@@ -1,4 +1,7 @@
-"""Do the topics, and the brokers' defaults, keep what the gateway promises? Pure: needs and answers in, findings out.
+"""The rules of ``gateway check`` on rights and settings. Pure: needs and answers in, findings out.
+
+``READ`` and ``WRITE`` include ``DESCRIBE`` in Kafka. ``CREATE`` may be granted on the topic's name or on the cluster.
+An idempotent producer needs ``WRITE`` on any topic, before Kafka 2.8 ``IDEMPOTENT_WRITE`` on the cluster (KIP-679).
 
 A topic that does not exist yet is judged by what it would get: ``kafka.topic_config`` over the brokers' defaults.
 """
@@ -10,9 +13,11 @@ from typing import Final
 
 from gateway.log.kafka.needs import Answers, Gathered, Needs, TopicNeed, TopicState
 from gateway.log.kafka.options import KafkaOptions
-from gateway.log.kafka.rights import MISSING
 from gateway.log.kafka.topics import config_of
 
+MISSING: Final = 3
+_INVISIBLE: Final = 29
+_PATH: Final = "kafka.security"
 TOPIC_SETTINGS: Final = ("cleanup.policy", "max.message.bytes", "min.insync.replicas", "retention.ms")
 BROKER_SETTINGS: Final = (
     "log.cleanup.policy",
@@ -28,7 +33,103 @@ _CONFIG: Final = "kafka.topic_config"
 _ALTER: Final = "set it with kafka-configs --alter"
 
 
-def judge(options: KafkaOptions, needs: Needs, answers: Answers, found: Gathered) -> None:
+def judge_rights(options: KafkaOptions, needs: Needs, answers: Answers, found: Gathered) -> None:
+    """Add what is missing, what is not known, and one line for what is there."""
+    good = [need for need in needs.topics if _topic(options, need, answers, found)]
+    groups = [name for name in needs.groups if _group(options.kafka_name(name), answers, found)]
+    is_idempotent = _idempotent(needs, answers, found)
+    if good or groups:
+        counts = [f"{len(good)} of {len(needs.topics)} topics", f"{len(groups)} of {len(needs.groups)} groups"]
+        shown = " and ".join(counts if needs.groups else counts[:1])
+        found.add(
+            "ok", _PATH, f"the rights are there on {shown}" + (", and to write once each" if is_idempotent else "")
+        )
+
+
+def _topic(options: KafkaOptions, need: TopicNeed, answers: Answers, found: Gathered) -> bool:
+    name = options.kafka_name(need.name)
+    state = answers.topics.get(name)
+    if state is None:
+        why = answers.unasked.get("topics", "the broker did not answer for it")
+        found.unknown(_PATH, f"rights not checked: {why}", of=name)
+        return False
+    wanted = " and ".join(sorted(need.operations))
+    if state.error == _INVISIBLE:
+        found.problem(_PATH, f"no right to {wanted}, nor to DESCRIBE", f"grant {wanted} in Kafka", of=name)
+        return False
+    if state.operations is None:
+        found.unknown(_PATH, "the broker does not say what the user may do", of=name)
+        return False
+    missing = sorted(need.operations - state.operations)
+    if missing:
+        text = " and ".join(missing)
+        found.problem(_PATH, f"no right to {text}", f"grant {text} in Kafka", of=name)
+    return (state.error != MISSING or _absent(options, need, name, state, answers, found)) and not missing
+
+
+def _absent(
+    options: KafkaOptions, need: TopicNeed, name: str, state: TopicState, answers: Answers, found: Gathered
+) -> bool:
+    """Return whether a topic that does not exist comes into being by itself."""
+    if not need.is_ours:
+        found.warning(need.path, "not there; read as soon as it is", "correct the name, or wait for its owner", of=name)
+        return True
+    if not options.create_topics:
+        found.problem(
+            "kafka.create_topics",
+            "not there, and not created",
+            "create it (gateway topics create), or set create_topics: true",
+            of=name,
+        )
+        return False
+    if "CREATE" in (state.operations or ()) or "CREATE" in (answers.cluster_operations or ()):
+        found.ok("kafka.create_topics", "not there yet; created when needed", of=name)
+        return True
+    if answers.cluster_operations is None:
+        found.unknown(_PATH, "not there, and the broker does not say whether we may create it", of=name)
+        return False
+    found.problem(
+        _PATH,
+        "not there, and no right to CREATE",
+        "grant CREATE in Kafka, or create it (gateway topics create) as another user",
+        of=name,
+    )
+    return False
+
+
+def _group(name: str, answers: Answers, found: Gathered) -> bool:
+    operations = answers.groups.get(name)
+    if operations is None:
+        why = answers.unasked.get("groups", "no broker answered for it")
+        found.unknown(_PATH, f"rights not checked: {why}", of=name, noun="group")
+        return False
+    if "READ" not in operations:
+        found.problem(_PATH, "no right to READ", "grant READ in Kafka", of=name, noun="group")
+        return False
+    return True
+
+
+def _idempotent(needs: Needs, answers: Answers, found: Gathered) -> bool:
+    """Return whether the producer may write; one that writes to no topic is not asked about."""
+    if not any("WRITE" in need.operations for need in needs.topics):
+        return False
+    operations = answers.cluster_operations
+    if operations is not None and "IDEMPOTENT_WRITE" in operations:
+        return True
+    if not answers.needs_idempotent_write:
+        return any("WRITE" in (state.operations or ()) for state in answers.topics.values())
+    if operations is None:
+        found.unknown(_PATH, "the broker does not say whether the user has IDEMPOTENT_WRITE on the cluster")
+    else:
+        found.problem(
+            _PATH,
+            "no right to IDEMPOTENT_WRITE on the cluster, which a Kafka older than 2.8 asks for",
+            "grant it in Kafka",
+        )
+    return False
+
+
+def judge_settings(options: KafkaOptions, needs: Needs, answers: Answers, found: Gathered) -> None:
     """Add what is wrong, what is not known, and one line for what is good."""
     _brokers(answers, found)
     defaults, checked = _defaults(answers), 0
@@ -47,7 +148,7 @@ def judge(options: KafkaOptions, needs: Needs, answers: Answers, found: Gathered
             settings = answers.topic_settings[name]
         else:
             why = answers.unasked.get("topic_settings", "the broker did not answer for it")
-            found.add("unknown", _CONFIG, f"settings not checked: {why}", of=name)
+            found.unknown(_CONFIG, f"settings not checked: {why}", of=name)
             settings = {}
         if state.error == 0:
             _partitions(options, need, name, state, found)
@@ -55,18 +156,17 @@ def judge(options: KafkaOptions, needs: Needs, answers: Answers, found: Gathered
         _kept(needs, need, name, settings, found)
         checked += bool(defaults if state.error == MISSING else settings)
     if checked:
-        found.add("ok", _CONFIG, f"the settings of {checked} of {len(needs.topics)} topics were looked at")
+        found.ok(_CONFIG, f"the settings of {checked} of {len(needs.topics)} topics were looked at")
 
 
 def _brokers(answers: Answers, found: Gathered) -> None:
     if not answers.broker_settings:
         why = answers.unasked.get("broker_settings", "no broker answered")
-        found.add("unknown", "kafka", f"the brokers' offsets.retention.minutes and defaults not checked: {why}")
+        found.unknown("kafka", f"the brokers' offsets.retention.minutes and defaults not checked: {why}")
     for node, settings in answers.broker_settings.items():
         minutes = _number(settings.get("offsets.retention.minutes"))
         if minutes is not None and minutes < 24 * 60:
-            found.add(
-                "problem",
+            found.problem(
                 "kafka",
                 f"offsets.retention.minutes is {minutes}, less than a day: positions of subscribers are forgotten",
                 "set at least 1440 at the brokers; Kafka's default is 10080",
@@ -95,23 +195,20 @@ def _defaults(answers: Answers) -> dict[str, str]:
 def _to_be_created(options: KafkaOptions, answers: Answers, settings: Mapping[str, str], found: Gathered) -> None:
     wanted = options.replication_factor
     if wanted > answers.brokers:
-        found.add(
-            "problem",
+        found.problem(
             "kafka.replication_factor",
             f"is {wanted}, and the cluster has {answers.brokers} brokers: topics cannot be created",
             "lower it, or start more brokers",
         )
     elif wanted == 1 and answers.brokers > 1:
-        found.add(
-            "warning",
+        found.warning(
             "kafka.replication_factor",
             f"is 1, and the cluster has {answers.brokers} brokers: the events of a lost broker are lost",
             f"set it to {min(3, answers.brokers)}",
         )
     in_sync = _number(settings.get("min.insync.replicas"))
     if in_sync is not None and in_sync > wanted:
-        found.add(
-            "problem",
+        found.problem(
             "kafka.replication_factor",
             f"is {wanted}, and new topics get min.insync.replicas {in_sync}: nothing could be written to them",
             f"set it to {in_sync + 1}, or min.insync.replicas in kafka.topic_config",
@@ -121,8 +218,7 @@ def _to_be_created(options: KafkaOptions, answers: Answers, settings: Mapping[st
 def _partitions(options: KafkaOptions, need: TopicNeed, name: str, state: TopicState, found: Gathered) -> None:
     have = len(state.replicas)
     if need.is_ours and have < options.partitions:
-        found.add(
-            "warning",
+        found.warning(
             "kafka.partitions",
             f"{have} partitions, fewer than the {options.partitions} that are configured",
             "add partitions with kafka-topics --alter, or lower kafka.partitions",
@@ -134,13 +230,12 @@ def _replication(name: str, state: TopicState, answers: Answers, settings: Mappi
     replicas, in_sync = min(state.replicas, default=0), min(state.in_sync, default=0)
     if state.leaderless:
         text = f"{state.leaderless} partitions have no leader and can be neither written nor read"
-        found.add("problem", "kafka", text, "start the brokers that hold them", of=name)
+        found.problem("kafka", text, "start the brokers that hold them", of=name)
     elif in_sync < replicas:
         text = f"a partition has {in_sync} of {replicas} replicas in sync"
-        found.add("warning", "kafka", text, "see which broker is away or behind", of=name)
+        found.warning("kafka", text, "see which broker is away or behind", of=name)
     if replicas == 1 and answers.brokers > 1:
-        found.add(
-            "warning",
+        found.warning(
             "kafka.replication_factor",
             f"one replica, and the cluster has {answers.brokers} brokers: its events are lost with their broker",
             "add replicas with kafka-reassign-partitions",
@@ -151,16 +246,16 @@ def _replication(name: str, state: TopicState, answers: Answers, settings: Mappi
         return
     if needed > replicas:
         text = f"min.insync.replicas is {needed} with {replicas} replicas: nothing can be written"
-        found.add("problem", _CONFIG, text, f"add replicas, or {_ALTER}", of=name)
+        found.problem(_CONFIG, text, f"add replicas, or {_ALTER}", of=name)
     elif in_sync < needed:
         text = f"a partition has {in_sync} replicas in sync, and min.insync.replicas is {needed}: it refuses writes"
-        found.add("problem", "kafka", text, "start the brokers that are away", of=name)
+        found.problem("kafka", text, "start the brokers that are away", of=name)
     elif needed == replicas > 1:
         text = f"min.insync.replicas is {needed} with {replicas} replicas: one broker away stops writing"
-        found.add("warning", _CONFIG, text, f"{_ALTER} to {replicas - 1}, or add a replica", of=name)
+        found.warning(_CONFIG, text, f"{_ALTER} to {replicas - 1}, or add a replica", of=name)
     elif needed == 1 < replicas:
         text = f"min.insync.replicas is 1 with {replicas} replicas: one broker has an event, and it counts as written"
-        found.add("warning", _CONFIG, text, f"{_ALTER} to 2", of=name)
+        found.warning(_CONFIG, text, f"{_ALTER} to 2", of=name)
 
 
 def _kept(needs: Needs, need: TopicNeed, name: str, settings: Mapping[str, str], found: Gathered) -> None:
@@ -173,10 +268,9 @@ def _kept(needs: Needs, need: TopicNeed, name: str, settings: Mapping[str, str],
         return
     if "compact" in policy:
         text = f"cleanup.policy is {policy}: only the last event of each key is kept"
-        found.add("problem", _CONFIG, text, f"{_ALTER} to delete", of=name)
+        found.problem(_CONFIG, text, f"{_ALTER} to delete", of=name)
     if retention_s is not None and "delete" in policy and retention_s <= need.longest_wait_s:
-        found.add(
-            "problem",
+        found.problem(
             _CONFIG,
             f"retention.ms is {retention_ms}, and an event waits in it for up to {need.longest_wait_s:g} s: it is "
             "deleted before it is due",
@@ -185,8 +279,7 @@ def _kept(needs: Needs, need: TopicNeed, name: str, settings: Mapping[str, str],
         )
     largest = _number(settings.get("max.message.bytes"))
     if largest is not None and largest < needs.largest_event_bytes:
-        found.add(
-            "warning",
+        found.warning(
             _CONFIG,
             f"max.message.bytes is {largest}, and an event may have {needs.largest_event_bytes}: that is refused",
             f"{_ALTER}, or lower ingest.max_body_bytes or ingest.max_event_bytes",
@@ -200,10 +293,10 @@ def _latest(name: str, policy: str, retention_s: float | None, found: Gathered) 
         return
     if retention_s is not None and retention_s < _DAY_S:
         text = f"cleanup.policy is {policy}, and retention.ms less than a day: pauses of subscribers are forgotten"
-        found.add("problem", _CONFIG, text, f"{_ALTER} to compact", of=name)
+        found.problem(_CONFIG, text, f"{_ALTER} to compact", of=name)
     else:
         text = f"cleanup.policy is {policy}: states of subscribers are kept for retention.ms only"
-        found.add("warning", _CONFIG, text, f"{_ALTER} to compact", of=name)
+        found.warning(_CONFIG, text, f"{_ALTER} to compact", of=name)
 
 
 def _number(text: str | None) -> int | None:

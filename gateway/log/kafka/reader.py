@@ -18,18 +18,17 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping,
 from contextlib import suppress
 from typing import Any, Final
 
-from aiokafka import TopicPartition, errors
+from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 
-from gateway.log import Batch, Gap, Record
-from gateway.log.kafka import foreign, record_format, shutdown
-from gateway.log.kafka.availability import CONNECTION, Availability, State, both
+from gateway.log import Batch, Gap
+from gateway.log.kafka.aiokafka_workarounds import end_consumer, state_of
 from gateway.log.kafka.errors import CLIENT_ERRORS, KafkaAway, away
+from gateway.log.kafka.fetcher import PartitionFetcher, RecordMaker
+from gateway.log.kafka.health import CONNECTION, Availability, State, both
 from gateway.log.kafka.incarnation import TopicIds, is_another
-from gateway.log.kafka.missing import MissingTopics
-from gateway.log.kafka.options import KafkaOptions
-from gateway.log.kafka.reader_policy import ReaderPolicy
-from gateway.log.kafka.topics import OWN_STATE
-from gateway.log.kafka.unreadable import PartitionFetcher
+from gateway.log.kafka.options import OPEN_S, KafkaOptions, ReaderPolicy
+from gateway.log.kafka.outage import limit_logs
+from gateway.log.kafka.topics import MissingTopics
 
 #: Runs work that must end even if its caller is cancelled, in a task that the log awaits.
 Background = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -42,6 +41,8 @@ _END_AGE_S: Final = 3.0
 
 class ConsumerReader(ABC):
     """A reader of one aiokafka consumer after another.
+
+    Its coroutines raise ``KafkaAway`` while Kafka cannot be reached, or refuses, and have reported it: call them again.
 
     Args:
         group: its name in metrics, logs and errors.
@@ -78,7 +79,7 @@ class ConsumerReader(ABC):
         self._availability = Availability(group)
         self._missing = MissingTopics(group, options)
         self._fetcher = PartitionFetcher(group)
-        self._not_events = foreign.NotEvents(group)
+        self._made = RecordMaker(group, options)
         self._changed = asyncio.Event()
         self._names: dict[Any, str] = {}
         #: Partitions that are read, each with the end that was last returned for it.
@@ -106,10 +107,6 @@ class ConsumerReader(ABC):
             found = self._names[tp] = f"{self._options.own_name(tp.topic)}-{tp.partition}"
         return found
 
-    def _partition(self, name: str) -> Any:
-        topic, _, number = name.rpartition("-")
-        return TopicPartition(self._options.kafka_name(topic), int(number))
-
     def _kafka_names(self) -> list[str]:
         return sorted(map(self._options.kafka_name, self._topics))
 
@@ -124,13 +121,54 @@ class ConsumerReader(ABC):
 
     # -- reading ------------------------------------------------------------------------------------------------
 
-    @abstractmethod
-    async def _ready(self) -> Any:
-        """Return the present consumer, its partitions where they are read.
+    async def open(self) -> None:
+        """Begin to read. Raises ``KafkaAway`` if Kafka cannot be reached, or refuses; call again later."""
+        limit_logs()
+        await self._reported(self._open())
 
-        Raises:
-            KafkaAway: Kafka cannot be reached, or refuses; call again later.
+    async def _ready(self) -> Any:
+        """Return the present consumer, its partitions where they are read."""
+        return await self._reported(self._prepare())
+
+    async def _reported(self, work: Awaitable[Any]) -> Any:
+        try:
+            return await work
+        except KafkaAway as exc:
+            self._availability.problem(CONNECTION, exc.problem)
+            raise
+
+    @abstractmethod
+    async def _open(self) -> None:
+        """See :meth:`open`."""
+
+    @abstractmethod
+    async def _prepare(self) -> Any:
+        """See :meth:`_ready`."""
+
+    async def _connected(self, **more: Any) -> Any:
+        """Return a new consumer, started.
+
+        Args:
+            more: further arguments of aiokafka's consumer.
         """
+        consumer = AIOKafkaConsumer(
+            **self._options.consumer(),
+            auto_offset_reset="none",
+            fetch_max_bytes=self._policy.fetch_max_bytes,
+            max_partition_fetch_bytes=self._policy.max_partition_fetch_bytes,
+            **more,
+        )
+        self._availability.watch(consumer._client.health)
+        try:
+            async with asyncio.timeout(OPEN_S):
+                await consumer.start()
+        except CLIENT_ERRORS as exc:
+            await self._end(consumer)
+            raise away(exc, self._called, consumer._client) from exc
+        except BaseException:
+            self._end(consumer)
+            raise
+        return consumer
 
     async def _present(self) -> Any:
         """Return the consumer for a question that is asked beside the reading."""
@@ -167,7 +205,7 @@ class ConsumerReader(ABC):
             await self._make_sure(consumer)
         if turn != self._turn:  # revoked meanwhile; these records are read again
             return Batch()
-        return Batch(self._records(found), gaps, self._ends_of(consumer, active))
+        return Batch(self._made.records(found, self._name), gaps, self._ends_of(consumer, active))
 
     async def _take(
         self, consumer: Any, active: Collection[Any], max_records: int, wait_s: float
@@ -183,27 +221,6 @@ class ConsumerReader(ABC):
             await self._trouble(consumer, exc)
         return {}, ()
 
-    def _records(self, found: Mapping[Any, list[Any]]) -> list[Record]:
-        records: list[Record] = []
-        read = record_format.read
-        for tp, messages in found.items():
-            name, topic = self._name(tp), self._options.own_name(tp.topic)
-            holds_events = not topic.startswith(OWN_STATE)
-            for message in messages:
-                value, headers, id_, flaw = read(message.value, message.headers, holds_events=holds_events)
-                record = Record(
-                    name,
-                    message.offset,
-                    message.timestamp / 1000,
-                    topic,
-                    (message.key or b"").decode(errors="replace"),
-                    id_,
-                    value,
-                    headers,
-                )
-                records.append(self._not_events.flawed(record, flaw) if flaw else record)
-        return records
-
     def _ends_of(self, consumer: Any, active: Collection[Any]) -> dict[str, int]:
         """Return the read end of partitions whose end has moved, also past records that aiokafka leaves out.
 
@@ -211,17 +228,13 @@ class ConsumerReader(ABC):
         """
         ends = {}
         for tp in active:
-            state = _state_of(consumer, tp)
+            state = state_of(consumer, tp)
             if state is not None and state.has_valid_position and state.position != self._placed.get(tp):
                 self._placed[tp] = ends[self._name(tp)] = state.position
         return ends
 
     async def _gone(self, consumer: Any, refused: Mapping[Any, int]) -> Sequence[Gap]:
-        """Continue at the first records; return the gaps. The broker refused to read at these offsets.
-
-        Raises:
-            KafkaAway: Kafka does not answer now; the next fetch is refused again.
-        """
+        """Continue at the first records; return the gaps. The broker refused to read at these offsets."""
         await self._ask(self._ids.now(consumer._client, {tp.topic for tp in refused}))
         if await self._is_another(consumer):
             return ()  # the next fetch begins again
@@ -243,12 +256,7 @@ class ConsumerReader(ABC):
         )
 
     def _note(self, topics: Collection[str], ids: Mapping[str, str]) -> None:
-        """Note which incarnations of topics are read.
-
-        Args:
-            topics: names in Kafka.
-            ids: incarnations of the existing ones.
-        """
+        """Note which incarnations of topics (names in Kafka) are read; ``ids`` has those of the existing ones."""
         for topic in topics:
             own_name = self._options.own_name(topic)
             self._absent.discard(own_name)
@@ -274,7 +282,7 @@ class ConsumerReader(ABC):
         found, unknown = {}, []
         oldest = (time.time() - _END_AGE_S) * 1000
         for tp in self._placed:
-            state = _state_of(consumer, tp)
+            state = state_of(consumer, tp)
             if state is not None and state.highwater is not None and (state.timestamp or 0) >= oldest:
                 is_cut = state.lso is not None and state.lso >= 0 and self._options.isolation_level == "read_committed"
                 found[tp] = min(state.lso, state.highwater) if is_cut else state.highwater
@@ -315,7 +323,7 @@ class ConsumerReader(ABC):
 
     def _end(self, consumer: Any) -> asyncio.Future[None]:
         """Start closing a consumer in the background; nothing of it runs afterwards. Need not be awaited."""
-        return asyncio.shield(self._background(shutdown.end(consumer, self._policy.close_s, self._policy.cut_s)))
+        return asyncio.shield(self._background(end_consumer(consumer, self._policy.close_s, self._policy.cut_s)))
 
     def _heard(self) -> None:
         """Note that Kafka answered."""
@@ -323,11 +331,7 @@ class ConsumerReader(ABC):
         self._availability.solved(CONNECTION)
 
     async def _make_sure(self, consumer: Any) -> None:
-        """Check, after a fetch without records, that Kafka is available.
-
-        Raises:
-            KafkaAway: it is unavailable.
-        """
+        """Check, after a fetch without records, that Kafka is available."""
         health = consumer._client.health
         self._availability.look(health, self._options.own_name)
         silent_s = time.monotonic() - self._heard_at
@@ -350,22 +354,14 @@ class ConsumerReader(ABC):
             raise errors.KafkaConnectionError("no broker answers")
 
     async def _trouble(self, consumer: Any, exc: BaseException) -> None:
-        """Handle an error of aiokafka's background tasks. Errors of rights may end; after others it does not recover.
-
-        Raises:
-            KafkaAway: always.
-        """
+        """Handle an error of aiokafka's background tasks. Errors of rights may end; others do not."""
         failed = self._failed(exc, consumer)
         if not isinstance(exc, errors.TopicAuthorizationFailedError | errors.GroupAuthorizationFailedError):
             await self._replace(consumer)
         raise failed from exc
 
     async def _ask(self, question: Awaitable[Any]) -> Any:
-        """Await a request to Kafka, with a deadline.
-
-        Raises:
-            KafkaAway: no answer.
-        """
+        """Await a request to Kafka, with a deadline."""
         try:
             async with asyncio.timeout(self._policy.request_s):
                 return await question
@@ -391,10 +387,3 @@ class ConsumerReader(ABC):
         else:
             self._availability.problem(CONNECTION, failed.problem)
         return failed
-
-
-def _state_of(consumer: Any, tp: Any) -> Any:
-    """Return aiokafka's state of an assigned partition; None if it is not assigned."""
-    subscription = consumer._subscription.subscription
-    assignment = subscription.assignment if subscription is not None else None
-    return assignment.state_value(tp) if assignment is not None else None

@@ -1,7 +1,12 @@
 """Where a cursor continues in assigned partitions: its position in Kafka, compared with the present partitions.
 
-:mod:`gateway.log.kafka.gaps` decides; this module collects the facts. The records at a position may be gone because
-they expired, because the topic was deleted and created again, or because the partition lost its end. A partition
+There are three causes of a gap. Retention or DeleteRecords removed records that were not read (``expired``). The topic
+was deleted and created again, so that offsets of the old topic are invalid in the new one (``deleted``): all records of
+the new one are unread. Or the partition ends before the position although it is the same one (``truncated``: a replica
+without all records became leader), and records that were appended since then may be below the position. In each case
+reading continues at the beginning: records may repeat, and none is skipped silently.
+
+:func:`proceed` and :func:`origin` decide, without I/O; :class:`CursorPlacement` collects the facts. A partition
 without a position was added (then it is read from its beginning), or the cursor is new, or Kafka has forgotten it (then
 it begins, or begins again, at the time that was fixed for it).
 """
@@ -14,14 +19,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import structlog
-from aiokafka import TopicPartition
 
 from gateway.log import Begin, Begins, Gap, Placed, Start
-from gateway.log.kafka import gaps
 from gateway.log.kafka.answers import Answers
-from gateway.log.kafka.gaps import Committed
 from gateway.log.kafka.incarnation import is_another
-from gateway.log.kafka.offsets import GroupInUse, OffsetClient
+from gateway.log.kafka.offsets import Committed, GroupInUse, OffsetClient
 from gateway.log.kafka.options import KafkaOptions
 
 _log = structlog.get_logger("gateway.kafka")
@@ -63,7 +65,7 @@ class CursorPlace(NamedTuple):
 
 
 class CursorPlacement:
-    """Places the cursors of one log.
+    """Places the cursors of one log; raises ``KafkaAway`` if Kafka does not answer.
 
     Args:
         truncated: partitions that a broker refused to read beyond their end. Only the ends of these are trusted: a new
@@ -89,9 +91,8 @@ class CursorPlacement:
         """
         by_topic: defaultdict[str, list[Any]] = defaultdict(list)
         for name in partitions:
-            topic, _, number = name.rpartition("-")
-            kafka_name = self._options.kafka_name(topic)
-            by_topic[kafka_name].append(TopicPartition(kafka_name, int(number)))
+            tp = self._options.partition(name)
+            by_topic[tp.topic].append(tp)
         kept = await self._offsets.committed(cursor)
         # If Kafka has no position yet, the first commit, which follows, is refused if the group has members.
         if kept and not known.is_ours and await self._offsets.members(cursor):
@@ -146,7 +147,7 @@ class _OfTopic:
                 continue
             position, was = known
             is_beyond = tp in self.ends and position > self.ends[tp]
-            offset, gap = gaps.proceed(
+            offset, gap = proceed(
                 self.name(tp),
                 position,
                 beginning=self.beginnings[tp],
@@ -161,17 +162,17 @@ class _OfTopic:
         """Return the places of partitions without a position."""
         begin = Begin(0.0) if isinstance(start, str) else start.get(self.topic, Begin(0.0))
         was = self.known.incarnations.get(self.topic) or begin.incarnation
-        origin = gaps.origin(self.kept.values(), was=was, now=self.now)
-        if origin.is_recreated:
+        begins = origin(self.kept.values(), was=was, now=self.now)
+        if begins.is_recreated:
             lost = {tp: Gap(self.name(tp), self.known.before.get(self.name(tp)), None, "deleted") for tp in tps}
             return {self.name(tp): self._place(tp, self.beginnings[tp], gap) for tp, gap in lost.items()}
         if start == "latest" and not self.kept:
             starts = await answers.ends(tps)
-        elif origin.is_at_start or not begin.since:
+        elif begins.is_at_start or not begin.since:
             starts = dict(self.beginnings)
         else:
             starts = await answers.since(tps, {tps[0].topic: self.now}, begin.since)
-            if origin.is_gone:
+            if begins.is_gone:
                 _log.warning(
                     "kafka.positions_gone",
                     group=self.cursor,
@@ -192,3 +193,67 @@ class _OfTopic:
 
     def _place(self, tp: Any, offset: int, gap: Gap | None) -> CursorPlace:
         return CursorPlace(Placed(offset, gap), self.now, tp not in self.kept)
+
+
+def proceed(
+    partition: str,
+    position: int,
+    *,
+    beginning: int,
+    was: str = "",
+    now: str = "",
+    is_out_of_range: bool = False,
+) -> tuple[int, Gap | None]:
+    """Return the offset at which to read, and the gap before it.
+
+    Args:
+        partition: its name.
+        position: the next offset of the group.
+        beginning: the first offset of the partition now.
+        was: the topic's incarnation when the position was stored; empty if not known.
+        now: the present incarnation.
+        is_out_of_range: the broker refused to read at the position.
+    """
+    if is_another(was, now):
+        return beginning, Gap(partition, position, None, "deleted")
+    if position < beginning:
+        return beginning, Gap(partition, position, beginning - 1, "expired")
+    if is_out_of_range:
+        return beginning, Gap(partition, position, None, "truncated" if was and was == now else "deleted")
+    return position, None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a group begins in those partitions of a topic in which Kafka has no position of it.
+
+    Args:
+        is_recreated: the group read an earlier topic of this name.
+        is_gone: the group read this topic, and Kafka has forgotten its positions.
+        is_at_start: at the first record; otherwise at the time at which the group began.
+    """
+
+    is_recreated: bool = False
+    is_gone: bool = False
+    is_at_start: bool = False
+
+
+def origin(others: Collection[Committed | None], *, was: str, now: str) -> Origin:
+    """Return where partitions without a position begin.
+
+    A topic's deletion deletes the positions of all groups in it, so an incarnation that the group has stored elsewhere
+    (``was``) is often the only sign. A partition that was added to a topic is read from its first record; if the
+    gateway committed the other positions, the time of beginning leads to the same record, and it is also right while
+    several processes of a new group commit their first positions one after another.
+
+    Args:
+        others: the group's positions in all partitions of the topic.
+        was: the incarnation that the group has stored; empty if none.
+        now: the present incarnation.
+    """
+    known = [one for one in others if one is not None]
+    if is_another(was, now) or any(is_another(one.incarnation or "", now) for one in known):
+        return Origin(is_recreated=True, is_at_start=True)
+    if any(one.incarnation is None for one in known):
+        return Origin(is_at_start=True)
+    return Origin(is_gone=bool(was) and not known)
