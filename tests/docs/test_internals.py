@@ -6,7 +6,7 @@ import re
 
 from gateway.errors import Broken, GatewayError
 from gateway.link.frames import Kind
-from gateway.log.journal import store, streams
+from gateway.log.journal import batch_format, store
 from tests.docs.pages import ROOT, marked, page
 
 PAGE = page("internals.md")
@@ -17,7 +17,7 @@ def test_tables_of_the_journal_are_those_of_the_code() -> None:
     assert store._SCHEMA.strip() == marked("internals.md", "journal schema").strip()
     assert f"0x{store._APPLICATION_ID:X}" in PAGE
     assert f"`user_version` is {store._VERSION}." in PAGE
-    assert f"`stream << {streams.SHIFT} |" in PAGE
+    assert f"`stream << {batch_format.SHIFT} |" in PAGE
 
 
 def test_every_kind_of_frame_is_described() -> None:
