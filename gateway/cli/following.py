@@ -10,7 +10,7 @@ from typing import Final
 from gateway.log import Record
 from gateway.log.journal import EVENTS
 from gateway.log.journal.batch_format import stream_of
-from gateway.log.journal.store import Store
+from gateway.log.journal.storage import Store
 
 #: Some thousand events at once.
 _CHUNK_BYTES: Final = 4 * 1024 * 1024

@@ -16,7 +16,7 @@ from gateway.errors import JournalDamaged
 from gateway.log.journal.check import Report
 from gateway.log.journal.check import check as checked
 from gateway.log.journal.salvage import salvage as salvaged
-from gateway.log.journal.store import FILE_NAME
+from gateway.log.journal.storage import FILE_NAME
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 

@@ -8,7 +8,7 @@
                  each stream and turn of its event loop (``group_commit``) without repeats (``recent_ids``);
                  ``files`` has the lock that prevents a second one; ``open_files`` notices that the open files are
                  not those of the next start
-``store``        the SQLite file; ``rows`` reads rows that a disk may have damaged; ``batch_format``: their bytes
+``storage``      the SQLite file; ``rows`` reads rows that a disk may have damaged; ``batch_format``: their bytes
 ``retention``    removes the oldest rows, by age and when the file is full
 ``wal``          copies the write-ahead log into the file, and counts what SQLite drops of it without a word
 ``check``        what can be read; ``salvage`` copies it

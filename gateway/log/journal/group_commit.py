@@ -26,7 +26,7 @@ from gateway.log.journal.following import Commit, Positions
 from gateway.log.journal.open_files import JournalMoved, OpenFiles
 from gateway.log.journal.recent_ids import KnownIds
 from gateway.log.journal.retention import Enforcer
-from gateway.log.journal.store import Store
+from gateway.log.journal.storage import Store
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 

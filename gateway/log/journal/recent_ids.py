@@ -7,7 +7,7 @@ from typing import Final
 
 from gateway.log import Gap, gaps
 from gateway.log.journal.batch_format import EVENTS
-from gateway.log.journal.store import Store
+from gateway.log.journal.storage import Store
 
 #: Bytes read at once.
 _READ_BYTES: Final = 4 * 1024 * 1024

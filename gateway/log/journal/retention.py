@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Final
 
 from gateway.log.journal.rows import SegmentInfo
-from gateway.log.journal.store import Store
+from gateway.log.journal.storage import Store
 
 #: One step removes at most so many segments, so that waiting commits wait only some milliseconds. Ten times more is
 #: visible in the p99 of answers; ten times less cannot keep pace with large commits.

@@ -1,4 +1,4 @@
-"""The rows of one stream, read without trust in the disk. Used by :mod:`.store` only, in its thread.
+"""The rows of one stream, read without trust in the disk. Used by :mod:`.storage` only, in its thread.
 
 A row is sound if its checksum is right; then all of its columns are trusted. No column of another row is trusted:
 SQLite does not verify its bytes, so the flipped bit may be in any column. Its neighbours determine its extent:
@@ -10,10 +10,10 @@ SQLite does not verify its bytes, so the flipped bit may be in any column. Its n
 * *when it was stored*: not later than the rows behind it.
 
 The time of a sound row may be wrong too: it is as right as the clock was. The times of a stream increase, except after
-a clock that was far ahead and was corrected (:meth:`.store.Store.commit`). So a time later than that of the newest row
-is from before such a correction, and the next row with a trusted time shows until when it was stored. Once the clock
-has passed such times, they are trusted again: a search for a time may then begin too early, by as much as the clock was
-ahead, and never too late.
+a clock that was far ahead and was corrected (:mod:`.storage`). So a time later than that of the newest row is from
+before such a correction, and the next row with a trusted time shows until when it was stored. Once the clock has passed
+such times, they are trusted again: a search for a time may then begin too early, by as much as the clock was ahead, and
+never too late.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Rows:
         self._stream = stream
 
     def read(self, position: int, max_bytes: int, head: int) -> list[Segment]:
-        """See :meth:`.store.Store.read`. What is missing between two sound rows is a segment without records."""
+        """See :meth:`.storage.Store.read`. What is missing between two sound rows is a segment without records."""
         found: list[Segment] = []
         reached, size = position, 0
         doubtful: int | None = None  # a row behind the last sound one is not sound: its offset
@@ -139,7 +139,7 @@ class Rows:
         return base if base <= reached else min(base, max(reached, self._floor_in_file()))
 
     def infos(self, position: int, below: int) -> Iterator[SegmentInfo]:
-        """See :meth:`.store.Store.infos`.
+        """See :meth:`.storage.Store.infos`.
 
         Bytes of records are not read unless count and neighbours disagree. A time that is not trusted is replaced by
         that of the next row behind it, or by infinity.
@@ -163,7 +163,7 @@ class Rows:
                 yield SegmentInfo(base, end - base, appended_at, topics_of(row[3], end - base))
 
     def offset_at(self, unix_s: float) -> int:
-        """See :meth:`.store.Store.offset_at`. A binary search."""
+        """See :meth:`.storage.Store.offset_at`. A binary search."""
         low, high = self._stream.floor, self._stream.head
         while low < high:
             middle = (low + high) // 2

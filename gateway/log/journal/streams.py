@@ -19,7 +19,7 @@ from gateway.log import Record, Start
 from gateway.log.journal import batch_format
 from gateway.log.journal.following import Commit, Writer
 from gateway.log.journal.rows import Segment
-from gateway.log.journal.store import Store
+from gateway.log.journal.storage import Store
 
 #: Some thousand events. Ten times less and a subscriber that pauses for a tenth of a second reads from disk; ten times
 #: more is memory without use: reading from the file costs two microseconds an event, from the page cache.

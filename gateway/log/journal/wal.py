@@ -36,7 +36,7 @@ from gateway.background import give_way
 from gateway.errors import GatewayError
 from gateway.log.journal import files
 from gateway.log.journal.open_files import OpenFiles
-from gateway.log.journal.store import Store
+from gateway.log.journal.storage import Store
 from gateway.telemetry.metrics import METRICS
 
 #: Bytes in the WAL from which a checkpoint pays. With ten times more, a start after a crash reads for seconds.

@@ -26,7 +26,7 @@ from gateway.log.journal.group_commit import GroupCommit
 from gateway.log.journal.open_files import JournalMoved, OpenFiles
 from gateway.log.journal.recent_ids import KnownIds, newest_ids
 from gateway.log.journal.retention import Enforcer, Retention, Trimmed
-from gateway.log.journal.store import FILE_NAME, Store
+from gateway.log.journal.storage import FILE_NAME, Store
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 

@@ -17,7 +17,7 @@ from gateway.log import Entry, Record
 from gateway.log.journal import batch_format, wal
 from gateway.log.journal.check import Source, check
 from gateway.log.journal.salvage import salvage
-from gateway.log.journal.store import FILE_NAME, Store
+from gateway.log.journal.storage import FILE_NAME, Store
 
 NOW = 1_770_000_000.0
 

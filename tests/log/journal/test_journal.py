@@ -16,7 +16,7 @@ from gateway.errors import Broken, JournalDamaged, JournalInUse, JournalUnavaila
 from gateway.log import ALL_NEW, Entry, Placed
 from gateway.log.journal import EVENTS, Journal, Retention
 from gateway.log.journal.recent_ids import newest_ids
-from gateway.log.journal.store import FILE_NAME
+from gateway.log.journal.storage import FILE_NAME
 
 ROOMY = Retention(1 << 30, 3600.0)
 MIB = 1024 * 1024

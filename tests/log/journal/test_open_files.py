@@ -20,7 +20,7 @@ from gateway.log.journal.check import check
 from gateway.log.journal.open_files import CHECK_INTERVAL_S, JournalMoved
 from gateway.log.journal.recent_ids import newest_ids
 from gateway.log.journal.sqlite_errors import ADVICE, REPORT, advice, translated
-from gateway.log.journal.store import FILE_NAME
+from gateway.log.journal.storage import FILE_NAME
 from tests.log.journal.test_journal import entry, opened
 from tests.waiting import until
 

@@ -22,7 +22,7 @@ from gateway.log import Entry, Gap
 from gateway.log.journal import EVENTS, Journal, Retention, batch_format
 from gateway.log.journal.check import check
 from gateway.log.journal.salvage import salvage
-from gateway.log.journal.store import FILE_NAME, Store
+from gateway.log.journal.storage import FILE_NAME, Store
 from tests.effort import examples
 
 NOW = 1_770_000_000.0

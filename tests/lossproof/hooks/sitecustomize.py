@@ -80,7 +80,7 @@ def _after_commit(countdown: Countdown) -> None:
 def _around_commits(*, before: Callable[[], None] | None = None, after: Callable[[], None] | None = None) -> None:
     """Of callbacks: not of positions alone, or of what deliver notes of its attempts."""
     from gateway.log.journal import EVENTS
-    from gateway.log.journal.store import Store
+    from gateway.log.journal.storage import Store
 
     real = Store.commit
 
