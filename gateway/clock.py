@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 
@@ -54,3 +54,15 @@ async def sleep(clock: Clock, delay_s: float) -> None:
         await woken
     finally:
         timer.cancel()
+
+
+def doubling(first_s: float, longest_s: float) -> Iterator[float]:
+    """Yield the pauses between attempts, in seconds: each twice as long as the one before.
+
+    Args:
+        first_s: the first pause.
+        longest_s: no pause is longer.
+    """
+    while True:
+        yield first_s
+        first_s = min(longest_s, first_s * 2)

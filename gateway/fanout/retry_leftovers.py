@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from gateway.clock import Clock, sleep
+from gateway.clock import Clock, doubling, sleep
 from gateway.errors import GatewayError, is_logged
 from gateway.fanout.retry_feed import GROUP
 from gateway.fanout.retry_topics import RetryTopics
@@ -80,7 +80,7 @@ class Leftovers:
 
     async def run(self) -> None:
         """Look while this process is the one to do it: once, or for ever where others append too."""
-        backoff_s = _FIRST_BACKOFF_S
+        pauses = doubling(_FIRST_BACKOFF_S, _MAX_BACKOFF_S)
         while True:
             await self._topics.has_first.wait()
             try:
@@ -89,12 +89,11 @@ class Leftovers:
                 is_expected = isinstance(exc, GatewayError) and exc.retriable
                 if not is_logged(exc):
                     _log.warning("retry.look_failed", error=redaction.fault(exc), exc_info=not is_expected)
-                await sleep(self._clock, backoff_s)
-                backoff_s = min(_MAX_BACKOFF_S, backoff_s * 2)
+                await sleep(self._clock, next(pauses))
             else:
                 if not self._is_shared:
                     return
-                backoff_s = _FIRST_BACKOFF_S
+                pauses = doubling(_FIRST_BACKOFF_S, _MAX_BACKOFF_S)
                 await sleep(self._clock, _LOOK_S)
 
     async def look(self) -> None:

@@ -32,8 +32,8 @@ from typing import BinaryIO, Final, NamedTuple, TypeVar
 
 import structlog
 
-from gateway.background import give_way
 from gateway.errors import GatewayError
+from gateway.eventloop import give_way
 from gateway.log.journal import files
 from gateway.log.journal.open_files import OpenFiles
 from gateway.log.journal.storage import Store
