@@ -180,11 +180,6 @@ def commit_in(content: bytes) -> Commit:
     return Commit(content[_STORED.size : at].decode(), base, length, appended_at, content[at:])
 
 
-def state_out(state: WriterState) -> bytes:
-    """Return the bytes of a state."""
-    return orjson.dumps(tuple(state))
-
-
 def trimmed_out(gone: Trimmed) -> bytes:
     """Return the bytes of what retention took."""
     segments = [(one.base, one.count, one.appended_at, one.topics) for one in gone.segments]

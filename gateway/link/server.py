@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 import orjson
 import structlog
@@ -25,7 +25,6 @@ from gateway.link.frames import (
     positions_in,
     refused_out,
     snapshot_out,
-    state_out,
     trimmed_out,
 )
 from gateway.log.journal.following import Commit, Snapshot, WriterState
@@ -36,7 +35,6 @@ from gateway.log.journal.writer import JournalWriter
 #: the file, which costs little more.
 _MOST_PUSHED: Final = 4 * 1024 * 1024
 
-_Pushed = TypeVar("_Pushed")
 _log = structlog.get_logger("gateway.link")
 
 
@@ -168,20 +166,20 @@ class _Peer(FrameProtocol):
         self._write(frame(Kind.WELCOME, snapshot_out(snapshot)))
 
     def stored(self, commit: Commit) -> None:
-        self._push(Kind.STORED, commit_out, commit)
+        self._push(lambda: frame(Kind.STORED, commit_out(commit)))
 
     def trimmed(self, gone: Trimmed) -> None:
-        self._push(Kind.TRIMMED, trimmed_out, gone)
+        self._push(lambda: frame(Kind.TRIMMED, trimmed_out(gone)))
 
     def state_changed(self, state: WriterState) -> None:
-        self._push(Kind.STATE, state_out, state)
+        self._push(lambda: frame(Kind.STATE, orjson.dumps(tuple(state))))
 
-    def _push(self, kind: Kind, content: Callable[[_Pushed], bytes], pushed: _Pushed) -> None:
+    def _push(self, frame_of: Callable[[], bytes]) -> None:
         """Send what the writer did, or, while the other end does not read, a snapshot instead when it reads again."""
         if self._is_paused:
             self._has_missed = True
         else:
-            self._write(frame(kind, content(pushed)))
+            self._write(frame_of())
 
     def _catch_up(self) -> None:
         """Send a snapshot in place of what was not sent while the other end did not read."""

@@ -332,7 +332,11 @@ class Source:
         return self._add(number, StreamReport(name, row[0] & MASK, row[0] & MASK))
 
     def _note_dropped(self, path: Path) -> None:
-        found = wal.dropped_in_copy(path)
+        try:
+            found = wal.dropped_in_copy(path)
+        except OSError as exc:
+            self.report.notes.append(f"{path.name}-wal: it cannot be examined: {exc.strerror}")
+            return
         if found is not None and found.is_certain:
             self.report.problems.append(
                 f"{path.name}-wal: {found.commits} commits ({found.pages} pages) stand behind a damaged one, unreadable"

@@ -52,6 +52,21 @@ CREATE TABLE IF NOT EXISTS segment (
 """
 
 
+def old_layout(folder: Path) -> tuple[str, str] | None:
+    """Return what is wrong and what to do if a folder has journals of the layout before the first release.
+
+    There was one in each ``worker-<n>``. Their events were answered with success: a start must not ignore them.
+    """
+    found = sorted(path.parent.name for path in folder.glob(f"worker-*/{FILE_NAME}"))
+    advice = (
+        "let the version that wrote them publish their events, then move these folders away; without Kafka, move the "
+        f"files of the one folder to {folder}"
+    )
+    names = ", ".join(found)
+    text = f"{folder}: {names} hold journals of an earlier layout, which this version does not read"
+    return (text, advice) if found else None
+
+
 class Store:
     """One connection to the file. Every method blocks; errors of SQLite are raised as the gateway's.
 

@@ -188,14 +188,19 @@ def dropped(database: Path, *, keeps_log: bool = False) -> Dropped | None:
 
 
 def dropped_in_copy(database: Path) -> Dropped | None:
-    """Return what recovery would drop, without a change: SQLite recovers a copy of the log beside the file's head."""
-    with TemporaryDirectory() as folder, suppress(OSError):
+    """Return what recovery would drop, without a change: SQLite recovers a copy of the log beside the file's head.
+
+    Raises:
+        OSError: the log cannot be copied.
+    """
+    if not _log_of(database).exists():
+        return None
+    with TemporaryDirectory() as folder:
         copy = Path(folder, database.name)
         shutil.copyfile(_log_of(database), _log_of(copy))
         with database.open("rb") as file:
             copy.write_bytes(file.read(_FILE_HEAD_BYTES))
         return dropped(copy)
-    return None
 
 
 def _log_of(database: Path) -> Path:

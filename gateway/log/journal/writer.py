@@ -26,7 +26,7 @@ from gateway.log.journal.group_commit import GroupCommit
 from gateway.log.journal.open_files import JournalMoved, OpenFiles
 from gateway.log.journal.recent_ids import KnownIds, newest_ids
 from gateway.log.journal.retention import Enforcer, Retention, Trimmed
-from gateway.log.journal.storage import FILE_NAME, Store
+from gateway.log.journal.storage import FILE_NAME, Store, old_layout
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 
@@ -77,7 +77,8 @@ class JournalWriter:
         """
         if self.is_open:
             return
-        _refuse_old_layout(self._folder)
+        if old := old_layout(self._folder):
+            raise Broken("; ".join(old))
         await self._take_lock(lock_wait_s)
         try:
             self._open()
@@ -286,20 +287,3 @@ class JournalWriter:
         if self._files is not None:
             self._files.check_due()
         return self._enforcer.by_age(self._clock())
-
-
-def _refuse_old_layout(folder: Path) -> None:
-    """Refuse a folder that holds journals of the layout before the first release, one in each ``worker-<n>``.
-
-    Their events were answered with success, so they must not be passed over without a word.
-
-    Raises:
-        Broken: there is such a journal.
-    """
-    found = sorted(path.parent.name for path in folder.glob(f"worker-*/{FILE_NAME}"))
-    if found:
-        raise Broken(
-            f"{folder}: {', '.join(found)} hold journals of an earlier layout, which this version does not read: let "
-            "the version that wrote them publish their events, then move these folders away; without Kafka, move the "
-            f"files of the one folder to {folder}"
-        )

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli import checking
+from gateway.config.settings import Settings
 from gateway.errors import Broken, JournalDamaged, JournalInUse, JournalUnavailable, NotNow, Transient
 from gateway.log import ALL_NEW, Entry, Placed
 from gateway.log.journal import EVENTS, Journal, Retention
@@ -65,6 +67,8 @@ async def test_journals_of_the_layout_before_are_refused_with_what_to_do(tmp_pat
     with pytest.raises(Broken, match=r"worker-0, worker-1 hold journals of an earlier layout.* move these folders"):
         await Journal(tmp_path, ROOMY).start()
     assert not (tmp_path / FILE_NAME).exists()
+    found = await checking.look(Settings.model_validate({"journal": {"dir": str(tmp_path)}}), "serve", None)
+    assert [("problem", "journal.dir")] == [(one.level, one.path) for one in found if one.level == "problem"]
 
 
 async def test_start_and_stop_may_come_twice_and_stop_before_start(tmp_path: Path) -> None:
