@@ -47,7 +47,7 @@ from gateway.ingest.intake import Intake
 from gateway.ingest.server import IngestServer
 from gateway.link import LogClient, LogServer, remove_other_sockets
 from gateway.log import EventLog
-from gateway.log.journal import Journal, JournalWriter, takeover
+from gateway.log.journal import Journal, JournalWriter
 from gateway.log.kafka import KafkaLog, KafkaOptions
 from gateway.publisher import Publisher
 from gateway.search import Search
@@ -189,10 +189,8 @@ class App:
         """The log process: nothing but the journal's writer, and the socket by which the others reach it."""
         settings = self.settings
         assert self._shared.log_listening is not None
-        takeover.adopt(journal_folder(settings))
         writer = JournalWriter(journal_folder(settings), retention(settings), known_ids=settings.ingest.dedup_window)
         await self._begin(writer.start(lock_wait_s=_LOCK_WAIT_S), lambda: _stop(writer))
-        await takeover.take_over(writer, journal_folder(settings))
         self._checks["journal"] = lambda: Check("journal", writer.problem or writer.state.failure)
         await asyncio.to_thread(remove_other_sockets, self._shared.log)
         server = LogServer(writer, self._shared.log_listening)

@@ -24,7 +24,7 @@ from gateway.errors import ConfigError, NotNow, Transient
 from gateway.fanout.beginnings import Beginnings
 from gateway.fanout.reader import group_name
 from gateway.fanout.sealing import Sealer
-from gateway.fanout.state import REFRESH_S
+from gateway.fanout.subscriber_state import REFRESH_S
 from gateway.fanout.subscriber_store import SubscriberStore
 from gateway.log import EventLog
 from gateway.log.journal import EVENTS, Journal

@@ -232,8 +232,8 @@ class Monitor:
         start = max(journal.floor(attempts.TOPIC), head - _LOOK_BACK)
         if start < head:
             for found in await journal.read_file(attempts.TOPIC, start, 1024 * 1024):
-                if isinstance(found, tuple):
-                    self._note(found[1])
+                if found.records is not None:
+                    self._note(found.records)
 
     async def _follow(self) -> None:
         """With Kafka the attempts of all processes are in a topic: follow it from now on."""
@@ -258,6 +258,4 @@ async def _oldest(journal: Journal) -> float | None:
     if floor >= journal.head(EVENTS):
         return None
     found = await journal.read_file(EVENTS, floor, 1)
-    if not found:
-        return None
-    return (found[0][0] if isinstance(found[0], tuple) else found[0]).appended_at
+    return found[0].records[0].appended_at if found and found[0].records else None

@@ -24,7 +24,7 @@ from gateway.ingest.endpoints import Endpoints
 from gateway.log import EventLog
 from gateway.log.journal import Journal
 from gateway.log.kafka import KafkaLog
-from gateway.log.kafka.availability import CONNECTION
+from gateway.log.kafka.health import CONNECTION
 from gateway.publisher import Publisher
 from gateway.search import Search
 from gateway.telemetry.reports import Reports

@@ -44,7 +44,9 @@ CHANGES: Final[Mapping[tuple[str, str], Change]] = {
     ("POST", "/api/subscribers/{name}/pause"): Change("operate", "pause", "Hold its events back"),
     ("POST", "/api/subscribers/{name}/resume"): Change("operate", "resume", "Go on after a pause or a 410"),
     ("POST", "/api/replay"): Change("operate", "replay", "Deliver events again"),
-    ("POST", "/api/replays/{number}/cancel"): Change("operate", "cancel-replay", "Withdraw what it did not deliver yet"),
+    ("POST", "/api/replays/{number}/cancel"): Change(
+        "operate", "cancel-replay", "Withdraw what it did not deliver yet"
+    ),
     ("POST", "/api/replays/{number}/resume"): Change("operate", "resume-replay", "Continue it as a new replay"),
     ("POST", "/api/dead-letters/resolve"): Change("operate", "resolve", "Close dead letters with a note"),
     ("POST", "/api/rejected/replay"): Change("operate", "replay-rejected", "Decode rejected callbacks again"),

@@ -21,7 +21,7 @@ from gateway.errors import ConfigError
 from gateway.fanout import planning
 from gateway.finding import Finding
 from gateway.ingest.endpoints import endpoints
-from gateway.log.journal.store import FILE_NAME
+from gateway.log.journal.storage import FILE_NAME, old_layout
 from gateway.log.kafka.diagnosis import diagnose
 from gateway.log.kafka.options import KafkaOptions
 
@@ -84,6 +84,8 @@ async def _subscriber(position: int, subscriber: Subscriber, gate: asyncio.Semap
 
 def _disk(journal: Journal) -> list[Finding]:
     found = _writable("journal.dir", Path(journal.dir))
+    if found.level == "ok" and (old := old_layout(Path(journal.dir))):
+        found = Finding("problem", "journal.dir", *old)
     return [found, _room(journal)]
 
 

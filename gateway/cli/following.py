@@ -9,8 +9,8 @@ from typing import Final
 
 from gateway.log import Record
 from gateway.log.journal import EVENTS
-from gateway.log.journal.store import Store
-from gateway.log.journal.streams import stream_of
+from gateway.log.journal.batch_format import stream_of
+from gateway.log.journal.storage import Store
 
 #: Some thousand events at once.
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
@@ -50,13 +50,12 @@ def follow(
         while True:
             store.refresh()
             found = store.read(name, position, _CHUNK_BYTES)
-            for one in found:
-                info = one[0] if isinstance(one, tuple) else one
-                if isinstance(one, tuple):
-                    yield from (record for record in one[1] if record.offset >= position)
+            for base, end, records in found:
+                if records is None:
+                    yield Damaged(name, base, end - 1)
                 else:
-                    yield Damaged(name, info.base, info.end - 1)
-                position = info.end
+                    yield from (record for record in records if record.offset >= position)
+                position = end
             if found:
                 continue
             if wait is None:

@@ -13,9 +13,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from gateway.cli.options import config_option, json_option, settings_from
 from gateway.cli.tables import print_table
 from gateway.errors import JournalDamaged
-from gateway.log.journal import inspection, salvaging
-from gateway.log.journal.report import Report
-from gateway.log.journal.store import FILE_NAME
+from gateway.log.journal.check import Report
+from gateway.log.journal.check import check as checked
+from gateway.log.journal.salvage import salvage as salvaged
+from gateway.log.journal.storage import FILE_NAME
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -65,7 +66,7 @@ def salvage(folder: Path | None, to: Path, as_json: bool, config_path: Path) -> 
     Stop the gateway first. Offsets and readers' positions stay, so that after moving the new folder into the old
     one's place everything goes on where it stood. The damaged journal is not touched.
     """
-    report = salvaging.salvage(_folder(folder, config_path), to)
+    report = salvaged(_folder(folder, config_path), to)
     _show(report, as_json=as_json)
     if not as_json:
         records = sum(stream.records for stream in report.streams)
@@ -84,7 +85,7 @@ def _inspected(folder: Path) -> Report:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         # The file holds a little more than its rows.
         task = progress.add_task("read", total=path.stat().st_size if path.exists() else None)
-        return inspection.inspect(folder, lambda size: progress.advance(task, size))
+        return checked(folder, lambda size: progress.advance(task, size))
 
 
 def _show(report: Report, *, as_json: bool) -> None:

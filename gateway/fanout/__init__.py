@@ -17,7 +17,7 @@ The files, in the order an event meets them:
 ``partition_queue``  outstanding events of one partition, and the window that limits them
 ``retry_topics``     topics of parked and replayed events, for all subscribers: ``retry_feed`` hands their events
                      on, ``retry_moves`` (pure) decides what is appended again, ``retry_ahead`` finds who waits behind
-``retry_takeover``   remaining events in retry topics of the previous layout
+``retry_leftovers``  events that are left in retry topics which the configuration no longer has
 ``filters``          CloudEvents filter dialects, compiled once, over ``paths``; ``parsed``: an event parsed once
 ``schedule``         pure: which event may be attempted now; one in flight for a key, in order
 ``dispatch``         hands out jobs that the schedule allows; has the timers

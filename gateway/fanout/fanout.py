@@ -26,7 +26,7 @@ from gateway.fanout.flow_control import PersistentState, Status
 from gateway.fanout.job import Job
 from gateway.fanout.reader import SubscriberReader, group_name
 from gateway.fanout.replay_board import ReplayBoard
-from gateway.fanout.retry_takeover import Takeover
+from gateway.fanout.retry_leftovers import Leftovers
 from gateway.fanout.retry_topics import RetryTopics
 from gateway.fanout.subscriber_state import SubscriberStateStore
 from gateway.fanout.telling import OnAttempt, Telling, forget
@@ -135,10 +135,10 @@ class FanOut:
         self._retry_topics = RetryTopics(
             log, self._reading, find=self._find, is_known=self._is_known, clock=self._clock, metrics=metrics
         )
-        self._takeover = Takeover(
+        self._leftovers = Leftovers(
             log, self._retry_topics, known=lambda: self._wanted, is_shared=keeps_times, clock=self._clock
         )
-        self._taking_over: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._attempts = AttemptLog(log, clock=self._clock, metrics=metrics)
         self._exchange = asyncio.Lock()
         self._watcher: asyncio.Task[None] | None = None
@@ -167,9 +167,9 @@ class FanOut:
         self._is_stopped = True
         if self._is_shared:
             deadline_s = min(deadline_s, SETTLE_S)
-        if self._taking_over is not None:
-            self._taking_over.cancel()
-            await asyncio.gather(self._taking_over, return_exceptions=True)
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
         await _at_most(deadline_s + _CLOSE_S, self._stop_readers(deadline_s))
         if self._watcher is not None:
             self._watcher.cancel()
@@ -270,7 +270,7 @@ class FanOut:
             self._retry_topics.apply(self._tiers())
             self._retry_topics.start()
             self._reading.start()
-            self._taking_over = asyncio.create_task(self._takeover.run(), name="fanout:retry-takeover")
+            self._looking = asyncio.create_task(self._leftovers.run(), name="fanout:retry-leftovers")
             self.is_started.set()
 
     def _on_change(self, name: str) -> None:

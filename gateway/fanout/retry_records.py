@@ -276,12 +276,6 @@ def was_open(record: Record) -> bool:
     return (_WAS_OPEN, "true") in record.headers
 
 
-def owned(record: Record, topic: str, subscriber: str) -> Entry:
-    """Return the entry that moves a record of a subscriber's own topic to a shared one; other data does not change."""
-    kept = tuple(header for header in record.headers if header[0] != SUBSCRIBER)
-    return Entry(topic, record.key, record.id, record.value, (*kept, (SUBSCRIBER, subscriber)))
-
-
 class Parked(NamedTuple):
     """What the headers of a parked record say; what cannot be read counts as not there.
 

@@ -36,8 +36,8 @@ from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError, GatewayError, NotNow, is_logged
 from gateway.fanout.scan import has_more
 from gateway.fanout.sealing import Sealer
-from gateway.fanout.state import REFRESH_S
 from gateway.fanout.subscriber_records import Document, Kept, decoded, encoded, listed
+from gateway.fanout.subscriber_state import REFRESH_S
 from gateway.log import BrowsedLog, Entry, LogReader, Record
 from gateway.telemetry import redaction
 

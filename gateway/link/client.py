@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final
 
 import orjson
 import structlog
@@ -17,7 +17,7 @@ from gateway.errors import JournalUnavailable, NotNow
 from gateway.link.frames import (
     NUMBER,
     VERSION,
-    Frames,
+    FrameProtocol,
     Kind,
     commit_in,
     frame,
@@ -30,6 +30,8 @@ from gateway.log import ALL_NEW, Appended, Entry
 from gateway.log.journal import batch_format
 from gateway.log.journal.following import Follower, Positions, Snapshot, WriterState
 from gateway.sockets import connected
+
+_ANSWERS: Final = frozenset({Kind.APPENDED, Kind.DONE, Kind.REFUSED})
 
 _log = structlog.get_logger("gateway.link")
 
@@ -216,8 +218,7 @@ class LogClient:
         for number in list(requests):
             future = self._settle(number)
             if future is not None:
-                future.set_exception(error)
-                future.exception()  # one whose caller has gone is not worth a warning of asyncio
+                _refuse(future, error)
 
     # -- the connection -----------------------------------------------------------------------------------------
 
@@ -304,32 +305,13 @@ class LogClient:
     def received(self, kind: int, content: bytes) -> None:
         """Take one frame of the log process."""
         self._heard_at = self._loop.time()
-        if kind == Kind.APPENDED:
-            (number,) = NUMBER.unpack_from(content)
-            future = self._settle(number)
-            if future is not None:
-                repeated = struct.unpack_from(f">{len(content) // 4 - 1}I", content, 4)
-                future.set_result(Appended(frozenset(repeated)) if repeated else ALL_NEW)
-        elif kind == Kind.DONE:
-            (number,) = NUMBER.unpack_from(content)
-            future = self._settle(number)
-            if future is not None:
-                future.set_result(None)
-        elif kind == Kind.REFUSED:
-            (number,) = NUMBER.unpack_from(content)
-            future = self._settle(number)
-            if future is not None:
-                future.set_exception(refused_in(content[4:]))
-                future.exception()
+        if kind in _ANSWERS:
+            self._answered(kind, content)
         elif kind == Kind.WELCOME:
             self.welcomed(snapshot_in(content))
-        else:
-            self._followed(kind, content)
-
-    def _followed(self, kind: int, content: bytes) -> None:
-        if self._follower is None:
+        elif self._follower is None:
             raise ValueError(f"a frame of kind {kind}")
-        if kind == Kind.STORED:
+        elif kind == Kind.STORED:
             self._follower.stored(commit_in(content))
         elif kind == Kind.TRIMMED:
             self._follower.trimmed(trimmed_in(content))
@@ -338,26 +320,34 @@ class LogClient:
         else:
             raise ValueError(f"a frame of kind {kind}")
 
+    def _answered(self, kind: int, content: bytes) -> None:
+        (number,) = NUMBER.unpack_from(content)
+        future = self._settle(number)
+        if future is None:
+            return
+        if kind == Kind.REFUSED:
+            _refuse(future, refused_in(content[4:]))
+        elif kind == Kind.DONE:
+            future.set_result(None)
+        else:
+            repeated = struct.unpack_from(f">{len(content) // 4 - 1}I", content, 4)
+            future.set_result(Appended(frozenset(repeated)) if repeated else ALL_NEW)
 
-class _Connection(asyncio.Protocol):
+
+def _refuse(future: asyncio.Future[Any], error: NotNow) -> None:
+    future.set_exception(error)
+    future.exception()  # one whose caller has gone is not worth a warning of asyncio
+
+
+class _Connection(FrameProtocol):
     """One connection of a client."""
 
     def __init__(self, client: LogClient) -> None:
+        super().__init__("the log process")
         self._client = client
-        self._frames = Frames()
-        self._transport: asyncio.Transport | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for kind, content in self._frames.cut(data):
-                self._client.received(kind, content)
-        except (ValueError, struct.error, KeyError, TypeError) as exc:
-            _log.error("link.not_understood", error=str(exc))
-            if self._transport is not None:
-                self._transport.abort()
+    def received(self, kind: int, content: bytes) -> None:
+        self._client.received(kind, content)
 
     def pause_writing(self) -> None:
         self._client.filled(True)

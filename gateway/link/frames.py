@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
+import structlog
 
 from gateway.errors import GatewayError, JournalFull, JournalUnavailable, NotNow
 from gateway.log.journal.following import Commit, Positions, Snapshot, WriterState
@@ -22,6 +24,8 @@ _MOST_BYTES: Final = 512 * 1024 * 1024
 _HEAD: Final = struct.Struct(">IB")
 NUMBER: Final = struct.Struct(">I")
 _STORED: Final = struct.Struct(">HQId")
+
+_log = structlog.get_logger("gateway.link")
 
 
 class Kind(IntEnum):
@@ -75,6 +79,41 @@ class Frames:
         self._pieces = [data[at:]] if at < size else []
         self._held = size - at
         return frames
+
+
+class FrameProtocol(asyncio.Protocol):
+    """One connection: its frames go to :meth:`received`; bytes that are no frames end it.
+
+    Args:
+        peer: what is at the other end, for log lines.
+    """
+
+    def __init__(self, peer: str) -> None:
+        self.peer = peer
+        self.transport: asyncio.Transport | None = None
+        self._frames = Frames()
+
+    def received(self, kind: int, content: bytes) -> None:
+        """Process one frame; any of the errors below means that it is none of this version."""
+        raise NotImplementedError
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See :class:`asyncio.Protocol`."""
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
+
+    def data_received(self, data: bytes) -> None:
+        """See :class:`asyncio.Protocol`."""
+        try:
+            for kind, content in self._frames.cut(data):
+                self.received(kind, content)
+        except (ValueError, struct.error, KeyError, TypeError) as exc:
+            _log.error("link.not_understood", peer=self.peer, error=str(exc))
+            self.abort()
+
+    def abort(self) -> None:
+        """End the connection at once, if there is one."""
+        if self.transport is not None:
+            self.transport.abort()
 
 
 def frame(kind: Kind, *content: bytes) -> bytes:
@@ -139,11 +178,6 @@ def commit_in(content: bytes) -> Commit:
     size, base, length, appended_at = _STORED.unpack_from(content)
     at = _STORED.size + size
     return Commit(content[_STORED.size : at].decode(), base, length, appended_at, content[at:])
-
-
-def state_out(state: WriterState) -> bytes:
-    """Return the bytes of a state."""
-    return orjson.dumps(tuple(state))
 
 
 def trimmed_out(gone: Trimmed) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 import orjson
 import structlog
@@ -18,14 +18,13 @@ import structlog
 from gateway.errors import GatewayError, JournalUnavailable, NotNow
 from gateway.link.frames import (
     VERSION,
-    Frames,
+    FrameProtocol,
     Kind,
     commit_out,
     frame,
     positions_in,
     refused_out,
     snapshot_out,
-    state_out,
     trimmed_out,
 )
 from gateway.log.journal.following import Commit, Snapshot, WriterState
@@ -36,7 +35,6 @@ from gateway.log.journal.writer import JournalWriter
 #: the file, which costs little more.
 _MOST_PUSHED: Final = 4 * 1024 * 1024
 
-_Pushed = TypeVar("_Pushed")
 _log = structlog.get_logger("gateway.link")
 
 
@@ -80,30 +78,28 @@ class LogServer:
             peer.abort()
 
 
-class _Peer(asyncio.Protocol):
+class _Peer(FrameProtocol):
     """One process at the other end. As a follower it is given what the writer does."""
 
     def __init__(self, writer: JournalWriter, peers: set[_Peer], gone: asyncio.Event) -> None:
+        super().__init__("?")
         self._writer = writer
         self._peers = peers
         self._gone = gone
-        self._frames = Frames()
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
         self._is_paused = False
         self._has_missed = False
-        self._name = "?"
 
     # -- asyncio.Protocol ---------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
-        self._transport.set_write_buffer_limits(high=_MOST_PUSHED)
+        super().connection_made(transport)
+        cast("asyncio.Transport", transport).set_write_buffer_limits(high=_MOST_PUSHED)
         self._peers.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
+        self.transport = None
         self._writer.unfollow(self)
         self._peers.discard(self)
         self._gone.set()
@@ -115,19 +111,11 @@ class _Peer(asyncio.Protocol):
         self._is_paused = False
         self._catch_up()
 
-    def data_received(self, data: bytes) -> None:
-        try:
-            for kind, content in self._frames.cut(data):
-                self._received(kind, content)
-        except (ValueError, struct.error, KeyError, TypeError) as exc:
-            _log.error("link.not_understood", peer=self._name, error=str(exc))
-            self.abort()
-
     # -- requests -----------------------------------------------------------------------------------------------
 
-    def _received(self, kind: int, content: bytes) -> None:
+    def received(self, kind: int, content: bytes) -> None:
         if kind == Kind.APPEND:
-            self._append(content)
+            self._answer_when_done(content[:4], partial(self._writer.append, content[4:]))
         elif kind == Kind.NOTE:
             number = content[:4]
             self._answer_when_done(number, partial(self._writer.note, positions_in(orjson.loads(content[4:]))))
@@ -140,7 +128,7 @@ class _Peer(asyncio.Protocol):
             raise ValueError(f"a frame of kind {kind}")
 
     def _hello(self, said: dict[str, Any]) -> None:
-        self._name = str(said["name"])
+        self.peer = str(said["name"])
         if said["version"] != VERSION:
             raise ValueError(f"it speaks version {said['version']} of the link, this process {VERSION}")
         if said["follows"]:
@@ -148,18 +136,14 @@ class _Peer(asyncio.Protocol):
         else:
             self._write(frame(Kind.WELCOME, snapshot_out(self._writer.snapshot())))
 
-    def _append(self, content: bytes) -> None:
-        self._answer_when_done(content[:4], partial(self._writer.append, content[4:]))
-
     def _answer_when_done(self, number: bytes, ask: Callable[[], asyncio.Future[Any]]) -> None:
         try:
             future = ask()
         except NotNow as exc:
             self._write(frame(Kind.REFUSED, number, refused_out(exc)))
-        except (
-            ValueError
-        ) as exc:  # of this request alone: the end of the connection would send it again, with all others
-            _log.error("link.refused", peer=self._name, error=str(exc))
+        except ValueError as exc:
+            # Of this request alone: the end of the connection would send it again, with all others.
+            _log.error("link.refused", peer=self.peer, error=str(exc))
             self._write(frame(Kind.REFUSED, number, refused_out(JournalUnavailable(str(exc)))))
         else:
             future.add_done_callback(partial(self._answer, number))
@@ -182,20 +166,20 @@ class _Peer(asyncio.Protocol):
         self._write(frame(Kind.WELCOME, snapshot_out(snapshot)))
 
     def stored(self, commit: Commit) -> None:
-        self._push(Kind.STORED, commit_out, commit)
+        self._push(lambda: frame(Kind.STORED, commit_out(commit)))
 
     def trimmed(self, gone: Trimmed) -> None:
-        self._push(Kind.TRIMMED, trimmed_out, gone)
+        self._push(lambda: frame(Kind.TRIMMED, trimmed_out(gone)))
 
     def state_changed(self, state: WriterState) -> None:
-        self._push(Kind.STATE, state_out, state)
+        self._push(lambda: frame(Kind.STATE, orjson.dumps(tuple(state))))
 
-    def _push(self, kind: Kind, content: Callable[[_Pushed], bytes], pushed: _Pushed) -> None:
+    def _push(self, frame_of: Callable[[], bytes]) -> None:
         """Send what the writer did, or, while the other end does not read, a snapshot instead when it reads again."""
         if self._is_paused:
             self._has_missed = True
         else:
-            self._write(frame(kind, content(pushed)))
+            self._write(frame_of())
 
     def _catch_up(self) -> None:
         """Send a snapshot in place of what was not sent while the other end did not read."""
@@ -213,12 +197,8 @@ class _Peer(asyncio.Protocol):
 
     def _flush(self) -> None:
         out, self._out = self._out, []
-        if self._transport is not None:
-            self._transport.write(b"".join(out))
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self.transport.write(b"".join(out))
 
 
 def remove_other_sockets(link: Path | None) -> None:

@@ -163,8 +163,8 @@ OnAssigned = Callable[[Collection[str]], Awaitable[Mapping[str, int]]]
 OnRevoked = Callable[[Collection[str]], Awaitable[None]]
 
 
-class LogReader(Protocol):
-    """A reading position without a cursor, see :meth:`BrowsedLog.browse`. Used by one task at a time."""
+class PartitionReader(Protocol):
+    """Reads partitions in order. Used by one task at a time."""
 
     async def fetch(self, *, max_records: int, wait_s: float) -> Batch:
         """Return the next records in order; an empty batch if none arrived in time.
@@ -183,21 +183,10 @@ class LogReader(Protocol):
     def resume(self, partitions: Collection[str]) -> None:
         """Return records of these partitions again."""
 
-    async def seek(self, partition: str, offset: int) -> None:
-        """Continue at ``offset`` of one partition, back or forward."""
-
-    async def seek_to_time(self, unix_s: float) -> None:
-        """Continue at the first record appended at or after this time (Unix seconds), in every partition."""
-
     async def ends(self) -> Mapping[str, int]:
         """Return the offset that the next record gets, by partition, as of now.
 
-        Raises:
-            Transient: the log cannot be asked now.
-        """
-
-    async def positions(self) -> Mapping[str, int]:
-        """Return the offset that is read next, by partition. Records that are missing or of other topics are passed.
+        It may be asked at any time, also while ``fetch`` waits: it never assigns or places partitions itself.
 
         Raises:
             Transient: the log cannot be asked now.
@@ -210,37 +199,36 @@ class LogReader(Protocol):
         """
 
     async def close(self) -> None:
-        """Release the reader. May be called twice."""
+        """Release the reader and its partitions. May be called twice."""
 
 
-class AssignedReader(Protocol):
-    """One reading of the partitions of this process, on behalf of many cursors. It stores no position.
+class LogReader(PartitionReader, Protocol):
+    """A reading position without a cursor, see :meth:`BrowsedLog.browse`."""
 
-    After a partition was revoked, no batch has records that were fetched before: the records of a partition follow the
-    offset that ``on_assigned`` returned for it, and every hole between them is a gap. Closing calls no callback.
-    """
+    async def seek(self, partition: str, offset: int) -> None:
+        """Continue at ``offset`` of one partition, back or forward."""
 
-    async def fetch(self, *, max_records: int, wait_s: float) -> Batch:
-        """Return the next records of the assigned partitions. One task at a time.
+    async def seek_to_time(self, unix_s: float) -> None:
+        """Continue at the first record appended at or after this time (Unix seconds), in every partition."""
 
-        The batch may contain records of other topics that share a partition.
-
-        Args:
-            max_records: at most so many.
-            wait_s: how long to wait for the first one, seconds.
+    async def positions(self) -> Mapping[str, int]:
+        """Return the offset that is read next, by partition. Records that are missing or of other topics are passed.
 
         Raises:
-            Transient: the log cannot be read now; call again later.
+            Transient: the log cannot be asked now.
         """
+
+
+class AssignedReader(PartitionReader, Protocol):
+    """One reading of the partitions of this process, on behalf of many cursors. It stores no position.
+
+    A batch may contain records of other topics that share a partition. After a partition was revoked, no batch has
+    records that were fetched before: the records of a partition follow the offset that ``on_assigned`` returned for it,
+    and every hole between them is a gap. Closing calls no callback.
+    """
 
     def subscribe(self, topics: Collection[str]) -> None:
         """Read these topics in addition: their partitions are assigned by ``on_assigned``. Never blocks."""
-
-    def pause(self, partitions: Collection[str]) -> None:
-        """Stop returning records of these partitions; the position stays."""
-
-    def resume(self, partitions: Collection[str]) -> None:
-        """Return records of these partitions again."""
 
     def is_certain(self) -> bool:
         """Return whether this process certainly still has the assigned partitions.
@@ -248,21 +236,6 @@ class AssignedReader(Protocol):
         Ask it before an action that must not happen twice. A process that was suspended asks it before it has noticed
         any other consequence.
         """
-
-    async def ends(self) -> Mapping[str, int]:
-        """Return the offset that the next record gets, by assigned partition.
-
-        It may be asked at any time, also while ``fetch`` waits: it never assigns or places partitions itself.
-
-        Raises:
-            Transient: the log cannot be asked now.
-        """
-
-    def incarnations(self) -> Mapping[str, str]:
-        """Return the id of each topic; see :meth:`LogReader.incarnations`."""
-
-    async def close(self) -> None:
-        """Release the partitions. May be called twice."""
 
 
 class CursorStore(Protocol):

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 
-from gateway.clock import Clock, sleep
+from gateway.clock import Clock, doubling, sleep
 from gateway.errors import GatewayError, is_logged
 from gateway.log import EventLog, LogReader
-from gateway.log.attached import AttachedCursors, Change
-from gateway.log.cursor import Cursor
+from gateway.log.cursor import AttachedCursors, Change, Cursor
 from gateway.telemetry import redaction
 
 _log = structlog.get_logger("gateway.reading")
@@ -89,7 +88,7 @@ class CatchUps:
         self._queue: deque[Cursor] = deque()
         self._running: dict[Cursor, asyncio.Task[None]] = {}
         self._resting: dict[Cursor, asyncio.Task[None]] = {}
-        self._backoff_s: dict[Cursor, float] = {}
+        self._pauses: dict[Cursor, Iterator[float]] = {}
 
     @property
     def running(self) -> int:
@@ -123,7 +122,7 @@ class CatchUps:
             task for cursor in ending for tasks in (self._running, self._resting) if (task := tasks.pop(cursor, None))
         ]
         for cursor in ending:
-            self._backoff_s.pop(cursor, None)
+            self._pauses.pop(cursor, None)
             with suppress(ValueError):
                 self._queue.remove(cursor)
         for task in tasks:
@@ -140,7 +139,7 @@ class CatchUps:
         """Read for one cursor until it reaches the shared reading, cannot continue, or has to let another one run."""
         try:
             await self._read(cursor)
-            self._backoff_s.pop(cursor, None)
+            self._pauses.pop(cursor, None)
         except Exception as exc:  # the top of a task
             is_expected = isinstance(exc, GatewayError) and exc.retriable
             if not is_logged(exc):
@@ -152,9 +151,8 @@ class CatchUps:
         self.look(() if cursor.is_attached else (cursor,))
 
     async def _rest(self, cursor: Cursor) -> None:
-        backoff_s = self._backoff_s.get(cursor, self._policy.first_backoff_s)
-        self._backoff_s[cursor] = min(self._policy.max_backoff_s, backoff_s * 2)
-        await sleep(self._clock, backoff_s)
+        pauses = self._pauses.setdefault(cursor, doubling(self._policy.first_backoff_s, self._policy.max_backoff_s))
+        await sleep(self._clock, next(pauses))
         del self._resting[cursor]
         self.look((cursor,))
 

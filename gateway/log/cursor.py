@@ -1,12 +1,18 @@
-"""The consumers of a shared reading, and their positions."""
+"""The consumers of a shared reading: where they begin, their positions, and batches for all of them at once."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import asyncio
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-from gateway.log import Batch, Begins, Record, Start
-from gateway.log.gaps import ahead_of
+import structlog
+
+from gateway.errors import GatewayError, is_logged
+from gateway.log import Batch, Begins, EventLog, Gap, Placed, Record, Start, gaps
+from gateway.telemetry import redaction
+
+_log = structlog.get_logger("gateway.reading")
 
 
 class Consumer(Protocol):
@@ -120,4 +126,227 @@ class Cursor:
         """Return the part of a batch that it had not passed when it was attached ahead of the shared reading."""
         records: list[Record] = [record for record in batch if record.offset >= self.next.get(record.partition, 0)]
         ends = {name: max(end, self.next.get(name, 0)) for name, end in batch.ends.items()}
-        return Batch(records, ahead_of(batch.gaps, self.next), ends)
+        return Batch(records, gaps.ahead_of(batch.gaps, self.next), ends)
+
+
+#: Where cursors continue, by cursor and partition.
+Places = Mapping[Cursor, Mapping[str, Placed]]
+
+
+async def load(log: EventLog, cursors: Collection[Cursor], partitions: Collection[str], *, at_once: int) -> Places:
+    """Return where cursors continue in partitions; cursors whose positions the log cannot return now are left out.
+
+    Args:
+        log: has the positions.
+        cursors: to be placed.
+        partitions: all partitions of this process, or the new ones.
+        at_once: number of positions requested at a time.
+    """
+    limit = asyncio.Semaphore(at_once)
+    found: dict[Cursor, Mapping[str, Placed]] = {}
+
+    async def ask(cursor: Cursor) -> None:
+        start = await cursor.consumer.begin()  # may take seconds, and costs nothing
+        async with limit:
+            found[cursor] = await log.cursors.load(cursor.name, cursor.topics, partitions, start=start)
+
+    results = await asyncio.gather(*map(ask, cursors), return_exceptions=True)
+    faults = [fault for fault in results if isinstance(fault, Exception) and not is_logged(fault)]
+    if faults:
+        _log.warning("reading.positions_unknown", groups=len(faults), error=redaction.fault(faults[0]))
+    return found
+
+
+def foremost(places: Places, partition: str, spread: int) -> int | None:
+    """Return the offset at which reading of a partition begins; None if no cursor reads it.
+
+    It is that of the hindmost cursor among those close to the foremost one.
+
+    Args:
+        places: where cursors continue.
+        partition: its name.
+        spread: at most so many records behind the foremost cursor.
+    """
+    offsets = [placed[partition].offset for placed in places.values() if partition in placed]
+    return min((at for at in offsets if at >= max(offsets) - spread), default=None)
+
+
+def report_gaps(log: EventLog, cursors: Mapping[Cursor, Mapping[str, int]], missing: Collection[Gap]) -> None:
+    """Report gaps once, without the parts that cursors have passed or that the log has already reported.
+
+    Args:
+        log: in which records are missing.
+        cursors: each with the offset that is handed out to it next, by partition.
+        missing: the gaps.
+    """
+    found: list[tuple[str, Gap]] = []
+    for gap in missing:
+        for cursor, positions in cursors.items():
+            if gap.partition in cursor.partitions:
+                committed = log.cursors.committed(cursor.name).get(gap.partition, 0)
+                left = gaps.clipped(gap, max(positions.get(gap.partition, 0), committed))
+                if left is not None:
+                    found.append((cursor.name, left))
+    gaps.report_each(log.kind, found)
+
+
+def pass_gaps(log: EventLog, places: Places) -> None:
+    """Report the gaps before the positions at which cursors continue, and commit those positions.
+
+    Args:
+        log: in which records are missing.
+        places: where cursors continue.
+    """
+    found: list[tuple[str, Gap]] = []
+    for cursor, placed in places.items():
+        for partition, (offset, gap) in placed.items():
+            if gap is None:
+                continue
+            left = gaps.clipped(gap, log.cursors.committed(cursor.name).get(partition, 0))
+            if left is not None:
+                found.append((cursor.name, left))
+            log.cursors.commit(cursor.name, partition, offset)
+    gaps.report_each(log.kind, found)
+
+
+async def give_up(log: EventLog, cursors: Collection[Cursor], partitions: Collection[str], *, flush_s: float) -> None:
+    """Let cursors settle partitions that are being revoked, and make their commits durable.
+
+    Args:
+        log: stores the commits.
+        cursors: those that have the partitions.
+        partitions: being revoked.
+        flush_s: how long making them durable may take, seconds.
+    """
+    results = await asyncio.gather(*(cursor.consumer.revoked(partitions) for cursor in cursors), return_exceptions=True)
+    for cursor, fault in zip(cursors, results, strict=True):
+        if isinstance(fault, Exception):
+            _log.error("reading.revoke_failed", group=cursor.name, error=redaction.fault(fault))
+    try:
+        async with asyncio.timeout(flush_s):
+            await log.cursors.flush()
+    except (TimeoutError, GatewayError) as exc:
+        _log.warning("reading.flush_failed", partitions=sorted(partitions), error=str(exc) or "no answer in time")
+    log.cursors.release(partitions)
+
+
+class Change:
+    """Wakes waiting tasks when a state that they check may have changed."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    async def wait(self) -> None:
+        """Return after the next :meth:`happened`."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        try:
+            await future
+        finally:
+            self._waiting.discard(future)
+
+    def happened(self) -> None:
+        """Wake all waiting tasks."""
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+
+
+class AttachedCursors:
+    """Cursors that receive every batch, and the position that they share. Invariants: see :mod:`.shared_reader`.
+
+    Args:
+        log: reports gaps.
+        change: signalled when a cursor was attached.
+        on_failed: called with a cursor whose consumer failed to accept a batch; the cursor is detached then.
+    """
+
+    def __init__(self, log: EventLog, change: Change, on_failed: Callable[[Cursor], None]) -> None:
+        self._log = log
+        self._change = change
+        self._on_failed = on_failed
+        self.cursors: dict[Consumer, Cursor] = {}
+        #: Offset of the log's reader, by partition.
+        self.shared: dict[str, int] = {}
+
+    def step_size(self, most: int) -> int:
+        """Return how many records all attached consumers can accept; 0 if none.
+
+        Full consumers are detached if another one is hungry, so that they do not hold it up.
+        """
+        rooms = {cursor: cursor.consumer.room() for cursor in self.cursors.values()}
+        if any(room <= 0 for room in rooms.values()):
+            if not any(room > 0 and cursor.consumer.is_hungry() for cursor, room in rooms.items()):
+                return 0
+            for cursor in [cursor for cursor, room in rooms.items() if room <= 0]:
+                self.detach(cursor)
+                del rooms[cursor]
+        return min(most, *rooms.values()) if rooms else 0
+
+    def hand_out(self, batch: Batch) -> list[Cursor]:
+        """Give a batch to all attached cursors and move the shared position.
+
+        Return the cursors that had no room for the batch; they are detached.
+        """
+        ends = {name: end for name, end in batch.ends.items() if end > self.shared.get(name, end)}
+        if not batch and not batch.gaps and not ends:
+            return []
+        parts: dict[tuple[frozenset[str], frozenset[str]], Batch] = {}
+        takers: list[tuple[Cursor, Batch]] = []
+        left: list[Cursor] = []
+        for cursor in self.cursors.values():
+            kind = cursor.topics, cursor.partitions
+            part = parts.get(kind)
+            if part is None:
+                part = parts[kind] = cursor.part(batch, ends)
+            if cursor.next:
+                part = cursor.beyond(part)
+            if len(part) > cursor.consumer.room():
+                left.append(cursor)
+            elif part or part.gaps or part.ends:
+                takers.append((cursor, part))
+        for cursor in left:
+            self.detach(cursor)
+        if batch.gaps:  # before the batch is handed out: a consumer may commit it at once
+            report_gaps(self._log, {cursor: cursor.positions(self.shared) for cursor, _ in takers}, batch.gaps)
+        self.shared.update(ends)  # before the batch is handed out: a consumer may signal a change
+        for cursor, part in takers:
+            self._give(cursor, part)
+        for cursor in self.cursors.values():
+            if cursor.next and all(self.shared[name] >= at for name, at in cursor.next.items()):
+                cursor.next = {}
+        return left
+
+    def give_alone(self, cursor: Cursor, batch: Batch) -> bool:
+        """Give a cursor a batch that was read for it alone; return False if its consumer failed."""
+        if batch.gaps:
+            report_gaps(self._log, {cursor: cursor.next}, batch.gaps)
+        if not self._give(cursor, batch):
+            return False
+        cursor.next.update(batch.ends)
+        return True
+
+    def _give(self, cursor: Cursor, batch: Batch) -> bool:
+        try:
+            cursor.consumer.take(batch)
+        except Exception as exc:  # it is not known how much it accepted: it begins at its committed position
+            _log.error("reading.take_failed", group=cursor.name, error=redaction.fault(exc), exc_info=True)
+            self.detach(cursor)
+            cursor.is_placed = False
+            self._on_failed(cursor)
+            return False
+        return True
+
+    def attach(self, cursor: Cursor) -> None:
+        """Attach a cursor that has reached the shared reading."""
+        cursor.next = {name: at for name, at in cursor.next.items() if at > self.shared.get(name, at)}
+        cursor.is_attached = True
+        self.cursors[cursor.consumer] = cursor
+        self._change.happened()
+
+    def detach(self, cursor: Cursor) -> None:
+        """Detach a cursor; its own position stays."""
+        if cursor.is_attached:
+            cursor.next = cursor.positions(self.shared)
+            cursor.is_attached = False
+            del self.cursors[cursor.consumer]

@@ -217,13 +217,9 @@ class Search:
                 segments = await self._journal.read_file(EVENTS, at, _READ_BYTES)
                 if not segments:
                     break
-                for item in segments:
-                    info = item[0] if isinstance(item, tuple) else item
-                    if isinstance(item, tuple):
-                        records += [record for record in item[1] if at <= record.offset < below]
-                    at = info.base + info.count
-                    if at >= below:
-                        break
+                for segment in segments:
+                    records += [record for record in segment.records or () if at <= record.offset < below]
+                    at = segment.end
             for record in reversed(records):
                 yield record
             below = start
@@ -235,7 +231,7 @@ class Search:
     async def _segment(self, stream: str, offset: int) -> list[Record]:
         """Return the records of the commit that contains an offset."""
         found = await self._journal.read_file(stream, offset, 1)
-        return found[0][1] if found and isinstance(found[0], tuple) else []
+        return (found[0].records or []) if found else []
 
 
 def _is_asked(record: Record, query: Query) -> bool:

@@ -16,7 +16,7 @@ from gateway.cli import COMMANDS, main
 from gateway.errors import Broken, ConfigError, JournalDamaged, JournalInUse
 from gateway.log import Entry
 from gateway.log.journal import batch_format
-from gateway.log.journal.store import FILE_NAME, Store
+from gateway.log.journal.storage import FILE_NAME, Store
 from tests.ports import free_port
 from tests.rows import rows
 

@@ -15,7 +15,7 @@ from gateway.cli.choosing import Condition
 from gateway.cli.eventlines import event_line
 from gateway.log import Entry
 from gateway.log.journal import batch_format
-from gateway.log.journal.store import Store
+from gateway.log.journal.storage import Store
 from tests.cli.test_commands import _own_folder as _own_folder
 from tests.cli.test_commands import gateway
 

@@ -6,7 +6,7 @@ import re
 
 from gateway.errors import Broken, GatewayError
 from gateway.link.frames import Kind
-from gateway.log.journal import store, streams
+from gateway.log.journal import batch_format, storage
 from tests.docs.pages import ROOT, marked, page
 
 PAGE = page("internals.md")
@@ -14,10 +14,10 @@ PAGE = page("internals.md")
 
 def test_tables_of_the_journal_are_those_of_the_code() -> None:
     """Character for character, with application id and version."""
-    assert store._SCHEMA.strip() == marked("internals.md", "journal schema").strip()
-    assert f"0x{store._APPLICATION_ID:X}" in PAGE
-    assert f"`user_version` is {store._VERSION}." in PAGE
-    assert f"`stream << {streams.SHIFT} |" in PAGE
+    assert storage._SCHEMA.strip() == marked("internals.md", "journal schema").strip()
+    assert f"0x{storage._APPLICATION_ID:X}" in PAGE
+    assert f"`user_version` is {storage._VERSION}." in PAGE
+    assert f"`stream << {batch_format.SHIFT} |" in PAGE
 
 
 def test_every_kind_of_frame_is_described() -> None:

@@ -151,10 +151,10 @@ async def test_what_was_given_up_counts_until_the_log_process_has_read_it(tmp_pa
     """A log process that answers others, and reads this one too slowly: memory is bounded by bytes, not by time."""
     policy = replace(QUICK, most_bytes=MIB)
     async with linked(tmp_path, policy=policy) as made, client(made) as sender:
-        (peer,) = (one for one in made.server._peers if one._name == "deliver")
-        assert peer._transport is not None
+        (peer,) = (one for one in made.server._peers if one.peer == "deliver")
+        assert peer.transport is not None
         assert made.client._transport is not None
-        peer._transport.pause_reading()
+        peer.transport.pause_reading()
         given_up = 0
         with pytest.raises(JournalUnavailable, match="does not keep up"):
             while made.client._transport.get_write_buffer_size() < 8 * MIB:
@@ -164,7 +164,7 @@ async def test_what_was_given_up_counts_until_the_log_process_has_read_it(tmp_pa
                     await asyncio.wait([waiting], timeout=0.02)
                 given_up += 1
         assert given_up > 1
-        peer._transport.resume_reading()
+        peer.transport.resume_reading()
         transport = made.client._transport
         await until(lambda: not transport.get_write_buffer_size(), within_s=10)
         assert await made.journal.append([entry(5000)]) == ALL_NEW
@@ -215,17 +215,17 @@ async def test_a_follower_that_does_not_read_is_spared_the_records_and_misses_no
         transport = made.client._transport
         assert transport is not None
         transport.pause_reading()
-        (peer,) = (one for one in made.server._peers if one._name == "deliver")
+        (peer,) = (one for one in made.server._peers if one.peer == "deliver")
         number = 0
         while not peer._is_paused:
             await sender.append_soon([entry(number + more, size=64 * 1024) for more in range(4)])
             number += 4
-        held = peer._transport.get_write_buffer_size()  # type: ignore[union-attr]
+        held = peer.transport.get_write_buffer_size()  # type: ignore[union-attr]
         for _ in range(50):
             await sender.append_soon([entry(number + more, size=64 * 1024) for more in range(4)])
             number += 4
         # Less than one record more: answers to the heartbeat, and how full the journal is.
-        assert peer._transport.get_write_buffer_size() < held + 16 * 1024  # type: ignore[union-attr]
+        assert peer.transport.get_write_buffer_size() < held + 16 * 1024  # type: ignore[union-attr]
         transport.resume_reading()
         found: list[int] = []
         while len(found) < number:
@@ -242,7 +242,7 @@ async def test_a_sync_shows_a_follower_that_did_not_read_what_was_done_before_it
         transport = made.client._transport
         assert transport is not None
         transport.pause_reading()
-        (peer,) = (one for one in made.server._peers if one._name == "deliver")
+        (peer,) = (one for one in made.server._peers if one.peer == "deliver")
         number = 0
         while not peer._has_missed:
             await sender.append_soon([entry(number, size=256 * 1024)])
@@ -265,7 +265,7 @@ async def test_a_sync_shows_a_follower_that_did_not_read_what_was_done_before_it
 async def test_a_snapshot_that_could_not_be_made_is_made_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk may fail just when a follower that did not read begins to read again."""
     async with linked(tmp_path) as made, client(made) as sender:
-        (peer,) = (one for one in made.server._peers if one._name == "deliver")
+        (peer,) = (one for one in made.server._peers if one.peer == "deliver")
         peer.pause_writing()
         await sender.append_soon([entry(1)])
         with monkeypatch.context() as disk:

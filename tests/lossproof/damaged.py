@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gateway.log.journal.inspection import inspect
+from gateway.log.journal.check import check
 from tests.lossproof import stored
 from tests.lossproof.callbacks import Item
 
@@ -47,7 +47,7 @@ class Damaged:
     def saw(self, sound: Path, flipped: Path) -> None:
         """A bit was flipped: the journal before, and after."""
         before, after = stored.rows(sound), set[int]()
-        named = inspect(flipped).damages  # before anything else opens the copy: closing it folds the WAL into the file
+        named = check(flipped).damages  # before anything else opens the copy: closing it folds the WAL into the file
         with suppress(sqlite3.DatabaseError):  # then it has to be salvaged
             after = {row.first for row in stored.rows(flipped)}
         for row in before:
@@ -75,7 +75,7 @@ class Damaged:
 
     def salvaged(self, flipped: Path) -> None:
         """The gateway refused to start, and what could be read was copied out: what ``salvage`` names is gone."""
-        for damage in inspect(flipped).damages:
+        for damage in check(flipped).damages:
             if damage.stream == _EVENTS:
                 self.at_subscribers |= self._at(damage.first, damage.last)
 

@@ -8,7 +8,7 @@ import orjson
 
 from gateway.log import Entry
 from gateway.log.journal import batch_format
-from gateway.log.journal.store import Store
+from gateway.log.journal.storage import Store
 from tests.lossproof import stored
 
 

@@ -84,7 +84,7 @@ async def test_times_bound_what_is_found(tmp_path: Path) -> None:
     stored: list[float] = []
     for number in range(5):
         await journal.append([entry(f"m-{number}")])
-        stored.append((await journal.read_file(EVENTS, number, 1))[0][1][0].appended_at)  # type: ignore[index]
+        stored.append((await journal.read_file(EVENTS, number, 1))[0].records[0].appended_at)  # type: ignore[index]
     assert await search.indexer.caught_up()
     assert await subjects(search, since=stored[1], until=stored[3]) == ["m-2", "m-1"]
     assert await subjects(search, topic="sms.dr", since=stored[3]) == ["m-4", "m-3"]

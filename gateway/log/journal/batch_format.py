@@ -1,4 +1,4 @@
-"""Bytes of one commit: every record of the commit, back to back, with a checksum beside them.
+"""Rows of the journal: one for each stream and commit, with all of its records, back to back, and a checksum.
 
 One row for each commit instead of each event makes a durable accept cheap: all callbacks that arrived while the
 previous commit ran share the cost of one commit.
@@ -17,17 +17,35 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 import orjson
 
 from gateway.errors import JournalDamaged
 from gateway.log import Entry, Record
 
+#: The stream of all vendor events, whatever their topic: they share one order and one commit.
+EVENTS: Final = "events"
+#: Topics that get a stream of their own; ``internal.`` are those that :mod:`.check` names.
+_INTERNAL: Final = ("retry.", "dlq.", "replay.", "fanout.", "internal.")
+#: Another such topic, shared by all subscribers.
+_REPLAY: Final = "replay"
+#: The key of a row is ``stream << SHIFT | offset``. 2^44 records in one stream is 500 years at a thousand a second;
+#: 2^19 streams are left.
+SHIFT: Final = 44
+MASK: Final = (1 << SHIFT) - 1
+
 _HEAD = struct.Struct(">HIII16s")
 #: A count that no other count confirms is rejected above this. No commit has so many records; the offsets that a wrong
 #: count skips are reported as damaged, and ten times more would be ten times more of them.
 _MOST_BLIND = 1_000_000
+
+
+def stream_of(topic: str) -> str:
+    """Return the stream that holds a topic: internal topics have one each, vendor events share one."""
+    return topic if topic.startswith(_INTERNAL) or topic == _REPLAY else EVENTS
 
 
 @dataclass(slots=True)
@@ -114,23 +132,14 @@ def likely_count(count: object, topics: Mapping[str, int], blob: object) -> int:
         topics: records by topic, empty when they cannot be read.
         blob: the records' bytes, or None when they cannot be read.
     """
-    counts = [one for one in (count, sum(topics.values()), _heads_in(blob)) if isinstance(one, int)]
-    most = len(blob) // _HEAD.size if isinstance(blob, bytes) else _MOST_BLIND
-    likely = [one for one in counts if 0 < one <= most]
-    agreed = [one for one in likely if likely.count(one) > 1]
-    return max(agreed or likely, default=1)
-
-
-def _heads_in(blob: object) -> int | None:
-    """Return how many records fill the bytes exactly; None if they do not."""
-    if not isinstance(blob, bytes):
-        return None
-    at = count = 0
-    while at + _HEAD.size <= len(blob):
-        topic_len, key_len, headers_len, value_len, _ = _HEAD.unpack_from(blob, at)
-        at += _HEAD.size + topic_len + key_len + headers_len + value_len
-        count += 1
-    return count if at == len(blob) else None
+    found: list[object] = [count, sum(topics.values())]
+    most = _MOST_BLIND
+    if isinstance(blob, bytes):
+        most = len(blob) // _HEAD.size
+        with suppress(ValueError):
+            found.append(len(scan(blob)))
+    likely = [one for one in found if isinstance(one, int) and 0 < one <= most]
+    return max([one for one in likely if likely.count(one) > 1] or likely, default=1)
 
 
 def decode(blob: bytes, *, partition: str, base: int, count: int, appended_at: float) -> list[Record]:

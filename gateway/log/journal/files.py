@@ -1,4 +1,4 @@
-"""Names, modes and SQLite addresses of files that hold events.
+"""Names, modes and SQLite addresses of files that hold events, and the lock of their folder.
 
 The files are readable by the user of the gateway alone, whatever the umask: SQLite gives a ``-wal`` and a ``-shm``
 the mode of their database, so a database is made here before SQLite opens it. A folder that exists keeps its mode:
@@ -7,6 +7,7 @@ it may be a volume that Kubernetes opens to a group (``fsGroup``).
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from contextlib import suppress
@@ -15,8 +16,12 @@ from typing import Final, Literal
 
 import structlog
 
+from gateway.errors import JournalInUse, JournalUnavailable
+
 FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
+#: Advice about a file that cannot be used.
+ACCESS: Final = "check the owner and the mode of the folder and its files, and whether it is mounted read-only"
 #: What SQLite adds to the name of a database.
 SUFFIXES: Final = ("", "-wal", "-shm")
 
@@ -102,3 +107,47 @@ def narrow(file: int | Path) -> None:
     is_ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
     if is_ours and stat.S_IMODE(found.st_mode) & 0o077:
         os.chmod(file, stat.S_IMODE(found.st_mode) & ~0o077)
+
+
+class FolderLock:
+    """An exclusive lock on a folder, by a file ``lock`` in it that has the process id of the holder.
+
+    By ``flock``: the kernel releases it when the process dies.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "lock"
+        #: The descriptor that holds the lock; -1 without it.
+        self.fd = -1
+
+    def acquire(self) -> None:
+        """Acquire the lock; create the folder if it is missing.
+
+        Raises:
+            JournalInUse: another process has it.
+            JournalUnavailable: the folder cannot be created or written.
+        """
+        try:
+            make_folder(self.path.parent)
+            fd = open_private(self.path)
+        except OSError as exc:
+            raise JournalUnavailable(f"{self.path.parent}: cannot be written: {exc.strerror}; {ACCESS}") from exc
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            holder = os.read(fd, 32).decode(errors="replace").strip() or "unknown"
+            os.close(fd)
+            raise JournalInUse(
+                f"{self.path.parent}: in use by another gateway (process {holder}); "
+                "stop that one, or give this one a journal.dir of its own"
+            ) from exc
+        self.fd = fd
+        with suppress(OSError):  # a full disk: the lock is held, but the file does not name its holder
+            os.ftruncate(fd, 0)
+            os.write(fd, f"{os.getpid()}\n".encode())
+
+    def release(self) -> None:
+        """Release the lock. May be called twice, or before :meth:`acquire`."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1

@@ -66,19 +66,15 @@ class Follower(Protocol):
 
     def welcomed(self, snapshot: Snapshot) -> None:
         """Replace the known state: following begins, the writer is a new one, or the follower was too slow."""
-        ...
 
     def stored(self, commit: Commit) -> None:
         """Note records that have become durable."""
-        ...
 
     def trimmed(self, gone: Trimmed) -> None:
         """Note records that retention removed."""
-        ...
 
     def state_changed(self, state: WriterState) -> None:
         """Note a new state of the writer."""
-        ...
 
 
 class Writer(Protocol):
@@ -87,7 +83,6 @@ class Writer(Protocol):
     @property
     def problem(self) -> str:
         """The reason why the writer cannot be reached; empty if it can."""
-        ...
 
     async def start(self, follower: Follower) -> None:
         """Connect to the writer; :meth:`Follower.welcomed` was called when this returns.
@@ -95,11 +90,9 @@ class Writer(Protocol):
         Raises:
             GatewayError: see :mod:`gateway.errors`.
         """
-        ...
 
     async def stop(self) -> None:
         """Store waiting records and positions, then close. May be called twice, or before :meth:`start`."""
-        ...
 
     def append(self, records: bytes) -> asyncio.Future[Appended]:
         """Store encoded records, all or none; the future is done when they are durable, or failed with :class:`NotNow`.
@@ -107,11 +100,9 @@ class Writer(Protocol):
         Raises:
             JournalUnavailable: they cannot be queued.
         """
-        ...
 
     def note(self, positions: Positions) -> asyncio.Future[None]:
         """Store positions and everything queued before them; the future is as that of :meth:`append`."""
-        ...
 
     async def sync(self) -> None:
         """Return when the follower knows all changes that the writer had made before this call.
@@ -119,4 +110,3 @@ class Writer(Protocol):
         Raises:
             JournalUnavailable: the writer cannot be reached.
         """
-        ...

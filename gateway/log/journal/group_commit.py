@@ -21,12 +21,12 @@ import structlog
 from gateway.errors import JournalFull, JournalUnavailable, NotNow
 from gateway.log import ALL_NEW, Appended
 from gateway.log.journal import batch_format, sqlite_errors
+from gateway.log.journal.batch_format import EVENTS, stream_of
 from gateway.log.journal.following import Commit, Positions
-from gateway.log.journal.known_ids import KnownIds
 from gateway.log.journal.open_files import JournalMoved, OpenFiles
+from gateway.log.journal.recent_ids import KnownIds
 from gateway.log.journal.retention import Enforcer
-from gateway.log.journal.store import Store
-from gateway.log.journal.streams import EVENTS, stream_of
+from gateway.log.journal.storage import Store
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 

@@ -1,53 +1,105 @@
-"""Reading positions in the journal."""
+"""Reading positions in the journal: records from memory or from the file, and the gaps between them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence, Set
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from itertools import chain
+from typing import Final, NamedTuple
 
 from gateway.errors import NotNow, Transient
 from gateway.log import Batch, Gap, OnAssigned, Record
-from gateway.log.journal.scan import Scan, Streams
-from gateway.log.journal.streams import stream_of
+from gateway.log.journal.batch_format import stream_of
+from gateway.log.journal.streams import Streams
+
+#: Bytes read from the file at a time by a reader that fell behind.
+_READ_BYTES: Final = 1024 * 1024
 
 
-class Source(Streams, Protocol):
-    """The part of the journal that readers use; see :class:`.journal.Journal`."""
+class _Part(NamedTuple):
+    """Consecutive records of any topic or a gap, or neither; and the offset behind them."""
 
-    def listen(self, reader: JournalReader, stream: str) -> None:
-        """Wake a reader when a stream grows.
+    records: Sequence[Record]
+    end: int
+    gap: Gap | None = None
+
+
+class _Scan:
+    """A position in one stream.
+
+    Args:
+        streams: has the stream.
+        stream: its name.
+        position: offset of the next record to read. The reader moves it when it hands records out.
+    """
+
+    __slots__ = ("_read_ahead", "_streams", "is_paused", "position", "stream")
+
+    def __init__(self, streams: Streams, stream: str, position: int) -> None:
+        self._streams = streams
+        self.stream = stream
+        self.position = position
+        self.is_paused = False
+        self._read_ahead: list[Record] = []
+
+    async def look(self, position: int, limit: int) -> _Part:
+        """Return the next records or gap of the stream.
 
         Args:
-            reader: its :meth:`JournalReader.wake` is called.
-            stream: name of the stream.
+            position: offset of the first record.
+            limit: at most so many records.
+
+        Raises:
+            Transient: records in the range of the journal are not found in the file.
+            NotNow: the file cannot be read.
         """
+        # Records that retention removed are gone, also if they are still in memory.
+        floor = self._streams.floor(self.stream)
+        if position < floor:
+            return _Part((), floor, Gap(self.stream, position, floor - 1, "expired"))
+        cache = self._streams.cache(self.stream)
+        if cache is not None and position >= cache.first:
+            self._read_ahead = []
+            return _part(cache.slice(position, limit), position)
+        ahead = self._read_ahead
+        if not ahead or not ahead[0].offset <= position <= ahead[-1].offset:
+            found = await self._from_file(position)
+            if isinstance(found, _Part):
+                return found
+            ahead = self._read_ahead = found
+        start = position - ahead[0].offset
+        return _part(ahead[start : start + limit], position)
 
-    def forget(self, reader: JournalReader) -> None:
-        """Forget a reader that was closed."""
+    async def _from_file(self, position: int) -> list[Record] | _Part:
+        """Return records of the file, or the gap in their place."""
+        segments = await self._streams.read_file(self.stream, position, _READ_BYTES)
+        if not segments or segments[0].base > position:  # trimmed meanwhile, or missing
+            await self._streams.sync()
+            if self._streams.floor(self.stream) <= position:
+                raise Transient(
+                    f"{self.stream} offset {position}: in the journal's range, but not in its file; "
+                    "if it stays so, run 'gateway journal check'"
+                )
+            return _Part((), position)
+        if segments[0].records is None:
+            end = segments[0].end
+            return _Part((), end, Gap(self.stream, position, end - 1, "damaged"))
+        records: list[Record] = []
+        for segment in segments:
+            if segment.records is None:
+                break  # return the records before the damage first
+            records += segment.records
+        return [record for record in records if record.offset >= position]
 
-    async def offset_at(self, stream: str, unix_s: float) -> int:
-        """Return the offset of the first record appended at or after a time.
 
-        Args:
-            stream: its name.
-            unix_s: Unix seconds.
-        """
-
-
-@dataclass(slots=True)
-class _Line:
-    """One stream of a reader."""
-
-    scan: Scan
-    is_paused: bool = False
+def _part(records: Sequence[Record], position: int) -> _Part:
+    return _Part(records, records[-1].offset + 1 if records else position)
 
 
 class _Found(NamedTuple):
     """Records and gaps of one stream that are to be handed out, and the offset behind them."""
 
-    line: _Line
+    scan: _Scan
     records: Sequence[Record]
     gaps: Sequence[Gap]
     end: int
@@ -57,15 +109,15 @@ class JournalReader:
     """Implements :class:`gateway.log.LogReader` on streams of the journal.
 
     Args:
-        journal: to read.
+        streams: has the streams.
         positions: the offset at which reading begins, by stream.
         topics: records of other topics are skipped; None reads all.
     """
 
-    def __init__(self, journal: Source, positions: Mapping[str, int], topics: frozenset[str] | None = None) -> None:
+    def __init__(self, streams: Streams, positions: Mapping[str, int], topics: frozenset[str] | None = None) -> None:
         self.topics = topics
-        self._journal = journal
-        self._lines: dict[str, _Line] = {}
+        self._streams = streams
+        self._scans: dict[str, _Scan] = {}
         self._is_closed = False
         self._waiter: asyncio.Future[None] | None = None
         self._is_woken = False
@@ -79,20 +131,20 @@ class JournalReader:
             stream: its name.
             position: offset of the first record to read.
         """
-        self._lines[stream] = _Line(Scan(self._journal, stream, position))
-        self._journal.listen(self, stream)
+        self._scans[stream] = _Scan(self._streams, stream, position)
+        self._streams.listen(stream, self.wake)
         self.wake()
 
     @property
     def streams(self) -> Set[str]:
         """Names of the streams that it reads."""
-        return self._lines.keys()
+        return self._scans.keys()
 
     @property
     def position(self) -> int:
         """Offset of the next record to read; only for a reader of one stream."""
-        (line,) = self._lines.values()
-        return line.scan.position
+        (scan,) = self._scans.values()
+        return scan.position
 
     def wake(self) -> None:
         """Make a waiting fetch look again: a stream has grown. Never blocks."""
@@ -105,7 +157,7 @@ class JournalReader:
         now = asyncio.get_running_loop().time
         deadline = now() + wait_s
         while True:
-            if not self._journal.is_open:
+            if not self._streams.is_open:
                 raise Transient("the journal is closed")
             self._is_woken = False
             try:
@@ -133,75 +185,74 @@ class JournalReader:
 
         Positions move only after all streams were read: a caller that is cancelled loses nothing.
         """
-        records: list[Record] = []
-        gaps: list[Gap] = []
         found: list[_Found] = []
         try:
-            for line in list(self._lines.values()):
-                if not line.is_paused and limit > 0 and (one := await self._look_into(line, limit)):
+            for scan in list(self._scans.values()):
+                if not scan.is_paused and limit > 0 and (one := await self._look_into(scan, limit)):
                     found.append(one)
                     limit -= len(one.records)
-                    records += one.records
-                    gaps += one.gaps
         except (Transient, NotNow):
             if not found:
                 raise
-        for line, _, _, end in found:
-            line.scan.position = end
-            if len(self._lines) > 1:  # the next look begins with the others
-                self._lines[line.scan.stream] = self._lines.pop(line.scan.stream)
-        return Batch(records, gaps, {stream: line.scan.position for stream, line in self._lines.items()})
+        for scan, _, _, end in found:
+            scan.position = end
+            if len(self._scans) > 1:  # the next look begins with the others
+                self._scans[scan.stream] = self._scans.pop(scan.stream)
+        records = chain.from_iterable(one.records for one in found)
+        return Batch(records, [gap for one in found for gap in one.gaps], self._positions())
 
-    async def _look_into(self, line: _Line, limit: int) -> _Found | None:
+    async def _look_into(self, scan: _Scan, limit: int) -> _Found | None:
         """Return the next wanted records of a stream and the gaps before them; None if its head is reached."""
         gaps: list[Gap] = []
-        position = line.scan.position
-        while position < self._journal.head(line.scan.stream):
-            part = await line.scan.look(position, limit)
+        position = scan.position
+        while position < self._streams.head(scan.stream):
+            part = await scan.look(position, limit)
             position = part.end
             if part.gap is not None:
                 gaps.append(part.gap)
             elif wanted := self._wanted(part.records):
-                return _Found(line, wanted, gaps, position)
+                return _Found(scan, wanted, gaps, position)
             elif not gaps:
-                line.scan.position = position
-        return _Found(line, (), gaps, position) if gaps else None
+                scan.position = position
+        return _Found(scan, (), gaps, position) if gaps else None
 
     def _wanted(self, records: Sequence[Record]) -> Sequence[Record]:
         return records if self.topics is None else [record for record in records if record.topic in self.topics]
 
+    def _positions(self) -> dict[str, int]:
+        return {stream: scan.position for stream, scan in self._scans.items()}
+
     def pause(self, partitions: Collection[str]) -> None:
         """See :meth:`gateway.log.LogReader.pause`."""
-        for stream in partitions:
-            if stream in self._lines:
-                self._lines[stream].is_paused = True
+        for stream in self._scans.keys() & partitions:
+            self._scans[stream].is_paused = True
 
     def resume(self, partitions: Collection[str]) -> None:
         """See :meth:`gateway.log.LogReader.resume`."""
-        for stream in partitions:
-            if stream in self._lines:
-                self._lines[stream].is_paused = False
+        for stream in self._scans.keys() & partitions:
+            self._scans[stream].is_paused = False
         self.wake()
 
     async def seek(self, partition: str, offset: int) -> None:
         """See :meth:`gateway.log.LogReader.seek`. The offset is limited to the range of kept records."""
-        line = self._lines[partition]
-        floor, head = self._journal.floor(partition), self._journal.head(partition)
-        line.scan = Scan(self._journal, partition, min(max(offset, floor), head))
+        floor, head = self._streams.floor(partition), self._streams.head(partition)
+        is_paused = self._scans[partition].is_paused
+        self._scans[partition] = _Scan(self._streams, partition, min(max(offset, floor), head))
+        self._scans[partition].is_paused = is_paused
         self.wake()
 
     async def seek_to_time(self, unix_s: float) -> None:
         """See :meth:`gateway.log.LogReader.seek_to_time`."""
-        for stream in list(self._lines):
-            await self.seek(stream, await self._journal.offset_at(stream, unix_s))
+        for stream in list(self._scans):
+            await self.seek(stream, await self._streams.offset_at(stream, unix_s))
 
     async def ends(self) -> Mapping[str, int]:
         """See :meth:`gateway.log.LogReader.ends`."""
-        return {stream: self._journal.head(stream) for stream in self._lines}
+        return {stream: self._streams.head(stream) for stream in self._scans}
 
     async def positions(self) -> Mapping[str, int]:
         """See :meth:`gateway.log.LogReader.positions`."""
-        return {stream: line.scan.position for stream, line in self._lines.items()}
+        return self._positions()
 
     def incarnations(self) -> Mapping[str, str]:
         """See :meth:`gateway.log.LogReader.incarnations`. A stream of the journal is never created a second time."""
@@ -211,14 +262,14 @@ class JournalReader:
         """See :meth:`gateway.log.LogReader.close`."""
         if not self._is_closed:
             self._is_closed = True
-            self._journal.forget(self)
+            self._streams.forget(self._scans, self.wake)
 
 
 class JoinedReader(JournalReader):
     """Implements :class:`gateway.log.AssignedReader`: this process has all streams, and none is ever revoked."""
 
-    def __init__(self, journal: Source, on_assigned: OnAssigned) -> None:
-        super().__init__(journal, {})
+    def __init__(self, streams: Streams, on_assigned: OnAssigned) -> None:
+        super().__init__(streams, {})
         self._on_assigned = on_assigned
         self._arriving: set[str] = set()
 

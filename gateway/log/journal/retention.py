@@ -10,14 +10,20 @@ that it missed are counted (:mod:`.expiry`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from gateway.log.journal.rows import SegmentInfo
-from gateway.log.journal.store import Store
-from gateway.log.journal.streams import KEPT, KEPT_S
+from gateway.log.journal.storage import Store
 
+#: Of these the last record of a key counts, whatever its age: they are kept for :data:`KEPT_S`, and never make room.
+#: Their writers write records again that are older than a part of that time.
+KEPT: Final = frozenset({"fanout.subscribers"})
+#: A gateway that is switched on once a year has its subscribers. Ten times more would keep each change ever made.
+KEPT_S: Final = 365 * 86400.0
 #: One step removes at most so many segments, so that waiting commits wait only some milliseconds. Ten times more is
 #: visible in the p99 of answers; ten times less cannot keep pace with large commits.
 _STEP: Final = 256
@@ -127,10 +133,10 @@ class Enforcer:
         self._measure()
         for name, stream in list(self._store.streams.items()):
             kept_s = max(KEPT_S, self._policy.max_age_s) if name in KEPT else self._policy.max_age_s
-            below = self._old_below(name, now - kept_s)
+            below = self._step_end(name, stream.head, before=now - kept_s)
             if name == self._events and self._policy.publish_grace_records is not None:
                 early = self.acknowledged - self._policy.publish_grace_records
-                below = max(below, self._step_end(name, early, stream.head))
+                below = max(below, self._step_end(name, early))
             is_more |= self._trim(name, below)
         return is_more
 
@@ -152,7 +158,7 @@ class Enforcer:
         before = self._store.streams[name].floor
         # At most an eighth: a file near its limit keeps most of its records.
         freed = max(1, (self._store.streams[name].head - before) // 8)
-        return self._trim(name, self._step_end(name, self._limit(name), freed))
+        return self._trim(name, self._step_end(name, self._limit(name), most_records=freed))
 
     def _free_to_go(self) -> dict[str, float]:
         """Return the streams whose oldest segment may be removed to free room, each with its time."""
@@ -175,21 +181,19 @@ class Enforcer:
         head = self._store.streams[name].head
         return min(head, self.acknowledged) if self._policy.protected and name == self._events else head
 
-    def _old_below(self, name: str, before: float) -> int:
-        stream = self._store.streams[name]
-        below = stream.floor
-        for number, info in enumerate(self._store.infos(name, stream.floor, stream.head)):
-            if info.appended_at >= before or number >= _STEP:
-                break
-            below = info.end
-        return below
+    def _step_end(self, name: str, limit: int, *, before: float | None = None, most_records: float = math.inf) -> int:
+        """Return the end of at most one step of whole segments.
 
-    def _step_end(self, name: str, limit: int, most_records: int) -> int:
-        """Return the end of at most one step of whole segments below ``limit``, of about ``most_records``."""
-        stream = self._store.streams[name]
-        below = stream.floor
-        for number, info in enumerate(self._store.infos(name, stream.floor, max(limit, stream.floor))):
-            if info.end > limit or number >= _STEP or below - stream.floor >= most_records:
+        Args:
+            name: name of the stream.
+            limit: segments below this offset.
+            before: segments stored before this time, Unix seconds; None for any.
+            most_records: of about so many records.
+        """
+        floor = below = self._store.streams[name].floor
+        for info in islice(self._store.infos(name, floor, max(limit, floor)), _STEP):
+            is_young = before is not None and info.appended_at >= before
+            if info.end > limit or is_young or below - floor >= most_records:
                 break
             below = info.end
         return below

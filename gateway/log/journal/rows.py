@@ -1,4 +1,4 @@
-"""The rows of one stream, read without trust in the disk. Used by :mod:`.store` only, in its thread.
+"""The rows of one stream, read without trust in the disk. Used by :mod:`.storage` only, in its thread.
 
 A row is sound if its checksum is right; then all of its columns are trusted. No column of another row is trusted:
 SQLite does not verify its bytes, so the flipped bit may be in any column. Its neighbours determine its extent:
@@ -10,10 +10,10 @@ SQLite does not verify its bytes, so the flipped bit may be in any column. Its n
 * *when it was stored*: not later than the rows behind it.
 
 The time of a sound row may be wrong too: it is as right as the clock was. The times of a stream increase, except after
-a clock that was far ahead and was corrected (:meth:`.store.Store.commit`). So a time later than that of the newest row
-is from before such a correction, and the next row with a trusted time shows until when it was stored. Once the clock
-has passed such times, they are trusted again: a search for a time may then begin too early, by as much as the clock was
-ahead, and never too late.
+a clock that was far ahead and was corrected (:mod:`.storage`). So a time later than that of the newest row is from
+before such a correction, and the next row with a trusted time shows until when it was stored. Once the clock has passed
+such times, they are trusted again: a search for a time may then begin too early, by as much as the clock was ahead, and
+never too late.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import orjson
 
 from gateway.errors import JournalDamaged
 from gateway.log import Record
 from gateway.log.journal import batch_format
+from gateway.log.journal.batch_format import MASK, SHIFT
 from gateway.log.journal.sqlite_errors import is_damage
-from gateway.log.journal.streams import MASK, SHIFT
 
 
 @dataclass(slots=True)
@@ -84,27 +84,21 @@ class SegmentInfo:
         return self.base + self.count
 
 
-#: An element of a read: records, or the extent of an unreadable range.
-Segment = SegmentInfo | tuple[SegmentInfo, list[Record]]
-_Row = tuple[Any, ...]
-
-
-@dataclass(slots=True)
-class _Reading:
-    """The progress of a read.
+class Segment(NamedTuple):
+    """The records of one commit, or a range that cannot be read.
 
     Args:
-        reached: everything below this offset is done.
-        sound_end: offset behind the newest sound row.
-        doubtful: a damaged row whose end is not known yet.
-        found: segments to be returned.
+        base: offset of the first record.
+        end: offset behind the last record.
+        records: None if they cannot be read.
     """
 
-    reached: int
-    sound_end: int = 0
-    doubtful: _Row | None = None
-    found: list[Segment] = field(default_factory=list)
+    base: int
+    end: int
+    records: list[Record] | None
 
+
+_Row = tuple[Any, ...]
 
 _HEADS = "SELECT id, count, appended_at, topics FROM segment"
 _WHOLE = "SELECT id, count, appended_at, topics, crc, records FROM segment"
@@ -118,71 +112,40 @@ class Rows:
         self._stream = stream
 
     def read(self, position: int, max_bytes: int, head: int) -> list[Segment]:
-        """Return segments from the one that contains ``position``; see :meth:`.store.Store.read`.
-
-        Args:
-            position: offset.
-            max_bytes: about so many bytes of records.
-            head: offset behind the last record.
-        """
-        reading = _Reading(position)
-        size = 0
+        """See :meth:`.storage.Store.read`. What is missing between two sound rows is a segment without records."""
+        found: list[Segment] = []
+        reached, size = position, 0
+        doubtful: int | None = None  # a row behind the last sound one is not sound: its offset
         for row, records in self._decoded_from(position):
             base = row[0] & MASK
-            if reading.doubtful is not None:
-                self._name(reading, base)
-                if size >= max_bytes:
-                    return reading.found
-            if records is None:
-                reading.doubtful = row
-            else:
-                self._take(reading, row, records)
             size += len(row[5]) if isinstance(row[5], bytes) else 1
-            if size >= max_bytes and reading.found and records is not None:
-                return reading.found
-        if reading.doubtful is not None:
-            self._name(reading, max(head, (reading.doubtful[0] & MASK) + 1))
-        return reading.found
-
-    def _take(self, reading: _Reading, row: _Row, records: list[Record]) -> None:
-        """Add a sound row, and the hole before it if there is one."""
-        base = row[0] & MASK
-        reading.sound_end = end = base + len(records)
-        if end <= reading.reached:
-            return
-        hole = self._hole(reading.reached, base)
-        if hole < base:
-            reading.found.append(SegmentInfo(hole, base - hole, time_of(row[2]), {}))
-        reading.found.append((SegmentInfo(base, end - base, row[2], topics_of(row[3])), records))
-        reading.reached = end
-
-    def _name(self, reading: _Reading, end: int) -> None:
-        """Add a damaged row, whose end is known now; one that is out of order is skipped."""
-        row, reading.doubtful = reading.doubtful, None
-        assert row is not None
-        base = row[0] & MASK
-        if end <= max(base, reading.reached):
-            return
-        first = max(base, reading.sound_end) if base <= reading.reached else self._hole(reading.reached, base)
-        topics = topics_of(row[3], end - first)
-        reading.found.append(SegmentInfo(first, end - first, time_of(row[2]), topics))
-        reading.reached = end
+            if records is None:
+                doubtful = base
+                continue
+            if base + len(records) > reached:
+                doubtful = None
+                if (hole := self._hole(reached, base)) < base:
+                    found.append(Segment(hole, base, None))
+                reached = base + len(records)
+                found.append(Segment(base, reached, records))
+            if size >= max_bytes and found:
+                return found
+        if doubtful is not None and (end := max(head, doubtful + 1)) > reached:
+            found.append(Segment(self._hole(reached, end), end, None))
+        return found
 
     def _hole(self, reached: int, base: int) -> int:
         """Return where the hole before a row begins; its own offset if there is none. Trimmed offsets are no hole."""
         return base if base <= reached else min(base, max(reached, self._floor_in_file()))
 
     def infos(self, position: int, below: int) -> Iterator[SegmentInfo]:
-        """Yield the heads of the segments that overlap a range, oldest first.
+        """See :meth:`.storage.Store.infos`.
 
-        Their bytes are not read unless count and neighbours disagree. A time that is not trusted is replaced by that of
-        the next row behind it, or by infinity.
-
-        Args:
-            position: the first offset of the range.
-            below: the offset behind the range.
+        Bytes of records are not read unless count and neighbours disagree. A time that is not trusted is replaced by
+        that of the next row behind it, or by infinity.
         """
-        rows = self._db.execute(f"{_HEADS} WHERE id >= ? AND id < ? ORDER BY id", self._from(position))
+        keys = (self._from(position), self._stream.high)
+        rows = self._db.execute(f"{_HEADS} WHERE id >= ? AND id < ? ORDER BY id", keys)
         reached = position
         timed: SegmentInfo | None = None
         for row, following in in_order(rows):
@@ -200,10 +163,7 @@ class Rows:
                 yield SegmentInfo(base, end - base, appended_at, topics_of(row[3], end - base))
 
     def offset_at(self, unix_s: float) -> int:
-        """Return the offset of the first record appended at or after a time; the head if there is none.
-
-        A binary search.
-        """
+        """See :meth:`.storage.Store.offset_at`. A binary search."""
         low, high = self._stream.floor, self._stream.head
         while low < high:
             middle = (low + high) // 2
@@ -238,13 +198,12 @@ class Rows:
 
     # -- where and when -----------------------------------------------------------------------------------------
 
-    def _from(self, position: int) -> tuple[int, int]:
-        """Return the range of keys to read so that the row with a position is included."""
+    def _from(self, position: int) -> int:
+        """Return the key to read from so that the row with a position is included."""
         keys = self._keys_before(position)
         if not keys:
-            return self._stream.low | position, self._stream.high
-        has_doubt = len(keys) > 1 and self._sound(keys[0]) is None
-        return keys[1 if has_doubt else 0], self._stream.high
+            return self._stream.low | position
+        return keys[1 if len(keys) > 1 and self._sound(keys[0]) is None else 0]
 
     def _decoded_from(self, position: int) -> Iterator[tuple[_Row, list[Record] | None]]:
         """Yield whole rows of the range of :meth:`_from`, each with its records or None; decode no sound row twice."""

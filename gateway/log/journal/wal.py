@@ -1,4 +1,4 @@
-"""Sound commits in the write-ahead log that SQLite's recovery drops without a report.
+"""The write-ahead log: copied into the file beside the commits; and commits in it that SQLite drops without a word.
 
 After a crash SQLite applies the log up to the last commit before the first frame whose checksum is wrong
 (https://www.sqlite.org/fileformat2.html#walformat). For a torn end that is right: that commit never returned. But one
@@ -18,37 +18,119 @@ The head of the ``-shm`` file has the last frame that SQLite applied
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sqlite3
 import struct
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final
+from tempfile import TemporaryDirectory
+from typing import BinaryIO, Final, NamedTuple, TypeVar
 
+import structlog
+
+from gateway.errors import GatewayError
+from gateway.eventloop import give_way
 from gateway.log.journal import files
+from gateway.log.journal.open_files import OpenFiles
+from gateway.log.journal.storage import Store
+from gateway.telemetry.metrics import METRICS
 
-_WAL_HEAD: Final = struct.Struct(">8I")
+#: Bytes in the WAL from which a checkpoint pays. With ten times more, a start after a crash reads for seconds.
+_WORTH_BYTES: Final = 8 * 1024 * 1024
+#: Minimum size of a commit, for any number of events: some pages of the tree and of positions.
+_COMMIT_BYTES: Final = 8 * 1024
+
+_HEAD: Final = struct.Struct(">8I")
 _FRAME_HEAD: Final = struct.Struct(">6I")
-#: The index header in the machine's byte order: the number of the last valid frame, then its two checksums.
-_SHM_MX_FRAME: Final = struct.Struct("=16xI")
+#: The index header in the machine's byte order: the number of the last valid frame.
+_LAST_FRAME: Final = struct.Struct("=16xI")
 #: At most so many frames are read behind the last good one; SQLite makes a checkpoint at a thousand.
 _MOST_FRAMES: Final = 100_000
+_PAGE_SIZE_AT: Final = 16
+_FILE_HEAD_BYTES: Final = 65536
+
+_T = TypeVar("_T")
+_log = structlog.get_logger("gateway.journal")
 
 
-@dataclass(frozen=True, slots=True)
-class Leftover:
+class Checkpoints:
+    """Makes a checkpoint when enough was written, in a thread with low priority.
+
+    Args:
+        folder: the journal's, open and locked.
+        store: the writing connection.
+        files: compared with their names before each: a checkpoint spreads the damage of a WAL to the file.
+    """
+
+    def __init__(self, folder: Path, store: Store, files: OpenFiles) -> None:
+        self._folder = folder
+        self._store = store
+        self._files = files
+        self._pool = ThreadPoolExecutor(1, "journal-checkpoint", initializer=give_way)
+        self._beside: Store | None = None
+        self._written = 0
+        self._running: asyncio.Task[None] | None = None
+        self._is_closing = False
+
+    def wrote(self, size: int) -> None:
+        """Count a commit with so many bytes of records."""
+        self._written += size + _COMMIT_BYTES
+        if self._written >= _WORTH_BYTES and self._running is None and not self._is_closing:
+            self._written = 0
+            self._running = asyncio.get_running_loop().create_task(self._run(), name="journal-checkpoint")
+
+    async def close(self) -> None:
+        """Wait for a running checkpoint and start no other one."""
+        self._is_closing = True
+        if self._running is not None:
+            await asyncio.wait([self._running])
+        if self._beside is not None:
+            await self._in_pool(self._beside.abandon if self._files.is_damaged else self._beside.close)
+            self._beside = None
+        self._pool.shutdown(wait=True)
+
+    async def _run(self) -> None:
+        """Copy most of the WAL beside the commits, then the remainder between two commits, so that the WAL restarts.
+
+        In one piece, a commit would wait tens of milliseconds for it.
+        """
+        try:
+            self._files.check()
+            if self._beside is None:
+                self._beside = await self._in_pool(partial(Store, self._folder, is_writer=False))
+            await self._in_pool(self._beside.checkpoint)
+            self._finish()
+        except GatewayError as exc:
+            _log.warning("journal.checkpoint_failed", error=str(exc))
+        finally:
+            self._running = None
+
+    def _finish(self) -> None:
+        self._files.check()
+        self._store.checkpoint()
+
+    def _in_pool(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
+        return asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+class Dropped(NamedTuple):
     """Sound frames behind a bad one.
 
     Args:
         pages: number of frames.
         commits: number of transactions that end among them.
         mark: identifies this log and place.
+        copy: path of a copy of the log, or the reason why there is none; empty if none was asked for.
     """
 
     pages: int
     commits: int
     mark: str
+    copy: str = ""
 
     @property
     def is_certain(self) -> bool:
@@ -56,69 +138,77 @@ class Leftover:
         return self.commits > 1
 
 
-def examine(database: Path) -> tuple[Leftover, Path | str] | None:
-    """Return the sound frames that recovery drops, and the path of a copy of the log; None if it drops none.
+def report_dropped(database: Path) -> None:
+    """Count and log what recovery drops, and keep a copy of the log. Call it before the database is opened."""
+    found = dropped(database, keeps_log=True)
+    if found is None:
+        return
+    about = {"commits": found.commits, "pages": found.pages, "copy": found.copy}
+    if not found.is_certain:
+        _log.warning(
+            "journal.commit_dropped",
+            **about,
+            advice="one commit stands behind damage in the write-ahead log: one that failed and was answered 503, "
+            "or one that a disk or memory fault has cost",
+        )
+        return
+    METRICS.counter("gateway_journal_damaged_segments").inc(found.commits)
+    _log.error(
+        "journal.commits_lost",
+        **about,
+        advice="commits stand behind damage in the write-ahead log and cannot be read; the copy keeps them for "
+        "salvage by hand; replace the disk or memory at fault",
+    )
 
-    Call it before the database is opened for writing, without another connection: its own connection makes SQLite
-    recover, and closing that copies the log into the file. If there is no room for a copy, the reason is returned
-    instead of the path. Never raises: the next open reports a file that cannot be read.
+
+def dropped(database: Path, *, keeps_log: bool = False) -> Dropped | None:
+    """Return what recovery drops; None if nothing.
+
+    Its connection must be the only one: it makes SQLite recover, and closing it copies the log into the file. Never
+    raises: the next open reports a file that cannot be read.
+
+    Args:
+        database: the database file.
+        keeps_log: copy a log of which something is dropped.
     """
-    log = database.with_name(database.name + "-wal")
-    if not log.exists() or log.stat().st_size <= _WAL_HEAD.size:
-        return None
+    log = _log_of(database)
     try:
+        if log.stat().st_size <= _HEAD.size:
+            return None
         with closing(sqlite3.connect(files.uri(database, "rw"), uri=True)) as db:
-            db.execute("PRAGMA query_only=1")
-            db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            with log.open("rb") as file, database.with_name(database.name + "-shm").open("rb") as shm:
-                (taken,) = _SHM_MX_FRAME.unpack(shm.read(_SHM_MX_FRAME.size))
-                found = _behind(file, taken, _page_size(database, file))
-            return None if found is None else (found, _kept(log, found))
+            with suppress(sqlite3.Error):  # the file is damaged too; the log was recovered nevertheless
+                db.execute("PRAGMA query_only=1")
+                db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            with log.open("rb") as file, database.with_name(f"{database.name}-shm").open("rb") as index:
+                (applied,) = _LAST_FRAME.unpack(index.read(_LAST_FRAME.size))
+                found = _behind(file, applied, _page_size(database))
+            return found._replace(copy=_kept(log, found)) if found is not None and keeps_log else found
     except (OSError, struct.error, sqlite3.Error):
         return None
 
 
-def read(log: Path) -> Leftover | None:
-    """Return the sound frames that recovery will drop, from the bytes of the log alone; nothing is changed.
+def dropped_in_copy(database: Path) -> Dropped | None:
+    """Return what recovery would drop, without a change: SQLite recovers a copy of the log beside the file's head.
 
-    It reads the whole log, whereas :func:`examine` gets the last applied frame from SQLite.
+    Raises:
+        OSError: the log cannot be copied.
     """
-    if not log.exists() or log.stat().st_size <= _WAL_HEAD.size:
+    if not _log_of(database).exists():
         return None
-    with log.open("rb") as file:
-        page_size = _WAL_HEAD.unpack(file.read(_WAL_HEAD.size))[2]
-        if page_size == 1 or page_size & (page_size - 1) or not 512 <= page_size <= 32768:
-            page_size = 65536 if page_size == 1 else 4096  # the head is damaged: SQLite's own default
-        file.seek(0)
-        taken = _taken(file, page_size)
-        file.seek(0)
-        return _behind(file, taken, page_size)
+    with TemporaryDirectory() as folder:
+        copy = Path(folder, database.name)
+        shutil.copyfile(_log_of(database), _log_of(copy))
+        with database.open("rb") as file:
+            copy.write_bytes(file.read(_FILE_HEAD_BYTES))
+        return dropped(copy)
 
 
-def _taken(file: BinaryIO, page_size: int) -> int:
-    """Return the number of frames that SQLite applies: up to the last commit before the first bad frame."""
-    head = file.read(_WAL_HEAD.size)
-    magic, _, _, _, *salts, _, _ = _WAL_HEAD.unpack(head)
-    order = ">" if magic & 1 else "<"
-    sums = _sum(head[:24], (0, 0), order)
-    if sums != _WAL_HEAD.unpack(head)[6:]:
-        return 0
-    taken, size = 0, _FRAME_HEAD.size + page_size
-    for number in range(1, _MOST_FRAMES + 1):
-        frame = file.read(size)
-        if len(frame) < size:
-            break
-        _, truncated_to, *frame_salts, first, second = _FRAME_HEAD.unpack_from(frame)
-        sums = _sum(frame[_FRAME_HEAD.size :], _sum(frame[:8], sums, order), order)
-        if frame_salts != salts or sums != (first, second):
-            break
-        if truncated_to:
-            taken = number
-    return taken
+def _log_of(database: Path) -> Path:
+    return database.with_name(f"{database.name}-wal")
 
 
-def _kept(log: Path, found: Leftover) -> Path | str:
-    """Copy the log for an operator. A restarted gateway that finds the same damage makes no second copy."""
+def _kept(log: Path, found: Dropped) -> str:
+    """Copy the log for an operator; return the path. A restart that finds the same damage makes no second copy."""
     copy = log.with_name(f"{log.name}.damaged-{found.mark}")
     try:
         if not copy.exists():
@@ -126,26 +216,25 @@ def _kept(log: Path, found: Leftover) -> Path | str:
             files.narrow(copy)
     except OSError as exc:
         return f"none: {exc.strerror}"
-    return copy
+    return str(copy)
 
 
-def _page_size(database: Path, log: BinaryIO) -> int:
-    """Return the page size from the file's head, or from the log's head if the file is still empty."""
+def _page_size(database: Path) -> int:
     with database.open("rb") as file:
-        head = file.read(18)
-    size = int.from_bytes(head[16:], "big") if len(head) == 18 else _WAL_HEAD.unpack(log.read(_WAL_HEAD.size))[2]
-    log.seek(0)
+        file.seek(_PAGE_SIZE_AT)
+        size = int.from_bytes(file.read(2), "big")
     return 65536 if size == 1 else size
 
 
-def _behind(file: BinaryIO, taken: int, page_size: int) -> Leftover | None:
-    head = file.read(_WAL_HEAD.size)
-    magic, _, _, _, *salts, _, _ = _WAL_HEAD.unpack(head)
+def _behind(file: BinaryIO, applied: int, page_size: int) -> Dropped | None:
+    """Return the sound frames behind the applied ones."""
+    head = file.read(_HEAD.size)
+    magic, _, _, _, *salts, _, _ = _HEAD.unpack(head)
     order = ">" if magic & 1 else "<"
     size = _FRAME_HEAD.size + page_size
-    if _sum(head[:24], (0, 0), order) != _WAL_HEAD.unpack(head)[6:]:  # then SQLite has applied nothing
+    if _sum(head[:24], (0, 0), order) != _HEAD.unpack(head)[6:]:  # then SQLite has applied nothing
         salts = list(_FRAME_HEAD.unpack(file.read(_FRAME_HEAD.size))[2:4])
-    file.seek(_WAL_HEAD.size + taken * size)
+    file.seek(_HEAD.size + applied * size)
     before: tuple[int, int] | None = None
     pages = commits = 0
     has_stranger = False
@@ -166,7 +255,7 @@ def _behind(file: BinaryIO, taken: int, page_size: int) -> Leftover | None:
             elif commits:
                 break
         before = (first, second)
-    return Leftover(pages, commits, f"{salts[0]:08x}-{taken}") if commits else None
+    return Dropped(pages, commits, f"{salts[0]:08x}-{applied}") if commits else None
 
 
 def _sum(data: bytes, sums: tuple[int, int], order: str) -> tuple[int, int]:

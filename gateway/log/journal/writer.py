@@ -16,19 +16,17 @@ from typing import Final
 
 import structlog
 
-from gateway.errors import JournalInUse, JournalUnavailable
+from gateway.errors import Broken, JournalInUse, JournalUnavailable
 from gateway.log import Appended
-from gateway.log.journal import recovery
-from gateway.log.journal.checkpoint import Checkpoints
+from gateway.log.journal import wal
+from gateway.log.journal.batch_format import EVENTS
+from gateway.log.journal.files import FolderLock
 from gateway.log.journal.following import Commit, Follower, Positions, Snapshot, WriterState
 from gateway.log.journal.group_commit import GroupCommit
-from gateway.log.journal.known_ids import KnownIds
-from gateway.log.journal.lock import FolderLock
 from gateway.log.journal.open_files import JournalMoved, OpenFiles
-from gateway.log.journal.recent_ids import newest_ids
+from gateway.log.journal.recent_ids import KnownIds, newest_ids
 from gateway.log.journal.retention import Enforcer, Retention, Trimmed
-from gateway.log.journal.store import Store
-from gateway.log.journal.streams import EVENTS
+from gateway.log.journal.storage import FILE_NAME, Store, old_layout
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 
@@ -75,10 +73,12 @@ class JournalWriter:
             lock_wait_s: how long to wait for another process that has the lock, in seconds.
 
         Raises:
-            JournalInUse, JournalDamaged, JournalUnavailable: see :mod:`gateway.errors`.
+            Broken, JournalInUse, JournalDamaged, JournalUnavailable: see :mod:`gateway.errors`.
         """
         if self.is_open:
             return
+        if old := old_layout(self._folder):
+            raise Broken("; ".join(old))
         await self._take_lock(lock_wait_s)
         try:
             self._open()
@@ -107,7 +107,7 @@ class JournalWriter:
                 return
 
     def _open(self) -> None:
-        recovery.leftover(self._folder)
+        wal.report_dropped(self._folder / FILE_NAME)
         self._opened = Store(self._folder, is_writer=True)
         self._files = OpenFiles(self.store.path, self._lock.path, self._lock.fd, fold=self.store.checkpoint)
         found = os.stat(self.store.path)
@@ -126,7 +126,7 @@ class JournalWriter:
             on_stored=self._stored,
             on_settled=self._settled,
         )
-        self._checkpoints = Checkpoints(self._folder, self.store, self._files)
+        self._checkpoints = wal.Checkpoints(self._folder, self.store, self._files)
 
     async def stop(self) -> None:
         """Store waiting records and positions, then close. May be called twice, or before :meth:`start`."""

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from gateway.log.journal import Journal
-from gateway.log.journal.inspection import inspect
-from gateway.log.journal.salvaging import salvage
-from gateway.log.journal.store import FILE_NAME
+from gateway.log.journal.check import check
+from gateway.log.journal.salvage import salvage
+from gateway.log.journal.storage import FILE_NAME
 from gateway.search.index import Index
 from tests.effort import examples
 from tests.log.journal.test_journal import ROOMY, entry, opened
@@ -54,7 +54,7 @@ async def used(folder: Path) -> None:
     Index(folder).close()
     await journal.append([entry(1)])
     await journal.stop()
-    assert 1 == inspect(folder).streams[0].records
+    assert 1 == check(folder).streams[0].records
     salvage(folder, folder / "salvaged")
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import JournalDamaged, JournalInUse, JournalUnavailable, NotNow, Transient
+from gateway.cli import checking
+from gateway.config.settings import Settings
+from gateway.errors import Broken, JournalDamaged, JournalInUse, JournalUnavailable, NotNow, Transient
 from gateway.log import ALL_NEW, Entry, Placed
 from gateway.log.journal import EVENTS, Journal, Retention
 from gateway.log.journal.recent_ids import newest_ids
-from gateway.log.journal.store import FILE_NAME
+from gateway.log.journal.storage import FILE_NAME
 
 ROOMY = Retention(1 << 30, 3600.0)
 MIB = 1024 * 1024
@@ -55,6 +57,18 @@ async def test_second_process_on_the_same_folder_is_refused(tmp_path: Path) -> N
         with pytest.raises(JournalInUse, match=r"in use by another gateway \(process \d+\)"):
             await Journal(tmp_path, ROOMY).start()
         await journal.append([entry(1)])
+
+
+async def test_journals_of_the_layout_before_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    """Their events were answered with success: a start that ignores them would lose them in silence."""
+    for worker in ("worker-1", "worker-0"):
+        async with opened(tmp_path / worker) as journal:
+            await journal.append([entry(1)])
+    with pytest.raises(Broken, match=r"worker-0, worker-1 hold journals of an earlier layout.* move these folders"):
+        await Journal(tmp_path, ROOMY).start()
+    assert not (tmp_path / FILE_NAME).exists()
+    found = await checking.look(Settings.model_validate({"journal": {"dir": str(tmp_path)}}), "serve", None)
+    assert [("problem", "journal.dir")] == [(one.level, one.path) for one in found if one.level == "problem"]
 
 
 async def test_start_and_stop_may_come_twice_and_stop_before_start(tmp_path: Path) -> None:
@@ -264,7 +278,7 @@ async def test_reading_that_may_heal_is_transient(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         await journal.append([entry(1)])
         reader = await journal.browse("any", [], start="earliest")
-        journal._read_store.close()
+        journal._store.close()
         with pytest.raises(Transient, match="SQLite refused"):
             await reader.fetch(max_records=9, wait_s=0)
 

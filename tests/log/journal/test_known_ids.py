@@ -20,9 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from gateway.errors import JournalUnavailable
 from gateway.log import ALL_NEW, Appended, Entry
 from gateway.log.journal import EVENTS, Journal, JournalWriter, Retention, batch_format
-from gateway.log.journal.known_ids import KnownIds
-from gateway.log.journal.recent_ids import newest_ids
-from gateway.log.journal.store import Store
+from gateway.log.journal.recent_ids import KnownIds, newest_ids
+from gateway.log.journal.storage import Store
 from tests.effort import examples
 
 INTERNAL = "retry.billing.30s"

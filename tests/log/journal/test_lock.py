@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import JournalInUse
-from gateway.log.journal.lock import FolderLock
+from gateway.log.journal.files import FolderLock
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")

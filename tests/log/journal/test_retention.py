@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from gateway.errors import JournalDamaged, JournalFull
 from gateway.log.journal import EVENTS, Retention
-from gateway.log.journal.streams import KEPT_S
+from gateway.log.journal.retention import KEPT_S
 from tests.log.journal.test_journal import MIB, entry, opened, with_a_bad_page
 
 

@@ -20,9 +20,9 @@ from gateway.cli import following
 from gateway.errors import JournalDamaged
 from gateway.log import Entry, Gap
 from gateway.log.journal import EVENTS, Journal, Retention, batch_format
-from gateway.log.journal.inspection import inspect
-from gateway.log.journal.salvaging import salvage
-from gateway.log.journal.store import FILE_NAME, Store
+from gateway.log.journal.check import check
+from gateway.log.journal.salvage import salvage
+from gateway.log.journal.storage import FILE_NAME, Store
 from tests.effort import examples
 
 NOW = 1_770_000_000.0
@@ -198,7 +198,7 @@ def test_one_flip_is_counted_right_by_those_who_look_at_the_file(sound: Path, tm
     bad = [one for one in followed if isinstance(one, following.Damaged)]
     assert [one.offset for one in followed if not isinstance(one, following.Damaged)] == expected
     assert is_last_moved(flip) or missing <= offsets_of((one.first, one.last) for one in bad)
-    report = inspect(folder)
+    report = check(folder)
     assert is_last_moved(flip) or not report.is_sound
     events = next(stream for stream in report.streams if stream.name == EVENTS)
     assert events.records == len(expected)
@@ -226,7 +226,7 @@ def test_key_with_a_flipped_bit_in_its_page_costs_no_other_row_when_salvaged(
     (folder / FILE_NAME).write_bytes(content)
     expected = kept(Flip(row, "id", 0, None))
 
-    assert not inspect(folder).is_sound
+    assert not check(folder).is_sound
     shutil.rmtree(tmp_path / "new", ignore_errors=True)
     salvage(folder, tmp_path / "new")
     copied = following.follow(tmp_path / "new", None, 0.0, None)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.log import Entry
 from gateway.log.journal import Journal, Retention, batch_format, wal
-from gateway.log.journal.store import FILE_NAME, Store
+from gateway.log.journal.storage import FILE_NAME, Store
 from tests.effort import examples
 
 FRAME = 4096 + 24
@@ -49,15 +49,15 @@ def flip(path: Path, at: int) -> None:
     path.write_bytes(bytes(data))
 
 
-def found(database: Path) -> tuple[wal.Leftover | None, int]:
+def found(database: Path) -> tuple[wal.Dropped | None, int]:
     """What is told, and how many commits SQLite has kept."""
-    examined = wal.examine(database)
+    examined = wal.dropped(database)
     with closing(sqlite3.connect(database)) as db:
         try:
             (count,) = db.execute("SELECT count(*) FROM segment").fetchone()
         except sqlite3.OperationalError:  # not even the table is left
             count = 0
-    return (examined[0] if examined else None), count
+    return examined, count
 
 
 def test_a_sound_log_has_nothing_left_over(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_sound_log_has_nothing_left_over(tmp_path: Path) -> None:
 def test_a_closed_journal_has_nothing_left_over(tmp_path: Path) -> None:
     store = Store(tmp_path, is_writer=True)
     store.close()
-    assert wal.examine(store.path) is None
+    assert wal.dropped(store.path) is None
 
 
 @settings(max_examples=examples(15), deadline=None)

@@ -79,8 +79,8 @@ def _after_commit(countdown: Countdown) -> None:
 
 def _around_commits(*, before: Callable[[], None] | None = None, after: Callable[[], None] | None = None) -> None:
     """Of callbacks: not of positions alone, or of what deliver notes of its attempts."""
-    from gateway.log.journal.store import Store
-    from gateway.log.journal.streams import EVENTS
+    from gateway.log.journal import EVENTS
+    from gateway.log.journal.storage import Store
 
     real = Store.commit
 
@@ -118,8 +118,8 @@ def _leaving(kind: str, countdown: Countdown, share: float, to: str = "ingest") 
     wanted, real = Kind[kind], _Peer._flush
 
     def flush(self: Any) -> None:
-        if self._name.startswith(to) and any(_kind_of(frame) == wanted for frame in self._out):
-            countdown.sent(self._transport, b"".join(self._out), share)
+        if self.peer.startswith(to) and any(_kind_of(frame) == wanted for frame in self._out):
+            countdown.sent(self.transport, b"".join(self._out), share)
         real(self)
 
     _Peer._flush = flush  # type: ignore[method-assign]
@@ -226,8 +226,8 @@ POINTS: Mapping[str, Callable[[Countdown], None]] = {
 
 def _answer_before_commit() -> None:
     """The log process acknowledges while the commit is still to come."""
+    from gateway.log.journal import EVENTS
     from gateway.log.journal.group_commit import GroupCommit
-    from gateway.log.journal.streams import EVENTS
 
     real = GroupCommit.append
 

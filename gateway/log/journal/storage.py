@@ -25,7 +25,7 @@ import structlog
 from gateway.errors import JournalDamaged, JournalUnavailable
 from gateway.log.journal import batch_format, files
 from gateway.log.journal.rows import Rows, Segment, SegmentInfo, Stream, tolerant
-from gateway.log.journal.sqlite_errors import ACCESS, cannot_open, damaged, translated
+from gateway.log.journal.sqlite_errors import damaged, translated
 
 FILE_NAME: Final = "journal.sqlite"
 #: "NXGW" in ASCII: distinguishes the journal from any other SQLite file in the folder.
@@ -52,6 +52,21 @@ CREATE TABLE IF NOT EXISTS segment (
 """
 
 
+def old_layout(folder: Path) -> tuple[str, str] | None:
+    """Return what is wrong and what to do if a folder has journals of the layout before the first release.
+
+    There was one in each ``worker-<n>``. Their events were answered with success: a start must not ignore them.
+    """
+    found = sorted(path.parent.name for path in folder.glob(f"worker-*/{FILE_NAME}"))
+    advice = (
+        "let the version that wrote them publish their events, then move these folders away; without Kafka, move the "
+        f"files of the one folder to {folder}"
+    )
+    names = ", ".join(found)
+    text = f"{folder}: {names} hold journals of an earlier layout, which this version does not read"
+    return (text, advice) if found else None
+
+
 class Store:
     """One connection to the file. Every method blocks; errors of SQLite are raised as the gateway's.
 
@@ -72,9 +87,9 @@ class Store:
             address = files.uri(self.path, "rw")  # for a reader too: it may have to create the -shm of a WAL file
             self._db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
         except OSError as exc:
-            raise JournalUnavailable(f"{self.path}: cannot be opened: {exc.strerror}; {ACCESS}") from exc
+            raise JournalUnavailable(f"{self.path}: cannot be opened: {exc.strerror}; {files.ACCESS}") from exc
         except sqlite3.Error as exc:
-            raise cannot_open(exc, self.path) from exc
+            raise translated(exc, self.path) from exc
         self._db.text_factory = tolerant
         try:
             with self._translated():
@@ -322,9 +337,8 @@ class Store:
     def read(self, name: str, position: int, max_bytes: int, head: int | None = None) -> list[Segment]:
         """Return segments from the one with ``position`` on; at least one if there is any.
 
-        An unreadable range is a segment without records that ends where readable records begin: the caller reports it
-        and continues behind it. Each segment begins where the previous one ends, except for records that were trimmed
-        meanwhile.
+        The caller reports a segment without records and continues behind it. Each segment begins where the previous one
+        ends, except for records that were trimmed meanwhile.
 
         Args:
             name: name of the stream.

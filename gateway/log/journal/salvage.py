@@ -1,4 +1,4 @@
-"""Salvage: copies the readable records of a damaged journal to a new one; :mod:`.inspection` reads them."""
+"""Salvage: copies what :mod:`.check` can read of a damaged journal to a new one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import Final
 
 from gateway.errors import Broken, JournalUnavailable
 from gateway.log.journal import files
-from gateway.log.journal.inspection import Source
-from gateway.log.journal.report import Report
+from gateway.log.journal.check import Report, Source
 from gateway.log.journal.sqlite_errors import translated
-from gateway.log.journal.store import FILE_NAME, Store
+from gateway.log.journal.storage import FILE_NAME, Store
 
 #: Folder of the unfinished copy within the new one, so that a journal appears only when it is complete.
 _UNFINISHED: Final = "salvage.unfinished"
@@ -28,7 +27,7 @@ def salvage(folder: Path, to: Path) -> Report:
         to: created if it is missing; must not contain a journal.
 
     Raises:
-        Broken: ``to`` contains a journal already. Otherwise as :func:`inspect`; JournalUnavailable also if ``to``
+        Broken: ``to`` contains a journal already. Otherwise as :func:`.check.check`; JournalUnavailable also if ``to``
             cannot be written. Then nothing is left in it that prevents a second try.
     """
     if (to / FILE_NAME).exists():
@@ -55,16 +54,11 @@ def _copy(source: Source, to: Path) -> None:
     Store(to, is_writer=True).close()
     with closing(sqlite3.connect(files.uri(to / FILE_NAME, "rw"), uri=True, isolation_level=None)) as target:
         target.execute("BEGIN")
-        for row in source.rows():
-            target.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?)", row)
-        target.executemany(
-            "INSERT INTO stream VALUES (?, ?, ?)",
-            [(number, stream.name, stream.floor) for number, stream in source.by_number.items()],
-        )
-        target.executemany(
-            "INSERT INTO cursor VALUES (?, ?, ?)",
-            [(name, stream, position) for (name, stream), position in (source.report.cursors or {}).items()],
-        )
+        target.executemany("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?)", source.rows())
+        streams = [(number, stream.name, stream.floor) for number, stream in source.by_number.items()]
+        target.executemany("INSERT INTO stream VALUES (?, ?, ?)", streams)
+        positions = [(*place, position) for place, position in (source.report.cursors or {}).items()]
+        target.executemany("INSERT INTO cursor VALUES (?, ?, ?)", positions)
         target.execute("COMMIT")
         target.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
