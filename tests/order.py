@@ -27,6 +27,8 @@ SPREAD: Final = frozenset(
 _SLOW_S: Final = 20.0
 _FIXTURES_S: Final = {"broker": 8.0, "small_broker": 8.0, "three_nodes": 5.0, "gateway": 3.0, "page": 3.0, "kafka": 1.0}
 _KAFKA_S: Final = 2.0
+#: One of many rows (:mod:`tests.rows`) or examples.
+_MANY_S: Final = 1.0
 _OTHER_S: Final = 0.05
 
 
@@ -55,5 +57,7 @@ def _seconds(item: pytest.Item) -> float:
     if item.get_closest_marker("slow"):
         return _SLOW_S
     fixtures: Sequence[str] = getattr(item, "fixturenames", ())
-    least = _KAFKA_S if item.get_closest_marker("kafka") else _OTHER_S
+    test = getattr(item, "obj", None)
+    is_many = hasattr(test, "__wrapped__") or getattr(test, "is_hypothesis_test", False)
+    least = _KAFKA_S if item.get_closest_marker("kafka") else _MANY_S if is_many else _OTHER_S
     return max(least, *(_FIXTURES_S.get(name, 0.0) for name in fixtures), 0.0)

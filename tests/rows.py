@@ -17,6 +17,8 @@ import pytest
 Test = Callable[..., Any]
 #: Of the rows that failed so many are shown with their traceback, the others by name only.
 _SHOWN: Final = 3
+#: How pytest-timeout fails a test: the time is that of all rows, and is up.
+_TIME_IS_UP: Final = "Timeout (>"
 #: Of the name of a row that has none.
 _MOST_CHARACTERS: Final = 200
 
@@ -41,6 +43,8 @@ class _Failures:
             yield
         except (Exception, pytest.fail.Exception) as exc:
             exc.add_note(f"in the row {name}")
+            if str(exc).startswith(_TIME_IS_UP):
+                raise
             self._found.append(exc)
             self._names.append(name)
 

@@ -40,6 +40,20 @@ async def test_one_failure_is_raised_as_it_is() -> None:
     assert ["in the row 1", "in the row 'y'"] == caught.value.__notes__
 
 
+def test_a_time_out_ends_the_test() -> None:
+    """It is that of all rows."""
+    tried = []
+
+    @rows("number", [1, 2])
+    def check(number: int) -> None:
+        tried.append(number)
+        pytest.fail("Timeout (>120.0s) from pytest-timeout.")
+
+    with pytest.raises(pytest.fail.Exception):
+        check()
+    assert [1] == tried
+
+
 def test_a_table_has_rows() -> None:
     """Otherwise it would prove nothing."""
     with pytest.raises(AssertionError, match="proves nothing"):

@@ -34,7 +34,7 @@ def test_kept_inputs_break_nothing(target: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60 + 2 * SECONDS * len(TARGETS))
+@pytest.mark.timeout(120 + 3 * SECONDS * len(TARGETS))
 def test_fuzzing_breaks_nothing(tmp_path: Path) -> None:
     """Bounded in time and memory; an input that breaks a promise is printed, to be put into the corpus."""
     if importlib.util.find_spec("atheris") is None:

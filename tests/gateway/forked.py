@@ -110,7 +110,12 @@ class Server:
     def _ask(self, asked: dict[str, Any], *descriptors: int) -> int:
         with self._asking:
             socket.send_fds(self._socket, [json.dumps(asked).encode()], descriptors)
-            return int(self._socket.recv(64))
+            answer = self._socket.recv(64)
+        if not answer:
+            raise RuntimeError(
+                "the process that gateways are forked from has ended; what it wrote is on standard error"
+            )
+        return int(answer)
 
     def _close(self) -> None:
         self._socket.close()
