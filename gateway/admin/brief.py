@@ -39,6 +39,7 @@ def brief(record: Record, event: Mapping[str, Any] | None = None) -> dict[str, A
         "type": event.get("type"),
         "callback": callback_of(event),
         "account": event.get("account"),
+        "key": record.key,
         "subject": event.get("subject"),
         "time": event.get("time"),
         "recordedtime": event.get("recordedtime"),

@@ -16,7 +16,7 @@ from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.errors import GatewayError
 from gateway.fanout import attempts as kept
-from gateway.fanout import planning
+from gateway.fanout import exchanges, planning
 from gateway.fanout.attempts import Attempt
 from gateway.fanout.reader import group_name
 from gateway.fanout.replay import DeadLetter, dead_letters
@@ -49,6 +49,9 @@ class Storyteller:
         if record is None:
             return None
         attempts, gap = await self._attempts(record)
+        attempts = [
+            one for one in attempts if one.at >= self._clock.now() - self._parts.settings.admin.attempts_retention
+        ]
         subscribers = [
             await self._subscriber(one, record, [found for found in attempts if found.subscriber == one.name])
             for one in self._parts.subscribers
@@ -66,7 +69,7 @@ class Storyteller:
             "published": await self._published(record),
             "subscribers": subscribers,
             "former": [
-                {"name": name, "attempts": [_told(found) for found in attempts if found.subscriber == name]}
+                {"name": name, "attempts": [_told(found, record) for found in attempts if found.subscriber == name]}
                 for name in gone
             ],
             "gap": gap,
@@ -117,7 +120,8 @@ class Storyteller:
             "outcome": told.outcome,
             "why": told.why,
             "filter": one.filter if told.outcome == "skipped" else None,
-            "attempts": [_told(attempt) for attempt in attempts],
+            "attempts": [_told(attempt, record) for attempt in attempts],
+            "has_transform": planning.transform(one) is not None,
             "dead_letter": None
             if letter is None
             else {
@@ -169,11 +173,14 @@ def _answered(record: Record) -> dict[str, Any]:
     return {"status": 200, "after": record.appended_at}
 
 
-def _told(attempt: Attempt) -> dict[str, Any]:
+def _told(attempt: Attempt, record: Record) -> dict[str, Any]:
+    """Return an attempt as JSON; ``request`` and ``answer`` are None where there is none, or it is not kept."""
     return {
         "at": attempt.at,
         "outcome": attempt.outcome,
         "result": attempt.result,
         "number": attempt.number,
         "duration_ms": attempt.duration_ms,
+        "request": None if attempt.sent is None else exchanges.request_of(record, attempt.request, attempt.sent),
+        "answer": attempt.answer,
     }

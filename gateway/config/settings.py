@@ -334,6 +334,12 @@ class Admin(Section):
         default=SecretStr(""),
         description="Required for everything except /healthz, /readyz and the files of the console",
     )
+    attempts_retention: Duration = Field(
+        default=7 * 86400.0,
+        gt=0,
+        description="Attempts, with their requests and answers, are shown for this time; the embedded log deletes them "
+        "after it, Kafka after retention.ms of the topic fanout.attempts",
+    )
 
 
 class Log(Section):

@@ -22,6 +22,7 @@ from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.attempts import AttemptLog
 from gateway.fanout.beginnings import Beginnings, Notes
 from gateway.fanout.cursor import SETTLE_S, Beginning
+from gateway.fanout.exchanges import RequestShape
 from gateway.fanout.flow_control import Lasting, Seen
 from gateway.fanout.job import Job
 from gateway.fanout.reader import SubscriberReader, group_name
@@ -296,7 +297,7 @@ class FanOut:
             reading=self._reading,
             clock=self._clock,
             rng=self._rng,
-            telling=Telling(name, metrics=self._metrics, on_attempt=self._on_attempt(name)),
+            telling=Telling(name, metrics=self._metrics, on_attempt=self._on_attempt(subscriber)),
             on_state=lambda: self._board.put(name, reader.flow.lasting),
             beginning=self._beginning(name),
         )
@@ -309,9 +310,10 @@ class FanOut:
             return None
         return Beginning(lambda: self._board.begins(name), lambda found: self._board.opened(name, found))
 
-    def _on_attempt(self, name: str) -> OnAttempt:
+    def _on_attempt(self, subscriber: Subscriber) -> OnAttempt:
         """Every attempt is noted for ``explain``, and becomes a span where an exporter is configured."""
-        note, spans, now = self._attempts.of(name), self._spans, self._clock.now
+        name, spans, now = subscriber.name, self._spans, self._clock.now
+        note = self._attempts.of(name, RequestShape.of(subscriber))
         if spans is None:
             return note
 

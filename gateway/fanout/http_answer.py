@@ -67,6 +67,7 @@ class Answer:
         "_seen",
         "_version",
         "body",
+        "fields",
         "is_complete",
         "is_reusable",
         "reason",
@@ -80,6 +81,8 @@ class Answer:
         self.retry_after: str | None = None
         #: The first bytes of the body, at most ``HEAD_BYTES``.
         self.body = b""
+        #: The header lines, as they came; empty until the head is whole.
+        self.fields = b""
         self.is_complete = False
         self.is_reusable = False
         self._buffer = b""
@@ -174,6 +177,7 @@ class Answer:
 
     def _read_fields(self, fields: bytes) -> None:
         """Read the headers that matter: how the body is framed, whether the connection may stay, when to come back."""
+        self.fields = fields
         lengths = coding = connection = b""
         for name, value in _HEADER.findall(fields):
             match name.lower():

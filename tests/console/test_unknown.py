@@ -59,7 +59,7 @@ async def test_what_was_given_up_stays_failing_until_something_is_delivered(
     """That no traffic comes any more makes a subscriber no better: only a delivery does."""
     await page.open(busy.url)
     await page.until(f"{_BADGE.format('crm')}.title.includes('nothing was delivered since')")
-    assert await page.run(f"{_BADGE.format('crm')}.innerText") == "failing"
+    assert await page.run(f"{_BADGE.format('crm')}.innerText") == "degraded"
     refusing.behave = accept
     await busy.sms(500)
     await refusing.until(lambda: len(refusing.ids) > 0)
@@ -80,7 +80,7 @@ async def test_with_kafka_away_nothing_is_said_to_be_well(
     process = GatewayProcess(tmp_path, config)
     await process.start()
     await page.open(process.admin_url)
-    await page.until(f"{_BADGE.format('billing')}?.innerText === 'well'", 90)
+    await page.until(f"{_BADGE.format('billing')}?.innerText === 'healthy'", 90)
     await page.sees("all well")
     await page.sees("0 records behind")
     broker.node(1).suspend()
@@ -93,6 +93,6 @@ async def test_with_kafka_away_nothing_is_said_to_be_well(
         await page.picture("kafka-away", is_whole=True)
     finally:
         broker.node(1).resume()
-    await page.until(f"{_BADGE.format('billing')}.innerText === 'well'", 90)
+    await page.until(f"{_BADGE.format('billing')}.innerText === 'healthy'", 90)
     await page.sees("0 records behind")
     assert await process.terminate() == 0

@@ -11,7 +11,7 @@ that it missed are counted (:mod:`.expiry`).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.log.journal.rows import SegmentInfo
@@ -31,12 +31,14 @@ class Retention:
         max_age_s: segments older than so many seconds are removed.
         protected: group whose cursor limits trimming of the events stream; None if none does.
         publish_grace_records: with ``protected`` set, acknowledged records except the newest so many are removed early.
+        ages: shorter ages of single streams, in seconds.
     """
 
     max_bytes: int
     max_age_s: float
     protected: str | None = None
     publish_grace_records: int | None = None
+    ages: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,8 @@ class Enforcer:
         is_more = False
         self._measure()
         for name, stream in list(self._store.streams.items()):
-            below = self._old_below(name, now - self._policy.max_age_s)
+            age_s = min(self._policy.max_age_s, self._policy.ages.get(name, self._policy.max_age_s))
+            below = self._old_below(name, now - age_s)
             if name == self._events and self._policy.publish_grace_records is not None:
                 early = self.acknowledged - self._policy.publish_grace_records
                 below = max(below, self._step_end(name, early, stream.head))
