@@ -33,7 +33,7 @@ function request({ request: sent }, event, hasTransform) {
 
 function answer({ answer: kept, result }) {
   const title = h("h5", "Answer");
-  if (!kept) return h("section", title, h("p.note", `${result}. Headers and body are not kept: of successes that follow no failure, one a minute is; of others, as many as there is room for.`));
+  if (!kept) return h("section", title, h("p.note", `${result}. Headers and body are not kept: they are of failures, of the success after one, of replays, and of one other success a minute, as far as there is room.`));
   if (!kept.headers) return h("section", title, h("p.note", `None: ${kept.detail || result}.`));
   return h("section", title, headers(kept.detail || result, kept.headers),
     kept.body ? h("pre.small", { tabindex: "0", role: "group", "aria-label": "Body of the answer" }, kept.body) : h("p.note", "It has no body."),

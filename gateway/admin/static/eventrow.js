@@ -8,7 +8,7 @@ const SHOWN = 4;
 
 export function eventRow(event, { isLive = false } = {}) {
   const fields = Object.entries(event.fields).slice(0, SHOWN);
-  return h("li.event", { "data-topic": event.topic, class: isLive ? "event live" : "event" },
+  return h("li.event", { "data-topic": event.topic, class: isLive ? "event fresh" : "event" },
     h("a", { href: `#/event/${event.id}` },
       h("time", isLive ? timeMs(event.stored_at) : moment(event.stored_at)),
       h("span.type", { class: event.topic === "callbacks.rejected" ? "type bad" : "type" }, type(event.type)),

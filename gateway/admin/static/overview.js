@@ -45,7 +45,7 @@ function build(first, signal) {
       tiles.element,
       shown.element,
       traffic && h("div.pair", traffic.element),
-      section("Subscribers", subscribers.element, h("div.pair", deliveries.element)),
+      section("Subscribers", subscribers.element, h("div.pair.triple", deliveries.element)),
       callbacks && h("div.columns", section("Callbacks", callbacks.element), section("Topics", topics.element)),
       processes && section("Processes", processes.element),
     ],

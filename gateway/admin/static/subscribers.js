@@ -109,7 +109,7 @@ function describe(one) {
 
 function cell(kind, label, ...inner) {
   const value = h("span.value");
-  return { element: h("td", { class: kind, "data-label": label }, value, ...inner), value };
+  return { element: h("td", { class: kind, "data-label": label }, ...inner, value), value };
 }
 
 function row(first) {
