@@ -83,7 +83,7 @@ class Watching:
         if search is not None and search.has_attempts:
             search.indexer.on_batch = self._on_batch
             await self._look_back()
-        elif self._parts.fanout is not None:
+        elif self._parts.log is not None:
             self._tasks.append(asyncio.create_task(self._follow(), name="admin-errors"))
 
     async def stop(self) -> None:
