@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gateway import publisher
 from gateway.config.settings import FAMILIES, Settings, Subscriber
+from gateway.fanout import attempts
 from gateway.log.journal import Retention
 from gateway.log.kafka import KafkaOptions
 from gateway.log.kafka.options import instance_id
@@ -21,7 +22,11 @@ def journal_folder(settings: Settings) -> Path:
 
 def retention(settings: Settings) -> Retention:
     """Return what the journal keeps."""
-    kept = Retention(int(settings.journal.max_bytes), settings.journal.retention)
+    kept = Retention(
+        int(settings.journal.max_bytes),
+        settings.journal.retention,
+        ages={attempts.TOPIC: settings.admin.attempts_retention},
+    )
     if settings.kafka is None:
         return kept
     # The topics keep what was published; here only what the window of known ids is rebuilt from.

@@ -39,6 +39,7 @@ def event_summary(record: Record, event: Mapping[str, Any] | None = None) -> dic
         "type": event.get("type"),
         "callback": callback_of(event),
         "account": event.get("account"),
+        "key": record.key,
         "subject": event.get("subject"),
         "time": event.get("time"),
         "recordedtime": event.get("recordedtime"),

@@ -13,12 +13,14 @@ from aiohttp import web
 from gateway.admin import responses
 from gateway.admin.event_summary import event_summary
 from gateway.admin.livetail import LiveTail, Wanted
+from gateway.admin.outcomes import OUTCOMES, Outcomes
 from gateway.admin.parts import Parts
 from gateway.admin.responses import BadRequest, NotFound, json_response
 from gateway.admin.story import Storyteller
 from gateway.admin.streaming import Streams
 from gateway.fanout.stream import HEARTBEAT_S
-from gateway.search import Query
+from gateway.log import Record
+from gateway.search import Keep, Query
 
 #: Bursts are sent together: a browser that lays out a list for each event is busy with nothing else.
 _GATHER_S: Final = 0.1
@@ -28,8 +30,11 @@ _ID: Final = re.compile(r"^[0-9a-f]{32}$")
 class Events:
     """Routes of this file."""
 
-    def __init__(self, parts: Parts, tail: LiveTail, streams: Streams, stories: Storyteller) -> None:
+    def __init__(
+        self, parts: Parts, tail: LiveTail, streams: Streams, stories: Storyteller, outcomes: Outcomes
+    ) -> None:
         self._parts = parts
+        self._outcomes = outcomes
         self._tail = tail
         self._streams = streams
         self._stories = stories
@@ -43,21 +48,51 @@ class Events:
     async def _search(self, request: web.Request) -> web.Response:
         search = self._parts.needed_search()
         given = request.query
-        before = given.get("before")
-        found = await search.find(
-            Query(
-                text=responses.text(given.get("q"), "q"),
-                callback=responses.text(given.get("callback"), "callback"),
-                topic=responses.text(given.get("topic"), "topic"),
-                type=responses.text(given.get("type"), "type"),
-                since=responses.number(given.get("since"), "since"),
-                until=responses.number(given.get("until"), "until"),
-                before=None if not before else responses.whole(before, "before", 0, low=0, high=1 << 44),
-                limit=responses.whole(given.get("limit"), "limit", 50, high=500),
-            )
+        subscriber = responses.text(given.get("subscriber"), "subscriber")
+        if subscriber:
+            self._parts.subscriber(subscriber)
+        query = Query(
+            text=responses.text(given.get("q"), "q"),
+            callback=responses.text(given.get("callback"), "callback"),
+            topic=responses.text(given.get("topic"), "topic"),
+            type=responses.text(given.get("type"), "type"),
+            since=responses.number(given.get("since"), "since"),
+            until=responses.number(given.get("until"), "until"),
+            key_prefix=responses.text(given.get("key_prefix"), "key_prefix"),
+            before=_offset(given.get("before"), "before"),
+            after=_offset(given.get("after"), "after"),
+            limit=responses.whole(given.get("limit"), "limit", 50, high=500),
         )
-        events = [event_summary(record) for record in found.records]
-        return json_response({"events": events, "next": found.next, "lag": search.indexer.lag})
+        if query.before is not None and query.after is not None:
+            raise BadRequest("before and after: one of them at a time")
+        found = await search.find(query, self._keep(subscriber, responses.text(given.get("outcome"), "outcome")))
+        column = await self._outcomes.column(found.records, subscriber)
+        return json_response(
+            {
+                "events": [event_summary(record) | one for record, one in zip(found.records, column, strict=True)],
+                "next": found.next,
+                "newer": found.newer,
+                "looked_to": found.looked_to,
+                "lag": search.indexer.lag,
+            }
+        )
+
+    def _keep(self, subscriber: str, outcome: str) -> Keep | None:
+        """Return the condition on outcomes: of one subscriber, or of any."""
+        if not subscriber and not outcome:
+            return None
+        if outcome and outcome not in OUTCOMES:
+            raise BadRequest(f"outcome: one of {', '.join(OUTCOMES)} is needed")
+
+        async def keep(records: list[Record]) -> list[Record]:
+            found = await self._outcomes.of(records, subscriber)
+            return [
+                record
+                for record, by_name in zip(records, found, strict=True)
+                if (outcome in by_name.values() if outcome else by_name)
+            ]
+
+        return keep
 
     async def _story(self, request: web.Request) -> web.Response:
         event_id = request.match_info["id"].strip().lower()
@@ -69,7 +104,8 @@ class Events:
         return json_response(story)
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
-        wanted = Wanted(*(responses.text(request.query.get(name), name) for name in ("topic", "type", "callback")))
+        names = ("topic", "type", "callback", "key_prefix")
+        wanted = Wanted(*(responses.text(request.query.get(name), name) for name in names))
         return await self._streams.send(request, self._events(wanted, is_brief="brief" in request.query))
 
     async def _events(self, wanted: Wanted, *, is_brief: bool) -> AsyncGenerator[bytes, None]:
@@ -91,6 +127,10 @@ class Events:
                     chunks.append(_event("passed-over", orjson.dumps({"count": passed_over})))
                 yield b"".join(chunks)
                 await asyncio.sleep(_GATHER_S)
+
+
+def _offset(value: str | None, name: str) -> int | None:
+    return None if not value else responses.whole(value, name, 0, low=0, high=1 << 44)
 
 
 def _event(name: str, data: bytes) -> bytes:

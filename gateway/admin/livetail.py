@@ -43,6 +43,7 @@ class Wanted:
     topic: str = ""
     type: str = ""
     callback: str = ""
+    key_prefix: str = ""
 
     def has(self, record: Record, event: Mapping[str, Any]) -> bool:
         """Whether an event is wanted."""
@@ -50,6 +51,7 @@ class Wanted:
             (not self.topic or record.topic == self.topic)
             and (not self.type or event.get("type") == self.type)
             and (not self.callback or callback_of(event) == self.callback)
+            and record.key.casefold().startswith(self.key_prefix.casefold())
         )
 
 

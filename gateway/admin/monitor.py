@@ -6,13 +6,16 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import structlog
 
+from gateway.admin.history import History
 from gateway.admin.lags import PATIENCE_S, Lags
 from gateway.admin.parts import Parts
 from gateway.admin.rates import FAILED, STEP_S, Rates
+from gateway.admin.recent_attempts import RecentAttempts
 from gateway.admin.subscriber_states import STATES, Facts, SubscriberState, subscriber_state
 from gateway.errors import GatewayError
 from gateway.fanout import attempts
@@ -28,6 +31,8 @@ from gateway.telemetry.reports import Report
 #: Records of attempts looked at for errors from before the start.
 _LOOK_BACK: Final = 50
 _RETRY_S: Final = 10.0
+#: Seconds before the start from which on attempts in Kafka are read.
+_FOLLOW_FROM_S: Final = 600.0
 
 _log = structlog.get_logger("gateway.admin")
 
@@ -56,6 +61,8 @@ class Monitor:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self.rates = Rates()
+        # Only the process with the journal may write there: several that deliver can share a folder.
+        self.history = History(Path(parts.settings.journal.dir) if parts.journal is not None else None)
         #: The last report of each other process; None: it did not answer.
         self.others: Mapping[str, Report | None] = {}
         self.errors: dict[str, LastError] = {}
@@ -67,16 +74,19 @@ class Monitor:
         self._states: dict[str, SubscriberState] = {}
         self.oldest_at: float | None = None
         self.published: Mapping[str, TopicState] = {}
+        #: With Kafka only: otherwise the index finds all attempts.
+        self.recent = RecentAttempts()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin."""
+        await self.history.start()
         self._tasks = [asyncio.create_task(self._run(), name="admin-readings")]
         search = self._parts.search
         if search is not None and search.has_attempts:
             search.indexer.on_batch = self._on_batch
             await self._look_back()
-        elif self._parts.fanout is not None:
+        elif self._parts.log is not None:
             self._tasks.append(asyncio.create_task(self._follow(), name="admin-errors"))
 
     async def stop(self) -> None:
@@ -86,13 +96,18 @@ class Monitor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.lags.stop()
+        await self.history.stop()
 
     async def _run(self) -> None:
         while True:
             try:
                 if self._parts.reports is not None:
                     self.others = await self._parts.reports.ask()
-                self.rates.take(time.time(), await self._measure(), self.others)
+                levels = await self._measure()
+                now = time.time()
+                self.rates.take(now, levels, self.others)
+                if self.rates.last_step is not None:
+                    await self.history.take(now, self.rates.last_step, levels)
             except GatewayError as exc:
                 _log.info("admin.not_measured", error=str(exc))
             except Exception as exc:  # the top of a task: the console would show old figures for ever
@@ -242,9 +257,15 @@ class Monitor:
             try:
                 reader = await log.browse("console.errors", [attempts.TOPIC])
                 try:
-                    await reader.seek_to_time(time.time() - 60.0)
+                    since = time.time() - _FOLLOW_FROM_S
+                    await reader.seek_to_time(since)
+                    self.recent.begin(since)
                     while True:
-                        self._note(await reader.fetch(max_records=100, wait_s=5.0))
+                        records = await reader.fetch(max_records=100, wait_s=5.0)
+                        self._note(records)
+                        for record in records:
+                            for attempt in attempts.read(record):
+                                self.recent.add(attempt)
                 finally:
                     await reader.close()
             except GatewayError as exc:

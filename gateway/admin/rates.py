@@ -64,6 +64,17 @@ class Step:
         name, labels = key
         self.durations[name].setdefault(labels[0] if labels else "", Counter()).update(increase)
 
+    def add(self, other: Step) -> None:
+        """Add what was counted in another step; the lengths add up, too."""
+        self.took_s += other.took_s
+        for name, by_first in other.counts.items():
+            for of_first in by_first.values():
+                for labels, increase in of_first.items():
+                    self.count((name, labels), increase)
+        for name, by_label in other.durations.items():
+            for label, found in by_label.items():
+                self.durations[name].setdefault(label, Counter()).update(found)
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -82,6 +93,8 @@ class Rates:
         self._totals: dict[str, dict[str, dict[_Labels, float]]] = defaultdict(dict)
         self._steps: deque[Step] = deque(maxlen=_MINUTE)
         self._last: float | None = None
+        #: What was counted between the last two readings; None before the second one.
+        self.last_step: Step | None = None
         self.points: deque[Point] = deque(maxlen=KEPT)
 
     def take(self, now: float, levels: dict[str, float], others: Mapping[str, Report | None] | None = None) -> Point:
@@ -100,7 +113,8 @@ class Rates:
         values = {name: value for name, value in levels.items() if value}
         if self._last is not None:
             self._steps.append(step)
-            values |= _series(step)
+            self.last_step = step
+            values |= series_of(step)
         self._last = now
         point = Point(now, values)
         self.points.append(point)
@@ -168,7 +182,8 @@ def _together(steps: Iterable[Step], name: str, first: str | None) -> Counter[in
     return found
 
 
-def _series(step: Step) -> dict[str, float]:
+def series_of(step: Step) -> dict[str, float]:
+    """Return what was counted in a step as series: those that are not zero."""
     took_s = max(step.took_s, 1e-9)
     values: dict[str, float] = {}
 

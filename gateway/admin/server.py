@@ -2,8 +2,10 @@
 
 ==================================  =========================================================================
 ``GET /api/overview``               rates, latency, journal, Kafka, subscribers; ``?since=`` for new points only
-``GET /api/search``                 ``?q=`` any id or phone; ``callback topic type since until before limit``
-``GET /api/events``                 live, as server-sent events; ``?topic= &type= &callback=``
+``GET /api/history``                the charts of the last ``range``: ``hour``, ``day`` or ``week``; ``?series=``
+``GET /api/search``                 ``?q=`` any id or phone; ``callback topic type key_prefix subscriber outcome since
+                                    until before after limit``; without conditions the newest events
+``GET /api/events``                 live, as server-sent events; ``?topic= &type= &callback= &key_prefix=``
 ``GET /api/events/<id>``            the story of one event
 ``GET /api/subscribers``            how each is doing
 ``POST /api/subscribers/<name>/…``  ``pause`` or ``resume``; others: :mod:`gateway.admin.subscriber_changes`
@@ -46,6 +48,7 @@ from gateway.admin.health import report
 from gateway.admin.listening import listen
 from gateway.admin.livetail import LiveTail
 from gateway.admin.monitor import Monitor
+from gateway.admin.outcomes import Outcomes
 from gateway.admin.overview import Overview
 from gateway.admin.page import Page
 from gateway.admin.parts import Parts
@@ -125,7 +128,8 @@ class AdminServer:
         overview = Overview(parts, monitor)
         for routes in (
             overview,
-            Events(parts, self._tail, self._streams, Storyteller(parts, monitor)),
+            monitor.history,
+            Events(parts, self._tail, self._streams, Storyteller(parts, monitor), Outcomes(parts, monitor)),
             DeadLetters(parts),
             self._replays,
             Rejections(parts),

@@ -17,7 +17,7 @@ from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.errors import GatewayError
 from gateway.fanout import attempts as kept
-from gateway.fanout import dead_letters, planning
+from gateway.fanout import dead_letters, exchanges, planning
 from gateway.fanout.attempts import Attempt
 from gateway.fanout.dead_letters import DeadLetter
 from gateway.fanout.reader import group_name
@@ -50,6 +50,8 @@ class Storyteller:
         if record is None:
             return None
         attempts, gap = await self._attempts(record)
+        since = self._clock.now() - self._parts.settings.admin.attempts_retention
+        attempts = [one for one in attempts if one.at >= since]
         states = self._monitor.states()
         subscribers = [
             await self._subscriber(
@@ -70,7 +72,7 @@ class Storyteller:
             "published": await self._published(record),
             "subscribers": subscribers,
             "former": [
-                {"name": name, "attempts": [_told(found) for found in attempts if found.subscriber == name]}
+                {"name": name, "attempts": [_told(found, record) for found in attempts if found.subscriber == name]}
                 for name in gone
             ],
             "gap": gap,
@@ -126,7 +128,8 @@ class Storyteller:
             "outcome": found.outcome,
             "why": found.why,
             "filter": one.filter if found.outcome == "skipped" else None,
-            "attempts": [_told(attempt) for attempt in attempts],
+            "attempts": [_told(attempt, record) for attempt in attempts],
+            "has_transform": planning.transform(one) is not None,
             "dead_letter": None
             if letter is None
             else {
@@ -182,7 +185,8 @@ def _answered(record: Record) -> dict[str, Any]:
     return {"status": 200, "after": record.appended_at}
 
 
-def _told(attempt: Attempt) -> dict[str, Any]:
+def _told(attempt: Attempt, record: Record) -> dict[str, Any]:
+    """Return an attempt as JSON; ``request`` and ``answer`` are None where there is none, or it is not kept."""
     return {
         "at": attempt.at,
         "outcome": attempt.outcome,
@@ -191,4 +195,8 @@ def _told(attempt: Attempt) -> dict[str, Any]:
         "number": attempt.number,
         "replay": attempt.replay,
         "duration_ms": attempt.duration_ms,
+        "request": None
+        if attempt.sent is None
+        else exchanges.request_of(record, attempt.request, attempt.sent, is_replay=bool(attempt.replay)),
+        "answer": attempt.answer,
     }

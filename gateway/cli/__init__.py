@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "send": "gateway.cli.send:send",
     "tail": "gateway.cli.tail:tail",
     "top": "gateway.cli.top:top",
+    "events": "gateway.cli.events:events",
     "explain": "gateway.cli.explain:explain",
     "replay": "gateway.cli.replay:replay",
     "backfill": "gateway.cli.backfill:backfill",

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, SecretStr
 
 from gateway.config.section import Section
+from gateway.config.units import Duration
 from gateway.config.values import Name, Port, split_at_commas
 
 #: What a token permits. Each role permits what the ones before it permit.
@@ -37,6 +38,12 @@ class Admin(Section):
     )
     tokens: list[AdminToken] = Field(
         default_factory=list, description="More tokens, each with a name and a role, such as one for each person"
+    )
+    attempts_retention: Duration = Field(
+        default=7 * 86400.0,
+        gt=0,
+        description="Attempts, with their requests and answers, are shown for this time; the embedded log deletes them "
+        "after it, Kafka after retention.ms of the topic fanout.attempts",
     )
     secrets_key: Annotated[list[SecretStr], BeforeValidator(split_at_commas)] = Field(
         default_factory=list,

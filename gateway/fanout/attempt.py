@@ -30,8 +30,8 @@ ErrorKind = Literal[
 #: Kind of error, and reason of the dead letter, of a record that holds no event.
 NOT_AN_EVENT: Final = "not_an_event"
 
-#: Bytes of a response that are kept for people; issue 5 asks for the first kilobyte.
-HEAD_BYTES: Final = 1024
+#: Bytes of a response that are kept for people. Ten times more is no error message but a page.
+HEAD_BYTES: Final = 4096
 
 
 class AttemptResult(NamedTuple):
@@ -47,6 +47,9 @@ class AttemptResult(NamedTuple):
         head: the first :data:`HEAD_BYTES` of the response.
         duration_s: from the start of the attempt to the end of the response.
         span: id of the attempt's span, 16 hex digits, as in the webhook's ``traceparent``; empty for other sinks.
+        fields: the header lines of the response, as they came.
+        timestamp: ``webhook-timestamp`` of the request, Unix seconds; 0: no request was made.
+        signature: ``webhook-signature`` of the request.
     """
 
     status: int | None = None
@@ -56,6 +59,9 @@ class AttemptResult(NamedTuple):
     head: bytes = b""
     duration_s: float = 0.0
     span: str = ""
+    fields: bytes = b""
+    timestamp: int = 0
+    signature: str = ""
 
     @property
     def is_success(self) -> bool:

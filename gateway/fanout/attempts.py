@@ -5,25 +5,31 @@ tuple and the log one append. The log's retention applies to the topic. Attempts
 the process died are lost, and so are those that are noted while the log is unavailable and the memory is full;
 the latter are counted. This is for operators; no delivery depends on it.
 
-Value of a record: ``{"subscriber": …, "attempts": [[event id, Unix seconds, outcome, status or error,
-number of the attempt, milliseconds, why it failed, name of the replay if it is one], …]}``; its key is the subscriber.
-Empty values at the end of a row are left out.
+Value of a record; its key is the subscriber. ``sent`` is ``[Unix seconds of the signature, span, beginning of the
+signature]``, and null where no request was made. Empty values at the end of a row are left out::
+
+    {"subscriber": …, "attempts": [[event id, Unix seconds, outcome, status or error, number, milliseconds, sent,
+                                    why it failed, name of the replay if it is one], …],
+     "request": {"line": …, "headers": …}, "answers": {"place in attempts": {…}}}
+
+What ``request`` and ``answers`` have, and of which attempts an answer is kept, is said in :mod:`.exchanges`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
-from typing import Final, NamedTuple
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import orjson
 import structlog
 
 from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError
-from gateway.fanout import attempt_errors
+from gateway.fanout import attempt_errors, exchanges
 from gateway.fanout.attempt import AttemptResult
+from gateway.fanout.exchanges import RequestShape
 from gateway.fanout.job import Job
 from gateway.fanout.retry_records import replay_name
 from gateway.fanout.scan import QUIET_S, scan
@@ -39,16 +45,40 @@ MAX_NOTED: Final = 20_000
 UNNAMED: Final = "r-?"
 _FLUSH_S: Final = 1.0
 _PER_RECORD: Final = 500
+#: Between two successes of a subscriber whose answers are kept though nothing had failed.
+_SUCCESS_EACH_S: Final = 60.0
+_NO_SHAPE: Final = RequestShape()
 
 _log = structlog.get_logger("gateway.fanout")
 
 
-#: Event id, Unix seconds, outcome, result, number of the attempt, replay: formatted when it is written.
-_Noted = tuple[str, float, str, AttemptResult, int, str]
+class _Noted(NamedTuple):
+    """An attempt until it is written. It has no result, whose bytes would stay in memory."""
+
+    event_id: str
+    at: float
+    outcome: str
+    result: str
+    number: int
+    duration_s: float
+    timestamp: int
+    span: str
+    signature: str
+    reason: str
+    replay: str
+    answer: dict[str, Any] | None
 
 
 class Attempt(NamedTuple):
-    """One attempt, as ``explain`` shows it; ``replay`` is the name of the replay that it belongs to."""
+    """One attempt, as ``explain`` shows it.
+
+    Args:
+        sent: what its request had that no other had; see the module.
+        reason: why it failed, as a sentence; empty if it succeeded.
+        replay: name of the replay that it belongs to; empty for none.
+        request: what it had in common with others; filled by :func:`of_event`.
+        answer: see :func:`gateway.fanout.exchanges.answer_of`; None: it is not kept. Filled by :func:`of_event`.
+    """
 
     subscriber: str
     event_id: str
@@ -57,8 +87,11 @@ class Attempt(NamedTuple):
     result: str
     number: int
     duration_ms: int
+    sent: Sequence[Any] | None = None
     reason: str = ""
     replay: str = ""
+    request: Mapping[str, Any] | None = None
+    answer: Mapping[str, Any] | None = None
 
     @property
     def sentence(self) -> str:
@@ -72,20 +105,49 @@ class AttemptLog:
     def __init__(self, log: EventLog, *, clock: Clock, metrics: Metrics = METRICS) -> None:
         self._eventlog = log
         self._clock = clock
-        self._noted: dict[str, list[_Noted]] = {}
+        self._noted: dict[tuple[str, RequestShape], list[_Noted]] = {}
+        self._budget = exchanges.Budget()
         self._unkept = metrics.counter("gateway_attempts_unrecorded")
         self._task: asyncio.Task[None] | None = None
 
-    def of(self, subscriber: str) -> OnAttempt:
-        """Return the function that a subscriber's :class:`~gateway.fanout.telling.Telling` calls. Never blocks."""
-        now, noted = self._clock.now, self._noted.setdefault(subscriber, [])
+    def of(self, subscriber: str, shape: RequestShape = _NO_SHAPE) -> OnAttempt:
+        """Return the function that a subscriber's :class:`~gateway.fanout.telling.Telling` calls. Never blocks.
+
+        Args:
+            subscriber: its name.
+            shape: what its requests have in common.
+        """
+        now, noted = self._clock.now, self._noted.setdefault((subscriber, shape), [])
+        success_due = 0.0
 
         def note(job: Job, result: AttemptResult, outcome: str) -> None:
-            if len(noted) < MAX_NOTED:
-                replay = (replay_name(job.record) or UNNAMED) if job.is_replay else ""
-                noted.append((job.record.id, now(), outcome, result, job.attempts, replay))
-            else:
+            nonlocal success_due
+            if len(noted) >= MAX_NOTED:
                 self._unkept.inc()
+                return
+            at, answer = now(), None
+            if at >= success_due or outcome != "delivered" or job.attempts + job.probes > 1 or job.is_replay:
+                if self._budget.takes(exchanges.size_of(result), at):
+                    answer = exchanges.answer_of(result, shape.secrets)
+                if outcome == "delivered":
+                    success_due = at + _SUCCESS_EACH_S
+            replay = (replay_name(job.record) or UNNAMED) if job.is_replay else ""
+            noted.append(
+                _Noted(
+                    job.record.id,
+                    at,
+                    outcome,
+                    result.summary,
+                    job.attempts,
+                    result.duration_s,
+                    result.timestamp,
+                    result.span,
+                    result.signature,
+                    result.sentence,
+                    replay,
+                    answer,
+                )
+            )
 
         return note
 
@@ -119,14 +181,12 @@ class AttemptLog:
         return sum(len(noted) for noted in self._noted.values())
 
     async def _flush(self) -> None:
-        counts = {subscriber: len(noted) for subscriber, noted in self._noted.items() if noted}
+        counts = {key: len(noted) for key, noted in self._noted.items() if noted}
         if not counts:
             return
-        await self._eventlog.append(
-            [entry for subscriber in counts for entry in _entries(subscriber, self._noted[subscriber])]
-        )
-        for subscriber, count in counts.items():
-            del self._noted[subscriber][:count]
+        await self._eventlog.append([entry for key in counts for entry in _entries(*key, self._noted[key])])
+        for key, count in counts.items():
+            del self._noted[key][:count]
 
 
 def read(record: Record) -> list[Attempt]:
@@ -136,6 +196,20 @@ def read(record: Record) -> list[Attempt]:
         return [Attempt(value["subscriber"], *row) for row in value["attempts"]]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return []
+
+
+def of_event(record: Record, event_id: str) -> list[Attempt]:
+    """Return the attempts on one event in one record of :data:`TOPIC`, with request and answer."""
+    found = read(record)
+    if not any(attempt.event_id == event_id for attempt in found):
+        return []
+    value = orjson.loads(record.value)
+    request, answers = value.get("request"), value.get("answers", {})
+    return [
+        attempt._replace(request=request, answer=answers.get(str(at)))
+        for at, attempt in enumerate(found)
+        if attempt.event_id == event_id
+    ]
 
 
 def event_ids(record: Record) -> set[str]:
@@ -177,26 +251,39 @@ async def attempts_of(
     """
     found = [
         attempt
-        async for attempt in read_all(log, since=since, clock=clock, silence_s=silence_s)
-        if attempt.event_id == event_id
+        async for record in scan(
+            log, "scan.explain", [TOPIC], since=since, until=clock.now() + 1.0, silence_s=silence_s
+        )
+        for attempt in of_event(record, event_id)
     ]
     return sorted(found, key=lambda attempt: attempt.at)
 
 
-def _entries(subscriber: str, noted: list[_Noted]) -> list[Entry]:
+def _entries(subscriber: str, shape: RequestShape, noted: list[_Noted]) -> list[Entry]:
     made: list[Entry] = []
     for at in range(0, len(noted), _PER_RECORD):
-        rows = [
-            _row(event_id, when, outcome, result, number, replay)
-            for event_id, when, outcome, result, number, replay in noted[at : at + _PER_RECORD]
-        ]
-        value = orjson.dumps({"subscriber": subscriber, "attempts": rows})
+        part = noted[at : at + _PER_RECORD]
+        document: dict[str, Any] = {"subscriber": subscriber, "attempts": [_row(one) for one in part]}
+        if shape.line:
+            document["request"] = {"line": shape.line, "headers": shape.headers}
+        if answers := {str(place): one[-1] for place, one in enumerate(part) if one[-1]}:
+            document["answers"] = answers
+        value = orjson.dumps(document)
         made.append(Entry(TOPIC, subscriber, hashlib.blake2b(value, digest_size=16).hexdigest(), value))
     return made
 
 
-def _row(event_id: str, when: float, outcome: str, result: AttemptResult, number: int, replay: str) -> list[object]:
-    ends = [result.sentence, replay]
+def _row(noted: _Noted) -> list[Any]:
+    sent = (noted.timestamp, noted.span, noted.signature[: exchanges.SIGNATURE_SHOWN]) if noted.timestamp else None
+    ends = [sent, noted.reason, noted.replay]
     while ends and not ends[-1]:
         ends.pop()
-    return [event_id, round(when, 3), outcome, result.summary, number, round(result.duration_s * 1000), *ends]
+    return [
+        noted.event_id,
+        round(noted.at, 3),
+        noted.outcome,
+        noted.result,
+        noted.number,
+        round(noted.duration_s * 1000),
+        *ends,
+    ]

@@ -25,6 +25,7 @@ from gateway.clock import Clock
 from gateway.errors import Poison
 from gateway.fanout.attempt import AttemptResult, ErrorKind
 from gateway.fanout.deadlines import Deadlines
+from gateway.fanout.hidden import secrets_of, without
 from gateway.fanout.http_answer import Answer, NotHttp
 from gateway.fanout.retry import retry_after_s
 from gateway.fanout.ssrf import Allowed, is_refusal
@@ -84,13 +85,8 @@ class WebhookSink:
         self._rng = rng
         self._transform = transform
         self._deadlines = Deadlines(clock, timeout_s)
-        fixed = {
-            "user-agent": f"nxcloud-gateway/{__version__}",
-            "accept": "*/*",
-            "accept-encoding": "identity",
-            **{name.lower(): value for name, value in (headers or {}).items()},
-            "content-type": "application/cloudevents+json",
-        }
+        fixed = fixed_headers(headers or {})
+        self._secrets = secrets_of((headers or {}).values())
         self._client = WebhookClient(
             url,
             "".join([f"{name}: {value}\r\n" for name, value in fixed.items()]),
@@ -110,8 +106,11 @@ class WebhookSink:
         if not _SENDABLE_ID.fullmatch(record.id):
             raise Poison("the id cannot be sent in webhook-id: it must be 1 to 1024 printable ASCII characters")
         body = record.value if self._transform is None else self._transform.apply(record.value)
-        trace = traceparent(record, self._rng)
-        headers = self._headers(record, body, trace, is_replay)
+        span = f"{self._rng.getrandbits(64) or 1:016x}"
+        trace = traceparent(record, span)
+        timestamp = int(self._clock.now())
+        signature = self._signer.sign(record.id, timestamp, body) if self._signer else ""
+        headers = _headers(record.id, timestamp, trace, signature, is_replay=is_replay)
         answer = Answer()
         if shown is not None:
             headers += "gateway-test: true\r\n"
@@ -131,45 +130,66 @@ class WebhookSink:
         finally:
             self._deadlines.end(task)
         duration_s = self._clock.monotonic() - started
-        span = trace[36:52]
         # The status is the answer (RFC 9110, section 15), whatever becomes of what is behind its line.
         if answer.is_success:
-            return AttemptResult(answer.status, duration_s=duration_s, span=span)
+            return AttemptResult(
+                answer.status, None, "", None, answer.body, duration_s, span, answer.fields, timestamp, signature
+            )
         if answer.status:
-            return self._refused(answer, duration_s, span)
+            return AttemptResult(
+                answer.status,
+                detail=f"answered {answer.status} {answer.reason}".rstrip(),
+                retry_after_s=retry_after_s(answer.retry_after, self._clock.now()),
+                head=without(answer.body, self._secrets),
+                duration_s=duration_s,
+                span=span,
+                fields=answer.fields,
+                timestamp=timestamp,
+                signature=signature,
+            )
         assert trouble is not None
         kind, detail = explain(trouble, duration_s)
-        return AttemptResult(error=kind, detail=detail, duration_s=duration_s, span=span)
+        return AttemptResult(
+            error=kind, detail=detail, duration_s=duration_s, span=span, timestamp=timestamp, signature=signature
+        )
 
     async def close(self) -> None:
         """Close all connections. May be called twice."""
         await self._client.close()
 
-    def _refused(self, answer: Answer, duration_s: float, span: str) -> AttemptResult:
-        return AttemptResult(
-            answer.status,
-            detail=f"answered {answer.status} {answer.reason}".rstrip(),
-            retry_after_s=retry_after_s(answer.retry_after, self._clock.now()),
-            head=answer.body,
-            duration_s=duration_s,
-            span=span,
-        )
 
-    def _headers(self, record: Record, body: bytes, trace: str, is_replay: bool) -> str:
-        """Return the header lines of one attempt, each with its CRLF. The id was looked at before."""
-        timestamp = int(self._clock.now())
-        lines = f"webhook-id: {record.id}\r\nwebhook-timestamp: {timestamp}\r\ntraceparent: {trace}\r\n"
-        if self._signer:
-            lines += f"webhook-signature: {self._signer.sign(record.id, timestamp, body)}\r\n"
-        return f"{lines}gateway-replay: true\r\n" if is_replay else lines
+def fixed_headers(configured: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that all requests of a subscriber have, in the order in which they are sent.
+
+    Args:
+        configured: additional headers of the subscriber.
+    """
+    return {
+        "user-agent": f"nxcloud-gateway/{__version__}",
+        "accept": "*/*",
+        "accept-encoding": "identity",
+        **{name.lower(): value for name, value in configured.items()},
+        "content-type": "application/cloudevents+json",
+    }
 
 
-def traceparent(record: Record, rng: Random) -> str:
-    """The trace of the event with a span of this attempt (W3C Trace Context, section 3.2).
+def _headers(event_id: str, timestamp: int, trace: str, signature: str, *, is_replay: bool) -> str:
+    """Return the header lines of one attempt, each with its CRLF. The id was looked at before."""
+    lines = f"webhook-id: {event_id}\r\nwebhook-timestamp: {timestamp}\r\ntraceparent: {trace}\r\n"
+    if signature:
+        lines += f"webhook-signature: {signature}\r\n"
+    return f"{lines}gateway-replay: true\r\n" if is_replay else lines
+
+
+def traceparent(record: Record, span: str) -> str:
+    """Return the trace of the event with a span of an attempt (W3C Trace Context, section 3.2).
 
     The trace is the one that came with the event, or else is named by the event's id.
+
+    Args:
+        record: the event.
+        span: id of the span, 16 hex digits.
     """
-    span = f"{rng.getrandbits(64) or 1:016x}"
     given = caller(record.headers)
     return f"{given[:36]}{span}{given[52:]}" if given else f"00-{trace_id(record.id)}-{span}-01"
 

@@ -22,6 +22,7 @@ from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.attempts import AttemptLog
 from gateway.fanout.beginnings import Beginnings, Notes
 from gateway.fanout.cursor import SETTLE_S, Beginning
+from gateway.fanout.exchanges import RequestShape
 from gateway.fanout.flow_control import PersistentState, Status
 from gateway.fanout.job import Job
 from gateway.fanout.reader import SubscriberReader, group_name
@@ -304,7 +305,7 @@ class FanOut:
             reading=self._reading,
             clock=self._clock,
             rng=self._rng,
-            telling=Telling(name, metrics=self._metrics, on_attempt=self._on_attempt(name)),
+            telling=Telling(name, metrics=self._metrics, on_attempt=self._on_attempt(subscriber)),
             on_state=lambda: self._board.put(name, reader.flow.persistent_state),
             beginning=self._beginning(name),
             is_withdrawn=self._is_withdrawn,
@@ -321,9 +322,10 @@ class FanOut:
     def _is_withdrawn(self, job: Job) -> bool:
         return self._replays is not None and self._replays.is_withdrawn(job)
 
-    def _on_attempt(self, name: str) -> OnAttempt:
+    def _on_attempt(self, subscriber: Subscriber) -> OnAttempt:
         """Every attempt is noted for ``explain``, counted for its replay, and becomes a span where that is wanted."""
-        note, replays, spans, now = self._attempts.of(name), self._replays, self._spans, self._clock.now
+        name, replays, spans, now = subscriber.name, self._replays, self._spans, self._clock.now
+        note = self._attempts.of(name, RequestShape.of(subscriber))
         if spans is None and replays is None:
             return note
 

@@ -88,6 +88,8 @@ class Answer:
         self.fields = b""
         #: The first bytes of the body, at most ``most_body``.
         self.body = b""
+        #: The header lines, as they came; empty until the head is whole.
+        self.fields = b""
         self.is_complete = False
         self.is_reusable = False
         self._buffer = b""

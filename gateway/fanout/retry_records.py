@@ -44,12 +44,14 @@ from typing import Final, Literal, NamedTuple
 
 import orjson
 
-from gateway.fanout.attempt import HEAD_BYTES, AttemptResult
+from gateway.fanout.attempt import AttemptResult
 from gateway.log import Entry, Headers, Record
 
 #: Of attempts kept with an event. Twelve is the default bound; more than this only makes records large.
 MAX_TRAIL: Final = 20
 _PREFIX: Final = "gateway-"
+#: Of the last response: a dead letter carries it in a header.
+_RESPONSE_BYTES: Final = 1024
 #: Header with the name of the subscriber.
 SUBSCRIBER: Final = "gateway-subscriber"
 #: The topic of events that are to be delivered again, of all subscribers.
@@ -150,7 +152,7 @@ def dead_letter(record: Record, topic: str, trail: AttemptHistory, reason: str) 
         ("gateway-reason", reason),
         ("gateway-last-status", trail.steps[-1][1] if trail.steps else ""),
         ("gateway-last-detail", last.sentence),
-        ("gateway-last-response", last.head[:HEAD_BYTES].decode("utf-8", "replace")),
+        ("gateway-last-response", last.head[:_RESPONSE_BYTES].decode("utf-8", "replace")),
     )
     return _entry(record, topic, (*told, *_trail_headers(record, trail)))
 

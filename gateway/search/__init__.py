@@ -12,6 +12,6 @@ delay answers. Its content is derived from the journal: the index may be deleted
 ===========  =====================================================================================
 """
 
-from gateway.search.search import Found, Query, Search
+from gateway.search.search import Found, Keep, Query, Search
 
-__all__ = ["Found", "Query", "Search"]
+__all__ = ["Found", "Keep", "Query", "Search"]

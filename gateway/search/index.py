@@ -44,6 +44,7 @@ from gateway.search.run import (
     hashed,
     of_kind,
     with_hash,
+    with_hashes,
 )
 
 FILE_NAME: Final = "search.sqlite"
@@ -221,11 +222,18 @@ class Index:
         """
         return self._look(stream, partial(with_hash, wanted=hashed(key)), floor, below, limit)
 
+    def find_any(self, stream: str, keys: Iterable[str], *, floor: int = 0, limit: int = 1000) -> list[int]:
+        """Return offsets of records that have any of many keys, newest first; arguments as of :meth:`find`."""
+        wanted = frozenset(map(hashed, keys))
+        return self._look(stream, partial(with_hashes, wanted=wanted), floor, _NO_END, limit)
+
     def of_kind(self, stream: str, kind: Kind, *, floor: int = 0, below: int = _NO_END, limit: int = 1000) -> list[int]:
         """Return offsets of records of a kind, newest first; arguments as of :meth:`find`."""
         return self._look(stream, partial(of_kind, wanted=kind), floor, below, limit)
 
-    def _look(self, stream: str, look: Callable[[Read], list[int]], floor: int, below: int, limit: int) -> list[int]:
+    def _look(
+        self, stream: str, look: Callable[[Read], Iterable[int]], floor: int, below: int, limit: int
+    ) -> list[int]:
         found: list[int] = []
         for first, read in self._runs(stream, floor, below):
             offsets = {first + place for place in look(read)}

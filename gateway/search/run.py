@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Final, NamedTuple
 
 import orjson
@@ -105,6 +105,19 @@ def with_hash(read: Read, wanted: int) -> list[int]:
         at = column.find(value, at + 1)
     places = array("I", read(PLACES)) if found else ()
     return [places[line] for line in found]
+
+
+def with_hashes(read: Read, wanted: Set[int]) -> set[int]:
+    """Return the places of a run's records with any of many hashes: one pass over the column, however many there are.
+
+    Args:
+        read: reads the run's columns.
+        wanted: see :func:`hashed`.
+    """
+    hashes = array("I", read(HASHES))
+    if wanted.isdisjoint(hashes):
+        return set()
+    return {place for one, place in zip(hashes, array("I", read(PLACES)), strict=True) if one in wanted}
 
 
 def of_kind(read: Read, wanted: Kind) -> list[int]:

@@ -68,6 +68,24 @@ async def test_explain_tells_the_story_by_id_and_by_anything_else(config: Path) 
     assert (missing.exit_code, "no such event" in missing.output) == (1, True)
 
 
+async def test_events_are_listed_with_their_outcomes_and_found_by_them(config: Path) -> None:
+    """The newest first; the conditions have the names of the interface; a list is continued where it ended."""
+    async with asyncio.timeout(20):  # attempts are kept once a second
+        while (found := await run(config, "events", "--topic", "sms.dr")).output.count("dead_lettered") < 3:
+            assert found.exit_code == 0, found.output
+    assert [line.split()[3] for line in found.stdout.splitlines()[1:]] == ["m-2", "m-1", "m-0"]
+    asked = ("events", "--subscriber", "broken", "--outcome", "dead_lettered", "--key-prefix", "M-", "--json")
+    first = await run(config, *asked, "--limit", "2")
+    page = orjson.loads(first.stdout)
+    assert f"--before {page['next']} continues" in first.stderr
+    second = await run(config, *asked, "--before", str(page["next"]))
+    assert [one["key"] for one in page["events"] + orjson.loads(second.stdout)["events"]] == ["m-2", "m-1", "m-0"]
+    none = await run(config, "events", "--key-prefix", "no-such")
+    assert (none.exit_code, none.stdout, "no stored event meets" in none.stderr) == (1, "", True)
+    wrong = await run(config, "events", "--outcome", "fine")
+    assert (wrong.exit_code, "outcome: one of delivered, retrying" in wrong.stderr) == (1, True)
+
+
 async def test_replay_counts_first_and_then_delivers(config: Path, refusing: Subscriber) -> None:
     refusing.behave = accept
     dry = await run(config, "replay", "--subscriber", "broken", "--dlq", "--dry-run")

@@ -73,7 +73,14 @@ async def test_two_processes_tell_one_story(kafka: str, tmp_path: Path, refusing
             lambda story: story["published"].get("offset") is not None and story["subscribers"][0]["attempts"],
         )
         assert (story["published"]["topic"], story["published"]["offset"]) == ("console.sms.dr", 0)
-        assert [one["outcome"] for one in story["subscribers"][0]["attempts"]] == ["retried", "dead_lettered"]
+        attempts = story["subscribers"][0]["attempts"]
+        assert [(one["outcome"], one["answer"]["detail"]) for one in attempts] == [
+            ("retried", "answered 422 Unprocessable Entity"),
+            ("dead_lettered", "answered 422 Unprocessable Entity"),
+        ]
+        assert dict(attempts[0]["request"]["headers"])["webhook-id"] == event_id
+        await serve.until("/api/search?q=m-1", lambda found: found["events"][0]["outcome"] == "dead_lettered")
+        assert (await serve.get("/api/search?subscriber=crm&outcome=delivered"))["events"] == []
         assert (await fanout.get("/api/dead-letters"))["letters"][0]["id"] == event_id
         assert "gateway serve" in (await fanout.get("/api/search?q=m-1", 409))["error"]
         assert "gateway fanout" in (await serve.post("/api/subscribers/crm/pause", {}, 409))["error"]

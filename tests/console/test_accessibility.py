@@ -46,9 +46,10 @@ async def test_every_view_is_accessible(page: Page, busy: Running, is_dark: bool
     await page.open(busy.url)
     found: dict[str, list[str]] = {}
     for view, ready in (
-        ("", ".card"),
-        ("events?past=1", ".event"),
-        ("events", ".filters"),
+        ("", ".subscribers"),
+        ("events", ".event"),
+        ("events?q=nothing", ".empty"),
+        ("events?live=1", ".filters"),
         (f"event/{event['id']}", ".timeline"),
         ("dead-letters", ".letter"),
         ("replays", ".empty"),

@@ -57,6 +57,7 @@ async def test_what_was_given_up_keeps_a_subscriber_degraded(page: Page, busy: R
     """That no traffic comes any more, or that a later event is delivered, does not close its dead letters."""
     await page.open(busy.url)
     await page.until(f"{_BADGE.format('crm')}?.title.includes('dead letters are open')")
+    assert await page.run(f"{_BADGE.format('crm')}.innerText") == "degraded"
     refusing.behave = accept
     await busy.sms(500)
     await refusing.until(lambda: len(refusing.ids) > 0)

@@ -228,3 +228,75 @@ async def test_all_of_a_topic_in_either_order(
     since = [record async for record in search.of_topic("x", since=later)]
     assert [record for record in rising if record.appended_at >= later] == since
     assert [] == [record async for record in search.of_topic("x", until=rising[0].appended_at)]
+
+
+async def walk(search: Search, **query: Any) -> list[str]:
+    """All pages from the newest event on."""
+    seen: list[str] = []
+    before = None
+    while True:
+        page = await search.find(Query(before=before, **query))
+        seen += [record.key for record in page.records]
+        before = page.next
+        if before is None:
+            return seen
+
+
+@pytest.mark.parametrize("condition", [{}, {"topic": "sms.dr"}, {"key_prefix": "M-1"}, {"text": "t-1"}])
+async def test_pages_stay_the_same_while_events_come_in(
+    journal: Journal, search: Search, condition: dict[str, Any]
+) -> None:
+    """Older and newer again: the page that was left is found again, whatever was stored meanwhile."""
+    for number in range(200):
+        await journal.append([entry(f"m-{number}", task_id="t-1")])
+    assert await search.indexer.caught_up()
+    first = await search.find(Query(limit=7, **condition))
+    await journal.append([entry(f"m-1{number}0", task_id="t-1") for number in range(200, 230)])
+    assert await search.indexer.caught_up()
+    second = await search.find(Query(limit=7, before=first.next, **condition))
+    assert second.newer is not None
+    again = await search.find(Query(limit=7, after=second.newer, **condition))
+    assert [record.key for record in again.records] == [record.key for record in first.records]
+    back = await search.find(Query(limit=7, before=again.next, **condition))
+    assert [record.key for record in back.records] == [record.key for record in second.records]
+    upward: list[str] = []
+    after: int | None = 0
+    while after is not None:
+        page = await search.find(Query(limit=50, after=after, **condition))
+        upward = [record.key for record in page.records] + upward
+        after = page.newer
+    downward = await walk(search, limit=50, **condition)
+    assert upward == [key for key in downward if key != "m-0"]
+    assert len(downward) == len(set(downward)) >= 30 + 111
+
+
+async def test_a_condition_that_nothing_meets_ends_with_a_cursor(journal: Journal, search: Search) -> None:
+    """Each answer is bounded and says how far it looked; going on reaches the end, and finds what there is."""
+    for number in range(0, 3000, 100):
+        await journal.append([entry(f"m-{number + step}") for step in range(100)])
+    assert await search.indexer.caught_up()
+    for condition, wanted in (({"key_prefix": "no"}, []), ({"key_prefix": "m-17"}, 111), ({"topic": "no.such"}, [])):
+        seen: list[str] = []
+        answers, before = 0, None
+        while True:
+            page = await search.find(Query(before=before, **condition), patience_s=0.0)  # type: ignore[arg-type]
+            seen += [record.key for record in page.records]
+            answers += 1
+            assert (page.looked_to is None) == (page.next is None or len(page.records) == 50)
+            if (before := page.next) is None:
+                break
+        assert answers > 1 or "topic" in condition
+        assert len(seen) == (wanted or 0)
+
+
+async def test_attempts_on_many_events(journal: Journal, search: Search) -> None:
+    """Those of each, in the order of time, out of records that have others too."""
+    events = [entry(f"m-{number}") for number in range(3)]
+    await journal.append(events)
+    for second in range(2):
+        rows = [[one.id, 10.0 + second, "retried", "500", second + 1, 3] for one in events[: 2 - second]]
+        value = orjson.dumps({"subscriber": "billing", "attempts": [*rows, ["f" * 32, 1.0, "x", "y", 1, 1]]})
+        await journal.append([Entry(attempts.TOPIC, "billing", f"{second:032x}", value)])
+    assert await search.indexer.caught_up()
+    found = await search.attempts_of_many((await search.find(Query())).records)
+    assert [[one.number for one in found[event.id]] for event in events] == [[1, 2], [1], []]

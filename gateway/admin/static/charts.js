@@ -1,7 +1,10 @@
 // Small charts. uPlot draws on a canvas; colours come from the style sheet, anew when the theme changes.
 
 import { h, say } from "./dom.js";
-import { NONE, time } from "./format.js";
+import { moment, NONE, time } from "./format.js";
+
+const weekday = new Intl.DateTimeFormat("en-GB", { weekday: "short", hour: "2-digit", minute: "2-digit", hour12: false });
+const DAYS = 2 * 86400;
 
 const probe = h("i.unseen");
 document.body.append(probe);
@@ -24,6 +27,15 @@ function span(plot) {
   return [Math.min(at[0] ?? last, last - 30), last];
 }
 
+/** A point between two gaps has no line: without a dot it would not be seen. */
+function alone(plot, row) {
+  const values = plot.data[row];
+  const is = (at) => values[at] !== null && values[at] !== undefined;
+  return values.map((_, at) => at).filter((at) => is(at) && !is(at - 1) && !is(at + 1));
+}
+
+const dots = { show: false, filter: alone, size: 3 };
+
 /** Draw again in the colours of now. */
 export function repaint() {
   for (const chart of charts) chart.rebuild();
@@ -35,6 +47,7 @@ class Chart {
     this.options = options;
     this.data = data;
     this.plot = null;
+    this.between = null;
     charts.add(this);
   }
 
@@ -44,8 +57,9 @@ class Chart {
     this.plot = new uPlot(this.options(this.element.clientWidth), this.data, this.element);
   }
 
-  set(data) {
+  set(data, between = this.between) {
     this.data = data;
+    this.between = between;
     if (this.plot && this.plot.width !== this.element.clientWidth && this.element.clientWidth) {
       this.plot.setSize({ width: this.element.clientWidth, height: this.plot.height });
     }
@@ -75,6 +89,9 @@ export function spark(label, format, tint = "accent") {
   };
 }
 
+const onAxis = (tick, length) =>
+  length > DAYS ? weekday.format(new Date(tick * 1000)) : time(tick).slice(0, length < 300 ? 8 : 5);
+
 /** A chart with axes and a line of values below, which follow the pointer. */
 export function lines(title, unit, format, names, tints) {
   const canvas = h("div.canvas");
@@ -87,31 +104,31 @@ export function lines(title, unit, format, names, tints) {
     const data = plot ? plot.data : chart.data;
     const index = at ?? (data[0].length ? data[0].length - 1 : null);
     values.forEach((value, row) => say(value, index === null ? NONE : format(data[row + 1]?.[index] ?? null)));
-    say(when, at === null || at === undefined ? "" : time(data[0][at]));
+    say(when, at === null || at === undefined ? "" : moment(data[0][at]));
   };
   const chart = new Chart(canvas, (width) => ({
     width, height: 148,
     legend: { show: false },
     cursor: { y: false, points: { size: 5 }, drag: { x: false, y: false } },
     hooks: { setCursor: [(plot) => show(plot, plot.cursor.idx ?? undefined)] },
-    scales: { x: { range: span }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
+    scales: { x: { range: (plot) => chart.between ?? span(plot) }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
     axes: [
       { stroke: colour("dim"), grid: { show: false }, ticks: { show: false }, size: 22, space: 80, font: "11px system-ui",
-        values: (plot, ticks) => ticks.map((tick) => time(tick).slice(0, plot.scales.x.max - plot.scales.x.min < 300 ? 8 : 5)) },
+        values: (plot, ticks) => ticks.map((tick) => onAxis(tick, plot.scales.x.max - plot.scales.x.min)) },
       { stroke: colour("dim"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, size: 54, space: 34, font: "11px system-ui",
         values: (_, ticks) => ticks.map((tick) => format(tick)) },
     ],
-    series: [{}, ...names.map((_, at) => ({ stroke: colour(tints[at]), width: 1.5, points: { show: false }, fill: at === 0 ? faded(tints[at]) : undefined }))],
+    series: [{}, ...names.map((_, at) => ({ stroke: colour(tints[at]), width: 1.5, points: dots, fill: at === 0 ? faded(tints[at]) : undefined }))],
     padding: [6, 8, 0, 0],
   }), [[], ...names.map(() => [])]);
   return {
     element,
-    set(times, columns, names = null) {
+    set(times, columns, names = null, between = null) {
       if (names) labels.forEach((label, at) => {
         say(label, names[at] ?? "");
         label.parentElement.hidden = names[at] === undefined;
       });
-      chart.set([times, ...columns]);
+      chart.set([times, ...columns], between);
       element.lastElementChild.dataset.points = times.length;
       show(null, chart.plot?.cursor.idx ?? undefined);
     },

@@ -126,6 +126,15 @@ document.getElementById("theme").addEventListener("click", () => {
   repaint();
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
+/** A view asks to be made anew at the newest of what it shows. */
+document.addEventListener("show-again", () => {
+  const { view, thing, query } = place();
+  ["before", "after"].forEach((name) => query.delete(name));
+  const address = `#/${[view, thing].filter(Boolean).join("/")}${query.size ? `?${query}` : ""}`;
+  if (address === location.hash) show();
+  else location.hash = address;
+});
+
 addEventListener("hashchange", () => {
   show();
   main.focus({ preventScroll: true });

@@ -3,7 +3,8 @@
 import { lines, spark } from "./charts.js";
 import { empty, failed, fill, h, loading, say } from "./dom.js";
 import { bytes, count, duration, moment, rate, seconds, short } from "./format.js";
-import { busiest, refresh, series, times, watch } from "./store.js";
+import { timeline } from "./history.js";
+import { refresh, series, times, watch } from "./store.js";
 import { isHealthy, kindOf } from "./states.js";
 import { subscriberList } from "./subscribers.js";
 import { exact } from "./when.js";
@@ -21,7 +22,7 @@ export function overviewView(element, { signal }) {
       return;
     }
     if (!parts) {
-      parts = build(latest);
+      parts = build(latest, signal);
       fill(body, parts.elements);
     }
     parts.update(latest);
@@ -29,9 +30,12 @@ export function overviewView(element, { signal }) {
   signal.addEventListener("abort", end, { once: true });
 }
 
-function build(first) {
+function build(first, signal) {
   const tiles = tileRow(first);
-  const traffic = first.intake && trafficCharts();
+  const charts = () => [traffic, deliveries].forEach((part) => part && part.update());
+  const shown = timeline(signal, charts);
+  const traffic = first.intake && trafficCharts(shown);
+  const deliveries = deliveryCharts(shown);
   const subscribers = subscriberList();
   const callbacks = first.intake && callbackTable();
   const topics = first.intake && topicTable(first.mode === "kafka");
@@ -40,13 +44,15 @@ function build(first) {
   return {
     elements: [
       tiles.element,
+      shown.element,
       traffic && h("div.pair", traffic.element),
-      section("Subscribers", subscribers.element),
+      section("Subscribers", subscribers.element, h("div.pair.triple", deliveries.element)),
       callbacks && h("div.columns", section("Callbacks", callbacks.element), section("Topics", topics.element)),
       processes && section("Processes", processes.element),
     ],
     update(now) {
-      for (const part of [tiles, traffic, subscribers, callbacks, topics, processes]) part && part.update(now);
+      shown.ask();
+      for (const part of [tiles, traffic, subscribers, deliveries, callbacks, topics, processes]) part && part.update(now);
     },
   };
 }
@@ -64,7 +70,7 @@ function tileRow(first) {
   const intake = first.intake && { ...tile("Callbacks"), chart: spark("Callbacks per second", rate) };
   const answer = first.intake && { ...tile("Answer time, p99"), chart: spark("Answer time, p99", seconds, "tint2") };
   const journal = first.journal && { ...tile("Journal"), bar: h("progress", { max: 1, "aria-label": "Journal used" }) };
-  const kafka = tile(first.mode === "kafka" ? "Kafka" : "Log");
+  const kafka = first.mode === "kafka" && tile("Kafka");
   const backlog = { ...tile("Subscribers"), chart: spark("Records behind, all subscribers", short, "tint3") };
   intake?.extra.append(intake.chart.element);
   answer?.extra.append(answer.chart.element);
@@ -81,16 +87,18 @@ function tileRow(first) {
       answer.chart.set(times(), series("intake:all:p99", null));
     }
     if (journal) updateJournal(journal, now);
-    updateKafka(kafka, now);
+    if (kafka) updateKafka(kafka, now);
     updateBacklog(backlog, now);
   };
   return { element: h("div.tiles", [intake, answer, journal, kafka, backlog].filter(Boolean).map((one) => one.element)), update };
 }
 
-function updateJournal(tile, { journal, now }) {
-  say(tile.value, short(journal.records));
-  const age = journal.oldest_at === null ? "" : ` · oldest ${duration(now - journal.oldest_at)}`;
-  say(tile.note, `records${age}`);
+function updateJournal(tile, { journal, kafka, search, now }) {
+  say(tile.value, bytes(journal.used_bytes));
+  const age = journal.oldest_at === null ? "no event yet" : `${short(journal.records)} events, oldest ${duration(now - journal.oldest_at)}`;
+  const room = `${bytes(Math.max(0, journal.max_bytes - journal.used_bytes))} left`;
+  say(tile.note, [kafka ? "" : searchBehind(search), room, age].filter(Boolean).join(" · "));
+  tile.note.title = tile.note.textContent;
   tile.bar.value = journal.used_bytes / journal.max_bytes;
   tile.bar.title = `${bytes(journal.used_bytes)} of ${bytes(journal.max_bytes)}`;
   tile.bar.setAttribute("aria-valuetext", tile.bar.title);
@@ -98,13 +106,10 @@ function updateJournal(tile, { journal, now }) {
   if (journal.failure) say(tile.note, journal.failure);
 }
 
+const searchBehind = (search) => (search && search.lag > 5000 ? `search ${short(search.lag)} behind` : "");
+
 function updateKafka(tile, { kafka, search }) {
-  const behind = search && search.lag > 5000 ? `search ${short(search.lag)} behind` : "";
-  if (!kafka) {
-    say(tile.value, "embedded");
-    say(tile.note, behind || "the journal is the log");
-    return;
-  }
+  const behind = searchBehind(search);
   const reason = kafka.problem;
   say(tile.value, reason ? reason.state.replaceAll("_", " ") : "connected");
   tile.element.dataset.state = reason ? (["unknown_topic", "throttled"].includes(reason.state) ? "warn" : "bad") : "";
@@ -141,19 +146,40 @@ const notTaken = (outcomes) => sum(["rejected", "unauthenticated", "forbidden", 
 
 // -- charts --------------------------------------------------------------------------------------------------------
 
-function trafficCharts() {
+function trafficCharts(shown) {
   const coming = lines("Callbacks", "per second", rate, ["", "", "", "", ""], TINTS);
   const answering = lines("Answer time", "all callbacks", seconds, ["p50", "p99", "commit p99"], ["tint2", "accent", "tint4"]);
   return {
     element: [coming.element, answering.element],
     update() {
-      const names = busiest("callback", "rate").slice(0, TINTS.length);
-      const columns = names.map((name) => series(`callback:${name}:rate`));
-      while (columns.length < TINTS.length) columns.push(times().map(() => null));
-      coming.set(times(), columns, names.length ? names : [HIDDEN]);
-      answering.set(times(), ["intake:all:p50", "intake:all:p99", "journal:commit:p99"].map((name) => series(name, null)));
+      drawBusiest(coming, shown, "callback", "rate", HIDDEN);
+      const columns = ["intake:all:p50", "intake:all:p99", "journal:commit:p99"].map((name) => shown.series(name, null));
+      answering.set(shown.times(), columns, null, shown.between());
     },
   };
+}
+
+function deliveryCharts(shown) {
+  const five = ["", "", "", "", ""];
+  const failed = lines("Failed attempts", "per second", rate, five, TINTS);
+  const behind = lines("Behind", "records", short, five, TINTS);
+  const slow = lines("Delivery time", "p99 of the slowest", seconds, five, TINTS);
+  return {
+    element: [failed.element, behind.element, slow.element],
+    update() {
+      drawBusiest(failed, shown, "subscriber", "failed", "no attempt failed");
+      drawBusiest(behind, shown, "subscriber", "lag", "nobody is behind");
+      drawBusiest(slow, shown, "subscriber", "p99", "nothing was delivered", null);
+    },
+  };
+}
+
+/** The five that have most of it. */
+function drawBusiest(chart, shown, kind, what, ifNone, missing = 0) {
+  const names = shown.busiest(kind, what).slice(0, TINTS.length);
+  const columns = names.map((name) => shown.series(`${kind}:${name}:${what}`, missing));
+  while (columns.length < TINTS.length) columns.push(shown.times().map(() => null));
+  chart.set(shown.times(), columns, names.length ? names : [ifNone], shown.between());
 }
 
 // -- tables --------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ const STEP_MS = 2000;
 // It answers within two seconds, whatever is away behind it: one that takes longer hangs.
 const PATIENCE_MS = 5000;
 const KEPT = 300;
+const GAP_S = 10;
 
 const points = [];
 const watchers = new Set();
@@ -29,9 +30,11 @@ export async function refresh() {
   try {
     const since = points.length ? points[points.length - 1].at : 0;
     const found = await get("/api/overview", { since }, AbortSignal.timeout(PATIENCE_MS));
-    // After a restart of the gateway its history begins anew.
-    if (latest && found.started_at !== latest.started_at) points.length = 0;
-    points.push(...found.points);
+    for (const point of found.points) {
+      // Nothing was measured meanwhile: a point without values is drawn as a gap.
+      if (points.length && point.at - points.at(-1).at > GAP_S) points.push({ at: points.at(-1).at + 1, values: null });
+      points.push(point);
+    }
     points.splice(0, Math.max(0, points.length - KEPT));
     latest = found;
     problem = null;
@@ -48,13 +51,13 @@ export async function refresh() {
 export const times = () => points.map((point) => point.at);
 
 /** One series; what a point does not have is `missing`, and what was not known then is null. */
-export const series = (name, missing = 0) => points.map((point) => (name in point.values ? point.values[name] : missing));
+export const series = (name, missing = 0) => points.map((point) => (point.values === null ? null : name in point.values ? point.values[name] : missing));
 
 /** Names in the series of a kind, such as callbacks that were called: busiest last minutes first. */
 export function busiest(kind, what) {
   const sums = new Map();
   for (const point of points) {
-    for (const [name, value] of Object.entries(point.values)) {
+    for (const [name, value] of Object.entries(point.values ?? {})) {
       const [head, ...rest] = name.split(":");
       if (head !== kind || rest.at(-1) !== what) continue;
       const key = rest.slice(0, -1).join(":");

@@ -3,24 +3,10 @@
 import { get } from "./api.js";
 import { failed, fill, h, loading, toast } from "./dom.js";
 import { count, type } from "./format.js";
+import { attemptStep, sentence, step } from "./attempt.js";
+import { OUTCOMES } from "./outcomes.js";
 import { jsonView } from "./payload.js";
 import { replayDialog } from "./replay.js";
-import { when } from "./when.js";
-
-const OUTCOMES = {
-  delivered: ["delivered", "good"],
-  retrying: ["trying again", "warn"],
-  parked: ["waits for retry", "warn"],
-  dead_lettered: ["given up", "bad"],
-  resolved: ["given up, resolved", ""],
-  lost: ["given up, not kept", "bad"],
-  stopped: ["stopped", "bad"],
-  skipped: ["filtered out", ""],
-  waiting: ["waiting", "warn"],
-  fetched: ["fetched by its clients", ""],
-  unknown: ["not known", ""],
-};
-const STEPS = { delivered: "good", retried: "warn", parked: "warn", dead_lettered: "bad", lost: "bad", stopped: "bad", abandoned: "warn", cancelled: "warn", withdrawn: "" };
 
 export async function storyView(element, { thing, signal }) {
   const body = h("div", loading(6));
@@ -63,14 +49,11 @@ function timeline(story) {
       story.answered.status === 200 ? "success, once it was stored" : "failure: it was not understood, and kept"),
     published(story.published),
   ];
-  return h("section", h("h3", "What happened"), h("ol.timeline", steps), story.subscribers.map(subscriber),
+  return h("section", h("h3", "What happened"), h("ol.timeline", steps), story.subscribers.map((one) => subscriber(one, event)),
     story.subscribers.length === 0 && h("p.note", `No subscriber has the topic ${story.topic}.`),
-    story.former.map((one) => h("article.fate", h("h4", one.name, " ", h("span.badge", "not configured any more")), h("ol.timeline", one.attempts.map(attempt)))),
+    story.former.map((one) => h("article.fate", h("h4", one.name, " ", h("span.badge", "not configured any more")), h("ol.timeline", one.attempts.map((attempt) => attemptStep(attempt, story.event))))),
     story.gap && h("p.error", story.gap));
 }
-
-const step = (kind, at, title, ...more) =>
-  h("li", { class: kind }, at ? when(at, { ms: true }) : h("time"), h("div", h("b", title), more.length > 0 && h("p", ...more)));
 
 function published(state) {
   if (state.state === "no_kafka") return null;
@@ -79,7 +62,7 @@ function published(state) {
   return step("good", "", "Published", `${state.topic}${place}`);
 }
 
-function subscriber(one) {
+function subscriber(one, event) {
   const [word, kind] = OUTCOMES[one.outcome] ?? [one.outcome, ""];
   const id = location.hash.split("/").at(-1);
   return h("article.fate", { "data-name": one.name },
@@ -88,7 +71,7 @@ function subscriber(one) {
         onclick: () => replayDialog({ subscriber: one.name, title: `Deliver again to ${one.name}`, fixed: { ids: [id], all: one.outcome === "skipped" } }) }, "Deliver again …")),
     h("p.why", sentence(one.why)),
     one.filter && h("pre.small", JSON.stringify(one.filter)),
-    one.attempts.length > 0 && h("ol.timeline", one.attempts.map(attempt)),
+    one.attempts.length > 0 && h("ol.timeline", one.attempts.map((attempt) => attemptStep(attempt, event, one.has_transform))),
     one.dead_letter && (one.dead_letter.response || isUnsaid(one)) && h("div.answer",
       isUnsaid(one) && h("p", sentence(one.dead_letter.detail)),
       one.dead_letter.response && h("pre.small", { tabindex: "0", role: "group", "aria-label": "The last answer" }, one.dead_letter.response)));
@@ -96,13 +79,6 @@ function subscriber(one) {
 
 /** Attempts say why they failed; where none is kept, the dead letter does. */
 const isUnsaid = (one) => one.dead_letter.detail && one.attempts.length === 0;
-
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (text.endsWith(".") ? "" : ".");
-
-const attempt = (one) =>
-  step(STEPS[one.outcome] ?? "", one.at, `${one.result}`, one.outcome === "withdrawn" ? `replay ${one.replay} · not attempted, it was cancelled`
-    : `${one.replay ? `replay ${one.replay} · ` : ""}attempt ${one.number} · ${count(one.duration_ms)} ms · ${one.outcome.replace("_", "-")}`,
-    one.outcome !== "withdrawn" && one.sentence && h("span.why", sentence(one.sentence)));
 
 function payload(story) {
   const { data, ...attributes } = story.event;

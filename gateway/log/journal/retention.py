@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
@@ -38,12 +38,14 @@ class Retention:
         max_age_s: segments older than so many seconds are removed.
         protected: group whose cursor limits trimming of the events stream; None if none does.
         publish_grace_records: with ``protected`` set, acknowledged records except the newest so many are removed early.
+        ages: shorter ages of single streams, in seconds.
     """
 
     max_bytes: int
     max_age_s: float
     protected: str | None = None
     publish_grace_records: int | None = None
+    ages: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +134,18 @@ class Enforcer:
         is_more = False
         self._measure()
         for name, stream in list(self._store.streams.items()):
-            kept_s = max(KEPT_S, self._policy.max_age_s) if name in KEPT else self._policy.max_age_s
-            below = self._step_end(name, stream.head, before=now - kept_s)
+            below = self._step_end(name, stream.head, before=now - self._kept_s(name))
             if name == self._events and self._policy.publish_grace_records is not None:
                 early = self.acknowledged - self._policy.publish_grace_records
                 below = max(below, self._step_end(name, early))
             is_more |= self._trim(name, below)
         return is_more
+
+    def _kept_s(self, name: str) -> float:
+        """Return for how long the records of a stream are kept, in seconds."""
+        if name in KEPT:
+            return max(KEPT_S, self._policy.max_age_s)
+        return min(self._policy.max_age_s, self._policy.ages.get(name, self._policy.max_age_s))
 
     def _measure(self) -> int:
         self.used_bytes = self._store.used_bytes()

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from gateway.admin.history_store import HistoryStore
 from gateway.log.journal import Journal
 from gateway.log.journal.check import check
 from gateway.log.journal.salvage import salvage
@@ -112,10 +113,12 @@ async def test_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "worker-0"
     async with opened(folder) as journal:
         await journal.append([entry(1)])
-        index = Index(folder)
+        index, history = Index(folder), HistoryStore(folder)
         found = modes(folder.parent)
         index.close()
-    assert {"new", "worker-0", "lock", FILE_NAME, WAL, f"{FILE_NAME}-shm", "search.sqlite"} <= found.keys()
+        history.close()
+    own = {"lock", FILE_NAME, WAL, f"{FILE_NAME}-shm", "search.sqlite", "history.sqlite"}
+    assert {"new", "worker-0", *own} <= found.keys()
     assert {"0o700"} == {found.pop("new"), found.pop("worker-0")}
     assert {"0o600"} == set(found.values())
 

@@ -193,3 +193,16 @@ async def test_stored_subscribers_outlive_retention_by_age_and_by_size(tmp_path:
         now += 2000.0
         await journal.writer.housekeep()
         assert 1 == journal.floor("fanout.subscribers")
+
+
+async def test_a_stream_can_have_a_shorter_age(tmp_path: Path) -> None:
+    """Its records go after it, and those of the others stay."""
+    now = 1_000_000.0
+    policy = Retention(1 << 30, 3600.0, ages={"fanout.attempts": 60.0, "retry.60s": 9e9})
+    async with opened(tmp_path, policy, clock=lambda: now) as journal:
+        await journal.append([entry(1), entry(2, topic="fanout.attempts"), entry(3, topic="retry.60s")])
+        for age_s, left in ((61.0, (1, 0, 1)), (3601.0, (0, 0, 0))):
+            now = 1_000_000.0 + age_s
+            await journal.writer.housekeep()
+            kept = [journal.head(name) - journal.floor(name) for name in (EVENTS, "fanout.attempts", "retry.60s")]
+            assert tuple(kept) == left
