@@ -1,7 +1,7 @@
 """One message to one receiver: as JSON to a webhook, as text to Slack, as mail. Bounded in time; failures are raised.
 
 Addresses of receivers are the operator's, so that private ones are not refused: a receiver is often next door. Neither
-redirects nor proxies of the environment are followed. An address may hold a secret, and stands in no sentence.
+redirects nor proxies of the environment are followed. An address may contain a secret, and no message contains it.
 """
 
 from __future__ import annotations

@@ -122,14 +122,15 @@ function updateBacklog(tile, { subscribers }) {
   const here = subscribers.filter((one) => one.kind !== "stream");
   const ill = here.filter((one) => !isHealthy(one));
   const dark = here.filter((one) => one.lag_unknown);
-  say(tile.value, !here.length ? "–" : ill.length ? `${here.length - ill.length} of ${here.length} healthy` : "all healthy");
-  tile.element.dataset.state = ill.some((one) => kindOf(one) === "bad") ? "bad" : ill.length ? "warn" : "";
+  const isKnown = here.some((one) => one.state);
+  say(tile.value, !here.length ? "–" : !isKnown ? "unknown" : ill.length ? `${here.length - ill.length} of ${here.length} healthy` : "all healthy");
+  tile.element.dataset.state = ill.some((one) => kindOf(one) === "bad") ? "bad" : ill.length && isKnown ? "warn" : "";
   const note = behind(here, dark);
   typeof note === "string" ? say(tile.note, note) : fill(tile.note, note);
   tile.element.title = dark.length ? `${dark[0].lag_unknown.reason} (${exact(dark[0].lag_unknown.since)})` : "";
   const columns = here.map((one) => series(`subscriber:${one.name}:lag`));
-  const isKnown = (at) => columns.every((column) => column[at] !== null);
-  tile.chart.set(times(), times().map((_, at) => (isKnown(at) ? sum(columns, (column) => column[at]) : null)));
+  const isWhole = (at) => columns.every((column) => column[at] !== null);
+  tile.chart.set(times(), times().map((_, at) => (isWhole(at) ? sum(columns, (column) => column[at]) : null)));
 }
 
 /** How far all are behind together; where one is not known, nor is the sum. */
