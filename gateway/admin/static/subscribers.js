@@ -6,7 +6,7 @@ import { empty, h, say, toast } from "./dom.js";
 import { ago, count, moment, rate, seconds, share, short } from "./format.js";
 import { replayDialog } from "./replay.js";
 import { refresh, series, times } from "./store.js";
-import { addButton, manageButtons } from "./subscriberform.js";
+import { addButton, isPermitted, manageButtons } from "./subscriberform.js";
 
 const STATES = {
   closed: ["well", "good", "Events are delivered as they come"],
@@ -128,8 +128,8 @@ function card(first) {
       say(toggle, isHeld ? "Resume" : "Pause");
       toggle.setAttribute("aria-label", `${isHeld ? "Resume" : "Pause"} ${one.name}`);
       again.setAttribute("aria-label", `Replay … to ${one.name}`);
-      toggle.hidden = !one.is_here || one.kind === "stream";
-      again.hidden = one.kind === "stream";
+      toggle.hidden = !one.is_here || one.kind === "stream" || !isPermitted("operate");
+      again.hidden = one.kind === "stream" || !isPermitted("operate");
     },
   };
 }
