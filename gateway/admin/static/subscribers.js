@@ -7,8 +7,12 @@ import { ago, count, moment, rate, seconds, share, short } from "./format.js";
 import { replayDialog } from "./replay.js";
 import { isHealthy, kindOf, wordOf } from "./states.js";
 import { refresh, series, times } from "./store.js";
+<<<<<<< HEAD
 import { exact } from "./when.js";
 import { addButton, manageButtons } from "./subscriberform.js";
+=======
+import { addButton, isPermitted, manageButtons } from "./subscriberform.js";
+>>>>>>> runtime
 
 export function subscriberList() {
   const cards = new Map();
@@ -102,8 +106,8 @@ function card(first) {
       say(toggle, isHeld ? "Resume" : "Pause");
       toggle.setAttribute("aria-label", `${isHeld ? "Resume" : "Pause"} ${one.name}`);
       again.setAttribute("aria-label", `Replay … to ${one.name}`);
-      toggle.hidden = !one.is_here || one.kind === "stream";
-      again.hidden = one.kind === "stream";
+      toggle.hidden = !one.is_here || one.kind === "stream" || !isPermitted("operate");
+      again.hidden = one.kind === "stream" || !isPermitted("operate");
     },
   };
 }
