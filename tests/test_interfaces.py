@@ -21,11 +21,7 @@ from gateway.admin.server import AdminServer
 from gateway.callbacks import CALLBACKS
 from gateway.cli import main
 from gateway.config.settings import FAMILIES, Settings
-<<<<<<< HEAD
-from gateway.fanout import attempts, fanout, replay_board, retry_feed, retry_records, subscriber_state
-=======
-from gateway.fanout import attempts, fanout, retry_feed, retry_records, state, subscriber_store
->>>>>>> runtime
+from gateway.fanout import attempts, fanout, replay_board, retry_feed, retry_records, subscriber_state, subscriber_store
 from gateway.fanout.reader import group_name
 from gateway.schema.events import event_schemas, topics
 from tests.rows import rows
@@ -136,12 +132,8 @@ def test_internal_topics_are_documented_where_kafka_needs_rights() -> None:
     one = "<subscriber>"
     tier = retry_records.retry_topic(60.0).replace("60s", "<delay>")
     wanted = {tier, retry_records.dlq_topic(one), retry_records.REPLAY}
-<<<<<<< HEAD
-    assert wanted | {publisher.DEAD_LETTERS, attempts.TOPIC, replay_board.TOPIC, subscriber_state.TOPIC} == shown
-=======
-    wanted |= {publisher.DEAD_LETTERS, attempts.TOPIC, state.TOPIC, subscriber_store.TOPIC, audit.TOPIC}
-    assert wanted == shown
->>>>>>> runtime
+    wanted |= {publisher.DEAD_LETTERS, attempts.TOPIC, replay_board.TOPIC, subscriber_state.TOPIC}
+    assert wanted | {subscriber_store.TOPIC, audit.TOPIC} == shown
 
 
 def test_consumer_groups_are_documented_where_kafka_needs_rights() -> None:

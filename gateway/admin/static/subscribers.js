@@ -7,12 +7,8 @@ import { ago, count, moment, rate, seconds, share, short } from "./format.js";
 import { replayDialog } from "./replay.js";
 import { isHealthy, kindOf, wordOf } from "./states.js";
 import { refresh, series, times } from "./store.js";
-<<<<<<< HEAD
-import { exact } from "./when.js";
-import { addButton, manageButtons } from "./subscriberform.js";
-=======
 import { addButton, isPermitted, manageButtons } from "./subscriberform.js";
->>>>>>> runtime
+import { exact } from "./when.js";
 
 export function subscriberList() {
   const cards = new Map();
