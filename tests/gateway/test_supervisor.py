@@ -182,8 +182,11 @@ async def test_sigterm_ends_all(tmp_path: Path) -> None:
     """Twice does no harm: every child ends by itself, and the exit code is 0."""
     async with supervised(tmp_path) as one:
         await one.logged("gateway.started")
+        deliver = await one.child("deliver")
+        os.kill(deliver, signal.SIGSTOP)  # so that it has not ended before the second comes
         os.kill(one.pid, signal.SIGTERM)
         os.kill(one.pid, signal.SIGTERM)
+        os.kill(deliver, signal.SIGCONT)
         assert await one.code() == 0
         ended = {line["process"]: line["code"] for line in one.lines if line["event"] == "process.ended"}
         assert {"log": 0, "deliver": 0, "ingest-0": 0, "ingest-1": 0} == ended
