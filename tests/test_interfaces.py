@@ -15,13 +15,13 @@ from prometheus_client import CollectorRegistry
 
 from deploy import render
 from gateway import __version__, publisher
-from gateway.admin import server
+from gateway.admin import audit, server
 from gateway.admin.parts import Parts
 from gateway.admin.server import AdminServer
 from gateway.callbacks import CALLBACKS
 from gateway.cli import main
 from gateway.config.settings import FAMILIES, Settings
-from gateway.fanout import attempts, fanout, replay_board, retry_feed, retry_records, subscriber_state
+from gateway.fanout import attempts, fanout, replay_board, retry_feed, retry_records, subscriber_state, subscriber_store
 from gateway.fanout.reader import group_name
 from gateway.schema.events import event_schemas, topics
 from tests.rows import rows
@@ -132,7 +132,8 @@ def test_internal_topics_are_documented_where_kafka_needs_rights() -> None:
     one = "<subscriber>"
     tier = retry_records.retry_topic(60.0).replace("60s", "<delay>")
     wanted = {tier, retry_records.dlq_topic(one), retry_records.REPLAY}
-    assert wanted | {publisher.DEAD_LETTERS, attempts.TOPIC, replay_board.TOPIC, subscriber_state.TOPIC} == shown
+    wanted |= {publisher.DEAD_LETTERS, attempts.TOPIC, replay_board.TOPIC, subscriber_state.TOPIC}
+    assert wanted | {subscriber_store.TOPIC, audit.TOPIC} == shown
 
 
 def test_consumer_groups_are_documented_where_kafka_needs_rights() -> None:

@@ -1,6 +1,6 @@
 """``/api/dead-letters``: what was given up, newest first, with the reason; closing what needs no delivery any more.
 
-Lists speak of open dead letters unless ``state`` asks for others. They are read from the log each time, so that what
+Lists contain open dead letters unless ``state`` asks for others. They are read from the log each time, so that what
 was closed a moment ago is closed.
 """
 
@@ -85,7 +85,7 @@ class DeadLetters:
             since=since,
             wanted=state,
             silence_s=self._parts.silence_s,
-            letters=index,
+            index=index,
         )
         async with aclosing(records):
             async for record in records:

@@ -42,7 +42,7 @@ all_option: Final = click.option("--all", "is_all", is_flag=True, help="In any s
 def dlq() -> None:
     """Look at what was given up, with reasons; deliver it again, or close it with a note.
 
-    A dead letter is open until it is delivered or resolved. The commands speak of open ones unless asked for others.
+    A dead letter is open until it is delivered or resolved. The commands are about open ones unless asked for others.
     """
 
 

@@ -84,7 +84,7 @@ def replay(
     """Deliver events to a subscriber again.
 
     They go the normal way: in order per key, retried, with the same id and bytes, and gateway-replay: true. Asks the
-    running gateway. The command ends when everything is stored for the subscriber; delivery goes on by itself, and
+    running gateway. The command ends when everything is stored for the subscriber; delivery continues by itself, and
     --watch waits for it. It fails (1) when nothing is what was asked for.
     """
     if context.invoked_subcommand is not None:

@@ -204,10 +204,10 @@ async def read_index(
     Raises:
         Transient: the log cannot be read now.
     """
-    letters = DeadLetterIndex(keeps_closed=keeps_closed)
+    index = DeadLetterIndex(keeps_closed=keeps_closed)
     async for record in _records(log, subscriber, since, clock.now() + 1.0, silence_s):
-        letters.apply(record)
-    return letters
+        index.apply(record)
+    return index
 
 
 async def records(
@@ -219,7 +219,7 @@ async def records(
     until: float | None = None,
     wanted: Wanted = "open",
     silence_s: float = QUIET_S,
-    letters: DeadLetterIndex | None = None,
+    index: DeadLetterIndex | None = None,
 ) -> AsyncGenerator[Record, None]:
     """Yield the records of dead letters in a state, oldest first of each partition.
 
@@ -231,18 +231,18 @@ async def records(
         until: given up before this time; None: now.
         wanted: the state.
         silence_s: see :func:`gateway.fanout.scan.scan`.
-        letters: what :func:`read_index` returned; None: it is read first.
+        index: what :func:`read_index` returned; None: it is read first.
 
     Raises:
         Transient: the log cannot be read now.
     """
-    if letters is None:
-        letters = await read_index(
+    if index is None:
+        index = await read_index(
             log, subscriber, clock=clock, since=since, keeps_closed=wanted != "open", silence_s=silence_s
         )
     end = clock.now() + 1.0 if until is None else until
     async for record in _records(log, subscriber, since, end, silence_s):
-        if letters.is_wanted(record, wanted):
+        if index.is_wanted(record, wanted):
             yield record
 
 
@@ -259,15 +259,15 @@ async def find(
     silence_s: float = QUIET_S,
 ) -> list[DeadLetter]:
     """Return dead letters with their contents, oldest first, at most ``limit``; arguments as :func:`records`."""
-    letters = await read_index(
+    index = await read_index(
         log, subscriber, clock=clock, since=since, keeps_closed=wanted != "open", silence_s=silence_s
     )
     found: list[DeadLetter] = []
-    chosen = records(log, subscriber, clock=clock, since=since, wanted=wanted, silence_s=silence_s, letters=letters)
+    chosen = records(log, subscriber, clock=clock, since=since, wanted=wanted, silence_s=silence_s, index=index)
     async with aclosing(chosen):
         async for record in chosen:
             if (not ids or record.id in ids) and (not reasons or _reason(record) in reasons):
-                found.append(read_dead_letter(record, letters.closing_of(record.id)))
+                found.append(read_dead_letter(record, index.closing_of(record.id)))
                 if len(found) == limit:
                     break
     return found

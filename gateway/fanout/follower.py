@@ -2,7 +2,7 @@
 
 The set of topics may change, and a topic need not exist yet. The reader is opened again when the topics change, and
 every :data:`REOPEN_S`: a new reader knows where the log begins now, so that what retention has removed can be
-forgotten. It continues where the old one stood.
+forgotten. It continues at the position of the old one.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ async def replay(
     Args:
         rate_per_s: at most so many a second, in addition to the subscriber's other events.
         is_dry_run: count only.
-        name: of the replay; stands in the copies.
+        name: of the replay; each copy has it.
         progress: see :data:`Progress`.
         on_stored: see :data:`Stored`.
 
@@ -142,17 +142,17 @@ async def replay(
     started = clock.now()
     until = started if selection.until is None else min(started, selection.until)
     selection = replace(selection, until=until)
-    letters = await dead_letters.read_index(
+    index = await dead_letters.read_index(
         log, subscriber.name, clock=clock, keeps_closed=selection.state != "open", silence_s=silence_s
     )
     batch: list[Entry] = []
     positions: dict[str, int] = dict(selection.after)
-    async for record, type_ in _selected(log, subscriber, selection, letters, clock, found, silence_s):
+    async for record, type_ in _selected(log, subscriber, selection, index, clock, found, silence_s):
         found.by_type[type_] += 1
         if is_dry_run:
             continue
         due = started + (found.events - 1) / rate_per_s if rate_per_s else 0.0
-        was_open = letters.is_open(record.id)
+        was_open = index.is_open(record.id)
         batch.append(retry_records.replay(record, due, subscriber.name, name=name, was_open=was_open))
         positions[record.partition] = record.offset + 1
         if len(batch) == _BATCH:
@@ -169,14 +169,14 @@ async def _selected(
     log: BrowsedLog,
     subscriber: Subscriber,
     selection: Selection,
-    letters: DeadLetterIndex,
+    index: DeadLetterIndex,
     clock: Clock,
     found: Replayed,
     silence_s: float,
 ) -> AsyncIterator[tuple[Record, str]]:
     wants = planning.plan(subscriber).wants if selection.is_filtered else None
     delivered = await _delivered(log, subscriber.name, selection, clock, silence_s)
-    async for record in _read(log, subscriber, selection, letters, clock, silence_s):
+    async for record in _read(log, subscriber, selection, index, clock, silence_s):
         found.looked_at += 1
         if record.flaw:
             continue  # would come back as the dead letter that it is, or that its topic made of it already
@@ -201,7 +201,7 @@ def _read(
     log: BrowsedLog,
     subscriber: Subscriber,
     selection: Selection,
-    letters: DeadLetterIndex,
+    index: DeadLetterIndex,
     clock: Clock,
     silence_s: float,
 ) -> AsyncIterator[Record]:
@@ -216,7 +216,7 @@ def _read(
             until=until,
             wanted=selection.state,
             silence_s=silence_s,
-            letters=letters,
+            index=index,
         )
     group = f"scan.replay.{subscriber.name}"
     return scan(log, group, subscriber.topics, since=since, until=until, silence_s=silence_s)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway.admin.readings import Step
+from gateway.admin.rates import Step
 
 from gateway.admin.history import RANGES, History
 from gateway.admin.history_store import FILE_NAME, MOST_SERIES

@@ -88,10 +88,10 @@ async def test_a_subscriber_lives_in_the_page(page: Page, tmp_path: Path, is_dar
 
 
 async def test_a_role_is_offered_what_it_may_do(page: Page, tmp_path: Path) -> None:
-    """``operate`` tests and does not change; what the file has is not changed by anybody."""
+    """``read`` sees; ``operate`` tests and does not change; what the file has is not changed by anybody."""
     tokens = [
-        {"name": "night", "role": "operate", "token": "night-1"},
-        {"name": "day", "role": "admin", "token": "day-1"},
+        {"name": name, "role": role, "token": f"{name}-1"}
+        for name, role in (("eye", "read"), ("night", "operate"), ("day", "admin"))
     ]
     async with (
         Subscriber() as receiver,
@@ -100,17 +100,23 @@ async def test_a_role_is_offered_what_it_may_do(page: Page, tmp_path: Path) -> N
         gateway.headers["Authorization"] = "Bearer day-1"
         await gateway.post("/api/subscribers", webhook("added", receiver.url), 201)
         offered = {}
-        for token in ("night-1", "day-1"):
+        none = (
+            "document.querySelector('.card') && "
+            "![...document.querySelectorAll('.card button')].some((one) => one.checkVisibility())"
+        )
+        ready = "document.querySelector('[data-name=added] button[aria-label^=Test]')?.checkVisibility()"
+        for token in ("eye-1", "night-1", "day-1"):
             await page.run("sessionStorage.clear()") if offered else None
             await page.open(gateway.url)
             await page.sees("Admin token")
             await page.write(token)
             await page.press("Enter")
-            await page.until("document.querySelector('[data-name=added] button[aria-label^=Test]')?.checkVisibility()")
+            await page.until(none if token == "eye-1" else ready)
             offered[token] = await page.run(
                 "[...document.querySelectorAll('.adding button, .card button')].filter((one) => one.checkVisibility())"
                 ".map((one) => one.getAttribute('aria-label')).filter((one) => one.includes('…')).sort()"
             )
+    assert [] == offered["eye-1"]
     both = ["Replay … to added", "Replay … to filed", "Test … added", "Test … filed"]
     assert both == offered["night-1"]
     assert sorted([*both, "Add subscriber …", "Edit … added", "Secret … of added"]) == offered["day-1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from datetime import UTC, datetime
@@ -37,6 +38,7 @@ def configurations() -> list[tuple[str, str]]:
 def test_configuration_loads(name: str, snippet: str) -> None:
     """Each alone, with every variable that it reads set to a secret of the right form."""
     variables = dict.fromkeys(re.findall(r"\$\{(\w+)", snippet), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    variables["GATEWAY_SECRETS_KEY"] = base64.b64encode(bytes(32)).decode()
     assert loads(snippet, variables).model_fields_set == set(yaml.safe_load(snippet))
 
 

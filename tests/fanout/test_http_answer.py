@@ -130,7 +130,7 @@ def test_a_connection_is_used_again_after_a_flawless_answer_only(cuts: list[int]
         assert not read(last + b"Content-Length: 0\r\n\r\n").is_reusable
 
 
-@rows("step", [1, 7, 1000, 65536])
+@rows("step", [11, 1000, 65536])
 @rows(
     ("start", "endless"),
     [

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import orjson
+import pytest
 from prometheus_client import generate_latest
 from structlog.testing import capture_logs
 
@@ -118,7 +119,7 @@ def leaked(shown: str) -> set[str]:
     return {text for text in PLANTED if text in shown or orjson.dumps(text).decode()[1:-1] in shown}
 
 
-@rows("callback", sorted(CALLBACKS))
+@pytest.mark.parametrize("callback", sorted(CALLBACKS))
 async def test_no_place_of_a_callback_reaches_the_log(callback: str) -> None:
     """Each value and each name of every sample, unknown fields, wrong types and broken bodies."""
     capture = Capture()

@@ -69,7 +69,7 @@ function signIn(message = "") {
     show();
   };
   fill(main, h("form.signin", { onsubmit: send }, h("h1", "Admin token"),
-    h("p", "It stands in ", h("code", "admin.token"), " of the gateway's configuration. It is kept until this tab is closed."),
+    h("p", "It stands in ", h("code", "admin.token"), " or ", h("code", "admin.tokens"), " of the gateway's configuration. It is kept until this tab is closed."),
     h("label", { for: "token" }, "Token"), input, error, h("button.main", "Continue")));
   input.focus();
 }

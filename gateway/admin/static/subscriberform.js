@@ -10,13 +10,18 @@ const RANKS = { read: 0, operate: 1, admin: 2 };
 const PLAIN = ["name", "topics", "url", "timeout_s", "allow_private"];
 
 let asked = null;
-document.addEventListener("signed-out", () => { asked = null; });
+let rank = null;
+document.addEventListener("signed-out", () => { asked = rank = null; });
+
+/** Whether the token of this page has a role, as far as it is known: until then, the gateway would say. */
+export const isPermitted = (role) => rank === null || rank >= RANKS[role];
 
 /** Whether the token of this page has a role, or one that permits more; `serve` delivers nothing, so changes nothing. */
 async function may(role) {
   if (overview()?.role === "serve") return false;
   asked ??= get("/api/me").then((me) => me.role, () => { asked = null; return "read"; });
-  return RANKS[await asked] >= RANKS[role];
+  rank = RANKS[await asked];
+  return isPermitted(role);
 }
 
 const path = (name, rest = "") => `/api/subscribers/${encodeURIComponent(name)}${rest}`;

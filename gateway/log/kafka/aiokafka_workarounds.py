@@ -1,6 +1,7 @@
-"""All changes to aiokafka 0.14, and all uses of its private names but those of a group's member (:mod:`.membership`).
+"""All changes to aiokafka 0.14, but those of a group's member (:mod:`.membership`), and the private names they need.
 
-What each is for, where it was reported, and what ends it (no released version did when 0.14 was the newest):
+Other modules use private names only to reach a consumer's client, coordinator and subscription, and metadata. What each
+change is for, where it was reported, and what ends it (no released version did when 0.14 was the newest):
 
 =====================================  ===============================  ================================================
 :func:`patch_clients`: no creation     not reported                     an option ``allow.auto.create.topics`` (KIP-361)
@@ -143,8 +144,7 @@ def _making(client: ObservedClient) -> Iterator[None]:
 
 
 async def _create_conn(host: str, port: int, **arguments: Any) -> _Connection:
-    """Create a connection, in place of aiokafka's function, which does not know the client."""
-    return await _MAKER.get().connect(host, port, **arguments)
+    return await _MAKER.get().connect(host, port, **arguments)  # aiokafka's function does not know the client
 
 
 def patch_clients() -> None:

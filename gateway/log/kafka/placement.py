@@ -13,6 +13,7 @@ it begins, or begins again, at the time that was fixed for it).
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -43,12 +44,19 @@ class Remembered:
         before: the last known positions in other partitions, to report gaps.
         incarnations: by topic, the incarnation that the positions belong to; kept over assignments.
         is_ours: Kafka has answered that the group has no members.
+        dirty: partitions whose position Kafka does not have yet.
+        renew_at: time at which all positions are committed again.
+        is_forgotten: this process drops it once its positions are stored.
     """
 
     done: dict[str, int] = field(default_factory=dict)
     before: dict[str, int] = field(default_factory=dict)
     incarnations: dict[str, str] = field(default_factory=dict)
     is_ours: bool = False
+    dirty: set[str] = field(default_factory=set)
+    renew_at: float = 0.0
+    is_forgotten: bool = False
+    storing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class CursorPlace(NamedTuple):

@@ -25,7 +25,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
@@ -68,22 +68,6 @@ class CursorPolicy:
     flush_s: float = 10.0
 
 
-@dataclass(slots=True, eq=False)
-class _Cursor(Remembered):
-    """One cursor.
-
-    Args:
-        dirty: partitions whose position Kafka does not have yet.
-        renew_at: time at which all positions are committed again.
-        is_forgotten: this process drops it once its positions are stored.
-    """
-
-    dirty: set[str] = field(default_factory=set)
-    renew_at: float = 0.0
-    is_forgotten: bool = False
-    storing: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
 class KafkaCursors:
     """See :class:`gateway.log.CursorStore`. Coroutines raise ``KafkaAway`` while Kafka does not answer, or refuses.
 
@@ -106,7 +90,7 @@ class KafkaCursors:
         self._placement = placement
         self._policy = policy or CursorPolicy()
         self._clock = clock
-        self._cursors: dict[str, _Cursor] = {}
+        self._cursors: dict[str, Remembered] = {}
         self._dirty: dict[str, None] = {}
         self._is_dirty = asyncio.Event()
         self._availability: Availability | None = None
@@ -149,7 +133,7 @@ class KafkaCursors:
         if known is not None:
             known.is_forgotten = False
         else:
-            known = self._cursors[cursor] = _Cursor(renew_at=self._clock() + self._policy.first_renew_s)
+            known = self._cursors[cursor] = Remembered(renew_at=self._clock() + self._policy.first_renew_s)
         mine = [name for name in partitions if name.rpartition("-")[0] in topics]
         try:
             async with known.storing:
@@ -162,7 +146,7 @@ class KafkaCursors:
         availability.solved(CONNECTION)
         return {name: place.placed for name, place in found.items()}
 
-    def _take(self, cursor: str, known: _Cursor, found: Mapping[str, CursorPlace]) -> None:
+    def _take(self, cursor: str, known: Remembered, found: Mapping[str, CursorPlace]) -> None:
         """Continue at the found places, also at lower offsets: the topic, or its end, is another one then."""
         for name, (placed, incarnation, _) in found.items():
             known.incarnations[name.rpartition("-")[0]] = incarnation
@@ -261,7 +245,7 @@ class KafkaCursors:
         availability.problem(CONNECTION, silent.problem)  # so that a stop does not wait for it a second time
         return silent
 
-    async def _commit(self, cursor: str, known: _Cursor, names: Collection[str]) -> None:
+    async def _commit(self, cursor: str, known: Remembered, names: Collection[str]) -> None:
         """Store these positions. The caller holds the cursor's lock, so that an older position is never stored last.
 
         A position in a topic that the user may not read is kept for later and costs the others nothing: the topic's
@@ -279,7 +263,7 @@ class KafkaCursors:
         if self._availability is not None:
             self._availability.solved(cursor)
 
-    def _marked(self, known: _Cursor, name: str) -> tuple[int, str]:
+    def _marked(self, known: Remembered, name: str) -> tuple[int, str]:
         return known.done[name], mark(known.incarnations.get(name.rpartition("-")[0], ""))
 
     # -- in the background --------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ RFC 6749 section 4.4 (client credentials).
 from __future__ import annotations
 
 import asyncio
+import base64
 import ssl
 import time
 from collections.abc import Callable
@@ -129,12 +130,11 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
     async def _fetch(self) -> None:
         oauth = self._oauth
         form = {"grant_type": "client_credentials"} | ({"scope": oauth.scope} if oauth.scope else {})
-        # Both parts are form-encoded first (RFC 6749, section 2.3.1).
-        auth = aiohttp.BasicAuth(quote_plus(oauth.client_id), quote_plus(oauth.client_secret.get_secret_value()))
+        headers = {"Authorization": _basic(oauth.client_id, oauth.client_secret.get_secret_value())}
         timeout = aiohttp.ClientTimeout(total=_TOKEN_S)
         try:
             async with (
-                aiohttp.ClientSession(timeout=timeout, auth=auth) as session,
+                aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
                 session.post(oauth.token_url, data=form, raise_for_status=True) as response,
             ):
                 answer = orjson.loads(await _bounded(response.content))
@@ -158,3 +158,9 @@ async def _bounded(content: aiohttp.StreamReader) -> bytes:
         if len(body) > _MOST_ANSWER:
             raise ValueError("an answer larger than any token")
     return body
+
+
+def _basic(client_id: str, client_secret: str) -> str:
+    """``Authorization`` of a client: both parts are form-encoded first (RFC 6749, section 2.3.1)."""
+    pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"
