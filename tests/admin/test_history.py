@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway.admin.rates import Step
 
 from gateway.admin.history import RANGES, History
 from gateway.admin.history_store import FILE_NAME, MOST_SERIES
+from gateway.admin.rates import Step
 from gateway.telemetry.sketch import bucket
 from tests.admin.running import running
 

@@ -7,7 +7,6 @@ import { ago, count, moment, rate, seconds, share, short } from "./format.js";
 import { replayDialog } from "./replay.js";
 import { kindOf, ORDER, wordOf } from "./states.js";
 import { refresh, series, times } from "./store.js";
-<<<<<<< HEAD
 import { addButton, isPermitted, manageButtons } from "./subscriberform.js";
 import { exact } from "./when.js";
 
@@ -28,10 +27,6 @@ const SORTS = {
   error: ["Last error", byNumber((one) => one.last_error?.at)],
 };
 const HEADS = [["name", "Subscriber"], ["state"], ["behind", "", "number"], ["rate", "", "number"], ["success", "", "number"], ["p99", "", "number"], ["dead", "", "number"], ["error"]];
-=======
-import { addButton, isPermitted, manageButtons } from "./subscriberform.js";
-import { exact } from "./when.js";
->>>>>>> int
 
 export function subscriberList() {
   const rows = new Map();
@@ -177,17 +172,10 @@ function row(first) {
       error.classList.toggle("none", !one.last_error);
       const isHeld = ["paused", "stopped"].includes(one.state);
       say(toggle, isHeld ? "Resume" : "Pause");
-<<<<<<< HEAD
       toggle.setAttribute("aria-label", `${isHeld ? "Resume" : "Pause"} ${name}`);
       again.setAttribute("aria-label", `Replay … to ${name}`);
-      toggle.hidden = !one.is_here || one.kind === "stream";
-      again.hidden = one.kind === "stream";
-=======
-      toggle.setAttribute("aria-label", `${isHeld ? "Resume" : "Pause"} ${one.name}`);
-      again.setAttribute("aria-label", `Replay … to ${one.name}`);
       toggle.hidden = !one.is_here || one.kind === "stream" || !isPermitted("operate");
       again.hidden = one.kind === "stream" || !isPermitted("operate");
->>>>>>> int
     },
   };
 }
