@@ -37,15 +37,29 @@ READS: Final[Mapping[str, _Read]] = {
     "/api/overview": _Read("What the first look at the console shows", ("since",)),
     "/api/search": _Read(
         "Events by any id or phone, newest first",
-        ("q", "callback", "topic", "type", "since", "until", "before", "limit"),
+        (
+            "q",
+            "callback",
+            "topic",
+            "type",
+            "key_prefix",
+            "subscriber",
+            "outcome",
+            "since",
+            "until",
+            "before",
+            "after",
+            "limit",
+        ),  # fmt: skip
     ),
-    "/api/events": _Read("Events as they come", ("topic", "type", "callback"), "text/event-stream"),
+    "/api/history": _Read("The charts of the last hour, day or week", ("range", "series")),
+    "/api/events": _Read("Events as they come", ("topic", "type", "callback", "key_prefix"), "text/event-stream"),
     "/api/events/{id}": _Read("The story of one event"),
     "/api/subscribers": _Read("How each subscriber is doing"),
     "/api/subscribers/{name}": _Read("The settings of a subscriber, without its secrets"),
-    "/api/dead-letters": _Read("What was given up, newest first", ("subscriber", "reason", "since", "limit")),
+    "/api/dead-letters": _Read("What was given up, newest first", ("subscriber", "state", "reason", "since", "limit")),
     "/api/dead-letters/{subscriber}/{id}": _Read("One dead letter"),
-    "/api/replays": _Read("Replays of this process"),
+    "/api/replays": _Read("Replays of all processes"),
     "/api/replays/{number}": _Read("One replay"),
     "/api/rejected": _Read("Callbacks that were not understood", ("callback", "since", "limit")),
     "/api/doctor/events": _Read("What the platform changed, by callback", ("since", "callback")),
@@ -55,7 +69,12 @@ READS: Final[Mapping[str, _Read]] = {
 
 _REPLAY: Final[Schema] = {
     "subscriber": _TEXT, "since": _NUMBER, "until": _NUMBER, "ids": _TEXTS, "types": _TEXTS, "from_dlq": _FLAG,
-    "reasons": _TEXTS, "all": _FLAG, "dry_run": _FLAG, "rate": {"type": "number", "minimum": 0.001},
+    "reasons": _TEXTS, "state": _TEXT, "failed_only": _FLAG, "all": _FLAG, "dry_run": _FLAG,
+    "rate": {"type": "number", "minimum": 0.001},
+}  # fmt: skip
+_RESOLVE: Final[Schema] = {
+    "subscriber": _TEXT, "ids": _TEXTS, "reasons": _TEXTS, "since": _NUMBER, "until": _NUMBER, "all": _FLAG,
+    "note": _TEXT,
 }  # fmt: skip
 _REJECTED: Final[Schema] = {
     "callback": _TEXT, "since": _NUMBER, "until": _NUMBER, "ids": _TEXTS, "as": _TEXT, "unauthenticated": _FLAG,
@@ -83,9 +102,18 @@ _BODIES: Final[Mapping[tuple[str, str], Schema]] = {
         "properties": {"type": {**_TEXT, "description": "Type of the event; left out: the first of its topics"}},
     },
     ("POST", "/api/replay"): {"type": "object", "properties": _REPLAY, "required": ["subscriber"]},
+    ("POST", "/api/dead-letters/resolve"): {
+        "type": "object",
+        "properties": _RESOLVE,
+        "required": ["subscriber", "note"],
+    },
     ("POST", "/api/rejected/replay"): {"type": "object", "properties": _REJECTED},
 }
-_CREATED: Final = {("POST", "/api/subscribers"): "201", ("POST", "/api/replay"): "202"}
+_CREATED: Final = {
+    ("POST", "/api/subscribers"): "201",
+    ("POST", "/api/replay"): "202",
+    ("POST", "/api/replays/{number}/resume"): "202",
+}
 _ONCE: Final = frozenset(("POST", f"/api/subscribers{path}") for path in ("", "/{name}/rotate-secret", "/{name}/test"))
 _IF_MATCH: Final = frozenset(
     {
