@@ -50,7 +50,7 @@ READS: Final[Mapping[str, _Read]] = {
             "before",
             "after",
             "limit",
-        ),  # fmt: skip
+        ),
     ),
     "/api/history": _Read("The charts of the last hour, day or week", ("range", "series")),
     "/api/events": _Read("Events as they come", ("topic", "type", "callback", "key_prefix"), "text/event-stream"),
