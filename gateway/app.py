@@ -42,9 +42,9 @@ from gateway.fanout.beginnings import Beginnings
 from gateway.fanout.fanout import FanOut, own_topics
 from gateway.fanout.reader import group_name
 from gateway.fanout.state import StateBoard
+from gateway.ingest.accept import Intake
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.gathering import Log
-from gateway.ingest.intake import Intake
 from gateway.ingest.server import IngestServer
 from gateway.link import LogClient, LogServer, remove_other_sockets
 from gateway.log import EventLog

@@ -22,8 +22,8 @@ from gateway.admin import answers
 from gateway.admin.answers import answer
 from gateway.admin.parts import NotHere, Parts
 from gateway.callbacks import Callback, CallbackRequest
+from gateway.callbacks.event_schema import Shape
 from gateway.callbacks.rejected import TOPIC
-from gateway.callbacks.shape import Shape
 from gateway.errors import CallbackRejected
 from gateway.ingest.endpoints import Endpoint
 from gateway.log import Record

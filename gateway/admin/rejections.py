@@ -22,8 +22,8 @@ from gateway.callbacks.request import signed_part
 from gateway.errors import CallbackRejected
 from gateway.event import Event, NotAnEvent, from_json
 from gateway.fanout.scan import scan
+from gateway.ingest.accept import written
 from gateway.ingest.endpoints import Endpoint
-from gateway.ingest.intake import written
 from gateway.log import Entry, Record
 from gateway.search.keys import callback_of, parsed
 

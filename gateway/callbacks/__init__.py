@@ -26,8 +26,8 @@ from gateway.callbacks import (
 )
 from gateway.callbacks.answers import CALLBOT_ANSWERS, CODE_ANSWERS, EMAIL_ANSWERS, TEXT_ANSWERS, Answer, Answers
 from gateway.callbacks.callback import Callback, DecodeContext, Decoded, only
+from gateway.callbacks.event_schema import Shape
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import Shape
 
 __all__ = [
     "CALLBACKS",

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from gateway.callbacks.call_records import OUTCOME_LINE
 from gateway.callbacks.callback import DecodeContext, Item, Split
+from gateway.callbacks.event_schema import Shape, in_turn
 from gateway.callbacks.fields import (
     Scope,
     code,
@@ -28,7 +29,6 @@ from gateway.callbacks.payload import Payload
 from gateway.callbacks.phones import uncertain
 from gateway.callbacks.plan import Field, coded, phone_number
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import Shape, in_turn
 from gateway.callbacks.vocabulary import TASK_STATUS
 
 #: "AI Agent Task List".

@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 
 from gateway.callbacks import bounds, times
 from gateway.callbacks.answers import Answers
+from gateway.callbacks.event_schema import Certainty, Shape
 from gateway.callbacks.fields import Scope
 from gateway.callbacks.payload import Layout, Payload, enclosed, read
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import Certainty, Shape
 from gateway.errors import CallbackRejected
 from gateway.event import Event, event_id, schema_url
 

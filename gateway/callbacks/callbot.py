@@ -11,6 +11,7 @@ from typing import Final
 
 from gateway.callbacks.call_records import OUTCOME_LINE, hangup
 from gateway.callbacks.callback import DecodeContext, Item, Split
+from gateway.callbacks.event_schema import Shape
 from gateway.callbacks.fields import (
     Scope,
     code,
@@ -30,7 +31,6 @@ from gateway.callbacks.payload import Payload
 from gateway.callbacks.phones import uncertain
 from gateway.callbacks.plan import Field, coded, objects, phone_number
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import Shape
 from gateway.callbacks.vocabulary import TASK_STATUS
 
 #: "Callbot API taskList". The end of the page's table is unknown.

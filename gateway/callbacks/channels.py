@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway.callbacks.callback import DecodeContext, Item
+from gateway.callbacks.event_schema import Finish, Shape, in_turn
 from gateway.callbacks.fields import Scope, code, echo, identifier, local_time, millis, money, text, words
 from gateway.callbacks.messages import DELIVERY_LINES, message_id, settle_delivery
 from gateway.callbacks.payload import Payload
 from gateway.callbacks.phones import uncertain
 from gateway.callbacks.plan import Field, coded, phone_number
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import Finish, Shape, in_turn
 from gateway.callbacks.vocabulary import CHANNEL, KIND, MESSAGE_STATUS
 
 

@@ -52,11 +52,11 @@ import orjson
 from gateway.callbacks import bounds, jsontext, times
 from gateway.callbacks.answers import CODE_ANSWERS, Answers
 from gateway.callbacks.callback import DecodeContext, Decoded
+from gateway.callbacks.event_schema import MISSING, Certainty
 from gateway.callbacks.fields import Scope
 from gateway.callbacks.jsonpath import JsonPath
 from gateway.callbacks.payload import Layout, Payload, read
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import MISSING, Certainty
 from gateway.errors import CallbackRejected
 from gateway.event import Event, event_id
 

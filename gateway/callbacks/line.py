@@ -17,6 +17,7 @@ import orjson
 
 from gateway.callbacks import bounds
 from gateway.callbacks.callback import DecodeContext, Item
+from gateway.callbacks.event_schema import Shape, in_turn
 from gateway.callbacks.fields import (
     Converter,
     Scope,
@@ -37,7 +38,6 @@ from gateway.callbacks.messages import DELIVERY_LINES, message_id, settle_delive
 from gateway.callbacks.payload import Payload
 from gateway.callbacks.plan import Field, coded, opened, phone_number
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import Shape, in_turn
 from gateway.callbacks.vocabulary import CHANNEL_EVENT, KIND, MESSAGE_STATUS
 from gateway.errors import CallbackRejected
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 from gateway.callbacks import phones
 from gateway.callbacks.call_records import OUTCOME_LINE, hangup
 from gateway.callbacks.callback import DecodeContext, Item
+from gateway.callbacks.event_schema import Shape, in_turn
 from gateway.callbacks.fields import (
     Scope,
     code,
@@ -29,7 +30,6 @@ from gateway.callbacks.payload import Payload
 from gateway.callbacks.phones import uncertain
 from gateway.callbacks.plan import Field, coded, objects, phone_number
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import Shape, in_turn
 from gateway.callbacks.vocabulary import CALL_STATUS, HANGUP_BY, NUMBER_TYPE, VERIFY_STATUS, YES_NO
 from gateway.callbacks.vocabulary import CHECK_STATUS as CHECK_WORDS
 

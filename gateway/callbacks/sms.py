@@ -8,6 +8,7 @@ from typing import Any, Final
 from gateway.callbacks import money as _money
 from gateway.callbacks import phones
 from gateway.callbacks.callback import DecodeContext, Item
+from gateway.callbacks.event_schema import Shape, in_turn
 from gateway.callbacks.fields import (
     Converter,
     Scope,
@@ -26,7 +27,6 @@ from gateway.callbacks.messages import DELIVERY_LINES, settle_delivery
 from gateway.callbacks.payload import Payload
 from gateway.callbacks.plan import Field, coded, phone_number
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import Shape, in_turn
 from gateway.callbacks.vocabulary import SMS_STATUS
 
 #: ``status`` of section 1, then the words of ``result`` and ``smsStatus``: some accounts send only these.

@@ -8,6 +8,7 @@ from typing import Any, Final
 from gateway.callbacks import money as _money
 from gateway.callbacks import phones
 from gateway.callbacks.call_records import OUTCOME_LINE, hangup
+from gateway.callbacks.event_schema import Finish, Shape, in_turn
 from gateway.callbacks.fields import (
     NULL_WORDS,
     Converter,
@@ -24,7 +25,6 @@ from gateway.callbacks.fields import (
 )
 from gateway.callbacks.hangups import settle
 from gateway.callbacks.plan import Field, coded, phone_number
-from gateway.callbacks.shape import Finish, Shape, in_turn
 from gateway.callbacks.vocabulary import HANGUP_BY, PURPOSE
 
 

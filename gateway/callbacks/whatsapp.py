@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway.callbacks import money as _money
+from gateway.callbacks.event_schema import Shape, in_turn
 from gateway.callbacks.fields import (
     Converter,
     Scope,
@@ -28,7 +29,6 @@ from gateway.callbacks.fields import (
 from gateway.callbacks.messages import DELIVERY_LINES, settle_delivery
 from gateway.callbacks.phones import uncertain
 from gateway.callbacks.plan import Field, coded, objects, opened, phone_number
-from gateway.callbacks.shape import Shape, in_turn
 from gateway.callbacks.vocabulary import CATEGORY, KIND, MESSAGE_STATUS
 
 STATUS: Final = {word: word for word in ("sent", "delivered", "read", "failed", "deleted")}

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.callbacks.call_records import OUTCOME_LINE, hangup
+from gateway.callbacks.event_schema import Certainty, Finish, Shape, in_turn
 from gateway.callbacks.fields import (
     Converter,
     Scope,
@@ -27,7 +28,6 @@ from gateway.callbacks.fields import (
 from gateway.callbacks.hangups import outcome_of, settle
 from gateway.callbacks.phones import uncertain
 from gateway.callbacks.plan import Field, coded, objects, phone_number
-from gateway.callbacks.shape import Certainty, Finish, Shape, in_turn
 from gateway.callbacks.vocabulary import (
     BAN,
     CHANNEL_EVENT,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from gateway.callbacks.event_schema import Shape
 from gateway.callbacks.fields import Converter, code, identifier, number, seconds, text, words, written
 from gateway.callbacks.plan import Field, coded, phone_number
-from gateway.callbacks.shape import Shape
 from gateway.callbacks.vocabulary import CHANNEL_STATUS
 from gateway.callbacks.whatsapp import CONTENT, CONTENT_KNOWN, kind_of_content
 from gateway.callbacks.whatsapp_events import BY_NAME as _OTHERS

@@ -13,12 +13,12 @@ import orjson
 
 from gateway.callbacks import bounds
 from gateway.callbacks.callback import DecodeContext, Item
+from gateway.callbacks.event_schema import Shape
 from gateway.callbacks.fields import Scope
 from gateway.callbacks.jsontext import in_text, parse
 from gateway.callbacks.payload import Payload
 from gateway.callbacks.plan import opened
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import Shape
 from gateway.callbacks.whatsapp import MESSAGE_SHAPE, STATUS_SHAPE
 from gateway.callbacks.whatsapp_events import CALL, OTHER
 from gateway.callbacks.whatsapp_flows import BY_NAME, ECHO, ECHO_LISTS, ECHOES

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from gateway.config import document
 from gateway.config.document import KeyPath, dotted, index_in
-from gateway.config.outline import ROOT, Kind, Place
+from gateway.config.schema_tree import ROOT, Kind, Place
 from gateway.errors import ConfigError
 
 PREFIX: Final = "GATEWAY__"

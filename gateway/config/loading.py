@@ -16,8 +16,8 @@ from gateway.callbacks import CALLBACKS
 from gateway.config import document, environment, rules
 from gateway.config.document import Document, KeyPath
 from gateway.config.kafka_settings import Kafka
-from gateway.config.outline import ROOT, Kind, Place
-from gateway.config.sentences import sentence
+from gateway.config.messages import sentence
+from gateway.config.schema_tree import ROOT, Kind, Place
 from gateway.config.settings import Admin, CallbackPath, Ingest, Settings, Subscriber
 from gateway.config.values import NAME
 from gateway.errors import ConfigError

@@ -15,8 +15,8 @@ import structlog
 
 from gateway.fanout.attempt import AttemptResult
 from gateway.telemetry import redaction
+from gateway.telemetry.batched_metrics import Tally
 from gateway.telemetry.metrics import METRICS, Metrics
-from gateway.telemetry.tally import Tally
 
 if TYPE_CHECKING:
     from gateway.fanout.job import Job

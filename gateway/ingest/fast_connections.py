@@ -11,13 +11,13 @@ from typing import Final
 import structlog
 
 from gateway.connections import ConnectionLimit
+from gateway.ingest.accept import Intake
+from gateway.ingest.client_ip import Network
 from gateway.ingest.endpoints import Endpoints
 from gateway.ingest.fast_path import PATIENCE_S, FastConnection
-from gateway.ingest.intake import Intake
 from gateway.ingest.large_bodies import SMALL_BYTES
-from gateway.ingest.peer import Network
 from gateway.ingest.plain_post import PlainHeads
-from gateway.ingest.written import Written
+from gateway.ingest.response_writer import Written
 from gateway.log import ALL_NEW, Appended
 
 _log = structlog.get_logger("gateway.ingest")

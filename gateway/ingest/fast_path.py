@@ -35,9 +35,9 @@ from typing import TYPE_CHECKING, Final, cast
 from gateway.callbacks.answers import Answer
 from gateway.callbacks.request import CallbackRequest
 from gateway.errors import NotNow
-from gateway.ingest.intake import Pending
+from gateway.ingest.accept import Pending
+from gateway.ingest.client_ip import caller
 from gateway.ingest.large_bodies import SMALL_BYTES
-from gateway.ingest.peer import caller
 from gateway.ingest.plain_post import MOST_HEAD_BYTES, PlainHead
 from gateway.log import Appended
 

@@ -24,13 +24,13 @@ from gateway.config.settings import Ingest
 from gateway.connections import ConnectionLimit, LimitedServer
 from gateway.errors import Broken, NotNow, SenderError
 from gateway.event import Event
-from gateway.ingest.coding import BodyTooLarge, most_unfolded, unfolded
+from gateway.ingest.accept import Intake, Pending, prepare
+from gateway.ingest.client_ip import caller
 from gateway.ingest.connection import Connection
+from gateway.ingest.content_encoding import BodyTooLarge, most_unfolded, unfolded
 from gateway.ingest.endpoints import Endpoint, Endpoints
 from gateway.ingest.fast_connections import FastConnections
-from gateway.ingest.intake import Intake, Pending, prepare
 from gateway.ingest.large_bodies import MOST_BYTES, PATIENCE_S, SMALL_BYTES, LargeBodies, Share
-from gateway.ingest.peer import caller
 from gateway.ingest.unknown_paths import UNKNOWN, UnknownPaths
 from gateway.ingest.waiters import Waiters
 from gateway.sockets import BACKLOG

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
-from gateway.config.outline import Key, Kind, Place, keys, place
+from gateway.config.schema_tree import Key, Kind, Place, keys, place
 from gateway.config.settings import Settings
 from gateway.schema.events import DRAFT
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gateway.callbacks import CALLBACKS, rejected
-from gateway.callbacks.shape import Shape
+from gateway.callbacks.event_schema import Shape
 
 Schema = dict[str, Any]
 

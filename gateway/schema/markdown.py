@@ -10,7 +10,7 @@ import click
 from pydantic import SecretStr
 
 from gateway.callbacks import CALLBACKS
-from gateway.config.outline import Key, Kind, keys
+from gateway.config.schema_tree import Key, Kind, keys
 
 _UNITS: Final = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
 _SPANS: Final = (("d", 86400), ("h", 3600), ("m", 60))

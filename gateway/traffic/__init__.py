@@ -13,7 +13,7 @@ from random import Random
 from typing import Final
 
 from gateway.traffic import callbot, calls, messaging, texting, whatsapp
-from gateway.traffic.draw import Draw
+from gateway.traffic.random_values import Draw
 from gateway.traffic.request import TrafficRequest
 
 __all__ = ["GENERATORS", "TrafficRequest", "mixed", "requests"]

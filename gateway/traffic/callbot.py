@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from gateway.traffic.draw import Draw, unix
+from gateway.traffic.random_values import Draw, unix
 from gateway.traffic.request import JSON, TrafficRequest
 
 

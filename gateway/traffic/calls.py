@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.traffic.draw import Draw, local, micros, millis, unix
+from gateway.traffic.random_values import Draw, local, micros, millis, unix
 from gateway.traffic.request import JSON, TrafficRequest
 
 _CAUSES: Final = ((16, "NORMAL_CLEARING"), (17, "USER_BUSY"), (19, "NO_ANSWER"), (487, "ORIGINATOR_CANCEL"))

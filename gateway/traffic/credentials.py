@@ -19,7 +19,7 @@ from gateway.callbacks.signature import Algorithm, SignaturePolicy, callbot_sign
 from gateway.config.settings import Auth, Signature
 from gateway.ingest.endpoints import sender_policy
 from gateway.signing import Signer
-from gateway.traffic.draw import millis, unix
+from gateway.traffic.random_values import millis, unix
 from gateway.traffic.request import TrafficRequest
 
 Headers = list[tuple[str, str]]

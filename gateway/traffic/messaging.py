@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.traffic.draw import Draw, local, millis
+from gateway.traffic.random_values import Draw, local, millis
 from gateway.traffic.request import JSON, TrafficRequest
 
 _VIBER: Final = (("delivered", 11001), ("delivered", 11001), ("seen", 11002), ("expired", 11003), ("failed", 11000))

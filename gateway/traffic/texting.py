@@ -7,7 +7,7 @@ from typing import Final
 
 import orjson
 
-from gateway.traffic.draw import Draw, form, local, raw_query
+from gateway.traffic.random_values import Draw, form, local, raw_query
 from gateway.traffic.request import FORM, JSON, TrafficRequest
 
 #: A content type that is wrong and occurs all the same (protocol.md, E5).

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.traffic.draw import Draw, unix
+from gateway.traffic.random_values import Draw, unix
 from gateway.traffic.request import JSON, TrafficRequest
 
 _OURS: Final = "15550100100"

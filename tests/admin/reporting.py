@@ -14,9 +14,9 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from gateway.admin.health import Check, own_report
+from gateway.telemetry.batched_metrics import Tally
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.reports import ReportServer
-from gateway.telemetry.tally import Tally
 
 
 async def main(path: Path, name: str, callbacks: int, problem: str) -> None:

@@ -7,9 +7,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.admin.readings import Readings
+from gateway.telemetry.batched_metrics import Tally
 from gateway.telemetry.counts import Counts, counts
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.tally import Tally
 
 
 async def test_rates_shares_and_quantiles_of_what_happened() -> None:

@@ -18,8 +18,8 @@ import uvloop
 
 from gateway.config.loading import load
 from gateway.config.settings import Settings
+from gateway.ingest.accept import Intake
 from gateway.ingest.endpoints import endpoints
-from gateway.ingest.intake import Intake
 from gateway.ingest.server import IngestServer
 from gateway.log.journal import Journal, Retention
 from gateway.telemetry import logs

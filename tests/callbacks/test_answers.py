@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from gateway.callbacks import CALLBACKS, CallbackRequest
-from gateway.callbacks.shape import MISSING
+from gateway.callbacks.event_schema import MISSING
 from gateway.callbacks.signature import SignaturePolicy, callbot_signature
 
 NOW = datetime(2024, 12, 24, 0, 31, 40, 500_000, tzinfo=UTC)

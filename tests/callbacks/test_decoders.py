@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.callbacks import CALLBACKS, Callback, CallbackRequest, DecodeContext, Decoded, charset
+from gateway.callbacks.event_schema import Shape
 from gateway.callbacks.plan import Field
-from gateway.callbacks.shape import Shape
 from gateway.errors import CallbackRejected
 from gateway.event import from_json
 from tests.callbacks.samples import ARRIVAL, Sample, all_samples

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.callbacks import CallbackRequest, DecodeContext
+from gateway.callbacks.event_schema import MISSING
 from gateway.callbacks.generic import DecoderCallback, Found, GenericCallback, JsonPath, load_decoder
 from gateway.callbacks.rejected import rejected_event
-from gateway.callbacks.shape import MISSING
 from gateway.errors import CallbackRejected
 from gateway.event import Event
 

@@ -20,7 +20,7 @@ from gateway.callbacks.rejected import TOPIC, rejected_event, request_from
 from gateway.callbacks.signature import SignaturePolicy, callbot_signature, general_signature, verify
 from gateway.errors import CallbackRejected, SenderError, Unauthenticated
 from gateway.event import Event, from_json
-from gateway.ingest.coding import unfolded
+from gateway.ingest.content_encoding import unfolded
 from gateway.ingest.endpoints import Decodes
 from tests.callbacks.samples import all_samples
 from tests.effort import examples

@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from gateway.callbacks import CALLBACKS, Callback
+from gateway.callbacks.event_schema import Shape
 from gateway.callbacks.meanings import MEANINGS
-from gateway.callbacks.shape import Shape
 from tests.callbacks.samples import Sample, all_samples
 
 NAMES = [

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from gateway.config.loading import load, loads
-from gateway.config.outline import Kind, at, keys
+from gateway.config.schema_tree import Kind, at, keys
 from gateway.config.settings import Settings
 
 FILE = Path(__file__).parents[2] / "config.yaml"

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.callbacks import CALLBACKS
 from gateway.cli import COMMANDS
-from gateway.config.outline import keys
+from gateway.config.schema_tree import keys
 from tests.deploy.artefacts import DEPLOY, ROOT, metrics_in, series
 
 PAGES = sorted((DEPLOY / "docs").glob("*.md"))

@@ -19,8 +19,8 @@ from gateway.callbacks.credentials import Credentials
 from gateway.callbacks.generic import DecoderCallback, Found, GenericCallback, JsonPath
 from gateway.callbacks.rejected import rejected_event
 from gateway.errors import CallbackRejected
+from gateway.ingest.accept import Prepared, prepare
 from gateway.ingest.endpoints import Decodes, Endpoint
-from gateway.ingest.intake import Prepared, prepare
 from tests.hostile.shapes import SIZES, shapes
 from tests.pace import best
 

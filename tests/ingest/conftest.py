@@ -13,8 +13,8 @@ import orjson
 import pytest
 
 from gateway.config.settings import Ingest
+from gateway.ingest.accept import Intake
 from gateway.ingest.endpoints import endpoints
-from gateway.ingest.intake import Intake
 from gateway.ingest.server import IngestServer
 from gateway.log import Record
 from gateway.log.journal import Journal, Retention

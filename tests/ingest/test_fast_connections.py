@@ -11,10 +11,10 @@ import pytest
 from gateway.config.settings import Ingest
 from gateway.connections import ConnectionLimit
 from gateway.errors import JournalUnavailable
+from gateway.ingest.accept import Intake
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.fast_connections import FastConnections
 from gateway.ingest.gathering import Log
-from gateway.ingest.intake import Intake
 from gateway.ingest.server import IngestServer
 from gateway.log import ALL_NEW, Appended, Entry
 from gateway.log.journal import EVENTS, Journal, Retention

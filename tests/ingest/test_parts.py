@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from gateway.ingest.peer import caller
+from gateway.ingest.client_ip import caller
 
 PROXIES = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
 

@@ -18,8 +18,8 @@ from gateway.callbacks.credentials import Credentials
 from gateway.callbacks.generic import DecoderCallback, Found, GenericCallback
 from gateway.callbacks.jsonpath import JsonPath
 from gateway.errors import CallbackRejected
+from gateway.ingest.accept import Intake, Pending
 from gateway.ingest.endpoints import Decodes, Endpoint
-from gateway.ingest.intake import Intake, Pending
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 from tests.callbacks.samples import Sample, all_samples

@@ -18,8 +18,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from gateway.callbacks import CallbackRequest, DecodeContext
 from gateway.callbacks.credentials import Credentials
 from gateway.callbacks.generic import DecoderCallback, Found
+from gateway.ingest.accept import Intake, Pending, prepare
 from gateway.ingest.endpoints import Endpoint
-from gateway.ingest.intake import Intake, Pending, prepare
 from gateway.log.journal import Journal, Retention
 from gateway.telemetry.metrics import METRICS
 from gateway.telemetry.tracing import Spans

@@ -12,9 +12,9 @@ from typing import Any
 from gateway.config.settings import Ingest
 from gateway.connections import ConnectionLimit
 from gateway.errors import JournalFull
+from gateway.ingest.accept import Intake
 from gateway.ingest.endpoints import Endpoints
 from gateway.ingest.fast_connections import FastConnections
-from gateway.ingest.intake import Intake
 from gateway.ingest.server import IngestServer
 from gateway.log import Appended, Entry
 from gateway.log.journal.known_ids import KnownIds

@@ -17,7 +17,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from gateway.callbacks import CALLBACKS
 from gateway.cli import main
 from gateway.config.loading import loads
-from gateway.config.outline import keys
+from gateway.config.schema_tree import keys
 from gateway.config.settings import FAMILIES, Settings
 from gateway.schema import asyncapi, configuration, openapi
 from gateway.schema.markdown import callbacks_table, commands_table, configuration_table

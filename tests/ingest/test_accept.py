@@ -12,8 +12,8 @@ import pytest
 from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
 from gateway.callbacks.credentials import Credentials
 from gateway.callbacks.generic import DecoderCallback, Found
+from gateway.ingest.accept import Intake, Pending
 from gateway.ingest.endpoints import Decodes, Endpoint
-from gateway.ingest.intake import Intake, Pending
 from gateway.log.journal import Journal, Retention
 
 NOW = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)

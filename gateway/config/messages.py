@@ -7,7 +7,7 @@ from typing import Any, Final
 from pydantic_core import ErrorDetails
 
 from gateway.config.document import KeyPath
-from gateway.config.outline import Kind, at
+from gateway.config.schema_tree import Kind, at
 from gateway.config.values import suggestion
 
 _SENTENCES: Final = {

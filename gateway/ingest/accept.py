@@ -30,8 +30,8 @@ from gateway.ingest.endpoints import Endpoint
 from gateway.ingest.gathering import Gathering, Log
 from gateway.log import Appended, Entry, Headers
 from gateway.telemetry import redaction, traceparent
+from gateway.telemetry.batched_metrics import Tally
 from gateway.telemetry.metrics import METRICS
-from gateway.telemetry.tally import Tally
 from gateway.telemetry.tracing import Spans
 
 _log = structlog.get_logger("gateway.ingest")
