@@ -132,7 +132,7 @@ def callbacks_reference() -> str:
 
 
 def _section(callback: Callback, entry: Entry) -> str:
-    pages = list(dict.fromkeys(f"“{shape.page}”" for shape in callback.shapes))
+    pages = list(dict.fromkeys(f"“{schema.page}”" for schema in callback.schemas))
     lines = [
         f"### {callback.title}",
         "",
@@ -210,7 +210,7 @@ def _answer(callback: Callback) -> str:
 
 def _types(callback: Callback) -> str:
     return ", ".join(
-        f"[`{shape.type}`](events.md#{_anchor(shape.type)}) on `{shape.topic}`" for shape in callback.shapes
+        f"[`{schema.type}`](events.md#{_anchor(schema.type)}) on `{schema.topic}`" for schema in callback.schemas
     )
 
 

@@ -42,7 +42,7 @@ from gateway.fanout.beginnings import Beginnings
 from gateway.fanout.fanout import FanOut, own_topics
 from gateway.fanout.reader import group_name
 from gateway.fanout.state import StateBoard
-from gateway.ingest.accept import Intake
+from gateway.ingest.accept import Acceptor
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.gathering import Log
 from gateway.ingest.server import IngestServer
@@ -326,8 +326,8 @@ class App:
     async def _start_ingest(self, log: Log) -> dict[str, object]:
         settings = self.settings.ingest
         paths = endpoints(settings, self.settings.topics.schema_base_url)
-        intake = Intake(log, clock=_utc_now, max_waiting=settings.max_waiting, spans=self._spans)
-        self.ingest = IngestServer(settings, paths, intake, clock=_utc_now)
+        acceptor = Acceptor(log, clock=_utc_now, max_waiting=settings.max_waiting, spans=self._spans)
+        self.ingest = IngestServer(settings, paths, acceptor, clock=_utc_now)
         await self._begin(self.ingest.start(self._shared.ingest), lambda: self.ingest.stop(_INGEST_STOP_S))
         if paths.open_paths and self._name in ("gateway", "ingest-0"):
             _log.warning(

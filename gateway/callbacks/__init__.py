@@ -26,19 +26,19 @@ from gateway.callbacks import (
 )
 from gateway.callbacks.answers import CALLBOT_ANSWERS, CODE_ANSWERS, EMAIL_ANSWERS, TEXT_ANSWERS, Answer, Answers
 from gateway.callbacks.callback import Callback, DecodeContext, Decoded, only
-from gateway.callbacks.event_schema import Shape
+from gateway.callbacks.event_schema import EventSchema
 from gateway.callbacks.request import CallbackRequest
 
 __all__ = [
     "CALLBACKS",
-    "SHAPES",
+    "EVENT_SCHEMAS",
     "Answer",
     "Answers",
     "Callback",
     "CallbackRequest",
     "DecodeContext",
     "Decoded",
-    "Shape",
+    "EventSchema",
 ]
 
 _TABLE: Final = (
@@ -53,7 +53,7 @@ _TABLE: Final = (
             sms.DID_DR,
             sms.DID_MO,
         ),
-        sms.split_did,
+        sms.classify_did,
     ),
     Callback("voice-dr", "Voice receipt", "form", TEXT_ANSWERS, None, (voice.VOICE_DR,), only(voice.VOICE_DR)),
     Callback(
@@ -102,7 +102,7 @@ _TABLE: Final = (
             ai_agent.CALL,
             ai_agent.TASK,
         ),
-        ai_agent.split_by_content(ai_agent.CALL),
+        ai_agent.classify_by_content(ai_agent.CALL),
     ),
     Callback(
         "ai-agent-task",
@@ -114,7 +114,7 @@ _TABLE: Final = (
             ai_agent.TASK,
             ai_agent.CALL,
         ),
-        ai_agent.split_by_content(ai_agent.TASK),
+        ai_agent.classify_by_content(ai_agent.TASK),
     ),
     Callback(
         "callbot-call",
@@ -126,7 +126,7 @@ _TABLE: Final = (
             callbot.CALL,
             callbot.TASK,
         ),
-        callbot.split_by_content(callbot.CALL),
+        callbot.classify_by_content(callbot.CALL),
     ),
     Callback(
         "callbot-order",
@@ -138,7 +138,7 @@ _TABLE: Final = (
             callbot.ORDER,
             callbot.TASK,
         ),
-        callbot.split_by_content(callbot.ORDER),
+        callbot.classify_by_content(callbot.ORDER),
     ),
     Callback(
         "callbot-task",
@@ -150,7 +150,7 @@ _TABLE: Final = (
             callbot.TASK,
             callbot.CALL,
         ),
-        callbot.split_by_content(callbot.TASK),
+        callbot.classify_by_content(callbot.TASK),
     ),
     Callback(
         "whatsapp",
@@ -159,8 +159,8 @@ _TABLE: Final = (
         CODE_ANSWERS,
         "general",
         (
-            whatsapp.STATUS_SHAPE,
-            whatsapp.MESSAGE_SHAPE,
+            whatsapp.STATUS_SCHEMA,
+            whatsapp.MESSAGE_SCHEMA,
             whatsapp_events.TEMPLATE,
             whatsapp_events.ACCOUNT,
             whatsapp_events.SYNC,
@@ -169,7 +169,7 @@ _TABLE: Final = (
             whatsapp_events.OTHER,
             whatsapp_events.CALL,
         ),
-        whatsapp_items.split,
+        whatsapp_items.classify,
     ),
     Callback(
         "viber",
@@ -178,10 +178,10 @@ _TABLE: Final = (
         CODE_ANSWERS,
         None,
         (
-            channels.VIBER_STATUS_SHAPE,
+            channels.VIBER_STATUS_SCHEMA,
             channels.VIBER_MESSAGE,
         ),
-        channels.split_viber,
+        channels.classify_viber,
     ),
     Callback(
         "zalo",
@@ -189,8 +189,8 @@ _TABLE: Final = (
         "json",
         CODE_ANSWERS,
         None,
-        (channels.ZALO_STATUS_SHAPE,),
-        only(channels.ZALO_STATUS_SHAPE),
+        (channels.ZALO_STATUS_SCHEMA,),
+        only(channels.ZALO_STATUS_SCHEMA),
     ),
     Callback(
         "messenger",
@@ -200,9 +200,9 @@ _TABLE: Final = (
         None,
         (
             channels.MESSENGER_MESSAGE,
-            channels.MESSENGER_STATUS_SHAPE,
+            channels.MESSENGER_STATUS_SCHEMA,
         ),
-        channels.split_messenger,
+        channels.classify_messenger,
     ),
     Callback(
         "line",
@@ -213,9 +213,9 @@ _TABLE: Final = (
         (
             line.MESSAGE,
             line.EVENT,
-            line.STATUS_SHAPE,
+            line.STATUS_SCHEMA,
         ),
-        line.split,
+        line.classify,
         line.identity,
     ),
     Callback(
@@ -224,8 +224,8 @@ _TABLE: Final = (
         "json",
         CODE_ANSWERS,
         None,
-        (channels.SUPER_STATUS_SHAPE,),
-        only(channels.SUPER_STATUS_SHAPE),
+        (channels.SUPER_STATUS_SCHEMA,),
+        only(channels.SUPER_STATUS_SCHEMA),
     ),
     Callback(
         "number-check",
@@ -246,7 +246,7 @@ _TABLE: Final = (
             numbers.PNS_CALL,
             numbers.PNS_ERROR,
         ),
-        numbers.split_pns,
+        numbers.classify_pns,
     ),
     Callback("ota", "OTA one-click login verification", "form", TEXT_ANSWERS, None, (numbers.OTA,), only(numbers.OTA)),
     Callback(
@@ -263,7 +263,7 @@ _TABLE: Final = (
 #: The built-in callbacks by name.
 CALLBACKS: Final[Mapping[str, Callback]] = MappingProxyType({callback.name: callback for callback in _TABLE})
 
-#: Every shape by its event type, for documents.
-SHAPES: Final[Mapping[str, Shape]] = MappingProxyType(
-    {shape.type: shape for callback in _TABLE for shape in callback.shapes}
+#: Every schema by its event type, for documents.
+EVENT_SCHEMAS: Final[Mapping[str, EventSchema]] = MappingProxyType(
+    {schema.type: schema for callback in _TABLE for schema in callback.schemas}
 )

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway.callbacks.call_records import OUTCOME_LINE
-from gateway.callbacks.callback import DecodeContext, Item, Split
-from gateway.callbacks.event_schema import Shape, in_turn
+from gateway.callbacks.callback import Classify, DecodeContext, RawItem
+from gateway.callbacks.event_schema import EventSchema, in_turn
 from gateway.callbacks.fields import (
     Scope,
     code,
@@ -51,7 +51,7 @@ def _real_number(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) 
             data["to_national"] = True
 
 
-CALL: Final = Shape(
+CALL: Final = EventSchema(
     "nxcloud.ai-agent.call",
     "call.event",
     "AI Agent call record",
@@ -62,7 +62,7 @@ CALL: Final = Shape(
     key=("call_id",),
     time=("ended_at", "answered_at", "started_at", "updated_at"),
     constants={"channel": "voice", "product": "ai-agent-call", "state": "ended", "direction": "outbound"},
-    finish=in_turn(_real_number, settle_record),
+    post_process=in_turn(_real_number, settle_record),
     fields=(
         Field("call_id", "callId", identifier),
         Field("task_id", "taskId", identifier, "The vendor's task id"),
@@ -88,7 +88,7 @@ CALL: Final = Shape(
     ),
 )
 
-TASK: Final = Shape(
+TASK: Final = EventSchema(
     "nxcloud.ai-agent.task",
     "task.status",
     "AI Agent task status",
@@ -110,22 +110,22 @@ TASK: Final = Shape(
 )
 
 
-def split_by_content(declared: Shape) -> Split:
+def classify_by_content(declared: EventSchema) -> Classify:
     """Return a split by the first present field: of a call, of a task, or a call's contact; otherwise ``declared``.
 
     Both kinds arrive at one URL if only the console's address is configured.
 
     Args:
-        declared: shape of the path.
+        declared: schema of the path.
     """
 
-    def split(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+    def classify(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[RawItem]:
         if payload.has("callId"):
-            shape = CALL
+            schema = CALL
         elif payload.has("taskStatus") or payload.has("taskName"):
-            shape = TASK
+            schema = TASK
         else:
-            shape = CALL if payload.has("contactId") else declared
-        return ((shape, payload.fields, payload.raw, ""),)
+            schema = CALL if payload.has("contactId") else declared
+        return ((schema, payload.fields, payload.raw, ""),)
 
-    return split
+    return classify

@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from gateway.callbacks.call_records import DIRECTION_LINE, OUTCOME_LINE, hangup
-from gateway.callbacks.event_schema import Shape, in_turn
+from gateway.callbacks.event_schema import EventSchema, in_turn
 from gateway.callbacks.fields import (
     NULL_WORDS,
     Converter,
     Scope,
+    as_text,
     duration,
     echo,
     flag,
@@ -23,7 +24,6 @@ from gateway.callbacks.fields import (
     seconds,
     text,
     words,
-    written,
 )
 from gateway.callbacks.hangups import settle, settle_record
 from gateway.callbacks.phones import uncertain
@@ -51,7 +51,7 @@ def _time_of_state(data: dict[str, Any], source: Mapping[str, Any], scope: Scope
         data[name] = data["at"]
 
 
-WEBCALL_CDR: Final = Shape(
+WEBCALL_CDR: Final = EventSchema(
     "nxcloud.webcall.cdr",
     "call.event",
     "WebCall call detail record",
@@ -63,7 +63,7 @@ WEBCALL_CDR: Final = Shape(
     time=("ended_at", "answered_at", "started_at"),
     constants={"channel": "voice", "product": "webcall-cdr", "state": "ended"},
     known=("code",),
-    finish=in_turn(prefixed("phone", "code"), settle_record),
+    post_process=in_turn(prefixed("phone", "code"), settle_record),
     fields=(
         Field("call_id", "sessionid", identifier),
         Field("order_id", "orderid", identifier, "As passed when the call was started"),
@@ -86,7 +86,7 @@ WEBCALL_CDR: Final = Shape(
     ),
 )
 
-PREDICTIVE: Final = Shape(
+PREDICTIVE: Final = EventSchema(
     "nxcloud.predictive.dial",
     "call.event",
     "Predictive dial event",
@@ -98,7 +98,7 @@ PREDICTIVE: Final = Shape(
     key=("call_id", "agent.id", "agent.sip_id", "queue"),
     time=("at",),
     constants={"channel": "voice", "product": "predictive-dial", "direction": "outbound"},
-    finish=in_turn(_time_of_state, settle),
+    post_process=in_turn(_time_of_state, settle),
     fields=(
         Field("call_id", "uuid", identifier),
         *coded("leg", "leg_code", "type", words({"1": "agent", "2": "call"}, LEG)),
@@ -122,7 +122,7 @@ PREDICTIVE: Final = Shape(
     ),
 )
 
-CALL_STATUS: Final = Shape(
+CALL_STATUS: Final = EventSchema(
     "nxcloud.call.status",
     "call.event",
     "Call status push V1.0",
@@ -133,7 +133,7 @@ CALL_STATUS: Final = Shape(
     key=("call_id",),
     time=("at",),
     constants={"channel": "voice", "product": "call-status"},
-    finish=in_turn(_time_of_state, settle),
+    post_process=in_turn(_time_of_state, settle),
     fields=(
         Field("call_id", "sessionid", identifier),
         *coded(
@@ -157,7 +157,7 @@ _HANGUP_BY: Final = {"0": "agent", "1": "customer", "2": "unknown"}
 #: Callbot sends a list of intents with ids and tags; this product sends the name of one.
 _INTENT: Final = Converter(
     "list of intents",
-    lambda value, scope: [{"name": written(value)}] if value not in NULL_WORDS else None,
+    lambda value, scope: [{"name": as_text(value)}] if value not in NULL_WORDS else None,
     {
         "type": "array",
         "items": {"type": "object", "properties": {"name": {"type": "string", "description": "Name of the intent"}}},
@@ -190,7 +190,7 @@ def _queue_seconds(data: dict[str, Any], source: Mapping[str, Any], scope: Scope
     scope.note("value", "queueDuration")
 
 
-NXLINK_CALL: Final = Shape(
+NXLINK_CALL: Final = EventSchema(
     "nxcloud.nxlink.call",
     "call.event",
     "NXLink call record",
@@ -201,7 +201,7 @@ NXLINK_CALL: Final = Shape(
     key=("call_id",),
     time=("ended_at", "answered_at", "started_at"),
     constants={"channel": "voice", "product": "nxlink-call", "state": "ended"},
-    finish=in_turn(_queue_seconds, settle_record),
+    post_process=in_turn(_queue_seconds, settle_record),
     fields=(
         Field("call_id", "callId", identifier),
         Field("order_id", "orderId", identifier),

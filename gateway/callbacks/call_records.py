@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from gateway.callbacks.fields import Converter, Scope, code, integer, open_enum, text, words, written
+from gateway.callbacks.fields import Converter, Scope, as_text, code, integer, open_enum, text, words
 from gateway.callbacks.hangups import CAUSES
 from gateway.callbacks.plan import Field
 from gateway.callbacks.vocabulary import DIRECTION, OUTCOME
@@ -12,7 +12,7 @@ from gateway.callbacks.vocabulary import DIRECTION, OUTCOME
 
 def _cause(value: Any, scope: Scope) -> str | None:
     """Return the cause as received; :func:`gateway.callbacks.hangups.settle` maps it to the vocabulary."""
-    said = value if type(value) is str else written(value)
+    said = value if type(value) is str else as_text(value)
     return said if said.strip() else None
 
 

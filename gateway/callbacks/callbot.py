@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.callbacks.call_records import OUTCOME_LINE, hangup
-from gateway.callbacks.callback import DecodeContext, Item, Split
-from gateway.callbacks.event_schema import Shape
+from gateway.callbacks.callback import Classify, DecodeContext, RawItem
+from gateway.callbacks.event_schema import EventSchema
 from gateway.callbacks.fields import (
     Scope,
     code,
@@ -105,7 +105,7 @@ _CALL_FIELDS: Final = (
     Field("ext", "other", echo),
 )
 
-CALL: Final = Shape(
+CALL: Final = EventSchema(
     "nxcloud.callbot.call",
     "call.event",
     "Callbot call",
@@ -117,11 +117,11 @@ CALL: Final = Shape(
     time=("ended_at", "answered_at", "started_at"),
     constants={"channel": "voice", "product": "callbot-call", "state": "ended", "direction": "outbound"},
     known=("callbackType",),
-    finish=settle_record,
+    post_process=settle_record,
     fields=_CALL_FIELDS,
 )
 
-ORDER: Final = Shape(
+ORDER: Final = EventSchema(
     "nxcloud.callbot.order",
     "order.status",
     "Callbot order",
@@ -140,11 +140,11 @@ ORDER: Final = Shape(
         "summary_of": "nxcloud.callbot.call",
     },
     known=("callbackType",),
-    finish=settle_record,
+    post_process=settle_record,
     fields=_CALL_FIELDS,
 )
 
-TASK: Final = Shape(
+TASK: Final = EventSchema(
     "nxcloud.callbot.task",
     "task.status",
     "Callbot task status",
@@ -171,14 +171,14 @@ TASK: Final = Shape(
 )
 
 
-def split_by_content(calls: Shape) -> Split:
-    """Return a split that selects a task by its fields, and otherwise ``calls``, the shape of the path."""
+def classify_by_content(calls: EventSchema) -> Classify:
+    """Return a split that selects a task by its fields, and otherwise ``calls``, the schema of the path."""
 
-    def split(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+    def classify(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[RawItem]:
         if payload.has("callInfoDetail"):
-            shape = CALL if calls is TASK else calls
+            schema = CALL if calls is TASK else calls
         else:
-            shape = TASK if payload.has("taskStat") or payload.has("taskStatus") else calls
-        return ((shape, payload.fields, payload.raw, ""),)
+            schema = TASK if payload.has("taskStat") or payload.has("taskStatus") else calls
+        return ((schema, payload.fields, payload.raw, ""),)
 
-    return split
+    return classify

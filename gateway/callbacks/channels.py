@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from gateway.callbacks.callback import DecodeContext, Item
-from gateway.callbacks.event_schema import Finish, Shape, in_turn
+from gateway.callbacks.callback import DecodeContext, RawItem
+from gateway.callbacks.event_schema import EventSchema, PostProcess, in_turn
 from gateway.callbacks.fields import Scope, code, echo, identifier, local_time, millis, money, text, words
 from gateway.callbacks.messages import DELIVERY_LINES, message_id, settle_delivery
 from gateway.callbacks.payload import Payload
@@ -16,15 +16,15 @@ from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.vocabulary import CHANNEL, KIND, MESSAGE_STATUS
 
 
-def _failure(*statuses: str) -> Finish:
+def _failure(*statuses: str) -> PostProcess:
     """Return a finish that sets ``error`` from code and message for some statuses."""
 
-    def finish(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    def post_process(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
         if data.get("status") in statuses:
             error = {"code": data.get("result_code"), "title": data.get("result")}
             data["error"] = {name: value for name, value in error.items() if value is not None}
 
-    return finish
+    return post_process
 
 
 def _kind(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
@@ -64,7 +64,7 @@ VIBER_STATUS: Final = {
     "11003": "expired",
 }
 
-VIBER_STATUS_SHAPE: Final = Shape(
+VIBER_STATUS_SCHEMA: Final = EventSchema(
     "nxcloud.viber.status",
     "message.status",
     "Viber receipt",
@@ -75,7 +75,7 @@ VIBER_STATUS_SHAPE: Final = Shape(
     key=("message_id",),
     constants={"channel": "viber", "product": "viber"},
     known=("appkey", "phone"),
-    finish=in_turn(_failure("failed", "expired"), settle_delivery),
+    post_process=in_turn(_failure("failed", "expired"), settle_delivery),
     fields=(
         *_RECEIPT,
         _SENT_AT,
@@ -89,7 +89,7 @@ VIBER_STATUS_SHAPE: Final = Shape(
     ),
 )
 
-VIBER_MESSAGE: Final = Shape(
+VIBER_MESSAGE: Final = EventSchema(
     "nxcloud.viber.message",
     "message.incoming",
     "Viber reply",
@@ -101,7 +101,7 @@ VIBER_MESSAGE: Final = Shape(
     time=("sent_at",),
     constants={"channel": "viber", "product": "viber"},
     known=("appkey",),
-    finish=in_turn(_kind, message_id),
+    post_process=in_turn(_kind, message_id),
     fields=(
         Field("message_id", "", identifier, "Made of the content"),
         *phone_number("from", "phone"),
@@ -128,7 +128,7 @@ ZALO_STATUS: Final = {
     "17007": "journey_timed_out",
 }
 
-ZALO_STATUS_SHAPE: Final = Shape(
+ZALO_STATUS_SCHEMA: Final = EventSchema(
     "nxcloud.zalo.status",
     "message.status",
     "Zalo ZNS receipt",
@@ -144,7 +144,7 @@ ZALO_STATUS_SHAPE: Final = Shape(
         "phone",
         *(f"zaloRes.{name}" for name in ("sysMsg", "cusMsg", "message", "data.sending_mode", "data.quota")),
     ),
-    finish=in_turn(_failure("failed"), settle_delivery),
+    post_process=in_turn(_failure("failed"), settle_delivery),
     fields=(
         *_RECEIPT,
         _SENT_AT,
@@ -171,7 +171,7 @@ MESSENGER_STATUS: Final = {
     "failed": "failed",
 }
 
-MESSENGER_STATUS_SHAPE: Final = Shape(
+MESSENGER_STATUS_SCHEMA: Final = EventSchema(
     "nxcloud.messenger.status",
     "message.status",
     "Messenger receipt",
@@ -182,7 +182,7 @@ MESSENGER_STATUS_SHAPE: Final = Shape(
     key=("message_id",),
     constants={"channel": "messenger", "product": "messenger"},
     known=("appkey",),
-    finish=in_turn(_failure("failed"), settle_delivery),
+    post_process=in_turn(_failure("failed"), settle_delivery),
     fields=(
         *_RECEIPT,
         _SENT_AT,
@@ -192,7 +192,7 @@ MESSENGER_STATUS_SHAPE: Final = Shape(
     ),
 )
 
-MESSENGER_MESSAGE: Final = Shape(
+MESSENGER_MESSAGE: Final = EventSchema(
     "nxcloud.messenger.message",
     "message.incoming",
     "Messenger reply",
@@ -204,7 +204,7 @@ MESSENGER_MESSAGE: Final = Shape(
     time=("sent_at",),
     constants={"channel": "messenger", "product": "messenger"},
     known=("appkey",),
-    finish=in_turn(_kind, message_id),
+    post_process=in_turn(_kind, message_id),
     fields=(
         Field("message_id", "", identifier, "Made of the content"),
         # Ids of people within one page; they are digits, but not phone numbers.
@@ -220,7 +220,7 @@ MESSENGER_MESSAGE: Final = Shape(
 #: ``code`` of section 24, which sends no status word.
 SUPER_STATUS: Final = {"14003": "failed", "14004": "delivered", "14005": "undelivered", "14006": "expired"}
 
-SUPER_STATUS_SHAPE: Final = Shape(
+SUPER_STATUS_SCHEMA: Final = EventSchema(
     "nxcloud.super-message.status",
     "message.status",
     "Super Message receipt",
@@ -231,7 +231,7 @@ SUPER_STATUS_SHAPE: Final = Shape(
     key=("message_id",),
     constants={"product": "super-message"},
     known=("appkey",),
-    finish=in_turn(_failure("failed", "undelivered", "expired"), settle_delivery),
+    post_process=in_turn(_failure("failed", "undelivered", "expired"), settle_delivery),
     fields=(
         *_RECEIPT,
         _SENT_AT,
@@ -246,13 +246,17 @@ SUPER_STATUS_SHAPE: Final = Shape(
 )
 
 
-def split_viber(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+def classify_viber(
+    payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope
+) -> Sequence[RawItem]:
     """Select receipt or reply: a receipt has a ``requestId``; a reply has a ``phone`` and no ``requestId``."""
     is_reply = payload.has("phone") and not payload.has("requestId")
-    return ((VIBER_MESSAGE if is_reply else VIBER_STATUS_SHAPE, payload.fields, payload.raw, ""),)
+    return ((VIBER_MESSAGE if is_reply else VIBER_STATUS_SCHEMA, payload.fields, payload.raw, ""),)
 
 
-def split_messenger(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+def classify_messenger(
+    payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope
+) -> Sequence[RawItem]:
     """Select reply or receipt: a reply has a ``sender``, a receipt a ``requestId``."""
-    shape = MESSENGER_MESSAGE if payload.has("sender") else MESSENGER_STATUS_SHAPE
-    return ((shape, payload.fields, payload.raw, ""),)
+    schema = MESSENGER_MESSAGE if payload.has("sender") else MESSENGER_STATUS_SCHEMA
+    return ((schema, payload.fields, payload.raw, ""),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.callbacks.event_schema import Shape
+from gateway.callbacks.event_schema import EventSchema
 from gateway.callbacks.fields import identifier, local_time, money, text, texts, words
 from gateway.callbacks.messages import DELIVERY_LINES, settle_delivery
 from gateway.callbacks.plan import Field, coded
@@ -12,7 +12,7 @@ from gateway.callbacks.vocabulary import EMAIL_STATUS
 
 STATUS: Final = {"DELIVRD": "delivered", "UNDELIV": "undelivered", "UNDELIVR": "undelivered"}
 
-EMAIL_DR: Final = Shape(
+EMAIL_DR: Final = EventSchema(
     "nxcloud.email.dr",
     "email.dr",
     "Email verification code receipt",
@@ -21,7 +21,7 @@ EMAIL_DR: Final = Shape(
     certainty="confirmed",
     required="message_id",
     key=("message_id",),
-    finish=settle_delivery,
+    post_process=settle_delivery,
     constants={"channel": "email", "product": "email-dr"},
     fields=(
         Field("message_id", "messageId", identifier),

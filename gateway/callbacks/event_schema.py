@@ -1,8 +1,8 @@
-"""A shape: the table of one kind of callback item. Code, JSON Schema and documents are derived from it.
+"""A schema: the table of one kind of callback item. Code, JSON Schema and documents are derived from it.
 
-A further shape is a table and a line in ``CALLBACKS``::
+A further schema is a table and a line in ``CALLBACKS``::
 
-    FAX = Shape(
+    FAX = EventSchema(
         type="nxcloud.fax.dr", topic="fax.dr", title="Fax receipt", page="Fax Receipt Callback", section="0",
         certainty="confirmed", required="fax_id", key=("fax_id",), time=("done_at",),
         fields=(
@@ -27,19 +27,19 @@ from gateway.callbacks.plan import Field, Plan, object_schema
 from gateway.errors import CallbackRejected
 from gateway.event import schema_urn
 
-#: Certainty of a shape: that of its section in protocol.md.
+#: Certainty of a schema: that of its section in protocol.md.
 Certainty = Literal["confirmed", "partial", "inferred"]
 
 #: Default reason of a rejection.
 MISSING: Final = "the identifying field is missing or empty"
 
-Finish = Callable[[dict[str, Any], Mapping[str, Any], Scope], None]
+PostProcess = Callable[[dict[str, Any], Mapping[str, Any], Scope], None]
 
 
-def in_turn(*finishes: Finish) -> Finish:
+def in_turn(*steps: PostProcess) -> PostProcess:
     """Return a finish that runs several in order."""
-    if len(finishes) == 2:
-        first, second = finishes
+    if len(steps) == 2:
+        first, second = steps
 
         def both(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
             first(data, source, scope)
@@ -47,15 +47,15 @@ def in_turn(*finishes: Finish) -> Finish:
 
         return both
 
-    def finish(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-        for one in finishes:
+    def post_process(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+        for one in steps:
             one(data, source, scope)
 
-    return finish
+    return post_process
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class EventSchema:
     """One kind of item.
 
     Args:
@@ -69,9 +69,9 @@ class Shape:
         required: names in ``data`` of which at least one has to be present; otherwise the callback is rejected.
         key: names in ``data``; the first present one is ``subject`` and ``partitionkey``.
         time: names in ``data``; the first present one is the event's ``time``. Without one it is the time of arrival.
-        constants: members of ``data`` with the same value in each event of this shape.
+        constants: members of ``data`` with the same value in each event of this schema.
         known: vendor fields without a line, see :class:`Plan`.
-        finish: sets members that depend on several fields: gets ``data``, the vendor's fields and the scope.
+        post_process: sets members that depend on several fields: gets ``data``, the vendor's fields and the scope.
     """
 
     type: str
@@ -87,7 +87,7 @@ class Shape:
     time: tuple[str, ...] = ()
     constants: Mapping[str, Any] = field(default_factory=dict)
     known: tuple[str, ...] = ()
-    finish: Finish | None = None
+    post_process: PostProcess | None = None
     plan: Plan = field(init=False, repr=False, compare=False)
     dataschema: str = field(init=False, repr=False)
 
@@ -110,8 +110,8 @@ class Shape:
         required = self.required
         if required not in data if type(required) is str else not any(lookup(data, name) for name in required):
             raise CallbackRejected(MISSING, self.vendor_name())
-        if self.finish is not None:
-            self.finish(data, source, scope)
+        if self.post_process is not None:
+            self.post_process(data, source, scope)
         return data
 
     def subject(self, data: Mapping[str, Any]) -> str:
@@ -122,7 +122,7 @@ class Shape:
                 return str(value)
         raise CallbackRejected(MISSING, self.vendor_name())
 
-    def schema(self) -> dict[str, Any]:
+    def json_schema(self) -> dict[str, Any]:
         """Return the JSON Schema of ``data``."""
         made = object_schema(self.fields)
         fixed = {name: _constant(name, value) for name, value in self.constants.items()}

@@ -17,7 +17,7 @@ A decoder is a function in any installed package, registered in the entry point 
 
     # acme_gateway.py
     import orjson
-    from gateway.callbacks.generic import Found
+    from gateway.callbacks.generic import DecodedEvent
     from gateway.errors import CallbackRejected
 
     def decode(request, context):
@@ -25,7 +25,7 @@ A decoder is a function in any installed package, registered in the entry point 
             body = orjson.loads(request.body)
         except orjson.JSONDecodeError as exc:
             raise CallbackRejected("not JSON") from exc
-        return [Found(key=parcel["id"], data={"parcel": parcel}) for parcel in body["parcels"]]
+        return [DecodedEvent(key=parcel["id"], data={"parcel": parcel}) for parcel in body["parcels"]]
 
     # config.yaml
     parcels: {decoder: parcels, topic: parcel.status}
@@ -60,7 +60,7 @@ from gateway.callbacks.request import CallbackRequest
 from gateway.errors import CallbackRejected
 from gateway.event import Event, event_id
 
-__all__ = ["ENTRY_POINTS", "Decoder", "DecoderCallback", "Found", "GenericCallback", "JsonPath", "load_decoder"]
+__all__ = ["ENTRY_POINTS", "DecodedEvent", "Decoder", "DecoderCallback", "GenericCallback", "JsonPath", "load_decoder"]
 
 ENTRY_POINTS: Final = "gateway.decoders"
 #: Name under which a body that is a list is parsed as an object.
@@ -218,7 +218,7 @@ class _Item(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DecodedEvent:
     """One event of a user's decoder.
 
     Invalid values reject the callback: values other than text (a key or an id may be an integer, which is converted),
@@ -240,7 +240,7 @@ class Found:
 
 
 #: A user's decoder: pure, quick, raises CallbackRejected for a request that it cannot decode.
-Decoder = Callable[[CallbackRequest, DecodeContext], Iterable[Found]]
+Decoder = Callable[[CallbackRequest, DecodeContext], Iterable[DecodedEvent]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +299,13 @@ class DecoderCallback:
             raise CallbackRejected(f"decoder of {self.name} failed: {type(exc).__name__}") from exc
 
     def _event(
-        self, found: Found, data: dict[str, Any], position: int, digest: bytes, arrival: str, context: DecodeContext
+        self,
+        found: DecodedEvent,
+        data: dict[str, Any],
+        position: int,
+        digest: bytes,
+        arrival: str,
+        context: DecodeContext,
     ) -> Event:
         key, own_id = _text(found.key, "key"), _text(found.id, "id")
         if not key:

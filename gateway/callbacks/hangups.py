@@ -1,7 +1,7 @@
 """Hang-up causes and outcomes of calls, each with one vocabulary and one table (design.md 6).
 
 Products express the same end of a call differently: a FreeSWITCH name, a Q.850 number, a SIP code, a text such as
-``Busy Here``, the time of an answer, a flag. :func:`settle` is the ``finish`` of every call shape and combines them.
+``Busy Here``, the time of an answer, a flag. :func:`settle` combines them: a ``post_process`` of every call schema.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ _OUTCOMES: Final[Mapping[str, str]] = {
 
 
 def settle(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """Complete the end of a call: a finish of its shape.
+    """Complete the end of a call: a finish of its schema.
 
     It sets ``hangup.cause`` with its codes, ``answered`` if the cause excludes an answer, ``outcome`` of an ended call,
     and ``direction: unknown`` if the direction is missing.
@@ -156,13 +156,13 @@ def settle(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> Non
 
 
 def settle_record(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """Complete the end of a call whose shape has ``answered_at``, which shows whether it was answered.
+    """Complete the end of a call whose schema has ``answered_at``, which shows whether it was answered.
 
     A call with a time of answer was answered. A call without it was not, if the record has its end: the vendor sends
     the time as empty, null, absent or 0. A call with a duration and no time contradicts itself (in the pages' examples
     the duration is that of the conversation), so ``answered`` is not set for it, nor for an incomplete record.
 
-    Do not use it for shapes without this time: each of their calls would be "not answered". Arguments as of
+    Do not use it for schemas without this time: each of their calls would be "not answered". Arguments as of
     :func:`settle`.
     """
     said = _said(data, scope)

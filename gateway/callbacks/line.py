@@ -16,8 +16,8 @@ from typing import Any, Final
 import orjson
 
 from gateway.callbacks import bounds
-from gateway.callbacks.callback import DecodeContext, Item
-from gateway.callbacks.event_schema import Shape, in_turn
+from gateway.callbacks.callback import DecodeContext, RawItem
+from gateway.callbacks.event_schema import EventSchema, in_turn
 from gateway.callbacks.fields import (
     Converter,
     Scope,
@@ -36,7 +36,7 @@ from gateway.callbacks.fields import (
 from gateway.callbacks.jsontext import in_text
 from gateway.callbacks.messages import DELIVERY_LINES, message_id, settle_delivery
 from gateway.callbacks.payload import Payload
-from gateway.callbacks.plan import Field, coded, opened, phone_number
+from gateway.callbacks.plan import Field, as_object, coded, phone_number
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.vocabulary import CHANNEL_EVENT, KIND, MESSAGE_STATUS
 from gateway.errors import CallbackRejected
@@ -91,7 +91,7 @@ def _media_id(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> 
         data.setdefault("media", {}).setdefault("id", data["message_id"])
 
 
-MESSAGE: Final = Shape(
+MESSAGE: Final = EventSchema(
     "nxcloud.line.message",
     "message.incoming",
     "Incoming LINE message",
@@ -117,7 +117,7 @@ MESSAGE: Final = Shape(
         "events.message.fileSize",
         "events.message.markAsReadToken",
     ),
-    finish=in_turn(message_id, _media_id),
+    post_process=in_turn(message_id, _media_id),
     fields=(
         Field("message_id", "events.message.id", identifier),
         *_COMMON,
@@ -136,7 +136,7 @@ MESSAGE: Final = Shape(
     ),
 )
 
-EVENT: Final = Shape(
+EVENT: Final = EventSchema(
     "nxcloud.line.event",
     "channel.event",
     "LINE event that is no message",
@@ -167,7 +167,7 @@ def _failure(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> N
         data["error"] = {name: value for name, value in error.items() if value is not None}
 
 
-STATUS_SHAPE: Final = Shape(
+STATUS_SCHEMA: Final = EventSchema(
     "nxcloud.line.status",
     "message.status",
     "LINE receipt",
@@ -178,7 +178,7 @@ STATUS_SHAPE: Final = Shape(
     key=("message_id",),
     constants={"channel": "line", "product": "line"},
     known=("appkey", "destination"),
-    finish=in_turn(_failure, settle_delivery),
+    post_process=in_turn(_failure, settle_delivery),
     fields=(
         Field("message_id", "requestId", identifier, "As returned by the send call"),
         Field("result_code", "code", code),
@@ -197,31 +197,31 @@ STATUS_SHAPE: Final = Shape(
 )
 
 
-def split(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+def classify(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[RawItem]:
     """Split a body into its events, in the order sent; a receipt has a ``requestId`` in place of events."""
     fields = payload.fields
     found = _listed(fields.get("events"))
     bounds.check_items(len(found), context.max_items)
     if not found:
         if payload.has("requestId"):
-            return ((STATUS_SHAPE, fields, payload.raw, ""),)
+            return ((STATUS_SCHEMA, fields, payload.raw, ""),)
         if fields.get("source") and fields.get("type"):  # an event without its envelope
-            return ((_shape_of(fields), {"events": fields}, payload.raw, ""),)
+            return ((_schema_of(fields), {"events": fields}, payload.raw, ""),)
         return ()
     around = {name: value for name, value in fields.items() if name != "events"}
     if len(found) > 1:
         around = _documented(around, scope)
         bounds.check_bytes(len(orjson.dumps(around)) * len(found), context.max_event_bytes)
     raws = [payload.raw] if len(found) == 1 else _raws(payload, len(found))
-    items: list[Item] = []
+    items: list[RawItem] = []
     for index, (event, raw) in enumerate(zip(found, raws, strict=True)):
         if type(event) is not dict:
             raise CallbackRejected("an object is expected", f"events[{index}]")
-        items.append((_shape_of(event), {**around, "events": event}, raw, f"events[{index}]"))
+        items.append((_schema_of(event), {**around, "events": event}, raw, f"events[{index}]"))
     return items
 
 
-def identity(item: Item) -> bytes:
+def identity(item: RawItem) -> bytes:
     """Return the bytes that an event's id is derived from: its fields without those of a redelivery."""
     _, fields, _, _ = item
     event = fields.get("events")
@@ -231,8 +231,8 @@ def identity(item: Item) -> bytes:
     return orjson.dumps([fields.get("destination"), lasting], option=orjson.OPT_SORT_KEYS)
 
 
-def _shape_of(event: Mapping[str, Any]) -> Shape:
-    return MESSAGE if event.get("type") == "message" or opened(event.get("message")) is not None else EVENT
+def _schema_of(event: Mapping[str, Any]) -> EventSchema:
+    return MESSAGE if event.get("type") == "message" or as_object(event.get("message")) is not None else EVENT
 
 
 def _listed(value: object) -> list[Any]:

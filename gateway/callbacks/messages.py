@@ -33,7 +33,7 @@ DELIVERY_LINES: Final = (Field("delivered", "", flag, "By the status"), Field("f
 
 
 def settle_delivery(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """Set ``delivered`` and ``final`` by the status: a finish of a shape.
+    """Set ``delivered`` and ``final`` by the status: a finish of a schema.
 
     Args:
         data: of the event; changed in place.
@@ -50,7 +50,7 @@ _CONTENT: Final = ("channel", "from", "to", "sent_at", "kind", "text", "media", 
 
 
 def message_id(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """Set an id, derived from the content, for an incoming message without one: a finish of a shape.
+    """Set an id, derived from the content, for an incoming message without one: a finish of a schema.
 
     A repeat of the message has the same id, on any machine. Equal texts of one sender at two times have different ids.
 

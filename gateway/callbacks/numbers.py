@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from gateway.callbacks import phones
 from gateway.callbacks.call_records import OUTCOME_LINE, hangup
-from gateway.callbacks.callback import DecodeContext, Item
-from gateway.callbacks.event_schema import Shape, in_turn
+from gateway.callbacks.callback import DecodeContext, RawItem
+from gateway.callbacks.event_schema import EventSchema, in_turn
 from gateway.callbacks.fields import (
     Scope,
+    as_text,
     code,
     duration,
     echo,
@@ -23,7 +24,6 @@ from gateway.callbacks.fields import (
     seconds,
     text,
     words,
-    written,
 )
 from gateway.callbacks.hangups import settle_leg, settle_record
 from gateway.callbacks.payload import Payload
@@ -67,7 +67,7 @@ def _with_country(data: dict[str, Any], source: Mapping[str, Any], scope: Scope)
     """Add the country code of the answer to the checked number."""
     code = data.get("basic", {}).get("country_code")
     if code and "phone_national" in data:
-        number = phones.with_country(written(source["phone"]), code)
+        number = phones.with_country(as_text(source["phone"]), code)
         data["phone"] = number.text
         if not number.is_national:
             del data["phone_national"]
@@ -76,7 +76,7 @@ def _with_country(data: dict[str, Any], source: Mapping[str, Any], scope: Scope)
 #: Two layouts. The older has ``messageId`` and parts ``basic``, ``live`` and ``dial`` in ``data``; the newer one
 #: (page "Number Check API callback" in Chinese, 12 June 2024) has ``requestId`` and says the same in ``data`` itself.
 #: Its call version stands only in a revision of 25 September 2023.
-NUMBER_CHECK: Final = Shape(
+NUMBER_CHECK: Final = EventSchema(
     "nxcloud.number.check",
     "number.check",
     "Number check result",
@@ -86,7 +86,7 @@ NUMBER_CHECK: Final = Shape(
     required="message_id",
     key=("message_id",),
     constants={"product": "number-check"},
-    finish=_with_country,
+    post_process=_with_country,
     fields=(
         Field("message_id", ("messageId", "requestId"), identifier, "As returned by the submission"),
         Field("batch_id", "batchNo", identifier),
@@ -194,7 +194,7 @@ def _agreed(legs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     return said[0] if said[0] and all(one == said[0] for one in said) else None
 
 
-PNS_CALL: Final = Shape(
+PNS_CALL: Final = EventSchema(
     "nxcloud.pns.call",
     "call.event",
     "Privacy number call record",
@@ -207,7 +207,7 @@ PNS_CALL: Final = Shape(
     # The caller dials the privacy number, which the platform connects to the callee.
     constants={"channel": "voice", "product": "pns", "state": "ended", "direction": "inbound"},
     known=("businessId", "pnsType", "id"),
-    finish=in_turn(_from_legs, settle_record),
+    post_process=in_turn(_from_legs, settle_record),
     fields=(
         Field("call_id", ("callId", "id"), identifier),
         Field("record_id", "id", identifier, "Older version"),
@@ -239,7 +239,7 @@ PNS_CALL: Final = Shape(
     ),
 )
 
-PNS_ERROR: Final = Shape(
+PNS_ERROR: Final = EventSchema(
     "nxcloud.pns.error",
     "call.event",
     "Privacy number error: a call without a binding",
@@ -269,11 +269,11 @@ PNS_ERROR: Final = Shape(
 )
 
 
-def split_pns(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+def classify_pns(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[RawItem]:
     """Select call or error: an error has a request and no call."""
     is_call = payload.has("callId") or payload.has("callStatus") or payload.has("legList")
-    shape = PNS_ERROR if payload.has("requestId") and not is_call else PNS_CALL
-    return ((shape, payload.fields, payload.raw, ""),)
+    schema = PNS_ERROR if payload.has("requestId") and not is_call else PNS_CALL
+    return ((schema, payload.fields, payload.raw, ""),)
 
 
 _VERIFY_STATUS: Final = {
@@ -284,7 +284,7 @@ _VERIFY_STATUS: Final = {
     "UNKNOWN": "unknown",
 }
 
-OTA: Final = Shape(
+OTA: Final = EventSchema(
     "nxcloud.ota.status",
     "verify.status",
     "OTA one-click login verification",

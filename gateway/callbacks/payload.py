@@ -25,7 +25,7 @@ from gateway.errors import CallbackRejected
 
 Layout = Literal["form", "json"]
 
-#: Values that are equivalent to an absent field. Created once, as every callback with two shapes uses it.
+#: Values that are equivalent to an absent field. Created once, as every callback with two schemas uses it.
 _NOTHING: Final[tuple[Any, ...]] = (None, {}, [])
 _NO_WORDS: Final = frozenset({"", *NULL_WORDS})
 _ESCAPED_BRACE: Final = frozenset({b"%7B", b"%7b"})

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway.callbacks import money as _money
-from gateway.callbacks.event_schema import Shape, in_turn
+from gateway.callbacks.event_schema import EventSchema, in_turn
 from gateway.callbacks.fields import (
     Converter,
     Scope,
@@ -28,7 +28,7 @@ from gateway.callbacks.fields import (
 )
 from gateway.callbacks.messages import DELIVERY_LINES, settle_delivery
 from gateway.callbacks.phones import uncertain
-from gateway.callbacks.plan import Field, coded, objects, opened, phone_number
+from gateway.callbacks.plan import Field, as_object, coded, objects, phone_number
 from gateway.callbacks.vocabulary import CATEGORY, KIND, MESSAGE_STATUS
 
 STATUS: Final = {word: word for word in ("sent", "delivered", "read", "failed", "deleted")}
@@ -153,7 +153,7 @@ def _foreign_only(data: dict[str, Any], source: Mapping[str, Any], scope: Scope)
             del data["price"]
 
 
-STATUS_SHAPE: Final = Shape(
+STATUS_SCHEMA: Final = EventSchema(
     "nxcloud.whatsapp.status",
     "message.status",
     "WhatsApp message status",
@@ -165,7 +165,7 @@ STATUS_SHAPE: Final = Shape(
     time=("at",),
     constants={"channel": "whatsapp", "product": "whatsapp"},
     known=(*_ENVELOPE, "statuses.type", "statuses.message", "statuses.conversation"),
-    finish=in_turn(_add_up, settle_delivery),
+    post_process=in_turn(_add_up, settle_delivery),
     fields=(
         Field("message_id", "statuses.id", identifier, "As returned by the send call, or the customer's own id"),
         Field("platform_message_id", "statuses.meta_message_id", identifier, "Meta's; use it to quote the message"),
@@ -210,7 +210,7 @@ STATUS_SHAPE: Final = Shape(
 
 def _answers(value: Any, scope: Scope) -> dict[str, Any]:
     """Return the object in a JSON string."""
-    found = opened(value)
+    found = as_object(value)
     if found is None:
         raise ValueError("not an object")
     return found
@@ -320,7 +320,7 @@ def kind_of_content(data: dict[str, Any], source: Any, scope: Scope) -> None:
             reply["token"] = token
 
 
-MESSAGE_SHAPE: Final = Shape(
+MESSAGE_SCHEMA: Final = EventSchema(
     "nxcloud.whatsapp.message",
     "message.incoming",
     "Incoming WhatsApp message",
@@ -339,7 +339,7 @@ MESSAGE_SHAPE: Final = Shape(
         "messages.cost.message_id",
         "messages.cost.direction",
     ),
-    finish=in_turn(kind_of_content, _foreign_only),
+    post_process=in_turn(kind_of_content, _foreign_only),
     fields=(
         Field("message_id", "messages.id", identifier, "Use it to mark the message as read"),
         *phone_number("from", ("messages.from", "contacts.wa_id")),

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.callbacks.call_records import OUTCOME_LINE, hangup
-from gateway.callbacks.event_schema import Certainty, Finish, Shape, in_turn
+from gateway.callbacks.event_schema import Certainty, EventSchema, PostProcess, in_turn
 from gateway.callbacks.fields import (
     Converter,
     Scope,
+    as_text,
     code,
     duration,
     flag,
@@ -23,7 +24,6 @@ from gateway.callbacks.fields import (
     seconds,
     text,
     words,
-    written,
 )
 from gateway.callbacks.hangups import outcome_of, settle
 from gateway.callbacks.phones import uncertain
@@ -92,7 +92,7 @@ _ACTIONS: Final = {"add": "add", "remove": "remove"}
 #: An open list, in lower case as our words are.
 _REASON: Final = Converter(
     "reason",
-    lambda value, scope: written(value).strip().lower().replace(" ", "_") or None,
+    lambda value, scope: as_text(value).strip().lower().replace(" ", "_") or None,
     {"type": "string"},
 )
 
@@ -125,7 +125,7 @@ _COMMON: Final = (
 _COMMON_KNOWN: Final = ("value.messaging_product", "value.metadata.phone_number_id")
 
 
-def event_shape(
+def channel_event(
     name: str,
     title: str,
     *fields: Field,
@@ -135,10 +135,10 @@ def event_shape(
     key: tuple[str, ...],
     known: tuple[str, ...] = (),
     time: tuple[str, ...] = ("at",),
-    finish: Finish | None = None,
-) -> Shape:
-    """Return a shape of ``channel.event``: common fields, then specific ones; arguments as of :class:`Shape`."""
-    return Shape(
+    post_process: PostProcess | None = None,
+) -> EventSchema:
+    """Return a schema of ``channel.event``: common fields, then specific ones; arguments as of :class:`EventSchema`."""
+    return EventSchema(
         f"nxcloud.whatsapp.{name}",
         "channel.event",
         title,
@@ -150,20 +150,20 @@ def event_shape(
         time=time,
         constants={"channel": "whatsapp", "product": "whatsapp"},
         known=(*_COMMON_KNOWN, *known),
-        finish=finish,
+        post_process=post_process,
         fields=(*_COMMON, *fields),
     )
 
 
-def _time_of_first(entries: str) -> Finish:
+def _time_of_first(entries: str) -> PostProcess:
     """Return a finish for an event whose time is in a list of its entries."""
 
-    def finish(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    def post_process(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
         at = next((entry["at"] for entry in data.get(entries, ()) if "at" in entry), None)
         if at is not None:
             data.setdefault("at", at)
 
-    return finish
+    return post_process
 
 
 def _alone(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
@@ -173,7 +173,7 @@ def _alone(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> Non
         data.setdefault("contact", {name: value for name, value in contacts[0].items() if name != "at"})
 
 
-TEMPLATE: Final = event_shape(
+TEMPLATE: Final = channel_event(
     "template",
     "WhatsApp template event",
     Field("template.id", "value.message_template_id", identifier),
@@ -191,7 +191,7 @@ TEMPLATE: Final = event_shape(
     key=("template.id",),
 )
 
-ACCOUNT: Final = event_shape(
+ACCOUNT: Final = channel_event(
     "account",
     "WhatsApp account or number event",
     *coded("status", "status_code", ("value.event", "value.decision"), words(_STATUS, CHANNEL_STATUS)),
@@ -228,10 +228,10 @@ ACCOUNT: Final = event_shape(
             "waba_info",
         )
     ),
-    finish=in_turn(_time_of_first("preferences"), _reinstated),
+    post_process=in_turn(_time_of_first("preferences"), _reinstated),
 )
 
-SYNC: Final = event_shape(
+SYNC: Final = channel_event(
     "sync",
     "WhatsApp Business app sync",
     Field("phone_number_id", ("value.phone_number_id", "value.metadata.phone_number_id"), identifier),
@@ -258,10 +258,10 @@ SYNC: Final = event_shape(
     key=(),
     # Past chats and messages sent from the phone app: they need no reply and are not incoming messages.
     known=("value.contacts", "value.history", "value.message_echoes", "value.messages"),
-    finish=in_turn(_time_of_first("contacts"), _alone),
+    post_process=in_turn(_time_of_first("contacts"), _alone),
 )
 
-OTHER: Final = event_shape(
+OTHER: Final = channel_event(
     "event",
     "Other WhatsApp event",
     page="template webhook",
@@ -270,8 +270,8 @@ OTHER: Final = event_shape(
     key=(),
 )
 
-#: Event name → shape. Other names are accepted as OTHER, and are drift.
-BY_NAME: Final[Mapping[str, Shape]] = {
+#: Event name → schema. Other names are accepted as OTHER, and are drift.
+BY_NAME: Final[Mapping[str, EventSchema]] = {
     **dict.fromkeys(_TEMPLATE, TEMPLATE),
     **dict.fromkeys(_ACCOUNT, ACCOUNT),
     **dict.fromkeys(_SYNC, SYNC),
@@ -313,7 +313,7 @@ def _from_costs(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -
             data["direction"] = "inbound"
 
 
-CALL: Final = Shape(
+CALL: Final = EventSchema(
     "nxcloud.whatsapp.call",
     "call.event",
     "WhatsApp call record",
@@ -325,7 +325,7 @@ CALL: Final = Shape(
     time=("ended_at", "started_at"),
     constants={"channel": "whatsapp", "product": "whatsapp", "state": "ended"},
     known=("channel", "messaging_product", "metadata", "contacts"),
-    finish=in_turn(_from_costs, _answered, settle),
+    post_process=in_turn(_from_costs, _answered, settle),
     fields=(
         Field("call_id", "calls.call_id", identifier),
         *phone_number("from", "calls.from"),

@@ -1,4 +1,4 @@
-"""Split a WhatsApp callback into items, each with its shape and its part of the body.
+"""Split a WhatsApp callback into items, each with its schema and its part of the body.
 
 One body may have several items of several kinds (protocol.md, trap 7). The ``raw`` of each event is the envelope with
 only its item, so no data is lost and the total size is about that of the body.
@@ -12,20 +12,20 @@ from typing import Any, Final
 import orjson
 
 from gateway.callbacks import bounds
-from gateway.callbacks.callback import DecodeContext, Item
-from gateway.callbacks.event_schema import Shape
+from gateway.callbacks.callback import DecodeContext, RawItem
+from gateway.callbacks.event_schema import EventSchema
 from gateway.callbacks.fields import Scope
 from gateway.callbacks.jsontext import in_text, parse
 from gateway.callbacks.payload import Payload
-from gateway.callbacks.plan import opened
+from gateway.callbacks.plan import as_object
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.whatsapp import MESSAGE_SHAPE, STATUS_SHAPE
+from gateway.callbacks.whatsapp import MESSAGE_SCHEMA, STATUS_SCHEMA
 from gateway.callbacks.whatsapp_events import CALL, OTHER
 from gateway.callbacks.whatsapp_flows import BY_NAME, ECHO, ECHO_LISTS, ECHOES
 from gateway.errors import CallbackRejected
 
-#: List in the body → shape of its items.
-_LISTS: Final[Mapping[str, Shape]] = {"statuses": STATUS_SHAPE, "messages": MESSAGE_SHAPE, "calls": CALL}
+#: List in the body → schema of its items.
+_LISTS: Final[Mapping[str, EventSchema]] = {"statuses": STATUS_SCHEMA, "messages": MESSAGE_SCHEMA, "calls": CALL}
 
 #: The two fields of an event.
 _EVENT: Final = frozenset({"field", "value"})
@@ -45,7 +45,7 @@ _AROUND_ECHOES: Final = frozenset(
 ENVELOPES_BYTES: Final = 1_048_576
 
 
-def split(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+def classify(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[RawItem]:
     """Split a payload into items, in the order sent. Lists inside a known event belong to the event."""
     fields = payload.fields
     if _is_known(fields.get("field")):
@@ -60,9 +60,9 @@ def split(payload: Payload, request: CallbackRequest, context: DecodeContext, sc
     envelope = {name: value for name, value in fields.items() if name not in _LISTS}
     people = _people(envelope.pop("contacts", None))
     if count > 1:
-        envelope = STATUS_SHAPE.plan.documented(envelope, scope)
+        envelope = STATUS_SCHEMA.plan.documented(envelope, scope)
         people = {
-            name: STATUS_SHAPE.plan.documented({"contacts": contact}, scope)["contacts"]
+            name: STATUS_SCHEMA.plan.documented({"contacts": contact}, scope)["contacts"]
             for name, contact in people.items()
         }
         _check_repeats(envelope, people, found, context)
@@ -146,7 +146,7 @@ def _is_known(name: object) -> bool:
     return type(name) is str and name in BY_NAME
 
 
-def _events(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+def _events(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[RawItem]:
     """Return the events of ``field`` and ``value``: one for each value of a list."""
     values = _items(payload.fields.get("value"))
     bounds.check_items(len(values), context.max_items)
@@ -155,7 +155,7 @@ def _events(payload: Payload, request: CallbackRequest, context: DecodeContext, 
     for name in payload.fields:
         if name not in _EVENT:
             scope.note("field", name)
-    items: list[Item] = []
+    items: list[RawItem] = []
     for index, (value, raw) in enumerate(zip(values, _raws(payload, [("value", len(values))]), strict=True)):
         if type(value) is not dict:
             raise CallbackRejected("an object with fields is expected", f"value[{index}]")
@@ -168,7 +168,7 @@ def _events(payload: Payload, request: CallbackRequest, context: DecodeContext, 
     return items
 
 
-def _event(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+def _event(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[RawItem]:
     """Return the event of one ``field`` and ``value``, or the items inside the value."""
     name = payload.fields.get("field")
     if not name or type(name) is not str:
@@ -177,12 +177,12 @@ def _event(payload: Payload, request: CallbackRequest, context: DecodeContext, s
     if _is_known(name) and fields.get("value") in (None, ""):
         # Flat layout: all other fields are the value.
         fields = {"field": name, "value": {key: value for key, value in fields.items() if key not in _EVENT}}
-    value = opened(fields.get("value"))
+    value = as_object(fields.get("value"))
     if value is None:
         return ()
     if not _is_known(name) and any(_items(value.get(items)) for items in _LISTS):
-        text = orjson.dumps(opened(payload.lossless()["value"]))
-        return split(Payload(value, payload.raw, payload.canonical, text), request, context, scope)
+        text = orjson.dumps(as_object(payload.lossless()["value"]))
+        return classify(Payload(value, payload.raw, payload.canonical, text), request, context, scope)
     if name == ECHOES:
         echoes = _echoes(value, payload, context)
         if echoes:
@@ -192,13 +192,13 @@ def _event(payload: Payload, request: CallbackRequest, context: DecodeContext, s
     return ((BY_NAME.get(name, OTHER), fields, payload.raw, ""),)
 
 
-def _of_meta(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+def _of_meta(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[RawItem]:
     """Return the items in Meta's envelope: entries of an account with changes, each with ``field`` and ``value``."""
     entries = [entry for entry in _items(payload.lossless()["entry"]) if type(entry) is dict]
     bounds.check_items(len(entries), context.max_items)
     kind = payload.fields.get("object")
     kind_bytes = len(orjson.dumps(kind))
-    items: list[Item] = []
+    items: list[RawItem] = []
     total = 0
     for entry in entries:
         changes = _items(entry.get("changes"))
@@ -212,14 +212,14 @@ def _of_meta(payload: Payload, request: CallbackRequest, context: DecodeContext,
             total += (around + len(orjson.dumps(name))) * len(found)
             bounds.check_bytes(total, context.max_event_bytes)
             is_whole = len(found) == 1 or _is_known(name)
-            for shape, view, raw, place in found:
+            for schema, view, raw, place in found:
                 part = raw if is_whole else {"field": name, "value": raw}
                 outer = {"object": kind, "entry": [{"id": entry.get("id"), "changes": [part]}]}
-                items.append((shape, view, orjson.Fragment(orjson.dumps(outer)), place))
+                items.append((schema, view, orjson.Fragment(orjson.dumps(outer)), place))
     scope.note("layout", "meta")
     if len(items) == 1:
-        shape, fields, _, place = items[0]
-        return ((shape, fields, payload.raw, place),)
+        schema, fields, _, place = items[0]
+        return ((schema, fields, payload.raw, place),)
     return items
 
 
@@ -230,9 +230,9 @@ def _of_change(
     request: CallbackRequest,
     context: DecodeContext,
     scope: Scope,
-) -> Sequence[Item]:
+) -> Sequence[RawItem]:
     """Return the items of one change, each with its part of the change."""
-    value = opened(change.get("value")) if type(change) is dict else None
+    value = as_object(change.get("value")) if type(change) is dict else None
     if value is None:
         scope.note("value", "value", below="entry.changes.")
         return ()
@@ -241,11 +241,11 @@ def _of_change(
     # An entry has the account's id and, of an event, the time.
     names = _ENTRY[_is_known(change.get("field"))]
     around = {ours: entry[theirs] for ours, theirs in names if type(entry.get(theirs)) in _SCALARS}
-    fields["value"] = {**orjson.loads(orjson.dumps(around)), **(opened(fields["value"]) or {})}
-    return split(Payload(fields, orjson.Fragment(text), payload.canonical, text), request, context, scope)
+    fields["value"] = {**orjson.loads(orjson.dumps(around)), **(as_object(fields["value"]) or {})}
+    return classify(Payload(fields, orjson.Fragment(text), payload.canonical, text), request, context, scope)
 
 
-def _echoes(value: dict[str, Any], payload: Payload, context: DecodeContext) -> Sequence[Item]:
+def _echoes(value: dict[str, Any], payload: Payload, context: DecodeContext) -> Sequence[RawItem]:
     """Return the messages sent from the phone app, each with the fields around all; none if the value has no list."""
     name = next((name for name in ECHO_LISTS if _items(value.get(name))), None)
     if name is None:
@@ -259,7 +259,7 @@ def _echoes(value: dict[str, Any], payload: Payload, context: DecodeContext) -> 
         around = {key: inner for key, inner in around.items() if key in _AROUND_ECHOES}
         bounds.check_bytes(len(orjson.dumps(around)) * len(echoes), context.max_event_bytes)
         raws = _echo_raws(name, len(echoes), payload)
-    items: list[Item] = []
+    items: list[RawItem] = []
     for index, (echo, raw) in enumerate(zip(echoes, raws, strict=True)):
         if type(echo) is not dict:
             raise CallbackRejected("an object is expected", f"value.{name}[{index}]")
@@ -271,7 +271,7 @@ def _echoes(value: dict[str, Any], payload: Payload, context: DecodeContext) -> 
 def _echo_raws(name: str, count: int, payload: Payload) -> list[Any]:
     """Return the body of each echo: the fields around the messages, and a list with this message only."""
     whole = payload.lossless()
-    value = opened(whole.get("value", whole)) or {}
+    value = as_object(whole.get("value", whole)) or {}
     echoes = _items(value.pop(name))
     repeats = len(orjson.dumps(value)) * count <= ENVELOPES_BYTES
     return [
@@ -282,12 +282,12 @@ def _echo_raws(name: str, count: int, payload: Payload) -> list[Any]:
     ]
 
 
-def _bare(fields: dict[str, Any], payload: Payload) -> Sequence[Item]:
+def _bare(fields: dict[str, Any], payload: Payload) -> Sequence[RawItem]:
     """Return an item without an envelope."""
     if fields.get("call_id"):
         return ((CALL, {"calls": fields}, payload.raw, ""),)
     if fields.get("id") and fields.get("status"):
-        return ((STATUS_SHAPE, {"statuses": fields}, payload.raw, ""),)
+        return ((STATUS_SCHEMA, {"statuses": fields}, payload.raw, ""),)
     if fields.get("id") and fields.get("from"):
-        return ((MESSAGE_SHAPE, {"messages": fields}, payload.raw, ""),)
+        return ((MESSAGE_SCHEMA, {"messages": fields}, payload.raw, ""),)
     return ()

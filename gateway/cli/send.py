@@ -27,7 +27,7 @@ from gateway.ingest.endpoints import endpoints
 from gateway.traffic import GENERATORS, requests
 from gateway.traffic.client import Target, encode
 from gateway.traffic.credentials import Credentials
-from gateway.traffic.load import Plan, Prepared, Tally, drive, is_success, percentile
+from gateway.traffic.load import LoadProfile, LoadResult, Prepared, drive, is_success, percentile
 from gateway.traffic.request import FORM, JSON, TrafficRequest
 
 EPILOG = f"""
@@ -109,14 +109,14 @@ def send(
         if ctx.get_parameter_source("count") is ParameterSource.DEFAULT:
             count = 1
     run_async(reachable_name(target))
-    tally = Tally()
-    plan = Plan(count, concurrency, rate, repeat_rate)
-    work = _drive(target, _mixed(rows, rng), plan, rng, tally, show=not as_json)
+    result = LoadResult()
+    plan = LoadProfile(count, concurrency, rate, repeat_rate)
+    work = _drive(target, _mixed(rows, rng), plan, rng, result, show=not as_json)
     try:
         run_async(work)
     finally:
-        (_print_json if as_json else _print)(tally)
-    ctx.exit(1 if tally.failed else 0)
+        (_print_json if as_json else _print)(result)
+    ctx.exit(1 if result.failed else 0)
 
 
 def _now() -> datetime:
@@ -198,49 +198,49 @@ def _mixed(rows: list[Iterator[Prepared]], rng: Random) -> Iterator[Prepared]:
 
 
 async def _drive(
-    target: Target, rows: Iterator[Prepared], plan: Plan, rng: Random, tally: Tally, *, show: bool
+    target: Target, rows: Iterator[Prepared], plan: LoadProfile, rng: Random, result: LoadResult, *, show: bool
 ) -> None:
     if not show or not sys.stderr.isatty():
-        await drive(target, rows, plan, rng, tally)
+        await drive(target, rows, plan, rng, result)
         return
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]:,.0f}/s"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("", total=plan.count, rate=0.0)
         async with asyncio.TaskGroup() as group:
-            shown = group.create_task(_show(tally, lambda **now: progress.update(bar, **now)))
-            await drive(target, rows, plan, rng, tally)
+            shown = group.create_task(_show(result, lambda **now: progress.update(bar, **now)))
+            await drive(target, rows, plan, rng, result)
             shown.cancel()
 
 
-async def _show(tally: Tally, update: Callable[..., Any]) -> None:
+async def _show(result: LoadResult, update: Callable[..., Any]) -> None:
     loop = asyncio.get_running_loop()
     started = loop.time()
     while True:
         await asyncio.sleep(0.1)
-        update(completed=tally.sent, rate=tally.sent / (loop.time() - started))
+        update(completed=result.sent, rate=result.sent / (loop.time() - started))
 
 
-def _summary(tally: Tally) -> dict[str, Any]:
-    latencies = sorted(tally.latencies_s)
+def _summary(result: LoadResult) -> dict[str, Any]:
+    latencies = sorted(result.latencies_s)
     return {
-        "sent": tally.sent,
-        "succeeded": tally.succeeded,
-        "failed": tally.failed,
-        "repeats": tally.repeats,
-        "took_s": round(tally.took_s, 3),
-        "rate_per_s": round(tally.sent / tally.took_s, 1) if tally.took_s else 0.0,
+        "sent": result.sent,
+        "succeeded": result.succeeded,
+        "failed": result.failed,
+        "repeats": result.repeats,
+        "took_s": round(result.took_s, 3),
+        "rate_per_s": round(result.sent / result.took_s, 1) if result.took_s else 0.0,
         "latency_ms": {name: round(percentile(latencies, share) * 1000, 3) for name, share in _SHARES},
-        "answers": dict(sorted(tally.by_status.items())),
-        "refused": dict(tally.refused.most_common()),
+        "answers": dict(sorted(result.by_status.items())),
+        "refused": dict(result.refused.most_common()),
     }
 
 
-def _print_json(tally: Tally) -> None:
-    click.echo(orjson.dumps(_summary(tally)))
+def _print_json(result: LoadResult) -> None:
+    click.echo(orjson.dumps(_summary(result)))
 
 
-def _print(tally: Tally) -> None:
-    summary = _summary(tally)
+def _print(result: LoadResult) -> None:
+    summary = _summary(result)
     said = click.style(
         f"{summary['succeeded']:,} of {summary['sent']:,} answered with success",
         fg="red" if summary["failed"] else "green",

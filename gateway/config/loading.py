@@ -16,14 +16,14 @@ from gateway.callbacks import CALLBACKS
 from gateway.config import document, environment, rules
 from gateway.config.document import Document, KeyPath
 from gateway.config.kafka_settings import Kafka
-from gateway.config.messages import sentence
-from gateway.config.schema_tree import ROOT, Kind, Place
+from gateway.config.messages import message
+from gateway.config.schema_tree import ROOT, Kind, SchemaNode
 from gateway.config.settings import Admin, CallbackPath, Ingest, Settings, Subscriber
 from gateway.config.values import NAME
 from gateway.errors import ConfigError
 
 #: Sentences about types and keys. The search for what was meant by an unknown key takes a tenth of a millisecond.
-_MOST_SENTENCES: Final = 200
+_MOST_MESSAGES: Final = 200
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -55,9 +55,9 @@ def _settings(read: Document, name: str, environ: Mapping[str, str]) -> Settings
         settings = Settings.model_validate(tree)
     except ValidationError as exc:
         errors = exc.errors(include_url=False, include_input=False)
-        found += [sentence(error) for error in errors[:_MOST_SENTENCES]]
-        if len(errors) > _MOST_SENTENCES:
-            found.append(((), f"{len(errors) - _MOST_SENTENCES} more problems of this kind"))
+        found += [message(error) for error in errors[:_MOST_MESSAGES]]
+        if len(errors) > _MOST_MESSAGES:
+            found.append(((), f"{len(errors) - _MOST_MESSAGES} more problems of this kind"))
     found += rules.problems(rules.parts_of(settings) if settings is not None else _readable_parts(tree))
     told = dict.fromkeys(path for path, _ in unset)
     texts = [
@@ -71,7 +71,7 @@ def _settings(read: Document, name: str, environ: Mapping[str, str]) -> Settings
     return settings
 
 
-def _canonical(value: Any, place: Place) -> Any:
+def _canonical(value: Any, place: SchemaNode) -> Any:
     """Lists where lists of sections are meant, and keys without a value left out: they have their defaults."""
     if place.kind is Kind.SECTION and isinstance(value, dict):
         known = {key: one for key, one in value.items() if place.below(str(key)) is not None}

@@ -10,7 +10,7 @@ from gateway.config.document import KeyPath
 from gateway.config.schema_tree import Kind, at
 from gateway.config.values import suggestion
 
-_SENTENCES: Final = {
+_MESSAGES: Final = {
     "missing": "is needed and not there",
     "int_parsing": "a whole number is needed",
     "int_type": "a whole number is needed",
@@ -39,7 +39,7 @@ _BOUNDS: Final = {
 }
 
 
-def sentence(error: ErrorDetails) -> tuple[KeyPath, str]:
+def message(error: ErrorDetails) -> tuple[KeyPath, str]:
     """The key path and what is wrong there."""
     path: KeyPath = tuple(step for step in error["loc"] if step != "[key]")
     kind = error["type"]
@@ -54,7 +54,7 @@ def sentence(error: ErrorDetails) -> tuple[KeyPath, str]:
         return path, f"one of {words} is needed"
     if kind == "value_error":
         return _named(_trimmed(path), str(context["error"]))
-    return _trimmed(path), _SENTENCES.get(kind, error["msg"][:1].lower() + error["msg"][1:])
+    return _trimmed(path), _MESSAGES.get(kind, error["msg"][:1].lower() + error["msg"][1:])
 
 
 def _unknown(path: KeyPath) -> tuple[KeyPath, str]:

@@ -27,7 +27,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SchemaNode:
     """One place: its kind and what is below it.
 
     Args:
@@ -50,19 +50,19 @@ class Place:
         """A value that must not be shown."""
         return self.annotation is SecretStr
 
-    def below(self, step: str | int) -> Place | None:
+    def below(self, step: str | int) -> SchemaNode | None:
         """What is under a key or an index; None where nothing can be."""
         if self.kind is Kind.SECTION:
             for name, info in self.annotation.model_fields.items():
                 if step == name or step in _aliases(info):
-                    return place(info.annotation)
+                    return schema_node(info.annotation)
             return None
         if self.kind in (Kind.LIST, Kind.MAP):
-            return place(get_args(self.annotation)[-1])
-        return Place(Kind.FREE, object) if self.kind is Kind.FREE else None
+            return schema_node(get_args(self.annotation)[-1])
+        return SchemaNode(Kind.FREE, object) if self.kind is Kind.FREE else None
 
 
-def place(annotation: Any) -> Place:
+def schema_node(annotation: Any) -> SchemaNode:
     """The place that a type describes."""
     is_optional = False
     while True:
@@ -76,22 +76,22 @@ def place(annotation: Any) -> Place:
         else:
             break
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return Place(Kind.SECTION, annotation, is_optional)
+        return SchemaNode(Kind.SECTION, annotation, is_optional)
     if origin is list:
         kind = Kind.FREE if get_args(annotation)[0] is object else Kind.LIST
-        return Place(kind, annotation, is_optional)
+        return SchemaNode(kind, annotation, is_optional)
     if origin is dict:
         kind = Kind.FREE if get_args(annotation)[1] is object else Kind.MAP
-        return Place(kind, annotation, is_optional)
-    return Place(Kind.SCALAR, annotation, is_optional)
+        return SchemaNode(kind, annotation, is_optional)
+    return SchemaNode(Kind.SCALAR, annotation, is_optional)
 
 
-ROOT = place(Settings)
+ROOT = schema_node(Settings)
 
 
-def at(path: KeyPath) -> Place | None:
+def at(path: KeyPath) -> SchemaNode | None:
     """The place of a key path; a section where a list of sections is meant counts as its only item."""
-    found: Place | None = ROOT
+    found: SchemaNode | None = ROOT
     for step in path:
         if found is None:
             return None
@@ -109,12 +109,12 @@ class Key:
     Args:
         path: with ``<name>`` for free names and ``[]`` for lists, such as ``subscribers[].retry.attempts``.
         info: pydantic's description of the field.
-        place: its kind and type.
+        node: its kind and type.
     """
 
     path: str
     info: FieldInfo
-    place: Place
+    node: SchemaNode
 
     @property
     def default(self) -> Any:
@@ -129,7 +129,7 @@ class Key:
     @property
     def unit(self) -> str:
         """``duration`` or ``size`` for values that people write with a unit, such as ``7d`` and ``10GiB``."""
-        if self.place.annotation is ByteSize:
+        if self.node.annotation is ByteSize:
             return "size"
         validators = (*self.info.metadata, *_metadata(self.info.annotation))
         return "duration" if any(getattr(one, "func", None) is seconds for one in validators) else ""
@@ -137,18 +137,18 @@ class Key:
     @property
     def choices(self) -> tuple[str, ...]:
         """The words of an enumeration."""
-        return get_args(self.place.annotation) if get_origin(self.place.annotation) is Literal else ()
+        return get_args(self.node.annotation) if get_origin(self.node.annotation) is Literal else ()
 
 
-def keys(root: Place = ROOT, prefix: str = "") -> Iterator[Key]:
+def keys(root: SchemaNode = ROOT, prefix: str = "") -> Iterator[Key]:
     """Every key of ``config.yaml``, sections before what is in them, in the order of the settings."""
     for name, info in root.annotation.model_fields.items():
-        found = place(info.annotation)
+        found = schema_node(info.annotation)
         path = f"{prefix}{name}"
         yield Key(path, info, found)
         while found.kind in (Kind.LIST, Kind.MAP):
             path += "[]" if found.kind is Kind.LIST else ".<name>"
-            found = place(get_args(found.annotation)[-1])
+            found = schema_node(get_args(found.annotation)[-1])
         if found.kind is Kind.SECTION:
             yield from keys(found, f"{path}.")
 

@@ -15,7 +15,7 @@ import structlog
 
 from gateway.fanout.attempt import AttemptResult
 from gateway.telemetry import redaction
-from gateway.telemetry.batched_metrics import Tally
+from gateway.telemetry.batched_metrics import BatchedMetrics
 from gateway.telemetry.metrics import METRICS, Metrics
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Telling:
         deliveries = metrics.counter("gateway_deliveries")
         self._outcomes = {outcome: deliveries.labels(subscriber, outcome) for outcome in _OUTCOMES}
         metrics.histogram("gateway_delivery_attempt_seconds").labels(subscriber)  # shown before the first attempt
-        self._tally = Tally("gateway_deliveries", "gateway_delivery_attempt_seconds", metrics)
+        self._tally = BatchedMetrics("gateway_deliveries", "gateway_delivery_attempt_seconds", metrics)
         state = metrics.gauge("gateway_subscriber_state")
         self._states = {name: state.labels(subscriber, name) for name in _STATES}
         self._state = ""

@@ -1,10 +1,10 @@
 """Process one callback: authenticate, decode, append, answer.
 
-The module does not depend on HTTP: requests and answers are values. :meth:`Intake.take` never waits. If events have
+The module does not depend on HTTP: requests and answers are values. :meth:`Acceptor.take` never waits. If events have
 to become durable first, it returns the answer with the future to wait for. A success answer never leaves earlier.
 
 Processing has two steps. :func:`prepare` is pure, and its cost grows with the size of the request, so a thread prepares
-large requests. :meth:`Intake.finish` appends the events to the log, on the event loop. The log stores new events and
+large requests. :meth:`Acceptor.finish` appends the events to the log, on the event loop. The log stores new events and
 recognises repeats.
 """
 
@@ -30,7 +30,7 @@ from gateway.ingest.endpoints import Endpoint
 from gateway.ingest.gathering import Gathering, Log
 from gateway.log import Appended, Entry, Headers
 from gateway.telemetry import redaction, traceparent
-from gateway.telemetry.batched_metrics import Tally
+from gateway.telemetry.batched_metrics import BatchedMetrics
 from gateway.telemetry.metrics import METRICS
 from gateway.telemetry.tracing import Spans
 
@@ -46,7 +46,7 @@ class Pending(NamedTuple):
     Args:
         durable: future of the append, shared with other callbacks of the same turn; await it behind a shield.
         answer: success, or the rejection of a stored request.
-        outcome: ``accepted`` or ``rejected``; for :meth:`Intake.settled`.
+        outcome: ``accepted`` or ``rejected``; for :meth:`Acceptor.settled`.
         indexes: positions of its events in the shared append.
     """
 
@@ -76,7 +76,7 @@ class Prepared(NamedTuple):
     error: SenderError | None = None
 
 
-class Intake:
+class Acceptor:
     """Accepts callbacks.
 
     Args:
@@ -102,7 +102,7 @@ class Intake:
         self._waiting = 0
         self._seen_drift: set[tuple[str, str]] = set()
         self._tells_each = _log.is_enabled_for(logging.DEBUG)
-        self.tally = Tally("gateway_callbacks", "gateway_callback_answer_seconds")
+        self.metrics = BatchedMetrics("gateway_callbacks", "gateway_callback_answer_seconds")
 
     def take(self, endpoint: Endpoint, request: CallbackRequest) -> Answer | Pending:
         """Process a small callback completely. For a large one the caller runs the two steps separately.
@@ -229,11 +229,11 @@ class Intake:
         outcome = pending.outcome
         if appended.repeated and outcome == "accepted" and appended.repeated.issuperset(pending.indexes):
             outcome = "repeated"
-        self.tally.count(endpoint.callback.name, outcome)
+        self.metrics.count(endpoint.callback.name, outcome)
 
     def count(self, endpoint: Endpoint, outcome: str) -> None:
         """Count one answered callback by its outcome."""
-        self.tally.count(endpoint.callback.name, outcome)
+        self.metrics.count(endpoint.callback.name, outcome)
 
     def _tell_drift(self, endpoint: Endpoint, prepared: Prepared) -> None:
         name = endpoint.callback.name
@@ -247,7 +247,7 @@ class Intake:
 def prepare(endpoint: Endpoint, request: CallbackRequest) -> Prepared:
     """Authenticate and decode a request, and serialise its events. Pure; the size of the request bounds its time.
 
-    Errors become answers here and in :meth:`Intake.not_stored`, and nowhere else.
+    Errors become answers here and in :meth:`Acceptor.not_stored`, and nowhere else.
 
     Args:
         endpoint: row of the request's path.
@@ -263,7 +263,7 @@ def prepare(endpoint: Endpoint, request: CallbackRequest) -> Prepared:
         return Prepared("forbidden" if exc.status_hint == 403 else "unauthenticated", answer, error=_bare(exc))
     try:
         decoded = endpoint.callback.decode(authentic, endpoint.context)
-        values = written(decoded.events, endpoint.context.max_event_bytes)
+        values = serialised(decoded.events, endpoint.context.max_event_bytes)
     except CallbackRejected as exc:
         context = endpoint.context
         error = explained(exc, endpoint.callback, authentic, context)
@@ -280,7 +280,7 @@ def _bare(error: SenderError) -> SenderError:
     return error.with_traceback(None)
 
 
-def written(events: tuple[Event, ...], most: int) -> list[bytes]:
+def serialised(events: tuple[Event, ...], most: int) -> list[bytes]:
     """Return the bytes of each event.
 
     Args:

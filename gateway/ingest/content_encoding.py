@@ -24,8 +24,8 @@ class BodyTooLarge(Exception):
     """The body is larger than ``max_body_bytes``, as received or decompressed."""
 
 
-def most_unfolded(body: bytes, most: int) -> int:
-    """Return an upper bound of the bytes that :func:`unfolded` returns.
+def most_decompressed(body: bytes, most: int) -> int:
+    """Return an upper bound of the bytes that :func:`decompressed` returns.
 
     Args:
         body: the compressed body.
@@ -34,7 +34,7 @@ def most_unfolded(body: bytes, most: int) -> int:
     return min(most, len(body) * _MOST_RATIO)
 
 
-def unfolded(body: bytes, coding: str, most: int) -> bytes:
+def decompressed(body: bytes, coding: str, most: int) -> bytes:
     """Return the decompressed body; the body as received if the header is wrong or has another coding.
 
     Args:

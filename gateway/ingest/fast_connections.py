@@ -11,13 +11,13 @@ from typing import Final
 import structlog
 
 from gateway.connections import ConnectionLimit
-from gateway.ingest.accept import Intake
+from gateway.ingest.accept import Acceptor
 from gateway.ingest.client_ip import Network
 from gateway.ingest.endpoints import Endpoints
 from gateway.ingest.fast_path import PATIENCE_S, FastConnection
 from gateway.ingest.large_bodies import SMALL_BYTES
 from gateway.ingest.plain_post import PlainHeads
-from gateway.ingest.response_writer import Written
+from gateway.ingest.response_writer import ResponseWriter
 from gateway.log import ALL_NEW, Appended
 
 _log = structlog.get_logger("gateway.ingest")
@@ -30,7 +30,7 @@ class FastConnections:
 
     Args:
         endpoints: the known paths.
-        intake: processes callbacks.
+        acceptor: processes callbacks.
         clock: returns the current time, timezone-aware UTC.
         ordinary: creates aiohttp's handler for a connection that is not plain.
         trusted: networks of the operator's proxies.
@@ -43,7 +43,7 @@ class FastConnections:
     def __init__(
         self,
         endpoints: Endpoints,
-        intake: Intake,
+        acceptor: Acceptor,
         *,
         clock: Callable[[], datetime],
         ordinary: Callable[[], asyncio.Protocol],
@@ -54,13 +54,13 @@ class FastConnections:
         patience_s: float = PATIENCE_S,
     ) -> None:
         self.heads = PlainHeads(endpoints, min(max_body, SMALL_BYTES))
-        self.intake = intake
+        self.acceptor = acceptor
         self.clock = clock
         self.ordinary = ordinary
         self.trusted = trusted
         self.limit = limit
         self.patience_s = patience_s
-        self.written = Written()
+        self.response_writer = ResponseWriter()
         self.connections: set[FastConnection] = set()
         self.is_leaving = False
         self.is_stopping = False

@@ -2,8 +2,8 @@
 
 Most of the cost of an HTTP request in Python is generality, while a vendor's callback is always the same plain POST
 with a length and a small body. The fast path passes its bytes to the same pure functions as the ordinary path
-(:meth:`Intake.take`), without a task, and its answer is one prepared byte string. aiohttp processes all other requests,
-doubtful ones included.
+(:meth:`Acceptor.take`), without a task, and its answer is one prepared byte string. aiohttp processes all other
+requests, doubtful ones included.
 
 Invariants
 
@@ -166,7 +166,7 @@ class FastConnection(asyncio.Protocol):
     def _take(self, head: PlainHead, request: CallbackRequest, data: bytes) -> _Found:
         started = time.perf_counter()
         try:
-            taken = self._shared.intake.take(head.endpoint, request)
+            taken = self._shared.acceptor.take(head.endpoint, request)
         except Exception:  # the ordinary path meets the same error and reports it
             return _Found.OTHER
         self.last_look = self._shared.looks
@@ -202,10 +202,10 @@ class FastConnection(asyncio.Protocol):
         head, request, pending, started, data = self._answering
         self._answering = None
         if error is None:
-            self._shared.intake.settled(head.endpoint, pending, appended)
+            self._shared.acceptor.settled(head.endpoint, pending, appended)
             self._answer(head, pending.answer, started)
         elif isinstance(error, NotNow):
-            self._answer(head, self._shared.intake.not_stored(head.endpoint, request, error), started)
+            self._answer(head, self._shared.acceptor.not_stored(head.endpoint, request, error), started)
         elif self._transport is not None:
             self._held.insert(0, data)
             self._hand_over()
@@ -213,10 +213,10 @@ class FastConnection(asyncio.Protocol):
             self._go_on()
 
     def _answer(self, head: PlainHead, answer: Answer, started: float) -> None:
-        self._shared.intake.tally.took(head.endpoint.callback.name, time.perf_counter() - started)
+        self._shared.acceptor.metrics.took(head.endpoint.callback.name, time.perf_counter() - started)
         if self._transport is not None:
             is_last = head.is_last or self._shared.is_leaving
-            self._transport.write(self._shared.written.answer(answer, is_last=is_last))
+            self._transport.write(self._shared.response_writer.answer(answer, is_last=is_last))
             if is_last or self._is_half_closed:
                 self._close()
 

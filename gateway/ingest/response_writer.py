@@ -14,7 +14,7 @@ _MOST_PREPARED: Final = 64
 _CLOSE: Final = "Connection: close\r\n"
 
 
-class Written:
+class ResponseWriter:
     """Serialises answers. Their date is the second of the call."""
 
     def __init__(self) -> None:

@@ -78,7 +78,7 @@ def _usage(command: click.Command) -> str:
 
 
 def _is_heading(key: Key) -> bool:
-    return key.place.kind is Kind.SECTION and not key.place.is_optional
+    return key.node.kind is Kind.SECTION and not key.node.is_optional
 
 
 def _default(key: Key) -> str:

@@ -14,7 +14,7 @@ from gateway.telemetry.metrics import METRICS, Metrics, bounds, observe_many
 from gateway.telemetry.sketch import bucket
 
 
-class Tally:
+class BatchedMetrics:
     """One counter and one histogram of durations; used on the event loop only.
 
     Args:

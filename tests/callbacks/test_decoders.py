@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.callbacks import CALLBACKS, Callback, CallbackRequest, DecodeContext, Decoded, charset
-from gateway.callbacks.event_schema import Shape
+from gateway.callbacks.event_schema import EventSchema
 from gateway.callbacks.plan import Field
 from gateway.errors import CallbackRejected
 from gateway.event import from_json
@@ -63,7 +63,7 @@ def normalised(decoded: Decoded) -> list[dict[str, Any]]:
 def names(callback: Callback) -> list[str]:
     """The vendor's field names, so that generated objects reach the converters."""
     return sorted(
-        {part for shape in callback.shapes for line in shape.fields for s in line.sources for part in s.split(".")}
+        {part for schema in callback.schemas for line in schema.fields for s in line.sources for part in s.split(".")}
     )
 
 
@@ -236,14 +236,14 @@ def test_an_array_beside_the_fields_is_not_looked_at() -> None:
 
 
 def test_a_stranger_adds_a_shape() -> None:
-    """A shape is a table: names, converters, and it decodes."""
+    """A schema is a table: names, converters, and it decodes."""
     from gateway.callbacks.answers import TEXT_ANSWERS
     from gateway.callbacks.callback import only
     from gateway.callbacks.fields import identifier, local_time, money, words
     from gateway.callbacks.plan import coded, phone_number
     from gateway.callbacks.vocabulary import MESSAGE_STATUS
 
-    fax = Shape(
+    fax = EventSchema(
         "nxcloud.fax.dr",
         "fax.dr",
         "Fax receipt",

@@ -11,8 +11,8 @@ import pytest
 
 from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
 from gateway.callbacks.credentials import Credentials
-from gateway.callbacks.generic import DecoderCallback, Found
-from gateway.ingest.accept import Intake, Pending
+from gateway.callbacks.generic import DecodedEvent, DecoderCallback
+from gateway.ingest.accept import Acceptor, Pending
 from gateway.ingest.endpoints import Decodes, Endpoint
 from gateway.log.journal import Journal, Retention
 
@@ -32,13 +32,13 @@ async def test_what_a_decoder_gives_fails_nobody_else(tmp_path: Path, key: Any) 
     """A key that cannot be stored rejects its own callback, which is kept; those of the same turn are accepted."""
     journal = Journal(tmp_path, Retention(1 << 30, 3600.0))
     await journal.start()
-    intake = Intake(journal, clock=lambda: NOW, max_waiting=100)
-    parcels = endpoint(DecoderCallback("parcels", lambda request, context: [Found(key, {})], "parcel.status"))
+    acceptor = Acceptor(journal, clock=lambda: NOW, max_waiting=100)
+    parcels = endpoint(DecoderCallback("parcels", lambda request, context: [DecodedEvent(key, {})], "parcel.status"))
     calls = endpoint(CALLBACKS["nxlink-call"])
     taken = [
-        intake.take(calls, request(calls.path, b'{"callId":"c1","orderId":"o1"}')),
-        intake.take(parcels, request(parcels.path, b"{}")),
-        intake.take(calls, request(calls.path, b'{"callId":"c2","orderId":"o2"}')),
+        acceptor.take(calls, request(calls.path, b'{"callId":"c1","orderId":"o1"}')),
+        acceptor.take(parcels, request(parcels.path, b"{}")),
+        acceptor.take(calls, request(calls.path, b'{"callId":"c2","orderId":"o2"}')),
     ]
     waiting = [one for one in taken if isinstance(one, Pending)]
     await asyncio.gather(*(asyncio.shield(one.durable) for one in waiting))

@@ -11,7 +11,7 @@ import pytest
 from gateway.config.settings import Ingest
 from gateway.connections import ConnectionLimit
 from gateway.errors import JournalUnavailable
-from gateway.ingest.accept import Intake
+from gateway.ingest.accept import Acceptor
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.fast_connections import FastConnections
 from gateway.ingest.gathering import Log
@@ -55,12 +55,12 @@ class Gateway:
     def __init__(self, log: Log | None = None, keepalive_s: float = 75.0) -> None:
         self.log = SlowLog()
         paths = endpoints(SECTION)
-        intake = Intake(log or self.log, clock=lambda: NOW, max_waiting=100)
+        acceptor = Acceptor(log or self.log, clock=lambda: NOW, max_waiting=100)
         limit = ConnectionLimit("ingest", 1000, 15.0)
-        ordinary = IngestServer(SECTION, paths, intake, clock=lambda: NOW).ordinary(limit)
+        ordinary = IngestServer(SECTION, paths, acceptor, clock=lambda: NOW).ordinary(limit)
         self.connections = FastConnections(
             paths,
-            intake,
+            acceptor,
             clock=lambda: NOW,
             ordinary=ordinary,
             trusted=(),

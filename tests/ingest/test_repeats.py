@@ -17,8 +17,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from gateway.callbacks import CallbackRequest, DecodeContext
 from gateway.callbacks.credentials import Credentials
-from gateway.callbacks.generic import DecoderCallback, Found
-from gateway.ingest.accept import Intake, Pending, prepare
+from gateway.callbacks.generic import DecodedEvent, DecoderCallback
+from gateway.ingest.accept import Acceptor, Pending, prepare
 from gateway.ingest.endpoints import Endpoint
 from gateway.log.journal import Journal, Retention
 from gateway.telemetry.metrics import METRICS
@@ -29,8 +29,8 @@ from tests.waiting import turn
 NOW = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def found(request: CallbackRequest, context: DecodeContext) -> list[Found]:
-    return [Found(number, {"number": number}, id=f"parcel-{number}") for number in orjson.loads(request.body)]
+def found(request: CallbackRequest, context: DecodeContext) -> list[DecodedEvent]:
+    return [DecodedEvent(number, {"number": number}, id=f"parcel-{number}") for number in orjson.loads(request.body)]
 
 
 PARCELS = Endpoint(
@@ -48,23 +48,23 @@ def ids(body: bytes) -> list[str]:
 
 
 class Gateway:
-    """An intake over a journal, with its spans in memory."""
+    """An acceptor over a journal, with its spans in memory."""
 
     def __init__(self, folder: Path) -> None:
         self.journal = Journal(folder, Retention(1 << 30, 3600.0), known_ids=1000)
         self.exporter = InMemorySpanExporter()
         spans = Spans(SimpleSpanProcessor(self.exporter), Resource({}))
-        self.intake = Intake(self.journal, clock=lambda: NOW, max_waiting=100, spans=spans)
+        self.acceptor = Acceptor(self.journal, clock=lambda: NOW, max_waiting=100, spans=spans)
 
     async def turn(self, bodies: Sequence[bytes]) -> list[str]:
         """Take callbacks in one turn of the loop; how each was counted."""
-        taken = [self.intake.take(PARCELS, request(body)) for body in bodies]
+        taken = [self.acceptor.take(PARCELS, request(body)) for body in bodies]
         outcomes: list[str] = []
         for one in taken:
             assert isinstance(one, Pending)
             appended = await asyncio.shield(one.durable)
             before = counts()
-            self.intake.settled(PARCELS, one, appended)
+            self.acceptor.settled(PARCELS, one, appended)
             await turn()  # counted once a turn
             outcomes += [name for name, count in counts().items() if count != before.get(name, 0.0)]
         return outcomes
@@ -125,7 +125,7 @@ async def test_nothing_is_counted_or_traced_of_what_the_log_refused(tmp_path: Pa
     gateway = Gateway(tmp_path)
     await gateway.journal.start()
     await gateway.journal.stop()
-    taken = gateway.intake.take(PARCELS, request(b"[1]"))
+    taken = gateway.acceptor.take(PARCELS, request(b"[1]"))
     assert isinstance(taken, Pending)
     await asyncio.wait([taken.durable])
     assert taken.durable.exception() is not None
