@@ -31,7 +31,7 @@ from gateway.errors import Broken, CallbackRejected, ConfigError, Transient
 from gateway.ingest.endpoints import Endpoint, endpoints
 from gateway.traffic.client import Answer, Connection, Target, encode
 from gateway.traffic.credentials import Credentials
-from gateway.traffic.request import JSON, TrafficRequest
+from gateway.traffic.simulator import JSON, TrafficRequest
 
 EXAMPLES: Final = """
 \b

@@ -24,14 +24,13 @@ from gateway.config.callbacks import ConfiguredPath, configured_paths
 from gateway.config.settings import Settings
 from gateway.errors import Broken, ConfigError
 from gateway.ingest.endpoints import endpoints
-from gateway.traffic import GENERATORS, requests
 from gateway.traffic.client import Target, encode
 from gateway.traffic.credentials import Credentials
 from gateway.traffic.load import LoadProfile, LoadResult, Prepared, drive, is_success, percentile
-from gateway.traffic.request import FORM, JSON, TrafficRequest
+from gateway.traffic.simulator import FORM, JSON, TrafficRequest, mixed, requests
 
 EPILOG = f"""
-CALLBACK is one of {", ".join(GENERATORS)}, or all; with --body also a configured callback of another sender.
+CALLBACK is one of {", ".join(CALLBACKS)}, or all; with --body also a configured callback of another sender.
 
 \b
 Examples
@@ -64,7 +63,7 @@ class _CallbackName(click.Choice[str]):
     is_eager=True,
     help="Send this file's bytes, once unless --count is given, as another sender would.",
 )
-@click.argument("callback", type=_CallbackName([*GENERATORS, "all"]), metavar="CALLBACK")
+@click.argument("callback", type=_CallbackName([*CALLBACKS, "all"]), metavar="CALLBACK")
 @click.option("-n", "--count", type=click.IntRange(1), default=100, show_default=True, help="Requests in all.")
 @click.option("--rate", type=Number(0, min_open=True), help="Requests a second; left out: as many as go.")
 @click.option("--url", help="The gateway's address; left out: where the configuration has it listen.")
@@ -100,7 +99,7 @@ def send(
     settings = settings_or_defaults(config_path)
     rng = Random(seed)
     target = target_of(url, settings)
-    names = list(GENERATORS) if callback == "all" and body_path is None else [callback]
+    names = list(CALLBACKS) if callback == "all" and body_path is None else [callback]
     paths = [_path_of(name, settings, account, path) for name in names]
     if body_path is None:
         rows = [_prepared(row, target, rng) for row in paths]
@@ -111,7 +110,7 @@ def send(
     run_async(reachable_name(target))
     result = LoadResult()
     plan = LoadProfile(count, concurrency, rate, repeat_rate)
-    work = _drive(target, _mixed(rows, rng), plan, rng, result, show=not as_json)
+    work = _drive(target, mixed(rows, rng), plan, rng, result, show=not as_json)
     try:
         run_async(work)
     finally:
@@ -190,11 +189,6 @@ def _repeated(row: ConfiguredPath, settings: Settings, target: Target, rng: Rand
 
 def _blank(row: ConfiguredPath) -> CallbackRequest:
     return CallbackRequest("POST", row.path, b"", {}, b"", _now())
-
-
-def _mixed(rows: list[Iterator[Prepared]], rng: Random) -> Iterator[Prepared]:
-    while True:
-        yield next(rows[int(rng.random() * len(rows))])
 
 
 async def _drive(

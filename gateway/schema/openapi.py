@@ -39,7 +39,7 @@ def openapi(settings: Settings, examples: Examples = lambda name: {}) -> dict[st
 
     Args:
         settings: the configuration.
-        examples: returns example requests of a callback, such as :func:`gateway.traffic.examples.examples`.
+        examples: returns example requests of a callback, such as :func:`gateway.traffic.simulator.examples`.
     """
     ingest, admin = settings.ingest, settings.admin
     return {

@@ -18,12 +18,13 @@ import pytest
 from aiohttp import web
 
 from gateway.callbacks import CALLBACKS
-from gateway.cli.send import _mixed, _path_of, _prepared
+from gateway.cli.send import _path_of, _prepared
 from gateway.config.loading import loads
 from gateway.signing import Signer
 from gateway.traffic.client import Answer, Target
 from gateway.traffic.load import LoadProfile, LoadResult, Prepared, drive, is_success, percentile
 from gateway.traffic.receiver import Delivery, Receiver, ReceiverBehaviour
+from gateway.traffic.simulator import mixed
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 24).decode()
 SETTINGS = loads("ingest: {callbacks: {whatsapp: {auth: {signature: {secret: s3cret}}, path: /wa}}}", {})
@@ -42,7 +43,7 @@ async def serving(server: Any) -> AsyncIterator[Target]:
 
 def rows(target: Target, *names: str) -> Any:
     rng = Random(5)
-    return _mixed([_prepared(_path_of(name, SETTINGS, None, None), target, rng) for name in names], rng)
+    return mixed([_prepared(_path_of(name, SETTINGS, None, None), target, rng) for name in names], rng)
 
 
 def answering(status: int = 200, **bodies: str) -> tuple[web.Server, Counter[str]]:  # type: ignore[type-arg]

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.config.settings import Settings
 from gateway.schema.openapi import openapi
-from gateway.traffic.examples import examples
+from gateway.traffic.simulator import examples
 from tests.gateway.conftest import MakeGateway
 
 

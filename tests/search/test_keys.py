@@ -14,7 +14,7 @@ from gateway.event import Event
 from gateway.log import Record
 from gateway.search.keys import _IS_PHONE, asked, callback_of, digits_of, keys_of_events, matches, parsed, texts_of
 from gateway.search.run import Kind, hashed
-from gateway.traffic import requests
+from gateway.traffic.simulator import requests
 from tests.effort import examples
 from tests.search.made import entry
 
