@@ -5,8 +5,8 @@
     expected.json   {"events": [...], "drift": [...]} or {"rejected": {"reason": …, "field": …}}
     context.json    optional: account, zone, own_numbers, credential_fields
 
-Usual requests, which the simulator replays and documents show, are in ``gateway/traffic/samples/<callback>.http`` instead
-of ``request.http`` and ``body``.
+Usual requests, which the simulator replays and documents show, are in ``gateway/traffic/samples/<callback>.http``
+instead of ``request.http`` and ``body``.
 
 A new sample needs no code. Expected events leave ``raw`` out where it is the whole payload; that it is
 lossless is checked for every sample. All requests arrive at ``ARRIVAL``.

@@ -46,7 +46,7 @@ def test_every_callback_has_samples() -> None:
 
 
 def test_replays_differ_where_they_should() -> None:
-    """States of one call keep its id and come in order of time; another call has another id, and the times are recent."""
+    """States of one call keep its id and come in order of time; another call has another id; times are recent."""
     calls: dict[str, list[str]] = {}
     for request in played("call-status"):
         (event,) = CALLBACKS["call-status"].decode(arrived(request), CONTEXT).events
