@@ -38,6 +38,7 @@ from gateway.config.settings import Settings, Subscriber
 from gateway.config.watch import watch
 from gateway.derived import delivery_connections, event_topics, journal_folder, kafka_options, retention
 from gateway.errors import Broken, ConfigError, NotNow, Transient
+from gateway.fanout import planning
 from gateway.fanout.beginnings import Beginnings
 from gateway.fanout.fanout import FanOut, own_topics
 from gateway.fanout.reader import group_name
@@ -353,15 +354,17 @@ class App:
         await starting
 
     async def _follow(self, path: Path) -> None:
-        """New subscribers without a restart. A bad file is refused by the watcher, and the old one stays in force.
+        """Apply new subscribers without a restart; in ``serve``, which does not deliver, the console shows them."""
 
-        In ``serve`` there is nothing to deliver: its console shows the new ones.
-        """
-        async for settings in watch(path, os.environ, self.settings, asked=self.reload):
+        def check(settings: Settings) -> None:
+            if self._parts.fanout is not None and (problems := planning.problems(settings.subscribers)):
+                raise ConfigError(problems)
+
+        async for settings in watch(path, os.environ, self.settings, check, asked=self.reload):
             try:
                 if self._parts.fanout is not None:
                     await self._parts.fanout.apply(settings.subscribers)
-            except ConfigError as exc:
+            except ConfigError as exc:  # a certificate file changed since the check
                 _log.error("config.refused", problems=exc.problems, advice="what was in force stays in force")
             else:
                 self._parts.subscribers = settings.subscribers

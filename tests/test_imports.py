@@ -27,8 +27,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gateway.event",
         "gateway.telemetry",
         "gateway.ed25519",
-        "gateway.config.section",
-        "gateway.config.units",
         "gateway.config.values",
         "gateway.descriptors",
     ),

@@ -15,7 +15,7 @@ import click
 
 from gateway.config.loading import load, loads
 from gateway.config.settings import Settings
-from gateway.config.units import seconds
+from gateway.config.values import seconds
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from gateway.config.document import KeyPath
 from gateway.config.settings import Settings
-from gateway.config.units import seconds
+from gateway.config.values import seconds
 
 
 class Kind(Enum):

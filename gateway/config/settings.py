@@ -15,17 +15,18 @@ from pydantic import BeforeValidator, Field, SecretStr, Tag, model_validator
 
 from gateway import processors
 from gateway.config.kafka_settings import Kafka, Topics
-from gateway.config.section import Section
 from gateway.config.subscriber_settings import Breaker, ClientTls, Retry, Rotation, Transform
-from gateway.config.units import Duration, Size
 from gateway.config.values import (
     NUMBER_OR_AUTO,
     Auto,
+    Duration,
     HttpPath,
     Name,
     Networks,
     Port,
     Secrets,
+    Section,
+    Size,
     Texts,
     Url,
     Zone,

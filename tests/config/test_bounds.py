@@ -118,7 +118,9 @@ async def test_a_reload_never_holds_up_the_event_loop(tmp_path: Path) -> None:
             await asyncio.sleep(0.001)  # a turn that a reload may delay: it is measured
             longest = max(longest, time.perf_counter() - before)
 
-    async with aclosing(watch(path, {}, Settings(), asked=asked, poll_s=0.01, settle_s=0.01)) as changes:  # type: ignore[type-var]
+    async with aclosing(
+        watch(path, {}, Settings(), lambda settings: None, asked=asked, poll_s=0.01, settle_s=0.01)
+    ) as changes:  # type: ignore[type-var]
         for number, (name, text) in enumerate(bombs()):
             if name in ("many keys", "many items", "one key often", "aliases of sections"):
                 path.write_text(text)
