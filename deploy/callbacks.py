@@ -128,7 +128,7 @@ def callbacks_reference() -> str:
 
 
 def _section(callback: Callback, entry: Entry) -> str:
-    pages = list(dict.fromkeys(f"“{schema.page}”" for schema in callback.schemas))
+    pages = list(dict.fromkeys(f"“{schema.page.title}”" for schema in callback.schemas))
     lines = [
         f"### {callback.title}",
         "",

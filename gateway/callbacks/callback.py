@@ -67,7 +67,7 @@ class Decoded(NamedTuple):
 RawItem = tuple[EventSchema, dict[str, Any], Any, str]
 
 
-#: Splits a payload into items, whose schemas it selects by content, in the order sent.
+#: Splits a payload into items, whose schemas it selects by content, in the order sent; notes drift in the scope.
 Classify = Callable[[Payload, CallbackRequest, DecodeContext, Scope], Sequence[RawItem]]
 
 
@@ -80,9 +80,9 @@ class Callback:
         title: name in documents.
         layout: the documented layout, ``form`` or ``json``; the other one is decoded too.
         answers: creates the answers.
-        signature: the vendor's signature scheme that a request may have, or None.
         schemas: all kinds of items.
-        classify: selects the schemas of a request by its content.
+        classify: makes the items of a request, with their schemas; None: one item of the only schema.
+        signature: the vendor's signature scheme that a request may have, or None.
         identity: computes the part of an item that its id is derived from, if a repeat may differ in bytes; None: the
             whole payload and the item's position.
     """
@@ -91,9 +91,9 @@ class Callback:
     title: str
     layout: Layout
     answers: Answers
-    signature: Literal["general", "callbot"] | None
     schemas: tuple[EventSchema, ...]
-    classify: Classify
+    classify: Classify | None = None
+    signature: Literal["general", "callbot"] | None = None
     identity: Callable[[RawItem], bytes] | None = None
     source: str = field(init=False)
 
@@ -118,7 +118,7 @@ class Callback:
     @property
     def certainty(self) -> Certainty:
         """The lowest certainty of its schemas."""
-        return max((schema.certainty for schema in self.schemas), key=("confirmed", "partial", "inferred").index)
+        return max((schema.page.certainty for schema in self.schemas), key=("confirmed", "partial", "inferred").index)
 
     def decode(self, request: CallbackRequest, context: DecodeContext) -> Decoded:
         """Decode one request to events, in the order sent. A repeat of the request gets the same ids.
@@ -146,13 +146,17 @@ class Callback:
         except RecursionError as exc:
             raise CallbackRejected("nested too deeply") from exc
 
+    def items(
+        self, payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope
+    ) -> Sequence[RawItem]:
+        """Return the items of a payload, in the order sent; arguments as of :data:`Classify`."""
+        if self.classify is None:
+            return ((self.schemas[0], payload.fields, payload.raw, ""),)
+        return self.classify(payload, request, context, scope)
+
     def _decoded(self, payload: Payload, request: CallbackRequest, context: DecodeContext) -> Decoded:
-        scope = Scope(context.zone, context.max_items, context.country)
-        for name in payload.duplicates:
-            scope.note("duplicate", name)
-        for kind, value in payload.notes:
-            scope.note(kind, value)
-        items = self.classify(payload, request, context, scope)
+        scope = scope_of(payload, context)
+        items = self.items(payload, request, context, scope)
         if not items:
             raise CallbackRejected("no item in it is of a known shape")
         bounds.check_items(len(items), context.max_items)
@@ -200,10 +204,20 @@ class Callback:
         )
 
 
-def only(schema: EventSchema) -> Classify:
-    """Return the split of a callback with one schema and one item."""
+def one_item(select: Callable[[Payload], EventSchema]) -> Classify:
+    """Return a classification for callbacks with one item, whose schema ``select`` chooses by its fields."""
 
     def classify(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[RawItem]:
-        return ((schema, payload.fields, payload.raw, ""),)
+        return ((select(payload), payload.fields, payload.raw, ""),)
 
     return classify
+
+
+def scope_of(payload: Payload, context: DecodeContext) -> Scope:
+    """Return the state of a conversion, with what parsing has found."""
+    scope = Scope(context.zone, context.max_items, context.country)
+    for name in payload.duplicates:
+        scope.note("duplicate", name)
+    for kind, value in payload.notes:
+        scope.note(kind, value)
+    return scope

@@ -3,8 +3,8 @@
 A further schema is a table and a line in ``CALLBACKS``::
 
     FAX = EventSchema(
-        type="nxcloud.fax.dr", topic="fax.dr", title="Fax receipt", page="Fax Receipt Callback", section="0",
-        certainty="confirmed", required="fax_id", key=("fax_id",), time=("done_at",),
+        type="nxcloud.fax.dr", topic="fax.dr", title="Fax receipt", page=Page("Fax Receipt Callback", "0"),
+        required="fax_id", time=("done_at",),
         fields=(
             Field("fax_id", "faxId", identifier),
             *phone_number("to", "phone"),
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from gateway.callbacks.fields import Scope
 from gateway.callbacks.meanings import MEANINGS
@@ -27,31 +27,27 @@ from gateway.callbacks.plan import Field, Plan, object_schema
 from gateway.errors import CallbackRejected
 from gateway.event import schema_urn
 
-#: Certainty of a schema: that of its section in protocol.md.
 Certainty = Literal["confirmed", "partial", "inferred"]
+
+
+class Page(NamedTuple):
+    """A page of the vendor.
+
+    Args:
+        title: of the page.
+        section: section of protocol.md about it.
+        certainty: certainty of this section.
+    """
+
+    title: str
+    section: str
+    certainty: Certainty = "confirmed"
+
 
 #: Default reason of a rejection.
 MISSING: Final = "the identifying field is missing or empty"
 
 PostProcess = Callable[[dict[str, Any], Mapping[str, Any], Scope], None]
-
-
-def in_turn(*steps: PostProcess) -> PostProcess:
-    """Return a finish that runs several in order."""
-    if len(steps) == 2:
-        first, second = steps
-
-        def both(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-            first(data, source, scope)
-            second(data, source, scope)
-
-        return both
-
-    def post_process(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-        for one in steps:
-            one(data, source, scope)
-
-    return post_process
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,38 +58,37 @@ class EventSchema:
         type: event type.
         topic: topic of its family.
         title: name in documents.
-        page: title of the vendor's page.
-        section: section of protocol.md.
-        certainty: certainty of this section.
+        page: the vendor's page.
         fields: the table.
         required: names in ``data`` of which at least one has to be present; otherwise the callback is rejected.
-        key: names in ``data``; the first present one is ``subject`` and ``partitionkey``.
+        key: names in ``data``; the first present one is ``subject`` and ``partitionkey``. Default: ``required``.
         time: names in ``data``; the first present one is the event's ``time``. Without one it is the time of arrival.
         constants: members of ``data`` with the same value in each event of this schema.
         known: vendor fields without a line, see :class:`Plan`.
-        post_process: sets members that depend on several fields: gets ``data``, the vendor's fields and the scope.
+        post_process: functions that set members that depend on several fields, called in order with ``data``, the
+            vendor's fields and the scope.
     """
 
     type: str
     topic: str
     title: str
     _: KW_ONLY
-    page: str
-    section: str
-    certainty: Certainty
+    page: Page
     fields: tuple[Field, ...]
     required: str | tuple[str, ...]
-    key: tuple[str, ...]
+    key: tuple[str, ...] = ()
     time: tuple[str, ...] = ()
     constants: Mapping[str, Any] = field(default_factory=dict)
     known: tuple[str, ...] = ()
-    post_process: PostProcess | None = None
+    post_process: tuple[PostProcess, ...] = ()
     plan: Plan = field(init=False, repr=False, compare=False)
     dataschema: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "plan", Plan(self.fields, self.known))
         object.__setattr__(self, "dataschema", schema_urn(self.type))
+        if not self.key:
+            object.__setattr__(self, "key", (self.required,) if isinstance(self.required, str) else self.required)
 
     def normalise(self, source: dict[str, Any], scope: Scope) -> dict[str, Any]:
         """Convert the vendor's fields to ``data``, without ``raw``.
@@ -110,8 +105,8 @@ class EventSchema:
         required = self.required
         if required not in data if type(required) is str else not any(lookup(data, name) for name in required):
             raise CallbackRejected(MISSING, self.vendor_name())
-        if self.post_process is not None:
-            self.post_process(data, source, scope)
+        for step in self.post_process:
+            step(data, source, scope)
         return data
 
     def subject(self, data: Mapping[str, Any]) -> str:
@@ -129,7 +124,7 @@ class EventSchema:
         required = [self.required] if isinstance(self.required, str) else []
         return {
             "title": self.title,
-            "description": f'{self.title}. Vendor page: "{self.page}".',
+            "description": f'{self.title}. Vendor page: "{self.page.title}".',
             "type": "object",
             "properties": {**made["properties"], **fixed, "raw": {"description": MEANINGS["raw"]}},
             "required": [*fixed, *required, "raw"],

@@ -312,7 +312,7 @@ def by_code(table: Mapping[str, Any], schema: Mapping[str, Any], otherwise: Call
         otherwise: returns the value of a code that the table does not have; may raise :class:`UnknownValue`.
     """
     folded = {code.lower(): value for code, value in table.items()}
-    exact = {**folded, **table}
+    exact = {code.upper(): value for code, value in table.items()} | folded | dict(table)
     numbers = {int(code): value for code, value in table.items() if code.isdecimal()}
 
     def convert(value: Any, scope: Scope) -> Any:
@@ -343,6 +343,15 @@ def words(table: Mapping[str, str], vocabulary: Vocabulary) -> Converter:
         raise UnknownValue("unknown", code)
 
     return by_code(table, open_enum(vocabulary), otherwise)
+
+
+def unchanged(*names: str) -> dict[str, str]:
+    """Return a table for :func:`words` of a vendor whose codes, in lower case, are the words of the vocabulary.
+
+    Args:
+        names: the words, or several in one text.
+    """
+    return {word: word for text in names for word in text.split()}
 
 
 def facts(table: Mapping[str, bool]) -> Converter:

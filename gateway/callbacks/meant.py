@@ -89,7 +89,7 @@ def _score(callback: Callback, payload: Payload, request: CallbackRequest, conte
     """Return the decoded fields of a payload minus its unknown fields; 0 if the callback rejects it."""
     scope = Scope(context.zone, max_items=context.max_items, country=context.country)
     try:
-        items = callback.classify(payload, request, context, scope)
+        items = callback.items(payload, request, context, scope)
         if not items:
             return 0
         schema, fields, _, _ = items[0]

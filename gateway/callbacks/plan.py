@@ -216,15 +216,14 @@ class Plan:
         return found
 
 
-def objects(fields: Iterable[Field], known: Iterable[str] = ()) -> Converter:
+def objects(*fields: Field, known: Iterable[str] = ()) -> Converter:
     """Return a converter of a list of objects, or a single object, by a table.
 
     Args:
         fields: the table of an object.
         known: documented vendor names without a line.
     """
-    table = tuple(fields)
-    plan = Plan(table, known)
+    plan = Plan(fields, known)
 
     def convert(value: Any, scope: Scope) -> list[dict[str, Any]] | None:
         made = []
@@ -243,7 +242,7 @@ def objects(fields: Iterable[Field], known: Iterable[str] = ()) -> Converter:
             scope.national = around
         return made or None
 
-    return Converter("list of objects", convert, {"type": "array", "items": object_schema(table, is_item=True)})
+    return Converter("list of objects", convert, {"type": "array", "items": object_schema(fields, is_item=True)})
 
 
 def as_object(value: object) -> dict[str, Any] | None:
@@ -254,6 +253,15 @@ def as_object(value: object) -> dict[str, Any] | None:
         value = in_text(value)
         return value if type(value) is dict else as_object(value)
     return value if type(value) is dict else None
+
+
+def as_list(value: object) -> list[Any]:
+    """Return a list unchanged; a single object, or one in a JSON string, as a list; otherwise nothing."""
+    if type(value) is str and value[:1] in ("[", "{"):
+        value = in_text(value)
+    if type(value) is list:
+        return value
+    return [value] if type(value) is dict else []
 
 
 def object_schema(table: Iterable[Field], *, is_item: bool = False) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from gateway.callbacks import money as _money
 from gateway.callbacks import phones
 from gateway.callbacks.callback import DecodeContext, RawItem
-from gateway.callbacks.event_schema import EventSchema, in_turn
+from gateway.callbacks.event_schema import EventSchema, Page
 from gateway.callbacks.fields import (
     Converter,
     Scope,
@@ -89,14 +89,11 @@ SMS_DR: Final = EventSchema(
     "nxcloud.sms.dr",
     "sms.dr",
     "SMS delivery receipt",
-    page="SMS Delivery Receipt Callback",
-    section="1",
-    certainty="confirmed",
+    page=Page("SMS Delivery Receipt Callback", "1"),
     required="message_id",
-    key=("message_id",),
     time=("done_at",),
     constants={"channel": "sms", "product": "sms-dr"},
-    post_process=_settle,
+    post_process=(_settle,),
     fields=(
         Field("message_id", "messageid", identifier, "As returned by the send call"),
         Field("parent_message_id", "messageid", _parent_id),
@@ -142,14 +139,11 @@ def _receipt(read: phones.Read) -> EventSchema:
         "nxcloud.did.dr",
         "sms.dr",
         "DID SMS delivery receipt",
-        page="DID SMS Result Callback",
-        section="2, 3",
-        certainty="confirmed",
+        page=Page("DID SMS Result Callback", "2, 3"),
         required="message_id",
-        key=("message_id",),
         constants={"channel": "sms", "product": "did-sms"},
         known=("type", "content"),
-        post_process=in_turn(settle_delivery, _add_total),
+        post_process=(settle_delivery, _add_total),
         fields=(*_shared(read), *_RECEIPT),
     )
 
@@ -159,15 +153,13 @@ def _incoming(read: phones.Read) -> EventSchema:
         "nxcloud.did.mo",
         "message.incoming",
         "Incoming SMS on a DID number",
-        page="SMS Upstream via DID Number",
-        section="2, 3",
-        certainty="confirmed",
+        page=Page("SMS Upstream via DID Number", "2, 3"),
         required="message_id",
         key=("from", "message_id"),
         time=("sent_at",),
         constants={"channel": "sms", "product": "did-sms", "kind": "text"},
         known=("type", "smsStatus"),
-        post_process=_add_total,
+        post_process=(_add_total,),
         fields=(*_shared(read), Field("text", "content", text)),
     )
 

@@ -7,8 +7,7 @@ from typing import Any, Final
 
 from gateway.callbacks import money as _money
 from gateway.callbacks import phones
-from gateway.callbacks.call_records import OUTCOME_LINE, hangup
-from gateway.callbacks.event_schema import EventSchema, PostProcess, in_turn
+from gateway.callbacks.event_schema import EventSchema, Page, PostProcess
 from gateway.callbacks.fields import (
     NULL_WORDS,
     Converter,
@@ -23,7 +22,7 @@ from gateway.callbacks.fields import (
     text,
     words,
 )
-from gateway.callbacks.hangups import settle
+from gateway.callbacks.hangups import OUTCOME_LINE, hangup, settle
 from gateway.callbacks.plan import Field, coded, phone_number
 from gateway.callbacks.vocabulary import HANGUP_BY, PURPOSE
 
@@ -59,7 +58,7 @@ PURPOSES: Final = {"0": "broadcast", "1": "verification_or_notification", "2": "
 
 
 def prefixed(number_field: str, code_field: str, *, is_stated: bool = False) -> PostProcess:
-    """Return a finish that adds the country code to ``to``, which the vendor sends in a separate field.
+    """Return a ``post_process`` that adds the country code to ``to``, which the vendor sends in a separate field.
 
     Args:
         number_field: the vendor's name of the number.
@@ -95,15 +94,12 @@ VOICE_DR: Final = EventSchema(
     "nxcloud.voice.dr",
     "call.event",
     "Voice receipt (broadcast, notification, verification code)",
-    page="Voice Receipt Callback",
-    section="4",
-    certainty="confirmed",
+    page=Page("Voice Receipt Callback", "4"),
     required="call_id",
-    key=("call_id",),
     time=("ended_at", "started_at"),
     constants={"channel": "voice", "product": "voice-dr", "state": "ended", "direction": "outbound"},
     known=("countryCode",),
-    post_process=in_turn(prefixed("phone", "countryCode", is_stated=True), settle, _add_total),
+    post_process=(prefixed("phone", "countryCode", is_stated=True), settle, _add_total),
     fields=(
         Field("call_id", "messageid", identifier, "As returned by the send call"),
         *coded("purpose", "purpose_code", "voice_type", words(PURPOSES, PURPOSE)),

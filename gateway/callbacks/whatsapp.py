@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway.callbacks import money as _money
-from gateway.callbacks.event_schema import EventSchema, in_turn
+from gateway.callbacks.event_schema import EventSchema, Page
 from gateway.callbacks.fields import (
     Converter,
     Scope,
@@ -24,6 +24,7 @@ from gateway.callbacks.fields import (
     number,
     seconds,
     text,
+    unchanged,
     words,
 )
 from gateway.callbacks.messages import DELIVERY_LINES, settle_delivery
@@ -31,7 +32,7 @@ from gateway.callbacks.phones import uncertain
 from gateway.callbacks.plan import Field, as_object, coded, objects, phone_number
 from gateway.callbacks.vocabulary import CATEGORY, KIND, MESSAGE_STATUS
 
-STATUS: Final = {word: word for word in ("sent", "delivered", "read", "failed", "deleted")}
+STATUS: Final = unchanged("sent delivered read failed deleted")
 
 #: ``cdr_type`` of a cost: the billed service.
 COST_CATEGORY: Final = {
@@ -47,36 +48,15 @@ COST_CATEGORY: Final = {
 CONVERSATION: Final = {
     "authentication_international": "international_authentication",
     "authentication-international": "international_authentication",
-} | {
-    word: word
-    for word in (
-        "marketing",
-        "utility",
-        "authentication",
-        "service",
-        "referral_conversion",
-        "marketing_lite",
-        "business_initiated",
-    )
+    **unchanged(
+        "marketing utility authentication service referral_conversion marketing_lite business_initiated",
+    ),
 }
 
 #: Kinds of incoming messages; ``voice`` is an audio message recorded in the chat.
-KINDS: Final = {
-    "text": "text",
-    "image": "image",
-    "video": "video",
-    "voice": "voice",
-    "audio": "audio",
-    "document": "document",
-    "location": "location",
-    "sticker": "sticker",
-    "button": "button",
-    "interactive": "interactive",
-    "reaction": "reaction",
-    "order": "order",
-    "referral": "referral",
-    "contacts": "contacts",
-}
+KINDS: Final = unchanged(
+    "text image video voice audio document location sticker button interactive reaction order referral contacts"
+)
 _MEDIA: Final = ("image", "video", "voice", "audio", "document", "sticker")
 
 #: Of a cost. The pages number it in two ways, and examples of messages disagree with their own.
@@ -157,15 +137,12 @@ STATUS_SCHEMA: Final = EventSchema(
     "nxcloud.whatsapp.status",
     "message.status",
     "WhatsApp message status",
-    page="WhatsApp API webhook",
-    section="14",
-    certainty="confirmed",
+    page=Page("WhatsApp API webhook", "14"),
     required="message_id",
-    key=("message_id",),
     time=("at",),
     constants={"channel": "whatsapp", "product": "whatsapp"},
     known=(*_ENVELOPE, "statuses.type", "statuses.message", "statuses.conversation"),
-    post_process=in_turn(_add_up, settle_delivery),
+    post_process=(_add_up, settle_delivery),
     fields=(
         Field("message_id", "statuses.id", identifier, "As returned by the send call, or the customer's own id"),
         Field("platform_message_id", "statuses.meta_message_id", identifier, "Meta's; use it to quote the message"),
@@ -196,7 +173,7 @@ STATUS_SCHEMA: Final = EventSchema(
             "statuses.pricing.category",
             words(CONVERSATION, CATEGORY),
         ),
-        Field("costs", "statuses.costs", objects(_COST_FIELDS)),
+        Field("costs", "statuses.costs", objects(*_COST_FIELDS)),
         Field("price.total", "", money, "Sum of the costs, where they have one currency"),
         Field("price.currency", "", code, "The one currency of the costs"),
         Field("price.amount_cny", "", money, "Sum of the costs"),
@@ -268,26 +245,22 @@ CONTENT: Final = (
         "order.items",
         "messages.order.product_items",
         objects(
-            (
-                Field("product_id", "product_retailer_id", identifier, "The shop's id of the product"),
-                Field("quantity", "quantity", integer, "Pieces"),
-                Field("price", "item_price", money, "Of one piece"),
-                Field("currency", "currency", code, "Of the price"),
-            )
+            Field("product_id", "product_retailer_id", identifier, "The shop's id of the product"),
+            Field("quantity", "quantity", integer, "Pieces"),
+            Field("price", "item_price", money, "Of one piece"),
+            Field("currency", "currency", code, "Of the price"),
         ),
     ),
     Field(
         "contacts",
         "messages.contacts",
         objects(
-            (
-                Field("name", ("name.formatted_name", "name.first_name"), text, "Name of the contact"),
-                Field(
-                    "phones",
-                    "phones",
-                    objects((*_CONTACT_PHONE, Field("label", "type", text, "Such as CELL, WORK"))),
-                    "Numbers of the contact",
-                ),
+            Field("name", ("name.formatted_name", "name.first_name"), text, "Name of the contact"),
+            Field(
+                "phones",
+                "phones",
+                objects(*_CONTACT_PHONE, Field("label", "type", text, "Such as CELL, WORK")),
+                "Numbers of the contact",
             ),
             known=("emails", "addresses", "org", "urls", "birthday", "name"),
         ),
@@ -324,9 +297,7 @@ MESSAGE_SCHEMA: Final = EventSchema(
     "nxcloud.whatsapp.message",
     "message.incoming",
     "Incoming WhatsApp message",
-    page="WhatsApp API webhook",
-    section="15, 20",
-    certainty="confirmed",
+    page=Page("WhatsApp API webhook", "15, 20"),
     required="message_id",
     key=("from", "message_id"),
     time=("sent_at",),
@@ -339,7 +310,7 @@ MESSAGE_SCHEMA: Final = EventSchema(
         "messages.cost.message_id",
         "messages.cost.direction",
     ),
-    post_process=in_turn(kind_of_content, _foreign_only),
+    post_process=(kind_of_content, _foreign_only),
     fields=(
         Field("message_id", "messages.id", identifier, "Use it to mark the message as read"),
         *phone_number("from", ("messages.from", "contacts.wa_id")),

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.callbacks.call_records import OUTCOME_LINE, hangup
-from gateway.callbacks.event_schema import Certainty, EventSchema, PostProcess, in_turn
+from gateway.callbacks.event_schema import EventSchema, Page, PostProcess
 from gateway.callbacks.fields import (
     Converter,
     Scope,
@@ -23,9 +22,10 @@ from gateway.callbacks.fields import (
     money,
     seconds,
     text,
+    unchanged,
     words,
 )
-from gateway.callbacks.hangups import outcome_of, settle
+from gateway.callbacks.hangups import OUTCOME_LINE, hangup, outcome_of, settle
 from gateway.callbacks.phones import uncertain
 from gateway.callbacks.plan import Field, coded, objects, phone_number
 from gateway.callbacks.vocabulary import (
@@ -54,39 +54,25 @@ _SYNC: Final = ("smb_app_state_sync", "history", "smb_message_echoes")
 _OTHER: Final = ("flows",)
 
 #: The vendor's names of events are words, and the model uses them.
-_EVENTS: Final = {name: name for name in (*_TEMPLATE, *_ACCOUNT, *_SYNC, *_OTHER)}
+_EVENTS: Final = unchanged(*_TEMPLATE, *_ACCOUNT, *_SYNC, *_OTHER)
 
 #: ``event`` of a template, an account or a number, and ``decision`` of a review.
 _STATUS: Final = {
-    "APPROVED": "approved",
-    "REJECTED": "rejected",
-    "PAUSED": "paused",
-    "DISABLED": "disabled",
-    "PENDING": "pending",
-    "PENDING_DELETION": "pending_deletion",
-    "DELETED": "deleted",
-    "FLAGGED": "flagged",
-    "IN_APPEAL": "in_appeal",
-    "REINSTATED": "reinstated",
-    "ARCHIVED": "archived",
-    "UNARCHIVED": "unarchived",
-    "LIMIT_EXCEEDED": "limit_exceeded",
-    "LOCKED": "locked",
-    "UNLOCKED": "unlocked",
+    **unchanged(
+        "approved rejected paused disabled pending pending_deletion deleted flagged in_appeal reinstated archived "
+        "unarchived limit_exceeded locked unlocked partner_added partner_removed deferred"
+    ),
     "DISABLED_UPDATE": "disabled",
     "ACCOUNT_VIOLATION": "violation",
     "ACCOUNT_RESTRICTION": "restricted",
     "ACCOUNT_DELETED": "deleted",
-    "PARTNER_ADDED": "partner_added",
-    "PARTNER_REMOVED": "partner_removed",
     "VERIFIED_ACCOUNT": "verified",
-    "DEFERRED": "deferred",
 }
-_QUALITIES: Final = {"GREEN": "green", "YELLOW": "yellow", "RED": "red", "UNKNOWN": "unknown"}
-_CATEGORIES: Final = {"MARKETING": "marketing", "UTILITY": "utility", "AUTHENTICATION": "authentication"}
+_QUALITIES: Final = unchanged("green yellow red unknown")
+_CATEGORIES: Final = unchanged("marketing utility authentication")
 _BANS: Final = {"DISABLE": "disabled", "REINSTATE": "reinstated", "SCHEDULE_FOR_DISABLE": "scheduled"}
-_PREFERENCES: Final = {"stop": "stop", "resume": "resume"}
-_ACTIONS: Final = {"add": "add", "remove": "remove"}
+_PREFERENCES: Final = unchanged("stop resume")
+_ACTIONS: Final = unchanged("add remove")
 
 
 #: An open list, in lower case as our words are.
@@ -129,13 +115,11 @@ def channel_event(
     name: str,
     title: str,
     *fields: Field,
-    page: str,
-    section: str,
-    certainty: Certainty,
-    key: tuple[str, ...],
+    page: Page,
+    key: tuple[str, ...] = (),
     known: tuple[str, ...] = (),
     time: tuple[str, ...] = ("at",),
-    post_process: PostProcess | None = None,
+    post_process: tuple[PostProcess, ...] = (),
 ) -> EventSchema:
     """Return a schema of ``channel.event``: common fields, then specific ones; arguments as of :class:`EventSchema`."""
     return EventSchema(
@@ -143,8 +127,6 @@ def channel_event(
         "channel.event",
         title,
         page=page,
-        section=section,
-        certainty=certainty,
         required="event",
         key=(*key, "waba_id", "business_phone", "event_code"),
         time=time,
@@ -156,7 +138,7 @@ def channel_event(
 
 
 def _time_of_first(entries: str) -> PostProcess:
-    """Return a finish for an event whose time is in a list of its entries."""
+    """Return a ``post_process`` for an event whose time is in a list of its entries."""
 
     def post_process(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
         at = next((entry["at"] for entry in data.get(entries, ()) if "at" in entry), None)
@@ -185,9 +167,7 @@ TEMPLATE: Final = channel_event(
     *_words_and_code("quality.previous", "value.previous_quality_score", _QUALITIES, QUALITY),
     *_words_and_code("category.new", "value.new_category", _CATEGORIES, TEMPLATE_CATEGORY),
     *_words_and_code("category.previous", "value.previous_category", _CATEGORIES, TEMPLATE_CATEGORY),
-    page="template webhook",
-    section="16",
-    certainty="confirmed",
+    page=Page("template webhook", "16"),
     key=("template.id",),
 )
 
@@ -201,23 +181,18 @@ ACCOUNT: Final = channel_event(
         "preferences",
         "value.user_preferences",
         objects(
-            (
-                *phone_number("phone", "wa_id"),
-                Field("category", "category", text, "What it is about, such as marketing_messages"),
-                Field("value", "value", words(_PREFERENCES, PREFERENCE), "What the customer wants"),
-                Field("at", "timestamp", seconds),
-            ),
+            *phone_number("phone", "wa_id"),
+            Field("category", "category", text, "What it is about, such as marketing_messages"),
+            Field("value", "value", words(_PREFERENCES, PREFERENCE), "What the customer wants"),
+            Field("at", "timestamp", seconds),
             known=("detail", "user_id", "parent_user_id"),
         ),
         "Of customers, on marketing messages",
     ),
-    page="phone webhook",
-    section="17",
-    certainty="partial",
-    key=(),
+    page=Page("phone webhook", "17", "partial"),
     known=tuple(
         f"value.{name}"
-        for name in (
+        for name in [
             "contacts",
             "current_limit",
             "old_limit",
@@ -226,9 +201,9 @@ ACCOUNT: Final = channel_event(
             "restriction_info",
             "violation_info",
             "waba_info",
-        )
+        ]
     ),
-    post_process=in_turn(_time_of_first("preferences"), _reinstated),
+    post_process=(_time_of_first("preferences"), _reinstated),
 )
 
 SYNC: Final = channel_event(
@@ -242,32 +217,24 @@ SYNC: Final = channel_event(
         "contacts",
         "value.state_sync",
         objects(
-            (
-                Field("name", ("contact.full_name", "contact.first_name"), text, "Name of the contact"),
-                *phone_number("phone", "contact.phone_number", read=uncertain),
-                Field("action", "action", words(_ACTIONS, CONTACT_ACTION), "add (also for edits) or remove"),
-                Field("at", ("metadata.timestamp", "timestamp"), seconds),
-            ),
+            Field("name", ("contact.full_name", "contact.first_name"), text, "Name of the contact"),
+            *phone_number("phone", "contact.phone_number", read=uncertain),
+            Field("action", "action", words(_ACTIONS, CONTACT_ACTION), "add (also for edits) or remove"),
+            Field("at", ("metadata.timestamp", "timestamp"), seconds),
             known=("type", "contact.user_id", "contact.parent_user_id", "contact.username"),
         ),
         "All of them, where they come in a list",
     ),
-    page="SMB",
-    section="19",
-    certainty="partial",
-    key=(),
+    page=Page("SMB", "19", "partial"),
     # Past chats and messages sent from the phone app: they need no reply and are not incoming messages.
     known=("value.contacts", "value.history", "value.message_echoes", "value.messages"),
-    post_process=in_turn(_time_of_first("contacts"), _alone),
+    post_process=(_time_of_first("contacts"), _alone),
 )
 
 OTHER: Final = channel_event(
     "event",
     "Other WhatsApp event",
-    page="template webhook",
-    section="16",
-    certainty="partial",
-    key=(),
+    page=Page("template webhook", "16", "partial"),
 )
 
 #: Event name → schema. Other names are accepted as OTHER, and are drift.
@@ -317,15 +284,12 @@ CALL: Final = EventSchema(
     "nxcloud.whatsapp.call",
     "call.event",
     "WhatsApp call record",
-    page="calls webhook",
-    section="18",
-    certainty="confirmed",
+    page=Page("calls webhook", "18"),
     required="call_id",
-    key=("call_id",),
     time=("ended_at", "started_at"),
     constants={"channel": "whatsapp", "product": "whatsapp", "state": "ended"},
     known=("channel", "messaging_product", "metadata", "contacts"),
-    post_process=in_turn(_from_costs, _answered, settle),
+    post_process=(_from_costs, _answered, settle),
     fields=(
         Field("call_id", "calls.call_id", identifier),
         *phone_number("from", "calls.from"),
@@ -346,11 +310,9 @@ CALL: Final = EventSchema(
             "costs",
             "calls.costs",
             objects(
-                (
-                    Field("amount", "price", money, "In `currency`, the customer's"),
-                    Field("currency", "currency", code, "Of `amount`"),
-                    Field("direction_code", "direction", code, COST_DIRECTION),
-                )
+                Field("amount", "price", money, "In `currency`, the customer's"),
+                Field("currency", "currency", code, "Of `amount`"),
+                Field("direction_code", "direction", code, COST_DIRECTION),
             ),
         ),
         Field("price.total", "", money, "Sum of the costs, where they have one currency"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.callbacks.event_schema import EventSchema
-from gateway.callbacks.fields import Converter, as_text, code, identifier, number, seconds, text, words
+from gateway.callbacks.event_schema import EventSchema, Page
+from gateway.callbacks.fields import Converter, as_text, code, identifier, number, seconds, text, unchanged, words
 from gateway.callbacks.plan import Field, coded, phone_number
 from gateway.callbacks.vocabulary import CHANNEL_STATUS
 from gateway.callbacks.whatsapp import CONTENT, CONTENT_KNOWN, kind_of_content
@@ -14,13 +14,7 @@ from gateway.callbacks.whatsapp_events import BY_NAME as _OTHERS
 from gateway.callbacks.whatsapp_events import channel_event
 
 #: ``new_status`` of a flow.
-_STATUS: Final = {
-    "DRAFT": "draft",
-    "PUBLISHED": "published",
-    "DEPRECATED": "deprecated",
-    "BLOCKED": "blocked",
-    "THROTTLED": "throttled",
-}
+_STATUS: Final = unchanged("draft published deprecated blocked throttled")
 #: An open list, in lower case as our words are.
 _LOWER: Final = Converter(
     "word in lower case", lambda value, scope: as_text(value).strip().lower() or None, {"type": "string"}
@@ -37,13 +31,11 @@ FLOW: Final = channel_event(
     Field("old_status", "value.old_status", code),
     Field("alert.state", "value.alert_state", _LOWER, "activated or deactivated"),
     Field("alert.threshold", "value.threshold", number, "Such as 90 (percent)"),
-    page="flows webhook",
-    section="33",
-    certainty="partial",
+    page=Page("flows webhook", "33", "partial"),
     key=("flow_id",),
     known=tuple(
         f"value.{name}"
-        for name in (
+        for name in [
             "error_count",
             "error_rate",
             "errors",
@@ -52,7 +44,7 @@ FLOW: Final = channel_event(
             "p90_latency",
             "requests_count",
             "warning",
-        )
+        ]
     ),
 )
 
@@ -67,13 +59,11 @@ ECHO: Final = channel_event(
     Field("phone_number_id", ("value.phone_number_id", "value.metadata.phone_number_id"), identifier),
     *CONTENT,
     Field("sent_at", "messages.timestamp", seconds),
-    page="SMB",
-    section="19",
-    certainty="partial",
+    page=Page("SMB", "19", "partial"),
     key=("to", "message_id"),
     known=("value.contacts", *CONTENT_KNOWN),
     time=("sent_at", "at"),
-    post_process=kind_of_content,
+    post_process=(kind_of_content,),
 )
 
 #: Name of the event whose messages become separate events, and the names of their list.

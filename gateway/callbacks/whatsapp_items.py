@@ -6,7 +6,7 @@ only its item, so no data is lost and the total size is about that of the body.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -15,9 +15,9 @@ from gateway.callbacks import bounds
 from gateway.callbacks.callback import DecodeContext, RawItem
 from gateway.callbacks.event_schema import EventSchema
 from gateway.callbacks.fields import Scope
-from gateway.callbacks.jsontext import in_text, parse
-from gateway.callbacks.payload import Payload
-from gateway.callbacks.plan import as_object
+from gateway.callbacks.jsontext import parse
+from gateway.callbacks.payload import Payload, bodies_of_items
+from gateway.callbacks.plan import as_list, as_object
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.whatsapp import MESSAGE_SCHEMA, STATUS_SCHEMA
 from gateway.callbacks.whatsapp_events import CALL, OTHER
@@ -40,10 +40,6 @@ _AROUND_ECHOES: Final = frozenset(
     {"messaging_product", "metadata", "business_phone", "merchant_phone", "wabaId", "time"}
 )
 
-#: Total bytes of envelopes that the events of one callback may repeat. Real envelopes have some hundred bytes. Beyond
-#: the limit only the first event has the envelope; a hostile body would otherwise grow quadratically.
-ENVELOPES_BYTES: Final = 1_048_576
-
 
 def classify(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[RawItem]:
     """Split a payload into items, in the order sent. Lists inside a known event belong to the event."""
@@ -52,7 +48,7 @@ def classify(payload: Payload, request: CallbackRequest, context: DecodeContext,
         return _events(payload, request, context, scope)
     if "entry" in fields:
         return _of_meta(payload, request, context, scope)
-    found = [(name, _items(fields[name])) for name in fields if name in _LISTS]
+    found = [(name, as_list(fields[name])) for name in fields if name in _LISTS]
     count = sum(len(items) for _, items in found)
     bounds.check_items(count, context.max_items)
     if count == 0:
@@ -66,21 +62,12 @@ def classify(payload: Payload, request: CallbackRequest, context: DecodeContext,
             for name, contact in people.items()
         }
         _check_repeats(envelope, people, found, context)
-    raws = iter([payload.raw] if count == 1 else _raws(payload, [(name, len(items)) for name, items in found]))
+    raws = iter([payload.raw] if count == 1 else _raws(payload, [name for name, _ in found]))
     return [
         (_LISTS[name], _view(envelope, people, name, item, index), next(raws), f"{name}[{index}]")
         for name, items in found
         for index, item in enumerate(items)
     ]
-
-
-def _items(value: object) -> list[Any]:
-    """Return a list unchanged; a single object as a list; the content of a JSON string."""
-    if type(value) is str and value[:1] in ("[", "{"):
-        value = in_text(value)
-    if type(value) is list:
-        return value
-    return [value] if type(value) is dict else []
 
 
 def _view(envelope: dict[str, Any], people: Mapping[str, Any], name: str, item: Any, index: int) -> dict[str, Any]:
@@ -102,7 +89,7 @@ def _contact_of(item: dict[str, Any], people: Mapping[str, Any]) -> Any:
 
 def _people(contacts: object) -> dict[str, Any]:
     """Return contacts by WhatsApp id; a single contact also under an empty id, because it belongs to every item."""
-    listed = [contact for contact in _items(contacts) if type(contact) is dict]
+    listed = [contact for contact in as_list(contacts) if type(contact) is dict]
     people = {str(contact["wa_id"]): contact for contact in listed if contact.get("wa_id")}
     if len(listed) == 1:
         people[""] = listed[0]
@@ -126,20 +113,11 @@ def _check_repeats(
             bounds.check_bytes(total, context.max_event_bytes)
 
 
-def _raws(payload: Payload, counts: Sequence[tuple[str, int]]) -> list[orjson.Fragment]:
-    """Return the body of each item: the envelope and a list with this item only, byte for byte."""
-    whole = payload.lossless()
-    lists = dict(counts)
-    envelope = {name: value for name, value in whole.items() if name not in lists}
-    total = sum(count for _, count in counts)
-    repeats = len(orjson.dumps(envelope)) * total <= ENVELOPES_BYTES
-    raws: list[orjson.Fragment] = []
-    for name, count in counts:
-        items = whole[name] if type(whole[name]) is list else _items(whole[name])
-        for index in range(count):
-            around = envelope if repeats or not raws else {}
-            raws.append(orjson.Fragment(orjson.dumps({**around, name: [items[index]]})))
-    return raws
+def _raws(payload: Payload, names: Iterable[str]) -> list[orjson.Fragment]:
+    """Return the body of each item of the lists of these names, byte for byte."""
+    whole = dict(payload.lossless())
+    lists = [(name, as_list(whole.pop(name))) for name in names]
+    return [orjson.Fragment(orjson.dumps(body)) for body in bodies_of_items(whole, lists)]
 
 
 def _is_known(name: object) -> bool:
@@ -148,7 +126,7 @@ def _is_known(name: object) -> bool:
 
 def _events(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[RawItem]:
     """Return the events of ``field`` and ``value``: one for each value of a list."""
-    values = _items(payload.fields.get("value"))
+    values = as_list(payload.fields.get("value"))
     bounds.check_items(len(values), context.max_items)
     if len(values) < 2:
         return _event(payload, request, context, scope)
@@ -156,7 +134,7 @@ def _events(payload: Payload, request: CallbackRequest, context: DecodeContext, 
         if name not in _EVENT:
             scope.note("field", name)
     items: list[RawItem] = []
-    for index, (value, raw) in enumerate(zip(values, _raws(payload, [("value", len(values))]), strict=True)):
+    for index, (value, raw) in enumerate(zip(values, _raws(payload, ["value"]), strict=True)):
         if type(value) is not dict:
             raise CallbackRejected("an object with fields is expected", f"value[{index}]")
         if not value:
@@ -180,7 +158,7 @@ def _event(payload: Payload, request: CallbackRequest, context: DecodeContext, s
     value = as_object(fields.get("value"))
     if value is None:
         return ()
-    if not _is_known(name) and any(_items(value.get(items)) for items in _LISTS):
+    if not _is_known(name) and any(as_list(value.get(items)) for items in _LISTS):
         text = orjson.dumps(as_object(payload.lossless()["value"]))
         return classify(Payload(value, payload.raw, payload.canonical, text), request, context, scope)
     if name == ECHOES:
@@ -194,14 +172,14 @@ def _event(payload: Payload, request: CallbackRequest, context: DecodeContext, s
 
 def _of_meta(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[RawItem]:
     """Return the items in Meta's envelope: entries of an account with changes, each with ``field`` and ``value``."""
-    entries = [entry for entry in _items(payload.lossless()["entry"]) if type(entry) is dict]
+    entries = [entry for entry in as_list(payload.lossless()["entry"]) if type(entry) is dict]
     bounds.check_items(len(entries), context.max_items)
     kind = payload.fields.get("object")
     kind_bytes = len(orjson.dumps(kind))
     items: list[RawItem] = []
     total = 0
     for entry in entries:
-        changes = _items(entry.get("changes"))
+        changes = as_list(entry.get("changes"))
         bounds.check_items(len(items) + len(changes), context.max_items)
         around = kind_bytes + len(orjson.dumps([entry.get("id"), entry.get("time")]))
         bounds.check_bytes(total + around * len(changes), context.max_event_bytes)
@@ -247,10 +225,10 @@ def _of_change(
 
 def _echoes(value: dict[str, Any], payload: Payload, context: DecodeContext) -> Sequence[RawItem]:
     """Return the messages sent from the phone app, each with the fields around all; none if the value has no list."""
-    name = next((name for name in ECHO_LISTS if _items(value.get(name))), None)
+    name = next((name for name in ECHO_LISTS if as_list(value.get(name))), None)
     if name is None:
         return ()
-    echoes = _items(value[name])
+    echoes = as_list(value[name])
     bounds.check_items(len(echoes), context.max_items)
     around = {key: inner for key, inner in value.items() if key not in ECHO_LISTS}
     if len(echoes) == 1:
@@ -258,7 +236,7 @@ def _echoes(value: dict[str, Any], payload: Payload, context: DecodeContext) -> 
     else:
         around = {key: inner for key, inner in around.items() if key in _AROUND_ECHOES}
         bounds.check_bytes(len(orjson.dumps(around)) * len(echoes), context.max_event_bytes)
-        raws = _echo_raws(name, len(echoes), payload)
+        raws = _echo_raws(name, payload)
     items: list[RawItem] = []
     for index, (echo, raw) in enumerate(zip(echoes, raws, strict=True)):
         if type(echo) is not dict:
@@ -268,18 +246,12 @@ def _echoes(value: dict[str, Any], payload: Payload, context: DecodeContext) -> 
     return items
 
 
-def _echo_raws(name: str, count: int, payload: Payload) -> list[Any]:
+def _echo_raws(name: str, payload: Payload) -> list[Any]:
     """Return the body of each echo: the fields around the messages, and a list with this message only."""
     whole = payload.lossless()
     value = as_object(whole.get("value", whole)) or {}
-    echoes = _items(value.pop(name))
-    repeats = len(orjson.dumps(value)) * count <= ENVELOPES_BYTES
-    return [
-        orjson.Fragment(
-            orjson.dumps({"field": ECHOES, "value": {**(value if repeats or not index else {}), name: [echoes[index]]}})
-        )
-        for index in range(count)
-    ]
+    lists = [(name, as_list(value.pop(name)))]
+    return [orjson.Fragment(orjson.dumps({"field": ECHOES, "value": one})) for one in bodies_of_items(value, lists)]
 
 
 def _bare(fields: dict[str, Any], payload: Payload) -> Sequence[RawItem]:

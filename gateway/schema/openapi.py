@@ -98,7 +98,7 @@ def _path(row: ConfiguredPath, examples: Examples) -> dict[str, Any]:
 
 
 def _operation(callback: Callback, row: ConfiguredPath, method: str) -> dict[str, Any]:
-    pages = list(dict.fromkeys(schema.page for schema in callback.schemas))
+    pages = list(dict.fromkeys(schema.page.title for schema in callback.schemas))
     operation: dict[str, Any] = {
         "operationId": _operation_id(method, row),
         "tags": ["callbacks"],
