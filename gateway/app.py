@@ -45,8 +45,8 @@ from gateway.fanout.reader import group_name
 from gateway.fanout.state import StateBoard
 from gateway.ingest.accept import Acceptor
 from gateway.ingest.endpoints import endpoints
-from gateway.ingest.gathering import Log
 from gateway.ingest.server import IngestServer
+from gateway.ingest.turn import Log
 from gateway.link import LogClient, LogServer, remove_other_sockets
 from gateway.log import EventLog
 from gateway.log.journal import EVENTS, Journal, JournalWriter, takeover

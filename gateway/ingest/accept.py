@@ -1,7 +1,7 @@
 """Process one callback: authenticate, decode, append, answer.
 
 The module does not depend on HTTP: requests and answers are values. :meth:`Acceptor.take` never waits. If events have
-to become durable first, it returns the answer with the future to wait for. A success answer never leaves earlier.
+to become durable first, it returns the answer with the turn to wait for. A success answer never leaves earlier.
 
 Processing has two steps. :func:`prepare` is pure, and its cost grows with the size of the request, so a thread prepares
 large requests. :meth:`Acceptor.finish` appends the events to the log, on the event loop. The log stores new events and
@@ -10,9 +10,8 @@ recognises repeats.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple
@@ -27,7 +26,7 @@ from gateway.callbacks.request import CallbackRequest
 from gateway.errors import CallbackRejected, NotNow, SenderError
 from gateway.event import Event
 from gateway.ingest.endpoints import Endpoint
-from gateway.ingest.gathering import Gathering, Log
+from gateway.ingest.turn import Log, Turn, Turns
 from gateway.log import Appended, Entry, Headers
 from gateway.telemetry import redaction, traceparent
 from gateway.telemetry.batched_metrics import BatchedMetrics
@@ -41,16 +40,16 @@ _MOST_DRIFT_LABELS = 1000
 
 
 class Pending(NamedTuple):
-    """An answer that may leave when ``durable`` is done; its content does not change any more.
+    """An answer that may leave when the turn is done; its content does not change any more.
 
     Args:
-        durable: future of the append, shared with other callbacks of the same turn; await it behind a shield.
+        turn: has the events, together with those of other callbacks.
         answer: success, or the rejection of a stored request.
         outcome: ``accepted`` or ``rejected``; for :meth:`Acceptor.settled`.
-        indexes: positions of its events in the shared append.
+        indexes: positions of its events in the turn.
     """
 
-    durable: asyncio.Future[Appended]
+    turn: Turn
     answer: Answer
     outcome: str
     indexes: range
@@ -95,11 +94,9 @@ class Acceptor:
         spans: Spans | None = None,
     ) -> None:
         self._spans = spans
-        self._log = Gathering(log)
+        self._turns = Turns(log)
         self._clock = clock
         self._max_waiting = max_waiting
-        self._settling: tuple[asyncio.Future[Appended], list[int]] | None = None
-        self._waiting = 0
         self._seen_drift: set[tuple[str, str]] = set()
         self._tells_each = _log.is_enabled_for(logging.DEBUG)
         self.metrics = BatchedMetrics("gateway_callbacks", "gateway_callback_answer_seconds")
@@ -171,52 +168,38 @@ class Acceptor:
 
     def _store(self, endpoint: Endpoint, request: CallbackRequest, prepared: Prepared) -> Answer | Pending:
         outcome, answer, events, values, _, _ = prepared
-        if self._waiting >= self._max_waiting:
+        if self._turns.waiting >= self._max_waiting:
             return self.not_stored(endpoint, request, NotNow("too many callbacks wait for the disk"))
         trace = _trace(request)
-        durable, first = self._log.append_soon(
+        turn, indexes = self._turns.append_soon(
             [
                 Entry(event.topic, event.partitionkey, event.id, value, trace)
                 for event, value in zip(events, values, strict=True)
             ]
         )
-        self._waiting += 1
-        self._settle_when_done(durable)
-        pending = Pending(durable, answer, outcome, range(first, first + len(events)))
+        pending = Pending(turn, answer, outcome, indexes)
         if self._spans is not None:
-            tell = partial(self._tell_spans, self._spans, endpoint.callback.name, request, trace, events, pending)
-            durable.add_done_callback(tell)
+            turn.when_done(
+                partial(self._tell_spans, self._spans, endpoint.callback.name, request, trace, events, indexes)
+            )
         if self._tells_each:
             _log.debug("callback.received", callback=endpoint.callback.name, ids=[event.id for event in events])
         return pending
 
-    def _settle_when_done(self, durable: asyncio.Future[Appended]) -> None:
-        """Register one future callback for all requests that share the future."""
-        if self._settling is None or self._settling[0] is not durable:
-            self._settling = (durable, [0])
-            durable.add_done_callback(partial(self._settle, self._settling[1]))
-        self._settling[1][0] += 1
-
-    def _settle(self, settled: list[int], durable: asyncio.Future[Appended]) -> None:
-        self._settling = None
-        self._waiting -= settled[0]
-
-    def _tell_spans(
+    def _trace(
         self,
         spans: Spans,
-        callback: str,
+        endpoint: Endpoint,
         request: CallbackRequest,
-        trace: Headers,
-        events: tuple[Event, ...],
-        pending: Pending,
-        durable: asyncio.Future[Appended],
+        events: Iterable[tuple[int, Event]],
+        appended: Appended,
+        error: BaseException | None,
     ) -> None:
-        if durable.exception() is None:
-            repeated = durable.result().repeated
+        if error is None:
             started, ended = request.received_at.timestamp(), self._clock().timestamp()
-            for index, event in zip(pending.indexes, events, strict=True):
-                if index not in repeated:
-                    spans.received(callback, event.id, trace, started, ended)
+            for index, event in events:
+                if index not in appended.repeated:
+                    spans.received(endpoint.callback.name, event.id, _trace(request), started, ended)
 
     def settled(self, endpoint: Endpoint, pending: Pending, appended: Appended) -> None:
         """Count a callback whose events are durable: as accepted, or as a repeat if the log had all its events.

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Final
-
-import structlog
 
 from gateway.connections import ConnectionLimit
 from gateway.ingest.accept import Acceptor
@@ -18,9 +15,7 @@ from gateway.ingest.fast_path import PATIENCE_S, FastConnection
 from gateway.ingest.large_bodies import SMALL_BYTES
 from gateway.ingest.plain_post import PlainHeads
 from gateway.ingest.response_writer import ResponseWriter
-from gateway.log import ALL_NEW, Appended
 
-_log = structlog.get_logger("gateway.ingest")
 #: Checks that find a connection idle before it is closed: at most an eighth of the time late, without a timer each.
 _LOOKS: Final = 8
 
@@ -66,7 +61,6 @@ class FastConnections:
         self.is_stopping = False
         self.looks = 0
         self.loop = asyncio.get_running_loop()
-        self._settling: tuple[asyncio.Future[Appended], list[FastConnection]] | None = None
         self._emptied: asyncio.Future[None] | None = None
         self._look_every_s = keepalive_s / _LOOKS
         self._next_look = self.loop.call_later(self._look_every_s, self._look)
@@ -80,29 +74,6 @@ class FastConnections:
         self.connections.discard(connection)
         if not self.connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
-
-    def settle_when_done(self, durable: asyncio.Future[Appended], connection: FastConnection) -> None:
-        """Let the connection answer when the future is done. Connections with the same future share a loop callback.
-
-        Args:
-            durable: future of the append.
-            connection: has the request that waits.
-        """
-        if self._settling is None or self._settling[0] is not durable:
-            self._settling = (durable, [])
-            durable.add_done_callback(partial(self._settle, self._settling[1]))
-        self._settling[1].append(connection)
-
-    def _settle(self, connections: list[FastConnection], durable: asyncio.Future[Appended]) -> None:
-        self._settling = None
-        error = durable.exception()
-        appended = ALL_NEW if error is not None else durable.result()
-        for connection in connections:
-            try:
-                connection.settle(appended, error)
-            except Exception:  # an error of one connection must not delay the answers of the others
-                _log.exception("an answer could not be written")
-                connection.abort()
 
     def leave(self) -> None:
         """Announce the end in each further answer (``Connection: close``), so that senders connect elsewhere."""

@@ -176,7 +176,7 @@ class FastConnection(asyncio.Protocol):
             self._answer(head, taken, started)
         else:
             self._answering = (head, request, taken, started, data)
-            self._shared.settle_when_done(taken.durable, self)
+            taken.turn.when_done(self._settle)
         return _Found.TAKEN
 
     def _caller(self, head: PlainHead) -> str:
@@ -191,13 +191,15 @@ class FastConnection(asyncio.Protocol):
 
     # -- bytes out ----------------------------------------------------------------------------------------------
 
-    def settle(self, appended: Appended, error: BaseException | None) -> None:
-        """Answer the waiting request after the log has stored or refused its events.
+    def _settle(self, appended: Appended, error: BaseException | None) -> None:
+        try:
+            self._answer_waiting(appended, error)
+        except Exception:
+            self.abort()
+            raise
 
-        Args:
-            appended: result of the append.
-            error: of the append; None if the events are durable.
-        """
+    def _answer_waiting(self, appended: Appended, error: BaseException | None) -> None:
+        """Answer the waiting request after the log has stored or refused its events."""
         assert self._answering is not None
         head, request, pending, started, data = self._answering
         self._answering = None

@@ -32,7 +32,6 @@ from gateway.ingest.endpoints import Endpoint, Endpoints
 from gateway.ingest.fast_connections import FastConnections
 from gateway.ingest.large_bodies import MOST_BYTES, PATIENCE_S, SMALL_BYTES, LargeBodies, Share
 from gateway.ingest.unknown_paths import UNKNOWN, UnknownPaths
-from gateway.ingest.waiters import Waiters
 from gateway.sockets import BACKLOG
 from gateway.telemetry.metrics import METRICS
 
@@ -67,7 +66,6 @@ class IngestServer:
         self._fast: FastConnections | None = None
         self._is_leaving = False
         self._limit: ConnectionLimit | None = None
-        self._waiters = Waiters()
         # Shorter than the time-out of a read: the sender waits for the gateway's memory here.
         self._large = LargeBodies(
             max(MOST_BYTES, self._max_body), patience_s=min(PATIENCE_S, settings.read_timeout / 2)
@@ -257,7 +255,7 @@ class IngestServer:
         if isinstance(pending, Answer):
             return pending
         try:
-            appended = await self._waiters.wait(pending.durable)
+            appended = await pending.turn.wait()
         except NotNow as exc:
             return self._acceptor.not_stored(endpoint, callback, exc)
         self._acceptor.settled(endpoint, pending, appended)

@@ -41,7 +41,7 @@ async def test_what_a_decoder_gives_fails_nobody_else(tmp_path: Path, key: Any) 
         acceptor.take(calls, request(calls.path, b'{"callId":"c2","orderId":"o2"}')),
     ]
     waiting = [one for one in taken if isinstance(one, Pending)]
-    await asyncio.gather(*(asyncio.shield(one.durable) for one in waiting))
+    await asyncio.gather(*(one.turn.wait() for one in waiting))
     assert [(200, "accepted"), (400, "rejected"), (200, "accepted")] == [
         (one.answer.status, one.outcome) for one in waiting
     ]

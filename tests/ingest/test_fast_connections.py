@@ -14,8 +14,8 @@ from gateway.errors import JournalUnavailable
 from gateway.ingest.accept import Acceptor
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.fast_connections import FastConnections
-from gateway.ingest.gathering import Log
 from gateway.ingest.server import IngestServer
+from gateway.ingest.turn import Log
 from gateway.log import ALL_NEW, Appended, Entry
 from gateway.log.journal import EVENTS, Journal, Retention
 from gateway.telemetry.metrics import METRICS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -103,7 +102,7 @@ class Capture:
             taken = self._acceptor.take(Endpoint(request.path, callback, DecodeContext(), Credentials()), request)
             if isinstance(taken, Pending):
                 self._acceptor.count(Endpoint(request.path, callback, DecodeContext(), Credentials()), taken.outcome)
-                await asyncio.wait([taken.durable])
+                await taken.turn.wait()
         self.lines += lines
         return taken.answer.status if isinstance(taken, Pending) else taken.status
 

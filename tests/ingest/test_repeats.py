@@ -10,6 +10,7 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import orjson
+import pytest
 from hypothesis import given, settings
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -18,6 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from gateway.callbacks import CallbackRequest, DecodeContext
 from gateway.callbacks.credentials import Credentials
 from gateway.callbacks.generic import DecodedEvent, DecoderCallback
+from gateway.errors import NotNow
 from gateway.ingest.accept import Acceptor, Pending, prepare
 from gateway.ingest.endpoints import Endpoint
 from gateway.log.journal import Journal, Retention
@@ -62,7 +64,7 @@ class Gateway:
         outcomes: list[str] = []
         for one in taken:
             assert isinstance(one, Pending)
-            appended = await asyncio.shield(one.durable)
+            appended = await one.turn.wait()
             before = counts()
             self.acceptor.settled(PARCELS, one, appended)
             await turn()  # counted once a turn
@@ -127,8 +129,8 @@ async def test_nothing_is_counted_or_traced_of_what_the_log_refused(tmp_path: Pa
     await gateway.journal.stop()
     taken = gateway.acceptor.take(PARCELS, request(b"[1]"))
     assert isinstance(taken, Pending)
-    await asyncio.wait([taken.durable])
-    assert taken.durable.exception() is not None
+    with pytest.raises(NotNow):
+        await taken.turn.wait()
     assert gateway.traced() == []
     again = Gateway(tmp_path)
     await again.journal.start()
