@@ -39,6 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("gateway.config.settings",),
     ("gateway.callbacks", "gateway.log"),
+    ("gateway.config.callbacks",),
     ("gateway.publisher", "gateway.fanout", "gateway.ingest", "gateway.link"),
     ("gateway.config",),
     (

@@ -9,9 +9,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
 
-from gateway.callbacks import CALLBACKS
 from gateway.config import callback_rules
-from gateway.config.callback_rules import Problem, Row
+from gateway.config.callback_rules import Problem
+from gateway.config.callbacks import all_paths
 from gateway.config.document import KeyPath, index_in
 from gateway.config.kafka_settings import Kafka
 from gateway.config.settings import FAMILIES, Admin, Ingest, Settings, Subscriber
@@ -26,14 +26,16 @@ _OWN_TOPICS = ("retry.", "replay.", "dlq.", "fanout.")
 
 def problems(settings: Settings) -> Iterator[Problem]:
     """Everything that must be mended before the gateway can start, with key paths."""
-    rows = [(name, at, row) for name, rows in settings.ingest.callbacks.items() for at, row in enumerate(rows)]
-    for name, position, row in rows:
-        yield from _under(("ingest", "callbacks", name, position), callback_rules.section_problems(name, row))
-    yield from callback_rules.paths_twice(rows)
+    for row in all_paths(settings.ingest):
+        path: KeyPath = ("ingest", "callbacks", row.callback, row.position)
+        yield from _under(path, callback_rules.section_problems(row.callback, row.config))
+        topic = row.config.topic
+        if topic is not None and (topic == "replay" or topic.startswith(_OWN_TOPICS)):
+            yield (*path, "topic"), f"{topic!r} is the name of a topic of the gateway's own; use another name"
+    yield from callback_rules.paths_twice(settings.ingest)
     for position, subscriber in enumerate(settings.subscribers):
         yield from _under(("subscribers", position), subscriber_rules.problems(subscriber))
     yield from _names(settings.subscribers)
-    yield from _own_topics(rows)
     if settings.kafka is None:  # in Kafka others may fill a topic, so there it is a warning
         yield from unknown_topics(settings)
     else:
@@ -58,13 +60,6 @@ def _names(subscribers: Sequence[Subscriber]) -> Iterator[Problem]:
         seen.setdefault(name, position)
 
 
-def _own_topics(rows: Iterable[Row]) -> Iterator[Problem]:
-    for name, position, row in rows:
-        if row.topic is not None and (row.topic == "replay" or row.topic.startswith(_OWN_TOPICS)):
-            text = f"{row.topic!r} is the name of a topic of the gateway's own; use another name"
-            yield ("ingest", "callbacks", name, position, "topic"), text
-
-
 def unknown_topics(settings: Settings) -> Iterator[Problem]:
     """Topics of subscribers that are neither a family nor the topic of another sender's callback."""
     return _unknown(
@@ -78,8 +73,7 @@ def unknown_topics(settings: Settings) -> Iterator[Problem]:
 
 
 def _unknown(settings: Settings, named: Iterable[tuple[KeyPath, str]]) -> Iterator[Problem]:
-    callbacks = settings.ingest.callbacks.items()
-    own = [row.topic for name, rows in callbacks for row in rows if row.topic and name not in CALLBACKS]
+    own = [row.config.topic for row in all_paths(settings.ingest) if row.config.topic and not row.is_builtin]
     known = [*FAMILIES, *own]
     for path, topic in named:
         if topic not in known:
