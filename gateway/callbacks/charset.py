@@ -254,12 +254,7 @@ class Decoding:
 
 
 def lenient_text(data: bytes, codec: str = "utf-8") -> str:
-    """Return the decoded text, with ``\\xNN`` for each byte that is not valid in the character set.
-
-    Args:
-        data: the bytes.
-        codec: Python's name of the codec.
-    """
+    """Return the decoded text, with ``\\xNN`` for each byte that is not valid in the character set."""
     if len(data) <= PIECE:
         return data.decode(codec, "backslashreplace")
     decoder = codecs.getincrementaldecoder(codec)("backslashreplace")

@@ -25,12 +25,7 @@ class BodyTooLarge(Exception):
 
 
 def most_decompressed(body: bytes, most: int) -> int:
-    """Return an upper bound of the bytes that :func:`decompressed` returns.
-
-    Args:
-        body: the compressed body.
-        most: upper limit of the result, bytes.
-    """
+    """Return an upper bound of the bytes that :func:`decompressed` returns."""
     return min(most, len(body) * _MOST_RATIO)
 
 

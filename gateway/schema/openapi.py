@@ -35,12 +35,7 @@ Examples = Callable[[str], Mapping[str, list[Any]]]
 
 
 def openapi(settings: Settings, examples: Examples = lambda name: {}) -> dict[str, Any]:
-    """Return the OpenAPI document with the paths and addresses of a configuration.
-
-    Args:
-        settings: the configuration.
-        examples: returns example requests of a callback, such as :func:`gateway.traffic.simulator.examples`.
-    """
+    """Return the OpenAPI document with the paths and addresses of a configuration."""
     ingest, admin = settings.ingest, settings.admin
     return {
         "openapi": "3.1.0",
