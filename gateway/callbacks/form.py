@@ -35,7 +35,7 @@ _LISTING: Final = b"messageId:"
 
 
 def pairs(data: bytes, decoding: Decoding | None = None) -> list[tuple[str, str]]:
-    """Return the fields in the order sent; a part without ``=`` is a name with an empty value, empty parts are skipped."""
+    """Return the fields in the order sent; a part without ``=`` has an empty value, and empty parts are skipped."""
     plain = _unescaped_at_once(data)
     text = None if plain is None else _decoded(plain)
     if text is None or (decoding is not None and decoding.concerns(text)):

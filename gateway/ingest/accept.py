@@ -155,9 +155,7 @@ class Acceptor:
         )
         pending = Pending(turn, answer, outcome, indexes)
         if self._spans is not None:
-            turn.when_done(
-                partial(self._tell_spans, self._spans, endpoint.callback.name, request, trace, events, indexes)
-            )
+            turn.when_done(partial(self._trace, self._spans, endpoint, request, zip(indexes, events, strict=True)))
         if self._tells_each:
             _log.debug("callback.received", callback=endpoint.callback.name, ids=[event.id for event in events])
         return pending

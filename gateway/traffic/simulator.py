@@ -38,7 +38,7 @@ _VARYING: Final = re.compile(
     rb"(?P<local>20\d\d-\d\d-\d\d(?:[ T+]|%20)\d\d(?::|%3A)\d\d(?::|%3A)\d\d)"
     rb"|(?P<uuid>[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12})"
     rb"|(?P<hex>[0-9a-f]{32})"
-    rb"|\b(?P<id>(?P<prefix>wamid\.|zalomid\.|ABGG|gBGG|(?:call|EXT|ord|ut|cb|c|o|r|t|u|v)-)\w+)"
+    rb"|\b(?P<id>(?P<prefix>wamid\.|zalomid\.|ABGG|gBGG|(?:call|EXT|ord|ut|cb|a|c|o|r|t|u|v)-)\w+)"
     rb"|(?P<digits>\d{10,})"
 )
 #: The business's own numbers and channel: a replay keeps them.

@@ -72,13 +72,13 @@ def test_a_line_of_the_table(callback: Callback) -> None:
 
 
 @pytest.mark.parametrize("schema", EVENT_SCHEMAS.values(), ids=lambda schema: schema.type)
-def test_a_shape_documents_itself(schema: EventSchema) -> None:
+def test_an_event_schema_documents_itself(schema: EventSchema) -> None:
     """Each schema has a JSON Schema whose members are described, with the vendor page it comes from."""
-    schema = schema.json_schema()
-    orjson.dumps(schema)
-    assert schema.page.title in schema["description"]
-    assert "raw" in schema["properties"]
-    assert set(schema["required"]) <= set(schema["properties"])
+    document = schema.json_schema()
+    orjson.dumps(document)
+    assert schema.page.title in document["description"]
+    assert "raw" in document["properties"]
+    assert set(document["required"]) <= set(document["properties"])
     for line in schema.fields:
         assert line.schema()["description"], line.name
     assert re.fullmatch(r"nxcloud(\.[a-z-]+)+", schema.type)
