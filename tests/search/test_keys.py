@@ -99,8 +99,8 @@ def test_keys_in_the_bytes_are_those_of_a_parser(data: st.DataObject, schema: Ev
     if len(schema.key) == 1:
         members[schema.key[0]] = subject
     members |= data.draw(st.sampled_from([{}, {"raw": {"to": "1", "raw": {"order_id": "x"}}}]))
-    schema = schema.dataschema
-    event = Event("0" * 32, "/x/y", schema.type, schema.topic, subject, subject, "t", "t", members, dataschema=schema)
+    about = ("0" * 32, "/x/y", schema.type, schema.topic, subject, subject, "t", "t", members)
+    event = Event(*about, dataschema=schema.dataschema)
     assert has_all(Record("events", 7, 0.0, schema.topic, subject, event.id, event.to_json()))
 
 
