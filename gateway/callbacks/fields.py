@@ -67,6 +67,13 @@ class Scope:
         if self.members > self.max_items * bounds.MEMBERS_PER_ITEM:
             raise bounds.too_many_members(self.max_items)
 
+    def mark_national(self, flag: Flag) -> None:
+        """Have a flag set for a number whose country is not certain."""
+        if self.national is None:
+            self.national = [flag]
+        else:
+            self.national.append(flag)
+
     def note(self, kind: str, value: str, *, below: str = "") -> None:
         """Count the label ``kind:value``; the value is made safe for a log.
 
@@ -255,14 +262,7 @@ micros: Final = Converter("Unix microseconds", _time, _TIME_SCHEMA)
 
 
 def phone(flag_name: str, read: phones.Read) -> Converter:
-    """Return the converter of a phone number; see :func:`gateway.callbacks.plan.phone_number`.
-
-    Args:
-        flag_name: name in ``data`` of the flag that is set if the number's country is not certain.
-        read: :func:`phones.certain` if the page states that numbers have their country code, otherwise
-            :func:`phones.uncertain`.
-    """
-
+    """Return the converter of a phone number; see :func:`gateway.callbacks.plan.phone_number`."""
     is_stated = read is phones.certain
     group, _, member = flag_name.rpartition(".")
     flag = (group, member, member.removesuffix("_national"))
@@ -273,10 +273,7 @@ def phone(flag_name: str, read: phones.Read) -> Converter:
             if is_stated and phones.has_country(text):
                 return "+" + text
             if not (is_stated or scope.country or text[:2] == "00") and text.isascii():
-                if scope.national is None:
-                    scope.national = [flag]
-                else:
-                    scope.national.append(flag)
+                scope.mark_national(flag)
                 return text
         elif text[:1] == "+" and text[1:].isdigit() and phones.has_country(text[1:]):
             return text
@@ -284,10 +281,7 @@ def phone(flag_name: str, read: phones.Read) -> Converter:
             return None
         number = read(text, scope.country)
         if number.is_national:
-            if scope.national is None:
-                scope.national = [flag]
-            else:
-                scope.national.append(flag)
+            scope.mark_national(flag)
         return number.text or None
 
     return Converter("phone", convert, {"type": "string"})
