@@ -56,6 +56,13 @@ def settings_or_defaults(path: Path) -> Settings:
     return settings_from(path)
 
 
+def url_of(host: str, port: int) -> str:
+    """Where a server of the configuration is reached; one that listens everywhere also listens on the loopback."""
+    if host in ("0.0.0.0", "::", ""):  # noqa: S104
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 class Moment(click.ParamType[float]):
     """A time as Unix seconds: ``15m`` (ago), ``2026-03-04T05:06:07Z``, ``2026-03-04``."""
 

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import repeat
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -18,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gateway.callbacks import CALLBACKS, CallbackRequest
 from gateway.cli.loop import run_async
-from gateway.cli.options import Number, config_option, json_option, settings_or_defaults
+from gateway.cli.options import Number, config_option, json_option, settings_or_defaults, url_of
 from gateway.cli.tables import print_table, printable
 from gateway.config.callbacks import ConfiguredPath, configured_paths
 from gateway.config.settings import Settings
@@ -101,12 +102,10 @@ def send(
     target = target_of(url, settings)
     names = list(CALLBACKS) if callback == "all" and body_path is None else [callback]
     paths = [_path_of(name, settings, account, path) for name in names]
-    if body_path is None:
-        rows = [_prepared(row, target, rng) for row in paths]
-    else:
-        rows = [_repeated(paths[0], settings, target, rng, body_path.read_bytes())]
-        if ctx.get_parameter_source("count") is ParameterSource.DEFAULT:
-            count = 1
+    body = body_path.read_bytes() if body_path is not None else None
+    rows = [_prepared(row, settings, target, rng, body) for row in paths]
+    if body is not None and ctx.get_parameter_source("count") is ParameterSource.DEFAULT:
+        count = 1
     run_async(reachable_name(target))
     result = LoadResult()
     plan = LoadProfile(count, concurrency, rate, repeat_rate)
@@ -132,10 +131,8 @@ def target_of(url: str | None, settings: Settings) -> Target:
     Raises:
         ConfigError: the address has no use.
     """
-    host = settings.ingest.host
-    here = "127.0.0.1" if host in ("0.0.0.0", "", "::") else host  # noqa: S104 - looked for, not listened on
     try:
-        return Target.parse(url or f"http://{here}:{settings.ingest.port}")
+        return Target.parse(url or url_of(settings.ingest.host, settings.ingest.port))
     except ValueError as exc:
         raise ConfigError([f"--url: {exc}"]) from exc
 
@@ -168,27 +165,22 @@ def _path_of(name: str, settings: Settings, account: str | None, path: str | Non
     raise ConfigError([f"{name} has no such path in the configuration; there are: {known}"])
 
 
-def _prepared(row: ConfiguredPath, target: Target, rng: Random) -> Iterator[Prepared]:
-    callback = CALLBACKS[row.callback]
-    credentials = Credentials(row.config.auth, callback.signature, rng, _now)
-    judge = is_success(callback.answers.success(_blank(row), None, _now()).body)
-    for request in requests(row.callback, rng, _now):
-        yield Prepared(row.callback, encode(target, row.path, request, credentials.headers(request)), judge)
-
-
-def _repeated(row: ConfiguredPath, settings: Settings, target: Target, rng: Random, body: bytes) -> Iterator[Prepared]:
-    """One body again and again, each time signed anew, as the callback's sender does."""
-    endpoint = next(one for one in endpoints(settings.ingest) if one.callback.name == row.callback)
+def _prepared(
+    row: ConfiguredPath, settings: Settings, target: Target, rng: Random, body: bytes | None
+) -> Iterator[Prepared]:
+    """The callback's traffic without end, or one body again and again; each request signed as the sender signs."""
+    answers = next(one.callback for one in endpoints(settings.ingest) if one.callback.name == row.callback).answers
     scheme = CALLBACKS[row.callback].signature if row.is_builtin else "hmac"
     credentials = Credentials(row.config.auth, scheme, rng, _now)
-    judge = is_success(endpoint.callback.answers.success(_blank(row), None, _now()).body)
-    request = TrafficRequest(row.callback, b"", FORM if row.config.decoder == "form" else JSON, body)
-    while True:
+    blank = CallbackRequest("POST", row.path, b"", {}, b"", _now())
+    judge = is_success(answers.success(blank, None, _now()).body)
+    if body is None:
+        stream = requests(row.callback, rng, _now)
+    else:
+        content_type = FORM if row.config.decoder == "form" else JSON
+        stream = repeat(TrafficRequest(row.callback, b"", content_type, body))
+    for request in stream:
         yield Prepared(row.callback, encode(target, row.path, request, credentials.headers(request)), judge)
-
-
-def _blank(row: ConfiguredPath) -> CallbackRequest:
-    return CallbackRequest("POST", row.path, b"", {}, b"", _now())
 
 
 async def _drive(

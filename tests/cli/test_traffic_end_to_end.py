@@ -43,7 +43,7 @@ async def serving(server: Any) -> AsyncIterator[Target]:
 
 def rows(target: Target, *names: str) -> Any:
     rng = Random(5)
-    return mixed([_prepared(_path_of(name, SETTINGS, None, None), target, rng) for name in names], rng)
+    return mixed([_prepared(_path_of(name, SETTINGS, None, None), SETTINGS, target, rng, None) for name in names], rng)
 
 
 def answering(status: int = 200, **bodies: str) -> tuple[web.Server, Counter[str]]:  # type: ignore[type-arg]
