@@ -14,7 +14,7 @@ from typing import Final
 
 import orjson
 
-from gateway.callbacks.charset import PIECE, Decoding, as_text, unescaped_bytes
+from gateway.callbacks.charset import PIECE, Decoding, lenient_text, unescaped_bytes
 
 #: Name and value of a non-empty part.
 _PART: Final = re.compile(r"(?=[^&])([^&=]*)=?([^&]*)")
@@ -35,12 +35,7 @@ _LISTING: Final = b"messageId:"
 
 
 def pairs(data: bytes, decoding: Decoding | None = None) -> list[tuple[str, str]]:
-    """Return the fields in the order sent; a part without ``=`` is a name with an empty value, empty parts are skipped.
-
-    Args:
-        data: the form.
-        decoding: decodes bytes that are not UTF-8.
-    """
+    """Return the fields in the order sent; a part without ``=`` has an empty value, and empty parts are skipped."""
     plain = _unescaped_at_once(data)
     text = None if plain is None else _decoded(plain)
     if text is None or (decoding is not None and decoding.concerns(text)):
@@ -70,7 +65,7 @@ def _part_by_part(data: bytes, decoding: Decoding | None) -> list[tuple[str, str
     found: list[tuple[str, str]] = []
     for at, part in enumerate(parts):
         if decoding.is_past_guesses and decoding.codecs is None and b"%" not in data:
-            return found + _split(as_text(b"&".join(parts[at:])))  # what each part would become, in one step
+            return found + _split(lenient_text(b"&".join(parts[at:])))  # what each part would become, in one step
         if part:
             found.append(_pair(part, decoding.unescaped))
     return found
@@ -125,7 +120,7 @@ def _decoded(plain: bytes) -> str | None:
 
 
 def _unescaped(part: bytes) -> str:
-    return as_text(unescaped_bytes(part) if b"%" in part else part)
+    return lenient_text(unescaped_bytes(part) if b"%" in part else part)
 
 
 def multipart(body: bytes, decoding: Decoding | None = None) -> list[tuple[str, str]]:
@@ -133,10 +128,6 @@ def multipart(body: bytes, decoding: Decoding | None = None) -> list[tuple[str, 
 
     The boundary separates parts only as a complete line (RFC 2046, 5.1.1); otherwise it is text. The head of a part may
     declare a character set (RFC 7578, 4.4), and a part named ``_charset_`` declares that of all others (4.6).
-
-    Args:
-        body: the form.
-        decoding: decodes bytes that are not UTF-8.
     """
     decoding = decoding or Decoding()
     parts = []
@@ -194,10 +185,6 @@ def listing(body: bytes, decoding: Decoding | None = None) -> list[tuple[str, st
     Some DID pages print their example in this form (protocol.md, section 2), or with one field a line. Spaces around a
     value are not part of it. A part of the text that looks like a field is a field only if the page lists its name and
     the name has not occurred before.
-
-    Args:
-        body: the listing.
-        decoding: decodes bytes that are not UTF-8.
     """
     text = decoding.unescaped(body) if decoding is not None else _unescaped(body)
     parts = (part.partition(":") for part in _listed(text))
@@ -222,12 +209,7 @@ def _listed(text: str) -> Iterator[str]:
 
 
 def without(data: bytes, names: frozenset[str]) -> bytes:
-    """Return a form without the fields of some names, otherwise unchanged.
-
-    Args:
-        data: the form.
-        names: of the removed fields.
-    """
+    """Return a form without the fields of some names, otherwise unchanged."""
     if not names:
         return data
     # The usual form has none of these names; testing each part costs many times more. (A byte that is not UTF-8 has a

@@ -26,14 +26,7 @@ _MOST_NAMED: Final = 3
 def explained(
     error: CallbackRejected, callback: object, request: CallbackRequest, context: DecodeContext
 ) -> CallbackRejected:
-    """Return a rejection whose reason names the callbacks that fit better, if there are any.
-
-    Args:
-        error: raised by the callback's decoder.
-        callback: the path's callback; there is no guess for a callback that is not built in.
-        request: the authentic part of the request.
-        context: configuration of the path.
-    """
+    """Return a rejection whose reason names the callbacks that fit better, if there are any."""
     if not isinstance(callback, Callback) or len(request.body) + len(request.query) > _MOST_BYTES:
         return error
     hints = [*_hints(callback, request, context)]
@@ -58,14 +51,7 @@ def _hints(callback: Callback, request: CallbackRequest, context: DecodeContext)
 
 
 def likely(callback: Callback, payload: Payload, request: CallbackRequest, context: DecodeContext) -> list[str]:
-    """Return the names of the other callbacks that decode most of a payload.
-
-    Args:
-        callback: the path's callback.
-        payload: the fields of the request.
-        request: the authentic part of the request.
-        context: configuration of the path.
-    """
+    """Return the names of the other callbacks that decode most of a payload."""
     readings = [one for one in (payload, enclosed(payload)) if one is not None]
     scores = {
         other.name: max(_score(other, one, request, context) for one in readings)
@@ -82,22 +68,22 @@ def likely(callback: Callback, payload: Payload, request: CallbackRequest, conte
 
 def _known(callback: Callback, payload: Payload) -> int:
     """Return how many fields of a payload a callback knows. The most is the likeliest, even with a missing field."""
-    return max(len(shape.plan.known.intersection(payload.fields)) for shape in callback.shapes)
+    return max(len(schema.plan.known.intersection(payload.fields)) for schema in callback.schemas)
 
 
 def _score(callback: Callback, payload: Payload, request: CallbackRequest, context: DecodeContext) -> int:
     """Return the decoded fields of a payload minus its unknown fields; 0 if the callback rejects it."""
     scope = Scope(context.zone, max_items=context.max_items, country=context.country)
     try:
-        items = callback.split(payload, request, context, scope)
+        items = callback.items(payload, request, context, scope)
         if not items:
             return 0
-        shape, fields, _, _ = items[0]
-        data = shape.normalise(fields, scope)
+        schema, fields, _, _ = items[0]
+        data = schema.normalise(fields, scope)
     except (CallbackRejected, RecursionError):
         return 0
     unknown = sum(label.startswith("field:") for label in scope.drift)
-    return _leaves(data) - len(shape.constants) - unknown
+    return _leaves(data) - len(schema.constants) - unknown
 
 
 def _leaves(value: Any) -> int:
@@ -111,4 +97,4 @@ def _either(names: Sequence[str]) -> str:
 
 def _identifying(callback: Callback) -> tuple[str, ...]:
     """Return the vendor's names of the required fields at the top of the body: ``statuses``, ``messageid``."""
-    return tuple(dict.fromkeys(shape.vendor_name().partition(".")[0] for shape in callback.shapes))
+    return tuple(dict.fromkeys(schema.vendor_name().partition(".")[0] for schema in callback.schemas))

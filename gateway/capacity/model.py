@@ -153,14 +153,7 @@ class Plan:
 
 
 def size(load: Load, figures: Figures, prices: Sequence[Price] = PRICES, assumed: Assumptions | None = None) -> Plan:
-    """Return the installation that a load needs.
-
-    Args:
-        load: what it receives and delivers.
-        figures: of the user's machine.
-        prices: of the clouds.
-        assumed: numbers that are not measured; None: the defaults.
-    """
+    """Return the installation that a load needs."""
     fixed = assumed or Assumptions()
     workers = fixed.processors - 1
     ingest_us = _busiest_us(figures, fixed, after_us=fixed.publish_us)
@@ -209,13 +202,7 @@ def _count(processors: float, headroom: float) -> int:
 
 
 def _busiest_us(figures: Figures, fixed: Assumptions, *, after_us: float) -> float:
-    """Return the time of an event in the busiest part of a machine: a kind of process, or all processors together.
-
-    Args:
-        figures: of a machine.
-        fixed: the assumptions.
-        after_us: of an event in the process ``deliver``.
-    """
+    """Return the time of an event in the busiest part of a machine: a kind of process, or all processors together."""
     whole_us = (figures.accept_us + figures.commit_us + after_us) / fixed.processors
     return max(figures.accept_us / (fixed.processors - 1), figures.commit_us, after_us, whole_us)
 

@@ -22,9 +22,10 @@ from gateway.callbacks.answers import Answers, TextAnswers
 from gateway.callbacks.credentials import Credentials
 from gateway.callbacks.rejected import UNKNOWN_PATH, unknown_path_event
 from gateway.callbacks.request import CallbackRequest
+from gateway.config.callbacks import BASE_PATH
 from gateway.errors import CallbackRejected, SenderError
 from gateway.event import Event
-from gateway.ingest.endpoints import BASE_PATH, Endpoint, Endpoints
+from gateway.ingest.endpoints import Endpoint, Endpoints
 
 _log = structlog.get_logger("gateway.ingest")
 
@@ -82,12 +83,7 @@ class UnknownPaths:
         self._schema_base_url = next((row.context.schema_base_url for row in endpoints), "")
 
     def may_keep(self, method: str, path: str) -> bool:
-        """Return whether to read the body of a request to an unknown path; if so, count it for the day.
-
-        Args:
-            method: of the request.
-            path: of the request, without the query.
-        """
+        """Return whether to read the body of a request to an unknown path; if so, count it for the day."""
         if method != "POST" or not path.startswith(BASE_PATH) or self._endpoints.is_disabled(path):
             return False
         today = self._clock().date()
@@ -111,12 +107,7 @@ class UnknownPaths:
         )
 
     def takes(self, path: str, event: Event) -> bool:
-        """Return whether the daily limit has room for the event; if so, count its bytes.
-
-        Args:
-            path: of the request, without the query.
-            event: contains the request.
-        """
+        """Return whether the daily limit has room for the event; if so, count its bytes."""
         size = len(event.to_json())
         has_room = self._bytes + size <= self._most_bytes
         if has_room:

@@ -10,7 +10,7 @@ import click
 from pydantic import SecretStr
 
 from gateway.callbacks import CALLBACKS
-from gateway.config.outline import Key, Kind, keys
+from gateway.config.schema_tree import Key, Kind, keys
 
 _UNITS: Final = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
 _SPANS: Final = (("d", 86400), ("h", 3600), ("m", 60))
@@ -78,7 +78,7 @@ def _usage(command: click.Command) -> str:
 
 
 def _is_heading(key: Key) -> bool:
-    return key.place.kind is Kind.SECTION and not key.place.is_optional
+    return key.node.kind is Kind.SECTION and not key.node.is_optional
 
 
 def _default(key: Key) -> str:

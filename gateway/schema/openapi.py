@@ -35,12 +35,7 @@ Examples = Callable[[str], Mapping[str, list[Any]]]
 
 
 def openapi(settings: Settings, examples: Examples = lambda name: {}) -> dict[str, Any]:
-    """Return the OpenAPI document with the paths and addresses of a configuration.
-
-    Args:
-        settings: the configuration.
-        examples: returns example requests of a callback, such as :func:`gateway.traffic.examples.examples`.
-    """
+    """Return the OpenAPI document with the paths and addresses of a configuration."""
     ingest, admin = settings.ingest, settings.admin
     return {
         "openapi": "3.1.0",
@@ -98,7 +93,7 @@ def _path(row: ConfiguredPath, examples: Examples) -> dict[str, Any]:
 
 
 def _operation(callback: Callback, row: ConfiguredPath, method: str) -> dict[str, Any]:
-    pages = list(dict.fromkeys(shape.page for shape in callback.shapes))
+    pages = list(dict.fromkeys(schema.page.title for schema in callback.schemas))
     operation: dict[str, Any] = {
         "operationId": _operation_id(method, row),
         "tags": ["callbacks"],
@@ -147,12 +142,12 @@ def _post(callback: Callback, row: ConfiguredPath, examples: Mapping[str, list[A
 def _vendor_fields(callback: Callback) -> dict[str, str]:
     """Return the vendor's names at the top level, with the gateway's names."""
     found: dict[str, list[str]] = {}
-    for shape in callback.shapes:
-        for line in shape.fields:
+    for schema in callback.schemas:
+        for line in schema.fields:
             for source in line.sources:
                 if source:
                     found.setdefault(source.partition(".")[0], []).append(line.name)
-        for name in shape.known:
+        for name in schema.known:
             found.setdefault(name.partition(".")[0], [])
     return {
         name: f"Becomes {', '.join(dict.fromkeys(ours))}" if ours else "Kept in raw" for name, ours in found.items()

@@ -15,7 +15,7 @@ from typing import Final, Self
 from urllib.parse import urlsplit
 
 from gateway.errors import Transient
-from gateway.traffic.request import TrafficRequest
+from gateway.traffic.simulator import TrafficRequest
 
 #: Bytes of an answer, which is a word or a short JSON object; a longer one is not the gateway's.
 _MOST_BODY: Final = 1024 * 1024
@@ -60,14 +60,7 @@ class Answer:
 
 
 def encode(target: Target, path: str, request: TrafficRequest, headers: list[tuple[str, str]]) -> bytes:
-    """Return a request as bytes.
-
-    Args:
-        target: has the ``Host``.
-        path: path of the callback.
-        request: the request.
-        headers: additional headers.
-    """
+    """Return a request as bytes."""
     line = b"POST " + path.encode() + (b"?" + request.query if request.query else b"") + b" HTTP/1.1\r\n"
     head = [f"host: {target.host}:{target.port}", f"content-length: {len(request.body)}"]
     if request.content_type is not None:
