@@ -106,6 +106,9 @@ def classify_by_content(declared: EventSchema) -> Classify:
     """Return a classification by the first present field: of a call, of a task, or a call's contact, else ``declared``.
 
     Both kinds arrive at one URL if only the console's address is configured.
+
+    Args:
+        declared: schema of the path.
     """
 
     def select(payload: Payload) -> EventSchema:

@@ -23,6 +23,10 @@ MEMBERS_PER_ITEM: Final = 4
 def check_items(count: int, most: int) -> None:
     """Reject a callback with too many items.
 
+    Args:
+        count: items found so far.
+        most: ``ingest.max_items``.
+
     Raises:
         CallbackRejected: ``count`` is larger than ``most``.
     """
@@ -38,6 +42,10 @@ def too_many_members(most: int) -> CallbackRejected:
 
 def check_bytes(size: int, most: int) -> None:
     """Reject a callback whose events are too large in total.
+
+    Args:
+        size: size of its events so far, bytes.
+        most: ``ingest.max_event_bytes``, bytes.
 
     Raises:
         CallbackRejected: ``size`` is larger than ``most``.

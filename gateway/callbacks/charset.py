@@ -254,7 +254,12 @@ class Decoding:
 
 
 def lenient_text(data: bytes, codec: str = "utf-8") -> str:
-    """Return the decoded text, with ``\\xNN`` for each byte that is not valid in the character set."""
+    """Return the decoded text, with ``\\xNN`` for each byte that is not valid in the character set.
+
+    Args:
+        data: the bytes.
+        codec: Python's name of the codec.
+    """
     if len(data) <= PIECE:
         return data.decode(codec, "backslashreplace")
     decoder = codecs.getincrementaldecoder(codec)("backslashreplace")

@@ -47,7 +47,6 @@ class Page(NamedTuple):
 #: Default reason of a rejection.
 MISSING: Final = "the identifying field is missing or empty"
 
-#: Completes ``data`` in place, by what is in it, the vendor's fields and the scope.
 PostProcess = Callable[[dict[str, Any], Mapping[str, Any], Scope], None]
 
 
@@ -93,6 +92,10 @@ class EventSchema:
 
     def normalise(self, source: dict[str, Any], scope: Scope) -> dict[str, Any]:
         """Convert the vendor's fields to ``data``, without ``raw``.
+
+        Args:
+            source: the vendor's fields.
+            scope: of the callback.
 
         Raises:
             CallbackRejected: the identifying field is missing; the error names the vendor's field.

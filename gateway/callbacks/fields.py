@@ -340,7 +340,11 @@ def words(table: Mapping[str, str], vocabulary: Vocabulary) -> Converter:
 
 
 def unchanged(*names: str) -> dict[str, str]:
-    """Return a table for :func:`words` of a vendor whose codes, in lower case, are the words of the vocabulary."""
+    """Return a table for :func:`words` of a vendor whose codes, in lower case, are the words of the vocabulary.
+
+    Args:
+        names: the words, or several in one text.
+    """
     return {word: word for text in names for word in text.split()}
 
 

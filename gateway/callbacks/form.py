@@ -35,7 +35,12 @@ _LISTING: Final = b"messageId:"
 
 
 def pairs(data: bytes, decoding: Decoding | None = None) -> list[tuple[str, str]]:
-    """Return the fields in the order sent; a part without ``=`` has an empty value, and empty parts are skipped."""
+    """Return the fields in the order sent; a part without ``=`` has an empty value, and empty parts are skipped.
+
+    Args:
+        data: the form.
+        decoding: decodes bytes that are not UTF-8.
+    """
     plain = _unescaped_at_once(data)
     text = None if plain is None else _decoded(plain)
     if text is None or (decoding is not None and decoding.concerns(text)):
@@ -128,6 +133,10 @@ def multipart(body: bytes, decoding: Decoding | None = None) -> list[tuple[str, 
 
     The boundary separates parts only as a complete line (RFC 2046, 5.1.1); otherwise it is text. The head of a part may
     declare a character set (RFC 7578, 4.4), and a part named ``_charset_`` declares that of all others (4.6).
+
+    Args:
+        body: the form.
+        decoding: decodes bytes that are not UTF-8.
     """
     decoding = decoding or Decoding()
     parts = []
@@ -185,6 +194,10 @@ def listing(body: bytes, decoding: Decoding | None = None) -> list[tuple[str, st
     Some DID pages print their example in this form (protocol.md, section 2), or with one field a line. Spaces around a
     value are not part of it. A part of the text that looks like a field is a field only if the page lists its name and
     the name has not occurred before.
+
+    Args:
+        body: the listing.
+        decoding: decodes bytes that are not UTF-8.
     """
     text = decoding.unescaped(body) if decoding is not None else _unescaped(body)
     parts = (part.partition(":") for part in _listed(text))
@@ -209,7 +222,12 @@ def _listed(text: str) -> Iterator[str]:
 
 
 def without(data: bytes, names: frozenset[str]) -> bytes:
-    """Return a form without the fields of some names, otherwise unchanged."""
+    """Return a form without the fields of some names, otherwise unchanged.
+
+    Args:
+        data: the form.
+        names: of the removed fields.
+    """
     if not names:
         return data
     # The usual form has none of these names; testing each part costs many times more. (A byte that is not UTF-8 has a

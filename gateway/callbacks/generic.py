@@ -157,6 +157,10 @@ class GenericCallback(_OtherSender):
     def decode(self, request: CallbackRequest, context: DecodeContext) -> Decoded:
         """Return events with the sender's fields in ``data.raw``, in the order sent.
 
+        Args:
+            request: the authentic part of the request.
+            context: configuration of the path.
+
         Raises:
             CallbackRejected: the layout is wrong, ``each`` is not a list, or an item has no value at ``key``, ``id`` or
                 the path of the type: then no item becomes an event.
@@ -271,6 +275,10 @@ class DecoderCallback(_OtherSender):
 
     def decode(self, request: CallbackRequest, context: DecodeContext) -> Decoded:
         """Return the events of the decoder, which may not be more than ``context.max_items``.
+
+        Args:
+            request: the authentic part of the request.
+            context: configuration of the path.
 
         Raises:
             CallbackRejected: raised by the decoder, or in place of any other exception of it.

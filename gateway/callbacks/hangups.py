@@ -145,6 +145,11 @@ def settle(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> Non
 
     It sets ``hangup.cause`` with its codes, ``answered`` if the cause excludes an answer, ``outcome`` of an ended call,
     and ``direction: unknown`` if the direction is missing.
+
+    Args:
+        data: of the event; changed in place.
+        source: the vendor's fields.
+        scope: of the callback.
     """
     said = _said(data, scope)
     if said is not None and "answered" not in data and not data.get("duration_s"):
@@ -159,7 +164,8 @@ def settle_record(data: dict[str, Any], source: Mapping[str, Any], scope: Scope)
     the time as empty, null, absent or 0. A call with a duration and no time contradicts itself (in the pages' examples
     the duration is that of the conversation), so ``answered`` is not set for it, nor for an incomplete record.
 
-    Do not use it for schemas without this time: each of their calls would be "not answered".
+    Do not use it for schemas without this time: each of their calls would be "not answered". Arguments as of
+    :func:`settle`.
     """
     said = _said(data, scope)
     if "answered" not in data:
@@ -171,7 +177,12 @@ def settle_record(data: dict[str, Any], source: Mapping[str, Any], scope: Scope)
 
 
 def settle_leg(hangup: dict[str, Any], scope: Scope) -> None:
-    """Complete the ``hangup`` of one leg of a call, with its cause and codes. A leg has no outcome."""
+    """Complete the ``hangup`` of one leg of a call, with its cause and codes. A leg has no outcome.
+
+    Args:
+        hangup: changed in place.
+        scope: of the callback.
+    """
     _settle_hangup(hangup, scope, is_answered=True)
 
 

@@ -132,7 +132,11 @@ def parse(body: bytes) -> JsonText:
 
 
 def lossless(text: bytes) -> dict[str, Any]:
-    """Return the object for splitting and serialising parts of it, with numbers as written."""
+    """Return the object for splitting and serialising parts of it, with numbers as written.
+
+    Args:
+        text: the text of a :class:`JsonText`, which is an object.
+    """
     if _FRACTION.search(text) or _LONG_NUMBER.search(text):
         parsed: dict[str, Any] = json.loads(text, parse_float=orjson.Fragment, parse_int=orjson.Fragment)
         return parsed

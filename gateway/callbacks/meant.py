@@ -26,7 +26,14 @@ _MOST_NAMED: Final = 3
 def explained(
     error: CallbackRejected, callback: object, request: CallbackRequest, context: DecodeContext
 ) -> CallbackRejected:
-    """Return a rejection whose reason names the callbacks that fit better, if there are any."""
+    """Return a rejection whose reason names the callbacks that fit better, if there are any.
+
+    Args:
+        error: raised by the callback's decoder.
+        callback: the path's callback; there is no guess for a callback that is not built in.
+        request: the authentic part of the request.
+        context: configuration of the path.
+    """
     if not isinstance(callback, Callback) or len(request.body) + len(request.query) > _MOST_BYTES:
         return error
     hints = [*_hints(callback, request, context)]
@@ -51,7 +58,14 @@ def _hints(callback: Callback, request: CallbackRequest, context: DecodeContext)
 
 
 def likely(callback: Callback, payload: Payload, request: CallbackRequest, context: DecodeContext) -> list[str]:
-    """Return the names of the other callbacks that decode most of a payload."""
+    """Return the names of the other callbacks that decode most of a payload.
+
+    Args:
+        callback: the path's callback.
+        payload: the fields of the request.
+        request: the authentic part of the request.
+        context: configuration of the path.
+    """
     readings = [one for one in (payload, enclosed(payload)) if one is not None]
     scores = {
         other.name: max(_score(other, one, request, context) for one in readings)

@@ -51,7 +51,13 @@ def describe_failure(data: dict[str, Any], source: Mapping[str, Any], scope: Sco
 
 
 def settle_delivery(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """Set ``delivered`` and ``final`` by the status: a ``post_process`` of a schema."""
+    """Set ``delivered`` and ``final`` by the status: a ``post_process`` of a schema.
+
+    Args:
+        data: of the event; changed in place.
+        source: the vendor's fields.
+        scope: of the callback.
+    """
     said = _OUTCOMES.get(data.get("status", ""))
     if said is not None:
         data.update(said)
@@ -65,6 +71,11 @@ def message_id(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) ->
     """Set an id, derived from the content, for an incoming message without one: a ``post_process`` of a schema.
 
     A repeat of the message has the same id, on any machine. Equal texts of one sender at two times have different ids.
+
+    Args:
+        data: of the event; changed in place.
+        source: the vendor's fields.
+        scope: of the callback.
     """
     if "message_id" not in data:
         content = orjson.dumps([data.get(name) for name in _CONTENT], option=orjson.OPT_SORT_KEYS)

@@ -63,7 +63,12 @@ def total(amounts: list[str]) -> str:
 
 @lru_cache(maxsize=1024)
 def times(unit: str, count: int) -> str:
-    """Return the exact amount of ``count`` units; cached, as there are few prices."""
+    """Return the exact amount of ``count`` units; cached, as there are few prices.
+
+    Args:
+        unit: amount of one unit, in the form of :func:`decimal`.
+        count: number of units.
+    """
     with localcontext(prec=4 * _MOST_DIGITS):
         return format(Decimal(unit) * count, "f")
 

@@ -172,6 +172,10 @@ class Plan:
         """Return only the documented fields of ``source``, at every level; the others are counted as drift.
 
         It is for fields that several items have in common: each item converts all of them again.
+
+        Args:
+            source: the vendor's fields.
+            scope: of the callback.
         """
         if not self.known.issuperset(source):
             source = {name: value for name, value in self._understood(source, scope).items() if name in self.known}
@@ -213,7 +217,12 @@ class Plan:
 
 
 def objects(*fields: Field, known: Iterable[str] = ()) -> Converter:
-    """Return a converter of a list of objects, or a single object, by a table."""
+    """Return a converter of a list of objects, or a single object, by a table.
+
+    Args:
+        fields: the table of an object.
+        known: documented vendor names without a line.
+    """
     plan = Plan(fields, known)
 
     def convert(value: Any, scope: Scope) -> list[dict[str, Any]] | None:
@@ -259,6 +268,10 @@ def object_schema(table: Iterable[Field], *, is_item: bool = False) -> dict[str,
     """Return the JSON Schema of the object that a table creates.
 
     No member is required, because vendors omit fields, and further members are allowed.
+
+    Args:
+        table: the lines.
+        is_item: whether the objects are items of a list.
     """
     properties: dict[str, Any] = {}
     for line in table:

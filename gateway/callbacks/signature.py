@@ -97,6 +97,11 @@ def callbot_signature(
 def verify(policy: SignaturePolicy, request: CallbackRequest, now: datetime) -> CallbackRequest:
     """Verify a signature, and return the part of the request that it covers.
 
+    Args:
+        policy: of the path.
+        request: as received.
+        now: time of arrival, timezone-aware UTC.
+
     Raises:
         Unauthenticated: a header is missing or ambiguous, the signature is wrong, or its time is outside the window.
     """
@@ -108,6 +113,10 @@ def algorithm_of(policy: SignaturePolicy, headers: Mapping[str, str]) -> Algorit
 
     The declaration is not signed. ``sha256`` in any case means SHA-256, any other word MD5, as in the vendor's
     verifier. 64 hex digits cannot be an MD5 and are a SHA-256, whatever is declared.
+
+    Args:
+        policy: of the path.
+        headers: names in lower case.
     """
     if policy.algorithm is not None:
         return policy.algorithm

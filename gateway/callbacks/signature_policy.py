@@ -92,6 +92,10 @@ class SignaturePolicy:
 def given_signature(policy: SignaturePolicy, request: CallbackRequest) -> str:
     """Return the signature of a request.
 
+    Args:
+        policy: names the header.
+        request: as received.
+
     Raises:
         Unauthenticated: the request has no signature.
     """
@@ -103,6 +107,10 @@ def given_signature(policy: SignaturePolicy, request: CallbackRequest) -> str:
 
 def refuse_unless_any(made: Iterable[str], given: Iterable[str]) -> None:
     """Refuse a request without a valid signature, in constant time.
+
+    Args:
+        made: the valid signatures, one for each secret.
+        given: signatures of the request.
 
     Raises:
         Unauthenticated: no signature of the request is valid.

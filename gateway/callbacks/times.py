@@ -89,6 +89,10 @@ def salvaged(value: object, zone: tzinfo) -> str | None:
 
     A possible zone is never removed: the time would be wrong without it.
 
+    Args:
+        value: as parsed.
+        zone: of a time without a zone.
+
     Raises:
         ValueError: the text does not begin with a time.
     """

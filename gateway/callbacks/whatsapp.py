@@ -273,7 +273,13 @@ CONTENT_KNOWN: Final = ("messages.referral", "messages.interactive.type", "messa
 
 
 def kind_of_content(data: dict[str, Any], source: Any, scope: Scope) -> None:
-    """Set the kind of a message without a ``type`` from its content, and copy a form's token from its answers."""
+    """Set the kind of a message without a ``type`` from its content, and copy a form's token from its answers.
+
+    Args:
+        data: of the event; changed in place.
+        source: the vendor's fields.
+        scope: of the callback.
+    """
     message = source["messages"]
     if "kind" not in data:
         kind = next((name for name in KINDS if message.get(name) not in (None, "")), None)

@@ -44,6 +44,10 @@ def load(path: Path) -> Figures:
 def save(figures: Figures, path: Path) -> None:
     """Write the figures to a file.
 
+    Args:
+        figures: the figures.
+        path: of the file; replaced if it exists.
+
     Raises:
         Broken: the file cannot be written.
     """

@@ -153,7 +153,14 @@ class Plan:
 
 
 def size(load: Load, figures: Figures, prices: Sequence[Price] = PRICES, assumed: Assumptions | None = None) -> Plan:
-    """Return the installation that a load needs."""
+    """Return the installation that a load needs.
+
+    Args:
+        load: what it receives and delivers.
+        figures: of the user's machine.
+        prices: of the clouds.
+        assumed: numbers that are not measured; None: the defaults.
+    """
     fixed = assumed or Assumptions()
     workers = fixed.processors - 1
     ingest_us = _busiest_us(figures, fixed, after_us=fixed.publish_us)
@@ -202,7 +209,13 @@ def _count(processors: float, headroom: float) -> int:
 
 
 def _busiest_us(figures: Figures, fixed: Assumptions, *, after_us: float) -> float:
-    """Return the time of an event in the busiest part of a machine: a kind of process, or all processors together."""
+    """Return the time of an event in the busiest part of a machine: a kind of process, or all processors together.
+
+    Args:
+        figures: of a machine.
+        fixed: the assumptions.
+        after_us: of an event in the process ``deliver``.
+    """
     whole_us = (figures.accept_us + figures.commit_us + after_us) / fixed.processors
     return max(figures.accept_us / (fixed.processors - 1), figures.commit_us, after_us, whole_us)
 

@@ -102,11 +102,22 @@ class Acceptor:
         self.metrics = BatchedMetrics("gateway_callbacks", "gateway_callback_answer_seconds")
 
     def take(self, endpoint: Endpoint, request: CallbackRequest) -> Answer | Pending:
-        """Process a small callback completely. For a large one the caller runs the two steps separately."""
+        """Process a small callback completely. For a large one the caller runs the two steps separately.
+
+        Args:
+            endpoint: row of the request's path.
+            request: the callback.
+        """
         return self.finish(endpoint, request, prepare(endpoint, request))
 
     def finish(self, endpoint: Endpoint, request: CallbackRequest, prepared: Prepared) -> Answer | Pending:
-        """Append the events of a prepared request to the log, and log and count its outcome."""
+        """Append the events of a prepared request to the log, and log and count its outcome.
+
+        Args:
+            endpoint: row of the request's path.
+            request: the callback.
+            prepared: result of :func:`prepare`.
+        """
         if prepared.error is not None:
             self._tell_error(endpoint, request, prepared)
         if not prepared.events:
@@ -117,11 +128,24 @@ class Acceptor:
         return self._store(endpoint, request, prepared)
 
     def keep(self, endpoint: Endpoint, request: CallbackRequest, event: Event, answer: Answer) -> Answer | Pending:
-        """Append an event that contains a whole request; the answer may leave when the event is durable."""
+        """Append an event that contains a whole request; the answer may leave when the event is durable.
+
+        Args:
+            endpoint: row of the path, or a substitute for an unknown path.
+            request: the callback.
+            event: contains the request.
+            answer: for the sender.
+        """
         return self._store(endpoint, request, Prepared("rejected", answer, (event,), (event.to_json(),)))
 
     def not_stored(self, endpoint: Endpoint, request: CallbackRequest, error: NotNow) -> Answer:
-        """Return the answer for events that the log refused: 503 with ``Retry-After``."""
+        """Return the answer for events that the log refused: 503 with ``Retry-After``.
+
+        Args:
+            endpoint: row of the request's path.
+            request: the callback.
+            error: of the log; has the status and the time for ``Retry-After``.
+        """
         self.count(endpoint, "unavailable")
         failure = endpoint.callback.answers.failure(
             error.status_hint, "not stored, try again", request, endpoint.signing, self._clock()
@@ -176,7 +200,13 @@ class Acceptor:
                     spans.received(endpoint.callback.name, event.id, _trace(request), started, ended)
 
     def settled(self, endpoint: Endpoint, pending: Pending, appended: Appended) -> None:
-        """Count a callback whose events are durable: as accepted, or as a repeat if the log had all its events."""
+        """Count a callback whose events are durable: as accepted, or as a repeat if the log had all its events.
+
+        Args:
+            endpoint: row of the request's path.
+            pending: result of :meth:`take` or :meth:`finish`.
+            appended: result of the append.
+        """
         outcome = pending.outcome
         if appended.repeated and outcome == "accepted" and appended.repeated.issuperset(pending.indexes):
             outcome = "repeated"
@@ -199,6 +229,10 @@ def prepare(endpoint: Endpoint, request: CallbackRequest) -> Prepared:
     """Authenticate and decode a request, and serialise its events. Pure; the size of the request bounds its time.
 
     Errors become answers here and in :meth:`Acceptor.not_stored`, and nowhere else.
+
+    Args:
+        endpoint: row of the request's path.
+        request: the callback.
     """
     now = request.received_at
     answers, signing = endpoint.callback.answers, endpoint.signing
@@ -229,6 +263,10 @@ def _bare(error: SenderError) -> SenderError:
 
 def serialised(events: tuple[Event, ...], most: int) -> list[bytes]:
     """Return the bytes of each event.
+
+    Args:
+        events: the events of one callback.
+        most: largest total, bytes.
 
     Raises:
         CallbackRejected: the events are larger in total.

@@ -25,7 +25,12 @@ class BodyTooLarge(Exception):
 
 
 def most_decompressed(body: bytes, most: int) -> int:
-    """Return an upper bound of the bytes that :func:`decompressed` returns."""
+    """Return an upper bound of the bytes that :func:`decompressed` returns.
+
+    Args:
+        body: the compressed body.
+        most: upper limit of the result, bytes.
+    """
     return min(most, len(body) * _MOST_RATIO)
 
 

@@ -46,6 +46,9 @@ class MemoryShare:
     async def grow(self, size: int) -> None:
         """Reserve more bytes, as soon as they are free; meanwhile the sender's socket is not read.
 
+        Args:
+            size: additional bytes.
+
         Raises:
             NotNow: no free space within the time limit.
         """

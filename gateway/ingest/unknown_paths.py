@@ -83,7 +83,12 @@ class UnknownPaths:
         self._schema_base_url = next((row.context.schema_base_url for row in endpoints), "")
 
     def may_keep(self, method: str, path: str) -> bool:
-        """Return whether to read the body of a request to an unknown path; if so, count it for the day."""
+        """Return whether to read the body of a request to an unknown path; if so, count it for the day.
+
+        Args:
+            method: of the request.
+            path: of the request, without the query.
+        """
         if method != "POST" or not path.startswith(BASE_PATH) or self._endpoints.is_disabled(path):
             return False
         today = self._clock().date()
@@ -107,7 +112,12 @@ class UnknownPaths:
         )
 
     def takes(self, path: str, event: Event) -> bool:
-        """Return whether the daily limit has room for the event; if so, count its bytes."""
+        """Return whether the daily limit has room for the event; if so, count its bytes.
+
+        Args:
+            path: of the request, without the query.
+            event: contains the request.
+        """
         size = len(event.to_json())
         has_room = self._bytes + size <= self._most_bytes
         if has_room:

@@ -35,7 +35,12 @@ Examples = Callable[[str], Mapping[str, list[Any]]]
 
 
 def openapi(settings: Settings, examples: Examples = lambda name: {}) -> dict[str, Any]:
-    """Return the OpenAPI document with the paths and addresses of a configuration."""
+    """Return the OpenAPI document with the paths and addresses of a configuration.
+
+    Args:
+        settings: the configuration.
+        examples: returns example requests of a callback, such as :func:`gateway.traffic.simulator.examples`.
+    """
     ingest, admin = settings.ingest, settings.admin
     return {
         "openapi": "3.1.0",

@@ -72,6 +72,10 @@ class Registry:
     def register(self, topic: str, schema: Schema) -> Registered:
         """Register the schema of a topic; a schema that is registered already does not change.
 
+        Args:
+            topic: name in Kafka, with prefix.
+            schema: the complete JSON Schema.
+
         Raises:
             Incompatible: the registry's compatibility rule refuses the schema; the registry is unchanged.
             Broken: the registry cannot be reached, or refuses for another reason.

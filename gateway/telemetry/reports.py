@@ -95,7 +95,11 @@ class Report:
 
 
 def families(process: str, registry: CollectorRegistry = METRICS.registry) -> list[Family]:
-    """Return what a process counts, as a registry has it now."""
+    """Return what a process counts, as a registry has it now.
+
+    Args:
+        process: its name, such as ``ingest-0``.
+    """
     return [family(metric) for metric in registry.collect() if is_counted_in(metric.name, process)]
 
 

@@ -35,7 +35,12 @@ class Traced(NamedTuple):
 
 
 def traced(event_id: str, headers: Iterable[tuple[str, str]]) -> Traced:
-    """Return the ids of an event."""
+    """Return the ids of an event.
+
+    Args:
+        event_id: id of the event.
+        headers: stored beside the event.
+    """
     own = trace_id(event_id)
     given = caller(headers)
     return Traced(given[3:35], own[:16], given[36:52]) if given else Traced(own, own[:16], "")

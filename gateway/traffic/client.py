@@ -60,7 +60,14 @@ class Answer:
 
 
 def encode(target: Target, path: str, request: TrafficRequest, headers: list[tuple[str, str]]) -> bytes:
-    """Return a request as bytes."""
+    """Return a request as bytes.
+
+    Args:
+        target: has the ``Host``.
+        path: path of the callback.
+        request: the request.
+        headers: additional headers.
+    """
     line = b"POST " + path.encode() + (b"?" + request.query if request.query else b"") + b" HTTP/1.1\r\n"
     head = [f"host: {target.host}:{target.port}", f"content-length: {len(request.body)}"]
     if request.content_type is not None:

@@ -76,7 +76,13 @@ class LoadResult:
         return self.sent - self.succeeded
 
     def note(self, prepared: Prepared, answer: Answer, latency_s: float) -> None:
-        """Count one answer."""
+        """Count one answer.
+
+        Args:
+            prepared: its request.
+            answer: of the gateway.
+            latency_s: seconds since the request was due.
+        """
         self.latencies_s.append(latency_s)
         self.by_status[str(answer.status)] += 1
         if prepared.is_success(answer):
@@ -86,7 +92,12 @@ class LoadResult:
             self._refuse(f"{prepared.callback}: {answer.status} {shown}")
 
     def note_error(self, prepared: Prepared, error: Transient) -> None:
-        """Count one request without an answer."""
+        """Count one request without an answer.
+
+        Args:
+            prepared: the request.
+            error: its reason.
+        """
         self.by_status["no answer"] += 1
         self._refuse(f"{prepared.callback}: {error}")
 
@@ -121,6 +132,13 @@ async def drive(
     """Send ``plan.count`` requests, and count the answers in ``result``, which may be read meanwhile.
 
     After a cancellation ``result`` has the answers received until then.
+
+    Args:
+        target: the gateway.
+        prepared: the requests.
+        plan: parameters of the load.
+        rng: selects repeated requests.
+        result: updated in place.
     """
     started = time.perf_counter()
     try:
