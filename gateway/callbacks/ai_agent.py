@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.callbacks.callback import Classify, one_item
-from gateway.callbacks.event_schema import EventSchema, Page
+from gateway.callbacks.event_schema import EventSchema, VendorPage
 from gateway.callbacks.fields import (
     Scope,
     code,
@@ -53,7 +53,7 @@ CALL: Final = EventSchema(
     "nxcloud.ai-agent.call",
     "call.event",
     "AI Agent call record",
-    page=Page("AI Agent Task ‐ Call Record Callback", "9", "partial"),
+    page=VendorPage("AI Agent Task ‐ Call Record Callback", "9", "partial"),
     required="call_id",
     time=("ended_at", "answered_at", "started_at", "updated_at"),
     constants={"channel": "voice", "product": "ai-agent-call", "state": "ended", "direction": "outbound"},
@@ -87,7 +87,7 @@ TASK: Final = EventSchema(
     "nxcloud.ai-agent.task",
     "task.status",
     "AI Agent task status",
-    page=Page("AI Agent Task Callback", "10", "partial"),
+    page=VendorPage("AI Agent Task Callback", "10", "partial"),
     required="task_id",
     constants={"product": "ai-agent-task"},
     fields=(

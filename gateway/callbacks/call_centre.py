@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from gateway.callbacks.event_schema import EventSchema, Page
+from gateway.callbacks.event_schema import EventSchema, VendorPage
 from gateway.callbacks.fields import (
     NULL_WORDS,
     Converter,
@@ -48,7 +48,7 @@ WEBCALL_CDR: Final = EventSchema(
     "nxcloud.webcall.cdr",
     "call.event",
     "WebCall call detail record",
-    page=Page("WebCall CDR Webbook", "5"),
+    page=VendorPage("WebCall CDR Webbook", "5"),
     required="call_id",
     time=("ended_at", "answered_at", "started_at"),
     constants={"channel": "voice", "product": "webcall-cdr", "state": "ended"},
@@ -80,7 +80,7 @@ PREDICTIVE: Final = EventSchema(
     "nxcloud.predictive.dial",
     "call.event",
     "Predictive dial event",
-    page=Page("Pre-test Outbound Call Receipt Callback", "6"),
+    page=VendorPage("Pre-test Outbound Call Receipt Callback", "6"),
     # Agent-ready events have no uuid: their subject is the agent.
     required=("call_id", "agent.id", "agent.sip_id", "queue"),
     time=("at",),
@@ -108,7 +108,7 @@ CALL_STATUS: Final = EventSchema(
     "nxcloud.call.status",
     "call.event",
     "Call status push V1.0",
-    page=Page("Call Status Callback Push Interface (V1.0)", "7"),
+    page=VendorPage("Call Status Callback Push Interface (V1.0)", "7"),
     required="call_id",
     time=("at",),
     constants={"channel": "voice", "product": "call-status"},
@@ -173,7 +173,7 @@ NXLINK_CALL: Final = EventSchema(
     "nxcloud.nxlink.call",
     "call.event",
     "NXLink call record",
-    page=Page("NXCC API Webhook", "8"),
+    page=VendorPage("NXCC API Webhook", "8"),
     required="call_id",
     time=("ended_at", "answered_at", "started_at"),
     constants={"channel": "voice", "product": "nxlink-call", "state": "ended"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.callbacks.callback import Classify, one_item
-from gateway.callbacks.event_schema import EventSchema, Page
+from gateway.callbacks.event_schema import EventSchema, VendorPage
 from gateway.callbacks.fields import (
     code,
     duration,
@@ -96,7 +96,7 @@ CALL: Final = EventSchema(
     "nxcloud.callbot.call",
     "call.event",
     "Callbot call",
-    page=Page("Callbot API callCallback", "11", "partial"),
+    page=VendorPage("Callbot API callCallback", "11", "partial"),
     required="call_id",
     time=("ended_at", "answered_at", "started_at"),
     constants={"channel": "voice", "product": "callbot-call", "state": "ended", "direction": "outbound"},
@@ -109,7 +109,7 @@ ORDER: Final = EventSchema(
     "nxcloud.callbot.order",
     "order.status",
     "Callbot order",
-    page=Page("Callbot API orderCallback", "12", "partial"),
+    page=VendorPage("Callbot API orderCallback", "12", "partial"),
     required="order_id",
     time=("ended_at", "answered_at", "started_at"),
     # Its last call is also pushed by call: a separate topic prevents that sums over calls count it twice.
@@ -129,7 +129,7 @@ TASK: Final = EventSchema(
     "nxcloud.callbot.task",
     "task.status",
     "Callbot task status",
-    page=Page("Callbot API taskCallback", "13", "partial"),
+    page=VendorPage("Callbot API taskCallback", "13", "partial"),
     required="task_id",
     constants={"product": "callbot-task"},
     known=("callbackType",),

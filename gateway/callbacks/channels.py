@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.callbacks.event_schema import EventSchema, Page
+from gateway.callbacks.event_schema import EventSchema, VendorPage
 from gateway.callbacks.fields import Scope, code, identifier, local_time, millis, money, text, unchanged, words
 from gateway.callbacks.messages import DELIVERY_LINES, RECEIPT, describe_failure, message_id, settle_delivery
 from gateway.callbacks.payload import Payload
@@ -45,7 +45,7 @@ VIBER_STATUS_SCHEMA: Final = EventSchema(
     "nxcloud.viber.status",
     "message.status",
     "Viber receipt",
-    page=Page("Viber webhook", "21"),
+    page=VendorPage("Viber webhook", "21"),
     required="message_id",
     constants={"channel": "viber", "product": "viber"},
     known=("appkey", "phone"),
@@ -66,7 +66,7 @@ VIBER_MESSAGE: Final = EventSchema(
     "nxcloud.viber.message",
     "message.incoming",
     "Viber reply",
-    page=Page("Viber webhook", "21"),
+    page=VendorPage("Viber webhook", "21"),
     required="from",
     time=("sent_at",),
     constants={"channel": "viber", "product": "viber"},
@@ -102,7 +102,7 @@ ZALO_STATUS_SCHEMA: Final = EventSchema(
     "nxcloud.zalo.status",
     "message.status",
     "Zalo ZNS receipt",
-    page=Page("Zalo webhook", "22"),
+    page=VendorPage("Zalo webhook", "22"),
     # An expired journey has no message in the page's example.
     required=("message_id", "journey_id"),
     time=("at",),
@@ -135,7 +135,7 @@ MESSENGER_STATUS_SCHEMA: Final = EventSchema(
     "nxcloud.messenger.status",
     "message.status",
     "Messenger receipt",
-    page=Page("Messenger webhook", "23"),
+    page=VendorPage("Messenger webhook", "23"),
     required="message_id",
     constants={"channel": "messenger", "product": "messenger"},
     known=("appkey",),
@@ -152,7 +152,7 @@ MESSENGER_MESSAGE: Final = EventSchema(
     "nxcloud.messenger.message",
     "message.incoming",
     "Messenger reply",
-    page=Page("Messenger webhook", "23"),
+    page=VendorPage("Messenger webhook", "23"),
     required="from",
     time=("sent_at",),
     constants={"channel": "messenger", "product": "messenger"},
@@ -177,7 +177,7 @@ SUPER_STATUS_SCHEMA: Final = EventSchema(
     "nxcloud.super-message.status",
     "message.status",
     "Super Message receipt",
-    page=Page("Super Message API webhook", "24"),
+    page=VendorPage("Super Message API webhook", "24"),
     required="message_id",
     constants={"product": "super-message"},
     known=("appkey",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.callbacks.event_schema import EventSchema, Page
+from gateway.callbacks.event_schema import EventSchema, VendorPage
 from gateway.callbacks.fields import identifier, local_time, money, text, texts, words
 from gateway.callbacks.messages import DELIVERY_LINES, settle_delivery
 from gateway.callbacks.plan import Field, coded
@@ -16,7 +16,7 @@ EMAIL_DR: Final = EventSchema(
     "nxcloud.email.dr",
     "email.dr",
     "Email verification code receipt",
-    page=Page("Email Verification Code Receipt Callback", "29"),
+    page=VendorPage("Email Verification Code Receipt Callback", "29"),
     required="message_id",
     post_process=(settle_delivery,),
     constants={"channel": "email", "product": "email-dr"},

@@ -3,7 +3,7 @@
 A further schema is a table and a line in ``CALLBACKS``::
 
     FAX = EventSchema(
-        type="nxcloud.fax.dr", topic="fax.dr", title="Fax receipt", page=Page("Fax Receipt Callback", "0"),
+        type="nxcloud.fax.dr", topic="fax.dr", title="Fax receipt", page=VendorPage("Fax Receipt Callback", "0"),
         required="fax_id", time=("done_at",),
         fields=(
             Field("fax_id", "faxId", identifier),
@@ -30,7 +30,7 @@ from gateway.event import schema_urn
 Certainty = Literal["confirmed", "partial", "inferred"]
 
 
-class Page(NamedTuple):
+class VendorPage(NamedTuple):
     """A page of the vendor.
 
     Args:
@@ -73,7 +73,7 @@ class EventSchema:
     topic: str
     title: str
     _: KW_ONLY
-    page: Page
+    page: VendorPage
     fields: tuple[Field, ...]
     required: str | tuple[str, ...]
     key: tuple[str, ...] = ()

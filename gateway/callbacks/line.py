@@ -17,7 +17,7 @@ import orjson
 
 from gateway.callbacks import bounds
 from gateway.callbacks.callback import DecodeContext, RawItem
-from gateway.callbacks.event_schema import EventSchema, Page
+from gateway.callbacks.event_schema import EventSchema, VendorPage
 from gateway.callbacks.fields import (
     Converter,
     Scope,
@@ -85,7 +85,7 @@ MESSAGE: Final = EventSchema(
     "nxcloud.line.message",
     "message.incoming",
     "Incoming LINE message",
-    page=Page("SAAS Line API webhook", "32"),
+    page=VendorPage("SAAS Line API webhook", "32"),
     required=("message_id", "from"),
     key=("from", "message_id"),
     time=("sent_at",),
@@ -128,7 +128,7 @@ EVENT: Final = EventSchema(
     "nxcloud.line.event",
     "channel.event",
     "LINE event that is no message",
-    page=Page("SAAS Line API webhook", "32", "partial"),
+    page=VendorPage("SAAS Line API webhook", "32", "partial"),
     required="event",
     key=("from", "to", "event_code"),
     time=("at",),
@@ -151,7 +151,7 @@ STATUS_SCHEMA: Final = EventSchema(
     "nxcloud.line.status",
     "message.status",
     "LINE receipt",
-    page=Page("SAAS Line API webhook", "32", "partial"),
+    page=VendorPage("SAAS Line API webhook", "32", "partial"),
     required="message_id",
     constants={"channel": "line", "product": "line"},
     known=("appkey", "destination"),

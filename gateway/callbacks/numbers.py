@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from gateway.callbacks import phones
-from gateway.callbacks.event_schema import EventSchema, Page
+from gateway.callbacks.event_schema import EventSchema, VendorPage
 from gateway.callbacks.fields import (
     Scope,
     as_text,
@@ -78,7 +78,7 @@ NUMBER_CHECK: Final = EventSchema(
     "nxcloud.number.check",
     "number.check",
     "Number check result",
-    page=Page("Number Check API callback", "25"),
+    page=VendorPage("Number Check API callback", "25"),
     required="message_id",
     constants={"product": "number-check"},
     post_process=(_with_country,),
@@ -191,7 +191,7 @@ PNS_CALL: Final = EventSchema(
     "nxcloud.pns.call",
     "call.event",
     "Privacy number call record",
-    page=Page("PNS API webhook", "26"),
+    page=VendorPage("PNS API webhook", "26"),
     required="call_id",
     time=("ended_at", "answered_at", "started_at"),
     # The caller dials the privacy number, which the platform connects to the callee.
@@ -233,7 +233,7 @@ PNS_ERROR: Final = EventSchema(
     "nxcloud.pns.error",
     "call.event",
     "Privacy number error: a call without a binding",
-    page=Page("PNS API Error Webhook", "27"),
+    page=VendorPage("PNS API Error Webhook", "27"),
     required="request_id",
     time=("at",),
     constants={
@@ -268,7 +268,7 @@ OTA: Final = EventSchema(
     "nxcloud.ota.status",
     "verify.status",
     "OTA one-click login verification",
-    page=Page("OTA API callback", "28"),
+    page=VendorPage("OTA API callback", "28"),
     required="request_id",
     time=("at",),
     constants={"product": "ota"},

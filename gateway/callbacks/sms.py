@@ -8,7 +8,7 @@ from typing import Any, Final
 from gateway.callbacks import money as _money
 from gateway.callbacks import phones
 from gateway.callbacks.callback import DecodeContext, RawItem
-from gateway.callbacks.event_schema import EventSchema, Page
+from gateway.callbacks.event_schema import EventSchema, VendorPage
 from gateway.callbacks.fields import (
     Converter,
     Scope,
@@ -89,7 +89,7 @@ SMS_DR: Final = EventSchema(
     "nxcloud.sms.dr",
     "sms.dr",
     "SMS delivery receipt",
-    page=Page("SMS Delivery Receipt Callback", "1"),
+    page=VendorPage("SMS Delivery Receipt Callback", "1"),
     required="message_id",
     time=("done_at",),
     constants={"channel": "sms", "product": "sms-dr"},
@@ -139,7 +139,7 @@ def _receipt(read: phones.Read) -> EventSchema:
         "nxcloud.did.dr",
         "sms.dr",
         "DID SMS delivery receipt",
-        page=Page("DID SMS Result Callback", "2, 3"),
+        page=VendorPage("DID SMS Result Callback", "2, 3"),
         required="message_id",
         constants={"channel": "sms", "product": "did-sms"},
         known=("type", "content"),
@@ -153,7 +153,7 @@ def _incoming(read: phones.Read) -> EventSchema:
         "nxcloud.did.mo",
         "message.incoming",
         "Incoming SMS on a DID number",
-        page=Page("SMS Upstream via DID Number", "2, 3"),
+        page=VendorPage("SMS Upstream via DID Number", "2, 3"),
         required="message_id",
         key=("from", "message_id"),
         time=("sent_at",),

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from gateway.callbacks import money as _money
 from gateway.callbacks import phones
-from gateway.callbacks.event_schema import EventSchema, Page, PostProcess
+from gateway.callbacks.event_schema import EventSchema, PostProcess, VendorPage
 from gateway.callbacks.fields import (
     NULL_WORDS,
     Converter,
@@ -94,7 +94,7 @@ VOICE_DR: Final = EventSchema(
     "nxcloud.voice.dr",
     "call.event",
     "Voice receipt (broadcast, notification, verification code)",
-    page=Page("Voice Receipt Callback", "4"),
+    page=VendorPage("Voice Receipt Callback", "4"),
     required="call_id",
     time=("ended_at", "started_at"),
     constants={"channel": "voice", "product": "voice-dr", "state": "ended", "direction": "outbound"},

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway.callbacks import money as _money
-from gateway.callbacks.event_schema import EventSchema, Page
+from gateway.callbacks.event_schema import EventSchema, VendorPage
 from gateway.callbacks.fields import (
     Converter,
     Scope,
@@ -137,7 +137,7 @@ STATUS_SCHEMA: Final = EventSchema(
     "nxcloud.whatsapp.status",
     "message.status",
     "WhatsApp message status",
-    page=Page("WhatsApp API webhook", "14"),
+    page=VendorPage("WhatsApp API webhook", "14"),
     required="message_id",
     time=("at",),
     constants={"channel": "whatsapp", "product": "whatsapp"},
@@ -297,7 +297,7 @@ MESSAGE_SCHEMA: Final = EventSchema(
     "nxcloud.whatsapp.message",
     "message.incoming",
     "Incoming WhatsApp message",
-    page=Page("WhatsApp API webhook", "15, 20"),
+    page=VendorPage("WhatsApp API webhook", "15, 20"),
     required="message_id",
     key=("from", "message_id"),
     time=("sent_at",),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.callbacks.event_schema import EventSchema, Page, PostProcess
+from gateway.callbacks.event_schema import EventSchema, PostProcess, VendorPage
 from gateway.callbacks.fields import (
     Converter,
     Scope,
@@ -115,7 +115,7 @@ def channel_event(
     name: str,
     title: str,
     *fields: Field,
-    page: Page,
+    page: VendorPage,
     key: tuple[str, ...] = (),
     known: tuple[str, ...] = (),
     time: tuple[str, ...] = ("at",),
@@ -167,7 +167,7 @@ TEMPLATE: Final = channel_event(
     *_words_and_code("quality.previous", "value.previous_quality_score", _QUALITIES, QUALITY),
     *_words_and_code("category.new", "value.new_category", _CATEGORIES, TEMPLATE_CATEGORY),
     *_words_and_code("category.previous", "value.previous_category", _CATEGORIES, TEMPLATE_CATEGORY),
-    page=Page("template webhook", "16"),
+    page=VendorPage("template webhook", "16"),
     key=("template.id",),
 )
 
@@ -189,7 +189,7 @@ ACCOUNT: Final = channel_event(
         ),
         "Of customers, on marketing messages",
     ),
-    page=Page("phone webhook", "17", "partial"),
+    page=VendorPage("phone webhook", "17", "partial"),
     known=tuple(
         f"value.{name}"
         for name in [
@@ -225,7 +225,7 @@ SYNC: Final = channel_event(
         ),
         "All of them, where they come in a list",
     ),
-    page=Page("SMB", "19", "partial"),
+    page=VendorPage("SMB", "19", "partial"),
     # Past chats and messages sent from the phone app: they need no reply and are not incoming messages.
     known=("value.contacts", "value.history", "value.message_echoes", "value.messages"),
     post_process=(_time_of_first("contacts"), _alone),
@@ -234,7 +234,7 @@ SYNC: Final = channel_event(
 OTHER: Final = channel_event(
     "event",
     "Other WhatsApp event",
-    page=Page("template webhook", "16", "partial"),
+    page=VendorPage("template webhook", "16", "partial"),
 )
 
 #: Event name → schema. Other names are accepted as OTHER, and are drift.
@@ -284,7 +284,7 @@ CALL: Final = EventSchema(
     "nxcloud.whatsapp.call",
     "call.event",
     "WhatsApp call record",
-    page=Page("calls webhook", "18"),
+    page=VendorPage("calls webhook", "18"),
     required="call_id",
     time=("ended_at", "started_at"),
     constants={"channel": "whatsapp", "product": "whatsapp", "state": "ended"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.callbacks.event_schema import EventSchema, Page
+from gateway.callbacks.event_schema import EventSchema, VendorPage
 from gateway.callbacks.fields import Converter, as_text, code, identifier, number, seconds, text, unchanged, words
 from gateway.callbacks.plan import Field, coded, phone_number
 from gateway.callbacks.vocabulary import CHANNEL_STATUS
@@ -31,7 +31,7 @@ FLOW: Final = channel_event(
     Field("old_status", "value.old_status", code),
     Field("alert.state", "value.alert_state", _LOWER, "activated or deactivated"),
     Field("alert.threshold", "value.threshold", number, "Such as 90 (percent)"),
-    page=Page("flows webhook", "33", "partial"),
+    page=VendorPage("flows webhook", "33", "partial"),
     key=("flow_id",),
     known=tuple(
         f"value.{name}"
@@ -59,7 +59,7 @@ ECHO: Final = channel_event(
     Field("phone_number_id", ("value.phone_number_id", "value.metadata.phone_number_id"), identifier),
     *CONTENT,
     Field("sent_at", "messages.timestamp", seconds),
-    page=Page("SMB", "19", "partial"),
+    page=VendorPage("SMB", "19", "partial"),
     key=("to", "message_id"),
     known=("value.contacts", *CONTENT_KNOWN),
     time=("sent_at", "at"),

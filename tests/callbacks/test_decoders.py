@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.callbacks import CALLBACKS, Callback, CallbackRequest, DecodeContext, Decoded, charset
-from gateway.callbacks.event_schema import EventSchema, Page
+from gateway.callbacks.event_schema import EventSchema, VendorPage
 from gateway.callbacks.plan import Field
 from gateway.errors import CallbackRejected
 from gateway.event import from_json
@@ -247,7 +247,7 @@ def test_a_stranger_adds_a_shape() -> None:
         "nxcloud.fax.dr",
         "fax.dr",
         "Fax receipt",
-        page=Page("Fax Receipt Callback", "0", "inferred"),
+        page=VendorPage("Fax Receipt Callback", "0", "inferred"),
         required="fax_id",
         time=("done_at",),
         fields=(

@@ -10,6 +10,7 @@ import pytest
 from gateway.errors import NotNow
 from gateway.ingest.turn import Turns
 from gateway.log import ALL_NEW, Appended, Entry
+from tests.waiting import turn
 
 
 class Appends:
@@ -34,9 +35,9 @@ async def test_entries_of_a_turn_are_appended_together() -> None:
     log = Appends()
     turns = Turns(log)
     (one, first), (two, second) = turns.append_soon(entries("a", "b")), turns.append_soon(entries("c"))
-    await asyncio.sleep(0)
+    await turn()
     other, third = turns.append_soon(entries("d"))
-    await asyncio.sleep(0)
+    await turn()
     assert [["a", "b", "c"], ["d"]] == log.entries
     assert one is two is not other
     assert (range(2), range(2, 3), range(1), 3) == (first, second, third, turns.waiting)
@@ -44,7 +45,7 @@ async def test_entries_of_a_turn_are_appended_together() -> None:
     async with asyncio.timeout(5):
         await other.wait()
     waiting = asyncio.ensure_future(one.wait())
-    await asyncio.sleep(0)
+    await turn()
     assert not waiting.done()
     assert 2 == turns.waiting
     log.futures[0].set_result(ALL_NEW)
@@ -56,11 +57,11 @@ async def test_entries_of_a_turn_are_appended_together() -> None:
 async def test_one_that_is_cancelled_or_fails_takes_nobody_with_it() -> None:
     """A sender that goes away, or an answer that cannot be written, delays neither commit nor other answers."""
     log = Appends()
-    turn, _ = Turns(log).append_soon(entries("a"))
-    gone, stays = (asyncio.ensure_future(turn.wait()) for _ in range(2))
-    turn.when_done(lambda appended, error: 1 // 0)
-    last = asyncio.ensure_future(turn.wait())
-    await asyncio.sleep(0)
+    shared, _ = Turns(log).append_soon(entries("a"))
+    gone, stays = (asyncio.ensure_future(shared.wait()) for _ in range(2))
+    shared.when_done(lambda appended, error: 1 // 0)
+    last = asyncio.ensure_future(shared.wait())
+    await turn()
     gone.cancel()
     with pytest.raises(asyncio.CancelledError):
         await gone
@@ -78,9 +79,9 @@ async def test_an_error_reaches_all() -> None:
 
     log = Appends()
     for turns in (Turns(log), Turns(Refusing())):
-        turn, _ = turns.append_soon(entries("a"))
-        waiting = [asyncio.ensure_future(turn.wait()) for _ in range(2)]
-        await asyncio.sleep(0)
+        shared, _ = turns.append_soon(entries("a"))
+        waiting = [asyncio.ensure_future(shared.wait()) for _ in range(2)]
+        await turn()
         for future in log.futures:
             if not future.done():
                 future.set_exception(NotNow("full"))
