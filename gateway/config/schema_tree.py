@@ -103,7 +103,7 @@ def at(path: KeyPath) -> SchemaNode | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class ConfigKey:
     """One key for the documents.
 
     Args:
@@ -140,12 +140,12 @@ class Key:
         return get_args(self.node.annotation) if get_origin(self.node.annotation) is Literal else ()
 
 
-def keys(root: SchemaNode = ROOT, prefix: str = "") -> Iterator[Key]:
+def keys(root: SchemaNode = ROOT, prefix: str = "") -> Iterator[ConfigKey]:
     """Every key of ``config.yaml``, sections before what is in them, in the order of the settings."""
     for name, info in root.annotation.model_fields.items():
         found = schema_node(info.annotation)
         path = f"{prefix}{name}"
-        yield Key(path, info, found)
+        yield ConfigKey(path, info, found)
         while found.kind in (Kind.LIST, Kind.MAP):
             path += "[]" if found.kind is Kind.LIST else ".<name>"
             found = schema_node(get_args(found.annotation)[-1])

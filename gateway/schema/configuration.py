@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
-from gateway.config.schema_tree import Key, Kind, SchemaNode, keys, schema_node
+from gateway.config.schema_tree import ConfigKey, Kind, SchemaNode, keys, schema_node
 from gateway.config.settings import Settings
 from gateway.schema.events import DRAFT
 
@@ -71,7 +71,7 @@ def _as_written(schema: dict[str, Any]) -> dict[str, Any]:
     return {**kept, "anyOf": [*loosened, {"$ref": "#/$defs/Reference"}, {"type": "null"}]}
 
 
-def _complete(key: Key, holder: dict[str, Any]) -> None:
+def _complete(key: ConfigKey, holder: dict[str, Any]) -> None:
     """Add values with a unit, and the default if YAML can express it."""
     schema = holder["properties"][key.path.rpartition(".")[2]]
     if key.unit and _WITH_UNIT[key.unit] not in schema["anyOf"]:
