@@ -10,8 +10,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
-from random import Random
 from typing import Any, Final
 
 import orjson
@@ -20,13 +18,11 @@ from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
 from gateway.callbacks.answers import CALLBOT_ANSWERS
 from gateway.callbacks.callback import Callback
 from gateway.event import Event
-from gateway.traffic import requests
-from gateway.traffic.request import JSON, TrafficRequest
+from gateway.traffic.simulator import JSON, TrafficRequest, request_of
+from gateway.traffic.simulator import samples as samples_of
 
 #: When the sample requests are sent.
 _TIME: Final = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-#: Out of so many requests of the simulator come the samples: enough that each topic of a callback occurs.
-_DRAWN: Final = 120
 _NOT_DOCUMENTED: Final = "not documented by the vendor; assume one attempt"
 _NO_PLACE: Final = "The vendor's page does not name the place. Ask the vendor's support."
 _ONCE: Final = "none; the platform sends each callback once"
@@ -132,7 +128,7 @@ def callbacks_reference() -> str:
 
 
 def _section(callback: Callback, entry: Entry) -> str:
-    pages = list(dict.fromkeys(f"“{shape.page}”" for shape in callback.shapes))
+    pages = list(dict.fromkeys(f"“{schema.page.title}”" for schema in callback.schemas))
     lines = [
         f"### {callback.title}",
         "",
@@ -152,9 +148,9 @@ def _section(callback: Callback, entry: Entry) -> str:
 
 
 def samples(callback: Callback) -> list[tuple[TrafficRequest, Event]]:
-    """One request with its first event for each topic that the simulator has requests for."""
+    """One request with its first event for each topic that the simulator has samples for."""
     found: dict[str, tuple[TrafficRequest, Event]] = {}
-    for request in islice(requests(callback.name, Random(callback.name), lambda: _TIME), _DRAWN):
+    for request in (request_of(callback.name, sample) for sample in samples_of(callback.name)):
         for event in callback.decode(_received(request), DecodeContext()).events:
             found.setdefault(event.topic, (request, event))
     return [found[topic] for topic in callback.topics if topic in found]
@@ -210,7 +206,7 @@ def _answer(callback: Callback) -> str:
 
 def _types(callback: Callback) -> str:
     return ", ".join(
-        f"[`{shape.type}`](events.md#{_anchor(shape.type)}) on `{shape.topic}`" for shape in callback.shapes
+        f"[`{schema.type}`](events.md#{_anchor(schema.type)}) on `{schema.topic}`" for schema in callback.schemas
     )
 
 

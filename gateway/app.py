@@ -41,10 +41,10 @@ from gateway.exchange import Exchange, claim_positions, keep_times
 from gateway.fanout.beginnings import Beginnings
 from gateway.fanout.fanout import FanOut, own_topics
 from gateway.fanout.subscriber_state import SubscriberStateStore
+from gateway.ingest.accept import Acceptor
 from gateway.ingest.endpoints import endpoints
-from gateway.ingest.gathering import IngestLog
-from gateway.ingest.intake import Intake
 from gateway.ingest.server import IngestServer
+from gateway.ingest.turn import IngestLog
 from gateway.link import LogClient, LogServer, remove_other_sockets
 from gateway.log import EventLog
 from gateway.log.journal import Journal, JournalWriter
@@ -332,8 +332,8 @@ class App:
     async def _start_ingest(self, log: IngestLog) -> dict[str, object]:
         settings = self.settings.ingest
         paths = endpoints(settings, self.settings.topics.schema_base_url)
-        intake = Intake(log, clock=_utc_now, max_waiting=settings.max_waiting, spans=self._spans)
-        self.ingest = IngestServer(settings, paths, intake, clock=_utc_now)
+        acceptor = Acceptor(log, clock=_utc_now, max_waiting=settings.max_waiting, spans=self._spans)
+        self.ingest = IngestServer(settings, paths, acceptor, clock=_utc_now)
         await self._begin(self.ingest.start(self._shared.ingest), lambda: self.ingest.stop(_INGEST_STOP_S))
         if paths.open_paths and self._name in ("gateway", "ingest-0"):
             _log.warning(

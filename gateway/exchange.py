@@ -17,10 +17,11 @@ from gateway import descriptors
 from gateway.admin.parts import Parts
 from gateway.clock import SystemClock
 from gateway.config import subscriber_document
-from gateway.config.settings import Subscriber
+from gateway.config.settings import Settings, Subscriber
 from gateway.config.watch import watch
 from gateway.derived import delivery_connections
 from gateway.errors import ConfigError, NotNow, Transient
+from gateway.fanout import planning
 from gateway.fanout.beginnings import Beginnings
 from gateway.fanout.reader import group_name
 from gateway.fanout.sealing import Sealer
@@ -75,20 +76,29 @@ class Exchange:
             self._parts.fanout.start()
 
     async def follow(self, path: Path, environ: Mapping[str, str], asked: asyncio.Event) -> None:
-        """Take new subscribers of the file without a restart, until cancelled.
+        """Apply new subscribers of the file without a restart, until cancelled.
 
-        A bad file is refused by the watcher, and the old one stays in force. In ``serve`` there is nothing to deliver:
-        its console shows the new ones.
+        A file that is wrong or cannot be applied is refused by the watcher, and the old one stays in force. In
+        ``serve``, which does not deliver, the console shows the new subscribers.
+
+        Args:
+            path: the file.
+            environ: as for :func:`gateway.config.loading.load`.
+            asked: set on SIGHUP.
         """
-        async for settings in watch(path, environ, self._parts.settings, asked=asked):
+        async for settings in watch(path, environ, self._parts.settings, self._check, asked=asked):
             before, self._of_file = self._of_file, settings.subscribers
             try:
                 await self._apply()
-            except ConfigError as exc:
+            except ConfigError as exc:  # a certificate file changed since the check
                 self._of_file = before
                 _log.error("config.refused", problems=exc.problems, advice="what was in force stays in force")
             else:
                 _log.info("config.applied", subscribers=[subscriber.name for subscriber in settings.subscribers])
+
+    def _check(self, settings: Settings) -> None:
+        if self._parts.fanout is not None and (problems := planning.problems(settings.subscribers)):
+            raise ConfigError(problems)
 
     async def _apply(self) -> None:
         async with self._lock:

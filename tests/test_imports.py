@@ -27,8 +27,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gateway.event",
         "gateway.telemetry",
         "gateway.ed25519",
-        "gateway.config.section",
-        "gateway.config.units",
         "gateway.config.values",
         "gateway.descriptors",
     ),
@@ -43,6 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("gateway.config.settings",),
     ("gateway.callbacks", "gateway.log"),
+    ("gateway.config.callbacks",),
     ("gateway.publisher", "gateway.fanout", "gateway.ingest", "gateway.link"),
     ("gateway.config",),
     (

@@ -22,8 +22,8 @@ from gateway.admin import responses
 from gateway.admin.parts import NotHere, Parts
 from gateway.admin.responses import json_response
 from gateway.callbacks import Callback, CallbackRequest
+from gateway.callbacks.event_schema import EventSchema
 from gateway.callbacks.rejected import TOPIC
-from gateway.callbacks.shape import Shape
 from gateway.errors import CallbackRejected
 from gateway.ingest.endpoints import Endpoint
 from gateway.log import Record
@@ -112,21 +112,21 @@ class Findings:
         self.rejected[reason] += 1
         self.rejected_samples.setdefault(reason, record.id)
 
-    def never_seen(self, shapes: Iterable[Shape]) -> list[dict[str, str]]:
+    def never_seen(self, schemas: Iterable[EventSchema]) -> list[dict[str, str]]:
         """Return the documented fields that no event of a type had; of types with enough events to tell."""
         found: list[dict[str, str]] = []
-        for shape in shapes:
-            if self.types[shape.type] < _MIN_FOR_NEVER:
+        for schema in schemas:
+            if self.types[schema.type] < _MIN_FOR_NEVER:
                 continue
-            seen = self._seen.get(shape.type, set())
+            seen = self._seen.get(schema.type, set())
             found += [
-                {"type": shape.type, "field": line.name, "sent_as": " or ".join(line.sources)}
-                for line in shape.fields
+                {"type": schema.type, "field": line.name, "sent_as": " or ".join(line.sources)}
+                for line in schema.fields
                 if line.name not in seen and line.sources[0]
             ]
         return found
 
-    def document(self, shapes: Iterable[Shape]) -> dict[str, Any]:
+    def document(self, schemas: Iterable[EventSchema]) -> dict[str, Any]:
         """Return it for programs."""
         return {
             "name": self.name,
@@ -139,7 +139,7 @@ class Findings:
                 for label, count in self.drift.most_common()
             ],
             "not_decoded_again": self.unread,
-            "never_seen": self.never_seen(shapes),
+            "never_seen": self.never_seen(schemas),
             "rejected": [
                 {"reason": reason, "count": count, "id": self.rejected_samples[reason]}
                 for reason, count in self.rejected.most_common()
@@ -181,8 +181,8 @@ class Doctor:
             for findings in found.values():
                 await self._look(findings, since)
             await self._look_at_rejected(found, since)
-        shapes = _shapes(parts)
-        documents = [one.document(shapes.get(one.name, ())) for one in found.values()]
+        schemas = _schemas(parts)
+        documents = [one.document(schemas.get(one.name, ())) for one in found.values()]
         return json_response({"since": since, "callbacks": documents})
 
     async def _look(self, findings: Findings, since: float) -> None:
@@ -222,9 +222,9 @@ def _by_account(parts: Parts, name: str) -> dict[str | None, Endpoint]:
     return {one.context.account: one for one in parts.endpoints or () if one.callback.name == name}
 
 
-def _shapes(parts: Parts) -> dict[str, tuple[Shape, ...]]:
+def _schemas(parts: Parts) -> dict[str, tuple[EventSchema, ...]]:
     return {
-        one.callback.name: one.callback.shapes for one in parts.endpoints or () if isinstance(one.callback, Callback)
+        one.callback.name: one.callback.schemas for one in parts.endpoints or () if isinstance(one.callback, Callback)
     }
 
 

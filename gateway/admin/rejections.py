@@ -22,8 +22,8 @@ from gateway.callbacks.request import signed_part
 from gateway.errors import CallbackRejected
 from gateway.event import Event, NotAnEvent, from_json
 from gateway.fanout.scan import scan
+from gateway.ingest.accept import serialised
 from gateway.ingest.endpoints import Endpoint
-from gateway.ingest.intake import written
 from gateway.log import Entry, Record
 from gateway.search.keys import callback_of, parsed
 
@@ -177,7 +177,7 @@ class Rejections:
         else:
             endpoint = self._endpoint(str(event.data.get("callback")), event.account, str(event.data.get("path")))
         events = endpoint.callback.decode(request, endpoint.context).events
-        values = written(events, endpoint.context.max_event_bytes)
+        values = serialised(events, endpoint.context.max_event_bytes)
         return [
             Entry(event.topic, event.partitionkey, event.id, value) for event, value in zip(events, values, strict=True)
         ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from gateway.callbacks import (
     ai_agent,
@@ -25,245 +25,110 @@ from gateway.callbacks import (
     whatsapp_items,
 )
 from gateway.callbacks.answers import CALLBOT_ANSWERS, CODE_ANSWERS, EMAIL_ANSWERS, TEXT_ANSWERS, Answer, Answers
-from gateway.callbacks.callback import Callback, DecodeContext, Decoded, only
+from gateway.callbacks.callback import Callback, DecodeContext, Decoded, one_item
+from gateway.callbacks.event_schema import EventSchema
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import Shape
 
 __all__ = [
     "CALLBACKS",
-    "SHAPES",
     "Answer",
     "Answers",
     "Callback",
     "CallbackRequest",
     "DecodeContext",
     "Decoded",
-    "Shape",
+    "EventSchema",
 ]
 
+
+def _form(name: str, title: str, *schemas: EventSchema, **more: Any) -> Callback:
+    return Callback(name, title, "form", TEXT_ANSWERS, schemas, **more)
+
+
+def _json(name: str, title: str, *schemas: EventSchema, answers: Answers = CODE_ANSWERS, **more: Any) -> Callback:
+    return Callback(name, title, "json", answers, schemas, **more)
+
+
+def _callbot(name: str, title: str, own: EventSchema, other: EventSchema) -> Callback:
+    classify = callbot.classify_by_content(own)
+    return _json(name, title, own, other, answers=CALLBOT_ANSWERS, classify=classify, signature="callbot")
+
+
+def _ai_agent(name: str, title: str, own: EventSchema, other: EventSchema) -> Callback:
+    return _json(name, title, own, other, classify=ai_agent.classify_by_content(own), signature="general")
+
+
 _TABLE: Final = (
-    Callback("sms-dr", "SMS delivery receipt", "form", TEXT_ANSWERS, None, (sms.SMS_DR,), only(sms.SMS_DR)),
-    Callback(
+    _form("sms-dr", "SMS delivery receipt", sms.SMS_DR),
+    _form(
         "did-sms",
         "DID SMS: receipt and incoming message",
-        "form",
-        TEXT_ANSWERS,
-        "general",
-        (
-            sms.DID_DR,
-            sms.DID_MO,
-        ),
-        sms.split_did,
+        sms.DID_DR,
+        sms.DID_MO,
+        classify=sms.classify_did,
+        signature="general",
     ),
-    Callback("voice-dr", "Voice receipt", "form", TEXT_ANSWERS, None, (voice.VOICE_DR,), only(voice.VOICE_DR)),
-    Callback(
-        "webcall-cdr",
-        "WebCall call detail record",
-        "json",
-        CODE_ANSWERS,
-        None,
-        (call_centre.WEBCALL_CDR,),
-        only(call_centre.WEBCALL_CDR),
-    ),
-    Callback(
-        "predictive-dial",
-        "Predictive dial event",
-        "json",
-        CODE_ANSWERS,
-        None,
-        (call_centre.PREDICTIVE,),
-        only(call_centre.PREDICTIVE),
-    ),
-    Callback(
-        "call-status",
-        "Call status push V1.0",
-        "json",
-        CODE_ANSWERS,
-        None,
-        (call_centre.CALL_STATUS,),
-        only(call_centre.CALL_STATUS),
-    ),
-    Callback(
-        "nxlink-call",
-        "NXLink call record",
-        "json",
-        CODE_ANSWERS,
-        None,
-        (call_centre.NXLINK_CALL,),
-        only(call_centre.NXLINK_CALL),
-    ),
-    Callback(
-        "ai-agent-call",
-        "AI Agent call record",
-        "json",
-        CODE_ANSWERS,
-        "general",
-        (
-            ai_agent.CALL,
-            ai_agent.TASK,
-        ),
-        ai_agent.split_by_content(ai_agent.CALL),
-    ),
-    Callback(
-        "ai-agent-task",
-        "AI Agent task status",
-        "json",
-        CODE_ANSWERS,
-        "general",
-        (
-            ai_agent.TASK,
-            ai_agent.CALL,
-        ),
-        ai_agent.split_by_content(ai_agent.TASK),
-    ),
-    Callback(
-        "callbot-call",
-        "Callbot by call",
-        "json",
-        CALLBOT_ANSWERS,
-        "callbot",
-        (
-            callbot.CALL,
-            callbot.TASK,
-        ),
-        callbot.split_by_content(callbot.CALL),
-    ),
-    Callback(
-        "callbot-order",
-        "Callbot by order",
-        "json",
-        CALLBOT_ANSWERS,
-        "callbot",
-        (
-            callbot.ORDER,
-            callbot.TASK,
-        ),
-        callbot.split_by_content(callbot.ORDER),
-    ),
-    Callback(
-        "callbot-task",
-        "Callbot task status",
-        "json",
-        CALLBOT_ANSWERS,
-        "callbot",
-        (
-            callbot.TASK,
-            callbot.CALL,
-        ),
-        callbot.split_by_content(callbot.TASK),
-    ),
-    Callback(
+    _form("voice-dr", "Voice receipt", voice.VOICE_DR),
+    _json("webcall-cdr", "WebCall call detail record", call_centre.WEBCALL_CDR),
+    _json("predictive-dial", "Predictive dial event", call_centre.PREDICTIVE),
+    _json("call-status", "Call status push V1.0", call_centre.CALL_STATUS),
+    _json("nxlink-call", "NXLink call record", call_centre.NXLINK_CALL),
+    _ai_agent("ai-agent-call", "AI Agent call record", ai_agent.CALL, ai_agent.TASK),
+    _ai_agent("ai-agent-task", "AI Agent task status", ai_agent.TASK, ai_agent.CALL),
+    _callbot("callbot-call", "Callbot by call", callbot.CALL, callbot.TASK),
+    _callbot("callbot-order", "Callbot by order", callbot.ORDER, callbot.TASK),
+    _callbot("callbot-task", "Callbot task status", callbot.TASK, callbot.CALL),
+    _json(
         "whatsapp",
         "WhatsApp: messages, statuses, events, calls",
-        "json",
-        CODE_ANSWERS,
-        "general",
-        (
-            whatsapp.STATUS_SHAPE,
-            whatsapp.MESSAGE_SHAPE,
-            whatsapp_events.TEMPLATE,
-            whatsapp_events.ACCOUNT,
-            whatsapp_events.SYNC,
-            whatsapp_flows.FLOW,
-            whatsapp_flows.ECHO,
-            whatsapp_events.OTHER,
-            whatsapp_events.CALL,
-        ),
-        whatsapp_items.split,
+        whatsapp.STATUS_SCHEMA,
+        whatsapp.MESSAGE_SCHEMA,
+        whatsapp_events.TEMPLATE,
+        whatsapp_events.ACCOUNT,
+        whatsapp_events.SYNC,
+        whatsapp_flows.FLOW,
+        whatsapp_flows.ECHO,
+        whatsapp_events.OTHER,
+        whatsapp_events.CALL,
+        classify=whatsapp_items.classify,
+        signature="general",
     ),
-    Callback(
+    _json(
         "viber",
         "Viber: receipt and reply",
-        "json",
-        CODE_ANSWERS,
-        None,
-        (
-            channels.VIBER_STATUS_SHAPE,
-            channels.VIBER_MESSAGE,
-        ),
-        channels.split_viber,
+        channels.VIBER_STATUS_SCHEMA,
+        channels.VIBER_MESSAGE,
+        classify=one_item(channels.viber_schema),
     ),
-    Callback(
-        "zalo",
-        "Zalo ZNS receipt",
-        "json",
-        CODE_ANSWERS,
-        None,
-        (channels.ZALO_STATUS_SHAPE,),
-        only(channels.ZALO_STATUS_SHAPE),
-    ),
-    Callback(
+    _json("zalo", "Zalo ZNS receipt", channels.ZALO_STATUS_SCHEMA),
+    _json(
         "messenger",
         "Messenger: reply and receipt",
-        "json",
-        CODE_ANSWERS,
-        None,
-        (
-            channels.MESSENGER_MESSAGE,
-            channels.MESSENGER_STATUS_SHAPE,
-        ),
-        channels.split_messenger,
+        channels.MESSENGER_MESSAGE,
+        channels.MESSENGER_STATUS_SCHEMA,
+        classify=one_item(channels.messenger_schema),
     ),
-    Callback(
+    _json(
         "line",
         "LINE: incoming message, event, receipt",
-        "json",
-        CODE_ANSWERS,
-        None,
-        (
-            line.MESSAGE,
-            line.EVENT,
-            line.STATUS_SHAPE,
-        ),
-        line.split,
-        line.identity,
+        line.MESSAGE,
+        line.EVENT,
+        line.STATUS_SCHEMA,
+        classify=line.classify,
+        identity=line.identity,
     ),
-    Callback(
-        "super-message",
-        "Super Message receipt",
-        "json",
-        CODE_ANSWERS,
-        None,
-        (channels.SUPER_STATUS_SHAPE,),
-        only(channels.SUPER_STATUS_SHAPE),
-    ),
-    Callback(
-        "number-check",
-        "Number check result",
-        "json",
-        CODE_ANSWERS,
-        None,
-        (numbers.NUMBER_CHECK,),
-        only(numbers.NUMBER_CHECK),
-    ),
-    Callback(
+    _json("super-message", "Super Message receipt", channels.SUPER_STATUS_SCHEMA),
+    _json("number-check", "Number check result", numbers.NUMBER_CHECK),
+    _json(
         "pns",
         "Privacy number: call record and error",
-        "json",
-        CODE_ANSWERS,
-        None,
-        (
-            numbers.PNS_CALL,
-            numbers.PNS_ERROR,
-        ),
-        numbers.split_pns,
+        numbers.PNS_CALL,
+        numbers.PNS_ERROR,
+        classify=one_item(numbers.pns_schema),
     ),
-    Callback("ota", "OTA one-click login verification", "form", TEXT_ANSWERS, None, (numbers.OTA,), only(numbers.OTA)),
-    Callback(
-        "email-dr",
-        "Email verification code receipt",
-        "json",
-        EMAIL_ANSWERS,
-        None,
-        (email.EMAIL_DR,),
-        only(email.EMAIL_DR),
-    ),
+    _form("ota", "OTA one-click login verification", numbers.OTA),
+    _json("email-dr", "Email verification code receipt", email.EMAIL_DR, answers=EMAIL_ANSWERS),
 )
 
 #: The built-in callbacks by name.
 CALLBACKS: Final[Mapping[str, Callback]] = MappingProxyType({callback.name: callback for callback in _TABLE})
-
-#: Every shape by its event type, for documents.
-SHAPES: Final[Mapping[str, Shape]] = MappingProxyType(
-    {shape.type: shape for callback in _TABLE for shape in callback.shapes}
-)

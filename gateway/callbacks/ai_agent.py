@@ -6,11 +6,11 @@ passed on unchanged. The name ``taskStatus`` for a task's status is inferred fro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.callbacks.call_records import OUTCOME_LINE
-from gateway.callbacks.callback import DecodeContext, Item, Split
+from gateway.callbacks.callback import Classify, one_item
+from gateway.callbacks.event_schema import EventSchema, VendorPage
 from gateway.callbacks.fields import (
     Scope,
     code,
@@ -23,12 +23,10 @@ from gateway.callbacks.fields import (
     text,
     words,
 )
-from gateway.callbacks.hangups import settle_record
+from gateway.callbacks.hangups import OUTCOME_LINE, settle_record
 from gateway.callbacks.payload import Payload
 from gateway.callbacks.phones import uncertain
 from gateway.callbacks.plan import Field, coded, phone_number
-from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import Shape, in_turn
 from gateway.callbacks.vocabulary import TASK_STATUS
 
 #: "AI Agent Task List".
@@ -51,18 +49,15 @@ def _real_number(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) 
             data["to_national"] = True
 
 
-CALL: Final = Shape(
+CALL: Final = EventSchema(
     "nxcloud.ai-agent.call",
     "call.event",
     "AI Agent call record",
-    page="AI Agent Task ‐ Call Record Callback",
-    section="9",
-    certainty="partial",
+    page=VendorPage("AI Agent Task ‐ Call Record Callback", "9", "partial"),
     required="call_id",
-    key=("call_id",),
     time=("ended_at", "answered_at", "started_at", "updated_at"),
     constants={"channel": "voice", "product": "ai-agent-call", "state": "ended", "direction": "outbound"},
-    finish=in_turn(_real_number, settle_record),
+    post_process=(_real_number, settle_record),
     fields=(
         Field("call_id", "callId", identifier),
         Field("task_id", "taskId", identifier, "The vendor's task id"),
@@ -88,15 +83,12 @@ CALL: Final = Shape(
     ),
 )
 
-TASK: Final = Shape(
+TASK: Final = EventSchema(
     "nxcloud.ai-agent.task",
     "task.status",
     "AI Agent task status",
-    page="AI Agent Task Callback",
-    section="10",
-    certainty="partial",
+    page=VendorPage("AI Agent Task Callback", "10", "partial"),
     required="task_id",
-    key=("task_id",),
     constants={"product": "ai-agent-task"},
     fields=(
         Field("task_id", "taskId", identifier, "The vendor's task id"),
@@ -110,22 +102,20 @@ TASK: Final = Shape(
 )
 
 
-def split_by_content(declared: Shape) -> Split:
-    """Return a split by the first present field: of a call, of a task, or a call's contact; otherwise ``declared``.
+def classify_by_content(declared: EventSchema) -> Classify:
+    """Return a classification by the first present field: of a call, of a task, or a call's contact, else ``declared``.
 
     Both kinds arrive at one URL if only the console's address is configured.
 
     Args:
-        declared: shape of the path.
+        declared: schema of the path.
     """
 
-    def split(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+    def select(payload: Payload) -> EventSchema:
         if payload.has("callId"):
-            shape = CALL
-        elif payload.has("taskStatus") or payload.has("taskName"):
-            shape = TASK
-        else:
-            shape = CALL if payload.has("contactId") else declared
-        return ((shape, payload.fields, payload.raw, ""),)
+            return CALL
+        if payload.has("taskStatus") or payload.has("taskName"):
+            return TASK
+        return CALL if payload.has("contactId") else declared
 
-    return split
+    return one_item(select)

@@ -14,8 +14,8 @@ from typing import Final, Protocol
 
 import orjson
 
+from gateway.callbacks.event_schema import MISSING
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import MISSING
 from gateway.callbacks.signature import SignaturePolicy, algorithm_of, callbot_signature
 
 _TEXT: Final = "text/plain; charset=utf-8"

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from gateway.callbacks.call_records import DIRECTION_LINE, OUTCOME_LINE, hangup
+from gateway.callbacks.event_schema import EventSchema, VendorPage
 from gateway.callbacks.fields import (
     NULL_WORDS,
     Converter,
     Scope,
+    as_text,
     duration,
     echo,
     flag,
@@ -22,25 +23,17 @@ from gateway.callbacks.fields import (
     seconds,
     text,
     words,
-    written,
 )
-from gateway.callbacks.hangups import settle, settle_record
+from gateway.callbacks.hangups import DIRECTION_LINE, OUTCOME_LINE, hangup, settle, settle_record
 from gateway.callbacks.phones import uncertain
 from gateway.callbacks.plan import Field, coded, phone_number
-from gateway.callbacks.shape import Shape, in_turn
 from gateway.callbacks.vocabulary import CALL_STATE, DIRECTION, HANGUP_BY, LEG
 from gateway.callbacks.voice import prefixed
 
 DIRECTIONS: Final = {"0": "inbound", "1": "outbound", "2": "outbound"}
 #: Limit between seconds and milliseconds of a queue's duration.
 _SURE_SECONDS: Final = 100
-_DIAL_STATES: Final = {
-    "0": "agent_ended",
-    "1": "created",
-    "2": "agent_waiting",
-    "3": "answered",
-    "4": "ended",
-}
+_DIAL_STATES: Final = {"0": "agent_ended", "1": "created", "2": "agent_waiting", "3": "answered", "4": "ended"}
 _STATE_TIME: Final = {"created": "started_at", "answered": "answered_at", "ended": "ended_at"}
 
 
@@ -51,19 +44,16 @@ def _time_of_state(data: dict[str, Any], source: Mapping[str, Any], scope: Scope
         data[name] = data["at"]
 
 
-WEBCALL_CDR: Final = Shape(
+WEBCALL_CDR: Final = EventSchema(
     "nxcloud.webcall.cdr",
     "call.event",
     "WebCall call detail record",
-    page="WebCall CDR Webbook",
-    section="5",
-    certainty="confirmed",
+    page=VendorPage("WebCall CDR Webbook", "5"),
     required="call_id",
-    key=("call_id",),
     time=("ended_at", "answered_at", "started_at"),
     constants={"channel": "voice", "product": "webcall-cdr", "state": "ended"},
     known=("code",),
-    finish=in_turn(prefixed("phone", "code"), settle_record),
+    post_process=(prefixed("phone", "code"), settle_record),
     fields=(
         Field("call_id", "sessionid", identifier),
         Field("order_id", "orderid", identifier, "As passed when the call was started"),
@@ -86,28 +76,20 @@ WEBCALL_CDR: Final = Shape(
     ),
 )
 
-PREDICTIVE: Final = Shape(
+PREDICTIVE: Final = EventSchema(
     "nxcloud.predictive.dial",
     "call.event",
     "Predictive dial event",
-    page="Pre-test Outbound Call Receipt Callback",
-    section="6",
-    certainty="confirmed",
+    page=VendorPage("Pre-test Outbound Call Receipt Callback", "6"),
     # Agent-ready events have no uuid: their subject is the agent.
     required=("call_id", "agent.id", "agent.sip_id", "queue"),
-    key=("call_id", "agent.id", "agent.sip_id", "queue"),
     time=("at",),
     constants={"channel": "voice", "product": "predictive-dial", "direction": "outbound"},
-    finish=in_turn(_time_of_state, settle),
+    post_process=(_time_of_state, settle),
     fields=(
         Field("call_id", "uuid", identifier),
         *coded("leg", "leg_code", "type", words({"1": "agent", "2": "call"}, LEG)),
-        *coded(
-            "state",
-            "state_code",
-            "state",
-            words(_DIAL_STATES, CALL_STATE),
-        ),
+        *coded("state", "state_code", "state", words(_DIAL_STATES, CALL_STATE)),
         *phone_number("to", "callphone", read=uncertain),
         Field("queue", "callid", identifier, "Access number of the queue"),
         Field("agent.id", "agentid", identifier),
@@ -122,18 +104,15 @@ PREDICTIVE: Final = Shape(
     ),
 )
 
-CALL_STATUS: Final = Shape(
+CALL_STATUS: Final = EventSchema(
     "nxcloud.call.status",
     "call.event",
     "Call status push V1.0",
-    page="Call Status Callback Push Interface (V1.0)",
-    section="7",
-    certainty="confirmed",
+    page=VendorPage("Call Status Callback Push Interface (V1.0)", "7"),
     required="call_id",
-    key=("call_id",),
     time=("at",),
     constants={"channel": "voice", "product": "call-status"},
-    finish=in_turn(_time_of_state, settle),
+    post_process=(_time_of_state, settle),
     fields=(
         Field("call_id", "sessionid", identifier),
         *coded(
@@ -157,7 +136,7 @@ _HANGUP_BY: Final = {"0": "agent", "1": "customer", "2": "unknown"}
 #: Callbot sends a list of intents with ids and tags; this product sends the name of one.
 _INTENT: Final = Converter(
     "list of intents",
-    lambda value, scope: [{"name": written(value)}] if value not in NULL_WORDS else None,
+    lambda value, scope: [{"name": as_text(value)}] if value not in NULL_WORDS else None,
     {
         "type": "array",
         "items": {"type": "object", "properties": {"name": {"type": "string", "description": "Name of the intent"}}},
@@ -190,18 +169,15 @@ def _queue_seconds(data: dict[str, Any], source: Mapping[str, Any], scope: Scope
     scope.note("value", "queueDuration")
 
 
-NXLINK_CALL: Final = Shape(
+NXLINK_CALL: Final = EventSchema(
     "nxcloud.nxlink.call",
     "call.event",
     "NXLink call record",
-    page="NXCC API Webhook",
-    section="8",
-    certainty="confirmed",
+    page=VendorPage("NXCC API Webhook", "8"),
     required="call_id",
-    key=("call_id",),
     time=("ended_at", "answered_at", "started_at"),
     constants={"channel": "voice", "product": "nxlink-call", "state": "ended"},
-    finish=in_turn(_queue_seconds, settle_record),
+    post_process=(_queue_seconds, settle_record),
     fields=(
         Field("call_id", "callId", identifier),
         Field("order_id", "orderId", identifier),

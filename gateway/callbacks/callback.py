@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 
 from gateway.callbacks import bounds, times
 from gateway.callbacks.answers import Answers
+from gateway.callbacks.event_schema import Certainty, EventSchema
 from gateway.callbacks.fields import Scope
 from gateway.callbacks.payload import Layout, Payload, enclosed, read
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import Certainty, Shape
 from gateway.errors import CallbackRejected
 from gateway.event import Event, event_id, schema_url
 
@@ -62,13 +62,13 @@ class Decoded(NamedTuple):
     drift: tuple[str, ...] = ()
 
 
-#: One item: the shape that reads it, the vendor's fields with the names of its table, ``data.raw``, and its place in
+#: One item: the schema that reads it, the vendor's fields with the names of its table, ``data.raw``, and its place in
 #: the body, such as ``statuses[1]``, for errors (empty for the whole body).
-Item = tuple[Shape, dict[str, Any], Any, str]
+RawItem = tuple[EventSchema, dict[str, Any], Any, str]
 
 
-#: Splits a payload into items, whose shapes it selects by content, in the order sent.
-Split = Callable[[Payload, CallbackRequest, DecodeContext, Scope], Sequence[Item]]
+#: Splits a payload into items, whose schemas it selects by content, in the order sent; notes drift in the scope.
+Classify = Callable[[Payload, CallbackRequest, DecodeContext, Scope], Sequence[RawItem]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,9 @@ class Callback:
         title: name in documents.
         layout: the documented layout, ``form`` or ``json``; the other one is decoded too.
         answers: creates the answers.
+        schemas: all kinds of items.
+        classify: makes the items of a request, with their schemas; None: one item of the only schema.
         signature: the vendor's signature scheme that a request may have, or None.
-        shapes: all kinds of items.
-        split: selects the shapes of a request by its content.
         identity: computes the part of an item that its id is derived from, if a repeat may differ in bytes; None: the
             whole payload and the item's position.
     """
@@ -91,10 +91,10 @@ class Callback:
     title: str
     layout: Layout
     answers: Answers
-    signature: Literal["general", "callbot"] | None
-    shapes: tuple[Shape, ...]
-    split: Split
-    identity: Callable[[Item], bytes] | None = None
+    schemas: tuple[EventSchema, ...]
+    classify: Classify | None = None
+    signature: Literal["general", "callbot"] | None = None
+    identity: Callable[[RawItem], bytes] | None = None
     source: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -108,17 +108,17 @@ class Callback:
     @property
     def topics(self) -> tuple[str, ...]:
         """The topics of its events."""
-        return tuple(dict.fromkeys(shape.topic for shape in self.shapes))
+        return tuple(dict.fromkeys(schema.topic for schema in self.schemas))
 
     @property
     def types(self) -> tuple[str, ...]:
         """The types of its events."""
-        return tuple(dict.fromkeys(shape.type for shape in self.shapes))
+        return tuple(dict.fromkeys(schema.type for schema in self.schemas))
 
     @property
     def certainty(self) -> Certainty:
-        """The lowest certainty of its shapes."""
-        return max((shape.certainty for shape in self.shapes), key=("confirmed", "partial", "inferred").index)
+        """The lowest certainty of its schemas."""
+        return max((schema.page.certainty for schema in self.schemas), key=("confirmed", "partial", "inferred").index)
 
     def decode(self, request: CallbackRequest, context: DecodeContext) -> Decoded:
         """Decode one request to events, in the order sent. A repeat of the request gets the same ids.
@@ -128,7 +128,7 @@ class Callback:
             context: configuration of the path.
 
         Raises:
-            CallbackRejected: an identifying field is missing, the format is wrong, the shape is unknown, or there are
+            CallbackRejected: an identifying field is missing, the format is wrong, the schema is unknown, or there are
                 too many items.
         """
         try:
@@ -146,13 +146,17 @@ class Callback:
         except RecursionError as exc:
             raise CallbackRejected("nested too deeply") from exc
 
+    def items(
+        self, payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope
+    ) -> Sequence[RawItem]:
+        """Return the items of a payload, in the order sent; arguments as of :data:`Classify`."""
+        if self.classify is None:
+            return ((self.schemas[0], payload.fields, payload.raw, ""),)
+        return self.classify(payload, request, context, scope)
+
     def _decoded(self, payload: Payload, request: CallbackRequest, context: DecodeContext) -> Decoded:
-        scope = Scope(context.zone, context.max_items, context.country)
-        for name in payload.duplicates:
-            scope.note("duplicate", name)
-        for kind, value in payload.notes:
-            scope.note(kind, value)
-        items = self.split(payload, request, context, scope)
+        scope = scope_of(payload, context)
+        items = self.items(payload, request, context, scope)
         if not items:
             raise CallbackRejected("no item in it is of a known shape")
         bounds.check_items(len(items), context.max_items)
@@ -169,18 +173,18 @@ class Callback:
         return Decoded(tuple(events), tuple(scope.drift))
 
     def _event(
-        self, item: Item, position: int, canonical: bytes, arrival: str, scope: Scope, context: DecodeContext
+        self, item: RawItem, position: int, canonical: bytes, arrival: str, scope: Scope, context: DecodeContext
     ) -> Event:
-        shape, fields, raw, place = item
+        schema, fields, raw, place = item
         try:
-            data = shape.normalise(fields, scope)
+            data = schema.normalise(fields, scope)
         except CallbackRejected as exc:
             if not place:
                 raise
             raise CallbackRejected(exc.reason, f"{place}.{exc.field.partition('.')[2]}") from None
-        subject = shape.subject(data)
+        subject = schema.subject(data)
         time = arrival
-        for name in shape.time:
+        for name in schema.time:
             if name in data:
                 time = data[name]
                 break
@@ -188,22 +192,32 @@ class Callback:
         return Event(
             event_id(self.name, context.account, position, canonical),
             self.source,
-            shape.type,
-            shape.topic,
+            schema.type,
+            schema.topic,
             subject,
             subject,
             time,
             arrival,
             data,
             context.account,
-            schema_url(context.schema_base_url, shape.topic) if context.schema_base_url else shape.dataschema,
+            schema_url(context.schema_base_url, schema.topic) if context.schema_base_url else schema.dataschema,
         )
 
 
-def only(shape: Shape) -> Split:
-    """Return the split of a callback with one shape and one item."""
+def one_item(select: Callable[[Payload], EventSchema]) -> Classify:
+    """Return a classification for callbacks with one item, whose schema ``select`` chooses by its fields."""
 
-    def split(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
-        return ((shape, payload.fields, payload.raw, ""),)
+    def classify(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[RawItem]:
+        return ((select(payload), payload.fields, payload.raw, ""),)
 
-    return split
+    return classify
+
+
+def scope_of(payload: Payload, context: DecodeContext) -> Scope:
+    """Return the state of a conversion, with what parsing has found."""
+    scope = Scope(context.zone, context.max_items, context.country)
+    for name in payload.duplicates:
+        scope.note("duplicate", name)
+    for kind, value in payload.notes:
+        scope.note(kind, value)
+    return scope

@@ -6,13 +6,11 @@ otherwise the item is a call, or an order on the path of orders.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
-from gateway.callbacks.call_records import OUTCOME_LINE, hangup
-from gateway.callbacks.callback import DecodeContext, Item, Split
+from gateway.callbacks.callback import Classify, one_item
+from gateway.callbacks.event_schema import EventSchema, VendorPage
 from gateway.callbacks.fields import (
-    Scope,
     code,
     duration,
     echo,
@@ -25,12 +23,10 @@ from gateway.callbacks.fields import (
     text,
     words,
 )
-from gateway.callbacks.hangups import settle_record
+from gateway.callbacks.hangups import OUTCOME_LINE, hangup, settle_record
 from gateway.callbacks.payload import Payload
 from gateway.callbacks.phones import uncertain
 from gateway.callbacks.plan import Field, coded, objects, phone_number
-from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import Shape
 from gateway.callbacks.vocabulary import TASK_STATUS
 
 #: "Callbot API taskList". The end of the page's table is unknown.
@@ -41,11 +37,6 @@ _IDS: Final = (
     Field("task_id", "taskID", identifier, "The vendor's task id"),
     Field("external_task_id", "userTaskID", identifier, "The customer's task id"),
     Field("scene_id", "sceneID", identifier),
-)
-
-_PARAMS: Final = (
-    Field("name", "name", text, "Name of the parameter"),
-    Field("value", "value", text, "Its value"),
 )
 
 _CALL_FIELDS: Final = (
@@ -68,23 +59,19 @@ _CALL_FIELDS: Final = (
         "intents",
         "callInfoDetail.intents",
         objects(
-            (
-                Field("id", "intentID", identifier, "Id of the intent"),
-                Field("tag", "intentTag", text, "Tag of the intent"),
-                Field("name", "intentName", text, "Name of the intent"),
-                Field("level", "intentLevel", integer, "Level of the intent"),
-            )
+            Field("id", "intentID", identifier, "Id of the intent"),
+            Field("tag", "intentTag", text, "Tag of the intent"),
+            Field("name", "intentName", text, "Name of the intent"),
+            Field("level", "intentLevel", integer, "Level of the intent"),
         ),
     ),
     Field(
         "sms",
         "callInfoDetail.sms",
         objects(
-            (
-                Field("message_id", "sysMessageID", identifier),
-                Field("text", "smsContent", text, "Text of the message"),
-                Field("sent_at", "smsSendTs", seconds),
-            )
+            Field("message_id", "sysMessageID", identifier),
+            Field("text", "smsContent", text, "Text of the message"),
+            Field("sent_at", "smsSendTs", seconds),
         ),
     ),
     Field("agent.name", "callInfoDetail.agent.agentName", text),
@@ -99,37 +86,31 @@ _CALL_FIELDS: Final = (
     Field(
         "params",
         "callInfoDetail.params",
-        objects(_PARAMS),
+        objects(Field("name", "name", text, "Name of the parameter"), Field("value", "value", text, "Its value")),
     ),
     Field("order_finished", "finish", flag),
     Field("ext", "other", echo),
 )
 
-CALL: Final = Shape(
+CALL: Final = EventSchema(
     "nxcloud.callbot.call",
     "call.event",
     "Callbot call",
-    page="Callbot API callCallback",
-    section="11",
-    certainty="partial",
+    page=VendorPage("Callbot API callCallback", "11", "partial"),
     required="call_id",
-    key=("call_id",),
     time=("ended_at", "answered_at", "started_at"),
     constants={"channel": "voice", "product": "callbot-call", "state": "ended", "direction": "outbound"},
     known=("callbackType",),
-    finish=settle_record,
+    post_process=(settle_record,),
     fields=_CALL_FIELDS,
 )
 
-ORDER: Final = Shape(
+ORDER: Final = EventSchema(
     "nxcloud.callbot.order",
     "order.status",
     "Callbot order",
-    page="Callbot API orderCallback",
-    section="12",
-    certainty="partial",
+    page=VendorPage("Callbot API orderCallback", "12", "partial"),
     required="order_id",
-    key=("order_id",),
     time=("ended_at", "answered_at", "started_at"),
     # Its last call is also pushed by call: a separate topic prevents that sums over calls count it twice.
     constants={
@@ -140,19 +121,16 @@ ORDER: Final = Shape(
         "summary_of": "nxcloud.callbot.call",
     },
     known=("callbackType",),
-    finish=settle_record,
+    post_process=(settle_record,),
     fields=_CALL_FIELDS,
 )
 
-TASK: Final = Shape(
+TASK: Final = EventSchema(
     "nxcloud.callbot.task",
     "task.status",
     "Callbot task status",
-    page="Callbot API taskCallback",
-    section="13",
-    certainty="partial",
+    page=VendorPage("Callbot API taskCallback", "13", "partial"),
     required="task_id",
-    key=("task_id",),
     constants={"product": "callbot-task"},
     known=("callbackType",),
     fields=(
@@ -171,14 +149,12 @@ TASK: Final = Shape(
 )
 
 
-def split_by_content(calls: Shape) -> Split:
-    """Return a split that selects a task by its fields, and otherwise ``calls``, the shape of the path."""
+def classify_by_content(calls: EventSchema) -> Classify:
+    """Return a classification that selects a task by its fields, and otherwise ``calls``, the schema of the path."""
 
-    def split(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+    def select(payload: Payload) -> EventSchema:
         if payload.has("callInfoDetail"):
-            shape = CALL if calls is TASK else calls
-        else:
-            shape = TASK if payload.has("taskStat") or payload.has("taskStatus") else calls
-        return ((shape, payload.fields, payload.raw, ""),)
+            return CALL if calls is TASK else calls
+        return TASK if payload.has("taskStat") or payload.has("taskStatus") else calls
 
-    return split
+    return one_item(select)

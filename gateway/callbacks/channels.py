@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.callbacks.callback import DecodeContext, Item
-from gateway.callbacks.fields import Scope, code, echo, identifier, local_time, millis, money, text, words
-from gateway.callbacks.messages import DELIVERY_LINES, message_id, settle_delivery
+from gateway.callbacks.event_schema import EventSchema, VendorPage
+from gateway.callbacks.fields import Scope, code, identifier, local_time, millis, money, text, unchanged, words
+from gateway.callbacks.messages import DELIVERY_LINES, RECEIPT, describe_failure, message_id, settle_delivery
 from gateway.callbacks.payload import Payload
 from gateway.callbacks.phones import uncertain
 from gateway.callbacks.plan import Field, coded, phone_number
-from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import Finish, Shape, in_turn
 from gateway.callbacks.vocabulary import CHANNEL, KIND, MESSAGE_STATUS
-
-
-def _failure(*statuses: str) -> Finish:
-    """Return a finish that sets ``error`` from code and message for some statuses."""
-
-    def finish(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-        if data.get("status") in statuses:
-            error = {"code": data.get("result_code"), "title": data.get("result")}
-            data["error"] = {name: value for name, value in error.items() if value is not None}
-
-    return finish
 
 
 def _kind(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
@@ -33,16 +20,6 @@ def _kind(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None
         data["kind"] = "file" if "media" in data else "text"
 
 
-_RECEIPT: Final = (
-    Field("message_id", "requestId", identifier, "As returned by the send call"),
-    Field("result_code", "code", code),
-    Field("result", "message", text),
-    Field("error.code", "", code, "The result code, where it failed"),
-    Field("error.title", "", text, "The result text, where it failed"),
-    Field("ext", "ext", echo),
-)
-#: "Message send time": all states of a message have the same time, so the time of a state is unknown.
-_SENT_AT: Final = Field("sent_at", "sendTime", local_time)
 _PRICE: Final = (
     Field("price.total", "cost.originalPrice", money),
     Field("price.currency", "cost.currency", code),
@@ -64,21 +41,17 @@ VIBER_STATUS: Final = {
     "11003": "expired",
 }
 
-VIBER_STATUS_SHAPE: Final = Shape(
+VIBER_STATUS_SCHEMA: Final = EventSchema(
     "nxcloud.viber.status",
     "message.status",
     "Viber receipt",
-    page="Viber webhook",
-    section="21",
-    certainty="confirmed",
+    page=VendorPage("Viber webhook", "21"),
     required="message_id",
-    key=("message_id",),
     constants={"channel": "viber", "product": "viber"},
     known=("appkey", "phone"),
-    finish=in_turn(_failure("failed", "expired"), settle_delivery),
+    post_process=(describe_failure, settle_delivery),
     fields=(
-        *_RECEIPT,
-        _SENT_AT,
+        *RECEIPT,
         *phone_number("to", "phone"),
         Field("status", ("status", "code"), words(VIBER_STATUS, MESSAGE_STATUS)),
         *DELIVERY_LINES,
@@ -89,19 +62,16 @@ VIBER_STATUS_SHAPE: Final = Shape(
     ),
 )
 
-VIBER_MESSAGE: Final = Shape(
+VIBER_MESSAGE: Final = EventSchema(
     "nxcloud.viber.message",
     "message.incoming",
     "Viber reply",
-    page="Viber webhook",
-    section="21",
-    certainty="confirmed",
+    page=VendorPage("Viber webhook", "21"),
     required="from",
-    key=("from",),
     time=("sent_at",),
     constants={"channel": "viber", "product": "viber"},
     known=("appkey",),
-    finish=in_turn(_kind, message_id),
+    post_process=(_kind, message_id),
     fields=(
         Field("message_id", "", identifier, "Made of the content"),
         *phone_number("from", "phone"),
@@ -128,26 +98,22 @@ ZALO_STATUS: Final = {
     "17007": "journey_timed_out",
 }
 
-ZALO_STATUS_SHAPE: Final = Shape(
+ZALO_STATUS_SCHEMA: Final = EventSchema(
     "nxcloud.zalo.status",
     "message.status",
     "Zalo ZNS receipt",
-    page="Zalo webhook",
-    section="22",
-    certainty="confirmed",
+    page=VendorPage("Zalo webhook", "22"),
     # An expired journey has no message in the page's example.
     required=("message_id", "journey_id"),
-    key=("message_id", "journey_id"),
     time=("at",),
     constants={"channel": "zalo", "product": "zalo"},
     known=(
         "phone",
         *(f"zaloRes.{name}" for name in ("sysMsg", "cusMsg", "message", "data.sending_mode", "data.quota")),
     ),
-    finish=in_turn(_failure("failed"), settle_delivery),
+    post_process=(describe_failure, settle_delivery),
     fields=(
-        *_RECEIPT,
-        _SENT_AT,
+        *RECEIPT,
         Field("at", "timestamp", millis, "Of an event of a journey"),
         Field("journey_id", "journeyId", identifier),
         Field("oa_id", "oaId", identifier, "Zalo Official Account"),
@@ -163,54 +129,41 @@ ZALO_STATUS_SHAPE: Final = Shape(
     ),
 )
 
-MESSENGER_STATUS: Final = {
-    "success": "sent",
-    "sent": "sent",
-    "delivered": "delivered",
-    "read": "read",
-    "failed": "failed",
-}
+MESSENGER_STATUS: Final = {"success": "sent", **unchanged("sent delivered read failed")}
 
-MESSENGER_STATUS_SHAPE: Final = Shape(
+MESSENGER_STATUS_SCHEMA: Final = EventSchema(
     "nxcloud.messenger.status",
     "message.status",
     "Messenger receipt",
-    page="Messenger webhook",
-    section="23",
-    certainty="confirmed",
+    page=VendorPage("Messenger webhook", "23"),
     required="message_id",
-    key=("message_id",),
     constants={"channel": "messenger", "product": "messenger"},
     known=("appkey",),
-    finish=in_turn(_failure("failed"), settle_delivery),
+    post_process=(describe_failure, settle_delivery),
     fields=(
-        *_RECEIPT,
-        _SENT_AT,
+        *RECEIPT,
         Field("status", "status", words(MESSENGER_STATUS, MESSAGE_STATUS)),
         *DELIVERY_LINES,
         Field("status_code", "status", code),
     ),
 )
 
-MESSENGER_MESSAGE: Final = Shape(
+MESSENGER_MESSAGE: Final = EventSchema(
     "nxcloud.messenger.message",
     "message.incoming",
     "Messenger reply",
-    page="Messenger webhook",
-    section="23",
-    certainty="confirmed",
+    page=VendorPage("Messenger webhook", "23"),
     required="from",
-    key=("from",),
     time=("sent_at",),
     constants={"channel": "messenger", "product": "messenger"},
     known=("appkey",),
-    finish=in_turn(_kind, message_id),
+    post_process=(_kind, message_id),
     fields=(
         Field("message_id", "", identifier, "Made of the content"),
         # Ids of people within one page; they are digits, but not phone numbers.
         Field("from", "sender.id", identifier),
         Field("to", "recipient.id", identifier),
-        *coded("kind", "kind_code", "message.type", words({kind: kind for kind in KIND}, KIND)),
+        *coded("kind", "kind_code", "message.type", words(unchanged(*KIND), KIND)),
         Field("text", ("message.text", "message"), text),
         Field("media.url", "message.url", text),
         Field("sent_at", "sendTime", millis),
@@ -220,21 +173,17 @@ MESSENGER_MESSAGE: Final = Shape(
 #: ``code`` of section 24, which sends no status word.
 SUPER_STATUS: Final = {"14003": "failed", "14004": "delivered", "14005": "undelivered", "14006": "expired"}
 
-SUPER_STATUS_SHAPE: Final = Shape(
+SUPER_STATUS_SCHEMA: Final = EventSchema(
     "nxcloud.super-message.status",
     "message.status",
     "Super Message receipt",
-    page="Super Message API webhook",
-    section="24",
-    certainty="confirmed",
+    page=VendorPage("Super Message API webhook", "24"),
     required="message_id",
-    key=("message_id",),
     constants={"product": "super-message"},
     known=("appkey",),
-    finish=in_turn(_failure("failed", "undelivered", "expired"), settle_delivery),
+    post_process=(describe_failure, settle_delivery),
     fields=(
-        *_RECEIPT,
-        _SENT_AT,
+        *RECEIPT,
         Field("channel", "channel", words({"SMS": "sms", "VIBER": "viber"}, CHANNEL)),
         *phone_number("to", "phone"),
         Field("status", "code", words(SUPER_STATUS, MESSAGE_STATUS)),
@@ -246,13 +195,12 @@ SUPER_STATUS_SHAPE: Final = Shape(
 )
 
 
-def split_viber(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+def viber_schema(payload: Payload) -> EventSchema:
     """Select receipt or reply: a receipt has a ``requestId``; a reply has a ``phone`` and no ``requestId``."""
     is_reply = payload.has("phone") and not payload.has("requestId")
-    return ((VIBER_MESSAGE if is_reply else VIBER_STATUS_SHAPE, payload.fields, payload.raw, ""),)
+    return VIBER_MESSAGE if is_reply else VIBER_STATUS_SCHEMA
 
 
-def split_messenger(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+def messenger_schema(payload: Payload) -> EventSchema:
     """Select reply or receipt: a reply has a ``sender``, a receipt a ``requestId``."""
-    shape = MESSENGER_MESSAGE if payload.has("sender") else MESSENGER_STATUS_SHAPE
-    return ((shape, payload.fields, payload.raw, ""),)
+    return MESSENGER_MESSAGE if payload.has("sender") else MESSENGER_STATUS_SCHEMA

@@ -140,7 +140,7 @@ class Decoding:
         else:
             self._note("utf-16")
         codec = "utf-16" if body[:2] in _UTF_16_MARKS else "utf-16-le" if body[1] == 0 else "utf-16-be"
-        return as_text(body, codec).encode("utf-8", "backslashreplace")
+        return lenient_text(body, codec).encode("utf-8", "backslashreplace")
 
     def form(self, data: bytes) -> None:
         """Examine a whole form before its fields: its declaration, and whether it is Chinese."""
@@ -189,14 +189,14 @@ class Decoding:
     def text(self, data: bytes) -> str:
         """Return the text of one name or value."""
         if self.is_past_guesses and not data.isascii():
-            return as_text(data, self.codecs[0] if self.codecs is not None else "utf-8")
+            return lenient_text(data, self.codecs[0] if self.codecs is not None else "utf-8")
         text = self._known(data)
         if text is not None:
             return text
         self._note("unknown")
         if self.codecs is not None:
-            return as_text(data, self.codecs[0])
-        return as_text(data)
+            return lenient_text(data, self.codecs[0])
+        return lenient_text(data)
 
     def unescaped(self, data: bytes) -> str:
         """Return the text of one name or value of a form with ``%XX`` escapes."""
@@ -253,7 +253,7 @@ class Decoding:
             self.found.append(name)
 
 
-def as_text(data: bytes, codec: str = "utf-8") -> str:
+def lenient_text(data: bytes, codec: str = "utf-8") -> str:
     """Return the decoded text, with ``\\xNN`` for each byte that is not valid in the character set.
 
     Args:

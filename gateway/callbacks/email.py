@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
+from gateway.callbacks.event_schema import EventSchema, VendorPage
 from gateway.callbacks.fields import identifier, local_time, money, text, texts, words
 from gateway.callbacks.messages import DELIVERY_LINES, settle_delivery
 from gateway.callbacks.plan import Field, coded
-from gateway.callbacks.shape import Shape
 from gateway.callbacks.vocabulary import EMAIL_STATUS
 
 STATUS: Final = {"DELIVRD": "delivered", "UNDELIV": "undelivered", "UNDELIVR": "undelivered"}
 
-EMAIL_DR: Final = Shape(
+EMAIL_DR: Final = EventSchema(
     "nxcloud.email.dr",
     "email.dr",
     "Email verification code receipt",
-    page="Email Verification Code Receipt Callback",
-    section="29",
-    certainty="confirmed",
+    page=VendorPage("Email Verification Code Receipt Callback", "29"),
     required="message_id",
-    key=("message_id",),
-    finish=settle_delivery,
+    post_process=(settle_delivery,),
     constants={"channel": "email", "product": "email-dr"},
     fields=(
         Field("message_id", "messageId", identifier),

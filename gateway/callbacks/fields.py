@@ -3,7 +3,7 @@
 A converter gets the parsed value (absent, null and ``""`` are skipped) and returns the value in ``data``, or None for
 no value. Vendors send numbers as strings and strings as numbers (protocol.md, E1), so every converter accepts both. It
 raises ValueError for an unusable value; the field is then omitted, ``raw`` has it, and the drift is counted.
-:class:`Odd` is for an unknown value that is used all the same.
+:class:`UnknownValue` is for an unknown value that is used all the same.
 
 A further converter is a function of two arguments and a schema::
 
@@ -67,6 +67,13 @@ class Scope:
         if self.members > self.max_items * bounds.MEMBERS_PER_ITEM:
             raise bounds.too_many_members(self.max_items)
 
+    def mark_national(self, flag: Flag) -> None:
+        """Have a flag set for a number whose country is not certain."""
+        if self.national is None:
+            self.national = [flag]
+        else:
+            self.national.append(flag)
+
     def note(self, kind: str, value: str, *, below: str = "") -> None:
         """Count the label ``kind:value``; the value is made safe for a log.
 
@@ -81,7 +88,7 @@ class Scope:
                 self.drift.append(label)
 
 
-class Odd(ValueError):
+class UnknownValue(ValueError):
     """A value that protocol.md does not have and that is used all the same.
 
     Args:
@@ -113,7 +120,7 @@ class Converter:
     schema: Mapping[str, Any]
 
 
-def written(value: object) -> str:
+def as_text(value: object) -> str:
     """Return a scalar as the text that a form would have.
 
     Raises:
@@ -131,7 +138,7 @@ def written(value: object) -> str:
 
 
 def _text(value: Any, scope: Scope) -> str:
-    return value if type(value) is str else written(value)
+    return value if type(value) is str else as_text(value)
 
 
 #: Texts for a missing value in several languages. No id, number or currency has such a name.
@@ -141,12 +148,12 @@ NULL_WORDS: Final = frozenset({"null", "NULL", "Null", "undefined", "UNDEFINED",
 def _identifier(value: Any, scope: Scope) -> str | None:
     if type(value) is int:
         return str(value)
-    said = (value if type(value) is str else written(value)).strip()
+    said = (value if type(value) is str else as_text(value)).strip()
     return None if said in NULL_WORDS else said or None
 
 
 def _echo(value: Any, scope: Scope) -> str | None:
-    said = value if type(value) is str else written(value)
+    said = value if type(value) is str else as_text(value)
     return None if said in NULL_WORDS else said
 
 
@@ -163,7 +170,7 @@ def _time(value: Any, scope: Scope) -> str | None:
         moment = times.salvaged(value, scope.zone)
         if moment is None:
             raise
-        raise Odd(moment) from None
+        raise UnknownValue(moment) from None
 
 
 def _money_text(value: Any, scope: Scope) -> str | None:
@@ -174,7 +181,7 @@ def _integer(value: Any, scope: Scope) -> int | None:
     if type(value) is str and value.isdecimal() and value.isascii() and len(value) < _LONGEST_INTEGER - 1:
         return int(value)
     if type(value) is not int:
-        text = written(value).strip()
+        text = as_text(value).strip()
         if not text or text in NULL_WORDS:
             return None
         whole, _, fraction = text.partition(".")
@@ -187,7 +194,7 @@ def _integer(value: Any, scope: Scope) -> int | None:
 
 
 def _number(value: Any, scope: Scope) -> int | float | None:
-    text = value if type(value) is str else written(value)
+    text = value if type(value) is str else as_text(value)
     try:
         return _integer(text, scope)
     except ValueError:
@@ -207,7 +214,7 @@ def _duration(value: Any, scope: Scope) -> int | float | None:
 def _flag(value: Any, scope: Scope) -> bool | None:
     if type(value) is bool:
         return value
-    return _FLAGS[written(value).strip().lower()]
+    return _FLAGS[as_text(value).strip().lower()]
 
 
 _FLAGS: Final[dict[str, bool | None]] = {
@@ -225,12 +232,12 @@ _FLAGS: Final[dict[str, bool | None]] = {
 
 def _texts(value: Any, scope: Scope) -> list[str] | None:
     if type(value) is list:
-        return [written(one) for one in value if one is not None and one != ""] or None
+        return [as_text(one) for one in value if one is not None and one != ""] or None
     return [_text(value, scope)]
 
 
 def _is_set(value: Any, scope: Scope) -> bool | None:
-    said = written(value).strip()
+    said = as_text(value).strip()
     return None if said in NULL_WORDS else said.strip("0.") != ""
 
 
@@ -255,28 +262,18 @@ micros: Final = Converter("Unix microseconds", _time, _TIME_SCHEMA)
 
 
 def phone(flag_name: str, read: phones.Read) -> Converter:
-    """Return the converter of a phone number; see :func:`gateway.callbacks.plan.phone_number`.
-
-    Args:
-        flag_name: name in ``data`` of the flag that is set if the number's country is not certain.
-        read: :func:`phones.certain` if the page states that numbers have their country code, otherwise
-            :func:`phones.uncertain`.
-    """
-
+    """Return the converter of a phone number; see :func:`gateway.callbacks.plan.phone_number`."""
     is_stated = read is phones.certain
     group, _, member = flag_name.rpartition(".")
     flag = (group, member, member.removesuffix("_national"))
 
     def convert(value: Any, scope: Scope) -> str | None:
-        text = value if type(value) is str else written(value)
+        text = value if type(value) is str else as_text(value)
         if text.isdigit():  # nearly all; what is said here saves two calls and says what `read` says
             if is_stated and phones.has_country(text):
                 return "+" + text
             if not (is_stated or scope.country or text[:2] == "00") and text.isascii():
-                if scope.national is None:
-                    scope.national = [flag]
-                else:
-                    scope.national.append(flag)
+                scope.mark_national(flag)
                 return text
         elif text[:1] == "+" and text[1:].isdigit() and phones.has_country(text[1:]):
             return text
@@ -284,10 +281,7 @@ def phone(flag_name: str, read: phones.Read) -> Converter:
             return None
         number = read(text, scope.country)
         if number.is_national:
-            if scope.national is None:
-                scope.national = [flag]
-            else:
-                scope.national.append(flag)
+            scope.mark_national(flag)
         return number.text or None
 
     return Converter("phone", convert, {"type": "string"})
@@ -309,17 +303,17 @@ def by_code(table: Mapping[str, Any], schema: Mapping[str, Any], otherwise: Call
     Args:
         table: vendor code as text → value in ``data``. Case, surrounding spaces and leading zeros are ignored.
         schema: JSON Schema of the values.
-        otherwise: returns the value of a code that the table does not have; may raise :class:`Odd`.
+        otherwise: returns the value of a code that the table does not have; may raise :class:`UnknownValue`.
     """
     folded = {code.lower(): value for code, value in table.items()}
-    exact = {**folded, **table}
+    exact = {code.upper(): value for code, value in table.items()} | folded | dict(table)
     numbers = {int(code): value for code, value in table.items() if code.isdecimal()}
 
     def convert(value: Any, scope: Scope) -> Any:
         found = exact.get(value) if type(value) is str else numbers.get(value) if type(value) is int else None
         if found is not None:
             return found
-        code = (value if type(value) is str else written(value)).strip()
+        code = (value if type(value) is str else as_text(value)).strip()
         if not code or code in NULL_WORDS:
             return None
         key = canonical(code)
@@ -340,9 +334,18 @@ def words(table: Mapping[str, str], vocabulary: Vocabulary) -> Converter:
         raise ValueError(f"words that the vocabulary lacks: {sorted(strangers)}")
 
     def otherwise(code: str) -> Any:
-        raise Odd("unknown", code)
+        raise UnknownValue("unknown", code)
 
     return by_code(table, open_enum(vocabulary), otherwise)
+
+
+def unchanged(*names: str) -> dict[str, str]:
+    """Return a table for :func:`words` of a vendor whose codes, in lower case, are the words of the vocabulary.
+
+    Args:
+        names: the words, or several in one text.
+    """
+    return {word: word for text in names for word in text.split()}
 
 
 def facts(table: Mapping[str, bool]) -> Converter:

@@ -14,7 +14,7 @@ from typing import Final
 
 import orjson
 
-from gateway.callbacks.charset import PIECE, Decoding, as_text, unescaped_bytes
+from gateway.callbacks.charset import PIECE, Decoding, lenient_text, unescaped_bytes
 
 #: Name and value of a non-empty part.
 _PART: Final = re.compile(r"(?=[^&])([^&=]*)=?([^&]*)")
@@ -35,7 +35,7 @@ _LISTING: Final = b"messageId:"
 
 
 def pairs(data: bytes, decoding: Decoding | None = None) -> list[tuple[str, str]]:
-    """Return the fields in the order sent; a part without ``=`` is a name with an empty value, empty parts are skipped.
+    """Return the fields in the order sent; a part without ``=`` has an empty value, and empty parts are skipped.
 
     Args:
         data: the form.
@@ -70,7 +70,7 @@ def _part_by_part(data: bytes, decoding: Decoding | None) -> list[tuple[str, str
     found: list[tuple[str, str]] = []
     for at, part in enumerate(parts):
         if decoding.is_past_guesses and decoding.codecs is None and b"%" not in data:
-            return found + _split(as_text(b"&".join(parts[at:])))  # what each part would become, in one step
+            return found + _split(lenient_text(b"&".join(parts[at:])))  # what each part would become, in one step
         if part:
             found.append(_pair(part, decoding.unescaped))
     return found
@@ -125,7 +125,7 @@ def _decoded(plain: bytes) -> str | None:
 
 
 def _unescaped(part: bytes) -> str:
-    return as_text(unescaped_bytes(part) if b"%" in part else part)
+    return lenient_text(unescaped_bytes(part) if b"%" in part else part)
 
 
 def multipart(body: bytes, decoding: Decoding | None = None) -> list[tuple[str, str]]:

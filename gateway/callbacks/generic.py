@@ -17,7 +17,7 @@ A decoder is a function in any installed package, registered in the entry point 
 
     # acme_gateway.py
     import orjson
-    from gateway.callbacks.generic import Found
+    from gateway.callbacks.generic import DecodedEvent
     from gateway.errors import CallbackRejected
 
     def decode(request, context):
@@ -25,7 +25,7 @@ A decoder is a function in any installed package, registered in the entry point 
             body = orjson.loads(request.body)
         except orjson.JSONDecodeError as exc:
             raise CallbackRejected("not JSON") from exc
-        return [Found(key=parcel["id"], data={"parcel": parcel}) for parcel in body["parcels"]]
+        return [DecodedEvent(key=parcel["id"], data={"parcel": parcel}) for parcel in body["parcels"]]
 
     # config.yaml
     parcels: {decoder: parcels, topic: parcel.status}
@@ -45,30 +45,83 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from itertools import islice
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 import orjson
 
 from gateway.callbacks import bounds, jsontext, times
 from gateway.callbacks.answers import CODE_ANSWERS, Answers
-from gateway.callbacks.callback import DecodeContext, Decoded
-from gateway.callbacks.fields import Scope
+from gateway.callbacks.callback import DecodeContext, Decoded, scope_of
+from gateway.callbacks.event_schema import MISSING, Certainty
 from gateway.callbacks.jsonpath import JsonPath
 from gateway.callbacks.payload import Layout, Payload, read
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import MISSING, Certainty
 from gateway.errors import CallbackRejected
 from gateway.event import Event, event_id
 
-__all__ = ["ENTRY_POINTS", "Decoder", "DecoderCallback", "Found", "GenericCallback", "JsonPath", "load_decoder"]
+__all__ = ["ENTRY_POINTS", "DecodedEvent", "Decoder", "DecoderCallback", "GenericCallback", "JsonPath", "load_decoder"]
 
 ENTRY_POINTS: Final = "gateway.decoders"
 #: Name under which a body that is a list is parsed as an object.
 _BODY: Final = JsonPath("$['$']")
 
 
+class _OtherSender:
+    """What callbacks of other senders have in common."""
+
+    __slots__ = ()
+
+    name: str
+    topic: str
+    type: str
+    signature: ClassVar[None] = None
+    certainty: ClassVar[Certainty] = "confirmed"
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"Webhook {self.name}"
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The one topic."""
+        return (self.topic,)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The default event type."""
+        return (self.type or self.topic,)
+
+    def event(
+        self, found: DecodedEvent, position: int, canonical: bytes, arrival: str, context: DecodeContext
+    ) -> Event:
+        """Return the event of an item.
+
+        Args:
+            found: key, type and id are text.
+            position: of the item.
+            canonical: the id is derived from it, unless the sender has its own.
+            arrival: time of arrival.
+            context: configuration of the path.
+        """
+        own_id, key = str(found.id), str(found.key)
+        canonical = b"id\0" + own_id.encode() if own_id else canonical
+        return Event(
+            id=event_id(self.name, context.account, 0 if own_id else position, canonical),
+            source=f"/callbacks/{self.name}",
+            type=found.type or self.type or self.topic,
+            topic=self.topic,
+            subject=key,
+            partitionkey=key,
+            time=_time(found.time, context) or arrival,
+            recordedtime=arrival,
+            data=dict(found.data),
+            account=context.account,
+        )
+
+
 @dataclass(frozen=True, slots=True)
-class GenericCallback:
+class GenericCallback(_OtherSender):
     """A sender by configuration: one event for each request, or for each item of a list in it.
 
     Args:
@@ -95,28 +148,11 @@ class GenericCallback:
     type_path: JsonPath | None = None
     each: JsonPath | Literal["$"] | None = None
     answers: Answers = CODE_ANSWERS
-    signature: None = None
-    certainty: Certainty = "confirmed"
-
-    @property
-    def title(self) -> str:
-        """For people."""
-        return f"Webhook {self.name}"
 
     @property
     def methods(self) -> frozenset[str]:
         """POST, and GET for forms."""
         return frozenset({"POST", "GET"}) if self.decoder == "form" else frozenset({"POST"})
-
-    @property
-    def topics(self) -> tuple[str, ...]:
-        """The one topic."""
-        return (self.topic,)
-
-    @property
-    def types(self) -> tuple[str, ...]:
-        """The default event type."""
-        return (self.type or self.topic,)
 
     def decode(self, request: CallbackRequest, context: DecodeContext) -> Decoded:
         """Return events with the sender's fields in ``data.raw``, in the order sent.
@@ -130,11 +166,7 @@ class GenericCallback:
                 the path of the type: then no item becomes an event.
         """
         payload = self._read(request, context)
-        scope = Scope(context.zone)
-        for name in payload.duplicates:
-            scope.note("duplicate", name)
-        for kind, value in payload.notes:
-            scope.note(kind, value)
+        scope = scope_of(payload, context)
         arrival = times.recorded(request.received_at)
         if self.each is None:
             item = _Item(payload.fields, payload.raw, "")
@@ -184,22 +216,9 @@ class GenericCallback:
         subject = _needed(self.key, item, body)
         own_id = _needed(self.id, item, body) if self.id else ""
         time = self.time.find(body if self.time.is_of_body else item.fields) if self.time else ""
-        return Event(
-            id=event_id(
-                self.name,
-                context.account,
-                0 if own_id else position,
-                b"id\0" + own_id.encode() if own_id else canonical,
-            ),
-            source=f"/callbacks/{self.name}",
-            type=_needed(self.type_path, item, body) if self.type_path else self.type or self.topic,
-            topic=self.topic,
-            subject=subject,
-            partitionkey=subject,
-            time=_time(time, context) or arrival,
-            recordedtime=arrival,
-            data={"raw": item.raw},
-            account=context.account,
+        kind = _needed(self.type_path, item, body) if self.type_path else ""
+        return self.event(
+            DecodedEvent(subject, {"raw": item.raw}, kind, own_id, time), position, canonical, arrival, context
         )
 
 
@@ -218,7 +237,7 @@ class _Item(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DecodedEvent:
     """One event of a user's decoder.
 
     Invalid values reject the callback: values other than text (a key or an id may be an integer, which is converted),
@@ -240,11 +259,11 @@ class Found:
 
 
 #: A user's decoder: pure, quick, raises CallbackRejected for a request that it cannot decode.
-Decoder = Callable[[CallbackRequest, DecodeContext], Iterable[Found]]
+Decoder = Callable[[CallbackRequest, DecodeContext], Iterable[DecodedEvent]]
 
 
 @dataclass(frozen=True, slots=True)
-class DecoderCallback:
+class DecoderCallback(_OtherSender):
     """A sender with a user's decoder; arguments as of :class:`GenericCallback`."""
 
     name: str
@@ -253,23 +272,6 @@ class DecoderCallback:
     type: str = ""
     answers: Answers = CODE_ANSWERS
     methods: frozenset[str] = frozenset({"POST", "GET"})
-    signature: None = None
-    certainty: Certainty = "confirmed"
-
-    @property
-    def title(self) -> str:
-        """For people."""
-        return f"Webhook {self.name}"
-
-    @property
-    def topics(self) -> tuple[str, ...]:
-        """The one topic."""
-        return (self.topic,)
-
-    @property
-    def types(self) -> tuple[str, ...]:
-        """The default event type."""
-        return (self.type or self.topic,)
 
     def decode(self, request: CallbackRequest, context: DecodeContext) -> Decoded:
         """Return the events of the decoder, which may not be more than ``context.max_items``.
@@ -299,26 +301,21 @@ class DecoderCallback:
             raise CallbackRejected(f"decoder of {self.name} failed: {type(exc).__name__}") from exc
 
     def _event(
-        self, found: Found, data: dict[str, Any], position: int, digest: bytes, arrival: str, context: DecodeContext
+        self,
+        found: DecodedEvent,
+        data: dict[str, Any],
+        position: int,
+        digest: bytes,
+        arrival: str,
+        context: DecodeContext,
     ) -> Event:
         key, own_id = _text(found.key, "key"), _text(found.id, "id")
         if not key:
             raise CallbackRejected(MISSING, "key")
-        type_ = _text(found.type, "type") or self.type or self.topic
+        kind = _text(found.type, "type") or self.type or self.topic
         # Key and type may come from headers, which may be the only difference between two requests.
-        canonical = b"id\0" + own_id.encode() if own_id else digest + orjson.dumps([key, type_])
-        return Event(
-            id=event_id(self.name, context.account, 0 if own_id else position, canonical),
-            source=f"/callbacks/{self.name}",
-            type=type_,
-            topic=self.topic,
-            subject=key,
-            partitionkey=key,
-            time=_time(found.time, context) or arrival,
-            recordedtime=arrival,
-            data=data,
-            account=context.account,
-        )
+        canonical = digest + orjson.dumps([key, kind])
+        return self.event(DecodedEvent(key, data, kind, own_id, found.time), position, canonical, arrival, context)
 
 
 def load_decoder(name: str) -> Decoder:

@@ -1,7 +1,7 @@
 """Hang-up causes and outcomes of calls, each with one vocabulary and one table (design.md 6).
 
 Products express the same end of a call differently: a FreeSWITCH name, a Q.850 number, a SIP code, a text such as
-``Busy Here``, the time of an answer, a flag. :func:`settle` is the ``finish`` of every call shape and combines them.
+``Busy Here``, the time of an answer, a flag. :func:`settle` combines them: a ``post_process`` of every call schema.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.callbacks.fields import Scope
+from gateway.callbacks.fields import Converter, Scope, as_text, code, integer, open_enum, text, words
+from gateway.callbacks.plan import Field
+from gateway.callbacks.vocabulary import DIRECTION, OUTCOME
 
 #: "Explanation of Call Hangup Reasons": name, code, and outcome of an unanswered call; None if the cause does not
 #: decide it. Codes from 128 on are the platform's, not Q.850. The list is open.
@@ -139,7 +141,7 @@ _OUTCOMES: Final[Mapping[str, str]] = {
 
 
 def settle(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """Complete the end of a call: a finish of its shape.
+    """Complete the end of a call: a ``post_process`` of its schema.
 
     It sets ``hangup.cause`` with its codes, ``answered`` if the cause excludes an answer, ``outcome`` of an ended call,
     and ``direction: unknown`` if the direction is missing.
@@ -156,13 +158,13 @@ def settle(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> Non
 
 
 def settle_record(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """Complete the end of a call whose shape has ``answered_at``, which shows whether it was answered.
+    """Complete the end of a call whose schema has ``answered_at``, which shows whether it was answered.
 
     A call with a time of answer was answered. A call without it was not, if the record has its end: the vendor sends
     the time as empty, null, absent or 0. A call with a duration and no time contradicts itself (in the pages' examples
     the duration is that of the conversation), so ``answered`` is not set for it, nor for an incomplete record.
 
-    Do not use it for shapes without this time: each of their calls would be "not answered". Arguments as of
+    Do not use it for schemas without this time: each of their calls would be "not answered". Arguments as of
     :func:`settle`.
     """
     said = _said(data, scope)
@@ -271,3 +273,37 @@ def _by_text(text: str) -> tuple[str | None, str | None]:
     said = text.strip().lower()
     cause, outcome = _SIP.get(_PHRASES.get(said, 0), (None, None))
     return cause, outcome or _OUTCOMES.get(said)
+
+
+def _as_sent(value: Any, scope: Scope) -> str | None:
+    """Return the cause as received; :func:`settle` maps it to the vocabulary."""
+    said = as_text(value)
+    return said if said.strip() else None
+
+
+_CAUSE: Final = Converter("hang-up cause", _as_sent, open_enum(frozenset(CAUSES)))
+
+#: Set by :func:`settle`.
+OUTCOME_LINE: Final = Field("outcome", "", words({}, OUTCOME), "Derived from answer, cause and reason")
+DIRECTION_LINE: Final = Field("direction", "", words({}, DIRECTION), "The page does not say")
+
+
+def hangup(
+    cause: str = "", reason: str = "", q850: str = "", sip: str = "", vendor_code: str = ""
+) -> tuple[Field, ...]:
+    """Return the lines of ``hangup``; the arguments are vendor names, empty for fields that the product does not send.
+
+    Args:
+        cause: field with a name of the list of causes; other text in it becomes the reason.
+        reason: field with free text.
+        q850: field with a Q.850 number.
+        sip: field with a SIP status.
+        vendor_code: field with a code of the vendor.
+    """
+    return (
+        Field("hangup.cause", cause, _CAUSE),
+        Field("hangup.reason", reason, text, "" if reason else "A cause that is not in the list"),
+        Field("hangup.q850", q850, integer, "" if q850 else "By the cause"),
+        Field("hangup.sip", sip, integer),
+        Field("hangup.vendor_code", vendor_code, code, "" if vendor_code else "Of a cause that Q.850 does not have"),
+    )

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gateway.callbacks.fields import written
+from gateway.callbacks.fields import as_text
 
 _STEP: Final = re.compile(r"""\.([^.\[\]'"\s]+)|\[(\d{1,6})\]|\['([^']+)'\]|\["([^"]+)"\]""")
 
@@ -57,6 +57,6 @@ class JsonPath:
     def find(self, fields: Any) -> str:
         """Return the value as text; empty if it is absent, null, an object or a list."""
         try:
-            return written(self.value(fields))
+            return as_text(self.value(fields))
         except ValueError:
             return ""

@@ -16,49 +16,39 @@ from typing import Any, Final
 import orjson
 
 from gateway.callbacks import bounds
-from gateway.callbacks.callback import DecodeContext, Item
+from gateway.callbacks.callback import DecodeContext, RawItem
+from gateway.callbacks.event_schema import EventSchema, VendorPage
 from gateway.callbacks.fields import (
     Converter,
     Scope,
     code,
     duration,
-    echo,
     flag,
     identifier,
-    local_time,
     millis,
     money,
     number,
     text,
+    unchanged,
     words,
 )
-from gateway.callbacks.jsontext import in_text
-from gateway.callbacks.messages import DELIVERY_LINES, message_id, settle_delivery
-from gateway.callbacks.payload import Payload
-from gateway.callbacks.plan import Field, coded, opened, phone_number
+from gateway.callbacks.messages import DELIVERY_LINES, RECEIPT, describe_failure, message_id, settle_delivery
+from gateway.callbacks.payload import Payload, bodies_of_items
+from gateway.callbacks.plan import Field, as_list, as_object, coded, phone_number
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import Shape, in_turn
 from gateway.callbacks.vocabulary import CHANNEL_EVENT, KIND, MESSAGE_STATUS
 from gateway.errors import CallbackRejected
 
-KINDS: Final = {kind: kind for kind in ("text", "image", "video", "audio", "file", "location", "sticker")}
+KINDS: Final = unchanged("text image video audio file location sticker")
 #: Kinds whose file is fetched by the message's id.
 _MEDIA: Final = frozenset({"image", "video", "audio", "file"})
 #: Of an event that is no message: the channel's own words, in lower case with underscores.
 _EVENTS: Final = {
-    "follow": "follow",
-    "unfollow": "unfollow",
-    "join": "join",
-    "leave": "leave",
+    **unchanged("follow unfollow join leave postback unsend beacon things membership"),
     "memberJoined": "member_joined",
     "memberLeft": "member_left",
-    "postback": "postback",
-    "unsend": "unsend",
     "videoPlayComplete": "video_play_complete",
-    "beacon": "beacon",
     "accountLink": "account_link",
-    "things": "things",
-    "membership": "membership",
 }
 
 
@@ -91,13 +81,11 @@ def _media_id(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> 
         data.setdefault("media", {}).setdefault("id", data["message_id"])
 
 
-MESSAGE: Final = Shape(
+MESSAGE: Final = EventSchema(
     "nxcloud.line.message",
     "message.incoming",
     "Incoming LINE message",
-    page="SAAS Line API webhook",
-    section="32",
-    certainty="confirmed",
+    page=VendorPage("SAAS Line API webhook", "32"),
     required=("message_id", "from"),
     key=("from", "message_id"),
     time=("sent_at",),
@@ -117,7 +105,7 @@ MESSAGE: Final = Shape(
         "events.message.fileSize",
         "events.message.markAsReadToken",
     ),
-    finish=in_turn(message_id, _media_id),
+    post_process=(message_id, _media_id),
     fields=(
         Field("message_id", "events.message.id", identifier),
         *_COMMON,
@@ -136,13 +124,11 @@ MESSAGE: Final = Shape(
     ),
 )
 
-EVENT: Final = Shape(
+EVENT: Final = EventSchema(
     "nxcloud.line.event",
     "channel.event",
     "LINE event that is no message",
-    page="SAAS Line API webhook",
-    section="32",
-    certainty="partial",
+    page=VendorPage("SAAS Line API webhook", "32", "partial"),
     required="event",
     key=("from", "to", "event_code"),
     time=("at",),
@@ -161,32 +147,17 @@ EVENT: Final = Shape(
 STATUS: Final = {"success": "sent", "failed": "failed", "delivered": "delivered", "seen": "read", "expired": "expired"}
 
 
-def _failure(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    if data.get("status") in ("failed", "expired"):
-        error = {"code": data.get("result_code"), "title": data.get("result")}
-        data["error"] = {name: value for name, value in error.items() if value is not None}
-
-
-STATUS_SHAPE: Final = Shape(
+STATUS_SCHEMA: Final = EventSchema(
     "nxcloud.line.status",
     "message.status",
     "LINE receipt",
-    page="SAAS Line API webhook",
-    section="32",
-    certainty="partial",
+    page=VendorPage("SAAS Line API webhook", "32", "partial"),
     required="message_id",
-    key=("message_id",),
     constants={"channel": "line", "product": "line"},
     known=("appkey", "destination"),
-    finish=in_turn(_failure, settle_delivery),
+    post_process=(describe_failure, settle_delivery),
     fields=(
-        Field("message_id", "requestId", identifier, "As returned by the send call"),
-        Field("result_code", "code", code),
-        Field("result", "message", text),
-        Field("error.code", "", code, "The result code, where it failed"),
-        Field("error.title", "", text, "The result text, where it failed"),
-        Field("ext", "ext", echo),
-        Field("sent_at", "sendTime", local_time),
+        *RECEIPT,
         *phone_number("to", "phone"),
         *coded("status", "status_code", "status", words(STATUS, MESSAGE_STATUS)),
         *DELIVERY_LINES,
@@ -197,31 +168,34 @@ STATUS_SHAPE: Final = Shape(
 )
 
 
-def split(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+def classify(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[RawItem]:
     """Split a body into its events, in the order sent; a receipt has a ``requestId`` in place of events."""
     fields = payload.fields
-    found = _listed(fields.get("events"))
+    found = as_list(fields.get("events"))
     bounds.check_items(len(found), context.max_items)
     if not found:
         if payload.has("requestId"):
-            return ((STATUS_SHAPE, fields, payload.raw, ""),)
+            return ((STATUS_SCHEMA, fields, payload.raw, ""),)
         if fields.get("source") and fields.get("type"):  # an event without its envelope
-            return ((_shape_of(fields), {"events": fields}, payload.raw, ""),)
+            return ((_schema_of(fields), {"events": fields}, payload.raw, ""),)
         return ()
     around = {name: value for name, value in fields.items() if name != "events"}
+    raws: list[Any] = [payload.raw]
     if len(found) > 1:
         around = _documented(around, scope)
         bounds.check_bytes(len(orjson.dumps(around)) * len(found), context.max_event_bytes)
-    raws = [payload.raw] if len(found) == 1 else _raws(payload, len(found))
-    items: list[Item] = []
+        whole = dict(payload.lossless())
+        bodies = bodies_of_items(whole, [("events", as_list(whole.pop("events")))])
+        raws = [orjson.Fragment(orjson.dumps(body)) for body in bodies]
+    items: list[RawItem] = []
     for index, (event, raw) in enumerate(zip(found, raws, strict=True)):
         if type(event) is not dict:
             raise CallbackRejected("an object is expected", f"events[{index}]")
-        items.append((_shape_of(event), {**around, "events": event}, raw, f"events[{index}]"))
+        items.append((_schema_of(event), {**around, "events": event}, raw, f"events[{index}]"))
     return items
 
 
-def identity(item: Item) -> bytes:
+def identity(item: RawItem) -> bytes:
     """Return the bytes that an event's id is derived from: its fields without those of a redelivery."""
     _, fields, _, _ = item
     event = fields.get("events")
@@ -231,17 +205,8 @@ def identity(item: Item) -> bytes:
     return orjson.dumps([fields.get("destination"), lasting], option=orjson.OPT_SORT_KEYS)
 
 
-def _shape_of(event: Mapping[str, Any]) -> Shape:
-    return MESSAGE if event.get("type") == "message" or opened(event.get("message")) is not None else EVENT
-
-
-def _listed(value: object) -> list[Any]:
-    """Return a list unchanged; a single object, or one in a JSON string, as a list."""
-    if type(value) is str and value[:1] in ("[", "{"):
-        value = in_text(value)
-    if type(value) is list:
-        return value
-    return [value] if type(value) is dict else []
+def _schema_of(event: Mapping[str, Any]) -> EventSchema:
+    return MESSAGE if event.get("type") == "message" or as_object(event.get("message")) is not None else EVENT
 
 
 def _documented(around: dict[str, Any], scope: Scope) -> dict[str, Any]:
@@ -250,22 +215,3 @@ def _documented(around: dict[str, Any], scope: Scope) -> dict[str, Any]:
         if name not in MESSAGE.plan.known:
             scope.note("field", name)
     return {name: value for name, value in around.items() if name == "destination" and type(value) is str}
-
-
-def _raws(payload: Payload, count: int) -> list[orjson.Fragment]:
-    """Return the body of each event: the envelope and a list with this event only, byte for byte.
-
-    The usual envelope has one short id. A longer envelope is only in the first event, because a hostile body would
-    otherwise grow quadratically.
-    """
-    whole = payload.lossless()
-    events = _listed(whole.pop("events"))
-    repeats = len(orjson.dumps(whole)) * count <= _ENVELOPES_BYTES
-    return [
-        orjson.Fragment(orjson.dumps({**(whole if repeats or not index else {}), "events": [events[index]]}))
-        for index in range(count)
-    ]
-
-
-#: Bytes of envelope that the events of one body may repeat in all.
-_ENVELOPES_BYTES: Final = 1_048_576

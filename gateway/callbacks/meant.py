@@ -82,22 +82,22 @@ def likely(callback: Callback, payload: Payload, request: CallbackRequest, conte
 
 def _known(callback: Callback, payload: Payload) -> int:
     """Return how many fields of a payload a callback knows. The most is the likeliest, even with a missing field."""
-    return max(len(shape.plan.known.intersection(payload.fields)) for shape in callback.shapes)
+    return max(len(schema.plan.known.intersection(payload.fields)) for schema in callback.schemas)
 
 
 def _score(callback: Callback, payload: Payload, request: CallbackRequest, context: DecodeContext) -> int:
     """Return the decoded fields of a payload minus its unknown fields; 0 if the callback rejects it."""
     scope = Scope(context.zone, max_items=context.max_items, country=context.country)
     try:
-        items = callback.split(payload, request, context, scope)
+        items = callback.items(payload, request, context, scope)
         if not items:
             return 0
-        shape, fields, _, _ = items[0]
-        data = shape.normalise(fields, scope)
+        schema, fields, _, _ = items[0]
+        data = schema.normalise(fields, scope)
     except (CallbackRejected, RecursionError):
         return 0
     unknown = sum(label.startswith("field:") for label in scope.drift)
-    return _leaves(data) - len(shape.constants) - unknown
+    return _leaves(data) - len(schema.constants) - unknown
 
 
 def _leaves(value: Any) -> int:
@@ -111,4 +111,4 @@ def _either(names: Sequence[str]) -> str:
 
 def _identifying(callback: Callback) -> tuple[str, ...]:
     """Return the vendor's names of the required fields at the top of the body: ``statuses``, ``messageid``."""
-    return tuple(dict.fromkeys(shape.vendor_name().partition(".")[0] for shape in callback.shapes))
+    return tuple(dict.fromkeys(schema.vendor_name().partition(".")[0] for schema in callback.schemas))

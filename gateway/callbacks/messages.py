@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.callbacks.fields import Scope, flag
+from gateway.callbacks.fields import Scope, code, echo, flag, identifier, local_time, text
 from gateway.callbacks.plan import Field
 
 #: Status → ``delivered`` and ``final``. A value that a status does not imply is omitted.
@@ -28,12 +28,30 @@ _OUTCOMES: Final[Mapping[str, Mapping[str, bool]]] = {
     "journey_timed_out": {"final": True},
 }
 
+#: Common lines of the receipts of a send call. "Message send time": all states of a message have the same time, so the
+#: time of a state is unknown.
+RECEIPT: Final = (
+    Field("message_id", "requestId", identifier, "As returned by the send call"),
+    Field("result_code", "code", code),
+    Field("result", "message", text),
+    Field("error.code", "", code, "The result code, where it failed"),
+    Field("error.title", "", text, "The result text, where it failed"),
+    Field("ext", "ext", echo),
+    Field("sent_at", "sendTime", local_time),
+)
 #: Set by :func:`settle_delivery`.
 DELIVERY_LINES: Final = (Field("delivered", "", flag, "By the status"), Field("final", "", flag, "By the status"))
 
 
+def describe_failure(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    """Set ``error`` from code and text of a receipt whose message was not delivered: a ``post_process`` of a schema."""
+    if data.get("status") in ("failed", "undelivered", "expired"):
+        error = {"code": data.get("result_code"), "title": data.get("result")}
+        data["error"] = {name: value for name, value in error.items() if value is not None}
+
+
 def settle_delivery(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """Set ``delivered`` and ``final`` by the status: a finish of a shape.
+    """Set ``delivered`` and ``final`` by the status: a ``post_process`` of a schema.
 
     Args:
         data: of the event; changed in place.
@@ -50,7 +68,7 @@ _CONTENT: Final = ("channel", "from", "to", "sent_at", "kind", "text", "media", 
 
 
 def message_id(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
-    """Set an id, derived from the content, for an incoming message without one: a finish of a shape.
+    """Set an id, derived from the content, for an incoming message without one: a ``post_process`` of a schema.
 
     A repeat of the message has the same id, on any machine. Equal texts of one sender at two times have different ids.
 

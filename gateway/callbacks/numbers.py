@@ -7,10 +7,10 @@ from operator import itemgetter
 from typing import Any, Final
 
 from gateway.callbacks import phones
-from gateway.callbacks.call_records import OUTCOME_LINE, hangup
-from gateway.callbacks.callback import DecodeContext, Item
+from gateway.callbacks.event_schema import EventSchema, VendorPage
 from gateway.callbacks.fields import (
     Scope,
+    as_text,
     code,
     duration,
     echo,
@@ -21,15 +21,13 @@ from gateway.callbacks.fields import (
     money,
     seconds,
     text,
+    unchanged,
     words,
-    written,
 )
-from gateway.callbacks.hangups import settle_leg, settle_record
+from gateway.callbacks.hangups import OUTCOME_LINE, hangup, settle_leg, settle_record
 from gateway.callbacks.payload import Payload
 from gateway.callbacks.phones import uncertain
 from gateway.callbacks.plan import Field, coded, objects, phone_number
-from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import Shape, in_turn
 from gateway.callbacks.vocabulary import CALL_STATUS, HANGUP_BY, NUMBER_TYPE, VERIFY_STATUS, YES_NO
 from gateway.callbacks.vocabulary import CHECK_STATUS as CHECK_WORDS
 
@@ -60,14 +58,14 @@ NUMBER_TYPES: Final = {
     "others": "other",
     "invalid": "invalid",
 }
-_YES_NO: Final = words({"YES": "yes", "NO": "no", "UNKNOWN": "unknown"}, YES_NO)
+_YES_NO: Final = words(unchanged("yes no unknown"), YES_NO)
 
 
 def _with_country(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
     """Add the country code of the answer to the checked number."""
     code = data.get("basic", {}).get("country_code")
     if code and "phone_national" in data:
-        number = phones.with_country(written(source["phone"]), code)
+        number = phones.with_country(as_text(source["phone"]), code)
         data["phone"] = number.text
         if not number.is_national:
             del data["phone_national"]
@@ -76,17 +74,14 @@ def _with_country(data: dict[str, Any], source: Mapping[str, Any], scope: Scope)
 #: Two layouts. The older has ``messageId`` and parts ``basic``, ``live`` and ``dial`` in ``data``; the newer one
 #: (page "Number Check API callback" in Chinese, 12 June 2024) has ``requestId`` and says the same in ``data`` itself.
 #: Its call version stands only in a revision of 25 September 2023.
-NUMBER_CHECK: Final = Shape(
+NUMBER_CHECK: Final = EventSchema(
     "nxcloud.number.check",
     "number.check",
     "Number check result",
-    page="Number Check API callback",
-    section="25",
-    certainty="confirmed",
+    page=VendorPage("Number Check API callback", "25"),
     required="message_id",
-    key=("message_id",),
     constants={"product": "number-check"},
-    finish=_with_country,
+    post_process=(_with_country,),
     fields=(
         Field("message_id", ("messageId", "requestId"), identifier, "As returned by the submission"),
         Field("batch_id", "batchNo", identifier),
@@ -125,25 +120,23 @@ _PNS_STATUS: Final = {"0": "unknown", "1": "ended", "2": "ended_abnormally"}
 
 #: A leg of the newer version; the meanings of its codes are unknown, so they are passed on as codes.
 _LEG: Final = objects(
-    (
-        Field("leg_code", "callType", code),
-        *phone_number("from", "caller", read=uncertain),
-        *phone_number("to", "callee", read=uncertain),
-        Field("started_at", "callStartAt", seconds),
-        Field("ringing_at", "callRingAt", seconds),
-        Field("answered_at", "callAnswerAt", seconds),
-        Field("ended_at", "callFinishAt", seconds),
-        Field("duration_s", "duration", duration),
-        Field("ring_duration_s", "ringDuration", duration),
-        Field("recording_url", "callRecordFile", text),
-        Field("hangup.by_code", "hangupType", code),
-        *hangup("hangupCause", q850="hangupCode"),
-        Field("uuid", "uuid", identifier, "Id of the leg"),
-        Field("status_code", "fsCallStatus", code),
-        Field("status_text", "fsCallStatusMsg", text),
-        Field("vos_call_id", "vosCallId", identifier),
-        Field("extension", "allExtension", text),
-    )
+    Field("leg_code", "callType", code),
+    *phone_number("from", "caller", read=uncertain),
+    *phone_number("to", "callee", read=uncertain),
+    Field("started_at", "callStartAt", seconds),
+    Field("ringing_at", "callRingAt", seconds),
+    Field("answered_at", "callAnswerAt", seconds),
+    Field("ended_at", "callFinishAt", seconds),
+    Field("duration_s", "duration", duration),
+    Field("ring_duration_s", "ringDuration", duration),
+    Field("recording_url", "callRecordFile", text),
+    Field("hangup.by_code", "hangupType", code),
+    *hangup("hangupCause", q850="hangupCode"),
+    Field("uuid", "uuid", identifier, "Id of the leg"),
+    Field("status_code", "fsCallStatus", code),
+    Field("status_text", "fsCallStatusMsg", text),
+    Field("vos_call_id", "vosCallId", identifier),
+    Field("extension", "allExtension", text),
 )
 
 
@@ -194,20 +187,17 @@ def _agreed(legs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     return said[0] if said[0] and all(one == said[0] for one in said) else None
 
 
-PNS_CALL: Final = Shape(
+PNS_CALL: Final = EventSchema(
     "nxcloud.pns.call",
     "call.event",
     "Privacy number call record",
-    page="PNS API webhook",
-    section="26",
-    certainty="confirmed",
+    page=VendorPage("PNS API webhook", "26"),
     required="call_id",
-    key=("call_id",),
     time=("ended_at", "answered_at", "started_at"),
     # The caller dials the privacy number, which the platform connects to the callee.
     constants={"channel": "voice", "product": "pns", "state": "ended", "direction": "inbound"},
     known=("businessId", "pnsType", "id"),
-    finish=in_turn(_from_legs, settle_record),
+    post_process=(_from_legs, settle_record),
     fields=(
         Field("call_id", ("callId", "id"), identifier),
         Field("record_id", "id", identifier, "Older version"),
@@ -239,15 +229,12 @@ PNS_CALL: Final = Shape(
     ),
 )
 
-PNS_ERROR: Final = Shape(
+PNS_ERROR: Final = EventSchema(
     "nxcloud.pns.error",
     "call.event",
     "Privacy number error: a call without a binding",
-    page="PNS API Error Webhook",
-    section="27",
-    certainty="confirmed",
+    page=VendorPage("PNS API Error Webhook", "27"),
     required="request_id",
-    key=("request_id",),
     time=("at",),
     constants={
         "channel": "voice",
@@ -269,30 +256,20 @@ PNS_ERROR: Final = Shape(
 )
 
 
-def split_pns(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+def pns_schema(payload: Payload) -> EventSchema:
     """Select call or error: an error has a request and no call."""
     is_call = payload.has("callId") or payload.has("callStatus") or payload.has("legList")
-    shape = PNS_ERROR if payload.has("requestId") and not is_call else PNS_CALL
-    return ((shape, payload.fields, payload.raw, ""),)
+    return PNS_ERROR if payload.has("requestId") and not is_call else PNS_CALL
 
 
-_VERIFY_STATUS: Final = {
-    "SUCCESS": "success",
-    "PENDING": "pending",
-    "MISMATCH": "mismatch",
-    "FAILURE": "failure",
-    "UNKNOWN": "unknown",
-}
+_VERIFY_STATUS: Final = unchanged("success pending mismatch failure unknown")
 
-OTA: Final = Shape(
+OTA: Final = EventSchema(
     "nxcloud.ota.status",
     "verify.status",
     "OTA one-click login verification",
-    page="OTA API callback",
-    section="28",
-    certainty="confirmed",
+    page=VendorPage("OTA API callback", "28"),
     required="request_id",
-    key=("request_id",),
     time=("at",),
     constants={"product": "ota"},
     fields=(

@@ -12,7 +12,7 @@ is created for the callback. A difference is drift.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 import orjson
@@ -25,7 +25,7 @@ from gateway.errors import CallbackRejected
 
 Layout = Literal["form", "json"]
 
-#: Values that are equivalent to an absent field. Created once, as every callback with two shapes uses it.
+#: Values that are equivalent to an absent field. Created once, as every callback with two schemas uses it.
 _NOTHING: Final[tuple[Any, ...]] = (None, {}, [])
 _NO_WORDS: Final = frozenset({"", *NULL_WORDS})
 _ESCAPED_BRACE: Final = frozenset({b"%7B", b"%7b"})
@@ -38,6 +38,8 @@ _UNUSUAL: Final = frozenset({b"%", b'"', b"[", b"\0", b"\xfe", b"\xff"})
 _ESCAPED_SEPARATOR: Final = re.compile(rb"&amp;(?=[A-Za-z_][\w.-]*+=)")
 #: Levels of JSON texts inside JSON strings.
 _MOST_STRINGS: Final = 3
+#: Total bytes of the fields around the items that the bodies of one callback may repeat.
+ENVELOPES_BYTES: Final = 1_048_576
 #: Names of fields in which senders put the whole callback.
 _ENCLOSING: Final = ("data", "payload", "json", "body", "params", "request", "callback", "jsonData", "jsonStr")
 
@@ -304,3 +306,22 @@ def _inner(value: object) -> jsontext.JsonText | None:
     except (CallbackRejected, ValueError):
         pass
     return None
+
+
+def bodies_of_items(around: Mapping[str, Any], lists: Iterable[tuple[str, Sequence[Any]]]) -> Iterator[dict[str, Any]]:
+    """Yield the body of each item, for ``data.raw``: the fields around the lists, and a list with this item only.
+
+    Args:
+        around: fields around the lists, as received. Real ones have some hundred bytes. Above
+            :data:`ENVELOPES_BYTES` in total only the first body has them; a hostile callback would otherwise grow
+            quadratically.
+        lists: name and items of each list, as received.
+    """
+    lists = list(lists)
+    if len(orjson.dumps(around)) * sum(len(items) for _, items in lists) <= ENVELOPES_BYTES:
+        yield from ({**around, name: [item]} for name, items in lists for item in items)
+        return
+    for name, items in lists:
+        for item in items:
+            yield {**around, name: [item]}
+            around = {}

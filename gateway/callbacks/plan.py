@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.callbacks.fields import Convert, Converter, Flag, Odd, Scope, flag, phone
+from gateway.callbacks.fields import Convert, Converter, Flag, Scope, UnknownValue, flag, phone
 from gateway.callbacks.fields import code as code_text
 from gateway.callbacks.jsontext import in_text
 from gateway.callbacks.meanings import MEANINGS
@@ -32,8 +32,8 @@ class Field:
 
     Args:
         name: name in ``data``; ``a.b`` is member ``b`` of object ``a``.
-        source: the vendor's name, or several in order of preference; dots descend. Empty for a field that the shape's
-            ``finish`` sets; the line then only defines its schema.
+        source: the vendor's name, or several in order of preference; dots descend. Empty for a field that the schema's
+            ``post_process`` sets; the line then only defines its schema.
         convert: converts the value.
         note: documentation of this type. :mod:`gateway.callbacks.meanings` has the meaning in all types.
     """
@@ -181,14 +181,14 @@ class Plan:
             source = {name: value for name, value in self._understood(source, scope).items() if name in self.known}
         found = dict(source)
         for key, plan in self._children:
-            inner = opened(found.get(key))
+            inner = as_object(found.get(key))
             if inner is not None:
                 found[key] = plan.documented(inner, scope)
         return found
 
     def _salvaged(self, failure: Exception, key: str, label: str, scope: Scope) -> Any:
-        """Return the usable value after a converter's error: that of :class:`Odd`, or None."""
-        if isinstance(failure, Odd):
+        """Return the usable value after a converter's error: that of :class:`UnknownValue`, or None."""
+        if isinstance(failure, UnknownValue):
             if failure.code is not None:
                 scope.note(label, failure.code)
             else:
@@ -199,7 +199,7 @@ class Plan:
 
     def _as_object(self, key: str, value: object, scope: Scope) -> dict[str, Any] | None:
         """Return the object in a value of another kind, or None; a scalar is drift, unless a line converts it."""
-        inner = opened(value)
+        inner = as_object(value)
         if inner is None and not any(key == leaf[0] for leaf in (*self._plain, *self._nested)):
             scope.note("value", key, below=self._path)
         return inner
@@ -216,15 +216,14 @@ class Plan:
         return found
 
 
-def objects(fields: Iterable[Field], known: Iterable[str] = ()) -> Converter:
+def objects(*fields: Field, known: Iterable[str] = ()) -> Converter:
     """Return a converter of a list of objects, or a single object, by a table.
 
     Args:
         fields: the table of an object.
         known: documented vendor names without a line.
     """
-    table = tuple(fields)
-    plan = Plan(table, known)
+    plan = Plan(fields, known)
 
     def convert(value: Any, scope: Scope) -> list[dict[str, Any]] | None:
         made = []
@@ -243,17 +242,26 @@ def objects(fields: Iterable[Field], known: Iterable[str] = ()) -> Converter:
             scope.national = around
         return made or None
 
-    return Converter("list of objects", convert, {"type": "array", "items": object_schema(table, is_item=True)})
+    return Converter("list of objects", convert, {"type": "array", "items": object_schema(fields, is_item=True)})
 
 
-def opened(value: object) -> dict[str, Any] | None:
+def as_object(value: object) -> dict[str, Any] | None:
     """Return the object in a list of one element or in a JSON string; None if there is none."""
     if type(value) is list:
         value = next(iter(value), None)
     elif type(value) is str and value.lstrip()[:1] in ("{", "["):
         value = in_text(value)
-        return value if type(value) is dict else opened(value)
+        return value if type(value) is dict else as_object(value)
     return value if type(value) is dict else None
+
+
+def as_list(value: object) -> list[Any]:
+    """Return a list unchanged; a single object, or one in a JSON string, as a list; otherwise nothing."""
+    if type(value) is str and value[:1] in ("[", "{"):
+        value = in_text(value)
+    if type(value) is list:
+        return value
+    return [value] if type(value) is dict else []
 
 
 def object_schema(table: Iterable[Field], *, is_item: bool = False) -> dict[str, Any]:
@@ -294,7 +302,7 @@ def _scalars_only(leaf: Leaf) -> Leaf:
     key, others, group, name, convert, label = leaf
 
     def scalar(value: Any, scope: Scope) -> Any:
-        return None if opened(value) is not None else convert(value, scope)
+        return None if as_object(value) is not None else convert(value, scope)
 
     return key, others, group, name, scalar, label
 

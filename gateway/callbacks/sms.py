@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from gateway.callbacks import money as _money
 from gateway.callbacks import phones
-from gateway.callbacks.callback import DecodeContext, Item
+from gateway.callbacks.callback import DecodeContext, RawItem
+from gateway.callbacks.event_schema import EventSchema, VendorPage
 from gateway.callbacks.fields import (
     Converter,
     Scope,
@@ -26,7 +27,6 @@ from gateway.callbacks.messages import DELIVERY_LINES, settle_delivery
 from gateway.callbacks.payload import Payload
 from gateway.callbacks.plan import Field, coded, phone_number
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import Shape, in_turn
 from gateway.callbacks.vocabulary import SMS_STATUS
 
 #: ``status`` of section 1, then the words of ``result`` and ``smsStatus``: some accounts send only these.
@@ -85,18 +85,15 @@ def _settle(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> No
     _add_total(data, source, scope)
 
 
-SMS_DR: Final = Shape(
+SMS_DR: Final = EventSchema(
     "nxcloud.sms.dr",
     "sms.dr",
     "SMS delivery receipt",
-    page="SMS Delivery Receipt Callback",
-    section="1",
-    certainty="confirmed",
+    page=VendorPage("SMS Delivery Receipt Callback", "1"),
     required="message_id",
-    key=("message_id",),
     time=("done_at",),
     constants={"channel": "sms", "product": "sms-dr"},
-    finish=_settle,
+    post_process=(_settle,),
     fields=(
         Field("message_id", "messageid", identifier, "As returned by the send call"),
         Field("parent_message_id", "messageid", _parent_id),
@@ -137,37 +134,32 @@ def _shared(read: phones.Read) -> tuple[Field, ...]:
     )
 
 
-def _receipt(read: phones.Read) -> Shape:
-    return Shape(
+def _receipt(read: phones.Read) -> EventSchema:
+    return EventSchema(
         "nxcloud.did.dr",
         "sms.dr",
         "DID SMS delivery receipt",
-        page="DID SMS Result Callback",
-        section="2, 3",
-        certainty="confirmed",
+        page=VendorPage("DID SMS Result Callback", "2, 3"),
         required="message_id",
-        key=("message_id",),
         constants={"channel": "sms", "product": "did-sms"},
         known=("type", "content"),
-        finish=in_turn(settle_delivery, _add_total),
+        post_process=(settle_delivery, _add_total),
         fields=(*_shared(read), *_RECEIPT),
     )
 
 
-def _incoming(read: phones.Read) -> Shape:
-    return Shape(
+def _incoming(read: phones.Read) -> EventSchema:
+    return EventSchema(
         "nxcloud.did.mo",
         "message.incoming",
         "Incoming SMS on a DID number",
-        page="SMS Upstream via DID Number",
-        section="2, 3",
-        certainty="confirmed",
+        page=VendorPage("SMS Upstream via DID Number", "2, 3"),
         required="message_id",
         key=("from", "message_id"),
         time=("sent_at",),
         constants={"channel": "sms", "product": "did-sms", "kind": "text"},
         known=("type", "smsStatus"),
-        finish=_add_total,
+        post_process=(_add_total,),
         fields=(*_shared(read), Field("text", "content", text)),
     )
 
@@ -175,13 +167,13 @@ def _incoming(read: phones.Read) -> Shape:
 #: In the form, numbers with a country code have a ``+``; in the signed JSON the same numbers have none.
 DID_DR: Final = _receipt(phones.uncertain)
 DID_MO: Final = _incoming(phones.uncertain)
-_IN_JSON: Final = {shape.type: shape for shape in (_receipt(phones.certain), _incoming(phones.certain))}
+_IN_JSON: Final = {schema.type: schema for schema in (_receipt(phones.certain), _incoming(phones.certain))}
 
 _BY_ACTION: Final = {"dr": DID_DR, "mo": DID_MO}
 _BY_TYPE: Final = {"0": DID_MO, "1": DID_DR}
 
 
-def split_did(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+def classify_did(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[RawItem]:
     """Select receipt or incoming message: by the signed ``action``, ``own_numbers``, ``type``, or the content.
 
     Most of the vendor's examples have no ``type``, and its page of receipts ("SMS Downstream Delivery Receipt
@@ -190,18 +182,18 @@ def split_did(payload: Payload, request: CallbackRequest, context: DecodeContext
     outgoing one; any other message is treated as incoming, because its text would otherwise be lost.
     """
     fields = payload.fields
-    shape = _BY_ACTION.get(request.headers.get("action", "").lower())
-    if shape is None:
+    schema = _BY_ACTION.get(request.headers.get("action", "").lower())
+    if schema is None:
         by_type = _BY_TYPE.get(canonical(str(fields.get("type")).strip()))
         if by_type is None:
             scope.note("type", str(fields.get("type") or "missing"))
-        shape = _by_numbers(fields, context.own_numbers) or by_type or _by_status(fields)
+        schema = _by_numbers(fields, context.own_numbers) or by_type or _by_status(fields)
     if payload.text is not None:
-        shape = _IN_JSON[shape.type]
-    return ((shape, fields, payload.raw, ""),)
+        schema = _IN_JSON[schema.type]
+    return ((schema, fields, payload.raw, ""),)
 
 
-def _by_numbers(fields: Mapping[str, Any], own: frozenset[str]) -> Shape | None:
+def _by_numbers(fields: Mapping[str, Any], own: frozenset[str]) -> EventSchema | None:
     if not own:
         return None
     sender, receiver = (str(fields.get(name)).strip().lstrip("+") in own for name in ("fromPhone", "toPhone"))
@@ -210,6 +202,6 @@ def _by_numbers(fields: Mapping[str, Any], own: frozenset[str]) -> Shape | None:
     return DID_DR if sender else DID_MO
 
 
-def _by_status(fields: Mapping[str, Any]) -> Shape:
+def _by_status(fields: Mapping[str, Any]) -> EventSchema:
     status = str(fields.get("smsStatus") or "DELIVRD").strip().upper()
     return DID_MO if status == "DELIVRD" else DID_DR

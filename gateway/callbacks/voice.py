@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from gateway.callbacks import money as _money
 from gateway.callbacks import phones
-from gateway.callbacks.call_records import OUTCOME_LINE, hangup
+from gateway.callbacks.event_schema import EventSchema, PostProcess, VendorPage
 from gateway.callbacks.fields import (
     NULL_WORDS,
     Converter,
     Scope,
+    as_text,
     duration,
     echo,
     identifier,
@@ -20,17 +21,15 @@ from gateway.callbacks.fields import (
     money,
     text,
     words,
-    written,
 )
-from gateway.callbacks.hangups import settle
+from gateway.callbacks.hangups import OUTCOME_LINE, hangup, settle
 from gateway.callbacks.plan import Field, coded, phone_number
-from gateway.callbacks.shape import Finish, Shape, in_turn
 from gateway.callbacks.vocabulary import HANGUP_BY, PURPOSE
 
 
 def _answered(value: Any, scope: Scope) -> bool | None:
     """Return whether the call was answered. ``result`` is a text: English on one page, Chinese on its original."""
-    said = written(value).strip().lower()
+    said = as_text(value).strip().lower()
     if said in _ANSWERED:
         return _ANSWERED[said]
     if said in NULL_WORDS:
@@ -58,8 +57,8 @@ DISPOSITION: Final = {
 PURPOSES: Final = {"0": "broadcast", "1": "verification_or_notification", "2": "notification"}
 
 
-def prefixed(number_field: str, code_field: str, *, is_stated: bool = False) -> Finish:
-    """Return a finish that adds the country code to ``to``, which the vendor sends in a separate field.
+def prefixed(number_field: str, code_field: str, *, is_stated: bool = False) -> PostProcess:
+    """Return a ``post_process`` that adds the country code to ``to``, which the vendor sends in a separate field.
 
     Args:
         number_field: the vendor's name of the number.
@@ -67,11 +66,11 @@ def prefixed(number_field: str, code_field: str, *, is_stated: bool = False) -> 
         is_stated: whether the page states that the number includes its code.
     """
 
-    def finish(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    def post_process(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
         number, code = source.get(number_field), source.get(code_field)
         if number and code and "to" in data:
             try:
-                text, prefix = written(number), written(code)
+                text, prefix = as_text(number), as_text(code)
             except ValueError:  # an object or a list
                 scope.note("value", code_field)
                 return
@@ -82,7 +81,7 @@ def prefixed(number_field: str, code_field: str, *, is_stated: bool = False) -> 
             else:
                 data.pop("to_national", None)
 
-    return finish
+    return post_process
 
 
 def _add_total(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
@@ -91,19 +90,16 @@ def _add_total(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) ->
         _money.add_total(data["price"], data.get("billing", {}).get("cycles"))
 
 
-VOICE_DR: Final = Shape(
+VOICE_DR: Final = EventSchema(
     "nxcloud.voice.dr",
     "call.event",
     "Voice receipt (broadcast, notification, verification code)",
-    page="Voice Receipt Callback",
-    section="4",
-    certainty="confirmed",
+    page=VendorPage("Voice Receipt Callback", "4"),
     required="call_id",
-    key=("call_id",),
     time=("ended_at", "started_at"),
     constants={"channel": "voice", "product": "voice-dr", "state": "ended", "direction": "outbound"},
     known=("countryCode",),
-    finish=in_turn(prefixed("phone", "countryCode", is_stated=True), settle, _add_total),
+    post_process=(prefixed("phone", "countryCode", is_stated=True), settle, _add_total),
     fields=(
         Field("call_id", "messageid", identifier, "As returned by the send call"),
         *coded("purpose", "purpose_code", "voice_type", words(PURPOSES, PURPOSE)),

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway.callbacks import money as _money
+from gateway.callbacks.event_schema import EventSchema, VendorPage
 from gateway.callbacks.fields import (
     Converter,
     Scope,
@@ -23,15 +24,15 @@ from gateway.callbacks.fields import (
     number,
     seconds,
     text,
+    unchanged,
     words,
 )
 from gateway.callbacks.messages import DELIVERY_LINES, settle_delivery
 from gateway.callbacks.phones import uncertain
-from gateway.callbacks.plan import Field, coded, objects, opened, phone_number
-from gateway.callbacks.shape import Shape, in_turn
+from gateway.callbacks.plan import Field, as_object, coded, objects, phone_number
 from gateway.callbacks.vocabulary import CATEGORY, KIND, MESSAGE_STATUS
 
-STATUS: Final = {word: word for word in ("sent", "delivered", "read", "failed", "deleted")}
+STATUS: Final = unchanged("sent delivered read failed deleted")
 
 #: ``cdr_type`` of a cost: the billed service.
 COST_CATEGORY: Final = {
@@ -47,36 +48,15 @@ COST_CATEGORY: Final = {
 CONVERSATION: Final = {
     "authentication_international": "international_authentication",
     "authentication-international": "international_authentication",
-} | {
-    word: word
-    for word in (
-        "marketing",
-        "utility",
-        "authentication",
-        "service",
-        "referral_conversion",
-        "marketing_lite",
-        "business_initiated",
-    )
+    **unchanged(
+        "marketing utility authentication service referral_conversion marketing_lite business_initiated",
+    ),
 }
 
 #: Kinds of incoming messages; ``voice`` is an audio message recorded in the chat.
-KINDS: Final = {
-    "text": "text",
-    "image": "image",
-    "video": "video",
-    "voice": "voice",
-    "audio": "audio",
-    "document": "document",
-    "location": "location",
-    "sticker": "sticker",
-    "button": "button",
-    "interactive": "interactive",
-    "reaction": "reaction",
-    "order": "order",
-    "referral": "referral",
-    "contacts": "contacts",
-}
+KINDS: Final = unchanged(
+    "text image video voice audio document location sticker button interactive reaction order referral contacts"
+)
 _MEDIA: Final = ("image", "video", "voice", "audio", "document", "sticker")
 
 #: Of a cost. The pages number it in two ways, and examples of messages disagree with their own.
@@ -153,19 +133,16 @@ def _foreign_only(data: dict[str, Any], source: Mapping[str, Any], scope: Scope)
             del data["price"]
 
 
-STATUS_SHAPE: Final = Shape(
+STATUS_SCHEMA: Final = EventSchema(
     "nxcloud.whatsapp.status",
     "message.status",
     "WhatsApp message status",
-    page="WhatsApp API webhook",
-    section="14",
-    certainty="confirmed",
+    page=VendorPage("WhatsApp API webhook", "14"),
     required="message_id",
-    key=("message_id",),
     time=("at",),
     constants={"channel": "whatsapp", "product": "whatsapp"},
     known=(*_ENVELOPE, "statuses.type", "statuses.message", "statuses.conversation"),
-    finish=in_turn(_add_up, settle_delivery),
+    post_process=(_add_up, settle_delivery),
     fields=(
         Field("message_id", "statuses.id", identifier, "As returned by the send call, or the customer's own id"),
         Field("platform_message_id", "statuses.meta_message_id", identifier, "Meta's; use it to quote the message"),
@@ -196,7 +173,7 @@ STATUS_SHAPE: Final = Shape(
             "statuses.pricing.category",
             words(CONVERSATION, CATEGORY),
         ),
-        Field("costs", "statuses.costs", objects(_COST_FIELDS)),
+        Field("costs", "statuses.costs", objects(*_COST_FIELDS)),
         Field("price.total", "", money, "Sum of the costs, where they have one currency"),
         Field("price.currency", "", code, "The one currency of the costs"),
         Field("price.amount_cny", "", money, "Sum of the costs"),
@@ -210,7 +187,7 @@ STATUS_SHAPE: Final = Shape(
 
 def _answers(value: Any, scope: Scope) -> dict[str, Any]:
     """Return the object in a JSON string."""
-    found = opened(value)
+    found = as_object(value)
     if found is None:
         raise ValueError("not an object")
     return found
@@ -268,26 +245,22 @@ CONTENT: Final = (
         "order.items",
         "messages.order.product_items",
         objects(
-            (
-                Field("product_id", "product_retailer_id", identifier, "The shop's id of the product"),
-                Field("quantity", "quantity", integer, "Pieces"),
-                Field("price", "item_price", money, "Of one piece"),
-                Field("currency", "currency", code, "Of the price"),
-            )
+            Field("product_id", "product_retailer_id", identifier, "The shop's id of the product"),
+            Field("quantity", "quantity", integer, "Pieces"),
+            Field("price", "item_price", money, "Of one piece"),
+            Field("currency", "currency", code, "Of the price"),
         ),
     ),
     Field(
         "contacts",
         "messages.contacts",
         objects(
-            (
-                Field("name", ("name.formatted_name", "name.first_name"), text, "Name of the contact"),
-                Field(
-                    "phones",
-                    "phones",
-                    objects((*_CONTACT_PHONE, Field("label", "type", text, "Such as CELL, WORK"))),
-                    "Numbers of the contact",
-                ),
+            Field("name", ("name.formatted_name", "name.first_name"), text, "Name of the contact"),
+            Field(
+                "phones",
+                "phones",
+                objects(*_CONTACT_PHONE, Field("label", "type", text, "Such as CELL, WORK")),
+                "Numbers of the contact",
             ),
             known=("emails", "addresses", "org", "urls", "birthday", "name"),
         ),
@@ -320,13 +293,11 @@ def kind_of_content(data: dict[str, Any], source: Any, scope: Scope) -> None:
             reply["token"] = token
 
 
-MESSAGE_SHAPE: Final = Shape(
+MESSAGE_SCHEMA: Final = EventSchema(
     "nxcloud.whatsapp.message",
     "message.incoming",
     "Incoming WhatsApp message",
-    page="WhatsApp API webhook",
-    section="15, 20",
-    certainty="confirmed",
+    page=VendorPage("WhatsApp API webhook", "15, 20"),
     required="message_id",
     key=("from", "message_id"),
     time=("sent_at",),
@@ -339,7 +310,7 @@ MESSAGE_SHAPE: Final = Shape(
         "messages.cost.message_id",
         "messages.cost.direction",
     ),
-    finish=in_turn(kind_of_content, _foreign_only),
+    post_process=(kind_of_content, _foreign_only),
     fields=(
         Field("message_id", "messages.id", identifier, "Use it to mark the message as read"),
         *phone_number("from", ("messages.from", "contacts.wa_id")),

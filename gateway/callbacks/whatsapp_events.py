@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.callbacks.call_records import OUTCOME_LINE, hangup
+from gateway.callbacks.event_schema import EventSchema, PostProcess, VendorPage
 from gateway.callbacks.fields import (
     Converter,
     Scope,
+    as_text,
     code,
     duration,
     flag,
@@ -21,13 +22,12 @@ from gateway.callbacks.fields import (
     money,
     seconds,
     text,
+    unchanged,
     words,
-    written,
 )
-from gateway.callbacks.hangups import outcome_of, settle
+from gateway.callbacks.hangups import OUTCOME_LINE, hangup, outcome_of, settle
 from gateway.callbacks.phones import uncertain
 from gateway.callbacks.plan import Field, coded, objects, phone_number
-from gateway.callbacks.shape import Certainty, Finish, Shape, in_turn
 from gateway.callbacks.vocabulary import (
     BAN,
     CHANNEL_EVENT,
@@ -54,45 +54,31 @@ _SYNC: Final = ("smb_app_state_sync", "history", "smb_message_echoes")
 _OTHER: Final = ("flows",)
 
 #: The vendor's names of events are words, and the model uses them.
-_EVENTS: Final = {name: name for name in (*_TEMPLATE, *_ACCOUNT, *_SYNC, *_OTHER)}
+_EVENTS: Final = unchanged(*_TEMPLATE, *_ACCOUNT, *_SYNC, *_OTHER)
 
 #: ``event`` of a template, an account or a number, and ``decision`` of a review.
 _STATUS: Final = {
-    "APPROVED": "approved",
-    "REJECTED": "rejected",
-    "PAUSED": "paused",
-    "DISABLED": "disabled",
-    "PENDING": "pending",
-    "PENDING_DELETION": "pending_deletion",
-    "DELETED": "deleted",
-    "FLAGGED": "flagged",
-    "IN_APPEAL": "in_appeal",
-    "REINSTATED": "reinstated",
-    "ARCHIVED": "archived",
-    "UNARCHIVED": "unarchived",
-    "LIMIT_EXCEEDED": "limit_exceeded",
-    "LOCKED": "locked",
-    "UNLOCKED": "unlocked",
+    **unchanged(
+        "approved rejected paused disabled pending pending_deletion deleted flagged in_appeal reinstated archived "
+        "unarchived limit_exceeded locked unlocked partner_added partner_removed deferred"
+    ),
     "DISABLED_UPDATE": "disabled",
     "ACCOUNT_VIOLATION": "violation",
     "ACCOUNT_RESTRICTION": "restricted",
     "ACCOUNT_DELETED": "deleted",
-    "PARTNER_ADDED": "partner_added",
-    "PARTNER_REMOVED": "partner_removed",
     "VERIFIED_ACCOUNT": "verified",
-    "DEFERRED": "deferred",
 }
-_QUALITIES: Final = {"GREEN": "green", "YELLOW": "yellow", "RED": "red", "UNKNOWN": "unknown"}
-_CATEGORIES: Final = {"MARKETING": "marketing", "UTILITY": "utility", "AUTHENTICATION": "authentication"}
+_QUALITIES: Final = unchanged("green yellow red unknown")
+_CATEGORIES: Final = unchanged("marketing utility authentication")
 _BANS: Final = {"DISABLE": "disabled", "REINSTATE": "reinstated", "SCHEDULE_FOR_DISABLE": "scheduled"}
-_PREFERENCES: Final = {"stop": "stop", "resume": "resume"}
-_ACTIONS: Final = {"add": "add", "remove": "remove"}
+_PREFERENCES: Final = unchanged("stop resume")
+_ACTIONS: Final = unchanged("add remove")
 
 
 #: An open list, in lower case as our words are.
 _REASON: Final = Converter(
     "reason",
-    lambda value, scope: written(value).strip().lower().replace(" ", "_") or None,
+    lambda value, scope: as_text(value).strip().lower().replace(" ", "_") or None,
     {"type": "string"},
 )
 
@@ -125,45 +111,41 @@ _COMMON: Final = (
 _COMMON_KNOWN: Final = ("value.messaging_product", "value.metadata.phone_number_id")
 
 
-def event_shape(
+def channel_event(
     name: str,
     title: str,
     *fields: Field,
-    page: str,
-    section: str,
-    certainty: Certainty,
-    key: tuple[str, ...],
+    page: VendorPage,
+    key: tuple[str, ...] = (),
     known: tuple[str, ...] = (),
     time: tuple[str, ...] = ("at",),
-    finish: Finish | None = None,
-) -> Shape:
-    """Return a shape of ``channel.event``: common fields, then specific ones; arguments as of :class:`Shape`."""
-    return Shape(
+    post_process: tuple[PostProcess, ...] = (),
+) -> EventSchema:
+    """Return a schema of ``channel.event``: common fields, then specific ones; arguments as of :class:`EventSchema`."""
+    return EventSchema(
         f"nxcloud.whatsapp.{name}",
         "channel.event",
         title,
         page=page,
-        section=section,
-        certainty=certainty,
         required="event",
         key=(*key, "waba_id", "business_phone", "event_code"),
         time=time,
         constants={"channel": "whatsapp", "product": "whatsapp"},
         known=(*_COMMON_KNOWN, *known),
-        finish=finish,
+        post_process=post_process,
         fields=(*_COMMON, *fields),
     )
 
 
-def _time_of_first(entries: str) -> Finish:
-    """Return a finish for an event whose time is in a list of its entries."""
+def _time_of_first(entries: str) -> PostProcess:
+    """Return a ``post_process`` for an event whose time is in a list of its entries."""
 
-    def finish(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
+    def post_process(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
         at = next((entry["at"] for entry in data.get(entries, ()) if "at" in entry), None)
         if at is not None:
             data.setdefault("at", at)
 
-    return finish
+    return post_process
 
 
 def _alone(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> None:
@@ -173,7 +155,7 @@ def _alone(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -> Non
         data.setdefault("contact", {name: value for name, value in contacts[0].items() if name != "at"})
 
 
-TEMPLATE: Final = event_shape(
+TEMPLATE: Final = channel_event(
     "template",
     "WhatsApp template event",
     Field("template.id", "value.message_template_id", identifier),
@@ -185,13 +167,11 @@ TEMPLATE: Final = event_shape(
     *_words_and_code("quality.previous", "value.previous_quality_score", _QUALITIES, QUALITY),
     *_words_and_code("category.new", "value.new_category", _CATEGORIES, TEMPLATE_CATEGORY),
     *_words_and_code("category.previous", "value.previous_category", _CATEGORIES, TEMPLATE_CATEGORY),
-    page="template webhook",
-    section="16",
-    certainty="confirmed",
+    page=VendorPage("template webhook", "16"),
     key=("template.id",),
 )
 
-ACCOUNT: Final = event_shape(
+ACCOUNT: Final = channel_event(
     "account",
     "WhatsApp account or number event",
     *coded("status", "status_code", ("value.event", "value.decision"), words(_STATUS, CHANNEL_STATUS)),
@@ -201,23 +181,18 @@ ACCOUNT: Final = event_shape(
         "preferences",
         "value.user_preferences",
         objects(
-            (
-                *phone_number("phone", "wa_id"),
-                Field("category", "category", text, "What it is about, such as marketing_messages"),
-                Field("value", "value", words(_PREFERENCES, PREFERENCE), "What the customer wants"),
-                Field("at", "timestamp", seconds),
-            ),
+            *phone_number("phone", "wa_id"),
+            Field("category", "category", text, "What it is about, such as marketing_messages"),
+            Field("value", "value", words(_PREFERENCES, PREFERENCE), "What the customer wants"),
+            Field("at", "timestamp", seconds),
             known=("detail", "user_id", "parent_user_id"),
         ),
         "Of customers, on marketing messages",
     ),
-    page="phone webhook",
-    section="17",
-    certainty="partial",
-    key=(),
+    page=VendorPage("phone webhook", "17", "partial"),
     known=tuple(
         f"value.{name}"
-        for name in (
+        for name in [
             "contacts",
             "current_limit",
             "old_limit",
@@ -226,12 +201,12 @@ ACCOUNT: Final = event_shape(
             "restriction_info",
             "violation_info",
             "waba_info",
-        )
+        ]
     ),
-    finish=in_turn(_time_of_first("preferences"), _reinstated),
+    post_process=(_time_of_first("preferences"), _reinstated),
 )
 
-SYNC: Final = event_shape(
+SYNC: Final = channel_event(
     "sync",
     "WhatsApp Business app sync",
     Field("phone_number_id", ("value.phone_number_id", "value.metadata.phone_number_id"), identifier),
@@ -242,36 +217,28 @@ SYNC: Final = event_shape(
         "contacts",
         "value.state_sync",
         objects(
-            (
-                Field("name", ("contact.full_name", "contact.first_name"), text, "Name of the contact"),
-                *phone_number("phone", "contact.phone_number", read=uncertain),
-                Field("action", "action", words(_ACTIONS, CONTACT_ACTION), "add (also for edits) or remove"),
-                Field("at", ("metadata.timestamp", "timestamp"), seconds),
-            ),
+            Field("name", ("contact.full_name", "contact.first_name"), text, "Name of the contact"),
+            *phone_number("phone", "contact.phone_number", read=uncertain),
+            Field("action", "action", words(_ACTIONS, CONTACT_ACTION), "add (also for edits) or remove"),
+            Field("at", ("metadata.timestamp", "timestamp"), seconds),
             known=("type", "contact.user_id", "contact.parent_user_id", "contact.username"),
         ),
         "All of them, where they come in a list",
     ),
-    page="SMB",
-    section="19",
-    certainty="partial",
-    key=(),
+    page=VendorPage("SMB", "19", "partial"),
     # Past chats and messages sent from the phone app: they need no reply and are not incoming messages.
     known=("value.contacts", "value.history", "value.message_echoes", "value.messages"),
-    finish=in_turn(_time_of_first("contacts"), _alone),
+    post_process=(_time_of_first("contacts"), _alone),
 )
 
-OTHER: Final = event_shape(
+OTHER: Final = channel_event(
     "event",
     "Other WhatsApp event",
-    page="template webhook",
-    section="16",
-    certainty="partial",
-    key=(),
+    page=VendorPage("template webhook", "16", "partial"),
 )
 
-#: Event name → shape. Other names are accepted as OTHER, and are drift.
-BY_NAME: Final[Mapping[str, Shape]] = {
+#: Event name → schema. Other names are accepted as OTHER, and are drift.
+BY_NAME: Final[Mapping[str, EventSchema]] = {
     **dict.fromkeys(_TEMPLATE, TEMPLATE),
     **dict.fromkeys(_ACCOUNT, ACCOUNT),
     **dict.fromkeys(_SYNC, SYNC),
@@ -313,19 +280,16 @@ def _from_costs(data: dict[str, Any], source: Mapping[str, Any], scope: Scope) -
             data["direction"] = "inbound"
 
 
-CALL: Final = Shape(
+CALL: Final = EventSchema(
     "nxcloud.whatsapp.call",
     "call.event",
     "WhatsApp call record",
-    page="calls webhook",
-    section="18",
-    certainty="confirmed",
+    page=VendorPage("calls webhook", "18"),
     required="call_id",
-    key=("call_id",),
     time=("ended_at", "started_at"),
     constants={"channel": "whatsapp", "product": "whatsapp", "state": "ended"},
     known=("channel", "messaging_product", "metadata", "contacts"),
-    finish=in_turn(_from_costs, _answered, settle),
+    post_process=(_from_costs, _answered, settle),
     fields=(
         Field("call_id", "calls.call_id", identifier),
         *phone_number("from", "calls.from"),
@@ -346,11 +310,9 @@ CALL: Final = Shape(
             "costs",
             "calls.costs",
             objects(
-                (
-                    Field("amount", "price", money, "In `currency`, the customer's"),
-                    Field("currency", "currency", code, "Of `amount`"),
-                    Field("direction_code", "direction", code, COST_DIRECTION),
-                )
+                Field("amount", "price", money, "In `currency`, the customer's"),
+                Field("currency", "currency", code, "Of `amount`"),
+                Field("direction_code", "direction", code, COST_DIRECTION),
             ),
         ),
         Field("price.total", "", money, "Sum of the costs, where they have one currency"),

@@ -5,28 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.callbacks.fields import Converter, code, identifier, number, seconds, text, words, written
+from gateway.callbacks.event_schema import EventSchema, VendorPage
+from gateway.callbacks.fields import Converter, as_text, code, identifier, number, seconds, text, unchanged, words
 from gateway.callbacks.plan import Field, coded, phone_number
-from gateway.callbacks.shape import Shape
 from gateway.callbacks.vocabulary import CHANNEL_STATUS
 from gateway.callbacks.whatsapp import CONTENT, CONTENT_KNOWN, kind_of_content
 from gateway.callbacks.whatsapp_events import BY_NAME as _OTHERS
-from gateway.callbacks.whatsapp_events import event_shape
+from gateway.callbacks.whatsapp_events import channel_event
 
 #: ``new_status`` of a flow.
-_STATUS: Final = {
-    "DRAFT": "draft",
-    "PUBLISHED": "published",
-    "DEPRECATED": "deprecated",
-    "BLOCKED": "blocked",
-    "THROTTLED": "throttled",
-}
+_STATUS: Final = unchanged("draft published deprecated blocked throttled")
 #: An open list, in lower case as our words are.
 _LOWER: Final = Converter(
-    "word in lower case", lambda value, scope: written(value).strip().lower() or None, {"type": "string"}
+    "word in lower case", lambda value, scope: as_text(value).strip().lower() or None, {"type": "string"}
 )
 
-FLOW: Final = event_shape(
+FLOW: Final = channel_event(
     "flow",
     "WhatsApp flow event",
     Field("flow_id", "value.flow_id", identifier),
@@ -37,13 +31,11 @@ FLOW: Final = event_shape(
     Field("old_status", "value.old_status", code),
     Field("alert.state", "value.alert_state", _LOWER, "activated or deactivated"),
     Field("alert.threshold", "value.threshold", number, "Such as 90 (percent)"),
-    page="flows webhook",
-    section="33",
-    certainty="partial",
+    page=VendorPage("flows webhook", "33", "partial"),
     key=("flow_id",),
     known=tuple(
         f"value.{name}"
-        for name in (
+        for name in [
             "error_count",
             "error_rate",
             "errors",
@@ -52,13 +44,13 @@ FLOW: Final = event_shape(
             "p90_latency",
             "requests_count",
             "warning",
-        )
+        ]
     ),
 )
 
 #: A message sent from the phone app: it needs no reply and is not an incoming message. In its table the message is
 #: beside ``field`` and ``value``.
-ECHO: Final = event_shape(
+ECHO: Final = channel_event(
     "echo",
     "WhatsApp message sent from the phone app",
     Field("message_id", "messages.id", identifier),
@@ -67,18 +59,16 @@ ECHO: Final = event_shape(
     Field("phone_number_id", ("value.phone_number_id", "value.metadata.phone_number_id"), identifier),
     *CONTENT,
     Field("sent_at", "messages.timestamp", seconds),
-    page="SMB",
-    section="19",
-    certainty="partial",
+    page=VendorPage("SMB", "19", "partial"),
     key=("to", "message_id"),
     known=("value.contacts", *CONTENT_KNOWN),
     time=("sent_at", "at"),
-    finish=kind_of_content,
+    post_process=(kind_of_content,),
 )
 
 #: Name of the event whose messages become separate events, and the names of their list.
 ECHOES: Final = "smb_message_echoes"
 ECHO_LISTS: Final = ("message_echoes", "messages")
 
-#: Event name → shape. Other names are accepted as another event, and are drift.
-BY_NAME: Final[Mapping[str, Shape]] = {**_OTHERS, "flows": FLOW}
+#: Event name → schema. Other names are accepted as another event, and are drift.
+BY_NAME: Final[Mapping[str, EventSchema]] = {**_OTHERS, "flows": FLOW}

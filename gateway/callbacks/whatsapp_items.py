@@ -1,4 +1,4 @@
-"""Split a WhatsApp callback into items, each with its shape and its part of the body.
+"""Split a WhatsApp callback into items, each with its schema and its part of the body.
 
 One body may have several items of several kinds (protocol.md, trap 7). The ``raw`` of each event is the envelope with
 only its item, so no data is lost and the total size is about that of the body.
@@ -6,26 +6,26 @@ only its item, so no data is lost and the total size is about that of the body.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
 from gateway.callbacks import bounds
-from gateway.callbacks.callback import DecodeContext, Item
+from gateway.callbacks.callback import DecodeContext, RawItem
+from gateway.callbacks.event_schema import EventSchema
 from gateway.callbacks.fields import Scope
-from gateway.callbacks.jsontext import in_text, parse
-from gateway.callbacks.payload import Payload
-from gateway.callbacks.plan import opened
+from gateway.callbacks.jsontext import parse
+from gateway.callbacks.payload import Payload, bodies_of_items
+from gateway.callbacks.plan import as_list, as_object
 from gateway.callbacks.request import CallbackRequest
-from gateway.callbacks.shape import Shape
-from gateway.callbacks.whatsapp import MESSAGE_SHAPE, STATUS_SHAPE
+from gateway.callbacks.whatsapp import MESSAGE_SCHEMA, STATUS_SCHEMA
 from gateway.callbacks.whatsapp_events import CALL, OTHER
 from gateway.callbacks.whatsapp_flows import BY_NAME, ECHO, ECHO_LISTS, ECHOES
 from gateway.errors import CallbackRejected
 
-#: List in the body → shape of its items.
-_LISTS: Final[Mapping[str, Shape]] = {"statuses": STATUS_SHAPE, "messages": MESSAGE_SHAPE, "calls": CALL}
+#: List in the body → schema of its items.
+_LISTS: Final[Mapping[str, EventSchema]] = {"statuses": STATUS_SCHEMA, "messages": MESSAGE_SCHEMA, "calls": CALL}
 
 #: The two fields of an event.
 _EVENT: Final = frozenset({"field", "value"})
@@ -40,19 +40,15 @@ _AROUND_ECHOES: Final = frozenset(
     {"messaging_product", "metadata", "business_phone", "merchant_phone", "wabaId", "time"}
 )
 
-#: Total bytes of envelopes that the events of one callback may repeat. Real envelopes have some hundred bytes. Beyond
-#: the limit only the first event has the envelope; a hostile body would otherwise grow quadratically.
-ENVELOPES_BYTES: Final = 1_048_576
 
-
-def split(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+def classify(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[RawItem]:
     """Split a payload into items, in the order sent. Lists inside a known event belong to the event."""
     fields = payload.fields
     if _is_known(fields.get("field")):
         return _events(payload, request, context, scope)
     if "entry" in fields:
         return _of_meta(payload, request, context, scope)
-    found = [(name, _items(fields[name])) for name in fields if name in _LISTS]
+    found = [(name, as_list(fields[name])) for name in fields if name in _LISTS]
     count = sum(len(items) for _, items in found)
     bounds.check_items(count, context.max_items)
     if count == 0:
@@ -60,27 +56,18 @@ def split(payload: Payload, request: CallbackRequest, context: DecodeContext, sc
     envelope = {name: value for name, value in fields.items() if name not in _LISTS}
     people = _people(envelope.pop("contacts", None))
     if count > 1:
-        envelope = STATUS_SHAPE.plan.documented(envelope, scope)
+        envelope = STATUS_SCHEMA.plan.documented(envelope, scope)
         people = {
-            name: STATUS_SHAPE.plan.documented({"contacts": contact}, scope)["contacts"]
+            name: STATUS_SCHEMA.plan.documented({"contacts": contact}, scope)["contacts"]
             for name, contact in people.items()
         }
         _check_repeats(envelope, people, found, context)
-    raws = iter([payload.raw] if count == 1 else _raws(payload, [(name, len(items)) for name, items in found]))
+    raws = iter([payload.raw] if count == 1 else _raws(payload, [name for name, _ in found]))
     return [
         (_LISTS[name], _view(envelope, people, name, item, index), next(raws), f"{name}[{index}]")
         for name, items in found
         for index, item in enumerate(items)
     ]
-
-
-def _items(value: object) -> list[Any]:
-    """Return a list unchanged; a single object as a list; the content of a JSON string."""
-    if type(value) is str and value[:1] in ("[", "{"):
-        value = in_text(value)
-    if type(value) is list:
-        return value
-    return [value] if type(value) is dict else []
 
 
 def _view(envelope: dict[str, Any], people: Mapping[str, Any], name: str, item: Any, index: int) -> dict[str, Any]:
@@ -102,7 +89,7 @@ def _contact_of(item: dict[str, Any], people: Mapping[str, Any]) -> Any:
 
 def _people(contacts: object) -> dict[str, Any]:
     """Return contacts by WhatsApp id; a single contact also under an empty id, because it belongs to every item."""
-    listed = [contact for contact in _items(contacts) if type(contact) is dict]
+    listed = [contact for contact in as_list(contacts) if type(contact) is dict]
     people = {str(contact["wa_id"]): contact for contact in listed if contact.get("wa_id")}
     if len(listed) == 1:
         people[""] = listed[0]
@@ -126,37 +113,28 @@ def _check_repeats(
             bounds.check_bytes(total, context.max_event_bytes)
 
 
-def _raws(payload: Payload, counts: Sequence[tuple[str, int]]) -> list[orjson.Fragment]:
-    """Return the body of each item: the envelope and a list with this item only, byte for byte."""
-    whole = payload.lossless()
-    lists = dict(counts)
-    envelope = {name: value for name, value in whole.items() if name not in lists}
-    total = sum(count for _, count in counts)
-    repeats = len(orjson.dumps(envelope)) * total <= ENVELOPES_BYTES
-    raws: list[orjson.Fragment] = []
-    for name, count in counts:
-        items = whole[name] if type(whole[name]) is list else _items(whole[name])
-        for index in range(count):
-            around = envelope if repeats or not raws else {}
-            raws.append(orjson.Fragment(orjson.dumps({**around, name: [items[index]]})))
-    return raws
+def _raws(payload: Payload, names: Iterable[str]) -> list[orjson.Fragment]:
+    """Return the body of each item of the lists of these names, byte for byte."""
+    whole = dict(payload.lossless())
+    lists = [(name, as_list(whole.pop(name))) for name in names]
+    return [orjson.Fragment(orjson.dumps(body)) for body in bodies_of_items(whole, lists)]
 
 
 def _is_known(name: object) -> bool:
     return type(name) is str and name in BY_NAME
 
 
-def _events(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+def _events(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[RawItem]:
     """Return the events of ``field`` and ``value``: one for each value of a list."""
-    values = _items(payload.fields.get("value"))
+    values = as_list(payload.fields.get("value"))
     bounds.check_items(len(values), context.max_items)
     if len(values) < 2:
         return _event(payload, request, context, scope)
     for name in payload.fields:
         if name not in _EVENT:
             scope.note("field", name)
-    items: list[Item] = []
-    for index, (value, raw) in enumerate(zip(values, _raws(payload, [("value", len(values))]), strict=True)):
+    items: list[RawItem] = []
+    for index, (value, raw) in enumerate(zip(values, _raws(payload, ["value"]), strict=True)):
         if type(value) is not dict:
             raise CallbackRejected("an object with fields is expected", f"value[{index}]")
         if not value:
@@ -168,7 +146,7 @@ def _events(payload: Payload, request: CallbackRequest, context: DecodeContext, 
     return items
 
 
-def _event(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+def _event(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[RawItem]:
     """Return the event of one ``field`` and ``value``, or the items inside the value."""
     name = payload.fields.get("field")
     if not name or type(name) is not str:
@@ -177,12 +155,12 @@ def _event(payload: Payload, request: CallbackRequest, context: DecodeContext, s
     if _is_known(name) and fields.get("value") in (None, ""):
         # Flat layout: all other fields are the value.
         fields = {"field": name, "value": {key: value for key, value in fields.items() if key not in _EVENT}}
-    value = opened(fields.get("value"))
+    value = as_object(fields.get("value"))
     if value is None:
         return ()
-    if not _is_known(name) and any(_items(value.get(items)) for items in _LISTS):
-        text = orjson.dumps(opened(payload.lossless()["value"]))
-        return split(Payload(value, payload.raw, payload.canonical, text), request, context, scope)
+    if not _is_known(name) and any(as_list(value.get(items)) for items in _LISTS):
+        text = orjson.dumps(as_object(payload.lossless()["value"]))
+        return classify(Payload(value, payload.raw, payload.canonical, text), request, context, scope)
     if name == ECHOES:
         echoes = _echoes(value, payload, context)
         if echoes:
@@ -192,16 +170,16 @@ def _event(payload: Payload, request: CallbackRequest, context: DecodeContext, s
     return ((BY_NAME.get(name, OTHER), fields, payload.raw, ""),)
 
 
-def _of_meta(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[Item]:
+def _of_meta(payload: Payload, request: CallbackRequest, context: DecodeContext, scope: Scope) -> Sequence[RawItem]:
     """Return the items in Meta's envelope: entries of an account with changes, each with ``field`` and ``value``."""
-    entries = [entry for entry in _items(payload.lossless()["entry"]) if type(entry) is dict]
+    entries = [entry for entry in as_list(payload.lossless()["entry"]) if type(entry) is dict]
     bounds.check_items(len(entries), context.max_items)
     kind = payload.fields.get("object")
     kind_bytes = len(orjson.dumps(kind))
-    items: list[Item] = []
+    items: list[RawItem] = []
     total = 0
     for entry in entries:
-        changes = _items(entry.get("changes"))
+        changes = as_list(entry.get("changes"))
         bounds.check_items(len(items) + len(changes), context.max_items)
         around = kind_bytes + len(orjson.dumps([entry.get("id"), entry.get("time")]))
         bounds.check_bytes(total + around * len(changes), context.max_event_bytes)
@@ -212,14 +190,14 @@ def _of_meta(payload: Payload, request: CallbackRequest, context: DecodeContext,
             total += (around + len(orjson.dumps(name))) * len(found)
             bounds.check_bytes(total, context.max_event_bytes)
             is_whole = len(found) == 1 or _is_known(name)
-            for shape, view, raw, place in found:
+            for schema, view, raw, place in found:
                 part = raw if is_whole else {"field": name, "value": raw}
                 outer = {"object": kind, "entry": [{"id": entry.get("id"), "changes": [part]}]}
-                items.append((shape, view, orjson.Fragment(orjson.dumps(outer)), place))
+                items.append((schema, view, orjson.Fragment(orjson.dumps(outer)), place))
     scope.note("layout", "meta")
     if len(items) == 1:
-        shape, fields, _, place = items[0]
-        return ((shape, fields, payload.raw, place),)
+        schema, fields, _, place = items[0]
+        return ((schema, fields, payload.raw, place),)
     return items
 
 
@@ -230,9 +208,9 @@ def _of_change(
     request: CallbackRequest,
     context: DecodeContext,
     scope: Scope,
-) -> Sequence[Item]:
+) -> Sequence[RawItem]:
     """Return the items of one change, each with its part of the change."""
-    value = opened(change.get("value")) if type(change) is dict else None
+    value = as_object(change.get("value")) if type(change) is dict else None
     if value is None:
         scope.note("value", "value", below="entry.changes.")
         return ()
@@ -241,16 +219,16 @@ def _of_change(
     # An entry has the account's id and, of an event, the time.
     names = _ENTRY[_is_known(change.get("field"))]
     around = {ours: entry[theirs] for ours, theirs in names if type(entry.get(theirs)) in _SCALARS}
-    fields["value"] = {**orjson.loads(orjson.dumps(around)), **(opened(fields["value"]) or {})}
-    return split(Payload(fields, orjson.Fragment(text), payload.canonical, text), request, context, scope)
+    fields["value"] = {**orjson.loads(orjson.dumps(around)), **(as_object(fields["value"]) or {})}
+    return classify(Payload(fields, orjson.Fragment(text), payload.canonical, text), request, context, scope)
 
 
-def _echoes(value: dict[str, Any], payload: Payload, context: DecodeContext) -> Sequence[Item]:
+def _echoes(value: dict[str, Any], payload: Payload, context: DecodeContext) -> Sequence[RawItem]:
     """Return the messages sent from the phone app, each with the fields around all; none if the value has no list."""
-    name = next((name for name in ECHO_LISTS if _items(value.get(name))), None)
+    name = next((name for name in ECHO_LISTS if as_list(value.get(name))), None)
     if name is None:
         return ()
-    echoes = _items(value[name])
+    echoes = as_list(value[name])
     bounds.check_items(len(echoes), context.max_items)
     around = {key: inner for key, inner in value.items() if key not in ECHO_LISTS}
     if len(echoes) == 1:
@@ -258,8 +236,8 @@ def _echoes(value: dict[str, Any], payload: Payload, context: DecodeContext) -> 
     else:
         around = {key: inner for key, inner in around.items() if key in _AROUND_ECHOES}
         bounds.check_bytes(len(orjson.dumps(around)) * len(echoes), context.max_event_bytes)
-        raws = _echo_raws(name, len(echoes), payload)
-    items: list[Item] = []
+        raws = _echo_raws(name, payload)
+    items: list[RawItem] = []
     for index, (echo, raw) in enumerate(zip(echoes, raws, strict=True)):
         if type(echo) is not dict:
             raise CallbackRejected("an object is expected", f"value.{name}[{index}]")
@@ -268,26 +246,20 @@ def _echoes(value: dict[str, Any], payload: Payload, context: DecodeContext) -> 
     return items
 
 
-def _echo_raws(name: str, count: int, payload: Payload) -> list[Any]:
+def _echo_raws(name: str, payload: Payload) -> list[Any]:
     """Return the body of each echo: the fields around the messages, and a list with this message only."""
     whole = payload.lossless()
-    value = opened(whole.get("value", whole)) or {}
-    echoes = _items(value.pop(name))
-    repeats = len(orjson.dumps(value)) * count <= ENVELOPES_BYTES
-    return [
-        orjson.Fragment(
-            orjson.dumps({"field": ECHOES, "value": {**(value if repeats or not index else {}), name: [echoes[index]]}})
-        )
-        for index in range(count)
-    ]
+    value = as_object(whole.get("value", whole)) or {}
+    lists = [(name, as_list(value.pop(name)))]
+    return [orjson.Fragment(orjson.dumps({"field": ECHOES, "value": one})) for one in bodies_of_items(value, lists)]
 
 
-def _bare(fields: dict[str, Any], payload: Payload) -> Sequence[Item]:
+def _bare(fields: dict[str, Any], payload: Payload) -> Sequence[RawItem]:
     """Return an item without an envelope."""
     if fields.get("call_id"):
         return ((CALL, {"calls": fields}, payload.raw, ""),)
     if fields.get("id") and fields.get("status"):
-        return ((STATUS_SHAPE, {"statuses": fields}, payload.raw, ""),)
+        return ((STATUS_SCHEMA, {"statuses": fields}, payload.raw, ""),)
     if fields.get("id") and fields.get("from"):
-        return ((MESSAGE_SHAPE, {"messages": fields}, payload.raw, ""),)
+        return ((MESSAGE_SCHEMA, {"messages": fields}, payload.raw, ""),)
     return ()

@@ -31,8 +31,8 @@ import orjson
 from gateway import __version__
 from gateway.capacity.model import Figures
 from gateway.errors import Broken
-from gateway.traffic import requests
 from gateway.traffic.client import Target, encode
+from gateway.traffic.simulator import requests
 
 _CONNECTIONS: Final = 64
 #: Before the measurement: code, caches and connections are warm.

@@ -18,7 +18,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import click
 
-from gateway.cli.options import Address, settings_or_defaults
+from gateway.cli.options import Address, settings_or_defaults, url_of
 from gateway.config.settings import Settings
 from gateway.errors import Broken, GatewayError
 
@@ -120,9 +120,7 @@ def _url(settings: Settings) -> str:
     host, port = settings.admin.host, settings.admin.port
     if port == 0:
         raise Broken("admin.port is 0, any free one: the gateway's log line gateway.started names it; say --admin URL")
-    if host in ("0.0.0.0", "::", ""):  # noqa: S104  # listens everywhere, so also here
-        host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return url_of(host, port)
 
 
 def _reason(exc: Exception) -> str:

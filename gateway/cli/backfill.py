@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import Any, Final, Self
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import aiohttp
@@ -28,10 +28,10 @@ from gateway.cli.tables import print_json, printable
 from gateway.config.callbacks import ConfiguredPath, configured_paths
 from gateway.config.settings import Settings
 from gateway.errors import Broken, CallbackRejected, ConfigError, Transient
-from gateway.ingest.endpoints import Endpoint, endpoints
+from gateway.ingest.endpoints import endpoints
 from gateway.traffic.client import Answer, Connection, Target, encode
 from gateway.traffic.credentials import Credentials
-from gateway.traffic.request import JSON, TrafficRequest
+from gateway.traffic.simulator import JSON, TrafficRequest
 
 EXAMPLES: Final = """
 \b
@@ -105,8 +105,7 @@ def whatsapp(
     settings = settings_from(config_path)
     row = _row(settings, account)
     begin, end = _range(since, until)
-    path = GatewayPath(row, settings, target_of(url, settings))
-    work = _Backfill(CallbackSource(row, settings), path, AdminApi(config_path, admin_url))
+    work = _Backfill(row, settings, target_of(url, settings), AdminApi(config_path, admin_url))
     try:
         run_async(work.run(fields or FIELDS, begin, end, is_dry_run=dry_run, shows=not as_json))
     finally:
@@ -144,66 +143,98 @@ def _range(since: float, until: float | None) -> tuple[datetime, datetime]:
     return datetime.fromtimestamp(begin, UTC), datetime.fromtimestamp(end, UTC)
 
 
-class CallbackSource:
-    """Asks the platform with the credentials of one path.
+def _access(row: ConfiguredPath) -> Access:
+    """Return the credentials of ``backfill``; what it leaves out is that of the path's signature."""
+    config, signature = row.config.backfill, row.config.auth.signature
+    assert config is not None
+    secrets = [config.secret.get_secret_value(), *(signature.all_secrets if signature else [])]
+    return Access(
+        config.url,
+        config.app_key,
+        config.access_key or (signature.access_key if signature else None) or "",
+        next(filter(None, secrets), ""),
+        "sha256" if signature and signature.algorithm == "sha256" else "md5",
+    )
+
+
+def _advice(path: str, answer: Answer) -> str:
+    advice = {
+        401: "the token or secret of the running gateway differs from this configuration",
+        403: "auth.allow_ips must allow this machine, or run the command where it does",
+        404: "the running gateway has no such path; its configuration differs from this one",
+        413: "the callback is larger than ingest.max_body_bytes",
+    }.get(answer.status, "see the gateway's log")
+    return f"the gateway answers {answer.status} on {path}: {advice}"
+
+
+class _Backfill:
+    """One run: ask the platform, leave out known events, send the others to the gateway as the platform sends them.
 
     Args:
-        row: the path; it has ``backfill``.
-        settings: the whole configuration.
-    """
-
-    def __init__(self, row: ConfiguredPath, settings: Settings) -> None:
-        config, signature = row.config.backfill, row.config.auth.signature
-        assert config is not None
-        secrets = [config.secret.get_secret_value(), *(signature.all_secrets if signature else [])]
-        self._access = Access(
-            config.url,
-            config.app_key,
-            config.access_key or (signature.access_key if signature else None) or "",
-            next(filter(None, secrets), ""),
-            "sha256" if signature and signature.algorithm == "sha256" else "md5",
-        )
-        self._zone = ZoneInfo(row.config.timezone or settings.ingest.timezone)
-        #: Numbers to ask about.
-        self.business_phones = config.business_phone
-
-    def history(self, session: aiohttp.ClientSession) -> CallbackHistory:
-        """Return what asks."""
-        return CallbackHistory(session, self._access, self._zone, _now)
-
-
-class GatewayPath:
-    """One path of the running gateway, and one connection to it; sends callbacks as the platform sends them.
-
-    Args:
-        row: the path.
+        row: the path to ask for; it has ``backfill``.
         settings: the whole configuration.
         target: where the gateway takes callbacks.
+        admin: knows which events are stored.
     """
 
-    def __init__(self, row: ConfiguredPath, settings: Settings, target: Target) -> None:
-        self._endpoint = _endpoint(row, settings)
+    def __init__(self, row: ConfiguredPath, settings: Settings, target: Target, admin: AdminApi) -> None:
+        self._row = row
+        self._zone = ZoneInfo(row.config.timezone or settings.ingest.timezone)
+        endpoint = endpoints(settings.ingest).find(row.path)
+        assert endpoint is not None  # both are made from the same configuration
+        self._endpoint = endpoint
         self._target = target
         self._connection = Connection(target)
         self._credentials = Credentials(row.config.auth, "general", Random(), _now)
+        self._admin = admin
+        self._seen: set[str] = set()
+        self.summary = Summary()
 
-    def event_ids(self, body: bytes) -> list[tuple[str, str]]:
-        """Return id and type of the events that the gateway makes of a body.
+    async def run(
+        self, fields: Sequence[str], begin: datetime, end: datetime, *, is_dry_run: bool, shows: bool
+    ) -> None:
+        """Ask for a range, oldest day first, and take in what comes back.
 
         Raises:
-            CallbackRejected: it is not understood.
+            GatewayError: the platform or the gateway did not do its part; what was sent until then is stored.
         """
-        request = CallbackRequest("POST", self._endpoint.path, b"", {"content-type": JSON}, body, _now())
-        decoded = self._endpoint.callback.decode(request, self._endpoint.context)
-        return [(event.id, event.type) for event in decoded.events]
+        assert self._row.config.backfill is not None
+        asked = list(queries(fields, self._row.config.backfill.business_phone, begin, end))
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        hides = not (shows and console.is_terminal)
+        async with aiohttp.ClientSession() as session, self._connection:
+            history = CallbackHistory(session, _access(self._row), self._zone, _now)
+            with Progress(*columns, console=console, transient=True, disable=hides) as progress:
+                task = progress.add_task("asking", total=len(asked))
+                for query in asked:
+                    progress.update(task, description=f"{query.since:%Y-%m-%d} {query.field}")
+                    bodies = await history.ask(query)
+                    self.summary.asked += 1
+                    for body in bodies:
+                        await self._take(body, is_dry_run=is_dry_run)
+                    progress.advance(task)
 
-    async def __aenter__(self) -> Self:
-        return self
+    async def _take(self, body: bytes, *, is_dry_run: bool) -> None:
+        summary = self.summary
+        summary.callbacks += 1
+        try:
+            request = CallbackRequest("POST", self._endpoint.path, b"", {"content-type": JSON}, body, _now())
+            decoded = self._endpoint.callback.decode(request, self._endpoint.context)
+        except CallbackRejected as exc:
+            if not is_dry_run:
+                await self._send(body)
+            summary.not_understood[str(exc)] += 1
+            return
+        fresh = [event for event in decoded.events if not await self._is_known(event.id)]
+        if fresh and not is_dry_run:
+            await self._send(body)
+        self._seen.update(event.id for event in decoded.events)
+        summary.known += len(decoded.events) - len(fresh)
+        summary.events += len(fresh)
+        summary.by_type.update(event.type for event in fresh)
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._connection.close()
-
-    async def send(self, body: bytes) -> None:
+    async def _send(self, body: bytes) -> None:
         """Send one callback; return when the gateway has stored it, understood or not.
 
         Raises:
@@ -221,75 +252,6 @@ class GatewayPath:
             if attempt < _TRIES:
                 await asyncio.sleep(_WAIT_S)
         raise Transient("the gateway cannot store now (503); see its /readyz, then run this again")
-
-
-def _endpoint(row: ConfiguredPath, settings: Settings) -> Endpoint:
-    found = endpoints(settings.ingest).find(row.path)
-    assert found is not None  # both are made from the same configuration
-    return found
-
-
-def _advice(path: str, answer: Answer) -> str:
-    advice = {
-        401: "the token or secret of the running gateway differs from this configuration",
-        403: "auth.allow_ips must allow this machine, or run the command where it does",
-        404: "the running gateway has no such path; its configuration differs from this one",
-        413: "the callback is larger than ingest.max_body_bytes",
-    }.get(answer.status, "see the gateway's log")
-    return f"the gateway answers {answer.status} on {path}: {advice}"
-
-
-class _Backfill:
-    """One run: ask, leave out known events, send the others."""
-
-    def __init__(self, source: CallbackSource, path: GatewayPath, admin: AdminApi) -> None:
-        self._source = source
-        self._path = path
-        self._admin = admin
-        self._seen: set[str] = set()
-        self.summary = Summary()
-
-    async def run(
-        self, fields: Sequence[str], begin: datetime, end: datetime, *, is_dry_run: bool, shows: bool
-    ) -> None:
-        """Ask for a range, oldest day first, and take in what comes back.
-
-        Raises:
-            GatewayError: the platform or the gateway did not do its part; what was sent until then is stored.
-        """
-        asked = list(queries(fields, self._source.business_phones, begin, end))
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        hides = not (shows and console.is_terminal)
-        async with aiohttp.ClientSession() as session, self._path:
-            history = self._source.history(session)
-            with Progress(*columns, console=console, transient=True, disable=hides) as progress:
-                task = progress.add_task("asking", total=len(asked))
-                for query in asked:
-                    progress.update(task, description=f"{query.since:%Y-%m-%d} {query.field}")
-                    bodies = await history.ask(query)
-                    self.summary.asked += 1
-                    for body in bodies:
-                        await self._take(body, is_dry_run=is_dry_run)
-                    progress.advance(task)
-
-    async def _take(self, body: bytes, *, is_dry_run: bool) -> None:
-        summary = self.summary
-        summary.callbacks += 1
-        try:
-            events = self._path.event_ids(body)
-        except CallbackRejected as exc:
-            if not is_dry_run:
-                await self._path.send(body)
-            summary.not_understood[str(exc)] += 1
-            return
-        fresh = [(id_, type_) for id_, type_ in events if not await self._is_known(id_)]
-        if fresh and not is_dry_run:
-            await self._path.send(body)
-        self._seen.update(id_ for id_, _ in events)
-        summary.known += len(events) - len(fresh)
-        summary.events += len(fresh)
-        summary.by_type.update(type_ for _, type_ in fresh)
 
     async def _is_known(self, event_id: str) -> bool:
         """The window of known ids is bounded; the gateway's index reaches as far back as its journal."""

@@ -17,7 +17,7 @@ from gateway.cli.loop import run_async
 from gateway.cli.options import Number, Seconds, config_option
 from gateway.errors import Broken, ConfigError
 from gateway.signing import problem
-from gateway.traffic.receiver import Delivery, Manners, Receiver
+from gateway.traffic.receiver import Delivery, Receiver, ReceiverBehaviour
 
 EXAMPLES = """
 \b
@@ -78,13 +78,15 @@ def listen(
     if wrong:
         raise ConfigError(wrong)
     rate = fail_rate if fail_rate is not None else (0.0 if status is None else 1.0)
-    manners = Manners(secrets, status if status is not None else 500, rate, delay)
+    behaviour = ReceiverBehaviour(secrets, status if status is not None else 500, rate, delay)
     printing = _Printing(quiet, as_json)
-    run_async(_listen(host, port, manners, Random(seed), count, printing))
+    run_async(_listen(host, port, behaviour, Random(seed), count, printing))
 
 
-async def _listen(host: str, port: int, manners: Manners, rng: Random, count: int | None, printing: _Printing) -> None:
-    receiver = Receiver(manners, rng, None if printing.is_quiet else lambda delivery: _print(delivery, printing))
+async def _listen(
+    host: str, port: int, behaviour: ReceiverBehaviour, rng: Random, count: int | None, printing: _Printing
+) -> None:
+    receiver = Receiver(behaviour, rng, None if printing.is_quiet else lambda delivery: _print(delivery, printing))
     runner = web.ServerRunner(receiver.server(), shutdown_timeout=1.0)
     await runner.setup()
     try:

@@ -15,7 +15,7 @@ import click
 
 from gateway.config.loading import load, loads
 from gateway.config.settings import Settings
-from gateway.config.units import seconds
+from gateway.config.values import seconds
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -54,6 +54,13 @@ def settings_or_defaults(path: Path) -> Settings:
     if path == DEFAULT_CONFIG and not path.exists():
         return loads("", os.environ)
     return settings_from(path)
+
+
+def url_of(host: str, port: int) -> str:
+    """Where a server of the configuration is reached; one that listens everywhere also listens on the loopback."""
+    if host in ("0.0.0.0", "::", ""):  # noqa: S104
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class Moment(click.ParamType[float]):

@@ -19,7 +19,7 @@ from gateway.schema.ddl import Dialect, ddl
 from gateway.schema.events import Schema
 from gateway.schema.registry import Registry
 from gateway.schema.topic import topic_schemas
-from gateway.traffic.examples import examples
+from gateway.traffic.simulator import examples
 
 EXAMPLES: Final = """
 \b

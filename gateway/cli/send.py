@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import repeat
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -18,20 +19,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gateway.callbacks import CALLBACKS, CallbackRequest
 from gateway.cli.loop import run_async
-from gateway.cli.options import Number, config_option, json_option, settings_or_defaults
+from gateway.cli.options import Number, config_option, json_option, settings_or_defaults, url_of
 from gateway.cli.tables import print_table, printable
 from gateway.config.callbacks import ConfiguredPath, configured_paths
 from gateway.config.settings import Settings
 from gateway.errors import Broken, ConfigError
 from gateway.ingest.endpoints import endpoints
-from gateway.traffic import GENERATORS, requests
 from gateway.traffic.client import Target, encode
 from gateway.traffic.credentials import Credentials
-from gateway.traffic.load import Plan, Prepared, Tally, drive, is_success, percentile
-from gateway.traffic.request import FORM, JSON, TrafficRequest
+from gateway.traffic.load import LoadProfile, LoadResult, Prepared, drive, is_success, percentile
+from gateway.traffic.simulator import FORM, JSON, TrafficRequest, mixed, requests
 
 EPILOG = f"""
-CALLBACK is one of {", ".join(GENERATORS)}, or all; with --body also a configured callback of another sender.
+CALLBACK is one of {", ".join(CALLBACKS)}, or all; with --body also a configured callback of another sender.
 
 \b
 Examples
@@ -64,7 +64,7 @@ class _CallbackName(click.Choice[str]):
     is_eager=True,
     help="Send this file's bytes, once unless --count is given, as another sender would.",
 )
-@click.argument("callback", type=_CallbackName([*GENERATORS, "all"]), metavar="CALLBACK")
+@click.argument("callback", type=_CallbackName([*CALLBACKS, "all"]), metavar="CALLBACK")
 @click.option("-n", "--count", type=click.IntRange(1), default=100, show_default=True, help="Requests in all.")
 @click.option("--rate", type=Number(0, min_open=True), help="Requests a second; left out: as many as go.")
 @click.option("--url", help="The gateway's address; left out: where the configuration has it listen.")
@@ -100,23 +100,21 @@ def send(
     settings = settings_or_defaults(config_path)
     rng = Random(seed)
     target = target_of(url, settings)
-    names = list(GENERATORS) if callback == "all" and body_path is None else [callback]
+    names = list(CALLBACKS) if callback == "all" and body_path is None else [callback]
     paths = [_path_of(name, settings, account, path) for name in names]
-    if body_path is None:
-        rows = [_prepared(row, target, rng) for row in paths]
-    else:
-        rows = [_repeated(paths[0], settings, target, rng, body_path.read_bytes())]
-        if ctx.get_parameter_source("count") is ParameterSource.DEFAULT:
-            count = 1
+    body = body_path.read_bytes() if body_path is not None else None
+    rows = [_prepared(row, settings, target, rng, body) for row in paths]
+    if body is not None and ctx.get_parameter_source("count") is ParameterSource.DEFAULT:
+        count = 1
     run_async(reachable_name(target))
-    tally = Tally()
-    plan = Plan(count, concurrency, rate, repeat_rate)
-    work = _drive(target, _mixed(rows, rng), plan, rng, tally, show=not as_json)
+    result = LoadResult()
+    plan = LoadProfile(count, concurrency, rate, repeat_rate)
+    work = _drive(target, mixed(rows, rng), plan, rng, result, show=not as_json)
     try:
         run_async(work)
     finally:
-        (_print_json if as_json else _print)(tally)
-    ctx.exit(1 if tally.failed else 0)
+        (_print_json if as_json else _print)(result)
+    ctx.exit(1 if result.failed else 0)
 
 
 def _now() -> datetime:
@@ -133,10 +131,8 @@ def target_of(url: str | None, settings: Settings) -> Target:
     Raises:
         ConfigError: the address has no use.
     """
-    host = settings.ingest.host
-    here = "127.0.0.1" if host in ("0.0.0.0", "", "::") else host  # noqa: S104 - looked for, not listened on
     try:
-        return Target.parse(url or f"http://{here}:{settings.ingest.port}")
+        return Target.parse(url or url_of(settings.ingest.host, settings.ingest.port))
     except ValueError as exc:
         raise ConfigError([f"--url: {exc}"]) from exc
 
@@ -169,78 +165,68 @@ def _path_of(name: str, settings: Settings, account: str | None, path: str | Non
     raise ConfigError([f"{name} has no such path in the configuration; there are: {known}"])
 
 
-def _prepared(row: ConfiguredPath, target: Target, rng: Random) -> Iterator[Prepared]:
-    callback = CALLBACKS[row.callback]
-    credentials = Credentials(row.config.auth, callback.signature, rng, _now)
-    judge = is_success(callback.answers.success(_blank(row), None, _now()).body)
-    for request in requests(row.callback, rng, _now):
-        yield Prepared(row.callback, encode(target, row.path, request, credentials.headers(request)), judge)
-
-
-def _repeated(row: ConfiguredPath, settings: Settings, target: Target, rng: Random, body: bytes) -> Iterator[Prepared]:
-    """One body again and again, each time signed anew, as the callback's sender does."""
-    endpoint = next(one for one in endpoints(settings.ingest) if one.callback.name == row.callback)
+def _prepared(
+    row: ConfiguredPath, settings: Settings, target: Target, rng: Random, body: bytes | None
+) -> Iterator[Prepared]:
+    """The callback's traffic without end, or one body again and again; each request signed as the sender signs."""
+    answers = next(one.callback for one in endpoints(settings.ingest) if one.callback.name == row.callback).answers
     scheme = CALLBACKS[row.callback].signature if row.is_builtin else "hmac"
     credentials = Credentials(row.config.auth, scheme, rng, _now)
-    judge = is_success(endpoint.callback.answers.success(_blank(row), None, _now()).body)
-    request = TrafficRequest(row.callback, b"", FORM if row.config.decoder == "form" else JSON, body)
-    while True:
+    blank = CallbackRequest("POST", row.path, b"", {}, b"", _now())
+    judge = is_success(answers.success(blank, None, _now()).body)
+    if body is None:
+        stream = requests(row.callback, rng, _now)
+    else:
+        content_type = FORM if row.config.decoder == "form" else JSON
+        stream = repeat(TrafficRequest(row.callback, b"", content_type, body))
+    for request in stream:
         yield Prepared(row.callback, encode(target, row.path, request, credentials.headers(request)), judge)
-
-
-def _blank(row: ConfiguredPath) -> CallbackRequest:
-    return CallbackRequest("POST", row.path, b"", {}, b"", _now())
-
-
-def _mixed(rows: list[Iterator[Prepared]], rng: Random) -> Iterator[Prepared]:
-    while True:
-        yield next(rows[int(rng.random() * len(rows))])
 
 
 async def _drive(
-    target: Target, rows: Iterator[Prepared], plan: Plan, rng: Random, tally: Tally, *, show: bool
+    target: Target, rows: Iterator[Prepared], plan: LoadProfile, rng: Random, result: LoadResult, *, show: bool
 ) -> None:
     if not show or not sys.stderr.isatty():
-        await drive(target, rows, plan, rng, tally)
+        await drive(target, rows, plan, rng, result)
         return
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]:,.0f}/s"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("", total=plan.count, rate=0.0)
         async with asyncio.TaskGroup() as group:
-            shown = group.create_task(_show(tally, lambda **now: progress.update(bar, **now)))
-            await drive(target, rows, plan, rng, tally)
+            shown = group.create_task(_show(result, lambda **now: progress.update(bar, **now)))
+            await drive(target, rows, plan, rng, result)
             shown.cancel()
 
 
-async def _show(tally: Tally, update: Callable[..., Any]) -> None:
+async def _show(result: LoadResult, update: Callable[..., Any]) -> None:
     loop = asyncio.get_running_loop()
     started = loop.time()
     while True:
         await asyncio.sleep(0.1)
-        update(completed=tally.sent, rate=tally.sent / (loop.time() - started))
+        update(completed=result.sent, rate=result.sent / (loop.time() - started))
 
 
-def _summary(tally: Tally) -> dict[str, Any]:
-    latencies = sorted(tally.latencies_s)
+def _summary(result: LoadResult) -> dict[str, Any]:
+    latencies = sorted(result.latencies_s)
     return {
-        "sent": tally.sent,
-        "succeeded": tally.succeeded,
-        "failed": tally.failed,
-        "repeats": tally.repeats,
-        "took_s": round(tally.took_s, 3),
-        "rate_per_s": round(tally.sent / tally.took_s, 1) if tally.took_s else 0.0,
+        "sent": result.sent,
+        "succeeded": result.succeeded,
+        "failed": result.failed,
+        "repeats": result.repeats,
+        "took_s": round(result.took_s, 3),
+        "rate_per_s": round(result.sent / result.took_s, 1) if result.took_s else 0.0,
         "latency_ms": {name: round(percentile(latencies, share) * 1000, 3) for name, share in _SHARES},
-        "answers": dict(sorted(tally.by_status.items())),
-        "refused": dict(tally.refused.most_common()),
+        "answers": dict(sorted(result.by_status.items())),
+        "refused": dict(result.refused.most_common()),
     }
 
 
-def _print_json(tally: Tally) -> None:
-    click.echo(orjson.dumps(_summary(tally)))
+def _print_json(result: LoadResult) -> None:
+    click.echo(orjson.dumps(_summary(result)))
 
 
-def _print(tally: Tally) -> None:
-    summary = _summary(tally)
+def _print(result: LoadResult) -> None:
+    summary = _summary(result)
     said = click.style(
         f"{summary['succeeded']:,} of {summary['sent']:,} answered with success",
         fg="red" if summary["failed"] else "green",

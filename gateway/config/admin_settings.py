@@ -6,9 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
 
-from gateway.config.section import Section
-from gateway.config.units import Duration
-from gateway.config.values import Name, Port, split_at_commas
+from gateway.config.values import Duration, Name, Port, Section, split_at_commas
 
 #: What a token permits. Each role permits what the ones before it permit.
 Role = Literal["read", "operate", "admin"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from gateway.config import webhook_url
 from gateway.config.callbacks import configured_paths
-from gateway.config.rules import is_loopback, parts_of, unknown_topics
+from gateway.config.rules import is_loopback, unknown_topics
 from gateway.config.settings import FAMILIES, Ingest, Settings
 
 
@@ -24,13 +24,12 @@ def _open_callbacks(ingest: Ingest) -> Iterator[str]:
 
 
 def _doubtful_subscribers(settings: Settings) -> Iterator[str]:
-    parts = parts_of(settings)
     if settings.kafka is not None:
-        yield from (f"subscribers[{path[1]}].topics: {text}" for path, text in unknown_topics(parts))
+        yield from (f"subscribers[{path[1]}].topics: {text}" for path, text in unknown_topics(settings))
     filled = {topic for row in configured_paths(settings.ingest) for topic in row.topics} | {"callbacks.rejected"}
     if not settings.subscribers and settings.kafka is None:
         yield "subscribers: there are none, so events are kept in the journal and go nowhere"
-    for position, subscriber in parts.subscribers:
+    for position, subscriber in enumerate(settings.subscribers):
         where = f"subscribers[{position}]"
         idle = [topic for topic in subscriber.topics if topic in FAMILIES and topic not in filled]
         if idle:

@@ -7,9 +7,7 @@ from typing import Annotated, Final, Literal, get_args
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, model_validator
 
 from gateway.config import webhook_url
-from gateway.config.section import Section
-from gateway.config.units import Duration
-from gateway.config.values import Name, Port, Secrets, listed
+from gateway.config.values import Duration, Name, Port, Secrets, Section, listed
 
 Rule = Literal["subscriber_down", "dead_letters", "journal_filling", "topic_stuck", "callback_silent"]
 RULES: Final[tuple[Rule, ...]] = get_args(Rule)

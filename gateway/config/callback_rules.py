@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from gateway import signing
 from gateway.callbacks import CALLBACKS
@@ -10,13 +10,12 @@ from gateway.callbacks.generic import JsonPath, load_decoder
 from gateway.callbacks.phones import is_country_code
 from gateway.callbacks.rejected import UNKNOWN_PATH
 from gateway.callbacks.signature_policy import TIMED_SCHEMES
+from gateway.config.callbacks import configured_paths
 from gateway.config.document import KeyPath
-from gateway.config.settings import CallbackPath, Signature
+from gateway.config.settings import CallbackPath, Ingest, Signature
 from gateway.config.values import suggestion
 
 Problem = tuple[KeyPath, str]
-#: Name, place in the callback's list, and the section.
-Row = tuple[str, int, CallbackPath]
 
 #: Decoders that need no code.
 _PLAIN_DECODERS = frozenset({"json", "form"})
@@ -166,14 +165,11 @@ def _json_path_problem(text: str) -> str | None:
     return None
 
 
-def paths_twice(rows: Sequence[Row]) -> Iterator[Problem]:
-    """Two callbacks on one path. A built-in callback that the file does not name stands at its default path."""
-    named = {name for name, _, _ in rows}
-    taken = {f"/callbacks/{name}": name for name in CALLBACKS if name not in named}
-    for name, position, row in rows:
-        if not row.enabled:
-            continue
-        path = (row.path or f"/callbacks/{name}").rstrip("/") or "/"
-        if path in taken:
-            yield ("ingest", "callbacks", name, position, "path"), f"{path} is taken by {taken[path]} already"
-        taken.setdefault(path, name)
+def paths_twice(ingest: Ingest) -> Iterator[Problem]:
+    """Two callbacks on one path. The file is at fault, not a built-in callback that it does not name."""
+    taken: dict[str, str] = {}
+    for row in sorted(configured_paths(ingest), key=lambda row: row.is_in_file):
+        if row.path in taken:
+            path: KeyPath = ("ingest", "callbacks", row.callback, row.position, "path")
+            yield path, f"{row.path} is taken by {taken[row.path]} already"
+        taken.setdefault(row.path, row.callback)

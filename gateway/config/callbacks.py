@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.callbacks import CALLBACKS
 from gateway.config.settings import CallbackPath, Ingest
 
+BASE_PATH: Final = "/callbacks/"
+
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredPath:
-    """One path in force.
+    """One path, in force or disabled.
 
     Args:
         callback: name of the callback.
-        path: the HTTP path, never None.
+        path: the HTTP path, without a slash at its end.
         position: its place in the callback's list; 0 for the only one.
         config: the section, or all defaults for a callback that the file does not name.
         is_in_file: whether the file names the callback.
@@ -39,13 +42,15 @@ class ConfiguredPath:
         return (self.config.topic,) if self.config.topic else ()
 
 
+def all_paths(ingest: Ingest) -> list[ConfiguredPath]:
+    """Every path, disabled ones included: built-in ones first, in the order of their table, then the others."""
+    return [
+        ConfiguredPath(name, (row.path or BASE_PATH + name).rstrip("/") or "/", at, row, name in ingest.callbacks)
+        for name in dict.fromkeys((*CALLBACKS, *ingest.callbacks))
+        for at, row in enumerate(ingest.callbacks.get(name, [CallbackPath()]))
+    ]
+
+
 def configured_paths(ingest: Ingest) -> list[ConfiguredPath]:
-    """Every path that answers callbacks: built-in ones first, in the order of their table, then the others."""
-    found: list[ConfiguredPath] = []
-    for name in dict.fromkeys((*CALLBACKS, *ingest.callbacks)):
-        sections = ingest.callbacks.get(name, [CallbackPath()])
-        for position, section in enumerate(sections):
-            if section.enabled:
-                path = section.path or f"/callbacks/{name}"
-                found.append(ConfiguredPath(name, path, position, section, name in ingest.callbacks))
-    return found
+    """Every path that answers callbacks, in the order of :func:`all_paths`."""
+    return [row for row in all_paths(ingest) if row.config.enabled]

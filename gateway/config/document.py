@@ -153,8 +153,7 @@ def _constructed(text: str, name: str, document: Document) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        _Bounds(name).check(node, ())
-        _walk(node, (), document, name)
+        _Walk(name, document).visit(node)
         return loader.construct_document(node)
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
@@ -203,18 +202,20 @@ class _Loader(Composer, _PARSER, SafeConstructor, Resolver):  # type: ignore[mis
         return node
 
 
-class _Bounds:
-    """Checks that a text stands for a bounded tree, before anything is made of it.
+class _Walk:
+    """Checks that a text stands for a bounded tree, before anything is made of it, and notes where each value stands.
 
     Args:
         name: of the file, for sentences.
+        found: gets lines, lists and keys given twice.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, found: Document) -> None:
         self._name = name
+        self._found = found
         self._count = 0
 
-    def check(self, node: yaml.Node, above: tuple[yaml.Node, ...]) -> None:
+    def visit(self, node: yaml.Node, path: KeyPath = (), above: tuple[yaml.Node, ...] = ()) -> None:
         """Look at one node and at all below it, at those that an alias stands for as often as it stands there.
 
         Raises:
@@ -227,41 +228,32 @@ class _Bounds:
             self._refuse(node, "an alias stands inside what it stands for")
         if len(above) >= MOST_LEVELS:
             self._refuse(node, _TOO_DEEP)
-        above = (*above, node)
         if isinstance(node, yaml.MappingNode):
-            for key, item in node.value:
-                if not isinstance(key, yaml.ScalarNode):
-                    self._refuse(key, "a key is a single word, not a list or a section")
-                self.check(key, above)
-                self.check(item, above)
+            self._visit_mapping(node, path, (*above, node))
         elif isinstance(node, yaml.SequenceNode):
-            for item in node.value:
-                self.check(item, above)
+            self._found.lists.add(path)
+            for index, item in enumerate(node.value):
+                self._found.lines.setdefault((*path, index), item.start_mark.line + 1)
+                self.visit(item, (*path, index), (*above, node))
         elif node.tag != _TEXT and len(node.value) > _MOST_IN_NUMBER:
             self._refuse(node, "a number or a date is not so long; put a text in quotes")
 
+    def _visit_mapping(self, node: yaml.MappingNode, path: KeyPath, above: tuple[yaml.Node, ...]) -> None:
+        seen: dict[str, int] = {}
+        for key, item in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self._refuse(key, "a key is a single word, not a list or a section")
+            self.visit(key, path, above)
+            label, line = str(key.value), key.start_mark.line + 1
+            if label in seen:
+                where = f"given twice, in {self._name} line {seen[label]} and line {line}; keep one"
+                self._found.problems.append(f"{dotted((*path, label))}: {where}")
+            seen.setdefault(label, line)
+            self._found.lines.setdefault((*path, label), line)
+            self.visit(item, (*path, label), above)
+
     def _refuse(self, node: yaml.Node, reason: str) -> NoReturn:
         raise ConfigError([f"{self._name}:{node.start_mark.line + 1}: {reason}"])
-
-
-def _walk(node: yaml.Node, path: KeyPath, found: Document, name: str) -> None:
-    if isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            label = str(key.value)
-            if label in seen:
-                found.problems.append(
-                    f"{dotted((*path, label))}: given twice, in {name} line {seen[label]} and line {line}; keep one"
-                )
-            seen.setdefault(label, line)
-            found.lines.setdefault((*path, label), line)
-            _walk(value, (*path, label), found, name)
-    elif isinstance(node, yaml.SequenceNode):
-        found.lists.add(path)
-        for index, item in enumerate(node.value):
-            found.lines.setdefault((*path, index), item.start_mark.line + 1)
-            _walk(item, (*path, index), found, name)
 
 
 def index_in(step: str) -> int | None:

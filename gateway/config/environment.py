@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from gateway.config import document
 from gateway.config.document import KeyPath, dotted, index_in
-from gateway.config.outline import ROOT, Kind, Place
+from gateway.config.schema_tree import ROOT, Kind, SchemaNode
 from gateway.errors import ConfigError
 
 PREFIX: Final = "GATEWAY__"
@@ -89,13 +89,13 @@ def _set(found: Overrides, name: str, text: str, callbacks: tuple[str, ...]) -> 
     found.sources[*path, key] = name
 
 
-def _below(place: Place, key: str | int) -> Place:
+def _below(place: SchemaNode, key: str | int) -> SchemaNode:
     below = place.below(key)
     assert below is not None
     return below
 
 
-def _only_item(node: Any, place: Place, path: KeyPath, step: str) -> tuple[Any, Place, KeyPath]:
+def _only_item(node: Any, place: SchemaNode, path: KeyPath, step: str) -> tuple[Any, SchemaNode, KeyPath]:
     """Where a list has one item, its number may be left out: ``…__CALLBACKS__SMS_DR__AUTH__TOKEN``."""
     if place.kind is not Kind.LIST or index_in(step) is not None:
         return node, place, path
@@ -108,7 +108,7 @@ def _only_item(node: Any, place: Place, path: KeyPath, step: str) -> tuple[Any, 
     return item, place, path
 
 
-def _container(node: Any, place: Place, path: KeyPath) -> Any:
+def _container(node: Any, place: SchemaNode, path: KeyPath) -> Any:
     if place.kind is Kind.SCALAR:
         raise _Unusable(f"{dotted(path)} is a single value and has no keys")
     if place.kind is Kind.LIST:
@@ -118,7 +118,7 @@ def _container(node: Any, place: Place, path: KeyPath) -> Any:
     return node if isinstance(node, dict) else {}
 
 
-def _key(node: Any, place: Place, step: str, path: KeyPath, callbacks: tuple[str, ...]) -> str | int:
+def _key(node: Any, place: SchemaNode, step: str, path: KeyPath, callbacks: tuple[str, ...]) -> str | int:
     if isinstance(node, list):
         index = index_in(step)
         if index is None or index > len(node):
@@ -142,7 +142,7 @@ def _fold(name: str) -> str:
     return name.lower().replace("-", "_")
 
 
-def _value(text: str, place: Place) -> Any:
+def _value(text: str, place: SchemaNode) -> Any:
     if place.kind is Kind.SCALAR:
         return None if place.is_optional and text.strip().lower() in _NULLS else text
     try:

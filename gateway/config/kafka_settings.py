@@ -7,9 +7,7 @@ from uuid import UUID
 
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 
-from gateway.config.section import Section
-from gateway.config.units import Duration
-from gateway.config.values import Name, Texts, Url
+from gateway.config.values import Duration, Name, Section, Texts, Url
 
 
 class OAuth(Section):

@@ -1,32 +1,27 @@
-"""``config.yaml`` and the environment, read into :class:`Settings`, or every problem at once.
+"""``config.yaml`` and the environment, read into :class:`Settings`, or its problems.
 
-The order: the file's values; ``GATEWAY__…`` variables over them; ``${NAME}`` filled in; types; rules. A file with
-problems of one kind is still looked at for the others, so that one run shows all of them.
+The order: the file's values; ``GATEWAY__…`` variables over them; ``${NAME}`` filled in; types; rules. Problems come in
+two rounds: all that keep a value from being read, and once there are none, all that the rules find.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from gateway.callbacks import CALLBACKS
 from gateway.config import document, environment, rules
-from gateway.config.admin_settings import Admin
-from gateway.config.alert_settings import Alert
 from gateway.config.document import Document, KeyPath
-from gateway.config.kafka_settings import Kafka
-from gateway.config.outline import ROOT, Kind, Place
-from gateway.config.sentences import sentence
-from gateway.config.settings import CallbackPath, Ingest, Settings, Subscriber
-from gateway.config.values import NAME
+from gateway.config.messages import message
+from gateway.config.schema_tree import ROOT, Kind, SchemaNode
+from gateway.config.settings import Settings
 from gateway.errors import ConfigError
 
 #: Sentences about types and keys. The search for what was meant by an unknown key takes a tenth of a millisecond.
-_MOST_SENTENCES: Final = 200
-_Model = TypeVar("_Model", bound=BaseModel)
+_MOST_MESSAGES: Final = 200
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Settings:
@@ -50,30 +45,33 @@ def loads(text: str, environ: Mapping[str, str], name: str = "config.yaml") -> S
 def _settings(read: Document, name: str, environ: Mapping[str, str]) -> Settings:
     overridden = environment.override(canonical(read.tree, ROOT), environ, CALLBACKS)
     tree, unset = environment.interpolate(overridden.tree, environ, overridden.sources)
-    tree = canonical(tree, ROOT)
-    found: list[tuple[KeyPath, str]] = list(unset)
-    settings: Settings | None = None
-    try:
-        settings = Settings.model_validate(tree)
-    except ValidationError as exc:
-        errors = exc.errors(include_url=False, include_input=False)
-        found += [sentence(error) for error in errors[:_MOST_SENTENCES]]
-        if len(errors) > _MOST_SENTENCES:
-            found.append(((), f"{len(errors) - _MOST_SENTENCES} more problems of this kind"))
-    found += rules.problems(rules.parts_of(settings) if settings is not None else _readable_parts(tree))
-    told = dict.fromkeys(path for path, _ in unset)
-    texts = [
-        _text(path, text, read, name, overridden.sources)
-        for position, (path, text) in enumerate(found)
-        if position < len(unset) or path not in told
-    ]
-    problems = [*read.problems, *overridden.problems, *dict.fromkeys(texts)]
+
+    def texts(found: Iterable[tuple[KeyPath, str]]) -> list[str]:
+        return list(dict.fromkeys(_text(path, text, read, name, overridden.sources) for path, text in found))
+
+    settings, mistyped = _typed(canonical(tree, ROOT))
+    unfilled = {path for path, _ in unset}
+    wrong = [*unset, *(one for one in mistyped if one[0] not in unfilled)]
+    problems = [*read.problems, *overridden.problems, *texts(wrong)]
     if problems or settings is None:
+        raise ConfigError(problems)
+    if problems := texts(rules.problems(settings)):
         raise ConfigError(problems)
     return settings
 
 
-def canonical(value: Any, place: Place) -> Any:
+def _typed(tree: dict[str, Any]) -> tuple[Settings | None, list[tuple[KeyPath, str]]]:
+    try:
+        return Settings.model_validate(tree), []
+    except ValidationError as exc:
+        errors = exc.errors(include_url=False, include_input=False)
+    found = [message(error) for error in errors[:_MOST_MESSAGES]]
+    if len(errors) > _MOST_MESSAGES:
+        found.append(((), f"{len(errors) - _MOST_MESSAGES} more problems of this kind"))
+    return None, found
+
+
+def canonical(value: Any, place: SchemaNode) -> Any:
     """Return lists where lists of sections are meant, and leave out keys without a value: they have their defaults."""
     if place.kind is Kind.SECTION and isinstance(value, dict):
         known = {key: one for key, one in value.items() if place.below(str(key)) is not None}
@@ -95,49 +93,6 @@ def canonical(value: Any, place: Place) -> Any:
         if isinstance(value, list):
             return [canonical(one, item) for one in value]
     return value
-
-
-def _readable_parts(tree: dict[str, Any]) -> rules.Parts:
-    """Every part whose types are right, of a tree that is not right as a whole."""
-    ingest = _mapping(tree.get("ingest", {}))
-    callbacks = [
-        (str(name), position, row)
-        for name, rows in _mapping(ingest.get("callbacks", {})).items()
-        if NAME.match(str(name))
-        for position, section in enumerate(rows if isinstance(rows, list) else [])
-        if (row := _maybe(CallbackPath, section)) is not None
-    ]
-    count = sum(len(rows) if isinstance(rows, list) else 1 for rows in _mapping(ingest.get("callbacks", {})).values())
-    subscribers, alerts = tree.get("subscribers", []), tree.get("alerts", [])
-    return rules.Parts(
-        _maybe(Ingest, {key: value for key, value in ingest.items() if key != "callbacks"}),
-        callbacks,
-        [
-            (position, subscriber)
-            for position, section in enumerate(subscribers if isinstance(subscribers, list) else [])
-            if (subscriber := _maybe(Subscriber, section)) is not None
-        ],
-        _maybe(Kafka, tree["kafka"]) if "kafka" in tree else None,
-        _maybe(Admin, tree.get("admin", {})),
-        [
-            (position, alert)
-            for position, section in enumerate(alerts if isinstance(alerts, list) else [])
-            if (alert := _maybe(Alert, section)) is not None
-        ],
-        has_kafka="kafka" in tree,
-        has_all_callbacks=len(callbacks) == count,
-    )
-
-
-def _mapping(value: object) -> dict[Any, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _maybe(model: type[_Model], value: object) -> _Model | None:
-    try:
-        return model.model_validate(value)
-    except ValidationError:
-        return None
 
 
 def _text(path: KeyPath, text: str, read: Document, name: str, sources: Mapping[KeyPath, str]) -> str:

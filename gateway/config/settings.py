@@ -17,17 +17,18 @@ from gateway import processors
 from gateway.config.admin_settings import Admin
 from gateway.config.alert_settings import Alert
 from gateway.config.kafka_settings import Kafka, Topics
-from gateway.config.section import Section
 from gateway.config.subscriber_settings import Breaker, ClientTls, Retry, Rotation, Transform
-from gateway.config.units import Duration, Size
 from gateway.config.values import (
     NUMBER_OR_AUTO,
     Auto,
+    Duration,
     HttpPath,
     Name,
     Networks,
     Port,
     Secrets,
+    Section,
+    Size,
     Texts,
     Url,
     Zone,

@@ -7,7 +7,6 @@ environment of the gateway. For the same reason it cannot write files (``kind: f
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from pydantic import SecretStr, ValidationError
@@ -15,14 +14,14 @@ from pydantic import SecretStr, ValidationError
 from gateway.config import rules
 from gateway.config.document import MOST_LEVELS, KeyPath, dotted
 from gateway.config.loading import canonical
-from gateway.config.outline import Kind, Place, place
-from gateway.config.sentences import sentence
+from gateway.config.messages import message
+from gateway.config.schema_tree import Kind, SchemaNode, schema_node
 from gateway.config.settings import Settings, Subscriber
 from gateway.errors import ConfigError
 from gateway.fanout import subscriber_rules
 
 Tree = dict[str, Any]
-PLACE: Final = place(Subscriber)
+PLACE: Final = schema_node(Subscriber)
 _ABOVE: Final[KeyPath] = ("subscribers", 0)
 
 
@@ -40,11 +39,11 @@ def read(tree: Mapping[str, Any], settings: Settings) -> Subscriber:
         subscriber = Subscriber.model_validate(canonical(dict(tree), PLACE))
     except ValidationError as exc:
         errors = exc.errors(include_url=False, include_input=False)
-        # The sentences are about places in the whole configuration.
-        found = [sentence({**error, "loc": (*_ABOVE, *error["loc"])}) for error in errors]
+        # The messages are about places in the whole configuration.
+        found = [message({**error, "loc": (*_ABOVE, *error["loc"])}) for error in errors]
         raise ConfigError([_text(path, text) for path, text in found]) from None
-    parts = replace(rules.parts_of(settings), subscribers=[(0, subscriber)])
-    problems = [_text(path, text) for path, text in rules.problems(parts) if path[:2] == _ABOVE]
+    alone = settings.model_copy(update={"subscribers": [subscriber]})
+    problems = [_text(path, text) for path, text in rules.problems(alone) if path[:2] == _ABOVE]
     problems += [_text((*_ABOVE, *path), text) for path, text in subscriber_rules.file_problems(subscriber)]
     if subscriber.kind == "file":
         problems.append("kind: a file is written by a subscriber of the configuration file only; use webhook or stream")
@@ -64,7 +63,7 @@ def written(subscriber: Subscriber) -> Tree:
     return {name: _plain(value) for name, value in subscriber.model_dump(exclude_defaults=True).items()}
 
 
-def without_secrets(tree: Mapping[str, Any], at: Place = PLACE) -> Tree:
+def without_secrets(tree: Mapping[str, Any], at: SchemaNode = PLACE) -> Tree:
     """Return the same keys without those whose values are secrets."""
     kept = {}
     for key, value in tree.items():
@@ -103,7 +102,7 @@ def patched(tree: Any, patch: Any) -> Any:
     return found
 
 
-def _secrets(value: Any, at: Place) -> Iterator[str]:
+def _secrets(value: Any, at: SchemaNode) -> Iterator[str]:
     if at.is_secret:
         if value not in (None, ""):
             yield str(value)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from gateway.config.section import Section
-from gateway.config.units import Duration, Size
-from gateway.config.values import Texts
+from gateway.config.values import Duration, Section, Size, Texts
 
 
 class Retry(Section):

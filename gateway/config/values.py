@@ -1,4 +1,4 @@
-"""Kinds of values in ``config.yaml``: names, addresses, secrets, lists."""
+"""Kinds of values in ``config.yaml``: names, addresses, secrets, lists, sizes and durations; base of its sections."""
 
 from __future__ import annotations
 
@@ -8,13 +8,26 @@ from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, IPvAnyNetwork, SecretStr, Tag
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Discriminator,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    Tag,
+)
 
 from gateway.config import webhook_url
 
 #: Names that become part of topics, metric labels and files.
 NAME: Final = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
 _PATH: Final = re.compile(r"^/[!-~]*$")
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_DURATION: Final = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)$")
 
 
 def _name(value: str) -> str:
@@ -44,6 +57,17 @@ def _path(value: str) -> str:
     return value
 
 
+def seconds(value: object) -> object:
+    """Turn ``7d``, ``30m``, ``250ms`` or a bare number of seconds into seconds; leave the rest to the validator."""
+    if isinstance(value, str):
+        match = _DURATION.match(value.strip().lower())
+        if match:
+            return float(match[1]) * _SECONDS[match[2]]
+        if not value.strip().replace(".", "", 1).isdigit():
+            raise ValueError("a duration looks like 30s, 15m, 12h or 7d")
+    return value
+
+
 def listed(value: object) -> object:
     """One value stands for a list of one; an empty text, as of an unset variable, for none."""
     if value is None or value == "":
@@ -68,6 +92,8 @@ def one_or_more(value: object) -> object:
     return [{}] if value is None or value == "" else listed(value)
 
 
+Duration = Annotated[float, BeforeValidator(seconds)]
+Size = ByteSize
 Name = Annotated[str, AfterValidator(_name)]
 Url = Annotated[str, AfterValidator(_url)]
 HttpPath = Annotated[str, AfterValidator(_path)]
@@ -86,3 +112,9 @@ def suggestion(word: str, known: Sequence[str]) -> str:
     """``; did you mean 'x'?`` where something known is near, else nothing."""
     near = difflib.get_close_matches(word.lower(), known, 1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused, values cannot be changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)

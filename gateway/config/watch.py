@@ -4,15 +4,16 @@ The file's content is compared, not its time: a ConfigMap of Kubernetes changes 
 up, which no time stamp or inode of the file itself shows. A file is taken when two looks in a row find the same
 content, so that one that an editor is still writing is not read as a shorter one.
 
-A file with problems is refused as a whole and told once; what was in force stays. Only ``subscribers`` take effect at
-once; other sections are read at start, and a change of them is logged as waiting for a restart.
+A file that is wrong or cannot be applied is refused as a whole, which is logged once; what was in force stays. Only
+``subscribers`` take effect at once; other sections are read at start, and a change of them is logged as waiting for a
+restart.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -35,17 +36,19 @@ async def watch(
     path: Path,
     environ: Mapping[str, str],
     current: Settings,
+    check: Callable[[Settings], None],
     *,
     asked: asyncio.Event,
     poll_s: float = POLL_S,
     settle_s: float = SETTLE_S,
 ) -> AsyncIterator[Settings]:
-    """Yield each new valid configuration that differs from the one before. Runs until it is closed or cancelled.
+    """Yield each new configuration that can be applied and differs from the one before. It runs until it is closed.
 
     Args:
         path: the file that ``current`` came from. A change between then and now is noticed.
         environ: as for :func:`gateway.config.loading.load`.
         current: what is in force.
+        check: called in a thread with a valid configuration; raises ConfigError where it cannot be applied.
         asked: set on SIGHUP: look at once, and say so when nothing has changed. Cleared by each look.
         poll_s: seconds between looks at the file.
         settle_s: seconds between the two looks that must agree.
@@ -58,10 +61,12 @@ async def watch(
             was_asked = asked.is_set()
             asked.clear()
             is_first, seen = seen is None, content
-            found = await asyncio.to_thread(_read, path, environ)
+            found = await asyncio.to_thread(_read, path, environ, check)
             if found is not None and found != current:
-                _tell(found, started)
                 current = found
+                if waiting := restart_needed(started, found):
+                    advice = "only subscribers take effect without one"
+                    _log.warning("config.restart_needed", sections=waiting, advice=advice)
                 yield found
             elif found is not None and (was_asked or not is_first):
                 _log.info("config.unchanged", path=str(path))
@@ -74,19 +79,14 @@ def restart_needed(old: Settings, new: Settings) -> list[str]:
     return [name for name in names if getattr(old, name) != getattr(new, name)]
 
 
-def _read(path: Path, environ: Mapping[str, str]) -> Settings | None:
+def _read(path: Path, environ: Mapping[str, str], check: Callable[[Settings], None]) -> Settings | None:
     try:
-        return load(path, environ)
+        found = load(path, environ)
+        check(found)
+        return found
     except ConfigError as exc:
         _log.error("config.refused", path=str(path), problems=exc.problems, advice="what was in force stays in force")
         return None
-
-
-def _tell(found: Settings, started: Settings) -> None:
-    waiting = restart_needed(started, found)
-    _log.info("config.reloaded", subscribers=[subscriber.name for subscriber in found.subscribers])
-    if waiting:
-        _log.warning("config.restart_needed", sections=waiting, advice="only subscribers take effect without one")
 
 
 async def _settled(path: Path, settle_s: float, seen: bytes | None) -> bytes:

@@ -15,8 +15,8 @@ import structlog
 
 from gateway.fanout.attempt import AttemptResult
 from gateway.telemetry import redaction
+from gateway.telemetry.batched_metrics import BatchedMetrics
 from gateway.telemetry.metrics import METRICS, Metrics
-from gateway.telemetry.tally import Tally
 
 if TYPE_CHECKING:
     from gateway.fanout.job import Job
@@ -73,7 +73,7 @@ class Telling:
         deliveries = metrics.counter("gateway_deliveries")
         self._outcomes = {outcome: deliveries.labels(subscriber, outcome) for outcome in _OUTCOMES}
         metrics.histogram("gateway_delivery_attempt_seconds").labels(subscriber)  # shown before the first attempt
-        self._tally = Tally("gateway_deliveries", "gateway_delivery_attempt_seconds", metrics)
+        self._tally = BatchedMetrics("gateway_deliveries", "gateway_delivery_attempt_seconds", metrics)
         self._on_attempt = on_attempt
         self._monotonic = monotonic
         self._shown_until = float("-inf")

@@ -15,9 +15,9 @@ from gateway.callbacks.handshake import Handshake
 from gateway.callbacks.request import CallbackRequest
 from gateway.callbacks.sender_signatures import PRESETS
 from gateway.callbacks.signature_policy import DEFAULT_WINDOW_S, TIMED_SCHEMES, Scheme, SignaturePolicy
+from gateway.config.callbacks import ConfiguredPath, all_paths, configured_paths
 from gateway.config.settings import Auth, CallbackPath, Ingest, Signature
 
-BASE_PATH: Final = "/callbacks/"
 _NO_HANDSHAKE: Final = Handshake()
 #: Answers by scheme of other senders; the other schemes use :data:`gateway.callbacks.answers.CODE_ANSWERS`.
 _ANSWERS: Final[Mapping[str, Answers]] = {"slack": SLACK_ANSWERS, "twilio": TWILIO_ANSWERS}
@@ -96,25 +96,9 @@ def endpoints(settings: Ingest, schema_base_url: str | None = None) -> Endpoints
         settings: section ``ingest``.
         schema_base_url: value of ``topics.schema_base_url``.
     """
-    rows = [(name, row) for name, rows in settings.callbacks.items() for row in rows]
-    disabled = frozenset(_path(name, row) for name, row in rows if not row.enabled)
-    return Endpoints(_rows(settings, (schema_base_url or "").rstrip("/")), disabled)
-
-
-def _path(name: str, row: CallbackPath) -> str:
-    return (row.path or BASE_PATH + name).rstrip("/") or "/"
-
-
-def _rows(settings: Ingest, schema_base_url: str) -> Iterator[Endpoint]:
-    for name, callback in CALLBACKS.items():
-        for row in settings.callbacks.get(name, [CallbackPath()]):
-            if row.enabled:
-                yield _endpoint(settings, name, row, callback, callback.signature, schema_base_url)
-    for name, rows in settings.callbacks.items():
-        for row in rows:
-            if name not in CALLBACKS and row.enabled:
-                scheme = row.auth.signature.scheme if row.auth.signature else None
-                yield _endpoint(settings, name, row, _other_sender(name, row), scheme or "hmac", schema_base_url)
+    disabled = frozenset(row.path for row in all_paths(settings) if not row.config.enabled)
+    base_url = (schema_base_url or "").rstrip("/")
+    return Endpoints((_endpoint(settings, row, base_url) for row in configured_paths(settings)), disabled)
 
 
 def _other_sender(name: str, row: CallbackPath) -> Decodes:
@@ -139,13 +123,14 @@ def _other_sender(name: str, row: CallbackPath) -> Decodes:
     return DecoderCallback(name, load_decoder(row.decoder or ""), topic, type=row.type or "", answers=answers)
 
 
-def _endpoint(
-    settings: Ingest, name: str, row: CallbackPath, callback: Decodes, scheme: str | None, schema_base_url: str
-) -> Endpoint:
+def _endpoint(settings: Ingest, found: ConfiguredPath, schema_base_url: str) -> Endpoint:
+    row = found.config
+    builtin = CALLBACKS.get(found.callback)
+    scheme = builtin.signature if builtin else (row.auth.signature and row.auth.signature.scheme) or "hmac"
     credentials = _credentials(row.auth, scheme)
     return Endpoint(
-        path=_path(name, row),
-        callback=callback,
+        path=found.path,
+        callback=builtin or _other_sender(found.callback, row),
         context=DecodeContext(
             zone=ZoneInfo(row.timezone or settings.timezone),
             account=row.account,

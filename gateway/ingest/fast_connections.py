@@ -5,21 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Final, Protocol
 
-import structlog
-
 from gateway.connections import ConnectionLimit
+from gateway.ingest.accept import Acceptor
+from gateway.ingest.client_ip import Network
 from gateway.ingest.endpoints import Endpoints
-from gateway.ingest.intake import Intake
 from gateway.ingest.large_bodies import SMALL_BYTES
-from gateway.ingest.peer import Network
 from gateway.ingest.plain_post import PlainHeads
-from gateway.ingest.written import Written
-from gateway.log import ALL_NEW, Appended
+from gateway.ingest.response_writer import ResponseWriter
 
-_log = structlog.get_logger("gateway.ingest")
 #: Time between two segments of a request: microseconds in a data centre, a tenth of a second across the world.
 PATIENCE_S: Final = 0.25
 #: Checks that find a connection idle before it is closed: at most an eighth of the time late, without a timer each.
@@ -30,9 +25,6 @@ class Owned(Protocol):
     """What its owner does to a connection, see :class:`gateway.ingest.fast_path.FastConnection`."""
 
     last_look: int
-
-    def settle(self, appended: Appended, error: BaseException | None) -> None:
-        """Answer the request that waits for the log."""
 
     def close_if_idle(self) -> None:
         """Close it now, or after the answer that it waits for."""
@@ -46,7 +38,7 @@ class FastConnections:
 
     Args:
         endpoints: the known paths.
-        intake: processes callbacks.
+        acceptor: processes callbacks.
         clock: returns the current time, timezone-aware UTC.
         ordinary: creates aiohttp's handler for a connection that is not plain.
         trusted: networks of the operator's proxies.
@@ -59,7 +51,7 @@ class FastConnections:
     def __init__(
         self,
         endpoints: Endpoints,
-        intake: Intake,
+        acceptor: Acceptor,
         *,
         clock: Callable[[], datetime],
         ordinary: Callable[[], asyncio.Protocol],
@@ -70,19 +62,18 @@ class FastConnections:
         patience_s: float = PATIENCE_S,
     ) -> None:
         self.heads = PlainHeads(endpoints, min(max_body, SMALL_BYTES))
-        self.intake = intake
+        self.acceptor = acceptor
         self.clock = clock
         self.ordinary = ordinary
         self.trusted = trusted
         self.limit = limit
         self.patience_s = patience_s
-        self.written = Written()
+        self.response_writer = ResponseWriter()
         self.connections: set[Owned] = set()
         self.is_leaving = False
         self.is_stopping = False
         self.looks = 0
         self.loop = asyncio.get_running_loop()
-        self._settling: tuple[asyncio.Future[Appended], list[Owned]] | None = None
         self._emptied: asyncio.Future[None] | None = None
         self._look_every_s = keepalive_s / _LOOKS
         self._next_look = self.loop.call_later(self._look_every_s, self._look)
@@ -92,29 +83,6 @@ class FastConnections:
         self.connections.discard(connection)
         if not self.connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
-
-    def settle_when_done(self, durable: asyncio.Future[Appended], connection: Owned) -> None:
-        """Let the connection answer when the future is done. Connections with the same future share a loop callback.
-
-        Args:
-            durable: future of the append.
-            connection: has the request that waits.
-        """
-        if self._settling is None or self._settling[0] is not durable:
-            self._settling = (durable, [])
-            durable.add_done_callback(partial(self._settle, self._settling[1]))
-        self._settling[1].append(connection)
-
-    def _settle(self, connections: list[Owned], durable: asyncio.Future[Appended]) -> None:
-        self._settling = None
-        error = durable.exception()
-        appended = ALL_NEW if error is not None else durable.result()
-        for connection in connections:
-            try:
-                connection.settle(appended, error)
-            except Exception:  # an error of one connection must not delay the answers of the others
-                _log.exception("an answer could not be written")
-                connection.abort()
 
     def leave(self) -> None:
         """Announce the end in each further answer (``Connection: close``), so that senders connect elsewhere."""

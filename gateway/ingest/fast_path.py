@@ -2,8 +2,8 @@
 
 Most of the cost of an HTTP request in Python is generality, while a vendor's callback is always the same plain POST
 with a length and a small body. The fast path passes its bytes to the same pure functions as the ordinary path
-(:meth:`Intake.take`), without a task, and its answer is one prepared byte string. aiohttp processes all other requests,
-doubtful ones included.
+(:meth:`Acceptor.take`), without a task, and its answer is one prepared byte string. aiohttp processes all other
+requests, doubtful ones included.
 
 Invariants
 
@@ -35,10 +35,10 @@ from typing import Final, cast
 from gateway.callbacks.answers import Answer
 from gateway.callbacks.request import CallbackRequest
 from gateway.errors import NotNow
+from gateway.ingest.accept import Pending
+from gateway.ingest.client_ip import caller
 from gateway.ingest.fast_connections import FastConnections
-from gateway.ingest.intake import Pending
 from gateway.ingest.large_bodies import SMALL_BYTES
-from gateway.ingest.peer import caller
 from gateway.ingest.plain_post import MOST_HEAD_BYTES, PlainHead
 from gateway.log import Appended
 
@@ -162,7 +162,7 @@ class FastConnection(asyncio.Protocol):
     def _take(self, head: PlainHead, request: CallbackRequest, data: bytes) -> _Found:
         started = time.perf_counter()
         try:
-            taken = self._shared.intake.take(head.endpoint, request)
+            taken = self._shared.acceptor.take(head.endpoint, request)
         except Exception:  # the ordinary path meets the same error and reports it
             return _Found.OTHER
         self.last_look = self._shared.looks
@@ -172,7 +172,7 @@ class FastConnection(asyncio.Protocol):
             self._answer(head, taken, started)
         else:
             self._answering = (head, request, taken, started, data)
-            self._shared.settle_when_done(taken.durable, self)
+            taken.turn.when_done(self._settle)
         return _Found.TAKEN
 
     def _caller(self, head: PlainHead) -> str:
@@ -187,21 +187,23 @@ class FastConnection(asyncio.Protocol):
 
     # -- bytes out ----------------------------------------------------------------------------------------------
 
-    def settle(self, appended: Appended, error: BaseException | None) -> None:
-        """Answer the waiting request after the log has stored or refused its events.
+    def _settle(self, appended: Appended, error: BaseException | None) -> None:
+        try:
+            self._answer_waiting(appended, error)
+        except Exception:
+            self.abort()
+            raise
 
-        Args:
-            appended: result of the append.
-            error: of the append; None if the events are durable.
-        """
+    def _answer_waiting(self, appended: Appended, error: BaseException | None) -> None:
+        """Answer the waiting request after the log has stored or refused its events."""
         assert self._answering is not None
         head, request, pending, started, data = self._answering
         self._answering = None
         if error is None:
-            self._shared.intake.settled(head.endpoint, pending, appended)
+            self._shared.acceptor.settled(head.endpoint, pending, appended)
             self._answer(head, pending.answer, started)
         elif isinstance(error, NotNow):
-            self._answer(head, self._shared.intake.not_stored(head.endpoint, request, error), started)
+            self._answer(head, self._shared.acceptor.not_stored(head.endpoint, request, error), started)
         elif self._transport is not None:
             self._held.insert(0, data)
             self._hand_over()
@@ -209,10 +211,10 @@ class FastConnection(asyncio.Protocol):
             self._go_on()
 
     def _answer(self, head: PlainHead, answer: Answer, started: float) -> None:
-        self._shared.intake.tally.took(head.endpoint.callback.name, time.perf_counter() - started)
+        self._shared.acceptor.metrics.took(head.endpoint.callback.name, time.perf_counter() - started)
         if self._transport is not None:
             is_last = head.is_last or self._shared.is_leaving
-            self._transport.write(self._shared.written.answer(answer, is_last=is_last))
+            self._transport.write(self._shared.response_writer.answer(answer, is_last=is_last))
             if is_last or self._is_half_closed:
                 self._close()
 

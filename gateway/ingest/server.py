@@ -24,43 +24,42 @@ from gateway.config.settings import Ingest
 from gateway.connections import ConnectionLimit, LimitedServer
 from gateway.errors import Broken, NotNow, SenderError
 from gateway.event import Event
-from gateway.ingest.coding import BodyTooLarge, most_unfolded, unfolded
+from gateway.ingest.accept import Acceptor, Pending, prepare
+from gateway.ingest.client_ip import caller
 from gateway.ingest.connection import Connection
+from gateway.ingest.content_encoding import BodyTooLarge, decompressed, most_decompressed
 from gateway.ingest.endpoints import Endpoint, Endpoints
 from gateway.ingest.fast_connections import FastConnections
 from gateway.ingest.fast_path import FastConnection
-from gateway.ingest.intake import Intake, Pending, prepare
 from gateway.ingest.large_bodies import MOST_BYTES, PATIENCE_S, SMALL_BYTES, LargeBodies, MemoryShare
-from gateway.ingest.peer import caller
 from gateway.ingest.unknown_paths import UNKNOWN, UnknownPaths
-from gateway.ingest.waiters import Waiters
 from gateway.sockets import BACKLOG
 from gateway.telemetry.metrics import METRICS
 
 _log = structlog.get_logger("gateway.ingest")
 _REFUSED: Final = METRICS.counter("gateway_http_refused")
 #: Bodies that may be larger after decompression are decompressed in the thread; 1 MiB takes three milliseconds.
-_MOST_UNFOLDED_HERE: Final = 1024 * 1024
+_MOST_DECOMPRESSED_HERE: Final = 1024 * 1024
 #: Seconds from closing the port to closing connections: a sender's round trip. Longer delays every restart.
 _LAST_REQUESTS_S: Final = 0.25
 
 
 class IngestServer:
-    """Listens, reads requests, passes them to the intake, writes answers.
+    """Listens, reads requests, passes them to the acceptor, writes answers.
 
     Args:
         settings: section ``ingest``.
         endpoints: the known paths.
-        intake: processes callbacks.
+        acceptor: processes callbacks.
         clock: returns the current time, timezone-aware UTC.
     """
 
     def __init__(
-        self, settings: Ingest, endpoints: Endpoints, intake: Intake, *, clock: Callable[[], datetime]
+        self, settings: Ingest, endpoints: Endpoints, acceptor: Acceptor, *, clock: Callable[[], datetime]
     ) -> None:
         self._settings = settings
         self._endpoints = endpoints
-        self._intake = intake
+        self._acceptor = acceptor
         self._clock = clock
         self._max_body = int(settings.max_body_bytes)
         self._trusted = tuple(settings.trusted_proxies)
@@ -68,7 +67,6 @@ class IngestServer:
         self._fast: FastConnections | None = None
         self._is_leaving = False
         self._limit: ConnectionLimit | None = None
-        self._waiters = Waiters()
         # Shorter than the time-out of a read: the sender waits for the gateway's memory here.
         self._large = LargeBodies(
             max(MOST_BYTES, self._max_body), patience_s=min(PATIENCE_S, settings.read_timeout / 2)
@@ -100,7 +98,7 @@ class IngestServer:
         if self._settings.fast_path:
             self._fast = FastConnections(
                 self._endpoints,
-                self._intake,
+                self._acceptor,
                 clock=self._clock,
                 ordinary=self._server,
                 trusted=self._trusted,
@@ -177,7 +175,7 @@ class IngestServer:
             return _plain(405, {"Allow": ", ".join(sorted(endpoint.callback.methods | endpoint.handshake.methods))})
         with self._large.share() as share:
             response = await self._take(request, endpoint, path, query, share)
-        self._intake.tally.took(endpoint.callback.name, time.perf_counter() - started)
+        self._acceptor.metrics.took(endpoint.callback.name, time.perf_counter() - started)
         if self._is_leaving:
             response.force_close()
         return response
@@ -189,7 +187,7 @@ class IngestServer:
             body = await self._body(request, share)
         except NotNow as exc:
             callback = self._callback_request(request, path, query, b"")
-            response = _response(self._intake.not_stored(endpoint, callback, exc))
+            response = _response(self._acceptor.not_stored(endpoint, callback, exc))
             response.force_close()
             return response
         except BodyTooLarge:
@@ -200,10 +198,10 @@ class IngestServer:
             return self._refused(endpoint, request, path, query, 400, "the body cannot be read")
         callback = self._callback_request(request, path, query, body)
         if len(body) <= SMALL_BYTES:
-            return _response(await self._when_durable(endpoint, callback, self._intake.take(endpoint, callback)))
+            return _response(await self._when_durable(endpoint, callback, self._acceptor.take(endpoint, callback)))
         async with self._large.turn():
             prepared = await self._large.work(partial(prepare, endpoint, callback))
-            taken = self._intake.finish(endpoint, callback, prepared)
+            taken = self._acceptor.finish(endpoint, callback, prepared)
             return _response(await self._when_durable(endpoint, callback, taken))
 
     def _handshake(self, endpoint: Endpoint, request: BaseRequest, path: str, query: bytes) -> Answer | None:
@@ -233,7 +231,7 @@ class IngestServer:
             body = await self._body(request, share)
         except NotNow as exc:
             callback = self._callback_request(request, path, query, b"")
-            response = _response(self._intake.not_stored(UNKNOWN, callback, exc))
+            response = _response(self._acceptor.not_stored(UNKNOWN, callback, exc))
             response.force_close()
             return response
         except (BodyTooLarge, TimeoutError, HttpProcessingError, web.RequestPayloadError):
@@ -251,17 +249,17 @@ class IngestServer:
         if not self._unknown_paths.takes(callback.path, event):
             return _plain(404)
         answer = UNKNOWN.callback.answers.failure(404, "unknown path", callback, None, callback.received_at)
-        taken = self._intake.keep(UNKNOWN, callback, event, answer)
+        taken = self._acceptor.keep(UNKNOWN, callback, event, answer)
         return _response(await self._when_durable(UNKNOWN, callback, taken))
 
     async def _when_durable(self, endpoint: Endpoint, callback: CallbackRequest, pending: Answer | Pending) -> Answer:
         if isinstance(pending, Answer):
             return pending
         try:
-            appended = await self._waiters.wait(pending.durable)
+            appended = await pending.turn.wait()
         except NotNow as exc:
-            return self._intake.not_stored(endpoint, callback, exc)
-        self._intake.settled(endpoint, pending, appended)
+            return self._acceptor.not_stored(endpoint, callback, exc)
+        self._acceptor.settled(endpoint, pending, appended)
         return pending.answer
 
     def _callback_request(self, request: BaseRequest, path: str, query: bytes, body: bytes) -> CallbackRequest:
@@ -291,10 +289,10 @@ class IngestServer:
         coding = request.headers.get("Content-Encoding")
         if not coding:
             return body
-        most = most_unfolded(body, self._max_body)
+        most = most_decompressed(body, self._max_body)
         await share.grow(max(0, most - share.size))
-        unfold = partial(unfolded, body, coding, self._max_body)
-        body = unfold() if most <= _MOST_UNFOLDED_HERE else await self._large.work(unfold)
+        decompress = partial(decompressed, body, coding, self._max_body)
+        body = decompress() if most <= _MOST_DECOMPRESSED_HERE else await self._large.work(decompress)
         share.shrink_to(len(body) if len(body) > SMALL_BYTES else 0)
         return body
 

@@ -22,9 +22,10 @@ from gateway.callbacks.answers import Answers, TextAnswers
 from gateway.callbacks.credentials import Credentials
 from gateway.callbacks.rejected import UNKNOWN_PATH, unknown_path_event
 from gateway.callbacks.request import CallbackRequest
+from gateway.config.callbacks import BASE_PATH
 from gateway.errors import CallbackRejected, SenderError
 from gateway.event import Event
-from gateway.ingest.endpoints import BASE_PATH, Endpoint, Endpoints
+from gateway.ingest.endpoints import Endpoint, Endpoints
 
 _log = structlog.get_logger("gateway.ingest")
 

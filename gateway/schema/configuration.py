@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
-from gateway.config.outline import Key, Kind, Place, keys, place
+from gateway.config.schema_tree import ConfigKey, Kind, SchemaNode, keys, schema_node
 from gateway.config.settings import Settings
 from gateway.schema.events import DRAFT
 
@@ -71,20 +71,20 @@ def _as_written(schema: dict[str, Any]) -> dict[str, Any]:
     return {**kept, "anyOf": [*loosened, {"$ref": "#/$defs/Reference"}, {"type": "null"}]}
 
 
-def _complete(key: Key, holder: dict[str, Any]) -> None:
+def _complete(key: ConfigKey, holder: dict[str, Any]) -> None:
     """Add values with a unit, and the default if YAML can express it."""
     schema = holder["properties"][key.path.rpartition(".")[2]]
     if key.unit and _WITH_UNIT[key.unit] not in schema["anyOf"]:
         schema["anyOf"].insert(1, _WITH_UNIT[key.unit])
-        if key.place.kind is Kind.LIST:
+        if key.node.kind is Kind.LIST:
             schema["anyOf"][0]["items"]["anyOf"].append(_WITH_UNIT[key.unit])
-    if key.is_required or key.place.is_secret or key.place.kind is not Kind.SCALAR or key.default is None:
+    if key.is_required or key.node.is_secret or key.node.kind is not Kind.SCALAR or key.default is None:
         return
     schema["default"] = key.default
 
 
-def _section_of(path: str) -> Place:
-    found = place(Settings)
+def _section_of(path: str) -> SchemaNode:
+    found = schema_node(Settings)
     for step in path.split(".")[:-1]:
         name = step.replace("[]", "")
         if name != "<name>":

@@ -1,4 +1,4 @@
-"""JSON Schema of every event type, from the shape tables of the callbacks.
+"""JSON Schema of every event type, from the schema tables of the callbacks.
 
 The schemas use only keywords that draft 7 and draft 2020-12 have in common, so AsyncAPI and OpenAPI contain the same
 schema.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gateway.callbacks import CALLBACKS, rejected
-from gateway.callbacks.shape import Shape
 
 Schema = dict[str, Any]
 
@@ -22,12 +21,12 @@ def event_schemas() -> dict[str, Schema]:
     """Return the schema of a whole event by event type, in the order of the callbacks; the rejected one is last."""
     found: dict[str, Schema] = {}
     for callback in CALLBACKS.values():
-        for shape in callback.shapes:
-            data = shape.schema()
-            if shape.type in found:
-                data = _either(found[shape.type]["properties"]["data"], data)
-            sources = [f"/nxcloud/{name}" for name in _callbacks_with(shape.type)]
-            found[shape.type] = _event(shape.type, shape.title, sources, data)
+        for schema in callback.schemas:
+            data = schema.json_schema()
+            if schema.type in found:
+                data = _either(found[schema.type]["properties"]["data"], data)
+            sources = [f"/nxcloud/{name}" for name in _callbacks_with(schema.type)]
+            found[schema.type] = _event(schema.type, schema.title, sources, data)
     found[rejected.TYPE] = _event(rejected.TYPE, "Callback not understood", None, dict(rejected.SCHEMA))
     return found
 
@@ -35,17 +34,12 @@ def event_schemas() -> dict[str, Schema]:
 def topics() -> dict[str, list[str]]:
     """Return the event types of each topic; topic names have no prefix."""
     found: dict[str, list[str]] = {}
-    for shape in shapes():
-        types = found.setdefault(shape.topic, [])
-        if shape.type not in types:
-            types.append(shape.type)
+    for schema in (one for callback in CALLBACKS.values() for one in callback.schemas):
+        types = found.setdefault(schema.topic, [])
+        if schema.type not in types:
+            types.append(schema.type)
     found[rejected.TOPIC] = [rejected.TYPE]
     return found
-
-
-def shapes() -> list[Shape]:
-    """Return every shape of every callback, in order."""
-    return [shape for callback in CALLBACKS.values() for shape in callback.shapes]
 
 
 def _callbacks_with(event_type: str) -> list[str]:
@@ -86,6 +80,6 @@ def _event(event_type: str, title: str, sources: list[str] | None, data: Schema)
 
 
 def _either(one: Schema, other: Schema) -> Schema:
-    """Return the schema of an event type that two callbacks, or two shapes of one callback, produce."""
+    """Return the schema of an event type that two callbacks, or two schemas of one callback, produce."""
     known = one.get("anyOf", [one])
     return one if other in known else {"anyOf": [*known, other]}

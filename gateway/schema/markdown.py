@@ -10,7 +10,7 @@ import click
 from pydantic import SecretStr
 
 from gateway.callbacks import CALLBACKS
-from gateway.config.outline import Key, Kind, keys
+from gateway.config.schema_tree import ConfigKey, Kind, keys
 
 _UNITS: Final = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
 _SPANS: Final = (("d", 86400), ("h", 3600), ("m", 60))
@@ -77,11 +77,11 @@ def _usage(command: click.Command) -> str:
     return " ".join(parts).replace("|", "\\|")
 
 
-def _is_heading(key: Key) -> bool:
-    return key.place.kind is Kind.SECTION and not key.place.is_optional
+def _is_heading(key: ConfigKey) -> bool:
+    return key.node.kind is Kind.SECTION and not key.node.is_optional
 
 
-def _default(key: Key) -> str:
+def _default(key: ConfigKey) -> str:
     if key.is_required:
         return "needed"
     value = key.default
@@ -90,7 +90,7 @@ def _default(key: Key) -> str:
     return f"`{_written(key, value)}`"
 
 
-def _written(key: Key, value: Any) -> str:
+def _written(key: ConfigKey, value: Any) -> str:
     """As one would write it in the file."""
     if isinstance(value, bool):
         return str(value).lower()
@@ -109,7 +109,7 @@ def _span(seconds: float) -> str:
     return next(f"{seconds / size:g}{unit}" for unit, size in _SPANS if seconds % size == 0)
 
 
-def _meaning(key: Key) -> str:
+def _meaning(key: ConfigKey) -> str:
     text = key.info.description or ""
     if key.choices:
         text = f"{text}. One of {', '.join(f'`{choice}`' for choice in key.choices)}"

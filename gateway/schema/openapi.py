@@ -39,7 +39,7 @@ def openapi(settings: Settings, examples: Examples = lambda name: {}) -> dict[st
 
     Args:
         settings: the configuration.
-        examples: returns example requests of a callback, such as :func:`gateway.traffic.examples.examples`.
+        examples: returns example requests of a callback, such as :func:`gateway.traffic.simulator.examples`.
     """
     ingest, admin = settings.ingest, settings.admin
     return {
@@ -98,7 +98,7 @@ def _path(row: ConfiguredPath, examples: Examples) -> dict[str, Any]:
 
 
 def _operation(callback: Callback, row: ConfiguredPath, method: str) -> dict[str, Any]:
-    pages = list(dict.fromkeys(shape.page for shape in callback.shapes))
+    pages = list(dict.fromkeys(schema.page.title for schema in callback.schemas))
     operation: dict[str, Any] = {
         "operationId": _operation_id(method, row),
         "tags": ["callbacks"],
@@ -147,12 +147,12 @@ def _post(callback: Callback, row: ConfiguredPath, examples: Mapping[str, list[A
 def _vendor_fields(callback: Callback) -> dict[str, str]:
     """Return the vendor's names at the top level, with the gateway's names."""
     found: dict[str, list[str]] = {}
-    for shape in callback.shapes:
-        for line in shape.fields:
+    for schema in callback.schemas:
+        for line in schema.fields:
             for source in line.sources:
                 if source:
                     found.setdefault(source.partition(".")[0], []).append(line.name)
-        for name in shape.known:
+        for name in schema.known:
             found.setdefault(name.partition(".")[0], [])
     return {
         name: f"Becomes {', '.join(dict.fromkeys(ours))}" if ours else "Kept in raw" for name, ours in found.items()

@@ -172,15 +172,15 @@ def _names() -> Mapping[str, Set[str]]:
     """
     found: dict[str, set[str]] = {}
     odd: set[str] = set()
-    for shape in (shape for callback in CALLBACKS.values() for shape in callback.shapes):
-        members: Mapping[str, Any] = shape.schema()["properties"]
+    for schema in (schema for callback in CALLBACKS.values() for schema in callback.schemas):
+        members: Mapping[str, Any] = schema.json_schema()["properties"]
         text = orjson.dumps(members).decode()
         names = _IS_PHONE.keys() & members.keys()
         is_plain = all(members[name]["type"] == "string" and text.count(f'"{name}":{{') == 1 for name in names)
         if not is_plain or text.count('"type":"object"') > text.count('"properties":'):
-            odd.add(shape.type)
-        is_key = {name for name in names if shape.key == (name,) and not _IS_PHONE[name]}
-        found.setdefault(shape.type, set()).update(names - is_key)
+            odd.add(schema.type)
+        is_key = {name for name in names if schema.key == (name,) and not _IS_PHONE[name]}
+        found.setdefault(schema.type, set()).update(names - is_key)
     return {type_: names for type_, names in found.items() if type_ not in odd}
 
 

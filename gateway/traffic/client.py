@@ -15,7 +15,7 @@ from typing import Final, Self
 from urllib.parse import urlsplit
 
 from gateway.errors import Transient
-from gateway.traffic.request import TrafficRequest
+from gateway.traffic.simulator import TrafficRequest
 
 #: Bytes of an answer, which is a word or a short JSON object; a longer one is not the gateway's.
 _MOST_BODY: Final = 1024 * 1024

@@ -19,8 +19,7 @@ from gateway.callbacks.signature import Algorithm, SignaturePolicy, callbot_sign
 from gateway.config.settings import Auth, Signature
 from gateway.ingest.endpoints import sender_policy
 from gateway.signing import Signer
-from gateway.traffic.draw import millis, unix
-from gateway.traffic.request import TrafficRequest
+from gateway.traffic.simulator import TrafficRequest
 
 Headers = list[tuple[str, str]]
 
@@ -65,12 +64,14 @@ class Credentials:
                 found += self._callbot(request, self.auth.signature)
             else:
                 own_id = f"msg_{self.rng.getrandbits(96):024x}"
-                found += sender_headers(sender_policy(self.auth.signature), request.body, unix(self.clock()), own_id)
+                found += sender_headers(
+                    sender_policy(self.auth.signature), request.body, int(self.clock().timestamp()), own_id
+                )
         return found
 
     def _general(self, request: TrafficRequest, signature: Signature) -> Headers:
         access_key, action = signature.access_key or "demoAK01", request.action or _ACTION
-        ts = str(millis(self.clock()))
+        ts = str(int(self.clock().timestamp() * 1000))
         algorithm = _algorithm(signature)
         sign = general_signature(
             self._secrets[0],
@@ -85,7 +86,7 @@ class Credentials:
         return [*found, ("sign", sign), *([("algorithm", algorithm)] if algorithm != "md5" else [])]
 
     def _callbot(self, request: TrafficRequest, signature: Signature) -> Headers:
-        request_id, create_ts = f"{self.rng.getrandbits(128):032x}", str(unix(self.clock()))
+        request_id, create_ts = f"{self.rng.getrandbits(128):032x}", str(int(self.clock().timestamp()))
         sign = callbot_signature(
             self._secrets[0],
             request_id=request_id,

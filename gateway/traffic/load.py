@@ -38,7 +38,7 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LoadProfile:
     """Parameters of the load.
 
     Args:
@@ -55,7 +55,7 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Tally:
+class LoadResult:
     """Counts of answers, updated while the load runs."""
 
     latencies_s: list[float] = field(default_factory=list)
@@ -126,44 +126,46 @@ def is_success(expected: bytes) -> Callable[[Answer], bool]:
     return judge
 
 
-async def drive(target: Target, prepared: Iterator[Prepared], plan: Plan, rng: Random, tally: Tally) -> None:
-    """Send ``plan.count`` requests, and count the answers in ``tally``, which may be read meanwhile.
+async def drive(
+    target: Target, prepared: Iterator[Prepared], plan: LoadProfile, rng: Random, result: LoadResult
+) -> None:
+    """Send ``plan.count`` requests, and count the answers in ``result``, which may be read meanwhile.
 
-    After a cancellation ``tally`` has the answers received until then.
+    After a cancellation ``result`` has the answers received until then.
 
     Args:
         target: the gateway.
         prepared: the requests.
         plan: parameters of the load.
         rng: selects repeated requests.
-        tally: updated in place.
+        result: updated in place.
     """
     started = time.perf_counter()
     try:
         async with asyncio.TaskGroup() as group:
-            rows = _scheduled(prepared, plan, rng, started, tally)
+            rows = _scheduled(prepared, plan, rng, started, result)
             for _ in range(min(plan.concurrency, plan.count)):
-                group.create_task(_work(target, rows, tally))
+                group.create_task(_work(target, rows, result))
     finally:
-        tally.took_s = time.perf_counter() - started
+        result.took_s = time.perf_counter() - started
 
 
 def _scheduled(
-    prepared: Iterator[Prepared], plan: Plan, rng: Random, started: float, tally: Tally
+    prepared: Iterator[Prepared], plan: LoadProfile, rng: Random, started: float, result: LoadResult
 ) -> Iterator[tuple[Prepared, float | None]]:
     """Yield requests with their scheduled times, None for at once. All connections share the iterator."""
     earlier: deque[Prepared] = deque(maxlen=_REMEMBERED)
     for position in range(plan.count):
         if earlier and rng.random() < plan.repeat_rate:
             one = earlier[int(rng.random() * len(earlier))]
-            tally.repeats += 1
+            result.repeats += 1
         else:
             one = next(prepared)
             earlier.append(one)
         yield one, started + position / plan.rate_per_s if plan.rate_per_s else None
 
 
-async def _work(target: Target, rows: Iterator[tuple[Prepared, float | None]], tally: Tally) -> None:
+async def _work(target: Target, rows: Iterator[tuple[Prepared, float | None]], result: LoadResult) -> None:
     async with Connection(target) as connection:
         for prepared, due in rows:
             if due is not None and (wait_s := due - time.perf_counter()) > 0:
@@ -172,9 +174,9 @@ async def _work(target: Target, rows: Iterator[tuple[Prepared, float | None]], t
             try:
                 answer = await connection.exchange(prepared.message)
             except Transient as exc:
-                tally.note_error(prepared, exc)
+                result.note_error(prepared, exc)
             else:
-                tally.note(prepared, answer, time.perf_counter() - begun)
+                result.note(prepared, answer, time.perf_counter() - begun)
 
 
 def _ret_code(body: bytes) -> object:

@@ -22,7 +22,7 @@ _MOST_BODY: Final = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
+class ReceiverBehaviour:
     """Behaviour of the subscriber.
 
     Args:
@@ -84,7 +84,7 @@ class Receiver:
     """HTTP server of the subscriber. ``server()`` is for aiohttp's runner; it accepts any path and content type.
 
     Args:
-        manners: behaviour.
+        behaviour: behaviour.
         rng: selects refused deliveries.
         on_delivery: called for each delivery after its answer was decided; None is faster.
         clock: returns Unix seconds, for signatures.
@@ -92,14 +92,14 @@ class Receiver:
 
     def __init__(
         self,
-        manners: Manners,
+        behaviour: ReceiverBehaviour,
         rng: Random,
         on_delivery: Callable[[Delivery], None] | None = None,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.counts = Counts()
-        self._manners = manners
+        self._behaviour = behaviour
         self._rng = rng
         self._on_delivery = on_delivery
         self._clock = clock
@@ -122,9 +122,9 @@ class Receiver:
         body = await _read(request)
         if body is None:
             return web.Response(status=413)
-        manners = self._manners
-        if manners.delay_s:
-            await asyncio.sleep(manners.delay_s)
+        behaviour = self._behaviour
+        if behaviour.delay_s:
+            await asyncio.sleep(behaviour.delay_s)
         event_id = request.headers.get("webhook-id") or _id_of(body)
         outcome, reason = self._judge(request, body, event_id)
         self._count(outcome, event_id)
@@ -133,16 +133,16 @@ class Receiver:
             self._on_delivery(Delivery(_parsed(body), body, event_id, outcome, is_replay, reason))
         if outcome == "unauthenticated":
             return web.Response(status=401, text=reason)
-        return web.Response(status=manners.status if outcome == "refused" else 204)
+        return web.Response(status=behaviour.status if outcome == "refused" else 204)
 
     def _judge(self, request: web.BaseRequest, body: bytes, event_id: str) -> tuple[str, str]:
-        manners = self._manners
-        if manners.secrets:
+        behaviour = self._behaviour
+        if behaviour.secrets:
             try:
-                verify(manners.secrets, request.headers, body, self._clock(), _TOLERANCE_S)
+                verify(behaviour.secrets, request.headers, body, self._clock(), _TOLERANCE_S)
             except Unauthenticated as exc:
                 return "unauthenticated", str(exc)
-        if manners.fail_rate and self._rng.random() < manners.fail_rate:
+        if behaviour.fail_rate and self._rng.random() < behaviour.fail_rate:
             return "refused", ""
         return ("repeated" if event_id.encode() in self.counts.ids else "accepted"), ""
 

@@ -14,7 +14,7 @@ from gateway.callbacks.callback import DecodeContext
 from gateway.callbacks.request import CallbackRequest
 from gateway.errors import CallbackRejected
 from gateway.event import Event
-from gateway.traffic import GENERATORS, requests
+from gateway.traffic.simulator import requests
 
 #: Requests of a callback that are looked at for a type; the rarest comes once in some dozens.
 _DRAWN: Final = 400
@@ -40,14 +40,14 @@ def sample(event_type: str, topic: str) -> Event:
 
 def _made(event_type: str) -> Iterator[Event]:
     rng = Random(event_type)
-    for name in GENERATORS:
-        if event_type not in CALLBACKS[name].types:
+    for name, callback in CALLBACKS.items():
+        if event_type not in callback.types:
             continue
         for one in islice(requests(name, rng, _now), _DRAWN):
             headers = {} if one.content_type is None else {"content-type": one.content_type}
             request = CallbackRequest("POST", f"/callbacks/{name}", one.query, headers, one.body, _now())
             try:
-                decoded = CALLBACKS[name].decode(request, DecodeContext())
+                decoded = callback.decode(request, DecodeContext())
             except CallbackRejected:
                 continue
             yield from (event for event in decoded.events if event.type == event_type)

@@ -12,11 +12,12 @@ from typing import Any
 import aiohttp
 
 from gateway.app import App
+from gateway.callbacks import CALLBACKS
 from gateway.config.settings import Settings
 from gateway.telemetry.metric_catalogue import CATALOGUE
 from gateway.telemetry.metrics import METRICS
-from gateway.traffic import GENERATORS, requests
 from gateway.traffic.client import Connection, Target, encode
+from gateway.traffic.simulator import requests
 from tests.waiting import until
 
 
@@ -54,7 +55,7 @@ class Running:
 
     async def send_all(self, count: int = 5) -> None:
         """Some of every callback."""
-        for callback in GENERATORS:
+        for callback in CALLBACKS:
             await self.send(callback, count)
 
     async def sms(self, number: int, **fields: str) -> int:

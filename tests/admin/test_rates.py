@@ -7,9 +7,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.admin.rates import Rates
+from gateway.telemetry.batched_metrics import BatchedMetrics
 from gateway.telemetry.counts import Counts, counts
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.tally import Tally
 
 
 async def test_rates_shares_and_quantiles_of_what_happened() -> None:
@@ -21,9 +21,9 @@ async def test_rates_shares_and_quantiles_of_what_happened() -> None:
     metrics.counter("gateway_callbacks").labels("sms-dr", "rejected").inc(2)
     metrics.counter("gateway_deliveries").labels("billing", "delivered").inc(8)
     metrics.counter("gateway_deliveries").labels("billing", "retried").inc(2)
-    tally = Tally("gateway_callbacks", "gateway_callback_answer_seconds", metrics)
+    batched = BatchedMetrics("gateway_callbacks", "gateway_callback_answer_seconds", metrics)
     for _ in range(22):
-        tally.took("sms-dr", 0.0015)
+        batched.took("sms-dr", 0.0015)
     point = rates.take(102.0, {"journal:all:records": 7.0, "nothing:all:lag": 0.0})
     assert point.values["callback:sms-dr:rate"] == 11
     assert point.values["callback:sms-dr:refused"] == 1
@@ -44,9 +44,9 @@ async def test_a_time_out_is_shown_as_long_as_it_is() -> None:
     metrics = Metrics(CollectorRegistry())
     rates = Rates(metrics)
     rates.take(100.0, {})
-    tally = Tally("gateway_deliveries", "gateway_delivery_attempt_seconds", metrics)
+    batched = BatchedMetrics("gateway_deliveries", "gateway_delivery_attempt_seconds", metrics)
     for _ in range(40):
-        tally.took("billing", 3.002)
+        batched.took("billing", 3.002)
     values = rates.take(102.0, {}).values
     for share in ("p50", "p99"):
         assert values[f"subscriber:billing:{share}"] == pytest.approx(3.0, rel=0.011)

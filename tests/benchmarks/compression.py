@@ -23,7 +23,7 @@ from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBat
 from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
 from gateway.log import Entry
 from gateway.log.kafka.record_format import structured
-from gateway.traffic import requests
+from gateway.traffic.simulator import requests
 from tests.benchmarks import report
 
 #: Codec and its number in a record batch.

@@ -18,8 +18,8 @@ import uvloop
 
 from gateway.config.loading import load
 from gateway.config.settings import Settings
+from gateway.ingest.accept import Acceptor
 from gateway.ingest.endpoints import endpoints
-from gateway.ingest.intake import Intake
 from gateway.ingest.server import IngestServer
 from gateway.log.journal import Journal, Retention
 from gateway.telemetry import logs
@@ -36,8 +36,8 @@ async def serve(settings: Settings) -> None:
     def clock() -> datetime:
         return datetime.now(UTC)
 
-    intake = Intake(journal, clock=clock, max_waiting=settings.ingest.max_waiting)
-    server = IngestServer(settings.ingest, endpoints(settings.ingest), intake, clock=clock)
+    acceptor = Acceptor(journal, clock=clock, max_waiting=settings.ingest.max_waiting)
+    server = IngestServer(settings.ingest, endpoints(settings.ingest), acceptor, clock=clock)
     await server.start()
     gc.collect()
     gc.freeze()

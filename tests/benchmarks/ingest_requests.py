@@ -8,11 +8,11 @@ from pathlib import Path
 
 from gateway.callbacks.signature import callbot_signature
 from tests.benchmarks.decoders import varied
+from tests.callbacks.samples import FOLDER, load
 
 SECRET = "demoSecretKey0001"
 #: More than the window of known ids that the benchmarks configure, so that each is stored although they go round.
 COUNT = 20_000
-_SAMPLES = Path(__file__).parents[1] / "samples"
 _AGENT = b"User-Agent: Apache-HttpClient/4.5.13 (Java/1.8.0_292)\r\nAccept-Encoding: gzip,deflate\r\n"
 
 
@@ -39,7 +39,7 @@ def callbot_task(number: int) -> tuple[bytes, bytes]:
 
 @functools.cache
 def _whatsapp_text() -> bytes:
-    return (_SAMPLES / "whatsapp" / "text" / "body").read_bytes().strip()
+    return load(FOLDER / "whatsapp" / "text").request.body.strip()
 
 
 def whatsapp(number: int) -> tuple[bytes, bytes]:

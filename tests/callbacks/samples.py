@@ -5,6 +5,9 @@
     expected.json   {"events": [...], "drift": [...]} or {"rejected": {"reason": …, "field": …}}
     context.json    optional: account, zone, own_numbers, credential_fields
 
+Usual requests, which the simulator replays and documents show, are in ``gateway/traffic/samples/<callback>.http``
+instead of ``request.http`` and ``body``.
+
 A new sample needs no code. Expected events leave ``raw`` out where it is the whole payload; that it is
 lossless is checked for every sample. All requests arrive at ``ARRIVAL``.
 """
@@ -19,7 +22,8 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from gateway.callbacks import CallbackRequest, DecodeContext
+from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
+from gateway.traffic import simulator
 
 FOLDER = Path(__file__).parent.parent / "samples"
 ARRIVAL = datetime(2025, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -40,14 +44,16 @@ class Sample:
 
 
 def load(folder: Path) -> Sample:
-    """Read one sample's folder."""
+    """Read one sample, by its folder."""
     body = folder / "body"
     settings = folder / "context.json"
     expected = folder / "expected.json"
+    usual = next((one for one in simulator.samples(folder.parent.name) if one.name == folder.name), None)
+    head = usual.head if usual else (folder / "request.http").read_bytes()
     return Sample(
         callback=folder.parent.name,
         case=folder.name,
-        request=parse_head((folder / "request.http").read_bytes(), body.read_bytes() if body.exists() else b""),
+        request=parse_head(head, usual.body if usual else body.read_bytes() if body.exists() else b""),
         context=_context(json.loads(settings.read_text("utf-8")) if settings.exists() else {}),
         expected=json.loads(expected.read_text("utf-8")) if expected.exists() else {},
     )
@@ -56,7 +62,9 @@ def load(folder: Path) -> Sample:
 @cache
 def all_samples() -> tuple[Sample, ...]:
     """Every sample, sorted by callback and case. Some modules ask for them when they are imported: read once."""
-    return tuple(load(head.parent) for head in sorted(FOLDER.glob("*/*/request.http")))
+    usual = [FOLDER / callback / sample.name for callback in CALLBACKS for sample in simulator.samples(callback)]
+    heads = (head.parent for head in FOLDER.glob("*/*/request.http"))
+    return tuple(load(folder) for folder in sorted([*usual, *heads]))
 
 
 def parse_head(head: bytes, body: bytes) -> CallbackRequest:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.callbacks import CALLBACKS, Callback, CallbackRequest, DecodeContext, Decoded, charset
+from gateway.callbacks.event_schema import EventSchema, VendorPage
 from gateway.callbacks.plan import Field
-from gateway.callbacks.shape import Shape
 from gateway.errors import CallbackRejected
 from gateway.event import from_json
 from tests.callbacks.samples import ARRIVAL, Sample, all_samples
@@ -64,7 +64,7 @@ def normalised(decoded: Decoded) -> list[dict[str, Any]]:
 def names(callback: Callback) -> list[str]:
     """The vendor's field names, so that generated objects reach the converters."""
     return sorted(
-        {part for shape in callback.shapes for line in shape.fields for s in line.sources for part in s.split(".")}
+        {part for schema in callback.schemas for line in schema.fields for s in line.sources for part in s.split(".")}
     )
 
 
@@ -237,22 +237,18 @@ def test_an_array_beside_the_fields_is_not_looked_at() -> None:
 
 
 def test_a_stranger_adds_a_shape() -> None:
-    """A shape is a table: names, converters, and it decodes."""
+    """A schema is a table: names, converters, and it decodes."""
     from gateway.callbacks.answers import TEXT_ANSWERS
-    from gateway.callbacks.callback import only
     from gateway.callbacks.fields import identifier, local_time, money, words
     from gateway.callbacks.plan import coded, phone_number
     from gateway.callbacks.vocabulary import MESSAGE_STATUS
 
-    fax = Shape(
+    fax = EventSchema(
         "nxcloud.fax.dr",
         "fax.dr",
         "Fax receipt",
-        page="Fax Receipt Callback",
-        section="0",
-        certainty="inferred",
+        page=VendorPage("Fax Receipt Callback", "0", "inferred"),
         required="fax_id",
-        key=("fax_id",),
         time=("done_at",),
         fields=(
             Field("fax_id", "faxId", identifier),
@@ -262,7 +258,7 @@ def test_a_stranger_adds_a_shape() -> None:
             Field("done_at", "detail.finishTime", local_time),
         ),
     )
-    callback = Callback("fax-dr", "Fax receipt", "json", TEXT_ANSWERS, None, (fax,), only(fax))
+    callback = Callback("fax-dr", "Fax receipt", "json", TEXT_ANSWERS, (fax,))
     decoded = callback.decode(
         request(
             b'{"faxId":7,"number":"15550100200","status":"1","detail":{"finishTime":"2024-01-02 03:04:05"},"Price":"1"}'

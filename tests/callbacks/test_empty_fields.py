@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.callbacks import CALLBACKS, form
-from gateway.callbacks.shape import Shape
+from gateway.callbacks.event_schema import EventSchema
 from tests.callbacks.samples import Sample
 from tests.callbacks.test_decoders import JSON_SAMPLES, SAMPLES, normalised
 from tests.effort import examples
@@ -51,10 +51,10 @@ def changed(value: Any, path: tuple[str | int, ...], to: str) -> None:
         value[last] = None if to == "null" else ""
 
 
-def needed(shape: Shape) -> set[str]:
+def needed(schema: EventSchema) -> set[str]:
     """The vendor's names of what identifies an item, or tells which kind it is."""
-    ours = (shape.required,) if isinstance(shape.required, str) else shape.required
-    return {source for line in shape.fields if line.name in ours for source in line.sources}
+    ours = (schema.required,) if isinstance(schema.required, str) else schema.required
+    return {source for line in schema.fields if line.name in ours for source in line.sources}
 
 
 TELLTALE = {"taskStatus", "field", "type", "smsStatus", "toPhone", "fromPhone", "contactId", "taskName"}
@@ -67,7 +67,7 @@ def test_absent_null_and_empty_are_the_same(sample: Sample, data: st.DataObject)
     """Any subset of optional fields absent, null or empty: accepted, the same each way, and left out of ``data``."""
     callback = CALLBACKS[sample.callback]
     body = orjson.loads(callback.decode(sample.request, sample.context).events[0].to_json())["data"]["raw"]
-    keep = set().union(*(needed(shape) for shape in callback.shapes)) | TELLTALE
+    keep = set().union(*(needed(schema) for schema in callback.schemas)) | TELLTALE
     kept = tuple(f".{name}" for name in keep)
     optional = [
         path
@@ -86,7 +86,7 @@ def test_absent_null_and_empty_are_the_same(sample: Sample, data: st.DataObject)
     assert "null" not in orjson.dumps([one["data"] for one in results[0]]).decode().replace('"null"', "")
 
 
-#: Fields by which callbacks of two shapes are told apart, with the values that say nothing.
+#: Fields by which callbacks of two schemas are told apart, with the values that say nothing.
 EMPTY = {
     **dict.fromkeys(("callId", "contactId", "taskStatus", "taskName", "requestId", "callStatus", "sender"), (None, "")),
     **dict.fromkeys(("callInfoDetail", "taskStat"), (None, "", {})),
@@ -135,7 +135,7 @@ def test_an_absent_form_field_is_an_empty_one(sample: Sample, data: st.DataObjec
     """Any subset of optional form fields absent or empty: accepted, and the same both ways."""
     callback = CALLBACKS[sample.callback]
     sent = form.pairs(sample.request.query) + form.pairs(sample.request.body)
-    keep = set().union(*(needed(shape) for shape in callback.shapes)) | TELLTALE
+    keep = set().union(*(needed(schema) for schema in callback.schemas)) | TELLTALE
     chosen = data.draw(st.sets(st.sampled_from([name for name, _ in sent if name not in keep] or ["none"])))
     results = []
     for fields in (

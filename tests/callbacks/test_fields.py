@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.callbacks import fields, money, phones
-from gateway.callbacks.fields import Converter, Odd, Scope
+from gateway.callbacks.fields import Converter, Scope, UnknownValue
 from gateway.callbacks.plan import UNUSABLE
 from gateway.callbacks.vocabulary import MESSAGE_STATUS
 from tests.effort import examples
@@ -163,7 +163,7 @@ def test_a_converter_gives_json_or_refuses(converter: Converter, value: Any) -> 
         return
     try:
         made = converter.convert(value, Scope(ZoneInfo("Asia/Shanghai")))
-    except Odd as odd:
+    except UnknownValue as odd:
         made = odd.value
     except UNUSABLE:
         return

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.callbacks import CallbackRequest, DecodeContext
-from gateway.callbacks.generic import DecoderCallback, Found, GenericCallback, JsonPath, load_decoder
+from gateway.callbacks.event_schema import MISSING
+from gateway.callbacks.generic import DecodedEvent, DecoderCallback, GenericCallback, JsonPath, load_decoder
 from gateway.callbacks.rejected import rejected_event
-from gateway.callbacks.shape import MISSING
 from gateway.errors import CallbackRejected
 from gateway.event import Event
 from tests.rows import rows
@@ -137,7 +137,7 @@ def test_what_is_no_path(path: str) -> None:
 
 PACKAGE = """
 import orjson
-from gateway.callbacks.generic import Found
+from gateway.callbacks.generic import DecodedEvent
 from gateway.errors import CallbackRejected
 
 def decode(request, context):
@@ -145,7 +145,7 @@ def decode(request, context):
         body = orjson.loads(request.body)
     except orjson.JSONDecodeError as exc:
         raise CallbackRejected("not JSON") from exc
-    return [Found(key=parcel["id"], data={"parcel": parcel}) for parcel in body["parcels"]]
+    return [DecodedEvent(key=parcel["id"], data={"parcel": parcel}) for parcel in body["parcels"]]
 
 word = "not a function"
 """
@@ -215,22 +215,22 @@ def decoded(*found: Any) -> tuple[Event, ...]:
 @rows(
     ("found", "field"),
     [
-        (Found(1.5, {}), "key"),
-        (Found(True, {}), "key"),
-        (Found(["a"], {}), "key"),
-        (Found(b"a", {}), "key"),
-        (Found("\ud83d", {}), "key"),
-        (Found("", {}), "key"),
-        (Found(None, {}), "key"),
-        (Found("k", {}, type=7), "type"),
-        (Found("k", {}, type="\ud83d"), "type"),
-        (Found("k", {}, id=1.5), "id"),
-        (Found("k", {}, id="\ud83d"), "id"),
-        (Found("k", {"x": object()}), "data"),
-        (Found("k", {"x": "\ud83d"}), "data"),
-        (Found("k", {"x": 1 << 64}), "data"),
-        (Found("k", nested(251)), "data"),
-        (Found("k", None), "data"),
+        (DecodedEvent(1.5, {}), "key"),
+        (DecodedEvent(True, {}), "key"),
+        (DecodedEvent(["a"], {}), "key"),
+        (DecodedEvent(b"a", {}), "key"),
+        (DecodedEvent("\ud83d", {}), "key"),
+        (DecodedEvent("", {}), "key"),
+        (DecodedEvent(None, {}), "key"),
+        (DecodedEvent("k", {}, type=7), "type"),
+        (DecodedEvent("k", {}, type="\ud83d"), "type"),
+        (DecodedEvent("k", {}, id=1.5), "id"),
+        (DecodedEvent("k", {}, id="\ud83d"), "id"),
+        (DecodedEvent("k", {"x": object()}), "data"),
+        (DecodedEvent("k", {"x": "\ud83d"}), "data"),
+        (DecodedEvent("k", {"x": 1 << 64}), "data"),
+        (DecodedEvent("k", nested(251)), "data"),
+        (DecodedEvent("k", None), "data"),
         ("k", ""),
         (None, ""),
     ],
@@ -238,24 +238,26 @@ def decoded(*found: Any) -> tuple[Event, ...]:
 def test_what_no_event_can_be_made_of_is_refused(found: Any, field: str) -> None:
     """Whatever a decoder returns: a key, type, id or data that cannot be stored is a typed refusal, and named."""
     with pytest.raises(CallbackRejected) as refusal:
-        decoded(Found("first", {}), found)
+        decoded(DecodedEvent("first", {}), found)
     assert (field, True) == (refusal.value.field, bool(refusal.value.reason))
     orjson.loads(rejected_event("d", None, request(b"x"), refusal.value).to_json())
 
 
 def test_whole_numbers_are_keys_and_ids() -> None:
     """A parcel 123 has the key "123", and 0 is a number as any other; a time may be a number, too."""
-    one, other = decoded(Found(123, {}, id=7), Found(0, {}, id=0, time=1735000000))
+    one, other = decoded(DecodedEvent(123, {}, id=7), DecodedEvent(0, {}, id=0, time=1735000000))
     assert ("123", "0") == (one.partitionkey, other.subject)
     assert "2024-12-24T00:26:40.000000Z" == other.time
-    assert [one.id, other.id] == [event.id for event in decoded(Found("123", {}, id="7"), Found("0", {}, id="0"))]
-    assert {"x": nested(249)} == decoded(Found("k", nested(250)))[0].data
+    assert [one.id, other.id] == [
+        event.id for event in decoded(DecodedEvent("123", {}, id="7"), DecodedEvent("0", {}, id="0"))
+    ]
+    assert {"x": nested(249)} == decoded(DecodedEvent("k", nested(250)))[0].data
 
 
 def test_a_refusal_in_any_words_is_kept() -> None:
     """A decoder may refuse with whatever it was given as the reason: the request is kept, and the answer is text."""
 
-    def refuses(request: CallbackRequest, context: DecodeContext) -> list[Found]:
+    def refuses(request: CallbackRequest, context: DecodeContext) -> list[DecodedEvent]:
         raise CallbackRejected(7, "\ud83d")
 
     with pytest.raises(CallbackRejected) as refusal:
@@ -267,8 +269,8 @@ def test_a_refusal_in_any_words_is_kept() -> None:
 def test_what_a_header_says_tells_two_events_apart() -> None:
     """A decoder that takes type or key from a header, with one body: two events, each of them once."""
 
-    def decode(request: CallbackRequest, context: DecodeContext) -> list[Found]:
-        return [Found(request.headers["x-key"], {}, type=request.headers["x-event"])]
+    def decode(request: CallbackRequest, context: DecodeContext) -> list[DecodedEvent]:
+        return [DecodedEvent(request.headers["x-key"], {}, type=request.headers["x-event"])]
 
     callback = DecoderCallback("d", decode, "t")
     ids = [
@@ -281,7 +283,9 @@ def test_what_a_header_says_tells_two_events_apart() -> None:
 
 def test_times_and_ids_of_the_decoders_own_are_used() -> None:
     """The same id is the same event, whatever else the request holds."""
-    good = DecoderCallback("d", lambda request, context: [Found("k", {}, type="t.one", id="7", time="1735000000")], "t")
+    good = DecoderCallback(
+        "d", lambda request, context: [DecodedEvent("k", {}, type="t.one", id="7", time="1735000000")], "t"
+    )
     one, other = (good.decode(request(body), CONTEXT).events[0] for body in (b"a", b"b"))
     assert one.id == other.id
     assert ("t.one", "2024-12-24T00:26:40.000000Z") == (one.type, one.time)

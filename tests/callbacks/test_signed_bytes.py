@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
 from gateway.callbacks.credentials import Credentials
-from gateway.callbacks.generic import DecoderCallback, Found, GenericCallback, JsonPath
+from gateway.callbacks.generic import DecodedEvent, DecoderCallback, GenericCallback, JsonPath
 from gateway.callbacks.rejected import TOPIC, rejected_event, request_from
 from gateway.callbacks.signature import SignaturePolicy, callbot_signature, general_signature, verify
 from gateway.errors import CallbackRejected, SenderError, Unauthenticated
 from gateway.event import Event, from_json
-from gateway.ingest.coding import unfolded
+from gateway.ingest.content_encoding import decompressed
 from gateway.ingest.endpoints import Decodes
 from tests.callbacks.samples import all_samples
 from tests.effort import examples
@@ -43,12 +43,12 @@ POLICIES = {
 }
 
 
-def _everything(request: CallbackRequest, context: DecodeContext) -> list[Found]:
+def _everything(request: CallbackRequest, context: DecodeContext) -> list[DecodedEvent]:
     """A decoder of one's own that puts all it can see into the event."""
     if b"no-key" in request.body:
         raise CallbackRejected("no key")
     seen = {"method": request.method, "path": request.path, "query": request.query.hex(), "peer": request.peer}
-    return [Found("k", {**seen, "headers": {**request.headers}, "body": request.body.hex()})]
+    return [DecodedEvent("k", {**seen, "headers": {**request.headers}, "body": request.body.hex()})]
 
 
 def _callbacks() -> Iterator[tuple[Decodes, DecodeContext, bytes]]:
@@ -106,7 +106,7 @@ def events(policy: SignaturePolicy, callback: Decodes, context: DecodeContext, r
     """What the gateway makes of a request: events, or the one that keeps it."""
     coding = request.headers.get("content-encoding")
     if coding:
-        request = request._replace(body=unfolded(request.body, coding, 1 << 20))
+        request = request._replace(body=decompressed(request.body, coding, 1 << 20))
     credentials = Credentials(signature=policy)
     authentic = credentials.check(request, NOW)
     try:

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 
 from gateway.callbacks import CALLBACKS, Callback
+from gateway.callbacks.event_schema import EventSchema
 from gateway.callbacks.meanings import MEANINGS
-from gateway.callbacks.shape import Shape
 from tests.callbacks.samples import Sample, all_samples
 from tests.rows import rows
 
@@ -50,7 +50,7 @@ FAMILIES = {
     "verify.status",
     "email.dr",
 }
-SHAPES = {shape.type: shape for callback in CALLBACKS.values() for shape in callback.shapes}
+EVENT_SCHEMAS = {schema.type: schema for callback in CALLBACKS.values() for schema in callback.schemas}
 ACCEPTED = [sample for sample in all_samples() if "events" in sample.expected]
 
 
@@ -71,17 +71,17 @@ def test_a_line_of_the_table(callback: Callback) -> None:
     assert callback.title
 
 
-@rows("shape", SHAPES.values(), ids=lambda shape: shape.type)
-def test_a_shape_documents_itself(shape: Shape) -> None:
-    """Each shape has a JSON Schema whose members are described, with the vendor page it comes from."""
-    schema = shape.schema()
-    orjson.dumps(schema)
-    assert shape.page in schema["description"]
-    assert "raw" in schema["properties"]
-    assert set(schema["required"]) <= set(schema["properties"])
-    for line in shape.fields:
+@rows("schema", EVENT_SCHEMAS.values(), ids=lambda schema: schema.type)
+def test_an_event_schema_documents_itself(schema: EventSchema) -> None:
+    """Each schema has a JSON Schema whose members are described, with the vendor page it comes from."""
+    document = schema.json_schema()
+    orjson.dumps(document)
+    assert schema.page.title in document["description"]
+    assert "raw" in document["properties"]
+    assert set(document["required"]) <= set(document["properties"])
+    for line in schema.fields:
         assert line.schema()["description"], line.name
-    assert re.fullmatch(r"nxcloud(\.[a-z-]+)+", shape.type)
+    assert re.fullmatch(r"nxcloud(\.[a-z-]+)+", schema.type)
 
 
 def fits(value: Any, schema: Mapping[str, Any], path: str) -> None:
@@ -112,7 +112,7 @@ def test_events_fit_their_schema(sample: Sample) -> None:
     """Every event of every sample has the members and types that its schema promises, and no others."""
     for event in CALLBACKS[sample.callback].decode(sample.request, sample.context).events:
         data = orjson.loads(event.to_json())["data"]
-        fits(data, SHAPES[event.type].schema(), event.type)
+        fits(data, EVENT_SCHEMAS[event.type].json_schema(), event.type)
 
 
 #: Names whose words differ by topic, and the one name with another type: an email receipt names a list of receivers.
@@ -129,13 +129,13 @@ def members(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Ma
             yield from members(inner["items"], f"{path}{name}[].")
 
 
-MEMBERS = [(shape, dict(members(shape.schema()))) for shape in SHAPES.values()]
+MEMBERS = [(schema, dict(members(schema.json_schema()))) for schema in EVENT_SCHEMAS.values()]
 NAMES_IN_DATA = sorted({path for _, inner in MEMBERS for path in inner} - {"raw"})
 
 
 def said_of(name: str) -> dict[tuple[str, str], Mapping[str, Any]]:
     """What each type says of a name, by topic and type."""
-    return {(shape.topic, shape.type): inner[name] for shape, inner in MEMBERS if name in inner}
+    return {(schema.topic, schema.type): inner[name] for schema, inner in MEMBERS if name in inner}
 
 
 @rows("name", NAMES_IN_DATA)
@@ -155,8 +155,8 @@ def test_a_name_means_one_thing(name: str) -> None:
 
 def test_every_name_has_its_meaning() -> None:
     """Each name of each table has its sentence, and each sentence a name."""
-    named = {line.name for shape in SHAPES.values() for line in shape.fields}
-    named |= {name for shape in SHAPES.values() for name in shape.constants}
+    named = {line.name for schema in EVENT_SCHEMAS.values() for line in schema.fields}
+    named |= {name for schema in EVENT_SCHEMAS.values() for name in schema.constants}
     assert set(MEANINGS) - {"raw"} == named
 
 
@@ -166,8 +166,8 @@ def test_a_code_is_text(name: str) -> None:
     assert {"string"} == {inner["type"] for inner in said_of(name).values()}
 
 
-@rows("shape", SHAPES.values(), ids=lambda shape: shape.type)
-def test_what_each_family_promises(shape: Shape) -> None:
+@rows("schema", EVENT_SCHEMAS.values(), ids=lambda schema: schema.type)
+def test_what_each_family_promises(schema: EventSchema) -> None:
     """The names of design.md 6 that a subscriber of a family counts on are in each of its types."""
     promised = {
         "sms.dr": {"message_id", "channel", "product", "to", "status", "status_code", "delivered", "final"},
@@ -180,7 +180,7 @@ def test_what_each_family_promises(shape: Shape) -> None:
         "email.dr": {"message_id", "channel", "to", "status", "delivered", "final"},
         "verify.status": {"request_id", "status", "verified", "final"},
     }
-    assert promised.get(shape.topic, set()) <= set(shape.schema()["properties"])
+    assert promised.get(schema.topic, set()) <= set(schema.json_schema()["properties"])
 
 
 @rows("sample", ACCEPTED, ids=str)
@@ -189,7 +189,7 @@ def test_what_holds_of_every_event(sample: Sample) -> None:
     for event in CALLBACKS[sample.callback].decode(sample.request, sample.context).events:
         document = orjson.loads(event.to_json())
         data = document["data"]
-        for path, inner in members(SHAPES[event.type].schema()):
+        for path, inner in members(EVENT_SCHEMAS[event.type].json_schema()):
             for value in values(data, path):
                 assert value is not None
                 if inner.get("format") == "date-time":

@@ -8,7 +8,6 @@ import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -20,6 +19,7 @@ from hypothesis import strategies as st
 from gateway.backfill import FIELDS, queries
 from gateway.config.loading import loads
 from gateway.errors import ConfigError
+from tests.callbacks.samples import FOLDER, load
 from tests.cli.platform_history import ACCESS_KEY, APP_KEY, PHONE, SECRET, ZONE, PlatformHistory, platform_history
 from tests.gateway.conftest import MakeGateway, gateway
 from tests.gateway.process import GatewayProcess
@@ -27,7 +27,6 @@ from tests.rows import rows
 
 __all__ = ["gateway"]
 
-SAMPLES = Path(__file__).parent.parent / "samples" / "whatsapp"
 SIGNED = {"signature": {"secret": SECRET, "access_key": ACCESS_KEY}}
 NOW = datetime.now(UTC)
 DAYS: dict[str, Any] = {
@@ -65,7 +64,7 @@ async def platform() -> AsyncIterator[PlatformHistory]:
 
 
 def sample(name: str) -> str:
-    return (SAMPLES / name / "body").read_bytes().decode()
+    return load(FOLDER / "whatsapp" / name).request.body.decode()
 
 
 def whatsapp(platform: PlatformHistory, **more: Any) -> dict[str, Any]:

@@ -13,10 +13,12 @@ from click.testing import CliRunner, Result
 
 from gateway import __version__
 from gateway.cli import COMMANDS, main
+from gateway.cli.options import url_of
 from gateway.errors import Broken, ConfigError, JournalDamaged, JournalInUse
 from gateway.log import Entry
 from gateway.log.journal import batch_format
 from gateway.log.journal.storage import FILE_NAME, Store
+from gateway.traffic.client import Target
 from tests.ports import free_port
 from tests.rows import rows
 
@@ -317,3 +319,18 @@ def test_bad_options_are_told(arguments: tuple[str, ...], said: str) -> None:
     assert result.exit_code == 2
     assert said in result.stderr
     assert "hunter2" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:80"),
+        ("::", "http://127.0.0.1:80"),
+        ("::1", "http://[::1]:80"),
+        ("a", "http://a:80"),
+    ],
+)
+def test_a_server_of_the_configuration_is_asked_where_it_listens(host: str, url: str) -> None:
+    """An address without a name is the loopback's; one of IPv6 stands in brackets, for callbacks and the admin port."""
+    assert url == url_of(host, 80)
+    assert url == str(Target.parse(url))

@@ -18,12 +18,13 @@ import pytest
 from aiohttp import web
 
 from gateway.callbacks import CALLBACKS
-from gateway.cli.send import _mixed, _path_of, _prepared
+from gateway.cli.send import _path_of, _prepared
 from gateway.config.loading import loads
 from gateway.signing import Signer
 from gateway.traffic.client import Answer, Target
-from gateway.traffic.load import Plan, Prepared, Tally, drive, is_success, percentile
-from gateway.traffic.receiver import Delivery, Manners, Receiver
+from gateway.traffic.load import LoadProfile, LoadResult, Prepared, drive, is_success, percentile
+from gateway.traffic.receiver import Delivery, Receiver, ReceiverBehaviour
+from gateway.traffic.simulator import mixed
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 24).decode()
 SETTINGS = loads("ingest: {callbacks: {whatsapp: {auth: {signature: {secret: s3cret}}, path: /wa}}}", {})
@@ -42,7 +43,7 @@ async def serving(server: Any) -> AsyncIterator[Target]:
 
 def rows(target: Target, *names: str) -> Any:
     rng = Random(5)
-    return _mixed([_prepared(_path_of(name, SETTINGS, None, None), target, rng) for name in names], rng)
+    return mixed([_prepared(_path_of(name, SETTINGS, None, None), SETTINGS, target, rng, None) for name in names], rng)
 
 
 def answering(status: int = 200, **bodies: str) -> tuple[web.Server, Counter[str]]:  # type: ignore[type-arg]
@@ -61,11 +62,11 @@ async def test_every_request_is_sent_once_and_counted() -> None:
     """As many as asked for, over all connections."""
     server, seen = answering()
     async with serving(server) as target:
-        tally = Tally()
-        await drive(target, rows(target, "email-dr"), Plan(500, 16), Random(1), tally)
+        result = LoadResult()
+        await drive(target, rows(target, "email-dr"), LoadProfile(500, 16), Random(1), result)
     assert {"/callbacks/email-dr": 500} == seen
-    assert (500, 500, 0, {"200": 500}) == (tally.sent, tally.succeeded, tally.failed, tally.by_status)
-    assert (500, True) == (len(tally.latencies_s), min(tally.latencies_s) > 0)
+    assert (500, 500, 0, {"200": 500}) == (result.sent, result.succeeded, result.failed, result.by_status)
+    assert (500, True) == (len(result.latencies_s), min(result.latencies_s) > 0)
 
 
 @pytest.mark.parametrize(("status", "body"), [(200, "error"), (503, "success"), (200, '{"code":0}')])
@@ -73,10 +74,10 @@ async def test_what_is_not_the_platforms_word_is_a_failure(status: int, body: st
     """The status alone does not count, nor the body alone."""
     server, _ = answering(status, body=body)
     async with serving(server) as target:
-        tally = Tally()
-        await drive(target, rows(target, "email-dr"), Plan(20, 4), Random(1), tally)
-    assert (20, 0, 20) == (tally.sent, tally.succeeded, tally.failed)
-    assert [20] == list(tally.refused.values())
+        result = LoadResult()
+        await drive(target, rows(target, "email-dr"), LoadProfile(20, 4), Random(1), result)
+    assert (20, 0, 20) == (result.sent, result.succeeded, result.failed)
+    assert [20] == list(result.refused.values())
 
 
 async def test_repeats_are_earlier_requests_byte_for_byte() -> None:
@@ -88,11 +89,11 @@ async def test_repeats_are_earlier_requests_byte_for_byte() -> None:
         return web.Response(text="success")
 
     async with serving(web.Server(handle)) as target:
-        tally = Tally()
-        await drive(target, rows(target, "email-dr"), Plan(400, 8, repeat_rate=0.25), Random(1), tally)
+        result = LoadResult()
+        await drive(target, rows(target, "email-dr"), LoadProfile(400, 8, repeat_rate=0.25), Random(1), result)
     assert 400 == len(bodies)
-    assert 400 - tally.repeats == len(set(bodies))
-    assert 50 < tally.repeats < 150
+    assert 400 - result.repeats == len(set(bodies))
+    assert 50 < result.repeats < 150
 
 
 async def test_rate_is_kept_and_latency_counts_from_the_due_time() -> None:
@@ -109,14 +110,14 @@ async def test_rate_is_kept_and_latency_counts_from_the_due_time() -> None:
         return web.Response(text="success")
 
     async with serving(web.Server(handle)) as target:
-        tally = Tally()
+        result = LoadResult()
         loop = asyncio.get_running_loop()
         loop.call_later(0.3, release.set)
         started = time.perf_counter()
-        await drive(target, rows(target, "email-dr"), Plan(20, 1, rate_per_s=100.0), Random(1), tally)
+        await drive(target, rows(target, "email-dr"), LoadProfile(20, 1, rate_per_s=100.0), Random(1), result)
         took_s = time.perf_counter() - started
     assert took_s >= 0.3
-    late = [latency for latency in tally.latencies_s if latency > 0.1]
+    late = [latency for latency in result.latencies_s if latency > 0.1]
     assert len(late) >= 10
 
 
@@ -130,9 +131,9 @@ async def test_connection_that_was_closed_is_opened_again() -> None:
         return response
 
     async with serving(web.Server(handle)) as target:
-        tally = Tally()
-        await drive(target, rows(target, "email-dr"), Plan(30, 3), Random(1), tally)
-    assert 30 == tally.succeeded
+        result = LoadResult()
+        await drive(target, rows(target, "email-dr"), LoadProfile(30, 3), Random(1), result)
+    assert 30 == result.succeeded
 
 
 async def test_chunked_answers_are_read() -> None:
@@ -149,9 +150,9 @@ async def test_chunked_answers_are_read() -> None:
         return response
 
     async with serving(web.Server(handle)) as target:
-        tally = Tally()
-        await drive(target, rows(target, "email-dr"), Plan(10, 2), Random(1), tally)
-    assert 10 == tally.succeeded
+        result = LoadResult()
+        await drive(target, rows(target, "email-dr"), LoadProfile(10, 2), Random(1), result)
+    assert 10 == result.succeeded
 
 
 async def test_configured_path_and_signature_are_used() -> None:
@@ -164,7 +165,7 @@ async def test_configured_path_and_signature_are_used() -> None:
         return web.Response(text='{"code":0,"message":"success"}')
 
     async with serving(web.Server(handle)) as target:
-        await drive(target, rows(target, "whatsapp"), Plan(10, 1), Random(1), Tally())
+        await drive(target, rows(target, "whatsapp"), LoadProfile(10, 1), Random(1), LoadResult())
     assert {"/wa"} == {path for path, _ in found}
     assert all(sign is not None and len(sign) == 32 for _, sign in found)
 
@@ -218,7 +219,7 @@ async def deliver(target: Target, *deliveries: tuple[str, dict[str, str]]) -> li
 
 async def test_listener_counts_distinct_events_and_repeats() -> None:
     """By webhook-id."""
-    receiver = Receiver(Manners(), Random(1))
+    receiver = Receiver(ReceiverBehaviour(), Random(1))
     async with serving(receiver.server()) as target:
         assert [204, 204, 204] == await deliver(target, ("a", {}), ("b", {}), ("a", {}))
         await asyncio.wait_for(receiver.accepted(2), 5)
@@ -229,7 +230,7 @@ async def test_listener_counts_distinct_events_and_repeats() -> None:
 async def test_listener_checks_signatures() -> None:
     """Right, of another secret, too old, and none at all."""
     told: list[Delivery] = []
-    receiver = Receiver(Manners(secrets=(SECRET,)), Random(1), told.append)
+    receiver = Receiver(ReceiverBehaviour(secrets=(SECRET,)), Random(1), told.append)
     body = b'{"id":"a"}'
     other = "whsec_" + base64.b64encode(b"o" * 24).decode()
     async with serving(receiver.server()) as target:
@@ -247,7 +248,7 @@ async def test_listener_checks_signatures() -> None:
 
 async def test_refused_delivery_is_no_repeat_when_it_comes_again() -> None:
     """A retry after a failure of ours is the gateway doing its work."""
-    receiver = Receiver(Manners(status=503, fail_rate=1.0), Random(1))
+    receiver = Receiver(ReceiverBehaviour(status=503, fail_rate=1.0), Random(1))
     async with serving(receiver.server()) as target:
         assert [503, 503] == await deliver(target, ("a", {}), ("a", {}))
     assert {"refused": 2} == receiver.counts.outcomes
@@ -256,7 +257,7 @@ async def test_refused_delivery_is_no_repeat_when_it_comes_again() -> None:
 
 async def test_share_of_failures_is_about_what_was_asked_for() -> None:
     """And the same for the same seed."""
-    receiver = Receiver(Manners(fail_rate=0.3), Random(1))
+    receiver = Receiver(ReceiverBehaviour(fail_rate=0.3), Random(1))
     async with serving(receiver.server()) as target:
         await deliver(target, *[(f"e{n}", {}) for n in range(300)])
     assert 60 < receiver.counts.outcomes["refused"] < 120
@@ -265,7 +266,7 @@ async def test_share_of_failures_is_about_what_was_asked_for() -> None:
 async def test_listener_survives_what_is_no_event() -> None:
     """No JSON, no id, another method."""
     told: list[Delivery] = []
-    receiver = Receiver(Manners(), Random(1), told.append)
+    receiver = Receiver(ReceiverBehaviour(), Random(1), told.append)
     async with serving(receiver.server()) as target, aiohttp.ClientSession() as session:
         async with session.post(str(target), data=b"\xff\x00") as response:
             assert response.status == 204

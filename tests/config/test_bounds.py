@@ -122,7 +122,8 @@ async def test_a_reload_never_holds_up_the_event_loop(tmp_path: Path) -> None:
 
     refused = 0
     with capture_logs() as lines:
-        async with aclosing(watch(path, {}, Settings(), asked=asked, poll_s=0.01, settle_s=0.01)) as changes:  # type: ignore[type-var]
+        new = watch(path, {}, Settings(), lambda settings: None, asked=asked, poll_s=0.01, settle_s=0.01)
+        async with aclosing(new) as changes:  # type: ignore[type-var]
             for number, (name, text) in enumerate(bombs()):
                 if name in ("many keys", "many items", "one key often", "aliases of sections"):
                     path.write_text(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from structlog.typing import EventDict, WrappedLogger
 from gateway.config.loading import load
 from gateway.config.settings import Settings
 from gateway.config.watch import restart_needed, watch
+from gateway.errors import ConfigError
 
 GOOD = "subscribers: [{name: %s, topics: [sms.dr], url: 'https://example.com/'}]\n"
 
@@ -49,10 +50,18 @@ def listening() -> Iterator[Lines]:
         processors[:] = before
 
 
+def anything(settings: Settings) -> None:
+    """Accept every configuration."""
+
+
 def watching(
-    path: Path, current: Settings, poll_s: float = 0.005, asked: asyncio.Event | None = None
+    path: Path,
+    current: Settings,
+    poll_s: float = 0.005,
+    asked: asyncio.Event | None = None,
+    check: Callable[[Settings], None] = anything,
 ) -> AsyncIterator[Settings]:
-    return watch(path, {}, current, asked=asked or asyncio.Event(), poll_s=poll_s, settle_s=0.001)
+    return watch(path, {}, current, check, asked=asked or asyncio.Event(), poll_s=poll_s, settle_s=0.001)
 
 
 async def following(found: AsyncIterator[Settings]) -> list[str]:
@@ -110,6 +119,27 @@ async def test_bad_file_is_refused_once_and_the_old_one_stays(tmp_path: Path) ->
         "ingest.port: a whole number is needed (config.yaml line 1)",
         "log.level: one of debug, info, warning, error is needed (config.yaml line 2)",
     ]
+
+
+async def test_file_that_cannot_be_applied_is_refused_until_it_can(tmp_path: Path) -> None:
+    """The same file is taken when somebody asks again after what it names was mended; nothing else was yielded."""
+    path, certificate = tmp_path / "config.yaml", tmp_path / "ca.pem"
+    path.write_text(GOOD % "a")
+    asked = asyncio.Event()
+
+    def check(settings: Settings) -> None:
+        if not certificate.exists():
+            raise ConfigError(["subscribers[b].tls.ca_file: cannot be read"])
+
+    with listening() as logs:
+        async with aclosing(watching(path, load(path, {}), asked=asked, check=check)) as found:
+            path.write_text(GOOD % "b")
+            task = asyncio.ensure_future(following(found))
+            await logs.said("config.refused")
+            assert not task.done()
+            certificate.touch()
+            asked.set()
+            assert await task == ["b"]
 
 
 async def test_missing_file_is_refused_like_a_bad_one(tmp_path: Path) -> None:

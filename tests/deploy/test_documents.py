@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gateway.callbacks import CALLBACKS
 from gateway.cli import COMMANDS
-from gateway.config.outline import keys
+from gateway.config.schema_tree import keys
 from tests.deploy.artefacts import DEPLOY, ROOT, metrics_in, series
 from tests.rows import rows
 

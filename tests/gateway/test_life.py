@@ -165,6 +165,11 @@ async def test_new_subscriber_is_taken_up_and_a_bad_file_is_refused(
         os.kill(running.pid, signal.SIGHUP)
         refused = await running.logged("config.refused")
         assert "subscribers" in orjson.dumps(refused).decode()
+        running.config["subscribers"] = [to(first, "first", tls={"ca_file": str(running.path.with_name("no.pem"))})]
+        running.write()
+        os.kill(running.pid, signal.SIGHUP)
+        await running.logged("config.refused", count=2)
+        assert 1 == sum(line["event"] == "config.applied" for line in running.lines)
         assert await post(session, running.url, 2)
         await second.until(lambda: "m-2" in second.subjects)
     await first.until(lambda: {"m-1", "m-2"} <= first.subjects.keys())

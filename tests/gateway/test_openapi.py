@@ -15,7 +15,7 @@ import pytest
 from gateway.admin.openapi import openapi_admin
 from gateway.config.settings import Settings
 from gateway.schema.openapi import openapi
-from gateway.traffic.examples import examples
+from gateway.traffic.simulator import examples
 from tests.gateway.conftest import MakeGateway
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]

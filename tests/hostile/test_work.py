@@ -16,11 +16,11 @@ import pytest
 import gateway
 from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
 from gateway.callbacks.credentials import Credentials
-from gateway.callbacks.generic import DecoderCallback, Found, GenericCallback, JsonPath
+from gateway.callbacks.generic import DecodedEvent, DecoderCallback, GenericCallback, JsonPath
 from gateway.callbacks.rejected import rejected_event
 from gateway.errors import CallbackRejected
+from gateway.ingest.accept import Prepared, prepare
 from gateway.ingest.endpoints import Decodes, Endpoint
-from gateway.ingest.intake import Prepared, prepare
 from tests.hostile.shapes import SIZES, shapes
 from tests.pace import best
 from tests.rows import rows
@@ -272,9 +272,9 @@ def test_more_bytes_of_events_than_allowed_are_rejected_whole(callback: str, bod
     assert "accepted" == prepare(endpoint(EVERY[callback]), request(body)).outcome
 
 
-def endless() -> Iterator[Found]:
+def endless() -> Iterator[DecodedEvent]:
     while True:
-        yield Found("k", {})
+        yield DecodedEvent("k", {})
 
 
 def test_a_decoder_of_ones_own_may_give_events_without_end() -> None:
@@ -282,7 +282,7 @@ def test_a_decoder_of_ones_own_may_give_events_without_end() -> None:
     own = DecoderCallback("own", lambda request, context: endless(), "own.topic")
     check_rejected(prepare(endpoint(own), request(b"x")), b"x", "ingest.max_items")
     large = DecoderCallback(
-        "own", lambda request, context: [Found("k", {"body": request.body.decode()})] * 1000, "own.topic"
+        "own", lambda request, context: [DecodedEvent("k", {"body": request.body.decode()})] * 1000, "own.topic"
     )
     body = b"x" * 500_000
     check_rejected(prepare(endpoint(large), request(body)), body, "ingest.max_event_bytes")

@@ -13,8 +13,8 @@ import orjson
 import pytest
 
 from gateway.config.settings import Ingest
+from gateway.ingest.accept import Acceptor
 from gateway.ingest.endpoints import endpoints
-from gateway.ingest.intake import Intake
 from gateway.ingest.server import IngestServer
 from gateway.log import Record
 from gateway.log.journal import Journal, Retention
@@ -92,8 +92,8 @@ async def serve(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
         folder, kept = tmp_path / f"journal-{len(started)}", retention or Retention(1 << 30, 3600.0)
         journal = Journal(folder, kept, known_ids=section.dedup_window)
         await journal.start()
-        intake = Intake(journal, clock=lambda: datetime.now(UTC), max_waiting=section.max_waiting)
-        server = IngestServer(section, endpoints(section), intake, clock=lambda: datetime.now(UTC))
+        acceptor = Acceptor(journal, clock=lambda: datetime.now(UTC), max_waiting=section.max_waiting)
+        server = IngestServer(section, endpoints(section), acceptor, clock=lambda: datetime.now(UTC))
         await server.start()
         running = Running(server.port, journal, server)
         started.append(running)

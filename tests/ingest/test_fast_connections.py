@@ -11,12 +11,12 @@ import pytest
 from gateway.config.settings import Ingest
 from gateway.connections import ConnectionLimit
 from gateway.errors import JournalUnavailable
+from gateway.ingest.accept import Acceptor
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.fast_connections import FastConnections
 from gateway.ingest.fast_path import FastConnection
-from gateway.ingest.gathering import IngestLog
-from gateway.ingest.intake import Intake
 from gateway.ingest.server import IngestServer
+from gateway.ingest.turn import IngestLog
 from gateway.log import ALL_NEW, Appended, Entry
 from gateway.log.journal import EVENTS, Journal, Retention
 from gateway.telemetry.metrics import METRICS
@@ -56,12 +56,12 @@ class Gateway:
     def __init__(self, log: IngestLog | None = None, keepalive_s: float = 75.0) -> None:
         self.log = SlowLog()
         paths = endpoints(SECTION)
-        intake = Intake(log or self.log, clock=lambda: NOW, max_waiting=100)
+        acceptor = Acceptor(log or self.log, clock=lambda: NOW, max_waiting=100)
         limit = ConnectionLimit("ingest", 1000, 15.0)
-        ordinary = IngestServer(SECTION, paths, intake, clock=lambda: NOW).ordinary(limit)
+        ordinary = IngestServer(SECTION, paths, acceptor, clock=lambda: NOW).ordinary(limit)
         self.connections = FastConnections(
             paths,
-            intake,
+            acceptor,
             clock=lambda: NOW,
             ordinary=ordinary,
             trusted=(),

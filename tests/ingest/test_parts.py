@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
-from gateway.ingest.peer import caller
+from gateway.ingest.client_ip import caller
 from tests.rows import rows
 
 PROXIES = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]

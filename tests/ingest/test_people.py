@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -15,11 +14,11 @@ from structlog.testing import capture_logs
 
 from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
 from gateway.callbacks.credentials import Credentials
-from gateway.callbacks.generic import DecoderCallback, Found, GenericCallback
+from gateway.callbacks.generic import DecodedEvent, DecoderCallback, GenericCallback
 from gateway.callbacks.jsonpath import JsonPath
 from gateway.errors import CallbackRejected
+from gateway.ingest.accept import Acceptor, Pending
 from gateway.ingest.endpoints import Decodes, Endpoint
-from gateway.ingest.intake import Intake, Pending
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS
 from tests.callbacks.samples import Sample, all_samples
@@ -92,19 +91,19 @@ def hostile(sample: Sample, planted: str) -> Iterator[tuple[bytes, bytes]]:
 
 
 class Capture:
-    """An intake without credentials, and all that it wrote in the log."""
+    """An acceptor without credentials, and all that it wrote in the log."""
 
     def __init__(self) -> None:
         self.lines: list[Any] = []
-        self._intake = Intake(ListLog(), clock=lambda: NOW, max_waiting=10**6)
+        self._acceptor = Acceptor(ListLog(), clock=lambda: NOW, max_waiting=10**6)
 
     async def take(self, callback: Decodes, query: bytes, body: bytes, **headers: str) -> int:
         request = CallbackRequest("POST", f"/callbacks/{callback.name}", query, headers, body, NOW)
         with capture_logs() as lines:
-            taken = self._intake.take(Endpoint(request.path, callback, DecodeContext(), Credentials()), request)
+            taken = self._acceptor.take(Endpoint(request.path, callback, DecodeContext(), Credentials()), request)
             if isinstance(taken, Pending):
-                self._intake.count(Endpoint(request.path, callback, DecodeContext(), Credentials()), taken.outcome)
-                await asyncio.wait([taken.durable])
+                self._acceptor.count(Endpoint(request.path, callback, DecodeContext(), Credentials()), taken.outcome)
+                await taken.turn.wait()
         self.lines += lines
         return taken.answer.status if isinstance(taken, Pending) else taken.status
 
@@ -137,10 +136,10 @@ async def test_no_place_of_a_callback_reaches_the_log(callback: str) -> None:
 async def test_senders_of_ones_own_reach_no_log_either() -> None:
     """Neither by their fields nor by what a decoder of somebody else's says of them."""
 
-    def refusing(request: CallbackRequest, _: DecodeContext) -> list[Found]:
+    def refusing(request: CallbackRequest, _: DecodeContext) -> list[DecodedEvent]:
         raise CallbackRejected(f"what is {request.body.decode()}?", f"items[0].{request.body.decode()}")
 
-    def failing(request: CallbackRequest, _: DecodeContext) -> list[Found]:
+    def failing(request: CallbackRequest, _: DecodeContext) -> list[DecodedEvent]:
         raise KeyError(request.body.decode())
 
     capture = Capture()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import orjson
+import pytest
 from hypothesis import given, settings
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -17,9 +18,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from gateway.callbacks import CallbackRequest, DecodeContext
 from gateway.callbacks.credentials import Credentials
-from gateway.callbacks.generic import DecoderCallback, Found
+from gateway.callbacks.generic import DecodedEvent, DecoderCallback
+from gateway.errors import NotNow
+from gateway.ingest.accept import Acceptor, Pending, prepare
 from gateway.ingest.endpoints import Endpoint
-from gateway.ingest.intake import Intake, Pending, prepare
 from gateway.log.journal import Journal, Retention
 from gateway.telemetry.metrics import METRICS
 from gateway.telemetry.tracing import Spans
@@ -29,8 +31,8 @@ from tests.waiting import turn
 NOW = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def found(request: CallbackRequest, context: DecodeContext) -> list[Found]:
-    return [Found(number, {"number": number}, id=f"parcel-{number}") for number in orjson.loads(request.body)]
+def found(request: CallbackRequest, context: DecodeContext) -> list[DecodedEvent]:
+    return [DecodedEvent(number, {"number": number}, id=f"parcel-{number}") for number in orjson.loads(request.body)]
 
 
 PARCELS = Endpoint(
@@ -48,23 +50,23 @@ def ids(body: bytes) -> list[str]:
 
 
 class Gateway:
-    """An intake over a journal, with its spans in memory."""
+    """An acceptor over a journal, with its spans in memory."""
 
     def __init__(self, folder: Path) -> None:
         self.journal = Journal(folder, Retention(1 << 30, 3600.0), known_ids=1000)
         self.exporter = InMemorySpanExporter()
         spans = Spans(SimpleSpanProcessor(self.exporter), Resource({}))
-        self.intake = Intake(self.journal, clock=lambda: NOW, max_waiting=100, spans=spans)
+        self.acceptor = Acceptor(self.journal, clock=lambda: NOW, max_waiting=100, spans=spans)
 
     async def turn(self, bodies: Sequence[bytes]) -> list[str]:
         """Take callbacks in one turn of the loop; how each was counted."""
-        taken = [self.intake.take(PARCELS, request(body)) for body in bodies]
+        taken = [self.acceptor.take(PARCELS, request(body)) for body in bodies]
         outcomes: list[str] = []
         for one in taken:
             assert isinstance(one, Pending)
-            appended = await asyncio.shield(one.durable)
+            appended = await one.turn.wait()
             before = counts()
-            self.intake.settled(PARCELS, one, appended)
+            self.acceptor.settled(PARCELS, one, appended)
             await turn()  # counted once a turn
             outcomes += [name for name, count in counts().items() if count != before.get(name, 0.0)]
         return outcomes
@@ -125,10 +127,10 @@ async def test_nothing_is_counted_or_traced_of_what_the_log_refused(tmp_path: Pa
     gateway = Gateway(tmp_path)
     await gateway.journal.start()
     await gateway.journal.stop()
-    taken = gateway.intake.take(PARCELS, request(b"[1]"))
+    taken = gateway.acceptor.take(PARCELS, request(b"[1]"))
     assert isinstance(taken, Pending)
-    await asyncio.wait([taken.durable])
-    assert taken.durable.exception() is not None
+    with pytest.raises(NotNow):
+        await taken.turn.wait()
     assert gateway.traced() == []
     again = Gateway(tmp_path)
     await again.journal.start()

@@ -12,10 +12,10 @@ from typing import Any
 from gateway.config.settings import Ingest
 from gateway.connections import ConnectionLimit
 from gateway.errors import JournalFull
+from gateway.ingest.accept import Acceptor
 from gateway.ingest.endpoints import Endpoints
 from gateway.ingest.fast_connections import FastConnections
 from gateway.ingest.fast_path import FastConnection
-from gateway.ingest.intake import Intake
 from gateway.ingest.server import IngestServer
 from gateway.log import Appended, Entry
 from gateway.log.journal.recent_ids import KnownIds
@@ -115,15 +115,15 @@ def connection(
 ) -> tuple[asyncio.Protocol, FastConnections | None]:
     """The protocol of a new connection, on one of the two ways."""
     section = Ingest.model_validate({"port": 0, **settings})
-    intake = Intake(log, clock=lambda: NOW, max_waiting=100)
-    server = IngestServer(section, endpoints, intake, clock=lambda: NOW)
+    acceptor = Acceptor(log, clock=lambda: NOW, max_waiting=100)
+    server = IngestServer(section, endpoints, acceptor, clock=lambda: NOW)
     limit = ConnectionLimit("ingest", 1000, section.read_timeout)
     ordinary = server.ordinary(limit)
     if not is_fast:
         return ordinary(), None
     fast = FastConnections(
         endpoints,
-        intake,
+        acceptor,
         clock=lambda: NOW,
         ordinary=ordinary,
         trusted=tuple(section.trusted_proxies),

@@ -17,11 +17,11 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from gateway.callbacks import CALLBACKS
 from gateway.cli import main
 from gateway.config.loading import loads
-from gateway.config.outline import keys
+from gateway.config.schema_tree import keys
 from gateway.config.settings import FAMILIES, Settings
 from gateway.schema import asyncapi, configuration, openapi
 from gateway.schema.markdown import callbacks_table, commands_table, configuration_table
-from gateway.traffic.examples import examples
+from gateway.traffic.simulator import examples
 from tests.components import missing, needed
 from tests.config.test_default_file import everything
 from tests.config.test_loading import DESIGN_EXAMPLE

@@ -14,7 +14,7 @@ from gateway.callbacks.rejected import TYPE, rejected_event
 from gateway.config.settings import FAMILIES
 from gateway.errors import CallbackRejected
 from gateway.schema.events import event_schemas, topics
-from gateway.traffic import requests
+from gateway.traffic.simulator import requests
 from tests.rows import rows
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)

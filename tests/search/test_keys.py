@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.callbacks import CALLBACKS, CallbackRequest, DecodeContext
-from gateway.callbacks.shape import Shape
+from gateway.callbacks.event_schema import EventSchema
 from gateway.event import Event
 from gateway.log import Record
 from gateway.search.keys import _IS_PHONE, asked, callback_of, digits_of, keys_of_events, matches, parsed, texts_of
 from gateway.search.run import Kind, hashed
-from gateway.traffic import requests
+from gateway.traffic.simulator import requests
 from tests.effort import examples
 from tests.rows import rows
 from tests.search.made import entry
@@ -87,21 +87,21 @@ TEXTS = st.one_of(
 
 
 @settings(max_examples=examples(100))
-@given(st.data(), st.sampled_from([shape for callback in CALLBACKS.values() for shape in callback.shapes]))
-def test_keys_in_the_bytes_are_those_of_a_parser(data: st.DataObject, shape: Shape) -> None:
+@given(st.data(), st.sampled_from([schema for callback in CALLBACKS.values() for schema in callback.schemas]))
+def test_keys_in_the_bytes_are_those_of_a_parser(data: st.DataObject, schema: EventSchema) -> None:
     """Whatever stands in a member of a table: a number in any form, an escape, a name of another member, a list."""
     subject = data.draw(st.one_of(TEXTS, st.just("m-1")))
     members = {
         name: data.draw(TEXTS if about["type"] == "string" else st.lists(TEXTS, max_size=2))
-        for name, about in shape.schema()["properties"].items()
+        for name, about in schema.json_schema()["properties"].items()
         if name in _IS_PHONE and data.draw(st.booleans())
     }
-    if len(shape.key) == 1:
-        members[shape.key[0]] = subject
+    if len(schema.key) == 1:
+        members[schema.key[0]] = subject
     members |= data.draw(st.sampled_from([{}, {"raw": {"to": "1", "raw": {"order_id": "x"}}}]))
-    schema = shape.dataschema
-    event = Event("0" * 32, "/x/y", shape.type, shape.topic, subject, subject, "t", "t", members, dataschema=schema)
-    assert has_all(Record("events", 7, 0.0, shape.topic, subject, event.id, event.to_json()))
+    about = ("0" * 32, "/x/y", schema.type, schema.topic, subject, subject, "t", "t", members)
+    event = Event(*about, dataschema=schema.dataschema)
+    assert has_all(Record("events", 7, 0.0, schema.topic, subject, event.id, event.to_json()))
 
 
 @given(st.binary())
