@@ -142,7 +142,7 @@ async def crowd(tmp_path: Path) -> AsyncIterator[Running]:
             await started.until(
                 "/api/subscribers",
                 lambda found: (
-                    {"open", "paused"} <= {one["state"] for one in found["subscribers"]}
+                    {"down", "paused"} <= {one["state"] for one in found["subscribers"]}
                     and any(one["dead_letters"] for one in found["subscribers"])
                 ),
             )

@@ -92,6 +92,7 @@ export function subscriberList() {
   return {
     element: h("div", h("p.adding", addButton()), bar, box, nothing),
     update({ subscribers }) {
+      const isOther = latest.length !== subscribers.length;
       latest = subscribers.map((one) => ({ ...one, word: wordOf(one) }));
       nothing.hidden = latest.length > 0;
       box.hidden = latest.length === 0;
@@ -99,7 +100,8 @@ export function subscriberList() {
       const names = new Set(latest.map((one) => one.name));
       for (const [name, one] of rows) if (!names.has(name)) { one.element.remove(); rows.delete(name); }
       drawStates();
-      draw();
+      // One that was just added is shown, wherever the pointer is.
+      draw(isOther);
     },
   };
 }
