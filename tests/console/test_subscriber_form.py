@@ -113,7 +113,8 @@ async def test_a_role_is_offered_what_it_may_do(page: Page, tmp_path: Path) -> N
             await page.press("Enter")
             await page.until(none if token == "eye-1" else ready)
             offered[token] = await page.run(
-                "[...document.querySelectorAll('.adding button, .subscribers [data-name] button')].filter((one) => one.checkVisibility())"
+                "[...document.querySelectorAll('.adding button, .subscribers [data-name] button')]"
+                ".filter((one) => one.checkVisibility())"
                 ".map((one) => one.getAttribute('aria-label')).filter((one) => one.includes('…')).sort()"
             )
     assert [] == offered["eye-1"]
