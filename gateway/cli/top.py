@@ -44,6 +44,8 @@ Examples
 _INTERVAL_S: Final = 2.0
 #: A gateway that hangs is said to be silent after this; a whole answer takes some milliseconds.
 _PATIENCE_S: Final = 5.0
+#: Columns where there is no terminal: no sentence of an error is as long.
+_FILE_WIDTH: Final = 2000
 #: Parts of the overview that are of now; its points over time are for the console's charts.
 _PARTS: Final = (
     "now",
@@ -111,7 +113,7 @@ def _overview(api: AdminApi) -> dict[str, Any]:
 
 def _print(overview: dict[str, Any]) -> None:
     """Print it as it would be on a terminal of any width: nothing is cut when it goes into a file."""
-    console = Console(width=None if sys.stdout.isatty() else 240, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False)
     console.print(screen(overview, height=None))
 
 

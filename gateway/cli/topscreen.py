@@ -104,8 +104,10 @@ def _table(title: str, columns: Sequence[str], rows: _Rows, most: int | None) ->
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     table.add_column(title, no_wrap=True)
     for column in columns:
-        is_number = column not in ("state", "problem", "last error")
-        table.add_column(column, justify="right" if is_number else "left", no_wrap=True)
+        is_sentence = column in ("problem", "last error")
+        # In a narrow window rich takes room from columns that may wrap before it takes any from the others.
+        is_text = is_sentence or column == "state"
+        table.add_column(column, justify="left" if is_text else "right", no_wrap=not is_sentence)
     shown = rows if most is None else rows[:most]
     for row in shown:
         table.add_row(*(_cell(value) for value in row))
@@ -186,7 +188,8 @@ def _trouble(kafka: Mapping[str, Any]) -> str:
 
 def _cell(value: object) -> Text:
     text = printable(str(value))
-    return Text(text, COLOURS.get(text) or ("yellow" if text == UNKNOWN else ""))
+    style = COLOURS.get(text) or ("yellow" if text == UNKNOWN else "")
+    return Text(text, style, no_wrap=True, overflow="ellipsis")
 
 
 def _rate(value: float | None) -> str:

@@ -187,7 +187,7 @@ def test_top_draws_over_workers_and_q_ends_it(folder: Path) -> None:
         run.until("gateway.started")
         assert piped(folder, "send", "sms-dr", "--count", "20", **ports).returncode == 0
         with terminal(folder, "top", "--interval", "0.2", **ports) as top:
-            top.until("billing[^\n]*(closed|open)")
+            top.until("billing[^\n]*down")
             top.until("ready[^\n]*4 processes")
             run.process.send_signal(2)
             assert run.end() == 130

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from gateway.cli.topscreen import screen
 
 
-def drawn(overview: dict[str, Any], *, height: int | None = None, **more: Any) -> str:
-    console = Console(width=200, record=True, force_terminal=True, file=open("/dev/null", "w"))  # noqa: SIM115
+def drawn(overview: dict[str, Any], *, height: int | None = None, width: int = 200, **more: Any) -> str:
+    console = Console(width=width, record=True, force_terminal=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(screen(overview, height=height, **more))
     return console.export_text()
 
@@ -49,6 +50,17 @@ def test_sick_ones_come_first_and_the_rest_is_counted() -> None:
     names = [line.split()[0] for line in text.partition("subscriber")[2].splitlines()[1:] if line.strip()]
     assert ["gone", "down", "s00"] == names[:3]
     assert "and 92 more" in text
+
+
+@pytest.mark.parametrize("width", [100, 160])
+def test_a_long_error_takes_no_room_from_state_and_figures(width: int) -> None:
+    """It is cut, in its one line; all that stands before it is whole."""
+    error = {"sentence": "the name a.example cannot be resolved: " + "is the name in url right? " * 10, "at": 0.0}
+    text = drawn({"subscribers": [subscriber("bill-archive", lag=1_234_567, last_error=error)]}, width=width)
+    row = next(line for line in text.splitlines() if line.startswith("bill-archive"))
+    assert row.split()[:4] == ["bill-archive", "healthy", "2.0", "1,234,567"]
+    assert row.rstrip().endswith("…")
+    assert "is the name" not in text.replace(row, "")
 
 
 def test_while_there_is_no_answer_it_says_since_when() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +23,8 @@ from tests.waiting import until
 pytestmark = pytest.mark.timeout(300)
 
 _PAGE: Final = """JSON.stringify(Object.fromEntries([...document.querySelectorAll('[data-name]')].map(
-  (one) => [one.dataset.name, [one.querySelector('.badge').innerText, one.innerText]])))"""
+  (one) => [one.dataset.name,
+            ['.badge', '[data-label="Given up"]'].map((part) => one.querySelector(part).innerText)])))"""
 #: Name of a subscriber: its word, and its number of dead letters.
 Said = dict[str, tuple[str, int]]
 
@@ -76,11 +76,7 @@ class World:
 
     async def on_page(self) -> Said:
         found = orjson.loads(await self.page.run(_PAGE))
-        numbers = {name: re.search(r"([\d,]+) given up", text) for name, (_, text) in found.items()}
-        return {
-            name: (word, int(number[1].replace(",", "")) if (number := numbers[name]) else 0)
-            for name, (word, _) in found.items()
-        }
+        return {name: (word, int(number.replace(",", "") or 0)) for name, (word, number) in found.items()}
 
     async def metric(self) -> dict[str, str]:
         async with self.session.get(f"{self.process.admin_url}/metrics") as response:
@@ -124,10 +120,13 @@ def _of_document(document: Any) -> Said:
 def _of_table(text: str, *, is_right: bool = False) -> Said:
     """Read a table of a command, whose numbers begin where their heading does, or end there."""
     head, *rows = [line for line in text.splitlines() if line.strip()]
-    at = head.index("given up")
+    state, at = head.index("state"), head.index("given up")
     end = at + len("given up")
-    cells = [(row.split()[:2], row[:end].split()[-1] if is_right else row[at:].split()[0]) for row in rows]
-    return {name: (state, int(number.replace(",", ""))) for (name, state), number in cells}
+    numbers = [row[:end].split()[-1] if is_right else row[at:].split()[0] for row in rows]
+    return {
+        row.split()[0]: (row[state:].split()[0], int(number.replace(",", "")))
+        for row, number in zip(rows, numbers, strict=True)
+    }
 
 
 async def broken(_: dict[str, Any]) -> int:

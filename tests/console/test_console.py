@@ -23,7 +23,7 @@ async def test_overview_lives(page: Page, trickle: Running) -> None:
     await page.until("Number(document.querySelector('.tile .value').innerText) > 5")
     await page.until("document.querySelector('[data-name=warehouse] .badge').innerText === 'down'")
     assert "1 of" not in await page.text("[data-name=billing] .badge")
-    await page.sees("500, ", "[data-name=warehouse] .last")
+    await page.sees("answered 500", "[data-name=warehouse] .last")
     await page.until("Number(document.querySelector('[data-name=crm] a').innerText) >= 12")
     taken = "Number(document.querySelector(\"tr:has(a[href*='sms-dr']) td:nth-child(6)\").innerText.replace(',', ''))"
     before = await page.run(taken)

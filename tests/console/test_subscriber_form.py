@@ -101,8 +101,8 @@ async def test_a_role_is_offered_what_it_may_do(page: Page, tmp_path: Path) -> N
         await gateway.post("/api/subscribers", webhook("added", receiver.url), 201)
         offered = {}
         none = (
-            "document.querySelector('.card') && "
-            "![...document.querySelectorAll('.card button')].some((one) => one.checkVisibility())"
+            "document.querySelector('.subscribers [data-name]') && "
+            "![...document.querySelectorAll('.subscribers [data-name] button')].some((one) => one.checkVisibility())"
         )
         ready = "document.querySelector('[data-name=added] button[aria-label^=Test]')?.checkVisibility()"
         for token in ("eye-1", "night-1", "day-1"):
@@ -113,7 +113,8 @@ async def test_a_role_is_offered_what_it_may_do(page: Page, tmp_path: Path) -> N
             await page.press("Enter")
             await page.until(none if token == "eye-1" else ready)
             offered[token] = await page.run(
-                "[...document.querySelectorAll('.adding button, .card button')].filter((one) => one.checkVisibility())"
+                "[...document.querySelectorAll('.adding button, .subscribers [data-name] button')]"
+                ".filter((one) => one.checkVisibility())"
                 ".map((one) => one.getAttribute('aria-label')).filter((one) => one.includes('…')).sort()"
             )
     assert [] == offered["eye-1"]

@@ -24,7 +24,7 @@ async def test_token_is_asked_for_and_kept_for_the_tab(page: Page, tmp_path: Pat
         await page.write("sesame")
         await page.press("Enter")
         await page.sees("No callback has come yet")
-        await page.open(f"{gateway.url}/#/events")
+        await page.open(f"{gateway.url}/#/events?live=1")
         await page.sees("live", ".live")
         await gateway.sms(1)
         await page.until("document.querySelectorAll('.event').length === 1")

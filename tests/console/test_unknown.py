@@ -62,7 +62,7 @@ async def test_what_was_given_up_keeps_a_subscriber_degraded(page: Page, busy: R
     await busy.sms(500)
     await refusing.until(lambda: len(refusing.ids) > 0)
     await busy.until("/api/overview", lambda found: found["subscribers"][2]["delivered"])
-    await page.until("document.querySelector('[data-name=crm] dl').innerText.includes('%')")
+    await page.until("document.querySelector('[data-name=crm] [data-label=Success]').innerText.includes('%')")
     assert "dead letters are open" in await page.run(f"{_BADGE.format('crm')}.title")
     assert await page.run(f"{_BADGE.format('crm')}.innerText") == "degraded"
 

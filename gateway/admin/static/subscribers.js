@@ -92,6 +92,7 @@ export function subscriberList() {
   return {
     element: h("div", h("p.adding", addButton()), bar, box, nothing),
     update({ subscribers }) {
+      const isOther = latest.length !== subscribers.length;
       latest = subscribers.map((one) => ({ ...one, word: wordOf(one) }));
       nothing.hidden = latest.length > 0;
       box.hidden = latest.length === 0;
@@ -99,7 +100,8 @@ export function subscriberList() {
       const names = new Set(latest.map((one) => one.name));
       for (const [name, one] of rows) if (!names.has(name)) { one.element.remove(); rows.delete(name); }
       drawStates();
-      draw();
+      // One that was just added is shown, wherever the pointer is.
+      draw(isOther);
     },
   };
 }
@@ -152,7 +154,7 @@ function row(first) {
       element.dataset.state = kindOf(one);
       was.hidden = one.word === "healthy" || one.kind === "stream";
       say(was, was.hidden ? "" : `${one.reason}${one.since ? ` Since ${moment(one.since)}.` : ""}`);
-      was.title = exact(one.since);
+      was.title = `${one.reason} ${exact(one.since)}`;
       const unknown = one.lag_unknown;
       // What was known last is shown as that: greyed, with the time of it in the line below.
       say(lag.value, unknown ? (unknown.last === null ? "unknown" : `was ${short(unknown.last)}`) : short(one.lag));
@@ -168,7 +170,7 @@ function row(first) {
       say(dead, one.dead_letters ? count(one.dead_letters) : "");
       dead.setAttribute("aria-label", `${count(one.dead_letters)} given up for ${name}`);
       say(error, one.last_error ? `${ago(one.last_error.at)}: ${one.last_error.sentence}` : "none seen");
-      error.title = exact(one.last_error?.at);
+      error.title = one.last_error ? `${exact(one.last_error.at)}: ${one.last_error.sentence}` : "";
       error.classList.toggle("none", !one.last_error);
       const isHeld = ["paused", "stopped"].includes(one.state);
       say(toggle, isHeld ? "Resume" : "Pause");
