@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -93,15 +93,3 @@ async def within(seconds: float, work: Coroutine[Any, Any, object]) -> bool:
         if is_done:
             task.result()
     return is_done
-
-
-def doubling(first_s: float, longest_s: float) -> Iterator[float]:
-    """Yield the pauses between attempts, in seconds: each twice as long as the one before.
-
-    Args:
-        first_s: the first pause.
-        longest_s: no pause is longer.
-    """
-    while True:
-        yield first_s
-        first_s = min(longest_s, first_s * 2)

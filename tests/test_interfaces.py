@@ -57,7 +57,7 @@ def routes(app: web.Application) -> set[tuple[str, str]]:
 async def test_paths_of_the_admin_port_are_documented_and_exist() -> None:
     """Each with its method."""
     parts = Parts(Settings(), "run", {}, CollectorRegistry())
-    assert routes(AdminServer(parts)._application()) == documented("paths")
+    assert routes(AdminServer(parts).application()) == documented("paths")
 
 
 def test_the_interfaces_own_module_names_every_path_under_api() -> None:

@@ -22,7 +22,7 @@ from aiohttp import web
 from gateway.admin import responses
 from gateway.admin.parts import Parts
 from gateway.admin.responses import json_response
-from gateway.admin.roles import Actor, Change
+from gateway.admin.roles import Actor, RouteChange
 from gateway.errors import is_logged
 from gateway.fanout.scan import scan
 from gateway.log import Entry
@@ -89,7 +89,7 @@ class Audit:
         if self._waiting:
             _log.error("audit.lost", records=len(self._waiting), advice="the log lines admin.changed have the same")
 
-    async def keep(self, request: web.Request, actor: Actor, change: Change) -> None:
+    async def keep(self, request: web.Request, actor: Actor, change: RouteChange) -> None:
         """Keep a record of a request that was answered with success."""
         found = dict(request.get(_KEY, {}))
         if found.pop("is_skipped", False):

@@ -13,7 +13,7 @@ from aiohttp import web
 from gateway.admin import responses
 from gateway.admin.event_summary import event_summary
 from gateway.admin.livetail import LiveTail, Wanted
-from gateway.admin.outcomes import OUTCOMES, Outcomes
+from gateway.admin.outcomes import OUTCOMES, EventOutcomes
 from gateway.admin.parts import Parts
 from gateway.admin.responses import BadRequest, NotFound, json_response
 from gateway.admin.story import Storyteller
@@ -31,7 +31,7 @@ class Events:
     """Routes of this file."""
 
     def __init__(
-        self, parts: Parts, tail: LiveTail, streams: Streams, stories: Storyteller, outcomes: Outcomes
+        self, parts: Parts, tail: LiveTail, streams: Streams, stories: Storyteller, outcomes: EventOutcomes
     ) -> None:
         self._parts = parts
         self._outcomes = outcomes

@@ -42,7 +42,7 @@ _SLICE: Final = 32
 ByName = Mapping[str, Outcome]
 
 
-class Outcomes:
+class EventOutcomes:
     """Knows the outcomes of the events that this process can look up.
 
     Whether a dead letter was resolved stands in the log, which is not read for a list: it is ``dead_lettered`` here.

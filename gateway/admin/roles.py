@@ -19,7 +19,7 @@ _RANKS: Final[Mapping[Role, int]] = {"read": 0, "operate": 1, "admin": 2}
 SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 
 
-class Change(NamedTuple):
+class RouteChange(NamedTuple):
     """A route that changes something.
 
     Args:
@@ -34,24 +34,26 @@ class Change(NamedTuple):
 
 
 #: By method and route, as it is registered.
-CHANGES: Final[Mapping[tuple[str, str], Change]] = {
-    ("POST", "/api/subscribers"): Change("admin", "add", "Add a subscriber"),
-    ("PATCH", "/api/subscribers/{name}"): Change("admin", "set", "Change a subscriber: a JSON merge patch (RFC 7386)"),
-    ("DELETE", "/api/subscribers/{name}"): Change("admin", "remove", "Remove a subscriber"),
-    ("POST", "/api/subscribers/{name}/rotate-secret"): Change("admin", "rotate", "Give a subscriber a new secret"),
-    ("DELETE", "/api/subscribers/{name}/secrets/{fingerprint}"): Change("admin", "end-secret", "End a secret"),
-    ("POST", "/api/subscribers/{name}/test"): Change("operate", "test", "Send one signed sample of a type"),
-    ("POST", "/api/subscribers/{name}/pause"): Change("operate", "pause", "Hold its events back"),
-    ("POST", "/api/subscribers/{name}/resume"): Change("operate", "resume", "Go on after a pause or a 410"),
-    ("POST", "/api/replay"): Change("operate", "replay", "Deliver events again"),
-    ("POST", "/api/replays/{number}/cancel"): Change(
+CHANGES: Final[Mapping[tuple[str, str], RouteChange]] = {
+    ("POST", "/api/subscribers"): RouteChange("admin", "add", "Add a subscriber"),
+    ("PATCH", "/api/subscribers/{name}"): RouteChange(
+        "admin", "set", "Change a subscriber: a JSON merge patch (RFC 7386)"
+    ),
+    ("DELETE", "/api/subscribers/{name}"): RouteChange("admin", "remove", "Remove a subscriber"),
+    ("POST", "/api/subscribers/{name}/rotate-secret"): RouteChange("admin", "rotate", "Give a subscriber a new secret"),
+    ("DELETE", "/api/subscribers/{name}/secrets/{fingerprint}"): RouteChange("admin", "end-secret", "End a secret"),
+    ("POST", "/api/subscribers/{name}/test"): RouteChange("operate", "test", "Send one signed sample of a type"),
+    ("POST", "/api/subscribers/{name}/pause"): RouteChange("operate", "pause", "Hold its events back"),
+    ("POST", "/api/subscribers/{name}/resume"): RouteChange("operate", "resume", "Go on after a pause or a 410"),
+    ("POST", "/api/replay"): RouteChange("operate", "replay", "Deliver events again"),
+    ("POST", "/api/replays/{number}/cancel"): RouteChange(
         "operate", "cancel-replay", "Withdraw what it did not deliver yet"
     ),
-    ("POST", "/api/replays/{number}/resume"): Change("operate", "resume-replay", "Continue it as a new replay"),
-    ("POST", "/api/dead-letters/resolve"): Change("operate", "resolve", "Close dead letters with a note"),
-    ("POST", "/api/rejected/replay"): Change("operate", "replay-rejected", "Decode rejected callbacks again"),
+    ("POST", "/api/replays/{number}/resume"): RouteChange("operate", "resume-replay", "Continue it as a new replay"),
+    ("POST", "/api/dead-letters/resolve"): RouteChange("operate", "resolve", "Close dead letters with a note"),
+    ("POST", "/api/rejected/replay"): RouteChange("operate", "replay-rejected", "Decode rejected callbacks again"),
 }
-_OTHER: Final = Change("operate", "change", "")
+_OTHER: Final = RouteChange("operate", "change", "")
 
 
 class Actor(NamedTuple):
@@ -85,7 +87,7 @@ def _tokens(settings: Admin) -> list[tuple[str, Actor]]:
     return found
 
 
-def change_of(request: web.Request) -> Change | None:
+def change_of(request: web.Request) -> RouteChange | None:
     """Return what a request changes; None if it only reads."""
     if request.method in SAFE_METHODS:
         return None
@@ -93,7 +95,7 @@ def change_of(request: web.Request) -> Change | None:
     return CHANGES.get((request.method, resource.canonical if resource is not None else ""), _OTHER)
 
 
-def check_role(actor: Actor, change: Change) -> None:
+def check_role(actor: Actor, change: RouteChange) -> None:
     """See that somebody may do this.
 
     Raises:

@@ -48,7 +48,7 @@ from gateway.admin.health import report
 from gateway.admin.listening import listen
 from gateway.admin.livetail import LiveTail
 from gateway.admin.monitor import Monitor
-from gateway.admin.outcomes import Outcomes
+from gateway.admin.outcomes import EventOutcomes
 from gateway.admin.overview import Overview
 from gateway.admin.page import Page
 from gateway.admin.parts import Parts
@@ -102,7 +102,7 @@ class AdminServer:
         await self._monitor.start()
         self._audit.start()
         self._alerter.start()
-        self._runner = await listen(self._application(), self._settings, self._listener)
+        self._runner = await listen(self.application(), self._settings, self._listener)
 
     async def stop(self) -> None:
         """Close. May be called twice, or before :meth:`start`."""
@@ -117,7 +117,8 @@ class AdminServer:
         await self._audit.stop()
         await self._monitor.stop()
 
-    def _application(self) -> web.Application:
+    def application(self) -> web.Application:
+        """Return a new application with all routes of the admin port."""
         parts, monitor = self._parts, self._monitor
         app = web.Application(middlewares=[self._guard], client_max_size=MAX_BODY_BYTES)
         app.on_response_prepare.append(add_headers)
@@ -129,7 +130,7 @@ class AdminServer:
         for routes in (
             overview,
             monitor.history,
-            Events(parts, self._tail, self._streams, Storyteller(parts, monitor), Outcomes(parts, monitor)),
+            Events(parts, self._tail, self._streams, Storyteller(parts, monitor), EventOutcomes(parts, monitor)),
             DeadLetters(parts),
             self._replays,
             Rejections(parts),

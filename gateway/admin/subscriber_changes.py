@@ -38,7 +38,7 @@ from gateway.config.settings import Subscriber
 from gateway.config.subscriber_document import Tree
 from gateway.errors import ConfigError, SenderError
 from gateway.fanout.sealing import HOW_TO_MAKE, fingerprint
-from gateway.fanout.subscriber_records import Document, Kept, listed
+from gateway.fanout.subscriber_records import Kept, SubscriberDocument, listed
 from gateway.fanout.subscriber_store import MOST, SubscriberStore
 
 _SECRET_BYTES: Final = 32
@@ -177,7 +177,9 @@ class SubscriberChanges:
         audit.note(request, type=found["type"], status=status)
         return json_response(found)
 
-    def _kept(self, request: web.Request, store: SubscriberStore, *, is_removed: bool = False) -> tuple[Kept, Document]:
+    def _kept(
+        self, request: web.Request, store: SubscriberStore, *, is_removed: bool = False
+    ) -> tuple[Kept, SubscriberDocument]:
         """Return the stored subscriber that a request is about, as it is now.
 
         Raises:
@@ -194,7 +196,7 @@ class SubscriberChanges:
             raise Changed(f"{name!r} was changed since you read it; read it again")
         if kept.document is None and not is_removed:
             raise NotHere(f"{name!r} cannot be read: {kept.problem}")
-        return kept, kept.document.at(store.now) if kept.document is not None else Document({})
+        return kept, kept.document.at(store.now) if kept.document is not None else SubscriberDocument({})
 
     def _read(self, tree: Tree, store: SubscriberStore) -> Subscriber:
         """See that settings can be used, and stored.
@@ -213,13 +215,13 @@ class SubscriberChanges:
         return subscriber
 
     def _document(
-        self, request: web.Request, store: SubscriberStore, tree: Tree, before: Document | None = None
-    ) -> Document:
+        self, request: web.Request, store: SubscriberStore, tree: Tree, before: SubscriberDocument | None = None
+    ) -> SubscriberDocument:
         now = store.now
-        marks = {fingerprint(secret) for secret in _secrets(Document(tree))}
+        marks = {fingerprint(secret) for secret in _secrets(SubscriberDocument(tree))}
         retiring = {} if before is None else {mark: at for mark, at in before.retiring.items() if mark in marks}
         created_at = now if before is None else before.created_at
-        return Document(tree, retiring, created_at, now, request[ACTOR].name)
+        return SubscriberDocument(tree, retiring, created_at, now, request[ACTOR].name)
 
     def _described(
         self,
@@ -232,10 +234,14 @@ class SubscriberChanges:
         found: dict[str, Any]
         if name in self._parts.of_file or kept is None:
             one = self._parts.subscriber(name)
-            found = {"name": name, "source": "file", **self._shown(request, Document(subscriber_document.written(one)))}
+            found = {
+                "name": name,
+                "source": "file",
+                **self._shown(request, SubscriberDocument(subscriber_document.written(one))),
+            }
             etag = hashlib.sha256(orjson.dumps(found)).hexdigest()[:16]
         else:
-            document = kept.document or Document({})
+            document = kept.document or SubscriberDocument({})
             found = {"name": name, "source": "api", **self._shown(request, document.at(self._now))}
             found |= {
                 "problem": kept.problem or None,
@@ -253,7 +259,7 @@ class SubscriberChanges:
         assert self._parts.stored is not None
         return self._parts.stored.now
 
-    def _shown(self, request: web.Request, document: Document) -> dict[str, Any]:
+    def _shown(self, request: web.Request, document: SubscriberDocument) -> dict[str, Any]:
         """Return settings without secrets; addresses often have one, so that only who may set them sees them whole."""
         settings = subscriber_document.without_secrets(document.settings)
         try:
@@ -291,5 +297,5 @@ async def _tree(request: web.Request) -> Tree:
     return value
 
 
-def _secrets(document: Document) -> list[str]:
+def _secrets(document: SubscriberDocument) -> list[str]:
     return listed(document.settings.get("secrets"))

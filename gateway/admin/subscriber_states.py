@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from gateway.admin.lags import Lag
-from gateway.fanout.fanout import SubscriberStatus
 from gateway.fanout.flow_control import PersistentState, Status
+from gateway.fanout.subscriber_status import SubscriberStatus
 
 State = Literal["healthy", "degraded", "down", "paused", "stopped"]
 STATES: Final[tuple[State, ...]] = get_args(State)

@@ -38,7 +38,8 @@ class WrongTokens:
     """Counts and slows down wrong tokens of one process."""
 
     def __init__(self) -> None:
-        self._waiting = 0
+        #: Answers that wait now.
+        self.waiting = 0
         self._unlogged = 0
         self._logged_at = -_LOG_EVERY_S
 
@@ -52,13 +53,13 @@ class WrongTokens:
             TooManyWrongTokens: too many wait already.
         """
         self._note(peer)
-        if self._waiting >= MAX_WAITING:
+        if self.waiting >= MAX_WAITING:
             raise TooManyWrongTokens("too many wrong tokens at a time; send the right one")
-        self._waiting += 1
+        self.waiting += 1
         try:
             await asyncio.sleep(PAUSE_S)
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
 
     def _note(self, peer: str) -> None:
         _COUNT.inc()

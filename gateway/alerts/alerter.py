@@ -34,7 +34,7 @@ Send = Callable[[Alert, Sequence[Notice]], Awaitable[None]]
 _log = structlog.get_logger("gateway.alerts")
 
 
-class Receiver:
+class AlertReceiver:
     """One receiver: its state machine, and what waits to be sent to it."""
 
     def __init__(self, alert: Alert, send: Send = senders.send) -> None:
@@ -117,7 +117,7 @@ class Alerter:
     """
 
     def __init__(self, alerts: Sequence[Alert], look: Callable[[], AlertFacts]) -> None:
-        self._receivers = [Receiver(alert) for alert in alerts]
+        self._receivers = [AlertReceiver(alert) for alert in alerts]
         self._look = look
         self._tasks: list[asyncio.Task[None]] = []
 

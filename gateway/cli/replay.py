@@ -95,26 +95,15 @@ def replay(
         raise click.UsageError("--state goes with --dlq")
     _check(subscriber, since, ids, dlq=dlq, reasons=reasons, rejected=rejected, callback=callback)
     api = AdminApi(config_path, admin_url)
+    wanted = {"since": since, "until": until, "ids": list(ids)}
     if rejected:
-        found = api.post(
-            "/api/rejected/replay",
-            {
-                "callback": callback,
-                "since": since,
-                "until": until,
-                "ids": list(ids),
-                "as": decode_as,
-                "unauthenticated": unauthenticated,
-                "dry_run": dry_run,
-            },
-        )
+        more = {"callback": callback, "as": decode_as, "unauthenticated": unauthenticated, "dry_run": dry_run}
+        found = api.post("/api/rejected/replay", {**wanted, **more})
         print_json(found) if as_json else _print_rejected(found)
         return
     selection = {
+        **wanted,
         "subscriber": subscriber,
-        "since": since,
-        "until": until,
-        "ids": list(ids),
         "from_dlq": dlq,
         "reasons": list(reasons),
         "types": list(types),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Final
 
@@ -23,13 +22,14 @@ from gateway.fanout.attempts import AttemptLog
 from gateway.fanout.beginnings import Beginnings, Notes
 from gateway.fanout.cursor import SETTLE_S, Beginning
 from gateway.fanout.exchanges import RequestShape
-from gateway.fanout.flow_control import PersistentState, Status
+from gateway.fanout.flow_control import PersistentState
 from gateway.fanout.job import Job
 from gateway.fanout.reader import SubscriberReader, group_name
 from gateway.fanout.replay_board import ReplayBoard
 from gateway.fanout.retry_leftovers import Leftovers
 from gateway.fanout.retry_topics import RetryTopics
 from gateway.fanout.subscriber_state import SubscriberStateStore
+from gateway.fanout.subscriber_status import SubscriberStatus, status_of
 from gateway.fanout.telling import OnAttempt, Telling, forget
 from gateway.log import EventLog
 from gateway.log.shared_reader import SharedReader
@@ -55,28 +55,6 @@ class UnknownSubscriber(GatewayError):
     """The configuration has no subscriber of this name, or it is of a kind that has no reader."""
 
     status_hint = 404
-
-
-@dataclass(frozen=True, slots=True)
-class SubscriberStatus:
-    """The status of a subscriber, for the console and the command line.
-
-    Args:
-        outstanding: events in memory; ``in_flight`` of them are being attempted.
-        stopped: the reason if ``state`` is ``stopped``.
-        opened_at: Unix seconds since when it counts as down; None if it does not.
-        has_first_partition: this process reads the first partition of its first topic; of all processes, one does.
-        oldest_at: Unix seconds at which its oldest event in memory was stored, parked ones apart; None if none is.
-    """
-
-    name: str
-    state: Status
-    outstanding: int
-    in_flight: int
-    stopped: str
-    opened_at: float | None
-    oldest_at: float | None = None
-    has_first_partition: bool = False
 
 
 class FanOut:
@@ -246,7 +224,7 @@ class FanOut:
 
     def statuses(self) -> list[SubscriberStatus]:
         """Return the status of every running subscriber in this process."""
-        return [_status(name, reader) for name, reader in self._present()]
+        return [status_of(name, reader) for name, reader in self._present()]
 
     async def lags(self) -> dict[str, int | None]:
         """Return the records that are not committed yet, in the partitions of this process; None: not known yet.
@@ -372,20 +350,6 @@ def own_topics(subscribers: Iterable[Subscriber]) -> list[str]:
 
 def _tiers(subscribers: Iterable[Subscriber]) -> set[float]:
     return {tier for one in subscribers if one.kind != "stream" for tier in one.retry.tiers}
-
-
-def _status(name: str, reader: SubscriberReader) -> SubscriberStatus:
-    lasting = reader.flow.persistent_state
-    return SubscriberStatus(
-        name,
-        reader.flow.status,
-        reader.outstanding,
-        reader.in_flight,
-        lasting.stopped,
-        lasting.opened_at,
-        reader.cursor.oldest_at,
-        reader.cursor.has_first_partition,
-    )
 
 
 async def _at_most(seconds: float, ending: Awaitable[object]) -> None:

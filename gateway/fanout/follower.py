@@ -31,7 +31,7 @@ _BATCH: Final = 500
 _log = structlog.get_logger("gateway.fanout")
 
 
-class Follower:
+class TopicFollower:
     """Reads topics as long as it runs.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway.clock import Clock
 from gateway.fanout.dead_letters import DeadLetterIndex
-from gateway.fanout.follower import Follower
+from gateway.fanout.follower import TopicFollower
 from gateway.fanout.retry_records import dlq_topic
 from gateway.log import Batch, BrowsedLog
 from gateway.telemetry.metrics import METRICS, Metrics
@@ -47,7 +47,7 @@ class OpenDeadLetters:
         self._most = most
         self._letters: dict[str, DeadLetterIndex] = {}
         self._shown: set[tuple[str, str]] = set()
-        self._follower = Follower(
+        self._follower = TopicFollower(
             log,
             "dead-letters",
             lambda: [dlq_topic(name) for name in subscribers()],

@@ -31,7 +31,7 @@ import structlog
 
 from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError, Transient, is_logged
-from gateway.fanout.follower import Follower
+from gateway.fanout.follower import TopicFollower
 from gateway.fanout.job import Job
 from gateway.fanout.retry_records import replay_name
 from gateway.log import Batch, BrowsedLog, Entry, Record
@@ -146,7 +146,7 @@ class ReplayBoard:
         self._cancelled: set[str] = set()
         self._own: dict[str, Counter[str]] = {}
         self._changed: set[str] = set()
-        self._follower = Follower(log, "replays", lambda: [TOPIC], clock=clock, on_batch=self._take)
+        self._follower = TopicFollower(log, "replays", lambda: [TOPIC], clock=clock, on_batch=self._take)
         self._writer: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

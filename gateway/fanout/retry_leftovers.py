@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from gateway.clock import Clock, doubling, sleep
+from gateway.clock import Backoff, Clock, sleep
 from gateway.errors import GatewayError, is_logged
 from gateway.fanout.retry_feed import GROUP
 from gateway.fanout.retry_topics import RetryTopics
@@ -80,7 +80,7 @@ class Leftovers:
 
     async def run(self) -> None:
         """Look while this process is the one to do it: once, or for ever where others append too."""
-        pauses = doubling(_FIRST_BACKOFF_S, _MAX_BACKOFF_S)
+        backoff = Backoff(first_s=_FIRST_BACKOFF_S, last_s=_MAX_BACKOFF_S)
         while True:
             await self._topics.has_first.wait()
             try:
@@ -89,11 +89,11 @@ class Leftovers:
                 is_expected = isinstance(exc, GatewayError) and exc.retriable
                 if not is_logged(exc):
                     _log.warning("retry.look_failed", error=redaction.fault(exc), exc_info=not is_expected)
-                await sleep(self._clock, next(pauses))
+                await sleep(self._clock, backoff.next_s())
             else:
                 if not self._is_shared:
                     return
-                pauses = doubling(_FIRST_BACKOFF_S, _MAX_BACKOFF_S)
+                backoff.reset()
                 await sleep(self._clock, _LOOK_S)
 
     async def look(self) -> None:

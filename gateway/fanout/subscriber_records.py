@@ -12,7 +12,7 @@ from gateway.fanout.sealing import CannotOpen, Sealer, fingerprint
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class SubscriberDocument:
     """What is kept of a subscriber.
 
     Args:
@@ -29,7 +29,7 @@ class Document:
     changed_at: float = 0.0
     changed_by: str = ""
 
-    def at(self, now: float) -> Document:
+    def at(self, now: float) -> SubscriberDocument:
         """Return the document without the secrets that have ended."""
         ended = {mark for mark, until in self.retiring.items() if until <= now}
         if not ended:
@@ -52,7 +52,7 @@ class Kept:
 
     version: int
     change: str
-    document: Document | None = None
+    document: SubscriberDocument | None = None
     problem: str = ""
 
     @property
@@ -93,7 +93,7 @@ def decoded(name: str, value: bytes, sealer: Sealer) -> tuple[Kept, bool]:
     if found.get("removed"):
         return kept, True
     if "sealed" not in found:
-        return replace(kept, document=Document(**found["document"])), not sealer
+        return replace(kept, document=SubscriberDocument(**found["document"])), not sealer
     try:
         text, is_current = sealer.open(found["sealed"])
     except CannotOpen as exc:
@@ -101,7 +101,7 @@ def decoded(name: str, value: bytes, sealer: Sealer) -> tuple[Kept, bool]:
     inner = orjson.loads(text)
     if inner["name"] != name or inner["rank"] != list(kept.rank):
         raise ValueError("it was sealed for another name")
-    return replace(kept, document=Document(**inner["document"])), is_current
+    return replace(kept, document=SubscriberDocument(**inner["document"])), is_current
 
 
 def listed(secrets: Any) -> list[str]:

@@ -36,7 +36,7 @@ from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError, GatewayError, NotNow, is_logged
 from gateway.fanout.scan import has_more
 from gateway.fanout.sealing import Sealer
-from gateway.fanout.subscriber_records import Document, Kept, decoded, encoded, listed
+from gateway.fanout.subscriber_records import Kept, SubscriberDocument, decoded, encoded, listed
 from gateway.fanout.subscriber_state import REFRESH_S
 from gateway.log import BrowsedLog, Entry, LogReader, Record
 from gateway.telemetry import redaction
@@ -151,7 +151,7 @@ class SubscriberStore:
         if not self.is_loaded.is_set() or self._clock.now() - self._heard_at > _UNHEARD_S:
             raise NotNow("the stored subscribers cannot be read from the log now, so nothing was changed; try again")
 
-    async def write(self, name: str, document: Document | None) -> Kept:
+    async def write(self, name: str, document: SubscriberDocument | None) -> Kept:
         """Store a change; it is durable, and applied in this process, when this returns.
 
         Args:

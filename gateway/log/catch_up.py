@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 
-from gateway.clock import Clock, doubling, sleep
+from gateway.clock import Backoff, Clock, sleep
 from gateway.errors import GatewayError, is_logged
 from gateway.log import EventLog, LogReader
 from gateway.log.cursor import AttachedCursors, Change, Cursor
@@ -59,6 +59,10 @@ class ReadingPolicy:
     first_backoff_s: float = 0.5
     max_backoff_s: float = 30.0
 
+    def backoff(self) -> Backoff:
+        """Return the pauses between attempts while the log is unavailable."""
+        return Backoff(first_s=self.first_backoff_s, last_s=self.max_backoff_s)
+
 
 class CatchUps:
     """Runs the catch-ups of one shared reading.
@@ -88,7 +92,7 @@ class CatchUps:
         self._queue: deque[Cursor] = deque()
         self._running: dict[Cursor, asyncio.Task[None]] = {}
         self._resting: dict[Cursor, asyncio.Task[None]] = {}
-        self._pauses: dict[Cursor, Iterator[float]] = {}
+        self._backoffs: dict[Cursor, Backoff] = {}
 
     @property
     def running(self) -> int:
@@ -122,7 +126,7 @@ class CatchUps:
             task for cursor in ending for tasks in (self._running, self._resting) if (task := tasks.pop(cursor, None))
         ]
         for cursor in ending:
-            self._pauses.pop(cursor, None)
+            self._backoffs.pop(cursor, None)
             with suppress(ValueError):
                 self._queue.remove(cursor)
         for task in tasks:
@@ -139,7 +143,7 @@ class CatchUps:
         """Read for one cursor until it reaches the shared reading, cannot continue, or has to let another one run."""
         try:
             await self._read(cursor)
-            self._pauses.pop(cursor, None)
+            self._backoffs.pop(cursor, None)
         except Exception as exc:  # the top of a task
             is_expected = isinstance(exc, GatewayError) and exc.retriable
             if not is_logged(exc):
@@ -151,8 +155,8 @@ class CatchUps:
         self.look(() if cursor.is_attached else (cursor,))
 
     async def _rest(self, cursor: Cursor) -> None:
-        pauses = self._pauses.setdefault(cursor, doubling(self._policy.first_backoff_s, self._policy.max_backoff_s))
-        await sleep(self._clock, next(pauses))
+        backoff = self._backoffs.setdefault(cursor, self._policy.backoff())
+        await sleep(self._clock, backoff.next_s())
         del self._resting[cursor]
         self.look((cursor,))
 

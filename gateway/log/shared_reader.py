@@ -21,12 +21,12 @@ The reader stores no position: consumers commit them to the store (:class:`gatew
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from typing import Any, Final
 
 import structlog
 
-from gateway.clock import Clock, doubling, sleep
+from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError, is_logged
 from gateway.log import AssignedReader, Batch, EventLog, Placed
 from gateway.log.catch_up import CatchUps, ReadingPolicy
@@ -172,20 +172,17 @@ class SharedReader:
 
     async def _run(self) -> None:
         """Read until cancelled. An unavailable log is tried again; after a bug all cursors begin at their commits."""
-        pauses = self._pauses()
+        backoff = self._policy.backoff()
         while True:
             try:
                 await self._step()
-                pauses = self._pauses()
+                backoff.reset()
             except Exception as exc:  # the top of a task
                 is_ours = not (isinstance(exc, GatewayError) and exc.retriable)
                 if not is_logged(exc):
                     _log.warning("reading.failed", group=self.group, error=redaction.fault(exc), exc_info=is_ours)
                 self._is_whole = self._is_whole and isinstance(exc, GatewayError)
-                await sleep(self._clock, next(pauses))
-
-    def _pauses(self) -> Iterator[float]:
-        return doubling(self._policy.first_backoff_s, self._policy.max_backoff_s)
+                await sleep(self._clock, backoff.next_s())
 
     async def _step(self) -> None:
         if not self._is_whole or (self._reader is not None and not self._cursors):
@@ -272,13 +269,13 @@ class SharedReader:
 
     async def _load_most(self, partitions: Collection[str]) -> Places:
         """Return where cursors continue, as soon as one is known: no cursor waits for another one's trouble."""
-        pauses = self._pauses()
+        backoff = self._policy.backoff()
         while True:
             cursors = list(self._cursors.values())
             places = await load(self._log, cursors, partitions, at_once=self._policy.loads)
             if places or not self._cursors:
                 return places
-            await sleep(self._clock, next(pauses))
+            await sleep(self._clock, backoff.next_s())
 
     def _place(self, cursor: Cursor, placed: Mapping[str, Placed]) -> None:
         """Note where a cursor continues in partitions that are new to it, and attach it if possible."""
@@ -298,12 +295,12 @@ class SharedReader:
 
     async def _admit(self, cursor: Cursor) -> None:
         """Place a cursor that was added or failed after the assignment; try until it is placed or removed."""
-        pauses = self._pauses()
+        backoff = self._policy.backoff()
         while self._cursors.get(cursor.consumer) is cursor:
             async with self._one_places:
                 if await self._try_to_admit(cursor):
                     return
-            await sleep(self._clock, next(pauses))
+            await sleep(self._clock, backoff.next_s())
 
     async def _try_to_admit(self, cursor: Cursor) -> bool:
         places = await load(self._log, [cursor], self._begun - cursor.partitions, at_once=1)

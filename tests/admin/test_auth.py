@@ -138,7 +138,7 @@ async def test_wrong_tokens_are_slow_and_loud_and_right_ones_are_neither(guarded
     assert min(late) >= PAUSE_S
     assert counted() - before == 500
     assert len([line for line in lines if line["event"] == "admin.unauthenticated"]) <= 1
-    assert WRONG_TOKENS._waiting == 0
+    assert WRONG_TOKENS.waiting == 0
     assert len(asyncio.all_tasks()) < tasks + 400
 
 

@@ -43,7 +43,10 @@ async def test_dead_letters_have_a_life(gateway: Running, refusing: Subscriber) 
             lambda story: len(story["subscribers"][1]["attempts"]) == 2 + (story["id"] == first),
         )
         stories[event_id] = story["subscribers"][1]
-    given = "given up after 2 attempts, the last answer was 422"
+    given = (
+        "given up after 2 attempts; the last one: answered 422 Unprocessable Entity: it refuses this event: "
+        "see its answer, and its log"
+    )
     assert {
         first: ("delivered", f"{given}; delivered by replay {job['name']}"),
         second: ("resolved", f"{given}; resolved by anybody: {note['note']}"),

@@ -33,22 +33,27 @@ def _by_name(found: Any) -> dict[str, Any]:
     return {one["name"]: one for one in found["subscribers"]}
 
 
+async def _started(bootstrap: str, folder: Path) -> dict[str, GatewayProcess]:
+    """Three machines, by name: one that stores, and two that deliver."""
+    machines = {}
+    for name, command in (("in", "serve"), ("here", "fanout"), ("there", "fanout")):
+        (folder / name).mkdir()
+        config = {
+            "kafka": {"bootstrap_servers": bootstrap, "partitions": 2, "instance_id": name},
+            "topics": {"prefix": _PREFIX},
+            "admin": {"port": 0, "secrets_key": base64.b64encode(bytes(32)).decode()},
+        }
+        machines[name] = GatewayProcess(folder / name, config, command)
+    await asyncio.gather(*(machine.start() for machine in machines.values()))
+    return machines
+
+
 async def test_what_one_machine_adds_all_deliver(broker: Cluster, tmp_path: Path) -> None:
     """Within seconds, in each process; ``serve`` shows it and sends to ``fanout``; restarts keep it; Kafka away is 503.
 
     Two changes at the same moment from two machines end in the same subscriber on both.
     """
-    config = {
-        "kafka": {"bootstrap_servers": broker.bootstrap, "partitions": 2},
-        "topics": {"prefix": _PREFIX},
-        "admin": {"port": 0, "secrets_key": base64.b64encode(bytes(32)).decode()},
-    }
-    machines = {}
-    for name, command in (("in", "serve"), ("here", "fanout"), ("there", "fanout")):
-        (tmp_path / name).mkdir()
-        own = {**config, "kafka": {**config["kafka"], "instance_id": name}}  # type: ignore[dict-item]
-        machines[name] = GatewayProcess(tmp_path / name, own, command)
-    await asyncio.gather(*(machine.start() for machine in machines.values()))
+    machines = await _started(broker.bootstrap, tmp_path)
     async with aiohttp.ClientSession() as session, Subscriber() as receiver:
         serve, here, there = (Admin(session, machine.admin_url) for machine in machines.values())
         await asyncio.gather(
@@ -57,10 +62,13 @@ async def test_what_one_machine_adds_all_deliver(broker: Cluster, tmp_path: Path
         crm = webhook("crm", receiver.url, secrets=[_SECRET])
         assert "gateway fanout" in (await serve.post("/api/subscribers", crm, 409))["error"]
         await _posted(here, crm)
-        asked = time.monotonic()
-        for other in (there, serve):
+        for other in (there, serve):  # the first write creates the topic, which followers look for every five seconds
             found = await other.until("/api/subscribers", lambda found: "crm" in _by_name(found))
             assert "api" == _by_name(found)["crm"]["source"]
+        await _patched(here, {"concurrency": 7})
+        asked = time.monotonic()
+        for other in (there, serve):
+            await other.until("/api/subscribers", lambda found: _by_name(found)["crm"].get("concurrency") == 7)
         # It is pushed: followers look by themselves every five seconds only.
         assert time.monotonic() - asked < 4.0
         for number in range(20):
@@ -95,7 +103,7 @@ async def test_what_one_machine_adds_all_deliver(broker: Cluster, tmp_path: Path
         await _posted(there, webhook("late", receiver.url))
         await here.until("/api/subscribers", lambda found: "late" in _by_name(found))
         actions = [one["action"] for one in (await here.get("/api/audit"))["records"]]
-        assert ["add", "set", "set", "set", "add"] == actions
+        assert ["add", *["set"] * 4, "add"] == actions
     values = await _values(broker)
     assert values
     assert not any(_SECRET.encode() in value or receiver.url.encode() in value for value in values)
@@ -108,13 +116,13 @@ def _is_ready(found: Any) -> bool:
 
 async def _posted(admin: Admin, body: dict[str, Any]) -> None:
     """Once the process knows what is stored."""
-    async with asyncio.timeout(60):
-        while True:
-            async with admin.session.post(admin.url + "/api/subscribers", json=body) as response:
-                if response.status == 201:
-                    return
-                assert response.status == 503, await response.text()
-            await asyncio.sleep(0.2)
+
+    async def look() -> bool:
+        async with admin.session.post(admin.url + "/api/subscribers", json=body) as response:
+            assert response.status in (201, 503), await response.text()
+            return response.status == 201
+
+    await until(look, look_s=0.2)
 
 
 async def _patched(admin: Admin, patch: dict[str, Any]) -> None:

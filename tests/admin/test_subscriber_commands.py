@@ -31,6 +31,30 @@ def _quiet(_logs_as_before: None) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
+class Commands:
+    """Commands with a configuration file that says where to ask, and as whom.
+
+    Args:
+        path: the file.
+        port: the admin port.
+    """
+
+    def __init__(self, path: Path, port: int) -> None:
+        self.path = path
+        self._port = port
+
+    def ask_as(self, **admin: Any) -> None:
+        self.path.write_text(yaml.safe_dump({"admin": {"port": self._port, **admin}}))
+
+    async def run(self, *arguments: str, given: str | None = None) -> Result:
+        return await asyncio.to_thread(CliRunner().invoke, main, [*arguments, "-c", str(self.path)], given)
+
+    async def document(self, *arguments: str, given: str | None = None) -> Any:
+        result = await self.run("subscribers", *arguments, "--json", given=given)
+        assert 0 == result.exit_code, result.output
+        return orjson.loads(result.stdout)
+
+
 async def test_a_life_by_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each command, its sentence, its document, its exit code; secrets come from the environment and standard input."""
     tokens = [
@@ -39,19 +63,8 @@ async def test_a_life_by_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ]
     admin = {"tokens": tokens, "secrets_key": base64.b64encode(bytes(32)).decode()}
     async with Subscriber() as receiver, running(tmp_path, admin=admin) as gateway:
-        path = tmp_path / "ops.yaml"
-
-        def ask_as(**more: Any) -> None:
-            path.write_text(yaml.safe_dump({"admin": {"port": gateway.app.admin.port, **more}}))
-
-        async def run(*arguments: str, given: str | None = None) -> Result:
-            return await asyncio.to_thread(CliRunner().invoke, main, [*arguments, "-c", str(path)], given)
-
-        async def document(*arguments: str, given: str | None = None) -> Any:
-            result = await run("subscribers", *arguments, "--json", given=given)
-            assert 0 == result.exit_code, result.output
-            return orjson.loads(result.stdout)
-
+        commands = Commands(tmp_path / "ops.yaml", gateway.app.admin.port)
+        ask_as, run, document = commands.ask_as, commands.run, commands.document
         ask_as(tokens=tokens)  # the one with the most rights counts
         monkeypatch.setenv("CRM_SECRET", SECRET)
         file = tmp_path / "crm.yaml"
@@ -64,7 +77,7 @@ async def test_a_life_by_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert fingerprint(SECRET) in added.output
         shown = await document("show", "crm")
         assert {"attempts": 3, "tiers": [60]} == shown["settings"]["retry"]
-        assert "crm" in [one.value for one in await asyncio.to_thread(_completed, path)]
+        assert "crm" in [one.value for one in await asyncio.to_thread(_completed, commands.path)]
 
         changed = await document("set", "crm", "timeout_s=3", "retry.attempts=null")
         assert (3, {"tiers": [60]}) == (changed["settings"]["timeout_s"], changed["settings"]["retry"])

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from gateway.alerts.alerter import Receiver
+from gateway.alerts.alerter import AlertReceiver
 from gateway.alerts.conditions import AlertFacts, SubscriberFacts
 from gateway.alerts.rules import Notice
 from gateway.alerts.senders import NotSent
@@ -34,9 +34,9 @@ class Sent:
 
 
 @asynccontextmanager
-async def receiver() -> AsyncIterator[tuple[Receiver, Sent]]:
+async def receiver() -> AsyncIterator[tuple[AlertReceiver, Sent]]:
     sent = Sent()
-    one = Receiver(ALERT, sent)
+    one = AlertReceiver(ALERT, sent)
     task = asyncio.create_task(one.run())
     try:
         yield one, sent

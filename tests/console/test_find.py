@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -240,7 +239,6 @@ async def test_charts_show_last_night_without_prometheus(page: Page, tmp_path: P
         assert await violations(page) == []
         await page.picture(f"charts-{'dark' if is_dark else 'light'}", is_whole=True)
         await page.size(390, 812, is_phone=True)
-        await asyncio.sleep(0)
         assert await page.run("document.documentElement.scrollWidth") <= 390
         await page.picture(f"charts-phone-{'dark' if is_dark else 'light'}", is_whole=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -16,7 +16,7 @@ from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError, NotNow
 from gateway.fanout.sealing import CannotOpen, Sealer, fingerprint
-from gateway.fanout.subscriber_records import Document
+from gateway.fanout.subscriber_records import SubscriberDocument
 from gateway.fanout.subscriber_store import TOPIC, SubscriberStore
 from gateway.log import Entry
 from tests.fanout.manual_clock import ManualClock
@@ -38,7 +38,15 @@ def tree(name: str, url: str = "http://127.0.0.1:9/", **more: Any) -> dict[str, 
 class Reading:
     """A process that follows the log."""
 
-    def __init__(self, log: MemoryLog, keys: Sequence[str] = (), clock: Any = None, *, rewrites: bool = True) -> None:
+    def __init__(
+        self,
+        log: MemoryLog,
+        keys: Sequence[str] = (),
+        clock: Any = None,
+        *,
+        build: Callable[[Mapping[str, Any]], Subscriber] = build,
+        rewrites: bool = True,
+    ) -> None:
         self.applied: list[dict[str, str | None]] = []
         self.store = SubscriberStore(
             log,
@@ -94,7 +102,7 @@ def test_two_processes_end_in_the_same_set(changes: list[tuple[int, str, int | N
                 if number is None and not model.get(name):
                     continue  # the interface removes what is there
                 url = None if number is None else f"http://127.0.0.1:{number + 1}/"
-                document = None if url is None else Document(tree(name, url))
+                document = None if url is None else SubscriberDocument(tree(name, url))
                 await (one, other)[who].write(name, document)
                 written.setdefault(name, set()).add(url)
                 model[name] = url
@@ -117,14 +125,14 @@ def test_two_processes_end_in_the_same_set(changes: list[tuple[int, str, int | N
 async def test_a_tombstone_of_a_foreign_tool_removes() -> None:
     log = MemoryLog()
     async with Reading(log) as store:
-        await store.write("a", Document(tree("a")))
+        await store.write("a", SubscriberDocument(tree("a")))
         record = log.topic(TOPIC)[-1]
         log.records[TOPIC].append(record._replace(offset=1, value=b"", id="x"))
         for reader in log.readers:
             reader.news.set()
         await until(lambda: store.get("a") is None, within_s=5)
         assert [] == store.subscribers()
-        await store.write("a", Document(tree("a")))
+        await store.write("a", SubscriberDocument(tree("a")))
         assert ["a"] == store.names()
 
 
@@ -132,7 +140,7 @@ async def test_a_key_is_rotated_without_a_gap() -> None:
     """Readable with the old key behind the new one, then sealed with the new one, and with that alone."""
     log = MemoryLog()
     async with Reading(log, [OLD_KEY]) as store:
-        await store.write("a", Document(tree("a", secrets=[SECRET])))
+        await store.write("a", SubscriberDocument(tree("a", secrets=[SECRET])))
     assert SECRET.encode() not in log.topic(TOPIC)[-1].value
     async with Reading(log, [NEW_KEY]) as store:
         assert ([], ["a"]) == (store.subscribers(), store.names())
@@ -149,9 +157,9 @@ async def test_a_sealed_record_counts_for_its_own_name_and_version_only() -> Non
     """Who can write to the log and has no key moves no secret to another name, and brings no old address back."""
     log = MemoryLog()
     async with Reading(log, [NEW_KEY], rewrites=False) as store:
-        await store.write("a", Document(tree("a", "http://127.0.0.1:1/", secrets=[SECRET])))
+        await store.write("a", SubscriberDocument(tree("a", "http://127.0.0.1:1/", secrets=[SECRET])))
         old = orjson.loads(log.topic(TOPIC)[-1].value)
-        await store.write("a", Document(tree("a", "http://127.0.0.1:2/", secrets=[SECRET])))
+        await store.write("a", SubscriberDocument(tree("a", "http://127.0.0.1:2/", secrets=[SECRET])))
     for key, value in (("b", old), ("a", {**old, "version": 99})):
         record = log.topic(TOPIC)[-1]
         log.records[TOPIC].append(record._replace(key=key, offset=record.offset + 1, value=orjson.dumps(value)))
@@ -175,7 +183,7 @@ async def test_a_secret_ends_at_its_time_in_each_process() -> None:
     reading = Reading(log, [NEW_KEY], clock)
     async with reading as store:
         ends = {fingerprint(other): clock.now() + 100}
-        await store.write("a", Document(tree("a", secrets=[SECRET, other]), ends))
+        await store.write("a", SubscriberDocument(tree("a", secrets=[SECRET, other]), ends))
         assert 2 == len(store.subscribers()[0].secrets)
         clock.advance(101)
         await log.append([Entry(TOPIC, "nothing", "0" * 32, b"{}")])  # followers look up
@@ -188,12 +196,12 @@ async def test_nothing_is_changed_while_the_log_is_away() -> None:
     """The append fails: the same set as before, here and for others, and the next try succeeds."""
     log = MemoryLog()
     async with Reading(log) as store:
-        await store.write("a", Document(tree("a")))
+        await store.write("a", SubscriberDocument(tree("a")))
         log.failing_appends = 1
         with pytest.raises(NotNow):
-            await store.write("b", Document(tree("b")))
+            await store.write("b", SubscriberDocument(tree("b")))
         assert ["a"] == store.names()
-        await store.write("b", Document(tree("b")))
+        await store.write("b", SubscriberDocument(tree("b")))
     async with Reading(log) as store:
         assert ["a", "b"] == store.names()
 
@@ -201,7 +209,7 @@ async def test_nothing_is_changed_while_the_log_is_away() -> None:
 async def test_a_stored_subscriber_that_cannot_be_used_stops_no_other() -> None:
     log = MemoryLog()
     async with Reading(log) as store:
-        await store.write("a", Document(tree("a")))
+        await store.write("a", SubscriberDocument(tree("a")))
     broken = log.topic(TOPIC)[-1]
 
     def refuse(found: Mapping[str, Any]) -> Subscriber:
@@ -209,10 +217,8 @@ async def test_a_stored_subscriber_that_cannot_be_used_stops_no_other() -> None:
             raise ConfigError(["tls.cert_file: not there"])
         return build(found)
 
-    reading = Reading(log)
-    reading.store._build = refuse
-    async with reading as store:
-        await store.write("b", Document(tree("b")))
+    async with Reading(log, build=refuse) as store:
+        await store.write("b", SubscriberDocument(tree("b")))
         assert {"b": "http://127.0.0.1:9/"} == in_force(store)
         assert {"a": "tls.cert_file: not there"} == store.problems()
         assert ["a", "b"] == sorted(store.names())

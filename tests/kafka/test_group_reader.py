@@ -49,7 +49,7 @@ class Process:
 
     async def start(self) -> None:
         await self.log.start()
-        self.reader = await self.log.join(GROUP, self.read, on_assigned=self._on_assigned, on_revoked=self._on_revoked)
+        self.reader = await self.log.join(GROUP, self.read, on_assigned=self.on_assigned, on_revoked=self._on_revoked)
         self._task = asyncio.create_task(self._run(self.reader))
 
     async def halt(self) -> None:
@@ -90,7 +90,7 @@ class Process:
         for name, end in batch.ends.items():
             self.log.cursors.commit(CURSOR, name, end)
 
-    async def _on_assigned(self, partitions: Collection[str]) -> Mapping[str, int]:
+    async def on_assigned(self, partitions: Collection[str]) -> Mapping[str, int]:
         self.calls.append(("assigned", frozenset(partitions)))
         placed = await self.log.cursors.load(CURSOR, self.read, partitions, start="earliest")
         self.gaps += [one.gap for one in placed.values() if one.gap is not None]
@@ -298,9 +298,9 @@ async def test_what_is_placed_when_partitions_go_is_cancelled(kafka: str, prefix
         asked.append(partitions)
         if len(asked) == 1:
             await asyncio.Event().wait()
-        return await Process._on_assigned(one, partitions)
+        return await Process.on_assigned(one, partitions)
 
-    one._on_assigned = slow  # type: ignore[method-assign]
+    one.on_assigned = slow  # type: ignore[method-assign]
     await one.start()
     await until(lambda: len(asked) == 1)
     await two.start()
@@ -320,9 +320,9 @@ async def test_a_question_about_ends_places_nothing(kafka: str, prefix: str) -> 
     async def slow(partitions: Collection[str]) -> Mapping[str, int]:
         asked.append(partitions)
         await may_go_on.wait()
-        return await Process._on_assigned(process, partitions)
+        return await Process.on_assigned(process, partitions)
 
-    process._on_assigned = slow  # type: ignore[method-assign]
+    process.on_assigned = slow  # type: ignore[method-assign]
     await process.start()
     await until(lambda: len(asked) == 1)
     assert process.reader is not None

@@ -87,7 +87,8 @@ def _coordinator(process: Process) -> Any:
 
 async def _ask(log: KafkaLog, request: Any) -> Any:
     """Send a request to the group's coordinator over connections that are not the member's."""
-    return await log._offsets._of_coordinator(await log._offsets.client(), GROUP, request)
+    offsets = log._offsets
+    return await offsets._of_coordinator(await offsets.client(), GROUP, request)
 
 
 @pytest.fixture
@@ -141,7 +142,7 @@ async def test_a_late_join_of_our_own_is_no_other_process(kafka: str, prefix: st
     """A request that a broker gets to after its connection was given up takes our id: by the same process."""
     with structlog.testing.capture_logs() as lines:
         async with _reading(kafka, prefix) as process:
-            await _ask(process.log, _join(process, process.log._process))
+            await _ask(process.log, _join(process, process.log.process))
             await until(lambda: [kind for kind, _ in process.calls] == ["assigned", "revoked", "assigned"])
     assert _FENCED not in [line["event"] for line in lines]
 
@@ -164,7 +165,8 @@ async def test_it_does_not_join_while_kafka_does_not_say_who_has_the_id(
     asked: list[str] = []
     with structlog.testing.capture_logs() as lines:
         async with _reading(kafka, prefix) as process:
-            members = process.log._offsets.members
+            offsets = process.log._offsets
+            members = offsets.members
 
             async def late(group: str) -> dict[str, bytes]:
                 asked.append(group)
@@ -173,7 +175,7 @@ async def test_it_does_not_join_while_kafka_does_not_say_who_has_the_id(
                 found = await members(group)
                 return found if len(asked) > 6 else dict.fromkeys(found, b"")
 
-            monkeypatch.setattr(process.log._offsets, "members", late)
+            monkeypatch.setattr(offsets, "members", late)
             await _ask(process.log, _join(process, "another"))
             await until(lambda: not process.held)
     assert len(asked) == 7
@@ -187,7 +189,7 @@ async def test_a_process_that_was_suspended_makes_way_for_the_one_that_has_its_i
         first.process.send_signal(signal.SIGSTOP)
         async with _member(kafka, prefix, "one") as second:
             await second.until("assigned")
-            await asyncio.sleep(SESSION_S)  # the time itself is what the promise is about
+            await pause(SESSION_S, "the time itself is what the promise is about")
             first.process.send_signal(signal.SIGCONT)
             await first.until(_FENCED)
             await first.until("revoked")
@@ -209,14 +211,15 @@ async def test_nothing_is_certain_while_kafka_does_not_know_us(
     is_asked, may_answer = asyncio.Event(), asyncio.Event()
     async with _reading(kafka, prefix) as process:
         assert process.reader is not None
-        members = process.log._offsets.members
+        offsets = process.log._offsets
+        members = offsets.members
 
         async def slow(group: str) -> dict[str, bytes]:
             is_asked.set()
             await may_answer.wait()
             return await members(group)
 
-        monkeypatch.setattr(process.log._offsets, "members", slow)
+        monkeypatch.setattr(offsets, "members", slow)
         assert process.reader.is_certain()
         coordinator = _coordinator(process)
         await _ask(process.log, LeaveGroupRequest(coordinator.group_id, coordinator.member_id))
@@ -248,9 +251,9 @@ async def test_partitions_that_are_not_placed_yet_cost_nothing(kafka: str, prefi
     async def slow(partitions: Collection[str]) -> Mapping[str, int]:
         is_asked.set()
         await may_answer.wait()
-        return await Process._on_assigned(process, partitions)
+        return await Process.on_assigned(process, partitions)
 
-    process._on_assigned = slow  # type: ignore[method-assign]
+    process.on_assigned = slow  # type: ignore[method-assign]
     await topics.create(process.log.options, [TOPIC])
     await process.start()
     await process.log.append([event(number, f"key-{number}") for number in range(30)])

@@ -99,7 +99,7 @@ class KafkaLog:
         self._leaving: set[asyncio.Task[None]] = set()
         self._is_stopped = False
         #: Distinguishes this process's group members from those of other processes.
-        self._process = uuid.uuid4().hex
+        self.process = uuid.uuid4().hex
 
     async def start(self) -> None:
         """Start connecting in the background: Kafka may be unavailable. A second call does nothing."""
@@ -186,7 +186,7 @@ class KafkaLog:
                 topics,
                 on_assigned=on_assigned,
                 on_revoked=on_revoked,
-                process=self._process,
+                process=self.process,
                 offsets=self._offsets,
                 **self._parts(),
             )
