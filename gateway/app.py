@@ -38,6 +38,7 @@ from gateway.config.settings import Settings
 from gateway.derived import delivery_connections, event_topics, journal_folder, kafka_options, retention
 from gateway.errors import Broken
 from gateway.exchange import Exchange, claim_positions, keep_times
+from gateway.fanout import subscriber_store
 from gateway.fanout.beginnings import Beginnings
 from gateway.fanout.fanout import FanOut, own_topics
 from gateway.fanout.subscriber_state import SubscriberStateStore
@@ -287,7 +288,9 @@ class App:
     async def _open_kafka(self, kafka: KafkaOptions) -> KafkaLog:
         creates, subscribers = event_topics(self.settings), self.settings.subscribers
         read = {topic for one in subscribers for topic in one.topics}.intersection(creates)
-        at_start = [*own_topics(subscribers), *read] if self.role != "serve" else ()
+        # Where subscribers are to be added at run time, the first one must be found within a second, too.
+        added = [subscriber_store.TOPIC] if self.settings.admin.secrets_key else []
+        at_start = [*own_topics(subscribers), *added, *read] if self.role != "serve" else ()
         log = KafkaLog(kafka, creates=creates, at_start=at_start)
         await self._begin(log.start(), log.stop)
         self._checks["kafka.readers"] = lambda: Check("kafka.readers", log.problem, is_needed=False)

@@ -34,6 +34,7 @@ _BY_ERROR: Final[tuple[tuple[str, str, str], ...]] = (
     ("not_an_event", "", "another program wrote this record; let it write CloudEvents"),
     ("internal", "", "this is a fault of the gateway; its log has more"),
     ("cancelled", "", "it is sent again, and may arrive twice"),
+    ("withdrawn", "", "resume the replay to deliver it"),
 )
 #: By status, then by its hundreds.
 _BY_STATUS: Final[dict[int, str]] = {
@@ -98,6 +99,7 @@ _WORDS: Final = {
     "not_an_event": "the record is not an event",
     "internal": "an error inside the gateway",
     "cancelled": "its partition went to another process meanwhile",
+    "withdrawn": "its replay was cancelled",
 }
 
 
