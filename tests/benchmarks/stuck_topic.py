@@ -55,8 +55,9 @@ class _Lags:
         self.longest_s, self._last = max(self.longest_s, now - self._last), now
         self.others.extend(at - record.appended_at for record in records if isinstance(record, Record))
 
-    def take(self) -> dict[str, float]:
-        """Return what came since the last call."""
+    async def take(self) -> dict[str, float]:
+        """Return what came since the last call; wait for the others' first, on a machine that is slow to begin."""
+        await until(lambda: self.others)
         lags, self.others = sorted(self.others), array("d")
         longest_s, self.longest_s = self.longest_s, 0.0
         stuck, self.stuck = self.stuck, 0
@@ -114,17 +115,18 @@ async def measure(bootstrap: str, folder: Path, *, seconds: float, rate: float) 
     await publisher.start()
     most = {"stuck_bytes": 0, "all_bytes": 0}
     tasks = [asyncio.create_task(intake.run()), asyncio.create_task(_watch(publisher, most))]
+    await until(lambda: lags.others)  # the publisher has connected, and knows the topics
     await asyncio.sleep(max(1.0, seconds / 20))
-    lags.take()
+    await lags.take()
     await asyncio.sleep(max(2.0, seconds / 5))
-    found: dict[str, Any] = {"before": lags.take()}
+    found: dict[str, Any] = {"before": await lags.take()}
     await configure(options, _STUCK, _REFUSED)
     await asyncio.sleep(seconds)
-    found["during"] = lags.take()
+    found["during"] = await lags.take()
     await configure(options, _STUCK, _TAKEN)
     repaired = time.monotonic()
     await until(lambda: _is_caught_up(publisher), within_s=3600, look_s=0.1)
-    found["after"] = lags.take() | {"caught_up_s": round(time.monotonic() - repaired, 1)}
+    found["after"] = await lags.take() | {"caught_up_s": round(time.monotonic() - repaired, 1)}
     intake.is_ending = True
     await tasks[0]
     tasks[1].cancel()
