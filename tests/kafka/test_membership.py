@@ -16,7 +16,8 @@ from aiokafka.protocol.group import JoinGroupRequest, LeaveGroupRequest
 
 from gateway.log import Record
 from gateway.log.kafka import KafkaLog, namesake, topics
-from gateway.log.kafka.membership import Assignor, process_of
+from gateway.log.kafka.membership import Assignor
+from gateway.log.kafka.namesake import process_of
 from tests.kafka.member_process import GROUP, SESSION_S, options
 from tests.kafka.test_group_reader import Process
 from tests.kafka.traffic import TOPIC, event

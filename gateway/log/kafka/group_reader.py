@@ -86,6 +86,8 @@ class GroupReader(ConsumerReader):
         self._revoking = asyncio.Lock()
         self._watcher: asyncio.Task[None] | None = None
         self._retiring: asyncio.Task[None] | None = None
+        #: While a join waits for partitions: resolved by aiokafka, or failed when the consumer is given up.
+        self._joining: asyncio.Future[None] | None = None
         self._renew_at = 0.0
         self._wanted: set[str] = set()
         self._rebalances = METRICS.counter("gateway_kafka_rebalances").labels(self.group)
@@ -201,12 +203,12 @@ class GroupReader(ConsumerReader):
         self._membership = Membership(
             consumer,
             assignor,
-            is_fenced=lambda: self._namesake.appears(policy.regroup_s),
+            namesake=self._namesake,
             on_fenced=lambda: self._fence(consumer),
         )
         unplaced.leave_alone(consumer)
         listener = _Listener(self, consumer)
-        assigned = consumer._subscription.wait_for_assignment()
+        assigned = self._joining = consumer._subscription.wait_for_assignment()
         consumer.subscribe(self._kafka_names(), listener=listener)
         self.consumer = consumer
         self._heard()
@@ -221,6 +223,8 @@ class GroupReader(ConsumerReader):
             pass
         except CLIENT_ERRORS:
             await self._check(consumer)
+        finally:
+            self._joining = None
 
     def _renew(self, consumer: Any) -> None:
         """Request a new assignment if the present one was made for other topics, or other partitions."""
@@ -321,6 +325,8 @@ class GroupReader(ConsumerReader):
 
     def _begin_to_retire(self, consumer: Any) -> asyncio.Task[None]:
         self.consumer = None
+        if self._joining is not None and not self._joining.done():
+            self._joining.set_exception(errors.KafkaError("given up"))
         self._retiring = self._background(self._retire(consumer))
         return self._retiring
 

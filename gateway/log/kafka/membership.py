@@ -19,9 +19,8 @@ aiokafka 0.14 sends ``group.instance.id`` when it joins, and supports nothing el
 from __future__ import annotations
 
 import asyncio
-import struct
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -30,13 +29,13 @@ from aiokafka import errors
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 
+from gateway.log.kafka.namesake import MARK, Namesake
+
 #: Kafka's number of FENCED_INSTANCE_ID. aiokafka does not know it.
 _FENCED: Final = 82
 _UNKNOWN: Final[int] = errors.UnknownMemberIdError.errno
 #: Answers of a coordinator to one of its members.
 _WELL: Final = (0, errors.RebalanceInProgressError.errno)
-#: Between the number that changes and the name of the process, in a subscription.
-_MARK: Final = b" "
 
 
 class Assignor:
@@ -56,7 +55,7 @@ class Assignor:
 
     def metadata(self, topics: Collection[str]) -> Any:
         """Return the subscription that this member sends when it joins."""
-        return ConsumerProtocolMemberMetadata(0, sorted(topics), b"%d%s%s" % (self.number, _MARK, self._process))
+        return ConsumerProtocolMemberMetadata(0, sorted(topics), b"%d%s%s" % (self.number, MARK, self._process))
 
     def assign(self, cluster: Any, members: Mapping[str, Any]) -> dict[str, Any]:
         """Return the assignment of each member; called in the leader.
@@ -85,7 +84,8 @@ class Membership:
     """The membership of one aiokafka consumer, which was started and is not subscribed yet.
 
     Args:
-        is_fenced: checks whether another process has the same id; called when Kafka no longer knows this member.
+        namesake: detects another process with the same id, and has the member id that Kafka gave to this process last.
+            A later consumer joins with it, so that Kafka refuses it if another process has joined meanwhile.
         on_fenced: called once, from within aiokafka, if another process has it.
     """
 
@@ -94,12 +94,14 @@ class Membership:
         consumer: Any,
         assignor: Assignor,
         *,
-        is_fenced: Callable[[], Awaitable[bool]],
+        namesake: Namesake,
         on_fenced: Callable[[], None],
     ) -> None:
         self._coordinator = coordinator = consumer._coordinator
+        if coordinator._group_instance_id is not None:
+            coordinator.member_id = namesake.member_id
         self._assignor = assignor
-        self._ask_fenced = is_fenced
+        self._namesake = namesake
         self._on_fenced = on_fenced
         #: Monotonic time at which the last request was sent whose answer showed that this is a member.
         self.beat_at = time.monotonic()
@@ -137,6 +139,7 @@ class Membership:
         """Send a request to the coordinator, and note from its answer whether this is a member."""
         coordinator, sent_at = self._coordinator, time.monotonic()
         answer = await self._send_request(request)
+        self._namesake.member_id = getattr(answer, "member_id", "") or self._namesake.member_id
         code = getattr(answer, "error_code", None)
         if code in _WELL:
             # Not the time of reading: after a suspension that may be minutes after the request was sent.
@@ -150,9 +153,15 @@ class Membership:
     async def _not_known(self) -> None:
         """Find out why Kafka does not know this member. Return when it may join again, or is closed."""
         self.is_known = False
-        if await self._ask_fenced():
-            self._on_fenced()
-            await asyncio.wait([self._coordinator._closing])
+        closing = self._coordinator._closing
+        asking = asyncio.ensure_future(self._namesake.appears())
+        try:
+            await asyncio.wait([asking, closing], return_when=asyncio.FIRST_COMPLETED)
+            if asking.done() and asking.result() and not closing.done():
+                self._on_fenced()
+                await asyncio.wait([closing])
+        finally:
+            asking.cancel()
 
     async def _assign(self, response: Any) -> Any:
         # The group waits for this member, and assigns by the partitions that it knows: they must not be a minute old.
@@ -168,12 +177,3 @@ class Membership:
         if self._has_foreign:  # aiokafka would treat it as its own fault, and end
             assignment_bytes = ConsumerProtocolMemberAssignment(0, ours, assignment.user_data).encode()
         await self._on_join_complete(generation, member_id, protocol, assignment_bytes)
-
-
-def process_of(subscription: bytes) -> str:
-    """Return the process of a member from its subscription; empty if it names none."""
-    try:
-        user_data = ConsumerProtocolMemberMetadata.decode(subscription).user_data
-    except (ValueError, struct.error):  # another client's, or none while the group assigns its partitions
-        return ""
-    return (user_data or b"").partition(_MARK)[2].decode(errors="replace")

@@ -182,9 +182,10 @@ def _text(exc: Exception) -> str:
 
 
 def _raise_others(exc: Exception) -> None:
-    """Raise again what is no error of decoding: those of rights and of the group are KafkaErrors, too."""
+    """Raise again what is no error of decoding: of rights, of the group, and of a consumer that was stopped."""
     decoding = (errors.UnsupportedCodecError, errors.CorruptRecordException)
-    if isinstance(exc, errors.KafkaError) and not isinstance(exc, decoding):
+    # ConsumerStoppedError is no KafkaError in aiokafka 0.14.
+    if isinstance(exc, (errors.KafkaError, errors.ConsumerStoppedError)) and not isinstance(exc, decoding):
         raise exc
 
 
