@@ -173,7 +173,7 @@ class ConsumerReader(ABC):
         self, consumer: Any, active: Collection[Any], max_records: int, wait_s: float
     ) -> tuple[Mapping[Any, list[Any]], Sequence[Gap]]:
         try:
-            # aiokafka's own wait has no bound while the group assigns partitions. A consumer that was given up is stopped.
+            # aiokafka's wait has no bound while the group assigns partitions; a consumer that was given up is stopped.
             with suppress(TimeoutError, errors.ConsumerStoppedError):
                 async with asyncio.timeout(wait_s + 1.0):
                     return await self._fetcher.take(consumer, active, max_records=max_records, wait_s=wait_s), ()
