@@ -31,7 +31,7 @@ from tests.waiting import until
 
 SESSION_S: Final = 15.0
 ROLLING: Final = "rolling restart"
-BESIDE_SLOW: Final = "rolling restart beside a slow one"
+BESIDE_SLOW: Final = "rolling restart while one subscriber is slow"
 SIGKILL: Final = "SIGKILL"
 SIGSTOP: Final = "SIGSTOP"
 #: A subscriber's answer takes so long, so that attempts under way twice are seen.
