@@ -16,6 +16,7 @@ from aiokafka.protocol.group import JoinGroupRequest, LeaveGroupRequest
 
 from gateway.log import Record
 from gateway.log.kafka import KafkaLog, namesake, topics
+from gateway.log.kafka.errors import KafkaAway
 from gateway.log.kafka.membership import Assignor
 from gateway.log.kafka.namesake import process_of
 from tests.kafka.member_process import GROUP, SESSION_S, options
@@ -154,6 +155,46 @@ async def test_the_same_join_of_another_process_is_one(kafka: str, prefix: str) 
             await _ask(process.log, _join(process, "another"))
             await until(lambda: not process.held)
     assert [line["event"] for line in lines].count(_FENCED) == 1
+
+
+@pytest.mark.usefixtures("_is_patient")
+async def test_it_does_not_join_while_kafka_does_not_say_who_has_the_id(
+    kafka: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No answer is not "nobody": neither a failed question nor a group that assigns its partitions."""
+    asked: list[str] = []
+    with structlog.testing.capture_logs() as lines:
+        async with _reading(kafka, prefix) as process:
+            members = process.log._offsets.members
+
+            async def late(group: str) -> dict[str, bytes]:
+                asked.append(group)
+                if len(asked) <= 3:
+                    raise KafkaAway("no answer")
+                found = await members(group)
+                return found if len(asked) > 6 else dict.fromkeys(found, b"")
+
+            monkeypatch.setattr(process.log._offsets, "members", late)
+            await _ask(process.log, _join(process, "another"))
+            await until(lambda: not process.held)
+    assert len(asked) == 7
+    assert [line["event"] for line in lines].count(_FENCED) == 1
+
+
+async def test_a_process_that_was_suspended_makes_way_for_the_one_that_has_its_id(kafka: str, prefix: str) -> None:
+    """Its lease is over, so it joins anew, as a member without a past: but not before it has looked."""
+    async with _member(kafka, prefix, "one") as first:
+        await first.until("assigned")
+        first.process.send_signal(signal.SIGSTOP)
+        async with _member(kafka, prefix, "one") as second:
+            await second.until("assigned")
+            await asyncio.sleep(SESSION_S)  # the time itself is what the promise is about
+            first.process.send_signal(signal.SIGCONT)
+            await first.until(_FENCED)
+            await first.until("revoked")
+            assert "revoked" not in second.events()
+            assert _FENCED not in second.events()
+        await first.until("assigned", 2)
 
 
 def _join(process: Process, name: str) -> JoinGroupRequest:
