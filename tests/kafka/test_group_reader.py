@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import structlog
 from confluent_kafka.admin import AdminClient
 
 from gateway.errors import Transient
@@ -246,27 +245,6 @@ async def test_a_second_process_of_the_same_id_is_told_of(kafka: str, prefix: st
     await until(lambda: not compare(given, arrived).missing)
     await one.stop()
     _check(given, arrived, repeated=100)
-
-
-async def test_a_consumer_that_is_stopped_while_it_reads_makes_nothing_unreadable(kafka: str, prefix: str) -> None:
-    """What it had fetched is read again by the next one; the reader goes on."""
-    arrived: list[Record] = []
-    process = Process(make_options(kafka, prefix), arrived)
-    await process.start()
-    await process.log.append([event(1, "key")])
-    await until(lambda: arrived)
-    await process.halt()
-    await process.log.append([event(2, "key")])
-    assert process.reader is not None
-    consumer = process.reader.consumer
-    await until(lambda: consumer._fetcher._records)
-    await consumer.stop()
-    with structlog.testing.capture_logs() as lines:
-        batch = await process.reader.fetch(max_records=50, wait_s=0.2)
-    assert not batch
-    assert not batch.gaps
-    assert "kafka.unreadable" not in [line["event"] for line in lines]
-    await process.log.stop()
 
 
 async def test_partitions_are_given_up_before_others_get_them(broker: Cluster, prefix: str) -> None:
