@@ -19,6 +19,7 @@ from tests.broker.fixtures import broker
 from tests.gateway.process import GatewayProcess
 from tests.gateway.subscriber import Subscriber, accept
 from tests.kafka.traffic import event
+from tests.waiting import until
 
 __all__ = ["broker"]
 
@@ -95,9 +96,12 @@ async def test_each_process_speaks_for_all_of_two_machines(
             # What was tried before the breakers opened may have been parked; no process alone reads that many.
             await admin.until("/api/subscribers", lambda found: (_of(found, "crm")["lag"] or 0) > 90)
             await admin.until("/api/subscribers", lambda found: _of(found, "crm")["state"] == "down")
+
         # Of its own machine each one adds up what all processes have delivered.
-        counts = [_of(await admin.get("/api/overview"), "billing")["delivered"] for admin in admins]
-        assert sum(counts) == 120
+        async def delivered() -> bool:
+            return sum([_of(await admin.get("/api/overview"), "billing")["delivered"] for admin in admins]) == 120
+
+        await until(delivered)
         # Paused at one machine, paused in all processes.
         assert (await admins[0].post("/api/subscribers/billing/pause", {}))["state"] == "paused"
         await admins[1].until("/api/subscribers", lambda found: _of(found, "billing")["state"] == "paused")

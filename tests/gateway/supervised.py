@@ -80,6 +80,7 @@ def _child(name: str, behaviour: str, port: socket.socket, supervisor: Any, read
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _EXPECTED)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         case ["late"]:
+            _log.info("child.waits")
             signal.sigwait({signal.SIGUSR1})
         case ["serve"]:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _EXPECTED)

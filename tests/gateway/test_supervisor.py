@@ -223,6 +223,7 @@ async def test_hangup_reaches_those_that_read_the_configuration(tmp_path: Path) 
             await one.logged("process.ready", where=lambda line, name=name: line["process"] == name)  # type: ignore[misc]
         os.kill(one.pid, signal.SIGHUP)
         assert (await one.logged("child.reloaded"))["process"] == "deliver-0"
+        await one.logged("child.waits")  # before it blocks it, a signal would end it
         os.kill(await one.child("deliver-1"), signal.SIGUSR1)
         await one.logged("gateway.started")
         os.kill(await one.child("ingest-0"), signal.SIGUSR1)

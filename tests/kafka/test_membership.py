@@ -266,3 +266,24 @@ async def test_partitions_that_are_not_placed_yet_cost_nothing(kafka: str, prefi
     assert process.reader.consumer is consumer
     assert process.troubles == []
     await process.stop()
+
+
+async def test_a_consumer_that_is_stopped_while_it_reads_makes_nothing_unreadable(kafka: str, prefix: str) -> None:
+    """What it had fetched is read again by the next one; the reader goes on."""
+    arrived: list[Record] = []
+    process = Process(options(kafka, prefix, "one"), arrived)
+    await process.start()
+    await process.log.append([event(1, "key")])
+    await until(lambda: arrived)
+    await process.halt()
+    await process.log.append([event(2, "key")])
+    assert process.reader is not None
+    consumer = process.reader.consumer
+    await until(lambda: consumer._fetcher._records)
+    await consumer.stop()
+    with structlog.testing.capture_logs() as lines:
+        batch = await process.reader.fetch(max_records=50, wait_s=0.2)
+    assert not batch
+    assert not batch.gaps
+    assert "kafka.unreadable" not in [line["event"] for line in lines]
+    await process.log.stop()

@@ -151,8 +151,7 @@ class GroupReader(ConsumerReader):
         if self._retiring is not None:
             await asyncio.wait([self._retiring])
         if self._namesake.is_there and not await self._namesake.is_gone():
-            problem = self._namesake.problem
-            raise KafkaAway(f"{self._called}: {problem}", problem)
+            raise self._in_use()
         policy, assignor = self._policy, Assignor(self._process)
         consumer = await self._connected(
             group_id=self._options.kafka_name(self.group),
@@ -184,6 +183,12 @@ class GroupReader(ConsumerReader):
             await self._check(consumer)
         finally:
             self._joining = None
+        if self.consumer is None:
+            raise self._in_use() if self._namesake.is_there else KafkaAway(f"{self._called}: given up while it joined")
+
+    def _in_use(self) -> KafkaAway:
+        problem = self._namesake.problem
+        return KafkaAway(f"{self._called}: {problem}", problem)
 
     def _renew(self, consumer: Any) -> None:
         """Request a new assignment if the present one was made for other topics, or other partitions."""
