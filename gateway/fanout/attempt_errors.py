@@ -57,7 +57,8 @@ _BY_STATUS: Final[dict[int, str]] = {
     5: "it failed: see its log",
     1: "this is no answer to a webhook",
 }
-_REFUSED: Final = re.compile(r"(\S+) is refused: (\S+)")
+#: From the start of a word only: anywhere else, the cost would be the square of a long word.
+_REFUSED: Final = re.compile(r"(?<!\S)(\S++) is refused: (\S+)")
 
 
 def sentence(status: int | None, error: str | None, detail: str) -> str:
