@@ -21,6 +21,7 @@ LONG = frozenset[str]() if IS_NIGHTLY else {"rebalance", "one-down", "peers", "s
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # twenty seconds alone, minutes with five other workers
 @pytest.mark.parametrize(
     "part",
     [pytest.param(part, marks=pytest.mark.kafka if part in NEED_KAFKA else ()) for part in PARTS if part not in LONG],
