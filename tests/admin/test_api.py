@@ -34,6 +34,8 @@ async def test_overview_tells_everything_that_the_first_look_needs(gateway: Runn
         lambda found: (
             found["subscribers"][1]["last_error"]
             and found["subscribers"][0]["p99"]
+            and found["subscribers"][0]["lag"] == 0
+            and found["subscribers"][1]["dead_letters"] == 20
             and found["subscribers"][1]["success_share"] is not None
             and any(topic["name"] == "sms.dr" for topic in found["topics"])
         ),
