@@ -32,7 +32,8 @@ async def test_overview_tells_everything_that_the_first_look_needs(gateway: Runn
     found = await gateway.until(
         "/api/overview",
         lambda found: (
-            found["subscribers"][1]["last_error"]
+            any(one["outcomes"].get("accepted", 0) >= 20 for one in found["intake"]["callbacks"])
+            and found["subscribers"][1]["last_error"]
             and found["subscribers"][0]["p99"]
             and found["subscribers"][0]["lag"] == 0
             and found["subscribers"][1]["dead_letters"] == 20

@@ -52,6 +52,11 @@ def _is_published_and_attempted_twice(story: Any) -> bool:
     return story["published"].get("offset") is not None and len(story["subscribers"][0]["attempts"]) == 2
 
 
+def _replays(found: Any) -> list[tuple[Any, ...]]:
+    names = ("name", "state", "stored", "delivered", "waiting")
+    return [tuple(one[name] for name in names) for one in found["replays"]]
+
+
 def _is_dead_lettered(found: Any) -> bool:
     return [one["outcome"] for one in found["events"]] == ["dead_lettered"]
 
@@ -104,12 +109,7 @@ async def test_two_processes_tell_one_story(kafka: str, tmp_path: Path, refusing
         await refusing.until(lambda: event_id in refusing.ids)
         # Asked of one process, delivered by the other, known to both; and the dead letter is open no more.
         for admin in (serve, fanout):
-            found = await admin.until(
-                "/api/replays", lambda found: found["replays"] and found["replays"][0]["state"] == "done"
-            )
-            assert [("r-1", 1, 1, 0)] == [
-                (one["name"], one["stored"], one["delivered"], one["waiting"]) for one in found["replays"]
-            ]
+            await admin.until("/api/replays", lambda found: _replays(found) == [("r-1", "done", 1, 1, 0)])
             await admin.until("/api/dead-letters", lambda found: not found["letters"])
         await fanout.until("/api/overview", lambda found: found["subscribers"][0]["dead_letters"] == 0)
     for process in processes:

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.fanout import attempt_errors
 from gateway.fanout.attempt import AttemptResult, ErrorKind
+from tests.rows import rows
 
 CASES = [
     (AttemptResult(error="connect", detail="connection refused by 127.0.0.1:9000"),
@@ -39,7 +40,7 @@ def test_every_kind_has_words_and_advice(kind: ErrorKind) -> None:
     assert advice
 
 
-@pytest.mark.parametrize("status", range(100, 600))
+@rows("status", range(100, 600))
 def test_every_status_has_advice(status: int) -> None:
     said = attempt_errors.of_summary(str(status))
     assert (said == "") == (200 <= status < 300)

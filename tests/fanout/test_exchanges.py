@@ -54,13 +54,16 @@ async def test_each_attempt_has_its_request_and_failures_their_answer() -> None:
     await written(log, attempts)
     (told,) = await attempts_of(log, one.record.id, clock=clock)
     assert told.sent is not None
-    request = exchanges.request_of(one.record, told.request, told.sent)
+    request = exchanges.request_of(one.record, told.request, told.sent, is_replay=False)
     assert request["line"] == "POST https://hooks.example.com/…"
     shown = dict(request["headers"])
     assert (shown["authorization"], shown["x-shard"], shown["host"]) == (HIDDEN, HIDDEN, "hooks.example.com")
     assert (shown["webhook-id"], shown["webhook-timestamp"]) == (one.record.id, "1760000000")
     assert shown["webhook-signature"] == "v1,c2lnbmF…"
     assert shown["traceparent"].split("-")[2] == "a" * 16
+    assert "gateway-replay" not in shown
+    again = exchanges.request_of(one.record, told.request, told.sent, is_replay=True)
+    assert [*request["headers"], ["gateway-replay", "true"]] == again["headers"]
     assert told.answer == {
         "detail": "answered 422",
         "headers": [["Content-Type", "text/plain"]],

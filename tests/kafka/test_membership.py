@@ -16,6 +16,7 @@ from aiokafka.protocol.group import JoinGroupRequest, LeaveGroupRequest
 
 from gateway.log import Record
 from gateway.log.kafka import KafkaLog, membership, topics
+from gateway.log.kafka.aiokafka_workarounds import fetched
 from gateway.log.kafka.errors import KafkaAway
 from gateway.log.kafka.membership import Assignor, process_of
 from tests.kafka.member_process import GROUP, SESSION_S, options
@@ -279,7 +280,7 @@ async def test_a_consumer_that_is_stopped_while_it_reads_makes_nothing_unreadabl
     await process.log.append([event(2, "key")])
     assert process.reader is not None
     consumer = process.reader.consumer
-    await until(lambda: consumer._fetcher._records)
+    await until(lambda: fetched(consumer))
     await consumer.stop()
     with structlog.testing.capture_logs() as lines:
         batch = await process.reader.fetch(max_records=50, wait_s=0.2)

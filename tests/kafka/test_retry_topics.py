@@ -12,17 +12,14 @@ from prometheus_client import CollectorRegistry
 
 from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
-from gateway.fanout import dead_letters, retry_records
+from gateway.fanout import dead_letters
 from gateway.fanout.fanout import FanOut, own_topics
 from gateway.fanout.replay import Selection, replay
-from gateway.fanout.retry_records import AttemptHistory
-from gateway.log import Record
 from gateway.log.kafka import KafkaLog, KafkaOptions, topics
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.events import entries, entry
 from tests.fanout.receiver import Receiver, ok, status
 from tests.fanout.test_fanout import subscriber
-from tests.kafka.joined import commit, joined
 from tests.waiting import until
 
 CLOCK = SystemClock()
@@ -92,42 +89,6 @@ async def test_a_start_creates_six_topics_in_one_request_and_dead_letters_the_fi
             await receiver.until(
                 lambda: any(marked in post.headers for post in receiver.delivered), within_s=PATIENCE_S
             )
-
-
-@pytest.mark.kafka
-async def test_what_the_version_before_left_is_delivered_once(kafka: str, prefix: str) -> None:
-    """What its groups had passed stays passed; a second start finds nothing to do, and the topics stay."""
-    options = KafkaOptions((kafka,), prefix=prefix, partitions=2)
-    log = KafkaLog(options)
-    await log.start()
-    left = []
-    for topic, numbers in (("retry.billing.60s", range(1, 301)), ("replay.billing", range(301, 401))):
-        for number in numbers:
-            made = retry_records.parked(
-                Record("p", 0, 5.0, *entry(number, f"k{number % 9}")), topic, AttemptHistory(), 0.0, "x"
-            )
-            left.append(made._replace(headers=tuple(one for one in made.headers if one[0] != retry_records.SUBSCRIBER)))
-    await log.append(left)
-    reader = await joined(log, ["retry.billing.60s"], "retry.billing.60s")
-    passed: set[str] = set()
-    while len(passed) < 50:
-        batch = await reader.fetch(max_records=50, wait_s=5.0)
-        passed |= {record.id for record in batch}
-        commit(log, batch, "retry.billing.60s")
-    await log.stop()
-    async with Receiver() as receiver:
-        billing = subscriber("billing", receiver.url)
-        for _ in range(2):
-            async with gateway(options, [billing]) as again:
-                await receiver.until(lambda: len(receiver.delivered) >= 400 - len(passed), within_s=PATIENCE_S)
-                await until(partial(_is_finished, again, _old_group), within_s=PATIENCE_S, look_s=0.2)
-    expected = {one.id for one in left} - passed
-    assert (expected, len(expected)) == ({post.id for post in receiver.delivered}, len(receiver.posts))
-    assert {"retry.billing.60s", "replay.billing"} <= await names(options)
-
-
-def _old_group(topic: str) -> str | None:
-    return topic if topic.endswith("billing") or ".billing." in topic else None
 
 
 @pytest.mark.kafka

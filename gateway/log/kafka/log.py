@@ -254,6 +254,8 @@ class KafkaLog:
             self._known |= missing
         if created:
             _log.info("kafka.topics_created", topics=created)
+            for reader in self._readers:
+                reader.expect(created)
 
     async def _create(self, missing: set[str]) -> list[str]:
         first, self._at_start = self._at_start - missing, frozenset()

@@ -119,6 +119,11 @@ class ConsumerReader(ABC):
                 state = both(state, State(False, dict(part.problems), part.since))
         return state
 
+    def expect(self, topics: Collection[str]) -> None:
+        """Take notice that this process has created topics: those of them that are read are looked for at once."""
+        if self._missing.expect(topics):
+            self._changed.set()
+
     # -- reading ------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
@@ -187,9 +192,10 @@ class ConsumerReader(ABC):
         if self._is_closed:
             raise KafkaAway(f"{self._called}: the reader is closed")
         consumer = await self._ready()
-        self._missing.look(consumer)
-        turn = self._turn
         self._changed.clear()
+        self._missing.look(consumer, self._changed.set)
+        wait_s = min(wait_s, self._missing.next_look_s())
+        turn = self._turn
         active = [tp for tp in self._placed if self._name(tp) not in self._paused]
         if not active:
             # Either all partitions are paused, or other processes have them: wait for a change.

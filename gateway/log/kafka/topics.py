@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Final
 
 import structlog
@@ -33,6 +34,8 @@ _REQUEST_S: Final = 15.0
 _CLOSE_S: Final = 2.0
 #: Between checks of a topic that does not exist. aiokafka checks only once a minute.
 _LOOK_S: Final = 5.0
+#: The same for a topic that this process has just created: the brokers learn of it one after the other.
+_SOON_S: Final = 0.2
 #: Topics of the gateway itself that hold no events: attempts, subscribers and their states, the audit record.
 OWN_STATE: Final = "fanout."
 #: Of these the last record of a key counts, whatever its age.
@@ -194,6 +197,7 @@ class MissingTopics:
         self.since = 0.0
         self._looked_at = 0.0
         self._empty: frozenset[str] = frozenset()
+        self._created: frozenset[str] = frozenset()
 
     def found(self, hints: Mapping[str, str]) -> None:
         """Replace the missing topics, each with the end of a sentence about the nearest name; log new ones."""
@@ -225,21 +229,36 @@ class MissingTopics:
         absent = self._absent()
         return [name for name in kafka_names if self._options.own_name(name) not in absent]
 
-    def look(self, consumer: Any) -> None:
-        """Forget topics that the consumer knows now; request new metadata now and then. Quick, and never blocks."""
+    def expect(self, topics: Collection[str]) -> bool:
+        """Look often for those of these topics that are missing: they were created just now. Return whether any is."""
+        self._created |= self._absent().intersection(topics)
+        return bool(self._created)
+
+    def next_look_s(self) -> float:
+        """Return after how many seconds to look again; infinity if nothing is missing."""
+        return _SOON_S if self._created else _LOOK_S if self._absent() else inf
+
+    def look(self, consumer: Any, on_metadata: Callable[[], None]) -> None:
+        """Forget topics that the consumer knows now; request new metadata now and then. Quick, and never blocks.
+
+        Args:
+            consumer: of the reader.
+            on_metadata: called when the requested metadata is there.
+        """
         if not (absent := self._absent()):
             return
         there = {name for name in absent if consumer.partitions_for_topic(self._options.kafka_name(name))}
         self._empty -= there
+        self._created -= there
         for name in sorted(there & self.problems.keys()):
             del self.problems[name]
             _log.info("kafka.topic_found", group=self._group, topic=self._options.kafka_name(name))
         if there:
             self._show()
         now = time.monotonic()
-        if absent - there and now - self._looked_at >= _LOOK_S:
+        if absent - there and now - self._looked_at >= self.next_look_s():
             self._looked_at = now
-            consumer._client.force_metadata_update()
+            consumer._client.force_metadata_update().add_done_callback(lambda _: on_metadata())
 
     def _absent(self) -> frozenset[str]:
         return self._empty | self.problems.keys()
