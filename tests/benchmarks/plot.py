@@ -55,7 +55,7 @@ def svg(part: str, figures: Mapping[str, Any]) -> bytes:
     axes.set_yticks([at + thick * (len(bars) - 1) / 2 for at in range(len(rows))], list(rows))
     axes.invert_yaxis()
     axes.set_title(title)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="lower right")  # the "best" place is searched for among all bars, which is slow
     picture = io.BytesIO()
     figure.savefig(picture, format="svg", metadata={"Date": None})
     return picture.getvalue()
