@@ -13,6 +13,7 @@ from tests.admin.running import Running, webhook
 from tests.broker.cluster import Cluster
 from tests.broker.fixtures import broker
 from tests.console.browser import Page
+from tests.console.test_accessibility import violations
 from tests.gateway.process import GatewayProcess
 from tests.gateway.subscriber import Subscriber, accept
 
@@ -44,6 +45,7 @@ async def test_a_gateway_that_hangs_is_noticed_and_so_is_its_recovery(
         await page.sees("What you see is from", "#banner")
         await page.sees("no answer", "#status")
         assert await page.run("document.body.classList.contains('stale')")
+        assert await violations(page) == []
         await page.picture("hanging")
     finally:
         os.kill(pid, signal.SIGCONT)

@@ -161,6 +161,10 @@ class Stack:
     ports: dict[str, int] = field(default_factory=lambda: {name: free_port() for name in OURS})
     ingest_port: int = field(default_factory=free_port)
     processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+    output: dict[str, list[str]] = field(default_factory=dict)
+    more: asyncio.Condition = field(default_factory=asyncio.Condition)
+    readers: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    over: set[str] = field(default_factory=set)
 
     def config(self) -> Path:
         """The stack's configuration, with the addresses of this machine."""
@@ -181,7 +185,20 @@ class Stack:
         command = [word.replace("serve:8080", f"127.0.0.1:{self.ingest_port}") for word in command]
         started = await self.execute(name, *command)
         self.processes[name] = started
+        self.output[name] = []
+        self.readers[name] = asyncio.create_task(self._read(name, started))
         return started
+
+    async def _read(self, name: str, process: asyncio.subprocess.Process) -> None:
+        """Keep what a process prints; it would stand still behind a full pipe."""
+        assert process.stdout is not None
+        async for line in process.stdout:
+            async with self.more:
+                self.output[name].append(line.decode())
+                self.more.notify_all()
+        async with self.more:
+            self.over.add(name)
+            self.more.notify_all()
 
     async def execute(self, name: str, *command: str) -> asyncio.subprocess.Process:
         """Start a command of the gateway in the environment of a container."""
@@ -199,22 +216,26 @@ class Stack:
             env={**os.environ, **environment(SERVICES[name]), **own},
         )  # fmt: skip
 
-    async def shows(self, name: str, text: str) -> str:
-        """The next line of a process with this text in it."""
-        stream = self.processes[name].stdout
-        assert stream is not None
-        seen = ""
-        while text not in (line := (await stream.readline()).decode()):
-            seen += line
-            assert line, f"{name} ended before it had shown {text}: {seen[-2000:]}"
-        return line
+    async def shows(self, name: str, text: str) -> None:
+        """Wait until a process has printed a line with this text."""
+        lines = self.output[name]
+        async with self.more:
+            while not any(text in line for line in lines):
+                assert name not in self.over, f"{name} ended before it had shown {text}: {lines[-20:]}"
+                await self.more.wait()
+
+    async def ended(self, name: str) -> int:
+        """Wait until a process has ended and everything that it printed is there; its exit code."""
+        await self.readers[name]
+        return await self.processes[name].wait()
 
     async def stop(self) -> None:
         """End them in reverse order, as an orchestrator would."""
         for process in reversed(self.processes.values()):
             if process.returncode is None:
                 process.terminate()
-                await process.communicate()
+            await process.wait()
+        await asyncio.gather(*self.readers.values())
 
 
 @pytest.mark.kafka
@@ -230,9 +251,8 @@ async def test_demo_delivers_to_one_subscriber_and_is_refused_by_the_other(kafka
             await stack.start(name)
             await stack.shows(name, "gateway.started")
         for name, count in (("traffic", 30), ("traffic-demo", 2)):
-            sender = await stack.start(name, count=count)
-            shown, _ = await sender.communicate()
-            assert sender.returncode == 0, shown.decode()
+            await stack.start(name, count=count)
+            assert await stack.ended(name) == 0, stack.output[name]
         await stack.shows("listen", "nxcloud.sms.dr")
         await stack.shows("failing", "nxcloud.sms.dr")
         (command,) = re.findall(r"(?m)^#   docker compose .* exec fanout gateway (.*)$", FILE.read_text())
