@@ -128,7 +128,7 @@ class App:
         self._shared = shared or Shared()
         #: Set on SIGHUP: look at the configuration file at once.
         self.reload = asyncio.Event()
-        #: Set when this process cannot go on and another one in its place can; why is its ``failure``.
+        #: Set when this process cannot continue but a new one in its place can; ``failure`` is the reason.
         self.failed = asyncio.Event()
         self.failure = ""
         self._stack = AsyncExitStack()
@@ -148,7 +148,7 @@ class App:
         )
 
     async def start(self) -> dict[str, object]:
-        """Start everything and return what is worth telling; on an error what was started is stopped again.
+        """Start all components and return what to report; on an error, stop those that were started.
 
         Raises:
             GatewayError: what cannot be had, and what to do.

@@ -42,7 +42,7 @@ def raise_limit() -> None:
 
 
 def fill_standard() -> None:
-    """Open what is closed of standard input, output and error, so that no socket of ours gets such a number.
+    """Open what is closed of standard input, output and error, so that no socket gets one of their numbers.
 
     Children have their standard input replaced; a program that was started with ``<&-`` would lose a port with it.
     """
@@ -82,7 +82,7 @@ def check_deliveries(connections: int) -> None:
 def ingest_connections(configured: int | Literal["auto"]) -> int:
     """Return the ingest port's share, or less where less is configured.
 
-    More than there is cannot be had: the share counts then, and a warning says so.
+    If more is configured than exists, the share applies and a warning is logged.
     """
     share = max(8, min(limit() - _OWN - admin_connections() - limit() // 4, 1_048_576))
     if configured == "auto":

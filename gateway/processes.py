@@ -4,8 +4,9 @@
     fanout         deliver-0, deliver-1, …
 
 Ports are opened here, before there is a process that accepts on them, so that they outlive each of these: while one is
-started again, connections wait. Unix sockets stand in the folder ``run`` of the journal's folder, which only our user
-can enter. ``fanout`` has no journal and takes a temporary one, as does a folder on a file system without sockets.
+started again, connections wait. Unix sockets are in the folder ``run`` of the journal's folder, which only the user of
+the gateway can enter. ``fanout`` has no journal and uses a temporary folder; so does a journal on a file
+system without sockets.
 """
 
 from __future__ import annotations

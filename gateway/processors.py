@@ -53,7 +53,7 @@ def _quotas(cgroup: Path, mount: Path) -> Iterator[float]:
     for line in lines:
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
-        if number == "0" and not controllers:  # v2, or the tree beside v1 that has no processors
+        if number == "0" and not controllers:  # v2, or the tree mounted in addition to v1, without processors
             for folder in _around(mount, path):
                 yield from _v2(folder)
         elif "cpu" in controllers.split(","):

@@ -1,8 +1,8 @@
 """Signatures by the Standard Webhooks specification: ``v1`` (HMAC-SHA256) and ``v1a`` (ed25519).
 
-What is signed is ``<webhook-id>.<webhook-timestamp>.<body>``. Each secret gives one signature; they stand in
-``webhook-signature`` separated by blanks, so that a receiver with the old or the new secret is content while
-one is being rotated. Source: standard-webhooks, ``spec/standard-webhooks.md``, "Verifying webhook authenticity".
+What is signed is ``<webhook-id>.<webhook-timestamp>.<body>``. Each secret gives one signature;
+``webhook-signature`` lists them, separated by spaces, so that a receiver with the old or the new secret accepts the
+request during a rotation. Source: standard-webhooks, ``spec/standard-webhooks.md``, "Verifying webhook authenticity".
 
 Forms of a secret:
 

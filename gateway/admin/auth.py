@@ -27,11 +27,11 @@ from gateway.config.rules import is_loopback
 from gateway.config.settings import Subscriber
 from gateway.errors import Forbidden, SenderError, Unauthenticated
 
-#: Health answers tell no secret, and probes have no token. The page asks for the token itself.
+#: Health checks reveal no secret, and probes have no token. The page asks for the token itself.
 _OPEN_PATHS: Final = frozenset({"/", "/healthz", "/readyz"})
 _OPEN_PREFIX: Final = "/static/"
 _STREAMS_PREFIX: Final = "/api/streams/"
-#: Nothing here is for frames, other origins or caches; scripts and styles are files of ours only.
+#: Forbid frames, other origins and caches; scripts and styles come from the gateway only.
 HEADERS: Final = {
     "Server": "gateway",
     "X-Content-Type-Options": "nosniff",

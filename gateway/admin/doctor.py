@@ -113,7 +113,7 @@ class Findings:
         self.rejected_samples.setdefault(reason, record.id)
 
     def never_seen(self, schemas: Iterable[EventSchema]) -> list[dict[str, str]]:
-        """Return the documented fields that no event of a type had; of types with enough events to tell."""
+        """Return the documented fields that no event of a type had, for types with enough events to judge."""
         found: list[dict[str, str]] = []
         for schema in schemas:
             if self.types[schema.type] < _MIN_FOR_NEVER:

@@ -23,8 +23,8 @@ class Check:
 
     Args:
         name: what it is, such as ``journal``.
-        problem: a sentence of what is wrong and what to do; empty when all is well.
-        is_needed: False: told, but the gateway goes on taking callbacks without it (Kafka away, a dead subscriber).
+        problem: a sentence that says what is wrong and what to do; empty when healthy.
+        is_needed: False: reported, but callbacks are accepted without it (Kafka unavailable, a dead subscriber).
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Events as they come, for any number of watchers: one reader of the log, one parse of each event.
 
-The reader runs while somebody watches. Each watcher has a queue with a bound; what does not fit is counted and told,
-so that a slow line sees fewer events and never holds up anything.
+The reader runs while there are watchers. Each watcher has a bounded queue; events that do not fit are counted and the
+count is sent, so that a slow connection sees fewer events and delays nothing else.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gateway.search.keys import callback_of, parsed
 
 #: Watchers at a time; each costs a queue.
 MAX_WATCHERS: Final = 32
-#: Events waiting for a watcher: about a screenful; more is older than what anybody reads.
+#: Events waiting for a watcher: about a screenful; a reader has scrolled past older ones.
 _MAX_WAITING: Final = 200
 _FETCH: Final = 200
 _RETRY_S: Final = 5.0

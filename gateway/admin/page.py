@@ -1,4 +1,4 @@
-"""The console's files: read from the package once, told apart by content, served to anybody.
+"""The console's files: read from the package once, identified by content, served without authentication.
 
 They hold no secret. A browser keeps them, and asks by ``ETag`` whether they are still the same.
 """

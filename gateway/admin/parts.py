@@ -159,7 +159,7 @@ class Parts:
 
         Raises:
             NotHere: this process delivers nothing.
-            NotNow: Kafka is away, or what is stored is not known yet.
+            NotNow: Kafka is unavailable, or the stored subscribers are not known yet.
         """
         self.needed_fanout()
         assert self.stored is not None

@@ -2,7 +2,7 @@
 
 Every :data:`STEP_S` seconds the counts are read once; the difference to the reading before is one point of each series.
 A step keeps only what changed and a point only what is not zero, so that an idle gateway costs nothing, here or on the
-way to a browser. Ten minutes are kept: Prometheus keeps the rest.
+way to a browser. Ten minutes are kept: Prometheus keeps more.
 
 The counts are those of all processes of this machine's gateway. Each process counts from 0 when it starts, so what is
 added up is what each has counted since the reading before: a process that is started again takes nothing away, and one
@@ -85,7 +85,7 @@ class Point:
 
 
 class Rates:
-    """Keeps steps and points. Fed by :meth:`take`, by whoever owns the timer."""
+    """Keeps steps and points. The owner of the timer calls :meth:`take`."""
 
     def __init__(self, metrics: Metrics = METRICS) -> None:
         self._metrics = metrics

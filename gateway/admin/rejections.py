@@ -243,7 +243,7 @@ class Rejections:
     ) -> AsyncGenerator[Record, None]:
         """Rejected callbacks: by the index in either order, or from the topic, oldest first.
 
-        Each is as large as its request was, so nobody keeps more of one than is told of it.
+        Each is as large as its request was, so a caller keeps only the part of one that it reports.
         """
         if self._is_indexed:
             search = self._parts.needed_search()

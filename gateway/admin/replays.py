@@ -230,9 +230,9 @@ class Replays:
 def _left(one: ReplayStatus) -> Selection:
     """Return what a replay has not done, for one that continues it.
 
-    What a replay that broke off has stored is delivered, so it continues behind that. Of one that was cancelled the
-    copies were withdrawn: it starts over, without what the record of attempts says that it has delivered. Of dead
-    letters that is not asked: those that were delivered are open no more.
+    The copies that an interrupted replay stored are delivered, so it continues after them. The copies of a cancelled
+    replay were withdrawn: it starts over, without the events that it delivered according to the record of attempts. For
+    dead letters the record is not consulted: those that were delivered are no longer open.
     """
     selection = Selection.parse(one.selection)
     if one.state != "cancelled":

@@ -179,7 +179,7 @@ class Storyteller:
 
 
 def _answered(record: Record) -> dict[str, Any]:
-    """What the platform was told: success leaves only after the commit, and what was rejected is told a failure."""
+    """Return the response to the platform: success is sent only after the commit; a rejected callback is a failure."""
     if record.topic == rejected.TOPIC:
         return {"status": 400, "after": record.appended_at}
     return {"status": 200, "after": record.appended_at}

@@ -30,7 +30,7 @@ from gateway.signing import Signer
 
 #: Of one message, from connecting to the answer.
 TIMEOUT_S: Final = 15.0
-#: In one message; the number of the others stands below. Slack cuts at 40,000 characters.
+#: Lines in one message, followed by the number of the others. Slack truncates at 40,000 characters.
 _MOST_LINES: Final = 30
 _SIGNS: Final = {"firing": "🔴", "resolved": "🟢", "test": "🔵"}
 _HEADERS: Final = {"user-agent": f"nxcloud-gateway/{__version__}", "content-type": "application/json"}

@@ -48,7 +48,7 @@ class AdminApi:
     """Asks one gateway.
 
     Args:
-        config_path: address and token stand in there; where nobody named a file and there is none, the defaults count.
+        config_path: file with address and token; if none was named and the default one is missing, the defaults apply.
         url: of another gateway.
         timeout_s: how long an answer may take.
     """

@@ -94,7 +94,7 @@ def whatsapp(
     url: str | None,
     config_path: Path,
 ) -> None:
-    """Ask for WhatsApp callbacks of the last seven days, and take in those that are missing.
+    """Request the WhatsApp callbacks of the last seven days, and accept those that are missing.
 
     The platform returns the original callbacks of four kinds: account updates, and messages, contacts and history of
     the Business app. Each is sent to the running gateway as the platform would send it, with the token and signature
@@ -193,7 +193,7 @@ class _Backfill:
     async def run(
         self, fields: Sequence[str], begin: datetime, end: datetime, *, is_dry_run: bool, shows: bool
     ) -> None:
-        """Ask for a range, oldest day first, and take in what comes back.
+        """Request a range, oldest day first, and accept the callbacks that the platform returns.
 
         Raises:
             GatewayError: the platform or the gateway did not do its part; what was sent until then is stored.

@@ -27,7 +27,7 @@ _ID_LENGTH: Final = 32
 @admin_option
 @config_option
 def explain(event_id: str, as_json: bool, admin_url: str | None, config_path: Path) -> None:
-    """Tell everything that is known of one event.
+    """Show everything that is known about one event.
 
     Received, stored, answered, published where, and for each subscriber: delivered, waiting, given up or skipped, why,
     and every attempt. Asks the running gateway.

@@ -1,4 +1,4 @@
-"""Reading the journal's file beside a running gateway, or a stopped one."""
+"""Read the journal's file while a gateway uses it, or after it has stopped."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from gateway.errors import Broken
 def init(config_path: Path) -> None:
     """Write a configuration to start from.
 
-    Every key stands in it with its default and what it means, as a comment where the default will do. What is there
-    already is never overwritten.
+    It has every key with its default and meaning, as a comment where the default is suitable. An existing file is
+    never overwritten.
     """
     text = resources.files("gateway.config").joinpath("default.yaml").read_bytes()
     try:

@@ -123,8 +123,8 @@ def tail(
 ) -> None:
     """Print events as they come.
 
-    With Kafka it reads the topics, in no consumer group. Otherwise it reads the journal beside a running
-    gateway, and works when the gateway is down, too. With --once it fails (1) when nothing is what was asked for.
+    With Kafka it reads the topics, in no consumer group. Otherwise it reads the journal's file, whether
+    the gateway is running or not. With --once it fails (1) when nothing is what was asked for.
     """
     settings = settings_from(config_path)
     if follows:

@@ -16,7 +16,7 @@ def warnings(settings: Settings) -> list[str]:
 
 
 def _open_callbacks(ingest: Ingest) -> Iterator[str]:
-    """One sentence for all: a fresh configuration has every callback open, and two dozen lines hide the rest."""
+    """Yield one sentence for all: a new configuration has every callback open; two dozen lines would hide others."""
     paths = [row.path for row in configured_paths(ingest) if row.config.auth.is_open]
     if paths:
         shown = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")

@@ -38,7 +38,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
 
 
 def loads(text: str, environ: Mapping[str, str], name: str = "config.yaml") -> Settings:
-    """As :func:`load`, from text; ``name`` stands in the sentences."""
+    """Return the settings in a text, as :func:`load` does; ``name`` identifies the text in error messages."""
     return _settings(document.parse(text, name), name, environ)
 
 

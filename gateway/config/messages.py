@@ -58,7 +58,7 @@ def message(error: ErrorDetails) -> tuple[KeyPath, str]:
 
 
 def _unknown(path: KeyPath) -> tuple[KeyPath, str]:
-    """An unknown key. ``{token:abc}`` without a blank makes a key of a secret, so nothing behind a colon is shown."""
+    """Describe an unknown key. ``{token:abc}`` without a space puts a secret into a key: show it up to the colon."""
     *above, key = path
     name, colon, _ = str(key).partition(":")
     where = at(tuple(above))

@@ -17,7 +17,7 @@ from gateway.config.values import seconds
 
 
 class Kind(Enum):
-    """What stands at a place of the tree."""
+    """Kind of a node of the tree."""
 
     SECTION = "section"
     LIST = "list"

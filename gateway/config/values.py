@@ -58,7 +58,7 @@ def _path(value: str) -> str:
 
 
 def seconds(value: object) -> object:
-    """Turn ``7d``, ``30m``, ``250ms`` or a bare number of seconds into seconds; leave the rest to the validator."""
+    """Turn ``7d``, ``30m``, ``250ms`` or a bare number of seconds into seconds; leave other values to the validator."""
     if isinstance(value, str):
         match = _DURATION.match(value.strip().lower())
         if match:
@@ -69,7 +69,7 @@ def seconds(value: object) -> object:
 
 
 def listed(value: object) -> object:
-    """One value stands for a list of one; an empty text, as of an unset variable, for none."""
+    """Return a value as a list: a single value as a list of one; an empty text, as of an unset variable, as no item."""
     if value is None or value == "":
         return []
     return value if isinstance(value, list) else [value]
@@ -101,8 +101,8 @@ Zone = Annotated[str, AfterValidator(_zone)]
 Secrets = Annotated[list[SecretStr], BeforeValidator(_without_empty)]
 Networks = Annotated[list[IPvAnyNetwork], BeforeValidator(split_at_commas)]
 Texts = Annotated[list[str], BeforeValidator(split_at_commas)]
-#: For a number, or the word ``auto``: an error is about the one that was meant. The tags stand in brackets, as other
-#: names of union members do.
+#: For a number, or the word ``auto``: an error is about the one that was meant. The tags are in brackets, like other
+#: names of union members.
 NUMBER_OR_AUTO: Final = Discriminator(lambda value: "[auto]" if value == "auto" else "[number]")
 Auto = Annotated[Literal["auto"], Tag("[auto]")]
 Port = Annotated[int, Field(ge=0, le=65535)]

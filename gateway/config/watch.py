@@ -49,7 +49,7 @@ async def watch(
         environ: as for :func:`gateway.config.loading.load`.
         current: what is in force.
         check: called in a thread with a valid configuration; raises ConfigError where it cannot be applied.
-        asked: set on SIGHUP: look at once, and say so when nothing has changed. Cleared by each look.
+        asked: set on SIGHUP: read the file at once, and log if nothing has changed. Cleared by each reading.
         poll_s: seconds between looks at the file.
         settle_s: seconds between the two looks that must agree.
     """

@@ -295,7 +295,7 @@ class Parked(NamedTuple):
 
 
 def read(record: Record) -> Parked:
-    """Return what is said beside a parked event, or a dead letter."""
+    """Return what the headers say about an event in a retry topic, or about a dead letter."""
     headers = dict(record.headers)
     trail = AttemptHistory(
         attempts=_count(headers.get("gateway-attempts")),

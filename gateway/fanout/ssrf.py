@@ -103,7 +103,7 @@ def is_refusal(exc: OSError) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What a subscriber may reach beside public addresses.
+    """What a subscriber may reach in addition to public addresses.
 
     Args:
         private: loopback, private, link-local and carrier-grade addresses.

@@ -7,10 +7,10 @@ They are records of the internal topic :data:`TOPIC`, on both logs, with the nam
     {"version": 4, "change": "04d1…", "removed": true}
 
 A change has a version one above the one that it was made from. **The highest version counts, and of two changes with
-the same version the one whose id is greater**: so all processes agree, in whatever order they read, whatever a
-compaction has removed, and whoever writes a record again. A process that reads a record which does not count, behind
-the one that does, writes the latter again, since compaction keeps the last record of a key. A record without a value
-removes the subscriber, too: that is how tools of Kafka do it.
+the same version the one whose id is greater**: so all processes agree, independently of the order in which they read,
+of what a compaction has removed, and of which process writes a record again. A process that reads a record which does
+not count, behind the one that does, writes the latter again, since compaction keeps the last record of a key. A record
+without a value removes the subscriber, too: that is how tools of Kafka do it.
 
 Limit: two changes of one subscriber in the same instant, on two machines, are made from the same version. One of them
 counts, everywhere the same one.

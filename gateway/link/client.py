@@ -46,7 +46,7 @@ class LinkPolicy:
         answer_s: a log process that is connected and does not answer for so long hangs.
         again_s: between two attempts to connect.
         heartbeat_s: between two looks whether it answers.
-        silent_s: no answer for so long is a problem, told by :attr:`LogClient.problem`.
+        silent_s: no answer for so long is a problem, reported by :attr:`LogClient.problem`.
         most_bytes: of records that wait, and of those given up that the log process has not read. Past it a disk that
             hangs is answered 503 instead of filling the memory.
     """
@@ -276,7 +276,7 @@ class LogClient:
         self._is_behind = is_behind
 
     def _give_up(self) -> None:
-        """Fail what waits, and what comes until there is a connection: the log process is away for too long."""
+        """Fail the waiting requests, and new ones until there is a connection: the log process is down for too long."""
         self._has_given_up = True
         self._fail(self._requests, JournalUnavailable(self.problem))
 

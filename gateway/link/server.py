@@ -31,8 +31,8 @@ from gateway.log.journal.following import Commit, Snapshot, WriterState
 from gateway.log.journal.retention import Trimmed
 from gateway.log.journal.writer import JournalWriter
 
-#: Bytes that may wait in the log process for a follower that does not read. Some thousand events; the rest is read from
-#: the file, which costs little more.
+#: Bytes that may wait in the log process for a follower that does not read. Some thousand events; the others are read
+#: from the file, which costs little more.
 _MOST_PUSHED: Final = 4 * 1024 * 1024
 
 _log = structlog.get_logger("gateway.link")
@@ -43,7 +43,7 @@ class LogServer:
 
     Args:
         writer: started.
-        listening: a Unix socket that listens; it stays open, as a new log process goes on with it.
+        listening: a Unix socket that listens; it stays open, as a new log process continues to use it.
     """
 
     def __init__(self, writer: JournalWriter, listening: socket.socket) -> None:

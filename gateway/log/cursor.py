@@ -226,7 +226,7 @@ async def give_up(log: EventLog, cursors: Collection[Cursor], partitions: Collec
         async with asyncio.timeout(flush_s):
             await log.cursors.flush()
     except (TimeoutError, GatewayError) as exc:
-        # An outage has its own lines. Whoever gets the partitions delivers again what was not stored.
+        # An outage has its own lines. The next owner of the partitions delivers again what was not stored.
         _log.info("reading.flush_failed", partitions=sorted(partitions), error=str(exc) or "no answer in time")
     log.cursors.release(partitions)
 

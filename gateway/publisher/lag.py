@@ -1,9 +1,9 @@
 """How many records of each topic are in the journal and not in Kafka.
 
 A position says how far a topic is, not how many of its records are behind that: the journal holds all topics in one
-order. So the heads of its commits are looked at once, each of which has counts by topic, and what a position has passed
-is taken off again. Where a position stands within a commit, all of it counts: what is shown is never too little, and 0
-is exact.
+order. So the heads of its commits, each of which has counts by topic, are read once, and what a position has passed is
+subtracted again. If a position is within a commit, the whole commit counts: the result is never too small, and 0 is
+exact.
 """
 
 from __future__ import annotations

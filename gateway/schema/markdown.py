@@ -91,7 +91,7 @@ def _default(key: ConfigKey) -> str:
 
 
 def _written(key: ConfigKey, value: Any) -> str:
-    """As one would write it in the file."""
+    """Return a value as an operator writes it in the file."""
     if isinstance(value, bool):
         return str(value).lower()
     if key.unit == "size":

@@ -1,4 +1,4 @@
-"""What happens thousands of times a second, counted here and told to the metrics once per turn of the event loop.
+"""Count frequent operations here, and add the counts to the metrics once per turn of the event loop.
 
 A counter and a histogram of the metrics library take labels apart and locks on every call: 4 µs for each callback or
 delivery, which is a tenth of what a callback costs in all.

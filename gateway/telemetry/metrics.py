@@ -52,7 +52,7 @@ class Metrics:
         return found
 
     def sketch(self, name: str, *labels: str) -> dict[int, int]:
-        """Return the counts by bucket beside a histogram of durations; whoever observes counts there too."""
+        """Return the counts by bucket that belong to a histogram of durations; each observer updates both."""
         return self.sketches.setdefault((name, labels), {})
 
     def observe(self, name: str, seconds: float) -> None:

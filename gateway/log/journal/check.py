@@ -6,7 +6,7 @@ and its head, also if the bytes are gone. If SQLite refuses a page, reading cont
 nobody repairs its trees here: ``sqlite3 .recover`` may find more. Commits that SQLite drops from the write-ahead log
 without a word are counted (:mod:`.wal`).
 
-Beside a running gateway, :func:`check` reads in sections, each as of the newest commit: a checkpoint copies nothing
+While a gateway runs, :func:`check` reads in sections, each as of the newest commit: a checkpoint copies nothing
 that is newer than the snapshot of a reader, so a snapshot that is held for long makes the log grow. Within one
 snapshot, rows and floors are of the same commit, so records which retention removes meanwhile are no damage.
 """
@@ -154,7 +154,7 @@ class Source:
         self._db.close()
 
     def rows(self) -> Iterator[Row]:
-        """Yield each sound row once, as they stand in the file, and complete the report at the end."""
+        """Yield each sound row once, in the order of the file, and complete the report at the end."""
         before = -1
         for key, row in self._scan():
             if key <= before:

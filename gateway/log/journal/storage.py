@@ -140,7 +140,7 @@ class Store:
             )
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
-        db.execute("PRAGMA wal_autocheckpoint=0")  # the journal does it, beside the commits
+        db.execute("PRAGMA wal_autocheckpoint=0")  # the journal does it, concurrently with commits
         if is_new:
             db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
             db.execute(f"PRAGMA user_version={_VERSION}")

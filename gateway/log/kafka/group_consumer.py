@@ -123,7 +123,7 @@ class GroupReader(ConsumerReader):
         return consumer
 
     async def _present(self) -> Any:
-        # Only the reading may join and place: a second placing beside it would take partitions from cursors that read.
+        # Only the reading may join and assign: a second assignment would take partitions from cursors that read.
         if self.consumer is None:
             problem = self._availability.state.problems.get(CONNECTION)
             raise KafkaAway(f"{self._called}: {problem or 'not joined'}", problem)

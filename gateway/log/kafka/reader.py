@@ -176,7 +176,7 @@ class ConsumerReader(ABC):
         return consumer
 
     async def _present(self) -> Any:
-        """Return the consumer for a question that is asked beside the reading."""
+        """Return the consumer for a query that is concurrent with the reading."""
         return await self._ready()
 
     @abstractmethod

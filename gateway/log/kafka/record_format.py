@@ -31,7 +31,7 @@ KafkaHeaders = list[tuple[str, bytes]]
 
 _TYPE: Final = "content-type"
 _STRUCTURED: Final = CONTENT_TYPE.encode()
-#: Headers of a structured record that carries nothing beside the event. Shared: do not change it.
+#: Headers of a structured record that carries only the event. Shared: do not change it.
 STRUCTURED_ONLY: Final[KafkaHeaders] = [(_TYPE, _STRUCTURED)]
 _PREFIX: Final = "ce_"
 _ID_HEAD: Final = b'{"specversion":"1.0","id":"'
@@ -71,11 +71,11 @@ def schema_id_header(registered: int | UUID) -> tuple[str, bytes]:
 
 def structured(value: bytes, id_: str, headers: Headers) -> tuple[bytes, KafkaHeaders]:
     """Value and headers of a structured-mode record; only what is an event is declared as one."""
-    beside = [(name, text.encode()) for name, text in headers]
+    metadata = [(name, text.encode()) for name, text in headers]
     if is_plain(value, id_, ()):
-        return value, [*STRUCTURED_ONLY, *beside]
-    beside.append((_ID, id_.encode()))
-    return value, beside if _checked(value)[1] else [*STRUCTURED_ONLY, *beside]
+        return value, [*STRUCTURED_ONLY, *metadata]
+    metadata.append((_ID, id_.encode()))
+    return value, metadata if _checked(value)[1] else [*STRUCTURED_ONLY, *metadata]
 
 
 def binary(value: bytes, id_: str, headers: Headers) -> tuple[bytes, KafkaHeaders]:
@@ -103,7 +103,7 @@ class Found(NamedTuple):
 
     Args:
         value: the event's bytes; those of the record if it has no event.
-        headers: metadata beside the event.
+        headers: metadata stored with the event.
         id: that of the event; without one, the id that the gateway gave the record, otherwise empty.
         flaw: see :attr:`gateway.log.Record.flaw`.
     """
@@ -127,7 +127,7 @@ def read(value: bytes | None, headers: Sequence[tuple[str, bytes | None]], *, ho
     content_type = b""
     id_ = ""
     attributes: dict[str, bytes] = {}
-    beside: list[tuple[str, str]] = []
+    metadata: list[tuple[str, str]] = []
     for name, raw in headers:
         if name == _TYPE:
             content_type = raw or b""
@@ -138,14 +138,14 @@ def read(value: bytes | None, headers: Sequence[tuple[str, bytes | None]], *, ho
         elif name.startswith(_PREFIX) and _ATTRIBUTE.fullmatch(name, len(_PREFIX)) and name not in _NOT_ATTRIBUTES:
             attributes[name.removeprefix(_PREFIX)] = raw or b""
         else:
-            beside.append((name, _text(raw)))
+            metadata.append((name, _text(raw)))
     if content_type.startswith(b"application/cloudevents") or "id" not in attributes:
-        return _found(value, tuple(beside), id_, holds_events)
+        return _found(value, tuple(metadata), id_, holds_events)
     try:
         joined = _joined(_decoded(attributes, content_type), _data(value, content_type))
     except UnicodeDecodeError:
-        return Found(value or b"", tuple(beside), id_, "a ce_ header is not UTF-8")
-    return _found(joined, tuple(beside), id_, holds_events)
+        return Found(value or b"", tuple(metadata), id_, "a ce_ header is not UTF-8")
+    return _found(joined, tuple(metadata), id_, holds_events)
 
 
 def _has_schema_id_only(headers: Sequence[tuple[str, bytes | None]]) -> bool:

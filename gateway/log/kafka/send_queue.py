@@ -12,7 +12,7 @@ from gateway.clock import Backoff
 from gateway.log import Entry, Headers, Record
 from gateway.log.kafka.record_format import STRUCTURED_ONLY, KafkaHeaders, is_plain, structured
 
-#: Memory of one waiting record beside its bytes: tuples, key, record. Measured 420 to 600.
+#: Memory of one waiting record in addition to its bytes: tuples, key, record. Measured 420 to 600.
 OVERHEAD_BYTES: Final = 600
 
 Encode = Callable[[bytes, str, Headers], tuple[bytes, KafkaHeaders]]
