@@ -342,7 +342,7 @@ class App:
             _log.warning(
                 "callbacks.open",
                 paths=sorted(paths.open_paths),
-                advice="whoever knows the address can write events; set auth, or allow_ips",
+                advice="anyone who knows the address can write events; set auth, or allow_ips",
             )
         return {"ingest": f"http://{settings.host}:{self.ingest.port}", "journal": self.settings.journal.dir}
 

@@ -54,7 +54,7 @@ class DeliveryStatus:
 #: Why an event was delivered without trouble.
 AT_ONCE: Final = "at the first attempt"
 #: Of subscribers of kind ``stream``.
-FETCHED: Final = DeliveryStatus("fetched", "its clients fetch events themselves; what they took in only they know")
+FETCHED: Final = DeliveryStatus("fetched", "its clients fetch events themselves; only they know what they processed")
 
 
 def delivery_status(

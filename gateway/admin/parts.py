@@ -165,7 +165,7 @@ class Parts:
         assert self.stored is not None
         for state in self.kafka.states.values() if self.kafka is not None else ():
             if CONNECTION in state.problems:
-                raise NotNow(f"nothing was changed, as Kafka is away: {state.problems[CONNECTION]}")
+                raise NotNow(f"nothing was changed, as Kafka is unavailable: {state.problems[CONNECTION]}")
         self.stored.check_known()
         return self.stored
 

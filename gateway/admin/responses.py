@@ -139,7 +139,7 @@ def text(value: object, name: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str) or len(value) > 300:
-        raise BadRequest(f"{name}: a text of at most 300 letters is needed")
+        raise BadRequest(f"{name}: a text of at most 300 characters is needed")
     return value
 
 

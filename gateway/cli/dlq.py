@@ -149,7 +149,7 @@ def show(event_id: str, subscriber: str | None, as_json: bool, admin_url: str | 
         ("attempts", f"{letter['attempts']}, the first {local(letter['first_attempt_at'])}"),
         ("last answer", f"{letter['last_status']} {letter['last_detail']}"),
         ("", letter["last_response"]),
-        ("stood at", letter["origin"]),
+        ("stored at", letter["origin"]),
     ):
         if value:
             click.echo(f"  {click.style(f'{title:<12}', dim=True)} {printable(value)}")

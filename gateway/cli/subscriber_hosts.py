@@ -165,7 +165,7 @@ def _default_context() -> ssl.SSLContext:
 
 def _no_certificate(where: str, said: str) -> Reason:
     return Reason(
-        f"{where} ends the connection once TLS stands: {said}",
+        f"{where} ends the connection after the TLS handshake: {said}",
         "it may ask for our certificate: set tls.cert_file and tls.key_file to one that it accepts",
     )
 

@@ -102,7 +102,7 @@ class _Printer:
     "--follow/--once",
     "follows",
     default=True,
-    help="Go on with events as they come (the default), or print what is there and stop; without --since everything.",
+    help="Continue with events as they come (the default), or print the stored ones and stop; all, without --since.",
 )
 @click.option(
     "--json/--pretty",

@@ -20,7 +20,7 @@ def _open_callbacks(ingest: Ingest) -> Iterator[str]:
     paths = [row.path for row in configured_paths(ingest) if row.config.auth.is_open]
     if paths:
         shown = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
-        yield f"ingest.callbacks: whoever can reach {shown} can push events; set auth, or enabled: false"
+        yield f"ingest.callbacks: anyone who can reach {shown} can push events; set auth, or enabled: false"
 
 
 def _doubtful_subscribers(settings: Settings) -> Iterator[str]:
@@ -38,6 +38,6 @@ def _doubtful_subscribers(settings: Settings) -> Iterator[str]:
             continue
         url = webhook_url.parse(subscriber.url)
         if not subscriber.secrets:
-            yield f"{where}.secrets: none, so {subscriber.name} cannot tell our webhooks from forged ones"
+            yield f"{where}.secrets: none, so {subscriber.name} cannot distinguish the webhooks from forged ones"
         if url.scheme == "http" and not is_loopback(url.host):
             yield f"{where}.url: plain http, so anyone on the way can read the events"

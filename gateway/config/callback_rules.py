@@ -32,7 +32,7 @@ def section_problems(name: str, row: CallbackPath) -> Iterator[Problem]:
                 if getattr(row, key) is not None:
                     yield (key,), f"only other senders' callbacks have it; {name} is built in and decides by itself"
         if row.own_numbers and name != "did-sms":
-            yield ("own_numbers",), "only did-sms looks at it"
+            yield ("own_numbers",), "only did-sms uses it"
         if row.backfill is not None:
             yield from _backfill(name, row)
         if row.default_country is not None and not is_country_code(row.default_country.lstrip("+")):

@@ -223,9 +223,9 @@ class _Walk:
         """
         self._count += 1
         if self._count > MOST_NODES:
-            self._refuse(node, f"the file stands for more than {MOST_NODES} values; look at its aliases")
+            self._refuse(node, f"the file expands to more than {MOST_NODES} values; check its aliases")
         if any(node is one for one in above):
-            self._refuse(node, "an alias stands inside what it stands for")
+            self._refuse(node, "an alias refers to a node that contains it")
         if len(above) >= MOST_LEVELS:
             self._refuse(node, _TOO_DEEP)
         if isinstance(node, yaml.MappingNode):

@@ -65,7 +65,7 @@ def _unknown(path: KeyPath) -> tuple[KeyPath, str]:
     known = where.keys if where is not None and where.kind is Kind.SECTION else ()
     shown: KeyPath = (*above, f"{name}:…" if colon else name)
     if colon and name in known:
-        return shown, f"a blank is missing after '{name}:'"
+        return shown, f"a space is missing after '{name}:'"
     hint = suggestion(name, known)
     return shown, f"unknown key{hint or '; there are ' + ', '.join(known) if known else ''}"
 

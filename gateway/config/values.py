@@ -53,7 +53,7 @@ def _url(value: str) -> str:
 
 def _path(value: str) -> str:
     if not _PATH.match(value) or "?" in value or "#" in value:
-        raise ValueError("a path begins with / and has no blanks, letters beyond ASCII, '?' or '#'")
+        raise ValueError("a path begins with / and has no spaces, characters beyond ASCII, '?' or '#'")
     return value
 
 

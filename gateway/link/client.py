@@ -147,7 +147,7 @@ class LogClient:
         if self._is_closed:
             return "the journal is closed: the gateway is stopping"
         if self._transport is None:
-            return "the log process is away; it is started again when it has died"
+            return "the log process is not running; the supervisor restarts it"
         silent_s = self._silent_s()
         if silent_s > self._policy.silent_s:
             return f"the log process has not answered for {silent_s:.0f} s: it hangs, or its disk does"

@@ -158,7 +158,7 @@ class Publisher:
             self._tasks.append(asyncio.create_task(self._create_topics(), name="publisher-topics"))
 
     async def stop(self, *, drain_s: float = 5.0) -> None:
-        """Wait up to ``drain_s`` for acknowledgements and store the positions. May be called twice, or before the start.
+        """Wait up to ``drain_s`` for acknowledgements and store the positions. May be called twice or before the start.
 
         Ends within ``drain_s`` plus 5 seconds, also while Kafka is unavailable. Call it before the journal's stop.
         """

@@ -150,7 +150,7 @@ def test_check_of_a_sound_configuration(tmp_path: Path) -> None:
     result = gateway("check")
     assert result.exit_code == 0
     assert "config.yaml: no mistakes" in result.stdout
-    assert re.search(r"^warning +ingest.callbacks: whoever can reach", result.stdout, re.MULTILINE)
+    assert re.search(r"^warning +ingest.callbacks: anyone who can reach", result.stdout, re.MULTILINE)
     assert re.search(r"^ok +journal.dir: data can be made", result.stdout, re.MULTILINE)
     assert not (tmp_path / "data").exists()
 

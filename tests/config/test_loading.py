@@ -202,7 +202,7 @@ PROBLEMS = [
     ("ingest: {callbacks: {smsdr: {}}}", "ingest.callbacks.smsdr: unknown callback; did you mean 'sms-dr'?"),
     ("ingest: {callbacks: {sms-dr: {decoder: json}}}", "sms-dr.decoder: sms-dr is built in"),
     ("ingest: {callbacks: {sms-dr: {topic: x}}}", "sms-dr.topic: only other senders' callbacks have it"),
-    ("ingest: {callbacks: {sms-dr: {own_numbers: ['1']}}}", "sms-dr.own_numbers: only did-sms looks at it"),
+    ("ingest: {callbacks: {sms-dr: {own_numbers: ['1']}}}", "sms-dr.own_numbers: only did-sms uses it"),
     ("ingest: {callbacks: {ota: {default_country: '999'}}}", "ota.default_country: there is no country code 999"),
     (
         "ingest: {callbacks: {shop: {decoder: json, topic: s, key: $.a, default_country: '62'}}}",
@@ -336,9 +336,9 @@ subscribers:
   - {name: b, topics: call.event, url: "http://127.0.0.1/"}
 """
     found = warnings(loads(text, {}))
-    assert any(warning.startswith("ingest.callbacks: whoever can reach /callbacks/") for warning in found)
+    assert any(warning.startswith("ingest.callbacks: anyone who can reach /callbacks/") for warning in found)
     assert "subscribers[0].topics: the callbacks of sms.dr are switched off" in found
     assert "subscribers[0].url: plain http, so anyone on the way can read the events" in found
-    assert "subscribers[1].secrets: none, so b cannot tell our webhooks from forged ones" in found
+    assert "subscribers[1].secrets: none, so b cannot distinguish the webhooks from forged ones" in found
     assert not any(warning.startswith("subscribers[1].url") for warning in found)
     assert any(warning.startswith("subscribers: there are none") for warning in warnings(Settings()))

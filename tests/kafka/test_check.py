@@ -188,7 +188,7 @@ async def test_each_wrong_way_to_speak_is_told_as_itself(secure_kafka: Cluster, 
 async def test_a_password_in_the_clear_is_a_warning(secure_kafka: Cluster) -> None:
     """Also where the login fails for another reason."""
     found = await look(secured(secure_kafka, protocol="SASL_PLAINTEXT", ca_file=None))
-    assert "whoever is on the way to Kafka can read the password or token; use SASL_SSL" in only(found, "warning")
+    assert "anyone on the path to Kafka can read the password or token; use SASL_SSL" in only(found, "warning")
 
 
 async def test_tokens_that_are_not_given_or_not_accepted(secure_kafka: Cluster, tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ async def test_settings_that_lose_events_are_told_by_topic(three_nodes: Cluster,
         ("sms.dr", "1 partitions, fewer than the 2 that are configured"),
         ("sms.dr", "max.message.bytes is 1048588, and an event may have 2097152"),
         ("call.event", "one replica, and the cluster has 3 brokers"),
-        ("shop.order", "min.insync.replicas is 3 with 3 replicas: one broker away stops writing"),
+        ("shop.order", "min.insync.replicas is 3 with 3 replicas: writing stops when one broker is down"),
         ("retry.60s", "min.insync.replicas is 1 with 3 replicas"),
     ):
         assert f"topic {prefix}{topic}: {said}" in warnings

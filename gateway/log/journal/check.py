@@ -160,7 +160,7 @@ class Source:
             if key <= before:
                 where = f"offset {before & MASK} and {key & MASK}"
                 self.report.problems.append(
-                    f"rows stand in no order: the key of one is damaged, or one stands twice, {where}"
+                    f"rows are not in order: the key of one is damaged, or one is duplicated, {where}"
                 )
             before = key
             reason = "the pages cannot be read" if row is None else _fault(row)
@@ -309,7 +309,7 @@ class Source:
             rows = self._db.execute("SELECT name, stream, position FROM cursor")
             self.report.cursors = {(str(name), str(stream)): int(position) for name, stream, position in rows}
         except (sqlite3.DatabaseError, ValueError) as exc:
-            problems.append(f"the readers' positions cannot be read: {exc}; they begin anew")
+            problems.append(f"the readers' positions cannot be read: {exc}; they start over")
 
     def _read_streams(self) -> None:
         for number, name, floor in self._db.execute("SELECT id, name, floor FROM stream ORDER BY id"):
@@ -339,11 +339,11 @@ class Source:
             return
         if found is not None and found.is_certain:
             self.report.problems.append(
-                f"{path.name}-wal: {found.commits} commits ({found.pages} pages) stand behind a damaged one, unreadable"
+                f"{path.name}-wal: {found.commits} commits ({found.pages} pages) are unreadable, behind a damaged one"
             )
         elif found is not None:
             self.report.notes.append(
-                f"{path.name}-wal: one commit in {found.pages} pages stands behind damage: one that failed and was "
+                f"{path.name}-wal: one commit in {found.pages} pages is behind damage: one that failed and was "
                 "answered 503, or one that a disk or memory fault has cost"
             )
 

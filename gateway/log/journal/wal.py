@@ -148,7 +148,7 @@ def report_dropped(database: Path) -> None:
         _log.warning(
             "journal.commit_dropped",
             **about,
-            advice="one commit stands behind damage in the write-ahead log: one that failed and was answered 503, "
+            advice="one commit is behind damage in the write-ahead log: one that failed and was answered 503, "
             "or one that a disk or memory fault has cost",
         )
         return
@@ -156,7 +156,7 @@ def report_dropped(database: Path) -> None:
     _log.error(
         "journal.commits_lost",
         **about,
-        advice="commits stand behind damage in the write-ahead log and cannot be read; the copy keeps them for "
+        advice="commits are behind damage in the write-ahead log and cannot be read; the copy keeps them for "
         "salvage by hand; replace the disk or memory at fault",
     )
 

@@ -233,7 +233,7 @@ def _replication(name: str, state: TopicState, answers: Answers, settings: Mappi
         found.problem("kafka", text, "start the brokers that hold them", of=name)
     elif in_sync < replicas:
         text = f"a partition has {in_sync} of {replicas} replicas in sync"
-        found.warning("kafka", text, "see which broker is away or behind", of=name)
+        found.warning("kafka", text, "see which broker is down or behind", of=name)
     if replicas == 1 and answers.brokers > 1:
         found.warning(
             "kafka.replication_factor",
@@ -249,9 +249,9 @@ def _replication(name: str, state: TopicState, answers: Answers, settings: Mappi
         found.problem(_CONFIG, text, f"add replicas, or {_ALTER}", of=name)
     elif in_sync < needed:
         text = f"a partition has {in_sync} replicas in sync, and min.insync.replicas is {needed}: it refuses writes"
-        found.problem("kafka", text, "start the brokers that are away", of=name)
+        found.problem("kafka", text, "start the brokers that are down", of=name)
     elif needed == replicas > 1:
-        text = f"min.insync.replicas is {needed} with {replicas} replicas: one broker away stops writing"
+        text = f"min.insync.replicas is {needed} with {replicas} replicas: writing stops when one broker is down"
         found.warning(_CONFIG, text, f"{_ALTER} to {replicas - 1}, or add a replica", of=name)
     elif needed == 1 < replicas:
         text = f"min.insync.replicas is 1 with {replicas} replicas: one broker has an event, and it counts as written"
