@@ -88,7 +88,7 @@ def wait(url: str, token: str, timeout_s: float, child: subprocess.Popen[bytes] 
             print(f"drain: the gateway ended by itself with {child.returncode}", file=sys.stderr)
             return 2
         if time.monotonic() >= end:
-            print(f"drain: not done in {timeout_s:g} s; the journal keeps the other records. {sentence}", file=sys.stderr)
+            print(f"drain: not done in {timeout_s:g} s; others stay in the journal. {sentence}", file=sys.stderr)
             return 1
         time.sleep(LOOK_S)
 
