@@ -187,7 +187,7 @@ class App:
         )
 
     async def _start_log(self) -> dict[str, object]:
-        """The log process: nothing but the journal's writer, and the socket by which the others reach it."""
+        """Start the log process: only the journal's writer, and the socket by which the others reach it."""
         settings = self.settings
         assert self._shared.log_listening is not None
         writer = JournalWriter(journal_folder(settings), retention(settings), known_ids=settings.ingest.dedup_window)
@@ -199,7 +199,7 @@ class App:
         return {"journal": settings.journal.dir, "known_ids": writer.known_ids}
 
     async def _reach_log(self) -> LogClient:
-        """The link to the log process."""
+        """Connect to the log process."""
         assert self._shared.log is not None
         client = LogClient(self._shared.log, self._name)
         await self._begin(client.start(), client.stop)
@@ -207,7 +207,7 @@ class App:
         return client
 
     async def _start_deliver(self) -> dict[str, object]:
-        """Everything behind the log: search, publisher, fan-out, admin."""
+        """Start everything behind the log: search, publisher, fan-out, admin."""
         settings = self.settings
         kafka = kafka_options(settings, self._name)
         told: dict[str, object] = {}
@@ -315,7 +315,7 @@ class App:
         self._stack.push_async_callback(lambda: self.fanout.stop(_FANOUT_STOP_S))
 
     async def _start_beginnings(self, log: EventLog) -> None:
-        """Where new subscribers begin is fixed here too: ``fanout`` may be started later, or on another machine."""
+        """Fix where new subscribers begin here too: ``fanout`` may be started later, or on another machine."""
         clock = SystemClock()
         board = SubscriberStateStore(
             log,

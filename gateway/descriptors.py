@@ -52,13 +52,13 @@ def fill_standard() -> None:
 
 
 def limit() -> int:
-    """How many descriptors this process may open."""
+    """Return how many descriptors this process may open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MOST_RAISED if soft == resource.RLIM_INFINITY else soft
 
 
 def admin_connections() -> int:
-    """The admin port's share."""
+    """Return the admin port's share."""
     return max(8, min(_MOST_ADMIN, limit() // 8))
 
 

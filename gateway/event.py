@@ -75,7 +75,7 @@ class Event(NamedTuple):
     dataschema: str | None = None
 
     def to_json(self) -> bytes:
-        """The event in CloudEvents JSON format: the bytes that are stored, published and delivered."""
+        """Return the event in CloudEvents JSON format: the bytes that are stored, published and delivered."""
         id_, source, type_, _, subject, key, time, recorded, data, account, schema = self  # a read of a name costs more
         attributes: dict[str, Any] = {
             "specversion": "1.0",
@@ -144,7 +144,7 @@ def from_json(value: bytes, topic: str = "") -> Event:
 
 
 def event_id(callback: str, account: str | None, position: int, canonical: bytes) -> str:
-    """The id of one item of one callback: the same callback again gives the same id, on any machine.
+    """Return the id of one item of one callback: the same callback again gives the same id, on any machine.
 
     Args:
         callback: its name, such as ``sms-dr``.

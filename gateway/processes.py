@@ -128,7 +128,7 @@ class _Machine:
         return self._supervisor.run()
 
     def _deliverers(self, shared: Shared, workers: int) -> list[list[Child]]:
-        """``fanout``: the first has the admin port."""
+        """Return the processes of ``fanout``; the first has the admin port."""
         names = [f"deliver-{number}" for number in range(workers)]
         shared = replace(shared, reports=self._reports(names))
         first, *others = (
@@ -138,7 +138,7 @@ class _Machine:
         return [[first, *others]]
 
     def _around_a_log(self, shared: Shared, workers: int) -> list[list[Child]]:
-        """``run`` and ``serve``: who follows the log knows where it ends before anything is taken."""
+        """Return the processes of ``run`` and ``serve``; followers know the log's end before a callback is accepted."""
         names = [f"ingest-{number}" for number in range(workers)]
         listening = sockets.listen_locally(self._link)
         shared = replace(shared, log=self._link, reports=self._reports(["log", "deliver", *names]))

@@ -28,7 +28,7 @@ _MOST_BYTES: Final = 107 if sys.platform == "linux" else 103
 
 
 def listen_when_free(key: str, host: str, port: int, wait_s: float) -> socket.socket:
-    """As :func:`listen`, for a port that another process may be about to leave.
+    """Listen as :func:`listen` does, on a port that another process may be about to release.
 
     Args:
         wait_s: how long to try, in seconds.

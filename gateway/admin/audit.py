@@ -130,7 +130,7 @@ class Audit:
             self._is_empty.set()
 
     async def _list(self, request: web.Request) -> web.Response:
-        """The newest first."""
+        """Return the audit records, the newest first."""
         given = request.query
         since = responses.number(given.get("since"), "since") or 0.0
         limit = responses.whole(given.get("limit"), "limit", 100, high=_MOST_SHOWN)

@@ -46,7 +46,7 @@ class Wanted:
     key_prefix: str = ""
 
     def has(self, record: Record, event: Mapping[str, Any]) -> bool:
-        """Whether an event is wanted."""
+        """Return whether an event is wanted."""
         return (
             (not self.topic or record.topic == self.topic)
             and (not self.type or event.get("type") == self.type)
@@ -69,7 +69,7 @@ class Watcher:
     passed_over: int = 0
 
     def offer(self, record: Record, event: Mapping[str, Any]) -> None:
-        """Give an event, if it is wanted; the oldest that waits goes when there are too many."""
+        """Add an event, if it is wanted; drop the oldest waiting one when there are too many."""
         if not self.wanted.has(record, event):
             return
         if len(self.waiting) >= _MAX_WAITING:
@@ -79,7 +79,7 @@ class Watcher:
         self.news.set()
 
     def take(self) -> tuple[list[tuple[Record, dict[str, Any]]], int]:
-        """What waits, and how many were passed over."""
+        """Remove and return the waiting events, and how many were passed over."""
         taken, passed_over = list(self.waiting), self.passed_over
         self.waiting.clear()
         self.passed_over = 0

@@ -33,7 +33,7 @@ class File:
 
 
 def files() -> dict[str, File]:
-    """All files of the console by name, such as ``console.js``."""
+    """Return all files of the console by name, such as ``console.js``."""
     found: dict[str, File] = {}
     for item in resources.files("gateway.admin").joinpath("static").iterdir():
         suffix = item.name.rpartition(".")[2]

@@ -131,11 +131,11 @@ class Rates:
         return _sum(self._totals.get(name, {}), labels)
 
     def quantile(self, name: str, share: float, first: str | None = None) -> float | None:
-        """Quantile over the last minute, of one first label or of all; None when there was nothing."""
+        """Return a quantile over the last minute, of one first label or of all; None when there was nothing."""
         return quantile(_together(self._steps, name, first), share)
 
     def names(self, name: str) -> list[str]:
-        """First labels seen."""
+        """Return the first labels seen."""
         return sorted(self._totals.get(name, {}))
 
     def _recent(self, steps: int) -> list[Step]:
@@ -172,7 +172,7 @@ def _sum(by_first: Mapping[str, Mapping[_Labels, float]], labels: _Labels) -> fl
 
 
 def _together(steps: Iterable[Step], name: str, first: str | None) -> Counter[int]:
-    """Durations of several steps."""
+    """Return the durations of several steps."""
     found: Counter[int] = Counter()
     for step in steps:
         by_first = step.durations.get(name, {})

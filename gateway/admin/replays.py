@@ -144,7 +144,7 @@ class Replays:
         return found
 
     async def _narrowed(self, selection: Selection) -> Selection:
-        """A few ids need not be looked for in the whole log where the index knows when they were stored."""
+        """Return a selection of a few ids with the time range in which the index says they were stored."""
         search = self._parts.search
         if search is None or selection.is_from_dlq or not 0 < len(selection.ids) <= 100:
             return selection

@@ -40,7 +40,7 @@ class Storyteller:
         self._clock = SystemClock()
 
     async def tell(self, event_id: str) -> dict[str, Any] | None:
-        """The story; None when the event is not kept here.
+        """Return the history of an event; None when the event is not kept here.
 
         Raises:
             NotHere: this process has no journal.
@@ -79,7 +79,7 @@ class Storyteller:
         }
 
     async def _attempts(self, record: Record) -> tuple[list[Attempt], str]:
-        """Attempts, and a sentence when they could not be had."""
+        """Return the attempts, and a sentence when they could not be read."""
         search = self._parts.needed_search()
         try:
             if search.has_attempts:

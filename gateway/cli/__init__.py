@@ -76,11 +76,11 @@ class Commands(click.Group):
         return super().main(*args, **{"complete_var": COMPLETE_VARIABLE, **extra})
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of ``COMMANDS``."""
+        """Return the names in the order of ``COMMANDS``."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of this name; None where there is none."""
+        """Return the command of this name; None where there is none."""
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name].partition(":")
@@ -128,6 +128,6 @@ class Commands(click.Group):
 @click.version_option(__version__, prog_name="gateway", message="%(prog)s %(version)s")
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Takes the callbacks of the NXCloud platform, keeps them, and delivers them as signed webhooks."""
+    """Accept the callbacks of the NXCloud platform, store them, and deliver them as signed webhooks."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

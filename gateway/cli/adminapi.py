@@ -80,13 +80,13 @@ class AdminApi:
         return self._send(Request(f"{self.url}{quote(path)}{'?' if given else ''}{urlencode(given)}"))  # noqa: S310
 
     def post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
-        """Have something done; parameters that are None or empty are left out. Errors as :meth:`get`."""
+        """Send a POST request; parameters that are None or empty are left out. Errors as :meth:`get`."""
         return self.change(
             "POST", path, {name: value for name, value in body.items() if value not in (None, "", [], ())}
         )
 
     def change(self, method: str, path: str, body: Mapping[str, object]) -> dict[str, Any]:
-        """Have something done with exactly this body; errors as :meth:`get`."""
+        """Send a request with exactly this body; errors as :meth:`get`."""
         request = Request(f"{self.url}{quote(path)}", json.dumps(body).encode(), method=method)  # noqa: S310
         request.add_header("Content-Type", "application/json")
         return self._send(request)

@@ -254,7 +254,7 @@ class _Backfill:
         raise Transient("the gateway cannot store now (503); see its /readyz, then run this again")
 
     async def _is_known(self, event_id: str) -> bool:
-        """The window of known ids is bounded; the gateway's index reaches as far back as its journal."""
+        """Return whether an event is stored: the index reaches as far back as the journal, known ids do not."""
         if event_id in self._seen:
             return True
         try:

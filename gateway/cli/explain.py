@@ -41,7 +41,7 @@ def explain(event_id: str, as_json: bool, admin_url: str | None, config_path: Pa
 
 
 def _found(api: AdminApi, asked: str) -> str:
-    """An event id as it is; anything else is looked up, and the newest event counts."""
+    """Return an event id as it is; look up anything else, and return the newest event's id."""
     if len(asked) == _ID_LENGTH and all(letter in "0123456789abcdefABCDEF" for letter in asked):
         return asked.lower()
     found = api.get("/api/search", {"q": asked, "limit": 20})["events"]

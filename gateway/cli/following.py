@@ -31,7 +31,7 @@ class Damaged:
 def follow(
     folder: Path, topic: str | None, since: float | None, wait: Callable[[], object] | None
 ) -> Iterator[Record | Damaged]:
-    """Records of one stream in order, forever or to the end.
+    """Yield records of one stream in order, forever or to the end.
 
     Args:
         folder: the journal's.

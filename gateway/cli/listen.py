@@ -69,10 +69,10 @@ def listen(
     as_json: bool,
     config_path: Path,
 ) -> None:
-    """Be a subscriber: print what arrives, check signatures, misbehave on request.
+    """Run a subscriber: print what arrives, check signatures, misbehave on request.
 
-    Any path and method POST will do. It answers 204, counts distinct events and repeats, and sums up at the end. The
-    configuration is not needed.
+    Any path and method POST are accepted. It answers 204, counts distinct events and repeats, and prints the sums at the
+    end. The configuration is not needed.
     """
     wrong = [f"--secret: {found}" for one in secrets if not one.startswith("whpk_") and (found := problem(one))]
     if wrong:

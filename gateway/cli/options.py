@@ -36,12 +36,12 @@ config_option: Final = click.option(
 
 
 def json_option(function: _F) -> _F:
-    """``--json``: for programs."""
+    """Add ``--json``, for programs."""
     return click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")(function)
 
 
 def settings_from(path: Path) -> Settings:
-    """The configuration with this process's environment.
+    """Return the configuration with this process's environment.
 
     Raises:
         ConfigError: with every problem.
@@ -50,14 +50,14 @@ def settings_from(path: Path) -> Settings:
 
 
 def settings_or_defaults(path: Path) -> Settings:
-    """As :func:`settings_from`; where nobody named a file and there is none, the defaults and the environment."""
+    """Return :func:`settings_from`; if no file was named and there is none, the defaults with the environment."""
     if path == DEFAULT_CONFIG and not path.exists():
         return loads("", os.environ)
     return settings_from(path)
 
 
 def url_of(host: str, port: int) -> str:
-    """Where a server of the configuration is reached; one that listens everywhere also listens on the loopback."""
+    """Return the address of a configured server; one that listens on all addresses also listens on loopback."""
     if host in ("0.0.0.0", "::", ""):  # noqa: S104
         host = "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -89,7 +89,7 @@ def _ago(text: str) -> float:
 
 
 def _moment(text: str) -> float:
-    """Without an offset it is of this machine's zone; a year that has no such time is an OverflowError."""
+    """Return Unix seconds. Without an offset the local zone applies; a year out of its range is an OverflowError."""
     moment = datetime.fromisoformat(text)
     return (moment if moment.tzinfo else moment.astimezone()).timestamp()
 

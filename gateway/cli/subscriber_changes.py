@@ -156,7 +156,7 @@ def rotate_secret(
     admin_url: str | None,
     config_path: Path,
 ) -> None:
-    """Give a subscriber a new secret, which is shown this once. Both sign until the old one ends."""
+    """Create a new secret for a subscriber, and show it once. Both sign until the old one ends."""
     api, path = AdminApi(config_path, admin_url), f"/api/subscribers/{name}"
     if ended is not None:
         if given or overlap is not None:

@@ -116,7 +116,7 @@ def _tell(one: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _lag(one: dict[str, Any]) -> object:
-    """What is not known is not 0, and what it was before is shown as that."""
+    """Return the lag for display: an unknown one is not 0, and is shown with its last known value."""
     unknown = one["lag_unknown"]
     if unknown is None:
         return one["lag"]

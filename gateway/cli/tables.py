@@ -38,7 +38,7 @@ COLOURS = {
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Plain columns as wide as they need to be: nothing is cut or wrapped, so that lines can be searched and copied."""
+    """Print plain columns as wide as needed: nothing is cut or wrapped, so that lines can be searched and copied."""
     cells = [[_text(cell) for cell in row] for row in rows]
     widths = [max(cell_len(cell) for cell in column) for column in zip(columns, *cells, strict=True)]
     click.echo(_line(columns, widths, lambda _: {"bold": True}))
@@ -47,7 +47,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 
 def print_json(value: object) -> None:
-    """One document."""
+    """Print one document."""
     click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))
 
 

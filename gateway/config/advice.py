@@ -11,7 +11,7 @@ from gateway.config.settings import FAMILIES, Ingest, Settings
 
 
 def warnings(settings: Settings) -> list[str]:
-    """What works but should be looked at, one sentence each with its key path."""
+    """Return what works but should be checked, one sentence each with its key path."""
     return [*_open_callbacks(settings.ingest), *_doubtful_subscribers(settings)]
 
 

@@ -74,7 +74,7 @@ class Document:
     problems: list[str] = field(default_factory=list)
 
     def line(self, path: KeyPath) -> int | None:
-        """Line of a key, or of the nearest key around it."""
+        """Return the line of a key, or of the nearest key around it."""
         return self.lines.get(self._nearest(path)[0])
 
     def shown(self, path: KeyPath) -> str:
@@ -257,12 +257,12 @@ class _Walk:
 
 
 def index_in(step: str) -> int | None:
-    """The place in a list that a step of a path means; None for a name."""
+    """Return the index in a list that a step of a path means; None for a name."""
     return int(step) if step.isascii() and step.isdigit() and len(step) <= _MOST_DIGITS else None
 
 
 def dotted(path: KeyPath) -> str:
-    """A key path as people write it: ``subscribers[0].url``."""
+    """Return a key path in its usual notation: ``subscribers[0].url``."""
     text = ""
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step

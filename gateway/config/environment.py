@@ -96,7 +96,7 @@ def _below(place: SchemaNode, key: str | int) -> SchemaNode:
 
 
 def _only_item(node: Any, place: SchemaNode, path: KeyPath, step: str) -> tuple[Any, SchemaNode, KeyPath]:
-    """Where a list has one item, its number may be left out: ``…__CALLBACKS__SMS_DR__AUTH__TOKEN``."""
+    """Return the only item of a list, as its number may be omitted: ``…__CALLBACKS__SMS_DR__AUTH__TOKEN``."""
     if place.kind is not Kind.LIST or index_in(step) is not None:
         return node, place, path
     if len(node) > 1:

@@ -28,7 +28,7 @@ _OWN_TOPICS = ("retry.", "replay.", "dlq.", "fanout.")
 
 
 def problems(settings: Settings) -> Iterator[Problem]:
-    """Everything that must be mended before the gateway can start, with key paths."""
+    """Yield everything that must be corrected before the gateway can start, with key paths."""
     for row in all_paths(settings.ingest):
         path: KeyPath = ("ingest", "callbacks", row.callback, row.position)
         yield from _under(path, callback_rules.section_problems(row.callback, row.config))
@@ -63,7 +63,7 @@ def _names_twice(key: str, items: Sequence[Subscriber | Alert], why: str) -> Ite
 
 
 def _own_names(subscribers: Sequence[Subscriber]) -> Iterator[Problem]:
-    """Names that would share a place in the log with the gateway's own."""
+    """Yield names that would share a place in the log with the gateway's own."""
     for position, subscriber in enumerate(subscribers):
         if subscriber.name in _OWN_NAMES:
             text = f"{subscriber.name!r} is the name of a place in the log of the gateway's own; use another name"
@@ -78,7 +78,7 @@ def _alerts(alerts: Sequence[Alert]) -> Iterator[Problem]:
 
 
 def unknown_topics(settings: Settings) -> Iterator[Problem]:
-    """Topics of subscribers that are neither a family nor the topic of another sender's callback."""
+    """Yield topics of subscribers that are neither a family nor the topic of another sender's callback."""
     return _unknown(
         settings,
         (
@@ -117,7 +117,7 @@ def _admin(admin: Admin, ingest: Ingest) -> Iterator[Problem]:
 
 
 def _tokens(admin: Admin) -> Iterator[Problem]:
-    """The audit record has the name of a token, so that each name and each token is there once."""
+    """Yield duplicate names and tokens: the audit record identifies a token by its name."""
     names, texts = {ADMIN}, {admin.token.get_secret_value()}
     for position, one in enumerate(admin.tokens):
         if one.name in names:
@@ -132,7 +132,7 @@ def _tokens(admin: Admin) -> Iterator[Problem]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host can only be reached from this machine."""
+    """Return whether a host can only be reached from this machine."""
     if host.lower() == "localhost":
         return True
     try:

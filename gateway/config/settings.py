@@ -122,7 +122,7 @@ class Auth(Section):
 
     @property
     def is_open(self) -> bool:
-        """Nothing is checked."""
+        """Whether nothing is checked."""
         return not (self.all_tokens or self.allow_ips or (self.signature and self.signature.all_secrets))
 
 

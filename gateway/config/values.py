@@ -81,14 +81,14 @@ def _without_empty(value: object) -> object:
 
 
 def split_at_commas(value: object) -> object:
-    """As :func:`listed`; a text may also hold several, as in ``a:9092,b:9092``."""
+    """Return a list as :func:`listed` does; a text may also hold several values, as in ``a:9092,b:9092``."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return _without_empty(value)
 
 
 def one_or_more(value: object) -> object:
-    """A callback's paths: a section alone is a list of one, and nothing at all is a path with every default."""
+    """Return a callback's paths: a single section as a list of one, and nothing as one path with every default."""
     return [{}] if value is None or value == "" else listed(value)
 
 
@@ -109,7 +109,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
-    """``; did you mean 'x'?`` where something known is near, else nothing."""
+    """Return ``; did you mean 'x'?`` if a known name is similar, else an empty text."""
     near = difflib.get_close_matches(word.lower(), known, 1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""
 

@@ -74,7 +74,7 @@ async def watch(
 
 
 def restart_needed(old: Settings, new: Settings) -> list[str]:
-    """Sections that differ and are read at start only."""
+    """Return the sections that differ and are read at start only."""
     names = [name for name in Settings.model_fields if name != "subscribers"]
     return [name for name in names if getattr(old, name) != getattr(new, name)]
 
@@ -90,7 +90,7 @@ def _read(path: Path, environ: Mapping[str, str], check: Callable[[Settings], No
 
 
 async def _settled(path: Path, settle_s: float, seen: bytes | None) -> bytes:
-    """Digest of the content, once it is the same at two looks in a row or has not changed at all."""
+    """Return the digest of the content, once it is equal at two looks in a row or has not changed at all."""
     content = await asyncio.to_thread(_digest, path)
     while seen is not None and content != seen:
         await asyncio.sleep(settle_s)

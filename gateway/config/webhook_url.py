@@ -56,7 +56,7 @@ class WebhookUrl:
 
 @lru_cache(maxsize=1024)
 def parse(text: str) -> WebhookUrl:
-    """Take an address apart.
+    """Parse an address.
 
     Raises:
         ValueError: it cannot be used; a sentence on what to write instead.

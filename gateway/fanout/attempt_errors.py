@@ -105,7 +105,7 @@ _WORDS: Final = {
 
 
 def _phrase(status: int) -> str:
-    """The phrase of the standard and not the peer's, which could say anything."""
+    """Return the phrase of the standard and not the peer's, which is untrusted."""
     try:
         return f" {HTTPStatus(status).phrase}"
     except ValueError:

@@ -233,7 +233,7 @@ class SubscriberStore:
         return max(0.05, min([_FOLLOW_WAIT_S, *(left for left in ends if left > 0)]))
 
     def _read(self, record: Record) -> bool:
-        """Take a record in; return whether it changes anything."""
+        """Apply a record; return whether it changes anything."""
         if not record.value:
             self._values.pop(record.key, None)
             self._built.pop(record.key, None)
@@ -254,7 +254,7 @@ class SubscriberStore:
         return self._take(record.key, kept, record.value)
 
     def _take(self, name: str, kept: Kept, value: bytes) -> bool:
-        """Let a record count unless it is known already, or another one counts; return whether it does."""
+        """Apply a record unless it is known already, or another one counts; return whether it was applied."""
         known = self._kept.get(name)
         if known is not None and known.rank >= kept.rank:
             return False

@@ -54,7 +54,7 @@ class LogServer:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Take connections."""
+        """Accept connections."""
         loop = asyncio.get_running_loop()
         options: dict[str, Any] = {}
         if sys.version_info >= (3, 13):
@@ -190,7 +190,7 @@ class _Peer(FrameProtocol):
     # -- out ----------------------------------------------------------------------------------------------------
 
     def _write(self, data: bytes) -> None:
-        """With what else this turn of the loop brings."""
+        """Send data together with other data of this turn of the event loop."""
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(data)

@@ -33,13 +33,13 @@ class TopicLag:
             self._parts = deque((later[0], earlier[1] + later[1]) for earlier, later in _pairs(parts))
 
     def passed(self, offset: int) -> None:
-        """Take off what is below an offset as a whole."""
+        """Subtract the parts that are completely below an offset."""
         while self._parts and self._parts[0][0] <= offset:
             self.records -= self._parts.popleft()[1]
 
 
 def _pairs(parts: Iterable[tuple[int, int]]) -> Iterable[tuple[tuple[int, int], tuple[int, int]]]:
-    """Two by two; the last one alone where their number is odd."""
+    """Yield items two by two; the last one alone if their number is odd."""
     rest = iter(parts)
     for earlier in rest:
         later = next(rest, None)
@@ -72,7 +72,7 @@ class Lag:
                 self._topics.setdefault(topic, TopicLag()).add(end, count)
 
     def passed(self, topic: str, offset: int) -> None:
-        """Take off what a topic's position has passed."""
+        """Subtract what a topic's position has passed."""
         self._positions[topic] = offset
         if (backlog := self._topics.get(topic)) is not None:
             backlog.passed(offset)

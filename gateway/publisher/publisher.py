@@ -179,7 +179,7 @@ class Publisher:
 
     @property
     def state(self) -> State:
-        """Whether Kafka takes our events, and since when not and why; for ``/readyz`` and the console."""
+        """Whether Kafka accepts the events, and since when not and why; for ``/readyz`` and the console."""
         return self._writer.state
 
     # -- lag ----------------------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ class Publisher:
         ]
 
     def _names(self) -> list[str]:
-        """Topics that were seen, and those that the reading has not come to."""
+        """Return the topics that were seen, and those that the reading has not come to."""
         return sorted(self._lag.waiting().union(self._cursors))
 
     async def lag(self) -> int:
@@ -253,7 +253,7 @@ class Publisher:
             self._add(topic)
 
     async def _create_topics(self) -> None:
-        """Until it is done; why not yet is said by the state, or here once."""
+        """Create topics, retrying until it succeeds; the state, or one log line, reports why it has not yet."""
         backoff = Backoff(first_s=1.0, last_s=30.0)
         said = ""
         while True:
@@ -301,7 +301,7 @@ class Publisher:
         self._reader.changed()
 
     def _passed(self, cursor: TopicCursor, offset: int) -> None:
-        """Kafka has everything of a topic below an offset."""
+        """Note that Kafka has all records of a topic below an offset."""
         topic = cursor.topic
         if offset <= self._positions[topic]:
             return

@@ -34,13 +34,13 @@ class BatchedMetrics:
         self._is_due = False
 
     def count(self, *labels: str) -> None:
-        """One more with these labels of the counter."""
+        """Count one more with these labels of the counter."""
         self._counts[labels] += 1
         if not self._is_due:
             self._soon()
 
     def took(self, label: str, seconds: float) -> None:
-        """One more duration under this label of the histogram."""
+        """Count one more duration under this label of the histogram."""
         found = self._seconds.get(label)
         if found is None:
             sketch = self._metrics.sketch(self._name, label)

@@ -30,7 +30,7 @@ class Metrics:
             self._by_name[metric.name] = _make(metric, registry)
 
     def counter(self, name: str) -> Counter:
-        """The counter of this name.
+        """Return the counter of this name.
 
         Raises:
             KeyError: the catalogue has no such metric.
@@ -40,13 +40,13 @@ class Metrics:
         return found
 
     def gauge(self, name: str) -> Gauge:
-        """The gauge of this name; errors as :meth:`counter`."""
+        """Return the gauge of this name; errors as :meth:`counter`."""
         found = self._by_name[name]
         assert isinstance(found, Gauge)
         return found
 
     def histogram(self, name: str) -> Histogram:
-        """The histogram of this name; errors as :meth:`counter`."""
+        """Return the histogram of this name; errors as :meth:`counter`."""
         found = self._by_name[name]
         assert isinstance(found, Histogram)
         return found
@@ -62,7 +62,7 @@ class Metrics:
         found[number] = found.get(number, 0) + 1
 
     def values(self, name: str) -> Iterator[tuple[tuple[str, ...], float]]:
-        """The values of a counter or gauge that has labels, by their values."""
+        """Yield the label values and the value of each child of a counter or gauge that has labels."""
         children: dict[tuple[str, ...], Any] = dict(self._by_name[name]._metrics)  # type: ignore[arg-type]
         for labels, child in children.items():
             yield labels, child._value.get()
@@ -80,7 +80,7 @@ def is_counted_in(name: str, process: str) -> bool:
 
 
 def bounds(name: str) -> tuple[float, ...]:
-    """The upper bounds of a histogram's buckets, without the last, unbounded one."""
+    """Return the upper bounds of a histogram's buckets, without the last, unbounded one."""
     return next(metric.buckets for metric in CATALOGUE if metric.name == name)
 
 

@@ -234,7 +234,7 @@ class Merged(Collector):
                 self._add(process, one)
 
     def collect(self) -> Iterator[Metric]:
-        """The families."""
+        """Yield the families."""
         yield from self._families.values()
 
     def _add(self, process: str, one: Family) -> None:

@@ -113,7 +113,7 @@ class Store:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Let several dependent queries within see one snapshot of the file.
+        """Hold one snapshot of the file for several dependent queries.
 
         Another process may trim in between. The writer sees its own changes anyway.
         """

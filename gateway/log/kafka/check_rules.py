@@ -259,7 +259,7 @@ def _replication(name: str, state: TopicState, answers: Answers, settings: Mappi
 
 
 def _kept(needs: Needs, need: TopicNeed, name: str, settings: Mapping[str, str], found: Gathered) -> None:
-    """Whether records stay as long as they are needed, and are taken at their size."""
+    """Check that records are kept as long as they are needed, and accepted at their size."""
     retention_ms = _number(settings.get("retention.ms"))
     retention_s = None if retention_ms is None or retention_ms < 0 else retention_ms / 1000
     policy = settings.get("cleanup.policy", "")
@@ -288,7 +288,7 @@ def _kept(needs: Needs, need: TopicNeed, name: str, settings: Mapping[str, str],
 
 
 def _latest(name: str, policy: str, retention_s: float | None, found: Gathered) -> None:
-    """A policy that is not known here is that of a topic to be created, and what we create is compacted."""
+    """Check that a topic is compacted; an unknown policy means a topic to be created, which will be."""
     if not policy or ("compact" in policy and "delete" not in policy):
         return
     if retention_s is not None and retention_s < _DAY_S:

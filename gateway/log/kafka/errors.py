@@ -136,7 +136,7 @@ class Problem(NamedTuple):
         return WORDS[self.word]
 
     def __str__(self) -> str:
-        """For people: the word, what happened, what to do."""
+        """Return text for the operator: the word, what happened, what to do."""
         return f"{self.word}: {self.text}; {self.advice}"
 
 

@@ -278,7 +278,7 @@ class GroupReader(ConsumerReader):
     # -- parting ------------------------------------------------------------------------------------------------
 
     async def _replace(self, consumer: Any) -> None:
-        """Give this consumer up; there is none until the next fetch. If cancelled, it continues in the background."""
+        """Discard this consumer; there is none until the next fetch. If cancelled, this continues in the background."""
         if self.consumer is consumer:
             # In a separate task: the owner may wait in it for its reading task.
             await asyncio.wait([self._begin_to_retire(consumer)])

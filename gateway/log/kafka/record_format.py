@@ -70,7 +70,7 @@ def schema_id_header(registered: int | UUID) -> tuple[str, bytes]:
 
 
 def structured(value: bytes, id_: str, headers: Headers) -> tuple[bytes, KafkaHeaders]:
-    """Value and headers of a structured-mode record; only what is an event is declared as one."""
+    """Return value and headers of a structured-mode record; only an event is declared as one."""
     metadata = [(name, text.encode()) for name, text in headers]
     if is_plain(value, id_, ()):
         return value, [*STRUCTURED_ONLY, *metadata]
@@ -79,7 +79,7 @@ def structured(value: bytes, id_: str, headers: Headers) -> tuple[bytes, KafkaHe
 
 
 def binary(value: bytes, id_: str, headers: Headers) -> tuple[bytes, KafkaHeaders]:
-    """Value and headers of a binary-mode record; structured where the value cannot be cut in two and put together."""
+    """Return value and headers of a binary-mode record; of a structured one if the value cannot be cut and rejoined."""
     seam = value.find(_TYPE_SEAM)
     if seam < 0:
         return structured(value, id_, headers)
@@ -162,13 +162,13 @@ def _found(value: bytes | None, headers: Headers, id_: str, holds_events: bool) 
 
 
 def _id_in_place(value: bytes) -> str:
-    """The id that :func:`structured` wrote no header for, as the value begins like one of our events."""
+    """Return the id for which :func:`structured` wrote no header, as the value begins like the gateway's events."""
     found = value[_ID_START:_ID_END] if value.startswith(_ID_HEAD) else b""
     return found.decode() if _OUR_ID.fullmatch(found) else ""
 
 
 def _checked(value: bytes) -> tuple[str, str]:
-    """The event's id and no flaw, or no id and the flaw."""
+    """Return the event's id and no flaw, or no id and the flaw."""
     try:
         return parse(value)["id"], ""
     except NotAnEvent as exc:
@@ -176,7 +176,7 @@ def _checked(value: bytes) -> tuple[str, str]:
 
 
 def _decoded(attributes: dict[str, bytes], content_type: bytes) -> dict[str, str]:
-    """The attributes as text, ``datacontenttype`` last.
+    """Return the attributes as text, ``datacontenttype`` last.
 
     Raises:
         UnicodeDecodeError: one is not UTF-8 (binding, section 3.2.3.2).
@@ -187,7 +187,7 @@ def _decoded(attributes: dict[str, bytes], content_type: bytes) -> dict[str, str
 
 
 def _data(value: bytes | None, content_type: bytes) -> bytes:
-    """The member that holds the data, with the comma before it (JSON format, section 3.1.1); empty without data."""
+    """Return the member that holds the data, after a comma (JSON format, section 3.1.1); empty without data."""
     if value is None:
         return b""
     media_type = content_type.partition(b";")[0].strip().lower()

@@ -76,12 +76,12 @@ class SendQueue:
 
     @property
     def is_ready(self) -> bool:
-        """There is something to send and nothing on its way."""
+        """Whether there is something to send and nothing in flight."""
         return bool(self.pending) and self.in_flight is None and self.poison is None
 
     @property
     def is_idle(self) -> bool:
-        """Nothing waits or is on its way."""
+        """Whether nothing waits or is in flight."""
         return not (self.pending or self.in_flight or self.poison)
 
     def put_back(self, batch: InFlight, *, is_exact: bool) -> None:

@@ -62,7 +62,7 @@ class StandaloneReader(ConsumerReader):
         return self.consumer
 
     async def _assign(self, consumer: Any) -> None:
-        """Take all partitions at once, each at its place; those of a topic that was made again at their beginnings."""
+        """Assign all partitions at once, each at its position; those of a recreated topic at their beginnings."""
         partitions = set(self._given) if self._is_given else await self._partitions(consumer)
         ids = await self._ids.now(consumer._client, {tp.topic for tp in partitions})
         lost = self._drop_other(ids)
