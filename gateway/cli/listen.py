@@ -71,8 +71,8 @@ def listen(
 ) -> None:
     """Run a subscriber: print what arrives, check signatures, misbehave on request.
 
-    Any path and method POST are accepted. It answers 204, counts distinct events and repeats, and prints the sums at the
-    end. The configuration is not needed.
+    Any path and method POST are accepted. It answers 204, counts distinct events and repeats, and prints the sums at
+    the end. The configuration is not needed.
     """
     wrong = [f"--secret: {found}" for one in secrets if not one.startswith("whpk_") and (found := problem(one))]
     if wrong:
