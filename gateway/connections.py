@@ -120,7 +120,7 @@ class ConnectionLimit:
                 "connections.full",
                 port=self._port,
                 connections=self._most,
-                advice="the longest idle ones are closed; see who opens so many, or raise the limit of open files",
+                advice="the longest idle ones are closed; find who opens so many, or raise the limit of open files",
             )
 
     def _sweep(self) -> None:

@@ -75,7 +75,7 @@ def check_deliveries(connections: int) -> None:
             share=share,
             descriptors=limit(),
             advice="raise the limit of open files (ulimit -n, LimitNOFILE), or lower the subscribers' concurrency; "
-            "when none is left, deliveries fail and callbacks are not taken",
+            "when none is left, deliveries fail and callbacks are not accepted",
         )
 
 

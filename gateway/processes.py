@@ -86,7 +86,7 @@ def _takes_sockets(folder: Path) -> bool:
     try:
         sockets.listen_locally(probe).close()
     except Broken as exc:
-        _log.warning("sockets.elsewhere", reason=str(exc), advice="the processes meet in a temporary folder instead")
+        _log.warning("sockets.elsewhere", reason=str(exc), advice="the processes use a temporary folder instead")
         return False
     probe.unlink(missing_ok=True)
     return True

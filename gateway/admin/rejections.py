@@ -100,7 +100,7 @@ class Rejections:
         given = await responses.body(request, _FIELDS)
         parts = self._parts
         if parts.endpoints is None or parts.journal is None or parts.search is None:
-            raise NotHere("this process takes no callbacks; ask the admin port of 'gateway serve' or 'gateway run'")
+            raise NotHere("this process accepts no callbacks; ask the admin port of 'gateway serve' or 'gateway run'")
         is_dry_run = responses.flag(given.get("dry_run"), "dry_run")
         if is_dry_run:
             audit.skip(request)

@@ -31,7 +31,7 @@ class BadRequest(SenderError):
 
 
 class NotFound(SenderError):
-    """There is no such thing (any more)."""
+    """It does not exist (any more)."""
 
     status_hint = 404
 

@@ -65,7 +65,7 @@ async def send(alert: Alert, notices: Sequence[Notice]) -> None:
     except smtplib.SMTPRecipientsRefused as exc:
         raise NotSent(f"the SMTP server refuses {', '.join(exc.recipients)}") from exc
     except ssl.SSLError as exc:
-        raise NotSent(f"TLS failed: {exc.reason or exc}; look at tls, port and the certificate") from exc
+        raise NotSent(f"TLS failed: {exc.reason or exc}; check tls, port and the certificate") from exc
     except (OSError, smtplib.SMTPException, aiohttp.ClientError) as exc:
         raise NotSent(f"it cannot be reached: {getattr(exc, 'strerror', None) or exc or type(exc).__name__}") from exc
 

@@ -101,7 +101,7 @@ class AdminApi:
             with exc:
                 raise self._refused(exc) from exc
         except (URLError, HTTPException, OSError) as exc:
-            raise Broken(f"no gateway answers at {self.url}: {_reason(exc)}; start it, or say --admin URL") from exc
+            raise Broken(f"no gateway answers at {self.url}: {_reason(exc)}; start it, or use --admin URL") from exc
         except ValueError as exc:
             raise Broken(f"{self.url} is not a gateway's admin port") from exc
         return found if isinstance(found, dict) else {}
@@ -119,7 +119,7 @@ class AdminApi:
 def _url(settings: Settings) -> str:
     host, port = settings.admin.host, settings.admin.port
     if port == 0:
-        raise Broken("admin.port is 0, any free one: the gateway's log line gateway.started names it; say --admin URL")
+        raise Broken("admin.port is 0, any free one: the gateway's log line gateway.started names it; use --admin URL")
     return url_of(host, port)
 
 

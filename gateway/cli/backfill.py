@@ -81,7 +81,7 @@ class Summary:
 @click.option("--dry-run", is_flag=True, help="Ask the platform, count, and store nothing.")
 @json_option
 @admin_option
-@click.option("--url", help="Where the gateway takes callbacks; left out: where the configuration has it listen.")
+@click.option("--url", help="Where the gateway accepts callbacks; left out: where the configuration has it listen.")
 @config_option
 def whatsapp(
     account: str | None,

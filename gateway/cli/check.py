@@ -39,7 +39,7 @@ Examples
     type=click.Choice(["run", "serve", "fanout"]),
     default="run",
     show_default=True,
-    help="The command that is to be started with it: what only another one needs is not looked at.",
+    help="The command that is to be started with it: what only another one needs is not checked.",
 )
 @config_option
 @click.pass_context

@@ -119,7 +119,7 @@ def _reasons(counts: dict[str, dict[str, int]]) -> str:
 @dlq.command(epilog=EXAMPLES)
 @click.argument("event_id")
 @click.option(
-    "--subscriber", metavar="NAME", shell_complete=complete_subscriber, help="Whose; left out: all are looked through."
+    "--subscriber", metavar="NAME", shell_complete=complete_subscriber, help="Whose; left out: all are searched."
 )
 @json_option
 @admin_option

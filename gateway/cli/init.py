@@ -24,7 +24,7 @@ def init(config_path: Path) -> None:
         with config_path.open("xb") as file:
             file.write(text)
     except FileExistsError as exc:
-        raise Broken(f"{config_path}: is there already, and is left as it is") from exc
+        raise Broken(f"{config_path}: is there already, and is not changed") from exc
     except OSError as exc:
         raise Broken(f"{config_path}: cannot be written: {exc.strerror}") from exc
     click.echo(f"{config_path}: written. Start with: gateway run")

@@ -48,11 +48,13 @@ class _Printing:
     show_envvar=True,
     help="Check signatures with this whsec_ secret (whpk_ key); may be given several times.",
 )
-@click.option("--status", type=click.IntRange(200, 599), help="Answer so, always (with --fail-rate: when failing).")
+@click.option(
+    "--status", type=click.IntRange(200, 599), help="Answer with this status, always (with --fail-rate: when failing)."
+)
 @click.option("--fail-rate", type=Number(0, 1), help="Refuse this share of deliveries.")
 @click.option("--delay", type=Seconds(), default=0.0, help="Wait before each answer.")
 @click.option("--count", type=click.IntRange(1), help="Stop after so many distinct events.")
-@click.option("--seed", type=int, help="Of the choice which deliveries are refused.")
+@click.option("--seed", type=int, help="Seed of the choice of refused deliveries.")
 @click.option("-q", "--quiet", is_flag=True, help="A counter instead of events; for thousands a second.")
 @click.option("--json", "as_json", is_flag=True, help="Each event as one line of JSON, and the summary too.")
 @config_option

@@ -32,7 +32,7 @@ Examples
 """
 
 _ingest_workers: Final = click.option(
-    "--workers", type=click.IntRange(1, 64), help="Processes that take callbacks; left out: ingest.workers."
+    "--workers", type=click.IntRange(1, 64), help="Processes that accept callbacks; left out: ingest.workers."
 )
 
 

@@ -66,7 +66,7 @@ class _CallbackName(click.Choice[str]):
 )
 @click.argument("callback", type=_CallbackName([*CALLBACKS, "all"]), metavar="CALLBACK")
 @click.option("-n", "--count", type=click.IntRange(1), default=100, show_default=True, help="Requests in all.")
-@click.option("--rate", type=Number(0, min_open=True), help="Requests a second; left out: as many as go.")
+@click.option("--rate", type=Number(0, min_open=True), help="Requests a second; left out: as many as possible.")
 @click.option("--url", help="The gateway's address; left out: where the configuration has it listen.")
 @click.option("--concurrency", type=click.IntRange(1, 10_000), default=32, show_default=True, help="Connections.")
 @click.option("--repeat-rate", type=Number(0, 1), default=0.0, help="Share of requests that are an earlier one again.")

@@ -92,7 +92,7 @@ async def _usable(subscriber: Subscriber, url: WebhookUrl) -> list[str] | Reason
         async with asyncio.timeout(_RESOLVE_S):
             addresses = await connectivity.resolve(url.host, url.port)
     except TimeoutError:
-        return Reason(f"the name {url.host} is not resolved within {_RESOLVE_S:g} s", "look at the name service")
+        return Reason(f"the name {url.host} is not resolved within {_RESOLVE_S:g} s", "check the name service")
     except OSError as exc:
         return connectivity.unresolved(url.host, exc)
     allowed = Allowed.parse(subscriber.allow, private=subscriber.allow_private)

@@ -28,7 +28,7 @@ def _doubtful_subscribers(settings: Settings) -> Iterator[str]:
         yield from (f"subscribers[{path[1]}].topics: {text}" for path, text in unknown_topics(settings))
     filled = {topic for row in configured_paths(settings.ingest) for topic in row.topics} | {"callbacks.rejected"}
     if not settings.subscribers and settings.kafka is None:
-        yield "subscribers: there are none, so events are kept in the journal and go nowhere"
+        yield "subscribers: there are none, so events are stored in the journal and not delivered"
     for position, subscriber in enumerate(settings.subscribers):
         where = f"subscribers[{position}]"
         idle = [topic for topic in subscriber.topics if topic in FAMILIES and topic not in filled]
@@ -40,4 +40,4 @@ def _doubtful_subscribers(settings: Settings) -> Iterator[str]:
         if not subscriber.secrets:
             yield f"{where}.secrets: none, so {subscriber.name} cannot distinguish the webhooks from forged ones"
         if url.scheme == "http" and not is_loopback(url.host):
-            yield f"{where}.url: plain http, so anyone on the way can read the events"
+            yield f"{where}.url: plain http, so anyone on the path can read the events"

@@ -38,9 +38,9 @@ def problems(settings: Settings) -> Iterator[Problem]:
     yield from callback_rules.paths_twice(settings.ingest)
     for position, subscriber in enumerate(settings.subscribers):
         yield from _under(("subscribers", position), subscriber_rules.problems(subscriber))
-    yield from _names_twice("subscribers", settings.subscribers, "places in the log go by name")
+    yield from _names_twice("subscribers", settings.subscribers, "positions in the log are stored by name")
     yield from _own_names(settings.subscribers)
-    yield from _names_twice("alerts", settings.alerts, "metrics and commands go by name")
+    yield from _names_twice("alerts", settings.alerts, "metrics and commands use the name")
     yield from _alerts(settings.alerts)
     if settings.kafka is None:  # in Kafka others may fill a topic, so there it is a warning
         yield from unknown_topics(settings)

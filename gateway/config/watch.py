@@ -85,7 +85,9 @@ def _read(path: Path, environ: Mapping[str, str], check: Callable[[Settings], No
         check(found)
         return found
     except ConfigError as exc:
-        _log.error("config.refused", path=str(path), problems=exc.problems, advice="what was in force stays in force")
+        _log.error(
+            "config.refused", path=str(path), problems=exc.problems, advice="the previous settings stay in force"
+        )
         return None
 
 

@@ -169,7 +169,7 @@ class SubscriberStore:
         except NotNow:
             raise
         except GatewayError as exc:
-            raise NotNow(f"the log does not take the change now: {exc}") from exc
+            raise NotNow(f"the log does not accept the change now: {exc}") from exc
         self._written_at[name] = self._clock.now()
         if self._take(name, kept, value):
             await self._apply()

@@ -260,7 +260,7 @@ class LogClient:
     def lost(self) -> None:
         """Connect again: the connection is broken."""
         if self._welcome is not None and not self._welcome.done():
-            self._welcome.set_exception(JournalUnavailable("the log process went away"))
+            self._welcome.set_exception(JournalUnavailable("the log process closed the connection"))
             return
         if self._transport is None or self._is_closed:
             return

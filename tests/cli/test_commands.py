@@ -308,7 +308,7 @@ def test_send_without_a_gateway_fails_with_the_reason() -> None:
         (("tail", "--filter", "data.status"), "'data.status' is no condition such as data.status=delivered"),
         (("tail", "--filter", '{"like": 1}'), "like"),
         (("top", "--json"), "--json goes with --once"),
-        (("top",), "elsewhere say --once"),
+        (("top",), "elsewhere use --once"),
         (("completion", "tcsh"), "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
         (("listen", "--delay", "-1"), "'-1' is not a duration such as 2, 250ms or 5m"),
     ],

@@ -181,7 +181,7 @@ PROBLEMS = [
         "subscribers: {%s, token: hunter2}",
         "subscribers.token: only a stream is fetched with one, and this is a webhook",
     ),
-    ("subscribers: {name: s, topics: [sms.dr], kind: stream, token: 'a b'}", "subscribers.token: goes in a header"),
+    ("subscribers: {name: s, topics: [sms.dr], kind: stream, token: 'a b'}", "subscribers.token: is sent in a header"),
     ("subscribers: {%s, allow: [10.0.0.0/99]}", "subscribers.allow[0]:"),
     ("subscribers: {%s, headers: {Host: x}}", "subscribers.headers.Host: this header is the gateway's own"),
     ("subscribers: {%s, headers: {'a b': x}}", "subscribers.headers.a b: not a name of an HTTP header"),
@@ -338,7 +338,7 @@ subscribers:
     found = warnings(loads(text, {}))
     assert any(warning.startswith("ingest.callbacks: anyone who can reach /callbacks/") for warning in found)
     assert "subscribers[0].topics: the callbacks of sms.dr are switched off" in found
-    assert "subscribers[0].url: plain http, so anyone on the way can read the events" in found
+    assert "subscribers[0].url: plain http, so anyone on the path can read the events" in found
     assert "subscribers[1].secrets: none, so b cannot distinguish the webhooks from forged ones" in found
     assert not any(warning.startswith("subscribers[1].url") for warning in found)
     assert any(warning.startswith("subscribers: there are none") for warning in warnings(Settings()))

@@ -97,7 +97,7 @@ async def test_a_sound_cluster_has_nothing_to_tell(three_nodes: Cluster, prefix:
     said = "\n".join(told(found, "ok"))
     assert all(f"broker {number} answers as" in said for number in (2, 3))
     assert "the rights are there on 5 of 5 topics and 1 of 1 groups" in said
-    assert "the settings of 5 of 5 topics were looked at" in said
+    assert "the settings of 5 of 5 topics were checked" in said
     assert "the clock of Kafka's controller agrees" in said
 
 
@@ -146,12 +146,12 @@ _WRONG_WAYS: dict[str, tuple[bool, dict[str, Any], list[str]]] = {
     "login to none": (
         False,
         _IN_CLEAR,
-        ["takes no login, and kafka.security.protocol is SASL_PLAINTEXT; set it to PLAINTEXT"],
+        ["accepts no login, and kafka.security.protocol is SASL_PLAINTEXT; set it to PLAINTEXT"],
     ),
     "mechanism": (
         True,
         {"sasl_mechanism": "SCRAM-SHA-512"},
-        [f"does not take the login by SCRAM-SHA-512; it takes {_OFFERED}"],
+        [f"does not accept the login by SCRAM-SHA-512; it accepts {_OFFERED}"],
     ),
     "password": (
         True,

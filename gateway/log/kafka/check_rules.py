@@ -156,7 +156,7 @@ def judge_settings(options: KafkaOptions, needs: Needs, answers: Answers, found:
         _kept(needs, need, name, settings, found)
         checked += bool(defaults if state.error == MISSING else settings)
     if checked:
-        found.ok(_CONFIG, f"the settings of {checked} of {len(needs.topics)} topics were looked at")
+        found.ok(_CONFIG, f"the settings of {checked} of {len(needs.topics)} topics were checked")
 
 
 def _brokers(answers: Answers, found: Gathered) -> None:

@@ -273,7 +273,7 @@ def _clock(answers: Answers, found: Gathered) -> None:
     found.warning(
         _SERVERS,
         f"the clock of Kafka's controller is {apart:.1f} s {'ahead of' if least > 0 else 'behind'} this machine's",
-        "set both by a time service: where new subscribers begin and when retries are due goes by clocks",
+        "set both by a time service: where new subscribers begin and when retries are due depends on clocks",
     )
 
 

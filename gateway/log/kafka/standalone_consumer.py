@@ -108,7 +108,7 @@ class StandaloneReader(ConsumerReader):
     async def _again(self, consumer: Any) -> None:
         """Read topics that were deleted and made again from their beginnings."""
         if self._is_given:
-            raise KafkaAway(f"{self._called}: a topic was deleted and made again")
+            raise KafkaAway(f"{self._called}: a topic was deleted and created again")
         await self._ask(consumer._client.force_metadata_update())
         await self._ask(self._assign(consumer))
 

@@ -364,7 +364,7 @@ class Writer:
         if self.is_up:
             self._name_stalled(now, max(self.up_since, health.throttled_until), refused)
         elif self._staleness.is_stale(waited_s, now):
-            self._give_up("a fresh client gets through and this one does not: its addresses are stale")
+            self._give_up("a new client can connect and this one cannot: its addresses are stale")
 
     def _name_stalled(self, now: float, since: float, refused: Mapping[str, Problem]) -> None:
         for topic in self._backlog.topics.values():
