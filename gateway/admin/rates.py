@@ -166,7 +166,7 @@ class Rates:
 
 
 def _sum(by_first: Mapping[str, Mapping[_Labels, float]], labels: _Labels) -> float:
-    """Sum of those whose first labels are these."""
+    """Return the sum of those whose first labels are these."""
     parts: Iterable[Mapping[_Labels, float]] = [by_first.get(labels[0], {})] if labels else by_first.values()
     return sum(count for part in parts for key, count in part.items() if key[: len(labels)] == labels)
 

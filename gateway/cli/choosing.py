@@ -24,7 +24,7 @@ class Condition(click.ParamType[Filter]):
     name = "condition"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Filter:
-        """Compile one."""
+        """Return the compiled filter."""
         try:
             found = compile_filter(_source(str(value)), "--filter")
         except ConfigError as exc:

@@ -69,7 +69,7 @@ class Moment(click.ParamType[float]):
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read one."""
+        """Return a time as Unix seconds."""
         if isinstance(value, float):
             return value
         text = str(value).strip()
@@ -100,7 +100,7 @@ class Seconds(click.ParamType[float]):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read one."""
+        """Return a duration in seconds."""
         try:
             found = float(seconds(str(value)))  # type: ignore[arg-type]  # text or number, checked by float
         except ValueError:
@@ -114,7 +114,7 @@ class Number(click.FloatRange):
     """A number in a range; ``nan``, which is in every range, and ``inf`` are none."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read one."""
+        """Return a finite number of the range."""
         found = float(super().convert(value, param, ctx))
         if not math.isfinite(found):
             self.fail(f"{value!r} is not a number that can be reached", param, ctx)
@@ -127,7 +127,7 @@ class Address(click.ParamType[str]):
     name = "URL"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Look at one."""
+        """Return a usable address."""
         text = str(value)
         try:
             parts = urlsplit(text)

@@ -231,5 +231,5 @@ class SubscriberReader:
 
 
 def group_name(subscriber: str) -> str:
-    """Name of a subscriber's cursor in the log, and of its consumer group."""
+    """Return the name of a subscriber's cursor in the log, and of its consumer group."""
     return f"gateway.{subscriber}"

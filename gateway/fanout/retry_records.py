@@ -122,7 +122,7 @@ def retry_topic(tier_s: float) -> str:
 
 
 def dlq_topic(subscriber: str) -> str:
-    """Name of the topic of a subscriber's dead letters."""
+    """Return the name of the topic of a subscriber's dead letters."""
     return f"dlq.{subscriber}"
 
 
