@@ -38,7 +38,7 @@ class TooManyWatchers(NotNow):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which events; empty means any."""
+    """Events that a watcher selects; an empty field selects all."""
 
     topic: str = ""
     type: str = ""

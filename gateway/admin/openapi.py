@@ -127,7 +127,7 @@ _ANSWERS: Final = {
     "400": "A parameter cannot be used",
     "401": "The token is missing or wrong",
     "403": "The role of the token does not permit this",
-    "404": "It does not exist",
+    "404": "The requested item does not exist",
     "409": "It cannot be done here, or as things are",
     "412": "It was changed since If-Match",
     "415": "Send application/json",

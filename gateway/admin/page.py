@@ -24,7 +24,7 @@ _TYPES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file."""
+    """A file of the console."""
 
     content_type: str
     content: bytes

@@ -78,7 +78,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What happened in one step."""
+    """Rates of one step."""
 
     at: float
     values: dict[str, float] = field(default_factory=dict)

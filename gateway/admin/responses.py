@@ -31,7 +31,7 @@ class BadRequest(SenderError):
 
 
 class NotFound(SenderError):
-    """It does not exist (any more)."""
+    """The requested item does not exist (any more)."""
 
     status_hint = 404
 

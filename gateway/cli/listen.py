@@ -31,7 +31,7 @@ Examples
 
 @dataclass(frozen=True, slots=True)
 class _Printing:
-    """What is shown."""
+    """The selected output."""
 
     is_quiet: bool
     as_json: bool

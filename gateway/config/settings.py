@@ -329,7 +329,7 @@ class Subscriber(Section):
 
 
 class Log(Section):
-    """What the gateway says of itself."""
+    """The gateway's own log lines."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Lowest level to log")
     format: Literal["auto", "console", "json"] = Field(

@@ -26,7 +26,7 @@ class JobState(IntEnum):
 
 
 class Source(Protocol):
-    """Where jobs come from."""
+    """Origin of jobs."""
 
     def done(self, job: Job) -> None:
         """Mark an event as completed; its outcome is durable where it has to be."""
@@ -120,7 +120,7 @@ class Recipient(Protocol):
 
     @property
     def standing(self) -> Standing:
-        """How it is."""
+        """State of the subscriber."""
 
     def offer(self, job: Job) -> None:
         """Deliver an event when it is due."""

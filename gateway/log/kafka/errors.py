@@ -132,7 +132,7 @@ class Problem(NamedTuple):
 
     @property
     def advice(self) -> str:
-        """What an operator can do."""
+        """Advice for the operator."""
         return WORDS[self.word]
 
     def __str__(self) -> str:
