@@ -118,7 +118,7 @@ def test_file_is_read_with_its_name_in_the_sentences(tmp_path: Path) -> None:
         ("a: !hush x\n", "config.yaml:1:4:"),
         ("- a\n- b\n", "config.yaml: sections such as 'ingest:'"),
         ("just words\n", "config.yaml: sections such as 'ingest:'"),
-        ("a: &a [*a]\n", "config.yaml:1: an alias stands inside"),
+        ("a: &a [*a]\n", "config.yaml:1: an alias refers to"),
         ("a: 2024-13-45\n", "config.yaml: a value cannot be read"),
         ("\x00", "config.yaml: not valid YAML: control characters are not allowed"),
         ("[" * 5000, "config.yaml:1: nested more than 100 levels deep"),
