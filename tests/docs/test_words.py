@@ -62,7 +62,7 @@ def test_source_uses_plain_words() -> None:
     ("source", "found"),
     [
         ('"""The log tells."""\n', [(1, "tells")]),
-        ('def _f():\n    """Return.\n\n    It is told.\n    """\n', [(4, "told")]),
+        ('def _f():\n    """Return.\n\n    He told me.\n    """\n', [(4, "told")]),
         ("x = 1\ny = 2  # as one would\n", [(2, "as one would")]),
         ("raise ValueError(f'Kafka is away: {x}')\n", [(1, "is away")]),
         ("told = {'told': 'beside'}\n", []),
