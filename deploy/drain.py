@@ -1,4 +1,4 @@
-"""Wait until Kafka has acknowledged everything in the journal of the gateway that runs beside this.
+"""Wait until Kafka has acknowledged everything in the journal of the gateway that runs on this host.
 
 Two uses. Before a pod goes (``preStop``), so that its volume can be forgotten::
 
@@ -10,7 +10,7 @@ And to empty a journal that nobody runs any more: start the gateway on it, wait,
 
 Asks ``/metrics`` of the admin port on loopback for ``gateway_publisher_lag_records`` of all topics and
 ``gateway_kafka_up``. A gauge that nobody has set yet reads 0, so drained means: Kafka up and lag 0, at several looks in
-a row. A topic that cannot be written (``gateway_publisher_topic_up``) is named. While the log process is away
+a row. A topic that cannot be written (``gateway_publisher_topic_up``) is named. While the log process is down
 (``gateway_process_up``) the lag is that of before, so that looks at such a time do not count. The port and the token
 come from ``GATEWAY__ADMIN__PORT``, ``GATEWAY__ADMIN__TOKEN`` or ``ADMIN_TOKEN``, as the gateway's own.
 
@@ -59,7 +59,7 @@ def look(url: str, token: str) -> tuple[bool, str]:
     except OSError as exc:
         return False, f"{url}: {exc}"
     if not all(samples(text, "gateway_process_up", 'process="log"')):
-        return False, "the log process is away"
+        return False, "the log process is down"
     lags = samples(text, "gateway_publisher_lag_records")
     up = samples(text, "gateway_kafka_up", 'client="publisher"')
     if not lags or not up:
@@ -67,7 +67,7 @@ def look(url: str, token: str) -> tuple[bool, str]:
     if topics := stuck(text):
         return False, f"{', '.join(topics)} cannot be written, /readyz says why; {sum(lags):.0f} records wait"
     if not all(up):
-        return False, f"Kafka is away; {sum(lags):.0f} records wait"
+        return False, f"Kafka is unavailable; {sum(lags):.0f} records wait"
     return not any(lags), f"{sum(lags):.0f} records wait"
 
 
@@ -88,7 +88,7 @@ def wait(url: str, token: str, timeout_s: float, child: subprocess.Popen[bytes] 
             print(f"drain: the gateway ended by itself with {child.returncode}", file=sys.stderr)
             return 2
         if time.monotonic() >= end:
-            print(f"drain: not done in {timeout_s:g} s; the journal keeps the rest. {sentence}", file=sys.stderr)
+            print(f"drain: not done in {timeout_s:g} s; others stay in the journal. {sentence}", file=sys.stderr)
             return 1
         time.sleep(LOOK_S)
 

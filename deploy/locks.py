@@ -1,4 +1,4 @@
-"""``python -m deploy.locks``: write the lock files anew, for all supported Pythons, with hashes. Needs uv.
+"""``python -m deploy.locks``: write the lock files again, for all supported Pythons, with hashes. Needs uv.
 
 Without an option a locked version stays if the ranges in ``pyproject.toml`` and ``deploy/*.in`` allow it. ``--upgrade``
 raises all; ``--upgrade-package NAME`` raises one. Other options are passed on to ``uv pip compile``, too.

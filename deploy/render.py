@@ -3,7 +3,7 @@
 * the dashboard's JSON, from :mod:`deploy.dashboard`
 * the tables of alerts and metrics in the run-book, from the alert rules and from the metric catalogue
 * the schema of the chart's values, from its defaults and the gateway's own schema of ``config.yaml``
-* the chart as rendered by ``helm template``, where helm is installed: tests look at it on machines that have no helm
+* the chart as rendered by ``helm template``, where helm is installed: tests check it on machines that have no helm
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class App:
         self._shared = shared or Shared()
         #: Set on SIGHUP: look at the configuration file at once.
         self.reload = asyncio.Event()
-        #: Set when this process cannot go on and another one in its place can; why is its ``failure``.
+        #: Set when this process cannot continue but a new one in its place can; ``failure`` is the reason.
         self.failed = asyncio.Event()
         self.failure = ""
         self._stack = AsyncExitStack()
@@ -148,7 +148,7 @@ class App:
         )
 
     async def start(self) -> dict[str, object]:
-        """Start everything and return what is worth telling; on an error what was started is stopped again.
+        """Start all components and return what to report; on an error, stop those that were started.
 
         Raises:
             GatewayError: what cannot be had, and what to do.
@@ -187,7 +187,7 @@ class App:
         )
 
     async def _start_log(self) -> dict[str, object]:
-        """The log process: nothing but the journal's writer, and the socket by which the others reach it."""
+        """Start the log process: only the journal's writer, and the socket by which the others reach it."""
         settings = self.settings
         assert self._shared.log_listening is not None
         writer = JournalWriter(journal_folder(settings), retention(settings), known_ids=settings.ingest.dedup_window)
@@ -199,7 +199,7 @@ class App:
         return {"journal": settings.journal.dir, "known_ids": writer.known_ids}
 
     async def _reach_log(self) -> LogClient:
-        """The link to the log process."""
+        """Connect to the log process."""
         assert self._shared.log is not None
         client = LogClient(self._shared.log, self._name)
         await self._begin(client.start(), client.stop)
@@ -207,7 +207,7 @@ class App:
         return client
 
     async def _start_deliver(self) -> dict[str, object]:
-        """Everything behind the log: search, publisher, fan-out, admin."""
+        """Start everything behind the log: search, publisher, fan-out, admin."""
         settings = self.settings
         kafka = kafka_options(settings, self._name)
         told: dict[str, object] = {}
@@ -315,7 +315,7 @@ class App:
         self._stack.push_async_callback(lambda: self.fanout.stop(_FANOUT_STOP_S))
 
     async def _start_beginnings(self, log: EventLog) -> None:
-        """Where new subscribers begin is fixed here too: ``fanout`` may be started later, or on another machine."""
+        """Fix where new subscribers begin here too: ``fanout`` may be started later, or on another machine."""
         clock = SystemClock()
         board = SubscriberStateStore(
             log,
@@ -342,7 +342,7 @@ class App:
             _log.warning(
                 "callbacks.open",
                 paths=sorted(paths.open_paths),
-                advice="whoever knows the address can write events; set auth, or allow_ips",
+                advice="anyone who knows the address can write events; set auth, or allow_ips",
             )
         return {"ingest": f"http://{settings.host}:{self.ingest.port}", "journal": self.settings.journal.dir}
 

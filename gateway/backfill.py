@@ -187,7 +187,7 @@ def _bodies(answer: bytes) -> list[bytes]:
         raise Broken(f"the platform's answer is not JSON: {_shown(answer)}") from exc
     code = parsed.get("code") if isinstance(parsed, dict) else None
     if code not in (0, "0"):
-        raise Broken(f"the platform refused the question: {_shown(answer)}")
+        raise Broken(f"the platform refused the request: {_shown(answer)}")
     found = parsed.get("data")
     if found is None:
         return []

@@ -50,7 +50,7 @@ class Child:
 def become(
     child: Child, pipe: int, supervisor: int, *, wakeup: Sequence[int], others: Sequence[int | socket.socket]
 ) -> NoReturn:
-    """Be the child, in the process that was forked for it; nothing above this frame is ever returned to.
+    """Run as the child, in the process that was forked for it; never return to the frames above this one.
 
     Args:
         child: what to be.

@@ -22,10 +22,10 @@ class Clock(Protocol):
     """What fan-out asks of time. ``now`` is what is written down, ``monotonic`` what durations are made of."""
 
     def now(self) -> float:
-        """Unix seconds, UTC."""
+        """Return Unix seconds, UTC."""
 
     def monotonic(self) -> float:
-        """Seconds since some start; never goes back."""
+        """Return seconds since some start; never goes back."""
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` on the event loop in ``delay_s`` seconds."""

@@ -39,11 +39,11 @@ class Holder(Protocol):
 
     @property
     def has_request(self) -> bool:
-        """A whole request is under way, so that closing would leave it without its answer."""
+        """Whether a whole request is in progress, so that closing would leave it unanswered."""
 
     @property
     def is_silent(self) -> bool:
-        """Not a byte has come."""
+        """Whether no byte has been received."""
 
 
 class ConnectionLimit:
@@ -120,7 +120,7 @@ class ConnectionLimit:
                 "connections.full",
                 port=self._port,
                 connections=self._most,
-                advice="the longest idle ones are closed; see who opens so many, or raise the limit of open files",
+                advice="the longest idle ones are closed; find who opens so many, or raise the limit of open files",
             )
 
     def _sweep(self) -> None:
@@ -146,16 +146,16 @@ class LimitedHandler(RequestHandler):  # type: ignore[misc,type-arg,unused-ignor
 
     @property
     def has_request(self) -> bool:
-        """A request is being answered, or waits for that. A client that does not read its answers has none."""
+        """Whether a request is being answered, or waits for that. A client that does not read answers has none."""
         return not self._paused and (self._current_request is not None or bool(self._messages))
 
     @property
     def is_silent(self) -> bool:
-        """Nothing that came was a request."""
+        """Whether no request has been received."""
         return self._request_count == 0
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the socket."""
+        """Process bytes from the socket."""
         before = self._request_count
         super().data_received(data)
         if self._request_count != before and isinstance(self._manager, LimitedServer):

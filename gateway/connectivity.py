@@ -75,7 +75,7 @@ def unreachable(where: str, exc: OSError) -> Reason:
     if isinstance(exc, ConnectionRefusedError):
         advice = "nothing listens there: start it, or correct host and port"
     else:
-        advice = "look at routes and firewalls between here and there"
+        advice = "check routes and firewalls between both machines"
     return Reason(f"{where} cannot be reached: {os_reason(exc)}", advice)
 
 
@@ -83,7 +83,7 @@ def silent(where: str, seconds: float) -> Reason:
     """Return the reason of a connection that was not made in time."""
     return Reason(
         f"{where} does not answer within {seconds:g} s",
-        "look at host and port, and at firewalls between here and there",
+        "check host and port, and firewalls between both machines",
     )
 
 

@@ -42,7 +42,7 @@ def raise_limit() -> None:
 
 
 def fill_standard() -> None:
-    """Open what is closed of standard input, output and error, so that no socket of ours gets such a number.
+    """Open what is closed of standard input, output and error, so that no socket gets one of their numbers.
 
     Children have their standard input replaced; a program that was started with ``<&-`` would lose a port with it.
     """
@@ -52,13 +52,13 @@ def fill_standard() -> None:
 
 
 def limit() -> int:
-    """How many descriptors this process may open."""
+    """Return how many descriptors this process may open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MOST_RAISED if soft == resource.RLIM_INFINITY else soft
 
 
 def admin_connections() -> int:
-    """The admin port's share."""
+    """Return the admin port's share."""
     return max(8, min(_MOST_ADMIN, limit() // 8))
 
 
@@ -75,14 +75,14 @@ def check_deliveries(connections: int) -> None:
             share=share,
             descriptors=limit(),
             advice="raise the limit of open files (ulimit -n, LimitNOFILE), or lower the subscribers' concurrency; "
-            "when none is left, deliveries fail and callbacks are not taken",
+            "when none is left, deliveries fail and callbacks are not accepted",
         )
 
 
 def ingest_connections(configured: int | Literal["auto"]) -> int:
     """Return the ingest port's share, or less where less is configured.
 
-    More than there is cannot be had: the share counts then, and a warning says so.
+    If more is configured than exists, the share applies and a warning is logged.
     """
     share = max(8, min(limit() - _OWN - admin_connections() - limit() // 4, 1_048_576))
     if configured == "auto":

@@ -18,18 +18,18 @@ PUBLIC_KEY_BYTES: Final = 32
 
 
 def signer(key: bytes) -> Callable[[bytes], bytes]:
-    """A function that signs with this private key: 32 bytes of seed, or 64 with the public key behind it."""
+    """Return a function that signs with this private key: 32 bytes of seed, or 64 with the public key behind it."""
     return Ed25519PrivateKey.from_private_bytes(key[:32]).sign
 
 
 def public_key(key: bytes) -> bytes:
-    """The 32 bytes of the public key that belongs to a private one."""
+    """Return the 32 bytes of the public key that belongs to a private one."""
     public = Ed25519PrivateKey.from_private_bytes(key[:32]).public_key()
     return public.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
 
 
 def verify(key: bytes, signature: bytes, content: bytes) -> bool:
-    """Does the signature over ``content`` belong to this public key."""
+    """Return whether the signature over ``content`` belongs to this public key."""
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, content)
     except (InvalidSignature, ValueError):

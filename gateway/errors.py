@@ -9,8 +9,8 @@
     │   ├── JournalFull        no room that may be freed
     │   └── JournalUnavailable the disk refused a write or an fsync, or the files are not where they were
     ├── Transient        try the same thing again, later
-    ├── Poison           this one item can never succeed: dead letter, go on with the next
-    └── Broken           stop and tell a person
+    ├── Poison           this one item can never succeed: dead letter, continue with the next
+    └── Broken           stop and inform the operator
         ├── ConfigError        the configuration cannot be used
         ├── JournalInUse       another process holds the journal's folder
         └── JournalDamaged     stored bytes are not what was written
@@ -29,18 +29,18 @@ INTERRUPTED: Final = 130
 
 
 class GatewayError(Exception):
-    """Root of everything this package raises on purpose. The message is one sentence for a person."""
+    """Root of all exceptions that this package defines. The message is one sentence for the operator."""
 
     status_hint: int = 500
     retriable: bool = False
     retry_after_s: float | None = None
     exit_code: int = 1
-    #: Whoever raised it has logged the reason, in lines that are bounded; whoever tries again need not log it.
+    #: The raising code has logged the reason, at a limited rate; code that retries need not log it again.
     is_logged: bool = False
 
 
 def is_logged(exc: BaseException) -> bool:
-    """Return whether whoever raised an error has logged it; see :attr:`GatewayError.is_logged`."""
+    """Return whether the code that raised an error has logged it; see :attr:`GatewayError.is_logged`."""
     return isinstance(exc, GatewayError) and exc.is_logged
 
 
@@ -94,22 +94,22 @@ class JournalFull(NotNow):
 
 
 class JournalUnavailable(NotNow):
-    """The disk refused to store. Look at free space and at the kernel's log; the gateway goes on by itself."""
+    """The disk refused a write. Check free space and the kernel's log; the gateway recovers by itself."""
 
 
 class Transient(GatewayError):
-    """The other side is away or busy; the same thing is tried again later."""
+    """The other side is unavailable or busy; the same operation is retried later."""
 
     status_hint = 503
     retriable = True
 
 
 class Poison(GatewayError):
-    """One item that can never succeed. It becomes a dead letter and the next one goes on."""
+    """One item that can never succeed. It becomes a dead letter, and the next item is processed."""
 
 
 class Broken(GatewayError):
-    """The gateway cannot go on without a person."""
+    """The gateway cannot continue until the operator intervenes."""
 
 
 class ConfigError(Broken):

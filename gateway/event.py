@@ -18,7 +18,7 @@ from gateway.errors import GatewayError
 
 CONTENT_TYPE: Final = "application/cloudevents+json; charset=utf-8"
 
-#: Attributes in the order they are written; ``data`` comes last so that a head of the bytes tells the rest.
+#: Attributes in the order they are written; ``data`` is last: an event's first bytes have the other attributes.
 ATTRIBUTES: Final = (
     "specversion",
     "id",
@@ -37,7 +37,7 @@ ATTRIBUTES: Final = (
 MODEL_VERSION: Final = 1
 
 
-#: What an event of any producer must have, beside ``specversion``.
+#: Attributes that an event of any producer must have, in addition to ``specversion``.
 _REQUIRED: Final = ("id", "source", "type")
 
 
@@ -75,7 +75,7 @@ class Event(NamedTuple):
     dataschema: str | None = None
 
     def to_json(self) -> bytes:
-        """The event in CloudEvents JSON format: the bytes that are stored, published and delivered."""
+        """Return the event in CloudEvents JSON format: the bytes that are stored, published and delivered."""
         id_, source, type_, _, subject, key, time, recorded, data, account, schema = self  # a read of a name costs more
         attributes: dict[str, Any] = {
             "specversion": "1.0",
@@ -97,7 +97,7 @@ class Event(NamedTuple):
 
 
 def parse(value: bytes) -> dict[str, Any]:
-    """Return the members of a CloudEvents 1.0 JSON event, of ours or of another producer. The only parser of events.
+    """Return the members of a CloudEvents 1.0 JSON event of the gateway or another producer. The only parser of events.
 
     Raises:
         NotAnEvent: not a JSON object, or ``specversion``, ``id``, ``source`` or ``type`` is not what section 3.1 of the
@@ -119,7 +119,7 @@ def parse(value: bytes) -> dict[str, Any]:
 
 
 def from_json(value: bytes, topic: str = "") -> Event:
-    """Read an event of ours back from its bytes. ``topic`` is not in them, so the caller gives it.
+    """Return an event that the gateway serialised. Its bytes do not contain the topic, so the caller passes it.
 
     Raises:
         NotAnEvent: not JSON, or a required attribute is missing or of the wrong type.
@@ -144,7 +144,7 @@ def from_json(value: bytes, topic: str = "") -> Event:
 
 
 def event_id(callback: str, account: str | None, position: int, canonical: bytes) -> str:
-    """The id of one item of one callback: the same callback again gives the same id, on any machine.
+    """Return the id of one item of one callback: the same callback again gives the same id, on any machine.
 
     Args:
         callback: its name, such as ``sms-dr``.

@@ -15,7 +15,7 @@ _NICE: Final = 10
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's where it is installed (it is not on Windows); None is asyncio's own."""
+    """Return uvloop's loop factory where it is installed (not on Windows); None selects asyncio's own."""
     try:
         import uvloop
     except ImportError:

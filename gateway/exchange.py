@@ -71,7 +71,7 @@ class Exchange:
         try:
             await self._apply()
         except ConfigError as exc:
-            _log.error("config.refused", problems=exc.problems, advice="what was in force stays in force")
+            _log.error("config.refused", problems=exc.problems, advice="the previous settings stay in force")
         if self._parts.fanout is not None:
             self._parts.fanout.start()
 
@@ -92,7 +92,7 @@ class Exchange:
                 await self._apply()
             except ConfigError as exc:  # a certificate file changed since the check
                 self._of_file = before
-                _log.error("config.refused", problems=exc.problems, advice="what was in force stays in force")
+                _log.error("config.refused", problems=exc.problems, advice="the previous settings stay in force")
             else:
                 _log.info("config.applied", subscribers=[subscriber.name for subscriber in settings.subscribers])
 

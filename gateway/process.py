@@ -40,7 +40,7 @@ def run_part(app: Callable[[], App], ready: Callable[[Mapping[str, object]], Non
         niceness: added to the process' own; more than 0 lets others go first.
 
     Raises:
-        GatewayError: it cannot start, or cannot go on.
+        GatewayError: it cannot start, or cannot continue.
     """
     if niceness:
         _let_others_go_first(niceness)

@@ -4,8 +4,9 @@
     fanout         deliver-0, deliver-1, …
 
 Ports are opened here, before there is a process that accepts on them, so that they outlive each of these: while one is
-started again, connections wait. Unix sockets stand in the folder ``run`` of the journal's folder, which only our user
-can enter. ``fanout`` has no journal and takes a temporary one, as does a folder on a file system without sockets.
+started again, connections wait. Unix sockets are in the folder ``run`` of the journal's folder, which only the user of
+the gateway can enter. ``fanout`` has no journal and uses a temporary folder; so does a journal on a file
+system without sockets.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def _takes_sockets(folder: Path) -> bool:
     try:
         sockets.listen_locally(probe).close()
     except Broken as exc:
-        _log.warning("sockets.elsewhere", reason=str(exc), advice="the processes meet in a temporary folder instead")
+        _log.warning("sockets.elsewhere", reason=str(exc), advice="the processes use a temporary folder instead")
         return False
     probe.unlink(missing_ok=True)
     return True
@@ -127,7 +128,7 @@ class _Machine:
         return self._supervisor.run()
 
     def _deliverers(self, shared: Shared, workers: int) -> list[list[Child]]:
-        """``fanout``: the first has the admin port."""
+        """Return the processes of ``fanout``; the first has the admin port."""
         names = [f"deliver-{number}" for number in range(workers)]
         shared = replace(shared, reports=self._reports(names))
         first, *others = (
@@ -137,7 +138,7 @@ class _Machine:
         return [[first, *others]]
 
     def _around_a_log(self, shared: Shared, workers: int) -> list[list[Child]]:
-        """``run`` and ``serve``: who follows the log knows where it ends before anything is taken."""
+        """Return the processes of ``run`` and ``serve``; followers know the log's end before a callback is accepted."""
         names = [f"ingest-{number}" for number in range(workers)]
         listening = sockets.listen_locally(self._link)
         shared = replace(shared, log=self._link, reports=self._reports(["log", "deliver", *names]))

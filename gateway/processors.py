@@ -45,7 +45,7 @@ def _affinity() -> int:
 
 
 def _quotas(cgroup: Path, mount: Path) -> Iterator[float]:
-    """Limits of the group and of those around it, in processors."""
+    """Yield the limits of the group and of those around it, in processors."""
     try:
         lines = cgroup.read_text().splitlines()
     except OSError:  # no Linux, or no /proc
@@ -53,7 +53,7 @@ def _quotas(cgroup: Path, mount: Path) -> Iterator[float]:
     for line in lines:
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
-        if number == "0" and not controllers:  # v2, or the tree beside v1 that has no processors
+        if number == "0" and not controllers:  # v2, or the tree mounted in addition to v1, without processors
             for folder in _around(mount, path):
                 yield from _v2(folder)
         elif "cpu" in controllers.split(","):
@@ -62,7 +62,7 @@ def _quotas(cgroup: Path, mount: Path) -> Iterator[float]:
 
 
 def _around(root: Path, path: str) -> Iterator[Path]:
-    """The group's folder and those above it; within a container only the root may be there."""
+    """Yield the group's folder and those above it; within a container only the root may exist."""
     folder = root / path.strip("/")
     yield folder
     while folder != root and root in folder.parents:
@@ -71,7 +71,7 @@ def _around(root: Path, path: str) -> Iterator[Path]:
 
 
 def _v2(folder: Path) -> Iterator[float]:
-    """``cpu.max``: microseconds in a period, or ``max``; and the period."""
+    """Yield the limit in ``cpu.max``: microseconds in a period, or ``max``; and the period."""
     quota, _, period = _read(folder / "cpu.max").partition(" ")
     yield from _share(quota, period)
 
@@ -81,7 +81,7 @@ def _v1(folder: Path) -> Iterator[float]:
 
 
 def _share(quota: str, period: str) -> Iterator[float]:
-    """No limit is ``max`` in v2 and -1 in v1."""
+    """Yield a limit in processors; no limit is ``max`` in v2 and -1 in v1."""
     if quota.isdigit() and period.isdigit() and int(period):
         yield int(quota) / int(period)
 

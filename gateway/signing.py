@@ -1,8 +1,8 @@
 """Signatures by the Standard Webhooks specification: ``v1`` (HMAC-SHA256) and ``v1a`` (ed25519).
 
-What is signed is ``<webhook-id>.<webhook-timestamp>.<body>``. Each secret gives one signature; they stand in
-``webhook-signature`` separated by blanks, so that a receiver with the old or the new secret is content while
-one is being rotated. Source: standard-webhooks, ``spec/standard-webhooks.md``, "Verifying webhook authenticity".
+What is signed is ``<webhook-id>.<webhook-timestamp>.<body>``. Each secret gives one signature;
+``webhook-signature`` lists them, separated by spaces, so that a receiver with the old or the new secret accepts the
+request during a rotation. Source: standard-webhooks, ``spec/standard-webhooks.md``, "Verifying webhook authenticity".
 
 Forms of a secret:
 
@@ -58,7 +58,7 @@ class Signer:
         return bool(self._sign)
 
     def sign(self, event_id: str, timestamp: int, body: bytes) -> str:
-        """The value of ``webhook-signature``. ``timestamp`` is Unix seconds, as in ``webhook-timestamp``."""
+        """Return the value of ``webhook-signature``. ``timestamp`` is Unix seconds, as in ``webhook-timestamp``."""
         content = b"%s.%d.%s" % (event_id.encode(), timestamp, body)
         if len(self._sign) == 1:
             return self._sign[0](content)
@@ -66,7 +66,7 @@ class Signer:
 
 
 def problem(secret: str) -> str | None:
-    """One sentence on what is wrong with a secret for signing, without showing it; None when it is good."""
+    """Return a sentence about what is wrong with a signing secret, without showing it; None when it is good."""
     if secret.startswith("whpk_"):
         return "whpk_ is a public key, it cannot sign; give the whsk_ key and hand the whpk_ key to the receiver"
     return _problem(secret)
@@ -144,7 +144,7 @@ def _signer(secret: str) -> _Sign:
 
 
 def _hmac_signer(raw: bytes) -> _Sign:
-    """HMAC (RFC 2104) with both padded keys hashed once: half the time of ``hmac.digest`` on 1 KiB."""
+    """Return an HMAC signer (RFC 2104) that hashes both padded keys once: half the time of ``hmac.digest`` on 1 KiB."""
     key = hashlib.sha256(raw).digest() if len(raw) > 64 else raw
     inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in key.ljust(64, b"\0")))
     outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in key.ljust(64, b"\0")))

@@ -18,8 +18,8 @@ from typing import Final
 
 from gateway.errors import Broken, ConfigError
 
-#: Connections that wait while a process is started again; the kernel cuts it to net.core.somaxconn. A server that goes
-#: on with such a socket must be given it too: event loops set it anew.
+#: Connections that wait while a process is started again; the kernel cuts it to net.core.somaxconn. A server that takes
+#: over such a socket needs the value too: event loops set it again.
 BACKLOG: Final = 1024
 #: Between two attempts to open a port that is in use; nobody can be asked to report when it is not.
 _PORT_LOOK_S: Final = 0.05
@@ -28,7 +28,7 @@ _MOST_BYTES: Final = 107 if sys.platform == "linux" else 103
 
 
 def listen_when_free(key: str, host: str, port: int, wait_s: float) -> socket.socket:
-    """As :func:`listen`, for a port that another process may be about to leave.
+    """Listen as :func:`listen` does, on a port that another process may be about to release.
 
     Args:
         wait_s: how long to try, in seconds.

@@ -154,7 +154,7 @@ class Supervisor:
 
     @contextmanager
     def _caught(self) -> Iterator[None]:
-        """Have signals noted and wake the loop; put everything back at the end."""
+        """Note signals and wake the loop on each; restore the handlers at the end."""
         read, write = self._wakeup = os.pipe()
         os.set_blocking(read, False)
         os.set_blocking(write, False)
@@ -186,7 +186,7 @@ class Supervisor:
                     os.read(fd, 4096)
 
     def _listen_to(self, process: _Process) -> None:
-        """Take what came through a child's pipe; its end completes the facts."""
+        """Read a child's pipe; its end completes the facts."""
         got = os.read(process.pipe, 65536)
         process.told += got
         if not got:
@@ -306,7 +306,7 @@ class Supervisor:
             _log.error("process.died", process=name, pid=pid, code=code, lived_s=lived_s, restart_in_s=pause_s)
 
     def _stop(self) -> None:
-        """Have all children end. May be called twice."""
+        """Stop all children. May be called twice."""
         if self._kill_at is None:
             _log.info("gateway.stopping", processes=sum(1 for process in self._all if process.pid))
             self._kill_at = time.monotonic() + self._policy.stop_s

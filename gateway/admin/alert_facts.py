@@ -90,7 +90,10 @@ class AlertLook:
             lags = {one.name: monitor.lags.of(one.name).records or 0 for one in self._parts.subscribers}
             name = max(lags, key=lags.__getitem__, default="")
             if name and lags[name] / records >= _HELD_SHARE:
-                held = f"Subscriber {name} has not got {lags[name] / records:.0%} of it, and the oldest events go next."
+                held = (
+                    f"Subscriber {name} has not received {lags[name] / records:.0%} of it, "
+                    "and the oldest events are deleted next."
+                )
         return JournalFacts(journal.used_bytes, int(settings.max_bytes), held)
 
 

@@ -101,7 +101,9 @@ class Audit:
             return
         value = orjson.dumps({**line, "peer": request.remote or "", **found})
         if len(self._waiting) == _MOST_WAITING:
-            _log.error("audit.lost", records=1, advice="the log takes none; the log lines admin.changed have the same")
+            _log.error(
+                "audit.lost", records=1, advice="the log accepts none; the log lines admin.changed have the same"
+            )
         self._waiting.append(Entry(TOPIC, subject, uuid4().hex, value))
         self._is_empty.clear()
         self._has_waiting.set()
@@ -130,7 +132,7 @@ class Audit:
             self._is_empty.set()
 
     async def _list(self, request: web.Request) -> web.Response:
-        """The newest first."""
+        """Return the audit records, the newest first."""
         given = request.query
         since = responses.number(given.get("since"), "since") or 0.0
         limit = responses.whole(given.get("limit"), "limit", 100, high=_MOST_SHOWN)

@@ -27,11 +27,11 @@ from gateway.config.rules import is_loopback
 from gateway.config.settings import Subscriber
 from gateway.errors import Forbidden, SenderError, Unauthenticated
 
-#: Health answers tell no secret, and probes have no token. The page asks for the token itself.
+#: Health checks reveal no secret, and probes have no token. The page asks for the token itself.
 _OPEN_PATHS: Final = frozenset({"/", "/healthz", "/readyz"})
 _OPEN_PREFIX: Final = "/static/"
 _STREAMS_PREFIX: Final = "/api/streams/"
-#: Nothing here is for frames, other origins or caches; scripts and styles are files of ours only.
+#: Forbid frames, other origins and caches; scripts and styles come from the gateway only.
 HEADERS: Final = {
     "Server": "gateway",
     "X-Content-Type-Options": "nosniff",
@@ -68,7 +68,7 @@ async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
 
 
 def check(request: web.Request, settings: Admin, subscribers: Sequence[Subscriber] = ()) -> Actor:
-    """Let a request through and return who asks, or raise.
+    """Check a request and return who asks, or raise.
 
     Args:
         request: what is asked.
@@ -107,7 +107,7 @@ def _actor(request: web.Request, settings: Admin, subscribers: Sequence[Subscrib
 
 
 def _stream_token(request: web.Request, subscribers: Sequence[Subscriber]) -> list[SecretStr]:
-    """The token of the stream that is asked for."""
+    """Return the token of the stream that is requested."""
     if request.method not in SAFE_METHODS or not request.path.startswith(_STREAMS_PREFIX):
         return []
     name = request.path.removeprefix(_STREAMS_PREFIX)

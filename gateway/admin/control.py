@@ -50,7 +50,7 @@ class Control:
         return await self._now(request.match_info["name"])
 
     async def _fanout(self) -> FanOut:
-        """The fan-out, once it knows who was paused before the start."""
+        """Return the fan-out, once it knows which subscribers were paused before the start."""
         fanout = self._parts.needed_fanout()
         try:
             async with asyncio.timeout(_START_S):
@@ -71,7 +71,7 @@ class Control:
         return await self._streams.send(request, self._source(one).events(last_event_id))  # type: ignore[arg-type]
 
     def _source(self, one: Subscriber) -> EventStream:
-        """One for each subscriber as it is configured now, so that its clients are counted together."""
+        """Return the one event stream of a subscriber as configured now, so that its clients are counted together."""
         known = self._sources.get(one.name)
         if known is None or known[0] != one:
             known = self._sources[one.name] = (

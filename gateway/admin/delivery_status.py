@@ -1,7 +1,7 @@
-"""How an event fared with one subscriber, out of what is known. Pure.
+"""Delivery status of an event at one subscriber, derived from what is known. Pure.
 
-The record of attempts tells most. Where there is none, the subscriber's filter and its position in the log do; and
-where these tell nothing either, that is said.
+The record of attempts is the best source. Without one, the status follows from the subscriber's filter and its position
+in the log; where these do not determine it, it is reported as unknown.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class DeliveryStatus:
 #: Why an event was delivered without trouble.
 AT_ONCE: Final = "at the first attempt"
 #: Of subscribers of kind ``stream``.
-FETCHED: Final = DeliveryStatus("fetched", "its clients fetch events themselves; what they took in only they know")
+FETCHED: Final = DeliveryStatus("fetched", "its clients fetch events themselves; only they know what they processed")
 
 
 def delivery_status(
@@ -66,7 +66,7 @@ def delivery_status(
         attempts: on the event for this subscriber, in order of time.
         state: of the subscriber; None when it is not of this process.
         left_out_by: the key path of what in its filter says no; None where nothing does.
-        is_passed: its position is past the event; None when that cannot be told.
+        is_passed: its position is past the event; None when that is unknown.
     """
     if attempts:
         return _by_attempts(attempts, state)

@@ -42,9 +42,9 @@ _MIN_FOR_NEVER: Final = 20
 #: Kind of a drift label, as it begins, and what to do.
 _ADVICE: Final = {
     "field": "a field that this version does not know; data.raw has it. Look for a newer version",
-    "value": "a value that could not be read; it is left out, and data.raw has it. Look at the sample",
+    "value": "a value that could not be read; it is left out, and data.raw has it. Check the sample",
     "duplicate": "one object has the name twice; the last value counts, and data.raw has both",
-    "layout": "packed as no page describes; it was read all the same. Look at what sends it",
+    "layout": "packed as no page describes; it was decoded anyway. Check its sender",
 }
 #: Arrival does not matter here.
 _NO_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -113,7 +113,7 @@ class Findings:
         self.rejected_samples.setdefault(reason, record.id)
 
     def never_seen(self, schemas: Iterable[EventSchema]) -> list[dict[str, str]]:
-        """Return the documented fields that no event of a type had; of types with enough events to tell."""
+        """Return the documented fields that no event of a type had, for types with enough events to judge."""
         found: list[dict[str, str]] = []
         for schema in schemas:
             if self.types[schema.type] < _MIN_FOR_NEVER:
@@ -165,7 +165,7 @@ class Doctor:
     async def _events(self, request: web.Request) -> web.Response:
         parts = self._parts
         if parts.endpoints is None:
-            raise NotHere("this process takes no callbacks; ask the admin port of 'gateway serve' or 'gateway run'")
+            raise NotHere("this process accepts no callbacks; ask the admin port of 'gateway serve' or 'gateway run'")
         search = parts.needed_search()
         since = responses.number(request.query.get("since"), "since") or time.time() - _DAY_S
         wanted = responses.text(request.query.get("callback"), "callback")
@@ -177,7 +177,7 @@ class Doctor:
                 if wanted in ("", endpoint.callback.name)
             }
             if not found:
-                raise responses.NotFound(f"no path of the configuration takes {wanted!r}")
+                raise responses.NotFound(f"no path of the configuration accepts {wanted!r}")
             for findings in found.values():
                 await self._look(findings, since)
             await self._look_at_rejected(found, since)

@@ -8,8 +8,8 @@ from typing import Any, Final
 from gateway.log import Record
 from gateway.search.keys import callback_of, parsed
 
-#: Fields of ``data`` that tell most, in the order they are shown.
-_TELLING: Final = (
+#: The most informative fields of ``data``, in display order.
+_INFORMATIVE: Final = (
     "status",
     "state",
     "outcome",
@@ -30,7 +30,7 @@ _MAX_TEXT: Final = 120
 
 
 def event_summary(record: Record, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Attributes and the most telling fields; ``event`` is the record's value where it is parsed already."""
+    """Return the attributes and the most informative fields; ``event`` is the record's value if already parsed."""
     event = parsed(record.value) if event is None else event
     data = event.get("data")
     return {
@@ -51,7 +51,7 @@ def event_summary(record: Record, event: Mapping[str, Any] | None = None) -> dic
 
 def _fields(data: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for name in _TELLING:
+    for name in _INFORMATIVE:
         value = data.get(name)
         if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "":
             found[name] = str(value)[:_MAX_TEXT]

@@ -23,8 +23,8 @@ class Check:
 
     Args:
         name: what it is, such as ``journal``.
-        problem: a sentence of what is wrong and what to do; empty when all is well.
-        is_needed: False: told, but the gateway goes on taking callbacks without it (Kafka away, a dead subscriber).
+        problem: a sentence that says what is wrong and what to do; empty when healthy.
+        is_needed: False: reported, but callbacks are accepted without it (Kafka unavailable, a dead subscriber).
     """
 
     name: str
@@ -37,7 +37,7 @@ Others = Mapping[str, Report | None]
 
 
 def report(checks: Checks, others: Others | None = None) -> tuple[bool, dict[str, str]]:
-    """Whether the gateway can take callbacks, and what each check says, those of other processes by ``process.name``.
+    """Return whether the gateway can accept callbacks, and each check's result, other processes' by ``process.name``.
 
     Ready means: all that this process needs holds, no other process says that something it needs does not, and at least
     one of those that take callbacks answers. One that is being started again takes no callback from the others, so it

@@ -1,10 +1,10 @@
-"""The file of the charts: SQLite beside the journal, a row for each point, used from one thread, without asyncio.
+"""The file of the charts: SQLite in the journal's folder, a row for each point, used from one thread, without asyncio.
 
 A row has the values of a point as two columns: numbers of names (16 bits) and values (32-bit floats). Names are stored
 once. An hour in steps of 10 s, a day in minutes and a week in quarters of an hour are 2,472 points: 1 MB with ten
 subscribers, 15 MB at the bound of :data:`MOST_SERIES`. Older rows are deleted.
 
-The file has nothing that anybody needs: one that is torn, or of another version, is deleted and created again.
+The file holds nothing essential: one that is damaged, or of another version, is deleted and created again.
 """
 
 from __future__ import annotations

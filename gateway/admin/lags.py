@@ -1,8 +1,8 @@
 """How far subscribers are behind: asked now and then, known until it is not.
 
-Nobody who asks waits for the log for longer than :data:`PATIENCE_S`: the question goes on behind, and until it is
-answered what is unknown is called so, with what was known last. How often the log is asked follows from how long it
-takes to answer: the asking has a hundredth of the time while nobody looks, a twentieth while somebody does, and bounds.
+No caller waits for the log for longer than :data:`PATIENCE_S`: the query continues in the background, and until it is
+answered the lag is reported as unknown, with its last known value. The interval between queries follows from how long
+the log takes to answer: queries take a hundredth of the time without viewers, a twentieth with viewers, within bounds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Events as they come, for any number of watchers: one reader of the log, one parse of each event.
 
-The reader runs while somebody watches. Each watcher has a queue with a bound; what does not fit is counted and told,
-so that a slow line sees fewer events and never holds up anything.
+The reader runs while there are watchers. Each watcher has a bounded queue; events that do not fit are counted and the
+count is sent, so that a slow connection sees fewer events and delays nothing else.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gateway.search.keys import callback_of, parsed
 
 #: Watchers at a time; each costs a queue.
 MAX_WATCHERS: Final = 32
-#: Events waiting for a watcher: about a screenful; more is older than what anybody reads.
+#: Events waiting for a watcher: about a screenful; a reader has scrolled past older ones.
 _MAX_WAITING: Final = 200
 _FETCH: Final = 200
 _RETRY_S: Final = 5.0
@@ -38,7 +38,7 @@ class TooManyWatchers(NotNow):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which events; empty means any."""
+    """Events that a watcher selects; an empty field selects all."""
 
     topic: str = ""
     type: str = ""
@@ -46,7 +46,7 @@ class Wanted:
     key_prefix: str = ""
 
     def has(self, record: Record, event: Mapping[str, Any]) -> bool:
-        """Whether an event is wanted."""
+        """Return whether an event is wanted."""
         return (
             (not self.topic or record.topic == self.topic)
             and (not self.type or event.get("type") == self.type)
@@ -69,7 +69,7 @@ class Watcher:
     passed_over: int = 0
 
     def offer(self, record: Record, event: Mapping[str, Any]) -> None:
-        """Give an event, if it is wanted; the oldest that waits goes when there are too many."""
+        """Add an event, if it is wanted; drop the oldest waiting one when there are too many."""
         if not self.wanted.has(record, event):
             return
         if len(self.waiting) >= _MAX_WAITING:
@@ -79,7 +79,7 @@ class Watcher:
         self.news.set()
 
     def take(self) -> tuple[list[tuple[Record, dict[str, Any]]], int]:
-        """What waits, and how many were passed over."""
+        """Remove and return the waiting events, and how many were passed over."""
         taken, passed_over = list(self.waiting), self.passed_over
         self.waiting.clear()
         self.passed_over = 0

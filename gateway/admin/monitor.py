@@ -140,7 +140,7 @@ class Monitor:
         return sum(topic.lag for topic in self.published.values())
 
     async def look_at_subscribers(self, *, patience_s: float = PATIENCE_S) -> None:
-        """Take what is known of the subscribers now: somebody waits for it, at most so long."""
+        """Read what is known of the subscribers now, for a caller that waits at most ``patience_s``."""
         await self._look_at_subscribers(for_somebody=True, patience_s=patience_s)
 
     async def _look_at_subscribers(self, *, for_somebody: bool, patience_s: float) -> None:
@@ -213,7 +213,7 @@ class Monitor:
         return None if counts is None else sum(counts.values())
 
     async def _ask_for_lags(self) -> Mapping[str, int | None]:
-        """With Kafka of all partitions, whichever process on whichever machine reads them."""
+        """Return the lag by subscriber; with Kafka that of all partitions, on whichever machine they are read."""
         parts = self._parts
         if parts.kafka is not None:
             groups = {group_name(one.name): one.topics for one in parts.subscribers if one.kind != "stream"}
@@ -240,7 +240,7 @@ class Monitor:
                     )
 
     async def _look_back(self) -> None:
-        """Errors from before the start, as far as they are among the newest attempts."""
+        """Read errors from before the start, as far as they are among the newest attempts."""
         journal = self._parts.journal
         assert journal is not None
         head = journal.head(attempts.TOPIC)
@@ -251,7 +251,7 @@ class Monitor:
                     self._note(found.records)
 
     async def _follow(self) -> None:
-        """With Kafka the attempts of all processes are in a topic: follow it from now on."""
+        """Follow the attempts from now on: with Kafka, a topic has those of all processes."""
         log = self._parts.needed_log()
         while True:
             try:
@@ -274,7 +274,7 @@ class Monitor:
 
 
 async def _oldest(journal: Journal) -> float | None:
-    """When the oldest record kept was stored."""
+    """Return when the oldest stored record was appended; None if there is none."""
     floor = journal.floor(EVENTS)
     if floor >= journal.head(EVENTS):
         return None

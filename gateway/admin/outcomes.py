@@ -45,7 +45,7 @@ ByName = Mapping[str, Outcome]
 class EventOutcomes:
     """Knows the outcomes of the events that this process can look up.
 
-    Whether a dead letter was resolved stands in the log, which is not read for a list: it is ``dead_lettered`` here.
+    Only the log shows whether a dead letter was resolved, and a list does not read it: here it is ``dead_lettered``.
     """
 
     def __init__(self, parts: Parts, monitor: Monitor) -> None:

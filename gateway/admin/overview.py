@@ -77,7 +77,7 @@ class Overview:
         )
 
     def _processes(self) -> list[dict[str, Any]]:
-        """Each process of this gateway; ``pid`` and ``started_at`` are None of one that does not answer."""
+        """Return each process of this gateway; ``pid`` and ``started_at`` are None if it does not answer."""
         reports = self._parts.reports
         if reports is None:
             return []
@@ -193,7 +193,7 @@ class Overview:
         return None if self._parts.search is None else {"lag": self._parts.search.indexer.lag}
 
     def subscribers(self) -> list[dict[str, Any]]:
-        """Every subscriber of the configuration: state and lag of all processes, figures of this machine's."""
+        """Return every configured subscriber: state and lag of all processes, figures of this machine's."""
         states = self._monitor.states()
         return [self._subscriber(one, states[one.name]) for one in self._parts.subscribers]
 
@@ -232,7 +232,7 @@ class Overview:
 
 
 def target(one: Subscriber) -> str:
-    """Where its events go, without what may be a secret: many addresses carry one in their path or query."""
+    """Return where its events go, without possible secrets: many addresses have one in their path or query."""
     if one.kind == "stream":
         return f"/api/streams/{one.name}"
     if one.kind == "file" or one.url is None:

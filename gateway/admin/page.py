@@ -1,4 +1,4 @@
-"""The console's files: read from the package once, told apart by content, served to anybody.
+"""The console's files: read from the package once, identified by content, served without authentication.
 
 They hold no secret. A browser keeps them, and asks by ``ETag`` whether they are still the same.
 """
@@ -24,7 +24,7 @@ _TYPES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file."""
+    """A file of the console."""
 
     content_type: str
     content: bytes
@@ -33,7 +33,7 @@ class File:
 
 
 def files() -> dict[str, File]:
-    """All files of the console by name, such as ``console.js``."""
+    """Return all files of the console by name, such as ``console.js``."""
     found: dict[str, File] = {}
     for item in resources.files("gateway.admin").joinpath("static").iterdir():
         suffix = item.name.rpartition(".")[2]

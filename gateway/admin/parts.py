@@ -78,7 +78,7 @@ class Parts:
 
     @property
     def is_embedded(self) -> bool:
-        """The journal is the log: no Kafka."""
+        """Whether the journal is the log: no Kafka."""
         return self.settings.kafka is None
 
     @property
@@ -106,11 +106,11 @@ class Parts:
         return [self.replays, self.dead_letters]
 
     def scanning(self, what: str) -> asyncio.Lock:
-        """Held by a scan: each reads much, so one of a kind at a time has to do."""
+        """Return the lock that a scan holds: each reads much, so only one of a kind runs at a time."""
         return self._locks[what]
 
     def subscriber(self, name: str) -> Subscriber:
-        """The subscriber of this name.
+        """Return the subscriber of this name.
 
         Raises:
             UnknownSubscriber: there is none.
@@ -121,7 +121,7 @@ class Parts:
         raise UnknownSubscriber(f"there is no subscriber {name!r}")
 
     def needed_log(self) -> EventLog:
-        """The log.
+        """Return the log.
 
         Raises:
             NotHere: this process has none.
@@ -131,7 +131,7 @@ class Parts:
         return self.log
 
     def needed_replays(self) -> ReplayBoard:
-        """The record of replays.
+        """Return the record of replays.
 
         Raises:
             NotHere: this process has none.
@@ -141,7 +141,7 @@ class Parts:
         return self.replays
 
     def needed_search(self) -> Search:
-        """The index.
+        """Return the index.
 
         Raises:
             NotHere: this process takes no callbacks, so it has no journal to search.
@@ -151,26 +151,26 @@ class Parts:
         return self.search
 
     def source(self, name: str) -> Literal["file", "api"]:
-        """Where a subscriber comes from: the configuration file, or the interface, at run time."""
+        """Return where a subscriber comes from: the configuration file, or the interface, at run time."""
         return "file" if name in self.of_file else "api"
 
     def needed_stored(self) -> SubscriberStore:
-        """The stored subscribers, where they can be changed.
+        """Return the stored subscribers, where they can be changed.
 
         Raises:
             NotHere: this process delivers nothing.
-            NotNow: Kafka is away, or what is stored is not known yet.
+            NotNow: Kafka is unavailable, or the stored subscribers are not known yet.
         """
         self.needed_fanout()
         assert self.stored is not None
         for state in self.kafka.states.values() if self.kafka is not None else ():
             if CONNECTION in state.problems:
-                raise NotNow(f"nothing was changed, as Kafka is away: {state.problems[CONNECTION]}")
+                raise NotNow(f"nothing was changed, as Kafka is unavailable: {state.problems[CONNECTION]}")
         self.stored.check_known()
         return self.stored
 
     def needed_fanout(self) -> FanOut:
-        """The fan-out.
+        """Return the fan-out.
 
         Raises:
             NotHere: this process delivers nothing.

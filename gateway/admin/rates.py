@@ -2,7 +2,7 @@
 
 Every :data:`STEP_S` seconds the counts are read once; the difference to the reading before is one point of each series.
 A step keeps only what changed and a point only what is not zero, so that an idle gateway costs nothing, here or on the
-way to a browser. Ten minutes are kept: Prometheus keeps the rest.
+way to a browser. Ten minutes are kept: Prometheus keeps more.
 
 The counts are those of all processes of this machine's gateway. Each process counts from 0 when it starts, so what is
 added up is what each has counted since the reading before: a process that is started again takes nothing away, and one
@@ -78,14 +78,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What happened in one step."""
+    """Rates of one step."""
 
     at: float
     values: dict[str, float] = field(default_factory=dict)
 
 
 class Rates:
-    """Keeps steps and points. Fed by :meth:`take`, by whoever owns the timer."""
+    """Keeps steps and points. The owner of the timer calls :meth:`take`."""
 
     def __init__(self, metrics: Metrics = METRICS) -> None:
         self._metrics = metrics
@@ -131,11 +131,11 @@ class Rates:
         return _sum(self._totals.get(name, {}), labels)
 
     def quantile(self, name: str, share: float, first: str | None = None) -> float | None:
-        """Quantile over the last minute, of one first label or of all; None when there was nothing."""
+        """Return a quantile over the last minute, of one first label or of all; None when there was nothing."""
         return quantile(_together(self._steps, name, first), share)
 
     def names(self, name: str) -> list[str]:
-        """First labels seen."""
+        """Return the first labels seen."""
         return sorted(self._totals.get(name, {}))
 
     def _recent(self, steps: int) -> list[Step]:
@@ -166,13 +166,13 @@ class Rates:
 
 
 def _sum(by_first: Mapping[str, Mapping[_Labels, float]], labels: _Labels) -> float:
-    """Sum of those whose first labels are these."""
+    """Return the sum of those whose first labels are these."""
     parts: Iterable[Mapping[_Labels, float]] = [by_first.get(labels[0], {})] if labels else by_first.values()
     return sum(count for part in parts for key, count in part.items() if key[: len(labels)] == labels)
 
 
 def _together(steps: Iterable[Step], name: str, first: str | None) -> Counter[int]:
-    """Durations of several steps."""
+    """Return the durations of several steps."""
     found: Counter[int] = Counter()
     for step in steps:
         by_first = step.durations.get(name, {})

@@ -23,7 +23,7 @@ class RecentAttempts:
         self._by_event: OrderedDict[str, list[Attempt]] = OrderedDict()
 
     def begin(self, since: float) -> None:
-        """Attempts of this time and later are going to be added; Unix seconds."""
+        """Announce that attempts from this time on will be added; Unix seconds."""
         if self.since == float("inf"):
             self.since = since
 

@@ -100,7 +100,7 @@ class Rejections:
         given = await responses.body(request, _FIELDS)
         parts = self._parts
         if parts.endpoints is None or parts.journal is None or parts.search is None:
-            raise NotHere("this process takes no callbacks; ask the admin port of 'gateway serve' or 'gateway run'")
+            raise NotHere("this process accepts no callbacks; ask the admin port of 'gateway serve' or 'gateway run'")
         is_dry_run = responses.flag(given.get("dry_run"), "dry_run")
         if is_dry_run:
             audit.skip(request)
@@ -208,7 +208,7 @@ class Rejections:
         return endpoint
 
     def _endpoint(self, callback: str, account: str | None, path: str) -> Endpoint:
-        """The one of the callback and account; of several, the one whose path it came by.
+        """Return the endpoint of the callback and account; of several, the one whose path received it.
 
         Raises:
             NotHere: the configuration has none any more.
@@ -223,7 +223,7 @@ class Rejections:
         return next((endpoint for endpoint in fitting if path.startswith(endpoint.path)), fitting[0])
 
     async def _is_known(self, event_id: str) -> bool:
-        """Stored already, as far as the index reaches back."""
+        """Return whether an event is stored already, as far as the index reaches back."""
         search = self._parts.search
         return search is not None and await search.event(event_id) is not None
 
@@ -235,15 +235,15 @@ class Rejections:
 
     @property
     def _is_indexed(self) -> bool:
-        """The journal is the log, so its index knows where they are."""
+        """Whether the journal is the log, so that its index knows where they are."""
         return self._parts.is_embedded and self._parts.search is not None
 
     async def _records(
         self, callback: str, since: float, until: float | None, *, is_newest_first: bool = False
     ) -> AsyncGenerator[Record, None]:
-        """Rejected callbacks: by the index in either order, or from the topic, oldest first.
+        """Yield rejected callbacks: by the index in either order, or from the topic, oldest first.
 
-        Each is as large as its request was, so nobody keeps more of one than is told of it.
+        Each is as large as its request was, so a caller keeps only the part of one that it reports.
         """
         if self._is_indexed:
             search = self._parts.needed_search()

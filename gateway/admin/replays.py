@@ -144,7 +144,7 @@ class Replays:
         return found
 
     async def _narrowed(self, selection: Selection) -> Selection:
-        """A few ids need not be looked for in the whole log where the index knows when they were stored."""
+        """Return a selection of a few ids with the time range in which the index says they were stored."""
         search = self._parts.search
         if search is None or selection.is_from_dlq or not 0 < len(selection.ids) <= 100:
             return selection
@@ -230,9 +230,9 @@ class Replays:
 def _left(one: ReplayStatus) -> Selection:
     """Return what a replay has not done, for one that continues it.
 
-    What a replay that broke off has stored is delivered, so it continues behind that. Of one that was cancelled the
-    copies were withdrawn: it starts over, without what the record of attempts says that it has delivered. Of dead
-    letters that is not asked: those that were delivered are open no more.
+    The copies that an interrupted replay stored are delivered, so it continues after them. The copies of a cancelled
+    replay were withdrawn: it starts over, without the events that it delivered according to the record of attempts. For
+    dead letters the record is not consulted: those that were delivered are no longer open.
     """
     selection = Selection.parse(one.selection)
     if one.state != "cancelled":

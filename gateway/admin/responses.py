@@ -31,13 +31,13 @@ class BadRequest(SenderError):
 
 
 class NotFound(SenderError):
-    """There is no such thing (any more)."""
+    """The requested item does not exist (any more)."""
 
     status_hint = 404
 
 
 def json_response(value: object, status: int = 200) -> web.Response:
-    """A JSON document; large ones are compressed where the client takes that."""
+    """Return a JSON document as a response; large ones are compressed where the client accepts that."""
     response = web.Response(
         status=status,
         body=orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS),
@@ -96,7 +96,7 @@ def actor(request: web.Request) -> str:
 
 
 async def body(request: web.Request, known: frozenset[str]) -> dict[str, Any]:
-    """The JSON object of a request; an empty body is an empty object.
+    """Return the JSON object of a request; an empty body is an empty object.
 
     Raises:
         BadRequest: it is none, or has fields that nobody knows: a misspelt filter must not select everything.
@@ -115,7 +115,7 @@ async def body(request: web.Request, known: frozenset[str]) -> dict[str, Any]:
 
 
 def number(value: object, name: str, *, low: float = 0.0, high: float = 1e11) -> float | None:
-    """A number, or None where nothing was given; texts of the query are read."""
+    """Return a number, or None where nothing was given; texts of the query are parsed."""
     if value is None or value == "":
         return None
     if isinstance(value, (int, float, str)) and not isinstance(value, bool):
@@ -129,22 +129,22 @@ def number(value: object, name: str, *, low: float = 0.0, high: float = 1e11) ->
 
 
 def whole(value: object, name: str, default: int, *, low: int = 1, high: int = 1000) -> int:
-    """A whole number."""
+    """Return a whole number."""
     found = number(value, name, low=low, high=high)
     return default if found is None else int(found)
 
 
 def text(value: object, name: str) -> str:
-    """A short text; empty where nothing was given."""
+    """Return a short text; empty where nothing was given."""
     if value is None:
         return ""
     if not isinstance(value, str) or len(value) > 300:
-        raise BadRequest(f"{name}: a text of at most 300 letters is needed")
+        raise BadRequest(f"{name}: a text of at most 300 characters is needed")
     return value
 
 
 def texts(value: object, name: str) -> frozenset[str]:
-    """A list of short texts, or one."""
+    """Return a list of short texts, or one as a list."""
     if value is None or value == "":
         return frozenset()
     items = value if isinstance(value, list) else [value]
@@ -154,7 +154,7 @@ def texts(value: object, name: str) -> frozenset[str]:
 
 
 def flag(value: object, name: str) -> bool:
-    """True or false; false where nothing was given."""
+    """Return true or false; false where nothing was given."""
     if value is None:
         return False
     if not isinstance(value, bool):

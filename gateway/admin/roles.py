@@ -1,7 +1,7 @@
 """Who asks, and what that permits: one table of the routes that change something, with the role that each needs.
 
 A token is of a name and a role (``admin.tokens``). Reading needs the role ``read``, which each token has. Each route
-that changes something stands in :data:`CHANGES`; one that does not needs ``operate``.
+that changes something is listed in :data:`CHANGES`; one that is missing there needs ``operate``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ CHANGES: Final[Mapping[tuple[str, str], RouteChange]] = {
     ("DELETE", "/api/subscribers/{name}/secrets/{fingerprint}"): RouteChange("admin", "end-secret", "End a secret"),
     ("POST", "/api/subscribers/{name}/test"): RouteChange("operate", "test", "Send one signed sample of a type"),
     ("POST", "/api/subscribers/{name}/pause"): RouteChange("operate", "pause", "Hold its events back"),
-    ("POST", "/api/subscribers/{name}/resume"): RouteChange("operate", "resume", "Go on after a pause or a 410"),
+    ("POST", "/api/subscribers/{name}/resume"): RouteChange("operate", "resume", "Continue after a pause or a 410"),
     ("POST", "/api/replay"): RouteChange("operate", "replay", "Deliver events again"),
     ("POST", "/api/replays/{number}/cancel"): RouteChange(
         "operate", "cancel-replay", "Withdraw what it did not deliver yet"
@@ -60,7 +60,7 @@ class Actor(NamedTuple):
     """Who asks.
 
     Args:
-        name: of the token; ``anybody`` where no token is needed.
+        name: of the token; ``"anybody"`` where no token is needed.
         role: what it permits.
     """
 

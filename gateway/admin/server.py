@@ -89,7 +89,7 @@ class AdminServer:
 
     @property
     def port(self) -> int:
-        """The port that is listened on, also where 0 was configured."""
+        """The port in use, also where 0 was configured."""
         assert self._runner is not None
         return int(self._runner.addresses[0][1])
 
@@ -194,7 +194,7 @@ class AdminServer:
 
 
 def _about(reports: Reports, others: Mapping[str, Report | None]) -> list[Family]:
-    """The two metrics about processes: who answered, and how many times each was started again."""
+    """Return the two metrics about processes: which ones answered, and how many times each was restarted."""
     up = {reports.own: 1.0, **{name: 0.0 if one is None else 1.0 for name, one in others.items()}}
     found = (
         ("gateway_process_up", "gauge", "", up),

@@ -40,7 +40,7 @@ class Storyteller:
         self._clock = SystemClock()
 
     async def tell(self, event_id: str) -> dict[str, Any] | None:
-        """The story; None when the event is not kept here.
+        """Return the history of an event; None when the event is not kept here.
 
         Raises:
             NotHere: this process has no journal.
@@ -79,7 +79,7 @@ class Storyteller:
         }
 
     async def _attempts(self, record: Record) -> tuple[list[Attempt], str]:
-        """Attempts, and a sentence when they could not be had."""
+        """Return the attempts, and a sentence when they could not be read."""
         search = self._parts.needed_search()
         try:
             if search.has_attempts:
@@ -179,7 +179,7 @@ class Storyteller:
 
 
 def _answered(record: Record) -> dict[str, Any]:
-    """What the platform was told: success leaves only after the commit, and what was rejected is told a failure."""
+    """Return the response to the platform: success is sent only after the commit; a rejected callback is a failure."""
     if record.topic == rejected.TOPIC:
         return {"status": 400, "after": record.appended_at}
     return {"status": 200, "after": record.appended_at}

@@ -36,7 +36,7 @@ class Streams:
     async def send(self, request: web.Request, chunks: AsyncGenerator[bytes, None]) -> web.StreamResponse:
         """Send chunks until they end, the client goes, or the port closes.
 
-        The first chunk is awaited before the answer begins, so that an error can still be told with its status.
+        The first chunk is awaited before the response starts, so that an error can still be sent with its status.
         """
         response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE, "X-Accel-Buffering": "no"})
         async with aclosing(chunks), self._registered():
@@ -58,7 +58,7 @@ class Streams:
         """Wait for the next chunk, and look now and then whether the client is still there; None at the end.
 
         Raises:
-            ConnectionResetError: it is gone. Nothing else would say so before the next write.
+            ConnectionResetError: it has disconnected. Otherwise only the next write would reveal that.
         """
         waiting: asyncio.Future[bytes | None] = asyncio.ensure_future(_next_or_none(chunks))
         try:

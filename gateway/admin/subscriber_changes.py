@@ -110,7 +110,9 @@ class SubscriberChanges:
             kept, before = self._kept(request, store)
             tree = subscriber_document.patched(before.settings, patch)
             if tree.get("name", name) != name:
-                raise Unprocessable("name: cannot be changed, as places in the log go by it; add another subscriber")
+                raise Unprocessable(
+                    "name: cannot be changed, as positions in the log are stored by it; add another subscriber"
+                )
             changed = subscriber_document.changed_paths(before.settings, {**tree, "name": name})
             if changed:
                 self._read(tree, store)

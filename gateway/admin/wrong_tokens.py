@@ -1,6 +1,6 @@
 """Wrong admin tokens: counted, logged, and answered late.
 
-Guessing gets slow and loud; what protects is a long token. A right token is never slowed, whoever else guesses. The
+Guessing becomes slow and visible; the protection is a long token. Guesses never slow requests with a right token. The
 state is a few numbers for the process: an address proves nothing behind a proxy, and a table of addresses would be the
 guesser's to fill. Beyond :data:`MAX_WAITING` late answers at a time the next one is refused at once with 429, so
 guesses in parallel take neither memory nor time of the event loop.

@@ -115,7 +115,7 @@ def _dead_letters(facts: AlertFacts, thresholds: AlertThresholds) -> Iterator[tu
 
 
 def _journal(facts: AlertFacts, thresholds: AlertThresholds) -> Iterator[tuple[str, str]]:
-    """A journal that is full of what everybody has got is in its normal state: the oldest of it goes first."""
+    """Yield an alert only if records are held: a journal full of delivered ones is normal, and drops them."""
     one = facts.journal
     if one is not None and one.held and one.used_bytes >= thresholds.journal_share * one.max_bytes:
         yield "", f"The journal uses {one.used_bytes / one.max_bytes:.0%} of journal.max_bytes. {one.held}"

@@ -144,7 +144,7 @@ class Outbox:
         return list(self._waiting.values()) if now - self._last_at >= self._interval_s else []
 
     def sent(self, notices: Collection[Notice], now: float) -> None:
-        """A message was accepted by its receiver. What came meanwhile stays."""
+        """Note that the receiver accepted a message. Notices that came meanwhile still wait."""
         self._last_at = now
         for notice in notices:
             if self._waiting.get(notice.key) is notice:

@@ -30,7 +30,7 @@ from gateway.signing import Signer
 
 #: Of one message, from connecting to the answer.
 TIMEOUT_S: Final = 15.0
-#: In one message; the number of the others stands below. Slack cuts at 40,000 characters.
+#: Lines in one message, followed by the number of the others. Slack truncates at 40,000 characters.
 _MOST_LINES: Final = 30
 _SIGNS: Final = {"firing": "🔴", "resolved": "🟢", "test": "🔵"}
 _HEADERS: Final = {"user-agent": f"nxcloud-gateway/{__version__}", "content-type": "application/json"}
@@ -65,7 +65,7 @@ async def send(alert: Alert, notices: Sequence[Notice]) -> None:
     except smtplib.SMTPRecipientsRefused as exc:
         raise NotSent(f"the SMTP server refuses {', '.join(exc.recipients)}") from exc
     except ssl.SSLError as exc:
-        raise NotSent(f"TLS failed: {exc.reason or exc}; look at tls, port and the certificate") from exc
+        raise NotSent(f"TLS failed: {exc.reason or exc}; check tls, port and the certificate") from exc
     except (OSError, smtplib.SMTPException, aiohttp.ClientError) as exc:
         raise NotSent(f"it cannot be reached: {getattr(exc, 'strerror', None) or exc or type(exc).__name__}") from exc
 

@@ -42,7 +42,7 @@ class Rhythm:
         return max(least_s, factor * max(self.longest.values(), default=0.0))
 
     def called(self, now: float) -> None:
-        """It was called."""
+        """Note a call of the callback."""
         pause_s, today = max(0.0, now - self.last_at), int(now // DAY_S)
         usual_s = max(self.longest.values(), default=pause_s)
         if now - self.first_at >= DAY_S:

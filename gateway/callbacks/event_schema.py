@@ -131,7 +131,7 @@ class EventSchema:
         }
 
     def vendor_name(self) -> str:
-        """The vendor's name of the identifying field."""
+        """Return the vendor's name of the identifying field."""
         names = (self.required,) if isinstance(self.required, str) else self.required
         return next(line.sources[0] for line in self.fields if line.name in names and line.sources[0])
 

@@ -68,7 +68,7 @@ class Scope:
             raise bounds.too_many_members(self.max_items)
 
     def mark_national(self, flag: Flag) -> None:
-        """Have a flag set for a number whose country is not certain."""
+        """Request a flag for a number whose country is not certain."""
         if self.national is None:
             self.national = [flag]
         else:

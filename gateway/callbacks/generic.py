@@ -79,7 +79,7 @@ class _OtherSender:
 
     @property
     def title(self) -> str:
-        """For people."""
+        """Title for documents and the console."""
         return f"Webhook {self.name}"
 
     @property

@@ -73,7 +73,7 @@ def _with_country(data: dict[str, Any], source: Mapping[str, Any], scope: Scope)
 
 #: Two layouts. The older has ``messageId`` and parts ``basic``, ``live`` and ``dial`` in ``data``; the newer one
 #: (page "Number Check API callback" in Chinese, 12 June 2024) has ``requestId`` and says the same in ``data`` itself.
-#: Its call version stands only in a revision of 25 September 2023.
+#: Only a revision of 25 September 2023 documents its call version.
 NUMBER_CHECK: Final = EventSchema(
     "nxcloud.number.check",
     "number.check",

@@ -65,7 +65,7 @@ class Field:
 def coded(
     name: str, code_name: str, source: str | tuple[str, ...], word: Converter, code: Converter = code_text
 ) -> tuple[Field, Field]:
-    """Return two lines for one enumeration: the word, and the vendor's code beside it."""
+    """Return two fields for one enumeration: the word, and the vendor's code."""
     return Field(name, source, word), Field(code_name, source, code)
 
 
@@ -285,7 +285,7 @@ def object_schema(table: Iterable[Field], *, is_item: bool = False) -> dict[str,
 
 
 def _set_flags(data: dict[str, Any], flags: list[Flag]) -> None:
-    """Set the flags of numbers whose country is not certain, each beside its number."""
+    """Set the flag of each number whose country is not certain, in the object that has the number."""
     for group, flag_name, number in flags:
         holder = data.get(group, {}) if group else data
         if holder.get(number, "+")[:1] != "+":  # not where another line gave a number that is certain

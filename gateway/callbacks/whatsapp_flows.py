@@ -48,8 +48,8 @@ FLOW: Final = channel_event(
     ),
 )
 
-#: A message sent from the phone app: it needs no reply and is not an incoming message. In its table the message is
-#: beside ``field`` and ``value``.
+#: A message sent from the phone app: it needs no reply and is not an incoming message. In its table the message has
+#: the same parent as ``field`` and ``value``.
 ECHO: Final = channel_event(
     "echo",
     "WhatsApp message sent from the phone app",

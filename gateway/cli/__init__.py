@@ -15,7 +15,7 @@ from gateway import __version__
 from gateway.errors import INTERRUPTED, GatewayError
 from gateway.telemetry import logs
 
-#: Name of the command, and where its function stands. In the order in which people meet them.
+#: Name of each command, and the place of its function. In the order in which users need them.
 COMMANDS: Final = {
     "init": "gateway.cli.init:init",
     "run": "gateway.cli.roles:run",
@@ -76,11 +76,11 @@ class Commands(click.Group):
         return super().main(*args, **{"complete_var": COMPLETE_VARIABLE, **extra})
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of ``COMMANDS``."""
+        """Return the names in the order of ``COMMANDS``."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of this name; None where there is none."""
+        """Return the command of this name; None where there is none."""
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name].partition(":")
@@ -91,7 +91,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does; an unknown command is told with the nearest known one."""
+        """Resolve as click does; report an unknown command with the nearest known one."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as exc:
@@ -101,7 +101,7 @@ class Commands(click.Group):
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; what it raises on purpose becomes one line for each problem on standard error.
+        """Run the command; print each problem of a GatewayError as one line on standard error.
 
         Standard output has the command's answer only: log lines go to standard error, too.
         """
@@ -128,6 +128,6 @@ class Commands(click.Group):
 @click.version_option(__version__, prog_name="gateway", message="%(prog)s %(version)s")
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Takes the callbacks of the NXCloud platform, keeps them, and delivers them as signed webhooks."""
+    """Accept the callbacks of the NXCloud platform, store them, and deliver them as signed webhooks."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

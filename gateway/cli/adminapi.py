@@ -48,7 +48,7 @@ class AdminApi:
     """Asks one gateway.
 
     Args:
-        config_path: address and token stand in there; where nobody named a file and there is none, the defaults count.
+        config_path: file with address and token; if none was named and the default one is missing, the defaults apply.
         url: of another gateway.
         timeout_s: how long an answer may take.
     """
@@ -80,13 +80,13 @@ class AdminApi:
         return self._send(Request(f"{self.url}{quote(path)}{'?' if given else ''}{urlencode(given)}"))  # noqa: S310
 
     def post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
-        """Have something done; parameters that are None or empty are left out. Errors as :meth:`get`."""
+        """Send a POST request; parameters that are None or empty are left out. Errors as :meth:`get`."""
         return self.change(
             "POST", path, {name: value for name, value in body.items() if value not in (None, "", [], ())}
         )
 
     def change(self, method: str, path: str, body: Mapping[str, object]) -> dict[str, Any]:
-        """Have something done with exactly this body; errors as :meth:`get`."""
+        """Send a request with exactly this body; errors as :meth:`get`."""
         request = Request(f"{self.url}{quote(path)}", json.dumps(body).encode(), method=method)  # noqa: S310
         request.add_header("Content-Type", "application/json")
         return self._send(request)
@@ -101,7 +101,7 @@ class AdminApi:
             with exc:
                 raise self._refused(exc) from exc
         except (URLError, HTTPException, OSError) as exc:
-            raise Broken(f"no gateway answers at {self.url}: {_reason(exc)}; start it, or say --admin URL") from exc
+            raise Broken(f"no gateway answers at {self.url}: {_reason(exc)}; start it, or use --admin URL") from exc
         except ValueError as exc:
             raise Broken(f"{self.url} is not a gateway's admin port") from exc
         return found if isinstance(found, dict) else {}
@@ -119,7 +119,7 @@ class AdminApi:
 def _url(settings: Settings) -> str:
     host, port = settings.admin.host, settings.admin.port
     if port == 0:
-        raise Broken("admin.port is 0, any free one: the gateway's log line gateway.started names it; say --admin URL")
+        raise Broken("admin.port is 0, any free one: the gateway's log line gateway.started names it; use --admin URL")
     return url_of(host, port)
 
 

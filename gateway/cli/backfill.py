@@ -81,7 +81,7 @@ class Summary:
 @click.option("--dry-run", is_flag=True, help="Ask the platform, count, and store nothing.")
 @json_option
 @admin_option
-@click.option("--url", help="Where the gateway takes callbacks; left out: where the configuration has it listen.")
+@click.option("--url", help="Where the gateway accepts callbacks; left out: where the configuration has it listen.")
 @config_option
 def whatsapp(
     account: str | None,
@@ -94,7 +94,7 @@ def whatsapp(
     url: str | None,
     config_path: Path,
 ) -> None:
-    """Ask for WhatsApp callbacks of the last seven days, and take in those that are missing.
+    """Request the WhatsApp callbacks of the last seven days, and accept those that are missing.
 
     The platform returns the original callbacks of four kinds: account updates, and messages, contacts and history of
     the Business app. Each is sent to the running gateway as the platform would send it, with the token and signature
@@ -193,7 +193,7 @@ class _Backfill:
     async def run(
         self, fields: Sequence[str], begin: datetime, end: datetime, *, is_dry_run: bool, shows: bool
     ) -> None:
-        """Ask for a range, oldest day first, and take in what comes back.
+        """Request a range, oldest day first, and accept the callbacks that the platform returns.
 
         Raises:
             GatewayError: the platform or the gateway did not do its part; what was sent until then is stored.
@@ -254,7 +254,7 @@ class _Backfill:
         raise Transient("the gateway cannot store now (503); see its /readyz, then run this again")
 
     async def _is_known(self, event_id: str) -> bool:
-        """The window of known ids is bounded; the gateway's index reaches as far back as its journal."""
+        """Return whether an event is stored: the index reaches as far back as the journal, known ids do not."""
         if event_id in self._seen:
             return True
         try:

@@ -39,14 +39,14 @@ Examples
     type=click.Choice(["run", "serve", "fanout"]),
     default="run",
     show_default=True,
-    help="The command that is to be started with it: what only another one needs is not looked at.",
+    help="The command that is to be started with it: what only another one needs is not checked.",
 )
 @config_option
 @click.pass_context
 def check(ctx: click.Context, as_json: bool, offline: bool, role: Role, config_path: Path) -> None:
     """Check the configuration and reach what it names.
 
-    Tells problems with key paths and what to do: exit code 2 when the file is wrong, 1 when something that
+    Reports problems with key paths and what to do: exit code 2 when the file is wrong, 1 when something that
     it names is. Kafka is connected to as the gateway would: protocol, certificate, login, each broker's advertised
     address, rights on topics and groups, settings of topics and brokers, clock. A subscriber's host is looked up, held
     against the rule for private addresses, connected to, and sent a HEAD for the time that it has; no webhook is sent,
@@ -85,7 +85,7 @@ def _findings(config_path: Path, role: Role, *, is_offline: bool) -> list[Findin
 def _looked(settings: Settings, role: Role, options: KafkaOptions | None) -> list[Finding]:
     from gateway.cli import checking
 
-    # What aiokafka logs of a failure stands in the finding.
+    # The finding contains what aiokafka logs of a failure.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     return run_async(checking.look(settings, role, options))
 

@@ -24,7 +24,7 @@ class Condition(click.ParamType[Filter]):
     name = "condition"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Filter:
-        """Compile one."""
+        """Return the compiled filter."""
         try:
             found = compile_filter(_source(str(value)), "--filter")
         except ConfigError as exc:
@@ -60,7 +60,7 @@ def _source(text: str) -> object:
 
 
 def _equal(name: str, value: str) -> dict[str, object]:
-    """Text equals itself, and what looks like a number, true or false equals that, too: nobody quotes on a shell."""
+    """Return the filter for a value; a number or boolean matches as text, too, as shells drop quotes."""
     wanted: list[object] = [value]
     if name.startswith("data."):
         try:
@@ -93,7 +93,7 @@ class Choice:
 
     @property
     def is_all(self) -> bool:
-        """Nothing was asked for in particular."""
+        """Whether nothing was selected."""
         return not (self.types or self.ids or self.conditions)
 
     def takes(self, event: Mapping[str, Any], event_id: str) -> bool:

@@ -21,7 +21,7 @@ _BATCH: Final = 500
 async def consume(
     settings: Settings, topic: str | None, since: float | None, *, is_once: bool
 ) -> AsyncGenerator[Record, None]:
-    """Records of the topics, in the order of each partition, forever or to the end.
+    """Yield records of the topics, in the order of each partition, forever or to the end.
 
     Args:
         topic: without the prefix; None is every family.

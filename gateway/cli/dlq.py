@@ -119,7 +119,7 @@ def _reasons(counts: dict[str, dict[str, int]]) -> str:
 @dlq.command(epilog=EXAMPLES)
 @click.argument("event_id")
 @click.option(
-    "--subscriber", metavar="NAME", shell_complete=complete_subscriber, help="Whose; left out: all are looked through."
+    "--subscriber", metavar="NAME", shell_complete=complete_subscriber, help="Whose; left out: all are searched."
 )
 @json_option
 @admin_option
@@ -149,7 +149,7 @@ def show(event_id: str, subscriber: str | None, as_json: bool, admin_url: str | 
         ("attempts", f"{letter['attempts']}, the first {local(letter['first_attempt_at'])}"),
         ("last answer", f"{letter['last_status']} {letter['last_detail']}"),
         ("", letter["last_response"]),
-        ("stood at", letter["origin"]),
+        ("stored at", letter["origin"]),
     ):
         if value:
             click.echo(f"  {click.style(f'{title:<12}', dim=True)} {printable(value)}")

@@ -144,7 +144,7 @@ def _price(data: _Data) -> str:
 
 
 def _text(value: object) -> str:
-    """Control characters are not for terminals: a message's text comes from anybody."""
+    """Return a value as text of limited length without control characters, which a message may contain."""
     if value is None:
         return ""
     text = printable(value)

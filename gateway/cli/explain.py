@@ -27,7 +27,7 @@ _ID_LENGTH: Final = 32
 @admin_option
 @config_option
 def explain(event_id: str, as_json: bool, admin_url: str | None, config_path: Path) -> None:
-    """Tell everything that is known of one event.
+    """Show everything that is known about one event.
 
     Received, stored, answered, published where, and for each subscriber: delivered, waiting, given up or skipped, why,
     and every attempt. Asks the running gateway.
@@ -41,7 +41,7 @@ def explain(event_id: str, as_json: bool, admin_url: str | None, config_path: Pa
 
 
 def _found(api: AdminApi, asked: str) -> str:
-    """An event id as it is; anything else is looked up, and the newest event counts."""
+    """Return an event id as it is; look up anything else, and return the newest event's id."""
     if len(asked) == _ID_LENGTH and all(letter in "0123456789abcdefABCDEF" for letter in asked):
         return asked.lower()
     found = api.get("/api/search", {"q": asked, "limit": 20})["events"]

@@ -1,4 +1,4 @@
-"""Reading the journal's file beside a running gateway, or a stopped one."""
+"""Read the journal's file while a gateway uses it, or after it has stopped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Damaged:
 def follow(
     folder: Path, topic: str | None, since: float | None, wait: Callable[[], object] | None
 ) -> Iterator[Record | Damaged]:
-    """Records of one stream in order, forever or to the end.
+    """Yield records of one stream in order, forever or to the end.
 
     Args:
         folder: the journal's.

@@ -16,15 +16,15 @@ from gateway.errors import Broken
 def init(config_path: Path) -> None:
     """Write a configuration to start from.
 
-    Every key stands in it with its default and what it means, as a comment where the default will do. What is there
-    already is never overwritten.
+    It has every key with its default and meaning, as a comment where the default is suitable. An existing file is
+    never overwritten.
     """
     text = resources.files("gateway.config").joinpath("default.yaml").read_bytes()
     try:
         with config_path.open("xb") as file:
             file.write(text)
     except FileExistsError as exc:
-        raise Broken(f"{config_path}: is there already, and is left as it is") from exc
+        raise Broken(f"{config_path}: is there already, and is not changed") from exc
     except OSError as exc:
         raise Broken(f"{config_path}: cannot be written: {exc.strerror}") from exc
     click.echo(f"{config_path}: written. Start with: gateway run")

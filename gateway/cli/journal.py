@@ -63,8 +63,8 @@ def check(ctx: click.Context, folder: Path | None, as_json: bool, config_path: P
 def salvage(folder: Path | None, to: Path, as_json: bool, config_path: Path) -> None:
     """Copy what can be read into a new journal.
 
-    Stop the gateway first. Offsets and readers' positions stay, so that after moving the new folder into the old
-    one's place everything goes on where it stood. The damaged journal is not touched.
+    Stop the gateway first. Offsets and readers' positions are kept, so that everything continues where it was after
+    you replace the old folder with the new one. The damaged journal is not changed.
     """
     report = salvaged(_folder(folder, config_path), to)
     _show(report, as_json=as_json)

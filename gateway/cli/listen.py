@@ -31,7 +31,7 @@ Examples
 
 @dataclass(frozen=True, slots=True)
 class _Printing:
-    """What is shown."""
+    """The selected output."""
 
     is_quiet: bool
     as_json: bool
@@ -48,11 +48,13 @@ class _Printing:
     show_envvar=True,
     help="Check signatures with this whsec_ secret (whpk_ key); may be given several times.",
 )
-@click.option("--status", type=click.IntRange(200, 599), help="Answer so, always (with --fail-rate: when failing).")
+@click.option(
+    "--status", type=click.IntRange(200, 599), help="Answer with this status, always (with --fail-rate: when failing)."
+)
 @click.option("--fail-rate", type=Number(0, 1), help="Refuse this share of deliveries.")
 @click.option("--delay", type=Seconds(), default=0.0, help="Wait before each answer.")
 @click.option("--count", type=click.IntRange(1), help="Stop after so many distinct events.")
-@click.option("--seed", type=int, help="Of the choice which deliveries are refused.")
+@click.option("--seed", type=int, help="Seed of the choice of refused deliveries.")
 @click.option("-q", "--quiet", is_flag=True, help="A counter instead of events; for thousands a second.")
 @click.option("--json", "as_json", is_flag=True, help="Each event as one line of JSON, and the summary too.")
 @config_option
@@ -69,10 +71,10 @@ def listen(
     as_json: bool,
     config_path: Path,
 ) -> None:
-    """Be a subscriber: print what arrives, check signatures, misbehave on request.
+    """Run a subscriber: print what arrives, check signatures, misbehave on request.
 
-    Any path and method POST will do. It answers 204, counts distinct events and repeats, and sums up at the end. The
-    configuration is not needed.
+    Any path and method POST are accepted. It answers 204, counts distinct events and repeats, and prints the sums at
+    the end. The configuration is not needed.
     """
     wrong = [f"--secret: {found}" for one in secrets if not one.startswith("whpk_") and (found := problem(one))]
     if wrong:

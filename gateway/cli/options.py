@@ -36,12 +36,12 @@ config_option: Final = click.option(
 
 
 def json_option(function: _F) -> _F:
-    """``--json``: for programs."""
+    """Add ``--json``, for programs."""
     return click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")(function)
 
 
 def settings_from(path: Path) -> Settings:
-    """The configuration with this process's environment.
+    """Return the configuration with this process's environment.
 
     Raises:
         ConfigError: with every problem.
@@ -50,14 +50,14 @@ def settings_from(path: Path) -> Settings:
 
 
 def settings_or_defaults(path: Path) -> Settings:
-    """As :func:`settings_from`; where nobody named a file and there is none, the defaults and the environment."""
+    """Return :func:`settings_from`; if no file was named and there is none, the defaults with the environment."""
     if path == DEFAULT_CONFIG and not path.exists():
         return loads("", os.environ)
     return settings_from(path)
 
 
 def url_of(host: str, port: int) -> str:
-    """Where a server of the configuration is reached; one that listens everywhere also listens on the loopback."""
+    """Return the address of a configured server; one that listens on all addresses also listens on loopback."""
     if host in ("0.0.0.0", "::", ""):  # noqa: S104
         host = "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -69,7 +69,7 @@ class Moment(click.ParamType[float]):
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read one."""
+        """Return a time as Unix seconds."""
         if isinstance(value, float):
             return value
         text = str(value).strip()
@@ -89,7 +89,7 @@ def _ago(text: str) -> float:
 
 
 def _moment(text: str) -> float:
-    """Without an offset it is of this machine's zone; a year that has no such time is an OverflowError."""
+    """Return Unix seconds. Without an offset the local zone applies; a year out of its range is an OverflowError."""
     moment = datetime.fromisoformat(text)
     return (moment if moment.tzinfo else moment.astimezone()).timestamp()
 
@@ -100,7 +100,7 @@ class Seconds(click.ParamType[float]):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read one."""
+        """Return a duration in seconds."""
         try:
             found = float(seconds(str(value)))  # type: ignore[arg-type]  # text or number, checked by float
         except ValueError:
@@ -114,7 +114,7 @@ class Number(click.FloatRange):
     """A number in a range; ``nan``, which is in every range, and ``inf`` are none."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read one."""
+        """Return a finite number of the range."""
         found = float(super().convert(value, param, ctx))
         if not math.isfinite(found):
             self.fail(f"{value!r} is not a number that can be reached", param, ctx)
@@ -127,7 +127,7 @@ class Address(click.ParamType[str]):
     name = "URL"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Look at one."""
+        """Return a usable address."""
         text = str(value)
         try:
             parts = urlsplit(text)

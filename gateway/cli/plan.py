@@ -34,7 +34,7 @@ class _Price(click.ParamType[Price]):
     name = "NAME=HOUR,GB"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Price:
-        """Read one."""
+        """Return the price that a text states."""
         if isinstance(value, Price):
             return value
         name, _, numbers = str(value).rpartition("=")

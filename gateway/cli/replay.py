@@ -133,7 +133,7 @@ def _check(
 ) -> None:
     if rejected:
         if subscriber or dlq or reasons:
-            raise click.UsageError("--rejected stands alone: what is decoded again goes to every subscriber it is for")
+            raise click.UsageError("--rejected excludes other selections: the events go to all of their subscribers")
         return
     if callback:
         raise click.UsageError("--callback goes with --rejected; use --type to choose events")

@@ -32,7 +32,7 @@ Examples
 """
 
 _ingest_workers: Final = click.option(
-    "--workers", type=click.IntRange(1, 64), help="Processes that take callbacks; left out: ingest.workers."
+    "--workers", type=click.IntRange(1, 64), help="Processes that accept callbacks; left out: ingest.workers."
 )
 
 
@@ -55,9 +55,9 @@ def run(ctx: click.Context, config_path: Path, workers: int | None) -> None:
 @_ingest_workers
 @click.pass_context
 def serve(ctx: click.Context, config_path: Path, workers: int | None) -> None:
-    """Take callbacks and publish them to Kafka.
+    """Accept callbacks and publish them to Kafka.
 
-    One process keeps the journal, one publishes and has the admin port, and the workers take callbacks; one that dies
+    One process owns the journal, one publishes and has the admin port, and the workers accept callbacks; one that dies
     is started again. Signals as for 'gateway run'.
     """
     ctx.exit(_run("serve", config_path, workers))

@@ -53,7 +53,7 @@ _REGISTRY_USER: Final = "SCHEMA_REGISTRY_USER"
     "--topic",
     metavar="TOPIC",
     shell_complete=complete_topic,
-    help="JSON Schema of one topic: all its types, told apart by type.",
+    help="JSON Schema of one topic: all its event types, selected by ``type``.",
 )
 @click.option(
     "--ddl", "dialect", type=click.Choice(get_args(Dialect)), help="SQL of the topic as a table; left out: all topics."

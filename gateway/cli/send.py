@@ -66,7 +66,7 @@ class _CallbackName(click.Choice[str]):
 )
 @click.argument("callback", type=_CallbackName([*CALLBACKS, "all"]), metavar="CALLBACK")
 @click.option("-n", "--count", type=click.IntRange(1), default=100, show_default=True, help="Requests in all.")
-@click.option("--rate", type=Number(0, min_open=True), help="Requests a second; left out: as many as go.")
+@click.option("--rate", type=Number(0, min_open=True), help="Requests a second; left out: as many as possible.")
 @click.option("--url", help="The gateway's address; left out: where the configuration has it listen.")
 @click.option("--concurrency", type=click.IntRange(1, 10_000), default=32, show_default=True, help="Connections.")
 @click.option("--repeat-rate", type=Number(0, 1), default=0.0, help="Share of requests that are an earlier one again.")
@@ -154,7 +154,7 @@ async def reachable_name(target: Target) -> None:
 
 
 def _path_of(name: str, settings: Settings, account: str | None, path: str | None) -> ConfiguredPath:
-    """The configured path that fits; one that is not configured can be named with ``--path``."""
+    """Return the configured path that fits; one that is not configured can be named with ``--path``."""
     rows = [row for row in configured_paths(settings.ingest) if row.callback == name]
     fitting = [row for row in rows if account in (None, row.config.account) and path in (None, row.path)]
     if fitting:
@@ -168,7 +168,7 @@ def _path_of(name: str, settings: Settings, account: str | None, path: str | Non
 def _prepared(
     row: ConfiguredPath, settings: Settings, target: Target, rng: Random, body: bytes | None
 ) -> Iterator[Prepared]:
-    """The callback's traffic without end, or one body again and again; each request signed as the sender signs."""
+    """Yield endless traffic of a callback, or one body repeatedly; each request is signed as the sender signs."""
     answers = next(one.callback for one in endpoints(settings.ingest) if one.callback.name == row.callback).answers
     scheme = CALLBACKS[row.callback].signature if row.is_builtin else "hmac"
     credentials = Credentials(row.config.auth, scheme, rng, _now)

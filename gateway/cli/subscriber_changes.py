@@ -136,7 +136,7 @@ def test(name: str, event_type: str | None, as_json: bool, admin_url: str | None
     else:
         _tell_test(found)
     if not found["is_success"]:
-        raise NotAsked(f"{name} did not take it: {found['error']}")
+        raise NotAsked(f"{name} did not accept it: {found['error']}")
 
 
 @click.command(name="rotate-secret", epilog=ROTATE)
@@ -156,11 +156,11 @@ def rotate_secret(
     admin_url: str | None,
     config_path: Path,
 ) -> None:
-    """Give a subscriber a new secret, which is shown this once. Both sign until the old one ends."""
+    """Create a new secret for a subscriber, and show it once. Both sign until the old one ends."""
     api, path = AdminApi(config_path, admin_url), f"/api/subscribers/{name}"
     if ended is not None:
         if given or overlap is not None:
-            raise click.UsageError("--remove makes no secret: leave --given and --overlap out")
+            raise click.UsageError("--remove makes no secret: do not use --given and --overlap")
         _tell(api.change("DELETE", f"{path}/secrets/{ended}", {}), f"{name}: {ended} is ended", as_json=as_json)
         return
     secret = sys.stdin.readline().strip() if given else None
@@ -236,4 +236,4 @@ def _tell_test(found: Mapping[str, Any]) -> None:
         if answer["body"]:
             click.echo(f"\n{printable(answer['body'])}{' …' if answer['is_cut'] else ''}")
     if found["filtered_by"]:
-        click.echo(f"\nIts filter does not let such an event through: {found['filtered_by']}")
+        click.echo(f"\nIts filter rejects such an event: {found['filtered_by']}")

@@ -38,7 +38,7 @@ _LISTEN_S: Final = 1.0
 #: Addresses of a name that are tried, one after the other.
 _MOST_ADDRESSES: Final = 2
 _MOST_HEAD: Final = 64 * 1024
-#: Renewals are made a month or a fortnight before the end; whoever is later has forgotten it.
+#: Certificates are usually renewed 30 or 14 days before they expire; a later renewal was probably forgotten.
 _MIN_DAYS: Final = 14
 #: Receivers refuse signatures that are older or newer than this (Standard Webhooks, "Verifying timestamps").
 _TOLERANCE_S: Final = 300.0
@@ -92,7 +92,7 @@ async def _usable(subscriber: Subscriber, url: WebhookUrl) -> list[str] | Reason
         async with asyncio.timeout(_RESOLVE_S):
             addresses = await connectivity.resolve(url.host, url.port)
     except TimeoutError:
-        return Reason(f"the name {url.host} is not resolved within {_RESOLVE_S:g} s", "look at the name service")
+        return Reason(f"the name {url.host} is not resolved within {_RESOLVE_S:g} s", "check the name service")
     except OSError as exc:
         return connectivity.unresolved(url.host, exc)
     allowed = Allowed.parse(subscriber.allow, private=subscriber.allow_private)
@@ -165,7 +165,7 @@ def _default_context() -> ssl.SSLContext:
 
 def _no_certificate(where: str, said: str) -> Reason:
     return Reason(
-        f"{where} ends the connection once TLS stands: {said}",
+        f"{where} ends the connection after the TLS handshake: {said}",
         "it may ask for our certificate: set tls.cert_file and tls.key_file to one that it accepts",
     )
 
@@ -206,10 +206,10 @@ async def _not_http(url: WebhookUrl, address: str, answer: _Answer | BaseExcepti
 async def _certificate_wanted(
     subscriber: Subscriber, url: WebhookUrl, address: str, answer: _Answer | BaseException
 ) -> Reason | None:
-    """Return whether a server that closed without a word wants a certificate of ours.
+    """Return the reason if a server that closed without a response wants a client certificate.
 
-    TLS 1.3 says so behind the handshake, and what was sent meanwhile makes the system throw its words away: so this
-    connects again and only listens.
+    TLS 1.3 reports this after the handshake, and data sent meanwhile makes the system discard the report: so this
+    connects again and only reads.
     """
     if url.scheme != "https" or (isinstance(answer, _Answer) and answer.head) or isinstance(answer, TimeoutError):
         return None

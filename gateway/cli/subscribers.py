@@ -19,7 +19,7 @@ Examples
   gateway subscribers list
   gateway subscribers list --json | jq '.subscribers[] | select(.state != "healthy") | .name'
   gateway subscribers pause billing      its events wait in the log
-  gateway subscribers resume billing     and go on from where it stood
+  gateway subscribers resume billing     and are delivered from there on
   gateway subscribers add name=billing topics=sms.dr url=https://billing.example.com/hooks
   gateway subscribers test billing
 """
@@ -98,7 +98,7 @@ def pause(name: str, as_json: bool, admin_url: str | None, config_path: Path) ->
 @admin_option
 @config_option
 def resume(name: str, as_json: bool, admin_url: str | None, config_path: Path) -> None:
-    """Go on after a pause, or after the subscriber answered 410, from where it stood."""
+    """Continue from the stored position after a pause, or after the subscriber answered 410."""
     _tell(AdminApi(config_path, admin_url).post(f"/api/subscribers/{name}/resume", {}), as_json=as_json)
 
 
@@ -116,7 +116,7 @@ def _tell(one: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _lag(one: dict[str, Any]) -> object:
-    """What is not known is not 0, and what it was before is shown as that."""
+    """Return the lag for display: an unknown one is not 0, and is shown with its last known value."""
     unknown = one["lag_unknown"]
     if unknown is None:
         return one["lag"]

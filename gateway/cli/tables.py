@@ -10,7 +10,7 @@ import click
 import orjson
 from rich.cells import cell_len
 
-#: Colours of words that tell how something is.
+#: Colours of words that describe a state.
 COLOURS = {
     "delivered": "green",
     "healthy": "green",
@@ -38,7 +38,7 @@ COLOURS = {
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Plain columns as wide as they need to be: nothing is cut or wrapped, so that lines can be searched and copied."""
+    """Print plain columns as wide as needed: nothing is cut or wrapped, so that lines can be searched and copied."""
     cells = [[_text(cell) for cell in row] for row in rows]
     widths = [max(cell_len(cell) for cell in column) for column in zip(columns, *cells, strict=True)]
     click.echo(_line(columns, widths, lambda _: {"bold": True}))
@@ -47,7 +47,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 
 def print_json(value: object) -> None:
-    """One document."""
+    """Print one document."""
     click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))
 
 
@@ -69,14 +69,14 @@ def local(when: float | str | None, *, with_ms: bool = False) -> str:
 
 
 def coloured(word: str) -> str:
-    """A word that tells how something is, in its colour on terminals."""
+    """Return a word that describes a state, in its colour on terminals."""
     return click.style(word, fg=COLOURS.get(word))
 
 
 def printable(value: object) -> str:
-    """Control characters are not for terminals: answers and messages come from anybody."""
+    """Return a value as text with control characters escaped: an untrusted sender may have written it."""
     text = value if isinstance(value, str) else orjson.dumps(value).decode()
-    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], style: Callable[[str], dict[str, Any]]) -> str:

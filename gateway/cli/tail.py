@@ -102,7 +102,7 @@ class _Printer:
     "--follow/--once",
     "follows",
     default=True,
-    help="Go on with events as they come (the default), or print what is there and stop; without --since everything.",
+    help="Continue with events as they come (the default), or print the stored ones and stop; all, without --since.",
 )
 @click.option(
     "--json/--pretty",
@@ -123,8 +123,8 @@ def tail(
 ) -> None:
     """Print events as they come.
 
-    With Kafka it reads the topics, in no consumer group. Otherwise it reads the journal beside a running
-    gateway, and works when the gateway is down, too. With --once it fails (1) when nothing is what was asked for.
+    With Kafka it reads the topics, in no consumer group. Otherwise it reads the journal's file, whether
+    the gateway is running or not. With --once it fails (1) when nothing is what was asked for.
     """
     settings = settings_from(config_path)
     if follows:

@@ -74,7 +74,9 @@ class _Seen:
 
 
 @click.command(epilog=EXAMPLES)
-@click.option("--interval", type=Seconds(), default=_INTERVAL_S, show_default=True, help="Seconds between two looks.")
+@click.option(
+    "--interval", type=Seconds(), default=_INTERVAL_S, show_default=True, help="Seconds between two readings."
+)
 @click.option("--once", is_flag=True, help="Print it once and end; for scripts with --json.")
 @json_option
 @admin_option
@@ -94,7 +96,7 @@ def top(interval: float, once: bool, as_json: bool, admin_url: str | None, confi
         print_json(overview) if as_json else _print(overview)
         return
     if not sys.stdout.isatty():
-        raise click.UsageError("it draws on a terminal; elsewhere say --once")
+        raise click.UsageError("it needs a terminal; elsewhere use --once")
     _watch(api, max(0.2, interval))
 
 

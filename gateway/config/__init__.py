@@ -1,5 +1,5 @@
 """``config.yaml``: its types (:mod:`.settings`), how it is read (:mod:`.loading`) and read again (:mod:`.watch`).
 
-``settings`` and ``values`` know of nothing else in the gateway, and everything may import them. The rest
-checks a configuration against the callbacks, filters and secrets it names, so it stands above those packages.
+``settings`` and ``values`` import nothing else of the gateway, and every module may import them. The other modules
+check a configuration against the callbacks, filters and secrets it names, so they are above those packages.
 """

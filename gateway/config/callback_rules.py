@@ -22,7 +22,7 @@ _PLAIN_DECODERS = frozenset({"json", "form"})
 
 
 def section_problems(name: str, row: CallbackPath) -> Iterator[Problem]:
-    """What is wrong with one section, with key paths below it."""
+    """Yield the problems of one section, with key paths below it."""
     signature = row.auth.signature
     if name in CALLBACKS:
         if row.decoder is not None:
@@ -32,7 +32,7 @@ def section_problems(name: str, row: CallbackPath) -> Iterator[Problem]:
                 if getattr(row, key) is not None:
                     yield (key,), f"only other senders' callbacks have it; {name} is built in and decides by itself"
         if row.own_numbers and name != "did-sms":
-            yield ("own_numbers",), "only did-sms looks at it"
+            yield ("own_numbers",), "only did-sms uses it"
         if row.backfill is not None:
             yield from _backfill(name, row)
         if row.default_country is not None and not is_country_code(row.default_country.lstrip("+")):
@@ -166,7 +166,7 @@ def _json_path_problem(text: str) -> str | None:
 
 
 def paths_twice(ingest: Ingest) -> Iterator[Problem]:
-    """Two callbacks on one path. The file is at fault, not a built-in callback that it does not name."""
+    """Yield paths of two callbacks. The file is at fault, not a built-in callback that it does not name."""
     taken: dict[str, str] = {}
     for row in sorted(configured_paths(ingest), key=lambda row: row.is_in_file):
         if row.path in taken:

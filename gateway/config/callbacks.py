@@ -43,7 +43,7 @@ class ConfiguredPath:
 
 
 def all_paths(ingest: Ingest) -> list[ConfiguredPath]:
-    """Every path, disabled ones included: built-in ones first, in the order of their table, then the others."""
+    """Return every path, disabled ones included: built-in ones first, in the order of their table, then the others."""
     return [
         ConfiguredPath(name, (row.path or BASE_PATH + name).rstrip("/") or "/", at, row, name in ingest.callbacks)
         for name in dict.fromkeys((*CALLBACKS, *ingest.callbacks))
@@ -52,5 +52,5 @@ def all_paths(ingest: Ingest) -> list[ConfiguredPath]:
 
 
 def configured_paths(ingest: Ingest) -> list[ConfiguredPath]:
-    """Every path that answers callbacks, in the order of :func:`all_paths`."""
+    """Return every path that answers callbacks, in the order of :func:`all_paths`."""
     return [row for row in all_paths(ingest) if row.config.enabled]

@@ -1,7 +1,7 @@
-"""A YAML file as plain values, with the line of every key. Keys that stand twice are refused, not overwritten.
+"""A YAML file as plain values, with the line of every key. Duplicate keys are refused, not overwritten.
 
-The work is bounded: a few lines of YAML can stand for a billion values (aliases of aliases), for a number of a
-million digits, or for a file that never ends. The bounds are far beyond any real configuration, and each is checked
+The work is bounded: a few lines of YAML can expand to a billion values (aliases of aliases) or hold a number of a
+million digits, and a file may never end. The bounds are far beyond any real configuration, and each is checked
 before the work that it bounds.
 """
 
@@ -41,7 +41,7 @@ KeyPath = tuple[str | int, ...]
 _QUOTED: Final = re.compile(r"'[^'<]{2,}'")
 #: A thousand subscribers take about 300 kB. PyYAML reads a megabyte in some seconds.
 MOST_BYTES: Final = 1024 * 1024
-#: Values and keys, with those that aliases stand for; a thousand subscribers have about 40,000.
+#: Values and keys, including those that aliases expand to; a thousand subscribers have about 40,000.
 MOST_NODES: Final = 100_000
 #: Levels of nesting. A filter has two for each "all", "any" or "not".
 MOST_LEVELS: Final = 100
@@ -74,16 +74,16 @@ class Document:
     problems: list[str] = field(default_factory=list)
 
     def line(self, path: KeyPath) -> int | None:
-        """Line of a key, or of the nearest key around it."""
+        """Return the line of a key, or of the nearest key around it."""
         return self.lines.get(self._nearest(path)[0])
 
     def shown(self, path: KeyPath) -> str:
-        """A key path as it stands in the file, where a section may stand for a list of one."""
+        """Return a key path as written in the file, where a section may replace a list of one."""
         there, rest = self._nearest(path)
         return dotted((*there, *rest))
 
     def _nearest(self, path: KeyPath) -> tuple[KeyPath, KeyPath]:
-        """The part of a path that is in the file, and the rest."""
+        """Return the part of a path that is in the file, and the remaining part."""
         there: KeyPath = ()
         for index, step in enumerate(path):
             if (*there, step) in self.lines:
@@ -145,7 +145,7 @@ def value(text: str, name: str) -> Any:
 
 
 def _constructed(text: str, name: str, document: Document) -> Any:
-    """Return the values of a YAML text, and note in the document where each stands."""
+    """Return the values of a YAML text, and note in the document the line of each."""
     if len(text) > MOST_BYTES:
         raise ConfigError([f"{name}: longer than {MOST_BYTES} characters, which no configuration needs"])
     try:
@@ -203,7 +203,7 @@ class _Loader(Composer, _PARSER, SafeConstructor, Resolver):  # type: ignore[mis
 
 
 class _Walk:
-    """Checks that a text stands for a bounded tree, before anything is made of it, and notes where each value stands.
+    """Checks that a text describes a bounded tree, before any value is constructed, and notes the line of each value.
 
     Args:
         name: of the file, for sentences.
@@ -216,16 +216,16 @@ class _Walk:
         self._count = 0
 
     def visit(self, node: yaml.Node, path: KeyPath = (), above: tuple[yaml.Node, ...] = ()) -> None:
-        """Look at one node and at all below it, at those that an alias stands for as often as it stands there.
+        """Visit a node and all nodes below it; the nodes behind an alias are visited at each use of the alias.
 
         Raises:
             ConfigError: it is past a bound.
         """
         self._count += 1
         if self._count > MOST_NODES:
-            self._refuse(node, f"the file stands for more than {MOST_NODES} values; look at its aliases")
+            self._refuse(node, f"the file expands to more than {MOST_NODES} values; check its aliases")
         if any(node is one for one in above):
-            self._refuse(node, "an alias stands inside what it stands for")
+            self._refuse(node, "an alias refers to a node that contains it")
         if len(above) >= MOST_LEVELS:
             self._refuse(node, _TOO_DEEP)
         if isinstance(node, yaml.MappingNode):
@@ -257,12 +257,12 @@ class _Walk:
 
 
 def index_in(step: str) -> int | None:
-    """The place in a list that a step of a path means; None for a name."""
+    """Return the index in a list that a step of a path means; None for a name."""
     return int(step) if step.isascii() and step.isdigit() and len(step) <= _MOST_DIGITS else None
 
 
 def dotted(path: KeyPath) -> str:
-    """A key path as people write it: ``subscribers[0].url``."""
+    """Return a key path in its usual notation: ``subscribers[0].url``."""
     text = ""
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step

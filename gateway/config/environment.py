@@ -1,10 +1,10 @@
 """What the environment says: ``${NAME}`` in values, and ``GATEWAY__SECTION__KEY=value`` over keys.
 
-* ``${NAME}`` and ``${NAME:-default}`` may stand anywhere in a value; the default counts when the variable is unset or
+* ``${NAME}`` and ``${NAME:-default}`` may occur anywhere in a value; the default counts when the variable is unset or
   empty. ``$${`` is a plain ``${``.
 * ``GATEWAY__SUBSCRIBERS__0__URL=…`` sets one key. Letter case does not matter and ``_`` also means ``-``, as shells
   know no dashes in names. Numbers are places in a list; the one behind the last adds an item. A text or a number is
-  taken as it stands, without YAML's quotes and comments; a list or a section is YAML.
+  used literally, without YAML's quotes and comments; a list or a section is YAML.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gateway.errors import ConfigError
 
 PREFIX: Final = "GATEWAY__"
 _REFERENCE: Final = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^${}]*))?\}|\$\{")
-#: Characters that variables may put into the file, together. One of 128 kB could stand in it a hundred thousand times.
+#: Limit of the characters that variables add to the file. One of 128 kB could be used in it a hundred thousand times.
 MOST_FILLED: Final = 4 * 1024 * 1024
 _NULLS: Final = ("null", "~", "")
 
@@ -96,7 +96,7 @@ def _below(place: SchemaNode, key: str | int) -> SchemaNode:
 
 
 def _only_item(node: Any, place: SchemaNode, path: KeyPath, step: str) -> tuple[Any, SchemaNode, KeyPath]:
-    """Where a list has one item, its number may be left out: ``…__CALLBACKS__SMS_DR__AUTH__TOKEN``."""
+    """Return the only item of a list, as its number may be omitted: ``…__CALLBACKS__SMS_DR__AUTH__TOKEN``."""
     if place.kind is not Kind.LIST or index_in(step) is not None:
         return node, place, path
     if len(node) > 1:
@@ -162,7 +162,7 @@ def interpolate(
     Args:
         tree: mappings, lists and scalars.
         environ: the process's environment.
-        untouched: paths set by the environment itself: what stands there is meant as it is.
+        untouched: paths set by the environment itself: their values are used literally.
 
     Returns:
         A new tree, and problems as (path, sentence).

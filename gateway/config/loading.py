@@ -38,7 +38,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
 
 
 def loads(text: str, environ: Mapping[str, str], name: str = "config.yaml") -> Settings:
-    """As :func:`load`, from text; ``name`` stands in the sentences."""
+    """Return the settings in a text, as :func:`load` does; ``name`` identifies the text in error messages."""
     return _settings(document.parse(text, name), name, environ)
 
 
@@ -96,7 +96,7 @@ def canonical(value: Any, place: SchemaNode) -> Any:
 
 
 def _text(path: KeyPath, text: str, read: Document, name: str, sources: Mapping[KeyPath, str]) -> str:
-    """One sentence: key path, what is wrong, and where that was set."""
+    """Return one sentence: key path, problem, and where the value was set."""
     line = read.line(path)
     where = f" ({name} line {line})" if line is not None else ""
     for length in range(len(path), 0, -1):

@@ -40,7 +40,7 @@ _BOUNDS: Final = {
 
 
 def message(error: ErrorDetails) -> tuple[KeyPath, str]:
-    """The key path and what is wrong there."""
+    """Return the key path and the problem there."""
     path: KeyPath = tuple(step for step in error["loc"] if step != "[key]")
     kind = error["type"]
     context: dict[str, Any] = error.get("ctx", {})
@@ -58,27 +58,27 @@ def message(error: ErrorDetails) -> tuple[KeyPath, str]:
 
 
 def _unknown(path: KeyPath) -> tuple[KeyPath, str]:
-    """An unknown key. ``{token:abc}`` without a blank makes a key of a secret, so nothing behind a colon is shown."""
+    """Describe an unknown key. ``{token:abc}`` without a space puts a secret into a key: show it up to the colon."""
     *above, key = path
     name, colon, _ = str(key).partition(":")
     where = at(tuple(above))
     known = where.keys if where is not None and where.kind is Kind.SECTION else ()
     shown: KeyPath = (*above, f"{name}:…" if colon else name)
     if colon and name in known:
-        return shown, f"a blank is missing after '{name}:'"
+        return shown, f"a space is missing after '{name}:'"
     hint = suggestion(name, known)
     return shown, f"unknown key{hint or '; there are ' + ', '.join(known) if known else ''}"
 
 
 def _named(path: KeyPath, text: str) -> tuple[KeyPath, str]:
-    """A check of a whole section begins its sentence with the key that is at fault."""
+    """Return the path and text of a check of a whole section, whose text begins with the key at fault."""
     key, colon, rest = text.partition(": ")
     where = at(path)
     return ((*path, key), rest) if colon and where is not None and key in where.keys else (path, text)
 
 
 def _trimmed(path: KeyPath) -> KeyPath:
-    """Without the names that pydantic adds for members of a union."""
+    """Return a path without the names that pydantic adds for members of a union."""
     while path and isinstance(path[-1], str) and ("[" in path[-1]):
         path = path[:-1]
     return path

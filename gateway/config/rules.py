@@ -28,7 +28,7 @@ _OWN_TOPICS = ("retry.", "replay.", "dlq.", "fanout.")
 
 
 def problems(settings: Settings) -> Iterator[Problem]:
-    """Everything that must be mended before the gateway can start, with key paths."""
+    """Yield everything that must be corrected before the gateway can start, with key paths."""
     for row in all_paths(settings.ingest):
         path: KeyPath = ("ingest", "callbacks", row.callback, row.position)
         yield from _under(path, callback_rules.section_problems(row.callback, row.config))
@@ -38,9 +38,9 @@ def problems(settings: Settings) -> Iterator[Problem]:
     yield from callback_rules.paths_twice(settings.ingest)
     for position, subscriber in enumerate(settings.subscribers):
         yield from _under(("subscribers", position), subscriber_rules.problems(subscriber))
-    yield from _names_twice("subscribers", settings.subscribers, "places in the log go by name")
+    yield from _names_twice("subscribers", settings.subscribers, "positions in the log are stored by name")
     yield from _own_names(settings.subscribers)
-    yield from _names_twice("alerts", settings.alerts, "metrics and commands go by name")
+    yield from _names_twice("alerts", settings.alerts, "metrics and commands use the name")
     yield from _alerts(settings.alerts)
     if settings.kafka is None:  # in Kafka others may fill a topic, so there it is a warning
         yield from unknown_topics(settings)
@@ -63,7 +63,7 @@ def _names_twice(key: str, items: Sequence[Subscriber | Alert], why: str) -> Ite
 
 
 def _own_names(subscribers: Sequence[Subscriber]) -> Iterator[Problem]:
-    """Names that would share a place in the log with the gateway's own."""
+    """Yield names that would share a place in the log with the gateway's own."""
     for position, subscriber in enumerate(subscribers):
         if subscriber.name in _OWN_NAMES:
             text = f"{subscriber.name!r} is the name of a place in the log of the gateway's own; use another name"
@@ -78,7 +78,7 @@ def _alerts(alerts: Sequence[Alert]) -> Iterator[Problem]:
 
 
 def unknown_topics(settings: Settings) -> Iterator[Problem]:
-    """Topics of subscribers that are neither a family nor the topic of another sender's callback."""
+    """Yield topics of subscribers that are neither a family nor the topic of another sender's callback."""
     return _unknown(
         settings,
         (
@@ -117,7 +117,7 @@ def _admin(admin: Admin, ingest: Ingest) -> Iterator[Problem]:
 
 
 def _tokens(admin: Admin) -> Iterator[Problem]:
-    """The audit record has the name of a token, so that each name and each token is there once."""
+    """Yield duplicate names and tokens: the audit record identifies a token by its name."""
     names, texts = {ADMIN}, {admin.token.get_secret_value()}
     for position, one in enumerate(admin.tokens):
         if one.name in names:
@@ -132,7 +132,7 @@ def _tokens(admin: Admin) -> Iterator[Problem]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host can only be reached from this machine."""
+    """Return whether a host can only be reached from this machine."""
     if host.lower() == "localhost":
         return True
     try:

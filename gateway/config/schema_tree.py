@@ -17,7 +17,7 @@ from gateway.config.values import seconds
 
 
 class Kind(Enum):
-    """What stands at a place of the tree."""
+    """Kind of a node of the tree."""
 
     SECTION = "section"
     LIST = "list"
@@ -47,11 +47,11 @@ class SchemaNode:
 
     @property
     def is_secret(self) -> bool:
-        """A value that must not be shown."""
+        """Whether the value must not be shown."""
         return self.annotation is SecretStr
 
     def below(self, step: str | int) -> SchemaNode | None:
-        """What is under a key or an index; None where nothing can be."""
+        """Return the node under a key or an index; None where nothing can be."""
         if self.kind is Kind.SECTION:
             for name, info in self.annotation.model_fields.items():
                 if step == name or step in _aliases(info):
@@ -63,7 +63,7 @@ class SchemaNode:
 
 
 def schema_node(annotation: Any) -> SchemaNode:
-    """The place that a type describes."""
+    """Return the node that a type describes."""
     is_optional = False
     while True:
         origin = get_origin(annotation)
@@ -90,7 +90,7 @@ ROOT = schema_node(Settings)
 
 
 def at(path: KeyPath) -> SchemaNode | None:
-    """The place of a key path; a section where a list of sections is meant counts as its only item."""
+    """Return the node of a key path; a section in place of a list of sections counts as its only item."""
     found: SchemaNode | None = ROOT
     for step in path:
         if found is None:
@@ -141,7 +141,7 @@ class ConfigKey:
 
 
 def keys(root: SchemaNode = ROOT, prefix: str = "") -> Iterator[ConfigKey]:
-    """Every key of ``config.yaml``, sections before what is in them, in the order of the settings."""
+    """Yield every key of ``config.yaml``, sections before their content, in the order of the settings."""
     for name, info in root.annotation.model_fields.items():
         found = schema_node(info.annotation)
         path = f"{prefix}{name}"
@@ -154,7 +154,7 @@ def keys(root: SchemaNode = ROOT, prefix: str = "") -> Iterator[ConfigKey]:
 
 
 def _metadata(annotation: Any) -> Iterator[Any]:
-    """What ``Annotated`` says anywhere within a type."""
+    """Yield the metadata of each ``Annotated`` within a type."""
     if get_origin(annotation) is Annotated:
         yield from get_args(annotation)[1:]
     for inner in get_args(annotation):

@@ -122,7 +122,7 @@ class Auth(Section):
 
     @property
     def is_open(self) -> bool:
-        """Nothing is checked."""
+        """Whether nothing is checked."""
         return not (self.all_tokens or self.allow_ips or (self.signature and self.signature.all_secrets))
 
 
@@ -329,7 +329,7 @@ class Subscriber(Section):
 
 
 class Log(Section):
-    """What the gateway says of itself."""
+    """The gateway's own log lines."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Lowest level to log")
     format: Literal["auto", "console", "json"] = Field(

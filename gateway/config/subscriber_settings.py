@@ -28,7 +28,7 @@ class Retry(Section):
 
 
 class Breaker(Section):
-    """When a subscriber counts as down: its reader pauses, one event at a time probes, the log keeps the rest."""
+    """When a subscriber counts as down: its reader pauses, single events probe it, the log keeps the other events."""
 
     failure_rate: float = Field(
         default=0.5, gt=0, le=1, description="The breaker opens at this share of failed attempts in the window"

@@ -53,12 +53,12 @@ def _url(value: str) -> str:
 
 def _path(value: str) -> str:
     if not _PATH.match(value) or "?" in value or "#" in value:
-        raise ValueError("a path begins with / and has no blanks, letters beyond ASCII, '?' or '#'")
+        raise ValueError("a path begins with / and has no spaces, characters beyond ASCII, '?' or '#'")
     return value
 
 
 def seconds(value: object) -> object:
-    """Turn ``7d``, ``30m``, ``250ms`` or a bare number of seconds into seconds; leave the rest to the validator."""
+    """Turn ``7d``, ``30m``, ``250ms`` or a bare number of seconds into seconds; leave other values to the validator."""
     if isinstance(value, str):
         match = _DURATION.match(value.strip().lower())
         if match:
@@ -69,7 +69,7 @@ def seconds(value: object) -> object:
 
 
 def listed(value: object) -> object:
-    """One value stands for a list of one; an empty text, as of an unset variable, for none."""
+    """Return a value as a list: a single value as a list of one; an empty text, as of an unset variable, as no item."""
     if value is None or value == "":
         return []
     return value if isinstance(value, list) else [value]
@@ -81,14 +81,14 @@ def _without_empty(value: object) -> object:
 
 
 def split_at_commas(value: object) -> object:
-    """As :func:`listed`; a text may also hold several, as in ``a:9092,b:9092``."""
+    """Return a list as :func:`listed` does; a text may also hold several values, as in ``a:9092,b:9092``."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return _without_empty(value)
 
 
 def one_or_more(value: object) -> object:
-    """A callback's paths: a section alone is a list of one, and nothing at all is a path with every default."""
+    """Return a callback's paths: a single section as a list of one, and nothing as one path with every default."""
     return [{}] if value is None or value == "" else listed(value)
 
 
@@ -101,15 +101,15 @@ Zone = Annotated[str, AfterValidator(_zone)]
 Secrets = Annotated[list[SecretStr], BeforeValidator(_without_empty)]
 Networks = Annotated[list[IPvAnyNetwork], BeforeValidator(split_at_commas)]
 Texts = Annotated[list[str], BeforeValidator(split_at_commas)]
-#: For a number, or the word ``auto``: an error is about the one that was meant. The tags stand in brackets, as other
-#: names of union members do.
+#: For a number, or the word ``auto``: an error is about the one that was meant. The tags are in brackets, like other
+#: names of union members.
 NUMBER_OR_AUTO: Final = Discriminator(lambda value: "[auto]" if value == "auto" else "[number]")
 Auto = Annotated[Literal["auto"], Tag("[auto]")]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
-    """``; did you mean 'x'?`` where something known is near, else nothing."""
+    """Return ``; did you mean 'x'?`` if a known name is similar, else an empty text."""
     near = difflib.get_close_matches(word.lower(), known, 1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""
 

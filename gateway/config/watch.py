@@ -49,7 +49,7 @@ async def watch(
         environ: as for :func:`gateway.config.loading.load`.
         current: what is in force.
         check: called in a thread with a valid configuration; raises ConfigError where it cannot be applied.
-        asked: set on SIGHUP: look at once, and say so when nothing has changed. Cleared by each look.
+        asked: set on SIGHUP: read the file at once, and log if nothing has changed. Cleared by each reading.
         poll_s: seconds between looks at the file.
         settle_s: seconds between the two looks that must agree.
     """
@@ -74,7 +74,7 @@ async def watch(
 
 
 def restart_needed(old: Settings, new: Settings) -> list[str]:
-    """Sections that differ and are read at start only."""
+    """Return the sections that differ and are read at start only."""
     names = [name for name in Settings.model_fields if name != "subscribers"]
     return [name for name in names if getattr(old, name) != getattr(new, name)]
 
@@ -85,12 +85,14 @@ def _read(path: Path, environ: Mapping[str, str], check: Callable[[Settings], No
         check(found)
         return found
     except ConfigError as exc:
-        _log.error("config.refused", path=str(path), problems=exc.problems, advice="what was in force stays in force")
+        _log.error(
+            "config.refused", path=str(path), problems=exc.problems, advice="the previous settings stay in force"
+        )
         return None
 
 
 async def _settled(path: Path, settle_s: float, seen: bytes | None) -> bytes:
-    """Digest of the content, once it is the same at two looks in a row or has not changed at all."""
+    """Return the digest of the content, once it is equal at two looks in a row or has not changed at all."""
     content = await asyncio.to_thread(_digest, path)
     while seen is not None and content != seen:
         await asyncio.sleep(settle_s)

@@ -2,7 +2,7 @@
 
 What a subscriber's ``url`` says behind the host goes into the request line character by character: ``%2F`` and ``/``,
 ``%7e`` and ``~``, ``//`` and ``/`` are different to servers that route or sign by them, and only the subscriber knows
-(RFC 3986, section 6: normalisation is for comparing). What cannot stand in a request line is refused, with one
+(RFC 3986, section 6: normalisation is for comparing). What is not allowed in a request line is refused, with one
 exception: characters beyond ASCII become their UTF-8 bytes, percent-encoded, as there is no other way to send them
 (RFC 3987, section 3.1).
 """
@@ -44,7 +44,7 @@ class WebhookUrl:
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port where it is not the usual one: what may be shown, as the rest may hold a secret."""
+        """Return scheme, host and any non-default port: all that may be shown, as path and query may hold a secret."""
         return f"{self.scheme}://{self.authority}"
 
     @property
@@ -56,7 +56,7 @@ class WebhookUrl:
 
 @lru_cache(maxsize=1024)
 def parse(text: str) -> WebhookUrl:
-    """Take an address apart.
+    """Parse an address.
 
     Raises:
         ValueError: it cannot be used; a sentence on what to write instead.

@@ -30,7 +30,7 @@ _BY_ERROR: Final[tuple[tuple[str, str, str], ...]] = (
     ("disconnected", "", "did it restart, or does something in between close connections?"),
     ("protocol", "", "is another service on this port?"),
     ("io", "", "does the folder exist, with space and the right to write?"),
-    ("poison", "", "no attempt can succeed; mend the event's producer, or the transform"),
+    ("poison", "", "no attempt can succeed; correct the event's producer, or the transform"),
     ("not_an_event", "", "another program wrote this record; let it write CloudEvents"),
     ("internal", "", "this is a fault of the gateway; its log has more"),
     ("cancelled", "", "it is sent again, and may arrive twice"),
@@ -105,7 +105,7 @@ _WORDS: Final = {
 
 
 def _phrase(status: int) -> str:
-    """The phrase of the standard and not the peer's, which could say anything."""
+    """Return the phrase of the standard and not the peer's, which is untrusted."""
     try:
         return f" {HTTPStatus(status).phrase}"
     except ValueError:

@@ -41,7 +41,7 @@ from gateway.telemetry.metrics import METRICS, Metrics
 TOPIC: Final = "fanout.attempts"
 #: Attempts of one subscriber in memory: some seconds at full speed. More are dropped and counted.
 MAX_NOTED: Final = 20_000
-#: Stands for the name of a replay that has none: its copies were stored by a version without names.
+#: Replaces the name of a replay that has none: its copies were stored by a version without names.
 UNNAMED: Final = "r-?"
 _FLUSH_S: Final = 1.0
 _PER_RECORD: Final = 500

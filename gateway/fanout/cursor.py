@@ -187,7 +187,7 @@ class SubscriberCursor:
         await self._until_landed(leaving, _CUT_S)
 
     def done(self, job: Job) -> None:
-        """An event needs nothing more; what became of it is durable where it has to be."""
+        """Mark an event as completed; its outcome is durable where it has to be."""
         queue = job.position
         if queue.is_ours:
             before = queue.mark.span
@@ -197,7 +197,7 @@ class SubscriberCursor:
         self._forget(job)
 
     def abandon(self, job: Job) -> None:
-        """An event of a partition that is no longer ours is left to its new owner."""
+        """Leave an event of a partition that was reassigned to its new owner."""
         self._forget(job)
 
     def close(self) -> None:

@@ -106,7 +106,7 @@ class DeadLetterIndex:
         return {reason: count for reason, count in (self._counts + self._not_kept).items() if count}
 
     def apply(self, record: Record) -> None:
-        """Take the next record of the topic."""
+        """Apply the next record of the topic."""
         before = self._places.pop(record.id, None)
         if before is not None and before.closing is None:
             self._counts[before.reason] -= 1

@@ -236,7 +236,7 @@ def explain(exc: Exception, took_s: float) -> tuple[ErrorKind, str]:
         case NotHttp():
             return "protocol", str(exc)
         case _:
-            return "protocol", f"no answer can be had: {type(exc).__name__}"
+            return "protocol", f"no answer was received: {type(exc).__name__}"
 
 
 def _untrusted(where: str, error: Exception) -> str:

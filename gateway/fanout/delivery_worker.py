@@ -107,7 +107,7 @@ class DeliveryWorker:
         self.parked = 0
 
     async def deliver(self, job: Job) -> None:
-        """Do the next step of an event, and return it to the dispatcher."""
+        """Process the next step of an event, and return it to the dispatcher."""
         try:
             if not job.position.is_ours:
                 self._abandon(job)
@@ -186,7 +186,7 @@ class DeliveryWorker:
                 raise AssertionError(result)
 
     async def _give_up(self, job: Job, result: AttemptResult, reason: str) -> None:
-        """To the dead letters without asking how many attempts are left."""
+        """Send an event to the dead letters, however many attempts are left."""
         job.note(self._clock.now(), result, counts=True)
         self._telling.failed(job, result, "dead_lettered")
         await self._dead_letter(job, reason)
@@ -210,7 +210,7 @@ class DeliveryWorker:
         return None if tier is None else retry_records.retry_topic(tier)
 
     def _in_memory(self, delay_s: float) -> float:
-        """While the subscriber is down, no event waits longer than its breaker."""
+        """Return the wait of an event in memory: while the subscriber is down, no longer than that of its breaker."""
         return delay_s if self._flow.is_healthy else min(delay_s, self._plan.breaker.max_open_s)
 
     async def _put_away(self, job: Job, entry: Entry) -> None:
@@ -238,7 +238,7 @@ class DeliveryWorker:
         self._finish(job)
 
     async def _refused(self, job: Job, entry: Entry, exc: Poison) -> None:
-        """The log will never take this entry, as it is larger than the event was: something smaller, or nothing."""
+        """Store something smaller, or nothing: the log never accepts this entry, as it is larger than the event was."""
         bare = retry_records.bare(entry)
         if retry_records.is_closing(entry):
             self._telling.not_closed(job, str(exc))

@@ -78,7 +78,7 @@ class Dispatcher:
         self._hand_out()
 
     def hurry(self) -> None:
-        """The subscriber is back: retries that would wait a little go out with the next :meth:`permit`."""
+        """Release retries that are due soon with the next :meth:`permit`: the subscriber is back."""
         self._schedule.hurry(self._clock.monotonic(), _SOON_S)
 
     def finish(self, job: Job) -> None:
@@ -87,12 +87,12 @@ class Dispatcher:
         self._landed()
 
     def postpone(self, job: Job, delay_s: float) -> None:
-        """A job is to be tried again in ``delay_s`` seconds; its key waits."""
+        """Retry a job in ``delay_s`` seconds; its key waits."""
         self._schedule.postpone(job, self._clock.monotonic() + delay_s)
         self._landed()
 
     def give_back(self, job: Job) -> None:
-        """A job was not attempted; it goes first."""
+        """Put a job back that was not attempted; it is first."""
         self._schedule.give_back(job)
         self._landed()
 
@@ -109,7 +109,7 @@ class Dispatcher:
             await landed
 
     def close(self) -> None:
-        """Nothing is handed out any more; the timer is forgotten."""
+        """Stop assigning jobs, and cancel the timer."""
         self._limit = 0
         if self._timer is not None:
             self._timer.cancel()
@@ -128,7 +128,7 @@ class Dispatcher:
             self._give(job)
 
     def _next(self) -> Job | None:
-        """A job that may go out now; if there is none, the timer is set for when there may be."""
+        """Return a job that may start now; if there is none, set the timer for when there may be."""
         bucket, now = self._bucket, self._clock.monotonic()
         if bucket is not None:
             wait_s = bucket.wait_s(now)

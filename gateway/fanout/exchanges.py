@@ -1,8 +1,8 @@
 """Requests and answers of attempts, as ``gateway explain`` and the console show them, without secrets.
 
-What tells the request of one attempt from all others is small (time stamp, span, signature: some 40 bytes), and kept of
-every attempt. What all requests of a subscriber have in common is kept once for each record of attempts. The body is
-the event, which the log has.
+The part of a request that differs between attempts is small (time stamp, span, signature: some 40 bytes), and is stored
+for each attempt. The part that all requests of a subscriber share is stored once for each record of attempts. The body
+is the event, which the log has.
 
 An answer has kilobytes, and most say nothing: keeping all of them would double what a delivery writes. So headers and
 the first :data:`~gateway.fanout.attempt.HEAD_BYTES` of the body are kept of failures, of the success that ends them, of

@@ -301,7 +301,7 @@ class FanOut:
         return self._replays is not None and self._replays.is_withdrawn(job)
 
     def _on_attempt(self, subscriber: Subscriber) -> OnAttempt:
-        """Every attempt is noted for ``explain``, counted for its replay, and becomes a span where that is wanted."""
+        """Return the function that notes attempts for ``explain``, counts them for replays, and exports spans."""
         name, replays, spans, now = subscriber.name, self._replays, self._spans, self._clock.now
         note = self._attempts.of(name, RequestShape.of(subscriber))
         if spans is None and replays is None:

@@ -92,7 +92,7 @@ class FileSink:
         """Write lines durably to the file that has the name. One deleted meanwhile keeps nothing: write them again."""
         self._path.parent.mkdir(0o700, parents=True, exist_ok=True)
         if not any(self._appended(lines) for _ in range(_TRIES)):
-            raise FileNotFoundError(errno.ENOENT, "the file is deleted again and again", str(self._path))
+            raise FileNotFoundError(errno.ENOENT, "the file is deleted repeatedly", str(self._path))
 
     def _appended(self, lines: bytes) -> bool:
         """Write lines durably, and return whether the file has a name still; one that was renamed has."""

@@ -29,10 +29,10 @@ class Filter(Protocol):
     """A compiled filter."""
 
     def matches(self, event: Event) -> bool:
-        """Does the subscriber want this event."""
+        """Return whether the subscriber wants this event."""
 
     def mismatch(self, event: Event) -> str | None:
-        """Key path of the part that says no, for ``explain``; None when the event matches."""
+        """Return the key path of the part that rejects the event, for ``explain``; None when the event matches."""
 
 
 @dataclass(frozen=True, slots=True)

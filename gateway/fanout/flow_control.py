@@ -81,11 +81,11 @@ class FlowControl:
 
     @property
     def is_healthy(self) -> bool:
-        """The breaker is closed: the subscriber is taken to be well."""
+        """Whether the breaker is closed: the subscriber counts as healthy."""
         return self._breaker.state == "closed"
 
     def lets_park(self, delay_s: float) -> bool:
-        """A wait of so long is the event's own, and not the subscriber's: nothing holds it back, or not for as long."""
+        """Return whether a wait of so long is the event's own, and not caused by a shorter hold of the subscriber."""
         return self.is_healthy and (self._dispatcher.limit > 0 or delay_s > MAX_HOLD_S)
 
     @property
@@ -97,7 +97,7 @@ class FlowControl:
 
     @property
     def persistent_state(self) -> PersistentState:
-        """What is to be kept for after a restart."""
+        """The state to keep over a restart."""
         return PersistentState(
             self._paused, self._stopped, self._opened_at, 0.0 if self.is_healthy else self._breaker.open_s
         )

@@ -101,11 +101,11 @@ class Answer:
 
     @property
     def is_success(self) -> bool:
-        """The subscriber said 2xx."""
+        """Whether the subscriber answered 2xx."""
         return 200 <= self.status < 300
 
     def feed(self, data: bytes) -> None:
-        """Take bytes from the connection, split anywhere.
+        """Process bytes from the connection, split anywhere.
 
         Raises:
             NotHttp: this can never become an answer.
@@ -122,7 +122,7 @@ class Answer:
             searched = 0
 
     def conclude(self) -> None:
-        """Take the answer as it is: the connection closed, the time is up, or a limit is reached. May be repeated."""
+        """End the answer as it is: the connection closed, the time is up, or a limit is reached. May be repeated."""
         if self.status and not self._is_in_body and not self.is_complete:
             self._read_fields(self._buffer[: self._buffer.rfind(b"\n") + 1])  # a line that is cut says nothing
         self.is_complete = True
@@ -208,7 +208,7 @@ class Answer:
             self._read_lengths(lengths[1:].split(b","))
 
     def _read_lengths(self, texts: list[bytes]) -> None:
-        """One length frames the body; the same one twice does, too, but is a flaw."""
+        """Read the length of the body; the same length twice is accepted, too, but is a flaw."""
         values = {text.strip() for text in texts}
         text = values.pop()
         if values or not _LENGTH.fullmatch(text):
@@ -267,7 +267,7 @@ class Answer:
             self.conclude()
 
     def _take_chunk_line(self, line: bytes) -> None:
-        """Take the line before a chunk, the empty one behind its bytes (``_left`` is 0 then), or one of the trailer."""
+        """Process the line before a chunk, the empty one behind it (``_left`` is 0 then), or one of the trailer."""
         if self._is_in_trailer:
             self.is_complete = not line
         elif self._left == 0:

@@ -26,13 +26,13 @@ class JobState(IntEnum):
 
 
 class Source(Protocol):
-    """Where jobs come from."""
+    """Origin of jobs."""
 
     def done(self, job: Job) -> None:
-        """An event needs nothing more; what became of it is durable where it has to be."""
+        """Mark an event as completed; its outcome is durable where it has to be."""
 
     def abandon(self, job: Job) -> None:
-        """An event of a partition that is no longer ours is left to its new owner."""
+        """Leave an event of a partition that was reassigned to its new owner."""
 
 
 class Position(Protocol):
@@ -120,7 +120,7 @@ class Recipient(Protocol):
 
     @property
     def standing(self) -> Standing:
-        """How it is."""
+        """State of the subscriber."""
 
     def offer(self, job: Job) -> None:
         """Deliver an event when it is due."""

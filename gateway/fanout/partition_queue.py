@@ -44,14 +44,14 @@ class PartitionQueue:
         self.is_ours = True
 
     def track(self, job: Job) -> None:
-        """Its record is the next one, and holds the watermark until it is done."""
+        """Add a job whose record is the next one; it holds the watermark until it is done."""
         offset = job.record.offset
         self.next = offset + 1
         self.jobs[offset] = job
         self.mark.track(offset)
 
     def pass_to(self, offset: int) -> None:
-        """What is between the last one and ``offset`` needs nothing; an offset that was passed is ignored."""
+        """Skip the records before ``offset``, which need no delivery; an offset that was passed is ignored."""
         if offset > self.next:
             self.next = offset
             self.mark.pass_over(offset - 1)

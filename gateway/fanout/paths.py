@@ -34,7 +34,7 @@ def parse(text: str) -> Path:
 
 
 def find(event: Mapping[str, Any], path: Path) -> Any:
-    """The value at ``path``, or :data:`MISSING`. A number steps into a list."""
+    """Return the value at ``path``, or :data:`MISSING`. A number is an index of a list."""
     value: Any = event
     for step in path:
         if isinstance(value, dict):

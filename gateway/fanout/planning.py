@@ -45,7 +45,7 @@ def _below(path: Iterable[str | int]) -> str:
 
 
 def plan(subscriber: Subscriber) -> Plan:
-    """The numbers a reader goes by.
+    """Return the settings that a reader applies.
 
     Raises:
         ConfigError: the filter cannot be used.
@@ -74,7 +74,7 @@ def plan(subscriber: Subscriber) -> Plan:
 
 
 def sink(subscriber: Subscriber, *, clock: Clock, rng: Random) -> Sink:
-    """Where the subscriber's events go to; opens nothing yet.
+    """Return the sink of the subscriber's events; opens nothing yet.
 
     Raises:
         ConfigError: see :func:`problems`.
@@ -105,7 +105,7 @@ def sink(subscriber: Subscriber, *, clock: Clock, rng: Random) -> Sink:
 
 
 def wants(compiled: Filter | None) -> Callable[[Record], bool] | None:
-    """The filter as a question to a record without a flaw; None asks nothing and parses nothing."""
+    """Return the filter as a predicate of records without a flaw; None accepts all and parses nothing."""
     if compiled is None:
         return None
     matches = compiled.matches
@@ -117,7 +117,7 @@ def wants(compiled: Filter | None) -> Callable[[Record], bool] | None:
 
 
 def why_skipped(subscriber: Subscriber, value: bytes) -> str | None:
-    """The key path of what in the subscriber's filter says no to an event; None when it gets it.
+    """Return the key path of the part of the subscriber's filter that rejects an event; None when it is delivered.
 
     For ``explain``: asked when somebody asks, so that passing over an event costs nothing.
     """
@@ -143,7 +143,7 @@ def _allowed(subscriber: Subscriber) -> Allowed:
 
 
 def transform(subscriber: Subscriber) -> Transform | None:
-    """Which fields the subscriber gets; None for all.
+    """Return which fields the subscriber gets; None for all.
 
     Raises:
         ConfigError: a path is not one.

@@ -30,9 +30,9 @@ class TokenBucket:
         self._next = float("-inf")
 
     def wait_s(self, now: float) -> float:
-        """Seconds until the next event may pass, 0 when it may at once."""
+        """Return the seconds until the next event may pass, 0 when it may at once."""
         return max(0.0, self._next - now)
 
     def take(self, now: float) -> None:
-        """One event passes."""
+        """Count one event that passes."""
         self._next = max(self._next, now - self._burst_s) + self._interval_s

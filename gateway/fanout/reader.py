@@ -221,7 +221,7 @@ class SubscriberReader:
         return self._cursor.topics <= found.keys()
 
     def _is_willing(self) -> bool:
-        """While it is down, one event is enough to see whether it is back."""
+        """Return whether it accepts events: while it is down, one is enough to see whether it is back."""
         seen = self.flow.status
         return seen == "closed" or (seen in {"open", "half_open"} and not self._cursor.outstanding)
 
@@ -231,5 +231,5 @@ class SubscriberReader:
 
 
 def group_name(subscriber: str) -> str:
-    """Name of a subscriber's cursor in the log, and of its consumer group."""
+    """Return the name of a subscriber's cursor in the log, and of its consumer group."""
     return f"gateway.{subscriber}"

@@ -102,7 +102,7 @@ class Replayed:
 
     @property
     def events(self) -> int:
-        """How many in all."""
+        """Number of events in all."""
         return self.by_type.total()
 
 

@@ -100,7 +100,7 @@ class ReplayStatus:
 
     @property
     def name(self) -> str:
-        """How it is called in headers and texts."""
+        """Its name in headers and texts."""
         return name_of(self.number)
 
     def advance(self, stored: int, positions: Mapping[str, int]) -> None:

@@ -96,7 +96,7 @@ def decide(policy: RetryPolicy, attempt: int, result: AttemptResult, rng: Random
 
 
 def delay_s(policy: RetryPolicy, attempt: int, retry_after_s: float | None, rng: Random) -> float:
-    """Seconds to wait after failed attempt number ``attempt``; at most ``max_delay_s``."""
+    """Return the seconds to wait after failed attempt number ``attempt``; at most ``max_delay_s``."""
     bound = min(policy.max_delay_s, policy.first_delay_s * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS))
     backoff = rng.uniform(0.0, bound)
     if retry_after_s is None:
@@ -106,7 +106,7 @@ def delay_s(policy: RetryPolicy, attempt: int, retry_after_s: float | None, rng:
 
 
 def retry_after_s(value: str | None, now: float) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for, at least 0; None when absent or not understood.
+    """Return the seconds that a ``Retry-After`` header requests, at least 0; None when absent or not understood.
 
     Args:
         value: the header's text.

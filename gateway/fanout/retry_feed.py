@@ -139,7 +139,7 @@ class TopicFeed:
         return self._events
 
     def take(self, batch: Batch) -> None:
-        """Take records in, and offer each to its subscriber. Gaps are passed as records are."""
+        """Accept records, and offer each to its subscriber. Gaps are passed as records are."""
         passed: dict[str, PartitionQueue] = {}
         for record in batch:
             if record.partition in self._leaving:
@@ -171,7 +171,7 @@ class TopicFeed:
             self._has_work.set()
 
     async def revoked(self, partitions: Collection[str]) -> None:
-        """Give partitions up: what has not begun is dropped, attempts get two seconds, then they are cancelled."""
+        """Release partitions: drop jobs that have not started, and cancel attempts after two seconds."""
         leaving = [self._positions.pop(name) for name in partitions if name in self._positions]
         self._leaving.update(partitions)
         self._on_partitions(self)
@@ -221,12 +221,12 @@ class TopicFeed:
         return self._again(delay_s)
 
     def left(self, target: Recipient) -> None:
-        """A subscriber was stopped: its events wait for the one that takes its place, if one does."""
+        """Note that a subscriber was stopped: its events wait for its successor, if there will be one."""
         for job in [job for job in self._jobs() if job.target is target]:
             self._assign(self._exchange(job))
 
     def came(self, name: str) -> None:
-        """A subscriber was started."""
+        """Note that a subscriber was started."""
         for job in [job for job in self._jobs() if job.target is None and job.subscriber == name]:
             self._assign(job)
 
@@ -298,7 +298,7 @@ class TopicFeed:
             self.done(move.job)
 
     def _withdraw(self, job: ParkedJob) -> bool:
-        """Take an event back for a move; return False if it went out meanwhile, as one before it of its key did."""
+        """Withdraw an event for a move; return False if it started meanwhile, as one before it of its key did."""
         if job.state is JobState.FLIGHT:
             return False
         job.is_moving = True

@@ -104,7 +104,7 @@ class AttemptHistory:
     last: AttemptResult = field(default_factory=AttemptResult)
 
     def add(self, at: float, result: AttemptResult, attempts: int) -> AttemptHistory:
-        """With one more attempt."""
+        """Return the history with one more attempt."""
         step = (round(at, 3), result.summary, round(result.duration_s * 1000))
         return replace(
             self,
@@ -122,12 +122,12 @@ def retry_topic(tier_s: float) -> str:
 
 
 def dlq_topic(subscriber: str) -> str:
-    """Name of the topic of a subscriber's dead letters."""
+    """Return the name of the topic of a subscriber's dead letters."""
     return f"dlq.{subscriber}"
 
 
 def tier(tiers: Sequence[float], delay_s: float) -> float | None:
-    """The longest tier that is not longer than the wait; None when the wait is too short for any."""
+    """Return the longest tier that is not longer than the wait; None when the wait is too short for any."""
     return max((one for one in tiers if one <= delay_s), default=None)
 
 
@@ -146,7 +146,7 @@ def parked(record: Record, topic: str, trail: AttemptHistory, due: float, subscr
 
 
 def dead_letter(record: Record, topic: str, trail: AttemptHistory, reason: str) -> Entry:
-    """The entry that brings an event to the dead letters."""
+    """Return the entry that brings an event to the dead letters."""
     last = trail.last
     told = (
         ("gateway-reason", reason),
@@ -158,7 +158,7 @@ def dead_letter(record: Record, topic: str, trail: AttemptHistory, reason: str) 
 
 
 def bare(entry: Entry) -> Entry:
-    """The same entry with the least of its headers, for a log that takes nothing larger."""
+    """Return the same entry with as few headers as possible, for a log that accepts nothing larger."""
     return entry._replace(headers=tuple(header for header in entry.headers if header[0] in _BARE))
 
 
@@ -295,7 +295,7 @@ class Parked(NamedTuple):
 
 
 def read(record: Record) -> Parked:
-    """Return what is said beside a parked event, or a dead letter."""
+    """Return what the headers say about an event in a retry topic, or about a dead letter."""
     headers = dict(record.headers)
     trail = AttemptHistory(
         attempts=_count(headers.get("gateway-attempts")),

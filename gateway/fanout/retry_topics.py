@@ -105,7 +105,7 @@ class RetryTopics:
             self._feed(feed)
 
     async def stop(self) -> None:
-        """Take nothing more, and forget what is not done. May come twice, or before the start."""
+        """Accept nothing more, and forget what is not done. May be called twice, or before the start."""
         tending, self._tending = self._tending, []
         for task in tending:
             task.cancel()
@@ -115,12 +115,12 @@ class RetryTopics:
             feed.drop()
 
     def came(self, name: str) -> None:
-        """A subscriber was started."""
+        """Note that a subscriber was started."""
         for feed in self.feeds:
             feed.came(name)
 
     def left(self, target: Recipient) -> None:
-        """A subscriber was stopped."""
+        """Note that a subscriber was stopped."""
         for feed in self.feeds:
             feed.left(target)
 

@@ -30,7 +30,7 @@ async def scan(
     until: float,
     silence_s: float = QUIET_S,
 ) -> AsyncIterator[Record]:
-    """Records appended from ``since`` and before ``until`` (Unix seconds), in the order of each partition.
+    """Yield records appended from ``since`` and before ``until`` (Unix seconds), in the order of each partition.
 
     Times rise in the journal, not in Kafka: after an outage a machine publishes its journal with the times of it,
     behind what others published meanwhile. So all of it is read, and sorted out.
@@ -62,6 +62,6 @@ async def scan(
 
 
 async def has_more(reader: LogReader, ends: Mapping[str, int]) -> bool:
-    """Whether there is something before these ends that the reader has not passed."""
+    """Return whether there are records before these ends that the reader has not passed."""
     positions = await reader.positions()
     return any(positions.get(partition, 0) < end for partition, end in ends.items())

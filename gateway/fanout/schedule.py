@@ -52,7 +52,7 @@ class Schedule:
         self.waiting = 0
 
     def offer(self, job: Job, now: float) -> None:
-        """Take a job in; it goes out when its ``due`` is past and its key is free."""
+        """Add a job; it may start when its ``due`` is past and its key is free."""
         if job.due > now:
             job.state = JobState.LATER
             heapq.heappush(self._timers, (job.due, next(self._number), job))
@@ -79,19 +79,19 @@ class Schedule:
         return job
 
     def finish(self, job: Job) -> None:
-        """A job in flight needs nothing more; the next of its key may go."""
+        """Complete a job in flight; the next of its key may start."""
         job.state = JobState.GONE
         self._promote(job)
 
     def postpone(self, job: Job, due: float) -> None:
-        """A job in flight is to be tried again at ``due``; its key waits with it."""
+        """Schedule a job in flight for a retry at ``due``; its key waits with it."""
         job.state = JobState.WAITING
         job.due = due
         self.waiting += 1
         heapq.heappush(self._timers, (due, next(self._number), job))
 
     def give_back(self, job: Job) -> None:
-        """A job in flight was not attempted after all; it goes first of its kind."""
+        """Put a job back that was not attempted after all; it is the first of its kind."""
         self._be_ready(job, is_first=True)
 
     def discard(self, job: Job) -> None:
@@ -126,7 +126,7 @@ class Schedule:
             heapq.heappush(self._retries, (now, next(self._number), job))
 
     def next_due(self) -> float | None:
-        """When :meth:`take` may have more to give, if nothing else happens."""
+        """Return when :meth:`take` may next have a job, if nothing else happens."""
         while self._timers and self._timers[0][2].state is JobState.GONE:
             heapq.heappop(self._timers)
             self._gone -= 1

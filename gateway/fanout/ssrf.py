@@ -103,7 +103,7 @@ def is_refusal(exc: OSError) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What a subscriber may reach beside public addresses.
+    """What a subscriber may reach in addition to public addresses.
 
     Args:
         private: loopback, private, link-local and carrier-grade addresses.
@@ -139,7 +139,7 @@ class Allowed:
 
 
 def refusal(address: Address, allowed: Allowed, host: str = "") -> str | None:
-    """Why this address may not be connected to, in a word; None when it may.
+    """Return in a word why this address may not be connected to; None when it may.
 
     Args:
         host: the name in the subscriber's URL, which ``allow`` may name.
@@ -165,7 +165,7 @@ def _is_public(address: Address) -> bool:
 
 
 def _embedded(address: Address) -> IPv4Address | None:
-    """The IPv4 address that an IPv6 one leads to."""
+    """Return the IPv4 address that an IPv6 one leads to."""
     if isinstance(address, IPv4Address):
         return None
     if address.ipv4_mapped is not None:
@@ -180,7 +180,7 @@ def _embedded(address: Address) -> IPv4Address | None:
 
 
 def socket_factory(allowed: Allowed, host: str) -> Callable[[AddrInfo], socket.socket]:
-    """A ``socket_factory`` for aiohttp's ``TCPConnector`` that raises :class:`AddressRefused`.
+    """Return a ``socket_factory`` for aiohttp's ``TCPConnector`` that raises :class:`AddressRefused`.
 
     Addresses that are not IPv4 or IPv6 are refused: nothing else is a webhook's.
     """

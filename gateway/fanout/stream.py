@@ -79,7 +79,7 @@ class EventStream:
     async def events(
         self, last_event_id: str | None = None, *, heartbeat_s: float = HEARTBEAT_S
     ) -> AsyncIterator[bytes]:
-        """The body of one response, chunk by chunk, for ever; close it when the client is gone.
+        """Yield the chunks of one response without end; close it when the client has disconnected.
 
         Args:
             last_event_id: the header of that name; None begins where the subscriber's ``start`` says.
@@ -138,13 +138,13 @@ class EventStream:
 
 
 def format_cursor(cursor: StreamCursor) -> str:
-    """A place in the log as an event's id."""
+    """Return a position in the log as an event's id."""
     offsets = ",".join(f"{partition}:{offset}" for partition, offset in sorted(cursor.offsets.items()))
     return f"{cursor.since:.3f};{offsets}"
 
 
 def parse(text: str) -> StreamCursor:
-    """A place in the log from an event's id.
+    """Return the position in the log that an event's id holds.
 
     Raises:
         BadLastEventId: the gateway did not create it.

@@ -66,7 +66,7 @@ def _headers(subscriber: Subscriber) -> Iterator[Problem]:
         elif name.lower() in RESERVED_HEADERS or name.lower().startswith("webhook-"):
             yield ("headers", name), "this header is the gateway's own"
         elif not value.get_secret_value().isprintable():
-            yield ("headers", name), "a header's value is one line of printable letters"
+            yield ("headers", name), "a header's value is one line of printable characters"
 
 
 def _token(subscriber: Subscriber) -> Iterator[Problem]:
@@ -74,7 +74,7 @@ def _token(subscriber: Subscriber) -> Iterator[Problem]:
     if token and subscriber.kind != "stream":
         yield ("token",), f"only a stream is fetched with one, and this is a {subscriber.kind}"
     elif not token.isascii() or not token.isprintable() or " " in token:
-        yield ("token",), "goes in a header: printable ASCII letters without blanks"
+        yield ("token",), "is sent in a header: use printable ASCII characters without spaces"
 
 
 def _said(check: Callable[[], object]) -> Iterator[Problem]:

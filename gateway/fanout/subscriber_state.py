@@ -110,7 +110,7 @@ class SubscriberStateStore:
         self._tasks: list[asyncio.Task[None]] = []
 
     def get(self, subscriber: str) -> PersistentState:
-        """The last state known."""
+        """Return the last state known."""
         control = self._kept.get(f"{subscriber}/control", _NORMAL["control"])
         breaker = self._kept.get(f"{subscriber}/breaker", _NORMAL["breaker"])
         return PersistentState(control["paused"], control["stopped"], breaker["opened_at"], breaker["open_s"])
@@ -157,7 +157,7 @@ class SubscriberStateStore:
         self._put_start(subscriber, beginnings.NOTHING)
 
     async def begins(self, subscriber: str) -> Begins:
-        """Where it begins in its topics, agreed on with the other processes as far as they can be heard."""
+        """Return where it begins in its topics, agreed with the other processes as far as they can be reached."""
         if subscriber in self._new:
             key = f"{subscriber}/start"
             until = self._clock.monotonic() + _WRITE_S
@@ -170,7 +170,7 @@ class SubscriberStateStore:
         return beginnings.begins(self._start_of(subscriber))
 
     def opened(self, subscriber: str, incarnations: Mapping[str, str]) -> None:
-        """The subscriber reads its topics in these incarnations."""
+        """Note in which incarnations the subscriber reads its topics."""
         self._put_start(subscriber, beginnings.opened(self._start_of(subscriber), incarnations))
 
     def start(self) -> None:
@@ -181,7 +181,7 @@ class SubscriberStateStore:
         ]
 
     async def stop(self) -> None:
-        """Write what is not written yet, if the log takes it. May come twice, or before the start."""
+        """Write what is not written yet, if the log accepts it. May be called twice, or before the start."""
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
@@ -218,7 +218,7 @@ class SubscriberStateStore:
             self._refresh()
 
     async def _next(self) -> Sequence[Record]:
-        """What comes next; nothing, at once, when what was kept has been read."""
+        """Return the next records; none, at once, when all stored ones have been read."""
         if self._reader is None:
             self._reader = await self._eventlog.browse("state.board", [TOPIC], start="earliest")
         if self._is_loaded:
@@ -263,7 +263,7 @@ class SubscriberStateStore:
             self._mark(key)
 
     def _catch_up(self) -> None:
-        """All that is kept was read: what was applied meanwhile is added, and what must be the last word is written."""
+        """Add what was applied while the stored records were read, and write again what must be the last record."""
         for key, last in self._last_starts.items():
             if self._kept[key] != last:
                 self._mark(key)

@@ -7,10 +7,10 @@ They are records of the internal topic :data:`TOPIC`, on both logs, with the nam
     {"version": 4, "change": "04d1…", "removed": true}
 
 A change has a version one above the one that it was made from. **The highest version counts, and of two changes with
-the same version the one whose id is greater**: so all processes agree, in whatever order they read, whatever a
-compaction has removed, and whoever writes a record again. A process that reads a record which does not count, behind
-the one that does, writes the latter again, since compaction keeps the last record of a key. A record without a value
-removes the subscriber, too: that is how tools of Kafka do it.
+the same version the one whose id is greater**: so all processes agree, independently of the order in which they read,
+of what a compaction has removed, and of which process writes a record again. A process that reads a record which does
+not count, behind the one that does, writes the latter again, since compaction keeps the last record of a key. A record
+without a value removes the subscriber, too: that is how tools of Kafka do it.
 
 Limit: two changes of one subscriber in the same instant, on two machines, are made from the same version. One of them
 counts, everywhere the same one.
@@ -169,7 +169,7 @@ class SubscriberStore:
         except NotNow:
             raise
         except GatewayError as exc:
-            raise NotNow(f"the log does not take the change now: {exc}") from exc
+            raise NotNow(f"the log does not accept the change now: {exc}") from exc
         self._written_at[name] = self._clock.now()
         if self._take(name, kept, value):
             await self._apply()
@@ -233,7 +233,7 @@ class SubscriberStore:
         return max(0.05, min([_FOLLOW_WAIT_S, *(left for left in ends if left > 0)]))
 
     def _read(self, record: Record) -> bool:
-        """Take a record in; return whether it changes anything."""
+        """Apply a record; return whether it changes anything."""
         if not record.value:
             self._values.pop(record.key, None)
             self._built.pop(record.key, None)
@@ -254,7 +254,7 @@ class SubscriberStore:
         return self._take(record.key, kept, record.value)
 
     def _take(self, name: str, kept: Kept, value: bytes) -> bool:
-        """Let a record count unless it is known already, or another one counts; return whether it does."""
+        """Apply a record unless it is known already, or another one counts; return whether it was applied."""
         known = self._kept.get(name)
         if known is not None and known.rank >= kept.rank:
             return False

@@ -80,7 +80,7 @@ class Telling:
         self._shown = self._not_shown = 0
 
     def delivered(self, job: Job, result: AttemptResult) -> None:
-        """One attempt was the last one needed."""
+        """Report the attempt that completed a delivery."""
         self._tally.count(self._subscriber, "delivered")
         self._tally.took(self._subscriber, result.duration_s)
         if self._on_attempt is not None:
@@ -89,7 +89,7 @@ class Telling:
             self._line(self._log.debug, job, result, "delivered", None)
 
     def failed(self, job: Job, result: AttemptResult, outcome: str, *, delay_s: float | None = None) -> None:
-        """One attempt failed; ``outcome`` says what becomes of the event."""
+        """Report a failed attempt; ``outcome`` is what happens to the event."""
         self._tally.count(self._subscriber, outcome)
         self._tally.took(self._subscriber, result.duration_s)
         if self._on_attempt is not None:
@@ -100,7 +100,7 @@ class Telling:
             self._line(self._log.debug, job, result, outcome, delay_s)
 
     def cancelled(self, job: Job) -> None:
-        """An attempt was cut off, so that its outcome is not known."""
+        """Report an attempt that was interrupted, so that its outcome is not known."""
         self._outcomes["cancelled"].inc()
         result = AttemptResult(error="cancelled", detail="its partition went to another process meanwhile")
         if self._on_attempt is not None:
@@ -108,13 +108,13 @@ class Telling:
         self._line(self._log.info, job, result, "cancelled", None)
 
     def withdrawn(self, job: Job) -> None:
-        """The copy of a cancelled replay was not attempted."""
+        """Report that the copy of a cancelled replay was not attempted."""
         self._outcomes["withdrawn"].inc()
         if self._on_attempt is not None:
             self._on_attempt(job, AttemptResult(error="withdrawn", detail="its replay was cancelled"), "withdrawn")
 
     def not_closed(self, job: Job, error: str) -> None:
-        """A dead letter was delivered, and the log refuses the record that closes it."""
+        """Report that the log refuses the record that closes a delivered dead letter."""
         self._log.warning(
             "dead_letter.not_closed",
             id=redaction.event_id(job.record.id),
@@ -123,7 +123,7 @@ class Telling:
         )
 
     def dead_lettered(self, job: Job, reason: str) -> None:
-        """An event was given up."""
+        """Report that an event was given up."""
         self._log.warning(
             "delivery.dead_lettered",
             id=redaction.event_id(job.record.id),
@@ -135,7 +135,7 @@ class Telling:
         )
 
     def lost(self, job: Job, error: str) -> None:
-        """An event was given up, and the log does not take it as a dead letter."""
+        """Report that an event was given up, and that the log does not accept it as a dead letter."""
         self._outcomes["lost"].inc()
         if self._on_attempt is not None:
             self._on_attempt(job, AttemptResult(error="poison", detail=error), "lost")
@@ -150,11 +150,11 @@ class Telling:
         )
 
     def skipped(self, count: int) -> None:
-        """The filter passed over so many records."""
+        """Count records that the filter passed over."""
         self._outcomes["skipped"].inc(count)
 
     def breaker(self, state: str, before: str, *, probe_in_s: float) -> None:
-        """The breaker changed."""
+        """Report a change of the breaker."""
         if state == "closed":
             self._log.warning("subscriber.recovered")
         elif before == "closed":
@@ -163,7 +163,7 @@ class Telling:
             self._log.info("subscriber.still_down", probe_in_s=round(probe_in_s, 1))
 
     def stopped(self, reason: str) -> None:
-        """The subscriber answered that it wants no more events."""
+        """Report that the subscriber answered that it wants no more events."""
         self._log.error("subscriber.stopped", reason=reason, advice="its events wait in the log; resume it when ready")
 
     def _may_show(self) -> bool:

@@ -9,7 +9,7 @@ from gateway.errors import ConfigError
 
 
 def context(tls: ClientTls) -> ssl.SSLContext | None:
-    """The context of one subscriber; None: the default one does. Reads the files, so it is also the check.
+    """Return the TLS context of one subscriber; None means the default one. Reads the files, so it is also the check.
 
     Raises:
         ConfigError: a file cannot be read or does not hold what it should; names the key.
@@ -31,5 +31,5 @@ def context(tls: ClientTls) -> ssl.SSLContext | None:
 
 
 def _no_password() -> str:
-    """OpenSSL would ask on the terminal, and a service would hang."""
+    """Refuse an encrypted key: OpenSSL would ask on the terminal, and a service would hang."""
     raise ValueError("the key is encrypted; give one without a pass phrase")

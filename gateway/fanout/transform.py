@@ -37,7 +37,7 @@ class Transform:
             raise ConfigError(problems)
 
     def apply(self, value: bytes) -> bytes:
-        """The event's bytes with some fields left out.
+        """Return the event's bytes without some fields.
 
         Raises:
             Poison: they are not a JSON object, or nested more than 250 levels deep.
@@ -54,7 +54,7 @@ class Transform:
 
 
 def _lossless(value: bytes) -> dict[str, Any]:
-    """The event, with every number as it was written: ``0.10`` and twenty digits are no doubles.
+    """Return the event with every number as it was written: ``0.10`` and twenty digits are no doubles.
 
     orjson is asked to write what it read: where that gives the same bytes, as it mostly does, it has kept every digit.
     Otherwise the slower parser keeps numbers as text. Looking for such numbers with an expression costs twice as much
@@ -103,7 +103,7 @@ def _drop(event: dict[str, Any], path: paths.Path) -> None:
 
 
 def _find(event: dict[str, Any], path: paths.Path) -> Any:
-    """As :func:`paths.find`, but never into a list: half a list would not be the sender's list."""
+    """Find a value as :func:`paths.find` does, but never in a list: half a list would not be the sender's list."""
     value: Any = event
     for step in path:
         value = value.get(step, paths.MISSING) if isinstance(value, dict) else paths.MISSING

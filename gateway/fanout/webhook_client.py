@@ -70,7 +70,7 @@ class _Connection(ResponseHandler):
             super().close()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the answer. What comes unasked, or behind the answer, ends the connection."""
+        """Process bytes of the answer. Bytes without a request, or behind the answer, end the connection."""
         if self._answer is None or self._done is None or self._done.done():
             self._is_spent = True
             if self._answer is not None:
@@ -87,7 +87,7 @@ class _Connection(ResponseHandler):
                 self._done.set_result(None)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The subscriber closed: the end of an answer without a length, or of one that is cut."""
+        """Complete or fail the answer: closing ends one without a length, and one that is cut."""
         self._is_spent = True
         if self._done is not None and not self._done.done():
             assert self._answer is not None

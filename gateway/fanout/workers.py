@@ -90,7 +90,7 @@ class Workers:
 
     @property
     def jobs(self) -> frozenset[Job]:
-        """What is being delivered now."""
+        """The jobs in delivery."""
         return frozenset(worker.job for worker in self._workers if worker.job is not None)
 
     def cut_attempts(self) -> None:

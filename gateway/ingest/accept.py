@@ -283,6 +283,6 @@ def serialised(events: tuple[Event, ...], most: int) -> list[bytes]:
 
 
 def _trace(request: CallbackRequest) -> Headers:
-    """Return the header with the caller's trace, which is stored beside the event. Without it the event id is used."""
+    """Return the header with the caller's trace, to store with the event. Without it the event id is used."""
     given = traceparent.valid(request.headers.get(traceparent.NAME))
     return ((traceparent.NAME, given),) if given else ()

@@ -1,8 +1,8 @@
-"""Append all events of one turn of the event loop to the log in one call, and tell every callback of it the outcome.
+"""Append all events of one turn of the event loop to the log in one call, and report the outcome to each callback.
 
 Under load a turn reads dozens of requests. An append for each request costs as much as checking its credentials: a
 future, two callbacks and their scheduling. The events share a commit anyway, so they are stored as one unit: all or
-none. Whoever waits registers a function with the turn, because a future for each costs several times as much; only
+none. A waiting request registers a function with the turn, because a future for each costs several times as much; only
 :meth:`Turn.wait`, for tasks that may be cancelled, creates one.
 """
 
@@ -64,7 +64,7 @@ class Turn:
         return await waiter
 
     def end(self, appended: Appended, error: BaseException | None) -> None:
-        """Tell the outcome to all that wait, in the order in which they came."""
+        """Report the outcome to each waiting request, in the order in which they came."""
         self._outcome = appended, error
         for tell in self._waiting:
             try:

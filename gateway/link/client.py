@@ -46,7 +46,7 @@ class LinkPolicy:
         answer_s: a log process that is connected and does not answer for so long hangs.
         again_s: between two attempts to connect.
         heartbeat_s: between two looks whether it answers.
-        silent_s: no answer for so long is a problem, told by :attr:`LogClient.problem`.
+        silent_s: no answer for so long is a problem, reported by :attr:`LogClient.problem`.
         most_bytes: of records that wait, and of those given up that the log process has not read. Past it a disk that
             hangs is answered 503 instead of filling the memory.
     """
@@ -147,7 +147,7 @@ class LogClient:
         if self._is_closed:
             return "the journal is closed: the gateway is stopping"
         if self._transport is None:
-            return "the log process is away; it is started again when it has died"
+            return "the log process is not running; the supervisor restarts it"
         silent_s = self._silent_s()
         if silent_s > self._policy.silent_s:
             return f"the log process has not answered for {silent_s:.0f} s: it hangs, or its disk does"
@@ -198,13 +198,13 @@ class LogClient:
 
     @property
     def _is_given_up(self) -> bool:
-        """There is no hope for an answer soon: fail at once instead of letting everybody wait."""
+        """Whether no answer can be expected soon: requests fail at once instead of waiting."""
         if self._transport is None:
             return self._has_given_up
         return self._silent_s() > self._policy.answer_s
 
     def _silent_s(self) -> float:
-        """How long the log process owes an answer and has sent nothing. It owes none while this process is paused."""
+        """Return how long the log process owes an answer and has sent nothing, without pauses of this process."""
         return self._loop.time() - self._heard_at if self._requests else 0.0
 
     def _settle(self, number: int) -> asyncio.Future[Any] | None:
@@ -223,7 +223,7 @@ class LogClient:
     # -- the connection -----------------------------------------------------------------------------------------
 
     async def _connect(self) -> None:
-        """Until a log process has answered: connect, be welcomed, and send again what waits."""
+        """Connect, wait for the welcome, and send waiting requests again; retry until a log process answers."""
         while True:
             self._welcome = self._loop.create_future()
             try:
@@ -251,16 +251,16 @@ class LogClient:
             return
 
     def welcomed(self, snapshot: Snapshot) -> None:
-        """The log process has answered, or there is more to say than was sent; what it pushes follows at once."""
+        """Apply a snapshot: the first answer of the log process, or a later one; what it pushes follows at once."""
         if self._follower is not None:
             self._follower.welcomed(snapshot)
         if self._welcome is not None and not self._welcome.done():
             self._welcome.set_result(snapshot)
 
     def lost(self) -> None:
-        """The connection is broken: connect again."""
+        """Connect again: the connection is broken."""
         if self._welcome is not None and not self._welcome.done():
-            self._welcome.set_exception(JournalUnavailable("the log process went away"))
+            self._welcome.set_exception(JournalUnavailable("the log process closed the connection"))
             return
         if self._transport is None or self._is_closed:
             return
@@ -272,11 +272,11 @@ class LogClient:
         self._connector = asyncio.create_task(self._connect(), name="link")
 
     def filled(self, is_behind: bool) -> None:
-        """The log process reads so slowly that what was sent fills the connection, or has caught up."""
+        """Note whether the log process reads so slowly that unsent data fills the connection."""
         self._is_behind = is_behind
 
     def _give_up(self) -> None:
-        """Fail what waits, and what comes until there is a connection: the log process is away for too long."""
+        """Fail the waiting requests, and new ones until there is a connection: the log process is down for too long."""
         self._has_given_up = True
         self._fail(self._requests, JournalUnavailable(self.problem))
 
@@ -303,7 +303,7 @@ class LogClient:
     # -- what comes in ------------------------------------------------------------------------------------------
 
     def received(self, kind: int, content: bytes) -> None:
-        """Take one frame of the log process."""
+        """Process one frame of the log process."""
         self._heard_at = self._loop.time()
         if kind in _ANSWERS:
             self._answered(kind, content)

@@ -29,7 +29,7 @@ _log = structlog.get_logger("gateway.link")
 
 
 class Kind(IntEnum):
-    """What a frame says."""
+    """Kind of a frame."""
 
     HELLO = 1
     WELCOME = 2

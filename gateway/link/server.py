@@ -31,8 +31,8 @@ from gateway.log.journal.following import Commit, Snapshot, WriterState
 from gateway.log.journal.retention import Trimmed
 from gateway.log.journal.writer import JournalWriter
 
-#: Bytes that may wait in the log process for a follower that does not read. Some thousand events; the rest is read from
-#: the file, which costs little more.
+#: Bytes that may wait in the log process for a follower that does not read. Some thousand events; the others are read
+#: from the file, which costs little more.
 _MOST_PUSHED: Final = 4 * 1024 * 1024
 
 _log = structlog.get_logger("gateway.link")
@@ -43,7 +43,7 @@ class LogServer:
 
     Args:
         writer: started.
-        listening: a Unix socket that listens; it stays open, as a new log process goes on with it.
+        listening: a Unix socket that listens; it stays open, as a new log process continues to use it.
     """
 
     def __init__(self, writer: JournalWriter, listening: socket.socket) -> None:
@@ -54,7 +54,7 @@ class LogServer:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Take connections."""
+        """Accept connections."""
         loop = asyncio.get_running_loop()
         options: dict[str, Any] = {}
         if sys.version_info >= (3, 13):
@@ -190,7 +190,7 @@ class _Peer(FrameProtocol):
     # -- out ----------------------------------------------------------------------------------------------------
 
     def _write(self, data: bytes) -> None:
-        """With what else this turn of the loop brings."""
+        """Send data together with other data of this turn of the event loop."""
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(data)

@@ -42,7 +42,7 @@ class Entry(NamedTuple):
         key: the event's ``partitionkey``; records of one key keep their order.
         id: the event's id, 32 hex digits.
         value: the event's bytes, kept exactly.
-        headers: metadata beside the event, such as the attempts of an event in a retry topic.
+        headers: metadata stored with the event, such as the attempts of an event in a retry topic.
     """
 
     topic: str

@@ -210,7 +210,7 @@ def pass_gaps(log: EventLog, places: Places) -> None:
 
 
 async def give_up(log: EventLog, cursors: Collection[Cursor], partitions: Collection[str], *, flush_s: float) -> None:
-    """Let cursors settle partitions that are being revoked, and make their commits durable.
+    """Make cursors settle partitions that are being revoked, and make their commits durable.
 
     Args:
         log: stores the commits.
@@ -226,7 +226,7 @@ async def give_up(log: EventLog, cursors: Collection[Cursor], partitions: Collec
         async with asyncio.timeout(flush_s):
             await log.cursors.flush()
     except (TimeoutError, GatewayError) as exc:
-        # An outage has its own lines. Whoever gets the partitions delivers again what was not stored.
+        # An outage has its own lines. The next owner of the partitions delivers again what was not stored.
         _log.info("reading.flush_failed", partitions=sorted(partitions), error=str(exc) or "no answer in time")
     log.cursors.release(partitions)
 
@@ -285,7 +285,7 @@ class AttachedCursors:
         return min(most, *rooms.values()) if rooms else 0
 
     def hand_out(self, batch: Batch) -> list[Cursor]:
-        """Give a batch to all attached cursors and move the shared position.
+        """Pass a batch to all attached cursors and move the shared position.
 
         Return the cursors that had no room for the batch; they are detached.
         """
@@ -319,7 +319,7 @@ class AttachedCursors:
         return left
 
     def give_alone(self, cursor: Cursor, batch: Batch) -> bool:
-        """Give a cursor a batch that was read for it alone; return False if its consumer failed."""
+        """Pass a cursor a batch that was read for it alone; return False if its consumer failed."""
         if batch.gaps:
             report_gaps(self._log, {cursor: cursor.next}, batch.gaps)
         if not self._give(cursor, batch):

@@ -317,7 +317,7 @@ class SharedReader:
         return True
 
     async def _again(self, cursor: Cursor) -> None:
-        """Let a cursor whose consumer failed continue at its committed position."""
+        """Continue a cursor whose consumer failed, at its committed position."""
         await self._catch_ups.drop([cursor])
         partitions, cursor.partitions = cursor.partitions, frozenset()
         cursor.next = {}

@@ -1,9 +1,9 @@
 """How many records of each topic are in the journal and not in Kafka.
 
 A position says how far a topic is, not how many of its records are behind that: the journal holds all topics in one
-order. So the heads of its commits are looked at once, each of which has counts by topic, and what a position has passed
-is taken off again. Where a position stands within a commit, all of it counts: what is shown is never too little, and 0
-is exact.
+order. So the heads of its commits, each of which has counts by topic, are read once, and what a position has passed is
+subtracted again. If a position is within a commit, the whole commit counts: the result is never too small, and 0 is
+exact.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class TopicLag:
             self._parts = deque((later[0], earlier[1] + later[1]) for earlier, later in _pairs(parts))
 
     def passed(self, offset: int) -> None:
-        """Take off what is below an offset as a whole."""
+        """Subtract the parts that are completely below an offset."""
         while self._parts and self._parts[0][0] <= offset:
             self.records -= self._parts.popleft()[1]
 
 
 def _pairs(parts: Iterable[tuple[int, int]]) -> Iterable[tuple[tuple[int, int], tuple[int, int]]]:
-    """Two by two; the last one alone where their number is odd."""
+    """Yield items two by two; the last one alone if their number is odd."""
     rest = iter(parts)
     for earlier in rest:
         later = next(rest, None)
@@ -72,7 +72,7 @@ class Lag:
                 self._topics.setdefault(topic, TopicLag()).add(end, count)
 
     def passed(self, topic: str, offset: int) -> None:
-        """Take off what a topic's position has passed."""
+        """Subtract what a topic's position has passed."""
         self._positions[topic] = offset
         if (backlog := self._topics.get(topic)) is not None:
             backlog.passed(offset)

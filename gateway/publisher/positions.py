@@ -2,8 +2,8 @@
 
 ======================  ==================================================================================
 ``publisher.<topic>``   Kafka has acknowledged all records of this topic below it
-``publisher``           of all topics: the oldest of those positions. The journal is told to protect it: what
-                        it has not passed never expires
+``publisher``           of all topics: the oldest of those positions. The journal protects it: records that
+                        it has not passed never expire
 ======================  ==================================================================================
 
 A topic gets its position before anything of the journal that holds a record of it is handed to any cursor, and durably

@@ -3,13 +3,13 @@
 In order: a cursor gets the records of its topic in the order they were accepted, :class:`gateway.log.kafka.Writer`
 keeps that order in each partition through every failure. Nothing lost: a topic's position moves only behind what Kafka
 has acknowledged, and the journal frees nothing in front of the oldest position. Bounded: what is read and not
-acknowledged is at most the writer's budget for each topic, and one step of reading; the rest stays in the journal.
+acknowledged is at most the writer's budget for each topic, and one step of reading; later records stay in the journal.
 
 A topic that cannot be written (missing, no right, too few replicas, a record refused) is left behind where it is when
-it has used up its budget, and is read by itself when it can be written again. The others go on.
+it has used up its budget, and is read by itself when it can be written again. The others continue.
 
 Topics need not be in the configuration: whatever topic the journal holds a record of is published. One that is seen for
-the first time gets its position, durably, before the batch in which it was seen is handed to anybody
+the first time gets its position, durably, before the batch in which it was seen is passed to a cursor
 (:mod:`.positions`).
 
 Repeats: a crash repeats what was acknowledged since the position was last stored (a quarter of a second), and what was
@@ -97,7 +97,7 @@ class Publisher:
     Args:
         journal: where events are accepted; also takes the dead letters.
         options: brokers, names, format.
-        on_published: told of each acknowledged batch: topic, partition, offset of the first record (-1: unknown),
+        on_published: called with each acknowledged batch: topic, partition, offset of the first record (-1: unknown),
             the records in order. Must be quick.
         create: topics to create as soon as Kafka is there, unless ``kafka.create_topics`` is off; others are created
             with their first event.
@@ -137,7 +137,7 @@ class Publisher:
     # -- life ---------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begin, in the background: Kafka may be away. A second call does nothing.
+        """Start in the background: Kafka may be unavailable. A second call does nothing.
 
         Raises:
             NotNow: positions of new topics could not be stored.
@@ -158,9 +158,9 @@ class Publisher:
             self._tasks.append(asyncio.create_task(self._create_topics(), name="publisher-topics"))
 
     async def stop(self, *, drain_s: float = 5.0) -> None:
-        """Wait up to ``drain_s`` for what was read, store the positions, let go. Twice, or before the start, is well.
+        """Wait up to ``drain_s`` for acknowledgements and store the positions. May be called twice or before the start.
 
-        Ends within ``drain_s`` plus 5 seconds, also while Kafka is away. Call it before the journal's stop.
+        Ends within ``drain_s`` plus 5 seconds, also while Kafka is unavailable. Call it before the journal's stop.
         """
         self._is_stopping = True
         tasks, self._tasks = self._tasks, []
@@ -179,7 +179,7 @@ class Publisher:
 
     @property
     def state(self) -> State:
-        """Whether Kafka takes our events, and since when not and why; for ``/readyz`` and the console."""
+        """Whether Kafka accepts the events, and since when not and why; for ``/readyz`` and the console."""
         return self._writer.state
 
     # -- lag ----------------------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ class Publisher:
         ]
 
     def _names(self) -> list[str]:
-        """Topics that were seen, and those that the reading has not come to."""
+        """Return the topics that were seen, and those that the reading has not come to."""
         return sorted(self._lag.waiting().union(self._cursors))
 
     async def lag(self) -> int:
@@ -234,7 +234,7 @@ class Publisher:
         self._reader.add(cursor)
 
     async def _find_topics(self, batch: Batch) -> None:
-        """Give topics that are seen for the first time their positions, before anybody passes this batch."""
+        """Assign positions to topics that are seen for the first time, before a cursor passes this batch."""
         new: dict[str, int] = {}
         for record in batch:
             if record.topic not in self._cursors and record.topic not in new:
@@ -253,7 +253,7 @@ class Publisher:
             self._add(topic)
 
     async def _create_topics(self) -> None:
-        """Until it is done; why not yet is said by the state, or here once."""
+        """Create topics, retrying until it succeeds; the state, or one log line, reports why it has not yet."""
         backoff = Backoff(first_s=1.0, last_s=30.0)
         said = ""
         while True:
@@ -301,7 +301,7 @@ class Publisher:
         self._reader.changed()
 
     def _passed(self, cursor: TopicCursor, offset: int) -> None:
-        """Kafka has everything of a topic below an offset."""
+        """Note that Kafka has all records of a topic below an offset."""
         topic = cursor.topic
         if offset <= self._positions[topic]:
             return

@@ -85,8 +85,8 @@ class TopicCursor:
     def is_hungry(self) -> bool:
         """See :meth:`gateway.log.cursor.Consumer.is_hungry`.
 
-        While Kafka is away nobody is: all wait together, and the journal is read once afterwards, not once for each
-        topic. Otherwise a topic that is full is waited for as long as it makes progress.
+        While Kafka is unavailable, none is: all wait together, and the journal is read once afterwards, not once for
+        each topic. Otherwise a topic that is full is waited for as long as it makes progress.
         """
         if not self._writer.is_up or self._writer.held(self.topic) > _LOW_BYTES:
             return False

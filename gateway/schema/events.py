@@ -62,7 +62,7 @@ def _event(event_type: str, title: str, sources: list[str] | None, data: Schema)
         "subject": {"type": "string", "minLength": 1, "description": "What it is about"},
         "time": {
             **_TIME,
-            "description": "When it happened, by the sender's word; arrival where the sender gives none. UTC",
+            "description": "When it happened, according to the sender; arrival where the sender gives none. UTC",
         },
         "recordedtime": {**_TIME, "description": "When it arrived, UTC"},
         "partitionkey": {"type": "string", "minLength": 1, "description": "Events of one key keep their order"},

@@ -17,7 +17,7 @@ _SPANS: Final = (("d", 86400), ("h", 3600), ("m", 60))
 
 
 def configuration_table() -> str:
-    """Every key of ``config.yaml``: default, meaning."""
+    """Return a table of every key of ``config.yaml``: default, meaning."""
     return _table(
         ("Key", "Default", "Meaning"),
         ((f"`{key.path}`", _default(key), _meaning(key)) for key in keys() if not _is_heading(key)),
@@ -25,7 +25,7 @@ def configuration_table() -> str:
 
 
 def commands_table(group: click.Group) -> str:
-    """Every command: what it does, and its options."""
+    """Return a table of every command: what it does, and its options."""
     rows: list[tuple[str, str]] = []
     context = click.Context(group, info_name="gateway")
     for name in group.list_commands(context):
@@ -91,7 +91,7 @@ def _default(key: ConfigKey) -> str:
 
 
 def _written(key: ConfigKey, value: Any) -> str:
-    """As one would write it in the file."""
+    """Return a value as an operator writes it in the file."""
     if isinstance(value, bool):
         return str(value).lower()
     if key.unit == "size":

@@ -263,7 +263,7 @@ def _delivery() -> dict[str, Any]:
     headers = (
         ("webhook-id", True, "The event's id; the same at every attempt"),
         ("webhook-timestamp", True, "Unix seconds of this attempt"),
-        ("webhook-signature", False, "`v1,` HMAC-SHA256 of id.timestamp.body; one for each secret, blanks between"),
+        ("webhook-signature", False, "`v1,` HMAC-SHA256 of id.timestamp.body; one for each secret, space-separated"),
         ("gateway-replay", False, "`true` when the event is delivered again on request"),
         ("traceparent", False, "W3C Trace Context"),
     )

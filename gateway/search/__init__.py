@@ -1,7 +1,7 @@
 """Search: find the events with an id, a phone number or a callback.
 
-The index lies beside the journal. A reader of the log fills it after the answer to the platform, so indexing does not
-delay answers. Its content is derived from the journal: the index may be deleted at any time and is then built again.
+The index is in the journal's folder. A reader of the log fills it after the answer to the platform, so indexing delays
+no answer. Its content is derived from the journal: the index may be deleted at any time and is then built again.
 
 ===========  =====================================================================================
 ``keys``     pure: keys of an event, and keys of a search text

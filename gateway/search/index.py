@@ -1,4 +1,4 @@
-"""The file of the index: SQLite beside the journal, used from one thread, without asyncio.
+"""The file of the index: SQLite in the journal's folder, used from one thread, without asyncio.
 
 The newest records are in memory, as a run (:mod:`gateway.search.run`). The columns of a full run are stored, each as
 one row, and never changed: an event costs about 30 bytes of disk, once. A search scans the hashes of every run, newest

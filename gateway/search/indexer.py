@@ -112,7 +112,7 @@ class Indexer:
         return sum(max(0, self._journal.head(stream) - self._indexed(stream)) for stream in self._streams)
 
     def _indexed(self, stream: str) -> int:
-        """Everything below can be found."""
+        """Return the position below which all records can be found."""
         reader = self._readers.get(stream)
         return self._journal.floor(stream) if reader is None else self._done[stream]
 

@@ -23,7 +23,7 @@ from gateway.search.indexer import Indexer
 from gateway.search.keys import asked, callback_of, keys_of_attempts, keys_of_events, matches, parsed
 from gateway.search.run import Kind
 
-#: Seconds after which a page ends with what was found so far, and with the offset at which to go on.
+#: Seconds after which a page ends with what was found so far, and with the offset of the next page.
 PATIENCE_S: Final = 1.0
 #: Range of offsets of one question to the index, when all events of a topic are read.
 _STRETCH: Final = 65_536

@@ -1,4 +1,4 @@
-"""What happens thousands of times a second, counted here and told to the metrics once per turn of the event loop.
+"""Count frequent operations here, and add the counts to the metrics once per turn of the event loop.
 
 A counter and a histogram of the metrics library take labels apart and locks on every call: 4 µs for each callback or
 delivery, which is a tenth of what a callback costs in all.
@@ -34,13 +34,13 @@ class BatchedMetrics:
         self._is_due = False
 
     def count(self, *labels: str) -> None:
-        """One more with these labels of the counter."""
+        """Count one more with these labels of the counter."""
         self._counts[labels] += 1
         if not self._is_due:
             self._soon()
 
     def took(self, label: str, seconds: float) -> None:
-        """One more duration under this label of the histogram."""
+        """Count one more duration under this label of the histogram."""
         found = self._seconds.get(label)
         if found is None:
             sketch = self._metrics.sketch(self._name, label)

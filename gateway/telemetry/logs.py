@@ -94,7 +94,7 @@ def is_colourless() -> bool:
 
 
 def bind(**values: object) -> None:
-    """Have values in every line of this process, in threads too, which know nothing of context variables."""
+    """Add values to every line of this process, also of threads, which know nothing of context variables."""
     _BOUND.update(values)
 
 

@@ -30,7 +30,7 @@ class Metrics:
             self._by_name[metric.name] = _make(metric, registry)
 
     def counter(self, name: str) -> Counter:
-        """The counter of this name.
+        """Return the counter of this name.
 
         Raises:
             KeyError: the catalogue has no such metric.
@@ -40,19 +40,19 @@ class Metrics:
         return found
 
     def gauge(self, name: str) -> Gauge:
-        """The gauge of this name; errors as :meth:`counter`."""
+        """Return the gauge of this name; errors as :meth:`counter`."""
         found = self._by_name[name]
         assert isinstance(found, Gauge)
         return found
 
     def histogram(self, name: str) -> Histogram:
-        """The histogram of this name; errors as :meth:`counter`."""
+        """Return the histogram of this name; errors as :meth:`counter`."""
         found = self._by_name[name]
         assert isinstance(found, Histogram)
         return found
 
     def sketch(self, name: str, *labels: str) -> dict[int, int]:
-        """Return the counts by bucket beside a histogram of durations; whoever observes counts there too."""
+        """Return the counts by bucket that belong to a histogram of durations; each observer updates both."""
         return self.sketches.setdefault((name, labels), {})
 
     def observe(self, name: str, seconds: float) -> None:
@@ -62,7 +62,7 @@ class Metrics:
         found[number] = found.get(number, 0) + 1
 
     def values(self, name: str) -> Iterator[tuple[tuple[str, ...], float]]:
-        """The values of a counter or gauge that has labels, by their values."""
+        """Yield the label values and the value of each child of a counter or gauge that has labels."""
         children: dict[tuple[str, ...], Any] = dict(self._by_name[name]._metrics)  # type: ignore[arg-type]
         for labels, child in children.items():
             yield labels, child._value.get()
@@ -80,7 +80,7 @@ def is_counted_in(name: str, process: str) -> bool:
 
 
 def bounds(name: str) -> tuple[float, ...]:
-    """The upper bounds of a histogram's buckets, without the last, unbounded one."""
+    """Return the upper bounds of a histogram's buckets, without the last, unbounded one."""
     return next(metric.buckets for metric in CATALOGUE if metric.name == name)
 
 

@@ -1,9 +1,9 @@
 """What each process knows of itself, asked by the one that has the admin port.
 
-Every other process serves its report on a Unix socket in a folder of this gateway: whoever connects and says which one
-(a byte) gets one JSON document behind its length (four bytes, the most significant first), and the connection is
-closed. There is no hub, and nobody keeps a copy: a process that does not answer in a second is unknown, never 0 and
-never well. The console asks all the time, and for what it draws only; a scrape asks for all metrics.
+Every other process serves its report on a Unix socket in a folder of this gateway: a client that connects and names a
+kind (one byte) gets one JSON document behind its length (four bytes, the most significant first), and the connection is
+closed. There is no hub and no copy: a process that does not answer in a second is unknown, never 0 and never healthy.
+The console asks continuously, for what it draws only; a scrape asks for all metrics.
 
 Rejected: the multiprocess mode of prometheus_client, in which processes share files. It knows no gauge that goes away
 (``gateway_kafka_up`` of a client that was closed), keeps files of the dead, and slows the counting in hot paths.
@@ -63,7 +63,7 @@ class Report:
         process: its name, such as ``ingest-0``.
         started_at: Unix seconds; a counter began at 0 then.
         is_ready: everything that it needs holds.
-        checks: what each of its checks says; empty where all is well.
+        checks: what each of its checks says; empty where it is healthy.
         counts: what the console draws.
         families: all metrics; empty where they were not asked for.
         subscribers: status of each subscriber that it delivers to, as JSON has it.
@@ -166,7 +166,7 @@ class Reports:
     async def ask(self, *, with_metrics: bool = False) -> Mapping[str, Report | None]:
         """Return the report of each process by name, None where it does not answer in a second.
 
-        Those who ask for the same at the same time share one answer.
+        Concurrent calls for the same kind share one answer.
         """
         what = _WITH_METRICS if with_metrics else _WITHOUT_METRICS
         if what not in self._asking:
@@ -234,11 +234,11 @@ class Merged(Collector):
                 self._add(process, one)
 
     def collect(self) -> Iterator[Metric]:
-        """The families."""
+        """Yield the families."""
         yield from self._families.values()
 
     def _add(self, process: str, one: Family) -> None:
         merged = self._families.setdefault(one.name, Metric(one.name, one.documentation, one.kind))
         for name, labels, value in one.samples:
-            # One that has the label already is about that process, whoever counts it.
+            # One that has the label already is about that process, whichever process counts it.
             merged.add_sample(name, {"process": process, **labels}, value)

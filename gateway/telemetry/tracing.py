@@ -39,7 +39,7 @@ def traced(event_id: str, headers: Iterable[tuple[str, str]]) -> Traced:
 
     Args:
         event_id: id of the event.
-        headers: stored beside the event.
+        headers: stored with the event.
     """
     own = trace_id(event_id)
     given = caller(headers)
@@ -87,7 +87,7 @@ class Spans:
         Args:
             callback: name of the callback.
             event_id: id of the event.
-            headers: stored beside the event.
+            headers: stored with the event.
             started: time of arrival, Unix seconds.
             ended: time of the answer, Unix seconds.
         """
@@ -120,7 +120,7 @@ class Spans:
         Args:
             subscriber: name of the subscriber.
             event_id: id of the event.
-            headers: stored beside the event.
+            headers: stored with the event.
             span_id: span id in the ``traceparent`` of the webhook.
             ended: end of the attempt, Unix seconds.
             duration_s: duration of the attempt, seconds.

@@ -25,7 +25,7 @@ SUBJECT: Final = "test"
 def sample(event_type: str, topic: str) -> Event:
     """Return an event of this type as a callback makes it, with an id of its own.
 
-    A type that no simulated callback makes, such as one of another sender, has a small ``data`` of ours.
+    A type that no simulated callback makes, such as one of another sender, has a small artificial ``data``.
 
     Args:
         event_type: such as ``nxcloud.sms.dr``.

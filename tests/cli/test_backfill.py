@@ -148,7 +148,7 @@ async def test_callback_that_is_not_understood_is_kept(gateway: MakeGateway, pla
         (web.Response(text="<html>"), "is not JSON: <html>"),
         (web.json_response({"code": 5, "message": "no such app"}), "no such app"),
         (web.json_response({"code": 0, "data": [{"no": "text"}]}), "no list of texts"),
-        (web.json_response([]), "refused the question"),
+        (web.json_response([]), "refused the request"),
     ],
     ids=["502", "html", "refusal", "objects", "list"],
 )

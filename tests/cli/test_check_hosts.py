@@ -161,7 +161,10 @@ async def test_a_receiver_that_asks_for_our_certificate(tmp_path: Path) -> None:
     ours = {"ca_file": str(authority.file)}
     async with talking(saying(dated(time.time())), context) as port:
         level, text = await one(f"https://127.0.0.1:{port}/", tls=ours)
-        assert ("problem", True) == (level, "ends the connection once TLS stands" in text and "tls.cert_file" in text)
+        assert ("problem", True) == (
+            level,
+            "ends the connection after the TLS handshake" in text and "tls.cert_file" in text,
+        )
         mine = {**ours, "cert_file": str(authority.issue("gateway"))}
         found = await look(0, webhook(f"https://127.0.0.1:{port}/", tls=mine))
     assert {"ok"} == {finding.level for finding in found}

@@ -150,7 +150,7 @@ def test_check_of_a_sound_configuration(tmp_path: Path) -> None:
     result = gateway("check")
     assert result.exit_code == 0
     assert "config.yaml: no mistakes" in result.stdout
-    assert re.search(r"^warning +ingest.callbacks: whoever can reach", result.stdout, re.MULTILINE)
+    assert re.search(r"^warning +ingest.callbacks: anyone who can reach", result.stdout, re.MULTILINE)
     assert re.search(r"^ok +journal.dir: data can be made", result.stdout, re.MULTILINE)
     assert not (tmp_path / "data").exists()
 
@@ -308,7 +308,7 @@ def test_send_without_a_gateway_fails_with_the_reason() -> None:
         (("tail", "--filter", "data.status"), "'data.status' is no condition such as data.status=delivered"),
         (("tail", "--filter", '{"like": 1}'), "like"),
         (("top", "--json"), "--json goes with --once"),
-        (("top",), "elsewhere say --once"),
+        (("top",), "elsewhere use --once"),
         (("completion", "tcsh"), "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
         (("listen", "--delay", "-1"), "'-1' is not a duration such as 2, 250ms or 5m"),
     ],

@@ -118,7 +118,7 @@ def test_file_is_read_with_its_name_in_the_sentences(tmp_path: Path) -> None:
         ("a: !hush x\n", "config.yaml:1:4:"),
         ("- a\n- b\n", "config.yaml: sections such as 'ingest:'"),
         ("just words\n", "config.yaml: sections such as 'ingest:'"),
-        ("a: &a [*a]\n", "config.yaml:1: an alias stands inside"),
+        ("a: &a [*a]\n", "config.yaml:1: an alias refers to"),
         ("a: 2024-13-45\n", "config.yaml: a value cannot be read"),
         ("\x00", "config.yaml: not valid YAML: control characters are not allowed"),
         ("[" * 5000, "config.yaml:1: nested more than 100 levels deep"),
@@ -181,7 +181,7 @@ PROBLEMS = [
         "subscribers: {%s, token: hunter2}",
         "subscribers.token: only a stream is fetched with one, and this is a webhook",
     ),
-    ("subscribers: {name: s, topics: [sms.dr], kind: stream, token: 'a b'}", "subscribers.token: goes in a header"),
+    ("subscribers: {name: s, topics: [sms.dr], kind: stream, token: 'a b'}", "subscribers.token: is sent in a header"),
     ("subscribers: {%s, allow: [10.0.0.0/99]}", "subscribers.allow[0]:"),
     ("subscribers: {%s, headers: {Host: x}}", "subscribers.headers.Host: this header is the gateway's own"),
     ("subscribers: {%s, headers: {'a b': x}}", "subscribers.headers.a b: not a name of an HTTP header"),
@@ -202,7 +202,7 @@ PROBLEMS = [
     ("ingest: {callbacks: {smsdr: {}}}", "ingest.callbacks.smsdr: unknown callback; did you mean 'sms-dr'?"),
     ("ingest: {callbacks: {sms-dr: {decoder: json}}}", "sms-dr.decoder: sms-dr is built in"),
     ("ingest: {callbacks: {sms-dr: {topic: x}}}", "sms-dr.topic: only other senders' callbacks have it"),
-    ("ingest: {callbacks: {sms-dr: {own_numbers: ['1']}}}", "sms-dr.own_numbers: only did-sms looks at it"),
+    ("ingest: {callbacks: {sms-dr: {own_numbers: ['1']}}}", "sms-dr.own_numbers: only did-sms uses it"),
     ("ingest: {callbacks: {ota: {default_country: '999'}}}", "ota.default_country: there is no country code 999"),
     (
         "ingest: {callbacks: {shop: {decoder: json, topic: s, key: $.a, default_country: '62'}}}",
@@ -336,9 +336,9 @@ subscribers:
   - {name: b, topics: call.event, url: "http://127.0.0.1/"}
 """
     found = warnings(loads(text, {}))
-    assert any(warning.startswith("ingest.callbacks: whoever can reach /callbacks/") for warning in found)
+    assert any(warning.startswith("ingest.callbacks: anyone who can reach /callbacks/") for warning in found)
     assert "subscribers[0].topics: the callbacks of sms.dr are switched off" in found
-    assert "subscribers[0].url: plain http, so anyone on the way can read the events" in found
-    assert "subscribers[1].secrets: none, so b cannot tell our webhooks from forged ones" in found
+    assert "subscribers[0].url: plain http, so anyone on the path can read the events" in found
+    assert "subscribers[1].secrets: none, so b cannot distinguish the webhooks from forged ones" in found
     assert not any(warning.startswith("subscribers[1].url") for warning in found)
     assert any(warning.startswith("subscribers: there are none") for warning in warnings(Settings()))

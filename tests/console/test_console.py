@@ -115,7 +115,7 @@ async def test_live_tail_with_filter_and_pause(page: Page, trickle: Running) -> 
     assert set(types) == {"voice.dr"}
     await page.click("button", "Pause")
     await page.sees("new)", ".filters")
-    await page.click("button", "Go on")
+    await page.click("button", "Continue")
     await page.until("document.querySelector('.live').innerText === 'live'")
 
 

@@ -117,10 +117,10 @@ async def test_live_counts_what_comes_while_it_is_paused(page: Page, busy: Runni
     await page.click("button", "Pause")
     for number in range(601, 608):
         await busy.sms(number)
-    await page.sees("Go on (7 new)", ".filters")
+    await page.sees("Continue (7 new)", ".filters")
     assert await page.run(_SUBJECTS) == "m-600"
     await page.picture("live-paused")
-    await page.click("button", "Go on")
+    await page.click("button", "Continue")
     await page.until(f"{_SUBJECTS}.startsWith('m-607') && document.querySelectorAll('.event').length === 8")
 
 

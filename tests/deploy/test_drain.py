@@ -69,8 +69,8 @@ def test_not_done_in_time_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         (0, 1, {"log": 1, "deliver": 1, "ingest-0": 1}, (True, "0 records wait")),
         (0, 1, {"log": 1, "deliver": 1, "ingest-0": 0}, (True, "0 records wait")),
         (1, 1, {"log": 1, "deliver": 1, "ingest-0": 1}, (False, "1 records wait")),
-        (0, 0, {"log": 1, "deliver": 1, "ingest-0": 1}, (False, "Kafka is away; 0 records wait")),
-        (0, 1, {"log": 0, "deliver": 1, "ingest-0": 1}, (False, "the log process is away")),
+        (0, 0, {"log": 1, "deliver": 1, "ingest-0": 1}, (False, "Kafka is unavailable; 0 records wait")),
+        (0, 1, {"log": 0, "deliver": 1, "ingest-0": 1}, (False, "the log process is down")),
     ],
 )
 def test_lag_of_the_one_journal_counts_while_the_log_process_is_there(

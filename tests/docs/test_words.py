@@ -1,4 +1,4 @@
-"""Documents and messages use plain technical English: no word of the list in ``tests/docs/words.py``."""
+"""Documents, messages and source use plain technical English: no word of the list in ``tests/docs/words.py``."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from deploy import render
 from deploy.dashboard import ROWS
 from gateway.log.kafka.errors import WORDS
 from gateway.telemetry.metric_catalogue import CATALOGUE
-from tests.docs.words import DIALECT, ROOT, prose, uses
+from tests.docs.words import DIALECT, ROOT, found_in, prose, texts, uses
 from tests.rows import rows
 
 PAGES: Final = {path.name: path for path in sorted((ROOT / "deploy/docs").glob("*.md"))}
 FRONT: Final = "README.md of the repository"
 TEXTS: Final = {**{name: path.read_text() for name, path in PAGES.items()}, FRONT: (ROOT / "README.md").read_text()}
 
-#: Uses that remain, by page. The number may only become smaller: whoever rewrites a page lowers it here. Those of
-#: guarantees.md are names of faults in the recorded run of the loss proof, those of interface.md are helps of commands.
-REMAINING: Final = {
-    "guarantees.md": 3,
-    "interface.md": 4,
+#: Configuration, charts and rules: their comments and texts.
+YAML: Final = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for path in (ROOT / "config.yaml", ROOT / "gateway/config/default.yaml", *sorted((ROOT / "deploy").rglob("*.y*ml")))
 }
+
+#: Uses that are right, by page: names of faults in the recorded run of the loss proof.
+RIGHT: Final = {"guarantees.md": ["is away", "is away", "is away"]}
 
 
 def messages() -> Iterator[tuple[str, str]]:
@@ -41,9 +43,35 @@ def messages() -> Iterator[tuple[str, str]]:
 
 @rows("page", TEXTS)
 def test_page_uses_plain_words(page: str) -> None:
-    """Outside code; a page that has not been rewritten may keep what it has, and get no more."""
-    found = uses(prose(TEXTS[page]))
-    assert len(found) <= REMAINING.get(page, 0), found
+    """Outside code."""
+    assert RIGHT.get(page, []) == [use.found for use in uses(prose(TEXTS[page]))]
+
+
+@rows("name", YAML)
+def test_configuration_uses_plain_words(name: str) -> None:
+    """Comments, descriptions and texts of alerts."""
+    assert [] == uses(YAML[name])
+
+
+def test_source_uses_plain_words() -> None:
+    """Docstrings of public and private names, comments, and all sentences that a user can read."""
+    assert [] == [use for path in sorted((ROOT / "gateway").rglob("*.py")) for use in found_in(path)]
+
+
+@rows(
+    ("source", "found"),
+    [
+        ('"""The log tells."""\n', [(1, "tells")]),
+        ('def _f():\n    """Return.\n\n    He told me.\n    """\n', [(4, "told")]),
+        ("x = 1\ny = 2  # as one would\n", [(2, "as one would")]),
+        ("raise ValueError(f'Kafka is away: {x}')\n", [(1, "is away")]),
+        ("told = {'told': 'beside'}\n", []),
+        ('"""See :class:`~a.telling.Telling` and ``telling``.\n\n    Args:\n        telling: reports.\n"""\n', []),
+    ],
+)
+def test_words_are_found_in_source(source: str, found: list[tuple[int, str]]) -> None:
+    """At their lines; names are no words."""
+    assert found == [(start + use.line - 1, use.found) for start, text in texts(source) for use in uses(text)]
 
 
 @rows(("name", "text"), messages(), ids=lambda row: row[0])
@@ -54,7 +82,7 @@ def test_message_uses_plain_words(name: str, text: str) -> None:
 
 def test_exceptions_are_pages() -> None:
     """A page that was renamed or removed leaves no exception behind."""
-    assert set() == set(REMAINING) - set(TEXTS)
+    assert set() == set(RIGHT) - set(TEXTS)
 
 
 @rows(

@@ -1,15 +1,16 @@
 """Words that plain technical English does not use, and where they are.
 
-``python -m tests.docs.words`` prints the number of such words in the docstrings of public names, by room of the
-package; ``--list`` prints each with its place. It never fails: the docstrings are being rewritten.
+``python -m tests.docs.words`` prints each use in the package's docstrings, comments and sentences, with its place, and
+fails if there is one. The same is a test (:mod:`tests.docs.test_words`).
 """
 
 from __future__ import annotations
 
-import argparse
 import ast
+import io
 import re
-from collections import Counter
+import sys
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -24,7 +25,7 @@ DIALECT: Final[tuple[tuple[str, str], ...]] = (
     (r"goes on|go on|went on|going on", "continue"),
     (r"lets? go(?: of)?", "release, drop"),
     (r"takes? (?:in|up)|taken (?:in|up)|took (?:in|up)", "accept, apply"),
-    (r"(?<!dead )(?<!dead-)(?<!dead_)(?<!ASCII )letters?(?! case)", "character; dead letter"),
+    (r"(?<!dead )(?<!dead-)(?<!dead_)(?<!ASCII )letters?(?! case|, digits| or digit)", "character; dead letter"),
     (r"blanks?", "space"),
     (r"beside", "in addition to, compared with, while"),
     (r"verdicts?", "delivery status"),
@@ -54,6 +55,10 @@ DIALECT: Final[tuple[tuple[str, str], ...]] = (
 _COMPILED: Final = tuple(
     (re.compile(rf"(?<![\w-])(?:{pattern})(?![\w-])", re.IGNORECASE), better) for pattern, better in DIALECT
 )
+#: Code and references in a docstring or comment; they keep no line end, so that line numbers stay.
+_CODE: Final = re.compile(r"``[^`\n]*``|:\w+:`[^`\n]*`")
+#: The name that begins an entry of ``Args:``.
+_ARGUMENT: Final = re.compile(r"(?m)^ {4,}\w+:(?= )")
 
 
 class Use(NamedTuple):
@@ -87,40 +92,34 @@ def prose(markdown: str) -> str:
     return markdown
 
 
-def docstrings(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the first line number and the text of each docstring of a public name in a module."""
-    for node in _public(ast.parse(path.read_text())):
-        text = ast.get_docstring(node, clean=False)
-        if text is not None:
-            yield node.body[0].lineno, re.sub(r"``[^`]*``|:\w+:`[^`]*`", "", text)
+def texts(source: str) -> Iterator[tuple[int, str]]:
+    """Yield line number and text of each docstring, comment and sentence of a module; a sentence has a space.
+
+    Quoted code, references and names of arguments are left out.
+    """
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], _CODE.sub("", token.string)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+            yield node.lineno, _ARGUMENT.sub("", _CODE.sub("", node.value))
 
 
-def _public(
-    node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef,
-) -> Iterator[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
-    yield node
-    for child in node.body:
-        is_named = isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        if is_named and not child.name.startswith("_"):
-            yield from _public(child) if isinstance(child, ast.ClassDef) else (child,)
+def found_in(path: Path) -> list[tuple[str, str]]:
+    """Return place and word of each use in a module."""
+    return [
+        (f"{path.relative_to(ROOT)}:{start + use.line - 1}", use.found)
+        for start, text in texts(path.read_text())
+        for use in uses(text)
+    ]
 
 
 def main() -> None:
-    """Print the number of uses by room, or each use."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--list", action="store_true", help="print each use with its place")
-    is_list = parser.parse_args().list
-    by_room: Counter[str] = Counter()
-    for path in sorted((ROOT / "gateway").rglob("*.py")):
-        relative = path.relative_to(ROOT / "gateway")
-        for start, text in docstrings(path):
-            for use in uses(text):
-                by_room[relative.parts[0] if len(relative.parts) > 1 else "(top level)"] += 1
-                if is_list:
-                    print(f"gateway/{relative}:{start + use.line - 1}: {use.found!r}: {use.better}")
-    for room, count in by_room.most_common():
-        print(f"{count:6} {room}")
-    print(f"{by_room.total():6} in all")
+    """Print each use in the package."""
+    found = [use for path in sorted((ROOT / "gateway").rglob("*.py")) for use in found_in(path)]
+    for place, word in found:
+        print(f"{place}: {word}")
+    sys.exit(1 if found else 0)
 
 
 if __name__ == "__main__":

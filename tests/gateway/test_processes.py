@@ -210,7 +210,7 @@ async def test_without_a_log_process_callbacks_are_answered_503_in_two_seconds(g
             at_once = await post(session, url, "m-3")
             assert at_once.status == 503
             assert at_once.took_s < 2
-            assert "log process is away" in (await readiness(running, 503))["journal"]
+            assert "log process is not running" in (await readiness(running, 503))["journal"]
         await readiness(running, 200)
         assert (await post(session, url, "m-2")).status == 200
     assert await running.terminate() == 0

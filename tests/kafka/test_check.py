@@ -97,7 +97,7 @@ async def test_a_sound_cluster_has_nothing_to_tell(three_nodes: Cluster, prefix:
     said = "\n".join(told(found, "ok"))
     assert all(f"broker {number} answers as" in said for number in (2, 3))
     assert "the rights are there on 5 of 5 topics and 1 of 1 groups" in said
-    assert "the settings of 5 of 5 topics were looked at" in said
+    assert "the settings of 5 of 5 topics were checked" in said
     assert "the clock of Kafka's controller agrees" in said
 
 
@@ -146,12 +146,12 @@ _WRONG_WAYS: dict[str, tuple[bool, dict[str, Any], list[str]]] = {
     "login to none": (
         False,
         _IN_CLEAR,
-        ["takes no login, and kafka.security.protocol is SASL_PLAINTEXT; set it to PLAINTEXT"],
+        ["accepts no login, and kafka.security.protocol is SASL_PLAINTEXT; set it to PLAINTEXT"],
     ),
     "mechanism": (
         True,
         {"sasl_mechanism": "SCRAM-SHA-512"},
-        [f"does not take the login by SCRAM-SHA-512; it takes {_OFFERED}"],
+        [f"does not accept the login by SCRAM-SHA-512; it accepts {_OFFERED}"],
     ),
     "password": (
         True,
@@ -188,7 +188,7 @@ async def test_each_wrong_way_to_speak_is_told_as_itself(secure_kafka: Cluster, 
 async def test_a_password_in_the_clear_is_a_warning(secure_kafka: Cluster) -> None:
     """Also where the login fails for another reason."""
     found = await look(secured(secure_kafka, protocol="SASL_PLAINTEXT", ca_file=None))
-    assert "whoever is on the way to Kafka can read the password or token; use SASL_SSL" in only(found, "warning")
+    assert "anyone on the path to Kafka can read the password or token; use SASL_SSL" in only(found, "warning")
 
 
 async def test_tokens_that_are_not_given_or_not_accepted(secure_kafka: Cluster, tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ async def test_settings_that_lose_events_are_told_by_topic(three_nodes: Cluster,
         ("sms.dr", "1 partitions, fewer than the 2 that are configured"),
         ("sms.dr", "max.message.bytes is 1048588, and an event may have 2097152"),
         ("call.event", "one replica, and the cluster has 3 brokers"),
-        ("shop.order", "min.insync.replicas is 3 with 3 replicas: one broker away stops writing"),
+        ("shop.order", "min.insync.replicas is 3 with 3 replicas: writing stops when one broker is down"),
         ("retry.60s", "min.insync.replicas is 1 with 3 replicas"),
     ):
         assert f"topic {prefix}{topic}: {said}" in warnings

@@ -280,4 +280,4 @@ async def test_an_event_too_large_for_the_broker_is_a_dead_letter(small_broker: 
     assert (result.missing, result.invented, result.out_of_order, result.repeated) == (0, 0, [], 0)
     assert sorted((record.id, record.value) for record in found) == sorted((entry.id, entry.value) for entry in large)
     assert {dict(record.headers)["topic"] for record in found} == {TOPIC}
-    assert all("more than the broker takes" in dict(record.headers)["reason"] for record in found)
+    assert all("more than the broker accepts" in dict(record.headers)["reason"] for record in found)

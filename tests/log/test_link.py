@@ -109,9 +109,9 @@ async def test_without_a_log_process_senders_are_asked_to_come_again(tmp_path: P
         await made.stop_log()
         while not sender.problem:
             await turn()
-        with pytest.raises(JournalUnavailable, match="log process is away"):
+        with pytest.raises(JournalUnavailable, match="log process is not running"):
             await sender.append_soon([entry(1)])
-        with pytest.raises(JournalUnavailable, match="log process is away"):
+        with pytest.raises(JournalUnavailable, match="log process is not running"):
             sender.append_soon([entry(2)])
         await made.start_log()
         await until(lambda: not sender.problem, within_s=10)

@@ -48,7 +48,7 @@ export async function get(path, query = {}, signal = undefined) {
   try {
     return await response.json();
   } catch (error) {
-    if (error.name === "TimeoutError") throw new ApiError(SILENT, "The gateway began an answer and does not go on.");
+    if (error.name === "TimeoutError") throw new ApiError(SILENT, "The gateway started a response and did not complete it.");
     throw error;
   }
 }

@@ -41,7 +41,7 @@ function answer({ answer: kept, result }) {
   if (!kept.headers) return h("section", title, h("p.note", `None: ${kept.detail || result}.`));
   return h("section", title, headers(kept.detail || result, kept.headers),
     kept.body ? h("pre.small", { tabindex: "0", role: "group", "aria-label": "Body of the answer" }, kept.body) : h("p.note", "It has no body."),
-    kept.is_cut && h("p.note", "The rest is not kept."));
+    kept.is_cut && h("p.note", "The remaining part is not kept."));
 }
 
 const headers = (line, rows) =>

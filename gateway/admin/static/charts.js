@@ -1,4 +1,4 @@
-// Small charts. uPlot draws on a canvas; colours come from the style sheet, anew when the theme changes.
+// Small charts. uPlot draws on a canvas; colours come from the style sheet, again when the theme changes.
 
 import { h, say } from "./dom.js";
 import { moment, NONE, time } from "./format.js";

@@ -69,7 +69,7 @@ function signIn(message = "") {
     show();
   };
   fill(main, h("form.signin", { onsubmit: send }, h("h1", "Admin token"),
-    h("p", "It stands in ", h("code", "admin.token"), " or ", h("code", "admin.tokens"), " of the gateway's configuration. It is kept until this tab is closed."),
+    h("p", "It is set in ", h("code", "admin.token"), " or ", h("code", "admin.tokens"), " of the gateway's configuration. It is kept until this tab is closed."),
     h("label", { for: "token" }, "Token"), input, error, h("button.main", "Continue")));
   input.focus();
 }
@@ -92,7 +92,7 @@ watch(({ latest, problem, answeredAt }) => {
   const told = Object.entries(latest.checks).filter(([, text]) => text !== "ok");
   const word = isAway ? (problem.status === SILENT ? "no answer" : "offline") : !latest.ready ? "not ready" : told.length ? "degraded" : "ready";
   status.dataset.state = word;
-  status.title = told.map(([name, text]) => `${name}: ${text}`).join("\n") || "All checks are well";
+  status.title = told.map(([name, text]) => `${name}: ${text}`).join("\n") || "All checks are healthy";
   const text = `${word} · ${latest.role}`;
   if (status.dataset.text !== text) {
     status.dataset.text = text;
@@ -126,7 +126,7 @@ document.getElementById("theme").addEventListener("click", () => {
   repaint();
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
-/** A view asks to be made anew at the newest of what it shows. */
+/** A view asks to be created again, at the newest of what it shows. */
 document.addEventListener("show-again", () => {
   const { view, thing, query } = place();
   ["before", "after"].forEach((name) => query.delete(name));

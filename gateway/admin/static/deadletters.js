@@ -136,7 +136,7 @@ function row(letter, chosen, onchange) {
   const key = `${letter.subscriber}/${letter.id}`;
   const box = h("input", { type: "checkbox", "aria-label": `Choose ${letter.key} of ${letter.subscriber}` });
   box.addEventListener("change", () => {
-    // One replay goes to one subscriber: choosing of another begins anew.
+    // One replay goes to one subscriber: choosing an event of another one starts a new choice.
     if (box.checked && [...chosen].some((other) => !other.startsWith(`${letter.subscriber}/`))) {
       chosen.clear();
       for (const other of box.closest("ul").querySelectorAll("input:checked")) other.checked = other === box;

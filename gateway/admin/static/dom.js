@@ -48,7 +48,7 @@ export function toast(text, kind = "") {
   setTimeout(() => note.remove(), kind === "bad" ? 12000 : 6000);
 }
 
-/** What stands where nothing is. */
+/** The note in an empty list. */
 export const empty = (title, ...hints) => h("div.empty", h("p.title", title), hints.map((hint) => h("p", hint)));
 
 /** Grey bars where something will be. */

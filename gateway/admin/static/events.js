@@ -9,7 +9,7 @@ import { overview } from "./store.js";
 
 const KEPT = 200;
 const PAGE = 50;
-/** Answers that found nothing yet, one after the other, before a person is asked whether to go on. */
+/** Answers that found nothing yet, one after the other, before the user is asked whether to continue. */
 const ROUNDS = 10;
 const NEWS_MS = 5000;
 
@@ -39,7 +39,7 @@ function live(list, filters, query, signal) {
   function show() {
     nothing.hidden = rows.childElementCount > 0;
     const news = waiting.length + missed;
-    say(hold, isHeld ? `Go on${news ? ` (${count(news)} new)` : ""}` : "Pause");
+    say(hold, isHeld ? `Continue${news ? ` (${count(news)} new)` : ""}` : "Pause");
   }
   function add(event) {
     rows.prepend(eventRow(event, { isLive: true }));

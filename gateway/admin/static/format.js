@@ -1,4 +1,4 @@
-// Numbers and times for people. Digits stand in columns; units are always said.
+// Numbers and times for people. Digits are aligned in columns; units are always shown.
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 
-/** A value as indented JSON, names and texts told apart. `fault` is the name of a field to mark. */
+/** A value as indented JSON, names and texts in different colours. `fault` is the name of a field to mark. */
 export function jsonView(value, fault = "") {
   const lines = JSON.stringify(value, null, 2)?.split("\n") ?? [];
   const name = leaf(fault);

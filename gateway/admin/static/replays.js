@@ -32,7 +32,7 @@ export function replaysView(element, { signal }) {
   async function act(one, verb) {
     try {
       const found = await post(`/api/replays/${one.number}/${verb}`);
-      toast(verb === "cancel" ? `${one.name} is cancelled.` : `${one.name} goes on as ${found.name}.`, "good");
+      toast(verb === "cancel" ? `${one.name} is cancelled.` : `${one.name} continues as ${found.name}.`, "good");
     } catch (problem) {
       toast(problem.message, "bad");
     }

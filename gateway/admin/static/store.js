@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 
 const STEP_MS = 2000;
-// It answers within two seconds, whatever is away behind it: one that takes longer hangs.
+// It answers within two seconds, whatever is unavailable behind it: one that takes longer hangs.
 const PATIENCE_MS = 5000;
 const KEPT = 300;
 const GAP_S = 10;
@@ -15,7 +15,7 @@ let problem = null;
 let answeredAt = 0;
 let timer = 0;
 
-/** Be told of every answer and every failure; the function that ends it. */
+/** Call a function with every answer and every failure; return the function that ends this. */
 export function watch(watcher) {
   watchers.add(watcher);
   if (latest || problem) watcher({ latest, problem, answeredAt });

@@ -176,7 +176,7 @@ function told({ answer, duration_s, error, filtered_by, is_success, request }) {
   return [
     h("p", { class: is_success ? "good" : "error" }, answer
       ? `Answered ${answer.status} ${answer.reason} after ${Math.round(duration_s * 1000)} ms` : `No answer: ${error}`),
-    filtered_by && h("p", `Its filter does not let such an event through: ${filtered_by}`),
+    filtered_by && h("p", `Its filter rejects such an event: ${filtered_by}`),
     answer && h("details", h("summary", "Answer"), h("pre", { tabindex: "0" }, `${lines(answer.headers)}\n\n${answer.body}${answer.is_cut ? " …" : ""}`)),
     h("details", h("summary", "Request"), h("pre", { tabindex: "0" }, `${request.method} ${request.url}\n${lines(request.headers)}\n\n${JSON.stringify(request.body, null, 2)}`)),
   ];

@@ -6,7 +6,7 @@ and its head, also if the bytes are gone. If SQLite refuses a page, reading cont
 nobody repairs its trees here: ``sqlite3 .recover`` may find more. Commits that SQLite drops from the write-ahead log
 without a word are counted (:mod:`.wal`).
 
-Beside a running gateway, :func:`check` reads in sections, each as of the newest commit: a checkpoint copies nothing
+While a gateway runs, :func:`check` reads in sections, each as of the newest commit: a checkpoint copies nothing
 that is newer than the snapshot of a reader, so a snapshot that is held for long makes the log grow. Within one
 snapshot, rows and floors are of the same commit, so records which retention removes meanwhile are no damage.
 """
@@ -154,13 +154,13 @@ class Source:
         self._db.close()
 
     def rows(self) -> Iterator[Row]:
-        """Yield each sound row once, as they stand in the file, and complete the report at the end."""
+        """Yield each sound row once, in the order of the file, and complete the report at the end."""
         before = -1
         for key, row in self._scan():
             if key <= before:
                 where = f"offset {before & MASK} and {key & MASK}"
                 self.report.problems.append(
-                    f"rows stand in no order: the key of one is damaged, or one stands twice, {where}"
+                    f"rows are not in order: the key of one is damaged, or one is duplicated, {where}"
                 )
             before = key
             reason = "the pages cannot be read" if row is None else _fault(row)
@@ -309,7 +309,7 @@ class Source:
             rows = self._db.execute("SELECT name, stream, position FROM cursor")
             self.report.cursors = {(str(name), str(stream)): int(position) for name, stream, position in rows}
         except (sqlite3.DatabaseError, ValueError) as exc:
-            problems.append(f"the readers' positions cannot be read: {exc}; they begin anew")
+            problems.append(f"the readers' positions cannot be read: {exc}; they start over")
 
     def _read_streams(self) -> None:
         for number, name, floor in self._db.execute("SELECT id, name, floor FROM stream ORDER BY id"):
@@ -339,11 +339,11 @@ class Source:
             return
         if found is not None and found.is_certain:
             self.report.problems.append(
-                f"{path.name}-wal: {found.commits} commits ({found.pages} pages) stand behind a damaged one, unreadable"
+                f"{path.name}-wal: {found.commits} commits ({found.pages} pages) are unreadable, behind a damaged one"
             )
         elif found is not None:
             self.report.notes.append(
-                f"{path.name}-wal: one commit in {found.pages} pages stands behind damage: one that failed and was "
+                f"{path.name}-wal: one commit in {found.pages} pages is behind damage: one that failed and was "
                 "answered 503, or one that a disk or memory fault has cost"
             )
 

@@ -143,7 +143,7 @@ class Journal(Streams):
         return await self.append_soon(entries)
 
     def append_soon(self, entries: Sequence[Entry]) -> asyncio.Future[Appended]:
-        """Do the same as :meth:`append`, for callers that need the future.
+        """Append as :meth:`append` does, for callers that need the future.
 
         Raises:
             ValueError: an id is not 32 hex digits, or a text is not Unicode.

@@ -157,7 +157,7 @@ class OpenFiles:
         try:
             what, advice = self._different()
         except OSError as exc:
-            what, advice = f"{self._database.path.parent}: {exc.strerror}", "look at the disk and at the kernel's log"
+            what, advice = f"{self._database.path.parent}: {exc.strerror}", "check the disk and the kernel's log"
         before, self.problem = self.problem, f"{what}; {advice}" if what else ""
         if what and not before:
             METRICS.counter("gateway_journal_failures").labels("moved").inc()
@@ -173,7 +173,7 @@ class OpenFiles:
         self.is_damaged = self.is_damaged or bool(what)
         if self.is_damaged:
             return what or self.problem.partition("; ")[0], (
-                "somebody else wrote into the file: stop the gateway, copy the folder, run 'gateway journal check' and "
+                "another program changed the file: stop the gateway, copy the folder, run 'gateway journal check' and "
                 "'gateway journal salvage'"
             )
         what = self._database.problem()

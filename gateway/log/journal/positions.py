@@ -78,7 +78,7 @@ class PositionKeeper:
             self._save_soon()
 
     def note_later(self, group: str, stream: str, position: int) -> None:
-        """Do the same within about a second, together with the positions of other readers."""
+        """Store a position as :meth:`note` does, within about a second, together with those of other readers."""
         self._positions[group, stream] = position
         if self._is_abandoned:
             return

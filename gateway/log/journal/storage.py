@@ -113,7 +113,7 @@ class Store:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Let several dependent queries within see one snapshot of the file.
+        """Hold one snapshot of the file for several dependent queries.
 
         Another process may trim in between. The writer sees its own changes anyway.
         """
@@ -140,7 +140,7 @@ class Store:
             )
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
-        db.execute("PRAGMA wal_autocheckpoint=0")  # the journal does it, beside the commits
+        db.execute("PRAGMA wal_autocheckpoint=0")  # the journal does it, concurrently with commits
         if is_new:
             db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
             db.execute(f"PRAGMA user_version={_VERSION}")

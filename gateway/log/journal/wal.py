@@ -1,4 +1,4 @@
-"""The write-ahead log: copied into the file beside the commits; and commits in it that SQLite drops without a word.
+"""The write-ahead log: copied into the file concurrently with commits; commits in it that SQLite drops silently.
 
 After a crash SQLite applies the log up to the last commit before the first frame whose checksum is wrong
 (https://www.sqlite.org/fileformat2.html#walformat). For a torn end that is right: that commit never returned. But one
@@ -94,9 +94,9 @@ class Checkpoints:
         self._pool.shutdown(wait=True)
 
     async def _run(self) -> None:
-        """Copy most of the WAL beside the commits, then the remainder between two commits, so that the WAL restarts.
+        """Copy most of the WAL while commits continue, and the remainder between two commits, so that the WAL restarts.
 
-        In one piece, a commit would wait tens of milliseconds for it.
+        A commit would wait tens of milliseconds for one copy of the whole WAL.
         """
         try:
             self._files.check()
@@ -148,7 +148,7 @@ def report_dropped(database: Path) -> None:
         _log.warning(
             "journal.commit_dropped",
             **about,
-            advice="one commit stands behind damage in the write-ahead log: one that failed and was answered 503, "
+            advice="one commit is behind damage in the write-ahead log: one that failed and was answered 503, "
             "or one that a disk or memory fault has cost",
         )
         return
@@ -156,7 +156,7 @@ def report_dropped(database: Path) -> None:
     _log.error(
         "journal.commits_lost",
         **about,
-        advice="commits stand behind damage in the write-ahead log and cannot be read; the copy keeps them for "
+        advice="commits are behind damage in the write-ahead log and cannot be read; the copy keeps them for "
         "salvage by hand; replace the disk or memory at fault",
     )
 
@@ -188,7 +188,7 @@ def dropped(database: Path, *, keeps_log: bool = False) -> Dropped | None:
 
 
 def dropped_in_copy(database: Path) -> Dropped | None:
-    """Return what recovery would drop, without a change: SQLite recovers a copy of the log beside the file's head.
+    """Return what recovery would drop, without a change: SQLite recovers a copy of the log and of the file's head.
 
     Raises:
         OSError: the log cannot be copied.

@@ -141,7 +141,7 @@ class JournalWriter:
         self._release()
 
     def _release(self) -> None:
-        """Close the file, then the descriptors beside it, and release the folder."""
+        """Close the file, then the other descriptors, and release the folder."""
         try:
             store, self._opened = self._opened, None
             if store is not None:

@@ -354,7 +354,7 @@ def return_refusals(producer: Any) -> None:
 
 
 def rewind(producer: Any, kafka_topic: str, partition: int, count: int) -> None:
-    """Take back the numbers of a partition's newest batch, which was refused: the next batch has them.
+    """Restore the numbers of a partition's newest batch, which was refused: the next batch has them.
 
     aiokafka gives a batch its numbers when it is first sent, and the broker would refuse the next one as out of order.
     The broker has not stored the batch, so it accepts the numbers with any other batch; but if an earlier request with

@@ -59,12 +59,12 @@ class TopicQueue:
 
     @property
     def is_idle(self) -> bool:
-        """Nothing of it waits or is on its way."""
+        """Whether nothing of it waits or is in flight."""
         return not self.unplaced and all(queue.is_idle for queue in self.partitions)
 
     @property
     def trouble(self) -> Problem | None:
-        """Why not all of it can be written; None when it can."""
+        """The reason why not all of it can be written; None when it can."""
         if not self.troubles:
             return None
         first = first_word(problem.word for problem in self.troubles.values())

@@ -156,7 +156,7 @@ def judge_settings(options: KafkaOptions, needs: Needs, answers: Answers, found:
         _kept(needs, need, name, settings, found)
         checked += bool(defaults if state.error == MISSING else settings)
     if checked:
-        found.ok(_CONFIG, f"the settings of {checked} of {len(needs.topics)} topics were looked at")
+        found.ok(_CONFIG, f"the settings of {checked} of {len(needs.topics)} topics were checked")
 
 
 def _brokers(answers: Answers, found: Gathered) -> None:
@@ -233,7 +233,7 @@ def _replication(name: str, state: TopicState, answers: Answers, settings: Mappi
         found.problem("kafka", text, "start the brokers that hold them", of=name)
     elif in_sync < replicas:
         text = f"a partition has {in_sync} of {replicas} replicas in sync"
-        found.warning("kafka", text, "see which broker is away or behind", of=name)
+        found.warning("kafka", text, "see which broker is down or behind", of=name)
     if replicas == 1 and answers.brokers > 1:
         found.warning(
             "kafka.replication_factor",
@@ -249,9 +249,9 @@ def _replication(name: str, state: TopicState, answers: Answers, settings: Mappi
         found.problem(_CONFIG, text, f"add replicas, or {_ALTER}", of=name)
     elif in_sync < needed:
         text = f"a partition has {in_sync} replicas in sync, and min.insync.replicas is {needed}: it refuses writes"
-        found.problem("kafka", text, "start the brokers that are away", of=name)
+        found.problem("kafka", text, "start the brokers that are down", of=name)
     elif needed == replicas > 1:
-        text = f"min.insync.replicas is {needed} with {replicas} replicas: one broker away stops writing"
+        text = f"min.insync.replicas is {needed} with {replicas} replicas: writing stops when one broker is down"
         found.warning(_CONFIG, text, f"{_ALTER} to {replicas - 1}, or add a replica", of=name)
     elif needed == 1 < replicas:
         text = f"min.insync.replicas is 1 with {replicas} replicas: one broker has an event, and it counts as written"
@@ -259,7 +259,7 @@ def _replication(name: str, state: TopicState, answers: Answers, settings: Mappi
 
 
 def _kept(needs: Needs, need: TopicNeed, name: str, settings: Mapping[str, str], found: Gathered) -> None:
-    """Whether records stay as long as they are needed, and are taken at their size."""
+    """Check that records are kept as long as they are needed, and accepted at their size."""
     retention_ms = _number(settings.get("retention.ms"))
     retention_s = None if retention_ms is None or retention_ms < 0 else retention_ms / 1000
     policy = settings.get("cleanup.policy", "")
@@ -288,7 +288,7 @@ def _kept(needs: Needs, need: TopicNeed, name: str, settings: Mapping[str, str],
 
 
 def _latest(name: str, policy: str, retention_s: float | None, found: Gathered) -> None:
-    """A policy that is not known here is that of a topic to be created, and what we create is compacted."""
+    """Check that a topic is compacted; an unknown policy means a topic to be created, which will be."""
     if not policy or ("compact" in policy and "delete" not in policy):
         return
     if retention_s is not None and retention_s < _DAY_S:

@@ -138,14 +138,15 @@ class _Listener:
             return connectivity.untrusted(where, found, "kafka.security.ca_file")
         if isinstance(exc, errors.IllegalSaslStateError):
             return Reason(
-                f"{where} takes no login, and kafka.security.protocol is {self._protocol}",
+                f"{where} accepts no login, and kafka.security.protocol is {self._protocol}",
                 f"set it to {self._protocol.removeprefix('SASL_')}, or use the listener with login",
             )
         if isinstance(exc, errors.UnsupportedSaslMechanismError):
             offered = ", ".join(await self._mechanisms())
             return Reason(
-                f"{where} does not take the login by {self._mechanism}" + (f"; it takes {offered}" if offered else ""),
-                "set kafka.security.sasl_mechanism to one that it takes, or enable this one at the broker",
+                f"{where} does not accept the login by {self._mechanism}"
+                + (f"; it accepts {offered}" if offered else ""),
+                "set kafka.security.sasl_mechanism to one that it accepts, or enable this one at the broker",
             )
         if isinstance(exc, errors.SaslAuthenticationFailed):
             return Reason(

@@ -107,7 +107,7 @@ async def _reach(options: KafkaOptions, found: Gathered, stack: AsyncExitStack) 
 def _in_clear(options: KafkaOptions, found: Gathered) -> None:
     protocol, mechanism = options.security.get("security_protocol"), options.security.get("sasl_mechanism")
     if protocol == "SASL_PLAINTEXT" and mechanism in ("PLAIN", "OAUTHBEARER"):
-        text = f"with {mechanism}, whoever is on the way to Kafka can read the password or token"
+        text = f"with {mechanism}, anyone on the path to Kafka can read the password or token"
         found.warning("kafka.security.protocol", text, "use SASL_SSL where Kafka has such a listener")
 
 
@@ -257,12 +257,12 @@ async def _time(connection: Any, answers: Answers) -> None:
                 if node == leader and caught_up_ms > 0:
                     answers.clock = caught_up_ms / 1000 - came, (caught_up_ms + 1) / 1000 - sent
     if answers.clock is None:
-        answers.unasked["clock"] = "the controller does not say it"
+        answers.unasked["clock"] = "the controller does not report it"
 
 
 def _clock(answers: Answers, found: Gathered) -> None:
     if answers.clock is None:
-        why = answers.unasked.get("clock", "nobody says it")
+        why = answers.unasked.get("clock", "no broker reports it")
         found.unknown(_SERVERS, f"whether its clock agrees with this machine's is not known: {why}")
         return
     least, most = answers.clock
@@ -273,7 +273,7 @@ def _clock(answers: Answers, found: Gathered) -> None:
     found.warning(
         _SERVERS,
         f"the clock of Kafka's controller is {apart:.1f} s {'ahead of' if least > 0 else 'behind'} this machine's",
-        "set both by a time service: where new subscribers begin and when retries are due goes by clocks",
+        "set both by a time service: where new subscribers begin and when retries are due depends on clocks",
     )
 
 

@@ -132,11 +132,11 @@ class Problem(NamedTuple):
 
     @property
     def advice(self) -> str:
-        """What an operator can do."""
+        """Advice for the operator."""
         return WORDS[self.word]
 
     def __str__(self) -> str:
-        """For people: the word, what happened, what to do."""
+        """Return text for the operator: the word, what happened, what to do."""
         return f"{self.word}: {self.text}; {self.advice}"
 
 

@@ -92,7 +92,7 @@ class PartitionFetcher:
         self._forget(())
 
     async def _drain(self, consumer: Any, wanted: Collection[Any], room: int) -> Taken:
-        """What is fetched already."""
+        """Return what is fetched already."""
         taken: Taken = {}
         for tp in [tp for tp in fetched(consumer) if tp in wanted]:
             if room <= 0:
@@ -155,7 +155,7 @@ class PartitionFetcher:
             self._show()
 
     def _forget(self, assigned: Collection[Any]) -> None:
-        """Partitions that went to other members are theirs to report."""
+        """Forget partitions that other members read now: those report them."""
         gone = [tp for tp in self._stuck if tp not in assigned]
         for tp in gone:
             del self._stuck[tp]

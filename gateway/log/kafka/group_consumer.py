@@ -123,7 +123,7 @@ class GroupReader(ConsumerReader):
         return consumer
 
     async def _present(self) -> Any:
-        # Only the reading may join and place: a second placing beside it would take partitions from cursors that read.
+        # Only the reading may join and assign: a second assignment would take partitions from cursors that read.
         if self.consumer is None:
             problem = self._availability.state.problems.get(CONNECTION)
             raise KafkaAway(f"{self._called}: {problem or 'not joined'}", problem)
@@ -278,7 +278,7 @@ class GroupReader(ConsumerReader):
     # -- parting ------------------------------------------------------------------------------------------------
 
     async def _replace(self, consumer: Any) -> None:
-        """Give this consumer up; there is none until the next fetch. If cancelled, it continues in the background."""
+        """Discard this consumer; there is none until the next fetch. If cancelled, this continues in the background."""
         if self.consumer is consumer:
             # In a separate task: the owner may wait in it for its reading task.
             await asyncio.wait([self._begin_to_retire(consumer)])

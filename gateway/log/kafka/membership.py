@@ -112,7 +112,7 @@ class Namesake:
         return Problem(INSTANCE_IN_USE, f"another process reads with kafka.instance_id {self._instance_id}")
 
     async def appears(self) -> bool:
-        """Return whether there is one, as soon as Kafka says it.
+        """Return whether there is one, as soon as Kafka reports it.
 
         While the group assigns its partitions Kafka does not, also if the member is a late join of this process; the
         time-out of the rebalance ends that.

@@ -127,7 +127,7 @@ class Gathered:
         """Add a finding.
 
         Args:
-            level: its severity; :attr:`ok` and so on add one of theirs.
+            level: its severity; :attr:`ok` and so on add one with their own.
             path: key path of the setting.
             text: with ``of``, the end of a sentence behind its name.
             advice: what to do.

@@ -41,7 +41,7 @@ _log = structlog.get_logger("gateway.kafka")
 
 
 class _Key(NamedTuple):
-    """One outage."""
+    """Key of an outage."""
 
     word: str
     topic: str
@@ -62,7 +62,7 @@ class _Report:
 
 @dataclass(slots=True)
 class _Outage:
-    """One that lasts."""
+    """An outage that has not ended."""
 
     since: float
     is_said: bool

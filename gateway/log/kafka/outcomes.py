@@ -152,7 +152,7 @@ class Outcomes:
         """Store a record that is too large for any broker elsewhere, before any record behind it is sent."""
         assert queue.poison is not None
         entry, _, ticket = queue.poison
-        await on_poison(entry, ticket, f"{len(entry.value)} bytes are more than the broker takes")
+        await on_poison(entry, ticket, f"{len(entry.value)} bytes are more than the broker accepts")
         queue.poison = None
         self._backlog.make_ready(queue)
         self._backlog.release(self._backlog.topic(queue.topic), weight(entry))

@@ -83,7 +83,7 @@ def _same_length(keys: Sequence[bytes], length: int) -> list[int]:
 
 
 def _column(joined: bytes, length: int, count: int, start: int, width: int) -> int:
-    """Bytes ``start`` to ``start + width`` of every key, each as a little-endian number in its 64-bit place."""
+    """Return bytes ``start`` to ``start + width`` of each key, as little-endian numbers in 64-bit places."""
     places = bytearray(count * 8)
     for byte in range(width):
         places[byte::8] = joined[start + byte :: length]
@@ -92,7 +92,7 @@ def _column(joined: bytes, length: int, count: int, start: int, width: int) -> i
 
 @lru_cache(maxsize=64)
 def _constants(count: int) -> tuple[int, int]:
-    """The number 1, and 32 bits set, in each of so many places."""
+    """Return the number 1, and 32 bits set, in each of so many places."""
     return (
         int.from_bytes(b"\1\0\0\0\0\0\0\0" * count, "little"),
         int.from_bytes(b"\xff\xff\xff\xff\0\0\0\0" * count, "little"),

@@ -30,8 +30,8 @@ from gateway.log.kafka.options import KafkaOptions
 _log = structlog.get_logger("gateway.kafka")
 
 _GONE: Final = (
-    "Kafka has forgotten how far this group was (offsets.retention.minutes, or the group was deleted): it reads again "
-    "from the time at which it began, so that events may be delivered again"
+    "Kafka has removed the positions of this group (offsets.retention.minutes, or the group was deleted): it reads "
+    "again from the time at which it began, so that events may be delivered again"
 )
 
 

@@ -120,7 +120,7 @@ class ConsumerReader(ABC):
         return state
 
     def expect(self, topics: Collection[str]) -> None:
-        """Take notice that this process has created topics: those of them that are read are looked for at once."""
+        """Note topics that this process has created: those of them that are read are looked up at once."""
         if self._missing.expect(topics):
             self._changed.set()
 
@@ -176,7 +176,7 @@ class ConsumerReader(ABC):
         return consumer
 
     async def _present(self) -> Any:
-        """Return the consumer for a question that is asked beside the reading."""
+        """Return the consumer for a query that is concurrent with the reading."""
         return await self._ready()
 
     @abstractmethod
@@ -185,7 +185,7 @@ class ConsumerReader(ABC):
 
     @abstractmethod
     async def _replace(self, consumer: Any) -> None:
-        """Give a consumer up that does not recover."""
+        """Discard a consumer that does not recover."""
 
     async def fetch(self, *, max_records: int, wait_s: float) -> Batch:
         """See :meth:`gateway.log.AssignedReader.fetch`."""

@@ -31,7 +31,7 @@ KafkaHeaders = list[tuple[str, bytes]]
 
 _TYPE: Final = "content-type"
 _STRUCTURED: Final = CONTENT_TYPE.encode()
-#: Headers of a structured record that carries nothing beside the event. Shared: do not change it.
+#: Headers of a structured record that carries only the event. Shared: do not change it.
 STRUCTURED_ONLY: Final[KafkaHeaders] = [(_TYPE, _STRUCTURED)]
 _PREFIX: Final = "ce_"
 _ID_HEAD: Final = b'{"specversion":"1.0","id":"'
@@ -70,16 +70,16 @@ def schema_id_header(registered: int | UUID) -> tuple[str, bytes]:
 
 
 def structured(value: bytes, id_: str, headers: Headers) -> tuple[bytes, KafkaHeaders]:
-    """Value and headers of a structured-mode record; only what is an event is declared as one."""
-    beside = [(name, text.encode()) for name, text in headers]
+    """Return value and headers of a structured-mode record; only an event is declared as one."""
+    metadata = [(name, text.encode()) for name, text in headers]
     if is_plain(value, id_, ()):
-        return value, [*STRUCTURED_ONLY, *beside]
-    beside.append((_ID, id_.encode()))
-    return value, beside if _checked(value)[1] else [*STRUCTURED_ONLY, *beside]
+        return value, [*STRUCTURED_ONLY, *metadata]
+    metadata.append((_ID, id_.encode()))
+    return value, metadata if _checked(value)[1] else [*STRUCTURED_ONLY, *metadata]
 
 
 def binary(value: bytes, id_: str, headers: Headers) -> tuple[bytes, KafkaHeaders]:
-    """Value and headers of a binary-mode record; structured where the value cannot be cut in two and put together."""
+    """Return value and headers of a binary-mode record; of a structured one if the value cannot be cut and rejoined."""
     seam = value.find(_TYPE_SEAM)
     if seam < 0:
         return structured(value, id_, headers)
@@ -103,7 +103,7 @@ class Found(NamedTuple):
 
     Args:
         value: the event's bytes; those of the record if it has no event.
-        headers: metadata beside the event.
+        headers: metadata stored with the event.
         id: that of the event; without one, the id that the gateway gave the record, otherwise empty.
         flaw: see :attr:`gateway.log.Record.flaw`.
     """
@@ -127,7 +127,7 @@ def read(value: bytes | None, headers: Sequence[tuple[str, bytes | None]], *, ho
     content_type = b""
     id_ = ""
     attributes: dict[str, bytes] = {}
-    beside: list[tuple[str, str]] = []
+    metadata: list[tuple[str, str]] = []
     for name, raw in headers:
         if name == _TYPE:
             content_type = raw or b""
@@ -138,14 +138,14 @@ def read(value: bytes | None, headers: Sequence[tuple[str, bytes | None]], *, ho
         elif name.startswith(_PREFIX) and _ATTRIBUTE.fullmatch(name, len(_PREFIX)) and name not in _NOT_ATTRIBUTES:
             attributes[name.removeprefix(_PREFIX)] = raw or b""
         else:
-            beside.append((name, _text(raw)))
+            metadata.append((name, _text(raw)))
     if content_type.startswith(b"application/cloudevents") or "id" not in attributes:
-        return _found(value, tuple(beside), id_, holds_events)
+        return _found(value, tuple(metadata), id_, holds_events)
     try:
         joined = _joined(_decoded(attributes, content_type), _data(value, content_type))
     except UnicodeDecodeError:
-        return Found(value or b"", tuple(beside), id_, "a ce_ header is not UTF-8")
-    return _found(joined, tuple(beside), id_, holds_events)
+        return Found(value or b"", tuple(metadata), id_, "a ce_ header is not UTF-8")
+    return _found(joined, tuple(metadata), id_, holds_events)
 
 
 def _has_schema_id_only(headers: Sequence[tuple[str, bytes | None]]) -> bool:
@@ -162,13 +162,13 @@ def _found(value: bytes | None, headers: Headers, id_: str, holds_events: bool) 
 
 
 def _id_in_place(value: bytes) -> str:
-    """The id that :func:`structured` wrote no header for, as the value begins like one of our events."""
+    """Return the id for which :func:`structured` wrote no header, as the value begins like the gateway's events."""
     found = value[_ID_START:_ID_END] if value.startswith(_ID_HEAD) else b""
     return found.decode() if _OUR_ID.fullmatch(found) else ""
 
 
 def _checked(value: bytes) -> tuple[str, str]:
-    """The event's id and no flaw, or no id and the flaw."""
+    """Return the event's id and no flaw, or no id and the flaw."""
     try:
         return parse(value)["id"], ""
     except NotAnEvent as exc:
@@ -176,7 +176,7 @@ def _checked(value: bytes) -> tuple[str, str]:
 
 
 def _decoded(attributes: dict[str, bytes], content_type: bytes) -> dict[str, str]:
-    """The attributes as text, ``datacontenttype`` last.
+    """Return the attributes as text, ``datacontenttype`` last.
 
     Raises:
         UnicodeDecodeError: one is not UTF-8 (binding, section 3.2.3.2).
@@ -187,7 +187,7 @@ def _decoded(attributes: dict[str, bytes], content_type: bytes) -> dict[str, str
 
 
 def _data(value: bytes | None, content_type: bytes) -> bytes:
-    """The member that holds the data, with the comma before it (JSON format, section 3.1.1); empty without data."""
+    """Return the member that holds the data, after a comma (JSON format, section 3.1.1); empty without data."""
     if value is None:
         return b""
     media_type = content_type.partition(b";")[0].strip().lower()

@@ -34,7 +34,7 @@ _UNSAID_S: Final = 60.0
 
 
 def client_arguments(security: Security) -> dict[str, Any]:
-    """Arguments for every aiokafka client. Reads certificate files.
+    """Return the arguments of every aiokafka client. Reads certificate files.
 
     Raises:
         ConfigError: a file is missing or is not what it should be; names its key.
@@ -161,6 +161,6 @@ async def _bounded(content: aiohttp.StreamReader) -> bytes:
 
 
 def _basic(client_id: str, client_secret: str) -> str:
-    """``Authorization`` of a client: both parts are form-encoded first (RFC 6749, section 2.3.1)."""
+    """Return ``Authorization`` of a client: both parts are form-encoded first (RFC 6749, section 2.3.1)."""
     pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
     return f"Basic {base64.b64encode(pair.encode()).decode()}"

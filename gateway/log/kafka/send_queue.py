@@ -12,7 +12,7 @@ from gateway.clock import Backoff
 from gateway.log import Entry, Headers, Record
 from gateway.log.kafka.record_format import STRUCTURED_ONLY, KafkaHeaders, is_plain, structured
 
-#: Memory of one waiting record beside its bytes: tuples, key, record. Measured 420 to 600.
+#: Memory of one waiting record in addition to its bytes: tuples, key, record. Measured 420 to 600.
 OVERHEAD_BYTES: Final = 600
 
 Encode = Callable[[bytes, str, Headers], tuple[bytes, KafkaHeaders]]
@@ -76,12 +76,12 @@ class SendQueue:
 
     @property
     def is_ready(self) -> bool:
-        """There is something to send and nothing on its way."""
+        """Whether there is something to send and nothing in flight."""
         return bool(self.pending) and self.in_flight is None and self.poison is None
 
     @property
     def is_idle(self) -> bool:
-        """Nothing waits or is on its way."""
+        """Whether nothing waits or is in flight."""
         return not (self.pending or self.in_flight or self.poison)
 
     def put_back(self, batch: InFlight, *, is_exact: bool) -> None:

@@ -62,7 +62,7 @@ class StandaloneReader(ConsumerReader):
         return self.consumer
 
     async def _assign(self, consumer: Any) -> None:
-        """Take all partitions at once, each at its place; those of a topic that was made again at their beginnings."""
+        """Assign all partitions at once, each at its position; those of a recreated topic at their beginnings."""
         partitions = set(self._given) if self._is_given else await self._partitions(consumer)
         ids = await self._ids.now(consumer._client, {tp.topic for tp in partitions})
         lost = self._drop_other(ids)
@@ -108,7 +108,7 @@ class StandaloneReader(ConsumerReader):
     async def _again(self, consumer: Any) -> None:
         """Read topics that were deleted and made again from their beginnings."""
         if self._is_given:
-            raise KafkaAway(f"{self._called}: a topic was deleted and made again")
+            raise KafkaAway(f"{self._called}: a topic was deleted and created again")
         await self._ask(consumer._client.force_metadata_update())
         await self._ask(self._assign(consumer))
 

@@ -80,7 +80,7 @@ class TopicResolver:
         return found
 
     def fit(self, topic: TopicQueue) -> bool:
-        """Have as many queues as the topic has partitions. False: that takes a new producer."""
+        """Adjust the number of queues to the topic's partitions. False: that needs a new producer."""
         known = self.partitions(topic)
         if known is None or not topic.partitions or len(known) == len(topic.partitions):
             return True

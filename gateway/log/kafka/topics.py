@@ -78,7 +78,7 @@ class TopicInfo:
 
 @asynccontextmanager
 async def admin(options: KafkaOptions) -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin client for a short job."""
+    """Open an admin client for a short job."""
     limit_logs()
     client = AIOKafkaAdminClient(**options.client())
     try:
@@ -133,7 +133,7 @@ def config_of(options: KafkaOptions, *, is_compacted: bool) -> dict[str, str]:
 
 
 async def describe(options: KafkaOptions) -> list[TopicInfo]:
-    """The cluster's topics that carry our prefix, by name; internal ones of Kafka (``__…``) are left out."""
+    """Return the cluster's topics with the configured prefix, by name, without Kafka's internal ones (``__…``)."""
     async with admin(options) as client, asyncio.timeout(_REQUEST_S):
         found = await client.describe_topics()
     infos = []
@@ -169,7 +169,7 @@ async def missing(options: KafkaOptions, names: Collection[str]) -> dict[str, st
 
 
 async def is_reachable(options: KafkaOptions) -> bool:
-    """Whether a fresh client gets an answer from the configured addresses."""
+    """Return whether a new client gets an answer from the configured addresses."""
     try:
         async with admin(options):
             return True

@@ -147,7 +147,7 @@ class Writer:
 
     @property
     def is_up(self) -> bool:
-        """Kafka as a whole can be reached, whatever becomes of single topics."""
+        """Whether Kafka as a whole can be reached, independently of single topics."""
         return CONNECTION not in self._availability.state.problems
 
     # -- submitting ---------------------------------------------------------------------------------------------
@@ -229,14 +229,14 @@ class Writer:
         return producer
 
     async def _retire(self) -> None:
-        """Take back what is unanswered and close."""
+        """Requeue the unacknowledged batches and close."""
         self._resolver.use(None)
         self._backlog.take_back()
         producer, self._producer = self._producer, None
         await close_producer(producer, self._policy.close_s)
 
     def _heard(self) -> None:
-        """A broker answered."""
+        """Note that a broker answered."""
         self._last_answer = time.monotonic()
         self._reached()
 
@@ -280,7 +280,7 @@ class Writer:
                     await self._wake.wait()
 
     def _next_look(self, now: float) -> float:
-        """Seconds until something is due by itself: a retry, or the regular look."""
+        """Return the seconds until the next retry or the regular look."""
         due = self._backlog.next_due()
         return min(self._policy.look_s, max(0.0, due - now)) if due is not None and due > now else self._policy.look_s
 
@@ -335,7 +335,7 @@ class Writer:
     # -- watching -----------------------------------------------------------------------------------------------
 
     def _look(self, now: float) -> None:
-        """Is anything acknowledged? aiokafka retries in silence, so the age of what is on its way is the sign."""
+        """Check that records are acknowledged, by the age of those in flight, as aiokafka retries silently."""
         self._backlog.drop_cancelled()
         for topic in self._backlog.topics.values():
             self._fit(topic)
@@ -364,7 +364,7 @@ class Writer:
         if self.is_up:
             self._name_stalled(now, max(self.up_since, health.throttled_until), refused)
         elif self._staleness.is_stale(waited_s, now):
-            self._give_up("a fresh client gets through and this one does not: its addresses are stale")
+            self._give_up("a new client can connect and this one cannot: its addresses are stale")
 
     def _name_stalled(self, now: float, since: float, refused: Mapping[str, Problem]) -> None:
         for topic in self._backlog.topics.values():

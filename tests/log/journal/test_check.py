@@ -329,7 +329,7 @@ def test_commits_lost_behind_a_flipped_bit_in_the_log_are_told(tmp_path: Path) -
     flipped[len(sound) // 2] ^= 1
     log.write_bytes(flipped)
     (problem,) = check(tmp_path / "crashed").problems
-    assert "stand behind a damaged one" in problem
+    assert "are unreadable, behind a damaged one" in problem
 
 
 def test_what_a_failed_commit_left_behind_is_no_damage(tmp_path: Path) -> None:
