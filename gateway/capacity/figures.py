@@ -16,8 +16,10 @@ from gateway.capacity.model import Figures
 from gateway.errors import Broken, ConfigError
 
 RECORDED: Final = Path(__file__).with_name("recorded.json")
-#: A time of an event in microseconds, or a size in bytes, that no machine has.
+#: A time of an event in microseconds, a size in bytes, or a rate of one process, that no machine has.
 _ABSURD: Final = 1e7
+#: They have one number for each rate.
+_CURVES: Final = ("rates_per_s", "accept_us", "commit_us", "deliver_us")
 
 
 def load(path: Path) -> Figures:
@@ -36,9 +38,11 @@ def load(path: Path) -> Figures:
     if not isinstance(found, dict) or set(found) != set(names):
         raise ConfigError([f"{path}: needs exactly the keys {', '.join(names)}"])
     problems = [f"{path}: {name}: {reason}" for name in names if (reason := _problem(name, found[name]))]
+    if not problems and len({len(found[name]) for name in _CURVES}) > 1:
+        problems = [f"{path}: {', '.join(_CURVES)}: must have one number for each rate"]
     if problems:
         raise ConfigError(problems)
-    return Figures(**found)
+    return Figures(**found | {name: tuple(found[name]) for name in _CURVES})
 
 
 def save(figures: Figures, path: Path) -> None:
@@ -57,9 +61,14 @@ def save(figures: Figures, path: Path) -> None:
         raise Broken(f"{path}: cannot be written: {exc.strerror}") from exc
 
 
-def _problem(name: str, value: object) -> str:
+def _problem(name: str, value: Any) -> str:
     if name in ("machine", "measured", "version"):
         return "" if isinstance(value, str) else "must be a text"
+    if name not in _CURVES:
+        value = [value]
+    elif not isinstance(value, list) or not value:
+        return "must be a list of numbers"
     least = 0 if name == "load_average" else 1e-9
-    is_fitting = isinstance(value, int | float) and not isinstance(value, bool) and least <= value < _ABSURD
-    return "" if is_fitting else "must be a number above 0 and below 10,000,000"
+    if any(isinstance(one, bool) or not isinstance(one, int | float) or not least <= one < _ABSURD for one in value):
+        return "must be a number above 0 and below 10,000,000"
+    return "must ascend" if name == "rates_per_s" and sorted(set(value)) != value else ""

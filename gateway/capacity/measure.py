@@ -1,10 +1,10 @@
 """Measure this machine with the product itself: ``gateway run`` in a temporary folder, with load and one subscriber.
 
-The load is SMS receipts on persistent connections, each with one request in progress, as fast as they are answered.
-The figures are processor time (user and system, all threads) of the processes, as the kernel accounts it, divided by
-the number of events; so neither the load, the subscriber nor another program is measured. The processes share the
-machine with the load. Where an event waits for a processor, more events share a commit and an event costs less, as at
-the peak of an installation; at low rates an event costs more, on processors that have time.
+The load is SMS receipts on persistent connections. The figures are processor time (user and system, all threads) of the
+processes, as the kernel accounts it, divided by the number of events; so neither the load, the subscriber nor another
+program is measured. Full load is measured first: each connection sends as fast as it is answered, and the processes
+share the machine with the load. Then events are sent with random gaps at shares of that rate, where fewer of them share
+a commit, a write and a wake-up, so that an event costs more.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import os
 import platform
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from random import Random
-from typing import Final, cast
+from statistics import median
+from typing import Final, NamedTuple, cast
 
 import orjson
 
@@ -34,47 +34,43 @@ from gateway.errors import Broken
 from gateway.traffic.client import Target, encode
 from gateway.traffic.simulator import requests
 
+#: Rates of the figures, as shares of full load. Each takes as long as full load does.
+_SHARES: Final = (0.05, 0.25, 0.5, 0.85)
 _CONNECTIONS: Final = 64
 #: Before the measurement: code, caches and connections are warm.
 _WARM_UP: Final = 2_000
 _READY_S: Final = 60.0
 #: Without a delivery for so long, something is broken.
 _STALLED_S: Final = 60.0
-_TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 
 
 async def measure(count: int = 10_000, rounds: int = 3) -> Figures:
     """Return the figures of this machine: medians of some rounds.
 
     Args:
-        count: events of a round; the clock of the kernel's accounts ticks at 10 ms, so fewer are less accurate.
-        rounds: number of rounds, at least 1.
+        count: events of a round at full load, at least 100; a round at a lower rate takes as long.
+        rounds: number of rounds at each rate, at least 1.
 
     Raises:
-        Broken: not on Linux, or the gateway did not start, answer or deliver.
+        Broken: not on Linux, the gateway did not start, answer or deliver, or it did not keep up with a rate.
     """
-    if not sys.platform.startswith("linux"):
-        raise Broken("--measure reads the processor time of processes from /proc, which only Linux has")
     load_average = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(prefix="gateway-plan-") as folder:
-        sink = _Sink()
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(sink.connection, "127.0.0.1", 0)
-        async with server, _gateway(Path(folder), server.sockets[0].getsockname()[1]) as (process, target):
-            await _round(target, sink, _WARM_UP)
-            accounts = [_processor_s(process.pid)]
-            for _ in range(rounds):
-                await _round(target, sink, count)
-                accounts.append(_processor_s(process.pid))
-    spent_us = {
-        name: statistics.median((after[name] - before[name]) / count * 1e6 for before, after in pairwise(accounts))
-        for name in ("ingest-0", "log", "deliver")
-    }
+    async with running() as gateway:
+        full = [await gateway.round(count) for _ in range(rounds)]
+        rate = median(one.rate_per_s for one in full)
+        paced = [[await gateway.round(round(one * count), one * rate) for one in _SHARES] for _ in range(rounds)]
+        event_bytes = gateway.sink.body_bytes / gateway.sink.deliveries
+    columns = (zip(*one, strict=True) for one in [*zip(*paced, strict=True), full])
+    points = [[round(median(numbers), 1) for numbers in one] for one in columns]
+    rates_per_s, accept_us, commit_us, deliver_us = zip(*points, strict=True)
+    if sorted(set(rates_per_s)) != list(rates_per_s):
+        raise Broken("other work took the processors during the measurement; measure with nothing else running")
     return Figures(
-        accept_us=round(spent_us["ingest-0"], 1),
-        commit_us=round(spent_us["log"], 1),
-        deliver_us=round(spent_us["deliver"], 1),
-        event_bytes=round(sink.body_bytes / sink.deliveries),
+        rates_per_s,
+        accept_us,
+        commit_us,
+        deliver_us,
+        event_bytes=round(event_bytes),
         machine=_machine(),
         measured=f"{datetime.now(UTC):%Y-%m-%d}",
         version=__version__,
@@ -82,8 +78,58 @@ async def measure(count: int = 10_000, rounds: int = 3) -> Figures:
     )
 
 
+class Round(NamedTuple):
+    """Events a second until the last was delivered, and the processor time of an event in each process, in µs."""
+
+    rate_per_s: float
+    accept_us: float
+    commit_us: float
+    deliver_us: float
+
+
+class MeasuredGateway:
+    """A gateway with one ingest worker, and its subscriber."""
+
+    def __init__(self, pid: int, target: Target, sink: _Sink) -> None:
+        self._pid = pid
+        self._target = target
+        self.sink = sink
+
+    async def round(self, count: int, rate_per_s: float | None = None) -> Round:
+        """Send events, wait until all are answered and delivered, and return what they cost.
+
+        Args:
+            count: number of events, at least 1.
+            rate_per_s: with random gaps; None: as fast as they are answered.
+
+        Raises:
+            Broken: an answer is not 200, a connection ended, or nothing was answered or delivered for long.
+        """
+        rows = requests("sms-dr", Random(), lambda: datetime.now(UTC))
+        messages = [encode(self._target, "/callbacks/sms-dr", next(rows), []) for _ in range(count)]
+        before, began, deliveries = _processor_us(self._pid), time.perf_counter(), self.sink.deliveries
+        await _send(self._target, messages, rate_per_s)
+        await self.sink.wait(deliveries + count)
+        took_s, after = time.perf_counter() - began, _processor_us(self._pid)
+        return Round(count / took_s, *((after[name] - before[name]) / count for name in ("ingest-0", "log", "deliver")))
+
+
 @contextlib.asynccontextmanager
-async def _gateway(folder: Path, subscriber_port: int) -> AsyncIterator[tuple[subprocess.Popen[bytes], Target]]:
+async def running() -> AsyncIterator[MeasuredGateway]:
+    """Start a gateway that has handled some events already; stop it at the end."""
+    if not sys.platform.startswith("linux"):
+        raise Broken("--measure reads the processor time of other processes, which only Linux has")
+    with tempfile.TemporaryDirectory(prefix="gateway-plan-") as folder:
+        sink = _Sink()
+        server = await asyncio.get_running_loop().create_server(sink.connection, "127.0.0.1", 0)
+        async with server, _process(Path(folder), server.sockets[0].getsockname()[1]) as (pid, target):
+            gateway = MeasuredGateway(pid, target, sink)
+            await gateway.round(_WARM_UP)
+            yield gateway
+
+
+@contextlib.asynccontextmanager
+async def _process(folder: Path, subscriber_port: int) -> AsyncIterator[tuple[int, Target]]:
     """Start ``gateway run`` with one ingest worker and one subscriber; stop it at the end."""
     ports = _free_ports()
     config = {
@@ -111,7 +157,7 @@ async def _gateway(folder: Path, subscriber_port: int) -> AsyncIterator[tuple[su
         )
     try:
         await _ready(process, ports[1], log)
-        yield process, Target("127.0.0.1", ports[0], has_tls=False)
+        yield process.pid, Target("127.0.0.1", ports[0], has_tls=False)
     finally:
         process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(process.wait)
@@ -147,28 +193,23 @@ def _free_ports() -> list[int]:
         return [one.getsockname()[1] for one in opened]
 
 
-async def _round(target: Target, sink: _Sink, count: int) -> None:
-    """Send events, and wait until all are answered and delivered.
-
-    Raises:
-        Broken: an answer is not 200, a connection ended, or nothing was answered or delivered for long.
-    """
-    rows = requests("sms-dr", Random(), lambda: datetime.now(UTC))
-    messages = [encode(target, "/callbacks/sms-dr", next(rows), []) for _ in range(count)]
-    before = sink.deliveries
-    await _send(target, messages)
-    await sink.wait(before + count)
-
-
-async def _send(target: Target, messages: Sequence[bytes]) -> None:
-    left = iter(messages)
-    loop = asyncio.get_running_loop()
+async def _send(target: Target, messages: Sequence[bytes], rate_per_s: float | None) -> None:
+    """Send each message on a connection that has its answer, and wait for the answers."""
+    loop, random = asyncio.get_running_loop(), Random()
+    free: asyncio.Queue[_Sender] = asyncio.Queue()
     connections = [
-        (await loop.create_connection(lambda: _Sender(left), target.host, target.port))[1] for _ in range(_CONNECTIONS)
+        (await loop.create_connection(lambda: _Sender(free), target.host, target.port))[1] for _ in range(_CONNECTIONS)
     ]
+    due = loop.time()
     try:
-        async with asyncio.timeout(_STALLED_S + len(messages) / 100):
-            await asyncio.gather(*(one.finished for one in connections))
+        async with asyncio.timeout(_STALLED_S + 2 * len(messages) / (rate_per_s or 200)):
+            for message in messages:
+                if rate_per_s:
+                    due += random.expovariate(rate_per_s)
+                    await asyncio.sleep(max(0.0, due - loop.time()))
+                (await _answered(free)).transport.write(message)
+            for _ in connections:
+                await _answered(free)
     except TimeoutError as exc:
         raise Broken("the measured gateway did not answer in time") from exc
     finally:
@@ -176,34 +217,33 @@ async def _send(target: Target, messages: Sequence[bytes]) -> None:
             one.transport.abort()
 
 
-class _Sender(asyncio.Protocol):
-    """One connection of the load: the next message after each answer."""
+async def _answered(free: asyncio.Queue[_Sender]) -> _Sender:
+    found = await free.get()
+    if found.problem:
+        raise Broken(f"the measured gateway {found.problem}")
+    return found
 
-    def __init__(self, left: Iterator[bytes]) -> None:
-        self._left = left
-        self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+class _Sender(asyncio.Protocol):
+    """One connection of the load: free at first, after each answer, and when something is wrong."""
+
+    def __init__(self, free: asyncio.Queue[_Sender]) -> None:
+        self._free = free
+        self.problem = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
-        self._next()
+        self._free.put_nowait(self)
 
     def data_received(self, data: bytes) -> None:
         # An answer is a word behind a short head, written at once: it comes in one piece.
-        if data.startswith(b"HTTP/1.1 200 "):
-            self._next()
-        elif not self.finished.done():
-            self.finished.set_exception(Broken(f"the measured gateway answered {data[:100]!r}"))
+        if not data.startswith(b"HTTP/1.1 200 "):
+            self.problem = f"answered {data[:100]!r}"
+        self._free.put_nowait(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self.finished.done():
-            self.finished.set_exception(Broken("the measured gateway closed a connection"))
-
-    def _next(self) -> None:
-        message = next(self._left, None)
-        if message is not None:
-            self.transport.write(message)
-        elif not self.finished.done():
-            self.finished.set_result(None)
+        self.problem = self.problem or "closed a connection"
+        self._free.put_nowait(self)
 
 
 class _Sink:
@@ -258,11 +298,13 @@ class _SinkConnection(asyncio.Protocol):
             self._sink.note(size)
 
 
-def _processor_s(pid: int) -> dict[str, float]:
-    """Return the processor time of each child of the supervisor, by its name without ``gw:`` (proc(5))."""
+def _processor_us(pid: int) -> dict[str, float]:
+    """Return the processor time of each child of the supervisor, by its name without ``gw:``.
+
+    ``/proc/PID/stat`` has the same time, in ticks of 10 ms. The clock of a process is that of clock_getcpuclockid(3).
+    """
     found = {}
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        name, _, fields = Path(f"/proc/{child}/stat").read_text().partition("(")[2].rpartition(")")
-        values = fields.split()
-        found[name.removeprefix("gw:")] = (int(values[11]) + int(values[12])) * _TICK_S
+        name = Path(f"/proc/{child}/comm").read_text().strip().removeprefix("gw:")
+        found[name] = time.clock_gettime(~int(child) << 3 | 2) * 1e6
     return found

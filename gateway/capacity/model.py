@@ -4,9 +4,8 @@ A process uses at most one processor, and a machine all of its processors. Both 
 the time (``headroom``), at the peak rate and without the spare. The remaining share is for bursts and for the backlog
 after an outage. Everything else is a product of rate, bytes and time. Pure: no clock, disk or network.
 
-The figures are those of full load. At low rates fewer events share a commit, so an event costs more processor time than
-that; the processors have the time. A utilisation of this model is therefore the used share of the capacity, and not
-what a monitor of processors shows.
+At low rates fewer events share a commit, a write and a wake-up, so an event costs more processor time than at full
+load. So it is measured at some rates, and a plan interpolates between these rates.
 
 Not in the model: an event that is much larger than the measured one (it costs more processor time), traffic between
 zones and to subscribers, compression in Kafka (less disk), a topic that gets most of the events (only the processes
@@ -15,22 +14,25 @@ that read its partitions work).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from math import ceil
+from math import ceil, log
 from typing import Any, Final
 
 from gateway.capacity.prices import PRICES, Price
 
 _US: Final = 1e6
 _GB: Final = 1e9
+_MOST: Final = 10**15
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Figures of one machine; times are processor time of one event, in microseconds.
+    """Figures of one machine; times are processor time of one event, in microseconds, at each of the rates.
 
     Args:
+        rates_per_s: events a second of each process, from low to full load.
         accept_us: in the ingest worker: authenticate, decode, answer.
         commit_us: in the log process: store, index.
         deliver_us: in the delivering process: read, filter, sign, deliver to one subscriber.
@@ -41,9 +43,10 @@ class Figures:
         load_average: of the machine before the measurement; other work makes the times longer.
     """
 
-    accept_us: float
-    commit_us: float
-    deliver_us: float
+    rates_per_s: tuple[float, ...]
+    accept_us: tuple[float, ...]
+    commit_us: tuple[float, ...]
+    deliver_us: tuple[float, ...]
     event_bytes: float
     machine: str
     measured: str
@@ -117,7 +120,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Size of an installation. Utilisations are used shares of the capacity at the peak rate, without the spare.
+    """Size of an installation. Utilisations are planned at the peak rate, without the spare.
 
     Args:
         ingest_machines: machines of ``gateway serve``, with the spare.
@@ -152,6 +155,34 @@ class Plan:
     costs: tuple[Cost, ...]
 
 
+def busy(rates_per_s: Sequence[float], times_us: Sequence[float], rate_per_s: float) -> float:
+    """Return the share of the time in which a process is busy at a rate.
+
+    Between measured rates the share is linear in the logarithm of the rate: it grows fast at first, until events share
+    much, and then slowly. Below and above them an event costs as at the nearest.
+
+    Args:
+        rates_per_s: events a second at which it was measured, ascending.
+        times_us: processor time of an event at each of them, in microseconds.
+        rate_per_s: events a second of the process.
+    """
+    shares = [rate * time / _US for rate, time in zip(rates_per_s, times_us, strict=True)]
+    above = bisect_left(rates_per_s, rate_per_s)
+    if above in (0, len(shares)):
+        nearest = max(0, above - 1)
+        return shares[nearest] * (rate_per_s / rates_per_s[nearest])
+    (low, high), (first, last) = rates_per_s[above - 1 : above + 1], shares[above - 1 : above + 1]
+    return first + (last - first) * (log(rate_per_s / low) / log(high / low))
+
+
+def planned(rates_per_s: Sequence[float], times_us: Sequence[float], rate_per_s: float) -> float:
+    """Return the largest share of :func:`busy` at a rate or below it, so that more load never needs less.
+
+    A process may be less busy at a higher rate: where the processors have no time, more events wait for it and share.
+    """
+    return max(busy(rates_per_s, times_us, one) for one in (rate_per_s, *rates_per_s) if one <= rate_per_s)
+
+
 def size(load: Load, figures: Figures, prices: Sequence[Price] = PRICES, assumed: Assumptions | None = None) -> Plan:
     """Return the installation that a load needs.
 
@@ -162,28 +193,32 @@ def size(load: Load, figures: Figures, prices: Sequence[Price] = PRICES, assumed
         assumed: numbers that are not measured; None: the defaults.
     """
     fixed = assumed or Assumptions()
-    workers = fixed.processors - 1
-    ingest_us = _busiest_us(figures, fixed, after_us=fixed.publish_us)
-    needed = _count(load.rate_per_s * ingest_us / _US, fixed.headroom)
+
+    def ingest(machines: int) -> float:
+        rate = load.rate_per_s / machines
+        return _busiest(figures, fixed, rate, after=rate * fixed.publish_us / _US)
+
+    def deliver(processes: int) -> float:
+        return planned(figures.rates_per_s, figures.deliver_us, load.rate_per_s * load.subscribers / processes)
+
+    needed, needed_fanout = (_least(share, fixed.headroom) for share in (ingest, deliver))
     machines = needed + fixed.spares
-    deliver = load.rate_per_s * load.subscribers * figures.deliver_us / _US
-    needed_fanout = _count(deliver, fixed.headroom) if deliver else 0
-    processes = needed_fanout + fixed.spares if deliver else 0
-    fanout_machines = max(2, ceil(processes / fixed.processors)) if deliver else 0
+    processes = needed_fanout + fixed.spares if load.subscribers else 0
+    fanout_machines = max(2, ceil(processes / fixed.processors)) if processes else 0
     partitions = max(fixed.least_partitions, 2 * processes)
     written = load.rate_per_s * load.event_bytes * fixed.replication / fixed.broker_bytes_per_s
     replicas = partitions * fixed.topics * fixed.replication
-    brokers = max(fixed.replication, _count(written, fixed.headroom), ceil(replicas / fixed.broker_partitions))
+    brokers = max(fixed.replication, ceil(written / fixed.headroom), ceil(replicas / fixed.broker_partitions))
     stored = load.average_per_s * load.event_bytes
     journals = (stored * fixed.outage_s + load.event_bytes * fixed.dedup_window * machines) * fixed.journal_factor
     kafka = stored * fixed.retention_s * fixed.replication * fixed.kafka_factor
     return Plan(
         ingest_machines=machines,
-        ingest_workers=workers,
-        ingest_utilisation=load.rate_per_s * ingest_us / _US / needed,
+        ingest_workers=fixed.processors - 1,
+        ingest_utilisation=ingest(needed),
         fanout_processes=processes,
         fanout_machines=fanout_machines,
-        fanout_utilisation=deliver / needed_fanout if deliver else 0.0,
+        fanout_utilisation=deliver(needed_fanout),
         partitions=partitions,
         brokers=brokers,
         broker_utilisation=written / brokers,
@@ -203,23 +238,26 @@ def _cost(price: Price, hours: float, disk_gb: float) -> Cost:
     return Cost(price, machines, disks, machines + disks)
 
 
-def _count(processors: float, headroom: float) -> int:
-    """Return how many are needed so that each is busy for at most ``headroom``; at least one."""
-    return max(1, ceil(processors / headroom))
+def _least(share: Callable[[int], float], headroom: float) -> int:
+    """Return the least number, at least 1, with which each is busy for at most ``headroom``."""
+    return 1 + bisect_left(range(1, _MOST), True, key=lambda count: share(count) <= headroom)
 
 
-def _busiest_us(figures: Figures, fixed: Assumptions, *, after_us: float) -> float:
-    """Return the time of an event in the busiest part of a machine: a kind of process, or all processors together.
+def _busiest(figures: Figures, fixed: Assumptions, rate_per_s: float, *, after: float) -> float:
+    """Return the share of the time of the busiest part of a machine: a kind of process, or all processors together.
 
     Args:
         figures: of a machine.
         fixed: the assumptions.
-        after_us: of an event in the process ``deliver``.
+        rate_per_s: events a second of the machine.
+        after: share of the process ``deliver``.
     """
-    whole_us = (figures.accept_us + figures.commit_us + after_us) / fixed.processors
-    return max(figures.accept_us / (fixed.processors - 1), figures.commit_us, after_us, whole_us)
+    workers = fixed.processors - 1
+    accept = planned(figures.rates_per_s, figures.accept_us, rate_per_s / workers)
+    commit = planned(figures.rates_per_s, figures.commit_us, rate_per_s)
+    return max(accept, commit, after, (workers * accept + commit + after) / fixed.processors)
 
 
 def _fits_one(load: Load, figures: Figures, fixed: Assumptions) -> bool:
-    busiest_us = _busiest_us(figures, fixed, after_us=load.subscribers * figures.deliver_us)
-    return load.rate_per_s * busiest_us / _US <= fixed.headroom
+    after = planned(figures.rates_per_s, figures.deliver_us, load.rate_per_s * load.subscribers)
+    return _busiest(figures, fixed, load.rate_per_s, after=after) <= fixed.headroom

@@ -1,4 +1,4 @@
-"""``gateway plan``: size an installation from the processor time of one event."""
+"""``gateway plan``: size an installation from the processor time of one event at some rates."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class _Price(click.ParamType[Price]):
     help="Subscribers that receive an event, on average.",
 )
 @click.option("--bytes", "event_bytes", type=Number(1, 1e8), help="Size of an event; default: as measured.")
-@click.option("--measure", "is_measured", is_flag=True, help="Measure this machine first, about half a minute.")
+@click.option("--measure", "is_measured", is_flag=True, help="Measure this machine first, about a minute.")
 @click.option(
     "--figures",
     "path",
@@ -109,7 +109,7 @@ def plan(
 def _figures(path: Path | None, *, is_measured: bool) -> Figures:
     if not is_measured:
         return figures_file.load(path or figures_file.RECORDED)
-    click.echo("measuring for about half a minute", err=True)
+    click.echo("measuring for about a minute", err=True)
     figures = run_async(measure())
     if path is not None:
         figures_file.save(figures, path)
@@ -118,9 +118,13 @@ def _figures(path: Path | None, *, is_measured: bool) -> Figures:
 
 def described(figures: Figures) -> str:
     """Return the figures and their machine as one sentence."""
+    accept, commit, deliver, rates = (
+        ", ".join(f"{one:,.0f}" for one in numbers)
+        for numbers in (figures.accept_us, figures.commit_us, figures.deliver_us, figures.rates_per_s)
+    )
     return (
-        f"Processor time of an event of {figures.event_bytes:,.0f} bytes: accept {figures.accept_us:g} µs, "
-        f"store {figures.commit_us:g} µs, deliver {figures.deliver_us:g} µs to each subscriber. "
+        f"Processor time of an event of {figures.event_bytes:,.0f} bytes at {rates} events a second of a process: "
+        f"accept {accept} µs, store {commit} µs, deliver {deliver} µs to each subscriber. "
         f"Measured on {figures.measured} with gateway {figures.version}: {figures.machine}. "
         f"Load average before: {figures.load_average:g}; other work on the machine makes the times longer."
     )
@@ -140,14 +144,14 @@ def rows(found: Plan) -> list[tuple[str, str]]:
     return [
         ("ingest machines, one of them a spare", f"{found.ingest_machines:,}"),
         ("ingest workers of each machine", f"{found.ingest_workers}"),
-        ("used capacity without the spare", f"{found.ingest_utilisation:.0%}"),
+        ("utilisation without the spare", f"{found.ingest_utilisation:.0%}"),
         ("journal of each machine", f"{found.journal_bytes / per_gb:,.1f} GB"),
         ("partitions of each topic", f"{found.partitions:,}"),
         ("brokers", f"{found.brokers:,}"),
         ("their used write rate", f"{found.broker_utilisation:.0%}"),
         ("disk of each broker", f"{found.kafka_bytes / per_gb:,.1f} GB"),
         ("fan-out processes, one of them a spare", f"{found.fanout_processes:,}"),
-        ("their used capacity without the spare", f"{found.fanout_utilisation:.0%}"),
+        ("their utilisation without the spare", f"{found.fanout_utilisation:.0%}"),
         ("machines for them", f"{found.fanout_machines:,}"),
         ("delivered bodies, not in the cost", f"{found.delivered_bytes_per_s / 1e6:,.1f} MB/s"),
         ("one machine of gateway run is enough", "yes" if found.fits_one_machine else "no"),

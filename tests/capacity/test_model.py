@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import accumulate
+from math import log
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.capacity import figures as figures_file
-from gateway.capacity.model import Assumptions, Figures, Load, Plan, size
+from gateway.capacity.model import Assumptions, Figures, Load, Plan, busy, planned, size
 from gateway.config.kafka_settings import Kafka
 from gateway.config.settings import FAMILIES, Settings
 
-FIGURES = Figures(50.0, 20.0, 100.0, 1000.0, "Linux", "2026-01-01", "1", 0.0)
+FIGURES = Figures(
+    (1_000.0, 5_000.0), (90.0, 50.0), (60.0, 20.0), (200.0, 100.0), 1000.0, "Linux", "2026-01-01", "1", 0.0
+)
 FIXED = Assumptions()
-_us = st.floats(0.1, 10_000)
-_figures = st.builds(Figures, _us, _us, _us, st.just(1000.0), st.just(""), st.just(""), st.just(""), st.just(0.0))
+
+
+@st.composite
+def _figures(draw: st.DrawFn) -> Figures:
+    rates = sorted(draw(st.sets(st.floats(1, 1e5), min_size=1, max_size=4)))
+    times = st.lists(st.floats(0.1, 10_000), min_size=len(rates), max_size=len(rates)).map(tuple)
+    return Figures(tuple(rates), draw(times), draw(times), draw(times), 1000.0, "", "", "", 0.0)
 
 
 @st.composite
@@ -43,7 +52,10 @@ def amounts(plan: Plan) -> list[float]:
 
 
 @given(
-    _loads(), _figures, st.sampled_from(["rate_per_s", "subscribers", "event_bytes", "average_per_s"]), st.floats(1, 50)
+    _loads(),
+    _figures(),
+    st.sampled_from(["rate_per_s", "subscribers", "event_bytes", "average_per_s"]),
+    st.floats(1, 50),
 )
 def test_more_load_never_needs_less(load: Load, figures: Figures, name: str, times: float) -> None:
     """In rate, subscribers, bytes and average, alone."""
@@ -52,30 +64,53 @@ def test_more_load_never_needs_less(load: Load, figures: Figures, name: str, tim
         assert after >= before * (1 - 1e-9)
 
 
-@given(_loads(), _figures, st.sampled_from(["accept_us", "commit_us", "deliver_us"]), st.floats(1, 50))
+@given(_loads(), _figures(), st.sampled_from(["accept_us", "commit_us", "deliver_us"]), st.floats(1, 50))
 def test_slower_machine_never_needs_less(load: Load, figures: Figures, name: str, times: float) -> None:
     """In each figure, alone."""
-    slower = dataclasses.replace(figures, **{name: getattr(figures, name) * times})
+    slower = dataclasses.replace(figures, **{name: tuple(one * times for one in getattr(figures, name))})
     for before, after in zip(amounts(size(load, figures)), amounts(size(load, slower)), strict=True):
         assert after >= before * (1 - 1e-9)
 
 
-@given(_loads(), _figures)
+@given(_loads(), _figures())
 def test_nothing_is_busier_than_the_headroom(load: Load, figures: Figures) -> None:
-    """Without the spare; one process or machine less would be busier, or is the least."""
+    """Without the spare; one machine or process less would be busier, or is the least."""
     plan = size(load, figures)
     needed = plan.ingest_machines - FIXED.spares
     assert 1 <= needed
     assert FIXED.replication <= plan.brokers
-    for busy in (plan.ingest_utilisation, plan.fanout_utilisation, plan.broker_utilisation):
-        assert 0 <= busy <= FIXED.headroom + 1e-9
+    for share in (plan.ingest_utilisation, plan.fanout_utilisation, plan.broker_utilisation):
+        assert 0 <= share <= FIXED.headroom + 1e-9
     if needed > 1:
-        assert plan.ingest_utilisation * needed / (needed - 1) > FIXED.headroom - 1e-9
+        assert size(_on_one_less(load, needed), figures).ingest_machines > plan.ingest_machines
     if load.subscribers:
         assert plan.fanout_processes <= plan.fanout_machines * FIXED.processors
         assert plan.partitions >= 2 * plan.fanout_processes >= 4
+        if plan.fanout_processes > 2:
+            less = _on_one_less(load, plan.fanout_processes - FIXED.spares)
+            assert size(less, figures).fanout_processes > plan.fanout_processes
     else:
         assert (0, 0) == (plan.fanout_processes, plan.fanout_machines)
+
+
+def _on_one_less(load: Load, needed: int) -> Load:
+    """Return the load with which each of ``needed`` has what each would have if there was one less."""
+    return dataclasses.replace(load, rate_per_s=load.rate_per_s * needed / (needed - 1) * (1 + 1e-9))
+
+
+@given(_figures(), st.floats(0.001, 1e6), st.floats(1, 50))
+def test_a_process_is_never_less_busy_at_a_higher_rate(figures: Figures, rate: float, times: float) -> None:
+    """In a plan, whatever was measured: it is as busy as it was at that rate, or at a lower rate that was busier."""
+    rates, costs = figures.rates_per_s, figures.accept_us
+    assert planned(rates, costs, rate * times) >= planned(rates, costs, rate) * (1 - 1e-9)
+    measured = accumulate((one * cost / 1e6 for one, cost in zip(rates, costs, strict=True)), max)
+    assert list(measured) == pytest.approx([planned(rates, costs, one) for one in rates])
+
+
+def test_busy_by_hand() -> None:
+    """As the nearest outside the measured rates; halfway between them at the rate that is as often one as the other."""
+    at = [busy(FIGURES.rates_per_s, FIGURES.accept_us, rate) for rate in (100, 1_000, 5_000_000**0.5, 5_000, 10_000)]
+    assert [0.009, 0.09, (0.09 + 0.25) / 2, 0.25, 0.5] == pytest.approx(at)
 
 
 def test_plan_by_hand() -> None:
@@ -94,6 +129,13 @@ def test_plan_by_hand() -> None:
     assert not plan.fits_one_machine
     machines, disks = 5 + 84 + 6, (plan.journal_bytes * 5 + plan.kafka_bytes * 6) / 1e9
     assert machines * 0.2016 * 730 + disks * 0.08 == pytest.approx(plan.costs[0].total)
+
+
+def test_processes_that_are_less_busy_cost_more_for_each_event() -> None:
+    """With a headroom between the measured rates, six are needed where three would be at the cost of full load."""
+    plan = size(Load(9_000, 1, 900, 9_000), FIGURES, assumed=Assumptions(headroom=0.3))
+    assert 6 + 1 == plan.fanout_processes
+    assert 0.2 + (0.5 - 0.2) * log(9_000 / 6 / 1_000, 5_000 / 1_000) == pytest.approx(plan.fanout_utilisation)
 
 
 @pytest.mark.parametrize(("rate", "subscribers", "is_enough"), [(2_900, 2, True), (3_100, 2, False), (1_600, 4, False)])

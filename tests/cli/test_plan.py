@@ -15,7 +15,7 @@ from gateway.capacity.model import Figures
 from gateway.cli import main
 from tests.rows import rows
 
-FIGURES = Figures(50.0, 20.0, 100.0, 1000.0, "Linux", "2026-01-01", "1", 0.0)
+FIGURES = Figures((500.0, 5_000.0), (90.0, 50.0), (60.0, 20.0), (200.0, 100.0), 1000.0, "Linux", "2026-01-01", "1", 0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def test_prints_figures_plan_and_sources() -> None:
 def test_file_of_figures_is_used() -> None:
     """JSON has figures, load, assumptions and plan; the bytes are those of the figures, the average is the rate."""
     document = json.loads(plan("--rate", "100000", "--subscribers", "20", "--figures", "mine.json", "--json").stdout)
-    assert dataclasses.asdict(FIGURES) == document["figures"]
+    assert json.loads(json.dumps(dataclasses.asdict(FIGURES))) == document["figures"]
     assert {"rate_per_s": 1e5, "subscribers": 20.0, "event_bytes": 1000.0, "average_per_s": 1e5} == document["load"]
     assert 0.6 == document["assumptions"]["headroom"]
     assert (5, 335) == (document["plan"]["ingest_machines"], document["plan"]["fanout_processes"])
@@ -99,13 +99,16 @@ def test_wrong_input_is_one_sentence(arguments: list[str], said: str) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"accept_us": 0}, "accept_us: must be a number above 0"),
-        ({"deliver_us": True}, "deliver_us: must be a number above 0"),
-        ({"commit_us": "20"}, "commit_us: must be a number above 0"),
+        ({"accept_us": [90, 0]}, "accept_us: must be a number above 0"),
+        ({"deliver_us": [True, 1]}, "deliver_us: must be a number above 0"),
+        ({"commit_us": "20"}, "commit_us: must be a list of numbers"),
+        ({"commit_us": []}, "commit_us: must be a list of numbers"),
+        ({"commit_us": [20]}, "rates_per_s, accept_us, commit_us, deliver_us: must have one number for each rate"),
+        ({"rates_per_s": [500, 500]}, "rates_per_s: must ascend"),
         ({"event_bytes": 1e9}, "event_bytes: must be a number above 0"),
         ({"load_average": -1}, "load_average: must be a number"),
         ({"machine": 3}, "machine: must be a text"),
-        ({"more": 1}, "needs exactly the keys accept_us"),
+        ({"more": 1}, "needs exactly the keys rates_per_s"),
     ],
 )
 def test_wrong_figures_are_named(tmp_path: Path, change: dict[str, Any], said: str) -> None:
