@@ -14,6 +14,9 @@ let latest = null;
 let problem = null;
 let answeredAt = 0;
 let timer = 0;
+// Requests are numbered: an answer that comes after that of a later request is old, and would show a state that is over.
+let asked = 0;
+let shown = 0;
 
 /** Call a function with every answer and every failure; return the function that ends this. */
 export function watch(watcher) {
@@ -27,10 +30,13 @@ export const overview = () => latest;
 /** Ask now, after something was changed. */
 export async function refresh() {
   clearTimeout(timer);
+  const turn = ++asked;
   try {
     const since = points.length ? points[points.length - 1].at : 0;
     const found = await get("/api/overview", { since }, AbortSignal.timeout(PATIENCE_MS));
+    if (turn < shown) return;
     for (const point of found.points) {
+      if (points.length && point.at <= points.at(-1).at) continue;
       // Nothing was measured meanwhile: a point without values is drawn as a gap.
       if (points.length && point.at - points.at(-1).at > GAP_S) points.push({ at: points.at(-1).at + 1, values: null });
       points.push(point);
@@ -40,10 +46,13 @@ export async function refresh() {
     problem = null;
     answeredAt = Date.now();
   } catch (error) {
+    if (turn < shown) return;
     problem = error;
   }
+  shown = turn;
   for (const watcher of watchers) watcher({ latest, problem, answeredAt });
   const pause = problem && problem.status === 401 ? null : document.hidden ? STEP_MS * 5 : STEP_MS;
+  clearTimeout(timer);
   if (pause) timer = setTimeout(refresh, pause);
 }
 
