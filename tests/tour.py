@@ -118,7 +118,7 @@ class Tour:
 
 
 @asynccontextmanager
-async def touring(folder: Path, patience_s: float = 180, **environment: str) -> AsyncIterator[Tour]:
+async def touring(folder: Path, patience_s: float = 300, **environment: str) -> AsyncIterator[Tour]:
     """A tour that has begun; what is done in it ends within ``patience_s``, and nothing of it is left afterwards."""
     tour = Tour(folder, {**os.environ, **environment})
     try:

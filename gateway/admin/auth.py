@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from pydantic import SecretStr
 
-from gateway.admin.roles import ANYBODY, SAFE_METHODS, Actor, change_of, check_role, find_actor
+from gateway.admin.roles import ANONYMOUS, SAFE_METHODS, Actor, change_of, check_role, find_actor
 from gateway.config.admin_settings import Admin
 from gateway.config.rules import is_loopback
 from gateway.config.settings import Subscriber
@@ -100,7 +100,7 @@ def _actor(request: web.Request, settings: Admin, subscribers: Sequence[Subscrib
         return Actor("stream", "read")
     is_open = request.method in SAFE_METHODS and (request.path in _OPEN_PATHS or request.path.startswith(_OPEN_PREFIX))
     if is_open or not (settings.has_token or of_streams):
-        return ANYBODY
+        return ANONYMOUS
     of_stream = ", or the stream's own" if request.path.startswith(_STREAMS_PREFIX) else ""
     kind = WrongToken if request.headers.get("Authorization") else Unauthenticated
     raise kind(f"the admin token is needed{of_stream}: Authorization: Bearer …")

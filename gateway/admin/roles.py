@@ -60,7 +60,7 @@ class Actor(NamedTuple):
     """Who asks.
 
     Args:
-        name: of the token; ``"anybody"`` where no token is needed.
+        name: of the token; ``"anonymous"`` where no token is needed.
         role: what it permits.
     """
 
@@ -71,7 +71,7 @@ class Actor(NamedTuple):
 #: Where a request has whom it is of.
 ACTOR: Final = web.RequestKey("actor", Actor)
 #: Where no token is set, only this machine can ask.
-ANYBODY: Final = Actor("anybody", "admin")
+ANONYMOUS: Final = Actor("anonymous", "admin")
 
 
 def find_actor(given: bytes, settings: Admin) -> Actor | None:

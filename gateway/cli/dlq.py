@@ -93,7 +93,7 @@ def list_(
                 letter["type"],
                 letter["reason"],
                 letter["attempts"],
-                letter["last_status"],
+                letter["last_detail"] or letter["last_status"],
                 *((letter["state"], _closed(letter)) if has_closed else ()),
             )
             for letter in letters
@@ -147,7 +147,7 @@ def show(event_id: str, subscriber: str | None, as_json: bool, admin_url: str | 
         ("state", f"{letter['state']} {_closed(letter)}".rstrip()),
         ("given up", f"{local(letter['given_up_at'])}, reason: {letter['reason']}"),
         ("attempts", f"{letter['attempts']}, the first {local(letter['first_attempt_at'])}"),
-        ("last answer", f"{letter['last_status']} {letter['last_detail']}"),
+        ("last answer", letter["last_detail"] or letter["last_status"]),
         ("", letter["last_response"]),
         ("stored at", letter["origin"]),
     ):

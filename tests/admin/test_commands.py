@@ -147,7 +147,7 @@ async def test_dead_letters_are_resolved(config: Path) -> None:
         assert (0, f"{words}\n") == (done.exit_code, done.stdout)
     assert "no dead letter is open" in (await run(config, "dlq", "list")).output
     listed = await run(config, "dlq", "list", "--state", "resolved")
-    assert 3 == listed.stdout.count("by anybody: sent by hand")
+    assert 3 == listed.stdout.count("by anonymous: sent by hand")
     assert 3 == len(orjson.loads((await run(config, "dlq", "list", "--all", "--json")).stdout)["letters"])
     assert "resolved" in (await run(config, "dlq", "show", letters[0]["id"])).stdout
     for wrong in ([*note], ["--all", *note, letters[0]["id"]], ["--all"]):

@@ -31,7 +31,7 @@ async def test_dead_letters_have_a_life(gateway: Running, refusing: Subscriber) 
     assert counts == {state: {"attempts": n} for state, n in zip(counts, (2, 1, 1, 4), strict=True)}
     (delivered,), (closed,) = states["delivered"]["letters"], states["resolved"]["letters"]
     assert (first, job["name"], "") == (delivered["id"], delivered["closed"]["replay"], delivered["closed"]["by"])
-    assert (second, "anybody", note["note"]) == (closed["id"], closed["closed"]["by"], closed["closed"]["note"])
+    assert (second, "anonymous", note["note"]) == (closed["id"], closed["closed"]["by"], closed["closed"]["note"])
     overview = await gateway.until("/api/overview", lambda found: found["subscribers"][1]["dead_letters"] == 2)
     assert [0, 2, 0, 0] == [one["dead_letters"] for one in overview["subscribers"]]
     async with gateway.session.get(f"{gateway.url}/metrics") as response:
@@ -49,7 +49,7 @@ async def test_dead_letters_have_a_life(gateway: Running, refusing: Subscriber) 
     )
     assert {
         first: ("delivered", f"{given}; delivered by replay {job['name']}"),
-        second: ("resolved", f"{given}; resolved by anybody: {note['note']}"),
+        second: ("resolved", f"{given}; resolved by anonymous: {note['note']}"),
         third: ("dead_lettered", given),
     } == {event_id: (one["outcome"], one["why"]) for event_id, one in stories.items()}
     assert (await gateway.post("/api/dead-letters/resolve", {**note, "all": True}))["resolved"] == 2

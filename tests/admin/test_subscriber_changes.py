@@ -98,7 +98,7 @@ async def test_a_life(gateway: Running, receiver: Subscriber) -> None:
     assert 404 == (await ask(gateway, "GET", "/api/subscribers/crm"))[0]
     records = (await gateway.get("/api/audit", subject="crm"))["records"]
     assert ["remove", "resume", "pause", "test", "rotate", "set", "add"] == [one["action"] for one in records]
-    assert {"anybody"} == {one["who"] for one in records}
+    assert {"anonymous"} == {one["who"] for one in records}
     assert ["retry.attempts", "timeout_s"] == records[5]["changed"]
 
 

@@ -61,7 +61,7 @@ async def test_dead_letters_are_closed_with_a_note_and_by_delivery(
     await choose(page, "State", "resolved")
     await page.until("document.querySelectorAll('.letter[data-state=resolved]').length === 2")
     await page.click(".letter summary")
-    await page.sees("by anybody: sent by hand, ticket 4711")
+    await page.sees("by anonymous: sent by hand, ticket 4711")
     await page.picture("resolved")
     await choose(page, "State", "delivered")
     await page.until(f"document.querySelectorAll('.letter[data-state=delivered]').length === {before - 2}")

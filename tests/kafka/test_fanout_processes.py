@@ -205,7 +205,7 @@ async def _more(given: list[Entry], seen: Seen, count: int = 150) -> None:
 
 async def test_a_rolling_restart_moves_nothing(kafka: str, prefix: str) -> None:
     """Each of three in turn: the others keep what they have and do not pause; keys of the one wait for its start."""
-    async with _running(kafka, prefix, 3, 30.0) as (seen, workers), _load(kafka, prefix) as given:
+    async with _running(kafka, prefix, 3, 60.0) as (seen, workers), _load(kafka, prefix) as given:
         await _more(given, seen)
         pauses = []
         for worker in workers:
