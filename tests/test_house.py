@@ -16,14 +16,7 @@ _MOST_LINES: Final = 60
 #: Names of public classes that several files have. The list may only become shorter: a new class has a name of its own.
 SHARED_NAMES: Final = frozenset(
     {
-        "Answer",
-        "Answers",
-        "Batch",
         "Breaker",
-        "Connection",
-        "Counts",
-        "Credentials",
-        "Decoded",
         "Found",
         "Journal",
         "Kind",

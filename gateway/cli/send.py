@@ -26,7 +26,7 @@ from gateway.config.settings import Settings
 from gateway.errors import Broken, ConfigError
 from gateway.ingest.endpoints import endpoints
 from gateway.traffic.client import Target, encode
-from gateway.traffic.credentials import Credentials
+from gateway.traffic.credentials import RequestSigner
 from gateway.traffic.load import LoadProfile, LoadResult, Prepared, drive, is_success, percentile
 from gateway.traffic.simulator import FORM, JSON, TrafficRequest, mixed, requests
 
@@ -171,7 +171,7 @@ def _prepared(
     """Yield endless traffic of a callback, or one body repeatedly; each request is signed as the sender signs."""
     answers = next(one.callback for one in endpoints(settings.ingest) if one.callback.name == row.callback).answers
     scheme = CALLBACKS[row.callback].signature if row.is_builtin else "hmac"
-    credentials = Credentials(row.config.auth, scheme, rng, _now)
+    credentials = RequestSigner(row.config.auth, scheme, rng, _now)
     blank = CallbackRequest("POST", row.path, b"", {}, b"", _now())
     judge = is_success(answers.success(blank, None, _now()).body)
     if body is None:

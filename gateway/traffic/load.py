@@ -18,7 +18,7 @@ from typing import Final
 import orjson
 
 from gateway.errors import Transient
-from gateway.traffic.client import Answer, Connection, Target
+from gateway.traffic.client import ClientConnection, GatewayAnswer, Target
 
 #: Requests stored for repeats; a repeat follows soon after the original.
 _REMEMBERED: Final = 1000
@@ -34,7 +34,7 @@ class Prepared:
 
     callback: str
     message: bytes
-    is_success: Callable[[Answer], bool]
+    is_success: Callable[[GatewayAnswer], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class LoadResult:
         """Number of requests without the platform's success answer."""
         return self.sent - self.succeeded
 
-    def note(self, prepared: Prepared, answer: Answer, latency_s: float) -> None:
+    def note(self, prepared: Prepared, answer: GatewayAnswer, latency_s: float) -> None:
         """Count one answer.
 
         Args:
@@ -117,10 +117,10 @@ def percentile(values: list[float], share: float) -> float:
     return values[min(len(values) - 1, max(0, -int(-len(values) * share // 1) - 1))]
 
 
-def is_success(expected: bytes) -> Callable[[Answer], bool]:
+def is_success(expected: bytes) -> Callable[[GatewayAnswer], bool]:
     """Return a test of answers: status 200 with the expected body, or with ``retCode`` 0 (Callbot)."""
 
-    def judge(answer: Answer) -> bool:
+    def judge(answer: GatewayAnswer) -> bool:
         return answer.status == 200 and (answer.body == expected or _ret_code(answer.body) == 0)
 
     return judge
@@ -166,7 +166,7 @@ def _scheduled(
 
 
 async def _work(target: Target, rows: Iterator[tuple[Prepared, float | None]], result: LoadResult) -> None:
-    async with Connection(target) as connection:
+    async with ClientConnection(target) as connection:
         for prepared, due in rows:
             if due is not None and (wait_s := due - time.perf_counter()) > 0:
                 await asyncio.sleep(wait_s)

@@ -83,7 +83,7 @@ class TopicState:
 
 
 @dataclass(slots=True)
-class Answers:
+class ClusterAnswers:
     """Answers of the cluster. A missing answer could not be requested; ``unasked`` has the reason.
 
     Args:

@@ -359,13 +359,13 @@ def _topic_ids_ignored() -> None:
 
 def _start_when_kafka_answers() -> None:
     """A new subscriber begins at the end of the topic, as it is when Kafka says where that is."""
-    from gateway.log.kafka.answers import Answers
+    from gateway.log.kafka.answers import SharedAnswers
 
     async def since(self: Any, partitions: Any, ids: Any, unix_s: float) -> dict[Any, int]:
         return dict(await self.ends(partitions))
 
-    _check_exists(Answers, "since")
-    Answers.since = since  # type: ignore[method-assign]
+    _check_exists(SharedAnswers, "since")
+    SharedAnswers.since = since  # type: ignore[method-assign]
 
 
 def _check_exists(owner: Any, name: str) -> None:
