@@ -16,20 +16,14 @@ _MOST_LINES: Final = 60
 #: Names of public classes that several files have. The list may only become shorter: a new class has a name of its own.
 SHARED_NAMES: Final = frozenset(
     {
-        "Breaker",
-        "Found",
-        "Journal",
-        "Kind",
         "Lag",
         "Plan",
         "Prepared",
         "Query",
         "Report",
-        "Retry",
         "Source",
         "Streams",
         "TopicState",
-        "Transform",
         "Writer",
     }
 )

@@ -171,7 +171,7 @@ def _prepared(
     """Yield endless traffic of a callback, or one body repeatedly; each request is signed as the sender signs."""
     answers = next(one.callback for one in endpoints(settings.ingest) if one.callback.name == row.callback).answers
     scheme = CALLBACKS[row.callback].signature if row.is_builtin else "hmac"
-    credentials = RequestSigner(row.config.auth, scheme, rng, _now)
+    signer = RequestSigner(row.config.auth, scheme, rng, _now)
     blank = CallbackRequest("POST", row.path, b"", {}, b"", _now())
     judge = is_success(answers.success(blank, None, _now()).body)
     if body is None:
@@ -180,7 +180,7 @@ def _prepared(
         content_type = FORM if row.config.decoder == "form" else JSON
         stream = repeat(TrafficRequest(row.callback, b"", content_type, body))
     for request in stream:
-        yield Prepared(row.callback, encode(target, row.path, request, credentials.headers(request)), judge)
+        yield Prepared(row.callback, encode(target, row.path, request, signer.headers(request)), judge)
 
 
 async def _drive(

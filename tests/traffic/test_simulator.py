@@ -95,10 +95,10 @@ def test_signed_requests_verify(name: str, algorithm: str) -> None:
     scheme = CALLBACKS[name].signature
     assert scheme is not None
     auth = Auth.model_validate({"signature": {"secret": "demoAS01", "algorithm": algorithm}, "token": "t0ken"})
-    credentials = RequestSigner(auth, scheme, Random(1), clock)
+    signer = RequestSigner(auth, scheme, Random(1), clock)
     policy = SignaturePolicy(scheme, ("demoAS01",), window_s=60.0)
     for request in played(name, count=40):
-        headers = dict(credentials.headers(request))
+        headers = dict(signer.headers(request))
         assert headers["token"] == "t0ken"
         signed = verify(policy, arrived(request, headers), NOW)
         assert CALLBACKS[name].decode(signed, CONTEXT).events
