@@ -22,7 +22,7 @@ from gateway.cli.send import _path_of, _prepared
 from gateway.config.loading import loads
 from gateway.signing import Signer
 from gateway.traffic.client import GatewayAnswer, Target
-from gateway.traffic.load import LoadProfile, LoadResult, Prepared, drive, is_success, percentile
+from gateway.traffic.load import LoadProfile, LoadRequest, LoadResult, drive, is_success, percentile
 from gateway.traffic.receiver import Delivery, Receiver, ReceiverBehaviour
 from gateway.traffic.simulator import mixed
 
@@ -196,7 +196,7 @@ def test_percentiles_are_of_the_nearest_rank() -> None:
 def test_every_callback_can_be_prepared(name: str) -> None:
     """For the command line: each has a path, credentials and a judge."""
     for one in islice(rows(Target.parse("http://127.0.0.1:1"), name), 5):
-        assert isinstance(one, Prepared)
+        assert isinstance(one, LoadRequest)
         assert one.callback == name
 
 

@@ -13,10 +13,10 @@ from gateway.log.kafka import KafkaOptions, check_rules
 from gateway.log.kafka.needs import (
     OPERATIONS,
     ClusterAnswers,
+    ClusterTopic,
     Gathered,
     Needs,
     TopicNeed,
-    TopicState,
     listed,
     operations_of,
 )
@@ -38,7 +38,7 @@ def clusters(draw: st.DrawFn) -> tuple[Needs, ClusterAnswers]:
         sorted(draw(st.sets(st.sampled_from(["g", "h"])))),
     )
     states = st.builds(
-        TopicState, st.sampled_from([0, 3, 29]), st.just((1, 1)), st.just((1, 1)), st.just(0), st.none() | _OPERATIONS
+        ClusterTopic, st.sampled_from([0, 3, 29]), st.just((1, 1)), st.just((1, 1)), st.just(0), st.none() | _OPERATIONS
     )
     read = st.dictionaries(
         st.sampled_from(check_rules.TOPIC_SETTINGS), st.sampled_from(["1", "delete", "604800000", "9999999", ""])
@@ -116,7 +116,7 @@ def test_brokers_before_2_8_ask_for_a_right_on_the_cluster(
 ) -> None:
     """Since then WRITE on a topic is enough for an idempotent producer (KIP-679)."""
     needs = Needs([TopicNeed("a", "x", frozenset({"WRITE"}))])
-    state = TopicState(0, (1,), (1,), 0, frozenset({"WRITE"}))
+    state = ClusterTopic(0, (1,), (1,), 0, frozenset({"WRITE"}))
     answers = ClusterAnswers(1, cluster, needs_idempotent_write=is_old, topics={"a": state})
     found = [one for one in judged(needs, answers) if "IDEMPOTENT_WRITE" in one.text or "write once" in one.text]
     assert [level] == [one.level for one in found]
@@ -133,7 +133,7 @@ def test_brokers_before_2_8_ask_for_a_right_on_the_cluster(
 def test_a_topic_to_be_created_is_judged_by_the_brokers_defaults(said: dict[str, str], retention: int) -> None:
     """Of the three names of retention the finest counts, as in Kafka."""
     needs = Needs([TopicNeed("retry.60s", "x", frozenset({"READ"}), longest_wait_s=retention / 1000)])
-    state = TopicState(3, operations=frozenset({"READ", "CREATE"}))
+    state = ClusterTopic(3, operations=frozenset({"READ", "CREATE"}))
     answers = ClusterAnswers(1, frozenset(), topics={"retry.60s": state}, broker_settings={1: said})
     answers.broker_settings[1] = {**said, "log.cleanup.policy": "delete"}
     (problem,) = [one for one in judged(needs, answers) if one.level == "problem"]
@@ -150,9 +150,9 @@ def test_a_topic_without_a_leader_or_with_too_few_in_sync_refuses_writes() -> No
         3,
         frozenset(),
         topics={
-            "a": TopicState(0, (3, 3), (3, 3), 1, may),
-            "b": TopicState(0, (3, 3), (3, 1), 0, may),
-            "c": TopicState(0, (3, 3), (3, 2), 0, may),
+            "a": ClusterTopic(0, (3, 3), (3, 3), 1, may),
+            "b": ClusterTopic(0, (3, 3), (3, 1), 0, may),
+            "c": ClusterTopic(0, (3, 3), (3, 2), 0, may),
         },
         topic_settings={name: {"min.insync.replicas": "2", "cleanup.policy": "delete"} for name in _NAMES},
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.log.kafka.needs import ClusterAnswers, Gathered, Needs, TopicNeed, TopicState
+from gateway.log.kafka.needs import ClusterAnswers, ClusterTopic, Gathered, Needs, TopicNeed
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.topics import config_of
 
@@ -68,7 +68,7 @@ def _topic(options: KafkaOptions, need: TopicNeed, answers: ClusterAnswers, foun
 
 
 def _absent(
-    options: KafkaOptions, need: TopicNeed, name: str, state: TopicState, answers: ClusterAnswers, found: Gathered
+    options: KafkaOptions, need: TopicNeed, name: str, state: ClusterTopic, answers: ClusterAnswers, found: Gathered
 ) -> bool:
     """Return whether a topic that does not exist comes into being by itself."""
     if not need.is_ours:
@@ -217,7 +217,7 @@ def _to_be_created(
         )
 
 
-def _partitions(options: KafkaOptions, need: TopicNeed, name: str, state: TopicState, found: Gathered) -> None:
+def _partitions(options: KafkaOptions, need: TopicNeed, name: str, state: ClusterTopic, found: Gathered) -> None:
     have = len(state.replicas)
     if need.is_ours and have < options.partitions:
         found.warning(
@@ -229,7 +229,7 @@ def _partitions(options: KafkaOptions, need: TopicNeed, name: str, state: TopicS
 
 
 def _replication(
-    name: str, state: TopicState, answers: ClusterAnswers, settings: Mapping[str, str], found: Gathered
+    name: str, state: ClusterTopic, answers: ClusterAnswers, settings: Mapping[str, str], found: Gathered
 ) -> None:
     replicas, in_sync = min(state.replicas, default=0), min(state.in_sync, default=0)
     if state.leaderless:

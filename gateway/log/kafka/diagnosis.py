@@ -27,7 +27,7 @@ from gateway.finding import Finding
 from gateway.log.kafka import check_rules, connecting
 from gateway.log.kafka.connecting import Broker
 from gateway.log.kafka.errors import TOO_OLD
-from gateway.log.kafka.needs import ClusterAnswers, Gathered, Needs, TopicState, operations_of
+from gateway.log.kafka.needs import ClusterAnswers, ClusterTopic, Gathered, Needs, operations_of
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.outage import limit_logs
 from gateway.log.kafka.requests import groups_and_rights, quorum, topics_and_rights
@@ -183,7 +183,7 @@ async def _answer(connection: Any, request: Any, about: str, answers: ClusterAns
 async def _topics(connection: Any, names: Collection[str], answers: ClusterAnswers) -> None:
     answer = await _answer(connection, topics_and_rights(names), "topics", answers)
     for code, name, _, partitions, operations in answer.topics if answer is not None else ():
-        answers.topics[name] = TopicState(
+        answers.topics[name] = ClusterTopic(
             0 if code == _LEADERLESS else code,
             tuple(len(replicas) for *_, replicas, _, _ in partitions),
             tuple(len(in_sync) for *_, in_sync, _ in partitions),

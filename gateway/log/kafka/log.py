@@ -27,7 +27,7 @@ from gateway.log.kafka.placement import CursorPlacement
 from gateway.log.kafka.positions import CursorPolicy, KafkaCursors
 from gateway.log.kafka.send_queue import Ticket
 from gateway.log.kafka.standalone_consumer import StandaloneReader
-from gateway.log.kafka.writer import Writer
+from gateway.log.kafka.writer import KafkaWriter
 
 #: For one :meth:`KafkaLog.append`. A moved leader needs some seconds, and a caller that waits longer holds an event.
 APPEND_S: Final = 20.0
@@ -84,7 +84,7 @@ class KafkaLog:
         self.options = options
         self._reader_policy = reader_policy
         self._append_s = append_s
-        self._writer = Writer(options, writer_policy, name=name, on_poison=self._refuse)
+        self._writer = KafkaWriter(options, writer_policy, name=name, on_poison=self._refuse)
         self._creates = creates
         self._at_start = frozenset(at_start)
         self._availability = Availability("topics", is_connected=True)
