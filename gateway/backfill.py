@@ -55,7 +55,7 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class PlatformQuery:
     """One question to the platform.
 
     Args:
@@ -71,7 +71,9 @@ class Query:
     until: datetime
 
 
-def queries(fields: Sequence[str], business_phones: Sequence[str], since: datetime, until: datetime) -> Iterator[Query]:
+def queries(
+    fields: Sequence[str], business_phones: Sequence[str], since: datetime, until: datetime
+) -> Iterator[PlatformQuery]:
     """Yield the questions that cover a range without gap or overlap, oldest day first.
 
     Args:
@@ -86,7 +88,7 @@ def queries(fields: Sequence[str], business_phones: Sequence[str], since: dateti
         end = min(begin + _SLICE - _SECOND, last)
         for phone in business_phones:
             for field in fields:
-                yield Query(field, phone, begin, end)
+                yield PlatformQuery(field, phone, begin, end)
         begin = end + _SECOND
 
 
@@ -108,7 +110,7 @@ class CallbackHistory:
         self._zone = zone
         self._clock = clock
 
-    async def ask(self, query: Query) -> list[bytes]:
+    async def ask(self, query: PlatformQuery) -> list[bytes]:
         """Return the bodies of past callbacks, byte for byte, in the platform's order.
 
         Raises:
@@ -133,7 +135,7 @@ class CallbackHistory:
         # Megabytes of text: parsing them must not hold up anything else on this loop.
         return await asyncio.to_thread(_bodies, answer)
 
-    def _body(self, query: Query) -> bytes:
+    def _body(self, query: PlatformQuery) -> bytes:
         return orjson.dumps(
             {
                 "appkey": self._access.app_key,

@@ -12,7 +12,7 @@ from gateway.admin.monitor import Monitor
 from gateway.admin.overview import Overview
 from gateway.admin.parts import Parts
 from gateway.admin.responses import NotFound, json_response
-from gateway.admin.streaming import Streams
+from gateway.admin.streaming import OpenStreams
 from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.errors import NotNow
@@ -26,7 +26,7 @@ _START_S: Final = 15.0
 class Control:
     """Routes of this file."""
 
-    def __init__(self, parts: Parts, monitor: Monitor, overview: Overview, streams: Streams) -> None:
+    def __init__(self, parts: Parts, monitor: Monitor, overview: Overview, streams: OpenStreams) -> None:
         self._parts = parts
         self._monitor = monitor
         self._overview = overview

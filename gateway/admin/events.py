@@ -17,7 +17,7 @@ from gateway.admin.outcomes import OUTCOMES, EventOutcomes
 from gateway.admin.parts import Parts
 from gateway.admin.responses import BadRequest, NotFound, json_response
 from gateway.admin.story import Storyteller
-from gateway.admin.streaming import Streams
+from gateway.admin.streaming import OpenStreams
 from gateway.fanout.stream import HEARTBEAT_S
 from gateway.log import Record
 from gateway.search import Keep, Query
@@ -31,7 +31,7 @@ class Events:
     """Routes of this file."""
 
     def __init__(
-        self, parts: Parts, tail: LiveTail, streams: Streams, stories: Storyteller, outcomes: EventOutcomes
+        self, parts: Parts, tail: LiveTail, streams: OpenStreams, stories: Storyteller, outcomes: EventOutcomes
     ) -> None:
         self._parts = parts
         self._outcomes = outcomes

@@ -35,7 +35,7 @@ _log = structlog.get_logger("gateway.admin")
 
 
 @dataclass(slots=True)
-class Decoded:
+class DecodingResult:
     """What came of it.
 
     Args:
@@ -143,8 +143,8 @@ class Rejections:
         unknown: _Unknown,
         *,
         is_dry_run: bool,
-    ) -> Decoded:
-        found = Decoded()
+    ) -> DecodingResult:
+        found = DecodingResult()
         async with aclosing(self._records(callback, since, until)) as records:
             async for record in records:
                 if ids and record.id not in ids:

@@ -57,7 +57,7 @@ from gateway.admin.replays import Replays
 from gateway.admin.responses import MAX_BODY_BYTES, Handler, json_response, respond
 from gateway.admin.roles import ACTOR, change_of
 from gateway.admin.story import Storyteller
-from gateway.admin.streaming import Streams
+from gateway.admin.streaming import OpenStreams
 from gateway.admin.subscriber_changes import SubscriberChanges
 from gateway.alerts.alerter import Alerter
 from gateway.telemetry.reports import Family, Merged, Report, Reports, families
@@ -82,7 +82,7 @@ class AdminServer:
         self._alert_look = AlertLook(parts, self._monitor)
         self._alerter = Alerter(parts.settings.alerts, self._alert_look)
         self._tail = LiveTail(parts)
-        self._streams = Streams()
+        self._streams = OpenStreams()
         self._replays = Replays(parts)
         self._audit = Audit(parts)
         self._runner: web.AppRunner | None = None

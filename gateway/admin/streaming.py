@@ -20,7 +20,7 @@ _WRITE_S: Final = 30.0
 _LOOK_S: Final = 1.0
 
 
-class Streams:
+class OpenStreams:
     """The streams that are open."""
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from gateway.callbacks.fields import Scope
 from gateway.callbacks.meanings import MEANINGS
-from gateway.callbacks.plan import Field, Plan, object_schema
+from gateway.callbacks.plan import Field, FieldMapping, object_schema
 from gateway.errors import CallbackRejected
 from gateway.event import schema_urn
 
@@ -64,7 +64,7 @@ class EventSchema:
         key: names in ``data``; the first present one is ``subject`` and ``partitionkey``. Default: ``required``.
         time: names in ``data``; the first present one is the event's ``time``. Without one it is the time of arrival.
         constants: members of ``data`` with the same value in each event of this schema.
-        known: vendor fields without a line, see :class:`Plan`.
+        known: vendor fields without a line, see :class:`FieldMapping`.
         post_process: functions that set members that depend on several fields, called in order with ``data``, the
             vendor's fields and the scope.
     """
@@ -81,11 +81,11 @@ class EventSchema:
     constants: Mapping[str, Any] = field(default_factory=dict)
     known: tuple[str, ...] = ()
     post_process: tuple[PostProcess, ...] = ()
-    plan: Plan = field(init=False, repr=False, compare=False)
+    mapping: FieldMapping = field(init=False, repr=False, compare=False)
     dataschema: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "plan", Plan(self.fields, self.known))
+        object.__setattr__(self, "mapping", FieldMapping(self.fields, self.known))
         object.__setattr__(self, "dataschema", schema_urn(self.type))
         if not self.key:
             object.__setattr__(self, "key", (self.required,) if isinstance(self.required, str) else self.required)
@@ -101,7 +101,7 @@ class EventSchema:
             CallbackRejected: the identifying field is missing; the error names the vendor's field.
         """
         data = dict(self.constants)
-        self.plan.run(source, data, scope)
+        self.mapping.run(source, data, scope)
         required = self.required
         if required not in data if type(required) is str else not any(lookup(data, name) for name in required):
             raise CallbackRejected(MISSING, self.vendor_name())

@@ -212,6 +212,6 @@ def _schema_of(event: Mapping[str, Any]) -> EventSchema:
 def _documented(around: dict[str, Any], scope: Scope) -> dict[str, Any]:
     """Return the documented fields around the events, which are copied to each event."""
     for name in around:
-        if name not in MESSAGE.plan.known:
+        if name not in MESSAGE.mapping.known:
             scope.note("field", name)
     return {name: value for name, value in around.items() if name == "destination" and type(value) is str}

@@ -82,7 +82,7 @@ def likely(callback: Callback, payload: Payload, request: CallbackRequest, conte
 
 def _known(callback: Callback, payload: Payload) -> int:
     """Return how many fields of a payload a callback knows. The most is the likeliest, even with a missing field."""
-    return max(len(schema.plan.known.intersection(payload.fields)) for schema in callback.schemas)
+    return max(len(schema.mapping.known.intersection(payload.fields)) for schema in callback.schemas)
 
 
 def _score(callback: Callback, payload: Payload, request: CallbackRequest, context: DecodeContext) -> int:

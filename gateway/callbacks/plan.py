@@ -88,7 +88,7 @@ def phone_number(
     return Field(name, source, phone(flag_name, read), note), Field(flag_name, "", flag)
 
 
-class Plan:
+class FieldMapping:
     """A table, compiled when it converts its first callback.
 
     Lines are in two lists: those that set a member of ``data`` from one vendor field, nearly all, and those that set a
@@ -124,7 +124,7 @@ class Plan:
         self._plain = tuple(_scalars_only(leaf) if leaf[0] in below else leaf for leaf in plain)
         self._nested = tuple(_scalars_only(leaf) if leaf[0] in below else leaf for leaf in nested)
         self._children = tuple(
-            (key, Plan(lines, known_below.get(key, ()), path=f"{path}{key}.")) for key, lines in below.items()
+            (key, FieldMapping(lines, known_below.get(key, ()), path=f"{path}{key}.")) for key, lines in below.items()
         )
         self.known = frozenset(named | known_below.keys())
         self._folded = {_fold(name): name for name in sorted(self.known)}
@@ -148,7 +148,7 @@ class Plan:
                 "UNUSABLE": UNUSABLE,
             }
             self.run = compiled(
-                self._plain, self._nested, [(key, plan.compile()) for key, plan in self._children], names
+                self._plain, self._nested, [(key, mapping.compile()) for key, mapping in self._children], names
             )
         return self.run
 
@@ -180,10 +180,10 @@ class Plan:
         if not self.known.issuperset(source):
             source = {name: value for name, value in self._understood(source, scope).items() if name in self.known}
         found = dict(source)
-        for key, plan in self._children:
+        for key, mapping in self._children:
             inner = as_object(found.get(key))
             if inner is not None:
-                found[key] = plan.documented(inner, scope)
+                found[key] = mapping.documented(inner, scope)
         return found
 
     def _salvaged(self, failure: Exception, key: str, label: str, scope: Scope) -> Any:
@@ -223,7 +223,7 @@ def objects(*fields: Field, known: Iterable[str] = ()) -> Converter:
         fields: the table of an object.
         known: documented vendor names without a line.
     """
-    plan = Plan(fields, known)
+    mapping = FieldMapping(fields, known)
 
     def convert(value: Any, scope: Scope) -> list[dict[str, Any]] | None:
         made = []
@@ -235,7 +235,7 @@ def objects(*fields: Field, known: Iterable[str] = ()) -> Converter:
                 if type(one) is not dict:
                     raise ValueError("not a list of objects")
                 data: dict[str, Any] = {}
-                plan.run(one, data, scope)
+                mapping.run(one, data, scope)
                 if data:
                     made.append(data)
         finally:

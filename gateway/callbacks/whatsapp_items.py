@@ -56,9 +56,9 @@ def classify(payload: Payload, request: CallbackRequest, context: DecodeContext,
     envelope = {name: value for name, value in fields.items() if name not in _LISTS}
     people = _people(envelope.pop("contacts", None))
     if count > 1:
-        envelope = STATUS_SCHEMA.plan.documented(envelope, scope)
+        envelope = STATUS_SCHEMA.mapping.documented(envelope, scope)
         people = {
-            name: STATUS_SCHEMA.plan.documented({"contacts": contact}, scope)["contacts"]
+            name: STATUS_SCHEMA.mapping.documented({"contacts": contact}, scope)["contacts"]
             for name, contact in people.items()
         }
         _check_repeats(envelope, people, found, context)

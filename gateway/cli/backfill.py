@@ -29,8 +29,8 @@ from gateway.config.callbacks import ConfiguredPath, configured_paths
 from gateway.config.settings import Settings
 from gateway.errors import Broken, CallbackRejected, ConfigError, Transient
 from gateway.ingest.endpoints import endpoints
-from gateway.traffic.client import Answer, Connection, Target, encode
-from gateway.traffic.credentials import Credentials
+from gateway.traffic.client import ClientConnection, GatewayAnswer, Target, encode
+from gateway.traffic.credentials import RequestSigner
 from gateway.traffic.simulator import JSON, TrafficRequest
 
 EXAMPLES: Final = """
@@ -157,7 +157,7 @@ def _access(row: ConfiguredPath) -> Access:
     )
 
 
-def _advice(path: str, answer: Answer) -> str:
+def _advice(path: str, answer: GatewayAnswer) -> str:
     advice = {
         401: "the token or secret of the running gateway differs from this configuration",
         403: "auth.allow_ips must allow this machine, or run the command where it does",
@@ -184,8 +184,8 @@ class _Backfill:
         assert endpoint is not None  # both are made from the same configuration
         self._endpoint = endpoint
         self._target = target
-        self._connection = Connection(target)
-        self._credentials = Credentials(row.config.auth, "general", Random(), _now)
+        self._connection = ClientConnection(target)
+        self._signer = RequestSigner(row.config.auth, "general", Random(), _now)
         self._admin = admin
         self._seen: set[str] = set()
         self.summary = Summary()
@@ -243,7 +243,7 @@ class _Backfill:
         """
         request = TrafficRequest("whatsapp", content_type=JSON, body=body, action="webhook", biz_type="2")
         for attempt in range(1, _TRIES + 1):
-            message = encode(self._target, self._endpoint.path, request, self._credentials.headers(request))
+            message = encode(self._target, self._endpoint.path, request, self._signer.headers(request))
             answer = await self._connection.exchange(message)
             if answer.status in (200, 400):
                 return

@@ -16,7 +16,7 @@ from typing import Final
 from gateway.app import Role
 from gateway.cli import subscriber_hosts
 from gateway.cli.kafka_needs import needs_of
-from gateway.config.settings import Journal, Settings, Subscriber
+from gateway.config.settings import JournalSettings, Settings, Subscriber
 from gateway.errors import ConfigError
 from gateway.fanout import planning
 from gateway.finding import Finding
@@ -82,7 +82,7 @@ async def _subscriber(position: int, subscriber: Subscriber, gate: asyncio.Semap
         return [Finding("unknown", f"{path}.url", f"not checked to the end within {CHECK_S:g} s")]
 
 
-def _disk(journal: Journal) -> list[Finding]:
+def _disk(journal: JournalSettings) -> list[Finding]:
     found = _writable("journal.dir", Path(journal.dir))
     if found.level == "ok" and (old := old_layout(Path(journal.dir))):
         found = Finding("problem", "journal.dir", *old)
@@ -98,7 +98,7 @@ def _writable(path: str, folder: Path) -> Finding:
     return Finding("ok", path, f"{folder} can be {'written' if folder.exists() else 'made'}")
 
 
-def _room(journal: Journal) -> Finding:
+def _room(journal: JournalSettings) -> Finding:
     folder = Path(journal.dir)
     free = shutil.disk_usage(_existing(folder)).free
     used = sum(_size(one) for one in (folder / FILE_NAME, folder / f"{FILE_NAME}-wal"))

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from gateway.cli.options import config_option, json_option, settings_from
 from gateway.cli.tables import print_table
 from gateway.errors import JournalDamaged
-from gateway.log.journal.check import Report
+from gateway.log.journal.check import JournalReport
 from gateway.log.journal.check import check as checked
 from gateway.log.journal.salvage import salvage as salvaged
 from gateway.log.journal.storage import FILE_NAME
@@ -77,7 +77,7 @@ def _folder(folder: Path | None, config_path: Path) -> Path:
     return folder if folder is not None else Path(settings_from(config_path).journal.dir)
 
 
-def _inspected(folder: Path) -> Report:
+def _inspected(folder: Path) -> JournalReport:
     """Read all of it, with a bar on a terminal."""
     console = Console(stderr=True)
     path = folder / FILE_NAME
@@ -88,7 +88,7 @@ def _inspected(folder: Path) -> Report:
         return checked(folder, lambda size: progress.advance(task, size))
 
 
-def _show(report: Report, *, as_json: bool) -> None:
+def _show(report: JournalReport, *, as_json: bool) -> None:
     if as_json:
         click.echo(orjson.dumps(_document(report)))
         return
@@ -106,7 +106,7 @@ def _show(report: Report, *, as_json: bool) -> None:
         click.echo(click.style("sound", fg="green"))
 
 
-def _document(report: Report) -> dict[str, Any]:
+def _document(report: JournalReport) -> dict[str, Any]:
     return {
         "is_sound": report.is_sound,
         "problems": report.problems,

@@ -26,8 +26,8 @@ from gateway.config.settings import Settings
 from gateway.errors import Broken, ConfigError
 from gateway.ingest.endpoints import endpoints
 from gateway.traffic.client import Target, encode
-from gateway.traffic.credentials import Credentials
-from gateway.traffic.load import LoadProfile, LoadResult, Prepared, drive, is_success, percentile
+from gateway.traffic.credentials import RequestSigner
+from gateway.traffic.load import LoadProfile, LoadRequest, LoadResult, drive, is_success, percentile
 from gateway.traffic.simulator import FORM, JSON, TrafficRequest, mixed, requests
 
 EPILOG = f"""
@@ -167,11 +167,11 @@ def _path_of(name: str, settings: Settings, account: str | None, path: str | Non
 
 def _prepared(
     row: ConfiguredPath, settings: Settings, target: Target, rng: Random, body: bytes | None
-) -> Iterator[Prepared]:
+) -> Iterator[LoadRequest]:
     """Yield endless traffic of a callback, or one body repeatedly; each request is signed as the sender signs."""
     answers = next(one.callback for one in endpoints(settings.ingest) if one.callback.name == row.callback).answers
     scheme = CALLBACKS[row.callback].signature if row.is_builtin else "hmac"
-    credentials = Credentials(row.config.auth, scheme, rng, _now)
+    signer = RequestSigner(row.config.auth, scheme, rng, _now)
     blank = CallbackRequest("POST", row.path, b"", {}, b"", _now())
     judge = is_success(answers.success(blank, None, _now()).body)
     if body is None:
@@ -180,11 +180,11 @@ def _prepared(
         content_type = FORM if row.config.decoder == "form" else JSON
         stream = repeat(TrafficRequest(row.callback, b"", content_type, body))
     for request in stream:
-        yield Prepared(row.callback, encode(target, row.path, request, credentials.headers(request)), judge)
+        yield LoadRequest(row.callback, encode(target, row.path, request, signer.headers(request)), judge)
 
 
 async def _drive(
-    target: Target, rows: Iterator[Prepared], plan: LoadProfile, rng: Random, result: LoadResult, *, show: bool
+    target: Target, rows: Iterator[LoadRequest], plan: LoadProfile, rng: Random, result: LoadResult, *, show: bool
 ) -> None:
     if not show or not sys.stderr.isatty():
         await drive(target, rows, plan, rng, result)

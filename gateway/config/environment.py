@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from gateway.config import document
 from gateway.config.document import KeyPath, dotted, index_in
-from gateway.config.schema_tree import ROOT, Kind, SchemaNode
+from gateway.config.schema_tree import ROOT, NodeKind, SchemaNode
 from gateway.errors import ConfigError
 
 PREFIX: Final = "GATEWAY__"
@@ -97,7 +97,7 @@ def _below(place: SchemaNode, key: str | int) -> SchemaNode:
 
 def _only_item(node: Any, place: SchemaNode, path: KeyPath, step: str) -> tuple[Any, SchemaNode, KeyPath]:
     """Return the only item of a list, as its number may be omitted: ``…__CALLBACKS__SMS_DR__AUTH__TOKEN``."""
-    if place.kind is not Kind.LIST or index_in(step) is not None:
+    if place.kind is not NodeKind.LIST or index_in(step) is not None:
         return node, place, path
     if len(node) > 1:
         raise _Unusable(f"{dotted(path)} has {len(node)} items; say which by its number, from 0")
@@ -109,11 +109,11 @@ def _only_item(node: Any, place: SchemaNode, path: KeyPath, step: str) -> tuple[
 
 
 def _container(node: Any, place: SchemaNode, path: KeyPath) -> Any:
-    if place.kind is Kind.SCALAR:
+    if place.kind is NodeKind.SCALAR:
         raise _Unusable(f"{dotted(path)} is a single value and has no keys")
-    if place.kind is Kind.LIST:
+    if place.kind is NodeKind.LIST:
         return node if isinstance(node, list) else []
-    if place.kind is Kind.FREE and isinstance(node, list):
+    if place.kind is NodeKind.FREE and isinstance(node, list):
         return node
     return node if isinstance(node, dict) else {}
 
@@ -131,7 +131,7 @@ def _key(node: Any, place: SchemaNode, step: str, path: KeyPath, callbacks: tupl
     for candidate in known:
         if _fold(str(candidate)) == wanted:
             return str(candidate)
-    if place.kind is Kind.SECTION:
+    if place.kind is NodeKind.SECTION:
         near = difflib.get_close_matches(wanted, known, 1)
         hint = f"; did you mean {near[0].upper()}?" if near else ""
         raise _Unusable(f"{dotted(path) or 'config.yaml'} has no key {step.lower()!r}{hint}")
@@ -143,15 +143,15 @@ def _fold(name: str) -> str:
 
 
 def _value(text: str, place: SchemaNode) -> Any:
-    if place.kind is Kind.SCALAR:
+    if place.kind is NodeKind.SCALAR:
         return None if place.is_optional and text.strip().lower() in _NULLS else text
     try:
         value = document.value(text, "value")
     except ConfigError:
-        if place.kind is Kind.LIST:
+        if place.kind is NodeKind.LIST:
             return text
         raise _Unusable("the value is not YAML") from None
-    return text if place.kind is Kind.LIST and not isinstance(value, list | dict) else value
+    return text if place.kind is NodeKind.LIST and not isinstance(value, list | dict) else value
 
 
 def interpolate(

@@ -16,7 +16,7 @@ from gateway.callbacks import CALLBACKS
 from gateway.config import document, environment, rules
 from gateway.config.document import Document, KeyPath
 from gateway.config.messages import message
-from gateway.config.schema_tree import ROOT, Kind, SchemaNode
+from gateway.config.schema_tree import ROOT, NodeKind, SchemaNode
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError
 
@@ -73,7 +73,7 @@ def _typed(tree: dict[str, Any]) -> tuple[Settings | None, list[tuple[KeyPath, s
 
 def canonical(value: Any, place: SchemaNode) -> Any:
     """Return lists where lists of sections are meant, and leave out keys without a value: they have their defaults."""
-    if place.kind is Kind.SECTION and isinstance(value, dict):
+    if place.kind is NodeKind.SECTION and isinstance(value, dict):
         known = {key: one for key, one in value.items() if place.below(str(key)) is not None}
         unknown = {key: one for key, one in value.items() if key not in known}
         return unknown | {
@@ -81,14 +81,14 @@ def canonical(value: Any, place: SchemaNode) -> Any:
             for key, one in known.items()
             if one is not None and (below := place.below(str(key))) is not None
         }
-    if place.kind is Kind.MAP and isinstance(value, dict):
+    if place.kind is NodeKind.MAP and isinstance(value, dict):
         below = place.below("")
         assert below is not None
         return {key: canonical(one, below) for key, one in value.items()}
-    if place.kind is Kind.LIST:
+    if place.kind is NodeKind.LIST:
         item = place.below(0)
         assert item is not None
-        if item.kind is Kind.SECTION:
+        if item.kind is NodeKind.SECTION:
             value = [{}] if value is None else [value] if isinstance(value, dict) else value
         if isinstance(value, list):
             return [canonical(one, item) for one in value]

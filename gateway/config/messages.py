@@ -7,7 +7,7 @@ from typing import Any, Final
 from pydantic_core import ErrorDetails
 
 from gateway.config.document import KeyPath
-from gateway.config.schema_tree import Kind, at
+from gateway.config.schema_tree import NodeKind, at
 from gateway.config.values import suggestion
 
 _MESSAGES: Final = {
@@ -62,7 +62,7 @@ def _unknown(path: KeyPath) -> tuple[KeyPath, str]:
     *above, key = path
     name, colon, _ = str(key).partition(":")
     where = at(tuple(above))
-    known = where.keys if where is not None and where.kind is Kind.SECTION else ()
+    known = where.keys if where is not None and where.kind is NodeKind.SECTION else ()
     shown: KeyPath = (*above, f"{name}:…" if colon else name)
     if colon and name in known:
         return shown, f"a space is missing after '{name}:'"

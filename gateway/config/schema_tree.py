@@ -16,7 +16,7 @@ from gateway.config.settings import Settings
 from gateway.config.values import seconds
 
 
-class Kind(Enum):
+class NodeKind(Enum):
     """Kind of a node of the tree."""
 
     SECTION = "section"
@@ -31,19 +31,19 @@ class SchemaNode:
     """One place: its kind and what is below it.
 
     Args:
-        kind: see :class:`Kind`; ``FREE`` is a mapping whose keys are not ours to know.
+        kind: see :class:`NodeKind`; ``FREE`` is a mapping whose keys are not ours to know.
         annotation: the Python type, without ``Annotated`` and ``None``.
         is_optional: the value may be null.
     """
 
-    kind: Kind
+    kind: NodeKind
     annotation: Any
     is_optional: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Names of the keys of a section; nothing for other kinds."""
-        return tuple(self.annotation.model_fields) if self.kind is Kind.SECTION else ()
+        return tuple(self.annotation.model_fields) if self.kind is NodeKind.SECTION else ()
 
     @property
     def is_secret(self) -> bool:
@@ -52,14 +52,14 @@ class SchemaNode:
 
     def below(self, step: str | int) -> SchemaNode | None:
         """Return the node under a key or an index; None where nothing can be."""
-        if self.kind is Kind.SECTION:
+        if self.kind is NodeKind.SECTION:
             for name, info in self.annotation.model_fields.items():
                 if step == name or step in _aliases(info):
                     return schema_node(info.annotation)
             return None
-        if self.kind in (Kind.LIST, Kind.MAP):
+        if self.kind in (NodeKind.LIST, NodeKind.MAP):
             return schema_node(get_args(self.annotation)[-1])
-        return SchemaNode(Kind.FREE, object) if self.kind is Kind.FREE else None
+        return SchemaNode(NodeKind.FREE, object) if self.kind is NodeKind.FREE else None
 
 
 def schema_node(annotation: Any) -> SchemaNode:
@@ -76,14 +76,14 @@ def schema_node(annotation: Any) -> SchemaNode:
         else:
             break
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return SchemaNode(Kind.SECTION, annotation, is_optional)
+        return SchemaNode(NodeKind.SECTION, annotation, is_optional)
     if origin is list:
-        kind = Kind.FREE if get_args(annotation)[0] is object else Kind.LIST
+        kind = NodeKind.FREE if get_args(annotation)[0] is object else NodeKind.LIST
         return SchemaNode(kind, annotation, is_optional)
     if origin is dict:
-        kind = Kind.FREE if get_args(annotation)[1] is object else Kind.MAP
+        kind = NodeKind.FREE if get_args(annotation)[1] is object else NodeKind.MAP
         return SchemaNode(kind, annotation, is_optional)
-    return SchemaNode(Kind.SCALAR, annotation, is_optional)
+    return SchemaNode(NodeKind.SCALAR, annotation, is_optional)
 
 
 ROOT = schema_node(Settings)
@@ -95,7 +95,7 @@ def at(path: KeyPath) -> SchemaNode | None:
     for step in path:
         if found is None:
             return None
-        if found.kind is Kind.LIST and isinstance(step, str):
+        if found.kind is NodeKind.LIST and isinstance(step, str):
             found = found.below(0)
             assert found is not None
         found = found.below(step)
@@ -146,10 +146,10 @@ def keys(root: SchemaNode = ROOT, prefix: str = "") -> Iterator[ConfigKey]:
         found = schema_node(info.annotation)
         path = f"{prefix}{name}"
         yield ConfigKey(path, info, found)
-        while found.kind in (Kind.LIST, Kind.MAP):
-            path += "[]" if found.kind is Kind.LIST else ".<name>"
+        while found.kind in (NodeKind.LIST, NodeKind.MAP):
+            path += "[]" if found.kind is NodeKind.LIST else ".<name>"
             found = schema_node(get_args(found.annotation)[-1])
-        if found.kind is Kind.SECTION:
+        if found.kind is NodeKind.SECTION:
             yield from keys(found, f"{path}.")
 
 

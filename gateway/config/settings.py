@@ -17,7 +17,7 @@ from gateway import processors
 from gateway.config.admin_settings import Admin
 from gateway.config.alert_settings import Alert
 from gateway.config.kafka_settings import Kafka, Topics
-from gateway.config.subscriber_settings import Breaker, ClientTls, Retry, Rotation, Transform
+from gateway.config.subscriber_settings import BreakerSettings, ClientTls, RetrySettings, Rotation, TransformSettings
 from gateway.config.values import (
     NUMBER_OR_AUTO,
     Auto,
@@ -253,7 +253,7 @@ class Ingest(Section):
         return processors.ingest_workers() if self.workers == "auto" else self.workers
 
 
-class Journal(Section):
+class JournalSettings(Section):
     """The log on local disk."""
 
     dir: str = Field(
@@ -307,15 +307,15 @@ class Subscriber(Section):
         description="key: events of one key are delivered one after the other, in order; none: without order",
     )
     start: Literal["latest", "earliest"] = Field(default="latest", description="Where a new subscriber begins")
-    retry: Retry = Field(default=Retry(), description="Waits and number of attempts")
+    retry: RetrySettings = Field(default=RetrySettings(), description="Waits and number of attempts")
     on_failure: Literal["block", "pass"] = Field(
         default="pass",
         description="Later events of a key while an event of it waits in a retry topic: block (they wait) or pass "
         "(they are delivered)",
     )
-    breaker: Breaker = Field(default=Breaker(), description="When the subscriber counts as down")
+    breaker: BreakerSettings = Field(default=BreakerSettings(), description="When the subscriber counts as down")
     tls: ClientTls = Field(default=ClientTls(), description="Certificates")
-    transform: Transform = Field(default=Transform(), description="Fields to keep or remove")
+    transform: TransformSettings = Field(default=TransformSettings(), description="Fields to keep or remove")
     allow_private: bool = Field(default=False, description="Permit loopback, private and link-local addresses")
     allow: Texts = Field(default_factory=list, description="Private networks (CIDR) and host names to permit")
 
@@ -341,7 +341,7 @@ class Settings(Section):
     """The whole of ``config.yaml``."""
 
     ingest: Ingest = Field(default=Ingest(), description="The HTTP port for callbacks")
-    journal: Journal = Field(default=Journal(), description="The log on local disk")
+    journal: JournalSettings = Field(default=JournalSettings(), description="The log on local disk")
     kafka: Kafka | None = Field(
         default=None, description="Brokers; without this section, the gateway uses the embedded log"
     )

@@ -15,7 +15,7 @@ from gateway.config import rules
 from gateway.config.document import MOST_LEVELS, KeyPath, dotted
 from gateway.config.loading import canonical
 from gateway.config.messages import message
-from gateway.config.schema_tree import Kind, SchemaNode, schema_node
+from gateway.config.schema_tree import NodeKind, SchemaNode, schema_node
 from gateway.config.settings import Settings, Subscriber
 from gateway.errors import ConfigError
 from gateway.fanout import subscriber_rules
@@ -70,7 +70,7 @@ def without_secrets(tree: Mapping[str, Any], at: SchemaNode = PLACE) -> Tree:
         below = at.below(str(key))
         if below is None or any(True for _ in _secrets(value, below)):
             continue
-        is_section = below.kind is Kind.SECTION and isinstance(value, dict)
+        is_section = below.kind is NodeKind.SECTION and isinstance(value, dict)
         kept[key] = without_secrets(value, below) if is_section else value
     return kept
 
@@ -110,7 +110,7 @@ def _secrets(value: Any, at: SchemaNode) -> Iterator[str]:
         for key, one in value.items():
             if (below := at.below(str(key))) is not None:
                 yield from _secrets(one, below)
-    elif at.kind is Kind.LIST and (item := at.below(0)) is not None:
+    elif at.kind is NodeKind.LIST and (item := at.below(0)) is not None:
         for one in value if isinstance(value, list) else [value]:
             yield from _secrets(one, item)
 

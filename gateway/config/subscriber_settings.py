@@ -7,7 +7,7 @@ from pydantic import Field
 from gateway.config.values import Duration, Section, Size, Texts
 
 
-class Retry(Section):
+class RetrySettings(Section):
     """When to try again: exponential from ``first_delay_s`` up to ``max_delay_s``, with full jitter."""
 
     attempts: int = Field(
@@ -27,7 +27,7 @@ class Retry(Section):
     )
 
 
-class Breaker(Section):
+class BreakerSettings(Section):
     """When a subscriber counts as down: its reader pauses, single events probe it, the log keeps the other events."""
 
     failure_rate: float = Field(
@@ -53,7 +53,7 @@ class ClientTls(Section):
     )
 
 
-class Transform(Section):
+class TransformSettings(Section):
     """Which fields of an event this subscriber gets, as paths such as ``data.raw``."""
 
     include: Texts = Field(

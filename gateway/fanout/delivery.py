@@ -26,7 +26,7 @@ from gateway.errors import Poison
 from gateway.fanout.attempt import AttemptResult, ErrorKind
 from gateway.fanout.deadlines import Deadlines
 from gateway.fanout.hidden import secrets_of, without
-from gateway.fanout.http_answer import Answer, NotHttp
+from gateway.fanout.http_answer import HttpAnswer, NotHttp
 from gateway.fanout.retry import retry_after_s
 from gateway.fanout.ssrf import Allowed, is_refusal
 from gateway.fanout.transform import Transform
@@ -52,7 +52,7 @@ class Shown:
     def __init__(self) -> None:
         self.head = ""
         self.body = b""
-        self.answer = Answer(SHOWN_BYTES)
+        self.answer = HttpAnswer(SHOWN_BYTES)
 
 
 class WebhookSink:
@@ -111,7 +111,7 @@ class WebhookSink:
         timestamp = int(self._clock.now())
         signature = self._signer.sign(record.id, timestamp, body) if self._signer else ""
         headers = _headers(record.id, timestamp, trace, signature, is_replay=is_replay)
-        answer = Answer()
+        answer = HttpAnswer()
         if shown is not None:
             headers += "gateway-test: true\r\n"
             shown.head, shown.body, answer = self._client.head + headers, body, shown.answer

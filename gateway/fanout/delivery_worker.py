@@ -39,7 +39,7 @@ from gateway.fanout.concurrency import AdaptiveLimit
 from gateway.fanout.dispatch import Dispatcher
 from gateway.fanout.flow_control import FlowControl
 from gateway.fanout.job import Job, JobState, ParkedJob
-from gateway.fanout.plan import Plan
+from gateway.fanout.plan import DeliveryPlan
 from gateway.fanout.retry import Delivered, GiveUp, Retry, Stop, decide
 from gateway.fanout.retry_records import Closing
 from gateway.fanout.telling import Telling
@@ -78,7 +78,7 @@ class DeliveryWorker:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: DeliveryPlan,
         log: EventLog,
         sink: Sink,
         *,

@@ -11,7 +11,7 @@ taken. That is why aiohttp's parser is not used here.
 Bounds. Interim answers (1xx) are read over, :data:`MAX_INTERIM` of them. Interim answers and the head together have at
 most :data:`MAX_HEAD_BYTES`, a status line :data:`_MAX_LINE` bytes, a body with its framing :data:`MAX_RESPONSE_BYTES`.
 What is longer ends the reading: with the status if there is one, otherwise as :class:`NotHttp`. Time is bounded by the
-caller, who may call :meth:`Answer.conclude` at any moment.
+caller, who may call :meth:`HttpAnswer.conclude` at any moment.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class NotHttp(ValueError):
     """The peer said something that has no status. The message is one sentence."""
 
 
-class Answer:
+class HttpAnswer:
     """One answer, as far as it has come.
 
     ``status`` is 0 until a whole status line of a final answer is here. ``is_complete`` says that nothing more is

@@ -13,7 +13,7 @@ from gateway.log import Record, Start
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DeliveryPlan:
     """Everything about a subscriber that its reader goes by.
 
     Args:

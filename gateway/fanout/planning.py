@@ -19,7 +19,7 @@ from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.filesink import FileSink
 from gateway.fanout.filters import Filter, compile_filter
 from gateway.fanout.parsed import EVENTS
-from gateway.fanout.plan import Plan
+from gateway.fanout.plan import DeliveryPlan
 from gateway.fanout.retry import RetryPolicy
 from gateway.fanout.ssrf import Allowed
 from gateway.fanout.tls import context
@@ -44,14 +44,14 @@ def _below(path: Iterable[str | int]) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
 
 
-def plan(subscriber: Subscriber) -> Plan:
+def plan(subscriber: Subscriber) -> DeliveryPlan:
     """Return the settings that a reader applies.
 
     Raises:
         ConfigError: the filter cannot be used.
     """
     retry, breaker = subscriber.retry, subscriber.breaker
-    return Plan(
+    return DeliveryPlan(
         name=subscriber.name,
         topics=tuple(subscriber.topics),
         concurrency=subscriber.concurrency,

@@ -19,7 +19,7 @@ from gateway.fanout.delivery_worker import DeliveryWorker
 from gateway.fanout.dispatch import Dispatcher
 from gateway.fanout.flow_control import FlowControl, PersistentState, Status
 from gateway.fanout.job import Job, Standing
-from gateway.fanout.plan import Plan
+from gateway.fanout.plan import DeliveryPlan
 from gateway.fanout.rate import TokenBucket
 from gateway.fanout.telling import Telling
 from gateway.fanout.workers import Workers
@@ -55,7 +55,7 @@ class SubscriberReader:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: DeliveryPlan,
         log: EventLog,
         sink: Sink,
         *,

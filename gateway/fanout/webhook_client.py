@@ -17,7 +17,7 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from gateway.config import webhook_url
-from gateway.fanout.http_answer import Answer, NotHttp
+from gateway.fanout.http_answer import HttpAnswer, NotHttp
 from gateway.fanout.ssrf import Allowed, socket_factory
 
 #: Idle connections are closed by us before common servers close them (gunicorn 2 s, Node and uvicorn 5 s):
@@ -35,7 +35,7 @@ class _Connection(ResponseHandler):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        self._answer: Answer | None = None
+        self._answer: HttpAnswer | None = None
         self._done: asyncio.Future[None] | None = None
         self._is_spent = False
 
@@ -44,7 +44,7 @@ class _Connection(ResponseHandler):
         """Asked by the pool when the connection comes back."""
         return self._is_spent
 
-    async def read_into(self, answer: Answer) -> None:
+    async def read_into(self, answer: HttpAnswer) -> None:
         """Wait for the answer to the request that was just written.
 
         Raises:
@@ -125,7 +125,7 @@ class WebhookClient:
         """The lines that begin each request, with the configured headers."""
         return self._head
 
-    async def post(self, headers: str, body: bytes, answer: Answer) -> None:
+    async def post(self, headers: str, body: bytes, answer: HttpAnswer) -> None:
         """Send one request and read its answer; one that was begun is whole enough when its status is there.
 
         Args:

@@ -17,8 +17,8 @@ from gateway.errors import JournalUnavailable, NotNow
 from gateway.link.frames import (
     NUMBER,
     VERSION,
+    FrameKind,
     FrameProtocol,
-    Kind,
     commit_in,
     frame,
     positions_out,
@@ -31,7 +31,7 @@ from gateway.log.journal import batch_format
 from gateway.log.journal.following import Follower, Positions, Snapshot, WriterState
 from gateway.sockets import connected
 
-_ANSWERS: Final = frozenset({Kind.APPENDED, Kind.DONE, Kind.REFUSED})
+_ANSWERS: Final = frozenset({FrameKind.APPENDED, FrameKind.DONE, FrameKind.REFUSED})
 
 _log = structlog.get_logger("gateway.link")
 
@@ -168,22 +168,22 @@ class LogClient:
         """See :meth:`gateway.log.journal.following.Writer.append`."""
         if self._is_behind or self._bytes > self._policy.most_bytes:
             raise JournalUnavailable("the disk does not keep up: too much waits for it")
-        return self._ask(Kind.APPEND, records)
+        return self._ask(FrameKind.APPEND, records)
 
     def note(self, positions: Positions) -> asyncio.Future[None]:
         """See :meth:`gateway.log.journal.following.Writer.note`."""
-        return self._ask(Kind.NOTE, positions_out(positions))
+        return self._ask(FrameKind.NOTE, positions_out(positions))
 
     async def sync(self) -> None:
         """See :meth:`gateway.log.journal.following.Writer.sync`."""
-        await self._ask(Kind.SYNC, b"")
+        await self._ask(FrameKind.SYNC, b"")
 
-    def _ask(self, kind: Kind, content: bytes) -> asyncio.Future[Any]:
+    def _ask(self, kind: FrameKind, content: bytes) -> asyncio.Future[Any]:
         if self._is_closed or self._is_given_up:
             raise JournalUnavailable(self.problem)
         return self._send(kind, content)
 
-    def _send(self, kind: Kind, content: bytes) -> asyncio.Future[Any]:
+    def _send(self, kind: FrameKind, content: bytes) -> asyncio.Future[Any]:
         now = self._loop.time()
         if not self._requests:
             self._heard_at = now  # it owed no answer until now
@@ -231,7 +231,7 @@ class LogClient:
                 transport, _ = await self._loop.create_unix_connection(partial(_Connection, self), sock=connection)
                 transport.set_write_buffer_limits(high=self._policy.most_bytes)
                 hello = {"version": VERSION, "name": self._name, "follows": self._follower is not None}
-                transport.write(frame(Kind.HELLO, orjson.dumps(hello)))
+                transport.write(frame(FrameKind.HELLO, orjson.dumps(hello)))
                 snapshot = await self._welcome
             except (OSError, JournalUnavailable):
                 await asyncio.sleep(self._policy.again_s)
@@ -291,7 +291,7 @@ class LogClient:
             await asyncio.sleep(self._policy.heartbeat_s)
             now = self._loop.time()
             if self._transport is not None and (asked is None or asked.done()):
-                asked = self._send(Kind.SYNC, b"")
+                asked = self._send(FrameKind.SYNC, b"")
             late = {
                 number: request
                 for number, request in self._requests.items()
@@ -307,15 +307,15 @@ class LogClient:
         self._heard_at = self._loop.time()
         if kind in _ANSWERS:
             self._answered(kind, content)
-        elif kind == Kind.WELCOME:
+        elif kind == FrameKind.WELCOME:
             self.welcomed(snapshot_in(content))
         elif self._follower is None:
             raise ValueError(f"a frame of kind {kind}")
-        elif kind == Kind.STORED:
+        elif kind == FrameKind.STORED:
             self._follower.stored(commit_in(content))
-        elif kind == Kind.TRIMMED:
+        elif kind == FrameKind.TRIMMED:
             self._follower.trimmed(trimmed_in(content))
-        elif kind == Kind.STATE:
+        elif kind == FrameKind.STATE:
             self._follower.state_changed(WriterState(*orjson.loads(content)))
         else:
             raise ValueError(f"a frame of kind {kind}")
@@ -325,9 +325,9 @@ class LogClient:
         future = self._settle(number)
         if future is None:
             return
-        if kind == Kind.REFUSED:
+        if kind == FrameKind.REFUSED:
             _refuse(future, refused_in(content[4:]))
-        elif kind == Kind.DONE:
+        elif kind == FrameKind.DONE:
             future.set_result(None)
         else:
             repeated = struct.unpack_from(f">{len(content) // 4 - 1}I", content, 4)

@@ -28,7 +28,7 @@ _STORED: Final = struct.Struct(">HQId")
 _log = structlog.get_logger("gateway.link")
 
 
-class Kind(IntEnum):
+class FrameKind(IntEnum):
     """Kind of a frame."""
 
     HELLO = 1
@@ -116,7 +116,7 @@ class FrameProtocol(asyncio.Protocol):
             self.transport.abort()
 
 
-def frame(kind: Kind, *content: bytes) -> bytes:
+def frame(kind: FrameKind, *content: bytes) -> bytes:
     """Return the bytes of one frame."""
     return b"".join((_HEAD.pack(sum(map(len, content)), kind), *content))
 

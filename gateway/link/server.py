@@ -18,8 +18,8 @@ import structlog
 from gateway.errors import GatewayError, JournalUnavailable, NotNow
 from gateway.link.frames import (
     VERSION,
+    FrameKind,
     FrameProtocol,
-    Kind,
     commit_out,
     frame,
     positions_in,
@@ -114,15 +114,15 @@ class _Peer(FrameProtocol):
     # -- requests -----------------------------------------------------------------------------------------------
 
     def received(self, kind: int, content: bytes) -> None:
-        if kind == Kind.APPEND:
+        if kind == FrameKind.APPEND:
             self._answer_when_done(content[:4], partial(self._writer.append, content[4:]))
-        elif kind == Kind.NOTE:
+        elif kind == FrameKind.NOTE:
             number = content[:4]
             self._answer_when_done(number, partial(self._writer.note, positions_in(orjson.loads(content[4:]))))
-        elif kind == Kind.SYNC:
+        elif kind == FrameKind.SYNC:
             self._catch_up()  # the answer says that the other end knows all that was done before it
-            self._write(frame(Kind.DONE, content[:4]))
-        elif kind == Kind.HELLO:
+            self._write(frame(FrameKind.DONE, content[:4]))
+        elif kind == FrameKind.HELLO:
             self._hello(orjson.loads(content))
         else:
             raise ValueError(f"a frame of kind {kind}")
@@ -134,45 +134,45 @@ class _Peer(FrameProtocol):
         if said["follows"]:
             self._writer.follow(self)
         else:
-            self._write(frame(Kind.WELCOME, snapshot_out(self._writer.snapshot())))
+            self._write(frame(FrameKind.WELCOME, snapshot_out(self._writer.snapshot())))
 
     def _answer_when_done(self, number: bytes, ask: Callable[[], asyncio.Future[Any]]) -> None:
         try:
             future = ask()
         except NotNow as exc:
-            self._write(frame(Kind.REFUSED, number, refused_out(exc)))
+            self._write(frame(FrameKind.REFUSED, number, refused_out(exc)))
         except ValueError as exc:
             # Of this request alone: the end of the connection would send it again, with all others.
             _log.error("link.refused", peer=self.peer, error=str(exc))
-            self._write(frame(Kind.REFUSED, number, refused_out(JournalUnavailable(str(exc)))))
+            self._write(frame(FrameKind.REFUSED, number, refused_out(JournalUnavailable(str(exc)))))
         else:
             future.add_done_callback(partial(self._answer, number))
 
     def _answer(self, number: bytes, future: asyncio.Future[Any]) -> None:
         error = future.exception()
         if isinstance(error, GatewayError):
-            self._write(frame(Kind.REFUSED, number, refused_out(error)))
+            self._write(frame(FrameKind.REFUSED, number, refused_out(error)))
             return
         appended = future.result()
         if appended is None:
-            self._write(frame(Kind.DONE, number))
+            self._write(frame(FrameKind.DONE, number))
         else:
             repeated = appended.repeated
-            self._write(frame(Kind.APPENDED, number, struct.pack(f">{len(repeated)}I", *repeated)))
+            self._write(frame(FrameKind.APPENDED, number, struct.pack(f">{len(repeated)}I", *repeated)))
 
     # -- as a follower ------------------------------------------------------------------------------------------
 
     def welcomed(self, snapshot: Snapshot) -> None:
-        self._write(frame(Kind.WELCOME, snapshot_out(snapshot)))
+        self._write(frame(FrameKind.WELCOME, snapshot_out(snapshot)))
 
     def stored(self, commit: Commit) -> None:
-        self._push(lambda: frame(Kind.STORED, commit_out(commit)))
+        self._push(lambda: frame(FrameKind.STORED, commit_out(commit)))
 
     def trimmed(self, gone: Trimmed) -> None:
-        self._push(lambda: frame(Kind.TRIMMED, trimmed_out(gone)))
+        self._push(lambda: frame(FrameKind.TRIMMED, trimmed_out(gone)))
 
     def state_changed(self, state: WriterState) -> None:
-        self._push(lambda: frame(Kind.STATE, orjson.dumps(tuple(state))))
+        self._push(lambda: frame(FrameKind.STATE, orjson.dumps(tuple(state))))
 
     def _push(self, frame_of: Callable[[], bytes]) -> None:
         """Send what the writer did, or, while the other end does not read, a snapshot instead when it reads again."""

@@ -46,7 +46,7 @@ def _pairs(parts: Iterable[tuple[int, int]]) -> Iterable[tuple[tuple[int, int], 
         yield (earlier, later) if later is not None else ((earlier[0], 0), earlier)
 
 
-class Lag:
+class PublishLag:
     """Of all topics.
 
     Args:

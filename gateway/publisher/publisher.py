@@ -1,6 +1,6 @@
 """Journal → Kafka: each topic is a cursor of one reading of the journal, whose work is to write its records to Kafka.
 
-In order: a cursor gets the records of its topic in the order they were accepted, :class:`gateway.log.kafka.Writer`
+In order: a cursor gets the records of its topic in the order they were accepted, :class:`gateway.log.kafka.KafkaWriter`
 keeps that order in each partition through every failure. Nothing lost: a topic's position moves only behind what Kafka
 has acknowledged, and the journal frees nothing in front of the oldest position. Bounded: what is read and not
 acknowledged is at most the writer's budget for each topic, and one step of reading; later records stay in the journal.
@@ -38,9 +38,9 @@ from gateway.log.kafka.errors import Problem
 from gateway.log.kafka.health import State
 from gateway.log.kafka.options import KafkaOptions, WriterPolicy
 from gateway.log.kafka.send_queue import Ticket
-from gateway.log.kafka.writer import Writer
+from gateway.log.kafka.writer import KafkaWriter
 from gateway.log.shared_reader import SharedReader
-from gateway.publisher.lag import Lag
+from gateway.publisher.lag import PublishLag
 from gateway.publisher.positions import GROUP, cursor_name, starts
 from gateway.publisher.topic_cursor import TopicCursor
 from gateway.telemetry.metrics import METRICS
@@ -117,7 +117,7 @@ class Publisher:
         self._options = options
         self._create = create
         self._policy = policy or PublisherPolicy()
-        self._writer = Writer(
+        self._writer = KafkaWriter(
             options,
             writer_policy,
             name=GROUP,
@@ -128,7 +128,7 @@ class Publisher:
         self._reader = SharedReader(journal, GROUP, SystemClock(), self._policy.reading, before=self._find_topics)
         self._cursors: dict[str, TopicCursor] = {}
         self._positions: dict[str, int] = {}
-        self._lag = Lag({}, 0)
+        self._lag = PublishLag({}, 0)
         self._counting = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._patience: asyncio.TimerHandle | None = None
@@ -148,7 +148,7 @@ class Publisher:
         for topic, position in self._positions.items():
             self._journal.note_cursor(cursor_name(topic), EVENTS, position)
         await self._journal.flush()
-        self._lag = Lag(self._positions, min(self._positions.values(), default=self._journal.floor(EVENTS)))
+        self._lag = PublishLag(self._positions, min(self._positions.values(), default=self._journal.floor(EVENTS)))
         for topic in self._positions:
             self._add(topic)
         await self._writer.start()

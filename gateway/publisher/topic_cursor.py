@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from gateway.log import Batch, Record, Start
 from gateway.log.journal import EVENTS
 from gateway.log.kafka.send_queue import weight
-from gateway.log.kafka.writer import Writer
+from gateway.log.kafka.writer import KafkaWriter
 from gateway.publisher.positions import cursor_name
 
 #: What a record is taken to weigh until some were seen.
@@ -57,7 +57,7 @@ class TopicCursor:
     """
 
     def __init__(
-        self, topic: str, writer: Writer, owner: CursorOwner, on_passed: Callable[[TopicCursor, int], None]
+        self, topic: str, writer: KafkaWriter, owner: CursorOwner, on_passed: Callable[[TopicCursor, int], None]
     ) -> None:
         self.topic = topic
         self.name = cursor_name(topic)

@@ -19,7 +19,7 @@ _CONSTANT: Final = frozenset({"specversion", "datacontenttype"})
 _DECIMAL: Final = r"^-?\d+(\.\d+)?$"
 
 
-class Kind(Enum):
+class ColumnKind(Enum):
     """Type of a column."""
 
     TEXT = "text"
@@ -46,7 +46,7 @@ class Column:
 
     name: str
     path: tuple[str, ...]
-    kind: Kind
+    kind: ColumnKind
     is_required: bool
     description: str = ""
 
@@ -93,24 +93,29 @@ def _column(path: tuple[str, ...], field: Schema) -> Column:
     return Column("", path, _kind(field), is_required=False, description=field.get("description", ""))
 
 
-def _kind(field: Schema) -> Kind:
+def _kind(field: Schema) -> ColumnKind:
     if "enum" in field or "const" in field:
         values = field.get("enum", [field.get("const")])
-        return Kind.WORD if all(isinstance(value, str) for value in values) else _kind_of_type(field)
+        return ColumnKind.WORD if all(isinstance(value, str) for value in values) else _kind_of_type(field)
     if field.get("format") == "date-time":
-        return Kind.TIME
+        return ColumnKind.TIME
     if field.get("pattern") == _DECIMAL:
-        return Kind.DECIMAL
+        return ColumnKind.DECIMAL
     return _kind_of_type(field)
 
 
-def _kind_of_type(field: Schema) -> Kind:
+def _kind_of_type(field: Schema) -> ColumnKind:
     value = field.get("const")
     if isinstance(value, bool):
-        return Kind.FLAG
-    names = {"string": Kind.TEXT, "integer": Kind.INTEGER, "number": Kind.NUMBER, "boolean": Kind.FLAG}
+        return ColumnKind.FLAG
+    names = {
+        "string": ColumnKind.TEXT,
+        "integer": ColumnKind.INTEGER,
+        "number": ColumnKind.NUMBER,
+        "boolean": ColumnKind.FLAG,
+    }
     kind = field.get("type")
-    return names.get(kind, Kind.JSON) if isinstance(kind, str) else Kind.JSON
+    return names.get(kind, ColumnKind.JSON) if isinstance(kind, str) else ColumnKind.JSON
 
 
 def _merged(one: Column, other: Column) -> Column:
@@ -119,12 +124,12 @@ def _merged(one: Column, other: Column) -> Column:
     description = one.description or other.description
     if len(kinds) == 1:
         kind = one.kind
-    elif kinds <= {Kind.TEXT, Kind.WORD}:
-        kind = Kind.TEXT
-    elif kinds <= {Kind.INTEGER, Kind.NUMBER}:
-        kind = Kind.NUMBER
+    elif kinds <= {ColumnKind.TEXT, ColumnKind.WORD}:
+        kind = ColumnKind.TEXT
+    elif kinds <= {ColumnKind.INTEGER, ColumnKind.NUMBER}:
+        kind = ColumnKind.NUMBER
     else:
-        kind = Kind.JSON
+        kind = ColumnKind.JSON
     return Column("", one.path, kind, is_required=False, description=description)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
-from gateway.config.schema_tree import ConfigKey, Kind, SchemaNode, keys, schema_node
+from gateway.config.schema_tree import ConfigKey, NodeKind, SchemaNode, keys, schema_node
 from gateway.config.settings import Settings
 from gateway.schema.events import DRAFT
 
@@ -76,9 +76,9 @@ def _complete(key: ConfigKey, holder: dict[str, Any]) -> None:
     schema = holder["properties"][key.path.rpartition(".")[2]]
     if key.unit and _WITH_UNIT[key.unit] not in schema["anyOf"]:
         schema["anyOf"].insert(1, _WITH_UNIT[key.unit])
-        if key.node.kind is Kind.LIST:
+        if key.node.kind is NodeKind.LIST:
             schema["anyOf"][0]["items"]["anyOf"].append(_WITH_UNIT[key.unit])
-    if key.is_required or key.node.is_secret or key.node.kind is not Kind.SCALAR or key.default is None:
+    if key.is_required or key.node.is_secret or key.node.kind is not NodeKind.SCALAR or key.default is None:
         return
     schema["default"] = key.default
 
@@ -91,7 +91,7 @@ def _section_of(path: str) -> SchemaNode:
             below = found.below(name)
             assert below is not None
             found = below
-        while found.kind in (Kind.LIST, Kind.MAP) and (step.endswith("[]") or name == "<name>"):
+        while found.kind in (NodeKind.LIST, NodeKind.MAP) and (step.endswith("[]") or name == "<name>"):
             below = found.below(0)
             assert below is not None
             found = below

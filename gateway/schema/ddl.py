@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal
 
-from gateway.schema.columns import Column, Kind, columns
+from gateway.schema.columns import Column, ColumnKind, columns
 from gateway.schema.events import Schema
 
 Dialect = Literal["clickhouse", "postgres", "bigquery"]
@@ -24,35 +24,35 @@ Dialect = Literal["clickhouse", "postgres", "bigquery"]
 #: Digits after the decimal point. Prices of the platform have at most seven.
 _SCALE: Final = 12
 
-_CLICKHOUSE: Final[Mapping[Kind, str]] = {
-    Kind.TEXT: "String",
-    Kind.WORD: "String",
-    Kind.TIME: "DateTime64(6, 'UTC')",
-    Kind.DECIMAL: f"Decimal(38, {_SCALE})",
-    Kind.INTEGER: "Int64",
-    Kind.NUMBER: "Float64",
-    Kind.FLAG: "Bool",
-    Kind.JSON: "String",
+_CLICKHOUSE: Final[Mapping[ColumnKind, str]] = {
+    ColumnKind.TEXT: "String",
+    ColumnKind.WORD: "String",
+    ColumnKind.TIME: "DateTime64(6, 'UTC')",
+    ColumnKind.DECIMAL: f"Decimal(38, {_SCALE})",
+    ColumnKind.INTEGER: "Int64",
+    ColumnKind.NUMBER: "Float64",
+    ColumnKind.FLAG: "Bool",
+    ColumnKind.JSON: "String",
 }
-_POSTGRES: Final[Mapping[Kind, str]] = {
-    Kind.TEXT: "text",
-    Kind.WORD: "text",
-    Kind.TIME: "timestamptz",
-    Kind.DECIMAL: "numeric",
-    Kind.INTEGER: "bigint",
-    Kind.NUMBER: "double precision",
-    Kind.FLAG: "boolean",
-    Kind.JSON: "jsonb",
+_POSTGRES: Final[Mapping[ColumnKind, str]] = {
+    ColumnKind.TEXT: "text",
+    ColumnKind.WORD: "text",
+    ColumnKind.TIME: "timestamptz",
+    ColumnKind.DECIMAL: "numeric",
+    ColumnKind.INTEGER: "bigint",
+    ColumnKind.NUMBER: "double precision",
+    ColumnKind.FLAG: "boolean",
+    ColumnKind.JSON: "jsonb",
 }
-_BIGQUERY: Final[Mapping[Kind, str]] = {
-    Kind.TEXT: "STRING",
-    Kind.WORD: "STRING",
-    Kind.TIME: "TIMESTAMP",
-    Kind.DECIMAL: "BIGNUMERIC",
-    Kind.INTEGER: "INT64",
-    Kind.NUMBER: "FLOAT64",
-    Kind.FLAG: "BOOL",
-    Kind.JSON: "JSON",
+_BIGQUERY: Final[Mapping[ColumnKind, str]] = {
+    ColumnKind.TEXT: "STRING",
+    ColumnKind.WORD: "STRING",
+    ColumnKind.TIME: "TIMESTAMP",
+    ColumnKind.DECIMAL: "BIGNUMERIC",
+    ColumnKind.INTEGER: "INT64",
+    ColumnKind.NUMBER: "FLOAT64",
+    ColumnKind.FLAG: "BOOL",
+    ColumnKind.JSON: "JSON",
 }
 
 
@@ -90,15 +90,15 @@ def _clickhouse_type(one: Column) -> str:
     inner = _CLICKHOUSE[one.kind]
     if not one.is_required:
         inner = f"Nullable({inner})"
-    return f"LowCardinality({inner})" if one.kind is Kind.WORD else inner
+    return f"LowCardinality({inner})" if one.kind is ColumnKind.WORD else inner
 
 
 def _clickhouse_value(one: Column) -> str:
     path = ", ".join(_text(step) for step in one.path)
-    if one.kind is Kind.JSON:
+    if one.kind is ColumnKind.JSON:
         raw = f"JSONExtractRaw(`cloudevent`, {path})"
         return raw if one.is_required else f"nullIf({raw}, '')"
-    if one.kind is Kind.TIME:
+    if one.kind is ColumnKind.TIME:
         text = f"JSONExtract(`cloudevent`, {path}, 'Nullable(String)')"
         kind = _CLICKHOUSE[one.kind]
         value = f"accurateCastOrNull({text}, {_text(kind)})"
@@ -136,7 +136,7 @@ def _postgres(_: str, table: str, found: Sequence[Column], __: tuple[str, str]) 
 def _postgres_value(one: Column) -> str:
     *above, last = one.path
     base = "e" + "".join(f"->{_text(step)}" for step in above)
-    if one.kind is Kind.JSON:
+    if one.kind is ColumnKind.JSON:
         return f"{base}->{_text(last)}"
     kind = _POSTGRES[one.kind]
     return f"{base}->>{_text(last)}" if kind == "text" else f"({base}->>{_text(last)})::{kind}"
@@ -167,7 +167,7 @@ def _bigquery(_: str, table: str, found: Sequence[Column], __: tuple[str, str]) 
 
 def _bigquery_value(one: Column) -> str:
     path = _escaped("$." + ".".join(one.path))
-    if one.kind is Kind.JSON:
+    if one.kind is ColumnKind.JSON:
         return f"SAFE.PARSE_JSON(JSON_QUERY(`cloudevent`, {path}), wide_number_mode => 'round')"
     value = f"JSON_VALUE(`cloudevent`, {path})"
     kind = _BIGQUERY[one.kind]

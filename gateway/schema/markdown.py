@@ -10,7 +10,7 @@ import click
 from pydantic import SecretStr
 
 from gateway.callbacks import CALLBACKS
-from gateway.config.schema_tree import ConfigKey, Kind, keys
+from gateway.config.schema_tree import ConfigKey, NodeKind, keys
 
 _UNITS: Final = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
 _SPANS: Final = (("d", 86400), ("h", 3600), ("m", 60))
@@ -78,7 +78,7 @@ def _usage(command: click.Command) -> str:
 
 
 def _is_heading(key: ConfigKey) -> bool:
-    return key.node.kind is Kind.SECTION and not key.node.is_optional
+    return key.node.kind is NodeKind.SECTION and not key.node.is_optional
 
 
 def _default(key: ConfigKey) -> str:

@@ -12,6 +12,6 @@ no answer. Its content is derived from the journal: the index may be deleted at 
 ===========  =====================================================================================
 """
 
-from gateway.search.search import Found, Keep, Query, Search
+from gateway.search.search import Keep, Query, Search, SearchPage
 
-__all__ = ["Found", "Keep", "Query", "Search"]
+__all__ = ["Keep", "Query", "Search", "SearchPage"]

@@ -37,8 +37,8 @@ from gateway.search.run import (
     NAMES,
     PLACES,
     RECORDS,
+    EventKind,
     KeysOf,
-    Kind,
     Read,
     Run,
     hashed,
@@ -227,7 +227,9 @@ class Index:
         wanted = frozenset(map(hashed, keys))
         return self._look(stream, partial(with_hashes, wanted=wanted), floor, _NO_END, limit)
 
-    def of_kind(self, stream: str, kind: Kind, *, floor: int = 0, below: int = _NO_END, limit: int = 1000) -> list[int]:
+    def of_kind(
+        self, stream: str, kind: EventKind, *, floor: int = 0, below: int = _NO_END, limit: int = 1000
+    ) -> list[int]:
         """Return offsets of records of a kind, newest first; arguments as of :meth:`find`."""
         return self._look(stream, partial(of_kind, wanted=kind), floor, below, limit)
 

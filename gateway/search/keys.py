@@ -23,7 +23,7 @@ import structlog
 from gateway.callbacks import CALLBACKS
 from gateway.fanout import attempts
 from gateway.log import Record
-from gateway.search.run import Keys, Kind, hashed
+from gateway.search.run import EventKind, Keys, hashed
 from gateway.telemetry import redaction
 
 #: Fields of ``data`` that have ids.
@@ -77,7 +77,7 @@ class _Plan:
     """
 
     head: bytes
-    kind: Kind
+    kind: EventKind
     members: tuple[tuple[bytes, int, bool], ...] | None
 
 
@@ -92,7 +92,7 @@ def keys_of_events(records: Sequence[Record], first: int) -> Keys:
     places = [offset - first for offset in offsets]
     hashes = [*map(crc32, map(str.encode, ids)), *map(crc32, map(str.encode, map(str.casefold, keys)))]
     of, kinds = places * 2, []
-    plan = _Plan(b"", Kind(), None)
+    plan = _Plan(b"", EventKind(), None)
     for place, topic, value in zip(places, topics, values, strict=True):
         if topic != plan.kind.topic or not plan.head or not value.startswith(plan.head, _HEAD_AT):
             plan = _plan_of(topic, value)
@@ -184,8 +184,8 @@ def _names() -> Mapping[str, Set[str]]:
     return {type_: names for type_, names in found.items() if type_ not in odd}
 
 
-def _kind(topic: str, event: Mapping[str, Any]) -> Kind:
-    return Kind(topic, str(event.get("type")), callback_of(event))
+def _kind(topic: str, event: Mapping[str, Any]) -> EventKind:
+    return EventKind(topic, str(event.get("type")), callback_of(event))
 
 
 def texts_of(record: Record) -> set[str]:

@@ -25,7 +25,7 @@ HASHES, PLACES, NAMES, KINDS, RECORDS = range(5)
 Read = Callable[[int], bytes]
 
 
-class Kind(NamedTuple):
+class EventKind(NamedTuple):
     """Attributes that thousands of events have in common. In a query, an empty attribute matches any value."""
 
     topic: str = ""
@@ -46,7 +46,7 @@ class Keys(NamedTuple):
     places: Sequence[int]
     hashes: Sequence[int]
     of: Sequence[int]
-    kinds: Sequence[Kind] = ()
+    kinds: Sequence[EventKind] = ()
 
 
 #: Computes keys of records; the second argument is the first offset of the run.
@@ -64,7 +64,7 @@ class Run:
     def __init__(self, first: int) -> None:
         self.first = self.position = first
         self._columns = {column: array("I") for column in (HASHES, PLACES, KINDS, RECORDS)}
-        self._names: dict[Kind, int] = {}
+        self._names: dict[EventKind, int] = {}
 
     @property
     def is_full(self) -> bool:
@@ -120,7 +120,7 @@ def with_hashes(read: Read, wanted: Set[int]) -> set[int]:
     return {place for one, place in zip(hashes, array("I", read(PLACES)), strict=True) if one in wanted}
 
 
-def of_kind(read: Read, wanted: Kind) -> list[int]:
+def of_kind(read: Read, wanted: EventKind) -> list[int]:
     """Return the places of a run's records of a kind.
 
     Args:

@@ -21,7 +21,7 @@ from gateway.log.journal import EVENTS, Journal
 from gateway.search.index import Index
 from gateway.search.indexer import Indexer
 from gateway.search.keys import asked, callback_of, keys_of_attempts, keys_of_events, matches, parsed
-from gateway.search.run import Kind
+from gateway.search.run import EventKind
 
 #: Seconds after which a page ends with what was found so far, and with the offset of the next page.
 PATIENCE_S: Final = 1.0
@@ -68,7 +68,7 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchPage:
     """One page.
 
     Args:
@@ -110,7 +110,7 @@ class Search:
         """Stop the indexer. May be called twice, or before the start."""
         await self.indexer.stop()
 
-    async def find(self, query: Query, keep: Keep | None = None, *, patience_s: float = PATIENCE_S) -> Found:
+    async def find(self, query: Query, keep: Keep | None = None, *, patience_s: float = PATIENCE_S) -> SearchPage:
         """Return the events that match a query, newest first.
 
         Args:
@@ -139,7 +139,7 @@ class Search:
                     break
         return self._page(query, found[: query.limit], None if edge == end else edge, looked_to)
 
-    def _page(self, query: Query, found: list[Record], edge: int | None, looked_to: float | None) -> Found:
+    def _page(self, query: Query, found: list[Record], edge: int | None, looked_to: float | None) -> SearchPage:
         """Return a page; its cursors are offsets, so that they mean the same while further events come in.
 
         Args:
@@ -147,9 +147,9 @@ class Search:
         """
         if query.after is not None:
             older = query.after + 1 if query.after >= self._journal.floor(EVENTS) else None
-            return Found(found[::-1], older, None if edge is None else edge - 1, looked_to)
+            return SearchPage(found[::-1], older, None if edge is None else edge - 1, looked_to)
         has_newer = query.before is not None and query.before < self._journal.head(EVENTS)
-        return Found(found, edge, query.before - 1 if has_newer and query.before is not None else None, looked_to)
+        return SearchPage(found, edge, query.before - 1 if has_newer and query.before is not None else None, looked_to)
 
     async def of_topic(
         self, topic: str, *, since: float | None = None, until: float | None = None, is_newest_first: bool = False
@@ -170,7 +170,7 @@ class Search:
         floor, below = await self._range(Query(since=since, until=until))
         stretches = range(floor, below, _STRETCH)
         for start in reversed(stretches) if is_newest_first else stretches:
-            offsets = await self._of_kind(Kind(topic), start, min(start + _STRETCH, below))
+            offsets = await self._of_kind(EventKind(topic), start, min(start + _STRETCH, below))
             async for record in self._at(offsets if is_newest_first else reversed(offsets)):
                 if record.topic == topic:
                     yield record
@@ -235,7 +235,7 @@ class Search:
 
         Each group comes with its edge: everything between the beginning and it was looked at.
         """
-        kind = Kind(query.topic, query.type, query.callback)
+        kind = EventKind(query.topic, query.type, query.callback)
         has_index = bool(query.text.strip()) or any(kind)
         sizes = (_STRETCH, _STRETCH * 16) if has_index else (_FIRST, _MOST)
         for start, stop in _ranges(floor, below, *sizes, is_upward=is_upward):
@@ -292,7 +292,7 @@ class Search:
             offsets.update(await self.indexer.ask(find))
         return offsets
 
-    async def _of_kind(self, kind: Kind, floor: int, below: int) -> Sequence[int]:
+    async def _of_kind(self, kind: EventKind, floor: int, below: int) -> Sequence[int]:
         """Return the offsets at which the index has events of a kind, newest first."""
         find = partial(Index.of_kind, stream=EVENTS, kind=kind, floor=floor, below=below, limit=below - floor)
         return await self.indexer.ask(find)

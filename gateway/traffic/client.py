@@ -52,7 +52,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class GatewayAnswer:
     """An answer of the gateway."""
 
     status: int
@@ -76,7 +76,7 @@ def encode(target: Target, path: str, request: TrafficRequest, headers: list[tup
     return line + "\r\n".join(head).encode() + b"\r\n\r\n" + request.body
 
 
-class Connection:
+class ClientConnection:
     """A persistent connection that is opened again after the peer has closed it. Used by one task at a time."""
 
     def __init__(self, target: Target) -> None:
@@ -92,7 +92,7 @@ class Connection:
     ) -> None:
         await self.close()
 
-    async def exchange(self, message: bytes) -> Answer:
+    async def exchange(self, message: bytes) -> GatewayAnswer:
         """Send one request and return its answer.
 
         Raises:
@@ -124,7 +124,7 @@ class Connection:
             except OSError:
                 return
 
-    async def _once(self, message: bytes) -> Answer:
+    async def _once(self, message: bytes) -> GatewayAnswer:
         if self._writer is None or self._reader is None:
             context = ssl.create_default_context() if self._target.has_tls else None
             async with asyncio.timeout(_CONNECT_S):
@@ -137,7 +137,7 @@ class Connection:
         body = await _body(self._reader, head)
         if b"\r\nconnection: close" in head:
             await self.close()
-        return Answer(status, body)
+        return GatewayAnswer(status, body)
 
 
 async def _body(reader: asyncio.StreamReader, head: bytes) -> bytes:

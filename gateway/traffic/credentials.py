@@ -29,7 +29,7 @@ _ACTION: Final = "mtsend"
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class RequestSigner:
     """Signs requests as the platform does, with the credentials of a path in ``config.yaml``.
 
     Args:

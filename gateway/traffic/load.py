@@ -18,7 +18,7 @@ from typing import Final
 import orjson
 
 from gateway.errors import Transient
-from gateway.traffic.client import Answer, Connection, Target
+from gateway.traffic.client import ClientConnection, GatewayAnswer, Target
 
 #: Requests stored for repeats; a repeat follows soon after the original.
 _REMEMBERED: Final = 1000
@@ -29,12 +29,12 @@ _SHOWN_BYTES: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class LoadRequest:
     """A serialised request, and the test of its answer."""
 
     callback: str
     message: bytes
-    is_success: Callable[[Answer], bool]
+    is_success: Callable[[GatewayAnswer], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class LoadResult:
         """Number of requests without the platform's success answer."""
         return self.sent - self.succeeded
 
-    def note(self, prepared: Prepared, answer: Answer, latency_s: float) -> None:
+    def note(self, prepared: LoadRequest, answer: GatewayAnswer, latency_s: float) -> None:
         """Count one answer.
 
         Args:
@@ -91,7 +91,7 @@ class LoadResult:
             shown = answer.body[:_SHOWN_BYTES].decode("utf-8", "replace").partition("\n")[0]
             self._refuse(f"{prepared.callback}: {answer.status} {shown}")
 
-    def note_error(self, prepared: Prepared, error: Transient) -> None:
+    def note_error(self, prepared: LoadRequest, error: Transient) -> None:
         """Count one request without an answer.
 
         Args:
@@ -117,17 +117,17 @@ def percentile(values: list[float], share: float) -> float:
     return values[min(len(values) - 1, max(0, -int(-len(values) * share // 1) - 1))]
 
 
-def is_success(expected: bytes) -> Callable[[Answer], bool]:
+def is_success(expected: bytes) -> Callable[[GatewayAnswer], bool]:
     """Return a test of answers: status 200 with the expected body, or with ``retCode`` 0 (Callbot)."""
 
-    def judge(answer: Answer) -> bool:
+    def judge(answer: GatewayAnswer) -> bool:
         return answer.status == 200 and (answer.body == expected or _ret_code(answer.body) == 0)
 
     return judge
 
 
 async def drive(
-    target: Target, prepared: Iterator[Prepared], plan: LoadProfile, rng: Random, result: LoadResult
+    target: Target, prepared: Iterator[LoadRequest], plan: LoadProfile, rng: Random, result: LoadResult
 ) -> None:
     """Send ``plan.count`` requests, and count the answers in ``result``, which may be read meanwhile.
 
@@ -151,10 +151,10 @@ async def drive(
 
 
 def _scheduled(
-    prepared: Iterator[Prepared], plan: LoadProfile, rng: Random, started: float, result: LoadResult
-) -> Iterator[tuple[Prepared, float | None]]:
+    prepared: Iterator[LoadRequest], plan: LoadProfile, rng: Random, started: float, result: LoadResult
+) -> Iterator[tuple[LoadRequest, float | None]]:
     """Yield requests with their scheduled times, None for at once. All connections share the iterator."""
-    earlier: deque[Prepared] = deque(maxlen=_REMEMBERED)
+    earlier: deque[LoadRequest] = deque(maxlen=_REMEMBERED)
     for position in range(plan.count):
         if earlier and rng.random() < plan.repeat_rate:
             one = earlier[int(rng.random() * len(earlier))]
@@ -165,8 +165,8 @@ def _scheduled(
         yield one, started + position / plan.rate_per_s if plan.rate_per_s else None
 
 
-async def _work(target: Target, rows: Iterator[tuple[Prepared, float | None]], result: LoadResult) -> None:
-    async with Connection(target) as connection:
+async def _work(target: Target, rows: Iterator[tuple[LoadRequest, float | None]], result: LoadResult) -> None:
+    async with ClientConnection(target) as connection:
         for prepared, due in rows:
             if due is not None and (wait_s := due - time.perf_counter()) > 0:
                 await asyncio.sleep(wait_s)

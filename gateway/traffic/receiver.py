@@ -60,7 +60,7 @@ class Delivery:
 
 
 @dataclass(slots=True)
-class Counts:
+class ReceiverCounts:
     """Counts of deliveries. ``ids`` are the accepted ones; a million take about 100 MB."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -98,7 +98,7 @@ class Receiver:
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.counts = Counts()
+        self.counts = ReceiverCounts()
         self._behaviour = behaviour
         self._rng = rng
         self._on_delivery = on_delivery

@@ -16,7 +16,7 @@ from gateway.callbacks import CALLBACKS
 from gateway.config.settings import Settings
 from gateway.telemetry.metric_catalogue import CATALOGUE
 from gateway.telemetry.metrics import METRICS
-from gateway.traffic.client import Connection, Target, encode
+from gateway.traffic.client import ClientConnection, Target, encode
 from gateway.traffic.simulator import requests
 from tests.waiting import until
 
@@ -48,7 +48,7 @@ class Running:
         """Traffic as the platform sends it."""
         target = Target.parse(self.ingest_url)
         made = requests(callback, Random(seed), lambda: datetime.now(UTC))
-        async with Connection(target) as connection:
+        async with ClientConnection(target) as connection:
             for _ in range(count):
                 answer = await connection.exchange(encode(target, f"/callbacks/{callback}", next(made), []))
                 assert answer.status == 200

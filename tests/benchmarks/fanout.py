@@ -30,7 +30,7 @@ from gateway.fanout.attempts import AttemptLog
 from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.fanout import GROUP
 from gateway.fanout.filters import compile_filter
-from gateway.fanout.plan import Plan
+from gateway.fanout.plan import DeliveryPlan
 from gateway.fanout.planning import wants as asks
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.ssrf import Allowed
@@ -110,7 +110,7 @@ async def fanout(url: str, bodies: list[Entry], concurrency: int, wants: dict[st
     sink = WebhookSink(
         url, Signer([SECRET]), clock=clock, rng=rng, connections=concurrency, allowed=Allowed(private=True)
     )
-    plan = Plan(
+    plan = DeliveryPlan(
         "bench", ("sms.dr",), concurrency=concurrency, start="earliest", tiers=(), wants=asks(compile_filter(wants))
     )
     metrics = Metrics(CollectorRegistry())

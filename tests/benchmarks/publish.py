@@ -29,7 +29,7 @@ from confluent_kafka import Producer
 
 from gateway.log import Entry, Record
 from gateway.log.journal import Journal, Retention
-from gateway.log.kafka import Writer, topics
+from gateway.log.kafka import KafkaWriter, topics
 from gateway.log.kafka.options import KafkaOptions
 from gateway.publisher import GROUP, Publisher
 from tests.broker import cluster
@@ -78,7 +78,7 @@ class Ticket:
 async def publisher(bootstrap: str, entries: list[Entry]) -> None:
     """The publisher's writer, which takes from a list as the loops do."""
     now, ticket = time.time(), Ticket(len(entries))
-    writer = Writer(KafkaOptions((bootstrap,)), name=GROUP)
+    writer = KafkaWriter(KafkaOptions((bootstrap,)), name=GROUP)
     await writer.start()
     for start in range(0, len(entries), _STEP):
         await writer.wait_for_room([entries[0].topic])

@@ -21,8 +21,8 @@ from gateway.callbacks import CALLBACKS
 from gateway.cli.send import _path_of, _prepared
 from gateway.config.loading import loads
 from gateway.signing import Signer
-from gateway.traffic.client import Answer, Target
-from gateway.traffic.load import LoadProfile, LoadResult, Prepared, drive, is_success, percentile
+from gateway.traffic.client import GatewayAnswer, Target
+from gateway.traffic.load import LoadProfile, LoadRequest, LoadResult, drive, is_success, percentile
 from gateway.traffic.receiver import Delivery, Receiver, ReceiverBehaviour
 from gateway.traffic.simulator import mixed
 
@@ -173,9 +173,14 @@ async def test_configured_path_and_signature_are_used() -> None:
 def test_success_is_the_platforms_word_or_callbots_code() -> None:
     """Callbot signs its answers, so they differ; its code tells."""
     judge = is_success(b"success")
-    assert judge(Answer(200, b"success"))
-    assert judge(Answer(200, b'{"retCode":0,"retMsg":"success","responseID":"x"}'))
-    for answer in (Answer(200, b"error"), Answer(400, b"success"), Answer(200, b'{"retCode":6}'), Answer(200, b"[0]")):
+    assert judge(GatewayAnswer(200, b"success"))
+    assert judge(GatewayAnswer(200, b'{"retCode":0,"retMsg":"success","responseID":"x"}'))
+    for answer in (
+        GatewayAnswer(200, b"error"),
+        GatewayAnswer(400, b"success"),
+        GatewayAnswer(200, b'{"retCode":6}'),
+        GatewayAnswer(200, b"[0]"),
+    ):
         assert not judge(answer)
 
 
@@ -191,7 +196,7 @@ def test_percentiles_are_of_the_nearest_rank() -> None:
 def test_every_callback_can_be_prepared(name: str) -> None:
     """For the command line: each has a path, credentials and a judge."""
     for one in islice(rows(Target.parse("http://127.0.0.1:1"), name), 5):
-        assert isinstance(one, Prepared)
+        assert isinstance(one, LoadRequest)
         assert one.callback == name
 
 

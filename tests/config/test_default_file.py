@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from gateway.config.loading import load, loads
-from gateway.config.schema_tree import Kind, at, keys
+from gateway.config.schema_tree import NodeKind, at, keys
 from gateway.config.settings import Settings
 
 FILE = Path(__file__).parents[2] / "config.yaml"
@@ -85,7 +85,7 @@ def test_defaults_in_the_file_are_the_settings_own() -> None:
     checked = 0
     for key in keys():
         is_example = key.path.startswith(EXAMPLES) and not DEFAULTS_IN_EXAMPLES.match(key.path)
-        if is_example or key.node.kind is Kind.SECTION:
+        if is_example or key.node.kind is NodeKind.SECTION:
             continue
         found: Any = settings
         for step in key.path.replace("[]", ".0").split("."):

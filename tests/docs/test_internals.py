@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from gateway.errors import Broken, GatewayError
-from gateway.link.frames import Kind
+from gateway.link.frames import FrameKind
 from gateway.log.journal import batch_format, storage
 from tests.docs.pages import ROOT, marked, page
 
@@ -23,7 +23,7 @@ def test_tables_of_the_journal_are_those_of_the_code() -> None:
 def test_every_kind_of_frame_is_described() -> None:
     """With its number."""
     shown = re.findall(r"(?m)^\| `([A-Z]+)` \| (\d+) \|", PAGE.partition("<!-- frame kinds -->")[2])
-    assert {(kind.name, str(kind.value)) for kind in Kind} == set(shown)
+    assert {(kind.name, str(kind.value)) for kind in FrameKind} == set(shown)
 
 
 def test_classes_of_errors_are_those_under_the_root() -> None:

@@ -14,7 +14,7 @@ from gateway.fanout.attempt import Sink
 from gateway.fanout.cursor import Beginning
 from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.fanout import GROUP
-from gateway.fanout.plan import Plan
+from gateway.fanout.plan import DeliveryPlan
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.retry_topics import RetryTopics
 from gateway.fanout.ssrf import Allowed
@@ -39,7 +39,7 @@ def webhook(
 class OneReader(SubscriberReader):
     """One that nobody shares its reading with: it is started and stopped with it."""
 
-    def __init__(self, log: EventLog, plan: Plan, sink: Sink, **options: Any) -> None:
+    def __init__(self, log: EventLog, plan: DeliveryPlan, sink: Sink, **options: Any) -> None:
         self.reading = SharedReader(log, GROUP, options["clock"])
         super().__init__(plan, log, sink, reading=self.reading, **options)
 
@@ -58,7 +58,7 @@ class OneReader(SubscriberReader):
 def make(
     log: EventLog,
     sink: Sink,
-    plan: Plan,
+    plan: DeliveryPlan,
     *,
     clock: Clock | None = None,
     seed: int = 7,
@@ -77,8 +77,8 @@ def make(
     )
 
 
-def plan(name: str = "billing", **options: object) -> Plan:
-    return Plan(**{"name": name, "topics": ("sms.dr",), "start": "earliest", "tiers": (60.0, 600.0), **options})
+def plan(name: str = "billing", **options: object) -> DeliveryPlan:
+    return DeliveryPlan(**{"name": name, "topics": ("sms.dr",), "start": "earliest", "tiers": (60.0, 600.0), **options})
 
 
 class OwnRetryTopics(RetryTopics):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.fanout.attempt import HEAD_BYTES
-from gateway.fanout.http_answer import MAX_HEAD_BYTES, MAX_INTERIM, MAX_RESPONSE_BYTES, Answer, NotHttp
+from gateway.fanout.http_answer import MAX_HEAD_BYTES, MAX_INTERIM, MAX_RESPONSE_BYTES, HttpAnswer, NotHttp
 from tests.effort import examples
 from tests.rows import rows
 
@@ -43,9 +43,9 @@ FLAWS: dict[str, bytes] = {
 }
 
 
-def read(data: bytes, *cuts: int) -> Answer:
+def read(data: bytes, *cuts: int) -> HttpAnswer:
     """Feed the bytes in pieces, then close."""
-    answer = Answer()
+    answer = HttpAnswer()
     edges = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
     for start, end in pairwise(edges):
         if not answer.is_complete and end > start:
@@ -150,7 +150,7 @@ def test_a_connection_is_used_again_after_a_flawless_answer_only(cuts: list[int]
 )
 def test_every_endless_answer_ends(start: bytes, endless: bytes, step: int) -> None:
     """Within the bounds of head and body, and one piece more."""
-    answer, fed = Answer(), 0
+    answer, fed = HttpAnswer(), 0
     data = start + endless * (300_000 // len(endless))
     try:
         while not answer.is_complete:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import NotNow
 from gateway.log import Entry
-from gateway.log.kafka import KafkaLog, KafkaOptions, Writer, WriterPolicy, topics
+from gateway.log.kafka import KafkaLog, KafkaOptions, KafkaWriter, WriterPolicy, topics
 from gateway.log.kafka.aiokafka_workarounds import Refused
 from gateway.log.kafka.errors import Problem
 from gateway.log.kafka.send_queue import weight
@@ -116,7 +116,7 @@ class Books:
 
     def __init__(self) -> None:
         self.client = Client()
-        self.writer = Writer(KafkaOptions(("127.0.0.1:1",)), name="books", on_poison=_stored_elsewhere)
+        self.writer = KafkaWriter(KafkaOptions(("127.0.0.1:1",)), name="books", on_poison=_stored_elsewhere)
         self.writer._producer = self.client
         self.backlog = self.writer._backlog
         self.tickets: list[Waiting] = []
@@ -234,7 +234,7 @@ async def test_a_topic_in_trouble_does_not_keep_the_others_from_being_drained(ka
     """A stop waits for what Kafka takes, also while one topic is missing."""
     options = KafkaOptions((kafka,), prefix=prefix, partitions=1, create_topics=False)
     await topics.create(options, ["sms.dr"])
-    writer = Writer(options, name="drained")
+    writer = KafkaWriter(options, name="drained")
     await writer.start()
     lost, taken = Waiting(1), Waiting(500)
     writer.submit([event(0, "k", "call.event")], lost)

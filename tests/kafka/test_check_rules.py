@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from gateway.finding import Finding
 from gateway.log.kafka import KafkaOptions, check_rules
-from gateway.log.kafka.needs import OPERATIONS, Answers, Gathered, Needs, TopicNeed, TopicState, listed, operations_of
+from gateway.log.kafka.needs import (
+    OPERATIONS,
+    ClusterAnswers,
+    ClusterTopic,
+    Gathered,
+    Needs,
+    TopicNeed,
+    listed,
+    operations_of,
+)
 from tests.effort import examples
 
 _OPTIONS = KafkaOptions(("localhost:9092",), partitions=2)
@@ -19,7 +28,7 @@ _NAMES = ("a", "b", "c")
 
 
 @st.composite
-def clusters(draw: st.DrawFn) -> tuple[Needs, Answers]:
+def clusters(draw: st.DrawFn) -> tuple[Needs, ClusterAnswers]:
     """Needs of up to three topics and groups, and answers with anything missing."""
     needs = Needs(
         [
@@ -29,12 +38,12 @@ def clusters(draw: st.DrawFn) -> tuple[Needs, Answers]:
         sorted(draw(st.sets(st.sampled_from(["g", "h"])))),
     )
     states = st.builds(
-        TopicState, st.sampled_from([0, 3, 29]), st.just((1, 1)), st.just((1, 1)), st.just(0), st.none() | _OPERATIONS
+        ClusterTopic, st.sampled_from([0, 3, 29]), st.just((1, 1)), st.just((1, 1)), st.just(0), st.none() | _OPERATIONS
     )
     read = st.dictionaries(
         st.sampled_from(check_rules.TOPIC_SETTINGS), st.sampled_from(["1", "delete", "604800000", "9999999", ""])
     )
-    answers = Answers(
+    answers = ClusterAnswers(
         brokers=1,
         cluster_operations=draw(st.none() | _OPERATIONS),
         topics=draw(st.dictionaries(st.sampled_from(_NAMES), states)),
@@ -44,7 +53,7 @@ def clusters(draw: st.DrawFn) -> tuple[Needs, Answers]:
     return needs, answers
 
 
-def is_allowed(need: TopicNeed, answers: Answers) -> bool:
+def is_allowed(need: TopicNeed, answers: ClusterAnswers) -> bool:
     """The rule, said once more: all operations are known to be there, and the topic is or can be made."""
     state = answers.topics.get(need.name)
     if state is None or state.error == 29 or state.operations is None or not need.operations <= state.operations:
@@ -52,7 +61,7 @@ def is_allowed(need: TopicNeed, answers: Answers) -> bool:
     return state.error == 0 or "CREATE" in state.operations or "CREATE" in (answers.cluster_operations or ())
 
 
-def judged(needs: Needs, answers: Answers, options: KafkaOptions = _OPTIONS) -> list[Finding]:
+def judged(needs: Needs, answers: ClusterAnswers, options: KafkaOptions = _OPTIONS) -> list[Finding]:
     found = Gathered()
     check_rules.judge_rights(options, needs, answers, found)
     check_rules.judge_settings(options, needs, answers, found)
@@ -61,7 +70,7 @@ def judged(needs: Needs, answers: Answers, options: KafkaOptions = _OPTIONS) -> 
 
 @settings(max_examples=examples(30))
 @given(clusters())
-def test_what_is_not_known_to_be_there_is_never_counted_as_good(cluster: tuple[Needs, Answers]) -> None:
+def test_what_is_not_known_to_be_there_is_never_counted_as_good(cluster: tuple[Needs, ClusterAnswers]) -> None:
     """The line that says ok counts exactly what was answered, and everything else has a line of its own."""
     needs, answers = cluster
     found = judged(needs, answers)
@@ -78,7 +87,7 @@ def test_what_is_not_known_to_be_there_is_never_counted_as_good(cluster: tuple[N
 
 @settings(max_examples=examples(30))
 @given(clusters())
-def test_settings_that_were_not_read_are_said_to_be_unknown(cluster: tuple[Needs, Answers]) -> None:
+def test_settings_that_were_not_read_are_said_to_be_unknown(cluster: tuple[Needs, ClusterAnswers]) -> None:
     """For each topic that exists and may be seen; and without broker settings the defaults are."""
     needs, answers = cluster
     found = judged(needs, answers)
@@ -107,8 +116,8 @@ def test_brokers_before_2_8_ask_for_a_right_on_the_cluster(
 ) -> None:
     """Since then WRITE on a topic is enough for an idempotent producer (KIP-679)."""
     needs = Needs([TopicNeed("a", "x", frozenset({"WRITE"}))])
-    state = TopicState(0, (1,), (1,), 0, frozenset({"WRITE"}))
-    answers = Answers(1, cluster, needs_idempotent_write=is_old, topics={"a": state})
+    state = ClusterTopic(0, (1,), (1,), 0, frozenset({"WRITE"}))
+    answers = ClusterAnswers(1, cluster, needs_idempotent_write=is_old, topics={"a": state})
     found = [one for one in judged(needs, answers) if "IDEMPOTENT_WRITE" in one.text or "write once" in one.text]
     assert [level] == [one.level for one in found]
 
@@ -124,8 +133,8 @@ def test_brokers_before_2_8_ask_for_a_right_on_the_cluster(
 def test_a_topic_to_be_created_is_judged_by_the_brokers_defaults(said: dict[str, str], retention: int) -> None:
     """Of the three names of retention the finest counts, as in Kafka."""
     needs = Needs([TopicNeed("retry.60s", "x", frozenset({"READ"}), longest_wait_s=retention / 1000)])
-    state = TopicState(3, operations=frozenset({"READ", "CREATE"}))
-    answers = Answers(1, frozenset(), topics={"retry.60s": state}, broker_settings={1: said})
+    state = ClusterTopic(3, operations=frozenset({"READ", "CREATE"}))
+    answers = ClusterAnswers(1, frozenset(), topics={"retry.60s": state}, broker_settings={1: said})
     answers.broker_settings[1] = {**said, "log.cleanup.policy": "delete"}
     (problem,) = [one for one in judged(needs, answers) if one.level == "problem"]
     assert f"retention.ms is {retention}, and an event waits in it for up to {retention / 1000:g} s" in problem.text
@@ -137,13 +146,13 @@ def test_a_topic_without_a_leader_or_with_too_few_in_sync_refuses_writes() -> No
     """Both are problems now; a replica that is behind is a warning."""
     needs = Needs([TopicNeed(name, "x", frozenset({"WRITE"})) for name in _NAMES])
     may = frozenset({"WRITE"})
-    answers = Answers(
+    answers = ClusterAnswers(
         3,
         frozenset(),
         topics={
-            "a": TopicState(0, (3, 3), (3, 3), 1, may),
-            "b": TopicState(0, (3, 3), (3, 1), 0, may),
-            "c": TopicState(0, (3, 3), (3, 2), 0, may),
+            "a": ClusterTopic(0, (3, 3), (3, 3), 1, may),
+            "b": ClusterTopic(0, (3, 3), (3, 1), 0, may),
+            "c": ClusterTopic(0, (3, 3), (3, 2), 0, may),
         },
         topic_settings={name: {"min.insync.replicas": "2", "cleanup.policy": "delete"} for name in _NAMES},
     )

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from gateway.errors import JournalFull, JournalUnavailable
 from gateway.eventloop import loop_factory
 from gateway.link import LinkPolicy, LogClient
-from gateway.link.frames import Frames, Kind, frame
+from gateway.link.frames import FrameKind, Frames, frame
 from gateway.log import ALL_NEW, Appended, Entry
 from gateway.log.journal import EVENTS, Retention
 from gateway.sockets import listen_locally
@@ -54,11 +54,11 @@ async def client(made: Linked, policy: LinkPolicy | None = None) -> AsyncIterato
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(Kind), st.binary(max_size=300)), max_size=20),
+    st.lists(st.tuples(st.sampled_from(FrameKind), st.binary(max_size=300)), max_size=20),
     st.lists(st.integers(min_value=1, max_value=40), min_size=1),
 )
 def test_frames_come_out_as_they_went_in_however_the_bytes_are_cut(
-    sent: Sequence[tuple[Kind, bytes]], sizes: Sequence[int]
+    sent: Sequence[tuple[FrameKind, bytes]], sizes: Sequence[int]
 ) -> None:
     data = b"".join(frame(kind, content) for kind, content in sent)
     frames, found, at, turn = Frames(), [], 0, 0
@@ -128,7 +128,7 @@ async def test_a_log_process_that_hangs_is_a_problem_and_holds_nobody(tmp_path: 
         connection, _ = await loop.sock_accept(listening)
         await loop.sock_recv(connection, 4096)
         document = b'{"version":1,"bounds":{},"positions":[],"state":["",0],"database":[1,2],"known_ids":0}'
-        await loop.sock_sendall(connection, frame(Kind.WELCOME, document))
+        await loop.sock_sendall(connection, frame(FrameKind.WELCOME, document))
         return connection
 
     hanging = asyncio.create_task(welcome_and_hang())
@@ -251,7 +251,7 @@ async def test_a_sync_shows_a_follower_that_did_not_read_what_was_done_before_it
 
         def watched(kind: int, content: bytes) -> None:
             received(kind, content)
-            if kind == Kind.DONE:
+            if kind == FrameKind.DONE:
                 heads.append(made.journal.head(EVENTS))
 
         monkeypatch.setattr(made.client, "received", watched)

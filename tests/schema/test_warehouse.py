@@ -20,7 +20,7 @@ from gateway.callbacks.rejected import rejected_event
 from gateway.cli import main
 from gateway.errors import CallbackRejected
 from gateway.event import Event
-from gateway.schema.columns import Column, Kind, columns
+from gateway.schema.columns import Column, ColumnKind, columns
 from gateway.schema.ddl import Dialect, ddl
 from gateway.schema.topic import topic_schemas
 from tests.callbacks.samples import Sample, all_samples
@@ -114,11 +114,11 @@ def test_postgres_creates_loads_and_queries(topic: str, pg: psycopg.Connection[A
     for column in columns(SCHEMAS[topic]):
         for id_, event in EVENTS[topic].items():
             wanted, got = value_at(parsed(event), column), rows[id_][column.name]
-            if column.kind is Kind.JSON:
+            if column.kind is ColumnKind.JSON:
                 assert (wanted is None) == (got is None)
-            elif column.kind is Kind.TIME:
+            elif column.kind is ColumnKind.TIME:
                 assert (datetime.fromisoformat(wanted) if wanted else None) == got
-            elif column.kind is Kind.DECIMAL:
+            elif column.kind is ColumnKind.DECIMAL:
                 assert (Decimal(wanted) if wanted is not None else None) == got
             else:
                 assert (without_halves(wanted) if isinstance(wanted, str) else wanted) == got
@@ -150,15 +150,15 @@ def test_clickhouse_creates_loads_and_queries(topic: str, ch: Clickhouse) -> Non
     for column in columns(SCHEMAS[topic]):
         for id_, row in rows.items():
             wanted, got = value_at(parsed(EVENTS[topic][id_]), column), row[column.name]
-            if column.kind is Kind.JSON:
+            if column.kind is ColumnKind.JSON:
                 assert (wanted is None) == (got is None), column
-            elif column.kind is Kind.TIME:
+            elif column.kind is ColumnKind.TIME:
                 assert (datetime.fromisoformat(wanted).timestamp() if wanted else None) == (
                     datetime.fromisoformat(f"{got}+00:00").timestamp() if got else None
                 )
-            elif column.kind is Kind.DECIMAL:
+            elif column.kind is ColumnKind.DECIMAL:
                 assert (Decimal(wanted) if wanted is not None else None) == (None if got is None else Decimal(str(got)))
-            elif column.kind is Kind.INTEGER:
+            elif column.kind is ColumnKind.INTEGER:
                 assert wanted == (None if got is None else int(got)), column
             else:
                 assert wanted == got, column

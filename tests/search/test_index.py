@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.log import Record
 from gateway.search.index import FILE_NAME, Index, Published
-from gateway.search.run import Keys, Kind, hashed
+from gateway.search.run import EventKind, Keys, hashed
 from tests.effort import examples
 
 FAR = 1 << 40
@@ -26,7 +26,9 @@ def keys_of(records: Sequence[Record], first: int) -> Keys:
     """The value of a record has its texts."""
     found = [(hashed(text), one.offset - first) for one in records for text in one.value.decode().split(",")]
     hashes, of = [one for one, _ in found], [place for _, place in found]
-    return Keys([one.offset - first for one in records], hashes, of, [Kind(one.topic, "t", "c") for one in records])
+    return Keys(
+        [one.offset - first for one in records], hashes, of, [EventKind(one.topic, "t", "c") for one in records]
+    )
 
 
 def add(index: Index, *records: Record) -> None:
@@ -50,9 +52,9 @@ def test_newest_first_over_runs_within_bounds(index: Index) -> None:
     assert index.find("events", "a", floor=6, below=FAR + 7) == [FAR, 6]
     assert index.find("events", "only-5") == [5]
     assert index.find("fanout.attempts", "a") == []
-    assert index.of_kind("events", Kind("odd")) == [FAR + 7, 5]
-    assert index.of_kind("events", Kind("even", "t", "c"), below=FAR + 1, limit=1) == [FAR]
-    assert index.of_kind("events", Kind("even", "other")) == []
+    assert index.of_kind("events", EventKind("odd")) == [FAR + 7, 5]
+    assert index.of_kind("events", EventKind("even", "t", "c"), below=FAR + 1, limit=1) == [FAR]
+    assert index.of_kind("events", EventKind("even", "other")) == []
 
 
 def test_trimming_deletes_whole_runs(index: Index, tmp_path: Path) -> None:
@@ -133,7 +135,7 @@ def test_against_a_plain_table(data: st.DataObject) -> None:
             assert index.find("events", key, floor=floor, below=below) == bounded
         for topic in "wxyz":
             there = [one.offset for one in reversed(records) if one.topic == topic and floor <= one.offset < below]
-            assert index.of_kind("events", Kind(topic), floor=floor, below=below) == there
+            assert index.of_kind("events", EventKind(topic), floor=floor, below=below) == there
         index.close()
 
 

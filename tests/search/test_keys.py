@@ -12,7 +12,7 @@ from gateway.callbacks.event_schema import EventSchema
 from gateway.event import Event
 from gateway.log import Record
 from gateway.search.keys import _IS_PHONE, asked, callback_of, digits_of, keys_of_events, matches, parsed, texts_of
-from gateway.search.run import Kind, hashed
+from gateway.search.run import EventKind, hashed
 from gateway.traffic.simulator import requests
 from tests.effort import examples
 from tests.rows import rows
@@ -53,7 +53,7 @@ def test_ids_of_any_kind_are_found_without_case(field: str) -> None:
 
 def test_callback_type_topic_and_subject_are_keys() -> None:
     one = record("m-9")
-    assert list(keys_of_events([one], 0).kinds) == [Kind("sms.dr", "nxcloud.sms.dr", "sms-dr")]
+    assert list(keys_of_events([one], 0).kinds) == [EventKind("sms.dr", "nxcloud.sms.dr", "sms-dr")]
     assert "m-9" in texts_of(one)
 
 
@@ -61,7 +61,7 @@ def has_all(one: Record) -> bool:
     """What is looked for in the bytes is what a parser finds, and perhaps what is only in raw."""
     keys = keys_of_events([one], 0)
     event = parsed(one.value)
-    kind = Kind(one.topic, str(event.get("type")), callback_of(event))
+    kind = EventKind(one.topic, str(event.get("type")), callback_of(event))
     return set(keys.hashes) >= set(map(hashed, texts_of(one))) and set(keys.of) == {7} and list(keys.kinds) == [kind]
 
 

@@ -12,7 +12,7 @@ from gateway.callbacks.signature import SignaturePolicy, verify
 from gateway.config.settings import Auth
 from gateway.ingest.request_line import mended
 from gateway.traffic.client import Target, encode
-from gateway.traffic.credentials import Credentials
+from gateway.traffic.credentials import RequestSigner
 from gateway.traffic.simulator import TrafficRequest, mixed, requests, samples
 from tests.rows import rows
 
@@ -95,10 +95,10 @@ def test_signed_requests_verify(name: str, algorithm: str) -> None:
     scheme = CALLBACKS[name].signature
     assert scheme is not None
     auth = Auth.model_validate({"signature": {"secret": "demoAS01", "algorithm": algorithm}, "token": "t0ken"})
-    credentials = Credentials(auth, scheme, Random(1), clock)
+    signer = RequestSigner(auth, scheme, Random(1), clock)
     policy = SignaturePolicy(scheme, ("demoAS01",), window_s=60.0)
     for request in played(name, count=40):
-        headers = dict(credentials.headers(request))
+        headers = dict(signer.headers(request))
         assert headers["token"] == "t0ken"
         signed = verify(policy, arrived(request, headers), NOW)
         assert CALLBACKS[name].decode(signed, CONTEXT).events
@@ -110,7 +110,7 @@ def test_other_senders_hmac_verifies() -> None:
         {"signature": {"secret": "s", "algorithm": "sha512", "header": "X-Sig", "encoding": "base64", "prefix": "v="}}
     )
     request = TrafficRequest("shop", b"", "application/json", b'{"order":{"id":1}}')
-    headers = dict(Credentials(auth, "hmac", Random(1), clock).headers(request))
+    headers = dict(RequestSigner(auth, "hmac", Random(1), clock).headers(request))
     policy = SignaturePolicy("hmac", ("s",), header="x-sig", digest="sha512", encoding="base64", prefix="v=")
     verify(policy, arrived(request, headers), NOW)
 

@@ -73,7 +73,7 @@ class StreamReport:
 
 
 @dataclass(slots=True)
-class Report:
+class JournalReport:
     """A whole journal.
 
     Args:
@@ -100,7 +100,7 @@ class Report:
         return not self.problems and not self.damages
 
 
-def check(folder: Path, on_read: Callable[[int], object] = lambda size: None) -> Report:
+def check(folder: Path, on_read: Callable[[int], object] = lambda size: None) -> JournalReport:
     """Read everything once and return a report of it.
 
     Args:
@@ -112,13 +112,13 @@ def check(folder: Path, on_read: Callable[[int], object] = lambda size: None) ->
         JournalDamaged: the file cannot be opened as a journal at all.
         JournalUnavailable: the disk refuses.
     """
-    with closing(Source(folder, is_live=True)) as source:
+    with closing(CheckedJournal(folder, is_live=True)) as source:
         for row in source.rows():
             on_read(len(row[5]))
         return source.report
 
 
-class Source:
+class CheckedJournal:
     """One journal, opened for reading only.
 
     Args:
@@ -135,7 +135,7 @@ class Source:
         self._db = _open(path)
         self._db.text_factory = tolerant
         self._is_live = is_live
-        self.report = Report()
+        self.report = JournalReport()
         self.by_number: dict[int, StreamReport] = {}
         self._floors: dict[int, int] = {}  # as of the newest snapshot
         self._sound: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)  # ranges of offsets that were read

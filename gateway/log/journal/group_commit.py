@@ -38,7 +38,7 @@ _log = structlog.get_logger("gateway.journal")
 
 
 @dataclass(slots=True)
-class Batch:
+class CommitBatch:
     """The records and positions of one commit.
 
     Args:
@@ -90,7 +90,7 @@ class GroupCommit:
         self._on_stored = on_stored
         self._on_settled = on_settled
         self._loop = asyncio.get_running_loop()
-        self._pending = Batch()
+        self._pending = CommitBatch()
         self._is_due = False
         #: Why the newest commit failed; empty if records have been stored since.
         self.last_failure = ""
@@ -151,7 +151,7 @@ class GroupCommit:
     def commit(self) -> None:
         """Commit waiting records and positions now."""
         self._is_due = False
-        batch, self._pending = self._pending, Batch()
+        batch, self._pending = self._pending, CommitBatch()
         if not batch.appends and not batch.notes:
             return
         try:
@@ -176,7 +176,7 @@ class GroupCommit:
             self._is_due = True
             self._loop.call_soon(self.commit)
 
-    def _store_batch(self, batch: Batch) -> list[Commit]:
+    def _store_batch(self, batch: CommitBatch) -> list[Commit]:
         self._files.check_due()
         started = time.perf_counter()
         has_room = not batch.drafts or self._enforcer.make_room(batch.size, batch.drafts)
@@ -202,7 +202,7 @@ class GroupCommit:
             for stream, draft in drafts.items()
         ]
 
-    def _failed(self, batch: Batch, error: Exception) -> None:
+    def _failed(self, batch: CommitBatch, error: Exception) -> None:
         if isinstance(error, JournalMoved):  # OpenFiles counts, logs and shows it until it is over
             self._failures.labels("moved").inc()
         else:

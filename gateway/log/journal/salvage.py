@@ -11,7 +11,7 @@ from typing import Final
 
 from gateway.errors import Broken, JournalUnavailable
 from gateway.log.journal import files
-from gateway.log.journal.check import Report, Source
+from gateway.log.journal.check import CheckedJournal, JournalReport
 from gateway.log.journal.sqlite_errors import translated
 from gateway.log.journal.storage import FILE_NAME, Store
 
@@ -19,7 +19,7 @@ from gateway.log.journal.storage import FILE_NAME, Store
 _UNFINISHED: Final = "salvage.unfinished"
 
 
-def salvage(folder: Path, to: Path) -> Report:
+def salvage(folder: Path, to: Path) -> JournalReport:
     """Copy the readable records into a new journal. Offsets, times and positions stay; the original is not changed.
 
     Args:
@@ -32,7 +32,7 @@ def salvage(folder: Path, to: Path) -> Report:
     """
     if (to / FILE_NAME).exists():
         raise Broken(f"{to}: there is a journal already; give a folder without one")
-    with closing(Source(folder)) as source:
+    with closing(CheckedJournal(folder)) as source:
         unfinished = to / _UNFINISHED
         try:
             shutil.rmtree(unfinished, ignore_errors=True)  # of one that was killed
@@ -49,7 +49,7 @@ def salvage(folder: Path, to: Path) -> Report:
         return source.report
 
 
-def _copy(source: Source, to: Path) -> None:
+def _copy(source: CheckedJournal, to: Path) -> None:
     """Write all readable records into a journal in ``to``, durably, with an empty write-ahead log."""
     Store(to, is_writer=True).close()
     with closing(sqlite3.connect(files.uri(to / FILE_NAME, "rw"), uri=True, isolation_level=None)) as target:

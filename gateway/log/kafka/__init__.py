@@ -27,7 +27,7 @@ from gateway.log.kafka.offsets import GroupInUse
 from gateway.log.kafka.options import KafkaOptions, ReaderPolicy, WriterPolicy
 from gateway.log.kafka.positions import CursorPolicy
 from gateway.log.kafka.standalone_consumer import StandaloneReader
-from gateway.log.kafka.writer import Writer
+from gateway.log.kafka.writer import KafkaWriter
 
 __all__ = [
     "CursorPolicy",
@@ -35,9 +35,9 @@ __all__ = [
     "GroupReader",
     "KafkaLog",
     "KafkaOptions",
+    "KafkaWriter",
     "ReaderPolicy",
     "StandaloneReader",
     "State",
-    "Writer",
     "WriterPolicy",
 ]

@@ -55,7 +55,7 @@ class _Facts:
         return max(0, self.ends[tp] - kept.offset)
 
 
-class Answers:
+class SharedAnswers:
     """Shared answers of one log. Each method raises ``KafkaAway`` if there is no answer.
 
     Args:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.log.kafka.needs import Answers, Gathered, Needs, TopicNeed, TopicState
+from gateway.log.kafka.needs import ClusterAnswers, ClusterTopic, Gathered, Needs, TopicNeed
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.topics import config_of
 
@@ -33,7 +33,7 @@ _CONFIG: Final = "kafka.topic_config"
 _ALTER: Final = "set it with kafka-configs --alter"
 
 
-def judge_rights(options: KafkaOptions, needs: Needs, answers: Answers, found: Gathered) -> None:
+def judge_rights(options: KafkaOptions, needs: Needs, answers: ClusterAnswers, found: Gathered) -> None:
     """Add what is missing, what is not known, and one line for what is there."""
     good = [need for need in needs.topics if _topic(options, need, answers, found)]
     groups = [name for name in needs.groups if _group(options.kafka_name(name), answers, found)]
@@ -46,7 +46,7 @@ def judge_rights(options: KafkaOptions, needs: Needs, answers: Answers, found: G
         )
 
 
-def _topic(options: KafkaOptions, need: TopicNeed, answers: Answers, found: Gathered) -> bool:
+def _topic(options: KafkaOptions, need: TopicNeed, answers: ClusterAnswers, found: Gathered) -> bool:
     name = options.kafka_name(need.name)
     state = answers.topics.get(name)
     if state is None:
@@ -68,7 +68,7 @@ def _topic(options: KafkaOptions, need: TopicNeed, answers: Answers, found: Gath
 
 
 def _absent(
-    options: KafkaOptions, need: TopicNeed, name: str, state: TopicState, answers: Answers, found: Gathered
+    options: KafkaOptions, need: TopicNeed, name: str, state: ClusterTopic, answers: ClusterAnswers, found: Gathered
 ) -> bool:
     """Return whether a topic that does not exist comes into being by itself."""
     if not need.is_ours:
@@ -97,7 +97,7 @@ def _absent(
     return False
 
 
-def _group(name: str, answers: Answers, found: Gathered) -> bool:
+def _group(name: str, answers: ClusterAnswers, found: Gathered) -> bool:
     operations = answers.groups.get(name)
     if operations is None:
         why = answers.unasked.get("groups", "no broker answered for it")
@@ -109,7 +109,7 @@ def _group(name: str, answers: Answers, found: Gathered) -> bool:
     return True
 
 
-def _idempotent(needs: Needs, answers: Answers, found: Gathered) -> bool:
+def _idempotent(needs: Needs, answers: ClusterAnswers, found: Gathered) -> bool:
     """Return whether the producer may write; one that writes to no topic is not asked about."""
     if not any("WRITE" in need.operations for need in needs.topics):
         return False
@@ -129,7 +129,7 @@ def _idempotent(needs: Needs, answers: Answers, found: Gathered) -> bool:
     return False
 
 
-def judge_settings(options: KafkaOptions, needs: Needs, answers: Answers, found: Gathered) -> None:
+def judge_settings(options: KafkaOptions, needs: Needs, answers: ClusterAnswers, found: Gathered) -> None:
     """Add what is wrong, what is not known, and one line for what is good."""
     _brokers(answers, found)
     defaults, checked = _defaults(answers), 0
@@ -159,7 +159,7 @@ def judge_settings(options: KafkaOptions, needs: Needs, answers: Answers, found:
         found.ok(_CONFIG, f"the settings of {checked} of {len(needs.topics)} topics were checked")
 
 
-def _brokers(answers: Answers, found: Gathered) -> None:
+def _brokers(answers: ClusterAnswers, found: Gathered) -> None:
     if not answers.broker_settings:
         why = answers.unasked.get("broker_settings", "no broker answered")
         found.unknown("kafka", f"the brokers' offsets.retention.minutes and defaults not checked: {why}")
@@ -175,7 +175,7 @@ def _brokers(answers: Answers, found: Gathered) -> None:
             )
 
 
-def _defaults(answers: Answers) -> dict[str, str]:
+def _defaults(answers: ClusterAnswers) -> dict[str, str]:
     """Return what a new topic gets, in the names of topic settings; of the first broker that said it."""
     said = next(iter(answers.broker_settings.values()), {})
     retention = said.get("log.retention.ms")
@@ -192,7 +192,9 @@ def _defaults(answers: Answers) -> dict[str, str]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _to_be_created(options: KafkaOptions, answers: Answers, settings: Mapping[str, str], found: Gathered) -> None:
+def _to_be_created(
+    options: KafkaOptions, answers: ClusterAnswers, settings: Mapping[str, str], found: Gathered
+) -> None:
     wanted = options.replication_factor
     if wanted > answers.brokers:
         found.problem(
@@ -215,7 +217,7 @@ def _to_be_created(options: KafkaOptions, answers: Answers, settings: Mapping[st
         )
 
 
-def _partitions(options: KafkaOptions, need: TopicNeed, name: str, state: TopicState, found: Gathered) -> None:
+def _partitions(options: KafkaOptions, need: TopicNeed, name: str, state: ClusterTopic, found: Gathered) -> None:
     have = len(state.replicas)
     if need.is_ours and have < options.partitions:
         found.warning(
@@ -226,7 +228,9 @@ def _partitions(options: KafkaOptions, need: TopicNeed, name: str, state: TopicS
         )
 
 
-def _replication(name: str, state: TopicState, answers: Answers, settings: Mapping[str, str], found: Gathered) -> None:
+def _replication(
+    name: str, state: ClusterTopic, answers: ClusterAnswers, settings: Mapping[str, str], found: Gathered
+) -> None:
     replicas, in_sync = min(state.replicas, default=0), min(state.in_sync, default=0)
     if state.leaderless:
         text = f"{state.leaderless} partitions have no leader and can be neither written nor read"

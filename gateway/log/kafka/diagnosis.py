@@ -27,7 +27,7 @@ from gateway.finding import Finding
 from gateway.log.kafka import check_rules, connecting
 from gateway.log.kafka.connecting import Broker
 from gateway.log.kafka.errors import TOO_OLD
-from gateway.log.kafka.needs import Answers, Gathered, Needs, TopicState, operations_of
+from gateway.log.kafka.needs import ClusterAnswers, ClusterTopic, Gathered, Needs, operations_of
 from gateway.log.kafka.options import KafkaOptions
 from gateway.log.kafka.outage import limit_logs
 from gateway.log.kafka.requests import groups_and_rights, quorum, topics_and_rights
@@ -147,9 +147,9 @@ def _login(options: KafkaOptions) -> str:
     return f"{with_tls}, and the login {f'of {user} ' if user else ''}by {mechanism} is accepted"
 
 
-async def _ask(options: KafkaOptions, needs: Needs, cluster: _Cluster) -> Answers:
+async def _ask(options: KafkaOptions, needs: Needs, cluster: _Cluster) -> ClusterAnswers:
     first = cluster.first
-    answers = Answers(
+    answers = ClusterAnswers(
         brokers=len(first.metadata.brokers),
         cluster_operations=operations_of(first.metadata.authorized_operations),
         needs_idempotent_write=_DESCRIBE_CLUSTER not in first.connection._versions,
@@ -166,7 +166,7 @@ async def _ask(options: KafkaOptions, needs: Needs, cluster: _Cluster) -> Answer
     return answers
 
 
-async def _answer(connection: Any, request: Any, about: str, answers: Answers) -> Any:
+async def _answer(connection: Any, request: Any, about: str, answers: ClusterAnswers) -> Any:
     """Return the answer to a request; None if there is none, with the reason stored in ``answers``."""
     try:
         async with asyncio.timeout(_ASK_S):
@@ -180,10 +180,10 @@ async def _answer(connection: Any, request: Any, about: str, answers: Answers) -
     return None
 
 
-async def _topics(connection: Any, names: Collection[str], answers: Answers) -> None:
+async def _topics(connection: Any, names: Collection[str], answers: ClusterAnswers) -> None:
     answer = await _answer(connection, topics_and_rights(names), "topics", answers)
     for code, name, _, partitions, operations in answer.topics if answer is not None else ():
-        answers.topics[name] = TopicState(
+        answers.topics[name] = ClusterTopic(
             0 if code == _LEADERLESS else code,
             tuple(len(replicas) for *_, replicas, _, _ in partitions),
             tuple(len(in_sync) for *_, in_sync, _ in partitions),
@@ -192,7 +192,7 @@ async def _topics(connection: Any, names: Collection[str], answers: Answers) -> 
         )
 
 
-async def _topic_settings(connection: Any, names: Collection[str], answers: Answers) -> None:
+async def _topic_settings(connection: Any, names: Collection[str], answers: ClusterAnswers) -> None:
     resources = [(_TOPIC, name, list(check_rules.TOPIC_SETTINGS)) for name in names]
     answer = await _answer(connection, DescribeConfigsRequest(resources), "topic_settings", answers)
     for code, _, _, name, entries in answer.resources if answer is not None else ():
@@ -204,7 +204,7 @@ async def _topic_settings(connection: Any, names: Collection[str], answers: Answ
             )
 
 
-async def _broker_settings(node: int, connection: Any, answers: Answers) -> None:
+async def _broker_settings(node: int, connection: Any, answers: ClusterAnswers) -> None:
     request = DescribeConfigsRequest([(_BROKER, str(node), list(check_rules.BROKER_SETTINGS))])
     answer = await _answer(connection, request, "broker_settings", answers)
     for code, _, _, _, entries in answer.resources if answer is not None else ():
@@ -220,7 +220,7 @@ def _settings(entries: Collection[Any]) -> dict[str, str]:
     return {name: value for name, value, *_ in entries if value is not None}
 
 
-async def _groups(cluster: _Cluster, groups: Collection[str], answers: Answers) -> None:
+async def _groups(cluster: _Cluster, groups: Collection[str], answers: ClusterAnswers) -> None:
     """Request all groups from every broker: each answers for those that it coordinates."""
     if not groups:
         return
@@ -235,13 +235,13 @@ async def _groups(cluster: _Cluster, groups: Collection[str], answers: Answers) 
     await asyncio.gather(*(_group_by_heartbeat(cluster.first.connection, name, answers) for name in left))
 
 
-async def _group_by_heartbeat(connection: Any, name: str, answers: Answers) -> None:
+async def _group_by_heartbeat(connection: Any, name: str, answers: ClusterAnswers) -> None:
     answer = await _answer(connection, HeartbeatRequest(name, -1, "nobody"), "groups", answers)
     if answer is not None:
         answers.groups[name] = frozenset() if answer.error_code == _GROUP_REFUSED else frozenset({"READ"})
 
 
-async def _time(connection: Any, answers: Answers) -> None:
+async def _time(connection: Any, answers: ClusterAnswers) -> None:
     """Request the controller's clock; its answer is right, to the millisecond, at a time between request and answer."""
     sent = time.time()
     answer = await _answer(connection, quorum(), "clock", answers)
@@ -260,7 +260,7 @@ async def _time(connection: Any, answers: Answers) -> None:
         answers.unasked["clock"] = "the controller does not report it"
 
 
-def _clock(answers: Answers, found: Gathered) -> None:
+def _clock(answers: ClusterAnswers, found: Gathered) -> None:
     if answers.clock is None:
         why = answers.unasked.get("clock", "no broker reports it")
         found.unknown(_SERVERS, f"whether its clock agrees with this machine's is not known: {why}")

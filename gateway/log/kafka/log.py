@@ -16,7 +16,7 @@ from gateway.config.settings import FAMILIES
 from gateway.errors import Poison
 from gateway.log import ALL_NEW, Appended, Entry, LogKind, OnAssigned, OnRevoked, Record, Start
 from gateway.log.kafka import topics
-from gateway.log.kafka.answers import Answers
+from gateway.log.kafka.answers import SharedAnswers
 from gateway.log.kafka.errors import KafkaAway, KafkaNotNow, first_word
 from gateway.log.kafka.group_consumer import GroupReader
 from gateway.log.kafka.health import CONNECTION, Availability, State, both
@@ -27,7 +27,7 @@ from gateway.log.kafka.placement import CursorPlacement
 from gateway.log.kafka.positions import CursorPolicy, KafkaCursors
 from gateway.log.kafka.send_queue import Ticket
 from gateway.log.kafka.standalone_consumer import StandaloneReader
-from gateway.log.kafka.writer import Writer
+from gateway.log.kafka.writer import KafkaWriter
 
 #: For one :meth:`KafkaLog.append`. A moved leader needs some seconds, and a caller that waits longer holds an event.
 APPEND_S: Final = 20.0
@@ -84,7 +84,7 @@ class KafkaLog:
         self.options = options
         self._reader_policy = reader_policy
         self._append_s = append_s
-        self._writer = Writer(options, writer_policy, name=name, on_poison=self._refuse)
+        self._writer = KafkaWriter(options, writer_policy, name=name, on_poison=self._refuse)
         self._creates = creates
         self._at_start = frozenset(at_start)
         self._availability = Availability("topics", is_connected=True)
@@ -92,7 +92,7 @@ class KafkaLog:
         self._ensuring = asyncio.Lock()
         self._ids = TopicIds()
         self._offsets = OffsetClient(options)
-        self._answers = Answers(options, self._offsets, self._ids)
+        self._answers = SharedAnswers(options, self._offsets, self._ids)
         placement = CursorPlacement(options, self._offsets, self._answers, self._ids.truncated)
         self.cursors = KafkaCursors(options, self._offsets, placement, policy=cursor_policy, clock=clock)
         self._readers: set[GroupReader | StandaloneReader] = set()
@@ -210,7 +210,7 @@ class KafkaLog:
         return await self._answers.unfinished(group_of)
 
     async def lags(self, groups: Mapping[str, Collection[str]]) -> dict[str, int | None]:
-        """See :meth:`gateway.log.kafka.answers.Answers.lags`."""
+        """See :meth:`gateway.log.kafka.answers.SharedAnswers.lags`."""
         return await self._answers.lags(groups)
 
     def _parts(self) -> dict[str, Any]:

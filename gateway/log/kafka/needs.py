@@ -64,7 +64,7 @@ class Needs:
 
 
 @dataclass(frozen=True, slots=True)
-class TopicState:
+class ClusterTopic:
     """A topic in the cluster.
 
     Args:
@@ -83,7 +83,7 @@ class TopicState:
 
 
 @dataclass(slots=True)
-class Answers:
+class ClusterAnswers:
     """Answers of the cluster. A missing answer could not be requested; ``unasked`` has the reason.
 
     Args:
@@ -102,7 +102,7 @@ class Answers:
     brokers: int
     cluster_operations: frozenset[str] | None = None
     needs_idempotent_write: bool = False
-    topics: dict[str, TopicState] = field(default_factory=dict)
+    topics: dict[str, ClusterTopic] = field(default_factory=dict)
     topic_settings: dict[str, Mapping[str, str]] = field(default_factory=dict)
     broker_settings: dict[int, Mapping[str, str]] = field(default_factory=dict)
     groups: dict[str, frozenset[str]] = field(default_factory=dict)

@@ -33,7 +33,7 @@ class Outcomes:
 
     Args:
         name: of the client, for metrics.
-        on_poison, on_written: see :class:`gateway.log.kafka.writer.Writer`.
+        on_poison, on_written: see :class:`gateway.log.kafka.writer.KafkaWriter`.
         on_heard: called when a broker has answered, also with an error.
         on_lost: called with the reason when the producer must be given up.
         wake: called when there may be records to send.

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 import structlog
 
 from gateway.log import Begin, Begins, Gap, Placed, Start
-from gateway.log.kafka.answers import Answers
+from gateway.log.kafka.answers import SharedAnswers
 from gateway.log.kafka.incarnation import is_another
 from gateway.log.kafka.offsets import Committed, GroupInUse, OffsetClient
 from gateway.log.kafka.options import KafkaOptions
@@ -81,7 +81,7 @@ class CursorPlacement:
     """
 
     def __init__(
-        self, options: KafkaOptions, offsets: OffsetClient, answers: Answers, truncated: Collection[Any]
+        self, options: KafkaOptions, offsets: OffsetClient, answers: SharedAnswers, truncated: Collection[Any]
     ) -> None:
         self._options = options
         self._offsets = offsets
@@ -166,7 +166,7 @@ class _OfTopic:
             found[self.name(tp)] = self._place(tp, offset, gap)
         return found
 
-    async def new_places(self, answers: Answers, tps: list[Any], start: Start | Begins) -> dict[str, CursorPlace]:
+    async def new_places(self, answers: SharedAnswers, tps: list[Any], start: Start | Begins) -> dict[str, CursorPlace]:
         """Return the places of partitions without a position."""
         begin = Begin(0.0) if isinstance(start, str) else start.get(self.topic, Begin(0.0))
         was = self.known.incarnations.get(self.topic) or begin.incarnation

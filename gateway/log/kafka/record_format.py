@@ -98,7 +98,7 @@ def binary(value: bytes, id_: str, headers: Headers) -> tuple[bytes, KafkaHeader
     return data, made
 
 
-class Found(NamedTuple):
+class RecordContent(NamedTuple):
     """The content of a record.
 
     Args:
@@ -114,7 +114,9 @@ class Found(NamedTuple):
     flaw: str
 
 
-def read(value: bytes | None, headers: Sequence[tuple[str, bytes | None]], *, holds_events: bool = True) -> Found:
+def read(
+    value: bytes | None, headers: Sequence[tuple[str, bytes | None]], *, holds_events: bool = True
+) -> RecordContent:
     """Read a record of either mode, of the gateway or of another producer.
 
     Args:
@@ -144,7 +146,7 @@ def read(value: bytes | None, headers: Sequence[tuple[str, bytes | None]], *, ho
     try:
         joined = _joined(_decoded(attributes, content_type), _data(value, content_type))
     except UnicodeDecodeError:
-        return Found(value or b"", tuple(metadata), id_, "a ce_ header is not UTF-8")
+        return RecordContent(value or b"", tuple(metadata), id_, "a ce_ header is not UTF-8")
     return _found(joined, tuple(metadata), id_, holds_events)
 
 
@@ -152,13 +154,13 @@ def _has_schema_id_only(headers: Sequence[tuple[str, bytes | None]]) -> bool:
     return len(headers) == 2 and headers[1][0] == SCHEMA_ID
 
 
-def _found(value: bytes | None, headers: Headers, id_: str, holds_events: bool) -> Found:
+def _found(value: bytes | None, headers: Headers, id_: str, holds_events: bool) -> RecordContent:
     if value is None:
-        return Found(b"", headers, id_, TOMBSTONE if holds_events else "")
+        return RecordContent(b"", headers, id_, TOMBSTONE if holds_events else "")
     if not holds_events:
-        return Found(value, headers, id_, "")
+        return RecordContent(value, headers, id_, "")
     own_id, flaw = _checked(value)
-    return Found(value, headers, own_id or id_ or _id_in_place(value), flaw)
+    return RecordContent(value, headers, own_id or id_ or _id_in_place(value), flaw)
 
 
 def _id_in_place(value: bytes) -> str:

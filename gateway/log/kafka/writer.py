@@ -61,7 +61,7 @@ from gateway.telemetry import redaction
 _log = structlog.get_logger("gateway.kafka")
 
 
-class Writer:
+class KafkaWriter:
     """Appends to Kafka. One per process and purpose; all methods are called on its event loop.
 
     Args:

@@ -15,7 +15,7 @@ import pytest
 from gateway.errors import Broken, JournalDamaged, JournalUnavailable
 from gateway.log import Entry, Record
 from gateway.log.journal import batch_format, wal
-from gateway.log.journal.check import Source, check
+from gateway.log.journal.check import CheckedJournal, check
 from gateway.log.journal.salvage import salvage
 from gateway.log.journal.storage import FILE_NAME, Store
 
@@ -291,7 +291,7 @@ def test_check_beside_a_running_gateway_lets_checkpoints_finish(tmp_path: Path) 
     live = Store(tmp_path, is_writer=True)
     for number in range(100):
         commit(live, number, size=1 << 19)
-    with closing(Source(tmp_path, is_live=True)) as source:
+    with closing(CheckedJournal(tmp_path, is_live=True)) as source:
         rows = source.rows()
         next(rows)
         commit(live, 100)

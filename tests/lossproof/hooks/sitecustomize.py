@@ -112,10 +112,10 @@ def _torn_push(countdown: Countdown) -> None:
 
 def _leaving(kind: str, countdown: Countdown, share: float, to: str = "ingest") -> None:
     """Around what leaves the log process with a frame of this kind in it, for a process of this name."""
-    from gateway.link.frames import Kind
+    from gateway.link.frames import FrameKind
     from gateway.link.server import _Peer
 
-    wanted, real = Kind[kind], _Peer._flush
+    wanted, real = FrameKind[kind], _Peer._flush
 
     def flush(self: Any) -> None:
         if self.peer.startswith(to) and any(_kind_of(frame) == wanted for frame in self._out):
@@ -166,10 +166,10 @@ def _before_answer(countdown: Countdown) -> None:
     real = LogClient.received
 
     def received(self: Any, kind: int, content: bytes) -> None:
-        from gateway.link.frames import Kind
+        from gateway.link.frames import FrameKind
 
         real(self, kind, content)
-        if kind == Kind.APPENDED and self._name.startswith("ingest"):
+        if kind == FrameKind.APPENDED and self._name.startswith("ingest"):
             countdown.passed()
 
     LogClient.received = received  # type: ignore[method-assign]
@@ -359,13 +359,13 @@ def _topic_ids_ignored() -> None:
 
 def _start_when_kafka_answers() -> None:
     """A new subscriber begins at the end of the topic, as it is when Kafka says where that is."""
-    from gateway.log.kafka.answers import Answers
+    from gateway.log.kafka.answers import SharedAnswers
 
     async def since(self: Any, partitions: Any, ids: Any, unix_s: float) -> dict[Any, int]:
         return dict(await self.ends(partitions))
 
-    _check_exists(Answers, "since")
-    Answers.since = since  # type: ignore[method-assign]
+    _check_exists(SharedAnswers, "since")
+    SharedAnswers.since = since  # type: ignore[method-assign]
 
 
 def _check_exists(owner: Any, name: str) -> None:
