@@ -45,7 +45,7 @@ def asyncapi_parser(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("asyncapi")
     npm = needed("npm", install="apt-get install npm")
     command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "@asyncapi/parser@^3"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
     if done.returncode != 0:
         missing("@asyncapi/parser", install="npm could not")
     (folder / "check.mjs").write_text(CHECK)
@@ -53,6 +53,7 @@ def asyncapi_parser(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("settings", [Settings(), KAFKA], ids=["embedded", "kafka"])
 def test_asyncapi_is_valid_by_the_projects_own_parser(
     asyncapi_parser: Path, tmp_path: Path, settings: Settings
