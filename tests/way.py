@@ -108,7 +108,7 @@ class Window:
                 background.add(step)
             counts[step] = step not in background and (is_caused or step in has_new)
         calls = [call for call in self.calls if counts.get(call.step)]
-        end = max(number for number, call in enumerate(calls) if call.function in _STORED)
+        end = max((number for number, call in enumerate(calls) if call.function in _STORED), default=-1)
         delivered = sum(counts.get(call.step, False) for call in self.calls[: self.delivered])
         return Window(calls[: end + 1], self.causes, self.timers, delivered)
 
