@@ -202,8 +202,8 @@ class Monitor:
 
     def success_share(self, name: str) -> float | None:
         """Return the share of a subscriber's attempts of the last minute that succeeded; None if there was none."""
-        delivered = self.rates.rate("gateway_deliveries", name, "delivered", steps=30)
-        failed = sum(self.rates.rate("gateway_deliveries", name, outcome, steps=30) for outcome in FAILED)
+        outcomes = self.rates.by_second("gateway_deliveries", name, steps=30)
+        delivered, failed = outcomes.get("delivered", 0.0), sum(outcomes.get(one, 0.0) for one in FAILED)
         return delivered / (delivered + failed) if delivered + failed else None
 
     def dead_letters(self, name: str) -> int | None:

@@ -126,6 +126,14 @@ class Rates:
         increase = sum(_sum(step.counts.get(name, {}), labels) for step in recent)
         return increase / max(sum(step.took_s for step in recent), 1e-9)
 
+    def by_second(self, name: str, first: str, *, steps: int) -> Mapping[str, float]:
+        """Return the increase over the last steps by second label, of the counters with this first label."""
+        found: dict[str, float] = {}
+        for step in self._recent(steps):
+            for labels, increase in step.counts.get(name, {}).get(first, {}).items():
+                found[labels[1]] = found.get(labels[1], 0.0) + increase
+        return found
+
     def total(self, name: str, *labels: str) -> float:
         """Count since the start of each process, over all their lives that were seen."""
         return _sum(self._totals.get(name, {}), labels)
