@@ -94,10 +94,13 @@ class OpenDeadLetters:
     def _show(self) -> None:
         """Set the gauges; what is not known is shown by none, and a reason that has no more by 0."""
         shown: set[tuple[str, str]] = set()
+        before: dict[str, set[str]] = {}
+        for name, reason in self._shown:
+            before.setdefault(name, set()).add(reason)
         for name in self._subscribers():
             counts = self.open_counts(name)
             if counts is not None:
-                for reason in {"attempts", *counts, *(other for one, other in self._shown if one == name)}:
+                for reason in {"attempts", *counts, *before.get(name, ())}:
                     self._gauge.labels(name, reason).set(counts.get(reason, 0))
                     shown.add((name, reason))
         for labels in self._shown - shown:
