@@ -79,7 +79,7 @@ _log = structlog.get_logger("gateway.app")
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What the processes of one machine share.
+    """State that the processes of one machine share.
 
     Args:
         log: name of the log process's socket.

@@ -26,7 +26,7 @@ from gateway.errors import Broken, Transient
 FIELDS: Final = ("smb_app_state_sync", "smb_message_echoes", "history", "account_update")
 #: How far back the platform can look.
 REACH: Final = timedelta(days=7)
-#: Of one request. Longer slices make answers that nobody has measured; shorter ones make more requests.
+#: Of one request. Longer slices make answers of unmeasured size; shorter ones make more requests.
 _SLICE: Final = timedelta(days=1)
 _SECOND: Final = timedelta(seconds=1)
 #: An answer is held in memory whole. A day of callbacks of one number is far smaller.
@@ -37,7 +37,7 @@ _MAX_SHOWN: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What the platform asks for, of one vendor account.
+    """Credentials that the platform requires, of one vendor account.
 
     Args:
         url: address of the interface.

@@ -24,7 +24,7 @@ _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 #: The kernel keeps 15 bytes of a name (prctl(2)); ``gateway:ingest-0`` has one too many.
 _NAME_PREFIX: Final = "gw:"
-#: sysexits.h, EX_SOFTWARE: an error that nobody expected.
+#: sysexits.h, EX_SOFTWARE: an unexpected error.
 _CRASHED: Final = 70
 #: Signals that the supervisor catches.
 CAUGHT: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)

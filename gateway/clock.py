@@ -19,7 +19,7 @@ class Timer(Protocol):
 
 
 class Clock(Protocol):
-    """What fan-out asks of time. ``now`` is what is written down, ``monotonic`` what durations are made of."""
+    """Time for fan-out: ``now`` for stored timestamps, ``monotonic`` for durations."""
 
     def now(self) -> float:
         """Return Unix seconds, UTC."""
@@ -80,7 +80,7 @@ class Backoff:
 async def within(seconds: float, work: Coroutine[Any, Any, object]) -> bool:
     """Run a client's ``stop()`` or similar work for a limited time, then cancel it; return whether it ended itself.
 
-    Its errors are of no use to anyone who wants it gone, and are dropped. When we are cancelled, so is it.
+    Its errors are dropped: the caller only wants it to end. When we are cancelled, so is it.
     """
     task = asyncio.ensure_future(work)
     try:

@@ -35,7 +35,7 @@ _log = structlog.get_logger("gateway.connections")
 
 
 class Holder(Protocol):
-    """What a protocol says of its connection."""
+    """The state of a connection, as its protocol reports it."""
 
     @property
     def has_request(self) -> bool:

@@ -20,7 +20,7 @@ _OTHER_NAME: Final = frozenset({62, 64})
 
 
 class Reason(NamedTuple):
-    """What was seen, and what to do: two parts of one sentence."""
+    """An observation and the advice: two parts of one sentence."""
 
     text: str
     advice: str

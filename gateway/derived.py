@@ -1,4 +1,4 @@
-"""What follows from the configuration for the parts that are wired together: folders, bounds, names, topics."""
+"""Values derived from the configuration for the wired parts: folders, bounds, names, topics."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ import structlog
 
 #: A gateway without any connection has about 30 open, and with Kafka one more for each broker and client.
 _OWN: Final = 48
-#: People, probes and scrapers. Ten times more would be open pages that nobody looks at.
+#: People, probes and scrapers. Ten times more would be forgotten open pages.
 _MOST_ADMIN: Final = 256
 #: 16,384 idle connections take about 150 MB. Ten times more would take the memory of what they are for.
 _MOST_INGEST: Final = 16_384

@@ -15,7 +15,7 @@
         ├── JournalInUse       another process holds the journal's folder
         └── JournalDamaged     stored bytes are not what was written
 
-An exception carries its own answer (``status_hint``, ``retry_after_s``, ``retriable``); nobody keeps a
+An exception carries its own answer (``status_hint``, ``retry_after_s``, ``retriable``); there is no
 second list of exception types elsewhere. What is expected, such as a subscriber answering 500, is a value
 and not an exception.
 """
@@ -129,7 +129,7 @@ class JournalInUse(Broken):
 
 
 class JournalDamaged(Broken):
-    """Stored bytes are not what was written: a disk or memory fault, or somebody's editing.
+    """Stored bytes are not what was written: a disk or memory fault, or an edit by hand.
 
     The message names what can still be read. ``gateway journal salvage`` copies that to a new journal.
     """

@@ -21,7 +21,7 @@ from gateway.errors import Broken, ConfigError
 #: Connections that wait while a process is started again; the kernel cuts it to net.core.somaxconn. A server that takes
 #: over such a socket needs the value too: event loops set it again.
 BACKLOG: Final = 1024
-#: Between two attempts to open a port that is in use; nobody can be asked to report when it is not.
+#: Between two attempts to open a port that is in use; there is no notification when it becomes free.
 _PORT_LOOK_S: Final = 0.05
 #: Of ``sun_path``, without the zero at its end; 103 on macOS and the BSDs.
 _MOST_BYTES: Final = 107 if sys.platform == "linux" else 103
@@ -86,7 +86,7 @@ def listen_locally(path: Path) -> socket.socket:
             path.unlink()
         with _address_of(path) as address:
             listener.bind(address)
-        # Before it listens, so that nobody else can have connected.
+        # Before it listens, so that no other program can have connected.
         path.chmod(0o600)
         listener.listen(BACKLOG)
         listener.setblocking(False)
@@ -100,7 +100,7 @@ def connected(path: Path) -> socket.socket:
     """Return a socket that is connected to the Unix socket of another process. Does not wait.
 
     Raises:
-        OSError: nobody listens there, or as many as may wait are waiting.
+        OSError: nothing listens there, or the queue of connections is full.
     """
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -15,7 +15,7 @@ for ``healthy_s``. Exit codes in ``final_codes`` (a configuration that cannot be
 Signals. SIGTERM and SIGINT: our copies of the listening sockets are closed, all children get SIGTERM at once, and those
 that are left after ``stop_s`` SIGKILL. SIGHUP: to the children whose names begin with ``reload``. Children have a
 session of their own, so Ctrl-C reaches them through us and not twice. If the supervisor is killed, the kernel sends
-them SIGTERM (prctl(2), PR_SET_PDEATHSIG, on Linux); elsewhere they stay until somebody stops them.
+them SIGTERM (prctl(2), PR_SET_PDEATHSIG, on Linux); elsewhere they stay until they are stopped by hand.
 
 Rejected: ``multiprocessing`` (a resource tracker, pickling, handlers at exit) and a new program for each child (150 ms
 and 60 MiB of imports, which forked children share).
@@ -68,7 +68,7 @@ class SupervisorPolicy:
 
 @dataclass(slots=True, eq=False)
 class _Process:
-    """What is known of a child; ``pid`` is 0 while it is not running, ``due`` when it is to be started."""
+    """State of a child; ``pid`` is 0 while it is not running, ``due`` when it is to be started."""
 
     child: Child
     number: int

@@ -1,4 +1,4 @@
-"""What alerts look at, out of what the console looks at."""
+"""Facts for the alert rules, taken from the measurements of the console."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class AlertLook:
         self._saved_at = time.monotonic()
 
     def __call__(self) -> AlertFacts:
-        """Return what is known now. Asks nobody."""
+        """Return the present facts, without a request to another process."""
         now, parts, monitor = time.time(), self._parts, self._monitor
         self._rhythms.see(self._calls(), now)
         if time.monotonic() - self._saved_at > _SAVE_S:

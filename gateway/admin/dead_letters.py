@@ -76,7 +76,7 @@ class DeadLetters:
     async def _lines(
         self, name: str, index: DeadLetterIndex, since: float, state: Wanted, reasons: frozenset[str], limit: int
     ) -> Iterable[dict[str, Any]]:
-        """Return the newest dead letters, without their events: those may be large, and nobody keeps many."""
+        """Return the newest dead letters, without their events, because events can be large."""
         kept: deque[dict[str, Any]] = deque(maxlen=limit)
         records = dead_letters.records(
             self._parts.needed_log(),

@@ -19,7 +19,7 @@ from gateway.admin import audit
 from gateway.admin.roles import ACTOR
 from gateway.errors import SenderError
 
-#: Some hundred kilobytes. Ten times more would still be little, and nobody makes so many changes a day.
+#: A few hundred kilobytes, and more changes than operators make in a day.
 _MOST: Final = 1000
 _KEPT_S: Final = 86400.0
 _MOST_KEY: Final = 255

@@ -1,4 +1,4 @@
-"""What is looked at all the time: metrics of all processes, the journal's measures, each subscriber's last error."""
+"""Periodic measurements: metrics of all processes, the journal, and each subscriber's last error."""
 
 from __future__ import annotations
 

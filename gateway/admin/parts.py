@@ -1,4 +1,4 @@
-"""What of the gateway runs in this process, for the operators' side to look at. Filled by ``app``."""
+"""The parts of the gateway that run in this process, for the admin API. Filled by ``app``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was counted as rates and quantiles over time: what the console draws.
+"""Rates and quantiles over time, from counters, for the charts of the console.
 
 Every :data:`STEP_S` seconds the counts are read once; the difference to the reading before is one point of each series.
 A step keeps only what changed and a point only what is not zero, so that an idle gateway costs nothing, here or on the
@@ -41,7 +41,7 @@ _Labels = tuple[str, ...]
 
 @dataclass(slots=True)
 class Step:
-    """What was counted between two readings; by name, by the first label (empty: there is none).
+    """Increase of the counters between two readings; by name, by the first label (empty: there is none).
 
     Args:
         took_s: between them.

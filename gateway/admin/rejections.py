@@ -36,7 +36,7 @@ _log = structlog.get_logger("gateway.admin")
 
 @dataclass(slots=True)
 class DecodingResult:
-    """What came of it.
+    """Result of decoding rejected callbacks again.
 
     Args:
         decoded: callbacks that are understood now; ``events`` of them were, or would be, stored.

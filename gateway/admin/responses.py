@@ -99,7 +99,7 @@ async def body(request: web.Request, known: frozenset[str]) -> dict[str, Any]:
     """Return the JSON object of a request; an empty body is an empty object.
 
     Raises:
-        BadRequest: it is none, or has fields that nobody knows: a misspelt filter must not select everything.
+        BadRequest: it is none, or has unknown fields: a misspelt filter must not select everything.
     """
     raw = await request.read()
     try:

@@ -96,7 +96,7 @@ def change_of(request: web.Request) -> RouteChange | None:
 
 
 def check_role(actor: Actor, change: RouteChange) -> None:
-    """See that somebody may do this.
+    """Check that an actor may do this.
 
     Raises:
         Forbidden: the role does not permit it; says which does.

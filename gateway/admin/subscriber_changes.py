@@ -52,7 +52,7 @@ class Unprocessable(SenderError):
 
 
 class Changed(SenderError):
-    """The subscriber is not the one that ``If-Match`` names: somebody changed it. Read it again."""
+    """The subscriber was changed since the version that ``If-Match`` names. Read it again."""
 
     status_hint = 412
 

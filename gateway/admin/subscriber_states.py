@@ -39,7 +39,7 @@ _NO_LAG: Final = Lag(0)
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of one subscriber.
+    """Facts about one subscriber that determine its state.
 
     Args:
         statuses: in each process of this machine that delivers to it; empty if none does.

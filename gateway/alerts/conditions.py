@@ -1,4 +1,4 @@
-"""What is wrong now, by the thresholds of one receiver. Pure."""
+"""Present problems, by the thresholds of one receiver. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class JournalFacts:
     Args:
         used_bytes: on disk.
         max_bytes: ``journal.max_bytes``.
-        held: who still needs its oldest events, and what happens when it is full; empty if nobody does.
+        held: which readers still need its oldest events, and what happens when it is full; empty if none does.
     """
 
     used_bytes: int
@@ -42,7 +42,7 @@ class JournalFacts:
 
 @dataclass(frozen=True, slots=True)
 class AlertFacts:
-    """What is known of the gateway.
+    """Facts about the gateway.
 
     Args:
         now: Unix seconds.
@@ -61,7 +61,7 @@ class AlertFacts:
     is_leader: bool = True
 
 
-#: Of a journal: a burst that is worked off in less needs nobody.
+#: Of a journal: a burst that is worked off in less needs no action.
 _FILLING_S = 300.0
 #: About the whole deployment; the other rules are about one machine, and each machine reports its own.
 OF_DEPLOYMENT: frozenset[Rule] = frozenset({"subscriber_down", "dead_letters"})

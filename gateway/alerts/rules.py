@@ -22,7 +22,7 @@ State = Literal["firing", "resolved", "test"]
 
 
 class Key(NamedTuple):
-    """What a problem is about: a rule, and the name of a subscriber, topic or callback (empty: the gateway)."""
+    """Identity of a problem: a rule, and the name of a subscriber, topic or callback (empty: the gateway)."""
 
     rule: Rule
     subject: str
@@ -108,7 +108,7 @@ def _is_due(one: Tracked, for_s: float, repeat_s: float, now: float) -> bool:
 
 
 class Outbox:
-    """What waits to be sent to one receiver: the newest of each problem, so that its size is that of the problems.
+    """Notices that wait to be sent to one receiver: the newest of each problem, which bounds their number.
 
     A problem that is over before it was sent is not sent at all.
 

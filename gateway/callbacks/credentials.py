@@ -41,7 +41,7 @@ class Credentials:
 
     def __post_init__(self) -> None:
         if not all(self.tokens):
-            raise ValueError("an empty token would let everybody in; leave it out instead")
+            raise ValueError("an empty token would accept every request; leave it out instead")
 
     @property
     def is_open(self) -> bool:

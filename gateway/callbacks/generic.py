@@ -67,7 +67,7 @@ _BODY: Final = JsonPath("$['$']")
 
 
 class _OtherSender:
-    """What callbacks of other senders have in common."""
+    """Base of the callbacks of other senders."""
 
     __slots__ = ()
 
@@ -294,10 +294,10 @@ class DecoderCallback(_OtherSender):
             return Decoded(
                 tuple(self._event(one, data[at], at, digest, arrival, context) for at, one in enumerate(found))
             )
-        except CallbackRejected as exc:  # the words are somebody else's, too
+        except CallbackRejected as exc:  # the text is foreign, too
             said = f"decoder of {self.name} rejected it"
             raise CallbackRejected(_storable(exc.reason), _storable(exc.field), logged=said) from exc
-        except Exception as exc:  # somebody else's code: its fault must not lose the request
+        except Exception as exc:  # foreign code: its fault must not lose the request
             raise CallbackRejected(f"decoder of {self.name} failed: {type(exc).__name__}") from exc
 
     def _event(

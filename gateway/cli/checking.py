@@ -1,4 +1,4 @@
-"""What ``gateway check`` looks at: what a start would refuse, then everything that the configuration names.
+"""The checks of ``gateway check``: what a start would refuse, then everything that the configuration names.
 
 All looks run at once and have a bounded time together; findings come in the order of the configuration.
 """

@@ -74,7 +74,7 @@ def _equal(name: str, value: str) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What is asked for; everything where nothing is said.
+    """A selection of events; empty fields select everything.
 
     Args:
         types: event types, one of which it must have.

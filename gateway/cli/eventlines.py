@@ -11,7 +11,7 @@ import click
 
 from gateway.cli.tables import printable
 
-#: Characters of a text that somebody wrote; --json has all of it.
+#: Characters of a text that a person wrote; --json has all of it.
 _MAX_TEXT: Final = 80
 #: Fields of an event that has no line of its own.
 _MAX_FIELDS: Final = 6

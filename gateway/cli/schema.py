@@ -33,7 +33,7 @@ Examples
   gateway schema --topic call.event --ddl clickhouse > call_event.sql
   gateway schema --register http://registry:8081
 """
-#: ``name:password`` for the registry. In the environment, as a command line can be read by everybody on the machine.
+#: ``name:password`` for the registry. In the environment, as every user of the machine can read a command line.
 _REGISTRY_USER: Final = "SCHEMA_REGISTRY_USER"
 
 

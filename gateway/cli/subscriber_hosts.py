@@ -52,7 +52,7 @@ _DATE: Final = re.compile(rb"\r\ndate:[ \t]*([^\r\n]+)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What came, and between which two times (Unix seconds)."""
+    """An answer, and the two times between which it came (Unix seconds)."""
 
     head: bytes
     sent_at: float

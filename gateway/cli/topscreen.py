@@ -1,4 +1,4 @@
-"""What ``gateway top`` draws: the overview as text. Pure: a document in, something for rich to print out.
+"""The screen of ``gateway top``: the overview as text. Pure: a document in, something for rich to print out.
 
 A value that is None, or not there, is ``unknown``: the process that knows it did not answer, or has not yet looked.
 """

@@ -1,4 +1,4 @@
-"""What works but should be looked at: logged at start, shown by ``gateway check``."""
+"""Advice about settings that work but are risky: logged at start, shown by ``gateway check``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a callback's section may say: a built-in one less than a webhook of another sender."""
+"""Rules for the section of a callback: a built-in callback has fewer keys than a webhook of another sender."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def _other_sender(row: CallbackPath) -> Iterator[Problem]:
         load_decoder(row.decoder)
     except (LookupError, TypeError) as exc:
         yield ("decoder",), f"{str(exc).strip(chr(34))}; or use json or form"
-    except Exception as exc:  # the module is somebody else's code, and it runs when it is loaded
+    except Exception as exc:  # the module is foreign code, and it runs when it is loaded
         yield ("decoder",), f"the decoder {row.decoder!r} cannot be loaded: {type(exc).__name__}"
 
 

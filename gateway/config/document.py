@@ -26,7 +26,7 @@ from gateway.errors import ConfigError
 
 
 class _PythonParser(Reader, Scanner, Parser):
-    """What ``yaml.CParser`` is, where libyaml is missing."""
+    """A substitute for ``yaml.CParser`` where libyaml is missing."""
 
     def __init__(self, text: str) -> None:
         Reader.__init__(self, text)
@@ -59,7 +59,7 @@ _MOST_DIGITS: Final = 9
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What one file says.
+    """The content of one file.
 
     Args:
         tree: mappings, lists and scalars.
@@ -118,7 +118,7 @@ def content(path: Path) -> bytes:
         ConfigError: it is no regular file, or too large.
         OSError: it cannot be read.
     """
-    # Opened without waiting: a pipe would wait for somebody who writes to it.
+    # Opened without waiting: a pipe would wait for a writer.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ConfigError([f"{path}: not a regular file; write the configuration to one"])

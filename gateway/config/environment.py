@@ -1,4 +1,4 @@
-"""What the environment says: ``${NAME}`` in values, and ``GATEWAY__SECTION__KEY=value`` over keys.
+"""Configuration from the environment: ``${NAME}`` in values, and ``GATEWAY__SECTION__KEY=value`` over keys.
 
 * ``${NAME}`` and ``${NAME:-default}`` may occur anywhere in a value; the default counts when the variable is unset or
   empty. ``$${`` is a plain ``${``.

@@ -1,4 +1,4 @@
-"""What pydantic finds, as sentences that say what to do. None of them shows a value: it may be a secret."""
+"""Errors of pydantic as sentences that say what to do. None of them shows a value: it may be a secret."""
 
 from __future__ import annotations
 

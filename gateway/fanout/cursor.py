@@ -22,8 +22,8 @@ from gateway.fanout.partition_queue import PartitionQueue, Window
 from gateway.log import TOMBSTONE, Batch, Begins, CursorStore, Record, Start
 from gateway.log.journal import EVENTS
 
-#: Attempts under way when a partition is taken away may take so long. Longer holds up everybody's events of all
-#: partitions that move; shorter cuts off subscribers that are merely slow.
+#: Time that attempts under way have when a partition is revoked. Longer holds up the events of all subscribers in all
+#: partitions that move; shorter cuts off subscribers that are only slow.
 SETTLE_S: Final = 2.0
 #: An event whose outcome is known, and that is being stored elsewhere, gets so long beyond that: cut off it would be
 #: stored, and come again all the same.
@@ -201,7 +201,7 @@ class SubscriberCursor:
         self._forget(job)
 
     def close(self) -> None:
-        """Leave everything that is not done: nothing is committed any more, and nobody makes attempts land."""
+        """Leave everything that is not done: nothing is committed any more, and attempts are not recorded."""
         self._is_closed = True
         self._let_go(list(self._queues.values()))
         self._queues.clear()

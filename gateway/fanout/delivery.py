@@ -45,7 +45,7 @@ SHOWN_BYTES: Final = 4096
 
 
 class Shown:
-    """What an attempt sent, and what came back, for a person. The head has the configured headers, secrets included."""
+    """Request and answer of an attempt, for a person. The head has the configured headers, secrets included."""
 
     __slots__ = ("answer", "body", "head")
 

@@ -1,4 +1,4 @@
-"""What a worker does with an event: attempt, decide, act.
+"""The work of a delivery worker on an event: attempt, decide, act.
 
 A worker takes a job, attempts it, and acts on the outcome:
 
@@ -257,7 +257,7 @@ class DeliveryWorker:
         self._dispatcher.finish(job)
 
     def cancelled(self, job: Job) -> None:
-        """Note that its partition went to another process during an attempt, whose outcome nobody knows."""
+        """Note that its partition went to another process during an attempt, whose outcome is unknown."""
         self._telling.cancelled(job)
         self._abandon(job)
 

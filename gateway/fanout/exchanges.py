@@ -42,7 +42,7 @@ _UNPRINTABLE: Final = re.compile(r"[^\t\x20-\x7e\xa0-\xff]")
 
 @dataclass(frozen=True, slots=True)
 class RequestShape:
-    """What all requests of a subscriber have in common.
+    """The common part of all requests of a subscriber.
 
     Args:
         line: method and address, without the path: many addresses carry a secret there.

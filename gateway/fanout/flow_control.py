@@ -37,7 +37,7 @@ _MIN_HOLD_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class PersistentState:
-    """What outlives the process.
+    """State that outlives the process.
 
     Args:
         paused: by a person.

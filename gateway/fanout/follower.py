@@ -21,7 +21,7 @@ from gateway.telemetry import redaction
 
 REOPEN_S: Final = 600.0
 _WAIT_S: Final = 5.0
-#: While nobody names a topic.
+#: Between looks while there is no topic to follow.
 _IDLE_S: Final = 1.0
 #: The log has not answered for so long: what was read may be old.
 _UNHEARD_S: Final = 3 * _WAIT_S

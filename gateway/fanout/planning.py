@@ -119,7 +119,7 @@ def wants(compiled: Filter | None) -> Callable[[Record], bool] | None:
 def why_skipped(subscriber: Subscriber, value: bytes) -> str | None:
     """Return the key path of the part of the subscriber's filter that rejects an event; None when it is delivered.
 
-    For ``explain``: asked when somebody asks, so that passing over an event costs nothing.
+    For ``explain``: computed on request, so that passing over an event costs nothing.
     """
     compiled = _filter(subscriber)
     if compiled is None:

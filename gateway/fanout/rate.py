@@ -1,7 +1,7 @@
 """Events per second, as a token bucket.
 
 The bucket is kept as one number, the *theoretical arrival time* of the next event (GCRA, ITU-T I.371). The
-dispatcher asks how long to wait before it hands out a job, and takes a token when it does; nobody polls, and
+dispatcher asks how long to wait before it hands out a job, and takes a token when it does; nothing polls, and
 no worker is held. Over any time ``t`` at most ``rate * (t + burst_s) + 1`` events pass.
 """
 

@@ -88,7 +88,7 @@ class Selection:
 
 @dataclass(slots=True)
 class Replayed:
-    """What a replay found.
+    """The result of a replay's scan.
 
     Args:
         looked_at: events that were read.

@@ -1,4 +1,4 @@
-"""What is known of replays, in every process and after a restart: the internal topic :data:`TOPIC`, on both logs.
+"""State of the replays, in every process and after a restart: the internal topic :data:`TOPIC`, on both logs.
 
 A replay is a job of the process that was asked for it, but its copies are delivered by any process, and a person may
 ask any of them how far it is, or cancel it. So everything about a replay is a record, all with one key and thus in one

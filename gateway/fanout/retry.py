@@ -1,4 +1,4 @@
-"""What to do after an attempt: pure, so that every row of the table can be tested.
+"""Decision after an attempt: pure, so that every row of the table can be tested.
 
 =====================================  =================================================================
 result                                 outcome

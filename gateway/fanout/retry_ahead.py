@@ -29,11 +29,11 @@ class Ahead:
         self._waiting_at: dict[str, int] = {}
 
     def is_waited_for(self, nexts: Mapping[str, int]) -> bool:
-        """Return whether somebody is known to wait behind these places, by partition."""
+        """Return whether subscribers are known to wait behind these places, by partition."""
         return any(nexts.get(name, offset + 1) <= offset for name, offset in self._waiting_at.items())
 
     async def look(self, nexts: Mapping[str, int], is_held: Callable[[str], bool], *, is_full: bool) -> None:
-        """Look for somebody who waits, if the window has been full for :data:`_PATIENCE_S`.
+        """Look for subscribers that wait, if the window has been full for :data:`_PATIENCE_S`.
 
         Raises:
             Transient: the log cannot be read now.

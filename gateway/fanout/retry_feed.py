@@ -239,7 +239,7 @@ class TopicFeed:
             has_moved = False
             try:
                 has_moved = await self.tend()
-            except Exception as exc:  # the top of a task: a topic that nobody tends would hold its position
+            except Exception as exc:  # the top of a task: a topic without a reader would hold its position
                 is_expected = isinstance(exc, GatewayError) and exc.retriable
                 _log.warning(
                     "retry.move_failed", topic=self.topic, error=redaction.fault(exc), exc_info=not is_expected

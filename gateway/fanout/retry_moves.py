@@ -66,7 +66,7 @@ class Move:
 
 
 class Progress:
-    """What a subscriber took last of one topic."""
+    """The last record that a subscriber accepted from one topic."""
 
     __slots__ = ("at", "offsets")
 
@@ -96,7 +96,7 @@ def choose(
         now: monotonic seconds.
         standing: of a subscriber.
         progress: of a subscriber in this topic.
-        share: of each subscriber, while others wait behind these; None while nobody does.
+        share: of each subscriber, while others wait behind these; None while none waits.
         blocking: events that hold the position before many that are done.
     """
     moves: list[Move] = []

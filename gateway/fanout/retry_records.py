@@ -279,7 +279,7 @@ def was_open(record: Record) -> bool:
 
 
 class Parked(NamedTuple):
-    """What the headers of a parked record say; what cannot be read counts as not there.
+    """Read the headers of a parked record; an unreadable header counts as absent.
 
     Args:
         subscriber: whose it is; empty when that is not said.

@@ -9,8 +9,8 @@
 
 A record says in a header whose it is. All topics together have one cursor, ``retry``; no subscriber holds its position
 up for the others (:mod:`.retry_moves`). Rejected: a topic and a position for each subscriber, which is four hundred
-consumer groups for a hundred subscribers; and one reading that copies nothing, in which everybody waits for the one
-that is down.
+consumer groups for a hundred subscribers; and one reading that copies nothing, in which all subscribers wait for
+the one that is down.
 
 Bounds: :data:`_ALL_EVENTS` and :data:`_ALL_BYTES` in memory, in equal parts for the topics.
 """
@@ -35,7 +35,7 @@ from gateway.telemetry.metrics import METRICS, Metrics
 _ALL_EVENTS: Final = 16_000
 _ALL_BYTES: Final = 32 * 1024 * 1024
 #: Records of a partition behind the first one that is not done, which cost a number each. One attempt may take ten
-#: minutes, and nobody waits for it; ten times more is memory, ten times less holds the others up.
+#: minutes, and no subscriber waits for it; ten times more is memory, ten times less holds the others up.
 _MAX_SPAN: Final = 50_000
 
 

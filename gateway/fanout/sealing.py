@@ -1,8 +1,8 @@
 """Encryption of what is stored of subscribers that are added at run time: Fernet, of ``cryptography``.
 
-Fernet is AES-128-CBC with HMAC-SHA256 (its specification: github.com/fernet/spec): a text that somebody changed, or
-made without a key, is refused. A record is sealed as a whole, with its name, so that nobody who can write to the log
-can move the secrets of one subscriber to another address.
+Fernet is AES-128-CBC with HMAC-SHA256 (its specification: github.com/fernet/spec): a text that was changed, or made
+without a key, is refused. A record is sealed as a whole, with its name, so that a program that can write to the log
+cannot move the secrets of one subscriber to another address.
 
 The keys are ``admin.secrets_key``: the first encrypts, all decrypt. What another key than the first one sealed is
 written again (:mod:`gateway.fanout.subscriber_store`), so that an old key can go after a day.
@@ -25,7 +25,7 @@ HOW_TO_MAKE: Final = "`openssl rand -base64 32` makes one; keep it in the enviro
 
 
 class CannotOpen(GatewayError):
-    """A stored subscriber was sealed with a key that is not in ``admin.secrets_key``, or somebody changed it."""
+    """A stored subscriber was sealed with a key that is not in ``admin.secrets_key``, or its record was changed."""
 
 
 def problem(key: str) -> str | None:

@@ -103,7 +103,7 @@ def is_refusal(exc: OSError) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What a subscriber may reach in addition to public addresses.
+    """Addresses that a subscriber may reach in addition to public ones.
 
     Args:
         private: loopback, private, link-local and carrier-grade addresses.

@@ -6,7 +6,7 @@ counts for partitions that gave nothing yet, and the next offset of the others. 
 gets everything after it, for as long as the log has it. Nothing is committed: only the client knows
 what it has processed. There is no retry and no dead letter here, as nothing is pushed.
 
-Each client has a reading position that nobody shares: it gets every event, however many others there are, in this
+Each client has a reading position of its own: it gets every event, however many others there are, in this
 process or another. It reads at its own pace: nothing is read ahead beyond one batch, and a client that does not read
 holds up only itself.
 """

@@ -13,7 +13,7 @@ from gateway.fanout.sealing import CannotOpen, Sealer, fingerprint
 
 @dataclass(frozen=True, slots=True)
 class SubscriberDocument:
-    """What is kept of a subscriber.
+    """A stored version of a subscriber.
 
     Args:
         settings: its keys as they were given, secrets included.

@@ -118,7 +118,7 @@ class SubscriberStateStore:
     def everywhere(self, subscriber: str) -> PersistentState | None:
         """Return the last state known of all processes; None while it cannot be known.
 
-        A breaker counts as open while somebody repeats that it is.
+        A breaker counts as open while a process repeats that it is.
         """
         now = self._clock.now()
         if not self._is_loaded or now - self._heard_at > _UNHEARD_S:
@@ -191,7 +191,7 @@ class SubscriberStateStore:
             if self._reader is not None:
                 await self._reader.close()
         except GatewayError as exc:
-            # At the end always: nobody tries again.
+            # At the end always: there is no later try.
             _log.warning("state.not_written", error=str(exc), keys=sorted(self._dirty))
         self._reader = None
 

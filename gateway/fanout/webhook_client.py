@@ -21,7 +21,7 @@ from gateway.fanout.http_answer import HttpAnswer, NotHttp
 from gateway.fanout.ssrf import Allowed, socket_factory
 
 #: Idle connections are closed by us before common servers close them (gunicorn 2 s, Node and uvicorn 5 s):
-#: a POST sent into a closing connection fails, and nobody may repeat it unasked (RFC 9110, section 9.2.2).
+#: a POST sent into a closing connection fails, and a client must not repeat it by itself (RFC 9110, section 9.2.2).
 _KEEPALIVE_S: Final = 1.8
 _DNS_CACHE_S: Final = 10
 #: Bodies above this are not copied behind their head.

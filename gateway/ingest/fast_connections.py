@@ -22,7 +22,7 @@ _LOOKS: Final = 8
 
 
 class Owned(Protocol):
-    """What its owner does to a connection, see :class:`gateway.ingest.fast_path.FastConnection`."""
+    """Operations of the owner on a connection, see :class:`gateway.ingest.fast_path.FastConnection`."""
 
     last_look: int
 

@@ -244,7 +244,7 @@ class LogClient:
             self._heard_at = self._loop.time()
             self.known_ids = snapshot.known_ids
             for number, request in list(self._requests.items()):
-                if request.future.done():  # nobody waits for it, or its caller took it back
+                if request.future.done():  # it has no waiter any more, or was cancelled
                     self._settle(number)
                 else:
                     transport.write(request.data)
@@ -266,7 +266,7 @@ class LogClient:
             return
         self._transport = None
         self._is_behind = False
-        # Not by the attempts to connect: a connection that nobody accepts yet is made, and waits in the socket's queue.
+        # Not by the attempts to connect: an unaccepted connection is made, and waits in the socket's queue.
         self._resending = self._loop.call_later(self._policy.resend_s, self._give_up)
         _log.warning("link.broken", waiting=len(self._requests))
         self._connector = asyncio.create_task(self._connect(), name="link")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, Final, cast
@@ -81,7 +82,7 @@ class Frames:
         return frames
 
 
-class FrameProtocol(asyncio.Protocol):
+class FrameProtocol(asyncio.Protocol, ABC):
     """One connection: its frames go to :meth:`received`; bytes that are no frames end it.
 
     Args:
@@ -93,9 +94,9 @@ class FrameProtocol(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self._frames = Frames()
 
+    @abstractmethod
     def received(self, kind: int, content: bytes) -> None:
         """Process one frame; any of the errors below means that it is none of this version."""
-        raise NotImplementedError
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See :class:`asyncio.Protocol`."""

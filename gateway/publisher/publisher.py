@@ -327,7 +327,7 @@ class Publisher:
 
 
 def _show(topic: TopicState, *, is_gone: bool = False) -> None:
-    """Set a topic's gauges, or remove them: one that nobody sets any more says nothing."""
+    """Set a topic's gauges, or remove them, so that no stale value stays."""
     values = {
         "gateway_publisher_lag_records": topic.lag,
         "gateway_publisher_queue_bytes": topic.bytes,

@@ -21,7 +21,7 @@ _LOW_BYTES: Final = 128 * 1024
 
 
 class CursorOwner(Protocol):
-    """What a cursor asks of its publisher."""
+    """The interface of the publisher for a cursor."""
 
     def has_attached(self, topic: str) -> bool:
         """Return whether the shared reading feeds a topic."""

@@ -1,1 +1,1 @@
-"""What the gateway says of itself: logs (:mod:`.logs`) and numbers (:mod:`.metrics`)."""
+"""Telemetry of the gateway: logs (:mod:`.logs`) and metrics (:mod:`.metrics`)."""

@@ -1,4 +1,4 @@
-"""What the console draws of a process: a few counters and durations, read without making samples of them.
+"""Counters and durations of a process for the console, read without making samples of them.
 
 Collecting the whole catalogue makes an object and a dictionary of labels of every value; with hundreds of subscribers
 that was most of what an idle gateway did.

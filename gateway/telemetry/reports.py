@@ -1,4 +1,4 @@
-"""What each process knows of itself, asked by the one that has the admin port.
+"""Reports of each process, requested by the process with the admin port.
 
 Every other process serves its report on a Unix socket in a folder of this gateway: a client that connects and names a
 kind (one byte) gets one JSON document behind its length (four bytes, the most significant first), and the connection is
@@ -104,7 +104,7 @@ def families(process: str, registry: CollectorRegistry = METRICS.registry) -> li
 
 
 def family(metric: Metric) -> Family:
-    """Return a metric of the library as one that can be sent, without when each series began: nobody reads that."""
+    """Return a metric of the library as one that can be sent, without the unused creation times."""
     samples = [(one.name, one.labels, one.value) for one in metric.samples if not one.name.endswith("_created")]
     return Family(metric.name, metric.documentation, metric.type, samples)
 

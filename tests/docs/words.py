@@ -32,7 +32,7 @@ DIALECT: Final[tuple[tuple[str, str], ...]] = (
     (r"farewells?|onlookers?", "shutdown, observer"),
     (r"anew", "again"),
     (r"whoever|whatever else", "a name for the person or thing"),
-    (r"anybody", "a name for the person: operator, sender, receiver"),
+    (r"(?:any|some|no|every)body", "a name for the person or part: operator, sender, process; or the passive"),
     (r"the rest(?! of)", "the remaining … (with a noun)"),
     (r"what is the matter", "problem"),
     (r"not well|is well", "healthy, down"),

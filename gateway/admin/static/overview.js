@@ -169,7 +169,7 @@ function deliveryCharts(shown) {
     element: [failed.element, behind.element, slow.element],
     update() {
       drawBusiest(failed, shown, "subscriber", "failed", "no attempt failed");
-      drawBusiest(behind, shown, "subscriber", "lag", "nobody is behind");
+      drawBusiest(behind, shown, "subscriber", "lag", "no subscriber is behind");
       drawBusiest(slow, shown, "subscriber", "p99", "nothing was delivered", null);
     },
   };
@@ -191,7 +191,7 @@ function liveTable(caption, heads, makeRow, ifEmpty) {
   const body = h("tbody");
   const table = h("table", h("caption.unseen", caption), h("thead", h("tr", heads.map(([text, kind]) => h("th", { scope: "col", class: kind }, text)))), body);
   const element = h("div.scroll", { tabindex: "0", role: "region", "aria-label": caption }, table);
-  // Figures come with the second reading, some seconds after a start: until then nobody knows that there are none.
+  // Figures come with the second reading, some seconds after a start: until then it is unknown whether there are any.
   const waiting = loading(3);
   const nothing = ifEmpty();
   element.append(waiting, nothing);

@@ -1,4 +1,4 @@
-// What the gateway says of itself, asked for every two seconds while somebody looks.
+// The overview of the gateway, requested every two seconds while the page is visible.
 
 import { get } from "./api.js";
 

@@ -57,7 +57,7 @@ export function subscriberList() {
       .sort((one, other) => compare(one, other) || one.name.localeCompare(other.name));
   }
 
-  /** Rows change places only while nobody is about to press a button in one, unless that was asked for. */
+  /** Rows change places only while the pointer is not over one, unless that was asked for. */
   function draw(isAsked = false) {
     const found = wanted();
     const shown = isAll ? found : found.slice(0, SHOWN);

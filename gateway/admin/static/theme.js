@@ -1,4 +1,4 @@
-// Before anything is drawn, so that nobody in the dark is blinded first.
+// Before anything is drawn, so that a dark page does not flash white first.
 (() => {
   const chosen = localStorage.getItem("theme");
   if (chosen) document.documentElement.dataset.theme = chosen;

@@ -1,9 +1,9 @@
-"""What of a journal can be read, for a report or a copy. The journal itself is never written.
+"""Read the readable parts of a journal, for a report or a copy. The journal itself is never written.
 
 SQLite does not verify its pages. Each row has a checksum, which covers its key too: a sound row belongs where its key
 says, wherever it is found. Offsets of a stream have no gaps, so damage is what is missing between its first kept offset
 and its head, also if the bytes are gone. If SQLite refuses a page, reading continues at the next key that it reaches;
-nobody repairs its trees here: ``sqlite3 .recover`` may find more. Commits that SQLite drops from the write-ahead log
+its trees are not repaired here: ``sqlite3 .recover`` may find more. Commits that SQLite drops from the write-ahead log
 without a word are counted (:mod:`.wal`).
 
 While a gateway runs, :func:`check` reads in sections, each as of the newest commit: a checkpoint copies nothing

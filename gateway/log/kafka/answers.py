@@ -1,4 +1,4 @@
-"""What many cursors ask about the same partitions at the same time, sent once; and the lags of groups.
+"""Questions of many cursors about the same partitions, combined into one request; and the lags of groups.
 
 Hundreds of cursors are placed when partitions are assigned, and need the same beginnings and the same times. An answer
 is reused for ``KEEP_S``. An old one does no harm: a beginning only increases, so reading at an old one finds the gap;
@@ -34,7 +34,7 @@ _AT_ONCE: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What Kafka says of partitions and of groups' positions in them."""
+    """Answers of Kafka about partitions and the positions of groups."""
 
     ids: Mapping[str, str]
     beginnings: Mapping[Any, int]

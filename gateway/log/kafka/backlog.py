@@ -54,7 +54,7 @@ class TopicQueue:
     troubles: dict[int, Problem] = field(default_factory=dict)
     troubled_at: float = 0.0
     resolve_at: float = 0.0
-    #: Between looks for its partitions, which cost nobody else anything.
+    #: Between looks for its partitions, which delay no other partition.
     resolving: Backoff = field(default_factory=lambda: Backoff(first_s=0.2, last_s=2.0))
 
     @property

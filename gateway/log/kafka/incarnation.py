@@ -59,7 +59,7 @@ async def incarnations(client: Any, topics: Collection[str]) -> dict[str, str]:
 
 
 class TopicIds:
-    """What the readers of one log know of its topics together: incarnations, and partitions that lost their end."""
+    """Shared knowledge of the readers of one log: incarnations of topics, and partitions that lost their end."""
 
     def __init__(self) -> None:
         self._recent: dict[str, str] = {}

@@ -6,7 +6,7 @@ aiokafka 0.14 sends ``group.instance.id`` when it joins, and supports nothing el
   FENCED_INSTANCE_ID, as it does to a member whose session is over, that was too slow in a rebalance, or whose own
   earlier request to join was late. aiokafka joins again each time, so that two processes would fence each other for
   ever, and Kafka does not report which of these it was. So the group's members are requested, and until Kafka says who
-  has the id, this process does not join (:class:`Namesake`): a guess of "nobody" would fence the newer process. The
+  has the id, this process does not join (:class:`Namesake`): a guess of "no process" would fence the newer process. The
   subscription of each member names its process. A later consumer of this process joins with the member id of the one
   before it, which Kafka refuses if another process has joined meanwhile; it never takes the id a second time.
 * *A session that may be over.* While the coordinator does not answer, or after the process was suspended, the group may

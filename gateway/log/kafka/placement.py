@@ -37,7 +37,7 @@ _GONE: Final = (
 
 @dataclass(slots=True, eq=False)
 class Remembered:
-    """What this process knows of a cursor.
+    """The state of a cursor in this process.
 
     Args:
         done: by loaded partition, the offset below which everything was delivered.

@@ -1,4 +1,4 @@
-"""What waits for one partition of one topic, in order, and what of it is on its way."""
+"""Queue of the records of one partition: waiting and in flight, in order."""
 
 from __future__ import annotations
 

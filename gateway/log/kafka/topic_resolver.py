@@ -59,7 +59,7 @@ class TopicResolver:
         self._looking: asyncio.Task[None] | None = None
 
     def use(self, producer: Any) -> None:
-        """Ask this producer from now on, or nobody."""
+        """Ask this producer from now on; None: ask none."""
         for task in self._resolving.values():
             task.cancel()
         self._resolving.clear()
@@ -90,7 +90,7 @@ class TopicResolver:
         return False
 
     def soon(self, topic: TopicQueue, now: float) -> None:
-        """Ask for the partitions, unless somebody does or it is too early.
+        """Ask for the partitions, unless a request is under way or it is too early.
 
         Args:
             topic: its queue.

@@ -142,7 +142,7 @@ class KafkaWriter:
 
     @property
     def state(self) -> State:
-        """What ``/readyz`` and the console show."""
+        """The state that ``/readyz`` and the console show."""
         return self._availability.state
 
     @property
