@@ -116,6 +116,22 @@ def test_what_comes_and_goes_all_the_time_is_said_now_and_then(lines: list[Any])
     assert len(lines) <= 2 * 6 + 2
 
 
+def test_an_outage_that_comes_back_at_once_is_not_said_again(lines: list[Any]) -> None:
+    """However long it lasted: what counts is the time since its end."""
+    time = Time()
+    log = _log(time)
+    log.problem("publisher", "", _AWAY)
+    time.pass_(40.0)
+    log.solved("publisher", "")
+    time.pass_(9.0)
+    log.problem("publisher", "", _AWAY)
+    log.solved("publisher", "")
+    assert _names(lines) == ["unavailable", "available"]
+    time.pass_(2.0)
+    log.problem("publisher", "", _AWAY)
+    assert _names(lines) == ["unavailable", "available", "unavailable"]
+
+
 def test_a_client_that_is_made_anew_goes_on_with_its_outage(lines: list[Any]) -> None:
     """As a reader is after each try. One that never comes back is forgotten without a word."""
     time = Time()

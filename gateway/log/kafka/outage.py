@@ -90,7 +90,7 @@ class OutageLog:
         self._call_later = call_later or _call_later
         self._reports: dict[tuple[str, str], _Report] = {}
         self._outages: dict[_Key, _Outage] = {}
-        self._said_at: dict[_Key, float] = {}
+        self._said_until: dict[_Key, float] = {}
         self._generation = 0
 
     def problem(self, client: str, subject: str, problem: Problem) -> None:
@@ -123,18 +123,17 @@ class OutageLog:
         """Forget everything: no client is left."""
         self._reports.clear()
         self._outages.clear()
-        self._said_at.clear()
+        self._said_until.clear()
         self._generation += 1
 
     def _begin(self, key: _Key, client: str, problem: Problem) -> _Outage:
         now = self._monotonic()
-        is_said = now - self._said_at.get(key, -_AGAIN_S) >= _AGAIN_S
+        is_said = now - self._said_until.get(key, -_AGAIN_S) >= _AGAIN_S
         if not self._outages:
             self._generation += 1
             self._tick_later()
         outage = self._outages[key] = _Outage(now, is_said)
         if is_said:
-            self._said_at[key] = now
             _log.warning(
                 "kafka.throttled" if key.word == THROTTLED else "kafka.unavailable",
                 client=client,
@@ -150,7 +149,10 @@ class OutageLog:
         if any(report.key == key for report in self._reports.values()) or key not in self._outages:
             return
         outage = self._outages.pop(key)
-        if is_over and outage.is_said:
+        if not outage.is_said:
+            return
+        self._said_until[key] = self._monotonic()
+        if is_over:
             _log.info(
                 "kafka.not_throttled" if key.word == THROTTLED else "kafka.available",
                 topic=key.topic or None,
