@@ -26,9 +26,10 @@ async function may(role) {
 
 const path = (name, rest = "") => `/api/subscribers/${encodeURIComponent(name)}${rest}`;
 
+/** A button takes its room before the role is known: one that came later would move what the pointer aims at. */
 function button(role, text, label, onclick) {
-  const made = h("button", { type: "button", hidden: true, "aria-label": label, onclick }, text);
-  may(role).then((is) => { made.hidden = !is; });
+  const made = h("button.awaited", { type: "button", "aria-label": label, onclick }, text);
+  may(role).then((is) => { made.hidden = !is; made.classList.remove("awaited"); });
   return made;
 }
 

@@ -57,7 +57,7 @@ export function subscriberList() {
       .sort((one, other) => compare(one, other) || one.name.localeCompare(other.name));
   }
 
-  /** Rows change places only while the pointer is not over one, unless that was asked for. */
+  /** Rows change places and heights only while the pointer is not over one, unless that was asked for. */
   function draw(isAsked = false) {
     const found = wanted();
     const shown = isAll ? found : found.slice(0, SHOWN);
@@ -66,7 +66,7 @@ export function subscriberList() {
     const present = [...body.children].map((element) => element.dataset.name);
     const names = shown.map((one) => one.name);
     if (!isHeld && names.join("\n") !== present.join("\n")) fill(body, names.map((name) => rows.get(name).element));
-    for (const one of latest) if (rows.get(one.name)?.element.isConnected) rows.get(one.name).update(one);
+    for (const one of latest) if (rows.get(one.name)?.element.isConnected) rows.get(one.name).update(one, isHeld);
     for (const head of heads) head.setAttribute("aria-sort", head.dataset.sort === order.value ? "descending" : "none");
     more.hidden = found.length <= SHOWN;
     say(more, isAll ? "Show fewer" : `Show all ${count(found.length)}`);
@@ -146,14 +146,16 @@ function row(first) {
     h("td.number", { "data-label": "Given up" }, dead), error, h("td.do", h("span.actions", manageButtons(first), again, toggle)));
   return {
     element,
-    update(one) {
+    update(one, isPointedAt) {
       latest = one;
       say(badge, one.word);
       badge.className = `badge ${kindOf(one)}`;
       badge.title = one.reason;
       element.dataset.state = kindOf(one);
-      was.hidden = one.word === "healthy" || one.kind === "stream";
-      say(was, was.hidden ? "" : `${one.reason}${one.since ? ` Since ${moment(one.since)}.` : ""}`);
+      const isPlain = one.word === "healthy" || one.kind === "stream";
+      // These lines move the rows below, so they come and go while the pointer is elsewhere.
+      if (!isPointedAt) was.hidden = isPlain;
+      say(was, isPlain ? "" : `${one.reason}${one.since ? ` Since ${moment(one.since)}.` : ""}`);
       was.title = `${one.reason} ${exact(one.since)}`;
       const unknown = one.lag_unknown;
       // What was known last is shown as that: greyed, with the time of it in the line below.
