@@ -3,7 +3,7 @@
 Arguments go to pytest: ``python -m tests tests/ingest -x``. Each step runs though one before it failed, so that one
 run shows everything; the exit code is 1 when anything failed.
 
-Most tests wait more than they work (brokers start, time-outs pass), so six workers share them, a file at a time, the
+Most tests wait more than they work (brokers start, time-outs pass), so four workers share them, a file at a time, the
 longest first (:mod:`tests.order`), while types are checked. ``TESTS_NIGHTLY=1`` makes a long run of it
 (:mod:`tests.effort`). What a run starts ends with it, also when it is killed (:mod:`tests.leash`).
 
@@ -27,7 +27,7 @@ from tests import leash
 STEPS: Final = {
     "lint": ["ruff", "check", "."],
     "format": ["ruff", "format", "--check", "."],
-    "tests": ["pytest", "-m", "not quiet", "-n", "6", "--dist", "loadfile", "--no-loadscope-reorder"],
+    "tests": ["pytest", "-m", "not quiet", "-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"],
     "quiet tests": ["pytest", "-m", "quiet", "--reruns", "4", "-r", "aR"],
 }
 #: Where a step's tests are, when the arguments do not say: looking through all others for them takes half a minute.

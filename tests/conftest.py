@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -24,6 +25,8 @@ settings.load_profile("nightly" if IS_NIGHTLY else "short")
 
 #: For one test of a nightly run.
 _NIGHTLY_S = 7200
+#: Times the time-out of a test.
+_ON_CI = 3
 
 
 class BrokenModules:
@@ -52,11 +55,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where workers share the run, what takes long comes first: otherwise one ends long behind the others.
 
-    Time-outs are for the short run. What a nightly one does in a single test may take an hour.
+    Time-outs are for the short run on a machine of a developer. What a nightly one does in a single test may take an
+    hour; the two processors of CI may be slow ones.
     """
-    if IS_NIGHTLY:
-        for item in items:
-            item.add_marker(pytest.mark.timeout(_NIGHTLY_S), append=False)
+    for item in items if IS_NIGHTLY or os.environ.get("CI") else ():
+        named = item.get_closest_marker("timeout")
+        seconds = named.args[0] if named else float(config.getini("timeout"))
+        item.add_marker(pytest.mark.timeout(_NIGHTLY_S if IS_NIGHTLY else _ON_CI * seconds), append=False)
     if hasattr(config, "workerinput"):
         items[:] = longest_first(items)
 

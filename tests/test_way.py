@@ -8,14 +8,13 @@ from typing import Any, Final
 import pytest
 
 from tests.broker.fixtures import kafka, prefix
-from tests.effort import IS_NIGHTLY
+from tests.effort import nightly
 from tests.way import figures, trace
 
 __all__ = ["kafka", "prefix"]
 
+# The traces run nightly: a machine that other tests keep busy takes other branches, whose files would count.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-#: A machine that other tests keep busy takes other branches, whose files would count.
-nightly = pytest.mark.skipif(not IS_NIGHTLY, reason="counts what runs, on a machine that has nothing else to do")
 #: Until its position is stored. A number may only become smaller.
 _MOST_FILES: Final = 69
 _MOST_FILES_WITH_KAFKA: Final = 90

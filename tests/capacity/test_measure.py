@@ -13,6 +13,7 @@ from gateway.capacity import measure as measuring
 from gateway.capacity.model import busy
 from gateway.cli.loop import run_async
 from gateway.errors import Broken
+from tests.effort import nightly
 from tests.ports import free_port
 
 #: Events of a round at full load, and rounds at each rate.
@@ -23,6 +24,7 @@ _SHARES = (0.1, 0.4, 0.7)
 _ACCURACY = 0.2
 
 
+@nightly
 @pytest.mark.quiet
 @pytest.mark.slow
 @pytest.mark.timeout(240)

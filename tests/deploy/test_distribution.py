@@ -25,6 +25,7 @@ from packaging.specifiers import SpecifierSet
 
 import gateway
 from tests.deploy.artefacts import ROOT
+from tests.effort import nightly
 from tests.ports import free_port
 from tests.tour import README, Tour, touring
 
@@ -220,7 +221,7 @@ def uvx_runs(wheel: Path, constraints: Path, folder: Path) -> list[str]:
             "--from", str(wheel), "nxcloud-gateway"]  # fmt: skip
 
 
-@pytest.mark.parametrize("install", [pipx_installs, uvx_runs])
+@pytest.mark.parametrize("install", [pytest.param(pipx_installs, marks=nightly), uvx_runs])
 async def test_it_runs_as_a_tool(
     published: tuple[Path, Path], tmp_path: Path, install: Callable[[Path, Path, Path], list[str]]
 ) -> None:

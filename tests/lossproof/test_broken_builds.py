@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from tests.effort import nightly
 from tests.lossproof.plan import Play
 from tests.lossproof.report import Row, table
 from tests.lossproof.roles import Mode
@@ -18,11 +19,12 @@ pytestmark = pytest.mark.timeout(240)
 
 
 def needs_broker(test: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-    """Skip where no broker can be assembled; in CI, fail."""
+    """Run it nightly; skip where no broker can be assembled, and fail there on CI."""
     has_broker = bool(shutil.which("java") and shutil.which("mvn")) or bool(os.environ.get("CI"))
-    return pytest.mark.slow(
-        pytest.mark.kafka(pytest.mark.skipif(not has_broker, reason="needs Java 17 and Maven")(test))
-    )
+    marks = (nightly, pytest.mark.skipif(not has_broker, reason="needs Java 17 and Maven"), pytest.mark.kafka)
+    for mark in (*marks, pytest.mark.slow):
+        test = mark(test)
+    return test
 
 
 async def caught(broken: str, scenario: str, mode: Mode, cycles: int, seed: int = 1, by: str = "") -> Row:

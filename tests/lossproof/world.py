@@ -36,9 +36,9 @@ Kind = TypeVar("Kind")
 #: Nobody delivers until the session of a killed process is over: with the default of 15 s most of a run is waiting.
 _SESSION_S: Final = 4
 
-#: At the end: without a single new arrival for this long, what is missing is lost. A group of Kafka's whose member
-#: was killed needs its session's time-out first.
-_STILL_S: Final = {"embedded": 15.0, "kafka": 75.0, "split": 75.0}
+#: At the end: without a single new arrival for this long, what is missing is lost. A machine with much else to do can
+#: need half of it to start a process; a group of Kafka's whose member was killed needs its session's time-out first.
+_STILL_S: Final = {"embedded": 60.0, "kafka": 120.0, "split": 120.0}
 #: Events that the first subscriber may lack before the load goes slow: a fan-out that is killed over and over must
 #: not be a million events behind at the end.
 _FAR_BEHIND: Final = 5000
