@@ -10,13 +10,16 @@ import base64
 import json
 import os
 import shutil
+import subprocess
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+
+from tests.waiting import until_so
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _FLAGS = (
@@ -39,6 +42,8 @@ def chromium() -> str | None:
     return next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
+#: Asks an element whether it can be seen; one that only takes its room cannot.
+SEEN = "checkVisibility({visibilityProperty: true})"
 #: A layout that moves under the pointer so many times is a fault of the page.
 _CLICKS = 5
 
@@ -56,22 +61,14 @@ _GONE = (
 )
 
 
-class Page:
-    """One page. What goes wrong in it (exceptions, refused by the policy, failed requests) is kept in ``problems``."""
+class Connection:
+    """One end of the DevTools protocol: the browser's, or that of a page."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._next = 0
-        self.problems: list[str] = []
         self._reading = asyncio.create_task(self._read())
-
-    async def open(self, url: str) -> None:
-        """Go to an address and wait until the page is there."""
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            await self.call(f"{domain}.enable")
-        await self.call("Page.navigate", url=url)
-        await self.until("document.readyState === 'complete'")
 
     async def call(self, method: str, **parameters: Any) -> Any:
         """One command of the protocol."""
@@ -80,6 +77,48 @@ class Page:
         await self._socket.send_str(json.dumps({"id": self._next, "method": method, "params": parameters}))
         async with asyncio.timeout(40):
             return await answer
+
+    async def close(self) -> None:
+        """Stop reading."""
+        self._reading.cancel()
+        await asyncio.gather(self._reading, return_exceptions=True)
+
+    async def _read(self) -> None:
+        async for message in self._socket:
+            found = json.loads(message.data)
+            answer = self._answers.pop(found.get("id", 0), None)
+            if answer is None or answer.done():
+                self.told(found.get("method", ""), found.get("params", {}))
+            elif "error" in found:
+                is_gone = found["error"]["message"].startswith(_GONE)
+                answer.set_exception((DocumentGone if is_gone else AssertionError)(found["error"]))
+            else:
+                answer.set_result(found["result"])
+
+    def told(self, event: str, about: dict[str, Any]) -> None:
+        """Take an event of the protocol."""
+
+
+class Page(Connection):
+    """One page. What goes wrong in it (exceptions, refused by the policy, failed requests) is kept in ``problems``."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        super().__init__(socket)
+        self.problems: list[str] = []
+
+    def told(self, event: str, about: dict[str, Any]) -> None:
+        """Keep what went wrong."""
+        if event == "Runtime.exceptionThrown":
+            self.problems.append(str(about["exceptionDetails"]))
+        elif event == "Log.entryAdded" and about["entry"]["level"] == "error":
+            self.problems.append(f"{about['entry']['text']} {about['entry'].get('url', '')}")
+
+    async def open(self, url: str) -> None:
+        """Go to an address and wait until the page is there."""
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            await self.call(f"{domain}.enable")
+        await self.call("Page.navigate", url=url)
+        await self.until("document.readyState === 'complete'")
 
     async def run(self, script: str) -> Any:
         """The value of an expression; promises are awaited."""
@@ -137,7 +176,7 @@ class Page:
     async def _click(self, selector: str, text: str) -> None:
         find = (
             f"[...document.querySelectorAll({json.dumps(selector)})]"
-            f".find((one) => one.checkVisibility() && !one.disabled && one.innerText.includes({json.dumps(text)}))"
+            f".find((one) => one.{SEEN} && !one.disabled && one.innerText.includes({json.dumps(text)}))"
         )
         where = f"""(() => {{
             const one = {find};
@@ -203,59 +242,45 @@ class Page:
         await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
         await asyncio.to_thread(target.write_bytes, base64.b64decode(found["data"]))
 
-    async def close(self) -> None:
-        """Stop reading."""
-        self._reading.cancel()
-        await asyncio.gather(self._reading, return_exceptions=True)
 
-    async def _read(self) -> None:
-        async for message in self._socket:
-            found = json.loads(message.data)
-            answer = self._answers.pop(found.get("id", 0), None)
-            if answer is not None and not answer.done():
-                if "error" in found:
-                    is_gone = found["error"]["message"].startswith(_GONE)
-                    answer.set_exception((DocumentGone if is_gone else AssertionError)(found["error"]))
-                else:
-                    answer.set_result(found["result"])
-            elif found.get("method") == "Runtime.exceptionThrown":
-                self.problems.append(str(found["params"]["exceptionDetails"]))
-            elif found.get("method") == "Log.entryAdded" and found["params"]["entry"]["level"] == "error":
-                entry = found["params"]["entry"]
-                self.problems.append(f"{entry['text']} {entry.get('url', '')}")
+@contextmanager
+def browser(program: str, folder: Path) -> Iterator[str]:
+    """Run a browser, whose pages share nothing; yield the address of its end of the protocol."""
+    profile = folder / "profile"
+    with (folder / "chromium.log").open("wb") as log:
+        process = subprocess.Popen(
+            [program, *_FLAGS, f"--user-data-dir={profile}", "about:blank"], stdout=subprocess.DEVNULL, stderr=log
+        )
+    try:
+        # Source: Chromium, ``content/browser/devtools/devtools_http_handler.cc``: port and path, a line each.
+        port, path = until_so(lambda: _lines(profile / "DevToolsActivePort"))
+        yield f"ws://127.0.0.1:{port}{path}"
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the two lines of a file; nothing while it is not whole."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return lines if len(lines) == 2 else []
 
 
 @asynccontextmanager
-async def browser(program: str, profile: Path) -> AsyncIterator[Page]:
-    """A browser of its own with one page, gone at the end."""
-    process = await asyncio.create_subprocess_exec(
-        program, *_FLAGS, f"--user-data-dir={profile}", "about:blank",
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stderr is not None
-    errors = process.stderr
-    drain: asyncio.Task[bytes] | None = None
-    try:
-        async with asyncio.timeout(40):
-            while b"DevTools listening on" not in (line := await errors.readline()):
-                assert line, "the browser ended"
-        drain = asyncio.create_task(errors.read())
-        port = line.decode().partition("ws://127.0.0.1:")[2].partition("/")[0]
-        async with aiohttp.ClientSession() as session:
-            async with session.get(f"http://127.0.0.1:{port}/json/list") as response:
-                pages = [one for one in await response.json(content_type=None) if one["type"] == "page"]
-            async with session.ws_connect(pages[0]["webSocketDebuggerUrl"], max_msg_size=0) as socket:
-                page = Page(socket)
-                yield page
-                await page.close()
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            try:
-                async with asyncio.timeout(5):
-                    await process.wait()
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-        if drain is not None:
-            await drain
+async def new_page(address: str) -> AsyncIterator[Page]:
+    """A page of its own in a running browser: no cookie and no storage of another one."""
+    async with aiohttp.ClientSession() as session, session.ws_connect(address, max_msg_size=0) as socket:
+        control = Connection(socket)
+        context = (await control.call("Target.createBrowserContext"))["browserContextId"]
+        found = await control.call("Target.createTarget", url="about:blank", browserContextId=context)
+        where = address.partition("/devtools/")[0]
+        async with session.ws_connect(f"{where}/devtools/page/{found['targetId']}", max_msg_size=0) as of_the_page:
+            page = Page(of_the_page)
+            yield page
+            await page.close()
+        await control.call("Target.disposeBrowserContext", browserContextId=context)
+        await control.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.admin.running import Running, running, webhook
 from tests.components import missing
-from tests.console.browser import Page, browser, chromium
+from tests.console.browser import Page, browser, chromium, new_page
 from tests.gateway.subscriber import Subscriber, refuse
 from tests.waiting import pause
 
@@ -20,11 +20,18 @@ async def broken(_: dict[str, Any]) -> int:
     return 500
 
 
-@pytest.fixture
-async def page(tmp_path: Path) -> AsyncIterator[Page]:
-    """A page in a browser; at the end nothing may have gone wrong in it."""
+@pytest.fixture(scope="session")
+def chromium_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A browser for the pages of all tests."""
     program = chromium() or missing("Chromium", install="apt-get install chromium")
-    async with browser(program, tmp_path / "profile") as opened:
+    with browser(program, tmp_path_factory.mktemp("chromium")) as address:
+        yield address
+
+
+@pytest.fixture
+async def page(chromium_address: str) -> AsyncIterator[Page]:
+    """A page of this test's own; at the end nothing may have gone wrong in it."""
+    async with new_page(chromium_address) as opened:
         await opened.size(1280, 860)
         yield opened
         # A connection that ends with its gateway is none.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.admin.running import Running
-from tests.console.browser import Page
+from tests.console.browser import SEEN, Page
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -34,7 +34,7 @@ async def test_rows_stay_where_they_are_drawn_first(page: Page, busy: Running) -
     await page.call("Page.enable")
     await page.call("Page.addScriptToEvaluateOnNewDocument", source=_WATCH + ";" + _LATE)
     await page.open(busy.url)
-    await page.until("document.querySelector('.adding button').checkVisibility({visibilityProperty: true})")
+    await page.until(f"document.querySelector('.adding button').{SEEN}")
     await page.until("document.querySelector('.keys').dataset.points > 1")
     assert len(await page.run("window.places")) == 1
 
@@ -43,7 +43,7 @@ async def test_a_row_that_is_pointed_at_stays_when_others_change(page: Page, bus
     """One above gets a reason, and loses it: its line is drawn when the pointer has gone."""
     await page.size(1280, 3000)
     await page.open(busy.url)
-    await page.until("document.querySelector('.adding button').checkVisibility({visibilityProperty: true})")
+    await page.until(f"document.querySelector('.adding button').{SEEN}")
     box = await page.run("""(() => { const box = document.querySelector("[data-name=billing]").getBoundingClientRect();
         return [box.x + box.width / 2, box.y + box.height / 2]; })()""")
     assert await page.run("document.querySelector('[data-name=audit]').getBoundingClientRect().top") < box[1]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.admin.running import running, webhook
-from tests.console.browser import Page
+from tests.console.browser import SEEN, Page
 from tests.console.test_accessibility import violations
 from tests.gateway.subscriber import Subscriber
 
@@ -102,9 +102,9 @@ async def test_a_role_is_offered_what_it_may_do(page: Page, tmp_path: Path) -> N
         offered = {}
         none = (
             "document.querySelector('.subscribers [data-name]') && "
-            "![...document.querySelectorAll('.subscribers [data-name] button')].some((one) => one.checkVisibility())"
+            f"![...document.querySelectorAll('.subscribers [data-name] button')].some((one) => one.{SEEN})"
         )
-        ready = "document.querySelector('[data-name=added] button[aria-label^=Test]')?.checkVisibility()"
+        ready = f"document.querySelector('[data-name=added] button[aria-label^=Test]')?.{SEEN}"
         for token in ("eye-1", "night-1", "day-1"):
             await page.run("sessionStorage.clear()") if offered else None
             await page.open(gateway.url)
@@ -114,7 +114,7 @@ async def test_a_role_is_offered_what_it_may_do(page: Page, tmp_path: Path) -> N
             await page.until(none if token == "eye-1" else ready)
             offered[token] = await page.run(
                 "[...document.querySelectorAll('.adding button, .subscribers [data-name] button')]"
-                ".filter((one) => one.checkVisibility())"
+                f".filter((one) => one.{SEEN})"
                 ".map((one) => one.getAttribute('aria-label')).filter((one) => one.includes('…')).sort()"
             )
     assert [] == offered["eye-1"]
