@@ -14,7 +14,7 @@ from tests.broker import assembly
 from tests.waiting import until_so
 
 #: Starting on a busy machine of two cores; a healthy one is up in three seconds.
-START_S: Final = 60.0
+START_S: Final = 180.0
 STOP_S: Final = 20.0
 #: The C1 compiler and the serial collector: a test broker lives for a minute, so start-up is what counts.
 _JVM: Final = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Xms96m", "-Xmx256m")
