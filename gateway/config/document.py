@@ -94,42 +94,46 @@ class Document:
 
 
 def read(path: Path) -> Document:
-    """Read one file.
-
-    Raises:
-        ConfigError: missing, not readable, no regular file, too large, not YAML, or not a mapping.
-    """
-    try:
-        text = content(path).decode()
-    except FileNotFoundError as exc:
-        advice = "name yours with --config, start in its folder, or write one with gateway init"
-        raise ConfigError([f"{path}: there is no such file; {advice}"]) from exc
-    except OSError as exc:
-        raise ConfigError([f"{path}: cannot be read: {exc.strerror}"]) from exc
-    except UnicodeDecodeError as exc:
-        raise ConfigError([f"{path}: not UTF-8 at byte {exc.start}"]) from exc
-    return parse(text, path.name)
+    """Read one file. Raises: as :func:`content` and :func:`decoded`."""
+    return decoded(content(path), path)
 
 
 def content(path: Path) -> bytes:
     """Return the bytes of one file.
 
     Raises:
-        ConfigError: it is no regular file, or too large.
-        OSError: it cannot be read.
+        ConfigError: missing, not readable, no regular file, or too large.
     """
-    # Opened without waiting: a pipe would wait for a writer.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ConfigError([f"{path}: not a regular file; write the configuration to one"])
-        data = file.read(MOST_BYTES + 1)
+    try:
+        # Opened without waiting: a pipe would wait for a writer.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError([f"{path}: not a regular file; write the configuration to one"])
+            data = file.read(MOST_BYTES + 1)
+    except FileNotFoundError as exc:
+        advice = "name yours with --config, start in its folder, or write one with gateway init"
+        raise ConfigError([f"{path}: there is no such file; {advice}"]) from exc
+    except OSError as exc:
+        raise ConfigError([f"{path}: cannot be read: {exc.strerror}"]) from exc
     if len(data) > MOST_BYTES:
         raise ConfigError([f"{path}: larger than {MOST_BYTES} bytes, which no configuration needs"])
     return data
 
 
+def decoded(data: bytes, path: Path) -> Document:
+    """Read the bytes of one file.
+
+    Raises:
+        ConfigError: not UTF-8, not YAML, or not a mapping.
+    """
+    try:
+        return parse(data.decode(), path.name)
+    except UnicodeDecodeError as exc:
+        raise ConfigError([f"{path}: not UTF-8 at byte {exc.start}"]) from exc
+
+
 def parse(text: str, name: str) -> Document:
-    """Read YAML text; ``name`` is the file's, for sentences. Errors as :func:`read`."""
+    """Read YAML text; ``name`` is the file's, for sentences. Errors as :func:`decoded`."""
     document = Document()
     tree = _constructed(text, name, document)
     if tree is None:
@@ -140,7 +144,7 @@ def parse(text: str, name: str) -> Document:
 
 
 def value(text: str, name: str) -> Any:
-    """Read one YAML value from elsewhere than the file; ``name`` says where from. Errors as :func:`read`."""
+    """Read one YAML value from elsewhere than the file; ``name`` says where from. Errors as :func:`decoded`."""
     return _constructed(text, name, Document())
 
 

@@ -34,7 +34,12 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     Raises:
         ConfigError: ``problems`` has a sentence for each problem, with its key path and line. No value is shown.
     """
-    return _settings(document.read(path), path.name, environ)
+    return load_content(document.content(path), path, environ)
+
+
+def load_content(content: bytes, path: Path, environ: Mapping[str, str]) -> Settings:
+    """Return the settings in the bytes of a file that was read already, as :func:`load` does."""
+    return _settings(document.decoded(content, path), path.name, environ)
 
 
 def loads(text: str, environ: Mapping[str, str], name: str = "config.yaml") -> Settings:

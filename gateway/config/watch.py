@@ -2,9 +2,11 @@
 
 The file's content is compared, not its time: a ConfigMap of Kubernetes changes by swapping a symbolic link two folders
 up, which no time stamp or inode of the file itself shows. A file is taken when two looks in a row find the same
-content, so that one that an editor is still writing is not read as a shorter one.
+content, so that one that an editor is still writing is not read as a shorter one; and what was compared is what is
+applied, as the file may be written again at any moment.
 
-A file that is wrong or cannot be applied is refused as a whole, which is logged once; what was in force stays. Only
+A file that is wrong or cannot be applied is refused as a whole, which is logged once; what was in force stays. So is an
+empty one, which is what an editor leaves on a full disk: no subscriber is written as ``subscribers: []``. Only
 ``subscribers`` take effect at once; other sections are read at start, and a change of them is logged as waiting for a
 restart.
 """
@@ -12,15 +14,15 @@ restart.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from gateway.config import document
-from gateway.config.loading import load
+from gateway.config.loading import load_content
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError
 
@@ -30,6 +32,19 @@ POLL_S: Final = 2.0
 SETTLE_S: Final = 0.2
 
 _log = structlog.get_logger("gateway.config")
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a look at the file found.
+
+    Args:
+        content: its bytes.
+        problems: why it cannot be read; then there is no content.
+    """
+
+    content: bytes
+    problems: list[str] = field(default_factory=list)
 
 
 async def watch(
@@ -54,14 +69,14 @@ async def watch(
         settle_s: seconds between the two looks that must agree.
     """
     started = current
-    seen: bytes | None = None
+    seen: _Look | None = None
     while True:
-        content = await _settled(path, settle_s, seen)
-        if content != seen or asked.is_set():
+        look = await _settled(path, settle_s, seen)
+        if look != seen or asked.is_set():
             was_asked = asked.is_set()
             asked.clear()
-            is_first, seen = seen is None, content
-            found = await asyncio.to_thread(_read, path, environ, check)
+            is_first, seen = seen is None, look
+            found = await asyncio.to_thread(_read, path, look, current, environ, check)
             if found is not None and found != current:
                 current = found
                 if waiting := restart_needed(started, found):
@@ -79,9 +94,15 @@ def restart_needed(old: Settings, new: Settings) -> list[str]:
     return [name for name in names if getattr(old, name) != getattr(new, name)]
 
 
-def _read(path: Path, environ: Mapping[str, str], check: Callable[[Settings], None]) -> Settings | None:
+def _read(
+    path: Path, look: _Look, current: Settings, environ: Mapping[str, str], check: Callable[[Settings], None]
+) -> Settings | None:
     try:
-        found = load(path, environ)
+        if look.problems:
+            raise ConfigError(look.problems)
+        found = load_content(look.content, path, environ)
+        if found != current and not look.content.strip():
+            raise ConfigError([f"{path}: is empty; a configuration without subscribers has the line 'subscribers: []'"])
         check(found)
         return found
     except ConfigError as exc:
@@ -91,25 +112,23 @@ def _read(path: Path, environ: Mapping[str, str], check: Callable[[Settings], No
         return None
 
 
-async def _settled(path: Path, settle_s: float, seen: bytes | None) -> bytes:
-    """Return the digest of the content, once it is equal at two looks in a row or has not changed at all."""
-    content = await asyncio.to_thread(_digest, path)
-    while seen is not None and content != seen:
+async def _settled(path: Path, settle_s: float, seen: _Look | None) -> _Look:
+    """Return what two looks in a row found, or what was seen before, if nothing has changed at all."""
+    look = await asyncio.to_thread(_look, path)
+    while look != seen:
         await asyncio.sleep(settle_s)
-        again = await asyncio.to_thread(_digest, path)
-        if again == content:
+        again = await asyncio.to_thread(_look, path)
+        if again == look:
             break
-        content = again
-    return content
+        look = again
+    return look
 
 
-def _digest(path: Path) -> bytes:
+def _look(path: Path) -> _Look:
     try:
-        return hashlib.blake2b(document.content(path)).digest()
-    except OSError as exc:
-        return repr(exc.errno).encode()
+        return _Look(document.content(path))
     except ConfigError as exc:
-        return str(exc).encode()
+        return _Look(b"", exc.problems)
 
 
 async def _either(asked: asyncio.Event, poll_s: float) -> None:

@@ -6,11 +6,14 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
+from itertools import chain, repeat
 from pathlib import Path
 
+import pytest
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from gateway.config import document
 from gateway.config.loading import load
 from gateway.config.settings import Settings
 from gateway.config.watch import restart_needed, watch
@@ -140,6 +143,51 @@ async def test_file_that_cannot_be_applied_is_refused_until_it_can(tmp_path: Pat
             certificate.touch()
             asked.set()
             assert await task == ["b"]
+
+
+async def test_what_was_compared_is_what_is_applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is written again after two looks agreed, and is empty for a moment then, drops no subscriber."""
+    path = tmp_path / "config.yaml"
+    path.write_text(GOOD % "a")
+    current = load(path, {})
+    settled = [GOOD % "a", GOOD % "a", GOOD % "b", GOOD % "b"]
+    texts = chain([*settled, ""], repeat(GOOD % "b"))
+    monkeypatch.setattr(document, "content", lambda path: next(texts).encode())
+    async with aclosing(watching(path, current)) as found:
+        assert await following(found) == ["b"]
+
+
+async def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    """As an editor leaves it on a full disk: the subscribers stay. Without any, that is written down."""
+    path = tmp_path / "config.yaml"
+    path.write_text(GOOD % "a")
+    with listening() as logs:
+        async with aclosing(watching(path, load(path, {}))) as found:
+            path.write_text("\n")
+            task = asyncio.ensure_future(following(found))
+            await logs.said("config.refused")
+            assert not task.done()
+            path.write_text("subscribers: []\n")
+            assert await task == []
+    (refused,) = [line for line in logs.lines if line["event"] == "config.refused"]
+    assert refused["problems"] == [
+        f"{path}: is empty; a configuration without subscribers has the line 'subscribers: []'"
+    ]
+
+
+async def test_an_empty_file_at_the_start_stays_the_default(tmp_path: Path) -> None:
+    """It is what is in force."""
+    path = tmp_path / "config.yaml"
+    path.write_text("")
+    asked = asyncio.Event()
+    with listening() as logs:
+        async with aclosing(watching(path, load(path, {}), asked=asked)) as found:
+            task = asyncio.ensure_future(following(found))
+            asked.set()
+            await logs.said("config.unchanged")
+            path.write_text(GOOD % "a")
+            assert await task == ["a"]
+    assert not [line for line in logs.lines if line["event"] == "config.refused"]
 
 
 async def test_missing_file_is_refused_like_a_bad_one(tmp_path: Path) -> None:

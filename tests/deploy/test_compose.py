@@ -152,6 +152,10 @@ def test_compose_reads_it() -> None:
     run("docker", "compose", "-f", str(FILE.relative_to(ROOT)), "config", "--quiet", install="docker", is_on_ci=False)
 
 
+#: Within which a process shows something, on a machine with much else to do.
+_SHOWN_S = 150.0
+
+
 @dataclass
 class Stack:
     """The gateway's containers as processes: their commands and environments, with other addresses."""
@@ -219,10 +223,14 @@ class Stack:
     async def shows(self, name: str, text: str) -> None:
         """Wait until a process has printed a line with this text."""
         lines = self.output[name]
-        async with self.more:
-            while not any(text in line for line in lines):
-                assert name not in self.over, f"{name} ended before it had shown {text}: {lines[-20:]}"
-                await self.more.wait()
+        try:
+            async with asyncio.timeout(_SHOWN_S), self.more:
+                while not any(text in line for line in lines):
+                    assert name not in self.over, f"{name} ended before it had shown {text}: {lines[-20:]}"
+                    await self.more.wait()
+        except TimeoutError as exc:
+            printed = "\n".join(f"{one}: {line.rstrip()}" for one in self.output for line in self.output[one][-20:])
+            raise AssertionError(f"{name} did not show {text}:\n{printed}") from exc
 
     async def ended(self, name: str) -> int:
         """Wait until a process has ended and everything that it printed is there; its exit code."""
