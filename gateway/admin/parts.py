@@ -24,7 +24,7 @@ from gateway.ingest.endpoints import Endpoints
 from gateway.log import EventLog
 from gateway.log.journal import Journal
 from gateway.log.kafka import KafkaLog
-from gateway.log.kafka.health import CONNECTION
+from gateway.log.kafka.health import CONNECTION, NOT_YET
 from gateway.publisher import Publisher
 from gateway.search import Search
 from gateway.telemetry.reports import Reports
@@ -164,8 +164,9 @@ class Parts:
         self.needed_fanout()
         assert self.stored is not None
         for state in self.kafka.states.values() if self.kafka is not None else ():
-            if CONNECTION in state.problems:
-                raise NotNow(f"nothing was changed, as Kafka is unavailable: {state.problems[CONNECTION]}")
+            problem = state.problems.get(CONNECTION, NOT_YET)
+            if problem != NOT_YET:  # the reader of a subscriber that was just added, too, is not connected yet
+                raise NotNow(f"nothing was changed, as Kafka is unavailable: {problem}")
         self.stored.check_known()
         return self.stored
 

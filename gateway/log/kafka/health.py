@@ -54,7 +54,8 @@ CONNECTION: Final = ""
 _QUOTA: Final = "quota"
 #: A quota that has not delayed a client for this long is over: between two delays a client may have little to send.
 _QUOTA_HOLDS_S: Final = 30.0
-_NOT_YET: Final = Problem(AWAY, "not connected yet")
+#: Of a client that was just created: it says nothing about Kafka.
+NOT_YET: Final = Problem(AWAY, "not connected yet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +193,7 @@ class Availability:
     def __init__(self, client: str, *, is_connected: bool = False) -> None:
         self._client = client
         self._log = outage.OUTAGES
-        self._problems: dict[str, Problem] = {} if is_connected else {CONNECTION: _NOT_YET}
+        self._problems: dict[str, Problem] = {} if is_connected else {CONNECTION: NOT_YET}
         self._refused: set[str] = set()
         self._throttled: Problem | None = None
         self._throttled_until = 0.0
