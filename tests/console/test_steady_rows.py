@@ -57,3 +57,21 @@ async def test_a_row_that_is_pointed_at_stays_when_others_change(page: Page, bus
     await page.call("Input.dispatchMouseEvent", type="mouseMoved", x=2, y=2)
     await page.until("document.querySelector('[data-name=audit] .was').checkVisibility()")
     await page.sees("An operator paused it", "[data-name=audit]")
+
+
+async def test_a_replay_that_begins_moves_no_row_that_is_pointed_at(page: Page, busy: Running) -> None:
+    """Somebody else starts one: it stands above, so it is drawn when the pointer has gone. Counts go on meanwhile."""
+    await busy.post("/api/replay", {"subscriber": "billing", "rate": 1, "since": 0}, 202)
+    await page.open(f"{busy.url}/#/replays")
+    await page.until("document.querySelector('[data-name=r-1]')")
+    box = await page.run("""(() => { const box = document.querySelector("[data-name=r-1]").getBoundingClientRect();
+        return [box.x + box.width / 2, box.y + box.height / 2]; })()""")
+    await page.call("Input.dispatchMouseEvent", type="mouseMoved", x=box[0], y=box[1])
+    await page.until("document.querySelector('tbody:hover') !== null")
+    await busy.post("/api/replay", {"subscriber": "audit", "since": 0}, 202)
+    delivered = "Number(document.querySelector('[data-name=r-1] td:nth-of-type(6)').innerText)"
+    before = await page.run(delivered)
+    await page.until(f"{delivered} >= {before} + 4")  # two looks at least
+    assert await page.run("document.querySelector('[data-name=r-2]') === null")
+    await page.call("Input.dispatchMouseEvent", type="mouseMoved", x=2, y=2)
+    await page.until("document.querySelector('tbody tr').dataset.name === 'r-2'")

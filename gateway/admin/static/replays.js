@@ -1,7 +1,7 @@
 // Replays: what each has stored, delivered and given up; cancel, resume.
 
 import { get, post } from "./api.js";
-import { empty, failed, fill, h, loading, toast } from "./dom.js";
+import { empty, failed, fill, h, loading, say, toast } from "./dom.js";
 import { count, moment } from "./format.js";
 
 const STATES = { running: "warn", done: "good", failed: "bad", cancelled: "", interrupted: "bad" };
@@ -9,21 +9,22 @@ const LOOK_MS = 2000;
 
 export function replaysView(element, { signal }) {
   const list = h("div.list", loading());
+  const body = h("tbody");
+  const table = h("div.scroll", { tabindex: "0", role: "group", "aria-label": "Replays" }, h("table",
+    h("thead", h("tr", h("th", "Replay"), h("th", "Subscriber"), h("th", "State"), h("th", "Started"), h("th", "Which"),
+      ["Stored", "Delivered", "Given up", "Waiting"].map((name) => h("th.number", { scope: "col" }, name)), h("th", h("span.unseen", "Actions")))), body));
+  const rows = new Map();
   element.append(list);
   let timer = 0;
-  let shown = "";
+  let awaited = "";
   signal.addEventListener("abort", () => clearTimeout(timer));
 
   async function load() {
     clearTimeout(timer);
     try {
-      const { replays } = await get("/api/replays", {}, signal);
-      const text = JSON.stringify(replays);
-      if (text !== shown) show(replays);
-      shown = text;
+      show((await get("/api/replays", {}, signal)).replays);
     } catch (problem) {
       if (problem.name === "AbortError") return;
-      shown = "";
       fill(list, failed(problem, load));
     }
     if (!signal.aborted) timer = setTimeout(load, LOOK_MS);
@@ -32,6 +33,7 @@ export function replaysView(element, { signal }) {
   async function act(one, verb) {
     try {
       const found = await post(`/api/replays/${one.number}/${verb}`);
+      if (verb === "resume") awaited = found.name;
       toast(verb === "cancel" ? `${one.name} is cancelled.` : `${one.name} continues as ${found.name}.`, "good");
     } catch (problem) {
       toast(problem.message, "bad");
@@ -39,26 +41,41 @@ export function replaysView(element, { signal }) {
     load();
   }
 
+  /** A new replay stands above the others: it is drawn while the pointer is not over one, unless that was asked for. */
   function show(replays) {
     if (!replays.length) return fill(list, empty("No replays", "A replay delivers events again: from a subscriber's card, an event's story, or the dead letters."));
-    fill(list, h("div.scroll", { tabindex: "0", role: "group", "aria-label": "Replays" }, h("table",
-      h("thead", h("tr", h("th", "Replay"), h("th", "Subscriber"), h("th", "State"), h("th", "Started"), h("th", "Which"),
-        ["Stored", "Delivered", "Given up", "Waiting"].map((name) => h("th.number", { scope: "col" }, name)), h("th", h("span.unseen", "Actions")))),
-      h("tbody", replays.map(row)))));
-  }
-
-  function row(one) {
-    const isOpen = one.state === "running" || (one.state === "done" && one.waiting > 0);
-    const isBroken = ["cancelled", "interrupted", "failed"].includes(one.state);
-    const button = (verb, word) => h("button", { type: "button", "aria-label": `${word} ${one.name}`, onclick: () => act(one, verb) }, word);
-    return h("tr", { "data-name": one.name },
-      h("th", { scope: "row" }, one.name), h("td", one.subscriber),
-      h("td", h("span.badge", { class: `badge ${STATES[one.state]}`, title: one.error || null }, one.state === "done" && one.waiting ? "delivering" : one.state)),
-      h("td", moment(one.started_at)), h("td", which(one)),
-      [one.stored, one.delivered, one.given_up, one.waiting].map((value) => h("td.number", count(value))),
-      h("td", isOpen && button("cancel", "Cancel"), isBroken && button("resume", "Resume")));
+    if (!table.isConnected) fill(list, table);
+    for (const one of replays) {
+      if (!rows.has(one.name)) rows.set(one.name, row(one, act));
+      rows.get(one.name).update(one);
+    }
+    const isAsked = replays.some((one) => one.name === awaited);
+    const isHeld = !isAsked && (body.matches(":hover") || body.contains(document.activeElement));
+    const wanted = replays.map((one) => rows.get(one.name).element);
+    if (!isHeld && wanted.some((one, at) => body.children[at] !== one)) fill(body, wanted);
+    if (isAsked) awaited = "";
   }
   load();
+}
+
+function row({ name, number, subscriber, started_at: startedAt, selection, resumes }, act) {
+  const badge = h("span.badge");
+  const counts = ["stored", "delivered", "given_up", "waiting"].map((key) => [key, h("td.number")]);
+  const button = (verb, word) => h("button", { type: "button", "aria-label": `${word} ${name}`, onclick: () => act({ name, number }, verb) }, word);
+  const cancel = button("cancel", "Cancel");
+  const resume = button("resume", "Resume");
+  return {
+    element: h("tr", { "data-name": name }, h("th", { scope: "row" }, name), h("td", subscriber), h("td", badge),
+      h("td", moment(startedAt)), h("td", which({ selection, resumes })), counts.map(([, cell]) => cell), h("td", cancel, resume)),
+    update(one) {
+      badge.className = `badge ${STATES[one.state]}`;
+      badge.title = one.error || "";
+      say(badge, one.state === "done" && one.waiting ? "delivering" : one.state);
+      for (const [key, cell] of counts) say(cell, count(one[key]));
+      cancel.hidden = !(one.state === "running" || (one.state === "done" && one.waiting > 0));
+      resume.hidden = !["cancelled", "interrupted", "failed"].includes(one.state);
+    },
+  };
 }
 
 function which({ selection, resumes }) {
