@@ -22,7 +22,7 @@ Examples
   gateway dlq list --subscriber billing --since 1d --json
   gateway dlq show 0f2a4c6e8091a2b3c4d5e6f708192a3b
   gateway dlq replay --subscriber billing --reason attempts --dry-run
-  gateway dlq resolve billing --reason age --note "sent by hand, ticket 4711"
+  gateway dlq resolve --subscriber billing --reason age --note "sent by hand, ticket 4711"
   gateway dlq list --state resolved
 """
 
@@ -185,8 +185,8 @@ def replay_(context: click.Context, /, *, state: str | None, is_all: bool, **opt
 
 
 @dlq.command(epilog=EXAMPLES)
-@click.argument("subscriber", shell_complete=complete_subscriber)
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--subscriber", metavar="NAME", shell_complete=complete_subscriber, required=True, help="Whose.")
+@click.option("--id", "ids", multiple=True, metavar="ID", help="This event; can be given several times.")
 @click.option("--reason", "reasons", multiple=True, help="All open ones with this reason: attempts, age.")
 @click.option("--all", "is_all", is_flag=True, help="All open ones.")
 @click.option("--note", required=True, help="Why nothing needs to be delivered; it is kept with each.")
@@ -205,10 +205,10 @@ def resolve(
 ) -> None:
     """Close open dead letters of a subscriber with a note, without delivering them.
 
-    Say which: their ids, --reason or --all. What is closed already stays as it is; it can be repeated.
+    Say which: --id, --reason or --all. What is closed already stays as it is; it can be repeated.
     """
     if sum(map(bool, (ids, reasons, is_all))) != 1:
-        raise click.UsageError("say which dead letters: their ids, --reason, or --all")
+        raise click.UsageError("say which dead letters: --id, --reason, or --all")
     found = AdminApi(config_path, admin_url).post(
         "/api/dead-letters/resolve",
         {"subscriber": subscriber, "ids": list(ids), "reasons": list(reasons), "all": is_all, "note": note},

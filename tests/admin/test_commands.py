@@ -139,19 +139,19 @@ async def test_dead_letters_are_resolved(config: Path) -> None:
     letters = orjson.loads((await run(config, "dlq", "list", "--json")).stdout)["letters"]
     note = ["--note", "sent by hand"]
     for arguments, words in (
-        ([letters[0]["id"], "0" * 32, *note], "1 dead letter of broken resolved"),
+        (["--id", letters[0]["id"], "--id", "0" * 32, *note], "1 dead letter of broken resolved"),
         (["--reason", "attempts", *note], "2 dead letters of broken resolved"),
         (["--all", *note], "0 dead letters of broken resolved"),
     ):
-        done = await run(config, "dlq", "resolve", "broken", *arguments)
+        done = await run(config, "dlq", "resolve", "--subscriber", "broken", *arguments)
         assert (0, f"{words}\n") == (done.exit_code, done.stdout)
     assert "no dead letter is open" in (await run(config, "dlq", "list")).output
     listed = await run(config, "dlq", "list", "--state", "resolved")
     assert 3 == listed.stdout.count("by anonymous: sent by hand")
     assert 3 == len(orjson.loads((await run(config, "dlq", "list", "--all", "--json")).stdout)["letters"])
     assert "resolved" in (await run(config, "dlq", "show", letters[0]["id"])).stdout
-    for wrong in ([*note], ["--all", *note, letters[0]["id"]], ["--all"]):
-        assert 2 == (await run(config, "dlq", "resolve", "broken", *wrong)).exit_code
+    for wrong in ([*note], ["--all", *note, "--id", letters[0]["id"]], ["--all"]):
+        assert 2 == (await run(config, "dlq", "resolve", "--subscriber", "broken", *wrong)).exit_code
 
 
 async def test_replays_are_listed_watched_cancelled_and_resumed(config: Path, refusing: Subscriber) -> None:
