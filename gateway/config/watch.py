@@ -39,11 +39,11 @@ class _Look:
     """What a look at the file found.
 
     Args:
-        content: its bytes.
+        content: its bytes; they may contain secrets.
         problems: why it cannot be read; then there is no content.
     """
 
-    content: bytes
+    content: bytes = field(repr=False)
     problems: list[str] = field(default_factory=list)
 
 
