@@ -26,7 +26,7 @@ broker = cluster.create()
 starting = threading.Thread(target=broker.start)
 starting.start()
 starting.join()
-subprocess.Popen([sys.executable, "-c", "import os, time; os.fork(); time.sleep(600)"], start_new_session=True)
+subprocess.Popen([sys.executable, "-c", "import os, signal; os.fork(); signal.pause()"], start_new_session=True)
 print(broker.folder, broker.nodes[0].process.pid, flush=True)
 sys.stdin.read()
 """

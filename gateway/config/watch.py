@@ -2,13 +2,13 @@
 
 The file's content is compared, not its time: a ConfigMap of Kubernetes changes by swapping a symbolic link two folders
 up, which no time stamp or inode of the file itself shows. A file is taken when two looks in a row find the same
-content, so that one that an editor is still writing is not read as a shorter one; and what was compared is what is
-applied, as the file may be written again at any moment.
+content, so that one that an editor is still writing is not read as a shorter one. The content that was compared is
+applied, without another read: the file may be written again at any moment.
 
-A file that is wrong or cannot be applied is refused as a whole, which is logged once; what was in force stays. So is an
-empty one, which is what an editor leaves on a full disk: no subscriber is written as ``subscribers: []``. Only
-``subscribers`` take effect at once; other sections are read at start, and a change of them is logged as waiting for a
-restart.
+A file that is wrong or cannot be applied is refused as a whole, which is logged once; the settings in force stay. An
+empty file is refused, too, because an editor leaves one on a full disk; ``subscribers: []`` removes all subscribers.
+Only ``subscribers`` take effect at once; other sections are read at start, and a change of them is logged as waiting
+for a restart.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _log = structlog.get_logger("gateway.config")
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """What a look at the file found.
+class _Snapshot:
+    """Content of the file at one moment, or the problems of reading it.
 
     Args:
-        content: its bytes; they may contain secrets.
-        problems: why it cannot be read; then there is no content.
+        content: bytes of the file; they may contain secrets.
+        problems: sentences; the content is empty if there are any.
     """
 
     content: bytes = field(repr=False)
@@ -69,14 +69,14 @@ async def watch(
         settle_s: seconds between the two looks that must agree.
     """
     started = current
-    seen: _Look | None = None
+    seen: _Snapshot | None = None
     while True:
-        look = await _settled(path, settle_s, seen)
-        if look != seen or asked.is_set():
+        snapshot = await _settled(path, settle_s, seen)
+        if snapshot != seen or asked.is_set():
             was_asked = asked.is_set()
             asked.clear()
-            is_first, seen = seen is None, look
-            found = await asyncio.to_thread(_read, path, look, current, environ, check)
+            is_first, seen = seen is None, snapshot
+            found = await asyncio.to_thread(_read, path, snapshot, current, environ, check)
             if found is not None and found != current:
                 current = found
                 if waiting := restart_needed(started, found):
@@ -95,14 +95,14 @@ def restart_needed(old: Settings, new: Settings) -> list[str]:
 
 
 def _read(
-    path: Path, look: _Look, current: Settings, environ: Mapping[str, str], check: Callable[[Settings], None]
+    path: Path, snapshot: _Snapshot, current: Settings, environ: Mapping[str, str], check: Callable[[Settings], None]
 ) -> Settings | None:
     try:
-        if look.problems:
-            raise ConfigError(look.problems)
-        found = load_content(look.content, path, environ)
-        if found != current and not look.content.strip():
-            raise ConfigError([f"{path}: is empty; a configuration without subscribers has the line 'subscribers: []'"])
+        if snapshot.problems:
+            raise ConfigError(snapshot.problems)
+        found = load_content(snapshot.content, path, environ)
+        if found != current and not snapshot.content.strip():
+            raise ConfigError([f"{path.name}: the file is empty; to remove all subscribers, write 'subscribers: []'"])
         check(found)
         return found
     except ConfigError as exc:
@@ -112,23 +112,23 @@ def _read(
         return None
 
 
-async def _settled(path: Path, settle_s: float, seen: _Look | None) -> _Look:
-    """Return what two looks in a row found, or what was seen before, if nothing has changed at all."""
-    look = await asyncio.to_thread(_look, path)
-    while look != seen:
+async def _settled(path: Path, settle_s: float, seen: _Snapshot | None) -> _Snapshot:
+    """Return the snapshot once two in a row are equal, or at once if it is equal to the one seen before."""
+    snapshot = await asyncio.to_thread(_snapshot, path)
+    while snapshot != seen:
         await asyncio.sleep(settle_s)
-        again = await asyncio.to_thread(_look, path)
-        if again == look:
+        again = await asyncio.to_thread(_snapshot, path)
+        if again == snapshot:
             break
-        look = again
-    return look
+        snapshot = again
+    return snapshot
 
 
-def _look(path: Path) -> _Look:
+def _snapshot(path: Path) -> _Snapshot:
     try:
-        return _Look(document.content(path))
+        return _Snapshot(document.content(path))
     except ConfigError as exc:
-        return _Look(b"", exc.problems)
+        return _Snapshot(b"", exc.problems)
 
 
 async def _either(asked: asyncio.Event, poll_s: float) -> None:

@@ -106,22 +106,31 @@ async def test_swapped_symbolic_link_is_a_change(tmp_path: Path) -> None:
         assert await following(found) == ["b"]
 
 
-async def test_bad_file_is_refused_once_and_the_old_one_stays(tmp_path: Path) -> None:
+_MISTYPED = (
+    "ingest: {port: x}\nlog: {level: x}\n",
+    [
+        "ingest.port: a whole number is needed (config.yaml line 1)",
+        "log.level: one of debug, info, warning, error is needed (config.yaml line 2)",
+    ],
+)
+#: As an editor leaves it on a full disk.
+_EMPTY = ("\n", ["config.yaml: the file is empty; to remove all subscribers, write 'subscribers: []'"])
+
+
+@pytest.mark.parametrize(("text", "problems"), [_MISTYPED, _EMPTY], ids=["mistyped", "empty"])
+async def test_bad_file_is_refused_once_and_the_old_one_stays(tmp_path: Path, text: str, problems: list[str]) -> None:
     """One log line with every problem; nothing is yielded until the file is right again."""
     path = tmp_path / "config.yaml"
     path.write_text(GOOD % "a")
     with listening() as logs:
         async with aclosing(watching(path, load(path, {}))) as found:
-            path.write_text("ingest: {port: x}\nlog: {level: x}\n")
+            path.write_text(text)
             task = asyncio.ensure_future(following(found))
             await logs.said("config.refused")
             path.write_text(GOOD % "b")
             assert await task == ["b"]
     (refused,) = [line for line in logs.lines if line["event"] == "config.refused"]
-    assert refused["problems"] == [
-        "ingest.port: a whole number is needed (config.yaml line 1)",
-        "log.level: one of debug, info, warning, error is needed (config.yaml line 2)",
-    ]
+    assert refused["problems"] == problems
 
 
 async def test_file_that_cannot_be_applied_is_refused_until_it_can(tmp_path: Path) -> None:
@@ -157,22 +166,13 @@ async def test_what_was_compared_is_what_is_applied(tmp_path: Path, monkeypatch:
         assert await following(found) == ["b"]
 
 
-async def test_an_empty_file_is_refused(tmp_path: Path) -> None:
-    """As an editor leaves it on a full disk: the subscribers stay. Without any, that is written down."""
+async def test_all_subscribers_can_be_removed(tmp_path: Path) -> None:
+    """By an empty list, which says that it is meant."""
     path = tmp_path / "config.yaml"
     path.write_text(GOOD % "a")
-    with listening() as logs:
-        async with aclosing(watching(path, load(path, {}))) as found:
-            path.write_text("\n")
-            task = asyncio.ensure_future(following(found))
-            await logs.said("config.refused")
-            assert not task.done()
-            path.write_text("subscribers: []\n")
-            assert await task == []
-    (refused,) = [line for line in logs.lines if line["event"] == "config.refused"]
-    assert refused["problems"] == [
-        f"{path}: is empty; a configuration without subscribers has the line 'subscribers: []'"
-    ]
+    async with aclosing(watching(path, load(path, {}))) as found:
+        path.write_text("subscribers: []\n")
+        assert await following(found) == []
 
 
 async def test_an_empty_file_at_the_start_stays_the_default(tmp_path: Path) -> None:

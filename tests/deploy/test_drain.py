@@ -103,7 +103,7 @@ def test_topics_that_cannot_be_written_are_named() -> None:
 
 def test_gateway_that_it_started_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """The Job for the journal of a replica that is gone ends by itself."""
-    monkeypatch.setattr(sys, "argv", ["drain.py", "--", sys.executable, "-c", "import time; time.sleep(60)"])
+    monkeypatch.setattr(sys, "argv", ["drain.py", "--", sys.executable, "-c", "import signal; signal.pause()"])
     with MetricsServer({"/metrics": page(0)}) as server:
         monkeypatch.setenv("GATEWAY__ADMIN__PORT", str(server.port))
         assert 0 == drain.main()

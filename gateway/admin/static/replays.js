@@ -41,18 +41,20 @@ export function replaysView(element, { signal }) {
     load();
   }
 
-  /** A new replay stands above the others: it is drawn while the pointer is not over one, unless that was asked for. */
+  /** A new replay is inserted above the others, but not while the pointer is over one, unless this page started it. */
   function show(replays) {
     if (!replays.length) return fill(list, empty("No replays", "A replay delivers events again: from a subscriber's card, an event's story, or the dead letters."));
     if (!table.isConnected) fill(list, table);
-    for (const one of replays) {
-      if (!rows.has(one.name)) rows.set(one.name, row(one, act));
-      rows.get(one.name).update(one);
-    }
     const isAsked = replays.some((one) => one.name === awaited);
-    const isHeld = !isAsked && (body.matches(":hover") || body.contains(document.activeElement));
-    const wanted = replays.map((one) => rows.get(one.name).element);
-    if (!isHeld && wanted.some((one, at) => body.children[at] !== one)) fill(body, wanted);
+    const isHeld = !isAsked && body.matches(":hover");
+    for (const one of [...replays].reverse()) {
+      if (!rows.has(one.name)) rows.set(one.name, row(one, act));
+      const { element, update } = rows.get(one.name);
+      update(one);
+      if (!isHeld && element.parentNode !== body) body.prepend(element);
+    }
+    const names = new Set(replays.map((one) => one.name));
+    for (const [name, one] of rows) if (!names.has(name)) { one.element.remove(); rows.delete(name); }
     if (isAsked) awaited = "";
   }
   load();

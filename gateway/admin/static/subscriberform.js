@@ -26,7 +26,7 @@ async function may(role) {
 
 const path = (name, rest = "") => `/api/subscribers/${encodeURIComponent(name)}${rest}`;
 
-/** A button takes its room before the role is known: one that came later would move what the pointer aims at. */
+/** A button occupies its space before the role is known: if it appeared later, it would move others under the pointer. */
 function button(role, text, label, onclick) {
   const made = h("button.awaited", { type: "button", "aria-label": label, onclick }, text);
   may(role).then((is) => { made.hidden = !is; made.classList.remove("awaited"); });

@@ -66,7 +66,8 @@ export function subscriberList() {
     const present = [...body.children].map((element) => element.dataset.name);
     const names = shown.map((one) => one.name);
     if (!isHeld && names.join("\n") !== present.join("\n")) fill(body, names.map((name) => rows.get(name).element));
-    for (const one of latest) if (rows.get(one.name)?.element.isConnected) rows.get(one.name).update(one, isHeld);
+    const isPointedAt = body.matches(":hover");
+    for (const one of latest) if (rows.get(one.name)?.element.isConnected) rows.get(one.name).update(one, isPointedAt);
     for (const head of heads) head.setAttribute("aria-sort", head.dataset.sort === order.value ? "descending" : "none");
     more.hidden = found.length <= SHOWN;
     say(more, isAll ? "Show fewer" : `Show all ${count(found.length)}`);
@@ -139,7 +140,8 @@ function row(first) {
     }
   });
   const target = first.kind === "webhook" ? first.target : `${first.kind} ${first.target}`;
-  const was = h("p.was");
+  const isPlain = (one) => one.word === "healthy" || one.kind === "stream";
+  const was = h("p.was", { hidden: isPlain(first) });
   const element = h("tr", { "data-name": name },
     h("th", { scope: "row" }, h("span.name", name), h("span.target", { title: target }, target)),
     h("td.state", badge, was), lag.element, delivered.element, success.element, p99.element,
@@ -152,10 +154,9 @@ function row(first) {
       badge.className = `badge ${kindOf(one)}`;
       badge.title = one.reason;
       element.dataset.state = kindOf(one);
-      const isPlain = one.word === "healthy" || one.kind === "stream";
-      // These lines move the rows below, so they come and go while the pointer is elsewhere.
-      if (!isPointedAt) was.hidden = isPlain;
-      say(was, isPlain ? "" : `${one.reason}${one.since ? ` Since ${moment(one.since)}.` : ""}`);
+      // This line moves the rows below: it appears and disappears only while the pointer is elsewhere.
+      if (!isPointedAt) was.hidden = isPlain(one);
+      say(was, isPlain(one) ? "" : `${one.reason}${one.since ? ` Since ${moment(one.since)}.` : ""}`);
       was.title = `${one.reason} ${exact(one.since)}`;
       const unknown = one.lag_unknown;
       // What was known last is shown as that: greyed, with the time of it in the line below.

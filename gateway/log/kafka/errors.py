@@ -57,7 +57,8 @@ WORDS: Final[Mapping[str, str]] = {
 #: and two assertions of aiokafka 0.14 about metadata that vanished meanwhile ("Unrecognized partition").
 CLIENT_ERRORS: Final = (errors.KafkaError, OSError, TimeoutError, AssertionError, AttributeError)
 
-#: What aiokafka 0.14 raises for a request that the broker is too old for.
+#: aiokafka 0.14 raises the first if broker and client support no common version of a request (``Request.prepare``), the
+#: second if the broker does not know the request.
 TOO_OLD: Final = (NotImplementedError, errors.IncompatibleBrokerVersion)
 
 #: The broker refuses the batch because of its size. For a single record that is final.
