@@ -27,8 +27,8 @@ import structlog
 
 from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError
-from gateway.fanout import attempt_errors, exchanges
-from gateway.fanout.attempt import AttemptResult
+from gateway.fanout import exchanges
+from gateway.fanout.attempt import AttemptResult, sentence_of
 from gateway.fanout.exchanges import RequestShape
 from gateway.fanout.job import Job
 from gateway.fanout.retry_records import replay_name
@@ -96,7 +96,7 @@ class Attempt(NamedTuple):
     @property
     def sentence(self) -> str:
         """Why it failed and what to do; empty if it succeeded."""
-        return self.reason or attempt_errors.of_summary(self.result)
+        return self.reason or sentence_of(self.result)
 
 
 class AttemptLog:

@@ -6,8 +6,7 @@ from typing import get_args
 
 import pytest
 
-from gateway.fanout import attempt_errors
-from gateway.fanout.attempt import AttemptResult, ErrorKind
+from gateway.fanout.attempt import AttemptResult, ErrorKind, sentence_of
 from tests.rows import rows
 
 CASES = [
@@ -34,7 +33,7 @@ def test_what_is_said_of_an_attempt(result: AttemptResult, expected: str) -> Non
 @pytest.mark.parametrize("kind", get_args(ErrorKind))
 def test_every_kind_has_words_and_advice(kind: ErrorKind) -> None:
     """Also where only the word was kept."""
-    said = attempt_errors.of_summary(kind)
+    said = sentence_of(kind)
     words, _, advice = said.partition(": ")
     assert kind not in words or "_" not in kind
     assert advice
@@ -42,6 +41,6 @@ def test_every_kind_has_words_and_advice(kind: ErrorKind) -> None:
 
 @rows("status", range(100, 600))
 def test_every_status_has_advice(status: int) -> None:
-    said = attempt_errors.of_summary(str(status))
+    said = sentence_of(str(status))
     assert (said == "") == (200 <= status < 300)
     assert said.count(": ") >= (not 200 <= status < 300)
