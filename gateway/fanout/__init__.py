@@ -32,7 +32,7 @@ The files, in the order an event meets them:
 ``retry_records``    headers of records in retry topics and of dead letters
 ``watermark``        completions in any order → the offset that may be committed
 ``state``            state that outlives the process: breaker, paused, stopped
-``attempts``         record of attempts for ``explain``; ``telling``: metrics and log lines
+``attempt_log``      metrics and log lines of attempts; ``attempts``: the record of them for ``explain``
 ``dead_letters``     which are open; listing and closing them; ``open_dead_letters`` follows how many are
 ``replay``           delivering again; ``replay_board``: what every process knows of replays
 ``scan``             reads a range of the log; ``follower`` reads internal topics as long as it runs

@@ -1,8 +1,8 @@
 """The record of attempts that ``explain`` shows, stored in the internal topic :data:`TOPIC`.
 
-Attempts are noted in memory and written together, many in a record, once a second: they cost the hot path a
-tuple and the log one append. The log's retention applies to the topic. Attempts that were not written when
-the process died are lost, and so are those that are noted while the log is unavailable and the memory is full;
+Attempts are noted in memory (:mod:`.attempt_log`) and written together, many in a record, once a second: they cost
+the hot path a tuple and the log one append. The log's retention applies to the topic. Attempts that were not written
+when the process died are lost, and so are those that are noted while the log is unavailable and the memory is full;
 the latter are counted. This is for operators; no delivery depends on it.
 
 Value of a record; its key is the subscriber. ``sent`` is ``[Unix seconds of the signature, span, beginning of the
@@ -28,12 +28,9 @@ import structlog
 from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError
 from gateway.fanout import exchanges
-from gateway.fanout.attempt import AttemptResult, sentence_of
+from gateway.fanout.attempt import sentence_of
 from gateway.fanout.exchanges import RequestShape
-from gateway.fanout.job import Job
-from gateway.fanout.retry_records import replay_name
 from gateway.fanout.scan import QUIET_S, scan
-from gateway.fanout.telling import OnAttempt
 from gateway.log import BrowsedLog, Entry, EventLog, Record
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS, Metrics
@@ -41,32 +38,14 @@ from gateway.telemetry.metrics import METRICS, Metrics
 TOPIC: Final = "fanout.attempts"
 #: Attempts of one subscriber in memory: some seconds at full speed. More are dropped and counted.
 MAX_NOTED: Final = 20_000
-#: Replaces the name of a replay that has none: its copies were stored by a version without names.
-UNNAMED: Final = "r-?"
 _FLUSH_S: Final = 1.0
 _PER_RECORD: Final = 500
-#: Between two successes of a subscriber whose answers are kept though nothing had failed.
-_SUCCESS_EACH_S: Final = 60.0
-_NO_SHAPE: Final = RequestShape()
 
 _log = structlog.get_logger("gateway.fanout")
 
 
-class _Noted(NamedTuple):
-    """An attempt until it is written. It has no result, whose bytes would stay in memory."""
-
-    event_id: str
-    at: float
-    outcome: str
-    result: str
-    number: int
-    duration_s: float
-    timestamp: int
-    span: str
-    signature: str
-    reason: str
-    replay: str
-    answer: dict[str, Any] | None
+#: A row of ``attempts``, and the answer where it is kept.
+Noted = tuple[tuple[Any, ...], dict[str, Any] | None]
 
 
 class Attempt(NamedTuple):
@@ -99,57 +78,30 @@ class Attempt(NamedTuple):
         return self.reason or sentence_of(self.result)
 
 
-class AttemptLog:
-    """Notes attempts of all subscribers and writes them."""
+class AttemptWriter:
+    """Writes the attempts of all subscribers, which each :class:`~gateway.fanout.attempt_log.AttemptLog` notes.
+
+    Args:
+        log: has the topic.
+    """
 
     def __init__(self, log: EventLog, *, clock: Clock, metrics: Metrics = METRICS) -> None:
-        self._eventlog = log
+        self._log = log
         self._clock = clock
-        self._noted: dict[tuple[str, RequestShape], list[_Noted]] = {}
-        self._budget = exchanges.Budget()
-        self._unkept = metrics.counter("gateway_attempts_unrecorded")
+        self._noted: dict[tuple[str, RequestShape], list[Noted]] = {}
         self._task: asyncio.Task[None] | None = None
+        self.budget = exchanges.Budget()
+        #: Counts attempts that are not written.
+        self.unkept = metrics.counter("gateway_attempts_unrecorded")
 
-    def of(self, subscriber: str, shape: RequestShape = _NO_SHAPE) -> OnAttempt:
-        """Return the function that a subscriber's :class:`~gateway.fanout.telling.Telling` calls. Never blocks.
+    def noted(self, subscriber: str, shape: RequestShape) -> list[Noted]:
+        """Return the list from which the attempts of a subscriber are written, at most :data:`MAX_NOTED` of them.
 
         Args:
             subscriber: its name.
             shape: what its requests have in common.
         """
-        now, noted = self._clock.now, self._noted.setdefault((subscriber, shape), [])
-        success_due = 0.0
-
-        def note(job: Job, result: AttemptResult, outcome: str) -> None:
-            nonlocal success_due
-            if len(noted) >= MAX_NOTED:
-                self._unkept.inc()
-                return
-            at, answer = now(), None
-            if at >= success_due or outcome != "delivered" or job.attempts + job.probes > 1 or job.is_replay:
-                if self._budget.takes(exchanges.size_of(result), at):
-                    answer = exchanges.answer_of(result, shape.secrets)
-                if outcome == "delivered":
-                    success_due = at + _SUCCESS_EACH_S
-            replay = (replay_name(job.record) or UNNAMED) if job.is_replay else ""
-            noted.append(
-                _Noted(
-                    job.record.id,
-                    at,
-                    outcome,
-                    result.summary,
-                    job.attempts,
-                    result.duration_s,
-                    result.timestamp,
-                    result.span,
-                    result.signature,
-                    result.sentence,
-                    replay,
-                    answer,
-                )
-            )
-
-        return note
+        return self._noted.setdefault((subscriber, shape), [])
 
     def start(self) -> None:
         """Start writing."""
@@ -164,7 +116,7 @@ class AttemptLog:
         try:
             await self._flush()
         except GatewayError as exc:
-            self._unkept.inc(self._count())
+            self.unkept.inc(self._count())
             _log.info("attempts.not_written", error=str(exc), attempts=self._count())
             for noted in self._noted.values():
                 noted.clear()
@@ -184,7 +136,7 @@ class AttemptLog:
         counts = {key: len(noted) for key, noted in self._noted.items() if noted}
         if not counts:
             return
-        await self._eventlog.append([entry for key in counts for entry in _entries(*key, self._noted[key])])
+        await self._log.append([entry for key in counts for entry in _entries(*key, self._noted[key])])
         for key, count in counts.items():
             del self._noted[key][:count]
 
@@ -259,31 +211,15 @@ async def attempts_of(
     return sorted(found, key=lambda attempt: attempt.at)
 
 
-def _entries(subscriber: str, shape: RequestShape, noted: list[_Noted]) -> list[Entry]:
+def _entries(subscriber: str, shape: RequestShape, noted: list[Noted]) -> list[Entry]:
     made: list[Entry] = []
     for at in range(0, len(noted), _PER_RECORD):
         part = noted[at : at + _PER_RECORD]
-        document: dict[str, Any] = {"subscriber": subscriber, "attempts": [_row(one) for one in part]}
+        document: dict[str, Any] = {"subscriber": subscriber, "attempts": [row for row, _ in part]}
         if shape.line:
             document["request"] = {"line": shape.line, "headers": shape.headers}
-        if answers := {str(place): one[-1] for place, one in enumerate(part) if one[-1]}:
+        if answers := {str(place): answer for place, (_, answer) in enumerate(part) if answer}:
             document["answers"] = answers
         value = orjson.dumps(document)
         made.append(Entry(TOPIC, subscriber, hashlib.blake2b(value, digest_size=16).hexdigest(), value))
     return made
-
-
-def _row(noted: _Noted) -> list[Any]:
-    sent = (noted.timestamp, noted.span, noted.signature[: exchanges.SIGNATURE_SHOWN]) if noted.timestamp else None
-    ends = [sent, noted.reason, noted.replay]
-    while ends and not ends[-1]:
-        ends.pop()
-    return [
-        noted.event_id,
-        round(noted.at, 3),
-        noted.outcome,
-        noted.result,
-        noted.number,
-        round(noted.duration_s * 1000),
-        *ends,
-    ]

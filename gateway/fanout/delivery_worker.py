@@ -35,6 +35,7 @@ from gateway.clock import Clock
 from gateway.errors import GatewayError, Poison
 from gateway.fanout import retry_records
 from gateway.fanout.attempt import NOT_AN_EVENT, AttemptResult, Sink
+from gateway.fanout.attempt_log import AttemptLog
 from gateway.fanout.concurrency import AdaptiveLimit
 from gateway.fanout.dispatch import Dispatcher
 from gateway.fanout.flow_control import FlowControl
@@ -42,7 +43,6 @@ from gateway.fanout.job import Job, JobState, ParkedJob
 from gateway.fanout.plan import DeliveryPlan
 from gateway.fanout.retry import Delivered, GiveUp, Retry, Stop, decide
 from gateway.fanout.retry_records import Closing
-from gateway.fanout.telling import Telling
 from gateway.log import Entry, EventLog
 from gateway.telemetry import redaction
 
@@ -72,7 +72,7 @@ class DeliveryWorker:
         adaptive: notes the start of attempts.
         is_certain: returns whether this process certainly still has the partitions.
         rng: jitter.
-        telling: writes metrics, log lines and the record of attempts.
+        attempt_log: metrics, log lines and notes of attempts.
         is_withdrawn: whether an event is the copy of a cancelled replay.
     """
 
@@ -88,8 +88,8 @@ class DeliveryWorker:
         is_certain: Callable[[], bool],
         clock: Clock,
         rng: Random,
-        telling: Telling,
-        is_withdrawn: Callable[[Job], bool] = lambda _: False,
+        attempt_log: AttemptLog,
+        is_withdrawn: Callable[[Job], bool] | None = None,
     ) -> None:
         self._plan = plan
         self._log = log
@@ -100,8 +100,8 @@ class DeliveryWorker:
         self._is_certain = is_certain
         self._clock = clock
         self._rng = rng
-        self._telling = telling
-        self._is_withdrawn = is_withdrawn
+        self._attempt_log = attempt_log
+        self._is_withdrawn = is_withdrawn or (lambda _: False)
         self._max_waiting = max(1, int(plan.window.max_events * _WAITING_SHARE))
         #: Events of retry topics that are with this subscriber.
         self.parked = 0
@@ -113,8 +113,8 @@ class DeliveryWorker:
                 self._abandon(job)
             elif job.entry is not None:
                 await self._put_away(job, job.entry)
-            elif self._is_withdrawn(job):
-                self._telling.withdrawn(job)
+            elif job.is_replay and self._is_withdrawn(job):
+                self._attempt_log.withdrawn(job)
                 self._finish(job)
             elif job.record.flaw:
                 await self._give_up(job, AttemptResult(error=NOT_AN_EVENT, detail=job.record.flaw), NOT_AN_EVENT)
@@ -141,7 +141,7 @@ class DeliveryWorker:
             result = AttemptResult(error="internal", detail=type(exc).__name__)
         if result.is_success:
             job.attempts += 1
-            self._telling.delivered(job, result)
+            self._attempt_log.delivered(job, result)
             closes = job.is_replay and retry_records.was_open(job.record)
             if not closes:
                 self._finish(job)
@@ -160,26 +160,26 @@ class DeliveryWorker:
 
     async def _act(self, job: Job, result: AttemptResult) -> None:
         """Decide what becomes of an event whose attempt failed, and do it."""
-        plan, telling = self._plan, self._telling
+        plan, attempt_log = self._plan, self._attempt_log
         if not job.position.is_ours:
-            telling.failed(job, result, "abandoned")
+            attempt_log.failed(job, result, "abandoned")
             self._abandon(job)
             return
         age_s = self._clock.now() - _stored_at(job)
         match decide(plan.retry, max(1, job.attempts), result, self._rng, age_s=age_s):
             case Retry(delay_s) if (topic := self._retry_topic(job, delay_s)) is not None:
-                telling.failed(job, result, "parked", delay_s=delay_s)
+                attempt_log.failed(job, result, "parked", delay_s=delay_s)
                 due = self._clock.now() + delay_s
                 await self._put_away(job, retry_records.parked(job.record, topic, job.trail, due, plan.name))
             case Retry(delay_s):
                 delay_s = self._in_memory(delay_s)
-                telling.failed(job, result, "retried", delay_s=delay_s)
+                attempt_log.failed(job, result, "retried", delay_s=delay_s)
                 self._dispatcher.postpone(job, delay_s)
             case GiveUp(reason):
-                telling.failed(job, result, "dead_lettered")
+                attempt_log.failed(job, result, "dead_lettered")
                 await self._dead_letter(job, reason)
             case Stop(reason):
-                telling.failed(job, result, "stopped")
+                attempt_log.failed(job, result, "stopped")
                 self._flow.stop(reason)
                 self._dispatcher.give_back(job)
             case Delivered():  # a failed attempt never is
@@ -188,11 +188,11 @@ class DeliveryWorker:
     async def _give_up(self, job: Job, result: AttemptResult, reason: str) -> None:
         """Send an event to the dead letters, however many attempts are left."""
         job.note(self._clock.now(), result, counts=True)
-        self._telling.failed(job, result, "dead_lettered")
+        self._attempt_log.failed(job, result, "dead_lettered")
         await self._dead_letter(job, reason)
 
     async def _dead_letter(self, job: Job, reason: str) -> None:
-        self._telling.dead_lettered(job, reason)
+        self._attempt_log.dead_lettered(job, reason)
         topic = retry_records.dlq_topic(self._plan.name)
         await self._put_away(job, retry_records.dead_letter(job.record, topic, job.trail, reason))
 
@@ -241,14 +241,14 @@ class DeliveryWorker:
         """Store something smaller, or nothing: the log never accepts this entry, as it is larger than the event was."""
         bare = retry_records.bare(entry)
         if retry_records.is_closing(entry):
-            self._telling.not_closed(job, str(exc))
+            self._attempt_log.not_closed(job, str(exc))
             self._finish(job)
         elif entry.topic != retry_records.dlq_topic(self._plan.name):
             await self._give_up(job, AttemptResult(error="poison", detail=str(exc)), "poison")
         elif entry != bare:
             await self._put_away(job, bare)
         else:
-            self._telling.lost(job, str(exc))
+            self._attempt_log.lost(job, str(exc))
             self._finish(job)
 
     def _finish(self, job: Job) -> None:
@@ -258,7 +258,7 @@ class DeliveryWorker:
 
     def cancelled(self, job: Job) -> None:
         """Note that its partition went to another process during an attempt, whose outcome is unknown."""
-        self._telling.cancelled(job)
+        self._attempt_log.cancelled(job)
         self._abandon(job)
 
     def _abandon(self, job: Job) -> None:

@@ -17,20 +17,18 @@ from gateway.clock import Clock, SystemClock, sleep
 from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError, GatewayError
 from gateway.fanout import attempts, planning, retry_topics, subscriber_state
-from gateway.fanout.attempt import AttemptResult
-from gateway.fanout.attempts import AttemptLog
+from gateway.fanout.attempt_log import AttemptLog, forget
+from gateway.fanout.attempts import AttemptWriter
 from gateway.fanout.beginnings import Beginnings, Notes
 from gateway.fanout.cursor import SETTLE_S, Beginning
 from gateway.fanout.exchanges import RequestShape
 from gateway.fanout.flow_control import PersistentState
-from gateway.fanout.job import Job
 from gateway.fanout.reader import SubscriberReader, group_name
 from gateway.fanout.replay_board import ReplayBoard
 from gateway.fanout.retry_leftovers import Leftovers
 from gateway.fanout.retry_topics import RetryTopics
 from gateway.fanout.subscriber_state import SubscriberStateStore
 from gateway.fanout.subscriber_status import SubscriberStatus, status_of
-from gateway.fanout.telling import OnAttempt, Telling, forget
 from gateway.log import EventLog
 from gateway.log.shared_reader import SharedReader
 from gateway.telemetry.metrics import METRICS, Metrics
@@ -118,7 +116,7 @@ class FanOut:
             log, self._retry_topics, known=lambda: self._wanted, is_shared=keeps_times, clock=self._clock
         )
         self._looking: asyncio.Task[None] | None = None
-        self._attempts = AttemptLog(log, clock=self._clock, metrics=metrics)
+        self._attempts = AttemptWriter(log, clock=self._clock, metrics=metrics)
         self._exchange = asyncio.Lock()
         self._watcher: asyncio.Task[None] | None = None
         self._is_stopped = False
@@ -275,7 +273,7 @@ class FanOut:
         return _tiers(self._wanted.values())
 
     def _start(self, subscriber: Subscriber) -> SubscriberReader:
-        name = subscriber.name
+        name, replays = subscriber.name, self._replays
         reader = SubscriberReader(
             planning.plan(subscriber),
             self._log,
@@ -283,10 +281,18 @@ class FanOut:
             reading=self._reading,
             clock=self._clock,
             rng=self._rng,
-            telling=Telling(name, metrics=self._metrics, on_attempt=self._on_attempt(subscriber)),
+            attempt_log=AttemptLog(
+                name,
+                clock=self._clock,
+                metrics=self._metrics,
+                writer=self._attempts,
+                shape=RequestShape.of(subscriber),
+                on_replay=None if replays is None else replays.note,
+                spans=self._spans,
+            ),
             on_state=lambda: self._board.put(name, reader.flow.persistent_state),
             beginning=self._beginning(name),
-            is_withdrawn=self._is_withdrawn,
+            is_withdrawn=None if replays is None else replays.is_withdrawn,
         )
         reader.restore(self._board.get(name))
         reader.start()
@@ -296,34 +302,6 @@ class FanOut:
         if self._beginnings is None:
             return None
         return Beginning(lambda: self._board.begins(name), lambda found: self._board.opened(name, found))
-
-    def _is_withdrawn(self, job: Job) -> bool:
-        return self._replays is not None and self._replays.is_withdrawn(job)
-
-    def _on_attempt(self, subscriber: Subscriber) -> OnAttempt:
-        """Return the function that notes attempts for ``explain``, counts them for replays, and exports spans."""
-        name, replays, spans, now = subscriber.name, self._replays, self._spans, self._clock.now
-        note = self._attempts.of(name, RequestShape.of(subscriber))
-        if spans is None and replays is None:
-            return note
-
-        def noted(job: Job, result: AttemptResult, outcome: str) -> None:
-            note(job, result, outcome)
-            if replays is not None and job.is_replay:
-                replays.note(job, outcome)
-            if spans is not None and result.span:
-                spans.attempted(
-                    name,
-                    job.record.id,
-                    job.record.headers,
-                    result.span,
-                    now(),
-                    result.duration_s,
-                    outcome,
-                    result.summary,
-                )
-
-        return noted
 
     async def _watch(self) -> None:
         lag = self._metrics.gauge("gateway_subscriber_lag_records")

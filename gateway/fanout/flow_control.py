@@ -21,10 +21,10 @@ from typing import Final, Literal
 
 from gateway.clock import Clock, Timer
 from gateway.fanout.attempt import AttemptResult
+from gateway.fanout.attempt_log import AttemptLog
 from gateway.fanout.breaker import Breaker
 from gateway.fanout.concurrency import AdaptiveLimit
 from gateway.fanout.dispatch import Dispatcher
-from gateway.fanout.telling import Telling
 
 #: What is seen outside. ``held`` counts as closed.
 Status = Literal["closed", "open", "half_open", "paused", "stopped"]
@@ -62,14 +62,14 @@ class FlowControl:
         dispatcher: Dispatcher,
         clock: Clock,
         *,
-        telling: Telling,
+        attempt_log: AttemptLog,
         on_state: Callable[[], None],
     ) -> None:
         self._breaker = breaker
         self._adaptive = adaptive
         self._dispatcher = dispatcher
         self._clock = clock
-        self._telling = telling
+        self._attempt_log = attempt_log
         self._on_state = on_state
         self._is_open = False
         self._paused = False
@@ -137,7 +137,7 @@ class FlowControl:
 
     def stop(self, reason: str) -> None:
         """Stop: the subscriber wants no more events."""
-        self._telling.stopped(reason)
+        self._attempt_log.stopped(reason)
         self._change(paused=self._paused, stopped=reason)
 
     def delivered(self, event_id: str, number: int, latency_s: float) -> None:
@@ -183,7 +183,7 @@ class FlowControl:
             self._opened_at = None
             self._adaptive.restart()
             self._dispatcher.hurry()
-        self._telling.breaker(self._breaker.state, before, probe_in_s=self._breaker.probe_at - now)
+        self._attempt_log.breaker(self._breaker.state, before, probe_in_s=self._breaker.probe_at - now)
         if before != "half_open" or self._breaker.state == "closed":
             self._on_state()
         return True

@@ -12,6 +12,7 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.fanout.attempt import Sink
+from gateway.fanout.attempt_log import AttemptLog
 from gateway.fanout.breaker import Breaker
 from gateway.fanout.concurrency import AdaptiveLimit
 from gateway.fanout.cursor import Beginning, SubscriberCursor
@@ -21,7 +22,6 @@ from gateway.fanout.flow_control import FlowControl, PersistentState, Status
 from gateway.fanout.job import Job, Standing
 from gateway.fanout.plan import DeliveryPlan
 from gateway.fanout.rate import TokenBucket
-from gateway.fanout.telling import Telling
 from gateway.fanout.workers import Workers
 from gateway.log import Begins, EventLog, Start
 from gateway.log.shared_reader import SharedReader
@@ -48,7 +48,7 @@ class SubscriberReader:
         sink: sends events; closed by :meth:`stop`.
         reading: shared reading of the main topics, for all subscribers; started and stopped by its owner.
         rng: jitter and span ids.
-        telling: metrics, log lines and the record of attempts.
+        attempt_log: metrics, log lines and notes of attempts.
         on_state: called when the persistent state changed, to make it durable.
         beginning: where it begins in its main topics, where that was fixed as a time.
     """
@@ -62,17 +62,17 @@ class SubscriberReader:
         reading: SharedReader,
         clock: Clock,
         rng: Random,
-        telling: Telling,
+        attempt_log: AttemptLog,
         on_state: Callable[[], None] = lambda: None,
         beginning: Beginning | None = None,
-        is_withdrawn: Callable[[Job], bool] = lambda _: False,
+        is_withdrawn: Callable[[Job], bool] | None = None,
     ) -> None:
         self.plan = plan
         self._log = log
         self._sink = sink
         self._reading = reading
         self._clock = clock
-        self._telling = telling
+        self._attempt_log = attempt_log
         adaptive = AdaptiveLimit(plan.concurrency)
         bucket = None if plan.rate_per_s is None else TokenBucket(plan.rate_per_s)
         self._dispatcher = Dispatcher(
@@ -83,7 +83,7 @@ class SubscriberReader:
             adaptive,
             self._dispatcher,
             clock,
-            telling=telling,
+            attempt_log=attempt_log,
             on_state=self._state_changed,
         )
         self._worker = DeliveryWorker(
@@ -96,7 +96,7 @@ class SubscriberReader:
             is_certain=reading.is_certain,
             clock=clock,
             rng=rng,
-            telling=telling,
+            attempt_log=attempt_log,
             is_withdrawn=is_withdrawn,
         )
         self._workers = Workers(plan.name, self._dispatcher, self._worker.deliver, self._worker.cancelled)
@@ -204,7 +204,7 @@ class SubscriberReader:
             on_opened=self._note_incarnations,
             is_willing=self._is_willing,
             cut=self._workers.cut,
-            on_skipped=self._telling.skipped,
+            on_skipped=self._attempt_log.skipped,
             on_change=self._reading.changed,
         )
 

@@ -26,7 +26,8 @@ from prometheus_client import CollectorRegistry
 from yarl import URL
 
 from gateway.clock import SystemClock
-from gateway.fanout.attempts import AttemptLog
+from gateway.fanout.attempt_log import AttemptLog
+from gateway.fanout.attempts import AttemptWriter
 from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.fanout import GROUP
 from gateway.fanout.filters import compile_filter
@@ -34,7 +35,6 @@ from gateway.fanout.plan import DeliveryPlan
 from gateway.fanout.planning import wants as asks
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.ssrf import Allowed
-from gateway.fanout.telling import Telling
 from gateway.log import Entry
 from gateway.log.shared_reader import SharedReader
 from gateway.signing import Signer
@@ -114,10 +114,10 @@ async def fanout(url: str, bodies: list[Entry], concurrency: int, wants: dict[st
         "bench", ("sms.dr",), concurrency=concurrency, start="earliest", tiers=(), wants=asks(compile_filter(wants))
     )
     metrics = Metrics(CollectorRegistry())
-    attempts = AttemptLog(log, clock=clock, metrics=metrics)
-    telling = Telling("bench", metrics=metrics, on_attempt=attempts.of("bench"))
+    attempts = AttemptWriter(log, clock=clock, metrics=metrics)
+    attempt_log = AttemptLog("bench", clock=clock, metrics=metrics, writer=attempts)
     reading = SharedReader(log, GROUP, clock)
-    reader = SubscriberReader(plan, log, sink, reading=reading, clock=clock, rng=rng, telling=telling)
+    reader = SubscriberReader(plan, log, sink, reading=reading, clock=clock, rng=rng, attempt_log=attempt_log)
     started = time.process_time()
     attempts.start()
     reader.start()

@@ -11,6 +11,8 @@ from prometheus_client import CollectorRegistry
 
 from gateway.clock import Clock, SystemClock
 from gateway.fanout.attempt import Sink
+from gateway.fanout.attempt_log import AttemptLog
+from gateway.fanout.attempts import AttemptWriter
 from gateway.fanout.cursor import Beginning
 from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.fanout import GROUP
@@ -18,7 +20,6 @@ from gateway.fanout.plan import DeliveryPlan
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.retry_topics import RetryTopics
 from gateway.fanout.ssrf import Allowed
-from gateway.fanout.telling import OnAttempt, Telling
 from gateway.log import EventLog
 from gateway.log.shared_reader import SharedReader
 from gateway.signing import Signer
@@ -62,17 +63,19 @@ def make(
     *,
     clock: Clock | None = None,
     seed: int = 7,
-    on_attempt: OnAttempt | None = None,
+    writer: AttemptWriter | None = None,
     metrics: Metrics | None = None,
     beginning: Beginning | None = None,
 ) -> OneReader:
+    clock = clock or SystemClock()
+    metrics = metrics or Metrics(CollectorRegistry())
     return OneReader(
         log,
         plan,
         sink,
-        clock=clock or SystemClock(),
+        clock=clock,
         rng=Random(seed),
-        telling=Telling(plan.name, metrics=metrics or Metrics(CollectorRegistry()), on_attempt=on_attempt),
+        attempt_log=AttemptLog(plan.name, clock=clock, metrics=metrics, writer=writer),
         beginning=beginning,
     )
 

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.fanout import dead_letters
-from gateway.fanout.attempts import AttemptLog, attempts_of
+from gateway.fanout.attempts import AttemptWriter, attempts_of
 from gateway.fanout.replay import Selection, replay
 from gateway.fanout.retry import RetryPolicy
 from tests.fanout.events import entries, entry, in_order
@@ -111,7 +111,7 @@ async def test_dead_letters_are_listed_and_replayed_by_reason() -> None:
 async def test_every_attempt_can_be_told_afterwards() -> None:
     """Explain: when, by whom, with what result, which attempt, and what became of the event."""
     log = MemoryLog()
-    attempts = AttemptLog(log, clock=CLOCK)
+    attempts = AttemptWriter(log, clock=CLOCK)
     one = entry(1)
     await log.append([one])
     async with Receiver(status(500)) as receiver:
@@ -119,7 +119,7 @@ async def test_every_attempt_can_be_told_afterwards() -> None:
             log,
             webhook(receiver.url),
             plan(retry=RetryPolicy(attempts=3, first_delay_s=0.01, max_delay_s=0.01)),
-            on_attempt=attempts.of("billing"),
+            writer=attempts,
         )
         reader.start()
         await receiver.until(lambda: len(receiver.posts) == 2)

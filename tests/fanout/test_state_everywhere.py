@@ -10,12 +10,12 @@ import orjson
 from prometheus_client import CollectorRegistry
 
 from gateway.fanout.attempt import AttemptResult
+from gateway.fanout.attempt_log import AttemptLog
 from gateway.fanout.breaker import Breaker, BreakerPolicy
 from gateway.fanout.concurrency import AdaptiveLimit
 from gateway.fanout.dispatch import Dispatcher
 from gateway.fanout.flow_control import FlowControl, PersistentState
 from gateway.fanout.subscriber_state import REPEAT_S, TOPIC, SubscriberStateStore
-from gateway.fanout.telling import Telling
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.manual_clock import ManualClock
 from tests.fanout.memory_log import MemoryLog
@@ -113,7 +113,7 @@ def _flow(clock: ManualClock) -> FlowControl:
         AdaptiveLimit(8),
         dispatcher,
         clock,
-        telling=Telling("billing", metrics=Metrics(CollectorRegistry())),
+        attempt_log=AttemptLog("billing", clock=clock, metrics=Metrics(CollectorRegistry())),
         on_state=lambda: None,
     )
 

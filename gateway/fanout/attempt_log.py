@@ -1,4 +1,4 @@
-"""Metrics, log lines and the record of attempts of one subscriber.
+"""Metrics, log lines and the notes of attempts for ``explain`` (:mod:`.attempts`) of one subscriber.
 
 Labels are bound once; the hot path pays only for counters and for lines that are shown. Lines have ids, states and
 numbers: no payload, no phone number, no secret, and no part of a response.
@@ -7,19 +7,22 @@ numbers: no payload, no phone number, no secret, and no part of a response.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 import structlog
 
+from gateway.clock import Clock
+from gateway.fanout import exchanges
 from gateway.fanout.attempt import AttemptResult
+from gateway.fanout.attempts import MAX_NOTED, AttemptWriter
+from gateway.fanout.exchanges import RequestShape
+from gateway.fanout.job import Job
+from gateway.fanout.retry_records import replay_name
 from gateway.telemetry import redaction
 from gateway.telemetry.batched_metrics import BatchedMetrics
 from gateway.telemetry.metrics import METRICS, Metrics
-
-if TYPE_CHECKING:
-    from gateway.fanout.job import Job
+from gateway.telemetry.tracing import Spans
 
 _OUTCOMES: Final = (
     "delivered",
@@ -40,9 +43,11 @@ _TRIED_AGAIN: Final = frozenset({"retried", "parked"})
 #: it answers. One that is down has hundreds, which would hide the line that reports it; ``debug`` has them all.
 _SHOWN_LINES: Final = 3
 _SHOWN_EACH_S: Final = 10.0
-
-#: Called for every attempt: the job, its result, the outcome in a word.
-OnAttempt = Callable[["Job", AttemptResult, str], None]
+#: Between two successes of a subscriber whose answers are kept though nothing had failed.
+_SUCCESS_EACH_S: Final = 60.0
+#: Replaces the name of a replay that has none: its copies were stored by a version without names.
+UNNAMED: Final = "r-?"
+_NO_SHAPE: Final = RequestShape()
 
 
 def forget(subscriber: str, metrics: Metrics) -> None:
@@ -51,31 +56,41 @@ def forget(subscriber: str, metrics: Metrics) -> None:
     metrics.gauge("gateway_delivery_in_flight").remove(subscriber)
 
 
-class Telling:
+class AttemptLog:
     """Bound to one subscriber.
 
     Args:
-        on_attempt: records attempts for ``explain``; None records nothing.
-        monotonic: returns seconds.
+        writer: keeps attempts for ``explain``; None keeps none.
+        shape: what the requests of the subscriber have in common.
+        on_replay: called with each attempt on the copy of a replay, and the outcome in a word.
+        spans: creates spans of attempts, if an exporter is configured.
     """
 
     def __init__(
         self,
         subscriber: str,
         *,
+        clock: Clock,
         metrics: Metrics = METRICS,
-        on_attempt: OnAttempt | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
+        writer: AttemptWriter | None = None,
+        shape: RequestShape = _NO_SHAPE,
+        on_replay: Callable[[Job, str], None] | None = None,
+        spans: Spans | None = None,
     ) -> None:
         self._subscriber = subscriber
+        self._clock = clock
         self._log = structlog.get_logger("gateway.fanout").bind(subscriber=subscriber)
         self._shows_debug = self._log.is_enabled_for(logging.DEBUG)
         deliveries = metrics.counter("gateway_deliveries")
         self._outcomes = {outcome: deliveries.labels(subscriber, outcome) for outcome in _OUTCOMES}
         metrics.histogram("gateway_delivery_attempt_seconds").labels(subscriber)  # shown before the first attempt
         self._tally = BatchedMetrics("gateway_deliveries", "gateway_delivery_attempt_seconds", metrics)
-        self._on_attempt = on_attempt
-        self._monotonic = monotonic
+        self._writer = writer
+        self._noted = [] if writer is None else writer.noted(subscriber, shape)
+        self._secrets = shape.secrets
+        self._success_due = 0.0  # when the next answer of a success is kept, Unix seconds
+        self._on_replay = on_replay
+        self._spans = spans
         self._shown_until = float("-inf")
         self._shown = self._not_shown = 0
 
@@ -83,8 +98,7 @@ class Telling:
         """Report the attempt that completed a delivery."""
         self._tally.count(self._subscriber, "delivered")
         self._tally.took(self._subscriber, result.duration_s)
-        if self._on_attempt is not None:
-            self._on_attempt(job, result, "delivered")
+        self._note(job, result, "delivered")
         if self._shows_debug:
             self._line(self._log.debug, job, result, "delivered", None)
 
@@ -92,8 +106,7 @@ class Telling:
         """Report a failed attempt; ``outcome`` is what happens to the event."""
         self._tally.count(self._subscriber, outcome)
         self._tally.took(self._subscriber, result.duration_s)
-        if self._on_attempt is not None:
-            self._on_attempt(job, result, outcome)
+        self._note(job, result, outcome)
         if outcome not in _TRIED_AGAIN or self._may_show():
             self._line(self._log.info, job, result, outcome, delay_s)
         elif self._shows_debug:
@@ -103,15 +116,13 @@ class Telling:
         """Report an attempt that was interrupted, so that its outcome is not known."""
         self._outcomes["cancelled"].inc()
         result = AttemptResult(error="cancelled", detail="its partition went to another process meanwhile")
-        if self._on_attempt is not None:
-            self._on_attempt(job, result, "cancelled")
+        self._note(job, result, "cancelled")
         self._line(self._log.info, job, result, "cancelled", None)
 
     def withdrawn(self, job: Job) -> None:
         """Report that the copy of a cancelled replay was not attempted."""
         self._outcomes["withdrawn"].inc()
-        if self._on_attempt is not None:
-            self._on_attempt(job, AttemptResult(error="withdrawn", detail="its replay was cancelled"), "withdrawn")
+        self._note(job, AttemptResult(error="withdrawn", detail="its replay was cancelled"), "withdrawn")
 
     def not_closed(self, job: Job, error: str) -> None:
         """Report that the log refuses the record that closes a delivered dead letter."""
@@ -137,8 +148,7 @@ class Telling:
     def lost(self, job: Job, error: str) -> None:
         """Report that an event was given up, and that the log does not accept it as a dead letter."""
         self._outcomes["lost"].inc()
-        if self._on_attempt is not None:
-            self._on_attempt(job, AttemptResult(error="poison", detail=error), "lost")
+        self._note(job, AttemptResult(error="poison", detail=error), "lost")
         self._log.error(
             "delivery.lost",
             id=redaction.event_id(job.record.id),
@@ -166,9 +176,43 @@ class Telling:
         """Report that the subscriber answered that it wants no more events."""
         self._log.error("subscriber.stopped", reason=reason, advice="its events wait in the log; resume it when ready")
 
+    def _note(self, job: Job, result: AttemptResult, outcome: str) -> None:
+        """Note an attempt for ``explain``, for its replay and for traces."""
+        at, noted, writer = self._clock.now(), self._noted, self._writer
+        if writer is not None and len(noted) >= MAX_NOTED:
+            writer.unkept.inc()
+        elif writer is not None:
+            is_plain = outcome == "delivered" and job.attempts + job.probes <= 1 and not job.is_replay
+            answer = None if is_plain and at < self._success_due else self._answer(writer, result, outcome, at)
+            sent = (result.timestamp, result.span, result.signature[: exchanges.SIGNATURE_SHOWN])
+            row = (job.record.id, round(at, 3), outcome, result.summary, job.attempts, round(result.duration_s * 1000))
+            if is_plain and result.timestamp:  # the hot path
+                noted.append(((*row, sent), answer))
+            else:
+                replay = (replay_name(job.record) or UNNAMED) if job.is_replay else ""
+                ends = [sent if result.timestamp else None, result.sentence, replay]
+                while ends and not ends[-1]:
+                    ends.pop()
+                noted.append(((*row, *ends), answer))
+        if job.is_replay and self._on_replay is not None:
+            self._on_replay(job, outcome)
+        if self._spans is not None and result.span:
+            headers, summary = job.record.headers, result.summary
+            self._spans.attempted(
+                self._subscriber, job.record.id, headers, result.span, at, result.duration_s, outcome, summary
+            )
+
+    def _answer(self, writer: AttemptWriter, result: AttemptResult, outcome: str, at: float) -> dict[str, Any] | None:
+        """Return the answer as it is kept, if there is room for it."""
+        if outcome == "delivered":
+            self._success_due = at + _SUCCESS_EACH_S
+        if not writer.budget.takes(exchanges.size_of(result), at):
+            return None
+        return exchanges.answer_of(result, self._secrets)
+
     def _may_show(self) -> bool:
         """Return whether one more line of an attempt that will be repeated is shown; if not, count it."""
-        now = self._monotonic()
+        now = self._clock.monotonic()
         if now >= self._shown_until:
             self._shown_until, self._shown = now + _SHOWN_EACH_S, 0
         if self._shown >= _SHOWN_LINES:
