@@ -18,7 +18,7 @@ from gateway.config.settings import Settings, Subscriber
 from gateway.config.values import suggestion
 from gateway.errors import Poison
 from gateway.fanout import planning
-from gateway.fanout.delivery import SHOWN_BYTES, Shown, WebhookSink
+from gateway.fanout.webhook import SHOWN_BYTES, Shown, WebhookSink
 from gateway.log import Record
 from gateway.schema import events
 from gateway.traffic.sample import sample

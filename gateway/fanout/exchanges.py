@@ -22,8 +22,7 @@ from typing import Any, Final
 from gateway.config import webhook_url
 from gateway.config.settings import Subscriber
 from gateway.fanout.attempt import HEAD_BYTES, AttemptResult
-from gateway.fanout.delivery import fixed_headers, traceparent
-from gateway.fanout.hidden import HIDDEN, secrets_of, without
+from gateway.fanout.webhook import HIDDEN, fixed_headers, secrets_of, traceparent, without
 from gateway.log import Record
 
 #: Characters of a signature that are shown: enough to compare it with a receiver's log, too few to use it.

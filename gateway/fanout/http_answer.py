@@ -43,7 +43,8 @@ _HEADER: Final = re.compile(
 _CHUNK_SIZE: Final = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,7})[ \t]*(?:;.*)?")
 #: Neither has a body, whatever its headers say (RFC 9112, section 6.3).
 _WITHOUT_BODY: Final = frozenset({204, 304})
-_LENGTH: Final = re.compile(rb"[0-9]{1,15}")
+#: Of a length.
+_MAX_DIGITS: Final = 15
 
 
 class NotHttp(ValueError):
@@ -66,15 +67,15 @@ class HttpAnswer:
         "_is_chunked",
         "_is_in_body",
         "_is_in_trailer",
+        "_is_old",
         "_left",
         "_most_body",
+        "_reason",
         "_seen",
-        "_version",
         "body",
         "fields",
         "is_complete",
         "is_reusable",
-        "reason",
         "retry_after",
         "status",
     )
@@ -82,10 +83,8 @@ class HttpAnswer:
     def __init__(self, most_body: int = HEAD_BYTES) -> None:
         self._most_body = most_body
         self.status = 0
-        self.reason = ""
+        self._reason = b""
         self.retry_after: str | None = None
-        #: The lines of the headers, as they came.
-        self.fields = b""
         #: The first bytes of the body, at most ``most_body``.
         self.body = b""
         #: The header lines, as they came; empty until the head is whole.
@@ -95,7 +94,7 @@ class HttpAnswer:
         self._buffer = b""
         self._interim = 0
         self._seen = 0
-        self._version = (1, 1)
+        self._is_old = False  # before HTTP/1.1
         self._is_in_body = self._is_chunked = self._is_in_trailer = False
         self._left = -1  # bytes of the body, or of its chunk; -1: until the connection closes, or a chunk's line is due
 
@@ -103,6 +102,12 @@ class HttpAnswer:
     def is_success(self) -> bool:
         """Whether the subscriber answered 2xx."""
         return 200 <= self.status < 300
+
+    @property
+    def reason(self) -> str:
+        """The phrase of the status line, cut; empty where it could not be shown to people, or logged."""
+        reason = self._reason[:_MAX_REASON].decode("utf-8", "replace").strip()
+        return reason if reason.isprintable() else ""
 
     def feed(self, data: bytes) -> None:
         """Process bytes from the connection, split anywhere.
@@ -171,9 +176,8 @@ class HttpAnswer:
         if status < 200 and status != 101:
             return True
         self.status = status
-        reason = (line[4] or b"")[:_MAX_REASON].decode("utf-8", "replace").strip()
-        self.reason = reason if reason.isprintable() else ""  # it is shown to people, and logged
-        self._version = (int(line[1]), int(line[2] or 0))
+        self._reason = line[4] or b""
+        self._is_old = line[1] == b"0" or (line[1] == b"1" and line[2] in {None, b"0"})
         self._buffer = self._buffer[line.end() - 1 :]
         return True
 
@@ -196,7 +200,7 @@ class HttpAnswer:
                     connection += b"," + value.lower()
                 case _:
                     self.retry_after = value.decode("latin-1").strip()
-        self.is_reusable = b"keep-alive" in connection if self._version < (1, 1) else b"close" not in connection
+        self.is_reusable = b"keep-alive" in connection if self._is_old else b"close" not in connection
         if self.status in _WITHOUT_BODY:
             self._left = 0
             # A receiver that announces a body may send it.
@@ -205,17 +209,20 @@ class HttpAnswer:
             self._is_chunked = coding[1:].strip().lower() == b"chunked"
             self.is_reusable &= self._is_chunked and not lengths
         else:
-            self._read_lengths(lengths[1:].split(b","))
+            self._read_lengths(lengths[1:])
 
-    def _read_lengths(self, texts: list[bytes]) -> None:
+    def _read_lengths(self, text: bytes) -> None:
         """Read the length of the body; the same length twice is accepted, too, but is a flaw."""
-        values = {text.strip() for text in texts}
-        text = values.pop()
-        if values or not _LENGTH.fullmatch(text):
+        if text.isdigit() and len(text) <= _MAX_DIGITS:  # the hot path
+            self._left = int(text)
+            return
+        values = {value.strip() for value in text.split(b",")}
+        length = values.pop()
+        if values or not length.isdigit() or len(length) > _MAX_DIGITS:
             self.is_reusable = False
         else:
-            self._left = int(text)
-            self.is_reusable &= len(texts) == 1
+            self._left = int(length)
+            self.is_reusable &= b"," not in text
 
     # -- the body -----------------------------------------------------------------------------------------------
 

@@ -15,7 +15,6 @@ from gateway.event import NotAnEvent, parse
 from gateway.fanout import subscriber_rules
 from gateway.fanout.attempt import Sink
 from gateway.fanout.breaker import BreakerPolicy
-from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.filesink import FileSink
 from gateway.fanout.filters import Filter, compile_filter
 from gateway.fanout.parsed import EVENTS
@@ -24,6 +23,7 @@ from gateway.fanout.retry import RetryPolicy
 from gateway.fanout.ssrf import Allowed
 from gateway.fanout.tls import context
 from gateway.fanout.transform import Transform
+from gateway.fanout.webhook import WebhookSink
 from gateway.log import Record
 from gateway.signing import Signer
 

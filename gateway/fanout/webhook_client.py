@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
+from gateway.clock import Clock, Timer
 from gateway.config import webhook_url
 from gateway.fanout.http_answer import HttpAnswer, NotHttp
 from gateway.fanout.ssrf import Allowed, socket_factory
@@ -28,6 +29,68 @@ _DNS_CACHE_S: Final = 10
 _LARGE_BYTES: Final = 64 * 1024
 #: The time-out is the caller's.
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None)
+
+
+class Deadlines:
+    """One time-out for all attempts of a subscriber: what began first is due first, so the first one's timer will do.
+
+    A timer of its own for each attempt, as the HTTP client would make, costs a twentieth of the whole delivery. Cancels
+    tasks that take longer than ``timeout_s``::
+
+        task = deadlines.begin(now)
+        try:
+            await something()
+        except asyncio.CancelledError:
+            if not deadlines.is_late(task):
+                raise  # another part cancelled this task
+        finally:
+            deadlines.end(task)
+
+    Args:
+        timeout_s: seconds, the same for all.
+    """
+
+    def __init__(self, clock: Clock, timeout_s: float) -> None:
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._open: dict[asyncio.Task[Any], float] = {}  # in the order of their deadlines
+        self._late: set[asyncio.Task[Any]] = set()
+        self._timer: Timer | None = None
+
+    def begin(self, now: float) -> asyncio.Task[Any]:
+        """Start the deadline of the running task. A task has one deadline at a time.
+
+        Args:
+            now: monotonic seconds.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[task] = now + self._timeout_s
+        if self._timer is None:
+            self._timer = self._clock.call_later(self._timeout_s, self._ring)
+        return task
+
+    def is_late(self, task: asyncio.Task[Any]) -> bool:
+        """Return whether only the deadline cancelled the task, which then continues as if it was not cancelled."""
+        return task in self._late and task.uncancel() == 0
+
+    def end(self, task: asyncio.Task[Any]) -> None:
+        """End the deadline of a task."""
+        self._open.pop(task, None)
+        self._late.discard(task)
+
+    def _ring(self) -> None:
+        """Cancel the tasks that are due, and set the timer for the next one."""
+        self._timer = None
+        now = self._clock.monotonic()
+        while self._open:
+            task, due = next(iter(self._open.items()))
+            if due > now:
+                self._timer = self._clock.call_later(due - now, self._ring)
+                return
+            del self._open[task]
+            self._late.add(task)
+            task.cancel()
 
 
 class _Connection(ResponseHandler):
@@ -44,47 +107,43 @@ class _Connection(ResponseHandler):
         """Asked by the pool when the connection comes back."""
         return self._is_spent
 
-    async def read_into(self, answer: HttpAnswer) -> None:
-        """Wait for the answer to the request that was just written.
+    def read_into(self, answer: HttpAnswer) -> asyncio.Future[None]:
+        """Return what is done when the request that was just written is answered.
 
-        Raises:
-            NotHttp: what came has no status.
-            OSError: the connection was closed or broke before it had one.
+        It fails with :class:`NotHttp` when what came has no status, and with ``OSError`` when the connection was closed
+        before it had one. A connection is not used again when it failed or was cancelled.
         """
-        transport = self.transport
-        if transport is None:
-            raise aiohttp.ServerDisconnectedError
         self._answer, self._done = answer, self._loop.create_future()
-        try:
-            await self._done
-        finally:
-            self._answer = self._done = None
-            # A peer that answers before the whole request was sent does not want the remaining bytes.
-            self._is_spent = not answer.is_reusable or transport.get_write_buffer_size() > 0
+        return self._done
 
     def close(self) -> None:
         """Close; what the subscriber has not read by now is not waited for, as it may never read it."""
-        if self.transport is not None and self.transport.get_write_buffer_size() > 0:
+        if self._is_writing():
             self.abort()
         else:
             super().close()
 
     def data_received(self, data: bytes) -> None:
         """Process bytes of the answer. Bytes without a request, or behind the answer, end the connection."""
-        if self._answer is None or self._done is None or self._done.done():
+        answer, done = self._answer, self._done
+        if answer is None or done is None or done.done():
             self._is_spent = True
-            if self._answer is not None:
-                self._answer.is_reusable = False
-            elif self.transport is not None:
+            if self.transport is not None:
                 self.transport.abort()
             return
         try:
-            self._answer.feed(data)
+            answer.feed(data)
         except NotHttp as exc:
-            self._done.set_exception(exc)
+            done.set_exception(exc)
         else:
-            if self._answer.is_complete:
-                self._done.set_result(None)
+            if answer.is_complete:
+                # A peer that answers before the whole request was sent does not want the remaining bytes.
+                self._is_spent = not answer.is_reusable or self._is_writing()
+                self._answer = None
+                done.set_result(None)
+
+    def _is_writing(self) -> bool:
+        return self.transport is not None and self.transport.get_write_buffer_size() > 0
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Complete or fail the answer: closing ends one without a length, and one that is cut."""

@@ -28,13 +28,13 @@ from yarl import URL
 from gateway.clock import SystemClock
 from gateway.fanout.attempt_log import AttemptLog
 from gateway.fanout.attempts import AttemptWriter
-from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.fanout import GROUP
 from gateway.fanout.filters import compile_filter
 from gateway.fanout.plan import DeliveryPlan
 from gateway.fanout.planning import wants as asks
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.ssrf import Allowed
+from gateway.fanout.webhook import WebhookSink
 from gateway.log import Entry
 from gateway.log.shared_reader import SharedReader
 from gateway.signing import Signer

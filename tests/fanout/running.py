@@ -14,12 +14,12 @@ from gateway.fanout.attempt import Sink
 from gateway.fanout.attempt_log import AttemptLog
 from gateway.fanout.attempts import AttemptWriter
 from gateway.fanout.cursor import Beginning
-from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.fanout import GROUP
 from gateway.fanout.plan import DeliveryPlan
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.retry_topics import RetryTopics
 from gateway.fanout.ssrf import Allowed
+from gateway.fanout.webhook import WebhookSink
 from gateway.log import EventLog
 from gateway.log.shared_reader import SharedReader
 from gateway.signing import Signer

@@ -13,7 +13,7 @@ from gateway.fanout.attempt import HEAD_BYTES, AttemptResult
 from gateway.fanout.attempt_log import AttemptLog
 from gateway.fanout.attempts import AttemptWriter, attempts_of, of_event, read
 from gateway.fanout.exchanges import Budget, RequestShape, answer_of
-from gateway.fanout.hidden import HIDDEN
+from gateway.fanout.webhook import HIDDEN
 from gateway.log import Record
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.manual_clock import ManualClock

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from gateway.clock import SystemClock
 from gateway.errors import ConfigError
-from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.ssrf import Allowed, refusal, socket_factory
+from gateway.fanout.webhook import WebhookSink
 from gateway.log import Record
 from gateway.signing import Signer
 from tests.fanout.events import entry

@@ -16,11 +16,11 @@ from gateway.config.settings import Subscriber
 from gateway.errors import Poison
 from gateway.event import parse
 from gateway.fanout import dead_letters, fanout
-from gateway.fanout.delivery import WebhookSink
 from gateway.fanout.filters import compile_filter
 from gateway.fanout.planning import wants
 from gateway.fanout.replay import Selection, replay
 from gateway.fanout.stream import EventStream
+from gateway.fanout.webhook import WebhookSink
 from gateway.log import TOMBSTONE, Record
 from gateway.log.kafka import KafkaLog, KafkaOptions, record_format
 from gateway.telemetry.metrics import METRICS

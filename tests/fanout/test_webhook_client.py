@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 
-from gateway.fanout.deadlines import Deadlines
+from gateway.fanout.webhook_client import Deadlines
 from tests.fanout.manual_clock import ManualClock, turns
 from tests.waiting import turn
 
 
 async def attempt(deadlines: Deadlines, answered: asyncio.Future[None]) -> str:
-    task = deadlines.begin()
+    task = deadlines.begin(deadlines._clock.monotonic())
     try:
         await answered
     except asyncio.CancelledError:

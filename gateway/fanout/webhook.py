@@ -14,7 +14,7 @@ import asyncio
 import errno
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Final
 
@@ -24,13 +24,11 @@ from gateway import __version__, connectivity
 from gateway.clock import Clock
 from gateway.errors import Poison
 from gateway.fanout.attempt import AttemptResult, ErrorKind
-from gateway.fanout.deadlines import Deadlines
-from gateway.fanout.hidden import secrets_of, without
 from gateway.fanout.http_answer import HttpAnswer, NotHttp
 from gateway.fanout.retry import retry_after_s
 from gateway.fanout.ssrf import Allowed, is_refusal
 from gateway.fanout.transform import Transform
-from gateway.fanout.webhook_client import WebhookClient
+from gateway.fanout.webhook_client import Deadlines, WebhookClient
 from gateway.log import Record
 from gateway.signing import Signer
 from gateway.telemetry.traceparent import caller, trace_id
@@ -38,10 +36,12 @@ from gateway.telemetry.traceparent import caller, trace_id
 #: An id that a header carries as it is: printable ASCII, no spaces around it, a length that every server takes. Ours
 #: are 32 hex digits; CloudEvents of other producers may have any text.
 _SENDABLE_ID: Final = re.compile(r"[!-~](?:[ -~]{0,1022}[!-~])?")
-
-
 #: Bytes of an answer that a person sees who sends a test.
 SHOWN_BYTES: Final = 4096
+#: Replaces the values of a subscriber's own headers where an answer repeats them.
+HIDDEN: Final = "(hidden)"
+#: A shorter value, such as ``1`` or ``json``, is no secret, and many texts contain it.
+_LEAST_SECRET: Final = 6
 
 
 class Shown:
@@ -117,7 +117,7 @@ class WebhookSink:
             shown.head, shown.body, answer = self._client.head + headers, body, shown.answer
         trouble: Exception | None = None
         started = self._clock.monotonic()
-        task = self._deadlines.begin()
+        task = self._deadlines.begin(started)
         try:
             await self._client.post(headers, body, answer)
         except (aiohttp.ClientError, OSError, ValueError) as exc:
@@ -131,14 +131,15 @@ class WebhookSink:
             self._deadlines.end(task)
         duration_s = self._clock.monotonic() - started
         # The status is the answer (RFC 9110, section 15), whatever becomes of what is behind its line.
-        if answer.is_success:
+        status = answer.status
+        if 200 <= status < 300:
             return AttemptResult(
-                answer.status, None, "", None, answer.body, duration_s, span, answer.fields, timestamp, signature
+                status, None, "", None, answer.body, duration_s, span, answer.fields, timestamp, signature
             )
-        if answer.status:
+        if status:
             return AttemptResult(
-                answer.status,
-                detail=f"answered {answer.status} {answer.reason}".rstrip(),
+                status,
+                detail=f"answered {status} {answer.reason}".rstrip(),
                 retry_after_s=retry_after_s(answer.retry_after, self._clock.now()),
                 head=without(answer.body, self._secrets),
                 duration_s=duration_s,
@@ -171,6 +172,33 @@ def fixed_headers(configured: Mapping[str, str]) -> dict[str, str]:
         **{name.lower(): value for name, value in configured.items()},
         "content-type": "application/cloudevents+json",
     }
+
+
+def secrets_of(values: Iterable[str]) -> tuple[bytes, ...]:
+    """Return what must not be shown of the values of headers: each value, and each word of it. The longest first.
+
+    Args:
+        values: of headers, such as ``Bearer …``.
+    """
+    words = {word for value in values for word in (value, *value.split()) if len(word) >= _LEAST_SECRET}
+    return tuple(word.encode() for word in sorted(words, key=len, reverse=True))
+
+
+def without(data: bytes, secrets: Sequence[bytes]) -> bytes:
+    """Return bytes without secrets, and without the beginning of a secret at the end, where they may have been cut.
+
+    Args:
+        data: of an answer.
+        secrets: see :func:`secrets_of`.
+    """
+    hidden = HIDDEN.encode()
+    for secret in secrets:
+        data = data.replace(secret, hidden)
+        for length in range(min(len(secret) - 1, len(data)), _LEAST_SECRET - 1, -1):
+            if data.endswith(secret[:length]):
+                data = data[:-length] + hidden
+                break
+    return data
 
 
 def _headers(event_id: str, timestamp: int, trace: str, signature: str, *, is_replay: bool) -> str:
