@@ -37,7 +37,7 @@ GLOSSARY: Final = {
     "delivery": "An event on its way to one subscriber, with all its attempts. ``gateway.fanout.job``",
     "attempt": "One try to hand an event to a subscriber, and its result. ``gateway.fanout.attempt``",
     "retry": "A later attempt after one that failed. ``gateway.fanout.retry``",
-    "breaker": "What stops attempts at a subscriber that is down, and probes it. ``gateway.fanout.breaker``",
+    "breaker": "What stops attempts at a subscriber that is down, and probes it. ``gateway.fanout.circuit_breaker``",
     "dead letter": "An event whose attempts are used up, stored with the reason. ``gateway.fanout``",
     "replay": "The repeated delivery of events that an operator selects. ``gateway.fanout.replay``",
     "process": "A child of the supervisor: ingest, log or deliver. ``gateway.processes``",

@@ -21,7 +21,7 @@ from gateway.config.settings import Settings, Subscriber
 from gateway.config.watch import watch
 from gateway.derived import delivery_connections
 from gateway.errors import ConfigError, NotNow, Transient
-from gateway.fanout import planning
+from gateway.fanout import subscription
 from gateway.fanout.beginnings import Beginnings
 from gateway.fanout.reader import group_name
 from gateway.fanout.sealing import Sealer
@@ -97,7 +97,7 @@ class Exchange:
                 _log.info("config.applied", subscribers=[subscriber.name for subscriber in settings.subscribers])
 
     def _check(self, settings: Settings) -> None:
-        if self._parts.fanout is not None and (problems := planning.problems(settings.subscribers)):
+        if self._parts.fanout is not None and (problems := subscription.problems(settings.subscribers)):
             raise ConfigError(problems)
 
     async def _apply(self) -> None:

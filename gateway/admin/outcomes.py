@@ -14,7 +14,7 @@ from gateway.admin.subscriber_states import SubscriberState
 from gateway.config.settings import Subscriber
 from gateway.errors import Transient
 from gateway.event import NotAnEvent
-from gateway.fanout import planning
+from gateway.fanout import subscription
 from gateway.fanout.attempts import Attempt
 from gateway.fanout.reader import group_name
 from gateway.log import Record
@@ -128,7 +128,7 @@ class EventOutcomes:
     def _is_wanted(self, one: Subscriber, record: Record) -> bool:
         known = self._wants.get(one.name)
         if known is None or known[0] != one:
-            known = self._wants[one.name] = (one, planning.plan(one).wants)
+            known = self._wants[one.name] = (one, subscription.build(one).wants)
         try:
             return known[1] is None or known[1](record)
         except NotAnEvent:

@@ -17,7 +17,7 @@ from gateway.config import webhook_url
 from gateway.config.settings import Settings, Subscriber
 from gateway.config.values import suggestion
 from gateway.errors import Poison
-from gateway.fanout import planning
+from gateway.fanout import subscription
 from gateway.fanout.webhook import SHOWN_BYTES, Shown, WebhookSink
 from gateway.log import Record
 from gateway.schema import events
@@ -63,7 +63,7 @@ async def send_test(subscriber: Subscriber, event_type: str, settings: Settings,
     value = event.to_json()
     record = Record("test", 0, time.time(), event.topic, event.partitionkey, event.id, value)
     limited = subscriber.model_copy(update={"timeout_s": min(subscriber.timeout_s, _MOST_S)})
-    sink = planning.sink(limited, clock=SystemClock(), rng=Random())
+    sink = subscription.sink(limited, clock=SystemClock(), rng=Random())
     assert isinstance(sink, WebhookSink)
     shown = Shown()
     try:
@@ -82,7 +82,7 @@ async def send_test(subscriber: Subscriber, event_type: str, settings: Settings,
         "answer": _answer(shown) if result.status is not None else None,
         "error": None if result.is_success else result.detail,
         "duration_s": result.duration_s,
-        "filtered_by": planning.why_skipped(subscriber, value),
+        "filtered_by": subscription.why_skipped(subscriber, value),
     }
 
 

@@ -17,7 +17,7 @@ from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.errors import GatewayError
 from gateway.fanout import attempts as kept
-from gateway.fanout import dead_letters, exchanges, planning
+from gateway.fanout import dead_letters, exchanges, subscription
 from gateway.fanout.attempts import Attempt
 from gateway.fanout.dead_letters import DeadLetter
 from gateway.fanout.reader import group_name
@@ -129,7 +129,7 @@ class Storyteller:
             "why": found.why,
             "filter": one.filter if found.outcome == "skipped" else None,
             "attempts": [_told(attempt, record) for attempt in attempts],
-            "has_transform": planning.transform(one) is not None,
+            "has_transform": subscription.transform(one) is not None,
             "dead_letter": None
             if letter is None
             else {
@@ -144,7 +144,7 @@ class Storyteller:
     def _delivery_status(
         self, one: Subscriber, record: Record, attempts: Sequence[Attempt], state: SubscriberState
     ) -> DeliveryStatus:
-        left_out_by = planning.why_skipped(one, record.value)
+        left_out_by = subscription.why_skipped(one, record.value)
         if one.kind == "stream" and left_out_by is None:
             return FETCHED
         return delivery_status(

@@ -18,7 +18,7 @@ from gateway.cli import subscriber_hosts
 from gateway.cli.kafka_needs import needs_of
 from gateway.config.settings import JournalSettings, Settings, Subscriber
 from gateway.errors import ConfigError
-from gateway.fanout import planning
+from gateway.fanout import subscription
 from gateway.finding import Finding
 from gateway.ingest.endpoints import endpoints
 from gateway.log.journal.storage import FILE_NAME, old_layout
@@ -50,7 +50,7 @@ def built(settings: Settings, role: Role) -> KafkaOptions | None:
         except ConfigError as exc:
             problems += exc.problems
     if role != "serve":
-        problems += planning.problems(settings.subscribers)
+        problems += subscription.problems(settings.subscribers)
     if problems:
         raise ConfigError(problems)
     return options

@@ -25,8 +25,8 @@ from gateway.config.settings import Subscriber
 from gateway.config.webhook_url import WebhookUrl
 from gateway.connectivity import Reason
 from gateway.errors import ConfigError
-from gateway.fanout import tls
 from gateway.fanout.ssrf import Allowed, refusal
+from gateway.fanout.webhook_client import tls_context
 from gateway.finding import Finding
 
 #: For the name, for each address, and for the answer.
@@ -153,7 +153,7 @@ def _tls(subscriber: Subscriber, url: WebhookUrl) -> dict[str, Any]:
         return {}
     context = None
     with suppress(ConfigError):  # a file went away since it was read for the configuration
-        context = tls.context(subscriber.tls)
+        context = tls_context(subscriber.tls)
     return {"ssl": context or _default_context(), "server_hostname": url.host.rstrip(".")}
 
 

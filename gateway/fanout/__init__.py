@@ -13,32 +13,28 @@ subscriber; they share only the reading of the log, so that a failure of one sub
 The files, in the order an event meets them:
 
 ===================  =================================================================================
-``cursor``           shared reading → filter → schedule, and completions → watermark → commit
-``partition_queue``  outstanding events of one partition, and the window that limits them
+``cursor``           shared reading → filter → schedule, and completions → position → commit
+``job``              an event on its way; the outstanding ones of a partition, and the window that limits them
 ``retry_topics``     topics of parked and replayed events, for all subscribers: ``retry_feed`` hands their events
                      on, ``retry_moves`` (pure) decides what is appended again, ``retry_ahead`` finds who waits behind
 ``retry_leftovers``  events that are left in retry topics which the configuration no longer has
-``filters``          CloudEvents filter dialects, compiled once, over ``paths``; ``parsed``: an event parsed once
-``schedule``         pure: which event may be attempted now; one in flight for a key, in order
-``dispatch``         hands out jobs that the schedule allows; has the timers
-``workers``          tasks for attempts, created as needed; a single attempt can be cancelled
-``flow_control``     number of attempts at once, from ``breaker``, ``concurrency`` and operators; ``rate``: how fast
+``filters``          CloudEvents filter dialects, compiled once, over ``paths``
+``scheduler``        which event may be attempted next: one in flight for a key, in order, at a rate; has the timer
+``worker``           tasks that attempt, decide, act; an event is delivered, parked or a dead letter
+``flow_control``     number of attempts at once: ``circuit_breaker``, what the subscriber can take, operators
 ``reader``           one subscriber: its cursor, its workers, its flow control
-``delivery_worker``  an event: attempt, decide, act; delivered, parked, dead letter
-``delivery``         one attempt as a signed webhook; ``filesink`` is the same for a file
-``signing``          Standard Webhooks, ``ed25519`` for ``v1a``; ``transform`` keeps or drops fields
-``ssrf``             refuses internal addresses; ``tls`` creates contexts
-``retry``            pure: result → delivered, retry, give up or stop
+``webhook``          one attempt as a signed webhook, over ``webhook_client``, which reads ``http_answer``; ``filesink``
+                     is the same for a file; ``transform`` keeps or drops fields; ``ssrf`` refuses internal addresses
+``attempt``          the result of an attempt, and why it failed; ``retry`` (pure) decides what happens next
 ``retry_records``    headers of records in retry topics and of dead letters
-``watermark``        completions in any order → the offset that may be committed
-``state``            state that outlives the process: breaker, paused, stopped
-``attempt_log``      metrics and log lines of attempts; ``attempts``: the record of them for ``explain``
+``attempt_log``      metrics and log lines of attempts; ``attempts``: the record of them for ``explain``, with what
+                     ``exchanges`` keeps of requests and answers
+``subscriber_state`` state that outlives the process: breaker, paused, stopped
 ``dead_letters``     which are open; listing and closing them; ``open_dead_letters`` follows how many are
 ``replay``           delivering again; ``replay_board``: what every process knows of replays
 ``scan``             reads a range of the log; ``follower`` reads internal topics as long as it runs
 ``stream``           subscribers that fetch: server-sent events
-``subscriber_rules`` problems of an entry of ``config.yaml``, for check, start and reload
-``planning``         an entry of ``config.yaml`` → a plan and a sink
+``subscription``     an entry of ``config.yaml`` → a subscription and a sink; ``subscriber_rules``: its problems
 ===================  =================================================================================
 
 Invariants, each with a property test:

@@ -16,7 +16,7 @@ import structlog
 from gateway.clock import Clock, SystemClock, sleep
 from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError, GatewayError
-from gateway.fanout import attempts, planning, retry_topics, subscriber_state
+from gateway.fanout import attempts, retry_topics, subscriber_state, subscription
 from gateway.fanout.attempt_log import AttemptLog, forget
 from gateway.fanout.attempts import AttemptWriter
 from gateway.fanout.beginnings import Beginnings, Notes
@@ -275,9 +275,9 @@ class FanOut:
     def _start(self, subscriber: Subscriber) -> SubscriberReader:
         name, replays = subscriber.name, self._replays
         reader = SubscriberReader(
-            planning.plan(subscriber),
+            subscription.build(subscriber),
             self._log,
-            planning.sink(subscriber, clock=self._clock, rng=self._rng),
+            subscription.sink(subscriber, clock=self._clock, rng=self._rng),
             reading=self._reading,
             clock=self._clock,
             rng=self._rng,
@@ -339,6 +339,6 @@ async def _at_most(seconds: float, ending: Awaitable[object]) -> None:
 
 
 def _check(subscribers: Sequence[Subscriber]) -> None:
-    problems = planning.problems(subscribers)
+    problems = subscription.problems(subscribers)
     if problems:
         raise ConfigError(problems)

@@ -11,16 +11,23 @@ event's data (``data.to``), and ``exact`` there also takes true, false and numbe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from gateway.errors import ConfigError
+from gateway.event import parse
 from gateway.fanout import paths
+from gateway.log import Record
 
 #: A filter nested deeper is a mistake or an attack on the stack.
 MAX_DEPTH: Final = 16
 _DIALECTS: Final = ("exact", "prefix", "suffix", "all", "any", "not")
+
+#: Events kept: two batches of the shared reading. More would only cost memory (some kilobytes each).
+_MAX_EVENTS: Final = 1024
+#: Bytes of their values: what is parsed takes several times as much.
+_MAX_BYTES: Final = 8 * 1024 * 1024
 
 Event = Mapping[str, Any]
 
@@ -179,3 +186,53 @@ def _test(dialect: str, name: object, wanted: object, where: str, problems: list
 
 def _one(parts: Sequence[Filter]) -> Filter:
     return parts[0] if len(parts) == 1 else All(tuple(parts))
+
+
+def wants(compiled: Filter | None) -> Callable[[Record], bool] | None:
+    """Return the filter as a predicate of records without a flaw; None accepts all and parses nothing."""
+    if compiled is None:
+        return None
+    matches = compiled.matches
+
+    def is_wanted(record: Record) -> bool:
+        return matches(EVENTS.get(record.value))
+
+    return is_wanted
+
+
+class ParsedEvents:
+    """An event's bytes read once for the filters of all subscribers.
+
+    Subscribers are given the same records one after the other, a batch each: what is kept here is at least a batch, so
+    that the second one and all that follow find everything. At a bound it forgets all of it, which costs one parsing
+    each.
+    """
+
+    __slots__ = ("_bytes", "_events")
+
+    def __init__(self) -> None:
+        self._events: dict[bytes, dict[str, Any]] = {}
+        self._bytes = 0
+
+    def get(self, value: bytes) -> dict[str, Any]:
+        """Return the members of an event, not to be changed.
+
+        Args:
+            value: the event's bytes. The same object is found quickest: its hash is known, and nothing is compared.
+
+        Raises:
+            NotAnEvent: see :func:`gateway.event.parse`.
+        """
+        found = self._events.get(value)
+        if found is None:
+            found = parse(value)
+            if len(self._events) >= _MAX_EVENTS or self._bytes + len(value) > _MAX_BYTES:
+                self._events.clear()
+                self._bytes = 0
+            self._events[value] = found
+            self._bytes += len(value)
+        return found
+
+
+#: Of this process: filters are compiled in several places, and all of them look at the same events.
+EVENTS: Final = ParsedEvents()

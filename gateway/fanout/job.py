@@ -1,21 +1,22 @@
-"""An event on its way to one subscriber: the record, and its attempts so far."""
+"""An event on its way to one subscriber: the record, its attempts so far, and its place in its partition."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection
+from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Final, Protocol
 
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.retry_records import AttemptHistory
-from gateway.fanout.watermark import Watermark
 from gateway.log import Entry, Record
 
 _FRESH: Final = AttemptHistory()
 
 
 class JobState(IntEnum):
-    """The state of a job in :mod:`gateway.fanout.schedule`, which has a picture of them."""
+    """The state of a job in :mod:`gateway.fanout.scheduler`, which has a picture of them."""
 
     LATER = 0
     BEHIND = 1
@@ -35,16 +36,6 @@ class Source(Protocol):
         """Leave an event of a partition that was reassigned to its new owner."""
 
 
-class Position(Protocol):
-    """Bookkeeping of a job's partition, see :class:`gateway.fanout.partition_queue.PartitionQueue`."""
-
-    name: str
-    mark: Watermark
-    jobs: dict[int, Job]
-    is_ours: bool
-    committed: int | None
-
-
 class Job:
     """One outstanding event. State, not a value: one is made for every event, on the hot path.
 
@@ -62,7 +53,7 @@ class Job:
         self,
         record: Record,
         source: Source,
-        position: Position,
+        position: PartitionQueue,
         *,
         trail: AttemptHistory = _FRESH,
         due: float = 0.0,
@@ -93,6 +84,103 @@ class Job:
         self.attempts += counts
         self.probes += not counts
         self.trail = self.trail.add(at, result, self.attempts)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How much of what a subscriber reads may be in memory.
+
+    Args:
+        max_events: number of outstanding events. A thousand keeps any concurrency busy; ten times more only costs
+            memory, ten times less lets one busy key hold up the others.
+        max_bytes: bytes of their values.
+        max_span: records at and above the watermark, done or not: a crash repeats at most so many, and other events
+            may continue so far while one event waits.
+    """
+
+    max_events: int = 2000
+    max_bytes: int = 8 * 1024 * 1024
+    max_span: int = 20_000
+
+
+class Watermark:
+    """Completions in any order → the offset up to which everything is done.
+
+    Only records that are tracked count: offsets of one partition may have gaps (other topics, compaction,
+    Kafka's transaction markers), and a record that a filter drops needs no place here.
+
+    ``track`` and ``pass_over`` are called in the order of the log, ``done`` in any order, once for each
+    tracked offset. All are O(1), amortised. Memory grows with :attr:`span`; the window bounds it.
+    """
+
+    __slots__ = ("_done", "_next", "_open")
+
+    def __init__(self) -> None:
+        self._open: deque[int] = deque()
+        self._done: set[int] = set()
+        self._next: int | None = None
+
+    @property
+    def span(self) -> int:
+        """Tracked offsets at and above the watermark, done or not: what a crash now would repeat at most."""
+        return len(self._open)
+
+    @property
+    def committable(self) -> int | None:
+        """Everything below this is done; None before the first record."""
+        return self._open[0] if self._open else self._next
+
+    def track(self, offset: int) -> None:
+        """Track an accepted record; it holds the watermark until it is done."""
+        self._open.append(offset)
+        self._next = offset + 1
+
+    def pass_over(self, offset: int) -> None:
+        """Skip a record; it never holds the watermark."""
+        self._next = offset + 1
+
+    def done(self, offset: int) -> int:
+        """Note that a tracked record is done; return by how many tracked offsets :attr:`committable` moved."""
+        if self._open[0] != offset:
+            self._done.add(offset)
+            return 0
+        before = len(self._open)
+        self._open.popleft()
+        while self._open and self._open[0] in self._done:
+            self._done.remove(self._open.popleft())
+        return before - len(self._open)
+
+
+class PartitionQueue:
+    """The outstanding events of one subscriber in one partition, for as long as it is ours.
+
+    Args:
+        name: of the partition.
+        next_offset: the first record that was not looked at.
+    """
+
+    __slots__ = ("committed", "is_ours", "jobs", "mark", "name", "next")
+
+    def __init__(self, name: str, next_offset: int = 0) -> None:
+        self.name = name
+        self.mark = Watermark()
+        self.jobs: dict[int, Job] = {}
+        self.next = next_offset
+        self.committed: int | None = None
+        self.is_ours = True
+
+    def track(self, job: Job) -> None:
+        """Add a job whose record is the next one; it holds the watermark until it is done."""
+        offset = job.record.offset
+        self.next = offset + 1
+        self.jobs[offset] = job
+        self.mark.track(offset)
+
+    def pass_to(self, offset: int) -> None:
+        """Skip the records before ``offset``, which need no delivery; an offset that was passed is ignored."""
+        if offset > self.next:
+            self.next = offset
+            self.mark.pass_over(offset - 1)
 
 
 class SharedSource(Source, Protocol):
@@ -145,7 +233,7 @@ class ParkedJob(Job):
     source: SharedSource
 
     def __init__(
-        self, record: Record, source: SharedSource, position: Position, *, subscriber: str, moves: int
+        self, record: Record, source: SharedSource, position: PartitionQueue, *, subscriber: str, moves: int
     ) -> None:
         super().__init__(record, source, position)
         self.subscriber = subscriber

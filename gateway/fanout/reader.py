@@ -13,16 +13,12 @@ import structlog
 from gateway.clock import Clock
 from gateway.fanout.attempt import Sink
 from gateway.fanout.attempt_log import AttemptLog
-from gateway.fanout.breaker import Breaker
-from gateway.fanout.concurrency import AdaptiveLimit
 from gateway.fanout.cursor import Beginning, SubscriberCursor
-from gateway.fanout.delivery_worker import DeliveryWorker
-from gateway.fanout.dispatch import Dispatcher
 from gateway.fanout.flow_control import FlowControl, PersistentState, Status
 from gateway.fanout.job import Job, Standing
-from gateway.fanout.plan import DeliveryPlan
-from gateway.fanout.rate import TokenBucket
-from gateway.fanout.workers import Workers
+from gateway.fanout.scheduler import Dispatcher
+from gateway.fanout.subscription import Subscription
+from gateway.fanout.worker import EventDelivery, Workers
 from gateway.log import Begins, EventLog, Start
 from gateway.log.shared_reader import SharedReader
 
@@ -43,7 +39,7 @@ class SubscriberReader:
     """Delivers one subscriber's events until it is stopped.
 
     Args:
-        plan: numbers and names.
+        subscription: numbers and names.
         log: source of events, and storage of parked ones and dead letters.
         sink: sends events; closed by :meth:`stop`.
         reading: shared reading of the main topics, for all subscribers; started and stopped by its owner.
@@ -55,7 +51,7 @@ class SubscriberReader:
 
     def __init__(
         self,
-        plan: DeliveryPlan,
+        subscription: Subscription,
         log: EventLog,
         sink: Sink,
         *,
@@ -67,39 +63,35 @@ class SubscriberReader:
         beginning: Beginning | None = None,
         is_withdrawn: Callable[[Job], bool] | None = None,
     ) -> None:
-        self.plan = plan
+        self.subscription = subscription
         self._log = log
         self._sink = sink
         self._reading = reading
         self._clock = clock
         self._attempt_log = attempt_log
-        adaptive = AdaptiveLimit(plan.concurrency)
-        bucket = None if plan.rate_per_s is None else TokenBucket(plan.rate_per_s)
-        self._dispatcher = Dispatcher(
-            clock, by_key=plan.ordering == "key", limit=0, give=lambda job: self._workers.give(job), bucket=bucket
-        )
+        self._dispatcher = Dispatcher(clock, by_key=subscription.ordering == "key", rate_per_s=subscription.rate_per_s)
         self.flow = FlowControl(
-            Breaker(plan.breaker, rng),
-            adaptive,
+            subscription.breaker,
+            subscription.concurrency,
             self._dispatcher,
             clock,
+            rng,
             attempt_log=attempt_log,
             on_state=self._state_changed,
         )
-        self._worker = DeliveryWorker(
-            plan,
+        self._delivery = EventDelivery(
+            subscription,
             log,
             sink,
             flow=self.flow,
             dispatcher=self._dispatcher,
-            adaptive=adaptive,
             is_certain=reading.is_certain,
             clock=clock,
             rng=rng,
             attempt_log=attempt_log,
             is_withdrawn=is_withdrawn,
         )
-        self._workers = Workers(plan.name, self._dispatcher, self._worker.deliver, self._worker.cancelled)
+        self._workers = Workers(subscription.name, self._dispatcher, self._delivery)
         self._on_state = on_state
         self._beginning = beginning
         self._incarnations: Mapping[str, str] = {}
@@ -125,7 +117,7 @@ class SubscriberReader:
     @property
     def outstanding(self) -> int:
         """Number of events that were read from the log and are not done."""
-        return self._cursor.outstanding + self._worker.parked
+        return self._cursor.outstanding + self._delivery.parked
 
     def restore(self, lasting: PersistentState) -> None:
         """Restore a stored state, or one that another process has changed."""
@@ -158,7 +150,7 @@ class SubscriberReader:
                 async with asyncio.timeout(deadline_s):
                     await self._dispatcher.drained()
             except TimeoutError:
-                _log.warning("subscriber.stop_cut_short", subscriber=self.plan.name, in_flight=self.in_flight)
+                _log.warning("subscriber.stop_cut_short", subscriber=self.subscription.name, in_flight=self.in_flight)
                 self._workers.cut_attempts()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_CUT_S):
@@ -178,12 +170,12 @@ class SubscriberReader:
 
     def offer(self, job: Job) -> None:
         """See :meth:`gateway.fanout.job.Recipient.offer`."""
-        self._worker.parked += 1
+        self._delivery.parked += 1
         self._dispatcher.offer(job)
 
     def withdraw(self, job: Job) -> None:
         """See :meth:`gateway.fanout.job.Recipient.withdraw`."""
-        self._worker.parked -= 1
+        self._delivery.parked -= 1
         self._dispatcher.discard(job)
 
     def cut(self, jobs: Collection[Job]) -> None:
@@ -191,15 +183,15 @@ class SubscriberReader:
         self._workers.cut(jobs)
 
     def _make_cursor(self) -> SubscriberCursor:
-        plan = self.plan
+        subscription = self.subscription
         return SubscriberCursor(
-            group_name(plan.name),
-            plan.topics,
+            group_name(subscription.name),
+            subscription.topics,
             self._dispatcher,
             self._log.cursors,
             clock=self._clock,
-            window=plan.window,
-            wants=plan.wants,
+            window=subscription.window,
+            wants=subscription.wants,
             begins=self._begins,
             on_opened=self._note_incarnations,
             is_willing=self._is_willing,
@@ -209,7 +201,7 @@ class SubscriberReader:
         )
 
     async def _begins(self) -> Start | Begins:
-        return self.plan.start if self._beginning is None else await self._beginning.asked()
+        return self.subscription.start if self._beginning is None else await self._beginning.asked()
 
     def _note_incarnations(self) -> bool:
         """Note what is read now; returns whether that is all there is to note."""

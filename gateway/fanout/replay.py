@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from gateway.clock import Clock
 from gateway.config.settings import Subscriber
-from gateway.fanout import attempts, dead_letters, planning, retry_records
+from gateway.fanout import attempts, dead_letters, retry_records, subscription
 from gateway.fanout.dead_letters import DeadLetterIndex, Wanted
 from gateway.fanout.scan import QUIET_S, scan
 from gateway.log import BrowsedLog, Entry, Record
@@ -174,7 +174,7 @@ async def _selected(
     found: Replayed,
     silence_s: float,
 ) -> AsyncIterator[tuple[Record, str]]:
-    wants = planning.plan(subscriber).wants if selection.is_filtered else None
+    wants = subscription.build(subscriber).wants if selection.is_filtered else None
     delivered = await _delivered(log, subscriber.name, selection, clock, silence_s)
     async for record in _read(log, subscriber, selection, index, clock, silence_s):
         found.looked_at += 1

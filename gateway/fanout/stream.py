@@ -23,7 +23,7 @@ from gateway.clock import Clock, sleep
 from gateway.config.settings import Subscriber
 from gateway.errors import NotNow, SenderError, Transient
 from gateway.event import parse as parse_event
-from gateway.fanout import planning
+from gateway.fanout import subscription
 from gateway.fanout.transform import Transform
 from gateway.log import Batch, EventLog, LogReader, Record
 
@@ -72,8 +72,8 @@ class EventStream:
         self._log = log
         self._subscriber = subscriber
         self._clock = clock
-        self._wants = planning.plan(subscriber).wants
-        self._transform: Transform | None = planning.transform(subscriber)
+        self._wants = subscription.build(subscriber).wants
+        self._transform: Transform | None = subscription.transform(subscriber)
         self._clients = 0
 
     async def events(

@@ -13,10 +13,10 @@ from typing import Final
 
 from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError
-from gateway.fanout import tls
 from gateway.fanout.filters import compile_filter
 from gateway.fanout.ssrf import Allowed
 from gateway.fanout.transform import Transform
+from gateway.fanout.webhook_client import tls_context
 from gateway.signing import Signer
 
 #: Key path below the subscriber, and a sentence.
@@ -56,7 +56,7 @@ def problems(subscriber: Subscriber) -> Iterator[Problem]:
 def file_problems(subscriber: Subscriber) -> Iterator[Problem]:
     """Yield what is wrong with the files that a subscriber names. Reads them."""
     if subscriber.tls.cert_file is not None or subscriber.tls.key_file is None:  # otherwise :func:`problems` reports it
-        yield from _said(lambda: tls.context(subscriber.tls))
+        yield from _said(lambda: tls_context(subscriber.tls))
 
 
 def _headers(subscriber: Subscriber) -> Iterator[Problem]:

@@ -30,10 +30,10 @@ from gateway.fanout.attempt_log import AttemptLog
 from gateway.fanout.attempts import AttemptWriter
 from gateway.fanout.fanout import GROUP
 from gateway.fanout.filters import compile_filter
-from gateway.fanout.plan import DeliveryPlan
-from gateway.fanout.planning import wants as asks
+from gateway.fanout.filters import wants as asks
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.ssrf import Allowed
+from gateway.fanout.subscription import Subscription
 from gateway.fanout.webhook import WebhookSink
 from gateway.log import Entry
 from gateway.log.shared_reader import SharedReader
@@ -110,7 +110,7 @@ async def fanout(url: str, bodies: list[Entry], concurrency: int, wants: dict[st
     sink = WebhookSink(
         url, Signer([SECRET]), clock=clock, rng=rng, connections=concurrency, allowed=Allowed(private=True)
     )
-    plan = DeliveryPlan(
+    plan = Subscription(
         "bench", ("sms.dr",), concurrency=concurrency, start="earliest", tiers=(), wants=asks(compile_filter(wants))
     )
     metrics = Metrics(CollectorRegistry())

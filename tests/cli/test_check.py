@@ -19,7 +19,7 @@ from gateway.cli import main
 from gateway.clock import SystemClock
 from gateway.config.loading import load
 from gateway.errors import ConfigError
-from gateway.fanout import planning
+from gateway.fanout import subscription
 from gateway.fanout.fanout import FanOut
 from tests.effort import examples
 from tests.fanout.authority import Authority
@@ -41,8 +41,8 @@ def starts(config: Path) -> bool:
         return False
     for subscriber in settings.subscribers:
         if subscriber.kind != "stream":
-            planning.plan(subscriber)
-            planning.sink(subscriber, clock=SystemClock(), rng=Random(1))
+            subscription.build(subscriber)
+            subscription.sink(subscriber, clock=SystemClock(), rng=Random(1))
     return True
 
 

@@ -15,10 +15,10 @@ from gateway.fanout.attempt_log import AttemptLog
 from gateway.fanout.attempts import AttemptWriter
 from gateway.fanout.cursor import Beginning
 from gateway.fanout.fanout import GROUP
-from gateway.fanout.plan import DeliveryPlan
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.retry_topics import RetryTopics
 from gateway.fanout.ssrf import Allowed
+from gateway.fanout.subscription import Subscription
 from gateway.fanout.webhook import WebhookSink
 from gateway.log import EventLog
 from gateway.log.shared_reader import SharedReader
@@ -40,7 +40,7 @@ def webhook(
 class OneReader(SubscriberReader):
     """One that nobody shares its reading with: it is started and stopped with it."""
 
-    def __init__(self, log: EventLog, plan: DeliveryPlan, sink: Sink, **options: Any) -> None:
+    def __init__(self, log: EventLog, subscription: Subscription, sink: Sink, **options: Any) -> None:
         self.reading = SharedReader(log, GROUP, options["clock"])
         super().__init__(plan, log, sink, reading=self.reading, **options)
 
@@ -59,7 +59,7 @@ class OneReader(SubscriberReader):
 def make(
     log: EventLog,
     sink: Sink,
-    plan: DeliveryPlan,
+    subscription: Subscription,
     *,
     clock: Clock | None = None,
     seed: int = 7,
@@ -71,7 +71,7 @@ def make(
     metrics = metrics or Metrics(CollectorRegistry())
     return OneReader(
         log,
-        plan,
+        subscription,
         sink,
         clock=clock,
         rng=Random(seed),
@@ -80,8 +80,8 @@ def make(
     )
 
 
-def plan(name: str = "billing", **options: object) -> DeliveryPlan:
-    return DeliveryPlan(**{"name": name, "topics": ("sms.dr",), "start": "earliest", "tiers": (60.0, 600.0), **options})
+def plan(name: str = "billing", **options: object) -> Subscription:
+    return Subscription(**{"name": name, "topics": ("sms.dr",), "start": "earliest", "tiers": (60.0, 600.0), **options})
 
 
 class OwnRetryTopics(RetryTopics):
@@ -110,7 +110,7 @@ def retry_topics(
     **bounds: int,
 ) -> RetryTopics:
     """The shared topics of a process that has these subscribers; started by the caller."""
-    by_name = {reader.plan.name: reader for reader in readers}
+    by_name = {reader.subscription.name: reader for reader in readers}
     made = OwnRetryTopics(
         log,
         find=by_name.get,
@@ -129,7 +129,7 @@ async def running(
 ) -> AsyncIterator[OneReader]:
     sink = webhook(url, clock=clock, timeout_s=timeout_s, connections=int(options.get("concurrency", 32)))
     reader = make(log, sink, plan(timeout_s=timeout_s, **options), clock=clock)
-    topics = retry_topics(log, reader, clock=clock, tiers=reader.plan.tiers)
+    topics = retry_topics(log, reader, clock=clock, tiers=reader.subscription.tiers)
     reader.start()
     topics.start()
     try:

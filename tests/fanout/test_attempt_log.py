@@ -12,7 +12,7 @@ from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.attempt_log import AttemptLog
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.manual_clock import ManualClock
-from tests.fanout.test_schedule import job
+from tests.fanout.test_scheduler import job
 
 
 async def test_a_subscriber_that_is_down_does_not_flood_the_log() -> None:

@@ -18,7 +18,7 @@ from gateway.log import Record
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.manual_clock import ManualClock
 from tests.fanout.memory_log import MemoryLog
-from tests.fanout.test_schedule import job, retried
+from tests.fanout.test_scheduler import job, retried
 
 SECRET = "s3cret-token-of-billing"
 BILLING = Subscriber.model_validate(

@@ -81,7 +81,7 @@ def sinks(monkeypatch: pytest.MonkeyPatch) -> Sinks:
         async def close(self) -> None:
             pass
 
-    monkeypatch.setattr("gateway.fanout.planning.sink", lambda one, **_: Sink(one.name))
+    monkeypatch.setattr("gateway.fanout.subscription.sink", lambda one, **_: Sink(one.name))
     return all_of_them
 
 

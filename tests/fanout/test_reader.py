@@ -9,10 +9,9 @@ from aiohttp import web
 
 from gateway.fanout import retry_records
 from gateway.fanout.attempt import AttemptResult
-from gateway.fanout.breaker import BreakerPolicy
-from gateway.fanout.filters import compile_filter
-from gateway.fanout.partition_queue import Window
-from gateway.fanout.planning import wants
+from gateway.fanout.circuit_breaker import BreakerPolicy
+from gateway.fanout.filters import compile_filter, wants
+from gateway.fanout.job import Window
 from gateway.fanout.retry import RetryPolicy
 from gateway.fanout.retry_records import AttemptHistory
 from gateway.log import Record

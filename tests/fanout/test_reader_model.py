@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.fanout.attempt import AttemptResult
-from gateway.fanout.breaker import BreakerPolicy
-from gateway.fanout.partition_queue import Window
+from gateway.fanout.circuit_breaker import BreakerPolicy
+from gateway.fanout.job import Window
 from gateway.fanout.retry import RetryPolicy
 from gateway.log import Record
 from tests.effort import examples

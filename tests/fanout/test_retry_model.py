@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from gateway.fanout import retry_records
 from gateway.fanout.attempt import AttemptResult
-from gateway.fanout.breaker import BreakerPolicy
+from gateway.fanout.circuit_breaker import BreakerPolicy
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.retry import RetryPolicy
 from gateway.fanout.retry_moves import LATE_S

@@ -11,10 +11,9 @@ from prometheus_client import CollectorRegistry
 
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.attempt_log import AttemptLog
-from gateway.fanout.breaker import Breaker, BreakerPolicy
-from gateway.fanout.concurrency import AdaptiveLimit
-from gateway.fanout.dispatch import Dispatcher
+from gateway.fanout.circuit_breaker import BreakerPolicy
 from gateway.fanout.flow_control import FlowControl, PersistentState
+from gateway.fanout.scheduler import Dispatcher
 from gateway.fanout.subscriber_state import REPEAT_S, TOPIC, SubscriberStateStore
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.manual_clock import ManualClock
@@ -107,12 +106,13 @@ async def test_the_word_of_a_process_that_died_is_not_believed_for_long() -> Non
 
 
 def _flow(clock: ManualClock) -> FlowControl:
-    dispatcher = Dispatcher(clock, by_key=True, limit=0, give=lambda job: None)
+    dispatcher = Dispatcher(clock, by_key=True)
     return FlowControl(
-        Breaker(BreakerPolicy(), Random(1)),
-        AdaptiveLimit(8),
+        BreakerPolicy(),
+        8,
         dispatcher,
         clock,
+        Random(1),
         attempt_log=AttemptLog("billing", clock=clock, metrics=Metrics(CollectorRegistry())),
         on_state=lambda: None,
     )

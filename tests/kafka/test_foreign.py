@@ -16,8 +16,7 @@ from gateway.config.settings import Subscriber
 from gateway.errors import Poison
 from gateway.event import parse
 from gateway.fanout import dead_letters, fanout
-from gateway.fanout.filters import compile_filter
-from gateway.fanout.planning import wants
+from gateway.fanout.filters import compile_filter, wants
 from gateway.fanout.replay import Selection, replay
 from gateway.fanout.stream import EventStream
 from gateway.fanout.webhook import WebhookSink

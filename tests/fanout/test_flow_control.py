@@ -4,7 +4,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.fanout.concurrency import AdaptiveLimit
+from gateway.fanout.flow_control import AdaptiveLimit
 from gateway.fanout.retry import RetryPolicy
 from tests.fanout.events import entries
 from tests.fanout.memory_log import MemoryLog

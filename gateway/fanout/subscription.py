@@ -1,4 +1,4 @@
-"""A ``subscribers`` entry of ``config.yaml`` → a plan and a sink, or sentences on what is wrong with it.
+"""A ``subscribers`` entry of ``config.yaml`` → a subscription and a sink, or sentences on what is wrong with it.
 
 Everything that can be wrong is found by :mod:`gateway.fanout.subscriber_rules`, before anything runs:
 ``gateway check``, start-up and a reload all ask :func:`problems` first.
@@ -7,25 +7,52 @@ Everything that can be wrong is found by :mod:`gateway.fanout.subscriber_rules`,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from random import Random
+from typing import Literal
 
 from gateway.clock import Clock
 from gateway.config.settings import Subscriber
 from gateway.event import NotAnEvent, parse
 from gateway.fanout import subscriber_rules
 from gateway.fanout.attempt import Sink
-from gateway.fanout.breaker import BreakerPolicy
+from gateway.fanout.circuit_breaker import BreakerPolicy
 from gateway.fanout.filesink import FileSink
-from gateway.fanout.filters import Filter, compile_filter
-from gateway.fanout.parsed import EVENTS
-from gateway.fanout.plan import DeliveryPlan
+from gateway.fanout.filters import compile_filter, wants
+from gateway.fanout.job import Window
 from gateway.fanout.retry import RetryPolicy
 from gateway.fanout.ssrf import Allowed
-from gateway.fanout.tls import context
 from gateway.fanout.transform import Transform
 from gateway.fanout.webhook import WebhookSink
-from gateway.log import Record
+from gateway.fanout.webhook_client import tls_context
+from gateway.log import Record, Start
 from gateway.signing import Signer
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """The numbers and names by which a subscriber is delivered to.
+
+    Args:
+        topics: the main topics it reads.
+        on_failure: what events of one key do while one of them is retried for long.
+        tiers: delays of the retry topics in seconds, rising.
+        wants: the compiled filter, None for everything.
+    """
+
+    name: str
+    topics: tuple[str, ...]
+    concurrency: int = 32
+    rate_per_s: float | None = None
+    timeout_s: float = 10.0
+    ordering: Literal["key", "none"] = "key"
+    on_failure: Literal["block", "pass"] = "pass"
+    start: Start = "latest"
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    tiers: tuple[float, ...] = (60.0, 600.0, 3600.0)
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+    window: Window = field(default_factory=Window)
+    wants: Callable[[Record], bool] | None = field(default=None, compare=False)
 
 
 def problems(subscribers: Iterable[Subscriber]) -> list[str]:
@@ -44,14 +71,14 @@ def _below(path: Iterable[str | int]) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
 
 
-def plan(subscriber: Subscriber) -> DeliveryPlan:
-    """Return the settings that a reader applies.
+def build(subscriber: Subscriber) -> Subscription:
+    """Return the numbers and names that a reader applies.
 
     Raises:
         ConfigError: the filter cannot be used.
     """
     retry, breaker = subscriber.retry, subscriber.breaker
-    return DeliveryPlan(
+    return Subscription(
         name=subscriber.name,
         topics=tuple(subscriber.topics),
         concurrency=subscriber.concurrency,
@@ -69,7 +96,7 @@ def plan(subscriber: Subscriber) -> DeliveryPlan:
             first_open_s=breaker.first_open,
             max_open_s=breaker.max_open,
         ),
-        wants=wants(_filter(subscriber)),
+        wants=wants(compile_filter(subscriber.filter)),
     )
 
 
@@ -92,28 +119,16 @@ def sink(subscriber: Subscriber, *, clock: Clock, rng: Random) -> Sink:
     assert subscriber.url is not None
     return WebhookSink(
         subscriber.url,
-        _signer(subscriber),
+        Signer([secret.get_secret_value() for secret in subscriber.secrets]),
         clock=clock,
         rng=rng,
         headers={name: value.get_secret_value() for name, value in subscriber.headers.items()},
         timeout_s=subscriber.timeout_s,
         connections=subscriber.concurrency,
-        allowed=_allowed(subscriber),
-        tls=context(subscriber.tls),
+        allowed=Allowed.parse(subscriber.allow, private=subscriber.allow_private),
+        tls=tls_context(subscriber.tls),
         transform=transform(subscriber),
     )
-
-
-def wants(compiled: Filter | None) -> Callable[[Record], bool] | None:
-    """Return the filter as a predicate of records without a flaw; None accepts all and parses nothing."""
-    if compiled is None:
-        return None
-    matches = compiled.matches
-
-    def is_wanted(record: Record) -> bool:
-        return matches(EVENTS.get(record.value))
-
-    return is_wanted
 
 
 def why_skipped(subscriber: Subscriber, value: bytes) -> str | None:
@@ -121,25 +136,13 @@ def why_skipped(subscriber: Subscriber, value: bytes) -> str | None:
 
     For ``explain``: computed on request, so that passing over an event costs nothing.
     """
-    compiled = _filter(subscriber)
+    compiled = compile_filter(subscriber.filter)
     if compiled is None:
         return None
     try:
         return compiled.mismatch(parse(value))
     except NotAnEvent:
         return "filter"
-
-
-def _filter(subscriber: Subscriber) -> Filter | None:
-    return compile_filter(subscriber.filter)
-
-
-def _signer(subscriber: Subscriber) -> Signer:
-    return Signer([secret.get_secret_value() for secret in subscriber.secrets])
-
-
-def _allowed(subscriber: Subscriber) -> Allowed:
-    return Allowed.parse(subscriber.allow, private=subscriber.allow_private)
 
 
 def transform(subscriber: Subscriber) -> Transform | None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.fanout.watermark import Watermark
+from gateway.fanout.job import Watermark
 
 
 @given(data=st.data())
@@ -24,9 +24,11 @@ def test_committable_is_behind_everything_that_is_not_done(data: st.DataObject) 
                 mark.pass_over(offset)
         else:
             done = data.draw(st.sampled_from(open_))
-            before = mark.committable
+            before, span = mark.committable, mark.span
             open_.remove(done)
-            assert mark.done(done) == (mark.committable != before)
+            moved = mark.done(done)
+            assert span - mark.span == moved
+            assert bool(moved) == (mark.committable != before)
         assert (min(open_) if open_ else read[-1] + 1) == mark.committable
     assert 0 == mark.span
 

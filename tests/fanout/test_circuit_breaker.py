@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.fanout.attempt import AttemptResult
-from gateway.fanout.breaker import Breaker, BreakerPolicy
+from gateway.fanout.circuit_breaker import Breaker, BreakerPolicy
 from gateway.fanout.retry import RetryPolicy
 from gateway.log import Record
 from tests.fanout.events import entries, in_order, repeats
@@ -162,7 +162,7 @@ async def test_an_hour_of_outage_makes_no_storm_copies_nothing_and_loses_no_orde
     assert reader.flow.status in {"open", "half_open"}
     assert 10 <= during <= 32 + 10 + 3600 / 4  # a probe each 4 to 8 seconds
     assert {name.split(".")[0] for name in log.records} == {"events-0"}
-    assert reader.outstanding <= reader.plan.window.max_events
+    assert reader.outstanding <= reader.subscription.window.max_events
     is_down = False
     for _ in range(5000):
         before = sink.attempts
