@@ -1,4 +1,4 @@
-"""One timer for many deadlines."""
+"""One timer for many deadlines, and the TLS of a client."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.fanout.running import webhook
 from tests.waiting import turn
 
 
-async def attempt(deadlines: Deadlines, answered: asyncio.Future[None]) -> str:
-    task = deadlines.begin(deadlines._clock.monotonic())
+async def attempt(clock: ManualClock, deadlines: Deadlines, answered: asyncio.Future[None]) -> str:
+    task = deadlines.begin(clock.monotonic())
     try:
         await answered
     except asyncio.CancelledError:
@@ -33,9 +33,9 @@ async def attempt(deadlines: Deadlines, answered: asyncio.Future[None]) -> str:
     return "answered"
 
 
-async def begun(deadlines: Deadlines) -> tuple[asyncio.Task[str], asyncio.Future[None]]:
+async def begun(clock: ManualClock, deadlines: Deadlines) -> tuple[asyncio.Task[str], asyncio.Future[None]]:
     answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(attempt(deadlines, answered))
+    task = asyncio.create_task(attempt(clock, deadlines, answered))
     await turn()
     return task, answered
 
@@ -43,10 +43,10 @@ async def begun(deadlines: Deadlines) -> tuple[asyncio.Task[str], asyncio.Future
 async def test_each_is_late_at_its_own_time_and_the_answered_never() -> None:
     clock = ManualClock()
     deadlines = Deadlines(clock, 10.0)
-    first, _ = await begun(deadlines)
+    first, _ = await begun(clock, deadlines)
     clock.advance(4.0)
-    second, answered = await begun(deadlines)
-    third, _ = await begun(deadlines)
+    second, answered = await begun(clock, deadlines)
+    third, _ = await begun(clock, deadlines)
     clock.advance(5.9)
     assert not first.done()
     clock.advance(0.2)
@@ -66,7 +66,7 @@ async def test_a_task_that_was_late_may_try_again() -> None:
     never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def work() -> list[str]:
-        return [await attempt(deadlines, asyncio.shield(never)) for _ in range(3)]
+        return [await attempt(clock, deadlines, asyncio.shield(never)) for _ in range(3)]
 
     task = asyncio.create_task(work())
     for _ in range(3):
@@ -80,7 +80,7 @@ async def test_a_task_that_was_late_may_try_again() -> None:
 async def test_who_is_cancelled_by_others_too_is_cancelled(is_late_first: bool) -> None:
     clock = ManualClock()
     deadlines = Deadlines(clock, 10.0)
-    task, _ = await begun(deadlines)
+    task, _ = await begun(clock, deadlines)
     if is_late_first:
         clock.advance(10.0)
         task.cancel()
@@ -97,7 +97,7 @@ async def test_an_answer_in_the_same_turn_as_the_deadline_does_not_cancel_what_c
     deadlines = Deadlines(clock, 10.0)
 
     async def work() -> str:
-        outcome = await attempt(deadlines, answered)
+        outcome = await attempt(clock, deadlines, answered)
         await turn()  # a cancellation left over would end the task here
         return outcome
 
@@ -112,7 +112,7 @@ async def test_an_answer_in_the_same_turn_as_the_deadline_does_not_cancel_what_c
 RECORD = Record("p", 0, 0.0, *entry(1))
 
 
-async def attempt(tmp_path: Path, tls: ClientTls, server: ssl.SSLContext) -> tuple[int | None, str | None]:
+async def attempt_over_tls(tmp_path: Path, tls: ClientTls, server: ssl.SSLContext) -> tuple[int | None, str | None]:
     async def answer(_: web.BaseRequest) -> web.StreamResponse:
         return web.Response()
 
@@ -120,7 +120,7 @@ async def attempt(tmp_path: Path, tls: ClientTls, server: ssl.SSLContext) -> tup
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server).start()
     sink = webhook(f"https://127.0.0.1:{runner.addresses[0][1]}/", tls=tls_context(tls))
-    result = await sink.attempt(RECORD, is_replay=False)
+    result = await sink.attempt_over_tls(RECORD, is_replay=False)
     await sink.close()
     await runner.cleanup()
     return result.status, result.error
@@ -131,9 +131,9 @@ async def test_certificates_are_checked_against_the_subscribers_authority(tmp_pa
     ours, other = Authority(tmp_path, "ours"), Authority(tmp_path, "other")
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.load_cert_chain(ours.issue("server"))
-    assert await attempt(tmp_path, ClientTls(ca_file=str(ours.file)), server) == (200, None)
-    assert await attempt(tmp_path, ClientTls(ca_file=str(other.file)), server) == (None, "tls")
-    assert await attempt(tmp_path, ClientTls(), server) == (None, "tls")
+    assert await attempt_over_tls(tmp_path, ClientTls(ca_file=str(ours.file)), server) == (200, None)
+    assert await attempt_over_tls(tmp_path, ClientTls(ca_file=str(other.file)), server) == (None, "tls")
+    assert await attempt_over_tls(tmp_path, ClientTls(), server) == (None, "tls")
 
 
 async def test_mutual_tls_shows_our_certificate(tmp_path: Path) -> None:
@@ -143,8 +143,11 @@ async def test_mutual_tls_shows_our_certificate(tmp_path: Path) -> None:
     server.verify_mode = ssl.CERT_REQUIRED
     server.load_cert_chain(authority.issue("server"))
     mine = str(authority.issue("gateway"))
-    assert await attempt(tmp_path, ClientTls(ca_file=str(authority.file), cert_file=mine), server) == (200, None)
-    status, error = await attempt(tmp_path, ClientTls(ca_file=str(authority.file)), server)
+    assert await attempt_over_tls(tmp_path, ClientTls(ca_file=str(authority.file), cert_file=mine), server) == (
+        200,
+        None,
+    )
+    status, error = await attempt_over_tls(tmp_path, ClientTls(ca_file=str(authority.file)), server)
     assert status is None
     assert error in {"tls", "disconnected"}
 
