@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import ConfigError
 from gateway.event import NotAnEvent, parse
-from gateway.fanout import parsed
+from gateway.fanout import filters
 from gateway.fanout.filters import ParsedEvents, compile_filter, wants
 from gateway.log import Record
 from tests.fanout.events import entry
@@ -177,8 +177,8 @@ def test_an_event_is_parsed_once_for_all_filters(monkeypatch: pytest.MonkeyPatch
         asked.append(value)
         return parse(value)
 
-    monkeypatch.setattr(parsed, "parse", counting)
-    monkeypatch.setattr(parsed.EVENTS, "_events", {})
+    monkeypatch.setattr(filters, "parse", counting)
+    monkeypatch.setattr(filters.EVENTS, "_events", {})
     records = [Record("events", n, 0.0, *entry(n)) for n in range(500)]
     filters = [wants(compile_filter({"exact": {"data.number": number}})) for number in range(100)]
     found = [sum(is_wanted(record) for record in records) for is_wanted in filters if is_wanted is not None]
@@ -190,8 +190,8 @@ def test_an_event_is_parsed_once_for_all_filters(monkeypatch: pytest.MonkeyPatch
 def test_what_is_kept_is_bounded_and_right(numbers: list[int], most: int, most_bytes: int) -> None:
     """In any order of events, at any bound; an event that is larger than the bound is parsed all the same."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parsed, "_MAX_EVENTS", most)
-        patch.setattr(parsed, "_MAX_BYTES", most_bytes)
+        patch.setattr(filters, "_MAX_EVENTS", most)
+        patch.setattr(filters, "_MAX_BYTES", most_bytes)
         events = ParsedEvents()
         for number in numbers:
             value = entry(number).value

@@ -112,7 +112,7 @@ async def test_an_answer_in_the_same_turn_as_the_deadline_does_not_cancel_what_c
 RECORD = Record("p", 0, 0.0, *entry(1))
 
 
-async def attempt_over_tls(tmp_path: Path, tls: ClientTls, server: ssl.SSLContext) -> tuple[int | None, str | None]:
+async def attempt_with(tmp_path: Path, tls: ClientTls, server: ssl.SSLContext) -> tuple[int | None, str | None]:
     async def answer(_: web.BaseRequest) -> web.StreamResponse:
         return web.Response()
 
@@ -120,7 +120,7 @@ async def attempt_over_tls(tmp_path: Path, tls: ClientTls, server: ssl.SSLContex
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server).start()
     sink = webhook(f"https://127.0.0.1:{runner.addresses[0][1]}/", tls=tls_context(tls))
-    result = await sink.attempt_over_tls(RECORD, is_replay=False)
+    result = await sink.attempt_with(RECORD, is_replay=False)
     await sink.close()
     await runner.cleanup()
     return result.status, result.error
@@ -131,9 +131,9 @@ async def test_certificates_are_checked_against_the_subscribers_authority(tmp_pa
     ours, other = Authority(tmp_path, "ours"), Authority(tmp_path, "other")
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.load_cert_chain(ours.issue("server"))
-    assert await attempt_over_tls(tmp_path, ClientTls(ca_file=str(ours.file)), server) == (200, None)
-    assert await attempt_over_tls(tmp_path, ClientTls(ca_file=str(other.file)), server) == (None, "tls")
-    assert await attempt_over_tls(tmp_path, ClientTls(), server) == (None, "tls")
+    assert await attempt_with(tmp_path, ClientTls(ca_file=str(ours.file)), server) == (200, None)
+    assert await attempt_with(tmp_path, ClientTls(ca_file=str(other.file)), server) == (None, "tls")
+    assert await attempt_with(tmp_path, ClientTls(), server) == (None, "tls")
 
 
 async def test_mutual_tls_shows_our_certificate(tmp_path: Path) -> None:
@@ -143,11 +143,11 @@ async def test_mutual_tls_shows_our_certificate(tmp_path: Path) -> None:
     server.verify_mode = ssl.CERT_REQUIRED
     server.load_cert_chain(authority.issue("server"))
     mine = str(authority.issue("gateway"))
-    assert await attempt_over_tls(tmp_path, ClientTls(ca_file=str(authority.file), cert_file=mine), server) == (
+    assert await attempt_with(tmp_path, ClientTls(ca_file=str(authority.file), cert_file=mine), server) == (
         200,
         None,
     )
-    status, error = await attempt_over_tls(tmp_path, ClientTls(ca_file=str(authority.file)), server)
+    status, error = await attempt_with(tmp_path, ClientTls(ca_file=str(authority.file)), server)
     assert status is None
     assert error in {"tls", "disconnected"}
 
