@@ -180,8 +180,8 @@ def test_an_event_is_parsed_once_for_all_filters(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(filters, "parse", counting)
     monkeypatch.setattr(filters.EVENTS, "_events", {})
     records = [Record("events", n, 0.0, *entry(n)) for n in range(500)]
-    filters = [wants(compile_filter({"exact": {"data.number": number}})) for number in range(100)]
-    found = [sum(is_wanted(record) for record in records) for is_wanted in filters if is_wanted is not None]
+    asking = [wants(compile_filter({"exact": {"data.number": number}})) for number in range(100)]
+    found = [sum(is_wanted(record) for record in records) for is_wanted in asking if is_wanted is not None]
     assert found == [1] * 100
     assert len(asked) == 500
 

@@ -120,7 +120,7 @@ async def attempt_with(tmp_path: Path, tls: ClientTls, server: ssl.SSLContext) -
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server).start()
     sink = webhook(f"https://127.0.0.1:{runner.addresses[0][1]}/", tls=tls_context(tls))
-    result = await sink.attempt_with(RECORD, is_replay=False)
+    result = await sink.attempt(RECORD, is_replay=False)
     await sink.close()
     await runner.cleanup()
     return result.status, result.error
