@@ -42,7 +42,7 @@ class OneReader(SubscriberReader):
 
     def __init__(self, log: EventLog, subscription: Subscription, sink: Sink, **options: Any) -> None:
         self.reading = SharedReader(log, GROUP, options["clock"])
-        super().__init__(plan, log, sink, reading=self.reading, **options)
+        super().__init__(subscription, log, sink, reading=self.reading, **options)
 
     def start(self) -> None:
         super().start()
@@ -75,12 +75,12 @@ def make(
         sink,
         clock=clock,
         rng=Random(seed),
-        attempt_log=AttemptLog(plan.name, clock=clock, metrics=metrics, writer=writer),
+        attempt_log=AttemptLog(subscription.name, clock=clock, metrics=metrics, writer=writer),
         beginning=beginning,
     )
 
 
-def plan(name: str = "billing", **options: object) -> Subscription:
+def subscription(name: str = "billing", **options: object) -> Subscription:
     return Subscription(**{"name": name, "topics": ("sms.dr",), "start": "earliest", "tiers": (60.0, 600.0), **options})
 
 
@@ -128,7 +128,7 @@ async def running(
     log: EventLog, url: str, *, timeout_s: float = 10.0, clock: Clock | None = None, **options: object
 ) -> AsyncIterator[OneReader]:
     sink = webhook(url, clock=clock, timeout_s=timeout_s, connections=int(options.get("concurrency", 32)))
-    reader = make(log, sink, plan(timeout_s=timeout_s, **options), clock=clock)
+    reader = make(log, sink, subscription(timeout_s=timeout_s, **options), clock=clock)
     topics = retry_topics(log, reader, clock=clock, tiers=reader.subscription.tiers)
     reader.start()
     topics.start()

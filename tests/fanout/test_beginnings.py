@@ -21,7 +21,7 @@ from gateway.log import Begin, Entry
 from gateway.log.journal import Journal, Retention
 from tests.fanout.manual_clock import ManualClock
 from tests.fanout.memory_log import MemoryLog
-from tests.fanout.running import make, plan
+from tests.fanout.running import make, subscription
 from tests.fanout.scripted import OK, ScriptedSink
 from tests.waiting import until
 
@@ -166,7 +166,7 @@ async def test_a_topic_that_appears_after_the_opening_is_noted_before_its_events
 
     await log.append([Entry("call.event", "k", "0" * 32, b"{}")])
     beginning = Beginning(asked, on_opened)
-    reader = make(log, sink, plan(topics=("sms.dr", "call.event")), beginning=beginning)
+    reader = make(log, sink, subscription(topics=("sms.dr", "call.event")), beginning=beginning)
     reader.start()
     await until(lambda: len(sink.delivered) >= 1, within_s=10)
     await log.append([Entry("sms.dr", "k", "1" * 32, b"{}")])

@@ -17,7 +17,7 @@ from tests.fanout.events import entries, in_order, repeats
 from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver
-from tests.fanout.running import make, plan, running
+from tests.fanout.running import make, running, subscription
 from tests.fanout.scripted import DOWN, OK, ScriptedSink
 from tests.waiting import turn, until
 
@@ -148,7 +148,7 @@ async def test_an_hour_of_outage_makes_no_storm_copies_nothing_and_loses_no_orde
     log = MemoryLog(now=clock.now)
     is_down = True
     sink = ScriptedSink(lambda _: DOWN if is_down else OK)
-    reader = make(log, sink, plan(concurrency=32), clock=clock)
+    reader = make(log, sink, subscription(concurrency=32), clock=clock)
     reader.start()
     for number in range(100):  # events keep coming during the outage
         await log.append(entries(100, keys, first=1 + number * 100))
@@ -194,7 +194,7 @@ async def test_a_bad_event_cannot_keep_the_breaker_open() -> None:
 
     sink = ScriptedSink(answer)
     await log.append(entries(60, 60))
-    reader = make(log, sink, plan(concurrency=8, on_failure="block"), clock=clock)
+    reader = make(log, sink, subscription(concurrency=8, on_failure="block"), clock=clock)
     reader.start()
     for _ in range(3000):
         await turns()
@@ -214,14 +214,14 @@ async def test_an_open_breaker_outlives_a_restart() -> None:
     log = MemoryLog(now=clock.now)
     await log.append(entries(100, 100))
     sink = ScriptedSink(lambda _: DOWN)
-    reader = make(log, sink, plan(concurrency=8), clock=clock)
+    reader = make(log, sink, subscription(concurrency=8), clock=clock)
     reader.start()
     await turns(50)
     assert reader.flow.status == "open"
     lasting = reader.flow.persistent_state
     await reader.stop(1.0)
     after = ScriptedSink()
-    again = make(log, after, plan(concurrency=8), clock=clock)
+    again = make(log, after, subscription(concurrency=8), clock=clock)
     again.flow.restore(lasting)
     again.start()
     clock.advance(0.0)

@@ -13,7 +13,7 @@ from gateway.fanout.transform import Transform
 from gateway.log import Record
 from tests.fanout.events import entries, in_order
 from tests.fanout.memory_log import MemoryLog
-from tests.fanout.running import make, plan
+from tests.fanout.running import make, subscription
 from tests.waiting import until
 
 GROUP = "gateway.billing"
@@ -40,7 +40,7 @@ async def test_every_event_is_a_line_in_order_per_key(tmp_path: Path) -> None:
     log = MemoryLog()
     await log.append(entries(500, 20))
     path = tmp_path / "out" / "events.jsonl"
-    reader = make(log, sink(path), plan())
+    reader = make(log, sink(path), subscription())
     reader.start()
     await until(lambda: log.committed.get((GROUP, "events-0")) == 500)
     await reader.stop(1.0)

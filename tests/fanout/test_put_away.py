@@ -19,7 +19,7 @@ from tests.fanout.events import entries, entry
 from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver, status
-from tests.fanout.running import make, plan, running, webhook
+from tests.fanout.running import make, running, subscription, webhook
 from tests.fanout.test_reader import GROUP, QUICK
 from tests.waiting import until
 
@@ -145,7 +145,7 @@ async def test_poison_becomes_a_dead_letter_at_once_and_the_others_go_on() -> No
     one, two = entries(2, 1)
     await log.append([one._replace(value=b"not json"), two])
     async with Receiver() as receiver:
-        reader = make(log, webhook(receiver.url, transform=Transform(exclude=["data.raw"])), plan())
+        reader = make(log, webhook(receiver.url, transform=Transform(exclude=["data.raw"])), subscription())
         reader.start()
         await receiver.until_delivered(1)
         await until(lambda: log.committed.get((GROUP, "events-0")) == 2)
@@ -199,7 +199,7 @@ async def test_what_the_log_takes_in_no_form_is_counted_as_lost_and_the_others_g
 
     metrics = Metrics(CollectorRegistry())
     async with Receiver(refuse_one) as receiver:
-        reader = make(log, webhook(receiver.url), plan(retry=QUICK), metrics=metrics)
+        reader = make(log, webhook(receiver.url), subscription(retry=QUICK), metrics=metrics)
         reader.start()
         with structlog.testing.capture_logs() as lines:
             await until(lambda: log.committed.get((GROUP, "events-0")) == 3)
@@ -225,7 +225,7 @@ async def test_a_fault_of_ours_ends_as_a_dead_letter_too() -> None:
     log = MemoryLog()
     await log.append(entries(2, 1))
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    reader = make(log, BrokenSink(), plan(retry=QUICK, concurrency=1))
+    reader = make(log, BrokenSink(), subscription(retry=QUICK, concurrency=1))
     reader.start()
     await until(lambda: len(log.topic("dlq.billing")) == 2)
     await reader.stop(1.0)

@@ -19,7 +19,7 @@ from tests.fanout.events import entries, entry, in_order, repeats
 from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver, ok, status
-from tests.fanout.running import make, plan, retry_topics, running
+from tests.fanout.running import make, retry_topics, running, subscription
 from tests.fanout.scripted import DOWN, OK, ScriptedSink
 from tests.waiting import pause, until
 
@@ -189,7 +189,7 @@ async def test_a_retry_after_of_hours_holds_the_others_for_an_hour() -> None:
     await log.append(entries(300, 300))
     answers = [AttemptResult(429, retry_after_s=6 * 3600.0)]
     sink = ScriptedSink(lambda _: answers.pop() if answers else OK)
-    reader = make(log, sink, plan(concurrency=1, window=Window(max_events=20, max_span=100)), clock=clock)
+    reader = make(log, sink, subscription(concurrency=1, window=Window(max_events=20, max_span=100)), clock=clock)
     topics = retry_topics(log, reader, clock=clock)
     reader.start()
     topics.start()
@@ -218,7 +218,7 @@ async def test_a_clock_that_is_set_makes_nothing_early_or_late(step_s: float) ->
             )
         ]
     )
-    reader = make(log, sink, plan(rate_per_s=10.0), clock=clock)
+    reader = make(log, sink, subscription(rate_per_s=10.0), clock=clock)
     topics = retry_topics(log, reader, clock=clock)
     reader.start()
     topics.start()
@@ -243,7 +243,7 @@ async def test_a_clock_that_is_set_back_holds_no_subscriber(answer: AttemptResul
     log = MemoryLog(now=clock.now)
     sink = ScriptedSink(lambda _: answer)
     await log.append(entries(40, 40))
-    reader = make(log, sink, plan(concurrency=10), clock=clock)
+    reader = make(log, sink, subscription(concurrency=10), clock=clock)
     reader.start()
     await until(lambda: sink.attempts >= 10 and reader.in_flight == 0)
     sink.answer = lambda _: OK

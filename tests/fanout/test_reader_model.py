@@ -21,7 +21,7 @@ from tests.effort import examples
 from tests.fanout.events import entry
 from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryCursors, MemoryLog
-from tests.fanout.running import make, plan, retry_topics
+from tests.fanout.running import make, retry_topics, subscription
 from tests.fanout.scripted import DOWN, OK, Asked, ScriptedSink
 
 GROUP = "gateway.billing"
@@ -55,7 +55,7 @@ class ReaderMachine(RuleBasedStateMachine):
         min_attempts=st.sampled_from([6, 10**6]),
     )
     def begin(self, on_failure: str, attempts: int, first_delay_s: float, min_attempts: int) -> None:
-        self.plan = plan(
+        self.plan = subscription(
             concurrency=4,
             on_failure=on_failure,
             tiers=(30.0,),

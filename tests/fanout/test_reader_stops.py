@@ -17,7 +17,7 @@ from tests.fanout.events import entries, entry, in_order, repeats
 from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver, ok
-from tests.fanout.running import make, plan, running, webhook
+from tests.fanout.running import make, running, subscription, webhook
 from tests.fanout.scripted import OK, ScriptedSink
 from tests.fanout.test_reader import GROUP, QUICK, pass_by
 from tests.waiting import pause, until
@@ -97,7 +97,7 @@ async def test_stop_cuts_what_hangs_at_the_deadline() -> None:
     log = MemoryLog()
     await log.append(entries(3, 3))
     async with Receiver(hang) as receiver:
-        reader = make(log, webhook(receiver.url), plan())
+        reader = make(log, webhook(receiver.url), subscription())
         reader.start()
         await receiver.until(lambda: len(receiver.posts) == 3)
         started = time.monotonic()
@@ -116,12 +116,12 @@ async def test_stop_may_come_twice_or_before_the_start() -> None:
     log = MemoryLog()
     await log.append(entries(3))
     async with Receiver() as receiver:
-        reader = make(log, webhook(receiver.url), plan())
+        reader = make(log, webhook(receiver.url), subscription())
         await reader.stop(1.0)
         reader.start()
         await reader.stop(1.0)
         assert [] == receiver.posts
-        other = make(log, webhook(receiver.url), plan())
+        other = make(log, webhook(receiver.url), subscription())
         other.start()
         await asyncio.gather(other.stop(1.0), other.stop(1.0))
         await other.stop(1.0)
@@ -152,7 +152,7 @@ async def test_a_stop_ends_a_settling_whose_attempts_it_cut() -> None:
     log = MemoryLog()
     await log.append([entry(1, "hangs")])
     sink = ScriptedSink()
-    reader = make(log, sink, plan(timeout_s=600.0))
+    reader = make(log, sink, subscription(timeout_s=600.0))
     reader.start()
     await until(lambda: len(sink.asked) == 1)
     main = log.shared[0]
@@ -167,7 +167,7 @@ async def test_an_attempt_that_outlasts_a_rebalance_is_cancelled_counted_and_mad
     log = MemoryLog(now=clock.now)
     await log.append([entry(1, "slow"), entry(2, "slow"), entry(3, "quick"), entry(4, "failing")])
     sink = ScriptedSink()
-    reader = make(log, sink, plan(timeout_s=60.0, concurrency=3, retry=QUICK), clock=clock, metrics=metrics)
+    reader = make(log, sink, subscription(timeout_s=60.0, concurrency=3, retry=QUICK), clock=clock, metrics=metrics)
     reader.start()
     await until(lambda: len(sink.asked) == 3)
     slow, quick, failing = sink.asked
@@ -198,7 +198,7 @@ async def test_workers_are_made_as_needed_and_end_when_they_are_not() -> None:
     """Nobody waits for nothing: no task before the first event, as many as run at once, and none a while later."""
     log = MemoryLog()
     sink = ScriptedSink()
-    reader = make(log, sink, plan(concurrency=8))
+    reader = make(log, sink, subscription(concurrency=8))
     reader.start()
     await turns()
     assert 0 == len(reader._workers)

@@ -13,7 +13,7 @@ from tests.fanout.events import entries, entry, in_order
 from tests.fanout.manual_clock import ManualClock
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Receiver, ok, status
-from tests.fanout.running import make, plan, running, webhook
+from tests.fanout.running import make, running, subscription, webhook
 from tests.fanout.test_fanout import subscriber
 from tests.waiting import until
 
@@ -118,7 +118,7 @@ async def test_every_attempt_can_be_told_afterwards() -> None:
         reader = make(
             log,
             webhook(receiver.url),
-            plan(retry=RetryPolicy(attempts=3, first_delay_s=0.01, max_delay_s=0.01)),
+            subscription(retry=RetryPolicy(attempts=3, first_delay_s=0.01, max_delay_s=0.01)),
             writer=attempts,
         )
         reader.start()

@@ -22,7 +22,7 @@ from tests.effort import examples
 from tests.fanout.events import entry
 from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
-from tests.fanout.running import OwnRetryTopics, make, plan
+from tests.fanout.running import OwnRetryTopics, make, subscription
 from tests.fanout.scripted import DOWN, OK, ScriptedSink
 
 GROUP = "gateway.retry"
@@ -69,7 +69,7 @@ class RetryMachine(RuleBasedStateMachine):
 
     def begin(self, name: str) -> None:
         sink = self.sinks[name] = ScriptedSink()
-        numbers = plan(
+        numbers = subscription(
             name,
             topics=(f"none.{name}",),
             concurrency=2,

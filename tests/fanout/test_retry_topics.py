@@ -24,7 +24,7 @@ from tests.fanout.events import entry
 from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Receiver
-from tests.fanout.running import make, plan, retry_topics
+from tests.fanout.running import make, retry_topics, subscription
 from tests.fanout.scripted import DOWN, OK, ScriptedSink
 from tests.fanout.test_fanout import running, subscriber
 from tests.fanout.test_reader import pass_by
@@ -56,7 +56,7 @@ class Party:
 
     def add(self, name: str, answer: AttemptResult | None, **options: Any) -> None:
         self.sinks[name] = ScriptedSink(None if answer is None else lambda _: answer)
-        numbers = plan(name, topics=(f"none.{name}",), **options)
+        numbers = subscription(name, topics=(f"none.{name}",), **options)
         self.readers[name] = make(self.log, self.sinks[name], numbers, clock=self.clock)
 
     async def __aenter__(self) -> Party:

@@ -12,7 +12,7 @@ from gateway.log import Appended, Entry
 from tests.fanout.events import entry
 from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
-from tests.fanout.running import make, plan
+from tests.fanout.running import make, subscription
 from tests.fanout.scripted import OK, ScriptedSink
 from tests.fanout.test_reader import GROUP, pass_by, until
 from tests.fanout.test_retry_topics import Party, parked
@@ -41,7 +41,7 @@ async def test_an_event_that_is_being_dead_lettered_when_partitions_go_does_not_
     log = SlowLog(clock)
     await log.append([entry(1, "failing"), entry(2, "slow")])
     sink = ScriptedSink()
-    reader = make(log, sink, plan(concurrency=2, retry=RetryPolicy(attempts=1)), clock=clock)
+    reader = make(log, sink, subscription(concurrency=2, retry=RetryPolicy(attempts=1)), clock=clock)
     reader.start()
     await until(lambda: len(sink.asked) == 2)
     first, second = sink.asked
@@ -69,7 +69,7 @@ async def test_a_dead_letter_that_is_not_stored_in_time_holds_nobody_up() -> Non
     log = SlowLog(clock)
     await log.append([entry(1)])
     sink = ScriptedSink()
-    reader = make(log, sink, plan(retry=RetryPolicy(attempts=1)), clock=clock)
+    reader = make(log, sink, subscription(retry=RetryPolicy(attempts=1)), clock=clock)
     reader.start()
     await until(lambda: len(sink.asked) == 1)
     sink.asked[0].answer.set_result(_REFUSED)
@@ -109,7 +109,7 @@ async def test_a_stop_waits_for_a_dead_letter_and_not_for_attempts() -> None:
     log = SlowLog(clock)
     await log.append([entry(1, "failing"), entry(2, "slow")])
     sink = ScriptedSink()
-    reader = make(log, sink, plan(concurrency=2, retry=RetryPolicy(attempts=1)), clock=clock)
+    reader = make(log, sink, subscription(concurrency=2, retry=RetryPolicy(attempts=1)), clock=clock)
     reader.start()
     await until(lambda: len(sink.asked) == 2)
     sink.asked[0].answer.set_result(_REFUSED)

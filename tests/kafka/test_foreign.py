@@ -24,7 +24,7 @@ from gateway.log import TOMBSTONE, Record
 from gateway.log.kafka import KafkaLog, KafkaOptions, record_format
 from gateway.telemetry.metrics import METRICS
 from tests.fanout.receiver import Receiver
-from tests.fanout.running import make, plan, webhook
+from tests.fanout.running import make, subscription, webhook
 from tests.kafka.traffic import event
 
 _CE = {"specversion": "1.0", "source": "/other", "type": "other.thing"}
@@ -107,7 +107,7 @@ async def test_events_are_delivered_and_all_else_is_dead_lettered(
     await _send(options, [(None, []), (None, [("x", None)])], key=b"k")
     async with Receiver() as receiver:
         filtering = wants(compile_filter({"prefix": {"type": "o"}})) if is_filtered else None
-        reader = make(log, webhook(receiver.url), plan(wants=filtering))
+        reader = make(log, webhook(receiver.url), subscription(wants=filtering))
         reader.start()
         letters = len(NO_EVENTS) + len(UNSENDABLE)
         given_up: list[Any] = []
