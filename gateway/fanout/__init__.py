@@ -14,7 +14,7 @@ The files, in the order an event meets them:
 
 ===================  =================================================================================
 ``cursor``           shared reading → filter → schedule, and completions → position → commit
-``job``              an event on its way; the outstanding ones of a partition, and the window that limits them
+``partition_queue``  outstanding events of one partition, and the window that limits them
 ``retry_topics``     topics of parked and replayed events, for all subscribers: ``retry_feed`` hands their events
                      on, ``retry_moves`` (pure) decides what is appended again, ``retry_ahead`` finds who waits behind
 ``retry_leftovers``  events that are left in retry topics which the configuration no longer has

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.clock import Clock
-from gateway.fanout.job import Job, JobState, PartitionQueue, Window
+from gateway.fanout.job import Job, JobState, Position
+from gateway.fanout.partition_queue import PartitionQueue, Window
 from gateway.fanout.scheduler import Dispatcher
 from gateway.log import TOMBSTONE, Batch, Begins, CursorStore, Record, Start
 from gateway.log.journal import EVENTS
@@ -188,9 +189,11 @@ class SubscriberCursor:
     def done(self, job: Job) -> None:
         """Mark an event as completed; its outcome is durable where it has to be."""
         queue = job.position
-        if queue.is_ours and (moved := queue.mark.done(job.record.offset)):
-            self._span -= moved
-            self._commit(queue)
+        if queue.is_ours:
+            before = queue.mark.span
+            if queue.mark.done(job.record.offset):
+                self._span -= before - queue.mark.span
+                self._commit(queue)
         self._forget(job)
 
     def abandon(self, job: Job) -> None:
@@ -255,7 +258,7 @@ class SubscriberCursor:
             self._said_unwilling = self._said_unwilling and not is_empty
             self._on_change()
 
-    def _commit(self, queue: PartitionQueue) -> None:
+    def _commit(self, queue: Position) -> None:
         offset = queue.mark.committable
         if offset is not None and offset != queue.committed:
             queue.committed = offset

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Final, Protocol
 
@@ -34,73 +33,6 @@ class Source(Protocol):
 
     def abandon(self, job: Job) -> None:
         """Leave an event of a partition that was reassigned to its new owner."""
-
-
-class Job:
-    """One outstanding event. State, not a value: one is made for every event, on the hot path.
-
-    Args:
-        record: as read; its bytes go out unchanged.
-        source: where it came from and reports back to.
-        position: its partition's bookkeeping.
-        trail: attempts made before it was parked.
-        due: monotonic seconds before which it is not attempted.
-    """
-
-    __slots__ = ("attempts", "due", "entry", "is_replay", "position", "probes", "record", "source", "state", "trail")
-
-    def __init__(
-        self,
-        record: Record,
-        source: Source,
-        position: PartitionQueue,
-        *,
-        trail: AttemptHistory = _FRESH,
-        due: float = 0.0,
-        is_replay: bool = False,
-    ) -> None:
-        self.record = record
-        self.source = source
-        self.position = position
-        self.trail = trail
-        #: Attempts that count against the bound; those made while the breaker probed do not.
-        self.attempts = trail.attempts
-        #: Those others, in this process.
-        self.probes = 0
-        self.due = due
-        self.is_replay = is_replay
-        self.state = JobState.GONE
-        #: What is to be appended to a retry tier or the dead letters before this one is done.
-        self.entry: Entry | None = None
-
-    def note(self, at: float, result: AttemptResult, *, counts: bool) -> None:
-        """Record a failed attempt.
-
-        Args:
-            at: Unix seconds.
-            result: its result.
-            counts: it counts against the limit of attempts.
-        """
-        self.attempts += counts
-        self.probes += not counts
-        self.trail = self.trail.add(at, result, self.attempts)
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """How much of what a subscriber reads may be in memory.
-
-    Args:
-        max_events: number of outstanding events. A thousand keeps any concurrency busy; ten times more only costs
-            memory, ten times less lets one busy key hold up the others.
-        max_bytes: bytes of their values.
-        max_span: records at and above the watermark, done or not: a crash repeats at most so many, and other events
-            may continue so far while one event waits.
-    """
-
-    max_events: int = 2000
-    max_bytes: int = 8 * 1024 * 1024
-    max_span: int = 20_000
 
 
 class Watermark:
@@ -151,36 +83,64 @@ class Watermark:
         return before - len(self._open)
 
 
-class PartitionQueue:
-    """The outstanding events of one subscriber in one partition, for as long as it is ours.
+class Position(Protocol):
+    """Bookkeeping of a job's partition, see :class:`gateway.fanout.partition_queue.PartitionQueue`."""
+
+    name: str
+    mark: Watermark
+    jobs: dict[int, Job]
+    is_ours: bool
+    committed: int | None
+
+
+class Job:
+    """One outstanding event. State, not a value: one is made for every event, on the hot path.
 
     Args:
-        name: of the partition.
-        next_offset: the first record that was not looked at.
+        record: as read; its bytes go out unchanged.
+        source: where it came from and reports back to.
+        position: its partition's bookkeeping.
+        trail: attempts made before it was parked.
+        due: monotonic seconds before which it is not attempted.
     """
 
-    __slots__ = ("committed", "is_ours", "jobs", "mark", "name", "next")
+    __slots__ = ("attempts", "due", "entry", "is_replay", "position", "probes", "record", "source", "state", "trail")
 
-    def __init__(self, name: str, next_offset: int = 0) -> None:
-        self.name = name
-        self.mark = Watermark()
-        self.jobs: dict[int, Job] = {}
-        self.next = next_offset
-        self.committed: int | None = None
-        self.is_ours = True
+    def __init__(
+        self,
+        record: Record,
+        source: Source,
+        position: Position,
+        *,
+        trail: AttemptHistory = _FRESH,
+        due: float = 0.0,
+        is_replay: bool = False,
+    ) -> None:
+        self.record = record
+        self.source = source
+        self.position = position
+        self.trail = trail
+        #: Attempts that count against the bound; those made while the breaker probed do not.
+        self.attempts = trail.attempts
+        #: Those others, in this process.
+        self.probes = 0
+        self.due = due
+        self.is_replay = is_replay
+        self.state = JobState.GONE
+        #: What is to be appended to a retry tier or the dead letters before this one is done.
+        self.entry: Entry | None = None
 
-    def track(self, job: Job) -> None:
-        """Add a job whose record is the next one; it holds the watermark until it is done."""
-        offset = job.record.offset
-        self.next = offset + 1
-        self.jobs[offset] = job
-        self.mark.track(offset)
+    def note(self, at: float, result: AttemptResult, *, counts: bool) -> None:
+        """Record a failed attempt.
 
-    def pass_to(self, offset: int) -> None:
-        """Skip the records before ``offset``, which need no delivery; an offset that was passed is ignored."""
-        if offset > self.next:
-            self.next = offset
-            self.mark.pass_over(offset - 1)
+        Args:
+            at: Unix seconds.
+            result: its result.
+            counts: it counts against the limit of attempts.
+        """
+        self.attempts += counts
+        self.probes += not counts
+        self.trail = self.trail.add(at, result, self.attempts)
 
 
 class SharedSource(Source, Protocol):
@@ -233,7 +193,7 @@ class ParkedJob(Job):
     source: SharedSource
 
     def __init__(
-        self, record: Record, source: SharedSource, position: PartitionQueue, *, subscriber: str, moves: int
+        self, record: Record, source: SharedSource, position: Position, *, subscriber: str, moves: int
     ) -> None:
         super().__init__(record, source, position)
         self.subscriber = subscriber

@@ -22,7 +22,8 @@ import structlog
 from gateway.clock import Clock, sleep
 from gateway.errors import GatewayError
 from gateway.fanout import retry_records
-from gateway.fanout.job import Job, JobState, ParkedJob, PartitionQueue, Recipient, Standing, Window
+from gateway.fanout.job import Job, JobState, ParkedJob, Position, Recipient, Standing
+from gateway.fanout.partition_queue import PartitionQueue, Window
 from gateway.fanout.retry_ahead import Ahead
 from gateway.fanout.retry_moves import Move, Progress, Share, blocking, choose
 from gateway.fanout.retry_store import Appender
@@ -387,7 +388,7 @@ class TopicFeed:
         span = max((position.mark.span for position in self._positions.values()), default=0)
         return min(self._window.max_events - self._events, self._window.max_span - span)
 
-    def _commit(self, position: PartitionQueue) -> None:
+    def _commit(self, position: Position) -> None:
         offset = position.mark.committable
         if offset is not None and offset != position.committed:
             position.committed = offset

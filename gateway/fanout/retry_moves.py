@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal
 
-from gateway.fanout.job import JobState, ParkedJob, PartitionQueue, Standing
+from gateway.fanout.job import JobState, ParkedJob, Standing
+from gateway.fanout.partition_queue import PartitionQueue
 
 #: An event that is due is attempted within this time, or its place in the topic is given up. Ten times more holds the
 #: position over a restart's patience, ten times less copies events of subscribers that are only slow.

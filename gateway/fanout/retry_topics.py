@@ -23,7 +23,8 @@ from typing import Final
 
 from gateway.clock import Clock
 from gateway.fanout import retry_records
-from gateway.fanout.job import Recipient, Window
+from gateway.fanout.job import Recipient
+from gateway.fanout.partition_queue import Window
 from gateway.fanout.retry_feed import TopicFeed
 from gateway.fanout.retry_moves import FIRST_WAIT_S
 from gateway.log import EventLog

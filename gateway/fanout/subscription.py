@@ -19,7 +19,7 @@ from gateway.fanout.attempt import Sink
 from gateway.fanout.circuit_breaker import BreakerPolicy
 from gateway.fanout.filesink import FileSink
 from gateway.fanout.filters import compile_filter, wants
-from gateway.fanout.job import Window
+from gateway.fanout.partition_queue import Window
 from gateway.fanout.retry import RetryPolicy
 from gateway.fanout.ssrf import Allowed
 from gateway.fanout.transform import Transform

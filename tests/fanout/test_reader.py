@@ -11,7 +11,7 @@ from gateway.fanout import retry_records
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.circuit_breaker import BreakerPolicy
 from gateway.fanout.filters import compile_filter, wants
-from gateway.fanout.job import Window
+from gateway.fanout.partition_queue import Window
 from gateway.fanout.retry import RetryPolicy
 from gateway.fanout.retry_records import AttemptHistory
 from gateway.log import Record

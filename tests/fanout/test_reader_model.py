@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.circuit_breaker import BreakerPolicy
-from gateway.fanout.job import Window
+from gateway.fanout.partition_queue import Window
 from gateway.fanout.retry import RetryPolicy
 from gateway.log import Record
 from tests.effort import examples

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.cursor import SETTLE_S
-from gateway.fanout.job import Window
+from gateway.fanout.partition_queue import Window
 from gateway.fanout.retry import RetryPolicy
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.events import entries, entry, in_order, repeats

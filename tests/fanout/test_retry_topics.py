@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry
 from gateway.fanout import retry_records
 from gateway.fanout.attempt import AttemptResult
 from gateway.fanout.circuit_breaker import BreakerPolicy
-from gateway.fanout.job import JobState, ParkedJob, PartitionQueue, Standing
+from gateway.fanout.job import JobState, ParkedJob, Standing
+from gateway.fanout.partition_queue import PartitionQueue
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.retry_moves import GONE_MOVES, LATE_S, Progress, Share, choose
 from gateway.fanout.retry_records import AttemptHistory
