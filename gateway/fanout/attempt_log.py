@@ -185,7 +185,8 @@ class AttemptLog:
             is_plain = outcome == "delivered" and job.attempts + job.probes <= 1 and not job.is_replay
             answer = None if is_plain and at < self._success_due else self._answer(writer, result, outcome, at)
             sent = (result.timestamp, result.span, result.signature[: exchanges.SIGNATURE_SHOWN])
-            row = (job.record.id, round(at, 3), outcome, result.summary, job.attempts, round(result.duration_s * 1000))
+            at_ms, ms = int(at * 1000) / 1000, round(result.duration_s * 1000)  # round(at, 3) takes twice as long
+            row = (job.record.id, at_ms, outcome, result.summary, job.attempts, ms)
             if is_plain and result.timestamp:  # the hot path
                 noted.append(((*row, sent), answer))
             else:
