@@ -40,8 +40,8 @@ from gateway.errors import Broken
 from gateway.exchange import Exchange, claim_positions, keep_times
 from gateway.fanout import subscriber_store
 from gateway.fanout.beginnings import Beginnings
-from gateway.fanout.fanout import FanOut, own_topics
 from gateway.fanout.subscriber_state import SubscriberStateStore
+from gateway.fanout.subscriptions import FanOut, own_topics
 from gateway.ingest.accept import Acceptor
 from gateway.ingest.endpoints import endpoints
 from gateway.ingest.server import IngestServer

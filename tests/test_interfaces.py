@@ -21,7 +21,15 @@ from gateway.admin.server import AdminServer
 from gateway.callbacks import CALLBACKS
 from gateway.cli import main
 from gateway.config.settings import FAMILIES, Settings
-from gateway.fanout import attempts, fanout, replay_board, retry_feed, retry_records, subscriber_state, subscriber_store
+from gateway.fanout import (
+    attempts,
+    replay_board,
+    retry_feed,
+    retry_records,
+    subscriber_state,
+    subscriber_store,
+    subscriptions,
+)
 from gateway.fanout.reader import group_name
 from gateway.schema.events import event_schemas, topics
 from tests.rows import rows
@@ -140,7 +148,7 @@ def test_consumer_groups_are_documented_where_kafka_needs_rights() -> None:
     """A group without the right to read is a subscriber that gets nothing."""
     text = PAGES["kafka-consumers.md"].partition("Its consumer groups")[2].partition("\n## ")[0]
     shown = set(re.findall(r"(?m)^\| `([a-z.<>]+)` \|", text))
-    assert {fanout.GROUP, group_name("<subscriber>"), retry_feed.GROUP} == shown
+    assert {subscriptions.GROUP, group_name("<subscriber>"), retry_feed.GROUP} == shown
 
 
 @each

@@ -28,7 +28,7 @@ PRIVATE: Final = {
         "log/test_link.py": 17,
     },
     "makes a bound small, so that it is met with little data": {
-        "fanout/test_parsed.py": 8,
+        "fanout/test_filters.py": 8,
         "ingest/test_unknown_paths.py": 3,
         "kafka/test_membership.py": 5,
     },
@@ -65,7 +65,7 @@ PRIVATE: Final = {
         "admin/test_lags.py": 1,
         "capacity/test_measure.py": 1,
         "cli/test_traffic_end_to_end.py": 2,
-        "fanout/test_fanout.py": 4,
+        "fanout/test_subscriptions.py": 4,
         "fanout/test_reader_stops.py": 5,
         "fanout/test_retry_topics.py": 1,
         "fanout/test_revocation.py": 2,

@@ -16,8 +16,8 @@ from gateway.admin.streaming import OpenStreams
 from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.errors import NotNow
-from gateway.fanout.fanout import FanOut
-from gateway.fanout.stream import EventStream
+from gateway.fanout.sse import EventStream
+from gateway.fanout.subscriptions import FanOut
 
 #: With Kafka the states kept from before are there when a consumer has joined its group.
 _START_S: Final = 15.0

@@ -18,7 +18,7 @@ from gateway.admin.parts import Parts
 from gateway.admin.responses import BadRequest, NotFound, json_response
 from gateway.admin.story import Storyteller
 from gateway.admin.streaming import OpenStreams
-from gateway.fanout.stream import HEARTBEAT_S
+from gateway.fanout.sse import HEARTBEAT_S
 from gateway.log import Record
 from gateway.search import Keep, Query
 

@@ -15,11 +15,11 @@ from gateway.admin.health import Checks
 from gateway.clock import SystemClock
 from gateway.config.settings import Settings, Subscriber
 from gateway.errors import NotNow, SenderError
-from gateway.fanout.fanout import FanOut, UnknownSubscriber
 from gateway.fanout.open_dead_letters import OpenDeadLetters
 from gateway.fanout.replay_board import ReplayBoard
 from gateway.fanout.subscriber_state import SubscriberStateStore
 from gateway.fanout.subscriber_store import SubscriberStore
+from gateway.fanout.subscriptions import FanOut, UnknownSubscriber
 from gateway.ingest.endpoints import Endpoints
 from gateway.log import EventLog
 from gateway.log.journal import Journal

@@ -12,7 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway.fanout.stream import CONTENT_TYPE
+from gateway.fanout.sse import CONTENT_TYPE
 
 #: A client that takes nothing for so long is gone, or as good as gone.
 _WRITE_S: Final = 30.0

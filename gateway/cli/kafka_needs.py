@@ -12,7 +12,7 @@ from gateway.admin import audit
 from gateway.app import Role
 from gateway.config.settings import Settings, Subscriber
 from gateway.derived import event_topics
-from gateway.fanout import attempts, fanout, replay_board, retry_feed, subscriber_state, subscriber_store
+from gateway.fanout import attempts, replay_board, retry_feed, subscriber_state, subscriber_store, subscriptions
 from gateway.fanout.reader import group_name
 from gateway.fanout.retry_moves import FIRST_WAIT_S
 from gateway.fanout.retry_records import REPLAY, dlq_topic, retry_topic
@@ -74,7 +74,7 @@ def _groups(subscribers: Sequence[Subscriber]) -> list[str]:
     """Return the group that assigns partitions, and those under which positions are kept."""
     if not subscribers:
         return []
-    return [fanout.GROUP, retry_feed.GROUP, *(group_name(one.name) for one in subscribers)]
+    return [subscriptions.GROUP, retry_feed.GROUP, *(group_name(one.name) for one in subscribers)]
 
 
 def _both(one: TopicNeed, other: TopicNeed) -> TopicNeed:

@@ -1,6 +1,6 @@
 """Fan-out: every subscriber has a cursor of its own and receives its events, in the order of each key.
 
-One :class:`~gateway.fanout.fanout.FanOut` owns one :class:`~gateway.fanout.reader.SubscriberReader` for each
+One :class:`~gateway.fanout.subscriptions.FanOut` owns one :class:`~gateway.fanout.reader.SubscriberReader` for each
 subscriber; they share only the reading of the log, so that a failure of one subscriber does not affect the others::
 
     main topics ── shared reading ── cursor ─┐                          ┌─ worker ─┐
@@ -23,7 +23,7 @@ The files, in the order an event meets them:
 ``worker``           tasks that attempt, decide, act; an event is delivered, parked or a dead letter
 ``flow_control``     number of attempts at once: ``circuit_breaker``, what the subscriber can take, operators
 ``reader``           one subscriber: its cursor, its workers, its flow control
-``webhook``          one attempt as a signed webhook, over ``webhook_client``, which reads ``http_answer``; ``filesink``
+``webhook``          one attempt as a signed webhook, over ``webhook_client``, which reads ``http_answer``; ``file``
                      is the same for a file; ``transform`` keeps or drops fields; ``ssrf`` refuses internal addresses
 ``attempt``          the result of an attempt, and why it failed; ``retry`` (pure) decides what happens next
 ``retry_records``    headers of records in retry topics and of dead letters
@@ -33,7 +33,7 @@ The files, in the order an event meets them:
 ``dead_letters``     which are open; listing and closing them; ``open_dead_letters`` follows how many are
 ``replay``           delivering again; ``replay_board``: what every process knows of replays
 ``scan``             reads a range of the log; ``follower`` reads internal topics as long as it runs
-``stream``           subscribers that fetch: server-sent events
+``sse``              subscribers that fetch: server-sent events
 ``subscription``     an entry of ``config.yaml`` → a subscription and a sink; ``subscriber_rules``: its problems
 ===================  =================================================================================
 

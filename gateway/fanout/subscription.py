@@ -17,7 +17,7 @@ from gateway.event import NotAnEvent, parse
 from gateway.fanout import subscriber_rules
 from gateway.fanout.attempt import Sink
 from gateway.fanout.circuit_breaker import BreakerPolicy
-from gateway.fanout.filesink import FileSink
+from gateway.fanout.file import FileSink
 from gateway.fanout.filters import compile_filter, wants
 from gateway.fanout.partition_queue import Window
 from gateway.fanout.retry import RetryPolicy

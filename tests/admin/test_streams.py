@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gateway.fanout.stream import MAX_CLIENTS
+from gateway.fanout.sse import MAX_CLIENTS
 from tests.admin.running import Running, running
 from tests.waiting import until
 

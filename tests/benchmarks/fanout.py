@@ -28,12 +28,12 @@ from yarl import URL
 from gateway.clock import SystemClock
 from gateway.fanout.attempt_log import AttemptLog
 from gateway.fanout.attempts import AttemptWriter
-from gateway.fanout.fanout import GROUP
 from gateway.fanout.filters import compile_filter
 from gateway.fanout.filters import wants as asks
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.ssrf import Allowed
 from gateway.fanout.subscription import Subscription
+from gateway.fanout.subscriptions import GROUP
 from gateway.fanout.webhook import WebhookSink
 from gateway.log import Entry
 from gateway.log.shared_reader import SharedReader

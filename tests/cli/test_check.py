@@ -20,7 +20,7 @@ from gateway.clock import SystemClock
 from gateway.config.loading import load
 from gateway.errors import ConfigError
 from gateway.fanout import subscription
-from gateway.fanout.fanout import FanOut
+from gateway.fanout.subscriptions import FanOut
 from tests.effort import examples
 from tests.fanout.authority import Authority
 from tests.fanout.memory_log import MemoryLog

@@ -14,11 +14,11 @@ from gateway.fanout.attempt import Sink
 from gateway.fanout.attempt_log import AttemptLog
 from gateway.fanout.attempts import AttemptWriter
 from gateway.fanout.cursor import Beginning
-from gateway.fanout.fanout import GROUP
 from gateway.fanout.reader import SubscriberReader
 from gateway.fanout.retry_topics import RetryTopics
 from gateway.fanout.ssrf import Allowed
 from gateway.fanout.subscription import Subscription
+from gateway.fanout.subscriptions import GROUP
 from gateway.fanout.webhook import WebhookSink
 from gateway.log import EventLog
 from gateway.log.shared_reader import SharedReader

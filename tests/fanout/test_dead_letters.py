@@ -26,7 +26,7 @@ from tests.fanout.events import entries, entry
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Receiver, ok, status
 from tests.fanout.running import running
-from tests.fanout.test_fanout import subscriber
+from tests.fanout.test_subscriptions import subscriber
 from tests.waiting import until
 
 CLOCK = SystemClock()

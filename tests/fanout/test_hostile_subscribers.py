@@ -21,9 +21,9 @@ from tests.fanout.hostile_server import KINDS
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Receiver
 from tests.fanout.running import webhook
-from tests.fanout.test_fanout import running
-from tests.fanout.test_fanout import subscriber as subscriber_settings
 from tests.fanout.test_http_answer import FLAWS
+from tests.fanout.test_subscriptions import running
+from tests.fanout.test_subscriptions import subscriber as subscriber_settings
 from tests.pace import slowness
 from tests.waiting import pause, turn
 

@@ -14,7 +14,7 @@ from tests.fanout.events import entries, in_order, repeats
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver, status
 from tests.fanout.running import running as one_running
-from tests.fanout.test_fanout import running, subscriber
+from tests.fanout.test_subscriptions import running, subscriber
 from tests.waiting import pause
 
 #: The receiver's pace: well above what this process needs for an attempt, so that it is the pace.

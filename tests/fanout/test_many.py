@@ -15,13 +15,13 @@ from prometheus_client import CollectorRegistry
 
 from gateway.config.settings import Subscriber
 from gateway.fanout.attempt import AttemptResult
-from gateway.fanout.fanout import FanOut
+from gateway.fanout.subscriptions import FanOut
 from gateway.log import Record
 from gateway.log.journal import Journal, Retention
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.events import entries, entry
 from tests.fanout.scripted import DOWN, OK
-from tests.fanout.test_fanout import subscriber
+from tests.fanout.test_subscriptions import subscriber
 from tests.waiting import pause, turn, until
 
 MIB = 2**20

@@ -12,15 +12,15 @@ from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.fanout import dead_letters
 from gateway.fanout.attempts import attempts_of
-from gateway.fanout.fanout import FanOut
 from gateway.fanout.replay import Selection, replay
-from gateway.fanout.stream import EventStream
+from gateway.fanout.sse import EventStream
+from gateway.fanout.subscriptions import FanOut
 from gateway.log.journal import Journal, Retention
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.events import entries, entry, in_order, repeats
 from tests.fanout.receiver import Receiver, ok, status
-from tests.fanout.test_fanout import subscriber
-from tests.fanout.test_stream import numbers, take
+from tests.fanout.test_sse import numbers, take
+from tests.fanout.test_subscriptions import subscriber
 
 CLOCK = SystemClock()
 

@@ -14,7 +14,7 @@ from tests.fanout.manual_clock import ManualClock
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Receiver, ok, status
 from tests.fanout.running import make, running, subscription, webhook
-from tests.fanout.test_fanout import subscriber
+from tests.fanout.test_subscriptions import subscriber
 from tests.waiting import until
 
 CLOCK = SystemClock()

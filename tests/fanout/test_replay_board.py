@@ -12,14 +12,14 @@ from prometheus_client import CollectorRegistry
 
 from gateway.clock import SystemClock
 from gateway.fanout.attempts import attempts_of
-from gateway.fanout.fanout import FanOut
 from gateway.fanout.replay import Replayed, Selection, replay
 from gateway.fanout.replay_board import TOPIC, NotAvailable, ReplayBoard
+from gateway.fanout.subscriptions import FanOut
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.events import entries, entry
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Post, Receiver
-from tests.fanout.test_fanout import subscriber
+from tests.fanout.test_subscriptions import subscriber
 from tests.waiting import until
 
 CLOCK = SystemClock()

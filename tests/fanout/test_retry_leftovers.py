@@ -18,8 +18,8 @@ from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Receiver
 from tests.fanout.running import retry_topics
-from tests.fanout.test_fanout import subscriber
 from tests.fanout.test_on_journal import gateway
+from tests.fanout.test_subscriptions import subscriber
 
 OLD = "retry.billing.60s"
 

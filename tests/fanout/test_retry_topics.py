@@ -27,8 +27,8 @@ from tests.fanout.memory_log import MemoryLog
 from tests.fanout.receiver import Receiver
 from tests.fanout.running import make, retry_topics, subscription
 from tests.fanout.scripted import DOWN, OK, ScriptedSink
-from tests.fanout.test_fanout import running, subscriber
 from tests.fanout.test_reader import pass_by
+from tests.fanout.test_subscriptions import running, subscriber
 from tests.waiting import until
 
 GROUP = "gateway.retry"

@@ -15,10 +15,10 @@ from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.errors import Poison
 from gateway.event import parse
-from gateway.fanout import dead_letters, fanout
+from gateway.fanout import dead_letters, subscriptions
 from gateway.fanout.filters import compile_filter, wants
 from gateway.fanout.replay import Selection, replay
-from gateway.fanout.stream import EventStream
+from gateway.fanout.sse import EventStream
 from gateway.fanout.webhook import WebhookSink
 from gateway.log import TOMBSTONE, Record
 from gateway.log.kafka import KafkaLog, KafkaOptions, record_format
@@ -128,8 +128,8 @@ async def test_events_are_delivered_and_all_else_is_dead_lettered(
         assert len({letter.id for letter in no_events}) == len(NO_EVENTS)
         assert [letter.id for letter in given_up if letter.reason == "poison"] == UNSENDABLE
         assert all(letter.attempts == 1 for letter in given_up)
-        assert _count(fanout.GROUP, "tombstone") >= 2
-        assert _count(fanout.GROUP, "not_an_event") >= len(NO_EVENTS)
+        assert _count(subscriptions.GROUP, "tombstone") >= 2
+        assert _count(subscriptions.GROUP, "not_an_event") >= len(NO_EVENTS)
         again = await replay(
             log,
             Subscriber(name="billing", topics=["sms.dr"], url=receiver.url),

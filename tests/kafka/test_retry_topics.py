@@ -13,13 +13,13 @@ from prometheus_client import CollectorRegistry
 from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.fanout import dead_letters
-from gateway.fanout.fanout import FanOut, own_topics
 from gateway.fanout.replay import Selection, replay
+from gateway.fanout.subscriptions import FanOut, own_topics
 from gateway.log.kafka import KafkaLog, KafkaOptions, topics
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.events import entries, entry
 from tests.fanout.receiver import Receiver, ok, status
-from tests.fanout.test_fanout import subscriber
+from tests.fanout.test_subscriptions import subscriber
 from tests.waiting import until
 
 CLOCK = SystemClock()

@@ -16,7 +16,7 @@ from gateway.clock import SystemClock
 from gateway.config.settings import Subscriber
 from gateway.errors import Transient
 from gateway.fanout.scan import scan
-from gateway.fanout.stream import EventStream
+from gateway.fanout.sse import EventStream
 from gateway.log.kafka import KafkaLog, KafkaOptions
 from tests.broker.cluster import Cluster
 from tests.kafka.traffic import TOPIC, add_partitions, event

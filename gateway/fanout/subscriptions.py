@@ -60,7 +60,7 @@ class FanOut:
 
     Args:
         log: is read, and stores parked events, dead letters and states.
-        subscribers: as configured; ``stream`` ones have no reader, see :mod:`gateway.fanout.stream`.
+        subscribers: as configured; ``stream`` ones have no reader, see :mod:`gateway.fanout.sse`.
         keeps_times: the log is shared, so that the beginning of a subscriber is stored as a time.
         notes: storage of such times in this process while the log is unavailable.
         instance: name of this process in its records, for operators.

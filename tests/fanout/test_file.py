@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.fanout.filesink import FileSink
+from gateway.fanout.file import FileSink
 from gateway.fanout.transform import Transform
 from gateway.log import Record
 from tests.fanout.events import entries, in_order

@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 from gateway.config.settings import Subscriber
 from gateway.errors import ConfigError
 from gateway.fanout.cursor import SETTLE_S
-from gateway.fanout.fanout import FanOut, UnknownSubscriber
 from gateway.fanout.subscription import problems, why_skipped
+from gateway.fanout.subscriptions import FanOut, UnknownSubscriber
 from gateway.telemetry.metrics import Metrics
 from tests.fanout.events import entries, entry, in_order, repeats
 from tests.fanout.manual_clock import ManualClock, turns
@@ -262,7 +262,7 @@ async def test_stop_cuts_slow_attempts_where_others_share_the_log() -> None:
 
 async def test_who_is_quick_is_delivered_to_while_a_slow_one_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where others share the log: its events would wait for a slow attempt, and then for the process to come back."""
-    monkeypatch.setattr("gateway.fanout.fanout.SETTLE_S", 60.0)
+    monkeypatch.setattr("gateway.fanout.subscriptions.SETTLE_S", 60.0)
     is_over = asyncio.Event()
 
     async def hang(_: Post) -> web.StreamResponse:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.clock import SystemClock
-from gateway.fanout.stream import (
+from gateway.fanout.sse import (
     MAX_CLIENTS,
     BadLastEventId,
     EventStream,
@@ -22,7 +22,7 @@ from gateway.fanout.stream import (
 from tests.fanout.events import entries, entry
 from tests.fanout.manual_clock import ManualClock, turns
 from tests.fanout.memory_log import MemoryLog
-from tests.fanout.test_fanout import subscriber
+from tests.fanout.test_subscriptions import subscriber
 from tests.waiting import turn
 
 
