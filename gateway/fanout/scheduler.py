@@ -87,7 +87,8 @@ class Schedule:
         """
         if self._timers and self._timers[0][0] <= now:
             self._wake(now)
-        self._shed()
+        if self._gone:
+            self._shed()
         if not self._retries and not self._new:
             return None
         if not self._retries or (is_probe and self._new and self._least_probed()[2].probes):

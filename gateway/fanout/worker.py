@@ -367,7 +367,8 @@ class Workers:
                         raise
                     self._delivery.cancelled(job)
                 worker.job = None
-                worker.was_cut()  # or it ended all the same
+                if worker.is_cut:  # and it ended all the same
+                    worker.was_cut()
                 job = self._dispatcher.take() or await self._wait()
         finally:
             self._workers.discard(worker)
