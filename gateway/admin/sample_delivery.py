@@ -18,7 +18,8 @@ from gateway.config.settings import Settings, Subscriber
 from gateway.config.values import suggestion
 from gateway.errors import Poison
 from gateway.fanout import subscription
-from gateway.fanout.webhook import SHOWN_BYTES, Shown, WebhookSink
+from gateway.fanout.attempt import HEAD_BYTES
+from gateway.fanout.webhook import Shown, WebhookSink
 from gateway.log import Record
 from gateway.schema import events
 from gateway.traffic.sample import sample
@@ -107,7 +108,7 @@ def _answer(shown: Shown) -> Mapping[str, Any]:
         "reason": found.reason,
         "headers": _fields(found.fields.decode("latin-1")),
         "body": found.body.decode("utf-8", "replace"),
-        "is_cut": len(found.body) == SHOWN_BYTES,
+        "is_cut": len(found.body) == HEAD_BYTES,
     }
 
 

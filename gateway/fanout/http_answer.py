@@ -57,9 +57,6 @@ class HttpAnswer:
 
     ``status`` is 0 until a whole status line of a final answer is here. ``is_complete`` says that nothing more is
     wanted; ``is_reusable``, once complete, that the connection may carry the next request.
-
-    Args:
-        most_body: bytes of the body that are kept. With more than the default, that of a success is read, too.
     """
 
     __slots__ = (
@@ -70,7 +67,6 @@ class HttpAnswer:
         "_is_in_trailer",
         "_is_old",
         "_left",
-        "_most_body",
         "_reason",
         "_seen",
         "body",
@@ -81,12 +77,11 @@ class HttpAnswer:
         "status",
     )
 
-    def __init__(self, most_body: int = HEAD_BYTES) -> None:
-        self._most_body = most_body
+    def __init__(self) -> None:
         self.status = 0
         self._reason = b""
         self.retry_after: str | None = None
-        #: The first bytes of the body, at most ``most_body``.
+        #: The first bytes of the body, at most :data:`~gateway.fanout.attempt.HEAD_BYTES`.
         self.body = b""
         #: The header lines, as they came; empty until the head is whole.
         self.fields = b""
@@ -234,7 +229,7 @@ class HttpAnswer:
     def _begin_body(self, rest: bytes) -> None:
         if self._left > MAX_RESPONSE_BYTES:
             self.is_reusable = False
-        if self.status == 101 or (self.is_success and not self.is_reusable and self._most_body == HEAD_BYTES):
+        if self.status == 101 or (self.is_success and not self.is_reusable):
             self.conclude()
         elif self._left == 0:
             self._end_body(rest)
@@ -252,7 +247,7 @@ class HttpAnswer:
             self._left -= len(taken)
             if self._left == 0:
                 self._end_body(data[len(taken) :])
-        is_enough = len(self.body) == self._most_body and not self.is_reusable
+        is_enough = len(self.body) == HEAD_BYTES and not self.is_reusable
         if not self.is_complete and (is_enough or self._seen > MAX_RESPONSE_BYTES):
             self.conclude()
 
@@ -298,5 +293,5 @@ class HttpAnswer:
         self.is_reusable &= not rest
 
     def _keep(self, data: bytes) -> None:
-        if len(self.body) < self._most_body:
-            self.body += data[: self._most_body - len(self.body)]
+        if len(self.body) < HEAD_BYTES:
+            self.body += data[: HEAD_BYTES - len(self.body)]

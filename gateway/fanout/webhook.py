@@ -36,8 +36,6 @@ from gateway.telemetry.traceparent import caller, trace_id
 #: An id that a header carries as it is: printable ASCII, no spaces around it, a length that every server takes. Ours
 #: are 32 hex digits; CloudEvents of other producers may have any text.
 _SENDABLE_ID: Final = re.compile(r"[!-~](?:[ -~]{0,1022}[!-~])?")
-#: Bytes of an answer that a person sees who sends a test.
-SHOWN_BYTES: Final = 4096
 #: Replaces the values of a subscriber's own headers where an answer repeats them.
 HIDDEN: Final = "(hidden)"
 #: A shorter value, such as ``1`` or ``json``, is no secret, and many texts contain it.
@@ -52,7 +50,7 @@ class Shown:
     def __init__(self) -> None:
         self.head = ""
         self.body = b""
-        self.answer = HttpAnswer(SHOWN_BYTES)
+        self.answer = HttpAnswer()
 
 
 class WebhookSink:
