@@ -1,9 +1,8 @@
-"""Decision after an attempt: pure, so that every row of the table can be tested.
+"""Decision after a failed attempt: pure, so that every row of the table can be tested.
 
 =====================================  =================================================================
 result                                 outcome
 =====================================  =================================================================
-2xx                                    :class:`Delivered`
 410                                    :class:`Stop`: the subscriber does not want events any more
 429, 503                               :class:`Retry`, not before ``Retry-After``
 3xx, other 4xx and 5xx, no answer      :class:`Retry`; a redirect is a failure, it is never followed
@@ -49,11 +48,6 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivered:
-    """The subscriber took the event."""
-
-
-@dataclass(frozen=True, slots=True)
 class Retry:
     """Try again in ``delay_s`` seconds."""
 
@@ -74,18 +68,19 @@ class Stop:
     reason: str
 
 
-Outcome = Delivered | Retry | GiveUp | Stop
-DELIVERED: Final = Delivered()
+Outcome = Retry | GiveUp | Stop
 
 
 def decide(policy: RetryPolicy, attempt: int, result: AttemptResult, rng: Random, *, age_s: float = 0.0) -> Outcome:
-    """Turn the result of attempt number ``attempt`` (from 1) into what happens next.
+    """Turn the result of a failed attempt into what happens next.
 
     Args:
+        policy: of the subscriber.
+        attempt: its number, from 1.
+        result: not a success.
+        rng: jitter.
         age_s: seconds since the event was stored; only failing events are given up for it.
     """
-    if result.is_success:
-        return DELIVERED
     if result.status == 410:
         return Stop("gone")
     if attempt >= policy.attempts:

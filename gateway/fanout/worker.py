@@ -44,7 +44,7 @@ from gateway.fanout.attempt import NOT_AN_EVENT, AttemptResult, Sink
 from gateway.fanout.attempt_log import AttemptLog
 from gateway.fanout.flow_control import FlowControl
 from gateway.fanout.job import Job, JobState, ParkedJob
-from gateway.fanout.retry import Delivered, GiveUp, Retry, Stop, decide
+from gateway.fanout.retry import GiveUp, Retry, Stop, decide
 from gateway.fanout.retry_records import Closing
 from gateway.fanout.scheduler import Dispatcher
 from gateway.fanout.subscription import Subscription
@@ -183,8 +183,6 @@ class EventDelivery:
                 attempt_log.failed(job, result, "stopped")
                 self._flow.stop(reason)
                 self._dispatcher.give_back(job)
-            case Delivered():  # a failed attempt never is
-                raise AssertionError(result)
 
     async def _give_up(self, job: Job, result: AttemptResult, reason: str) -> None:
         """Send an event to the dead letters, however many attempts are left."""
