@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from gateway.fanout.subscriber_status import SubscriberStatus
-from gateway.telemetry.counts import counts
-from gateway.telemetry.metrics import METRICS, Metrics
+from gateway.telemetry.metrics import METRICS, Metrics, counts
 from gateway.telemetry.reports import Report, families
 
 #: Processes that take callbacks are called so.

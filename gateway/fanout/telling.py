@@ -15,8 +15,7 @@ import structlog
 
 from gateway.fanout.attempt import AttemptResult
 from gateway.telemetry import redaction
-from gateway.telemetry.batched_metrics import BatchedMetrics
-from gateway.telemetry.metrics import METRICS, Metrics
+from gateway.telemetry.metrics import METRICS, BatchedMetrics, Metrics
 
 if TYPE_CHECKING:
     from gateway.fanout.job import Job

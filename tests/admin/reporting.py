@@ -14,8 +14,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from gateway.admin.health import Check, own_report
-from gateway.telemetry.batched_metrics import BatchedMetrics
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics import BatchedMetrics, Metrics
 from gateway.telemetry.reports import ReportServer
 
 

@@ -12,7 +12,7 @@ import pytest
 from gateway.admin.history import RANGES, History
 from gateway.admin.history_store import FILE_NAME, MOST_SERIES
 from gateway.admin.rates import Step
-from gateway.telemetry.sketch import bucket
+from gateway.telemetry.metrics import bucket
 from tests.admin.running import running
 
 START = 1_760_000_400.0
