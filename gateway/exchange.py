@@ -13,13 +13,12 @@ from typing import Any, Final
 
 import structlog
 
-from gateway import descriptors
+from gateway import machine
 from gateway.admin.parts import Parts
 from gateway.clock import SystemClock
 from gateway.config import subscriber_document
 from gateway.config.settings import Settings, Subscriber
 from gateway.config.watch import watch
-from gateway.derived import delivery_connections
 from gateway.errors import ConfigError, NotNow, Transient
 from gateway.fanout import planning
 from gateway.fanout.beginnings import Beginnings
@@ -108,13 +107,18 @@ class Exchange:
             if parts.fanout is not None:
                 await parts.fanout.apply(subscribers)
             parts.subscribers, parts.of_file = subscribers, of_file
-            descriptors.check_deliveries(delivery_connections(subscribers))
+            check_connections(subscribers)
             if self._beginnings is not None:
                 self._beginnings.apply(subscribers)
             await keep_times(parts)
             if parts.fanout is not None and isinstance(self._log, Journal):
                 with suppress(Transient):  # their readers do it as soon as the disk lets them
                     await claim_positions(self._log, subscribers)
+
+
+def check_connections(subscribers: Sequence[Subscriber]) -> None:
+    """Warn when subscribers may have more connections at once than this process can open for them."""
+    machine.check_deliveries(sum(one.concurrency for one in subscribers if one.kind == "webhook"))
 
 
 async def claim_positions(journal: Journal, subscribers: Sequence[Subscriber]) -> None:

@@ -19,8 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gateway.errors",
         "gateway.config.webhook_url",
         "gateway.connectivity",
-        "gateway.finding",
-        "gateway.processors",
+        "gateway.machine",
     ),
     ("gateway.sockets",),
     (
@@ -28,7 +27,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gateway.telemetry",
         "gateway.ed25519",
         "gateway.config.values",
-        "gateway.descriptors",
     ),
     (
         "gateway.child",
@@ -53,10 +51,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gateway.traffic",
     ),
     ("gateway.admin", "gateway.capacity"),
-    ("gateway.derived",),
     ("gateway.exchange",),
     ("gateway.app",),
-    ("gateway.process",),
     ("gateway.processes",),
     ("gateway.cli",),
     ("gateway.__main__",),

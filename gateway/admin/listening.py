@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway import descriptors
+from gateway import machine
 from gateway.config.admin_settings import Admin
 from gateway.connections import ConnectionLimit, LimitedServer
 from gateway.errors import Broken
@@ -25,7 +25,7 @@ class _Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:  # type: ignore[type-arg,unused-ignore]
         made = await super()._make_server()
-        self.limit = ConnectionLimit("admin", descriptors.admin_connections(), _FIRST_BYTE_S)
+        self.limit = ConnectionLimit("admin", machine.admin_connections(), _FIRST_BYTE_S)
         return LimitedServer(
             self.limit,
             made.request_handler,

@@ -9,10 +9,10 @@ from typing import Final
 import click
 
 from gateway.cli.completion import complete_alert
-from gateway.cli.loop import run_async
 from gateway.cli.options import config_option, settings_from
 from gateway.config.values import suggestion
 from gateway.errors import Broken
+from gateway.eventloop import run_async
 
 EXAMPLES: Final = """
 \b

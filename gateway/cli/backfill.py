@@ -21,13 +21,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gateway.backfill import FIELDS, REACH, Access, CallbackHistory, queries
 from gateway.callbacks import CallbackRequest
 from gateway.cli.adminapi import AdminApi, NotKnown, admin_option
-from gateway.cli.loop import run_async
 from gateway.cli.options import Moment, config_option, json_option, settings_from
 from gateway.cli.send import target_of
 from gateway.cli.tables import print_json, printable
 from gateway.config.callbacks import ConfiguredPath, configured_paths
 from gateway.config.settings import Settings
 from gateway.errors import Broken, CallbackRejected, ConfigError, Transient
+from gateway.eventloop import run_async
 from gateway.ingest.endpoints import endpoints
 from gateway.traffic.client import ClientConnection, GatewayAnswer, Target, encode
 from gateway.traffic.credentials import RequestSigner

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final
 import click
 import orjson
 
-from gateway.cli.loop import run_async
 from gateway.cli.options import config_option, json_option, settings_from
 from gateway.config.advice import warnings
 from gateway.config.settings import Settings
+from gateway.connectivity import Finding
 from gateway.errors import ConfigError
-from gateway.finding import Finding
+from gateway.eventloop import run_async
 
 if TYPE_CHECKING:
     from gateway.app import Role

@@ -17,9 +17,9 @@ from gateway.app import Role
 from gateway.cli import subscriber_hosts
 from gateway.cli.kafka_needs import needs_of
 from gateway.config.settings import JournalSettings, Settings, Subscriber
+from gateway.connectivity import Finding
 from gateway.errors import ConfigError
 from gateway.fanout import planning
-from gateway.finding import Finding
 from gateway.ingest.endpoints import endpoints
 from gateway.log.journal.storage import FILE_NAME, old_layout
 from gateway.log.kafka.diagnosis import diagnose

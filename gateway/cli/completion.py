@@ -77,16 +77,10 @@ def _subscribers(settings: Settings) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _topics(settings: Settings) -> list[str]:
-    from gateway.derived import event_topics
-
-    return event_topics(settings)
-
-
 def _any_topics(settings: Settings) -> list[str]:
     from gateway.fanout.retry_records import dlq_topic
 
-    return [*_topics(settings), *(dlq_topic(one.name) for one in settings.subscribers)]
+    return [*settings.event_topics, *(dlq_topic(one.name) for one in settings.subscribers)]
 
 
 def event_types(settings: Settings) -> list[str]:
@@ -107,7 +101,7 @@ def _callbacks(settings: Settings) -> list[str]:
 
 complete_subscriber: Final = _completing(_subscribers)
 complete_alert: Final = _completing(lambda settings: [one.name for one in settings.alerts])
-complete_topic: Final = _completing(_topics)
+complete_topic: Final = _completing(lambda settings: settings.event_topics)
 #: Topics of events, and the dead letters of each subscriber.
 complete_any_topic: Final = _completing(_any_topics)
 complete_type: Final = _completing(event_types)

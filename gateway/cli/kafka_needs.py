@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from gateway.admin import audit
 from gateway.app import Role
 from gateway.config.settings import Settings, Subscriber
-from gateway.derived import event_topics
 from gateway.fanout import attempts, fanout, replay_board, retry_feed, subscriber_state, subscriber_store
 from gateway.fanout.reader import group_name
 from gateway.fanout.retry_moves import FIRST_WAIT_S
@@ -40,7 +39,7 @@ def needs_of(settings: Settings, role: Role) -> Needs:
 
 
 def _topics(settings: Settings, role: Role, readers: list[tuple[int, Subscriber]]) -> Iterator[TopicNeed]:
-    events = event_topics(settings)
+    events = settings.event_topics
     if role != "fanout":
         yield from (TopicNeed(topic, "ingest.callbacks", _WRITE) for topic in events)
     for position, subscriber in readers:

@@ -13,9 +13,9 @@ import orjson
 from aiohttp import web
 
 from gateway.cli.eventlines import event_line
-from gateway.cli.loop import run_async
 from gateway.cli.options import Number, Seconds, config_option
 from gateway.errors import Broken, ConfigError
+from gateway.eventloop import run_async
 from gateway.signing import problem
 from gateway.traffic.receiver import Delivery, Receiver, ReceiverBehaviour
 

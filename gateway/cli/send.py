@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gateway.callbacks import CALLBACKS, CallbackRequest
-from gateway.cli.loop import run_async
 from gateway.cli.options import Number, config_option, json_option, settings_or_defaults, url_of
 from gateway.cli.tables import print_table, printable
 from gateway.config.callbacks import ConfiguredPath, configured_paths
 from gateway.config.settings import Settings
 from gateway.errors import Broken, ConfigError
+from gateway.eventloop import run_async
 from gateway.ingest.endpoints import endpoints
 from gateway.traffic.client import Target, encode
 from gateway.traffic.credentials import RequestSigner

@@ -16,11 +16,11 @@ from gateway.cli.completion import complete_any_topic, complete_type, event_type
 from gateway.cli.consuming import consume
 from gateway.cli.eventlines import event_line
 from gateway.cli.following import Damaged, follow
-from gateway.cli.loop import run_async
 from gateway.cli.options import Moment, config_option, settings_from
 from gateway.config.settings import Settings
 from gateway.config.values import suggestion
 from gateway.errors import Broken
+from gateway.eventloop import run_async
 from gateway.fanout.filters import Filter
 from gateway.log import Record
 from gateway.log.journal.storage import FILE_NAME
@@ -196,8 +196,6 @@ def _check_topic(settings: Settings, topic: str | None) -> None:
     Raises:
         Broken: names the nearest topic.
     """
-    from gateway.derived import event_topics
-
-    known = event_topics(settings)
+    known = settings.event_topics
     if topic is not None and topic not in known and not topic.startswith(_INTERNAL):
         raise Broken(f"there is no topic {topic}{suggestion(topic, known)}")

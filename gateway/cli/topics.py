@@ -39,10 +39,8 @@ def create(as_json: bool, config_path: Path) -> None:
 
     A topic that is there is left as it is. Topics of retries and dead letters are made when they are first needed.
     """
-    from gateway.derived import event_topics
-
     settings = settings_from(config_path)
-    wanted = event_topics(settings)
+    wanted = settings.event_topics
     created = asyncio.run(kafka_topics.create(_options(settings), wanted))
     if as_json:
         print_json({"created": created, "existing": sorted(set(wanted) - set(created))})

@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, Tag, model_validator
 
-from gateway import processors
+from gateway import machine
 from gateway.config.admin_settings import Admin
 from gateway.config.alert_settings import Alert
 from gateway.config.kafka_settings import Kafka, Topics
@@ -250,7 +250,7 @@ class Ingest(Section):
     @property
     def processes(self) -> int:
         """How many processes take callbacks."""
-        return processors.ingest_workers() if self.workers == "auto" else self.workers
+        return machine.ingest_workers() if self.workers == "auto" else self.workers
 
 
 class JournalSettings(Section):
@@ -354,3 +354,9 @@ class Settings(Section):
         default_factory=list, description="Receivers of alerts, for installations without Prometheus"
     )
     log: Log = Field(default=Log(), description="Log output")
+
+    @property
+    def event_topics(self) -> list[str]:
+        """Topics that events of this configuration can go to."""
+        own = [row.topic or name for name, rows in self.ingest.callbacks.items() for row in rows if row.decoder]
+        return list(dict.fromkeys([*FAMILIES, *own]))
