@@ -105,7 +105,7 @@ def whatsapp(
     settings = settings_from(config_path)
     row = _row(settings, account)
     begin, end = _range(since, until)
-    work = _Backfill(row, settings, target_of(url, settings), AdminApi(config_path, admin_url))
+    work = _Backfill(row, settings, target_of(url, settings), AdminApi(settings, admin_url))
     try:
         run_async(work.run(fields or FIELDS, begin, end, is_dry_run=dry_run, shows=not as_json))
     finally:

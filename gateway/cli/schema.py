@@ -10,7 +10,7 @@ import click
 import orjson
 
 from gateway.admin.openapi import openapi_admin
-from gateway.cli.completion import complete_topic, complete_type
+from gateway.cli.adminapi import complete_topic, complete_type
 from gateway.cli.options import DEFAULT_CONFIG, settings_or_defaults
 from gateway.cli.tables import print_table
 from gateway.config.settings import Settings

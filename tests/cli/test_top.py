@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from gateway.cli.topscreen import screen
+from gateway.cli.top import screen
 
 
 def drawn(overview: dict[str, Any], *, height: int | None = None, width: int = 200, **more: Any) -> str:
