@@ -31,7 +31,7 @@ GLOSSARY: Final = {
     "publisher": "The component that copies records of the journal to Kafka. ``gateway.publisher``",
     "cursor": "A reader's way through a log, with the position that is stored for it. ``gateway.log.cursor``",
     "position": "The offset from which a cursor continues after a restart. ``gateway.log``",
-    "lag": "Records that a cursor has not finished yet. ``gateway.admin.lags``",
+    "lag": "Records that a cursor has not finished yet. ``gateway.admin.subscriber_states``",
     "subscriber": "A receiver of events that the configuration names. ``gateway.config.subscriber_settings``",
     "filter": "The condition that an event must meet for a subscriber. ``gateway.fanout.filters``",
     "delivery": "An event on its way to one subscriber, with all its attempts. ``gateway.fanout.job``",

@@ -30,8 +30,7 @@ from typing import Final, Literal
 import structlog
 
 from gateway import __version__, publisher
-from gateway.admin.health import Check, own_report
-from gateway.admin.parts import Parts
+from gateway.admin.parts import Check, Parts, own_report
 from gateway.admin.server import AdminServer
 from gateway.clock import SystemClock, within
 from gateway.config.settings import Settings

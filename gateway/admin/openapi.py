@@ -1,4 +1,4 @@
-"""OpenAPI 3.1 of the admin interface. What changes something comes from :data:`gateway.admin.roles.CHANGES`."""
+"""OpenAPI 3.1 of the admin interface. What changes something comes from :data:`gateway.admin.auth.CHANGES`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from gateway import __version__
-from gateway.admin.roles import CHANGES
+from gateway.admin.auth import CHANGES
 from gateway.config.settings import Settings
 from gateway.schema import configuration
 

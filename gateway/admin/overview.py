@@ -10,12 +10,10 @@ from aiohttp import web
 
 from gateway import __version__
 from gateway.admin import responses
-from gateway.admin.health import UNKNOWN, own_report, report
-from gateway.admin.lags import Lag
 from gateway.admin.monitor import Monitor
-from gateway.admin.parts import Parts
+from gateway.admin.parts import UNKNOWN, Parts, own_report, report
 from gateway.admin.responses import json_response
-from gateway.admin.subscriber_states import SubscriberState
+from gateway.admin.subscriber_states import Lag, SubscriberState
 from gateway.callbacks import CALLBACKS
 from gateway.config import webhook_url
 from gateway.config.settings import Subscriber

@@ -14,7 +14,7 @@ import structlog
 from aiohttp import web
 
 from gateway.admin import audit, responses
-from gateway.admin.event_summary import event_summary
+from gateway.admin.events import event_summary
 from gateway.admin.parts import NotHere, Parts
 from gateway.admin.responses import json_response
 from gateway.callbacks.rejected import TOPIC, UNKNOWN_PATH, request_from

@@ -1,19 +1,24 @@
-"""JSON in and out, and the one place where errors become answers of the admin port."""
+"""JSON in and out, answers that do not end, and the one place where errors become answers of the admin port.
+
+Server-sent events: HTML Living Standard, section 9.2. The console reads them with ``fetch``, as ``EventSource`` sends
+no token. They are ended when the admin port closes.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, Final
 
 import orjson
 import structlog
 from aiohttp import web
 
-from gateway.admin.auth import WrongToken
-from gateway.admin.roles import ACTOR
-from gateway.admin.wrong_tokens import WRONG_TOKENS
+from gateway.admin.auth import ACTOR, WRONG_TOKENS, WrongToken
 from gateway.errors import ConfigError, GatewayError, SenderError
+from gateway.fanout.stream import CONTENT_TYPE
 from gateway.telemetry import redaction
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -22,6 +27,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MAX_BODY_BYTES: Final = 256 * 1024
 _COMPRESSED_FROM: Final = 1024
 _MOST_IDS: Final = 5000
+#: A client that takes nothing for so long is gone, or as good as gone.
+_WRITE_S: Final = 30.0
+#: How late it is noticed that a client has gone; its place is free again then.
+_LOOK_S: Final = 1.0
 
 _log = structlog.get_logger("gateway.admin")
 
@@ -160,3 +169,82 @@ def flag(value: object, name: str) -> bool:
     if not isinstance(value, bool):
         raise BadRequest(f"{name}: true or false is needed")
     return value
+
+
+class OpenStreams:
+    """The streams that are open."""
+
+    def __init__(self) -> None:
+        self._open: set[asyncio.Task[object]] = set()
+        self._is_closed = False
+
+    def close(self) -> None:
+        """End all, properly: a client sees an end, not a broken connection."""
+        self._is_closed = True
+        for task in list(self._open):
+            task.cancel()
+
+    async def send(self, request: web.Request, chunks: AsyncGenerator[bytes, None]) -> web.StreamResponse:
+        """Send chunks until they end, the client goes, or the port closes.
+
+        The first chunk is awaited before the response starts, so that an error can still be sent with its status.
+        """
+        response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE, "X-Accel-Buffering": "no"})
+        async with aclosing(chunks), self._registered():
+            first = await anext(chunks, b"")
+            await response.prepare(request)
+            try:
+                await self._write(response, first)
+                while (chunk := await self._next(request, chunks)) is not None:
+                    await self._write(response, chunk)
+            except (ConnectionResetError, TimeoutError):
+                response.force_close()
+            except asyncio.CancelledError:
+                if not self._is_closed:
+                    raise
+                await self._ended(response)
+        return response
+
+    async def _next(self, request: web.Request, chunks: AsyncGenerator[bytes, None]) -> bytes | None:
+        """Wait for the next chunk, and look now and then whether the client is still there; None at the end.
+
+        Raises:
+            ConnectionResetError: it has disconnected. Otherwise only the next write would reveal that.
+        """
+        waiting: asyncio.Future[bytes | None] = asyncio.ensure_future(_next_or_none(chunks))
+        try:
+            while not (await asyncio.wait({waiting}, timeout=_LOOK_S))[0]:
+                if request.transport is None or request.transport.is_closing():
+                    raise ConnectionResetError
+            return await waiting
+        finally:
+            if not waiting.done():
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)
+
+    async def _write(self, response: web.StreamResponse, chunk: bytes) -> None:
+        async with asyncio.timeout(_WRITE_S):
+            await response.write(chunk)
+
+    async def _ended(self, response: web.StreamResponse) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
+        response.force_close()
+        with suppress(ConnectionResetError, TimeoutError):
+            async with asyncio.timeout(0.5):
+                await response.write_eof()
+
+    @asynccontextmanager
+    async def _registered(self) -> AsyncGenerator[None, None]:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        try:
+            yield
+        finally:
+            self._open.discard(task)
+
+
+async def _next_or_none(chunks: AsyncGenerator[bytes, None]) -> bytes | None:
+    return await anext(chunks, None)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway import publisher
-from gateway.admin.delivery_status import FETCHED, DeliveryStatus, delivery_status
 from gateway.admin.monitor import Monitor
+from gateway.admin.outcomes import FETCHED, DeliveryStatus, delivery_status
 from gateway.admin.overview import target
 from gateway.admin.parts import Parts
 from gateway.admin.subscriber_states import SubscriberState

@@ -19,8 +19,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.admin.health import UNKNOWN, Check, own_report, report
-from gateway.admin.parts import Parts
+from gateway.admin.parts import UNKNOWN, Check, Parts, own_report, report
 from gateway.admin.rates import Rates
 from gateway.admin.server import AdminServer
 from gateway.config.settings import Settings
