@@ -30,7 +30,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "gateway.child",
-        "gateway.config.alert_settings",
         "gateway.config.admin_settings",
         "gateway.config.kafka_settings",
         "gateway.config.subscriber_settings",

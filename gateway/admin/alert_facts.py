@@ -11,8 +11,7 @@ import structlog
 
 from gateway.admin.monitor import Monitor
 from gateway.admin.parts import Parts
-from gateway.alerts.conditions import AlertFacts, JournalFacts, SubscriberFacts
-from gateway.alerts.silence import Rhythms
+from gateway.alerts.conditions import AlertFacts, JournalFacts, Rhythms, SubscriberFacts
 from gateway.log.journal import EVENTS
 
 #: Of what is learned about callbacks, when the process dies.

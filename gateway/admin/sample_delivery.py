@@ -21,7 +21,7 @@ from gateway.fanout import planning
 from gateway.fanout.delivery import SHOWN_BYTES, Shown, WebhookSink
 from gateway.log import Record
 from gateway.schema import events
-from gateway.traffic.sample import sample
+from gateway.traffic.simulator import sample
 
 #: A person waits for it.
 _MOST_S: Final = 30.0

@@ -19,7 +19,7 @@ import structlog
 from gateway.alerts import conditions, rules, senders
 from gateway.alerts.conditions import OF_DEPLOYMENT, AlertFacts
 from gateway.alerts.rules import Key, Notice, Outbox, Tracked
-from gateway.config.alert_settings import RULES, Alert
+from gateway.config.admin_settings import RULES, Alert
 from gateway.errors import GatewayError
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS

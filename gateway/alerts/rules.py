@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from gateway.config.alert_settings import Rule
+from gateway.config.admin_settings import Rule
 
 State = Literal["firing", "resolved", "test"]
 

@@ -29,8 +29,7 @@ from gateway.config.settings import Settings
 from gateway.errors import Broken, CallbackRejected, ConfigError, Transient
 from gateway.eventloop import run_async
 from gateway.ingest.endpoints import endpoints
-from gateway.traffic.client import ClientConnection, GatewayAnswer, Target, encode
-from gateway.traffic.credentials import RequestSigner
+from gateway.traffic.client import ClientConnection, GatewayAnswer, RequestSigner, Target, encode
 from gateway.traffic.simulator import JSON, TrafficRequest
 
 EXAMPLES: Final = """

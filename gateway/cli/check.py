@@ -13,7 +13,7 @@ import orjson
 
 from gateway.cli.adminapi import complete_alert
 from gateway.cli.options import config_option, json_option, settings_from
-from gateway.config.advice import warnings
+from gateway.config.rules import warnings
 from gateway.config.settings import Settings
 from gateway.config.values import suggestion
 from gateway.connectivity import Finding

@@ -16,9 +16,8 @@ from gateway.cli.tables import print_table
 from gateway.config.settings import Settings
 from gateway.schema import asyncapi, configuration, event_schemas, openapi
 from gateway.schema.ddl import Dialect, ddl
-from gateway.schema.events import Schema
+from gateway.schema.events import Schema, topic_schemas
 from gateway.schema.registry import Registry
-from gateway.schema.topic import topic_schemas
 from gateway.traffic.simulator import examples
 
 EXAMPLES: Final = """

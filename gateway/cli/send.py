@@ -25,8 +25,7 @@ from gateway.config.settings import Settings
 from gateway.errors import Broken, ConfigError
 from gateway.eventloop import run_async
 from gateway.ingest.endpoints import endpoints
-from gateway.traffic.client import Target, encode
-from gateway.traffic.credentials import RequestSigner
+from gateway.traffic.client import RequestSigner, Target, encode
 from gateway.traffic.load import LoadProfile, LoadRequest, LoadResult, drive, is_success, percentile
 from gateway.traffic.simulator import FORM, JSON, TrafficRequest, mixed, requests
 

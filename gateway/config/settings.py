@@ -14,8 +14,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, SecretStr, Tag, model_validator
 
 from gateway import machine
-from gateway.config.admin_settings import Admin
-from gateway.config.alert_settings import Alert
+from gateway.config.admin_settings import Admin, Alert
 from gateway.config.kafka_settings import Kafka, Topics
 from gateway.config.subscriber_settings import BreakerSettings, ClientTls, RetrySettings, Rotation, TransformSettings
 from gateway.config.values import (

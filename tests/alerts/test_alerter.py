@@ -10,7 +10,7 @@ from gateway.alerts.alerter import AlertReceiver
 from gateway.alerts.conditions import AlertFacts, SubscriberFacts
 from gateway.alerts.rules import Notice
 from gateway.alerts.senders import NotSent
-from gateway.config.alert_settings import Alert
+from gateway.config.admin_settings import Alert
 from tests.waiting import until
 
 ALERT = Alert.model_validate(

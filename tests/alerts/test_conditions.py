@@ -5,10 +5,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.alerts.conditions import AlertFacts, JournalFacts, SubscriberFacts, is_unknown, problems
+from gateway.alerts.conditions import (
+    DAY_S,
+    AlertFacts,
+    JournalFacts,
+    Rhythm,
+    Rhythms,
+    SubscriberFacts,
+    is_unknown,
+    problems,
+)
 from gateway.alerts.rules import Key
-from gateway.alerts.silence import DAY_S, Rhythm, Rhythms
-from gateway.config.alert_settings import AlertThresholds, Rule
+from gateway.config.admin_settings import AlertThresholds, Rule
 
 NOW = 20_000 * DAY_S
 LIMITS = AlertThresholds()

@@ -8,7 +8,7 @@ from statistics import median
 
 import pytest
 
-from gateway.capacity import figures as figures_file
+from gateway.capacity import measure as figures_file
 from gateway.capacity import measure as measuring
 from gateway.capacity.model import busy
 from gateway.errors import Broken
