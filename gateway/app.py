@@ -144,6 +144,7 @@ class App:
             topics=settings.event_topics,
             subscribers=settings.subscribers,
             of_file={subscriber.name for subscriber in settings.subscribers},
+            alerts=settings.alerts,
         )
 
     async def start(self) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Which subscribers are in force, exchanged while the gateway runs: those of ``config.yaml``, and the stored ones.
+"""What is exchanged while the gateway runs: subscribers, of ``config.yaml`` and stored ones; receivers of alerts.
 
 The file wins: a stored subscriber whose name the file has, too, rests until the file no longer has it.
 """
@@ -75,7 +75,7 @@ class Exchange:
             self._parts.fanout.start()
 
     async def follow(self, path: Path, environ: Mapping[str, str], asked: asyncio.Event) -> None:
-        """Apply new subscribers of the file without a restart, until cancelled.
+        """Apply new subscribers and receivers of alerts of the file without a restart, until cancelled.
 
         A file that is wrong or cannot be applied is refused by the watcher, and the old one stays in force. In
         ``serve``, which does not deliver, the console shows the new subscribers.
@@ -93,6 +93,7 @@ class Exchange:
                 self._of_file = before
                 _log.error("config.refused", problems=exc.problems, advice="the previous settings stay in force")
             else:
+                self._parts.alerts = settings.alerts
                 _log.info("config.applied", subscribers=[subscriber.name for subscriber in settings.subscribers])
 
     def _check(self, settings: Settings) -> None:

@@ -8,11 +8,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from prometheus_client import CollectorRegistry
 
 from gateway.clock import SystemClock
+from gateway.config.admin_settings import Alert
 from gateway.config.settings import Settings, Subscriber
 from gateway.errors import NotNow, SenderError
 from gateway.fanout.fanout import FanOut, UnknownSubscriber
@@ -53,6 +54,7 @@ class Check:
 
 Checks = Mapping[str, Callable[[], Check]]
 Others = Mapping[str, Report | None]
+_T = TypeVar("_T")
 
 
 def report(checks: Checks, others: Others | None = None) -> tuple[bool, dict[str, str]]:
@@ -128,6 +130,7 @@ class Parts:
         subscribers: as in force; exchanged when the configuration or the stored ones change.
         of_file: names of those of the configuration file.
         stored: those that were added at run time.
+        alerts: receivers of alerts, as in force.
         reports: asks the other processes of this gateway; None: everything is in this one.
     """
 
@@ -148,6 +151,7 @@ class Parts:
     subscribers: Sequence[Subscriber] = ()
     of_file: Collection[str] = ()
     stored: SubscriberStore | None = None
+    alerts: Sequence[Alert] = ()
     reports: Reports | None = None
     started_at: float = field(default_factory=time.time)
     _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
@@ -202,9 +206,7 @@ class Parts:
         Raises:
             NotHere: this process has none.
         """
-        if self.log is None:
-            raise NotHere("this process reads no log")
-        return self.log
+        return _needed(self.log, "this process reads no log")
 
     def needed_replays(self) -> ReplayBoard:
         """Return the record of replays.
@@ -212,9 +214,7 @@ class Parts:
         Raises:
             NotHere: this process has none.
         """
-        if self.replays is None:
-            raise NotHere("this process reads no log")
-        return self.replays
+        return _needed(self.replays, "this process reads no log")
 
     def needed_search(self) -> Search:
         """Return the index.
@@ -222,9 +222,7 @@ class Parts:
         Raises:
             NotHere: this process takes no callbacks, so it has no journal to search.
         """
-        if self.search is None:
-            raise NotHere("this process has no journal; ask the admin port of 'gateway serve'")
-        return self.search
+        return _needed(self.search, "this process has no journal; ask the admin port of 'gateway serve'")
 
     def source(self, name: str) -> Literal["file", "api"]:
         """Return where a subscriber comes from: the configuration file, or the interface, at run time."""
@@ -252,6 +250,10 @@ class Parts:
         Raises:
             NotHere: this process delivers nothing.
         """
-        if self.fanout is None:
-            raise NotHere("this process delivers nothing; ask the admin port of 'gateway fanout'")
-        return self.fanout
+        return _needed(self.fanout, "this process delivers nothing; ask the admin port of 'gateway fanout'")
+
+
+def _needed(part: _T | None, sentence: str) -> _T:
+    if part is None:
+        raise NotHere(sentence)
+    return part

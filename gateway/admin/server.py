@@ -74,7 +74,7 @@ class AdminServer:
         self._settings = parts.settings.admin
         self._monitor = Monitor(parts)
         self._alert_look = AlertLook(parts, self._monitor)
-        self._alerter = Alerter(parts.settings.alerts, self._alert_look)
+        self._alerter = Alerter(lambda: parts.alerts, self._alert_look)
         self._tail = LiveTail(parts)
         self._streams = OpenStreams()
         self._replays = Replays(parts)

@@ -350,7 +350,8 @@ class Settings(Section):
     )
     admin: Admin = Field(default=Admin(), description="Health, metrics and console")
     alerts: Annotated[list[Alert], BeforeValidator(listed)] = Field(
-        default_factory=list, description="Receivers of alerts, for installations without Prometheus"
+        default_factory=list,
+        description="Receivers of alerts, for installations without Prometheus; a change needs no restart",
     )
     log: Log = Field(default=Log(), description="Log output")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from random import Random
 from types import TracebackType
@@ -42,7 +42,6 @@ _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True)
 class RequestSigner:
     """Signs requests as the platform does, with the credentials of a path in ``config.yaml``.
 
@@ -54,17 +53,10 @@ class RequestSigner:
         clock: returns the signed time.
     """
 
-    auth: Auth
-    scheme: str | None
-    rng: Random
-    clock: Callable[[], datetime]
-    _secrets: list[str] = field(init=False)
-    _tokens: list[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        signature = self.auth.signature
-        object.__setattr__(self, "_secrets", signature.all_secrets if signature else [])
-        object.__setattr__(self, "_tokens", self.auth.all_tokens)
+    def __init__(self, auth: Auth, scheme: str | None, rng: Random, clock: Callable[[], datetime]) -> None:
+        self.auth, self.scheme, self.rng, self.clock = auth, scheme, rng, clock
+        self._secrets = auth.signature.all_secrets if auth.signature else []
+        self._tokens = auth.all_tokens
 
     def headers(self, request: TrafficRequest) -> Headers:
         """Return the headers of a request, in lower case as in the platform's samples."""

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from gateway.alerts.alerter import AlertReceiver
-from gateway.alerts.conditions import AlertFacts, SubscriberFacts
-from gateway.alerts.rules import Notice
+from gateway.alerts.rules import AlertFacts, Notice, SubscriberFacts
 from gateway.alerts.senders import NotSent
 from gateway.config.admin_settings import Alert
 from tests.waiting import until

@@ -5,17 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.alerts.conditions import (
+from gateway.alerts.rules import (
     DAY_S,
     AlertFacts,
     JournalFacts,
+    Key,
     Rhythm,
     Rhythms,
     SubscriberFacts,
     is_unknown,
     problems,
 )
-from gateway.alerts.rules import Key
 from gateway.config.admin_settings import AlertThresholds, Rule
 
 NOW = 20_000 * DAY_S
