@@ -33,6 +33,8 @@ from gateway.errors import Broken, GatewayError
 UNKNOWN: Final = "unknown"
 #: Lines of the screen that are not rows of its tables: header, titles, headings and a line to breathe.
 _FRAME_LINES: Final = 14
+#: Lines of an error with the longest sentence, where 80 columns are all there is.
+_ERROR_LINES: Final = 4
 #: States of a subscriber, the one that needs a person first.
 _URGENCY: Final = ("stopped", "down", "degraded", None, "paused", "healthy")
 
@@ -59,6 +61,9 @@ Examples
 _INTERVAL_S: Final = 2.0
 #: A gateway that hangs is said to be silent after this; a whole answer takes some milliseconds.
 _PATIENCE_S: Final = 5.0
+#: Keys that scroll the subscribers: as in less, and arrows (ECMA-48, CUD and CUU).
+_DOWN: Final = ("j", "\x1b[B", "\x1bOB")
+_UP: Final = ("k", "\x1b[A", "\x1bOA")
 #: Columns where there is no terminal: no sentence of an error is as long.
 _FILE_WIDTH: Final = 2000
 #: Parts of the overview that are of now; its points over time are for the console's charts.
@@ -100,8 +105,8 @@ def top(interval: float, once: bool, as_json: bool, admin_url: str | None, confi
     """Show rates, lag and states live in the terminal.
 
     Callbacks, topics and subscribers with what they do a second, how far behind they are, and whether a breaker is
-    open, over all processes of the gateway. What is not known is unknown, never 0. Asks the running gateway; q or
-    Ctrl-C ends it.
+    open, over all processes of the gateway. What is not known is unknown, never 0. The last error of the subscriber at
+    the top is shown in full; j and k, or the arrow keys, scroll. Asks the running gateway; q or Ctrl-C ends it.
     """
     api = AdminApi(settings_or_defaults(config_path), admin_url, timeout_s=_PATIENCE_S)
     if as_json and not once:
@@ -136,19 +141,22 @@ def _print(overview: dict[str, Any]) -> None:
 
 def _watch(api: AdminApi, interval_s: float) -> None:
     seen = _Seen()
-    console = Console(highlight=False)
+    console, first = Console(highlight=False), 0
     with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             _look(api, seen)
             if seen.overview is None:
                 raise Broken(seen.problem)
             silent_since = seen.at if seen.problem else None
-            live.update(
-                screen(seen.overview, height=console.height, problem=seen.problem, silent_since=silent_since),
-                refresh=True,
+            first = min(first, max(0, len(seen.overview["subscribers"]) - 1))
+            drawn = screen(
+                seen.overview, height=console.height, first=first, problem=seen.problem, silent_since=silent_since
             )
-            if pressed(interval_s) in ("q", "Q"):
+            live.update(drawn, refresh=True)
+            keys = pressed(interval_s)
+            if "q" in keys.lower():
                 return
+            first = max(0, first + sum(keys.count(one) for one in _DOWN) - sum(keys.count(one) for one in _UP))
 
 
 def _look(api: AdminApi, seen: _Seen) -> None:
@@ -165,7 +173,7 @@ def _no_key(wait_s: float) -> str:
 
 @contextmanager
 def _keys() -> Iterator[Callable[[float], str]]:
-    """Yield a function that waits so many seconds and returns the key that was pressed meanwhile, or nothing."""
+    """Yield a function that waits so many seconds and returns the keys that were pressed meanwhile, or nothing."""
     if termios is None or not sys.stdin.isatty():
         yield _no_key
         return
@@ -174,7 +182,7 @@ def _keys() -> Iterator[Callable[[float], str]]:
 
     def pressed(wait_s: float) -> str:
         ready, _, _ = select.select([fd], [], [], wait_s)
-        return os.read(fd, 1).decode("latin-1") if ready else ""
+        return os.read(fd, 64).decode("latin-1") if ready else ""
 
     try:
         tty.setcbreak(fd)
@@ -184,23 +192,31 @@ def _keys() -> Iterator[Callable[[float], str]]:
 
 
 def screen(
-    overview: Mapping[str, Any], *, height: int | None, problem: str = "", silent_since: float | None = None
+    overview: Mapping[str, Any],
+    *,
+    height: int | None,
+    first: int = 0,
+    problem: str = "",
+    silent_since: float | None = None,
 ) -> RenderableType:
     """Return the whole screen.
 
     Args:
         overview: of ``/api/overview``.
-        height: lines of the terminal; None shows every row.
+        height: lines of the terminal; None shows every row, and every error in full.
+        first: subscribers that are scrolled out; the last error of the one that is then at the top is shown in full.
         problem: why the gateway does not answer now; then the values are those of before, and greyed.
         silent_since: Unix seconds of the last answer.
     """
-    subscribers = sorted(overview.get("subscribers") or [], key=_urgency)
+    subscribers = sorted(overview.get("subscribers") or [], key=_urgency)[first:]
+    errors = [_error(one) for one in (subscribers if height is None else subscribers[:1]) if one.get("last_error")]
     intake = overview.get("intake") or {}
     callbacks = sorted(intake.get("callbacks") or [], key=lambda one: -(one.get("rate") or 0.0))
     topics = sorted(overview.get("topics") or [], key=lambda one: (not one.get("problem"), -(one.get("rate") or 0.0)))
-    rows = None if height is None else max(1, (height - _FRAME_LINES) // 3)
+    rows = None if height is None else max(1, (height - _FRAME_LINES - _ERROR_LINES * len(errors)) // 3)
     parts: list[RenderableType] = [_head(overview, problem, silent_since), Text("")]
     parts.append(_table("subscriber", _SUBSCRIBER, [_subscriber(one) for one in subscribers], rows))
+    parts += [Text.assemble((f"{printable(str(name))}  ", "bold"), f"{error}\n") for name, error in errors]
     parts.append(_table("topic", _TOPIC, [_topic(one, overview.get("mode")) for one in topics], rows))
     parts.append(_table("callback", _CALLBACK, [_callback(one) for one in callbacks], rows))
     group = Group(*parts)
@@ -277,7 +293,7 @@ def _subscriber(one: Mapping[str, Any]) -> tuple[object, ...]:
     is_here = one.get("is_here")
     # A stream has no breaker and no lag of its own; its clients read where they are.
     state = one.get("state") or (one.get("kind") if one.get("kind") == "stream" and is_here else None)
-    share, error = one.get("success_share"), one.get("last_error")
+    share = one.get("success_share")
     return (
         one.get("name"),
         state or UNKNOWN,
@@ -288,8 +304,15 @@ def _subscriber(one: Mapping[str, Any]) -> tuple[object, ...]:
         _ms(one.get("p50")),
         _ms(one.get("p99")),
         _count(one.get("dead_letters")),
-        "" if error is None else f"{local(error.get('at'))}  {error.get('sentence')}",
+        _error(one)[1],
     )
+
+
+def _error(one: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the name of a subscriber, and its last error; empty if there is none."""
+    error = one.get("last_error")
+    said = "" if error is None else f"{local(error.get('at'))}  {printable(str(error.get('sentence')))}"
+    return str(one.get("name")), said
 
 
 def _topic(one: Mapping[str, Any], mode: object) -> tuple[object, ...]:

@@ -99,7 +99,7 @@ async def test_what_goes_wrong_is_told_once_and_so_is_its_end(tmp_path: Path) ->
 
 
 async def test_receivers_follow_the_configuration(tmp_path: Path) -> None:
-    """A new one needs no restart, changed settings repeat nothing that was told, and one that is gone counts nothing."""
+    """A new one needs no restart, changed settings repeat nothing that was told, one that is gone counts nothing."""
 
     async def applied(process: GatewayProcess, alerts: list[Any], count: int) -> None:
         process.config["alerts"] = alerts
