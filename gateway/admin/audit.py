@@ -27,10 +27,9 @@ import orjson
 import structlog
 from aiohttp import web
 
-from gateway.admin import responses
 from gateway.admin.auth import ACTOR, Actor, RouteChange
 from gateway.admin.parts import Parts
-from gateway.admin.responses import json_response
+from gateway.admin.responses import Given, json_response
 from gateway.errors import SenderError, is_logged
 from gateway.fanout.scan import scan
 from gateway.log import Entry
@@ -147,10 +146,10 @@ class Audit:
 
     async def _list(self, request: web.Request) -> web.Response:
         """Return the audit records, the newest first."""
-        given = request.query
-        since = responses.number(given.get("since"), "since") or 0.0
-        limit = responses.whole(given.get("limit"), "limit", 100, high=_MOST_SHOWN)
-        subject = responses.text(given.get("subject"), "subject")
+        given = Given(request.query)
+        since = given.number("since") or 0.0
+        limit = given.whole("limit", 100, high=_MOST_SHOWN)
+        subject = given.text("subject")
         kept: list[tuple[float, str, int, dict[str, Any]]] = []
         log = self._parts.needed_log()
         async with self._parts.scanning(TOPIC):

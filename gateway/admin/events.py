@@ -19,10 +19,9 @@ import orjson
 import structlog
 from aiohttp import web
 
-from gateway.admin import responses
 from gateway.admin.outcomes import OUTCOMES, EventOutcomes
 from gateway.admin.parts import Parts
-from gateway.admin.responses import BadRequest, NotFound, OpenStreams, json_response
+from gateway.admin.responses import BadRequest, Given, NotFound, OpenStreams, json_response
 from gateway.admin.story import Storyteller
 from gateway.errors import GatewayError, NotNow
 from gateway.fanout.stream import HEARTBEAT_S
@@ -236,25 +235,25 @@ class Events:
 
     async def _search(self, request: web.Request) -> web.Response:
         search = self._parts.needed_search()
-        given = request.query
-        subscriber = responses.text(given.get("subscriber"), "subscriber")
+        given = Given(request.query)
+        subscriber = given.text("subscriber")
         if subscriber:
             self._parts.subscriber(subscriber)
         query = Query(
-            text=responses.text(given.get("q"), "q"),
-            callback=responses.text(given.get("callback"), "callback"),
-            topic=responses.text(given.get("topic"), "topic"),
-            type=responses.text(given.get("type"), "type"),
-            since=responses.number(given.get("since"), "since"),
-            until=responses.number(given.get("until"), "until"),
-            key_prefix=responses.text(given.get("key_prefix"), "key_prefix"),
-            before=_offset(given.get("before"), "before"),
-            after=_offset(given.get("after"), "after"),
-            limit=responses.whole(given.get("limit"), "limit", 50, high=500),
+            text=given.text("q"),
+            callback=given.text("callback"),
+            topic=given.text("topic"),
+            type=given.text("type"),
+            since=given.number("since"),
+            until=given.number("until"),
+            key_prefix=given.text("key_prefix"),
+            before=_offset(given, "before"),
+            after=_offset(given, "after"),
+            limit=given.whole("limit", 50, high=500),
         )
         if query.before is not None and query.after is not None:
             raise BadRequest("before and after: one of them at a time")
-        found = await search.find(query, self._keep(subscriber, responses.text(given.get("outcome"), "outcome")))
+        found = await search.find(query, self._keep(subscriber, given.text("outcome")))
         column = await self._outcomes.column(found.records, subscriber)
         return json_response(
             {
@@ -294,7 +293,7 @@ class Events:
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
         names = ("topic", "type", "callback", "key_prefix")
-        wanted = Wanted(*(responses.text(request.query.get(name), name) for name in names))
+        wanted = Wanted(*map(Given(request.query).text, names))
         return await self._streams.send(request, self._events(wanted, is_brief="brief" in request.query))
 
     async def _events(self, wanted: Wanted, *, is_brief: bool) -> AsyncGenerator[bytes, None]:
@@ -318,8 +317,8 @@ class Events:
                 await asyncio.sleep(_GATHER_S)
 
 
-def _offset(value: str | None, name: str) -> int | None:
-    return None if not value else responses.whole(value, name, 0, low=0, high=1 << 44)
+def _offset(given: Given, name: str) -> int | None:
+    return given.whole(name, 0, low=0, high=1 << 44) if given.get(name) else None
 
 
 def _event(name: str, data: bytes) -> bytes:

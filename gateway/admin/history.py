@@ -30,9 +30,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 import structlog
 from aiohttp import web
 
-from gateway.admin import responses
 from gateway.admin.rates import Step, series_of
-from gateway.admin.responses import BadRequest, json_response
+from gateway.admin.responses import BadRequest, Given, json_response
 from gateway.errors import Transient
 from gateway.log.journal import files
 from gateway.telemetry import redaction
@@ -271,7 +270,7 @@ class History:
         return {"range": name, "step_s": ring.step_s, "since": now - ring.kept_s, "until": now, **columns}
 
     async def _answer(self, request: web.Request) -> web.Response:
-        name = responses.text(request.query.get("range"), "range") or "hour"
+        name = Given(request.query).text("range") or "hour"
         if name not in RANGES:
             raise BadRequest(f"range: one of {', '.join(RANGES)} is needed")
         patterns = [one for one in request.query.get("series", "").split(",") if one]

@@ -136,6 +136,11 @@ _ANSWERS: Final = {
 }
 
 
+def body_names(method: str, path: str) -> frozenset[str]:
+    """Return the names that the body of a route may have."""
+    return frozenset(_BODIES.get((method, path), {}).get("properties", ()))
+
+
 def openapi_admin(settings: Settings) -> dict[str, Any]:
     """Return the OpenAPI document of the admin port, with the address of a configuration."""
     paths: dict[str, dict[str, Any]] = {}

@@ -17,6 +17,7 @@ import structlog
 from aiohttp import web
 
 from gateway.admin.auth import ACTOR, WRONG_TOKENS, WrongToken
+from gateway.admin.openapi import body_names
 from gateway.errors import ConfigError, GatewayError, SenderError
 from gateway.fanout.stream import CONTENT_TYPE
 from gateway.telemetry import redaction
@@ -104,11 +105,75 @@ def actor(request: web.Request) -> str:
     return request[ACTOR].name
 
 
-async def body(request: web.Request, known: frozenset[str]) -> dict[str, Any]:
+class Given:
+    """What a request gives, in its query or as the JSON object of its body. Wrong values are a BadRequest.
+
+    Args:
+        values: by name; those of a query are texts.
+    """
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def get(self, name: str) -> Any:
+        """Return a value as it came; None where nothing was given."""
+        return self._values.get(name)
+
+    def number(self, name: str, *, low: float = 0.0, high: float = 1e11) -> float | None:
+        """Return a number, or None where nothing was given; texts of the query are parsed."""
+        value = self.get(name)
+        if value is None or value == "":
+            return None
+        if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+            try:
+                found = float(value)
+            except ValueError:
+                found = math.nan
+            if low <= found <= high:
+                return found
+        raise BadRequest(f"{name}: a number from {low:g} to {high:g} is needed")
+
+    def whole(self, name: str, default: int, *, low: int = 1, high: int = 1000) -> int:
+        """Return a whole number."""
+        found = self.number(name, low=low, high=high)
+        return default if found is None else int(found)
+
+    def text(self, name: str) -> str:
+        """Return a short text; empty where nothing was given."""
+        return _text(self.get(name), name)
+
+    def texts(self, name: str) -> frozenset[str]:
+        """Return a list of short texts, or one as a list; a query may have a name several times."""
+        getall = getattr(self._values, "getall", None)
+        value = self.get(name) if getall is None else getall(name, [])
+        if value is None or value == "":
+            return frozenset()
+        items = value if isinstance(value, list) else [value]
+        if len(items) > _MOST_IDS:
+            raise BadRequest(f"{name}: at most {_MOST_IDS} at a time")
+        return frozenset(found for item in items if (found := _text(item, name)))
+
+    def flag(self, name: str) -> bool:
+        """Return true or false; false where nothing was given."""
+        value = self.get(name)
+        if value is not None and not isinstance(value, bool):
+            raise BadRequest(f"{name}: true or false is needed")
+        return bool(value)
+
+
+def _text(value: object, name: str) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str) or len(value) > 300:
+        raise BadRequest(f"{name}: a text of at most 300 characters is needed")
+    return value
+
+
+async def body(request: web.Request) -> Given:
     """Return the JSON object of a request; an empty body is an empty object.
 
     Raises:
-        BadRequest: it is none, or has unknown fields: a misspelt filter must not select everything.
+        BadRequest: it is none, or has names that the route does not know: a misspelt filter must not select everything.
     """
     raw = await request.read()
     try:
@@ -117,58 +182,11 @@ async def body(request: web.Request, known: frozenset[str]) -> dict[str, Any]:
         raise BadRequest(f"the body is not JSON: {exc}") from exc
     if not isinstance(value, dict):
         raise BadRequest("the body must be an object")
-    unknown = sorted(value.keys() - known)
-    if unknown:
+    resource = request.match_info.route.resource
+    known = body_names(request.method, resource.canonical if resource is not None else "")
+    if unknown := sorted(value.keys() - known):
         raise BadRequest(f"unknown: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-    return value
-
-
-def number(value: object, name: str, *, low: float = 0.0, high: float = 1e11) -> float | None:
-    """Return a number, or None where nothing was given; texts of the query are parsed."""
-    if value is None or value == "":
-        return None
-    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            found = float(value)
-        except ValueError:
-            found = math.nan
-        if low <= found <= high:
-            return found
-    raise BadRequest(f"{name}: a number from {low:g} to {high:g} is needed")
-
-
-def whole(value: object, name: str, default: int, *, low: int = 1, high: int = 1000) -> int:
-    """Return a whole number."""
-    found = number(value, name, low=low, high=high)
-    return default if found is None else int(found)
-
-
-def text(value: object, name: str) -> str:
-    """Return a short text; empty where nothing was given."""
-    if value is None:
-        return ""
-    if not isinstance(value, str) or len(value) > 300:
-        raise BadRequest(f"{name}: a text of at most 300 characters is needed")
-    return value
-
-
-def texts(value: object, name: str) -> frozenset[str]:
-    """Return a list of short texts, or one as a list."""
-    if value is None or value == "":
-        return frozenset()
-    items = value if isinstance(value, list) else [value]
-    if len(items) > _MOST_IDS:
-        raise BadRequest(f"{name}: at most {_MOST_IDS} at a time")
-    return frozenset(found for item in items if (found := text(item, name)))
-
-
-def flag(value: object, name: str) -> bool:
-    """Return true or false; false where nothing was given."""
-    if value is None:
-        return False
-    if not isinstance(value, bool):
-        raise BadRequest(f"{name}: true or false is needed")
-    return value
+    return Given(value)
 
 
 class OpenStreams:

@@ -180,9 +180,7 @@ class Storyteller:
 
 def _answered(record: Record) -> dict[str, Any]:
     """Return the response to the platform: success is sent only after the commit; a rejected callback is a failure."""
-    if record.topic == rejected.TOPIC:
-        return {"status": 400, "after": record.appended_at}
-    return {"status": 200, "after": record.appended_at}
+    return {"status": 400 if record.topic == rejected.TOPIC else 200, "after": record.appended_at}
 
 
 def _told(attempt: Attempt, record: Record) -> dict[str, Any]:

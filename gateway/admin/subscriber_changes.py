@@ -27,13 +27,13 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from gateway.admin import audit, responses
+from gateway.admin import audit
 from gateway.admin.audit import Idempotency
 from gateway.admin.auth import ACTOR
 from gateway.admin.monitor import Monitor
 from gateway.admin.overview import Overview, target
 from gateway.admin.parts import NotHere, Parts
-from gateway.admin.responses import BadRequest, NotFound, OpenStreams, json_response
+from gateway.admin.responses import BadRequest, NotFound, OpenStreams, body, json_response
 from gateway.admin.sample_delivery import send_test, types_of
 from gateway.clock import SystemClock
 from gateway.config import subscriber_document
@@ -130,7 +130,7 @@ class SubscriberChanges:
         return self._described(request, name, kept)
 
     async def _remove(self, request: web.Request) -> web.Response:
-        await responses.body(request, frozenset())
+        await body(request)
         store = self._parts.needed_stored()
         async with store.changing:
             self._kept(request, store, is_removed=True)
@@ -138,9 +138,9 @@ class SubscriberChanges:
         return json_response({"name": request.match_info["name"], "removed": True})
 
     async def _rotate(self, request: web.Request) -> web.Response:
-        given = await responses.body(request, frozenset({"secret", "overlap_s"}))
-        overlap_s = responses.number(given.get("overlap_s"), "overlap_s", high=_YEAR_S)
-        own = responses.text(given.get("secret"), "secret")
+        given = await body(request)
+        overlap_s = given.number("overlap_s", high=_YEAR_S)
+        own = given.text("secret")
         made = own or "whsec_" + base64.b64encode(os.urandom(_SECRET_BYTES)).decode()
         store, name = self._parts.needed_stored(), request.match_info["name"]
         async with store.changing:
@@ -162,7 +162,7 @@ class SubscriberChanges:
         return self._described(request, name, kept, more=shown)
 
     async def _remove_secret(self, request: web.Request) -> web.Response:
-        await responses.body(request, frozenset())
+        await body(request)
         store, name, mark = self._parts.needed_stored(), *map(request.match_info.get, ("name", "fingerprint"))
         async with store.changing:
             _, before = self._kept(request, store)
@@ -175,10 +175,10 @@ class SubscriberChanges:
         return self._described(request, str(name), kept)
 
     async def _test(self, request: web.Request) -> web.Response:
-        given = await responses.body(request, frozenset({"type"}))
+        given = await body(request)
         self._parts.needed_fanout()
         subscriber = self._parts.subscriber(request.match_info["name"])
-        wanted = responses.text(given.get("type"), "type")
+        wanted = given.text("type")
         is_admin = request[ACTOR].role == "admin"
         async with self._parts.scanning(f"test.{subscriber.name}"):
             found = await send_test(subscriber, wanted, self._parts.settings, with_url=is_admin)
@@ -327,12 +327,12 @@ class Control:
         router.add_get("/api/streams/{name}", self._stream)
 
     async def _pause(self, request: web.Request) -> web.Response:
-        await responses.body(request, frozenset())
+        await body(request)
         (await self._fanout()).pause(request.match_info["name"])
         return await self._now(request.match_info["name"])
 
     async def _resume(self, request: web.Request) -> web.Response:
-        await responses.body(request, frozenset())
+        await body(request)
         (await self._fanout()).resume(request.match_info["name"])
         return await self._now(request.match_info["name"])
 

@@ -12,28 +12,14 @@ from rich.cells import cell_len
 
 #: Colours of words that describe a state.
 COLOURS = {
-    "delivered": "green",
-    "healthy": "green",
-    "degraded": "yellow",
-    "down": "red",
-    "resolved": "green",
-    "done": "green",
-    "running": "yellow",
-    "cancelled": "yellow",
-    "interrupted": "red",
-    "failed": "red",
-    "withdrawn": "bright_black",
-    "paused": "yellow",
-    "stopped": "red",
-    "dead_lettered": "red",
-    "lost": "red",
-    "retried": "yellow",
-    "retrying": "yellow",
-    "parked": "yellow",
-    "waiting": "yellow",
-    "skipped": "bright_black",
-    "fetched": "bright_black",
-    "unknown": "bright_black",
+    word: colour
+    for colour, words in {
+        "green": "delivered healthy resolved done",
+        "yellow": "degraded running cancelled paused retried retrying parked waiting",
+        "red": "down interrupted failed stopped dead_lettered lost",
+        "bright_black": "withdrawn skipped fetched unknown",
+    }.items()
+    for word in words.split()
 }
 
 
