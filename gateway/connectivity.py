@@ -102,8 +102,7 @@ def unreachable(where: str, exc: OSError) -> Reason:
 def silent(where: str, seconds: float) -> Reason:
     """Return the reason of a connection that was not made in time."""
     return Reason(
-        f"{where} does not answer within {seconds:g} s",
-        "check host and port, and firewalls between both machines",
+        f"{where} does not answer within {seconds:g} s", "check host and port, and firewalls between both machines"
     )
 
 

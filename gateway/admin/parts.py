@@ -1,4 +1,4 @@
-"""The parts of the gateway that run in this process, for the admin API, and whether each is well. Filled by ``app``."""
+"""The parts of the gateway that run in this process, for the admin API, and their health. Filled by ``app``."""
 
 from __future__ import annotations
 

@@ -111,10 +111,7 @@ class Rejections:
                 given.number("since") or 0.0,
                 given.number("until"),
                 ids,
-                _Unknown(
-                    given.text("as"),
-                    given.flag("unauthenticated"),
-                ),
+                _Unknown(given.text("as"), given.flag("unauthenticated")),
                 is_dry_run=is_dry_run,
             )
         if not is_dry_run:

@@ -361,8 +361,5 @@ class Control:
         """Return the one event stream of a subscriber as configured now, so that its clients are counted together."""
         known = self._sources.get(one.name)
         if known is None or known[0] != one:
-            known = self._sources[one.name] = (
-                one,
-                EventStream(self._parts.needed_log(), one, clock=SystemClock()),
-            )
+            known = self._sources[one.name] = (one, EventStream(self._parts.needed_log(), one, clock=SystemClock()))
         return known[1]

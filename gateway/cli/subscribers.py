@@ -239,12 +239,7 @@ def test(name: str, event_type: str | None, as_json: bool, api: AdminApi) -> Non
 @click.option("--remove", "ended", metavar="FINGERPRINT", help="Make none, and end the secret with this fingerprint.")
 @asks_gateway
 def rotate_secret(
-    name: str,
-    overlap: float | None,
-    given: bool,
-    ended: str | None,
-    as_json: bool,
-    api: AdminApi,
+    name: str, overlap: float | None, given: bool, ended: str | None, as_json: bool, api: AdminApi
 ) -> None:
     """Create a new secret for a subscriber, and show it once. Both sign until the old one ends."""
     path = f"/api/subscribers/{name}"

@@ -143,9 +143,7 @@ class Alert(Section):
     slack: AlertSlack | None = Field(default=None, description="Slack, or a service that accepts the same messages")
     email: AlertEmail | None = Field(default=None, description="Mail")
     rules: Annotated[list[Rule], BeforeValidator(listed)] = Field(
-        default_factory=lambda: list(RULES),
-        min_length=1,
-        description="Rules; default: all",
+        default_factory=lambda: list(RULES), min_length=1, description="Rules; default: all"
     )
     thresholds: AlertThresholds = Field(
         default=AlertThresholds(), description="Limits from which a problem is reported"

@@ -37,9 +37,7 @@ class Security(Section):
         validation_alias=AliasChoices("protocol", "security_protocol"),
     )
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = Field(
-        default=None,
-        description="SASL mechanism",
-        validation_alias=AliasChoices("sasl_mechanism", "mechanism"),
+        default=None, description="SASL mechanism", validation_alias=AliasChoices("sasl_mechanism", "mechanism")
     )
     username: str | None = Field(
         default=None, description="SASL user", validation_alias=AliasChoices("username", "sasl_plain_username")

@@ -282,10 +282,7 @@ def _tokens(admin: Admin) -> Iterator[Problem]:
     names, texts = {ADMIN}, {admin.token.get_secret_value()}
     for position, one in enumerate(admin.tokens):
         if one.name in names:
-            yield (
-                ("admin", "tokens", position, "name"),
-                f"{one.name!r} is another token's name; use each once",
-            )
+            yield (("admin", "tokens", position, "name"), f"{one.name!r} is another token's name; use each once")
         if one.token.get_secret_value() in texts:
             yield ("admin", "tokens", position, "token"), "is another name's token, too; each needs its own"
         names.add(one.name)
