@@ -32,7 +32,7 @@ GLOSSARY: Final = {
     "cursor": "A reader's way through a log, with the position that is stored for it. ``gateway.log.cursor``",
     "position": "The offset from which a cursor continues after a restart. ``gateway.log``",
     "lag": "Records that a cursor has not finished yet. ``gateway.admin.subscriber_states``",
-    "subscriber": "A receiver of events that the configuration names. ``gateway.config.subscriber_settings``",
+    "subscriber": "A receiver of events that the configuration names. ``gateway.config.settings``",
     "filter": "The condition that an event must meet for a subscriber. ``gateway.fanout.filters``",
     "delivery": "An event on its way to one subscriber, with all its attempts. ``gateway.fanout.job``",
     "attempt": "One try to hand an event to a subscriber, and its result. ``gateway.fanout.attempt``",

@@ -30,9 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "gateway.child",
-        "gateway.config.admin_settings",
-        "gateway.config.kafka_settings",
-        "gateway.config.subscriber_settings",
+        "gateway.config.sections",
         "gateway.connections",
         "gateway.signing",
     ),

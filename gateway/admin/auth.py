@@ -31,8 +31,8 @@ import structlog
 from aiohttp import web
 from pydantic import SecretStr
 
-from gateway.config.admin_settings import ADMIN, Admin, Role
 from gateway.config.rules import is_loopback
+from gateway.config.sections import ADMIN, Admin, Role
 from gateway.config.settings import Subscriber
 from gateway.errors import Forbidden, SenderError, Unauthenticated
 from gateway.telemetry.metrics import METRICS

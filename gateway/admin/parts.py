@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeVar
 from prometheus_client import CollectorRegistry
 
 from gateway.clock import SystemClock
-from gateway.config.admin_settings import Alert
+from gateway.config.sections import Alert
 from gateway.config.settings import Settings, Subscriber
 from gateway.errors import NotNow, SenderError
 from gateway.fanout.fanout import FanOut, UnknownSubscriber

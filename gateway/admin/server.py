@@ -40,7 +40,7 @@ from gateway.admin.responses import MAX_BODY_BYTES, Handler, OpenStreams, json_r
 from gateway.admin.story import Storyteller
 from gateway.admin.subscriber_changes import Control, SubscriberChanges
 from gateway.alerts.alerter import Alerter
-from gateway.config.admin_settings import Admin
+from gateway.config.sections import Admin
 from gateway.connections import ConnectionLimit, LimitedServer
 from gateway.errors import Broken
 from gateway.sockets import BACKLOG

@@ -19,7 +19,7 @@ import structlog
 
 from gateway.alerts import rules, senders
 from gateway.alerts.rules import OF_DEPLOYMENT, AlertFacts, Key, Notice, Outbox, Tracked
-from gateway.config.admin_settings import RULES, Alert
+from gateway.config.sections import RULES, Alert
 from gateway.errors import GatewayError
 from gateway.telemetry import redaction
 from gateway.telemetry.metrics import METRICS

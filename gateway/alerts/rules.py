@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
 
-from gateway.config.admin_settings import AlertThresholds, Rule
+from gateway.config.sections import AlertThresholds, Rule
 
 State = Literal["firing", "resolved", "test"]
 DAY_S: Final = 86_400.0

@@ -22,8 +22,8 @@ from gateway.backfill import FIELDS, REACH, Access, CallbackHistory, queries
 from gateway.callbacks import CallbackRequest
 from gateway.cli.adminapi import AdminApi, NotKnown, admin_option
 from gateway.cli.options import Moment, config_option, json_option, settings_from
-from gateway.cli.send import target_of
-from gateway.cli.tables import print_json, printable
+from gateway.cli.printing import print_json, printable
+from gateway.cli.traffic import target_of
 from gateway.config.callbacks import ConfiguredPath, configured_paths
 from gateway.config.settings import Settings
 from gateway.errors import Broken, CallbackRejected, ConfigError, Transient

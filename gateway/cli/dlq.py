@@ -17,8 +17,8 @@ from gateway.cli.adminapi import (
     complete_type,
 )
 from gateway.cli.options import Moment, Number, config_option, json_option
+from gateway.cli.printing import local, print_json, print_table, printable
 from gateway.cli.replay import replay
-from gateway.cli.tables import local, print_json, print_table, printable
 from gateway.fanout.dead_letters import WANTED
 
 EXAMPLES: Final = """

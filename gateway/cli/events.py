@@ -16,7 +16,7 @@ from gateway.cli.adminapi import (
     complete_type,
 )
 from gateway.cli.options import Moment
-from gateway.cli.tables import coloured, local, print_json, print_table, printable
+from gateway.cli.printing import coloured, local, print_json, print_table, printable
 from gateway.errors import Broken
 
 EXAMPLES: Final = """

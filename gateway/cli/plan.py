@@ -11,7 +11,7 @@ from gateway.capacity import measure as figures_file
 from gateway.capacity.measure import measure
 from gateway.capacity.model import PRICES, Assumptions, Figures, Load, Plan, Price, size
 from gateway.cli.options import Number, config_option, json_option, settings_or_defaults
-from gateway.cli.tables import print_json, print_table
+from gateway.cli.printing import print_json, print_table
 from gateway.eventloop import run_async
 
 EPILOG: Final = """

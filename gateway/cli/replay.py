@@ -21,7 +21,7 @@ from gateway.cli.adminapi import (
     complete_type,
 )
 from gateway.cli.options import Moment, Number, config_option, json_option, settings_or_defaults
-from gateway.cli.tables import coloured, local, print_json, print_table, printable
+from gateway.cli.printing import coloured, local, print_json, print_table, printable
 from gateway.errors import Broken
 from gateway.fanout.dead_letters import WANTED
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gateway.cli.options import config_option, json_option, settings_from
-from gateway.cli.tables import print_json, print_table
+from gateway.cli.printing import print_json, print_table
 from gateway.config.settings import Settings
 from gateway.errors import ConfigError, JournalDamaged
 from gateway.log.journal.check import JournalReport

@@ -12,7 +12,7 @@ import click
 
 from gateway.cli.adminapi import AdminApi, NotAsked, asks_gateway, complete_subscriber
 from gateway.cli.options import Seconds
-from gateway.cli.tables import coloured, local, print_json, print_table, printable
+from gateway.cli.printing import coloured, local, print_json, print_table, printable
 from gateway.config import document, environment
 from gateway.errors import ConfigError
 

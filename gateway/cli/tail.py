@@ -15,8 +15,8 @@ import click
 import orjson
 
 from gateway.cli.adminapi import complete_any_topic, complete_type, event_types
-from gateway.cli.eventlines import event_line
 from gateway.cli.options import Moment, config_option, settings_from
+from gateway.cli.printing import event_line
 from gateway.cli.reading import Damaged, consume, follow
 from gateway.config.settings import Settings
 from gateway.config.values import suggestion

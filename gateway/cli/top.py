@@ -27,7 +27,7 @@ from rich.text import Text
 
 from gateway.cli.adminapi import AdminApi, admin_option
 from gateway.cli.options import Seconds, config_option, json_option, settings_or_defaults
-from gateway.cli.tables import COLOURS, local, print_json, printable
+from gateway.cli.printing import COLOURS, local, print_json, printable
 from gateway.errors import Broken, GatewayError
 
 UNKNOWN: Final = "unknown"

@@ -16,10 +16,9 @@ from gateway.callbacks.phones import is_country_code
 from gateway.callbacks.rejected import UNKNOWN_PATH
 from gateway.callbacks.signature_policy import TIMED_SCHEMES
 from gateway.config import webhook_url
-from gateway.config.admin_settings import ADMIN, Admin, Alert
 from gateway.config.callbacks import all_paths, configured_paths
 from gateway.config.document import KeyPath, index_in
-from gateway.config.kafka_settings import Kafka
+from gateway.config.sections import ADMIN, Admin, Alert, Kafka
 from gateway.config.settings import FAMILIES, CallbackPath, Ingest, Settings, Signature, Subscriber
 from gateway.config.values import suggestion
 from gateway.fanout import sealing, subscriber_rules

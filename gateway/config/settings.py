@@ -1,7 +1,7 @@
 """``config.yaml`` as types: every key, its default, its unit, its limits and what it means.
 
-The sections ``kafka`` and ``topics`` are in :mod:`gateway.config.kafka_settings`, ``admin`` in
-:mod:`gateway.config.admin_settings`, the parts of a subscriber in :mod:`gateway.config.subscriber_settings`.
+The sections ``kafka``, ``topics``, ``admin``, ``alerts`` and the parts of a subscriber are in
+:mod:`gateway.config.sections`.
 
 The loader (:mod:`gateway.config.loading`) turns what pydantic finds into sentences with key paths; rules that look at
 more than one value are in :mod:`gateway.config.rules`. configuration.md is made from the descriptions.
@@ -14,9 +14,17 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, SecretStr, Tag, model_validator
 
 from gateway import machine
-from gateway.config.admin_settings import Admin, Alert
-from gateway.config.kafka_settings import Kafka, Topics
-from gateway.config.subscriber_settings import BreakerSettings, ClientTls, RetrySettings, Rotation, TransformSettings
+from gateway.config.sections import (
+    Admin,
+    Alert,
+    BreakerSettings,
+    ClientTls,
+    Kafka,
+    RetrySettings,
+    Rotation,
+    Topics,
+    TransformSettings,
+)
 from gateway.config.values import (
     NUMBER_OR_AUTO,
     Auto,

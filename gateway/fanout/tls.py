@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 
-from gateway.config.subscriber_settings import ClientTls
+from gateway.config.sections import ClientTls
 from gateway.errors import ConfigError
 
 

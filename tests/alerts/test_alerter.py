@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from gateway.alerts.alerter import AlertReceiver
 from gateway.alerts.rules import AlertFacts, Notice, SubscriberFacts
 from gateway.alerts.senders import NotSent
-from gateway.config.admin_settings import Alert
+from gateway.config.sections import Alert
 from tests.waiting import until
 
 ALERT = Alert.model_validate(

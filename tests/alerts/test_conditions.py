@@ -16,7 +16,7 @@ from gateway.alerts.rules import (
     is_unknown,
     problems,
 )
-from gateway.config.admin_settings import AlertThresholds, Rule
+from gateway.config.sections import AlertThresholds, Rule
 
 NOW = 20_000 * DAY_S
 LIMITS = AlertThresholds()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from gateway.config.subscriber_settings import ClientTls
+from gateway.config.sections import ClientTls
 from gateway.errors import ConfigError
 from gateway.fanout.tls import context
 from gateway.log import Record

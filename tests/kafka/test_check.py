@@ -19,7 +19,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from gateway.config.kafka_settings import Kafka, Topics
+from gateway.config.sections import Kafka, Topics
 from gateway.connectivity import Finding
 from gateway.log.kafka import KafkaOptions, diagnosis, topics
 from gateway.log.kafka.diagnosis import diagnose
