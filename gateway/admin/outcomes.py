@@ -24,19 +24,18 @@ from gateway.fanout.reader import group_name
 from gateway.log import Record
 from gateway.log.journal import EVENTS
 
-#: The one that an operator has to know first of all is the first.
 Outcome = Literal[
-    "lost",
-    "dead_lettered",
-    "stopped",
-    "parked",
-    "retrying",
-    "waiting",
-    "unknown",
-    "resolved",
     "delivered",
-    "fetched",
+    "retrying",
+    "parked",
+    "dead_lettered",
+    "resolved",
+    "lost",
+    "stopped",
     "skipped",
+    "waiting",
+    "fetched",
+    "unknown",
 ]
 
 _OF_ATTEMPT: Final[dict[str, Outcome]] = {
@@ -54,6 +53,20 @@ _OF_ATTEMPT: Final[dict[str, Outcome]] = {
 #: States in which no event is attempted, or a probe only.
 _HELD: Final = frozenset({"stopped", "paused", "down"})
 OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
+#: Which of several outcomes an event is shown with.
+_WORST_FIRST: Final[tuple[Outcome, ...]] = (
+    "lost",
+    "dead_lettered",
+    "stopped",
+    "parked",
+    "retrying",
+    "waiting",
+    "unknown",
+    "resolved",
+    "delivered",
+    "fetched",
+    "skipped",
+)
 #: Events between two turns of the event loop; with a hundred subscribers some milliseconds.
 _SLICE: Final = 32
 
@@ -261,4 +274,4 @@ class EventOutcomes:
 
 def worst(outcomes: ByName) -> Outcome | None:
     """Return the outcome that an operator has to know first; None if the event has no subscriber."""
-    return min(outcomes.values(), key=OUTCOMES.index, default=None)
+    return min(outcomes.values(), key=_WORST_FIRST.index, default=None)
