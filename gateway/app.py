@@ -24,6 +24,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -199,7 +200,6 @@ class App:
         return {"journal": settings.journal.dir, "known_ids": writer.known_ids}
 
     async def _reach_log(self) -> LogClient:
-        """Connect to the log process."""
         assert self._shared.log is not None
         client = LogClient(self._shared.log, self._name)
         await self._begin(client.start(), client.stop)
@@ -335,8 +335,9 @@ class App:
     async def _start_ingest(self, log: IngestLog) -> dict[str, object]:
         settings = self.settings.ingest
         paths = endpoints(settings, self.settings.topics.schema_base_url)
-        acceptor = Acceptor(log, clock=_utc_now, max_waiting=settings.max_waiting, spans=self._spans)
-        self.ingest = IngestServer(settings, paths, acceptor, clock=_utc_now)
+        clock = partial(datetime.now, UTC)  # no function of ours: it is called for each callback
+        acceptor = Acceptor(log, clock=clock, max_waiting=settings.max_waiting, spans=self._spans)
+        self.ingest = IngestServer(settings, paths, acceptor, clock=clock)
         await self._begin(self.ingest.start(self._shared.ingest), lambda: self.ingest.stop(_INGEST_STOP_S))
         if paths.open_paths and self._name in ("gateway", "ingest-0"):
             _log.warning(
@@ -357,7 +358,6 @@ class App:
 
 
 def _retention(settings: Settings) -> Retention:
-    """Return what the journal keeps."""
     kept = Retention(
         int(settings.journal.max_bytes),
         settings.journal.retention,
@@ -388,10 +388,6 @@ async def _stop(writer: JournalWriter) -> None:
     await writer.stop()
     if moved:
         raise Broken(moved)
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -163,7 +163,6 @@ class Audit:
 
 
 def _read(value: bytes) -> dict[str, Any]:
-    """Return a record; empty if it is none."""
     try:
         found = orjson.loads(value)
         return {**found, "at": float(found["at"])}

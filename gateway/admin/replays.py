@@ -247,7 +247,6 @@ def _selection(given: Given) -> Selection:
 
 
 def _waiting(one: ReplayStatus) -> int:
-    """Return how many of its copies wait for delivery."""
     return max(0, one.stored - sum(one.count(what) for what in ("delivered", "given_up", "withdrawn")))
 
 

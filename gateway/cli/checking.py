@@ -200,7 +200,6 @@ def _groups(subscribers: Sequence[Subscriber]) -> list[str]:
 
 
 def _both(one: TopicNeed, other: TopicNeed) -> TopicNeed:
-    """Return what two uses of one topic need together."""
     return TopicNeed(
         one.name,
         one.path,

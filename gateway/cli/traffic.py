@@ -24,6 +24,7 @@ from gateway.cli.options import Number, Seconds, config_option, json_option, set
 from gateway.cli.printing import event_line, print_table, printable
 from gateway.config.callbacks import ConfiguredPath, configured_paths
 from gateway.config.settings import Settings
+from gateway.connectivity import resolve, unresolved
 from gateway.errors import Broken, ConfigError
 from gateway.eventloop import run_async
 from gateway.ingest.endpoints import endpoints
@@ -156,12 +157,11 @@ async def reachable_name(target: Target) -> None:
     """
     try:
         async with asyncio.timeout(_LOOKUP_S):
-            await asyncio.get_running_loop().getaddrinfo(target.host, target.port)
+            await resolve(target.host, target.port)
     except TimeoutError as exc:
         raise Broken(f"the name {target.host} cannot be looked up: no answer within {_LOOKUP_S:g} s") from exc
-    except (OSError, UnicodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-        raise Broken(f"the name {target.host} cannot be resolved: {reason}; is --url right?") from exc
+    except OSError as exc:
+        raise Broken(f"{unresolved(target.host, exc).text}; is --url right?") from exc
 
 
 def _path_of(name: str, settings: Settings, account: str | None, path: str | None) -> ConfiguredPath:

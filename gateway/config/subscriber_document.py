@@ -115,7 +115,6 @@ def _secrets(value: Any, at: SchemaNode) -> Iterator[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value of JSON."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, dict):

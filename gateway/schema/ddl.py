@@ -146,8 +146,7 @@ def _merged(one: Column, other: Column) -> Column:
 
 def _always(topic_schema: Schema) -> set[tuple[str, ...]]:
     """Return the paths that every event of the topic has."""
-    each = [_required(schema) for schema in topic_schema["oneOf"]]
-    return set.intersection(*each)
+    return set.intersection(*(_required(schema) for schema in topic_schema["oneOf"]))
 
 
 def _required(schema: Schema) -> set[tuple[str, ...]]:

@@ -80,7 +80,6 @@ def _anchor(heading: str) -> str:
 
 
 def _usage(command: click.Command) -> str:
-    """Name, arguments and the options that are needed."""
     parts = [command.name or ""]
     for parameter in command.params:
         if isinstance(parameter, click.Argument):
