@@ -335,7 +335,7 @@ class App:
     async def _start_ingest(self, log: IngestLog) -> dict[str, object]:
         settings = self.settings.ingest
         paths = endpoints(settings, self.settings.topics.schema_base_url)
-        clock = partial(datetime.now, UTC)  # no function of ours: it is called for each callback
+        clock = partial(datetime.now, UTC)  # built in: it is called for each callback
         acceptor = Acceptor(log, clock=clock, max_waiting=settings.max_waiting, spans=self._spans)
         self.ingest = IngestServer(settings, paths, acceptor, clock=clock)
         await self._begin(self.ingest.start(self._shared.ingest), lambda: self.ingest.stop(_INGEST_STOP_S))
