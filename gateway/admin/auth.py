@@ -59,7 +59,7 @@ HEADERS: Final = {
         "trusted-types 'none'"
     ),
 }
-#: A person who mistypes does not notice; ten times more would make commands with an old token look broken.
+#: Before a wrong token is answered: a person does not notice; ten times more, and commands with an old one look broken.
 PAUSE_S: Final = 0.3
 #: Answers that wait. Ten times more would let guessers hold the admin port's connections.
 MAX_WAITING: Final = 16
